@@ -1,0 +1,187 @@
+"""How we reach Postgres: connections, the pool, the writer, and the names of driver errors."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final, TypeAlias
+
+import asyncpg
+
+from molecule_grpc.errors import Unavailable
+
+Connection: TypeAlias = (
+    "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+)
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+CONNECT_TIMEOUT_SECONDS: Final = 10.0
+STATEMENT_TIMEOUT_SECONDS: Final = 30.0
+IDLE_IN_TRANSACTION_TIMEOUT_SECONDS: Final = 60.0
+# Above the server's own limit, so that it only speaks when the server no longer does.
+_SILENCE_TIMEOUT_SECONDS: Final = STATEMENT_TIMEOUT_SECONDS + 5.0
+
+
+class Fault(enum.Enum):
+    """Who is to blame when a statement fails."""
+
+    OUTAGE = enum.auto()
+    """The database: unreachable, shutting down, overloaded or too slow. Ask again later."""
+    RACE = enum.auto()
+    """A concurrent transaction. The same statement may well succeed now."""
+    STATEMENT = enum.auto()
+    """The statement or its data. Repeating it changes nothing."""
+
+
+_OUTAGE: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shutdown, not yet up, statement timeout
+    asyncpg.InsufficientResourcesError,  # too many connections, disk or memory full
+    asyncpg.PostgresSystemError,  # input or output failed under the server
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,  # a failover left us on a standby
+    asyncpg.InterfaceError,  # connection or pool closed under us
+    asyncpg.InternalClientError,
+)
+_RACE: Final = (
+    asyncpg.TransactionRollbackError,  # serialization failure, deadlock
+    asyncpg.UniqueViolationError,
+    asyncpg.InvalidCachedStatementError,  # a migration ran beside us
+    asyncpg.OutdatedSchemaCacheError,
+)
+
+
+def fault(exc: BaseException) -> Fault:
+    """Classify what a database call raised."""
+    if isinstance(exc, _RACE):
+        return Fault.RACE
+    if isinstance(exc, (*_OUTAGE, OSError, Unavailable)):  # OSError includes TimeoutError
+        return Fault.OUTAGE
+    return Fault.STATEMENT
+
+
+def translate(exc: BaseException) -> Unavailable | None:
+    """Name a driver's outage or lost race for the caller; None for anything else.
+
+    A unique violation is None: the store that expects it knows what it means. So is a bare
+    `OSError`, which need not come from the database; `database_errors` names those too.
+    """
+    if isinstance(exc, asyncpg.UniqueViolationError):
+        return None
+    return _unavailable() if isinstance(exc, (*_OUTAGE, *_RACE)) else None
+
+
+@contextlib.contextmanager
+def database_errors() -> Iterator[None]:
+    """Turn outages and lost races of the database calls inside into `Unavailable`."""
+    try:
+        yield
+    except OSError as exc:
+        raise _unavailable() from exc
+    except Exception as exc:
+        named = translate(exc)
+        if named is None:
+            raise
+        raise named from exc
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("the database is not available, try again", reason="DATABASE_UNAVAILABLE")
+
+
+async def connect_pool(
+    dsn: str, *, min_size: int, max_size: int, application_name: str = "molecule-grpc"
+) -> Pool:
+    """Open a pool whose connections keep their session from one use to the next.
+
+    On release an open transaction is rolled back and listeners are dropped, and that is all:
+    code that takes a connection must not change session state (`SET`, session advisory locks);
+    `SET LOCAL` and `pg_advisory_xact_lock` are fine. json and jsonb travel as `str`, unparsed.
+    A statement may take 30 s, an idle transaction 60 s.
+    """
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=min_size,
+        max_size=max_size,
+        connect=_connect,
+        reset=_keep_session,
+        max_queries=2**62,  # replacing a healthy connection only costs its prepared statements
+        **_options(application_name),
+    )
+
+
+async def connect(
+    dsn: str, *, application_name: str = "molecule-grpc"
+) -> asyncpg.Connection[asyncpg.Record]:
+    """Open one connection with the pool's settings. Raises `asyncpg.ClientCannotConnectError`."""
+    return await _connect(dsn, **_options(application_name))
+
+
+class Writer:
+    """One connection of its own, for the flushes of one `GroupCommit`.
+
+    It opens on first use and again after a loss. The call that meets the loss raises; whether
+    it took effect is then unknown. One call at a time.
+    """
+
+    def __init__(self, dsn: str, *, application_name: str = "molecule-grpc-writer") -> None:
+        self._dsn = dsn
+        self._application_name = application_name
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """The open connection, for several statements in a row."""
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._dsn, application_name=self._application_name)
+        connection = self._connection
+        try:
+            yield connection
+        except Exception as exc:
+            if fault(exc) is Fault.OUTAGE:
+                connection.terminate()
+            raise
+
+    async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        """Run one statement as a transaction of its own."""
+        async with self.connection() as connection:
+            return await connection.fetch(sql, *args)
+
+    async def close(self) -> None:
+        if self._connection is not None and not self._connection.is_closed():
+            await self._connection.close(timeout=CONNECT_TIMEOUT_SECONDS)
+
+
+async def _connect(*args: Any, **options: Any) -> asyncpg.Connection[asyncpg.Record]:
+    try:
+        return await asyncpg.connect(*args, **options)
+    except OSError as exc:
+        raise asyncpg.ClientCannotConnectError("cannot connect to the database") from exc
+
+
+async def _keep_session(connection: object) -> None:
+    """Replaces the driver's reset on release, which costs a round trip per use."""
+
+
+def _options(application_name: str) -> dict[str, Any]:
+    return {
+        "timeout": CONNECT_TIMEOUT_SECONDS,
+        "command_timeout": _SILENCE_TIMEOUT_SECONDS,
+        "max_cached_statement_lifetime": 0,
+        "server_settings": {
+            "application_name": application_name,
+            "statement_timeout": _milliseconds(STATEMENT_TIMEOUT_SECONDS),
+            "idle_in_transaction_session_timeout": _milliseconds(
+                IDLE_IN_TRANSACTION_TIMEOUT_SECONDS
+            ),
+            "timezone": "UTC",
+            "jit": "off",  # compiling costs more than any of our statements
+        },
+    }
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))
