@@ -1,0 +1,196 @@
+"""Composition root: settings → stores → services → methods and background tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from moleculeai.admin.v1 import admin_service_pb2
+from moleculeai.delegation.v1 import delegation_service_pb2
+from moleculeai.workspace.v1 import workspace_service_pb2
+
+from molecule_grpc.admin.service import AdminService
+from molecule_grpc.auth import store as token_store
+from molecule_grpc.auth.authenticator import Authenticator
+from molecule_grpc.db import wakeups as wake
+from molecule_grpc.db.listener import Listener
+from molecule_grpc.db.pool import Pool, Writer, connect_pool
+from molecule_grpc.delegation.inbox import Inbox
+from molecule_grpc.delegation.journal import Journal
+from molecule_grpc.delegation.ledger import Ledger
+from molecule_grpc.delegation.messages import Messages
+from molecule_grpc.delegation.service import DelegationService
+from molecule_grpc.delegation.sessions import PRESENCE_SECONDS, Sessions
+from molecule_grpc.server.methods import Method, bind, request_types
+from molecule_grpc.server.metrics import CallMetrics
+from molecule_grpc.server.pipeline import Pipeline
+from molecule_grpc.server.tasks import BackgroundTask
+from molecule_grpc.server.validation import Validator
+from molecule_grpc.settings import Settings
+from molecule_grpc.workspace.directory import Directory
+from molecule_grpc.workspace.heartbeats import Heartbeats
+from molecule_grpc.workspace.service import WorkspaceService
+from molecule_grpc.workspace.workers import sweep_liveness
+
+_TOKEN_TOUCH_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class App:
+    """What a host serves, and what runs beside it."""
+
+    pool: Pool
+    methods: list[Method]
+    pipeline: Pipeline
+    tasks: list[BackgroundTask]
+    sessions: Sessions
+    loops: list[Callable[[], object]] = field(default_factory=list)
+
+    async def healthy(self) -> bool:
+        """Whether the database answers."""
+        return await _answers(self.pool)
+
+
+@contextlib.asynccontextmanager
+async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterator[App]:
+    """Everything wired together, running, until the block ends; then flushed and closed.
+
+    Args:
+        worker: names this process among all that share the database.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        pool = await connect_pool(
+            dsn, min_size=2, max_size=settings.database_pool_size, application_name=worker
+        )
+        stack.push_async_callback(pool.close)
+        authenticator = Authenticator(pool, settings)
+        notifier = Writer(dsn, application_name="molecule-grpc-notify")
+        stack.push_async_callback(notifier.close)
+        wakeups = wake.Wakeups(notifier if settings.notify else None, worker)
+        directory = Directory(pool)
+        journal = await stack.enter_async_context(Journal(dsn, pool, wakeups, settings))
+        ledger = Ledger(pool, journal, wakeups, directory)
+        heartbeats = await stack.enter_async_context(
+            Heartbeats(dsn, settings, beat_delegations=ledger.beat)
+        )
+        sessions = Sessions(
+            pool,
+            lease_seconds=settings.inbox_lease,
+            touch_present=heartbeats.touch_present,
+        )
+        inbox = Inbox(
+            pool,
+            journal,
+            wakeups,
+            authenticator,
+            sessions,
+            ledger,
+            heartbeats.heartbeat,
+            settings,
+        )
+        messages = Messages(pool, journal, directory, ledger, settings)
+        tasks = _tasks(pool, settings, authenticator, sessions)
+        by_name = {task.name: task for task in tasks}
+        workspace_service = WorkspaceService(
+            pool, settings, directory, heartbeats, on_purge=_purge, wake=wakeups.wake
+        )
+        admin_service = AdminService(
+            pool, settings, healthy=lambda: _answers(pool), liveness=lambda: by_name
+        )
+        methods = _methods(
+            workspace_service, DelegationService(ledger, messages, inbox), admin_service
+        )
+        pipeline = Pipeline(
+            authenticator=authenticator,
+            validator=Validator(request_types(methods)),
+            metrics=CallMetrics(method.path for method in methods),
+        )
+        listener = Listener(
+            dsn,
+            {wake.CHANNEL: wakeups.hear, token_store.CHANNEL: authenticator.forget},
+            missed=lambda: _missed(wakeups, authenticator),
+        )
+        group = await stack.enter_async_context(_running(wakeups, listener, tasks))
+        assert group is not None
+        yield App(pool, methods, pipeline, tasks, sessions)
+
+
+def _methods(
+    workspace: WorkspaceService, delegation: DelegationService, admin: AdminService
+) -> list[Method]:
+    services = (
+        (workspace_service_pb2, "WorkspaceService", workspace),
+        (delegation_service_pb2, "DelegationService", delegation),
+        (admin_service_pb2, "AdminService", admin),
+    )
+    return [
+        method
+        for module, name, handlers in services
+        for method in bind(module.DESCRIPTOR.services_by_name[name], handlers)
+    ]
+
+
+def _tasks(
+    pool: Pool, settings: Settings, authenticator: Authenticator, sessions: Sessions
+) -> list[BackgroundTask]:
+    async def touch_tokens() -> None:
+        if used := authenticator.take_used():
+            await token_store.touch(pool, used)
+
+    return [
+        BackgroundTask(
+            "liveness-sweep",
+            settings.liveness_interval,
+            lambda: sweep_liveness(pool, settings),
+        ),
+        BackgroundTask("inbox-leases", settings.inbox_lease / 3, sessions.renew),
+        BackgroundTask("inbox-safety-check", settings.inbox_safety_check, sessions.check),
+        BackgroundTask("inbox-presence", PRESENCE_SECONDS, sessions.present),
+        BackgroundTask("token-last-use", _TOKEN_TOUCH_SECONDS, touch_tokens),
+    ]
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    wakeups: wake.Wakeups, listener: Listener, tasks: list[BackgroundTask]
+) -> AsyncIterator[asyncio.TaskGroup]:
+    """Run what has no end of its own, for as long as the block lasts."""
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(task.run(), name=task.name) for task in tasks]
+        running.append(group.create_task(wakeups.run(), name="wakeups"))
+        running.append(group.create_task(listener.run(), name="listener"))
+        try:
+            yield group
+        finally:
+            for one in running:
+                one.cancel()
+
+
+def _missed(wakeups: wake.Wakeups, authenticator: Authenticator) -> None:
+    authenticator.forget_all()
+    wakeups.wake_everybody()
+
+
+async def _answers(pool: Pool) -> bool:
+    try:
+        async with asyncio.timeout(2.0):
+            await pool.fetchval("SELECT 1")
+    except Exception:  # noqa: BLE001  (whatever it is, the answer is no)
+        return False
+    return True
+
+
+async def _purge(conn: object, workspace_ids: list[UUID]) -> None:
+    """Delete what the delegation slice keeps of workspaces; the ledger stays."""
+    await conn.execute(  # type: ignore[attr-defined]
+        "DELETE FROM inbox_items WHERE workspace_id = ANY($1)", workspace_ids
+    )
+    await conn.execute(  # type: ignore[attr-defined]
+        "DELETE FROM activity_logs WHERE workspace_id = ANY($1)", workspace_ids
+    )
+
+
+Liveness = Mapping[str, BackgroundTask]

@@ -1,0 +1,164 @@
+"""From a bearer token to a principal, and from a principal to yes or no."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from uuid import UUID
+
+from google.protobuf.message import Message
+
+from molecule_grpc.auth import store
+from molecule_grpc.auth.policy import PUBLIC, Policy
+from molecule_grpc.auth.principal import ANONYMOUS, OPERATOR, Principal, Role
+from molecule_grpc.auth.tokens import digest
+from molecule_grpc.db.pool import Pool, database_errors
+from molecule_grpc.errors import NotFound, Unauthenticated
+from molecule_grpc.settings import Settings
+
+_NEGATIVE_CACHE_SECONDS = 2.0
+_CACHE_SIZE = 50_000
+
+
+class Authenticator:
+    """Knows who holds a token. Answers from memory for seconds; a revocation empties it at once."""
+
+    def __init__(self, pool: Pool, settings: Settings) -> None:
+        self._pool = pool
+        self._ttl = settings.token_cache_seconds
+        self._development = settings.development
+        self._open_bootstrap = settings.open_bootstrap
+        self._operator = digest(settings.admin_token) if settings.admin_token else None
+        self._cache: OrderedDict[bytes, tuple[float, Principal | None]] = OrderedDict()
+        self._organizations: OrderedDict[UUID, UUID] = OrderedDict()
+        self._used: set[UUID] = set()
+        self._watchers: dict[str, set[Callable[[], None]]] = {}
+
+    async def identify(self, policy: Policy, authorization: str | None) -> Principal:
+        """Who calls. A stranger is ANONYMOUS; a token that is nobody's is refused.
+
+        Raises:
+            Unauthenticated: this kind of party may not call, or the token is not valid.
+            Unavailable: the database cannot say.
+        """
+        if policy is PUBLIC:
+            return ANONYMOUS
+        if authorization:
+            principal = await self._lookup(_token_digest(authorization))
+            if principal is None or principal.role not in policy.roles:
+                raise Unauthenticated(policy.wrong)
+            return principal
+        if self._development or await self._bootstrapping():
+            return OPERATOR
+        if Role.ANONYMOUS not in policy.roles:
+            raise Unauthenticated(policy.missing)
+        return ANONYMOUS
+
+    async def require_access(self, policy: Policy, principal: Principal, request: Message) -> None:
+        """Raise unless the principal may act as the workspace that the request names.
+
+        Raises:
+            Unauthenticated: it is another workspace's token.
+            NotFound: the workspace is of another organisation, or of none.
+        """
+        if not policy.workspace or principal.role in (Role.OPERATOR, Role.ANONYMOUS):
+            return
+        workspace_id = UUID(_read(request, policy.workspace))
+        if principal.role is Role.WORKSPACE:
+            if principal.workspace_id != workspace_id:
+                raise Unauthenticated(policy.wrong)
+        elif await self.organization_of(workspace_id) not in (principal.organization_id, None):
+            raise NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND")
+
+    async def organization_of(self, workspace_id: UUID) -> UUID | None:
+        """The organisation of a workspace, which never changes."""
+        found = self._organizations.get(workspace_id)
+        if found is None:
+            with database_errors():
+                found = await store.organization_of(self._pool, workspace_id)
+            if found is not None:
+                self._organizations[workspace_id] = found
+                if len(self._organizations) > _CACHE_SIZE:
+                    self._organizations.popitem(last=False)
+        return found
+
+    def forget(self, token_digest_hex: str) -> None:
+        """A token was revoked: forget it, and end what it holds open."""
+        self._cache.pop(bytes.fromhex(token_digest_hex), None)
+        for end in tuple(self._watchers.get(token_digest_hex, ())):
+            end()
+
+    def forget_all(self) -> None:
+        """Revocations may have been missed: trust nothing that is remembered."""
+        self._cache.clear()
+        for watchers in self._watchers.values():
+            for end in tuple(watchers):
+                end()
+
+    @contextlib.contextmanager
+    def watch(self, authorization: str | None, check: Callable[[], None]) -> Iterator[None]:
+        """While inside, call `check` when the token behind this header may have been revoked."""
+        key = _token_digest(authorization).hex() if authorization else ""
+        watchers = self._watchers.setdefault(key, set())
+        watchers.add(check)
+        try:
+            yield
+        finally:
+            watchers.discard(check)
+            if not watchers:
+                self._watchers.pop(key, None)
+
+    def take_used(self) -> list[UUID]:
+        """Tokens that were used since the last time this was asked."""
+        used, self._used = list(self._used), set()
+        return used
+
+    async def _bootstrapping(self) -> bool:
+        """Whether calls pass for everybody, because nobody holds a token yet."""
+        if not self._open_bootstrap:
+            return False
+        with database_errors():
+            return not await store.any_token_live(self._pool)
+
+    async def _lookup(self, token_digest: bytes) -> Principal | None:
+        now = time.monotonic()
+        cached = self._cache.get(token_digest)
+        if cached is not None and cached[0] > now:
+            principal = cached[1]
+        else:
+            principal = await self._find(token_digest)
+            ttl = self._ttl if principal else min(self._ttl, _NEGATIVE_CACHE_SECONDS)
+            self._cache[token_digest] = (now + ttl, principal)
+            self._cache.move_to_end(token_digest)
+            if len(self._cache) > _CACHE_SIZE:
+                self._cache.popitem(last=False)
+            if principal is not None and principal.token_id is not None:
+                self._used.add(principal.token_id)
+        return principal
+
+    async def _find(self, token_digest: bytes) -> Principal | None:
+        if self._operator is not None and hmac.compare_digest(token_digest, self._operator):
+            return OPERATOR
+        with database_errors():
+            found = await store.find(self._pool, token_digest)
+        if found is OPERATOR and self._operator is not None:
+            return None  # ADMIN_TOKEN in the environment wins over the minted one
+        return found
+
+
+def _token_digest(authorization: str) -> bytes:
+    scheme, _, text = authorization.partition(" ")
+    text = text.strip()
+    if scheme.lower() != "bearer" or not text:
+        raise Unauthenticated("the authorization header must be: Bearer TOKEN")
+    return digest(text)
+
+
+def _read(message: Message, path: str) -> str:
+    value: object = message
+    for name in path.split("."):
+        value = getattr(value, name)
+    return str(value)

@@ -1,0 +1,105 @@
+"""Who may call what: one row for every RPC. An RPC without a row cannot be served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from molecule_grpc.auth.principal import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Who may call an RPC.
+
+    Args:
+        roles: parties that may call it at all.
+        workspace: request field that names the workspace the call acts as. A workspace's token
+            must be that workspace's; an organisation's token must own it. A dotted path reaches
+            into the first frame of a stream.
+        missing: what a caller without a token reads.
+        wrong: what a caller with an unsuitable token reads.
+    """
+
+    roles: frozenset[Role]
+    workspace: str = ""
+    missing: str = "missing workspace auth token"
+    wrong: str = "invalid workspace auth token"
+
+
+_EVERYBODY = frozenset(Role)
+_KNOWN = frozenset({Role.WORKSPACE, Role.ORGANIZATION, Role.OPERATOR})
+_ADMINS = frozenset({Role.ORGANIZATION, Role.OPERATOR})
+
+PUBLIC = Policy(_EVERYBODY)
+ADMIN = Policy(_ADMINS, missing="admin auth required", wrong="invalid admin auth token")
+OPERATOR = Policy(
+    frozenset({Role.OPERATOR}), missing="admin auth required", wrong="invalid admin auth token"
+)
+CALLER = Policy(_KNOWN)
+
+
+def acts_as(field: str) -> Policy:
+    """A call on behalf of the workspace that `field` names."""
+    return Policy(_KNOWN, workspace=field)
+
+
+def may_be_unknown(field: str) -> Policy:
+    """Like `acts_as`, but the handler itself decides about callers without a token."""
+    return Policy(_EVERYBODY, workspace=field)
+
+
+_WORKSPACE = "/moleculeai.workspace.v1.WorkspaceService/"
+_DELEGATION = "/moleculeai.delegation.v1.DelegationService/"
+_ADMIN = "/moleculeai.admin.v1.AdminService/"
+
+OWN = acts_as("workspace_id")
+
+POLICIES: dict[str, Policy] = {
+    _WORKSPACE + "CreateWorkspace": ADMIN,
+    _WORKSPACE + "ListWorkspaces": ADMIN,
+    # The stripped view may be public (MOLECULE_PUBLIC_WORKSPACE_VIEW): the handler decides.
+    _WORKSPACE + "GetWorkspace": Policy(_EVERYBODY),
+    # A removed workspace's agent holds a revoked token: the handler tells it to stop.
+    _WORKSPACE + "GetWorkspaceState": may_be_unknown("workspace_id"),
+    _WORKSPACE + "UpdateWorkspace": OWN,
+    _WORKSPACE + "DeleteWorkspace": ADMIN,
+    # Open registration (MOLECULE_OPEN_REGISTRATION) lets an agent without a token in.
+    _WORKSPACE + "Register": may_be_unknown("id"),
+    _WORKSPACE + "Heartbeat": OWN,
+    _WORKSPACE + "UpdateCard": OWN,
+    _WORKSPACE + "Discover": CALLER,
+    _WORKSPACE + "ListPeers": OWN,
+    _WORKSPACE + "CheckAccess": PUBLIC,
+    _WORKSPACE + "ListTokens": OWN,
+    _WORKSPACE + "CreateToken": OWN,
+    _WORKSPACE + "RevokeToken": OWN,
+    _WORKSPACE + "GetExternalConnection": OWN,
+    _WORKSPACE + "RotateExternalCredentials": OWN,
+    _DELEGATION + "Delegate": OWN,
+    _DELEGATION + "RecordDelegation": OWN,
+    _DELEGATION + "UpdateDelegation": OWN,
+    _DELEGATION + "HeartbeatDelegation": OWN,
+    _DELEGATION + "GetDelegation": OWN,
+    _DELEGATION + "ListDelegations": OWN,
+    # `workspace_id` is the target here: the handler derives the source from the token.
+    _DELEGATION + "SendMessage": CALLER,
+    _DELEGATION + "ListActivity": OWN,
+    _DELEGATION + "GetActivity": OWN,
+    _DELEGATION + "ReportActivity": OWN,
+    _DELEGATION + "Notify": OWN,
+    _DELEGATION + "SubscribeInbox": acts_as("hello.workspace_id"),
+    _DELEGATION + "StreamInbox": OWN,
+    _DELEGATION + "PullInbox": OWN,
+    _DELEGATION + "AckInbox": OWN,
+    _DELEGATION + "NackInbox": OWN,
+    _ADMIN + "GetHealth": PUBLIC,
+    _ADMIN + "GetLiveness": OPERATOR,
+    _ADMIN + "CreateOrganization": OPERATOR,
+    _ADMIN + "ListOrganizations": OPERATOR,
+    _ADMIN + "CreateOrgToken": ADMIN,
+    _ADMIN + "ListOrgTokens": ADMIN,
+    _ADMIN + "RevokeOrgToken": ADMIN,
+    _ADMIN + "IssueTestToken": OPERATOR,
+    _ADMIN + "ListDelegations": ADMIN,
+    _ADMIN + "GetDelegationStats": ADMIN,
+}

@@ -1,0 +1,46 @@
+"""Who is calling."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from uuid import UUID
+
+
+class Role(enum.Enum):
+    """What kind of party holds the token."""
+
+    ANONYMOUS = "anonymous"
+    WORKSPACE = "workspace"
+    ORGANIZATION = "organization"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The authenticated party of a call.
+
+    Args:
+        organization_id: the only organisation it may see; None for the operator and strangers.
+        workspace_id: set for a workspace.
+        token_id: the row of its token, so that a revocation can end its streams.
+        prefix: first 8 characters of the token, for audit.
+        revoked_workspace: set when a revoked token of a removed workspace was shown: its agent
+            deserves to hear that it is gone.
+    """
+
+    role: Role
+    organization_id: UUID | None = None
+    workspace_id: UUID | None = None
+    token_id: UUID | None = None
+    prefix: str = ""
+    revoked_workspace: UUID | None = None
+
+    @property
+    def administers(self) -> bool:
+        """Whether it may administer (one organisation, or all)."""
+        return self.role in (Role.ORGANIZATION, Role.OPERATOR)
+
+
+ANONYMOUS = Principal(Role.ANONYMOUS)
+OPERATOR = Principal(Role.OPERATOR)

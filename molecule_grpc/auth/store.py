@@ -1,0 +1,189 @@
+"""The SQL of tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from molecule_grpc.auth.principal import OPERATOR, Principal, Role
+from molecule_grpc.auth.tokens import Secret, mint
+from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.ids import new_id
+
+CHANNEL = "molecule_tokens"
+MAX_LIVE_TOKENS = 50
+
+_FIND = """
+    SELECT 'workspace' AS role, t.id, t.prefix, w.organization_id, t.workspace_id,
+           t.revoked_at IS NOT NULL AS revoked, w.status = 'removed' AS removed
+    FROM workspace_auth_tokens t JOIN workspaces w ON w.id = t.workspace_id
+    WHERE t.token_hash = $1
+    UNION ALL
+    SELECT 'organization', t.id, t.prefix, t.organization_id, NULL, t.revoked_at IS NOT NULL, false
+    FROM org_api_tokens t WHERE t.token_hash = $1
+    UNION ALL
+    SELECT 'operator', NULL, '', NULL, NULL, false, false
+    FROM operator_tokens WHERE token_hash = $1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """The visible part of a stored token."""
+
+    id: UUID
+    prefix: str
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+async def find(pool: Pool, token_hash: bytes) -> Principal | None:
+    """Whose token this is; None when it is nobody's any more."""
+    row = await pool.fetchrow(_FIND, token_hash)
+    if row is None:
+        return None
+    if row["role"] == "operator":
+        return OPERATOR
+    if row["revoked"] or row["removed"]:
+        if row["removed"]:
+            return Principal(Role.ANONYMOUS, revoked_workspace=row["workspace_id"])
+        return None
+    return Principal(
+        Role(row["role"]),
+        organization_id=row["organization_id"],
+        workspace_id=row["workspace_id"],
+        token_id=row["id"],
+        prefix=row["prefix"],
+    )
+
+
+async def touch(pool: Pool, token_ids: list[UUID]) -> None:
+    """Stamp the last use of tokens."""
+    await pool.execute(
+        """
+        WITH workspace AS (
+            UPDATE workspace_auth_tokens SET last_used_at = now() WHERE id = ANY($1)
+        )
+        UPDATE org_api_tokens SET last_used_at = now() WHERE id = ANY($1)
+        """,
+        token_ids,
+    )
+
+
+async def organization_of(pool: Pool, workspace_id: UUID) -> UUID | None:
+    """The organisation that owns a workspace; None when there is no such workspace."""
+    found: UUID | None = await pool.fetchval(
+        "SELECT organization_id FROM workspaces WHERE id = $1", workspace_id
+    )
+    return found
+
+
+async def any_token_live(pool: Pool) -> bool:
+    """Whether anybody at all holds a token."""
+    found: bool = await pool.fetchval(
+        """
+        SELECT EXISTS (SELECT FROM workspace_auth_tokens WHERE revoked_at IS NULL)
+            OR EXISTS (SELECT FROM org_api_tokens WHERE revoked_at IS NULL)
+        """
+    )
+    return found
+
+
+async def mint_workspace_token(conn: Connection, workspace_id: UUID) -> tuple[TokenRow, Secret]:
+    """Store a new token of a workspace."""
+    secret = mint()
+    row = await conn.fetchrow(
+        """
+        INSERT INTO workspace_auth_tokens (id, workspace_id, token_hash, prefix)
+        VALUES ($1, $2, $3, $4) RETURNING id, prefix, created_at, last_used_at
+        """,
+        new_id(),
+        workspace_id,
+        secret.digest,
+        secret.prefix,
+    )
+    return TokenRow(**row), secret
+
+
+async def count_workspace_tokens(conn: Connection, workspace_id: UUID) -> int:
+    """How many live tokens a workspace has. Locks the workspace against a concurrent mint."""
+    await conn.execute("SELECT FROM workspaces WHERE id = $1 FOR NO KEY UPDATE", workspace_id)
+    count: int = await conn.fetchval(
+        """
+        SELECT count(*) FROM workspace_auth_tokens
+        WHERE workspace_id = $1 AND revoked_at IS NULL
+        """,
+        workspace_id,
+    )
+    return count
+
+
+async def list_workspace_tokens(
+    pool: Pool, workspace_id: UUID, *, limit: int, offset: int
+) -> list[TokenRow]:
+    """Live tokens, newest first."""
+    rows = await pool.fetch(
+        """
+        SELECT id, prefix, created_at, last_used_at FROM workspace_auth_tokens
+        WHERE workspace_id = $1 AND revoked_at IS NULL
+        ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3
+        """,
+        workspace_id,
+        limit,
+        offset,
+    )
+    return [TokenRow(**row) for row in rows]
+
+
+async def revoke_workspace_token(conn: Connection, workspace_id: UUID, token_id: UUID) -> bool:
+    """End one token. False when it is not live or not of this workspace."""
+    digest = await conn.fetchval(
+        """
+        UPDATE workspace_auth_tokens SET revoked_at = now()
+        WHERE id = $1 AND workspace_id = $2 AND revoked_at IS NULL RETURNING token_hash
+        """,
+        token_id,
+        workspace_id,
+    )
+    if digest is None:
+        return False
+    await announce(conn, [digest])
+    return True
+
+
+async def revoke_workspace_tokens(conn: Connection, workspace_ids: list[UUID]) -> None:
+    """End every token of these workspaces."""
+    rows = await conn.fetch(
+        """
+        UPDATE workspace_auth_tokens SET revoked_at = now()
+        WHERE workspace_id = ANY($1) AND revoked_at IS NULL RETURNING token_hash
+        """,
+        workspace_ids,
+    )
+    await announce(conn, [row["token_hash"] for row in rows])
+
+
+async def announce(conn: Connection, digests: list[bytes]) -> None:
+    """Tell every worker, when the transaction commits, to forget these tokens."""
+    for digest in digests:
+        await conn.execute("SELECT pg_notify($1, $2)", CHANNEL, digest.hex())
+
+
+async def insert_operator_token(conn: Connection, digest: bytes) -> bool:
+    """Store the operator's token unless there is one. False when there is."""
+    status = await conn.execute(
+        """
+        INSERT INTO operator_tokens (token_hash)
+        SELECT $1 WHERE NOT EXISTS (SELECT FROM operator_tokens)
+        """,
+        digest,
+    )
+    return bool(status == "INSERT 0 1")
+
+
+async def replace_operator_token(conn: Connection, digest: bytes) -> None:
+    """Make this the only operator's token: the old one was lost."""
+    old = await conn.fetch("DELETE FROM operator_tokens RETURNING token_hash")
+    await conn.execute("INSERT INTO operator_tokens (token_hash) VALUES ($1)", digest)
+    await announce(conn, [row["token_hash"] for row in old])

@@ -1,0 +1,108 @@
+"""`molecule-grpc up` and `serve`: everything on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from molecule_grpc.auth import store as token_store
+from molecule_grpc.auth.tokens import mint
+from molecule_grpc.db.embedded import EmbeddedPostgres
+from molecule_grpc.db.migrate import migrate
+from molecule_grpc.db.pool import connect
+from molecule_grpc.resources import migrations_dir
+from molecule_grpc.server.fleet import Fleet, worker_environment
+from molecule_grpc.server.logs import configure
+from molecule_grpc.settings import Settings
+
+TOKEN_FILE = "admin_token"
+
+
+def up(settings: Settings, console: Console) -> None:
+    """Run until SIGINT or SIGTERM: Postgres (embedded unless DATABASE_URL), workers, edge.
+
+    Data stay in `settings.data_dir`.
+    """
+    configure(settings.log_level)
+    for warning in settings.warnings:
+        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+    with _database(settings) as dsn:
+        asyncio.run(_run(settings, dsn, console))
+
+
+@contextlib.contextmanager
+def _database(settings: Settings) -> Iterator[str]:
+    if settings.database_url:
+        yield settings.database_url
+        return
+    with EmbeddedPostgres(settings.data_dir) as server:
+        yield server.dsn
+
+
+async def _run(settings: Settings, dsn: str, console: Console) -> None:
+    started = time.monotonic()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    for step in await migrate(dsn, migrations_dir()):
+        console.print(f"migrated {step}", highlight=False)
+    token = await ensure_operator_token(settings, dsn)
+    async with Fleet(settings, dsn, worker_environment()):
+        _greet(settings, console, token, time.monotonic() - started)
+        await stopping.wait()
+        console.print("\nstopping: calls in flight may finish …", highlight=False)
+    console.print("stopped. Your data are safe in", str(settings.data_dir), highlight=False)
+
+
+async def ensure_operator_token(settings: Settings, dsn: str) -> str | None:
+    """Mint the operator's token at the first start. Returns it once; then it is in a file.
+
+    The file is written before the token is valid: a crash between never locks anybody out.
+    """
+    if settings.admin_token:
+        return None
+    connection = await connect(dsn)
+    try:
+        async with connection.transaction():
+            secret = mint()
+            if not await token_store.insert_operator_token(connection, secret.digest):
+                return None
+            _write_secret(settings.data_dir / TOKEN_FILE, secret.text)
+    finally:
+        await connection.close()
+    return secret.text
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text + "\n")
+
+
+def _greet(settings: Settings, console: Console, token: str | None, seconds: float) -> None:
+    url = f"http://{settings.host}:{settings.port}"
+    file = settings.data_dir / TOKEN_FILE
+    shown = "$ADMIN_TOKEN" if settings.admin_token else f"$(cat {file})"
+    lines = [
+        f"[bold]Molecule gRPC is up[/] ({seconds:.1f} s)",
+        f"  gRPC, REST/JSON, SSE, gRPC-Web   {url}",
+        f"  health, metrics                  {url}/health  {url}/metrics",
+    ]
+    if token:
+        lines.append(f"  admin token (shown once)         {token}")
+    lines += [
+        "Try this:",
+        f"  curl -s {url}/health",
+        f'  curl -s {url}/workspaces -H "Authorization: Bearer {shown}" '
+        '-d \'{"name":"my-agent","runtime":"external"}\'',
+        "  molecule-grpc workspace ls",
+    ]
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -1,0 +1,65 @@
+"""One LISTEN connection for the whole process, that notices when it is dead."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+
+import asyncpg
+import structlog
+
+from molecule_grpc.db.pool import connect
+
+log = structlog.get_logger(__name__)
+
+_PROBE_SECONDS = 10.0
+_PROBE_TIMEOUT_SECONDS = 5.0
+_MAX_BACKOFF_SECONDS = 5.0
+
+
+class Listener:
+    """Hears notifications, and says so when some may have been missed.
+
+    Args:
+        dsn: must reach Postgres itself, not a pooler in transaction mode.
+        channels: what to do with each payload. Must be quick, and must not raise.
+        missed: called after every (re)connect: anything may have been missed before.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        channels: Mapping[str, Callable[[str], None]],
+        missed: Callable[[], None],
+    ) -> None:
+        self._dsn = dsn
+        self._channels = channels
+        self._missed = missed
+
+    async def run(self) -> None:
+        """Listen for ever. Cancel to stop."""
+        backoff = 0.1
+        while True:
+            try:
+                await self._listen()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                log.warning("listener lost its connection", error=type(error).__name__)
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, _MAX_BACKOFF_SECONDS)
+
+    async def _listen(self) -> None:
+        connection = await connect(self._dsn, application_name="molecule-grpc-listener")
+        try:
+            for channel, hear in self._channels.items():
+                await connection.add_listener(
+                    channel, lambda _conn, _pid, _channel, payload, hear=hear: hear(payload)
+                )
+            self._missed()
+            # A broken network does not close the socket: ask.
+            while True:
+                await asyncio.sleep(_PROBE_SECONDS)
+                await connection.execute("SELECT 1", timeout=_PROBE_TIMEOUT_SECONDS)
+        finally:
+            with contextlib.suppress(Exception):
+                connection.terminate()

@@ -1,0 +1,143 @@
+"""Applies the numbered migrations, forward at start and backward by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import structlog
+
+from molecule_grpc.db.pool import connect
+
+log = structlog.get_logger(__name__)
+
+_LOCK = 0x6D6F6C65  # one migrator at a time, on all hosts
+_FILE = re.compile(r"^(\d{4})_([a-z0-9_]+)\.up\.sql$")
+_TABLE = """
+    CREATE TABLE IF NOT EXISTS schema_migrations (
+        version    integer PRIMARY KEY,
+        name       text NOT NULL,
+        checksum   text NOT NULL,
+        applied_at timestamptz NOT NULL DEFAULT now()
+    )
+"""
+
+
+class MigrationError(Exception):
+    """The schema is not one that this version can work with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered change and the way back."""
+
+    version: int
+    name: str
+    up: str
+    down: str
+
+    @property
+    def checksum(self) -> str:
+        """Tells whether a migration was edited after it was applied."""
+        return hashlib.sha256(self.up.encode()).hexdigest()
+
+
+def load(directory: Path) -> list[Migration]:
+    """The migrations in a directory, in order.
+
+    Raises:
+        MigrationError: a number is missing or doubled, or a way back is.
+    """
+    found: list[Migration] = []
+    for path in sorted(directory.glob("*.up.sql")):
+        match = _FILE.match(path.name)
+        down = path.with_name(path.name.replace(".up.sql", ".down.sql"))
+        if match is None or not down.exists():
+            raise MigrationError(f"{path.name} is not named NNNN_name.up.sql, or has no way back")
+        found.append(Migration(int(match[1]), match[2], path.read_text(), down.read_text()))
+    if [m.version for m in found] != list(range(1, len(found) + 1)):
+        raise MigrationError("migrations are not numbered 1, 2, 3 and so on")
+    return found
+
+
+async def migrate(dsn: str, directory: Path, *, to: int | None = None) -> list[str]:
+    """Bring the schema to version `to` (default: the newest). Returns what was done.
+
+    Safe to run from many processes at once. Each migration is one transaction and waits at most
+    5 s for a lock, so that it never stands in the way of live traffic.
+
+    Raises:
+        MigrationError: the schema is newer than these files, or a migration was edited.
+    """
+    migrations = load(directory)
+    target = len(migrations) if to is None else to
+    connection = await connect(dsn, application_name="molecule-grpc-migrate")
+    try:
+        await connection.execute("SET statement_timeout = 0")
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await connection.execute(_TABLE)
+        current = await _checked_version(connection, migrations)
+        done: list[str] = []
+        for migration in _steps(migrations, current, target):
+            done.append(await _apply(connection, migration, up=migration.version > current))
+        return done
+    finally:
+        await connection.close()
+
+
+async def pending(dsn: str, directory: Path) -> int:
+    """How many migrations are still to be applied."""
+    migrations = load(directory)
+    connection = await connect(dsn, application_name="molecule-grpc-migrate")
+    try:
+        await connection.execute(_TABLE)
+        return len(migrations) - await _checked_version(connection, migrations)
+    finally:
+        await connection.close()
+
+
+def _steps(migrations: list[Migration], current: int, target: int) -> Iterable[Migration]:
+    return migrations[current:target] if target >= current else reversed(migrations[target:current])
+
+
+async def _checked_version(
+    connection: asyncpg.Connection[asyncpg.Record], migrations: list[Migration]
+) -> int:
+    rows = await connection.fetch(
+        "SELECT version, name, checksum FROM schema_migrations ORDER BY version"
+    )
+    if len(rows) > len(migrations):
+        raise MigrationError(
+            f"the schema is at version {len(rows)}, newer than this program's {len(migrations)}"
+        )
+    for row, migration in zip(rows, migrations, strict=False):
+        if (row["version"], row["checksum"]) != (migration.version, migration.checksum):
+            raise MigrationError(f"migration {row['version']} ({row['name']}) was edited")
+    return len(rows)
+
+
+async def _apply(
+    connection: asyncpg.Connection[asyncpg.Record], migration: Migration, *, up: bool
+) -> str:
+    async with connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = '5s'")
+        if up:
+            await connection.execute(migration.up)
+            await connection.execute(
+                "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)",
+                migration.version,
+                migration.name,
+                migration.checksum,
+            )
+        else:
+            await connection.execute(migration.down)
+            await connection.execute(
+                "DELETE FROM schema_migrations WHERE version = $1", migration.version
+            )
+    step = f"{migration.version:04d}_{migration.name} {'up' if up else 'down'}"
+    log.info("migrated", step=step)
+    return step

@@ -1,0 +1,145 @@
+"""Wake-ups: who waits for news of a workspace is told at once, in this process and the others.
+
+A wake-up says "look" and carries no data. One that is lost costs time, never correctness: whoever
+waits also looks by itself every few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Iterator
+from uuid import UUID
+
+import structlog
+
+from molecule_grpc.db.pool import Writer
+
+log = structlog.get_logger(__name__)
+
+CHANNEL = "molecule_wake"
+# A payload may hold 8000 bytes: 200 ids of 32 characters, and the sender.
+_IDS_PER_NOTIFY = 200
+_EVERYBODY = "*"
+
+
+class Flag:
+    """What one waiter watches: set when there may be news."""
+
+    __slots__ = ("_event", "workspace_id")
+
+    def __init__(self, workspace_id: UUID) -> None:
+        self.workspace_id = workspace_id
+        self._event = asyncio.Event()
+        self._event.set()
+
+    def set(self) -> None:
+        """There may be news."""
+        self._event.set()
+
+    def clear(self) -> None:
+        """Forget old news. Clear before looking, never after: what comes between is then seen."""
+        self._event.clear()
+
+    async def wait(self, timeout: float) -> bool:
+        """Wait for news; False when none came within `timeout` seconds."""
+        if self._event.is_set():
+            return True
+        try:
+            async with asyncio.timeout(timeout):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+class Wakeups:
+    """Flags by workspace.
+
+    Args:
+        writer: connection for NOTIFY, outside every writing transaction: a NOTIFY inside one
+            makes Postgres serialise commits. None keeps wake-ups in this process.
+        worker: names this process, so that it does not hear itself.
+    """
+
+    def __init__(self, writer: Writer | None, worker: str) -> None:
+        self._writer = writer
+        self._worker = worker
+        self._flags: dict[UUID, set[Flag]] = {}
+        self._outgoing: set[UUID] = set()
+        self._something = asyncio.Event()
+
+    @contextlib.contextmanager
+    def watch(self, workspace_id: UUID) -> Iterator[Flag]:
+        """A flag for news of this workspace, while inside. It starts set."""
+        flag = Flag(workspace_id)
+        flags = self._flags.setdefault(workspace_id, set())
+        flags.add(flag)
+        try:
+            yield flag
+        finally:
+            flags.discard(flag)
+            if not flags:
+                self._flags.pop(workspace_id, None)
+
+    def wake(self, workspace_ids: Iterable[UUID]) -> None:
+        """There is news, committed: tell this process now and the others soon."""
+        for workspace_id in workspace_ids:
+            self.wake_here(workspace_id)
+            self._outgoing.add(workspace_id)
+        self._something.set()
+
+    def wake_here(self, workspace_id: UUID) -> None:
+        """Set the flags of this process only."""
+        for flag in self._flags.get(workspace_id, ()):
+            flag.set()
+
+    def wake_everybody(self) -> None:
+        """Wake-ups may have been missed."""
+        for flags in self._flags.values():
+            for flag in flags:
+                flag.set()
+
+    def watched(self) -> list[UUID]:
+        """Workspaces that somebody here waits for."""
+        return list(self._flags)
+
+    def hear(self, payload: str) -> None:
+        """Another worker's notification arrived."""
+        worker, _, ids = payload.partition(" ")
+        if worker == self._worker:
+            return
+        if ids == _EVERYBODY:
+            self.wake_everybody()
+            return
+        for text in ids.split(","):
+            with contextlib.suppress(ValueError):
+                self.wake_here(UUID(text))
+
+    async def run(self) -> None:
+        """Send NOTIFYs for ever: everything that gathered while the last one was on its way."""
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            ids, self._outgoing = self._outgoing, set()
+            if self._writer is not None and ids:
+                await self._notify(ids)
+
+    async def _notify(self, ids: set[UUID]) -> None:
+        assert self._writer is not None
+        if len(ids) > 5 * _IDS_PER_NOTIFY:
+            payloads = [_EVERYBODY]
+        else:
+            names = [workspace_id.hex for workspace_id in ids]
+            payloads = [
+                ",".join(names[start : start + _IDS_PER_NOTIFY])
+                for start in range(0, len(names), _IDS_PER_NOTIFY)
+            ]
+        try:
+            await self._writer.fetch(
+                "SELECT pg_notify($1, p) FROM unnest($2::text[]) p",
+                CHANNEL,
+                [f"{self._worker} {payload}" for payload in payloads],
+            )
+        except Exception as error:  # noqa: BLE001  (waiters look by themselves)
+            log.warning("wake-up not sent", error=type(error).__name__)

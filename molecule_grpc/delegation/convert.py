@@ -1,0 +1,149 @@
+"""Rows to protos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from google.protobuf import json_format, struct_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+from moleculeai.delegation.v1 import activity_pb2, delegation_pb2, inbox_pb2
+
+from molecule_grpc.delegation.a2a import text_of
+from molecule_grpc.delegation.store.inbox import Row
+from molecule_grpc.text import cut_chars
+
+PREVIEW_CHARS = 300
+SUMMARY_CHARS = 80
+_NO_REPLY = ("notify", "chat_upload_receive")
+
+
+def timestamp(moment: datetime | None) -> Timestamp | None:
+    """A proto timestamp; None stays None."""
+    if moment is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def value(text: str | None) -> struct_pb2.Value | None:
+    """JSON text as a proto value; None stays None."""
+    if text is None:
+        return None
+    result = struct_pb2.Value()
+    json_format.Parse(text, result)
+    return result
+
+
+def value_text(message: struct_pb2.Value) -> str:
+    """A proto value as JSON text."""
+    return json.dumps(json_format.MessageToDict(message), separators=(",", ":"))
+
+
+def delegation(row: Mapping[str, Any], viewer: object, *, whole: bool) -> delegation_pb2.Delegation:
+    """A delegation as one of its parties sees it; `whole` includes the result."""
+    result: str | None = row["result"] if whole else None
+    preview: str | None = row["result_preview"]
+    message = delegation_pb2.Delegation(
+        id=row["delegation_id"],
+        type="delegation",
+        delegation_id=row["delegation_id"],
+        source_id=str(row["caller_id"]),
+        target_id=str(row["callee_id"]),
+        summary=_summary(row),
+        status=row["status"],
+        direction="sent" if row["caller_id"] == viewer else "received",
+        task_preview=row["task_preview"],
+        truncated=row["truncated"],
+        last_heartbeat=timestamp(row["last_heartbeat"]),
+        deadline=timestamp(row["deadline"]),
+        created_at=timestamp(row["created_at"]),
+        updated_at=timestamp(row["updated_at"]),
+    )
+    if row["failure_reason"]:
+        message.failure_reason = delegation_pb2.Delegation.FailureReason.Value(
+            row["failure_reason"]
+        )
+    if row["error_detail"] is not None:
+        message.error = row["error_detail"]
+    if preview is not None:
+        message.response_preview = cut_chars(preview, PREVIEW_CHARS)
+    if result is not None:
+        message.result = result
+    return message
+
+
+def _summary(row: Mapping[str, Any]) -> str:
+    if row["status"] == "completed" and row["result_preview"] is not None:
+        return "Delegation completed: " + cut_chars(row["result_preview"], SUMMARY_CHARS)
+    if row["status"] in ("failed", "stuck"):
+        return f"Delegation {row['status']}: " + cut_chars(
+            row["error_detail"] or "no detail", SUMMARY_CHARS
+        )
+    return cut_chars(row["task_preview"], 200)
+
+
+def activity(row: Mapping[str, Any]) -> activity_pb2.Activity:
+    """A row of the record."""
+    message = activity_pb2.Activity(
+        id=str(row["id"]),
+        workspace_id=str(row["workspace_id"]),
+        activity_type=row["activity_type"],
+        request_body=value(row["request_body"]),
+        response_body=value(row["response_body"]),
+        tool_trace=value(row["tool_trace"]),
+        status=row["status"],
+        created_at=timestamp(row["created_at"]),
+    )
+    for name in ("source_id", "target_id", "method", "summary", "duration_ms", "error_detail"):
+        if row[name] is not None:
+            setattr(message, name, str(row[name]) if name.endswith("_id") else row[name])
+    if row["inbox_seq"] is not None:
+        message.seq = row["inbox_seq"]
+    if row["activity_type"] == "a2a_receive" and row["method"] not in _NO_REPLY:
+        message.data.CopyFrom(_data(row))
+    return message
+
+
+def _data(row: Mapping[str, Any]) -> activity_pb2.Activity.Data:
+    """The row as an older SDK reads it. Never on an agent's own words: it would answer itself."""
+    body = json.loads(row["response_body"] or row["request_body"] or "null")
+    return activity_pb2.Activity.Data(
+        source="peer_agent" if row["source_id"] else "canvas_user",
+        text=text_of(body),
+        source_id=str(row["source_id"] or ""),
+        peer_name=row["peer_name"] or "",
+        peer_role=row["peer_role"] or "",
+        agent_card_url=_card_url(row["peer_url"]),
+    )
+
+
+def _card_url(url: str | None) -> str:
+    return f"{url.rstrip('/')}/.well-known/agent.json" if url else ""
+
+
+def item(row: Row, prev_seq: int) -> inbox_pb2.InboxItem:
+    """An inbox item. Its text is looked for in the body, as A2A clients do."""
+    body = row.body
+    return inbox_pb2.InboxItem(
+        seq=row.seq,
+        prev_seq=prev_seq,
+        delivery=row.deliveries + 1,
+        message_id=row.message_id,
+        activity_id=str(row.activity_id),
+        method=row.method,
+        kind="peer_agent" if row.source_id else "canvas_user",
+        source_id=str(row.source_id or ""),
+        source_name=row.source_name or "",
+        text=text_of(json.loads(body)) if body else "",
+        delegation_id=row.delegation_id or "",
+        status=row.status,
+        body=body or "",
+        body_ref="" if body else str(row.activity_id),
+        created_at=timestamp(row.created_at),
+        expires_at=timestamp(row.expires_at),
+        late=row.late,
+    )

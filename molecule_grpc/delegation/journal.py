@@ -1,0 +1,168 @@
+"""The hot writes and reads of the slice, each batched over all calls that are in flight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Self
+from uuid import UUID
+
+from molecule_grpc.db.group_commit import GroupCommit
+from molecule_grpc.db.pool import Pool, Writer
+from molecule_grpc.db.wakeups import Wakeups
+from molecule_grpc.delegation.store import activity, inbox, ledger
+from molecule_grpc.delegation.store.entries import Entry
+from molecule_grpc.errors import Exhausted
+from molecule_grpc.settings import Settings
+
+# How often a move is tried again when the ledger changed under it.
+_RACES = 5
+
+
+class Journal:
+    """Durable writes: when a method returns, what it wrote is committed and waiters are awake."""
+
+    def __init__(self, dsn: str, pool: Pool, wakeups: Wakeups, settings: Settings) -> None:
+        self._pool = pool
+        self._wakeups = wakeups
+        self._max_items = settings.inbox_max_items
+        self._max_bytes = settings.inbox_max_bytes
+        linger = settings.group_commit_linger_ms / 1000
+        writers = {
+            name: Writer(dsn, application_name=f"molecule-grpc-{name}")
+            for name in ("accept", "move", "append", "ack", "read")
+        }
+        self._writers = writers.values()
+
+        async def accept(drafts: Sequence[ledger.Draft]) -> list[ledger.Accepted]:
+            return await ledger.accept(
+                writers["accept"], drafts, max_items=self._max_items, max_bytes=self._max_bytes
+            )
+
+        async def move(moves: Sequence[ledger.Move]) -> list[ledger.Moved]:
+            return await ledger.move(writers["move"], moves)
+
+        async def append(items: Sequence[tuple[Entry, bool]]) -> list[activity.Appended]:
+            return await activity.append(
+                writers["append"], items, max_items=self._max_items, max_bytes=self._max_bytes
+            )
+
+        async def ack(acks: Sequence[inbox.Ack]) -> list[inbox.Acked | None]:
+            return await inbox.ack(writers["ack"], acks)
+
+        async def read(wants: Sequence[inbox.Want]) -> list[inbox.Page]:
+            return await inbox.read(writers["read"], wants)
+
+        self._accepts: GroupCommit[ledger.Draft, ledger.Accepted] = GroupCommit(
+            "accept", accept, key=_draft_key, linger=linger, after_flush=self._accepted
+        )
+        self._moves: GroupCommit[ledger.Move, ledger.Moved] = GroupCommit(
+            "move", move, key=lambda m: m.delegation_id, linger=linger, after_flush=self._moved
+        )
+        self._appends: GroupCommit[tuple[Entry, bool], activity.Appended] = GroupCommit(
+            "append", append, key=_entry_key, linger=linger, after_flush=self._appended
+        )
+        self._acks: GroupCommit[inbox.Ack, inbox.Acked | None] = GroupCommit(
+            "ack", ack, key=lambda a: a.workspace_id, linger=linger
+        )
+        self._reads: GroupCommit[inbox.Want, inbox.Page] = GroupCommit("read", read)
+        self._queues = (self._accepts, self._moves, self._appends, self._acks, self._reads)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for writer in self._writers:
+            self._stack.push_async_callback(writer.close)
+        for queue in self._queues:
+            await queue.start()
+            self._stack.push_async_callback(queue.stop)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def accept(self, draft: ledger.Draft) -> bool:
+        """Enter a delegation into the ledger. False when its id or key is taken.
+
+        Raises:
+            Exhausted: the callee's inbox is full.
+        """
+        outcome = await self._accepts.submit(draft)
+        if outcome.full:
+            await self._require_room(draft.callee_id)
+            outcome = await self._accepts.submit(draft._replace(exempt=True))
+        return outcome.fresh
+
+    async def move(self, move: ledger.Move) -> ledger.Moved:
+        """Move a delegation, or say why not."""
+        outcome = await self._moves.submit(move)
+        for _ in range(_RACES):
+            if outcome.moved or outcome.late or not outcome.found:
+                break
+            if outcome.before not in ("queued", "dispatched", "in_progress"):
+                break
+            # It was live when the statement began and closed before its turn: look again.
+            outcome = await self._moves.submit(move)
+        return outcome
+
+    async def append(self, entry: Entry) -> activity.Appended:
+        """Append to a workspace's record, and to its inbox when the entry is a message.
+
+        Raises:
+            Exhausted: the inbox is full.
+        """
+        outcome = await self._appends.submit((entry, False))
+        if outcome.full:
+            await self._require_room(entry.workspace_id)
+            outcome = await self._appends.submit((entry, True))
+        return outcome
+
+    async def ack(self, ack: inbox.Ack) -> inbox.Acked | None:
+        """Mark items as done; None when the epoch is not the holder's."""
+        return await self._acks.submit(ack)
+
+    async def read(self, want: inbox.Want) -> inbox.Page:
+        """What an inbox holds now."""
+        return await self._reads.submit(want)
+
+    async def _require_room(self, workspace_id: UUID) -> None:
+        """The cheap check counts items done out of order as undone: count exactly."""
+        items, size = await activity.undone(self._pool, workspace_id)
+        if items >= self._max_items or size >= self._max_bytes:
+            raise Exhausted(
+                f"the inbox of the target holds {items} undone items, try again later",
+                reason="INBOX_FULL",
+                metadata={"items": str(items), "bytes": str(size)},
+                retry_after=30,
+            )
+
+    def _accepted(self, done: Sequence[tuple[ledger.Draft, ledger.Accepted]]) -> None:
+        self._wakeups.wake({draft.callee_id for draft, outcome in done if outcome.fresh})
+
+    def _moved(self, done: Sequence[tuple[ledger.Move, ledger.Moved]]) -> None:
+        self._wakeups.wake(
+            {
+                outcome.caller_id
+                for move, outcome in done
+                if outcome.caller_id is not None
+                and (outcome.late or (outcome.moved and move.to != "in_progress"))
+            }
+        )
+
+    def _appended(self, done: Sequence[tuple[tuple[Entry, bool], activity.Appended]]) -> None:
+        self._wakeups.wake(
+            {
+                entry.workspace_id
+                for (entry, _), outcome in done
+                if outcome.seq is not None and not outcome.known
+            }
+        )
+
+
+def _draft_key(draft: ledger.Draft) -> object:
+    """Two drafts with one key cannot be told apart within a statement."""
+    return (draft.caller_id, draft.idempotency_key or draft.delegation_id)
+
+
+def _entry_key(item: tuple[Entry, bool]) -> object:
+    entry, _ = item
+    return (entry.workspace_id, entry.message_id or entry.activity_id)

@@ -1,0 +1,280 @@
+"""Messages to workspaces, and the activity record that pollers read."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from uuid import UUID
+
+from google.api import httpbody_pb2
+from google.protobuf import struct_pb2
+from moleculeai.delegation.v1 import activity_pb2
+from moleculeai.delegation.v1 import delegation_service_pb2 as pb
+
+from molecule_grpc.auth.principal import Principal, Role
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.delegation import a2a, convert, rules
+from molecule_grpc.delegation.journal import Journal
+from molecule_grpc.delegation.ledger import Ledger
+from molecule_grpc.delegation.ports import Directory, Facts
+from molecule_grpc.delegation.store import activity
+from molecule_grpc.delegation.store.entries import Entry
+from molecule_grpc.errors import (
+    Conflict,
+    Denied,
+    Invalid,
+    NotFound,
+    OutOfRange,
+    Unauthenticated,
+    Unavailable,
+)
+from molecule_grpc.ids import new_id, parse_id
+from molecule_grpc.server.call import Call
+from molecule_grpc.settings import Settings
+from molecule_grpc.text import clean, cut_chars
+
+_SYSTEM_CALLERS = ("webhook:", "system:", "test:", "channel:")
+_SUMMARY_CHARS = 80
+# Keys of a request whose values reach Postgres as JSON: NUL cannot be stored.
+_NUL = "\\u0000"
+
+
+class Messages:
+    """Sends messages, and keeps and reads each workspace's record."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        journal: Journal,
+        directory: Directory,
+        ledger: Ledger,
+        settings: Settings,
+    ) -> None:
+        self._pool = pool
+        self._journal = journal
+        self._directory = directory
+        self._ledger = ledger
+        self._max_body = settings.a2a_max_body_bytes
+
+    async def send(self, request: pb.SendMessageRequest, call: Call) -> httpbody_pb2.HttpBody:
+        """Deliver an A2A message to a workspace's inbox."""
+        if len(request.body.data) > self._max_body:
+            raise Invalid(
+                f"the body exceeds {self._max_body} bytes",
+                field="body",
+                reason="BODY_TOO_LARGE",
+                metadata={"max": str(self._max_body)},
+                body={"max": self._max_body},
+            )
+        target_id = UUID(request.workspace_id)
+        source_id = _source(request.source_id, call)
+        target = await self._reachable(source_id, target_id, call.principal)
+        envelope = a2a.parse(request.body.data)
+        if target.delivery_mode != "poll":
+            raise _no_dispatch_path(target)
+        body = _json(envelope.body)
+        await self._journal.append(
+            Entry(
+                workspace_id=target_id,
+                activity_id=new_id(),
+                activity_type="a2a_receive",
+                method=clean(envelope.method)[:128],
+                source_id=source_id,
+                target_id=target_id,
+                summary=cut_chars(clean(a2a.text_of(envelope.body)), _SUMMARY_CHARS),
+                request_body=body,
+                message_id=clean(envelope.message_id),
+                sender_id=source_id,
+                bytes=len(body.encode()),
+            )
+        )
+        if source_id is not None and envelope.delegation_id:
+            await self._complete(source_id, envelope)
+        queued = {"status": "queued", "delivery_mode": "poll", "method": envelope.method}
+        return httpbody_pb2.HttpBody(
+            content_type="application/json",
+            data=json.dumps(queued, separators=(",", ":")).encode(),
+        )
+
+    async def list(self, request: pb.ListActivityRequest) -> pb.ListActivityResponse:
+        """Rows of a workspace's record, as pollers ask for them."""
+        workspace_id = UUID(request.workspace_id)
+        chosen = activity.Filter(
+            type=clean(request.type) or None,
+            source=request.source or None,
+            peer_id=UUID(request.peer_id) if request.peer_id else None,
+            since=rules.since(request.since_secs, datetime.now(UTC)),
+            before=rules.timestamp(request.before_ts, "before_ts"),
+        )
+        limit = rules.activity_limit(request.limit)
+        if request.since_id:
+            rows = await activity.list_rows_after(
+                self._pool,
+                workspace_id,
+                chosen,
+                cursor=await self._cursor(workspace_id, request.since_id),
+                limit=limit,
+            )
+        else:
+            rows = await activity.list_rows(self._pool, workspace_id, chosen, limit=limit)
+        return pb.ListActivityResponse(activities=[convert.activity(row) for row in rows])
+
+    async def get(self, request: pb.GetActivityRequest) -> activity_pb2.Activity:
+        """One row of a workspace's record."""
+        row = await activity.get(self._pool, UUID(request.workspace_id), UUID(request.activity_id))
+        if row is None:
+            raise NotFound("activity not found")
+        return convert.activity(row)
+
+    async def report(self, request: pb.ReportActivityRequest) -> pb.ReportActivityResponse:
+        """Add to the caller's own record. Never an inbox item."""
+        workspace_id = UUID(request.workspace_id)
+        if request.source_id and request.source_id.lower() != str(workspace_id):
+            raise Denied("source_id must be the calling workspace", reason="SOURCE_SPOOFED")
+        bodies = {
+            name: _json_value(getattr(request, name)) if request.HasField(name) else None
+            for name in ("request_body", "response_body", "tool_trace")
+        }
+        await self._require(workspace_id)
+        await self._journal.append(
+            Entry(
+                workspace_id=workspace_id,
+                activity_id=new_id(),
+                activity_type=request.activity_type,
+                method=clean(request.method) or None,
+                source_id=workspace_id,
+                target_id=UUID(request.target_id) if request.target_id else None,
+                summary=clean(request.summary) or None,
+                duration_ms=request.duration_ms if request.HasField("duration_ms") else None,
+                status=clean(request.status) or "ok",
+                error_detail=clean(request.error_detail) or None,
+                **bodies,
+            )
+        )
+        return pb.ReportActivityResponse(status="logged")
+
+    async def notify(self, request: pb.NotifyRequest) -> pb.NotifyResponse:
+        """Let an agent speak to the human. Recorded; never an inbox item."""
+        workspace_id = UUID(request.workspace_id)
+        message = clean(request.message)
+        if not message:
+            raise Invalid("message is required", field="message")
+        body: dict[str, object] = {"result": message}
+        if request.attachments:
+            body["parts"] = [_file_part(n, a) for n, a in enumerate(request.attachments)]
+        await self._require(workspace_id)
+        await self._journal.append(
+            Entry(
+                workspace_id=workspace_id,
+                activity_id=new_id(),
+                activity_type="a2a_receive",
+                method="notify",
+                summary="Agent message: " + cut_chars(message, _SUMMARY_CHARS),
+                response_body=_json(body),
+            )
+        )
+        return pb.NotifyResponse(status="sent")
+
+    async def _require(self, workspace_id: UUID) -> Facts:
+        facts = await self._directory.lookup(workspace_id)
+        if facts is None:
+            raise NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND")
+        return facts
+
+    async def _reachable(
+        self, source_id: UUID | None, target_id: UUID, principal: Principal
+    ) -> Facts:
+        if source_id is not None:
+            if source_id == target_id:
+                return await self._require(target_id)
+            return await self._directory.require_reachable(source_id, target_id)
+        facts = await self._require(target_id)
+        if principal.organization_id not in (None, facts.organization_id):
+            raise NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND")
+        return facts
+
+    async def _complete(self, source_id: UUID, envelope: a2a.Envelope) -> None:
+        """A reply that names a delegation ends it, when the sender is its target."""
+        text = clean(a2a.text_of(envelope.body))
+        move = self._ledger.draft_move(
+            envelope.delegation_id, source_id, rules.Status.COMPLETED, text=text
+        )
+        await self._journal.move(move)
+
+    async def _cursor(self, workspace_id: UUID, since_id: str) -> object:
+        found = None
+        try:
+            activity_id = parse_id(since_id, "since_id")
+        except Invalid:
+            activity_id = None
+        if activity_id is not None:
+            found = await activity.cursor(self._pool, workspace_id, activity_id)
+        if found is None:
+            raise OutOfRange(
+                "since_id cursor not found (pruned or unknown); omit since_id to reset",
+                reason="CURSOR_PRUNED",
+            )
+        return found
+
+
+def _source(named: str, call: Call) -> UUID | None:
+    """The workspace that speaks; None for the human.
+
+    Raises:
+        Denied: a header claims to be a caller inside the platform.
+        Unauthenticated: the token is not the named workspace's.
+    """
+    claimed = named or call.metadata.get("x-workspace-id", "")
+    if claimed.startswith(_SYSTEM_CALLERS):
+        raise Denied("invalid caller ID", reason="SOURCE_SPOOFED")
+    principal = call.principal
+    if principal.role is not Role.WORKSPACE:
+        return parse_id(claimed, "source_id") if claimed else None
+    if claimed and parse_id(claimed, "source_id") != principal.workspace_id:
+        raise Unauthenticated("invalid workspace auth token")
+    return principal.workspace_id
+
+
+def _no_dispatch_path(target: Facts) -> Exception:
+    """Why a workspace that is not in poll mode cannot be reached."""
+    if not target.url and target.delivery_mode == "push":
+        return Unavailable("workspace has no URL", reason="URL_NOT_REGISTERED", retry_after=15)
+    return Conflict(
+        "this server does not call agents; register the workspace with delivery_mode poll",
+        reason="NO_DISPATCH_PATH",
+    )
+
+
+def _file_part(index: int, attachment: pb.Attachment) -> dict[str, object]:
+    if not attachment.uri or not attachment.name:
+        raise Invalid(
+            f"attachment[{index}]: uri and name are required", field=f"attachments[{index}]"
+        )
+    file: dict[str, object] = {"uri": clean(attachment.uri), "name": clean(attachment.name)}
+    if attachment.mime_type:
+        file["mimeType"] = clean(attachment.mime_type)
+    if attachment.HasField("size"):
+        file["size"] = attachment.size
+    return {"kind": "file", "file": file}
+
+
+def _json(body: object) -> str:
+    """JSON text that Postgres takes as jsonb: without NUL, lone surrogates replaced."""
+    text = json.dumps(body, separators=(",", ":"))
+    if _NUL in text or "\\ud" in text:
+        text = json.dumps(_cleaned(body), separators=(",", ":"))
+    return text
+
+
+def _json_value(message: struct_pb2.Value) -> str:
+    return _json(json.loads(convert.value_text(message)))
+
+
+def _cleaned(body: object) -> object:
+    if isinstance(body, str):
+        return clean(body)
+    if isinstance(body, list):
+        return [_cleaned(part) for part in body]
+    if isinstance(body, dict):
+        return {clean(key): _cleaned(part) for key, part in body.items()}
+    return body

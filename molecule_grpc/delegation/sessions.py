@@ -1,0 +1,103 @@
+"""All open inbox streams of this worker: their leases, the safety check, presence, drain."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from uuid import UUID
+
+from prometheus_client import Counter, Gauge
+
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.delegation.session import Session
+from molecule_grpc.delegation.store import inbox
+
+_OPEN = Gauge("molecule_inbox_open_streams", "Inbox streams open now.", multiprocess_mode="livesum")
+_FENCED = Counter("molecule_inbox_fenced_total", "Sessions that another consumer took over.")
+_SAFETY = Counter("molecule_inbox_wakeup_source_total", "What made a stream look.", ["source"])
+_SAFETY_WAKES = _SAFETY.labels("safety")
+_SAFETY.labels("signal")
+
+# An open stream refreshes its workspace's last-seen this seldom.
+PRESENCE_SECONDS = 30.0
+
+
+class Sessions:
+    """Registry of streams. Each pass costs one statement, however many streams there are."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        lease_seconds: float,
+        touch_present: Callable[[list[UUID]], Awaitable[None]],
+    ) -> None:
+        self._pool = pool
+        self._lease_seconds = lease_seconds
+        self._touch_present = touch_present
+        self._sessions: set[Session] = set()
+        self._draining = False
+
+    @contextlib.contextmanager
+    def open(self, session: Session) -> Iterator[None]:
+        """Look after a session while inside."""
+        session.draining = self._draining
+        self._sessions.add(session)
+        _OPEN.inc()
+        try:
+            yield
+        finally:
+            self._sessions.discard(session)
+            _OPEN.dec()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to stop."""
+        return self._draining
+
+    def drain(self) -> None:
+        """Ask every client to come back elsewhere."""
+        self._draining = True
+        for session in self._sessions:
+            session.draining = True
+            session.flag.set()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    async def renew(self) -> None:
+        """Extend all leases; a session whose lease is gone finds out at once."""
+        leased = [s for s in self._sessions if s.epoch]
+        if not leased:
+            return
+        held = await inbox.renew_leases(
+            self._pool,
+            [(s.workspace_id, s.epoch) for s in leased],
+            seconds=self._lease_seconds,
+        )
+        for session in leased:
+            if session.workspace_id not in held:
+                session.flag.set()
+
+    async def check(self) -> None:
+        """Wake the sessions that have missed something: wake-ups are hints, the table is truth."""
+        sessions = list(self._sessions)
+        if not sessions:
+            return
+        found = await inbox.heads(self._pool, list({s.workspace_id for s in sessions}))
+        for session in sessions:
+            head, acked, epoch = found.get(session.workspace_id, (0, 0, 0))
+            if head > session.head or acked > session.acked or session.epoch not in (0, epoch):
+                _SAFETY_WAKES.inc()
+                session.flag.set()
+
+    async def present(self) -> None:
+        """An open stream is a sign of life of its workspace."""
+        workspace_ids = list({s.workspace_id for s in self._sessions})
+        if workspace_ids:
+            await self._touch_present(workspace_ids)
+
+
+def count_fenced() -> None:
+    """A session was taken over."""
+    _FENCED.inc()

@@ -1,0 +1,333 @@
+"""The SQL of the ledger: accepting a delegation, moving it, reading it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from molecule_grpc.db.pool import Connection, Pool, Writer
+from molecule_grpc.delegation.store.entries import APPEND, ENTRY_COLUMNS, columns
+
+
+class Draft(NamedTuple):
+    """A delegation to be accepted. The order of the fields is the order of the columns."""
+
+    delegation_id: str
+    caller_id: UUID
+    callee_id: UUID
+    organization_id: UUID
+    task_preview: str
+    # `queued` when the platform hands it over, `dispatched` when the agent did.
+    status: str
+    idempotency_key: str | None
+    request_hash: bytes
+    deadline_seconds: int
+    # The rows that announce it; `item_id` is None when there is nothing to hand over.
+    audit_id: UUID
+    item_id: UUID | None
+    request_body: str
+    bytes: int
+    # Whether the inbox takes it even when it looks full.
+    exempt: bool = False
+
+
+class Accepted(NamedTuple):
+    """What became of a draft: `fresh` when the ledger took it, `full` when the inbox is full."""
+
+    fresh: bool
+    full: bool
+
+
+# A draft's rows enter the record in this order: the caller's audit row, the callee's item.
+_ACCEPT = f"""
+    WITH input AS (
+        SELECT * FROM unnest(
+            $1::text[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[],
+            $8::bytea[], $9::int[], $10::uuid[], $11::uuid[], $12::text[], $13::int[], $14::bool[]
+        ) WITH ORDINALITY AS t (
+            delegation_id, caller_id, callee_id, organization_id, task_preview, status,
+            idempotency_key, request_hash, deadline_seconds, audit_id, item_id, request_body, bytes,
+            exempt, ord
+        )
+    ),
+    filling AS (
+        SELECT i.ord
+        FROM input i JOIN inbox_heads h ON h.workspace_id = i.callee_id
+        WHERE i.item_id IS NOT NULL AND NOT i.exempt
+          AND (h.last_seq - h.acked_seq >= $15 OR h.bytes - h.acked_bytes >= $16)
+    ),
+    -- Untargeted: the id or the caller's key may be the one that is taken.
+    accepted AS (
+        INSERT INTO delegations (
+            delegation_id, caller_id, callee_id, organization_id, task_preview, status,
+            idempotency_key, request_hash, deadline
+        )
+        SELECT delegation_id, caller_id, callee_id, organization_id, task_preview, status,
+               idempotency_key, request_hash, now() + make_interval(secs => deadline_seconds)
+        FROM input WHERE ord NOT IN (SELECT ord FROM filling)
+        ORDER BY delegation_id
+        ON CONFLICT DO NOTHING
+        RETURNING delegation_id
+    ),
+    entries AS (
+        SELECT 2 * i.ord AS ord, i.caller_id AS workspace_id, i.audit_id AS activity_id,
+               'delegation' AS activity_type, 'delegate' AS method, i.caller_id AS source_id,
+               i.callee_id AS target_id, i.task_preview AS summary, NULL AS request_body,
+               json_build_object('delegation_id', i.delegation_id)::text AS response_body,
+               NULL AS tool_trace, NULL::int AS duration_ms,
+               CASE i.status WHEN 'queued' THEN 'pending' ELSE i.status END AS status,
+               NULL AS error_detail, NULL AS message_id, NULL::uuid AS sender_id,
+               NULL AS delegation_id, false AS late, 0 AS bytes
+        FROM input i JOIN accepted USING (delegation_id)
+        UNION ALL
+        SELECT 2 * i.ord + 1, i.callee_id, i.item_id, 'a2a_receive', 'delegate', i.caller_id,
+               i.callee_id, i.task_preview, i.request_body, NULL, NULL, NULL, 'ok', NULL,
+               i.delegation_id, i.caller_id, i.delegation_id, false, i.bytes
+        FROM input i JOIN accepted USING (delegation_id)
+        WHERE i.item_id IS NOT NULL
+    ),
+    {APPEND}
+    SELECT a.delegation_id IS NOT NULL AS fresh, f.ord IS NOT NULL AS full
+    FROM input i LEFT JOIN accepted a USING (delegation_id) LEFT JOIN filling f USING (ord)
+    ORDER BY i.ord
+"""
+
+
+async def accept(
+    writer: Writer | Connection, drafts: Sequence[Draft], *, max_items: int, max_bytes: int
+) -> list[Accepted]:
+    """Enter drafts into the ledger, with their announcements, as one transaction."""
+    rows = await writer.fetch(_ACCEPT, *columns(drafts), max_items, max_bytes)
+    return [Accepted(*row) for row in rows]
+
+
+class Move(NamedTuple):
+    """A step of a delegation. The order of the fields is the order of the columns.
+
+    `actor_id` None is the platform itself; anyone else must be one of the two parties.
+    """
+
+    delegation_id: str
+    actor_id: UUID | None
+    to: str
+    result_preview: str | None
+    result: str | None
+    truncated: bool
+    error_detail: str | None
+    failure_reason: str | None
+    summary: str
+    response_body: str
+    bytes: int
+    audit_id: UUID
+    item_id: UUID
+
+
+class Moved(NamedTuple):
+    """What became of a move.
+
+    Args:
+        moved: whether it was made.
+        late: whether the text reached the caller's inbox although the ledger had closed.
+        found: whether the delegation exists and the actor is a party of it.
+        before: its status when the move was tried.
+        same: whether the ledger holds just what the move says.
+    """
+
+    moved: bool
+    late: bool
+    found: bool
+    caller_id: UUID | None
+    callee_id: UUID | None
+    before: str | None
+    same: bool
+
+
+# Permitted: forward out of the three live states, and a beat that stays in_progress. The guard
+# sits in the UPDATE, so of two writers one wins and the other changes nothing.
+_MOVE = f"""
+    WITH input AS (
+        SELECT * FROM unnest(
+            $1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::text[],
+            $8::text[], $9::text[], $10::text[], $11::int[], $12::uuid[], $13::uuid[]
+        ) WITH ORDINALITY AS t (
+            delegation_id, actor_id, to_status, result_preview, result, truncated, error_detail,
+            failure_reason, summary, response_body, bytes, audit_id, item_id, ord
+        )
+    ),
+    before AS (
+        SELECT i.ord, d.caller_id, d.callee_id, d.status,
+               d.status = 'stuck' OR d.status = 'failed' AND d.failure_reason = 'deadline'
+                   AS gave_up,
+               d.status = i.to_status AND d.result IS NOT DISTINCT FROM i.result
+                   AND d.error_detail IS NOT DISTINCT FROM i.error_detail AS same
+        FROM input i JOIN delegations d USING (delegation_id)
+        WHERE i.actor_id IS NULL OR i.actor_id IN (d.caller_id, d.callee_id)
+    ),
+    moved AS (
+        UPDATE delegations d SET
+            status = i.to_status,
+            last_heartbeat = CASE i.to_status WHEN 'in_progress' THEN now()
+                                              ELSE d.last_heartbeat END,
+            result_preview = i.result_preview,
+            result = i.result,
+            truncated = i.truncated,
+            error_detail = i.error_detail,
+            failure_reason = i.failure_reason,
+            updated_at = now()
+        FROM input i
+        WHERE d.delegation_id = i.delegation_id
+          AND (i.actor_id IS NULL OR i.actor_id IN (d.caller_id, d.callee_id))
+          AND d.status IN ('queued', 'dispatched', 'in_progress')
+        RETURNING i.ord, d.caller_id, d.callee_id
+    ),
+    ended AS (
+        SELECT i.*, m.caller_id, m.callee_id, false AS is_late
+        FROM moved m JOIN input i USING (ord)
+        WHERE i.to_status IN ('completed', 'failed', 'stuck')
+        UNION ALL
+        -- Finished work is not thrown away because the ledger had given up on it.
+        SELECT i.*, b.caller_id, b.callee_id, true
+        FROM before b JOIN input i USING (ord)
+        WHERE b.gave_up AND i.to_status = 'completed'
+          AND NOT EXISTS (
+              SELECT FROM inbox_items x
+              WHERE x.workspace_id = b.caller_id AND x.message_id = 'late:' || i.delegation_id
+          )
+    ),
+    entries AS (
+        SELECT 2 * e.ord AS ord, e.caller_id AS workspace_id, e.audit_id AS activity_id,
+               'delegation' AS activity_type, 'delegate_result' AS method,
+               e.caller_id AS source_id, e.callee_id AS target_id, e.summary,
+               NULL AS request_body,
+               json_build_object('delegation_id', e.delegation_id,
+                                 'text', e.result_preview)::text AS response_body,
+               NULL AS tool_trace, NULL::int AS duration_ms, e.to_status AS status, e.error_detail,
+               NULL AS message_id, NULL::uuid AS sender_id, NULL AS delegation_id, false AS late,
+               0 AS bytes
+        FROM ended e WHERE NOT e.is_late
+        UNION ALL
+        SELECT 2 * e.ord + 1, e.caller_id, e.item_id, 'a2a_receive', 'delegate_result',
+               e.caller_id, e.callee_id,
+               CASE e.to_status WHEN 'completed' THEN 'Delegation result delivered'
+                                ELSE 'Delegation failed' END,
+               json_build_object('delegation_id', e.delegation_id)::text, e.response_body, NULL,
+               NULL, CASE e.to_status WHEN 'completed' THEN 'ok' ELSE 'error' END, e.error_detail,
+               CASE WHEN e.is_late THEN 'late:' ELSE 'result:' END || e.delegation_id, e.callee_id,
+               e.delegation_id, e.is_late, e.bytes
+        FROM ended e
+    ),
+    {APPEND}
+    SELECT m.ord IS NOT NULL AS moved, coalesce(e.is_late, false) AS late, b.ord IS NOT NULL AS found,
+           b.caller_id, b.callee_id, b.status AS before, coalesce(b.same, false) AS same
+    FROM input i LEFT JOIN before b USING (ord) LEFT JOIN moved m USING (ord)
+    LEFT JOIN ended e USING (ord)
+    ORDER BY i.ord
+"""
+
+
+async def move(writer: Writer | Connection, moves: Sequence[Move]) -> list[Moved]:
+    """Make moves, with the rows that announce an end, as one transaction.
+
+    Each delegation may occur once.
+    """
+    # Rows are locked in the order of the input: the same order for every writer.
+    order = sorted(range(len(moves)), key=lambda n: moves[n].delegation_id)
+    rows = await writer.fetch(_MOVE, *columns([moves[n] for n in order]))
+    outcomes: dict[int, Moved] = {n: Moved(*row) for n, row in zip(order, rows, strict=True)}
+    return [outcomes[n] for n in range(len(moves))]
+
+
+_PARTY = """
+    delegation_id, caller_id, callee_id, task_preview, status, failure_reason, last_heartbeat,
+    deadline, result_preview, truncated, error_detail, created_at, updated_at
+"""
+
+
+async def get(pool: Pool, workspace_id: UUID, delegation_id: str) -> asyncpg.Record | None:
+    """A delegation of which this workspace is a party, with its whole result."""
+    return await pool.fetchrow(
+        f"""
+        SELECT {_PARTY}, result FROM delegations
+        WHERE delegation_id = $2 AND $1 IN (caller_id, callee_id)
+        """,
+        workspace_id,
+        delegation_id,
+    )
+
+
+async def find_taken(
+    pool: Pool | Connection, draft: Draft
+) -> tuple[asyncpg.Record | None, asyncpg.Record | None]:
+    """What stands in a draft's way: the row with its id, and the row with its caller's key."""
+    columns_ = (
+        f"{_PARTY}, idempotency_key, request_hash, created_at < now() - interval '24 hours' AS old"
+    )
+    by_id = await pool.fetchrow(
+        f"SELECT {columns_} FROM delegations WHERE delegation_id = $1", draft.delegation_id
+    )
+    by_key = None
+    if draft.idempotency_key is not None:
+        by_key = await pool.fetchrow(
+            f"SELECT {columns_} FROM delegations WHERE caller_id = $1 AND idempotency_key = $2",
+            draft.caller_id,
+            draft.idempotency_key,
+        )
+    return by_id, by_key
+
+
+async def free_key(conn: Connection, caller_id: UUID, key: str) -> None:
+    """Take the key off a delegation that failed or is older than a day. It stays for audit."""
+    await conn.execute(
+        """
+        UPDATE delegations SET idempotency_key = NULL
+        WHERE caller_id = $1 AND idempotency_key = $2
+          AND (status = 'failed' OR created_at < now() - interval '24 hours')
+        """,
+        caller_id,
+        key,
+    )
+
+
+class Page(NamedTuple):
+    """Which delegations to list. `before` is the last row of the page before."""
+
+    limit: int
+    status: str | None = None
+    direction: str | None = None
+    before: tuple[datetime, str] | None = None
+
+
+async def list_rows(pool: Pool, workspace_id: UUID, page: Page) -> list[asyncpg.Record]:
+    """Delegations of which this workspace is a party, newest first.
+
+    Each side has its index: the newest of either are merged, never more than two pages read.
+    """
+    sides = {"sent": ["caller_id"], "received": ["callee_id"]}.get(
+        page.direction or "", ["caller_id", "callee_id"]
+    )
+    values: list[object] = [workspace_id, page.limit]
+    extra = ""
+    if page.status is not None:
+        values.append(page.status)
+        extra += f" AND status = ${len(values)}"
+    if page.before is not None:
+        values += page.before
+        extra += f" AND (created_at, delegation_id) < (${len(values) - 1}, ${len(values)})"
+    halves = [
+        f"""
+        (SELECT {_PARTY} FROM delegations WHERE {side} = $1 {extra}
+         ORDER BY created_at DESC, delegation_id DESC LIMIT $2)
+        """
+        for side in sides
+    ]
+    return await pool.fetch(
+        f"""
+        SELECT * FROM ({" UNION ".join(halves)}) d
+        ORDER BY created_at DESC, delegation_id DESC LIMIT $2
+        """,
+        *values,
+    )

@@ -1,0 +1,43 @@
+"""What a handler knows of the call that it serves, whatever host carries it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from molecule_grpc.auth.principal import ANONYMOUS, Principal
+
+ORIGINAL_PATH = "x-envoy-original-path"
+
+
+@dataclass(slots=True)
+class Call:
+    """One call in flight. A client that leaves cancels the task that runs the handler.
+
+    Args:
+        metadata: request headers by lower-case name.
+        request_id: from `x-request-id`, or made here; on every log line.
+        deadline: `time.monotonic()` at which the client gives up; None when it waits for ever.
+        principal: who calls; set by the pipeline before the handler runs.
+        headers: response headers to send before the first message.
+    """
+
+    metadata: Mapping[str, str]
+    request_id: str
+    deadline: float | None = None
+    principal: Principal = ANONYMOUS
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rest(self) -> bool:
+        """Whether the edge made this call out of a REST request."""
+        return ORIGINAL_PATH in self.metadata
+
+    def remaining(self) -> float | None:
+        """Seconds until the client gives up; None when it waits for ever."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def set_http_status(self, status: int) -> None:
+        """Answer a REST call with this status instead of the one that the contract declares."""
+        self.headers["x-http-code"] = str(status)

@@ -1,0 +1,135 @@
+"""N workers and the edge in front of them, as one thing to start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import structlog
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from molecule_grpc.server.children import spawn, stop
+from molecule_grpc.server.edge import Edge, EdgeConfig
+from molecule_grpc.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_RESTART_SECONDS = 1.0
+_MAX_RESTART_SECONDS = 30.0
+# Beyond the drain itself: the notice to the edge, and the flush of what is queued.
+_STOP_MARGIN_SECONDS = 10.0
+# The event engine's listener costs a quarter of the throughput of a Python server.
+_GRPC_EXPERIMENTS = "-event_engine_listener"
+
+
+class Fleet:
+    """Runs workers on Unix sockets, restarts those that die, and puts the edge before them."""
+
+    def __init__(self, settings: Settings, dsn: str, environment: Mapping[str, str]) -> None:
+        self._settings = settings
+        # Paths of Unix sockets are short; nobody else may enter.
+        self._directory = Path(tempfile.mkdtemp(prefix="molecule-"))
+        (self._directory / "dsn").touch(mode=0o600)
+        (self._directory / "dsn").write_text(dsn)
+        (self._directory / "metrics").mkdir()
+        self._environment = {
+            **environment,
+            "GRPC_EXPERIMENTS": environment.get("GRPC_EXPERIMENTS", _GRPC_EXPERIMENTS),
+            "PROMETHEUS_MULTIPROC_DIR": str(self._directory / "metrics"),
+        }
+        self._keepers: list[asyncio.Task[None]] = []
+        self._workers: dict[int, asyncio.subprocess.Process] = {}
+        self._edge: Edge | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            for index in range(self._settings.workers):
+                self._keepers.append(asyncio.create_task(self._keep(index)))
+            self._edge = Edge(self._edge_config(), self._directory)
+            await self._edge.start()
+            await self._edge.wait_ready()
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._end()
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Processes of the workers that run now."""
+        return [process.pid for process in self._workers.values()]
+
+    def socket(self, index: int) -> Path:
+        """Where a worker listens."""
+        return self._directory / f"worker-{index}.sock"
+
+    async def _keep(self, index: int) -> None:
+        """Keep one worker running."""
+        pause = _RESTART_SECONDS
+        while True:
+            self.socket(index).unlink(missing_ok=True)
+            process = await spawn(self._command(index), env=self._environment)
+            self._workers[index] = process
+            started = asyncio.get_running_loop().time()
+            code = await process.wait()
+            lived = asyncio.get_running_loop().time() - started
+            pause = _RESTART_SECONDS if lived > _MAX_RESTART_SECONDS else pause
+            log.error("worker died, restarting", worker=index, code=code, pause=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _MAX_RESTART_SECONDS)
+
+    def _command(self, index: int) -> list[str | Path]:
+        return [
+            sys.executable,
+            "-m",
+            "molecule_grpc.server.worker",
+            f"--address=unix:{self.socket(index)}",
+            f"--dsn-file={self._directory / 'dsn'}",
+            "--behind-edge",
+        ]
+
+    def _edge_config(self) -> EdgeConfig:
+        settings = self._settings
+        return EdgeConfig(
+            host=settings.host,
+            port=settings.port,
+            operator_port=settings.operator_port or None,
+            worker_sockets=[self.socket(index) for index in range(settings.workers)],
+            metrics_port=self._serve_metrics(),
+            cors_origins=settings.cors_origins,
+            rate_limit_per_minute=settings.rate_limit_per_minute,
+        )
+
+    def _serve_metrics(self) -> int:
+        """Serve the sum of all workers' metrics on a loopback port of the kernel's choice."""
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=str(self._directory / "metrics"))  # type: ignore[no-untyped-call]
+        server, _ = start_http_server(0, addr="127.0.0.1", registry=registry)
+        return int(server.server_port)
+
+    async def _end(self) -> None:
+        """Drain the workers behind the edge, then take the edge down."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        patience = self._settings.drain_seconds + _STOP_MARGIN_SECONDS
+        await asyncio.gather(
+            *(stop(process, patience=patience) for process in self._workers.values())
+        )
+        if self._edge is not None:
+            await self._edge.stop()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def worker_environment() -> dict[str, str]:
+    """What a child inherits."""
+    return dict(os.environ)

@@ -1,0 +1,140 @@
+"""The first host of the pipeline: grpc.aio. It decodes, makes a `Call`, and turns failures into aborts."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from molecule_grpc.errors import Invalid
+from molecule_grpc.server.call import Call
+from molecule_grpc.server.methods import Method
+from molecule_grpc.server.pipeline import Pipeline
+from molecule_grpc.server.status import Failure, render
+
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", 16 * 1024 * 1024),
+    ("grpc.so_reuseport", 0),
+    # A fleet that reconnects after a deploy opens thousands of streams at once; with the defaults
+    # two in five are refused.
+    ("grpc.server.max_pending_requests", 20_000),
+    ("grpc.server.max_pending_requests_hard_limit", 40_000),
+    # The edge pings silent connections every 30 s; the default answer is to hang up on it.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+
+
+def add_methods(server: grpc.aio.Server, methods: Iterable[Method], pipeline: Pipeline) -> None:
+    """Serve these methods through the pipeline."""
+    by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+    for method in methods:
+        by_service.setdefault(method.service, {})[method.name] = _handler(method, pipeline)
+    for service, handlers in by_service.items():
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+
+
+def _handler(method: Method, pipeline: Pipeline) -> grpc.RpcMethodHandler[Any, Any]:
+    # Messages travel as bytes to this point: a request that does not parse is the client's error,
+    # which the library would report as ours.
+    if method.client_streaming:
+        return grpc.stream_stream_rpc_method_handler(_stream_stream(method, pipeline))
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(_unary_stream(method, pipeline))
+    return grpc.unary_unary_rpc_method_handler(_unary(method, pipeline))
+
+
+def _unary(method: Method, pipeline: Pipeline) -> Any:
+    parse = method.request_type.FromString
+
+    async def serve(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        call = _call(context)
+        try:
+            try:
+                request = parse(data)
+            except DecodeError:
+                raise render(_malformed()) from None
+            response = await pipeline.unary(method, request, call)
+        except Failure as failure:
+            await _abort(context, call, failure)
+            raise AssertionError("abort returned") from failure
+        if call.headers:
+            await context.send_initial_metadata(tuple(call.headers.items()))
+        return response.SerializeToString()
+
+    return serve
+
+
+def _unary_stream(method: Method, pipeline: Pipeline) -> Any:
+    serve_stream = _stream_stream(method, pipeline)
+
+    async def serve(
+        data: bytes, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[bytes]:
+        async def requests() -> AsyncIterator[bytes]:
+            yield data
+
+        async for response in serve_stream(requests(), context):
+            yield response
+
+    return serve
+
+
+def _stream_stream(method: Method, pipeline: Pipeline) -> Any:
+    parse = method.request_type.FromString
+
+    async def parsed(requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+        async for data in requests:
+            try:
+                yield parse(data)
+            except DecodeError:
+                raise _malformed() from None
+
+    async def serve(
+        requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[bytes]:
+        call = _call(context)
+        opened = False
+        try:
+            async for response in pipeline.stream(method, parsed(requests), call):
+                if not opened:
+                    await context.send_initial_metadata(tuple(call.headers.items()))
+                    opened = True
+                yield response.SerializeToString()
+        except Failure as failure:
+            await _abort(context, call, failure)
+
+    return serve
+
+
+def _malformed() -> Invalid:
+    return Invalid("the request is not a message of the expected type")
+
+
+def _call(context: grpc.aio.ServicerContext[Any, Any]) -> Call:
+    metadata = {key: value for key, value in context.invocation_metadata() or ()}
+    remaining = context.time_remaining()
+    return Call(
+        metadata=metadata,
+        request_id=metadata.get("x-request-id") or uuid.uuid4().hex,
+        deadline=None if remaining is None else time.monotonic() + remaining,
+    )
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], call: Call, failure: Failure) -> None:
+    await context.abort(
+        _CODES[int(failure.code)],
+        failure.message,
+        tuple(failure.trailers(rest=call.rest)),
+    )

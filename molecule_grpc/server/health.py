@@ -1,0 +1,54 @@
+"""gRPC health and reflection. Health is real: it says NOT_SERVING while the database is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+_CHECK_SECONDS = 1.0
+
+
+class Health:
+    """Tells load balancers whether to send calls here."""
+
+    def __init__(self, services: Sequence[str], healthy: Callable[[], Awaitable[bool]]) -> None:
+        self._names = ("", *services)
+        self._healthy = healthy
+        self._servicer = HealthServicer()
+        self._draining = False
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve health, and reflection of every service."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+        reflection.enable_server_reflection(
+            (*self._names[1:], "grpc.health.v1.Health", reflection.SERVICE_NAME), server
+        )
+
+    async def run(self) -> None:
+        """Look at the database every second. Cancel to stop."""
+        while True:
+            await self.look()
+            await asyncio.sleep(_CHECK_SECONDS)
+
+    async def look(self) -> None:
+        """Look now."""
+        serving = not self._draining and await self._healthy()
+        await self._set(
+            health_pb2.HealthCheckResponse.SERVING
+            if serving
+            else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+
+    async def drain(self) -> None:
+        """Say NOT_SERVING from now on."""
+        self._draining = True
+        await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def _set(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in self._names:
+            await self._servicer.set(name, status)

@@ -1,0 +1,84 @@
+"""Every RPC as data, read from the descriptors: types, streaming, REST face, policy, handler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+from moleculeai.rest.v1 import rest_pb2
+
+from molecule_grpc.auth.policy import POLICIES, Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC.
+
+    Args:
+        path: `/package.Service/Method`, as gRPC names it.
+        success_status: HTTP status of success, 0 for 200.
+        bare_array: the response field that REST prints bare; empty for none.
+    """
+
+    path: str
+    service: str
+    name: str
+    request_type: type[Message]
+    response_type: type[Message]
+    client_streaming: bool
+    server_streaming: bool
+    success_status: int
+    bare_array: str
+    policy: Policy
+    handler: Callable[..., Any]
+
+    @property
+    def face_headers(self) -> dict[str, str]:
+        """Response headers by which the edge gives a REST caller the expected answer."""
+        headers: dict[str, str] = {}
+        if self.success_status:
+            headers["x-http-code"] = str(self.success_status)
+        if self.bare_array:
+            headers["x-unwrap"] = self.bare_array
+        return headers
+
+
+def bind(service: ServiceDescriptor, handlers: object) -> list[Method]:
+    """The methods of a service with the handlers that serve them.
+
+    Raises:
+        LookupError: an RPC has no handler, or no row in the policy table.
+    """
+    return [_bind(service, method, handlers) for method in service.methods]
+
+
+def _bind(service: ServiceDescriptor, method: MethodDescriptor, handlers: object) -> Method:
+    path = f"/{service.full_name}/{method.name}"
+    handler = getattr(handlers, method.name, None)
+    if handler is None:
+        raise LookupError(f"{path} has no handler")
+    if path not in POLICIES:
+        raise LookupError(f"{path} has no row in the policy table")
+    face = method.GetOptions().Extensions[rest_pb2.face]
+    return Method(
+        path=path,
+        service=service.full_name,
+        name=method.name,
+        request_type=message_factory.GetMessageClass(method.input_type),
+        response_type=message_factory.GetMessageClass(method.output_type),
+        client_streaming=method.client_streaming,
+        server_streaming=method.server_streaming,
+        success_status=face.success_status,
+        bare_array=face.bare_array,
+        policy=POLICIES[path],
+        handler=handler,
+    )
+
+
+def request_types(methods: Iterable[Method]) -> set[type[Message]]:
+    """Every type that a client may send."""
+    return {method.request_type for method in methods}

@@ -1,0 +1,139 @@
+"""What every call goes through: who is it, is it well-formed, may it, serve it, what went wrong.
+
+Nothing here knows the host. A host decodes a request, makes a `Call`, and gives both to `unary` or
+`stream`; what ends badly comes back as a `Failure` that is ready for the wire.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+from google.protobuf.message import Message
+
+from molecule_grpc.auth.authenticator import Authenticator
+from molecule_grpc.db.pool import translate
+from molecule_grpc.errors import Invalid, MoleculeError
+from molecule_grpc.server.call import Call
+from molecule_grpc.server.methods import Method
+from molecule_grpc.server.metrics import CallMetrics
+from molecule_grpc.server.status import Code, Failure, render, render_bug
+from molecule_grpc.server.validation import Validator
+
+log = structlog.get_logger("molecule_grpc.call")
+
+
+class Pipeline:
+    """Serves calls of every method."""
+
+    def __init__(
+        self, *, authenticator: Authenticator, validator: Validator, metrics: CallMetrics
+    ) -> None:
+        self._authenticator = authenticator
+        self._validator = validator
+        self._metrics = metrics
+
+    async def unary(self, method: Method, request: Message, call: Call) -> Message:
+        """Serve a call with one request and one response.
+
+        Raises:
+            Failure: the call ended without an answer.
+        """
+        started = time.perf_counter()
+        code = Code.CANCELLED
+        try:
+            await self._admit(method, request, call)
+            response: Message = await method.handler(request, call)
+            code = Code.OK
+            self._dress(method, call)
+            return response
+        except Exception as error:
+            failure = self._failure(method, call, error)
+            code = failure.code
+            raise failure from error
+        finally:
+            self._metrics.ended(method.path, code, time.perf_counter() - started)
+
+    async def stream(
+        self, method: Method, requests: AsyncIterator[Message], call: Call
+    ) -> AsyncIterator[Message]:
+        """Serve a call that streams. The first request decides whether it is admitted.
+
+        Raises:
+            Failure: the call ended badly.
+        """
+        code = Code.CANCELLED
+        try:
+            first = await anext(requests, None)
+            if first is None:
+                raise Invalid("the stream ended before its first message")
+            await self._admit(method, first, call)
+            self._dress(method, call)
+            source: Any = first
+            if method.client_streaming:
+                source = self._checked(first, requests)
+            async for response in method.handler(source, call):
+                yield response
+            code = Code.OK
+        except Exception as error:
+            failure = self._failure(method, call, error)
+            code = failure.code
+            raise failure from error
+        finally:
+            self._metrics.ended(method.path, code, None)
+
+    async def _admit(self, method: Method, request: Message, call: Call) -> None:
+        authenticator = self._authenticator
+        call.principal = await authenticator.identify(
+            method.policy, call.metadata.get("authorization")
+        )
+        self._validator.check(request)
+        await authenticator.require_access(method.policy, call.principal, request)
+
+    async def _checked(
+        self, first: Message, rest: AsyncIterator[Message]
+    ) -> AsyncIterator[Message]:
+        yield first
+        async for request in rest:
+            self._validator.check(request)
+            yield request
+
+    def _dress(self, method: Method, call: Call) -> None:
+        if call.rest:
+            for name, value in method.face_headers.items():
+                call.headers.setdefault(name, value)
+        else:
+            call.headers.pop("x-http-code", None)
+
+    def _failure(self, method: Method, call: Call, error: Exception) -> Failure:
+        if isinstance(error, Failure):
+            return error
+        if isinstance(error, MoleculeError):
+            return self._expected(method, call, error, error.__cause__)
+        if outage := translate(error):
+            return self._expected(method, call, outage, error)
+        incident = uuid.uuid4().hex[:12]
+        log.exception("call failed", rpc=method.path, request_id=call.request_id, incident=incident)
+        return render_bug(incident)
+
+    def _expected(
+        self, method: Method, call: Call, error: MoleculeError, cause: BaseException | None
+    ) -> Failure:
+        failure = render(error)
+        if failure.code is Code.UNAVAILABLE:
+            log.warning(
+                "call unavailable",
+                rpc=method.path,
+                request_id=call.request_id,
+                reason=error.reason,
+                cause=type(cause).__name__ if cause else None,
+            )
+        return failure
+
+
+async def one(request: Message) -> AsyncIterator[Message]:
+    """A stream of one request, for calls whose client does not stream."""
+    yield request

@@ -1,0 +1,172 @@
+"""The one table from errors to gRPC codes, HTTP statuses and bodies."""
+
+from __future__ import annotations
+
+import enum
+import json
+import urllib.parse
+from dataclasses import dataclass
+
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from molecule_grpc import errors
+
+DOMAIN = "moleculeai.dev"
+INTERNAL_REASON = "INTERNAL"
+
+# Response headers are bounded at the edge; a longer error text is cut there only.
+_MAX_HEADER_TEXT = 1024
+
+
+class Code(enum.IntEnum):
+    """Canonical status codes of gRPC."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
+# Kind → (gRPC code, HTTP status). Subclasses inherit the row of their nearest base.
+KINDS: dict[type[errors.MoleculeError], tuple[Code, int]] = {
+    errors.Invalid: (Code.INVALID_ARGUMENT, 400),
+    errors.Unauthenticated: (Code.UNAUTHENTICATED, 401),
+    errors.Denied: (Code.PERMISSION_DENIED, 403),
+    errors.NotFound: (Code.NOT_FOUND, 404),
+    errors.AlreadyExists: (Code.ALREADY_EXISTS, 409),
+    errors.Aborted: (Code.ABORTED, 409),
+    errors.Conflict: (Code.FAILED_PRECONDITION, 400),
+    errors.OutOfRange: (Code.OUT_OF_RANGE, 410),
+    errors.Exhausted: (Code.RESOURCE_EXHAUSTED, 429),
+    errors.Unavailable: (Code.UNAVAILABLE, 503),
+    errors.Unsupported: (Code.UNIMPLEMENTED, 501),
+}
+
+# Reasons whose HTTP status is not their kind's: what the clients that exist branch on.
+HTTP_BY_REASON: dict[str, int] = {
+    "WORKSPACE_REMOVED": 410,
+    "BUDGET_EXCEEDED": 402,
+    "BODY_TOO_LARGE": 413,
+    "NO_DISPATCH_PATH": 422,
+    "FENCED": 409,
+    "AGENT_UNREACHABLE": 502,
+    "DEADLINE_EXCEEDED": 504,
+}
+
+
+@dataclass(slots=True)
+class Failure(Exception):
+    """A call that ends without an answer, rendered for the wire.
+
+    Args:
+        details: serialised `google.rpc.Status`, for `grpc-status-details-bin`.
+        http_status: for the edge.
+        body: the REST body.
+    """
+
+    code: Code
+    message: str
+    reason: str
+    details: bytes
+    http_status: int
+    body: dict[str, object]
+    retry_after: float | None = None
+
+    def trailers(self, *, rest: bool) -> list[tuple[str, str | bytes]]:
+        """Trailing metadata: rich details for gRPC callers, the REST face for the edge."""
+        trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", self.details)]
+        if self.retry_after is not None:
+            trailers.append(("retry-after", str(max(1, round(self.retry_after)))))
+        if rest:
+            trailers.append(("x-http-code", str(self.http_status)))
+            trailers.append(("x-error-body", _header_body(self.body)))
+        return trailers
+
+
+def render(error: errors.MoleculeError) -> Failure:
+    """How an error reads on the wire."""
+    code, http_status = _row(type(error))
+    http_status = HTTP_BY_REASON.get(error.reason, http_status)
+    body: dict[str, object] = {"error": error.message, **error.body}
+    if error.retry_after is not None:
+        body.setdefault("retry_after", max(1, round(error.retry_after)))
+    if error.reason == "DATABASE_UNAVAILABLE":
+        body["code"] = "platform_unavailable"
+    return Failure(
+        code=code,
+        message=error.message,
+        reason=error.reason,
+        details=_details(code, error),
+        http_status=http_status,
+        body=body,
+        retry_after=error.retry_after,
+    )
+
+
+def render_bug(incident: str) -> Failure:
+    """How a bug of ours reads: nothing but a number to quote."""
+    error = errors.MoleculeError(
+        f"internal error, incident {incident}", metadata={"incident": incident}
+    )
+    return Failure(
+        code=Code.INTERNAL,
+        message=error.message,
+        reason=INTERNAL_REASON,
+        details=_details(Code.INTERNAL, error),
+        http_status=500,
+        body={"error": error.message},
+    )
+
+
+def _row(kind: type[errors.MoleculeError]) -> tuple[Code, int]:
+    for base in kind.__mro__:
+        if base in KINDS:
+            return KINDS[base]
+    return Code.INTERNAL, 500
+
+
+def _details(code: Code, error: errors.MoleculeError) -> bytes:
+    status = status_pb2.Status(code=int(code), message=error.message)
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    status.details.append(_packed(info))
+    violations = getattr(error, "violations", None)
+    if violations:
+        bad = error_details_pb2.BadRequest()
+        for field, description in violations:
+            bad.field_violations.add(field=field, description=description)
+        status.details.append(_packed(bad))
+    if error.retry_after is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(int(error.retry_after * 1000))
+        status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+    return status.SerializeToString()
+
+
+def _packed(
+    message: error_details_pb2.ErrorInfo
+    | error_details_pb2.BadRequest
+    | error_details_pb2.RetryInfo,
+) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed
+
+
+def _header_body(body: dict[str, object]) -> str:
+    message = str(body.get("error", ""))
+    if len(message) > _MAX_HEADER_TEXT:
+        body = {**body, "error": message[:_MAX_HEADER_TEXT]}
+    return urllib.parse.quote(json.dumps(body, separators=(",", ":")), safe="")

@@ -1,0 +1,45 @@
+"""The rules written in the protos, applied to a request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import protovalidate
+from google.protobuf.message import Message
+
+from molecule_grpc.errors import Invalid
+
+
+class Validator:
+    """Checks requests. The first message of a type costs milliseconds, the next ones 2 µs."""
+
+    def __init__(self, types: Iterable[type[Message]]) -> None:
+        self._validator = protovalidate.Validator()
+        for kind in types:
+            self._validator.collect_violations(kind())
+
+    def check(self, request: Message) -> None:
+        """Raise `Invalid`, naming every field at fault, unless the request keeps the rules."""
+        violations = self._validator.collect_violations(request)
+        if not violations:
+            return
+        found = [(_path(v.proto), _sentence(v.proto)) for v in violations]
+        error = Invalid(found[0][1])
+        error.violations = found
+        raise error
+
+
+def _path(violation: protovalidate.Violation) -> str:
+    parts: list[str] = []
+    for element in violation.field.elements if violation.field else ():
+        parts.append(element.field_name)
+    return ".".join(parts)
+
+
+def _sentence(violation: protovalidate.Violation) -> str:
+    """The rule's text with the field's name in front; a rule with words of its own as it is."""
+    message = violation.message
+    rule = violation.rule.elements[0].field_name if violation.rule else ""
+    if rule == "cel":
+        return message
+    return f"{_path(violation)} {message.removeprefix('value ')}".strip()

@@ -1,0 +1,227 @@
+"""Every setting of the server: its variable, its default, its rule. Nothing else reads the environment.
+
+Unset or garbage means the default, with one warning. A setting that would weaken security refuses
+to start instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+PRODUCTION = "production"
+DEVELOPMENT = "development"
+
+
+class SettingsError(Exception):
+    """A setting would weaken security where that is not allowed."""
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value <= 0:
+        raise ValueError("must be positive")
+    return value
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError("must not be negative")
+    return value
+
+
+def _positive_float(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError("must be positive")
+    return value
+
+
+def _switch(text: str) -> bool:
+    if text == "1":
+        return True
+    if text in ("", "0"):
+        return False
+    raise ValueError("must be 1 or 0")
+
+
+def _text(text: str) -> str:
+    return text.strip()
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _environment(text: str) -> str:
+    name = {"dev": DEVELOPMENT, "prod": PRODUCTION}.get(text.lower(), text.lower())
+    if name not in ("", DEVELOPMENT, PRODUCTION):
+        raise ValueError(f"must be {DEVELOPMENT} or {PRODUCTION}")
+    return name
+
+
+def _deploy_mode(text: str) -> str:
+    name = text.lower()
+    if name in ("selfhosted", "standalone"):
+        name = "self-hosted"
+    if name not in ("", "saas", "self-hosted"):
+        raise ValueError("must be saas or self-hosted")
+    return name
+
+
+def setting(variable: str, parse: Callable[[str], T], default: T, *, secret: bool = False) -> T:
+    """Declare a setting: read from `variable` with `parse`, else `default`."""
+    return field(  # type: ignore[no-any-return]
+        default=default, metadata={"variable": variable, "parse": parse, "secret": secret}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What is in force. Times are in seconds, sizes in bytes unless the name says otherwise."""
+
+    # Where and how it runs.
+    host: str = setting("MOLECULE_HOST", _text, "127.0.0.1")
+    port: int = setting("PORT", _positive_int, 8080)
+    operator_port: int = setting("MOLECULE_OPERATOR_PORT", _natural, 0)
+    workers: int = setting("WORKERS", _positive_int, max(1, (os.cpu_count() or 1) // 2))
+    data_dir: Path = setting("MOLECULE_DATA_DIR", _path, Path("data"))
+    database_url: str = setting("DATABASE_URL", _text, "", secret=True)
+    database_pool_size: int = setting("MOLECULE_DATABASE_POOL_SIZE", _positive_int, 16)
+    log_level: str = setting("LOG_LEVEL", _text, "info")
+    drain_seconds: float = setting("MOLECULE_DRAIN_SECONDS", _positive_float, 10.0)
+    group_commit_linger_ms: float = setting("MOLECULE_GROUP_COMMIT_LINGER_MS", float, 0.0)
+
+    # The edge.
+    cors_origins: tuple[str, ...] = setting(
+        "CORS_ORIGINS", _words, ("http://localhost:3000", "http://localhost:3001")
+    )
+    rate_limit_per_minute: int = setting("RATE_LIMIT", _natural, 0)
+    external_platform_url: str = setting("EXTERNAL_PLATFORM_URL", _text, "")
+
+    # Who gets in.
+    admin_token: str = setting("ADMIN_TOKEN", _text, "", secret=True)
+    environment: str = setting("MOLECULE_ENV", _environment, "")
+    open_bootstrap: bool = setting("MOLECULE_OPEN_BOOTSTRAP", _switch, False)
+    open_registration: bool = setting("MOLECULE_OPEN_REGISTRATION", _switch, False)
+    test_tokens: bool = setting("MOLECULE_ENABLE_TEST_TOKENS", _switch, False)
+    public_workspace_view: bool = setting("MOLECULE_PUBLIC_WORKSPACE_VIEW", _switch, False)
+    token_cache_seconds: float = setting("MOLECULE_TOKEN_CACHE_SECONDS", _positive_float, 30.0)
+
+    # Which agent URLs may be called.
+    deploy_mode: str = setting("MOLECULE_DEPLOY_MODE", _deploy_mode, "")
+    saas_org_id: str = setting("MOLECULE_ORG_ID", _text, "")
+
+    # Workspaces.
+    liveness_stale_after: int = setting("REMOTE_LIVENESS_STALE_AFTER", _positive_int, 90)
+    liveness_ttl: int = setting("MOLECULE_LIVENESS_TTL_SECONDS", _positive_int, 180)
+    liveness_interval: float = setting("MOLECULE_LIVENESS_INTERVAL_S", _positive_float, 15.0)
+
+    # Delegations and messages.
+    delegation_sweep_interval: float = setting(
+        "DELEGATION_SWEEPER_INTERVAL_S", _positive_float, 300.0
+    )
+    delegation_stuck_after: float = setting("DELEGATION_STUCK_THRESHOLD_S", _positive_float, 600.0)
+    a2a_max_body_bytes: int = setting("MOLECULE_A2A_MAX_BODY_BYTES", _positive_int, 1_048_576)
+    activity_retention_days: int = setting("ACTIVITY_RETENTION_DAYS", _positive_int, 7)
+    activity_cleanup_hours: float = setting("ACTIVITY_CLEANUP_INTERVAL_HOURS", _positive_float, 6.0)
+
+    # The inbox.
+    inbox_beat: float = setting("MOLECULE_INBOX_BEAT_SECONDS", _positive_float, 15.0)
+    inbox_safety_check: float = setting("MOLECULE_INBOX_SAFETY_SECONDS", _positive_float, 5.0)
+    inbox_lease: float = setting("MOLECULE_INBOX_LEASE_SECONDS", _positive_float, 30.0)
+    inbox_max_age: float = setting("MOLECULE_INBOX_MAX_AGE_SECONDS", _positive_float, 3600.0)
+    inbox_max_items: int = setting("MOLECULE_INBOX_MAX_ITEMS", _positive_int, 10_000)
+    inbox_max_bytes: int = setting("MOLECULE_INBOX_MAX_BYTES", _positive_int, 256 * 1024 * 1024)
+    notify: bool = setting("MOLECULE_INBOX_NOTIFY", _switch, True)
+
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def development(self) -> bool:
+        """Whether calls without a token pass and loopback agent URLs are allowed."""
+        return self.environment == DEVELOPMENT
+
+    @property
+    def saas(self) -> bool:
+        """Whether private address ranges may be called."""
+        return self.deploy_mode == "saas" or (not self.deploy_mode and bool(self.saas_org_id))
+
+    @property
+    def default_tier(self) -> int:
+        """Size class of a workspace that states none."""
+        return 4 if self.saas else 3
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings.
+
+        Raises:
+            SettingsError: a convenience of development is on in production.
+        """
+        env = os.environ if env is None else env
+        values: dict[str, Any] = {}
+        warnings: list[str] = []
+        for item in fields(cls):
+            variable = item.metadata.get("variable")
+            text = env.get(variable) if variable else None
+            if text is None or text == "":
+                continue
+            try:
+                values[item.name] = item.metadata["parse"](text)
+            except ValueError as error:
+                shown = "***" if item.metadata["secret"] else repr(text)
+                warnings.append(f"{variable}={shown} is ignored: {error}; using {item.default!r}")
+        warnings += _legacy_flags(env)
+        settings = cls(**values, warnings=tuple(warnings))
+        return settings._checked()
+
+    def _checked(self) -> Settings:
+        open_doors = {
+            "MOLECULE_OPEN_BOOTSTRAP": self.open_bootstrap,
+            "MOLECULE_OPEN_REGISTRATION": self.open_registration,
+            "MOLECULE_ENABLE_TEST_TOKENS": self.test_tokens,
+        }
+        opened = [name for name, on in open_doors.items() if on]
+        if self.environment == PRODUCTION and opened:
+            raise SettingsError(f"{', '.join(opened)} is refused when MOLECULE_ENV=production")
+        doors = [f"{name} is on: this installation lets strangers in" for name in opened]
+        if self.development:
+            doors.append("MOLECULE_ENV=development: calls without a token pass as the operator")
+        return self._with_warnings(doors)
+
+    def _with_warnings(self, more: list[str]) -> Settings:
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return type(self)(**{**values, "warnings": (*self.warnings, *more)})
+
+    def describe(self) -> dict[str, str]:
+        """Every variable with the value in force, secrets masked."""
+        shown: dict[str, str] = {}
+        for item in fields(self):
+            if variable := item.metadata.get("variable"):
+                value = getattr(self, item.name)
+                shown[variable] = "***" if item.metadata["secret"] and value else str(value)
+        return shown
+
+
+def _legacy_flags(env: Mapping[str, str]) -> list[str]:
+    flags = (
+        "DELEGATION_LEDGER_WRITE",
+        "DELEGATION_RESULT_INBOX_PUSH",
+        "DELEGATION_SYNC_VIA_INBOX",
+    )
+    return [
+        f"{name}={env[name]!r} has no effect: the feature is always on"
+        for name in flags
+        if env.get(name, "1") != "1"
+    ]

@@ -1,0 +1,121 @@
+"""Real Postgres for every test: one server a session, a migrated template, a database a test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from molecule_grpc.db.embedded import EmbeddedPostgres
+from molecule_grpc.db.migrate import migrate
+from molecule_grpc.db.pool import Pool, connect_pool
+from tests.running import RunningServer
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+
+
+def with_database(dsn: str, name: str) -> str:
+    """The same server, another database."""
+    parts = urlsplit(dsn)
+    return urlunsplit(parts._replace(path=f"/{name}"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A server for the session. TEST_DATABASE_URL names one that runs already."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="molecule-test-") as directory:
+        server = EmbeddedPostgres(Path(directory), {"fsync": "off", "full_page_writes": "off"})
+        yield server.start()
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def template(postgres: str) -> Iterator[str]:
+    """Name of a migrated database that tests copy."""
+    name = f"template_{uuid.uuid4().hex[:12]}"
+
+    async def make() -> None:
+        await _execute(postgres, f"CREATE DATABASE {name}")
+        await migrate(with_database(postgres, name), MIGRATIONS)
+
+    asyncio.run(make())
+    yield name
+    asyncio.run(_execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+async def database_url(postgres: str, template: str) -> AsyncIterator[str]:
+    """A migrated database of this test's own."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    await _execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield with_database(postgres, name)
+    await _execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    """Connections to this test's database."""
+    opened = await connect_pool(database_url, min_size=1, max_size=8)
+    yield opened
+    await opened.close()
+
+
+async def _execute(dsn: str, sql: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+def session_database(postgres: str, template: str) -> Iterator[str]:
+    """A database for all tests that share one server: they use ids of their own."""
+    name = f"session_{uuid.uuid4().hex[:12]}"
+    asyncio.run(_execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}"))
+    yield with_database(postgres, name)
+    asyncio.run(_execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(scope="session")
+def server(
+    session_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """One real server, with Envoy, for the session. Do not kill this one."""
+    running = RunningServer(
+        session_database,
+        tmp_path_factory.mktemp("server"),
+        MOLECULE_ENABLE_TEST_TOKENS="1",
+        MOLECULE_INBOX_BEAT_SECONDS="1",
+        MOLECULE_INBOX_SAFETY_SECONDS="1",
+    )
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def own_server(database_url: str, tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
+    """Makes servers over this test's own database, with settings of its choice; kill at will."""
+    started: list[RunningServer] = []
+
+    def make(**environment: str) -> RunningServer:
+        running = RunningServer(database_url, tmp_path / f"server-{len(started)}", **environment)
+        started.append(running)
+        running.start()
+        return running
+
+    yield make
+    for running in started:
+        running.stop()

@@ -1,0 +1,108 @@
+"""The real server as a test sees it: `molecule-grpc up` in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+ADMIN_TOKEN = "test-admin-token-0123456789abcdefghijklmnop"  # noqa: S105
+_READY_SECONDS = 60.0
+
+
+def free_port() -> int:
+    """A TCP port that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RunningServer:
+    """Starts, kills and restarts an installation. The database outlives it."""
+
+    def __init__(self, database_url: str, data_dir: Path, **environment: str) -> None:
+        self.port = free_port()
+        self.database_url = database_url
+        self.data_dir = data_dir
+        self.admin_token = ADMIN_TOKEN
+        self.log = data_dir / "server.log"
+        self._environment = {
+            **os.environ,
+            "DATABASE_URL": database_url,
+            "MOLECULE_DATA_DIR": str(data_dir),
+            "PORT": str(self.port),
+            "ADMIN_TOKEN": ADMIN_TOKEN,
+            "WORKERS": "1",
+            "MOLECULE_DRAIN_SECONDS": "2",
+            **environment,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where Envoy listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def grpc_target(self) -> str:
+        """The same place as a gRPC client names it."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process that was started; workers and edge are its children."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "molecule_grpc.cli.main", "up"],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _READY_SECONDS
+        while not self.healthy():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the server did not start:\n{self.log.read_text()[-4000:]}")
+            time.sleep(0.05)
+
+    def healthy(self) -> bool:
+        """Whether it answers now."""
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/health", timeout=2).status_code == 200
+        return False
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut would end it; the kernel takes its children along."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """Stop in good order; the exit code."""
+        if self._process is None or self._process.poll() is not None:
+            return self._process.returncode if self._process else 0
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(timeout=40)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def restart(self) -> None:
+        """Kill it and start it again."""
+        self.kill()
+        self.start()
