@@ -11,12 +11,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, DescriptorBase, MethodDescriptor
+from google.protobuf.descriptor import (
+    Descriptor,
+    DescriptorBase,
+    EnumDescriptor,
+    MethodDescriptor,
+)
 from google.protobuf.descriptor_pb2 import (
-    DescriptorProto,
     FileDescriptorProto,
     FileDescriptorSet,
-    ServiceDescriptorProto,
 )
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
@@ -48,6 +51,8 @@ class Face:
     success_status: int
     bare_array: str
     sse: bool
+    other_statuses: tuple[int, ...]
+    """Further statuses that carry the response and not an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ class Contract:
         self.files = files
         self._pool = DescriptorPool()
         for file in files.file:  # buf and protoc list a file after what it imports.
-            self._pool.Add(file)  # type: ignore[no-untyped-call]
+            self._pool.Add(file)
 
     @classmethod
     def load(cls, path: Path = DEFAULT_PATH) -> Contract:
@@ -108,6 +113,7 @@ class Contract:
                 success_status=(face and face.success_status) or 200,
                 bare_array=face.bare_array if face else "",
                 sse=face.sse if face else False,
+                other_statuses=tuple(face.other_statuses) if face else (),
             ),
             method=method,
         )
@@ -123,8 +129,12 @@ class Contract:
             return parsed.Extensions[extension]
         return parsed.Extensions[extension] if parsed.HasExtension(extension) else None
 
+    def enum(self, full_name: str) -> EnumDescriptor:
+        """The enum of that name. Raises KeyError where there is none."""
+        return self._pool.FindEnumTypeByName(full_name)
+
     def comment(self, full_name: str) -> str:
-        """The comment above a message, field, enum, value, service or RPC; empty if there is none."""
+        """The comment above what has this name, a field or an RPC, say; empty if there is none."""
         return self._comments.get(full_name, "")
 
     @cached_property
@@ -155,7 +165,7 @@ def _name_at(file: FileDescriptorProto, path: Any) -> str | None:
     names = []
     element: Any = file
     steps = list(path)
-    while len(steps) >= 2:
+    while len(steps) > 1:
         number, index, *steps = steps
         field = element.DESCRIPTOR.fields_by_number.get(number)
         if field is None or not field.is_repeated or field.message_type is None:

@@ -1,4 +1,4 @@
-"""A protoc plugin for `*_pb2_grpc.py`: grpcio-tools has the generator, but no plugin for buf to call."""
+"""A protoc plugin for `*_pb2_grpc.py`: grpcio-tools can write them, but has no plugin for buf."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A protoc plugin for `*_handlers.py`: one Protocol per service that a host-neutral handler fulfils.
+"""A protoc plugin for `*_handlers.py`: the Protocol that the handlers of a service fulfil.
 
 An RPC without a handler is then a type error, and no handler has to know grpc.aio.
 """
