@@ -161,12 +161,13 @@ def test_buf_finds_nothing_to_say() -> None:
     _run(BUF, "lint")
 
 
-def test_no_change_breaks_clients_of_main(tmp_path: Path) -> None:
+@pytest.mark.parametrize("of", ["main", "the last release"])
+def test_no_change_breaks_clients(tmp_path: Path, of: str) -> None:
     """On the wire or in JSON. `http_surface.txt` shows changes of URLs."""
-    baseline = _checkout_main(tmp_path)
+    baseline = next((ref for ref in _baselines(of) if _unpack_protos(ref, tmp_path)), None)
     if baseline is None:
-        pytest.skip("this clone has no main branch with protos to compare with")
-    _run(BUF, "breaking", "--against", str(baseline))
+        pytest.skip(f"this clone does not know the protos of {of}")
+    _run(BUF, "breaking", "--against", str(tmp_path))
 
 
 def test_the_openapi_document_is_valid() -> None:
@@ -258,17 +259,22 @@ def _go_descriptor(path: Path) -> FileDescriptorProto:
     return FileDescriptorProto.FromString(codecs.escape_decode(raw)[0])
 
 
-def _checkout_main(folder: Path) -> Path | None:
-    """The protos of main in a folder, also from a shallow clone; None if there are none."""
-    for branch in ("main", "origin/main"):
-        archive = subprocess.run(
-            ["git", "archive", branch, "proto", "third_party", "buf.yaml"],
-            cwd=ROOT,
-            capture_output=True,
-            check=False,
-        )
-        if archive.returncode == 0:
-            with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-                files.extractall(folder, filter="data")
-            return folder
-    return None
+def _baselines(of: str) -> list[str]:
+    """Git revisions to look for, the best first."""
+    if of == "main":
+        return ["main", "origin/main"]
+    tag = _git("describe", "--tags", "--abbrev=0", "--match", "v*").stdout.decode().strip()
+    return [tag] if tag else []
+
+
+def _unpack_protos(revision: str, folder: Path) -> bool:
+    """Whether the revision has protos; if so they are in the folder, also from a shallow clone."""
+    archive = _git("archive", revision, "proto", "third_party", "buf.yaml")
+    if archive.returncode == 0:
+        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+            files.extractall(folder, filter="data")
+    return archive.returncode == 0
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=False)
