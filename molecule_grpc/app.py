@@ -24,6 +24,7 @@ from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.messages import Messages
 from molecule_grpc.delegation.service import DelegationService
 from molecule_grpc.delegation.sessions import PRESENCE_SECONDS, Sessions
+from molecule_grpc.delegation.workers import Sweeper
 from molecule_grpc.server.methods import Method, bind, request_types
 from molecule_grpc.server.metrics import CallMetrics
 from molecule_grpc.server.pipeline import Pipeline
@@ -92,7 +93,8 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             settings,
         )
         messages = Messages(pool, journal, directory, ledger, settings)
-        tasks = _tasks(pool, settings, authenticator, sessions)
+        sweeper = Sweeper(pool, journal, ledger, stuck_after=settings.delegation_stuck_after)
+        tasks = _tasks(pool, settings, authenticator, sessions, sweeper)
         by_name = {task.name: task for task in tasks}
         workspace_service = WorkspaceService(
             pool, settings, directory, heartbeats, on_purge=_purge, wake=wakeups.wake
@@ -134,7 +136,11 @@ def _methods(
 
 
 def _tasks(
-    pool: Pool, settings: Settings, authenticator: Authenticator, sessions: Sessions
+    pool: Pool,
+    settings: Settings,
+    authenticator: Authenticator,
+    sessions: Sessions,
+    sweeper: Sweeper,
 ) -> list[BackgroundTask]:
     async def touch_tokens() -> None:
         if used := authenticator.take_used():
@@ -149,6 +155,7 @@ def _tasks(
         BackgroundTask("inbox-leases", settings.inbox_lease / 3, sessions.renew),
         BackgroundTask("inbox-safety-check", settings.inbox_safety_check, sessions.check),
         BackgroundTask("inbox-presence", PRESENCE_SECONDS, sessions.present),
+        BackgroundTask("delegation-sweeper", settings.delegation_sweep_interval, sweeper.sweep),
         BackgroundTask("token-last-use", _TOKEN_TOUCH_SECONDS, touch_tokens),
     ]
 

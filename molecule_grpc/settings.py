@@ -81,9 +81,7 @@ def _deploy_mode(text: str) -> str:
 
 def setting(variable: str, parse: Callable[[str], T], default: T, *, secret: bool = False) -> T:
     """Declare a setting: read from `variable` with `parse`, else `default`."""
-    return field(  # type: ignore[no-any-return]
-        default=default, metadata={"variable": variable, "parse": parse, "secret": secret}
-    )
+    return field(default=default, metadata={"variable": variable, "parse": parse, "secret": secret})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

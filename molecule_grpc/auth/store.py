@@ -103,7 +103,8 @@ async def mint_workspace_token(conn: Connection, workspace_id: UUID) -> tuple[To
         secret.digest,
         secret.prefix,
     )
-    return TokenRow(**row), secret
+    assert row is not None
+    return TokenRow(*row), secret
 
 
 async def count_workspace_tokens(conn: Connection, workspace_id: UUID) -> int:
@@ -133,7 +134,7 @@ async def list_workspace_tokens(
         limit,
         offset,
     )
-    return [TokenRow(**row) for row in rows]
+    return [TokenRow(*row) for row in rows]
 
 
 async def revoke_workspace_token(conn: Connection, workspace_id: UUID, token_id: UUID) -> bool:

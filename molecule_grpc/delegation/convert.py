@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
+import asyncpg
 from google.protobuf import json_format, struct_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 from moleculeai.delegation.v1 import activity_pb2, delegation_pb2, inbox_pb2
@@ -38,12 +37,7 @@ def value(text: str | None) -> struct_pb2.Value | None:
     return result
 
 
-def value_text(message: struct_pb2.Value) -> str:
-    """A proto value as JSON text."""
-    return json.dumps(json_format.MessageToDict(message), separators=(",", ":"))
-
-
-def delegation(row: Mapping[str, Any], viewer: object, *, whole: bool) -> delegation_pb2.Delegation:
+def delegation(row: asyncpg.Record, viewer: object, *, whole: bool) -> delegation_pb2.Delegation:
     """A delegation as one of its parties sees it; `whole` includes the result."""
     result: str | None = row["result"] if whole else None
     preview: str | None = row["result_preview"]
@@ -64,9 +58,7 @@ def delegation(row: Mapping[str, Any], viewer: object, *, whole: bool) -> delega
         updated_at=timestamp(row["updated_at"]),
     )
     if row["failure_reason"]:
-        message.failure_reason = delegation_pb2.Delegation.FailureReason.Value(
-            row["failure_reason"]
-        )
+        message.failure_reason = delegation_pb2.FailureReason.Value(row["failure_reason"])
     if row["error_detail"] is not None:
         message.error = row["error_detail"]
     if preview is not None:
@@ -76,7 +68,7 @@ def delegation(row: Mapping[str, Any], viewer: object, *, whole: bool) -> delega
     return message
 
 
-def _summary(row: Mapping[str, Any]) -> str:
+def _summary(row: asyncpg.Record) -> str:
     if row["status"] == "completed" and row["result_preview"] is not None:
         return "Delegation completed: " + cut_chars(row["result_preview"], SUMMARY_CHARS)
     if row["status"] in ("failed", "stuck"):
@@ -86,7 +78,7 @@ def _summary(row: Mapping[str, Any]) -> str:
     return cut_chars(row["task_preview"], 200)
 
 
-def activity(row: Mapping[str, Any]) -> activity_pb2.Activity:
+def activity(row: asyncpg.Record) -> activity_pb2.Activity:
     """A row of the record."""
     message = activity_pb2.Activity(
         id=str(row["id"]),
@@ -108,7 +100,7 @@ def activity(row: Mapping[str, Any]) -> activity_pb2.Activity:
     return message
 
 
-def _data(row: Mapping[str, Any]) -> activity_pb2.Activity.Data:
+def _data(row: asyncpg.Record) -> activity_pb2.Activity.Data:
     """The row as an older SDK reads it. Never on an agent's own words: it would answer itself."""
     body = json.loads(row["response_body"] or row["request_body"] or "null")
     return activity_pb2.Activity.Data(
@@ -135,7 +127,7 @@ def item(row: Row, prev_seq: int) -> inbox_pb2.InboxItem:
         message_id=row.message_id,
         activity_id=str(row.activity_id),
         method=row.method,
-        kind="peer_agent" if row.source_id else "canvas_user",
+        kind=inbox_pb2.InboxItem.peer_agent if row.source_id else inbox_pb2.InboxItem.canvas_user,
         source_id=str(row.source_id or ""),
         source_name=row.source_name or "",
         text=text_of(json.loads(body)) if body else "",

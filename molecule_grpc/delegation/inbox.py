@@ -361,7 +361,9 @@ class Inbox:
             after = page.head_seq if first is None else max(first - 1, page.acked_seq)
         gap = None
         if after > page.acked_seq:
-            gap = inbox_pb2.Gap(from_seq=page.acked_seq + 1, to_seq=after, reason="skipped")
+            gap = inbox_pb2.Gap(
+                from_seq=page.acked_seq + 1, to_seq=after, reason=inbox_pb2.Gap.skipped
+            )
         return after, gap
 
     def _require_cursor(self, request: pb.PullInboxRequest, page: inbox.Page) -> None:
@@ -383,7 +385,7 @@ def _after(start: inbox_pb2.StartPosition, page: inbox.Page) -> tuple[int, inbox
                 metadata=place,
             )
         gap = inbox_pb2.Gap(
-            from_seq=start.after_seq + 1, to_seq=page.oldest_seq - 1, reason="pruned"
+            from_seq=start.after_seq + 1, to_seq=page.oldest_seq - 1, reason=inbox_pb2.Gap.pruned
         )
         return page.oldest_seq - 1, gap
     return start.after_seq, None

@@ -8,6 +8,7 @@ import time
 from datetime import datetime
 from uuid import UUID
 
+import asyncpg
 from moleculeai.delegation.v1 import delegation_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
@@ -131,7 +132,7 @@ class Ledger:
         )
         outcome = await self._move(move)
         return pb.UpdateDelegationResponse(
-            status=move.to if outcome.moved else outcome.before,
+            status=_status(move, outcome),
             delegation_id=request.delegation_id,
             applied=outcome.moved or outcome.same,
         )
@@ -144,7 +145,7 @@ class Ledger:
         move = self.draft_move(request.delegation_id, workspace_id, rules.Status.IN_PROGRESS)
         outcome = await self._move(move)
         return pb.HeartbeatDelegationResponse(
-            status=move.to if outcome.moved else outcome.before,
+            status=_status(move, outcome),
             delegation_id=request.delegation_id,
             applied=outcome.moved,
         )
@@ -269,6 +270,11 @@ class Ledger:
         return convert.delegation(row, workspace_id, whole=True)
 
 
+def _status(move: ledger.Move, outcome: ledger.Moved) -> delegation_pb2.Delegation.Status.ValueType:
+    """The status that the ledger holds after a move was tried."""
+    return _STATUS.Value(move.to if outcome.moved else outcome.before or "status_unspecified")
+
+
 def _not_found(delegation_id: str) -> NotFound:
     return NotFound(
         "delegation not found",
@@ -277,9 +283,8 @@ def _not_found(delegation_id: str) -> NotFound:
     )
 
 
-def _page_token(row: object) -> str:
-    created, delegation_id = row["created_at"], row["delegation_id"]  # type: ignore[index]
-    text = json.dumps([created.isoformat(), delegation_id])
+def _page_token(row: asyncpg.Record) -> str:
+    text = json.dumps([row["created_at"].isoformat(), row["delegation_id"]])
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Literal
 from uuid import UUID
 
+import asyncpg
 from google.api import httpbody_pb2
-from google.protobuf import struct_pb2
+from google.protobuf import json_format
 from moleculeai.delegation.v1 import activity_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
@@ -35,7 +37,7 @@ from molecule_grpc.text import clean, cut_chars
 
 _SYSTEM_CALLERS = ("webhook:", "system:", "test:", "channel:")
 _SUMMARY_CHARS = 80
-# Keys of a request whose values reach Postgres as JSON: NUL cannot be stored.
+# Postgres cannot store these in jsonb.
 _NUL = "\\u0000"
 
 
@@ -131,10 +133,6 @@ class Messages:
         workspace_id = UUID(request.workspace_id)
         if request.source_id and request.source_id.lower() != str(workspace_id):
             raise Denied("source_id must be the calling workspace", reason="SOURCE_SPOOFED")
-        bodies = {
-            name: _json_value(getattr(request, name)) if request.HasField(name) else None
-            for name in ("request_body", "response_body", "tool_trace")
-        }
         await self._require(workspace_id)
         await self._journal.append(
             Entry(
@@ -148,7 +146,9 @@ class Messages:
                 duration_ms=request.duration_ms if request.HasField("duration_ms") else None,
                 status=clean(request.status) or "ok",
                 error_detail=clean(request.error_detail) or None,
-                **bodies,
+                request_body=_body(request, "request_body"),
+                response_body=_body(request, "response_body"),
+                tool_trace=_body(request, "tool_trace"),
             )
         )
         return pb.ReportActivityResponse(status="logged")
@@ -201,7 +201,7 @@ class Messages:
         )
         await self._journal.move(move)
 
-    async def _cursor(self, workspace_id: UUID, since_id: str) -> object:
+    async def _cursor(self, workspace_id: UUID, since_id: str) -> asyncpg.Record:
         found = None
         try:
             activity_id = parse_id(since_id, "since_id")
@@ -266,8 +266,13 @@ def _json(body: object) -> str:
     return text
 
 
-def _json_value(message: struct_pb2.Value) -> str:
-    return _json(json.loads(convert.value_text(message)))
+_Body = Literal["request_body", "response_body", "tool_trace"]
+
+
+def _body(request: pb.ReportActivityRequest, name: _Body) -> str | None:
+    if not request.HasField(name):
+        return None
+    return _json(json_format.MessageToDict(getattr(request, name)))
 
 
 def _cleaned(body: object) -> object:

@@ -123,8 +123,10 @@ def _malformed() -> Invalid:
 
 
 def _call(context: grpc.aio.ServicerContext[Any, Any]) -> Call:
-    metadata = {key: value for key, value in context.invocation_metadata() or ()}
-    remaining = context.time_remaining()
+    metadata = {
+        key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
+    }
+    remaining: float | None = context.time_remaining()
     return Call(
         metadata=metadata,
         request_id=metadata.get("x-request-id") or uuid.uuid4().hex,

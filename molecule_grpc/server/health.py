@@ -49,6 +49,6 @@ class Health:
         self._draining = True
         await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
 
-    async def _set(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    async def _set(self, status: int) -> None:
         for name in self._names:
             await self._servicer.set(name, status)

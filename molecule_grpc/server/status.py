@@ -8,6 +8,7 @@ import urllib.parse
 from dataclasses import dataclass
 
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from molecule_grpc import errors
@@ -152,14 +153,11 @@ def _details(code: Code, error: errors.MoleculeError) -> bytes:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(int(error.retry_after * 1000))
         status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
-    return status.SerializeToString()
+    data: bytes = status.SerializeToString()
+    return data
 
 
-def _packed(
-    message: error_details_pb2.ErrorInfo
-    | error_details_pb2.BadRequest
-    | error_details_pb2.RetryInfo,
-) -> any_pb2.Any:
+def _packed(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed

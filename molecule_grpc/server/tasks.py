@@ -60,5 +60,5 @@ class BackgroundTask:
     def _delay(self) -> float:
         if not self.failures:
             return self.period
-        backoff = _FIRST_RETRY_SECONDS * 2 ** min(self.failures - 1, 10)
+        backoff = _FIRST_RETRY_SECONDS * 2.0 ** min(self.failures - 1, 10)
         return min(backoff, _LAST_RETRY_SECONDS, self.period)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import protovalidate
 from google.protobuf.message import Message
@@ -29,16 +30,16 @@ class Validator:
         raise error
 
 
-def _path(violation: protovalidate.Violation) -> str:
+def _path(violation: Any) -> str:
     parts: list[str] = []
     for element in violation.field.elements if violation.field else ():
         parts.append(element.field_name)
     return ".".join(parts)
 
 
-def _sentence(violation: protovalidate.Violation) -> str:
+def _sentence(violation: Any) -> str:
     """The rule's text with the field's name in front; a rule with words of its own as it is."""
-    message = violation.message
+    message: str = violation.message
     rule = violation.rule.elements[0].field_name if violation.rule else ""
     if rule == "cel":
         return message

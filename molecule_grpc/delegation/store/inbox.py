@@ -105,11 +105,19 @@ async def read(writer: Writer, wants: Sequence[Want]) -> list[Page]:
     pages: list[Page] = []
     last = None
     for row in rows:
-        if row[0] != last:
-            last = row[0]
-            head = list(row)[1:_HEAD_COLUMNS]
+        if row["ord"] != last:
+            last = row["ord"]
             pages.append(
-                Page(head[0] or _NO_GENERATION, *head[1:4], head[4], head[5] or "", head[6], [])
+                Page(
+                    generation=row["generation"] or _NO_GENERATION,
+                    head_seq=row["head_seq"],
+                    acked_seq=row["acked_seq"],
+                    oldest_seq=row["oldest_seq"],
+                    lease_epoch=row["lease_epoch"],
+                    workspace_status=row["workspace_status"] or "",
+                    retry_in=row["retry_in"],
+                    items=[],
+                )
             )
         if row["seq"] is not None:
             pages[-1].items.append(Row(*list(row)[_HEAD_COLUMNS:]))

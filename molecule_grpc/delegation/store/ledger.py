@@ -124,6 +124,9 @@ class Move(NamedTuple):
     bytes: int
     audit_id: UUID
     item_id: UUID
+    # Guards of the sweeper: only past the deadline; only when the last beat is older than this.
+    overdue: bool = False
+    beat_before: datetime | None = None
 
 
 class Moved(NamedTuple):
@@ -152,10 +155,12 @@ _MOVE = f"""
     WITH input AS (
         SELECT * FROM unnest(
             $1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::text[],
-            $8::text[], $9::text[], $10::text[], $11::int[], $12::uuid[], $13::uuid[]
+            $8::text[], $9::text[], $10::text[], $11::int[], $12::uuid[], $13::uuid[],
+            $14::bool[], $15::timestamptz[]
         ) WITH ORDINALITY AS t (
             delegation_id, actor_id, to_status, result_preview, result, truncated, error_detail,
-            failure_reason, summary, response_body, bytes, audit_id, item_id, ord
+            failure_reason, summary, response_body, bytes, audit_id, item_id, overdue, beat_before,
+            ord
         )
     ),
     before AS (
@@ -182,6 +187,8 @@ _MOVE = f"""
         WHERE d.delegation_id = i.delegation_id
           AND (i.actor_id IS NULL OR i.actor_id IN (d.caller_id, d.callee_id))
           AND d.status IN ('queued', 'dispatched', 'in_progress')
+          AND (NOT i.overdue OR d.deadline < now())
+          AND (i.beat_before IS NULL OR d.last_heartbeat < i.beat_before)
         RETURNING i.ord, d.caller_id, d.callee_id
     ),
     ended AS (
@@ -239,6 +246,34 @@ async def move(writer: Writer | Connection, moves: Sequence[Move]) -> list[Moved
     rows = await writer.fetch(_MOVE, *columns([moves[n] for n in order]))
     outcomes: dict[int, Moved] = {n: Moved(*row) for n, row in zip(order, rows, strict=True)}
     return [outcomes[n] for n in range(len(moves))]
+
+
+class Lapsed(NamedTuple):
+    """A live delegation that nobody will finish."""
+
+    delegation_id: str
+    overdue: bool
+    last_heartbeat: datetime | None
+
+
+async def lapsed(pool: Pool, *, beat_before: datetime | None, limit: int) -> list[Lapsed]:
+    """Live delegations past their deadline, or silent since `beat_before`.
+
+    One that has never shown a beat is left to its deadline. The statuses are spelled out, so that
+    the partial indexes serve.
+    """
+    rows = await pool.fetch(
+        """
+        SELECT delegation_id, deadline < now() AS overdue, last_heartbeat
+        FROM delegations
+        WHERE status IN ('queued', 'dispatched', 'in_progress')
+          AND (deadline < now() OR last_heartbeat < $1)
+        ORDER BY delegation_id LIMIT $2
+        """,
+        beat_before,
+        limit,
+    )
+    return [Lapsed(*row) for row in rows]
 
 
 _PARTY = """

@@ -1,0 +1,184 @@
+"""`serve`, `migrate` and `doctor`: the pieces of `up`, one by one, for operators."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import asyncpg
+import uvloop
+
+from molecule_grpc.db.embedded import EmbeddedPostgres, embedded_postgres_version
+from molecule_grpc.db.migrate import migrate, pending
+from molecule_grpc.db.pool import connect
+from molecule_grpc.resources import migrations_dir
+from molecule_grpc.server import worker
+from molecule_grpc.server.logs import configure
+from molecule_grpc.settings import Settings
+
+
+class NoDatabaseError(Exception):
+    """DATABASE_URL is needed here; only `up` brings a database along."""
+
+
+def serve(settings: Settings, address: str) -> None:
+    """Run one worker in the foreground at `address` (unix:PATH or HOST:PORT), without the edge.
+
+    Raises:
+        NoDatabaseError: DATABASE_URL is not set.
+    """
+    if not settings.database_url:
+        raise NoDatabaseError("serve needs DATABASE_URL; `molecule-grpc up` brings its own")
+    configure(settings.log_level)
+    uvloop.run(worker.serve(settings, settings.database_url, address, behind_edge=True))
+
+
+def apply_migrations(settings: Settings, to: int | None) -> list[str]:
+    """Bring the schema to a version (default: the newest); says what was done."""
+    if settings.database_url:
+        return asyncio.run(migrate(settings.database_url, migrations_dir(), to=to))
+    with EmbeddedPostgres(settings.data_dir) as server:
+        return asyncio.run(migrate(server.dsn, migrations_dir(), to=to))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that doctor looked at. `fix` says what to do when it is not well."""
+
+    name: str
+    well: bool
+    detail: str
+    fix: str = ""
+
+
+def doctor(settings: Settings) -> list[Finding]:
+    """Look at everything that `up` needs, and change nothing."""
+    return asyncio.run(_doctor(settings))
+
+
+async def _doctor(settings: Settings) -> list[Finding]:
+    findings = [_edge(), _port(settings), _files(), _data(settings)]
+    findings += [Finding("setting", well=False, detail=text) for text in settings.warnings]
+    findings += [found async for found in _database(settings)]
+    return findings
+
+
+def _edge() -> Finding:
+    found = shutil.which("envoy")
+    return Finding(
+        "edge",
+        well=found is not None,
+        detail=found or "no envoy program on the path",
+        fix="install the project's requirements again: make up",
+    )
+
+
+def _port(settings: Settings) -> Finding:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError:
+            return Finding(
+                "port",
+                well=False,
+                detail=f"{settings.host}:{settings.port} is in use",
+                fix="choose another with PORT, or stop what uses it (perhaps this server)",
+            )
+    return Finding("port", well=True, detail=f"{settings.host}:{settings.port} is free")
+
+
+def _files() -> Finding:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Finding(
+        "open files",
+        well=soft >= 4096,
+        detail=f"limit {soft}",
+        fix="every stream holds a file: raise it with `ulimit -n 65536`",
+    )
+
+
+def _data(settings: Settings) -> Finding:
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        probe = settings.data_dir / ".doctor"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return Finding(
+            "data directory",
+            well=False,
+            detail=f"{settings.data_dir}: {error.strerror}",
+            fix="choose another with MOLECULE_DATA_DIR",
+        )
+    return Finding("data directory", well=True, detail=str(settings.data_dir.resolve()))
+
+
+async def _database(settings: Settings) -> AsyncIterator[Finding]:
+    if not settings.database_url:
+        detail = f"embedded Postgres {embedded_postgres_version()} in the data directory"
+        yield Finding("database", well=True, detail=detail)
+        return
+    try:
+        connection = await connect(settings.database_url)
+    except (asyncpg.PostgresError, OSError) as error:
+        yield Finding(
+            "database",
+            well=False,
+            detail=f"cannot connect ({type(error).__name__})",
+            fix="check DATABASE_URL, and that Postgres runs",
+        )
+        return
+    try:
+        for look in (_version, _durability, _vector):
+            yield await look(connection)
+        yield await _schema(settings)
+    finally:
+        await connection.close()
+
+
+async def _version(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
+    number = int(await connection.fetchval("SHOW server_version_num"))
+    return Finding(
+        "database",
+        well=number >= 150000,
+        detail=f"Postgres {await connection.fetchval('SHOW server_version')}",
+        fix="Postgres 15 or newer is needed",
+    )
+
+
+async def _durability(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
+    commit = await connection.fetchval("SHOW synchronous_commit")
+    sync = await connection.fetchval("SHOW fsync")
+    return Finding(
+        "durability",
+        well=commit != "off" and sync == "on",
+        detail=f"synchronous_commit={commit} fsync={sync}",
+        fix="with these settings a crash loses what was acknowledged: turn both on",
+    )
+
+
+async def _vector(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
+    version = await connection.fetchval(
+        "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
+    )
+    return Finding(
+        "pgvector",
+        well=version is not None,
+        detail=version or "not available",
+        fix="install pgvector 0.8 or newer for semantic memory",
+    )
+
+
+async def _schema(settings: Settings) -> Finding:
+    left = await pending(settings.database_url, migrations_dir())
+    return Finding(
+        "schema",
+        well=left == 0,
+        detail="up to date" if left == 0 else f"{left} migrations to apply",
+        fix="molecule-grpc migrate",
+    )
