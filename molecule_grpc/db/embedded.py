@@ -227,7 +227,7 @@ class EmbeddedPostgres:
         if len(os.fsencode(self._cluster / _SOCKET_NAME)) <= _SOCKET_PATH_LIMIT:
             return self._cluster
         digest = hashlib.sha256(os.fsencode(self._root)).hexdigest()[:16]
-        return Path("/tmp") / f"molecule-{digest}"
+        return Path("/tmp") / f"molecule-{digest}"  # noqa: S108 - its owner and mode are checked
 
     def _make_socket_dir(self, account: Account) -> None:
         directory = self._socket_dir()

@@ -63,6 +63,11 @@ def dsn_of(owner: subprocess.Popen[str]) -> str:
     return owner.stdout.readline().strip() or pytest.fail(owner.communicate()[1])
 
 
+def bystander(user: int) -> subprocess.Popen[bytes]:
+    """A process of the same account that has nothing to do with Postgres."""
+    return subprocess.Popen(["sleep", "60"], cwd="/", user=user if os.geteuid() == 0 else None)
+
+
 async def execute(dsn: str, sql: str) -> object:
     connection = await asyncpg.connect(dsn)
     try:
@@ -141,8 +146,7 @@ async def test_a_stale_pid_that_belongs_to_another_process_by_now_does_not_matte
     account = (data_dir / "postgres").stat()
     stale = (data_dir / "postgres/postmaster.pid").read_text()
     postgres.kill_hard()
-    switch = {"user": account.st_uid} if os.geteuid() == 0 else {}
-    stranger = subprocess.Popen(["sleep", "60"], cwd="/", **switch)
+    stranger = bystander(account.st_uid)
     lines = [str(stranger.pid), *stale.splitlines()[1:]]
     (data_dir / "postgres/postmaster.pid").write_text("\n".join(lines) + "\n")
 

@@ -1,0 +1,68 @@
+# Everything needs Python 3.11 or newer, make and git; `gen` and `bench` say what more they need.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint fmt gen gen-check bench lock clean
+
+help: ## Show this text
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: .venv/run.stamp ## Start everything on this machine; Ctrl-C stops it
+	@$(BIN)/molecule-grpc up
+
+test: lint gen-check ## Check everything; ARGS go to pytest
+	$(BIN)/pytest $(ARGS)
+
+lint: .venv/dev.stamp ## Check style, types, import rules and protos
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+
+fmt: .venv/dev.stamp ## Format, and repair what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+gen: .venv/dev.stamp ## Generate gen/ from the protos; needs Node and Go
+	tools/gen.sh
+
+# Without Node or Go pytest still compares the Python, OpenAPI and descriptors byte by byte.
+gen-check: .venv/dev.stamp ## Fail when gen/ is not what the protos say
+	@if [ "$$CI" = true ] || { command -v npm && command -v go; } >/dev/null; then \
+		tools/gen.sh check; \
+	else \
+		echo "gen-check: SKIPPED for gen/ts and gen/go, which need Node and Go"; \
+	fi
+
+bench: .venv/dev.stamp ## Measure; prints ratios to floors of the same run
+	$(BIN)/python -m benchmarks
+
+lock: .venv/dev.stamp ## Resolve the requirements anew; UPGRADE=1 takes newer versions
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --group build --output-file requirements/run.lock
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --group build --group dev \
+		--constraints requirements/run.lock --output-file requirements/dev.lock
+
+clean: ## Remove the virtual environment and caches; never data/
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -m venv .venv \
+		|| { echo "Python's venv module is needed; Debian: apt-get install python3-venv"; exit 1; }
+
+# dev.lock holds run.lock's versions and more, so either order leaves the same environment.
+.venv/run.stamp: requirements/run.lock pyproject.toml | $(BIN)/pip
+	@echo "Setting up .venv (once) ..."
+	@$(PIP) install --require-hashes --requirement $<
+	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev.stamp: requirements/dev.lock .venv/run.stamp
+	@$(PIP) install --require-hashes --requirement $<
+	@touch $@
