@@ -24,6 +24,7 @@ from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.messages import Messages
 from molecule_grpc.delegation.service import DelegationService
 from molecule_grpc.delegation.sessions import PRESENCE_SECONDS, Sessions
+from molecule_grpc.delegation.watch import Watch
 from molecule_grpc.delegation.workers import Sweeper
 from molecule_grpc.server.methods import Method, bind, request_types
 from molecule_grpc.server.metrics import CallMetrics
@@ -37,6 +38,7 @@ from molecule_grpc.workspace.service import WorkspaceService
 from molecule_grpc.workspace.workers import sweep_liveness
 
 _TOKEN_TOUCH_SECONDS = 60.0
+_TOKEN_RECHECK_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -92,6 +94,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             heartbeats.heartbeat,
             settings,
         )
+        watch = Watch(ledger, wakeups, authenticator, sessions, settings)
         messages = Messages(pool, journal, directory, ledger, settings)
         sweeper = Sweeper(pool, journal, ledger, stuck_after=settings.delegation_stuck_after)
         tasks = _tasks(pool, settings, authenticator, sessions, sweeper)
@@ -103,7 +106,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             pool, settings, healthy=lambda: _answers(pool), liveness=lambda: by_name
         )
         methods = _methods(
-            workspace_service, DelegationService(ledger, messages, inbox), admin_service
+            workspace_service, DelegationService(ledger, messages, inbox, watch), admin_service
         )
         pipeline = Pipeline(
             authenticator=authenticator,
@@ -113,7 +116,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         listener = Listener(
             dsn,
             {wake.CHANNEL: wakeups.hear, token_store.CHANNEL: authenticator.forget},
-            missed=lambda: _missed(wakeups, authenticator),
+            missed=lambda: _missed(wakeups, authenticator, by_name["token-recheck"]),
         )
         group = await stack.enter_async_context(_running(wakeups, listener, tasks))
         assert group is not None
@@ -156,6 +159,7 @@ def _tasks(
         BackgroundTask("inbox-safety-check", settings.inbox_safety_check, sessions.check),
         BackgroundTask("inbox-presence", PRESENCE_SECONDS, sessions.present),
         BackgroundTask("delegation-sweeper", settings.delegation_sweep_interval, sweeper.sweep),
+        BackgroundTask("token-recheck", _TOKEN_RECHECK_SECONDS, authenticator.recheck),
         BackgroundTask("token-last-use", _TOKEN_TOUCH_SECONDS, touch_tokens),
     ]
 
@@ -176,8 +180,9 @@ async def _running(
                 one.cancel()
 
 
-def _missed(wakeups: wake.Wakeups, authenticator: Authenticator) -> None:
+def _missed(wakeups: wake.Wakeups, authenticator: Authenticator, recheck: BackgroundTask) -> None:
     authenticator.forget_all()
+    recheck.nudge()
     wakeups.wake_everybody()
 
 

@@ -94,20 +94,28 @@ class Authenticator:
     def forget_all(self) -> None:
         """Revocations may have been missed: trust nothing that is remembered."""
         self._cache.clear()
-        for watchers in self._watchers.values():
-            for end in tuple(watchers):
-                end()
+
+    async def recheck(self) -> None:
+        """End what is held open by tokens that are no longer live, revoked unheard of."""
+        watched = {bytes.fromhex(name) for name in self._watchers if name}
+        if not watched:
+            return
+        live = await store.live(self._pool, list(watched))
+        if self._operator is not None:
+            live.add(self._operator)
+        for token_digest in watched - live:
+            self.forget(token_digest.hex())
 
     @contextlib.contextmanager
-    def watch(self, authorization: str | None, check: Callable[[], None]) -> Iterator[None]:
-        """While inside, call `check` when the token behind this header may have been revoked."""
+    def watch(self, authorization: str | None, end: Callable[[], None]) -> Iterator[None]:
+        """While inside, call `end` when the token behind this header is revoked."""
         key = _token_digest(authorization).hex() if authorization else ""
         watchers = self._watchers.setdefault(key, set())
-        watchers.add(check)
+        watchers.add(end)
         try:
             yield
         finally:
-            watchers.discard(check)
+            watchers.discard(end)
             if not watchers:
                 self._watchers.pop(key, None)
 

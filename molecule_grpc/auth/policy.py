@@ -79,6 +79,8 @@ POLICIES: dict[str, Policy] = {
     _DELEGATION + "RecordDelegation": OWN,
     _DELEGATION + "UpdateDelegation": OWN,
     _DELEGATION + "HeartbeatDelegation": OWN,
+    _DELEGATION + "CancelDelegation": OWN,
+    _DELEGATION + "WatchDelegation": OWN,
     _DELEGATION + "GetDelegation": OWN,
     _DELEGATION + "ListDelegations": OWN,
     # `workspace_id` is the target here: the handler derives the source from the token.

@@ -58,6 +58,22 @@ async def find(pool: Pool, token_hash: bytes) -> Principal | None:
     )
 
 
+async def live(pool: Pool, digests: list[bytes]) -> set[bytes]:
+    """Those of these tokens that are still somebody's."""
+    rows = await pool.fetch(
+        """
+        SELECT t.token_hash FROM workspace_auth_tokens t JOIN workspaces w ON w.id = t.workspace_id
+        WHERE t.token_hash = ANY($1) AND t.revoked_at IS NULL AND w.status <> 'removed'
+        UNION ALL
+        SELECT token_hash FROM org_api_tokens WHERE token_hash = ANY($1) AND revoked_at IS NULL
+        UNION ALL
+        SELECT token_hash FROM operator_tokens WHERE token_hash = ANY($1)
+        """,
+        digests,
+    )
+    return {row["token_hash"] for row in rows}
+
+
 async def touch(pool: Pool, token_ids: list[UUID]) -> None:
     """Stamp the last use of tokens."""
     await pool.execute(

@@ -1,4 +1,4 @@
-"""Wake-ups: who waits for news of a workspace is told at once, in this process and the others.
+"""Wake-ups: who waits for news of a workspace or a delegation is told at once, in every process.
 
 A wake-up says "look" and carries no data. One that is lost costs time, never correctness: whoever
 waits also looks by itself every few seconds.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import structlog
 
@@ -21,6 +21,14 @@ CHANNEL = "molecule_wake"
 # A payload may hold 8000 bytes: 200 ids of 32 characters, and the sender.
 _IDS_PER_NOTIFY = 200
 _EVERYBODY = "*"
+
+
+_DELEGATIONS = UUID("0f6b1c52-6f4e-5a39-9d0b-6d1f1f1c7a10")
+
+
+def delegation_key(delegation_id: str) -> UUID:
+    """What waiters for news of one delegation watch."""
+    return uuid5(_DELEGATIONS, delegation_id)
 
 
 class Flag:

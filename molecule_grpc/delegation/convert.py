@@ -52,6 +52,8 @@ def delegation(row: asyncpg.Record, viewer: object, *, whole: bool) -> delegatio
         direction="sent" if row["caller_id"] == viewer else "received",
         task_preview=row["task_preview"],
         truncated=row["truncated"],
+        retry_count=row["retry_count"],
+        max_attempts=row["max_attempts"],
         last_heartbeat=timestamp(row["last_heartbeat"]),
         deadline=timestamp(row["deadline"]),
         created_at=timestamp(row["created_at"]),
@@ -65,6 +67,9 @@ def delegation(row: asyncpg.Record, viewer: object, *, whole: bool) -> delegatio
         message.response_preview = cut_chars(preview, PREVIEW_CHARS)
     if result is not None:
         message.result = result
+    for name in ("progress_note", "progress_percent", "retry_of"):
+        if row[name] is not None:
+            setattr(message, name, row[name])
     return message
 
 

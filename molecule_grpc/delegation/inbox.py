@@ -179,12 +179,12 @@ class Inbox:
     def _attended(self, session: Session, call: Call) -> Iterator[None]:
         """Renew its lease, tell it of a drain, end it when its token is revoked."""
 
-        def recheck() -> None:
+        def end() -> None:
             session.revoked = True
             session.flag.set()
 
         authorization = call.metadata.get("authorization")
-        with self._sessions.open(session), self._authenticator.watch(authorization, recheck):
+        with self._sessions.open(session), self._authenticator.watch(authorization, end):
             yield
 
     async def _frames(self, session: Session) -> AsyncIterator[Frame]:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from molecule_grpc.db.group_commit import GroupCommit
 from molecule_grpc.db.pool import Pool, Writer
-from molecule_grpc.db.wakeups import Wakeups
+from molecule_grpc.db.wakeups import Wakeups, delegation_key
 from molecule_grpc.delegation.store import activity, inbox, ledger
 from molecule_grpc.delegation.store.entries import Entry
 from molecule_grpc.errors import Exhausted
@@ -141,14 +141,13 @@ class Journal:
         self._wakeups.wake({draft.callee_id for draft, outcome in done if outcome.fresh})
 
     def _moved(self, done: Sequence[tuple[ledger.Move, ledger.Moved]]) -> None:
-        self._wakeups.wake(
-            {
-                outcome.caller_id
-                for move, outcome in done
-                if outcome.caller_id is not None
-                and (outcome.late or (outcome.moved and move.to != "in_progress"))
-            }
-        )
+        news: set[UUID] = set()
+        for move, outcome in done:
+            if outcome.moved:
+                news.add(delegation_key(move.delegation_id))
+            if outcome.late or (outcome.moved and move.to != "in_progress"):
+                news.update(filter(None, (outcome.caller_id, outcome.callee_id)))
+        self._wakeups.wake(news)
 
     def _appended(self, done: Sequence[tuple[tuple[Entry, bool], activity.Appended]]) -> None:
         self._wakeups.wake(

@@ -13,7 +13,7 @@ from moleculeai.delegation.v1 import delegation_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.db.wakeups import Wakeups
+from molecule_grpc.db.wakeups import Wakeups, delegation_key
 from molecule_grpc.delegation import convert, rules
 from molecule_grpc.delegation.a2a import message_body
 from molecule_grpc.delegation.journal import Journal
@@ -26,6 +26,7 @@ from molecule_grpc.text import RESULT_BYTES, clean, cut_bytes, cut_chars
 
 _STATUS = delegation_pb2.Delegation.Status
 _DEFAULT_PAGE = 50
+_RETRY_BACKOFF_SECONDS = 10
 # How long a waiting caller trusts wake-ups before it looks by itself.
 _LOOK_SECONDS = 5.0
 _ACCEPT_TRIES = 4
@@ -63,6 +64,8 @@ class Ledger:
             item_id=new_id(),
             request_body=body,
             bytes=len(body.encode()),
+            max_attempts=request.max_attempts or 1,
+            retry_backoff_seconds=request.retry_backoff_seconds or _RETRY_BACKOFF_SECONDS,
         )
         earlier = await self._accept(draft)
         response = pb.DelegateResponse(
@@ -143,11 +146,32 @@ class Ledger:
         """A sign of work. The first one moves the delegation to in_progress."""
         workspace_id = UUID(request.workspace_id)
         move = self.draft_move(request.delegation_id, workspace_id, rules.Status.IN_PROGRESS)
+        if request.HasField("note"):
+            move = move._replace(note=clean(request.note))
+        if request.HasField("percent"):
+            move = move._replace(percent=request.percent)
         outcome = await self._move(move)
         return pb.HeartbeatDelegationResponse(
             status=_status(move, outcome),
             delegation_id=request.delegation_id,
             applied=outcome.moved,
+        )
+
+    async def cancel(self, request: pb.CancelDelegationRequest) -> pb.CancelDelegationResponse:
+        """Call a delegation off."""
+        reason = clean(request.reason)
+        move = self.draft_move(
+            request.delegation_id,
+            UUID(request.workspace_id),
+            rules.Status.FAILED,
+            error=f"cancelled by the caller: {reason}" if reason else "cancelled by the caller",
+            reason="cancelled",
+        )._replace(by_caller=True)
+        outcome = await self._move(move)
+        return pb.CancelDelegationResponse(
+            status=_status(move, outcome),
+            delegation_id=request.delegation_id,
+            applied=outcome.moved or outcome.same,
         )
 
     async def beat(self, workspace_id: UUID, delegation_ids: list[str]) -> None:
@@ -254,7 +278,7 @@ class Ledger:
         """The delegation when it ends, or as it is when time is up."""
         left = call.remaining()
         end = time.monotonic() + (seconds if left is None else min(seconds, max(0.0, left - 0.5)))
-        with self._wakeups.watch(workspace_id) as flag:
+        with self._wakeups.watch(delegation_key(delegation_id)) as flag:
             while True:
                 flag.clear()
                 found = await self._get(workspace_id, delegation_id)
@@ -272,7 +296,8 @@ class Ledger:
 
 def _status(move: ledger.Move, outcome: ledger.Moved) -> delegation_pb2.Delegation.Status.ValueType:
     """The status that the ledger holds after a move was tried."""
-    return _STATUS.Value(move.to if outcome.moved else outcome.before or "status_unspecified")
+    moved = outcome.moved and not outcome.retried
+    return _STATUS.Value(move.to if moved else outcome.before or "status_unspecified")
 
 
 def _not_found(delegation_id: str) -> NotFound:

@@ -11,16 +11,18 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from molecule_grpc.delegation.inbox import Inbox
 from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.messages import Messages
+from molecule_grpc.delegation.watch import Watch
 from molecule_grpc.server.call import Call
 
 
 class DelegationService:
     """Serves `moleculeai.delegation.v1.DelegationService`."""
 
-    def __init__(self, ledger: Ledger, messages: Messages, inbox: Inbox) -> None:
+    def __init__(self, ledger: Ledger, messages: Messages, inbox: Inbox, watch: Watch) -> None:
         self._ledger = ledger
         self._messages = messages
         self._inbox = inbox
+        self._watch = watch
 
     async def Delegate(self, request: pb.DelegateRequest, call: Call) -> pb.DelegateResponse:
         return await self._ledger.delegate(request, call)
@@ -39,6 +41,16 @@ class DelegationService:
         self, request: pb.HeartbeatDelegationRequest, call: Call
     ) -> pb.HeartbeatDelegationResponse:
         return await self._ledger.heartbeat(request)
+
+    async def CancelDelegation(
+        self, request: pb.CancelDelegationRequest, call: Call
+    ) -> pb.CancelDelegationResponse:
+        return await self._ledger.cancel(request)
+
+    def WatchDelegation(
+        self, request: pb.WatchDelegationRequest, call: Call
+    ) -> AsyncIterator[pb.WatchDelegationResponse]:
+        return self._watch.watch(request, call)
 
     async def GetDelegation(
         self, request: pb.GetDelegationRequest, call: Call

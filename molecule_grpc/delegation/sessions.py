@@ -9,6 +9,7 @@ from uuid import UUID
 from prometheus_client import Counter, Gauge
 
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.wakeups import Flag
 from molecule_grpc.delegation.session import Session
 from molecule_grpc.delegation.store import inbox
 
@@ -36,6 +37,7 @@ class Sessions:
         self._lease_seconds = lease_seconds
         self._touch_present = touch_present
         self._sessions: set[Session] = set()
+        self._flags: set[Flag] = set()
         self._draining = False
 
     @contextlib.contextmanager
@@ -50,6 +52,15 @@ class Sessions:
             self._sessions.discard(session)
             _OPEN.dec()
 
+    @contextlib.contextmanager
+    def attend(self, flag: Flag) -> Iterator[None]:
+        """Wake this waiter when the server is about to stop, while inside."""
+        self._flags.add(flag)
+        try:
+            yield
+        finally:
+            self._flags.discard(flag)
+
     @property
     def draining(self) -> bool:
         """Whether the server is about to stop."""
@@ -61,6 +72,8 @@ class Sessions:
         for session in self._sessions:
             session.draining = True
             session.flag.set()
+        for flag in self._flags:
+            flag.set()
 
     def __len__(self) -> int:
         return len(self._sessions)

@@ -37,7 +37,7 @@ class Appended(NamedTuple):
 
 _APPEND = f"""
     WITH input AS (
-        SELECT * FROM unnest({ENTRY_PARAMETERS}, $19::bool[])
+        SELECT * FROM unnest({ENTRY_PARAMETERS}, $20::bool[])
             WITH ORDINALITY AS t ({ENTRY_COLUMNS}, exempt, ord)
     ),
     known AS (
@@ -48,7 +48,7 @@ _APPEND = f"""
         SELECT i.ord
         FROM input i JOIN inbox_heads h USING (workspace_id)
         WHERE i.message_id IS NOT NULL AND NOT i.exempt
-          AND (h.last_seq - h.acked_seq >= $20 OR h.bytes - h.acked_bytes >= $21)
+          AND (h.last_seq - h.acked_seq >= $21 OR h.bytes - h.acked_bytes >= $22)
     ),
     entries AS (
         SELECT i.* FROM input i

@@ -32,19 +32,21 @@ class Entry(NamedTuple):
     delegation_id: str | None = None
     late: bool = False
     bytes: int = 0
+    # Seconds before its first delivery; None for at once.
+    delay: float | None = None
 
 
 ENTRY_COLUMNS = """
     workspace_id, activity_id, activity_type, method, source_id, target_id, summary,
     request_body, response_body, tool_trace, duration_ms, status, error_detail,
-    message_id, sender_id, delegation_id, late, bytes
+    message_id, sender_id, delegation_id, late, bytes, delay
 """
 
 # The arrays of `columns(entries)`, from parameter $1 on.
 ENTRY_PARAMETERS = """
     $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::uuid[], $7::text[],
     $8::text[], $9::text[], $10::text[], $11::int[], $12::text[], $13::text[],
-    $14::text[], $15::uuid[], $16::text[], $17::bool[], $18::int[]
+    $14::text[], $15::uuid[], $16::text[], $17::bool[], $18::int[], $19::float[]
 """
 
 # Takes a CTE `entries (ord, <ENTRY_COLUMNS>)` and makes `placed`, which adds record_seq and seq.
@@ -90,10 +92,10 @@ APPEND = """
     items AS (
         INSERT INTO inbox_items (
             workspace_id, seq, message_id, activity_id, method, source_id, delegation_id, late,
-            bytes, bytes_through
+            bytes, bytes_through, not_before
         )
         SELECT workspace_id, seq, message_id, activity_id, method, sender_id, delegation_id, late,
-               bytes, bytes_through
+               bytes, bytes_through, now() + make_interval(secs => delay)
         FROM placed WHERE seq IS NOT NULL
     )
 """

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-
 from molecule_grpc.db.pool import Connection, Pool, Writer
 from molecule_grpc.delegation.store.entries import columns
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from molecule_grpc.db.pool import Connection, Pool, Writer
-from molecule_grpc.delegation.store.entries import APPEND, ENTRY_COLUMNS, columns
+from molecule_grpc.delegation.store.entries import APPEND, columns
 
 
 class Draft(NamedTuple):
@@ -33,6 +33,9 @@ class Draft(NamedTuple):
     bytes: int
     # Whether the inbox takes it even when it looks full.
     exempt: bool = False
+    max_attempts: int = 1
+    retry_backoff_seconds: int = 10
+    retry_of: str | None = None
 
 
 class Accepted(NamedTuple):
@@ -47,27 +50,30 @@ _ACCEPT = f"""
     WITH input AS (
         SELECT * FROM unnest(
             $1::text[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[],
-            $8::bytea[], $9::int[], $10::uuid[], $11::uuid[], $12::text[], $13::int[], $14::bool[]
+            $8::bytea[], $9::int[], $10::uuid[], $11::uuid[], $12::text[], $13::int[], $14::bool[],
+            $15::int[], $16::int[], $17::text[]
         ) WITH ORDINALITY AS t (
             delegation_id, caller_id, callee_id, organization_id, task_preview, status,
             idempotency_key, request_hash, deadline_seconds, audit_id, item_id, request_body, bytes,
-            exempt, ord
+            exempt, max_attempts, retry_backoff_seconds, retry_of, ord
         )
     ),
     filling AS (
         SELECT i.ord
         FROM input i JOIN inbox_heads h ON h.workspace_id = i.callee_id
         WHERE i.item_id IS NOT NULL AND NOT i.exempt
-          AND (h.last_seq - h.acked_seq >= $15 OR h.bytes - h.acked_bytes >= $16)
+          AND (h.last_seq - h.acked_seq >= $18 OR h.bytes - h.acked_bytes >= $19)
     ),
     -- Untargeted: the id or the caller's key may be the one that is taken.
     accepted AS (
         INSERT INTO delegations (
             delegation_id, caller_id, callee_id, organization_id, task_preview, status,
-            idempotency_key, request_hash, deadline
+            idempotency_key, request_hash, deadline, item_id, max_attempts,
+            retry_backoff_seconds, retry_of
         )
         SELECT delegation_id, caller_id, callee_id, organization_id, task_preview, status,
-               idempotency_key, request_hash, now() + make_interval(secs => deadline_seconds)
+               idempotency_key, request_hash, now() + make_interval(secs => deadline_seconds),
+               item_id, max_attempts, retry_backoff_seconds, retry_of
         FROM input WHERE ord NOT IN (SELECT ord FROM filling)
         ORDER BY delegation_id
         ON CONFLICT DO NOTHING
@@ -81,12 +87,12 @@ _ACCEPT = f"""
                NULL AS tool_trace, NULL::int AS duration_ms,
                CASE i.status WHEN 'queued' THEN 'pending' ELSE i.status END AS status,
                NULL AS error_detail, NULL AS message_id, NULL::uuid AS sender_id,
-               NULL AS delegation_id, false AS late, 0 AS bytes
+               NULL AS delegation_id, false AS late, 0 AS bytes, NULL::float AS delay
         FROM input i JOIN accepted USING (delegation_id)
         UNION ALL
         SELECT 2 * i.ord + 1, i.callee_id, i.item_id, 'a2a_receive', 'delegate', i.caller_id,
                i.callee_id, i.task_preview, i.request_body, NULL, NULL, NULL, 'ok', NULL,
-               i.delegation_id, i.caller_id, i.delegation_id, false, i.bytes
+               i.delegation_id, i.caller_id, i.delegation_id, false, i.bytes, NULL
         FROM input i JOIN accepted USING (delegation_id)
         WHERE i.item_id IS NOT NULL
     ),
@@ -127,6 +133,10 @@ class Move(NamedTuple):
     # Guards of the sweeper: only past the deadline; only when the last beat is older than this.
     overdue: bool = False
     beat_before: datetime | None = None
+    note: str | None = None
+    percent: int | None = None
+    # Only the caller may make this move.
+    by_caller: bool = False
 
 
 class Moved(NamedTuple):
@@ -134,6 +144,7 @@ class Moved(NamedTuple):
 
     Args:
         moved: whether it was made.
+        retried: whether a failure led to another attempt instead of an end.
         late: whether the text reached the caller's inbox although the ledger had closed.
         found: whether the delegation exists and the actor is a party of it.
         before: its status when the move was tried.
@@ -141,6 +152,7 @@ class Moved(NamedTuple):
     """
 
     moved: bool
+    retried: bool
     late: bool
     found: bool
     caller_id: UUID | None
@@ -156,11 +168,11 @@ _MOVE = f"""
         SELECT * FROM unnest(
             $1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::text[],
             $8::text[], $9::text[], $10::text[], $11::int[], $12::uuid[], $13::uuid[],
-            $14::bool[], $15::timestamptz[]
+            $14::bool[], $15::timestamptz[], $16::text[], $17::int[], $18::bool[]
         ) WITH ORDINALITY AS t (
             delegation_id, actor_id, to_status, result_preview, result, truncated, error_detail,
             failure_reason, summary, response_body, bytes, audit_id, item_id, overdue, beat_before,
-            ord
+            note, percent, by_caller, ord
         )
     ),
     before AS (
@@ -168,33 +180,51 @@ _MOVE = f"""
                d.status = 'stuck' OR d.status = 'failed' AND d.failure_reason = 'deadline'
                    AS gave_up,
                d.status = i.to_status AND d.result IS NOT DISTINCT FROM i.result
-                   AND d.error_detail IS NOT DISTINCT FROM i.error_detail AS same
+                   AND (d.error_detail IS NOT DISTINCT FROM i.error_detail
+                        OR d.failure_reason = 'cancelled' AND i.failure_reason = 'cancelled')
+                   AS same
         FROM input i JOIN delegations d USING (delegation_id)
-        WHERE i.actor_id IS NULL OR i.actor_id IN (d.caller_id, d.callee_id)
+        WHERE i.actor_id IS NULL OR i.actor_id = d.caller_id
+           OR i.actor_id = d.callee_id AND NOT i.by_caller
+    ),
+    -- A failure that may pass leads to another attempt, as long as the caller allowed it and the
+    -- task is still on record. The status stays: it only ever moves forward.
+    retriable AS (
+        SELECT i.ord, coalesce(
+            i.to_status = 'failed'
+            AND i.failure_reason IN ('agent_error', 'unreachable', 'poisoned')
+            AND d.retry_count + 1 < d.max_attempts AND a.id IS NOT NULL, false) AS again
+        FROM input i LEFT JOIN delegations d USING (delegation_id)
+        LEFT JOIN activity_logs a ON a.id = d.item_id
     ),
     moved AS (
         UPDATE delegations d SET
-            status = i.to_status,
+            status = CASE WHEN r.again THEN d.status ELSE i.to_status END,
+            retry_count = d.retry_count + r.again::int,
             last_heartbeat = CASE i.to_status WHEN 'in_progress' THEN now()
                                               ELSE d.last_heartbeat END,
             result_preview = i.result_preview,
             result = i.result,
             truncated = i.truncated,
             error_detail = i.error_detail,
-            failure_reason = i.failure_reason,
+            failure_reason = CASE WHEN r.again THEN NULL ELSE i.failure_reason END,
+            progress_note = coalesce(i.note, d.progress_note),
+            progress_percent = coalesce(i.percent, d.progress_percent),
             updated_at = now()
-        FROM input i
+        FROM input i JOIN retriable r USING (ord)
         WHERE d.delegation_id = i.delegation_id
-          AND (i.actor_id IS NULL OR i.actor_id IN (d.caller_id, d.callee_id))
+          AND (i.actor_id IS NULL OR i.actor_id = d.caller_id
+               OR i.actor_id = d.callee_id AND NOT i.by_caller)
           AND d.status IN ('queued', 'dispatched', 'in_progress')
           AND (NOT i.overdue OR d.deadline < now())
           AND (i.beat_before IS NULL OR d.last_heartbeat < i.beat_before)
-        RETURNING i.ord, d.caller_id, d.callee_id
+        RETURNING i.ord, d.caller_id, d.callee_id, r.again, d.retry_count, d.item_id,
+                  d.retry_backoff_seconds
     ),
     ended AS (
         SELECT i.*, m.caller_id, m.callee_id, false AS is_late
         FROM moved m JOIN input i USING (ord)
-        WHERE i.to_status IN ('completed', 'failed', 'stuck')
+        WHERE i.to_status IN ('completed', 'failed', 'stuck') AND NOT m.again
         UNION ALL
         -- Finished work is not thrown away because the ledger had given up on it.
         SELECT i.*, b.caller_id, b.callee_id, true
@@ -206,7 +236,7 @@ _MOVE = f"""
           )
     ),
     entries AS (
-        SELECT 2 * e.ord AS ord, e.caller_id AS workspace_id, e.audit_id AS activity_id,
+        SELECT 4 * e.ord AS ord, e.caller_id AS workspace_id, e.audit_id AS activity_id,
                'delegation' AS activity_type, 'delegate_result' AS method,
                e.caller_id AS source_id, e.callee_id AS target_id, e.summary,
                NULL AS request_body,
@@ -214,21 +244,39 @@ _MOVE = f"""
                                  'text', e.result_preview)::text AS response_body,
                NULL AS tool_trace, NULL::int AS duration_ms, e.to_status AS status, e.error_detail,
                NULL AS message_id, NULL::uuid AS sender_id, NULL AS delegation_id, false AS late,
-               0 AS bytes
+               0 AS bytes, NULL::float AS delay
         FROM ended e WHERE NOT e.is_late
         UNION ALL
-        SELECT 2 * e.ord + 1, e.caller_id, e.item_id, 'a2a_receive', 'delegate_result',
+        SELECT 4 * e.ord + 1, e.caller_id, e.item_id, 'a2a_receive', 'delegate_result',
                e.caller_id, e.callee_id,
                CASE e.to_status WHEN 'completed' THEN 'Delegation result delivered'
                                 ELSE 'Delegation failed' END,
                json_build_object('delegation_id', e.delegation_id)::text, e.response_body, NULL,
                NULL, CASE e.to_status WHEN 'completed' THEN 'ok' ELSE 'error' END, e.error_detail,
                CASE WHEN e.is_late THEN 'late:' ELSE 'result:' END || e.delegation_id, e.callee_id,
-               e.delegation_id, e.is_late, e.bytes
+               e.delegation_id, e.is_late, e.bytes, NULL
         FROM ended e
+        UNION ALL
+        -- Called off: whoever works on it hears of it.
+        SELECT 4 * e.ord + 2, e.callee_id, gen_random_uuid(), 'a2a_receive', 'delegate_cancel',
+               e.caller_id, e.callee_id, 'Delegation cancelled',
+               json_build_object('delegation_id', e.delegation_id, 'text', e.error_detail)::text,
+               NULL, NULL, NULL, 'ok', NULL, 'cancel:' || e.delegation_id, e.caller_id,
+               e.delegation_id, false, 0, NULL
+        FROM ended e WHERE e.failure_reason = 'cancelled'
+        UNION ALL
+        -- Another attempt: the same task, under a message id of its own.
+        SELECT 4 * m.ord + 3, m.callee_id, gen_random_uuid(), 'a2a_receive', 'delegate',
+               m.caller_id, m.callee_id, a.summary, a.request_body::text, NULL, NULL, NULL, 'ok',
+               NULL, i.delegation_id || '#' || m.retry_count + 1, m.caller_id, i.delegation_id,
+               false, octet_length(a.request_body::text),
+               least(3600, m.retry_backoff_seconds * 2.0 ^ (m.retry_count - 1))
+        FROM moved m JOIN input i USING (ord) JOIN activity_logs a ON a.id = m.item_id
+        WHERE m.again
     ),
     {APPEND}
-    SELECT m.ord IS NOT NULL AS moved, coalesce(e.is_late, false) AS late, b.ord IS NOT NULL AS found,
+    SELECT m.ord IS NOT NULL AS moved, coalesce(m.again, false) AS retried,
+           coalesce(e.is_late, false) AS late, b.ord IS NOT NULL AS found,
            b.caller_id, b.callee_id, b.status AS before, coalesce(b.same, false) AS same
     FROM input i LEFT JOIN before b USING (ord) LEFT JOIN moved m USING (ord)
     LEFT JOIN ended e USING (ord)
@@ -278,7 +326,8 @@ async def lapsed(pool: Pool, *, beat_before: datetime | None, limit: int) -> lis
 
 _PARTY = """
     delegation_id, caller_id, callee_id, task_preview, status, failure_reason, last_heartbeat,
-    deadline, result_preview, truncated, error_detail, created_at, updated_at
+    deadline, result_preview, truncated, error_detail, created_at, updated_at, progress_note,
+    progress_percent, retry_count, max_attempts, retry_of
 """
 
 

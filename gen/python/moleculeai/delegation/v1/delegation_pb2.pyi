@@ -131,6 +131,11 @@ class Delegation(_message.Message):
     DEADLINE_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    PROGRESS_NOTE_FIELD_NUMBER: _builtins.int
+    PROGRESS_PERCENT_FIELD_NUMBER: _builtins.int
+    RETRY_COUNT_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    RETRY_OF_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identifies the delegation. A UUID, or what the agent chose when it recorded it."""
     type: _builtins.str
@@ -159,6 +164,16 @@ class Delegation(_message.Message):
     """The whole result. Only in GetDelegation, and in Delegate that waited."""
     truncated: _builtins.bool
     """Whether `result` was cut at 1 MiB."""
+    progress_note: _builtins.str
+    """What the target last said of its progress, at most 1000 bytes."""
+    progress_percent: _builtins.int
+    """How far the target says it is, 0 to 100."""
+    retry_count: _builtins.int
+    """How often it was handed over again after a failure."""
+    max_attempts: _builtins.int
+    """How often it may be handed over in all."""
+    retry_of: _builtins.str
+    """The delegation that this one tries again, when an operator made it."""
     @_builtins.property
     def last_heartbeat(self) -> _timestamp_pb2.Timestamp:
         """Last sign of work by the target."""
@@ -196,22 +211,39 @@ class Delegation(_message.Message):
         deadline: _timestamp_pb2.Timestamp | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        progress_note: _builtins.str | None = ...,
+        progress_percent: _builtins.int | None = ...,
+        retry_count: _builtins.int = ...,
+        max_attempts: _builtins.int = ...,
+        retry_of: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_response_preview", b"_response_preview", "_result", b"_result", "created_at", b"created_at", "deadline", b"deadline", "error", b"error", "last_heartbeat", b"last_heartbeat", "response_preview", b"response_preview", "result", b"result", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_progress_note", b"_progress_note", "_progress_percent", b"_progress_percent", "_response_preview", b"_response_preview", "_result", b"_result", "_retry_of", b"_retry_of", "created_at", b"created_at", "deadline", b"deadline", "error", b"error", "last_heartbeat", b"last_heartbeat", "progress_note", b"progress_note", "progress_percent", b"progress_percent", "response_preview", b"response_preview", "result", b"result", "retry_of", b"retry_of", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_response_preview", b"_response_preview", "_result", b"_result", "created_at", b"created_at", "deadline", b"deadline", "delegation_id", b"delegation_id", "direction", b"direction", "error", b"error", "failure_reason", b"failure_reason", "id", b"id", "last_heartbeat", b"last_heartbeat", "response_preview", b"response_preview", "result", b"result", "source_id", b"source_id", "status", b"status", "summary", b"summary", "target_id", b"target_id", "task_preview", b"task_preview", "truncated", b"truncated", "type", b"type", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_progress_note", b"_progress_note", "_progress_percent", b"_progress_percent", "_response_preview", b"_response_preview", "_result", b"_result", "_retry_of", b"_retry_of", "created_at", b"created_at", "deadline", b"deadline", "delegation_id", b"delegation_id", "direction", b"direction", "error", b"error", "failure_reason", b"failure_reason", "id", b"id", "last_heartbeat", b"last_heartbeat", "max_attempts", b"max_attempts", "progress_note", b"progress_note", "progress_percent", b"progress_percent", "response_preview", b"response_preview", "result", b"result", "retry_count", b"retry_count", "retry_of", b"retry_of", "source_id", b"source_id", "status", b"status", "summary", b"summary", "target_id", b"target_id", "task_preview", b"task_preview", "truncated", b"truncated", "type", b"type", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
     _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
+    _WhichOneofReturnType__progress_note: _TypeAlias = _typing.Literal["progress_note"]  # noqa: Y015
+    _WhichOneofArgType__progress_note: _TypeAlias = _typing.Literal["_progress_note", b"_progress_note"]  # noqa: Y015
+    _WhichOneofReturnType__progress_percent: _TypeAlias = _typing.Literal["progress_percent"]  # noqa: Y015
+    _WhichOneofArgType__progress_percent: _TypeAlias = _typing.Literal["_progress_percent", b"_progress_percent"]  # noqa: Y015
     _WhichOneofReturnType__response_preview: _TypeAlias = _typing.Literal["response_preview"]  # noqa: Y015
     _WhichOneofArgType__response_preview: _TypeAlias = _typing.Literal["_response_preview", b"_response_preview"]  # noqa: Y015
     _WhichOneofReturnType__result: _TypeAlias = _typing.Literal["result"]  # noqa: Y015
     _WhichOneofArgType__result: _TypeAlias = _typing.Literal["_result", b"_result"]  # noqa: Y015
+    _WhichOneofReturnType__retry_of: _TypeAlias = _typing.Literal["retry_of"]  # noqa: Y015
+    _WhichOneofArgType__retry_of: _TypeAlias = _typing.Literal["_retry_of", b"_retry_of"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__error) -> _WhichOneofReturnType__error | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__progress_note) -> _WhichOneofReturnType__progress_note | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__progress_percent) -> _WhichOneofReturnType__progress_percent | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__response_preview) -> _WhichOneofReturnType__response_preview | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__result) -> _WhichOneofReturnType__result | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retry_of) -> _WhichOneofReturnType__retry_of | None: ...
 
 Global___Delegation: _TypeAlias = Delegation  # noqa: Y015

@@ -66,6 +66,27 @@ class DelegationServiceHandlers(Protocol):
         """
         ...
 
+    async def CancelDelegation(
+        self,
+        request: delegation_service_pb2.CancelDelegationRequest,
+        call: Call,
+    ) -> delegation_service_pb2.CancelDelegationResponse:
+        """CancelDelegation calls a delegation off, by its source. It ends as failed with reason
+        `cancelled`; both inboxes hear of it. Repeating it is harmless; on one that has ended it changes
+        nothing and answers `applied: false`.
+        """
+        ...
+
+    def WatchDelegation(
+        self,
+        request: delegation_service_pb2.WatchDelegationRequest,
+        call: Call,
+    ) -> AsyncIterator[delegation_service_pb2.WatchDelegationResponse]:
+        """WatchDelegation sends the delegation as it is, and again after every change, until it ends; the
+        last frame is an End. Reconnecting starts with the present state: nothing is missed that lasts.
+        """
+        ...
+
     async def GetDelegation(
         self,
         request: delegation_service_pb2.GetDelegationRequest,

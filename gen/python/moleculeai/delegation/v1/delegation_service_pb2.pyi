@@ -37,6 +37,8 @@ class DelegateRequest(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     WAIT_SECONDS_FIELD_NUMBER: _builtins.int
     DEADLINE_SECONDS_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    RETRY_BACKOFF_SECONDS_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID of the source: the calling workspace."""
     target_id: _builtins.str
@@ -51,6 +53,14 @@ class DelegateRequest(_message.Message):
     """
     deadline_seconds: _builtins.int
     """Seconds until it fails if it has not ended; 0 means 6 hours, the most is 30 days."""
+    max_attempts: _builtins.int
+    """How often it may be handed over in all, when it fails for agent_error, unreachable or poisoned;
+    0 means once, the most is 20.
+    """
+    retry_backoff_seconds: _builtins.int
+    """Seconds before the second attempt; each later one waits twice as long, at most an hour. 0 means
+    10 seconds.
+    """
     def __init__(
         self,
         *,
@@ -60,10 +70,12 @@ class DelegateRequest(_message.Message):
         idempotency_key: _builtins.str = ...,
         wait_seconds: _builtins.int = ...,
         deadline_seconds: _builtins.int = ...,
+        max_attempts: _builtins.int = ...,
+        retry_backoff_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_seconds", b"deadline_seconds", "idempotency_key", b"idempotency_key", "target_id", b"target_id", "task", b"task", "wait_seconds", b"wait_seconds", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_seconds", b"deadline_seconds", "idempotency_key", b"idempotency_key", "max_attempts", b"max_attempts", "retry_backoff_seconds", b"retry_backoff_seconds", "target_id", b"target_id", "task", b"task", "wait_seconds", b"wait_seconds", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -245,8 +257,109 @@ class HeartbeatDelegationRequest(_message.Message):
 
     WORKSPACE_ID_FIELD_NUMBER: _builtins.int
     DELEGATION_ID_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID of the caller: target or source of the delegation."""
+    delegation_id: _builtins.str
+    """Identifies the delegation."""
+    note: _builtins.str
+    """What is being done, for whoever watches; absent keeps what was said."""
+    percent: _builtins.int
+    """How far it is, 0 to 100; absent keeps what was said."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        delegation_id: _builtins.str = ...,
+        note: _builtins.str | None = ...,
+        percent: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "_percent", b"_percent", "note", b"note", "percent", b"percent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "_percent", b"_percent", "delegation_id", b"delegation_id", "note", b"note", "percent", b"percent", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    _WhichOneofReturnType__percent: _TypeAlias = _typing.Literal["percent"]  # noqa: Y015
+    _WhichOneofArgType__percent: _TypeAlias = _typing.Literal["_percent", b"_percent"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__percent) -> _WhichOneofReturnType__percent | None: ...
+
+Global___HeartbeatDelegationRequest: _TypeAlias = HeartbeatDelegationRequest  # noqa: Y015
+
+@_typing.final
+class CancelDelegationRequest(_message.Message):
+    """Request of CancelDelegation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    DELEGATION_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID of the source."""
+    delegation_id: _builtins.str
+    """Identifies the delegation."""
+    reason: _builtins.str
+    """Why, at most 1000 bytes; the target reads it."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        delegation_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delegation_id", b"delegation_id", "reason", b"reason", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDelegationRequest: _TypeAlias = CancelDelegationRequest  # noqa: Y015
+
+@_typing.final
+class CancelDelegationResponse(_message.Message):
+    """Response of CancelDelegation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    DELEGATION_ID_FIELD_NUMBER: _builtins.int
+    APPLIED_FIELD_NUMBER: _builtins.int
+    status: _delegation_pb2.Delegation.Status.ValueType
+    """The delegation's status now."""
+    delegation_id: _builtins.str
+    """Identifies the delegation."""
+    applied: _builtins.bool
+    """Whether it is cancelled, by this call or an earlier one."""
+    def __init__(
+        self,
+        *,
+        status: _delegation_pb2.Delegation.Status.ValueType = ...,
+        delegation_id: _builtins.str = ...,
+        applied: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "delegation_id", b"delegation_id", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDelegationResponse: _TypeAlias = CancelDelegationResponse  # noqa: Y015
+
+@_typing.final
+class WatchDelegationRequest(_message.Message):
+    """Request of WatchDelegation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    DELEGATION_ID_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID of the source or target."""
     delegation_id: _builtins.str
     """Identifies the delegation."""
     def __init__(
@@ -261,7 +374,51 @@ class HeartbeatDelegationRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___HeartbeatDelegationRequest: _TypeAlias = HeartbeatDelegationRequest  # noqa: Y015
+Global___WatchDelegationRequest: _TypeAlias = WatchDelegationRequest  # noqa: Y015
+
+@_typing.final
+class WatchDelegationResponse(_message.Message):
+    """A frame of WatchDelegation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELEGATION_FIELD_NUMBER: _builtins.int
+    BEAT_FIELD_NUMBER: _builtins.int
+    DRAIN_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def delegation(self) -> _delegation_pb2.Delegation:
+        """The delegation as it is now."""
+
+    @_builtins.property
+    def beat(self) -> _inbox_pb2.Beat:
+        """Nothing happened for 15 s."""
+
+    @_builtins.property
+    def drain(self) -> _inbox_pb2.Drain:
+        """Come back: the server stops, or the stream is old."""
+
+    @_builtins.property
+    def end(self) -> _inbox_pb2.End:
+        """The last frame."""
+
+    def __init__(
+        self,
+        *,
+        delegation: _delegation_pb2.Delegation | None = ...,
+        beat: _inbox_pb2.Beat | None = ...,
+        drain: _inbox_pb2.Drain | None = ...,
+        end: _inbox_pb2.End | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "delegation", b"delegation", "drain", b"drain", "end", b"end", "frame", b"frame"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "delegation", b"delegation", "drain", b"drain", "end", b"end", "frame", b"frame"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["delegation", "beat", "drain", "end"]  # noqa: Y015
+    _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
+
+Global___WatchDelegationResponse: _TypeAlias = WatchDelegationResponse  # noqa: Y015
 
 @_typing.final
 class HeartbeatDelegationResponse(_message.Message):

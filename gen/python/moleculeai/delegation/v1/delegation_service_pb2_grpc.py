@@ -59,6 +59,16 @@ class DelegationServiceStub:
                 request_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.HeartbeatDelegationRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.HeartbeatDelegationResponse.FromString,
                 _registered_method=True)
+        self.CancelDelegation = channel.unary_unary(
+                '/moleculeai.delegation.v1.DelegationService/CancelDelegation',
+                request_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.CancelDelegationRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.CancelDelegationResponse.FromString,
+                _registered_method=True)
+        self.WatchDelegation = channel.unary_stream(
+                '/moleculeai.delegation.v1.DelegationService/WatchDelegation',
+                request_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.WatchDelegationRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.WatchDelegationResponse.FromString,
+                _registered_method=True)
         self.GetDelegation = channel.unary_unary(
                 '/moleculeai.delegation.v1.DelegationService/GetDelegation',
                 request_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.GetDelegationRequest.SerializeToString,
@@ -159,6 +169,23 @@ class DelegationServiceServicer:
     def HeartbeatDelegation(self, request, context):
         """HeartbeatDelegation is a sign of work on a delegation, by the target or the source. The first
         one moves it to in_progress. On a final one it changes nothing and answers `applied: false`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelDelegation(self, request, context):
+        """CancelDelegation calls a delegation off, by its source. It ends as failed with reason
+        `cancelled`; both inboxes hear of it. Repeating it is harmless; on one that has ended it changes
+        nothing and answers `applied: false`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchDelegation(self, request, context):
+        """WatchDelegation sends the delegation as it is, and again after every change, until it ends; the
+        last frame is an End. Reconnecting starts with the present state: nothing is missed that lasts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -285,6 +312,16 @@ def add_DelegationServiceServicer_to_server(servicer, server):
                     servicer.HeartbeatDelegation,
                     request_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.HeartbeatDelegationRequest.FromString,
                     response_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.HeartbeatDelegationResponse.SerializeToString,
+            ),
+            'CancelDelegation': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelDelegation,
+                    request_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.CancelDelegationRequest.FromString,
+                    response_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.CancelDelegationResponse.SerializeToString,
+            ),
+            'WatchDelegation': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchDelegation,
+                    request_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.WatchDelegationRequest.FromString,
+                    response_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.WatchDelegationResponse.SerializeToString,
             ),
             'GetDelegation': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDelegation,
@@ -457,6 +494,60 @@ class DelegationService:
             '/moleculeai.delegation.v1.DelegationService/HeartbeatDelegation',
             moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.HeartbeatDelegationRequest.SerializeToString,
             moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.HeartbeatDelegationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelDelegation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.delegation.v1.DelegationService/CancelDelegation',
+            moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.CancelDelegationRequest.SerializeToString,
+            moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.CancelDelegationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchDelegation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/moleculeai.delegation.v1.DelegationService/WatchDelegation',
+            moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.WatchDelegationRequest.SerializeToString,
+            moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.WatchDelegationResponse.FromString,
             options,
             channel_credentials,
             insecure,

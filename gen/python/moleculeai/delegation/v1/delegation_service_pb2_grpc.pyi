@@ -60,6 +60,15 @@ class DelegationServiceStub:
     """HeartbeatDelegation is a sign of work on a delegation, by the target or the source. The first
     one moves it to in_progress. On a final one it changes nothing and answers `applied: false`.
     """
+    CancelDelegation: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.CancelDelegationRequest, _delegation_service_pb2.CancelDelegationResponse]
+    """CancelDelegation calls a delegation off, by its source. It ends as failed with reason
+    `cancelled`; both inboxes hear of it. Repeating it is harmless; on one that has ended it changes
+    nothing and answers `applied: false`.
+    """
+    WatchDelegation: _grpc.UnaryStreamMultiCallable[_delegation_service_pb2.WatchDelegationRequest, _delegation_service_pb2.WatchDelegationResponse]
+    """WatchDelegation sends the delegation as it is, and again after every change, until it ends; the
+    last frame is an End. Reconnecting starts with the present state: nothing is missed that lasts.
+    """
     GetDelegation: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.GetDelegationRequest, _delegation_pb2.Delegation]
     """GetDelegation returns one delegation of which the workspace is source or target, with the
     whole result.
@@ -135,6 +144,15 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
     HeartbeatDelegation: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.HeartbeatDelegationRequest, _delegation_service_pb2.HeartbeatDelegationResponse]  # type: ignore[assignment]
     """HeartbeatDelegation is a sign of work on a delegation, by the target or the source. The first
     one moves it to in_progress. On a final one it changes nothing and answers `applied: false`.
+    """
+    CancelDelegation: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.CancelDelegationRequest, _delegation_service_pb2.CancelDelegationResponse]  # type: ignore[assignment]
+    """CancelDelegation calls a delegation off, by its source. It ends as failed with reason
+    `cancelled`; both inboxes hear of it. Repeating it is harmless; on one that has ended it changes
+    nothing and answers `applied: false`.
+    """
+    WatchDelegation: _aio.UnaryStreamMultiCallable[_delegation_service_pb2.WatchDelegationRequest, _delegation_service_pb2.WatchDelegationResponse]  # type: ignore[assignment]
+    """WatchDelegation sends the delegation as it is, and again after every change, until it ends; the
+    last frame is an End. Reconnecting starts with the present state: nothing is missed that lasts.
     """
     GetDelegation: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.GetDelegationRequest, _delegation_pb2.Delegation]  # type: ignore[assignment]
     """GetDelegation returns one delegation of which the workspace is source or target, with the
@@ -232,6 +250,27 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_delegation_service_pb2.HeartbeatDelegationResponse, _abc.Awaitable[_delegation_service_pb2.HeartbeatDelegationResponse]]:
         """HeartbeatDelegation is a sign of work on a delegation, by the target or the source. The first
         one moves it to in_progress. On a final one it changes nothing and answers `applied: false`.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelDelegation(
+        self,
+        request: _delegation_service_pb2.CancelDelegationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_delegation_service_pb2.CancelDelegationResponse, _abc.Awaitable[_delegation_service_pb2.CancelDelegationResponse]]:
+        """CancelDelegation calls a delegation off, by its source. It ends as failed with reason
+        `cancelled`; both inboxes hear of it. Repeating it is harmless; on one that has ended it changes
+        nothing and answers `applied: false`.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchDelegation(
+        self,
+        request: _delegation_service_pb2.WatchDelegationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_delegation_service_pb2.WatchDelegationResponse], _abc.AsyncIterator[_delegation_service_pb2.WatchDelegationResponse]]:
+        """WatchDelegation sends the delegation as it is, and again after every change, until it ends; the
+        last frame is an End. Reconnecting starts with the present state: nothing is missed that lasts.
         """
 
     @_abc_1.abstractmethod
