@@ -1,0 +1,200 @@
+"""An agent: everything that one workspace does, over one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from google.api import httpbody_pb2
+from moleculeai.delegation.v1 import delegation_pb2
+from moleculeai.delegation.v1 import delegation_service_pb2 as pb
+
+from molecule_grpc.client.connection import DEFAULT_TIMEOUT
+from molecule_grpc.client.inbox import Inbox
+from molecule_grpc.client.items import Item
+from molecule_grpc.client.serve import Handler, Server
+from molecule_grpc.client.source import Source
+
+_REPLIES = uuid.UUID("6a6e0b7c-5d0f-4a52-9c3e-0d8f5a3f3c11")
+_STATUS = delegation_pb2.Delegation.Status
+
+
+class Agent(Source):
+    """One workspace, as its agent.
+
+    Every call raises `CallError` or one of its kinds. A call that does no harm when repeated is
+    tried again, with growing waits, until 30 s have passed.
+    """
+
+    def __init__(
+        self, url: str, workspace_id: str, token: str, *, root_certificates: bytes | None = None
+    ) -> None:
+        super().__init__(url, workspace_id, token, root_certificates=root_certificates)
+        self._results: dict[str, asyncio.Event] = {}
+
+    def inbox(
+        self,
+        *,
+        max_in_flight: int = 16,
+        consumer_id: str | None = None,
+        takeover: bool = False,
+        heartbeat_every: float | None = 20.0,
+    ) -> Inbox:
+        """Hold the inbox: `async for item in agent.inbox()`.
+
+        Args:
+            max_in_flight: most items received and not done, 1 to 256.
+            consumer_id: names this consumer; the program and host by default, so that a restarted
+                program takes its place at once.
+            takeover: take the inbox from another consumer, once.
+            heartbeat_every: seconds between signs of life; None gives none.
+        """
+        inbox = Inbox(
+            self.connection,
+            self.workspace_id,
+            consumer_id=consumer_id or default_consumer(),
+            max_in_flight=max_in_flight,
+            takeover=takeover,
+            heartbeat=self._beat if heartbeat_every else None,
+            heartbeat_every=heartbeat_every or 0.0,
+            on_result=self._result_arrived,
+            on_close=self._inboxes.discard,
+        )
+        self._inboxes.add(inbox)
+        return inbox
+
+    async def serve(
+        self,
+        handler: Handler,
+        *,
+        concurrency: int = 4,
+        consumer_id: str | None = None,
+        takeover: bool = False,
+        beat_every: float = 20.0,
+    ) -> None:
+        """Act on items as they come, until cancelled.
+
+        A handler that returns acks its item; for a task, the text it returns is the result, and
+        None means that it has replied, or will. `TaskFailed` fails the task. Any other error
+        gives the item back, to come again later; five times make it poison. A task that ended
+        meanwhile, because its source called it off, say, cancels its handler.
+
+        Args:
+            handler: gets an item.
+            concurrency: most handlers at once.
+            consumer_id: as for `inbox`.
+            takeover: as for `inbox`.
+            beat_every: seconds between signs of work on each task.
+
+        Raises:
+            CallError: the inbox is not ours (any more): InboxBusy, Fenced, Unauthenticated,
+                NotFound.
+        """
+        inbox = self.inbox(max_in_flight=concurrency, consumer_id=consumer_id, takeover=takeover)
+        await Server(self, inbox, handler, beat_every=beat_every).run(concurrency)
+
+    async def send(
+        self, target_id: str, text: str, *, metadata: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Send a message to a workspace; the platform's answer as JSON."""
+        return await self._send(target_id, text, str(uuid.uuid4()), metadata or {})
+
+    async def notify(self, text: str) -> None:
+        """Speak to the human. Not tried again on failure: the human may have read it."""
+        request = pb.NotifyRequest(workspace_id=self.workspace_id, message=text)
+        await self.connection.call(self.connection.delegations.Notify, request, retry=False)
+
+    async def reply(
+        self, item: Item, text: str, *, timeout: float | None = DEFAULT_TIMEOUT
+    ) -> bool:
+        """Answer: complete the delegation, write to the peer, or speak to the human.
+
+        Args:
+            item: what to answer.
+            text: at most 1 MiB.
+            timeout: seconds for all attempts together; None means for ever.
+
+        Returns:
+            Whether a delegation took this result; another may have come first. True for messages.
+        """
+        if item.is_task:
+            return await self._update(item, timeout, result=text)
+        if item.from_human:
+            await self.notify(text)
+        else:
+            # The same answer to the same item is one message, however often it is sent.
+            message_id = str(uuid.uuid5(_REPLIES, f"{self.workspace_id} {item.message_id} {text}"))
+            await self._send(item.source_id, text, message_id, {"in_reply_to": item.message_id})
+        return True
+
+    async def fail(
+        self, item: Item, error: str, *, timeout: float | None = DEFAULT_TIMEOUT
+    ) -> bool:
+        """End the delegation of an item without a result; whether this is what counts.
+
+        Raises:
+            ValueError: the item is not a task.
+        """
+        if not item.is_task:
+            raise ValueError(f"{item.method} is not a task")
+        return await self._update(item, timeout, error=error or "failed")
+
+    async def beat(self, delegation_id: str) -> str:
+        """Give a sign of work on a delegation; its status now."""
+        request = pb.HeartbeatDelegationRequest(
+            workspace_id=self.workspace_id, delegation_id=delegation_id
+        )
+        stub = self.connection.delegations.HeartbeatDelegation
+        answer = await self.connection.call(stub, request, retry=True)
+        return _STATUS.Name(answer.status)
+
+    async def _send(
+        self, target_id: str, text: str, message_id: str, metadata: Mapping[str, Any]
+    ) -> Any:
+        message = {
+            "role": "user",
+            "messageId": message_id,
+            "parts": [{"kind": "text", "text": text}],
+            "metadata": dict(metadata),
+        }
+        body = {
+            "jsonrpc": "2.0",
+            "id": message_id,
+            "method": "message/send",
+            "params": {"message": message},
+        }
+        request = pb.SendMessageRequest(
+            workspace_id=target_id,
+            source_id=self.workspace_id,
+            body=httpbody_pb2.HttpBody(
+                content_type="application/json", data=json.dumps(body).encode()
+            ),
+        )
+        stub = self.connection.delegations.SendMessage
+        answer = await self.connection.call(stub, request, retry=True)
+        return json.loads(answer.data or b"null")
+
+    async def _update(
+        self, item: Item, timeout: float | None, *, result: str = "", error: str = ""
+    ) -> bool:
+        request = pb.UpdateDelegationRequest(
+            workspace_id=self.workspace_id,
+            delegation_id=item.delegation_id,
+            status=_STATUS.failed if error else _STATUS.completed,
+            error=error,
+            response_preview=result,
+        )
+        stub = self.connection.delegations.UpdateDelegation
+        return (await self.connection.call(stub, request, retry=True, timeout=timeout)).applied
+
+
+def default_consumer() -> str:
+    """The program and the host: the same again after a restart."""
+    program = Path(sys.argv[0]).stem or "python"
+    return f"{program}@{socket.gethostname()}"[:128]

@@ -1,0 +1,175 @@
+"""Owns the channel to a platform: its address, its token, its deadlines and retries."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+import grpc
+from moleculeai.admin.v1.admin_service_pb2_grpc import AdminServiceStub
+from moleculeai.delegation.v1.delegation_service_pb2_grpc import DelegationServiceStub
+from moleculeai.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
+
+from molecule_grpc.client.errors import to_call_error
+from molecule_grpc.client.retry import with_retries
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+DEFAULT_TIMEOUT = 30.0
+
+_KEEPALIVE_SECONDS = 30
+_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    # After an outage the channel must be back before the callers' retries run out.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # `with_retries` retries, and knows which calls may be.
+    ("grpc.enable_retries", 0),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a platform listens.
+
+    Args:
+        target: `host:port` or `unix:PATH`, as gRPC wants it.
+        tls: whether the connection is encrypted.
+        local: whether it stays on this machine.
+    """
+
+    target: str
+    tls: bool
+    local: bool
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Read `http://host:port`, `https://host`, `host:port` or `unix:/path`.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        if url.startswith("unix:"):
+            return cls(url, tls=False, local=True)
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"not the address of a platform: {url!r}")
+        tls = parts.scheme == "https"
+        host = parts.hostname
+        port = parts.port or (443 if tls else 80)
+        shown = f"[{host}]" if ":" in host else host
+        return cls(f"{shown}:{port}", tls=tls, local=_is_loopback(host))
+
+
+class Connection:
+    """One channel with one token. Used as an async context manager."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str = "",
+        *,
+        root_certificates: bytes | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self.url = url
+        self.token = token
+        self._address = Address.parse(url)
+        self._roots = root_certificates
+        self._headers = tuple(headers)
+        self._channel: grpc.aio.Channel | None = None
+
+    async def __aenter__(self) -> Self:
+        self._channel = channel = self._open()
+        self.workspaces = WorkspaceServiceStub(channel)
+        self.delegations = DelegationServiceStub(channel)
+        self.admin = AdminServiceStub(channel)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+            self._channel = None
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every call."""
+        bearer = (("authorization", f"Bearer {self.token}"),) if self.token else ()
+        return (*bearer, *self._headers)
+
+    async def call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        *,
+        retry: bool,
+        timeout: float | None = DEFAULT_TIMEOUT,
+    ) -> Response:
+        """Call and wait for the answer.
+
+        Args:
+            retry: whether a second call does no harm. Then it is tried again until `timeout`.
+            timeout: seconds for all attempts together; None means for ever.
+
+        Raises:
+            CallError: the call failed.
+        """
+        response, _ = await self.call_with_headers(method, request, retry=retry, timeout=timeout)
+        return response
+
+    async def call_with_headers(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        *,
+        retry: bool,
+        timeout: float | None = DEFAULT_TIMEOUT,
+    ) -> tuple[Response, dict[str, str]]:
+        """Like `call`, with the headers of the answer."""
+
+        async def attempt(seconds: float | None) -> tuple[Response, dict[str, str]]:
+            call = method(request, metadata=self.metadata, timeout=seconds)
+            try:
+                response = await call
+                headers = await call.initial_metadata()
+            except grpc.aio.AioRpcError as error:
+                raise to_call_error(error) from error
+            return response, {key: str(value) for key, value in headers}
+
+        return await with_retries(attempt, timeout) if retry else await attempt(timeout)
+
+    def _open(self) -> grpc.aio.Channel:
+        options = [*_OPTIONS, ("grpc.primary_user_agent", f"molecule-grpc/{version()}")]
+        if self._address.local:
+            options.append(("grpc.enable_http_proxy", 0))
+        if not self._address.tls:
+            return grpc.aio.insecure_channel(self._address.target, options)
+        credentials = grpc.ssl_channel_credentials(self._roots)
+        return grpc.aio.secure_channel(self._address.target, credentials, options)
+
+
+def version() -> str:
+    """The version of this package; `0` where it is not installed."""
+    try:
+        return importlib.metadata.version("molecule-grpc")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,273 @@
+"""An inbox held for as long as its reader lives: reconnects, recognises repeats, acks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Self
+
+from google.protobuf import json_format
+from moleculeai.delegation.v1 import delegation_service_pb2 as pb
+from moleculeai.delegation.v1 import inbox_pb2
+
+from molecule_grpc.client import errors
+from molecule_grpc.client.connection import Connection, version
+from molecule_grpc.client.items import Item, text_of
+from molecule_grpc.client.retry import Backoff
+from molecule_grpc.client.session import BuildHeartbeat, Drained, Session
+
+log = logging.getLogger(__name__)
+
+_REMEMBERED = 4096
+_RETRY_AFTER_SECONDS = 5.0
+_ACKS_IN_A_CALL = 1000
+
+
+class Inbox:
+    """The items of one workspace, in order, for ever.
+
+    `async for` acks an item when it asks for the next one. A loop that is left, by `break` or by
+    an error, leaves its current item undone, so that it comes again: call `await item.ack()`
+    before a `break`. Inside `async with inbox`, an error gives the item back with its reason.
+
+    It resumes by itself after every interruption. What ends it is raised in the loop:
+    `InboxBusy`, `Fenced`, a token that is not valid (any more), a workspace that is gone.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        workspace_id: str,
+        *,
+        consumer_id: str,
+        max_in_flight: int = 16,
+        takeover: bool = False,
+        heartbeat: BuildHeartbeat | None = None,
+        heartbeat_every: float = 20.0,
+        on_result: Callable[[str], None] | None = None,
+        on_close: Callable[[Inbox], None] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._workspace_id = workspace_id
+        self._consumer_id = consumer_id
+        self._max_in_flight = max_in_flight
+        self._takeover = takeover
+        self._heartbeat = heartbeat
+        self._heartbeat_every = heartbeat_every
+        self._on_result = on_result
+        self._on_close = on_close
+        self._session: Session | None = None
+        self._epoch: int | None = None
+        self._runner: asyncio.Task[None] | None = None
+        self._arrived: asyncio.Queue[inbox_pb2.InboxItem | Exception] = asyncio.Queue()
+        self._current: Item | None = None
+        self._open: dict[str, Item] = {}
+        self._done: OrderedDict[str, None] = OrderedDict()
+        self._unconfirmed: set[int] = set()
+
+    @property
+    def open_items(self) -> tuple[Item, ...]:
+        """Items that were handed out, and neither acked nor nacked."""
+        return tuple(self._open.values())
+
+    async def __aenter__(self) -> Self:
+        self._start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception) and self._current is not None:
+            await self.nack(self._current, retry_after=_RETRY_AFTER_SECONDS, reason=f"{error!r}")
+        await self.close()
+
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        try:
+            while True:
+                self._current = await self.next()
+                yield self._current
+                await self.ack(self._current)
+        finally:
+            await self.close()
+
+    async def next(self) -> Item:
+        """The next item. Whoever takes it must ack or nack it.
+
+        Raises:
+            CallError: the inbox is not ours (any more).
+        """
+        self._start()
+        while True:
+            arrived = await self._arrived.get()
+            if isinstance(arrived, Exception):
+                self._arrived.put_nowait(arrived)  # for whoever asks again
+                raise arrived
+            item = Item.read(arrived, self, self._epoch or 0)
+            self._open[item.message_id] = item
+            if not arrived.body_ref:
+                return item
+            try:
+                await self._fetch_body(item, arrived.body_ref)
+            except errors.CallError as error:
+                await self.nack(item, retry_after=_RETRY_AFTER_SECONDS, reason=str(error))
+            else:
+                return item
+
+    async def ack(self, item: Item) -> None:
+        """The item is done. Repeating it is harmless."""
+        if self._open.pop(item.message_id, None) is None:
+            return
+        self._done[item.message_id] = None
+        if len(self._done) > _REMEMBERED:
+            self._done.popitem(last=False)
+        self._ack(item)
+
+    async def nack(self, item: Item, *, retry_after: float = 0.0, reason: str = "") -> None:
+        """The item shall come again, `retry_after` seconds from now."""
+        if self._open.pop(item.message_id, None) is None:
+            return
+        if self._session is not None and item.epoch == self._session.epoch:
+            self._session.nack(item.seq, retry_after=retry_after, reason=reason)
+
+    async def close(self) -> None:
+        """Leave the inbox. Acks are committed; items that are not done come again."""
+        if self._on_close is not None:
+            self._on_close(self)
+        runner, self._runner = self._runner, None
+        if runner is None:
+            return
+        await self._confirm_acks()
+        if self._session is not None and not runner.done():
+            await self._session.leave()
+        runner.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await runner
+
+    def _start(self) -> None:
+        if self._runner is None:
+            self._runner = asyncio.create_task(self._run(), name=f"inbox {self._workspace_id}")
+
+    async def _run(self) -> None:
+        backoff = Backoff(first=0.5, most=30.0)
+        try:
+            while True:
+                wait = await self._wait_after_session(backoff)
+                await asyncio.sleep(wait)
+        except Exception as error:  # noqa: BLE001  (whoever reads the inbox gets it)
+            self._forget_waiting()
+            self._arrived.put_nowait(error)
+
+    async def _wait_after_session(self, backoff: Backoff) -> float:
+        """Hold one session until it ends; the seconds to wait before the next one."""
+        try:
+            await self._hold(backoff)
+        except Drained as drain:
+            return drain.seconds
+        except errors.CallError as error:
+            if _is_final(error):
+                raise
+            wait = backoff.next_wait()
+            log.info("inbox interrupted, again in %.1f s: %s", wait, error)
+            return wait
+        return 0.0
+
+    async def _hold(self, backoff: Backoff) -> None:
+        self._forget_waiting()
+        hello = pb.SubscribeInboxRequest.Hello(
+            workspace_id=self._workspace_id,
+            consumer_id=self._consumer_id,
+            max_in_flight=self._max_in_flight,
+            takeover=self._takeover,
+            client_version=f"molecule-grpc {version()}",
+        )
+        if self._epoch is not None:
+            hello.resumes_epoch = self._epoch
+        self._session = session = Session(self._connection, hello)
+        frames = session.frames(self._heartbeat, self._heartbeat_every)
+        try:
+            async for frame in frames:
+                if frame.HasField("welcome"):
+                    backoff.reset()
+                    self._epoch = session.epoch
+                    self._takeover = False  # once; taking it back and forth helps nobody
+                elif frame.HasField("item"):
+                    self._receive(frame.item)
+                elif frame.HasField("ack_result"):
+                    mark = frame.ack_result.acked_seq
+                    self._unconfirmed = {seq for seq in self._unconfirmed if seq > mark}
+        finally:
+            self._session = None
+            await frames.aclose()  # type: ignore[attr-defined]
+
+    def _receive(self, frame: inbox_pb2.InboxItem) -> None:
+        """Hand an item on, unless it is being worked on, or was done before."""
+        if frame.method == "delegate_result" and self._on_result is not None:
+            self._on_result(frame.delegation_id)
+        item = self._open.get(frame.message_id)
+        if item is not None:
+            item.epoch = self._epoch or 0
+        elif frame.message_id in self._done:
+            self._ack(Item.read(frame, self, self._epoch or 0))
+        else:
+            self._arrived.put_nowait(frame)
+
+    def _ack(self, item: Item) -> None:
+        self._unconfirmed.add(item.seq)
+        # A session acks what it sent. An item of an earlier one comes again, and is acked then.
+        if self._session is not None and item.epoch == self._session.epoch:
+            self._session.ack(item.seq)
+
+    def _forget_waiting(self) -> None:
+        """What was received and not taken comes again in the next session."""
+        while not self._arrived.empty():
+            self._arrived.get_nowait()
+
+    async def _confirm_acks(self) -> None:
+        seqs = sorted(self._unconfirmed)
+        stub = self._connection.delegations.AckInbox
+        for start in range(0, len(seqs), _ACKS_IN_A_CALL):
+            request = pb.AckInboxRequest(
+                workspace_id=self._workspace_id,
+                seqs=seqs[start : start + _ACKS_IN_A_CALL],
+                session_epoch=self._epoch,
+            )
+            try:
+                await self._connection.call(stub, request, retry=True, timeout=3.0)
+            except errors.CallError as error:
+                log.warning("could not confirm %d acks: %s", len(seqs) - start, error)
+                return
+        self._unconfirmed.clear()
+
+    async def _fetch_body(self, item: Item, activity_id: str) -> None:
+        """Bodies above 256 KiB do not travel in the stream."""
+        row = await self._connection.call(
+            self._connection.delegations.GetActivity,
+            pb.GetActivityRequest(workspace_id=self._workspace_id, activity_id=activity_id),
+            retry=True,
+        )
+        value = row.response_body if item.is_result else row.request_body
+        item.body = json_format.MessageToJson(value, indent=None)
+        item.text = text_of(item.json())
+
+
+def _is_final(error: errors.CallError) -> bool:
+    """Whether coming back would meet the same answer, or fight with another consumer."""
+    if isinstance(error, errors.NotFound):
+        return error.reason != "ITEM_NOT_FOUND"
+    if isinstance(error, errors.InvalidArgument):
+        return error.reason != "ACK_NOT_DELIVERED"
+    return isinstance(
+        error,
+        errors.Unauthenticated
+        | errors.PermissionDenied
+        | errors.InboxBusy
+        | errors.Fenced
+        | errors.Unimplemented,
+    )

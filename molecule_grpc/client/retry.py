@@ -1,0 +1,70 @@
+"""When a call is tried again, and after how long."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from molecule_grpc.client.errors import CallError, ResourceExhausted, Unavailable
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Backoff:
+    """Waits that double, each drawn at random from nothing to its bound (full jitter).
+
+    Args:
+        first: bound of the first wait, in seconds.
+        most: bound that no wait exceeds, in seconds.
+    """
+
+    def __init__(self, first: float = 0.1, most: float = 5.0) -> None:
+        self._first = first
+        self._most = most
+        self._bound = first
+
+    def reset(self) -> None:
+        """Begin again with the first bound."""
+        self._bound = self._first
+
+    def next_wait(self) -> float:
+        """Seconds to wait now."""
+        bound, self._bound = self._bound, min(self._most, self._bound * 2)
+        return random.uniform(0, bound)  # noqa: S311  (nobody gains by guessing it)
+
+
+def is_retryable(error: CallError) -> bool:
+    """Whether the same call may succeed a little later."""
+    if isinstance(error, Unavailable):
+        return True
+    full = isinstance(error, ResourceExhausted)
+    return full and (error.retry_after is not None or error.reason == "QUEUE_FULL")
+
+
+async def with_retries(attempt: Callable[[float | None], Awaitable[T]], budget: float | None) -> T:
+    """Run `attempt` until it succeeds, fails for good, or `budget` seconds are used up.
+
+    `attempt` gets the seconds that are left; None means that there is no limit.
+
+    Raises:
+        CallError: the last failure.
+    """
+    end = None if budget is None else time.monotonic() + budget
+    backoff = Backoff()
+    while True:
+        try:
+            return await attempt(None if end is None else max(0.001, end - time.monotonic()))
+        except CallError as error:
+            if not is_retryable(error):
+                raise
+            wait = max(backoff.next_wait(), error.retry_after or 0.0)
+            if end is not None and time.monotonic() + wait >= end:
+                raise
+            log.debug("call failed, again in %.2f s: %s", wait, error)
+        await asyncio.sleep(wait)

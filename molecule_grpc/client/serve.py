@@ -1,0 +1,143 @@
+"""Handlers run over an inbox: beats while they work, their results, and what their errors mean."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+from molecule_grpc.client.errors import CallError, InvalidArgument, NotFound, TaskFailed
+from molecule_grpc.client.inbox import Inbox
+from molecule_grpc.client.items import Item
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Item], Awaitable[str | None]]
+
+# A stuck delegation has ended too, but a result that comes late still reaches its source.
+_OVER = frozenset({"completed", "failed"})
+
+_FIRST_RETRY_SECONDS = 2.0
+_LAST_RETRY_SECONDS = 300.0
+
+
+class Worker(Protocol):
+    """What a server needs of its agent."""
+
+    async def reply(self, item: Item, text: str, *, timeout: float | None) -> bool: ...
+    async def fail(self, item: Item, error: str, *, timeout: float | None) -> bool: ...
+    async def beat(self, delegation_id: str) -> str: ...
+
+
+class _Ended(Exception):
+    """The delegation has ended without us."""
+
+
+class Server:
+    """Runs a handler for each item of an inbox."""
+
+    def __init__(
+        self, worker: Worker, inbox: Inbox, handler: Handler, *, beat_every: float
+    ) -> None:
+        self._worker = worker
+        self._inbox = inbox
+        self._handler = handler
+        self._beat_every = beat_every
+
+    async def run(self, concurrency: int) -> None:
+        """Serve until cancelled, at most so many items at once.
+
+        Raises:
+            CallError: the inbox is not ours (any more). Handlers were cancelled.
+        """
+        slots = asyncio.Semaphore(concurrency)
+        running: set[asyncio.Task[None]] = set()
+        async with self._inbox as inbox:
+            try:
+                while True:
+                    await slots.acquire()
+                    task = asyncio.create_task(self._handle(await inbox.next()))
+                    running.add(task)
+                    task.add_done_callback(running.discard)
+                    task.add_done_callback(lambda _: slots.release())
+            finally:
+                await _end(running)
+
+    async def _handle(self, item: Item) -> None:
+        try:
+            if item.is_task:
+                await self._work(item)
+            else:
+                await self._handler(item)
+        except Exception as error:
+            log.warning("item %d (%s) failed", item.seq, item.method, exc_info=error)
+            wait = min(_LAST_RETRY_SECONDS, _FIRST_RETRY_SECONDS**item.delivery)
+            await item.nack(retry_after=wait, reason=f"{type(error).__name__}: {error}")
+        else:
+            await item.ack()
+
+    async def _work(self, item: Item) -> None:
+        """Do a task, and report its outcome before its item is acked."""
+        try:
+            async with self._beating(item):
+                text = await self._handler(item)
+        except _Ended:
+            log.info("delegation %s has ended; its handler stopped", item.delegation_id)
+        except TaskFailed as error:
+            await self._worker.fail(item, str(error) or "the task failed", timeout=None)
+        else:
+            if text is not None:
+                await self._report(item, text)
+
+    async def _report(self, item: Item, text: str) -> None:
+        """Finished work waits for a server that is away: for ever, if need be."""
+        try:
+            await self._worker.reply(item, text, timeout=None)
+        except InvalidArgument as error:
+            # Doing it again would produce the same: too long, most likely.
+            await self._worker.fail(item, f"the result was refused: {error}", timeout=None)
+
+    @contextlib.asynccontextmanager
+    async def _beating(self, item: Item) -> AsyncIterator[None]:
+        """Give signs of work while inside; leave it when the delegation ends elsewhere.
+
+        Raises:
+            _Ended: it has.
+        """
+        if await self._has_ended(item):
+            raise _Ended
+        ended = False
+        inside = asyncio.current_task()
+        assert inside is not None
+
+        async def beat() -> None:
+            nonlocal ended
+            while not ended:
+                await asyncio.sleep(self._beat_every)
+                with contextlib.suppress(CallError):  # the next beat may get through
+                    ended = await self._has_ended(item)
+            inside.cancel()
+
+        beats = asyncio.create_task(beat())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if ended and inside.uncancel() == 0:
+                raise _Ended from None
+            raise
+        finally:
+            beats.cancel()
+
+    async def _has_ended(self, item: Item) -> bool:
+        try:
+            return await self._worker.beat(item.delegation_id) in _OVER
+        except NotFound:
+            return True
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,152 @@
+"""One SubscribeInbox stream, from its Hello to its end. It remembers nothing for the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import grpc
+from moleculeai.delegation.v1 import delegation_service_pb2 as pb
+from moleculeai.delegation.v1 import inbox_pb2
+from moleculeai.workspace.v1 import workspace_service_pb2
+
+from molecule_grpc.client.connection import Connection
+from molecule_grpc.client.errors import Unavailable, make_error, to_call_error
+
+# The server says something every 15 s: three beats missed, and nobody is there.
+_SILENCE_SECONDS = 45.0
+_LEAVE_SECONDS = 3.0
+
+Frame = pb.SubscribeInboxResponse
+BuildHeartbeat = Callable[[], workspace_service_pb2.HeartbeatRequest]
+
+
+@dataclass(slots=True)
+class Drained(Exception):
+    """The server asks to come back after so many seconds."""
+
+    seconds: float
+
+
+class Session:
+    """Frames in, frames out.
+
+    Iterate over `frames`; the iteration ends by an error:
+        Drained: come back.
+        CallError: the stream broke, or the server ended it.
+    """
+
+    def __init__(self, connection: Connection, hello: pb.SubscribeInboxRequest.Hello) -> None:
+        self._connection = connection
+        self._hello = hello
+        self._outgoing: asyncio.Queue[pb.SubscribeInboxRequest | None] = asyncio.Queue()
+        self._highest: int | None = None
+        self._ended = asyncio.Event()
+        self.epoch = 0
+
+    async def frames(
+        self, heartbeat: BuildHeartbeat | None, every: float
+    ) -> AsyncIterator[pb.SubscribeInboxResponse]:
+        """What the server sends, beginning with its Welcome."""
+        self._outgoing.put_nowait(pb.SubscribeInboxRequest(hello=self._hello))
+        call = self._connection.delegations.SubscribeInbox(
+            self._requests(), metadata=self._connection.metadata
+        )
+        beating: asyncio.Task[None] | None = None
+        try:
+            while True:
+                frame = await self._read(call)
+                self._check(frame)
+                if frame.HasField("welcome"):
+                    self.epoch = frame.welcome.session_epoch
+                    if heartbeat is not None:
+                        beating = asyncio.create_task(self._beat(heartbeat, every))
+                elif frame.HasField("beat"):
+                    self._send(pb.SubscribeInboxRequest(pong=pb.SubscribeInboxRequest.Pong()))
+                yield frame
+        finally:
+            self._ended.set()
+            if beating is not None:
+                beating.cancel()
+            call.cancel()
+
+    def ack(self, seq: int) -> None:
+        """Say that an item of this session is done."""
+        self._send(pb.SubscribeInboxRequest(ack=inbox_pb2.Ack(seqs=[seq])))
+
+    def nack(self, seq: int, *, retry_after: float, reason: str) -> None:
+        """Give an item of this session back."""
+        nack = inbox_pb2.Nack(seq=seq, reason=_cut(reason))
+        nack.retry_after.FromMilliseconds(round(retry_after * 1000))
+        self._send(pb.SubscribeInboxRequest(nack=nack))
+
+    async def leave(self) -> None:
+        """Close our side, and wait a moment for the server to have read everything."""
+        self._outgoing.put_nowait(None)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await self._ended.wait()
+
+    def _send(self, request: pb.SubscribeInboxRequest) -> None:
+        self._outgoing.put_nowait(request)
+
+    async def _requests(self) -> AsyncIterator[pb.SubscribeInboxRequest]:
+        while (request := await self._outgoing.get()) is not None:
+            yield request
+
+    async def _beat(self, heartbeat: BuildHeartbeat, every: float) -> None:
+        while True:
+            self._send(pb.SubscribeInboxRequest(heartbeat=heartbeat()))
+            await asyncio.sleep(every)
+
+    async def _read(
+        self, call: grpc.aio.StreamStreamCall[pb.SubscribeInboxRequest, Frame]
+    ) -> Frame:
+        try:
+            async with asyncio.timeout(_SILENCE_SECONDS):
+                frame = await call.read()
+        except grpc.aio.AioRpcError as error:
+            raise to_call_error(error) from error
+        except TimeoutError:
+            raise Unavailable(
+                f"the inbox was silent for {_SILENCE_SECONDS:.0f} s",
+                code=grpc.StatusCode.UNAVAILABLE,
+            ) from None
+        if not isinstance(frame, Frame):
+            raise Unavailable("the stream ended", code=grpc.StatusCode.UNAVAILABLE)
+        return frame
+
+    def _check(self, frame: Frame) -> None:
+        """Raise when this frame ends the session, or proves that items are missing."""
+        if frame.HasField("drain"):
+            raise Drained(frame.drain.reconnect_after_ms / 1000)
+        if frame.HasField("fenced"):
+            holder = frame.fenced.holder
+            raise make_error(
+                f"another consumer took the inbox over: {holder}" if holder else _FENCED,
+                code=grpc.StatusCode.FAILED_PRECONDITION,
+                reason="FENCED",
+                metadata={"holder": holder},
+            )
+        if frame.HasField("end"):
+            end = frame.end
+            raise make_error(end.message, code=end.code, reason=end.reason)
+        if frame.HasField("item"):
+            self._check_complete(frame.item)
+
+    def _check_complete(self, item: inbox_pb2.InboxItem) -> None:
+        if self._highest is not None and item.prev_seq != self._highest:
+            raise Unavailable(
+                f"item {item.seq} follows {item.prev_seq}, but the last one was {self._highest}",
+                code=grpc.StatusCode.UNAVAILABLE,
+            )
+        self._highest = max(self._highest or 0, item.seq)
+
+
+_FENCED = "another consumer took the inbox over"
+
+
+def _cut(reason: str) -> str:
+    return reason.encode()[:1000].decode(errors="ignore")
