@@ -18,6 +18,10 @@ from molecule_grpc.errors import Exhausted, Unavailable
 In = TypeVar("In")
 Out = TypeVar("Out")
 
+# A crowd worth waiting for; how much of one is still expected after each flush.
+_MANY = 8
+_FADE = 0.95
+
 _log = structlog.get_logger(__name__)
 
 
@@ -56,9 +60,10 @@ class GroupCommit(Generic[In, Out]):
         key: calls with equal keys never share a flush, and are flushed in the order submitted.
         max_batch: the most items in one flush.
         max_queue: the most calls waiting, those in flight not counted.
-        linger: seconds that a flush may wait for a crowd to arrive in full. It applies only
-            while at least two calls wait, and fewer than took part last time; it ends as soon
-            as as many have arrived. Helps a host that is short of CPU, by fewer, fuller flushes.
+        linger: seconds that a flush may wait for a crowd to gather: while at least two calls
+            wait, and fewer than took part lately, provided that those were many. It ends when
+            as many have arrived. Helps where the callers are short of CPU, by fewer, fuller
+            flushes; a lone caller never waits.
         after_flush: called with the items and outcomes that succeeded, those of cancelled
             callers included, before any caller resumes. Must be quick.
         observe: called once per batch with its size, how many of it failed, and its seconds.
@@ -169,16 +174,15 @@ class GroupCommit(Generic[In, Out]):
                 del self._behind[key]
 
     async def _run(self) -> None:
-        crowd = 0
+        crowd = 0.0
         try:
             while await self._arrival():
                 if self._linger:
-                    await self._gather(crowd)
+                    await self._gather(min(int(crowd), self._max_batch))
                 self._in_flight = self._take()
-                crowd = len(self._in_flight)
-                if crowd:
+                if self._in_flight:
                     await self._serve(self._in_flight)
-                crowd += len(self._ready)
+                crowd = max(len(self._in_flight) + len(self._ready), crowd * _FADE)
         finally:
             self._stopping = True
             self._abandon()
@@ -191,11 +195,10 @@ class GroupCommit(Generic[In, Out]):
         return bool(self._ready)
 
     async def _gather(self, crowd: int) -> None:
-        """Wait up to `linger` for as many calls as were about during the last flush."""
-        expected = min(crowd, self._max_batch)
-        if self._stopping or not 1 < len(self._ready) < expected:
+        """Wait up to `linger` for as many calls as took part lately."""
+        if crowd < _MANY or self._stopping or not 1 < len(self._ready) < crowd:
             return
-        self._wanted = expected
+        self._wanted = crowd
         self._wake.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._linger):
