@@ -112,7 +112,7 @@ CREATE TABLE inbox_items (
     failures      integer NOT NULL DEFAULT 0,
     not_before    timestamptz,
     done_at       timestamptz,
-    outcome       text CHECK (outcome IN ('done', 'poison', 'expired')),
+    outcome       text CHECK (outcome IN ('done', 'poison', 'expired', 'replayed', 'dropped')),
     reason        text,
     created_at    timestamptz NOT NULL DEFAULT now(),
     expires_at    timestamptz,

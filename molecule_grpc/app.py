@@ -25,7 +25,7 @@ from molecule_grpc.delegation.messages import Messages
 from molecule_grpc.delegation.service import DelegationService
 from molecule_grpc.delegation.sessions import PRESENCE_SECONDS, Sessions
 from molecule_grpc.delegation.watch import Watch
-from molecule_grpc.delegation.workers import Sweeper
+from molecule_grpc.delegation.workers import Retention, Sweeper
 from molecule_grpc.server.methods import Method, bind, request_types
 from molecule_grpc.server.metrics import CallMetrics
 from molecule_grpc.server.pipeline import Pipeline
@@ -97,7 +97,8 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         watch = Watch(ledger, wakeups, authenticator, sessions, settings)
         messages = Messages(pool, journal, directory, ledger, settings)
         sweeper = Sweeper(pool, journal, ledger, stuck_after=settings.delegation_stuck_after)
-        tasks = _tasks(pool, settings, authenticator, sessions, sweeper)
+        retention = Retention(pool, journal, ledger, activity_days=settings.activity_retention_days)
+        tasks = _tasks(pool, settings, authenticator, sessions, sweeper, retention)
         by_name = {task.name: task for task in tasks}
         workspace_service = WorkspaceService(
             pool, settings, directory, heartbeats, on_purge=_purge, wake=wakeups.wake
@@ -144,6 +145,7 @@ def _tasks(
     authenticator: Authenticator,
     sessions: Sessions,
     sweeper: Sweeper,
+    retention: Retention,
 ) -> list[BackgroundTask]:
     async def touch_tokens() -> None:
         if used := authenticator.take_used():
@@ -159,6 +161,9 @@ def _tasks(
         BackgroundTask("inbox-safety-check", settings.inbox_safety_check, sessions.check),
         BackgroundTask("inbox-presence", PRESENCE_SECONDS, sessions.present),
         BackgroundTask("delegation-sweeper", settings.delegation_sweep_interval, sweeper.sweep),
+        BackgroundTask(
+            "retention", settings.activity_cleanup_hours * 3600, retention.sweep, timeout=600
+        ),
         BackgroundTask("token-recheck", _TOKEN_RECHECK_SECONDS, authenticator.recheck),
         BackgroundTask("token-last-use", _TOKEN_TOUCH_SECONDS, touch_tokens),
     ]

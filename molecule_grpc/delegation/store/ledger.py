@@ -376,6 +376,35 @@ async def free_key(conn: Connection, caller_id: UUID, key: str) -> None:
     )
 
 
+async def release_key(conn: Connection, draft: Draft) -> None:
+    """Take the key off the retry that ended badly."""
+    await conn.execute(
+        """
+        UPDATE delegations SET idempotency_key = NULL
+        WHERE caller_id = $1 AND idempotency_key = $2 AND status IN ('failed', 'stuck')
+        """,
+        draft.caller_id,
+        draft.idempotency_key,
+    )
+
+
+async def for_retry(
+    pool: Pool, delegation_id: str, organization_id: UUID | None
+) -> asyncpg.Record | None:
+    """What is needed to try a delegation again; `request_body` is None when it was pruned."""
+    return await pool.fetchrow(
+        """
+        SELECT d.caller_id, d.callee_id, d.organization_id, d.task_preview, d.status,
+               d.max_attempts, d.retry_backoff_seconds, a.request_body,
+               extract(epoch FROM d.deadline - d.created_at)::int AS deadline_seconds
+        FROM delegations d LEFT JOIN activity_logs a ON a.id = d.item_id
+        WHERE d.delegation_id = $1 AND ($2::uuid IS NULL OR d.organization_id = $2)
+        """,
+        delegation_id,
+        organization_id,
+    )
+
+
 class Page(NamedTuple):
     """Which delegations to list. `before` is the last row of the page before."""
 

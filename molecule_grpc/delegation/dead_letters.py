@@ -1,0 +1,111 @@
+"""What operators do with work that failed: look at it, send it again, or let it go."""
+
+from __future__ import annotations
+
+import json
+from uuid import UUID
+
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.wakeups import Wakeups
+from molecule_grpc.delegation import rules
+from molecule_grpc.delegation.a2a import text_of
+from molecule_grpc.delegation.journal import Journal
+from molecule_grpc.delegation.store import dead_letters, ledger
+from molecule_grpc.errors import Conflict, NotFound
+from molecule_grpc.ids import new_id
+
+Page = dead_letters.Page
+
+
+class DeadLetters:
+    """Poison items and failed delegations, for the admin slice. `organization_id` None is the
+    operator, who sees all of them."""
+
+    def __init__(self, pool: Pool, journal: Journal, wakeups: Wakeups) -> None:
+        self._pool = pool
+        self._journal = journal
+        self._wakeups = wakeups
+
+    async def list(self, page: Page) -> list[dead_letters.Record]:
+        """Items that were set aside, newest first."""
+        return await dead_letters.list_rows(self._pool, page)
+
+    async def drop(self, workspace_id: UUID, seq: int, organization_id: UUID | None) -> None:
+        """Take an item off the list. Raises `NotFound` when it is not on it."""
+        async with self._pool.acquire() as conn:
+            if not await dead_letters.drop(conn, workspace_id, seq, organization_id):
+                raise _not_found()
+
+    async def replay(self, workspace_id: UUID, seq: int, organization_id: UUID | None) -> int:
+        """Send an item again; its new number. Raises `NotFound` when it is not on the list."""
+        async with self._pool.acquire() as conn, conn.transaction():
+            again = await dead_letters.replay(conn, workspace_id, seq, organization_id)
+            if again is None:
+                raise _not_found()
+        self._wakeups.wake([workspace_id])
+        return again
+
+    async def retry(self, delegation_id: str, organization_id: UUID | None) -> str:
+        """Try a delegation again that ended as failed or stuck, as a new one; its id.
+
+        An end is final, so the old one stays as it is. A second call for the same one returns the
+        first retry, unless that one failed too.
+
+        Raises:
+            NotFound: no such delegation is visible.
+            Conflict: it has not failed, or its task is no longer on record.
+        """
+        row = await ledger.for_retry(self._pool, delegation_id, organization_id)
+        if row is None:
+            raise NotFound("delegation not found", reason="DELEGATION_NOT_FOUND")
+        if row["status"] not in (rules.Status.FAILED, rules.Status.STUCK):
+            raise Conflict(
+                f"only a failed or stuck delegation can be retried, this one is {row['status']}",
+                reason="INVALID_TRANSITION",
+                metadata={"from": row["status"], "to": "queued"},
+            )
+        if row["request_body"] is None:
+            raise Conflict("the task is no longer on record")
+        body = json.loads(row["request_body"])
+        retry_id = str(new_id())
+        body["id"] = retry_id
+        body["params"]["message"] |= {
+            "messageId": retry_id,
+            "metadata": {"delegation_id": retry_id},
+        }
+        text = json.dumps(body, separators=(",", ":"))
+        draft = ledger.Draft(
+            delegation_id=retry_id,
+            caller_id=row["caller_id"],
+            callee_id=row["callee_id"],
+            organization_id=row["organization_id"],
+            task_preview=row["task_preview"],
+            status=rules.Status.QUEUED,
+            idempotency_key=f"retry:{delegation_id}",
+            request_hash=rules.request_hash(row["callee_id"], text_of(body)),
+            deadline_seconds=row["deadline_seconds"],
+            audit_id=new_id(),
+            item_id=new_id(),
+            request_body=text,
+            bytes=len(text.encode()),
+            exempt=True,
+            max_attempts=row["max_attempts"],
+            retry_backoff_seconds=row["retry_backoff_seconds"],
+            retry_of=delegation_id,
+        )
+        for _ in range(2):
+            if await self._journal.accept(draft):
+                return retry_id
+            _, taken = await ledger.find_taken(self._pool, draft)
+            if taken is not None and taken["status"] not in (
+                rules.Status.FAILED,
+                rules.Status.STUCK,
+            ):
+                return str(taken["delegation_id"])
+            async with self._pool.acquire() as conn:
+                await ledger.release_key(conn, draft)
+        raise Conflict("the delegation is being retried by somebody else, look again")
+
+
+def _not_found() -> NotFound:
+    return NotFound("no poisoned item of this number", reason="ITEM_NOT_FOUND")
