@@ -12,7 +12,7 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from molecule_grpc.auth import store
-from molecule_grpc.auth.policy import PUBLIC, Policy
+from molecule_grpc.auth.policy import Policy
 from molecule_grpc.auth.principal import ANONYMOUS, OPERATOR, Principal, Role
 from molecule_grpc.auth.tokens import digest
 from molecule_grpc.db.pool import Pool, database_errors
@@ -44,7 +44,7 @@ class Authenticator:
             Unauthenticated: this kind of party may not call, or the token is not valid.
             Unavailable: the database cannot say.
         """
-        if policy is PUBLIC:
+        if not policy.asks:
             return ANONYMOUS
         if authorization:
             principal = await self._lookup(_token_digest(authorization))

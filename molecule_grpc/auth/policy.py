@@ -18,19 +18,21 @@ class Policy:
             into the first frame of a stream.
         missing: what a caller without a token reads.
         wrong: what a caller with an unsuitable token reads.
+        asks: whether a token is looked at; without, everybody is a stranger.
     """
 
     roles: frozenset[Role]
     workspace: str = ""
     missing: str = "missing workspace auth token"
     wrong: str = "invalid workspace auth token"
+    asks: bool = True
 
 
 _EVERYBODY = frozenset(Role)
 _KNOWN = frozenset({Role.WORKSPACE, Role.ORGANIZATION, Role.OPERATOR})
 _ADMINS = frozenset({Role.ORGANIZATION, Role.OPERATOR})
 
-PUBLIC = Policy(_EVERYBODY)
+PUBLIC = Policy(_EVERYBODY, asks=False)
 ADMIN = Policy(_ADMINS, missing="admin auth required", wrong="invalid admin auth token")
 OPERATOR = Policy(
     frozenset({Role.OPERATOR}), missing="admin auth required", wrong="invalid admin auth token"

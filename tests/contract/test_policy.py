@@ -1,0 +1,122 @@
+"""Every RPC has exactly one row in the policy table, and the row fits its request."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from moleculeai.admin.v1 import admin_service_pb2
+
+from molecule_grpc.auth import policy
+from molecule_grpc.auth.policy import POLICIES, Policy
+from molecule_grpc.auth.principal import Role
+from molecule_grpc.server import methods
+from tools.descriptors import Contract, Rpc
+
+# What anybody may call. Whoever adds to this list opens a door.
+OPEN = {"GetHealth", "CheckAccess", "GetWorkspace", "GetWorkspaceState", "Register"}
+# `workspace_id` names whom the call is about, not whom it is made for.
+NOT_THE_CALLER = {"SendMessage", "GetWorkspace", "DeleteWorkspace", "IssueTestToken"}
+
+
+@pytest.fixture(scope="module")
+def rpcs(contract: Contract) -> dict[str, Rpc]:
+    return {f"/{rpc.service}/{rpc.name}": rpc for rpc in contract.rpcs()}
+
+
+def test_every_rpc_has_a_policy_and_nothing_else_has(rpcs: dict[str, Rpc]) -> None:
+    """A new RPC cannot be served before somebody decided who may call it."""
+    assert set(POLICIES) == set(rpcs)
+
+
+def test_only_the_known_rpcs_let_strangers_in() -> None:
+    """Default deny: a row that admits callers without a token is on this page too."""
+    opened = {path.rpartition("/")[2] for path, row in POLICIES.items() if _admits_strangers(row)}
+    assert opened == OPEN
+
+
+def test_the_operator_may_call_everything() -> None:
+    assert all(Role.OPERATOR in row.roles for row in POLICIES.values())
+
+
+def test_every_policy_names_a_field_that_the_request_has(rpcs: dict[str, Rpc]) -> None:
+    """And one that must be a UUID, since the pipeline reads it as such."""
+    fields = {
+        path: _field(rpcs[path].request, row.workspace)
+        for path, row in POLICIES.items()
+        if row.workspace
+    }
+    assert [path for path, field in fields.items() if not _must_be_uuid(field)] == []
+
+
+def test_a_request_that_names_the_caller_is_checked_against_the_token(
+    rpcs: dict[str, Rpc],
+) -> None:
+    """A row without `workspace` on such a request would let one workspace act as another."""
+    unchecked = {
+        rpc.name
+        for path, rpc in rpcs.items()
+        if "workspace_id" in rpc.request.fields_by_name and not POLICIES[path].workspace
+    }
+    assert unchecked == NOT_THE_CALLER
+
+
+def test_no_rpc_has_two_rows() -> None:
+    """In a dict the second would silently win over the first."""
+    tree = ast.parse(Path(policy.__file__).read_text())
+    table = next(
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "POLICIES"
+    )
+    assert isinstance(table, ast.Dict)
+    keys = Counter(ast.unparse(key) for key in table.keys if key is not None)
+    assert [key for key, count in keys.items() if count > 1] == []
+
+
+def test_an_rpc_without_a_row_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
+    monkeypatch.delitem(POLICIES, f"/{service.full_name}/GetHealth")
+    with pytest.raises(LookupError, match="GetHealth has no row"):
+        methods.bind(service, _Handlers())
+
+
+def test_an_rpc_without_a_handler_is_not_served() -> None:
+    service = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
+    with pytest.raises(LookupError, match="GetHealth has no handler"):
+        methods.bind(service, object())
+
+
+class _Handlers:
+    def __getattr__(self, name: str) -> object:
+        return lambda request, call: None
+
+
+def _admits_strangers(row: Policy) -> bool:
+    return Role.ANONYMOUS in row.roles
+
+
+def _field(message: Descriptor, path: str) -> FieldDescriptor:
+    *outer, last = path.split(".")
+    for name in outer:
+        message = message.fields_by_name[name].message_type
+    return message.fields_by_name[last]
+
+
+def _must_be_uuid(field: FieldDescriptor) -> bool:
+    return "uuid" in _rules(field) and "ignore" not in _rules(field)
+
+
+def _rules(field: FieldDescriptor) -> set[str]:
+    return set(_names(field.GetOptions()))
+
+
+def _names(message: object) -> Iterator[str]:
+    for field, value in message.ListFields():  # type: ignore[attr-defined]
+        yield field.name
+        if hasattr(value, "ListFields"):
+            yield from _names(value)
