@@ -33,9 +33,17 @@ class Agent(Source):
     """
 
     def __init__(
-        self, url: str, workspace_id: str, token: str, *, root_certificates: bytes | None = None
+        self,
+        url: str,
+        workspace_id: str,
+        token: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        root_certificates: bytes | None = None,
     ) -> None:
-        super().__init__(url, workspace_id, token, root_certificates=root_certificates)
+        super().__init__(
+            url, workspace_id, token, timeout=timeout, root_certificates=root_certificates
+        )
         self._results: dict[str, asyncio.Event] = {}
 
     def inbox(
@@ -110,15 +118,13 @@ class Agent(Source):
         request = pb.NotifyRequest(workspace_id=self.workspace_id, message=text)
         await self.connection.call(self.connection.delegations.Notify, request, retry=False)
 
-    async def reply(
-        self, item: Item, text: str, *, timeout: float | None = DEFAULT_TIMEOUT
-    ) -> bool:
+    async def reply(self, item: Item, text: str, *, timeout: float | None = None) -> bool:
         """Answer: complete the delegation, write to the peer, or speak to the human.
 
         Args:
             item: what to answer.
             text: at most 1 MiB.
-            timeout: seconds for all attempts together; None means for ever.
+            timeout: seconds for all attempts together; `math.inf` means for ever.
 
         Returns:
             Whether a delegation took this result; another may have come first. True for messages.
@@ -133,9 +139,7 @@ class Agent(Source):
             await self._send(item.source_id, text, message_id, {"in_reply_to": item.message_id})
         return True
 
-    async def fail(
-        self, item: Item, error: str, *, timeout: float | None = DEFAULT_TIMEOUT
-    ) -> bool:
+    async def fail(self, item: Item, error: str, *, timeout: float | None = None) -> bool:
         """End the delegation of an item without a result; whether this is what counts.
 
         Raises:

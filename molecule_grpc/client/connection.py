@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import ipaddress
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -72,18 +73,28 @@ class Address:
 
 
 class Connection:
-    """One channel with one token. Used as an async context manager."""
+    """One channel with one token. Used as an async context manager.
+
+    Args:
+        url: `http://host:port`, `https://host`, `host:port` or `unix:/path`.
+        token: whose calls they are.
+        timeout: seconds for a call with all its attempts, unless the call says otherwise.
+        root_certificates: PEM of who signed the platform's; the system's by default.
+        headers: more metadata for every call.
+    """
 
     def __init__(
         self,
         url: str,
         token: str = "",
         *,
+        timeout: float = DEFAULT_TIMEOUT,
         root_certificates: bytes | None = None,
         headers: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.url = url
         self.token = token
+        self.timeout = timeout
         self._address = Address.parse(url)
         self._roots = root_certificates
         self._headers = tuple(headers)
@@ -113,13 +124,14 @@ class Connection:
         request: Request,
         *,
         retry: bool,
-        timeout: float | None = DEFAULT_TIMEOUT,
+        timeout: float | None = None,
     ) -> Response:
         """Call and wait for the answer.
 
         Args:
             retry: whether a second call does no harm. Then it is tried again until `timeout`.
-            timeout: seconds for all attempts together; None means for ever.
+            timeout: seconds for all attempts together; `math.inf` means for ever, None means
+                the connection's own.
 
         Raises:
             CallError: the call failed.
@@ -133,11 +145,13 @@ class Connection:
         request: Request,
         *,
         retry: bool,
-        timeout: float | None = DEFAULT_TIMEOUT,
+        timeout: float | None = None,
     ) -> tuple[Response, dict[str, str]]:
         """Like `call`, with the headers of the answer."""
+        budget = self.timeout if timeout is None else timeout
 
-        async def attempt(seconds: float | None) -> tuple[Response, dict[str, str]]:
+        async def attempt(left: float) -> tuple[Response, dict[str, str]]:
+            seconds = self.timeout if math.isinf(left) else left
             call = method(request, metadata=self.metadata, timeout=seconds)
             try:
                 response = await call
@@ -146,7 +160,7 @@ class Connection:
                 raise to_call_error(error) from error
             return response, {key: str(value) for key, value in headers}
 
-        return await with_retries(attempt, timeout) if retry else await attempt(timeout)
+        return await with_retries(attempt, budget) if retry else await attempt(budget)
 
     def _open(self) -> grpc.aio.Channel:
         options = [*_OPTIONS, ("grpc.primary_user_agent", f"molecule-grpc/{version()}")]

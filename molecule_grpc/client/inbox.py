@@ -253,8 +253,8 @@ class Inbox:
             retry=True,
         )
         value = row.response_body if item.is_result else row.request_body
-        item.body = json_format.MessageToJson(value, indent=None)
-        item.text = text_of(item.json())
+        item.body = item.frame.body = json_format.MessageToJson(value, indent=None)
+        item.text = item.frame.text = text_of(item.json())
 
 
 def _is_final(error: errors.CallError) -> bool:

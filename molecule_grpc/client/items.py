@@ -34,6 +34,7 @@ class Item:
         status: `error` for the result of a failed delegation, else `ok`.
         body: the whole message as JSON text.
         late: whether this result came after the delegation had ended without one.
+        frame: the item as it came over the wire.
     """
 
     seq: int
@@ -50,6 +51,7 @@ class Item:
     body: str
     late: bool
     created_at: datetime
+    frame: inbox_pb2.InboxItem = field(repr=False)
     holder: Holder = field(repr=False)
     epoch: int = field(default=0, repr=False)
 
@@ -71,6 +73,7 @@ class Item:
             body=frame.body,
             late=frame.late,
             created_at=frame.created_at.ToDatetime(tzinfo=UTC),
+            frame=frame,
             holder=holder,
             epoch=epoch,
         )

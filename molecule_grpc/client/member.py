@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from google.protobuf import json_format, struct_pb2
@@ -21,10 +21,18 @@ class Member:
     """One workspace among others. Used as an async context manager."""
 
     def __init__(
-        self, url: str, workspace_id: str, token: str, *, root_certificates: bytes | None = None
+        self,
+        url: str,
+        workspace_id: str,
+        token: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        root_certificates: bytes | None = None,
     ) -> None:
         self.workspace_id = workspace_id
-        self.connection = Connection(url, token, root_certificates=root_certificates)
+        self.connection = Connection(
+            url, token, timeout=timeout, root_certificates=root_certificates
+        )
         self.current_task = ""
         self._started = time.monotonic()
         self._inboxes: set[Inbox] = set()
@@ -86,7 +94,14 @@ class Member:
             workspace_id=self.workspace_id, after_seq=after_seq, limit=limit, wait_seconds=wait
         )
         stub = self.connection.delegations.PullInbox
-        return await self.connection.call(stub, request, retry=True, timeout=wait + DEFAULT_TIMEOUT)
+        return await self.connection.call(
+            stub, request, retry=True, timeout=wait + self.connection.timeout
+        )
+
+    async def ack(self, seqs: Sequence[int]) -> None:
+        """Say that items are done, without holding the inbox; at most 1000."""
+        request = delegation_pb.AckInboxRequest(workspace_id=self.workspace_id, seqs=seqs)
+        await self.connection.call(self.connection.delegations.AckInbox, request, retry=True)
 
     def _beat(self) -> pb.HeartbeatRequest:
         return pb.HeartbeatRequest(

@@ -11,7 +11,7 @@ from moleculeai.workspace.v1 import workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.client.agent import Agent
-from molecule_grpc.client.connection import Connection
+from molecule_grpc.client.connection import DEFAULT_TIMEOUT, Connection
 from molecule_grpc.client.errors import CallError
 
 _PAGE = 500
@@ -26,9 +26,16 @@ class Platform:
     """
 
     def __init__(
-        self, url: str, token: str = "", *, root_certificates: bytes | None = None
+        self,
+        url: str,
+        token: str = "",
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        root_certificates: bytes | None = None,
     ) -> None:
-        self.connection = Connection(url, token, root_certificates=root_certificates)
+        self.connection = Connection(
+            url, token, timeout=timeout, root_certificates=root_certificates
+        )
 
     async def __aenter__(self) -> Self:
         await self.connection.__aenter__()

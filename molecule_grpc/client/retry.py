@@ -9,7 +9,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from molecule_grpc.client.errors import CallError, ResourceExhausted, Unavailable
+from molecule_grpc.client.errors import (
+    CallError,
+    DeadlineExceeded,
+    ResourceExhausted,
+    Unavailable,
+)
 
 T = TypeVar("T")
 
@@ -41,30 +46,30 @@ class Backoff:
 
 def is_retryable(error: CallError) -> bool:
     """Whether the same call may succeed a little later."""
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | DeadlineExceeded):
         return True
     full = isinstance(error, ResourceExhausted)
     return full and (error.retry_after is not None or error.reason == "QUEUE_FULL")
 
 
-async def with_retries(attempt: Callable[[float | None], Awaitable[T]], budget: float | None) -> T:
+async def with_retries(attempt: Callable[[float], Awaitable[T]], budget: float) -> T:
     """Run `attempt` until it succeeds, fails for good, or `budget` seconds are used up.
 
-    `attempt` gets the seconds that are left; None means that there is no limit.
+    `attempt` gets the seconds that are left.
 
     Raises:
         CallError: the last failure.
     """
-    end = None if budget is None else time.monotonic() + budget
+    end = time.monotonic() + budget
     backoff = Backoff()
     while True:
         try:
-            return await attempt(None if end is None else max(0.001, end - time.monotonic()))
+            return await attempt(max(0.001, end - time.monotonic()))
         except CallError as error:
             if not is_retryable(error):
                 raise
             wait = max(backoff.next_wait(), error.retry_after or 0.0)
-            if end is not None and time.monotonic() + wait >= end:
+            if time.monotonic() + wait >= end:
                 raise
             log.debug("call failed, again in %.2f s: %s", wait, error)
         await asyncio.sleep(wait)

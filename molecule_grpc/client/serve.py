@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
@@ -86,7 +87,7 @@ class Server:
         except _Ended:
             log.info("delegation %s has ended; its handler stopped", item.delegation_id)
         except TaskFailed as error:
-            await self._worker.fail(item, str(error) or "the task failed", timeout=None)
+            await self._worker.fail(item, str(error) or "the task failed", timeout=math.inf)
         else:
             if text is not None:
                 await self._report(item, text)
@@ -94,10 +95,10 @@ class Server:
     async def _report(self, item: Item, text: str) -> None:
         """Finished work waits for a server that is away: for ever, if need be."""
         try:
-            await self._worker.reply(item, text, timeout=None)
+            await self._worker.reply(item, text, timeout=math.inf)
         except InvalidArgument as error:
             # Doing it again would produce the same: too long, most likely.
-            await self._worker.fail(item, f"the result was refused: {error}", timeout=None)
+            await self._worker.fail(item, f"the result was refused: {error}", timeout=math.inf)
 
     @contextlib.asynccontextmanager
     async def _beating(self, item: Item) -> AsyncIterator[None]:

@@ -6,13 +6,14 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 
+from moleculeai.delegation.v1 import delegation_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
-from molecule_grpc.client.connection import DEFAULT_TIMEOUT
 from molecule_grpc.client.delegation import Delegation
 from molecule_grpc.client.member import Member
 
 _LOOK_SECONDS = 5
+_PAGE = 100
 
 
 class Source(Member):
@@ -49,21 +50,25 @@ class Source(Member):
         )
         stub = self.connection.delegations.Delegate
         answer = await self.connection.call(
-            stub, request, retry=True, timeout=wait + DEFAULT_TIMEOUT
+            stub, request, retry=True, timeout=wait + self.connection.timeout
         )
         return Delegation.accepted(answer)
 
     async def delegation(self, delegation_id: str) -> Delegation:
         """One delegation of this agent, with its whole result."""
+        return Delegation.read(await self.get_delegation(delegation_id))
+
+    async def get_delegation(self, delegation_id: str) -> delegation_pb2.Delegation:
+        """One delegation of this agent, with everything that the ledger tells."""
         request = pb.GetDelegationRequest(
             workspace_id=self.workspace_id, delegation_id=delegation_id
         )
         stub = self.connection.delegations.GetDelegation
-        return Delegation.read(await self.connection.call(stub, request, retry=True))
+        return await self.connection.call(stub, request, retry=True)
 
     async def delegations(
         self, *, status: str = "", direction: str = ""
-    ) -> AsyncIterator[Delegation]:
+    ) -> AsyncIterator[delegation_pb2.Delegation]:
         """All delegations, newest first, with the start of their results.
 
         Args:
@@ -71,13 +76,13 @@ class Source(Member):
             direction: `sent` or `received` only.
         """
         request = pb.ListDelegationsRequest(
-            workspace_id=self.workspace_id, limit=100, status=status, direction=direction
+            workspace_id=self.workspace_id, limit=_PAGE, status=status, direction=direction
         )
         stub = self.connection.delegations.ListDelegations
         while True:
             page, headers = await self.connection.call_with_headers(stub, request, retry=True)
             for message in page.delegations:
-                yield Delegation.read(message)
+                yield message
             request.page_token = headers.get("x-next-page-token", "")
             if not request.page_token:
                 return

@@ -1,0 +1,91 @@
+"""What every command is given: where the platform is, who asks, and how answers are shown."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec
+from uuid import UUID
+
+import typer
+
+from molecule_grpc.cli.output import Output
+from molecule_grpc.client.agent import Agent
+from molecule_grpc.client.platform import Platform
+
+P = ParamSpec("P")
+
+# A person waits: long enough for a worker's restart, too short to wonder.
+_TIMEOUT = 5.0
+
+TOKEN_FILE = "admin_token"
+
+
+class UsageError(Exception):
+    """The command line asks for something that cannot be."""
+
+
+class InstallationError(Exception):
+    """The platform cannot run here as it is set up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cli:
+    """The global options, resolved."""
+
+    url: str
+    token: str
+    output: Output
+
+    @classmethod
+    def of(cls, context: typer.Context) -> Cli:
+        """The one that the root command made."""
+        found = context.find_object(cls)
+        assert found is not None
+        return found
+
+    def platform(self) -> Platform:
+        """A connection with the operator's (or whoever's) token."""
+        return Platform(self.url, self.token, timeout=_TIMEOUT)
+
+    def agent(self, workspace_id: str) -> Agent:
+        """A connection that acts for a workspace."""
+        return Agent(self.url, workspace_id, self.token, timeout=_TIMEOUT)
+
+
+def asynchronous(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """A command written as a coroutine, as typer wants it."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        asyncio.run(function(*args, **kwargs))
+
+    return run
+
+
+async def find_workspace(platform: Platform, name: str) -> str:
+    """The id of the workspace that has this id or this name.
+
+    Raises:
+        UsageError: none has it, or several have.
+    """
+    try:
+        return str(UUID(name))
+    except ValueError:
+        found = [each.id async for each in platform.workspaces() if each.name == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{len(found)} workspaces are named {name!r}: use the id")
+    raise UsageError(f"no workspace is named {name!r}; `molecule-grpc workspace ls` lists them")
+
+
+def read_token(data_dir: Path) -> str:
+    """The operator's token that `up` wrote here; empty where there is none."""
+    try:
+        return (data_dir / TOKEN_FILE).read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,120 @@
+"""`molecule-grpc`: its commands, its global options, and how failures end it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+from molecule_grpc.cli import (
+    delegations,
+    inboxes,
+    installation,
+    organizations,
+    tokens,
+    workspaces,
+)
+from molecule_grpc.cli.context import Cli, InstallationError, UsageError, read_token
+from molecule_grpc.cli.failures import report
+from molecule_grpc.cli.output import Output
+from molecule_grpc.client.connection import version
+from molecule_grpc.client.errors import CallError
+
+_ANYWHERE = {"--json": 0, "--url": 1, "--token": 1}
+_EXPECTED = (CallError, UsageError, InstallationError, TimeoutError)
+
+
+class _Root(typer.core.TyperGroup):
+    """Takes global options anywhere on the line, and ends with one line and a code."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, hoisted(args))
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except _EXPECTED as error:
+            cli = ctx.find_object(Cli)
+            output = cli.output if cli else Output(as_json=False)
+            raise typer.Exit(report(error, output, cli.url if cli else "")) from error
+        except (KeyboardInterrupt, asyncio.CancelledError) as interruption:
+            raise typer.Exit(0) from interruption  # the way out of a tail
+
+
+def hoisted(args: list[str]) -> list[str]:
+    """The arguments with the global options in front, wherever they stood before a `--`."""
+    end = args.index("--") if "--" in args else len(args)
+    front: list[str] = []
+    rest: list[str] = []
+    words = iter(args[:end])
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in _ANYWHERE:
+            rest.append(word)
+            continue
+        front.append(word)
+        if _ANYWHERE[name] and not value:
+            front.extend(next(words, "") for _ in range(1))
+    return [*front, *rest, *args[end:]]
+
+
+app = typer.Typer(cls=_Root, no_args_is_help=True, pretty_exceptions_enable=False)
+app.command()(installation.up)
+app.command()(installation.serve)
+app.command()(installation.migrate)
+app.command()(installation.doctor)
+app.add_typer(workspaces.app, name="workspace")
+app.add_typer(tokens.app, name="token")
+app.add_typer(organizations.app, name="org")
+app.command("delegate")(delegations.delegate)
+app.add_typer(delegations.app, name="delegation")
+app.add_typer(inboxes.app, name="inbox")
+app.command("send")(delegations.send)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(version())
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    url: Annotated[
+        str | None,
+        typer.Option(envvar="MOLECULE_URL", help="The platform; http://127.0.0.1:PORT by default."),
+    ] = None,
+    token: Annotated[
+        str,
+        typer.Option(
+            envvar=["MOLECULE_TOKEN", "ADMIN_TOKEN"],
+            show_envvar=True,
+            help="Whose token; by default the operator's from the data directory.",
+        ),
+    ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON, and only JSON, on stdout.")
+    ] = False,
+    port: Annotated[int, typer.Option(envvar="PORT", hidden=True)] = 8080,
+    data_dir: Annotated[Path, typer.Option(envvar="MOLECULE_DATA_DIR", hidden=True)] = Path("data"),
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show it.")
+    ] = False,
+) -> None:
+    """Molecule gRPC: a control plane for AI agents.
+
+    --json, --url and --token may stand anywhere on the line.
+    """
+    context.obj = Cli(
+        url=url or f"http://127.0.0.1:{port}",
+        token=token or read_token(data_dir),
+        output=Output(as_json=as_json),
+    )
+
+
+if __name__ == "__main__":
+    app()

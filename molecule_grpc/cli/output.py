@@ -1,0 +1,109 @@
+"""How answers are shown: tables for people, plain columns for pipes, JSON for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.table import Table
+
+
+class Output:
+    """Owns stdout. Everything else that is said goes to stderr."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.notes = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def table(
+        self, messages: Iterable[Message], columns: Sequence[str], *, empty: str = "nothing"
+    ) -> None:
+        """Many things: a JSON array, or these fields of each."""
+        rows = [to_dict(message) for message in messages]
+        if self.as_json:
+            _print_json(rows)
+        elif not self.console.is_terminal:
+            for row in rows:
+                print("\t".join(_cell(row.get(column)) for column in columns))
+        elif not rows:
+            self.note(empty)
+        else:
+            table = Table(box=None, pad_edge=False, header_style="bold")
+            for column in columns:
+                # An id is only of use when it is whole.
+                table.add_column(
+                    column.replace("_", " "), no_wrap=column.endswith("id"), overflow="fold"
+                )
+            for row in rows:
+                table.add_row(*(_cell(row.get(column)) for column in columns))
+            self.console.print(table)
+
+    def one(self, message: Message | Mapping[str, Any], fields: Sequence[str] = ()) -> None:
+        """One thing: a JSON object, or these fields of it (default: all that say something)."""
+        row = to_dict(message) if isinstance(message, Message) else dict(message)
+        if self.as_json:
+            _print_json(row)
+            return
+        shown = {name: row.get(name) for name in fields or row if row.get(name) not in _SILENT}
+        width = max(map(len, shown), default=0)
+        for name, value in shown.items():
+            label = f"{name.replace('_', ' '):<{width}}"
+            self.console.print(label, style="dim", end="  ")
+            self.console.print(_cell(value, multiline=True), markup=False)
+
+    def line(self, message: Message, text: str) -> None:
+        """One of a stream: a line of JSON, or this text. Seen at once, also through a pipe."""
+        print(json.dumps(to_dict(message), ensure_ascii=False) if self.as_json else text)
+        sys.stdout.flush()
+
+    def done(self, text: str, **facts: Any) -> None:
+        """Something was done: its facts as JSON, or this sentence."""
+        if self.as_json:
+            _print_json(facts)
+        else:
+            self.note(text)
+
+    def note(self, text: str) -> None:
+        """Something for the person at the terminal."""
+        self.notes.print(text, markup=False)
+
+    @contextlib.contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Show that something takes its time."""
+        if self.notes.is_terminal and not self.as_json:
+            with self.notes.status(text):
+                yield
+        else:
+            yield
+
+
+_SILENT: tuple[object, ...] = (None, "", [], {})
+
+
+def to_dict(message: Message) -> dict[str, Any]:
+    """A message as the REST API would print it."""
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _cell(value: Any, *, multiline: bool = False) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    text = str(value)
+    return text if multiline else " ".join(text.split())
