@@ -1,0 +1,182 @@
+"""Which addresses the platform may call: one rule for register, dispatch and upload."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import ipaddress
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+from urllib.parse import urlsplit
+
+from molecule_grpc.errors import Invalid
+from molecule_grpc.settings import Settings
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+RESOLVE_TIMEOUT_SECONDS: Final = 5.0
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Mode(enum.Enum):
+    """How much of the network may be called."""
+
+    STRICT = "strict"
+    """Public addresses only."""
+    SAAS = "saas"
+    """Private ranges too: agents live in the platform's own network."""
+    DEV = "dev"
+    """Private ranges and this machine."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Mode:
+        """The mode that the settings ask for."""
+        if settings.development:
+            return cls.DEV
+        return cls.SAAS if settings.saas else cls.STRICT
+
+
+def _networks(*texts: str) -> tuple[_Network, ...]:
+    return tuple(ipaddress.ip_network(text) for text in texts)
+
+
+# Looked through from top to bottom; what is in none of them is public.
+_LOOPBACK: Final = _networks("127.0.0.0/8", "::1/128")
+_PRIVATE: Final = _networks("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")
+_NEVER: Final = _networks(
+    "0.0.0.0/8",  # this network; Linux delivers it to the local host
+    "100.64.0.0/10",  # carrier NAT
+    "169.254.0.0/16",  # link-local, cloud metadata
+    "192.0.0.0/24",  # protocol assignments
+    "192.0.2.0/24",  # documentation, this and the next two
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "198.18.0.0/15",  # benchmarking
+    "224.0.0.0/4",  # multicast
+    "240.0.0.0/4",  # reserved, broadcast
+    "::/128",
+    "64:ff9b:1::/48",  # NAT64 of a local operator
+    "100::/64",  # discard
+    "2001::/32",  # Teredo
+    "2001:db8::/32",  # documentation
+    "3fff::/20",
+    "fc00::/8",
+    "fe80::/10",  # link-local
+    "fec0::/10",  # site-local
+    "ff00::/8",  # multicast
+)
+# IPv6 ranges that carry an IPv4 address, and how many bits lie behind it.
+_CARRIERS: Final = (
+    (ipaddress.IPv6Network("::ffff:0:0/96"), 0),
+    (ipaddress.IPv6Network("64:ff9b::/96"), 0),
+    (ipaddress.IPv6Network("2002::/16"), 80),
+    (ipaddress.IPv6Network("::/96"), 0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedUrl:
+    """A URL that may be called, at these addresses and no others.
+
+    Connect to one of `addresses` with `host` in SNI and the Host header, and follow no redirect.
+    """
+
+    url: str
+    scheme: str
+    host: str
+    port: int
+    addresses: tuple[Address, ...]
+
+
+def check_address(ip: Address | str, mode: Mode) -> bool:
+    """Whether the platform may connect to an address. IPv4 inside IPv6 counts as IPv4."""
+    address = ipaddress.ip_address(ip) if isinstance(ip, str) else ip
+    if _within(address, _LOOPBACK):
+        return mode is Mode.DEV
+    if _within(address, _PRIVATE):
+        return mode is not Mode.STRICT
+    if _within(address, _NEVER):
+        return False
+    carried = _carried(address)
+    return carried is None or check_address(carried, mode)
+
+
+def check_url_syntax(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port of a URL that an agent may listen at.
+
+    Raises:
+        Invalid: URL_NOT_ALLOWED: not http or https, no host, user-info, or malformed.
+    """
+    if any(character <= " " or character in '\\\x7f"<>^`{|}' for character in url):
+        raise _refused("url must not contain spaces, control characters or backslashes")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise _refused("url is malformed") from None
+    if parts.scheme not in _PORTS:
+        raise _refused("url must start with http:// or https://")
+    if not host:
+        raise _refused("url must name a host")
+    if "@" in parts.netloc:
+        raise _refused("url must not carry a user name or password")
+    if port == 0:
+        raise _refused("url must not name port 0")
+    return parts.scheme, host, port or _PORTS[parts.scheme]
+
+
+async def resolve_checked(url: str, mode: Mode, *, localhost_by_name: bool = False) -> CheckedUrl:
+    """Resolve the host of a URL once, and check every answer.
+
+    Args:
+        localhost_by_name: let the name `localhost` pass whatever it resolves to. For registration
+            only: the address is checked again before anything is sent there.
+
+    Raises:
+        Invalid: URL_NOT_ALLOWED: malformed, unresolvable within 5 s, or an address that may not
+            be called.
+    """
+    scheme, host, port = check_url_syntax(url)
+    addresses = await _resolve(host, port)
+    if not (localhost_by_name and host == "localhost"):
+        require_allowed(addresses, mode)
+    return CheckedUrl(url, scheme, host, port, addresses)
+
+
+def require_allowed(addresses: Iterable[Address], mode: Mode) -> None:
+    """Raise unless every address may be called.
+
+    Raises:
+        Invalid: URL_NOT_ALLOWED.
+    """
+    if not all(check_address(address, mode) for address in addresses):
+        raise _refused("url points to an address that the platform must not call")
+
+
+async def _resolve(host: str, port: int) -> tuple[Address, ...]:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(RESOLVE_TIMEOUT_SECONDS):
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise _refused("the host of the url cannot be resolved") from None
+    return tuple(dict.fromkeys(ipaddress.ip_address(answer[4][0]) for answer in found))
+
+
+def _within(address: Address, networks: Iterable[_Network]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
+
+
+def _carried(address: Address) -> ipaddress.IPv4Address | None:
+    if isinstance(address, ipaddress.IPv6Address):
+        for network, bits_behind in _CARRIERS:
+            if address in network:
+                return ipaddress.IPv4Address(int(address) >> bits_behind & 0xFFFF_FFFF)
+    return None
+
+
+def _refused(message: str) -> Invalid:
+    return Invalid(message, field="url", reason="URL_NOT_ALLOWED")

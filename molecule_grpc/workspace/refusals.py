@@ -1,0 +1,23 @@
+"""How the slice says that a workspace is not there."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from molecule_grpc.errors import NotFound
+
+_HINT = "it cannot come back; create a new workspace, or read it with include_removed=true"
+
+
+def missing(**body: Any) -> NotFound:
+    """No workspace of this id is visible to the caller, whatever the cause."""
+    return NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND", body=body)
+
+
+def removed(workspace_id: str | None = None, removed_at: datetime | None = None) -> NotFound:
+    """The workspace is a tombstone, and the caller may know."""
+    body: dict[str, Any] = {}
+    if workspace_id and removed_at:
+        body = {"id": workspace_id, "removed_at": removed_at.isoformat(), "hint": _HINT}
+    return NotFound("workspace removed", reason="WORKSPACE_REMOVED", body=body)

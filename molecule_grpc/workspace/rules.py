@@ -1,0 +1,126 @@
+"""Decisions about workspaces that need no database."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from molecule_grpc.errors import Invalid
+
+EXTERNAL: Final = "external"
+DEFAULT_RUNTIME: Final = "langgraph"
+NO_BACKEND: Final = "no compute backend is configured on this server"
+
+PUSH: Final = "push"
+POLL: Final = "poll"
+
+# Levels of the tree, the root's included.
+MAX_DEPTH: Final = 50
+
+# Error rates of the status evaluation: from here on degraded; below this well again.
+DEGRADED_FROM: Final = 0.5
+WELL_BELOW: Final = 0.1
+
+MAX_SPEND_CENTS: Final = 1_000_000_000_000
+
+_LINE_BREAKS: Final = "\n\r\x00"
+_MARKUP: Final = "{}[]|>*&!"
+_SYSTEM_DIRECTORIES: Final = (
+    "/etc", "/var", "/proc", "/sys", "/dev", "/boot", "/sbin", "/bin", "/lib", "/usr",
+)  # fmt: skip
+
+
+def check_name(name: str) -> str:
+    """A name that may stand in YAML and on one line.
+
+    Raises:
+        Invalid: it may not.
+    """
+    if not name.strip():
+        raise Invalid("name must not be blank", field="name")
+    return _one_plain_line(name, "name")
+
+
+def check_role(role: str) -> str:
+    """A role that may stand in YAML and on one line.
+
+    Raises:
+        Invalid: it may not.
+    """
+    return _one_plain_line(role, "role")
+
+
+def check_runtime(runtime: str) -> str:
+    """A runtime on one line.
+
+    Raises:
+        Invalid: it is not.
+    """
+    if any(character in runtime for character in _LINE_BREAKS):
+        raise Invalid("runtime must not contain line breaks", field="runtime")
+    return runtime
+
+
+def check_directory(path: str) -> str:
+    """A host directory that may be mounted: absolute, without `..`, and not the system's.
+
+    Raises:
+        Invalid: it may not.
+    """
+    parts = path.split("/")
+    if not path.startswith("/") or ".." in parts or any(c in path for c in _LINE_BREAKS):
+        raise Invalid("workspace_dir must be an absolute path without ..", field="workspace_dir")
+    plain = "/" + "/".join(part for part in parts if part not in ("", "."))
+    if plain == "/" or plain.startswith(tuple(f"{each}/" for each in _SYSTEM_DIRECTORIES)):
+        raise Invalid("workspace_dir must not be a system directory", field="workspace_dir")
+    if plain in _SYSTEM_DIRECTORIES:
+        raise Invalid("workspace_dir must not be a system directory", field="workspace_dir")
+    return plain
+
+
+def check_place(x: float, y: float) -> None:
+    """Raise unless this is a place on the canvas.
+
+    Raises:
+        Invalid: a coordinate is not a finite number.
+    """
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise Invalid("canvas coordinates must be finite numbers", field="canvas")
+
+
+def is_remote(url: str) -> bool:
+    """Whether a URL only says that the agent cannot be called."""
+    return url.strip().lower().startswith("remote:")
+
+
+def effective_mode(stated: str, stored: str | None, runtime: str | None) -> str:
+    """How messages reach an agent: as stated, else as stored, else by its kind.
+
+    Args:
+        stated: what the agent says; empty when it says nothing.
+        stored: what the row holds; None in rows of old installations.
+        runtime: None when there is no row.
+    """
+    return stated or stored or (POLL if runtime == EXTERNAL else PUSH)
+
+
+def reported_spend(cents: float | None) -> int | None:
+    """What to store of a reported spend; None for no news."""
+    if cents is None or math.isnan(cents):
+        return None
+    return round(min(max(cents, 0.0), float(MAX_SPEND_CENTS))) or None
+
+
+def reachable(status: str, mode: str, url: str) -> bool:
+    """Whether a peer can be sent something now. An inbox also takes it while its reader is away."""
+    if mode == POLL:
+        return status in ("online", "degraded", "awaiting_agent", "offline")
+    return status in ("online", "degraded") and bool(url)
+
+
+def _one_plain_line(text: str, field: str) -> str:
+    if any(character in text for character in _LINE_BREAKS):
+        raise Invalid(f"{field} must not contain line breaks", field=field)
+    if any(character in text for character in _MARKUP):
+        raise Invalid(f"{field} must not contain any of {' '.join(_MARKUP)}", field=field)
+    return text

@@ -1,0 +1,150 @@
+"""The SQL of signs of life: heartbeats and open streams, many workspaces in one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from uuid import UUID
+
+from molecule_grpc.auth.tokens import mint
+from molecule_grpc.db.pool import Connection
+from molecule_grpc.errors import NotFound
+from molecule_grpc.workspace import rules
+from molecule_grpc.workspace.refusals import missing, removed
+
+# One pass over the rows: what was not reported stays, and the status follows from what was. A
+# failed workspace keeps its reason, and only a registration revives it.
+_BEAT = """
+    UPDATE workspaces w SET
+        last_heartbeat_at = now(),
+        last_error_rate = coalesce(b.error_rate, w.last_error_rate),
+        last_sample_error = CASE WHEN w.status = 'failed' THEN w.last_sample_error
+                                 ELSE coalesce(b.sample_error, w.last_sample_error) END,
+        active_tasks = coalesce(b.active_tasks, w.active_tasks),
+        uptime_seconds = coalesce(b.uptime_seconds, w.uptime_seconds),
+        current_task = coalesce(b.current_task, w.current_task),
+        monthly_spend = coalesce(b.monthly_spend, w.monthly_spend),
+        status = CASE
+            WHEN w.status = 'online' AND b.wedged THEN 'degraded'
+            WHEN w.status = 'online' AND NOT b.self_managed
+                AND coalesce(b.error_rate, w.last_error_rate) >= $11 THEN 'degraded'
+            WHEN w.status = 'degraded' AND NOT b.self_managed AND b.well
+                AND coalesce(b.error_rate, w.last_error_rate) < $12 THEN 'online'
+            WHEN w.status IN ('offline', 'provisioning', 'awaiting_agent') THEN 'online'
+            ELSE w.status END
+    FROM unnest($1::uuid[], $2::float8[], $3::text[], $4::int[], $5::int[], $6::text[],
+                $7::bigint[], $8::bool[], $9::bool[], $10::bool[])
+        AS b (id, error_rate, sample_error, active_tasks, uptime_seconds, current_task,
+              monthly_spend, wedged, well, self_managed)
+    WHERE w.id = b.id AND w.status <> 'removed'
+    RETURNING w.id, old.status AS before, w.status AS after,
+              old.current_task <> w.current_task AS task_changed,
+              coalesce(w.platform_inbound_secret, '') AS inbound_secret
+"""
+
+_HEAL = """
+    UPDATE workspaces w
+    SET platform_inbound_secret = coalesce(nullif(w.platform_inbound_secret, ''), s.secret)
+    FROM unnest($1::uuid[], $2::text[]) AS s (id, secret)
+    WHERE w.id = s.id AND w.status <> 'removed'
+    RETURNING w.id, w.platform_inbound_secret
+"""
+
+_TOUCH = """
+    UPDATE workspaces w SET
+        last_heartbeat_at = now(),
+        status = CASE WHEN w.status IN ('offline', 'provisioning', 'awaiting_agent') THEN 'online'
+                      ELSE w.status END
+    FROM unnest($1::uuid[]) AS present (id)
+    WHERE w.id = present.id AND w.status <> 'removed'
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """One heartbeat. None means that nothing was reported.
+
+    Args:
+        monthly_spend: US cents.
+        wedged: the agent's engine hangs although its heartbeats flow.
+        well: the engine is well.
+        self_managed: the runtime judges its own health.
+    """
+
+    workspace_id: UUID
+    error_rate: float | None = None
+    sample_error: str | None = None
+    active_tasks: int | None = None
+    uptime_seconds: int | None = None
+    current_task: str | None = None
+    monthly_spend: int | None = None
+    wedged: bool = False
+    well: bool = True
+    self_managed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Beaten:
+    """What a heartbeat did: the status before and after, and what to answer."""
+
+    id: UUID
+    before: str
+    after: str
+    task_changed: bool
+    inbound_secret: str
+
+
+async def beat(conn: Connection, beats: Sequence[Beat]) -> list[Beaten | NotFound]:
+    """Apply heartbeats of different workspaces, in id order like all who change many rows."""
+    columns = zip(*map(_values, sorted(beats, key=attrgetter("workspace_id"))), strict=True)
+    rows = await conn.fetch(_BEAT, *map(list, columns), rules.DEGRADED_FROM, rules.WELL_BELOW)
+    done = {row["id"]: Beaten(*row.values()) for row in rows}
+    if bare := sorted(each.id for each in done.values() if not each.inbound_secret):
+        done |= await _healed(conn, bare, done)
+    if len(done) == len(beats):
+        return [done[each.workspace_id] for each in beats]
+    return await _with_refusals(conn, beats, done)
+
+
+async def touch(conn: Connection, workspace_ids: list[UUID]) -> None:
+    """Count workspaces as present: their agents hold a stream open."""
+    await conn.execute(_TOUCH, sorted(workspace_ids))
+
+
+async def _healed(
+    conn: Connection, bare: list[UUID], done: dict[UUID, Beaten]
+) -> dict[UUID, Beaten]:
+    """Rows that never had an inbound secret get one, which whoever is faster decides."""
+    rows = await conn.fetch(_HEAL, bare, [mint().text for _ in bare])
+    return {
+        row["id"]: replace(done[row["id"]], inbound_secret=row["platform_inbound_secret"])
+        for row in rows
+    }
+
+
+async def _with_refusals(
+    conn: Connection, beats: Sequence[Beat], done: dict[UUID, Beaten]
+) -> list[Beaten | NotFound]:
+    lost = [each.workspace_id for each in beats if each.workspace_id not in done]
+    rows = await conn.fetch("SELECT id FROM workspaces WHERE id = ANY($1)", lost)
+    tombs = {row["id"] for row in rows}
+    return [
+        done.get(each.workspace_id) or (removed() if each.workspace_id in tombs else missing())
+        for each in beats
+    ]
+
+
+def _values(each: Beat) -> tuple[object, ...]:
+    return (
+        each.workspace_id,
+        each.error_rate,
+        each.sample_error,
+        each.active_tasks,
+        each.uptime_seconds,
+        each.current_task,
+        each.monthly_spend,
+        each.wedged,
+        each.well,
+        each.self_managed,
+    )

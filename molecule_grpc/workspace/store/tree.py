@@ -1,0 +1,146 @@
+"""The SQL of the tree: who is whose ancestor, who may talk, and the lock that keeps it a tree."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import asyncpg
+
+from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.workspace.rules import MAX_DEPTH
+
+_NO_PARENT = "'00000000-0000-0000-0000-000000000000'::uuid"
+
+# Siblings, or one above the other: every step of both walks goes up by one level. Symmetric by
+# construction, and false beyond the depth that the tree can have.
+_RELATED = f"""
+    s.organization_id = t.organization_id AND (
+        s.id = t.id
+        OR s.parent_id IS NOT DISTINCT FROM t.parent_id
+        OR EXISTS (
+            WITH RECURSIVE up (id, wanted, steps) AS (
+                VALUES (s.parent_id, t.id, 1), (t.parent_id, s.id, 1)
+                UNION ALL
+                SELECT w.parent_id, up.wanted, up.steps + 1
+                FROM up JOIN workspaces w ON w.id = up.id
+                WHERE up.id <> up.wanted AND up.steps < {MAX_DEPTH}
+            )
+            SELECT FROM up WHERE id = wanted
+        )
+    )
+"""
+
+_PAIR = f"""
+    SELECT t.id, t.organization_id, t.name, coalesce(t.role, '') AS role, t.status, t.url,
+           t.delivery_mode, t.runtime,
+           s.status AS source_status,
+           coalesce(s.organization_id = t.organization_id, false) AS visible,
+           coalesce({_RELATED}, false) AS related
+    FROM workspaces t LEFT JOIN workspaces s ON s.id = $1
+    WHERE t.id = $2
+"""
+
+_ONE = """
+    SELECT id, organization_id, name, coalesce(role, '') AS role, status, url, delivery_mode,
+           runtime
+    FROM workspaces WHERE id = $1
+"""
+
+# The expression of the index on live names, so that each set is one range of it.
+_PEERS = f"""
+    WITH me AS (SELECT id, organization_id, parent_id FROM workspaces WHERE id = $1)
+    SELECT p.id, p.name, coalesce(p.role, '') AS role, p.tier, p.status, p.url, p.parent_id,
+           p.active_tasks, p.agent_card
+    FROM (
+        SELECT w.* FROM me JOIN workspaces w ON w.organization_id = me.organization_id
+            AND coalesce(w.parent_id, {_NO_PARENT}) = coalesce(me.parent_id, {_NO_PARENT})
+            AND w.status <> 'removed' AND w.id <> me.id
+        UNION ALL
+        SELECT w.* FROM me JOIN workspaces w ON w.organization_id = me.organization_id
+            AND coalesce(w.parent_id, {_NO_PARENT}) = me.id AND w.status <> 'removed'
+        UNION ALL
+        SELECT w.* FROM me JOIN workspaces w ON w.id = me.parent_id AND w.status <> 'removed'
+    ) p
+    WHERE $2 = '' OR position(lower($2) IN lower(p.name)) > 0
+        OR position(lower($2) IN lower(coalesce(p.role, ''))) > 0
+    ORDER BY p.name, p.id
+"""
+
+_BRANCH = f"""
+    WITH RECURSIVE up (id, parent_id, depth) AS (
+        SELECT id, parent_id, 1 FROM workspaces
+        WHERE id = $1 AND organization_id = $2 AND status <> 'removed'
+        UNION ALL
+        SELECT w.id, w.parent_id, up.depth + 1
+        FROM up JOIN workspaces w ON w.id = up.parent_id
+        WHERE up.depth <= {MAX_DEPTH}
+    )
+    SELECT id FROM up ORDER BY depth
+"""
+
+_HEIGHT = f"""
+    WITH RECURSIVE down (id, height) AS (
+        VALUES ($1::uuid, 1)
+        UNION ALL
+        SELECT w.id, down.height + 1
+        FROM down JOIN workspaces w ON w.parent_id = down.id
+        WHERE w.status <> 'removed' AND down.height <= {MAX_DEPTH}
+    )
+    SELECT max(height) FROM down
+"""
+
+# UNION, not UNION ALL: ends even where the rows form a ring.
+_FAMILY = """
+    WITH RECURSIVE down (id) AS (
+        VALUES ($1::uuid)
+        UNION
+        SELECT w.id FROM down JOIN workspaces w ON w.parent_id = down.id
+    )
+    SELECT w.id, w.parent_id, w.name, w.status <> 'removed' AS live
+    FROM down JOIN workspaces w ON w.id = down.id
+    ORDER BY w.name, w.id
+"""
+
+
+async def pair(pool: Pool, source: UUID, target: UUID) -> asyncpg.Record | None:
+    """The target, the source's status, and whether they are related. Removed ones count."""
+    return await pool.fetchrow(_PAIR, source, target)
+
+
+async def one(pool: Pool, workspace_id: UUID) -> asyncpg.Record | None:
+    """A workspace, removed or not."""
+    return await pool.fetchrow(_ONE, workspace_id)
+
+
+async def peers(pool: Pool, workspace_id: UUID, wanted: str) -> list[asyncpg.Record]:
+    """Live siblings, children and parent whose name or role contains `wanted`, by name."""
+    return await pool.fetch(_PEERS, workspace_id, wanted)
+
+
+async def lock(conn: Connection, organization_id: UUID, *, shared: bool) -> None:
+    """Hold the shape of an organisation's tree until the transaction ends.
+
+    Whoever adds a child shares it; whoever moves or removes has it alone. What is read afterwards
+    stays true.
+    """
+    how = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+    await conn.execute(
+        f"SELECT {how}(hashtextextended('workspace-tree ' || $1::uuid, 0))", organization_id
+    )
+
+
+async def branch(conn: Connection, organization_id: UUID, workspace_id: UUID) -> list[UUID]:
+    """A live workspace and its ancestors, upwards. Empty when it is none of this organisation's."""
+    rows = await conn.fetch(_BRANCH, workspace_id, organization_id)
+    return [row["id"] for row in rows]
+
+
+async def height(conn: Connection, workspace_id: UUID) -> int:
+    """Levels of a workspace's live subtree, its own included."""
+    levels: int = await conn.fetchval(_HEIGHT, workspace_id)
+    return levels
+
+
+async def family(conn: Connection, workspace_id: UUID) -> list[asyncpg.Record]:
+    """A workspace and everything below it, live or removed."""
+    return await conn.fetch(_FAMILY, workspace_id)

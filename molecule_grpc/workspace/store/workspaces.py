@@ -1,0 +1,264 @@
+"""The SQL of workspace rows: create, read, update, remove."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import asyncpg
+
+from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.errors import AlreadyExists
+
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
+
+_ROW = """
+    SELECT w.id, w.organization_id, w.parent_id, w.name, w.role, w.tier, w.status, w.runtime,
+           w.agent_card, w.url, w.delivery_mode, w.last_heartbeat_at, w.last_outbound_at,
+           w.last_error_rate, w.last_sample_error, w.active_tasks, w.max_concurrent_tasks,
+           w.uptime_seconds, w.current_task, w.workspace_dir, w.budget_limit, w.monthly_spend,
+           w.created_at, w.updated_at,
+           coalesce(c.x, 0) AS x, coalesce(c.y, 0) AS y, coalesce(c.collapsed, false) AS collapsed
+    FROM workspaces w LEFT JOIN canvas_layouts c ON c.workspace_id = w.id
+"""
+
+_GET = f"{_ROW} WHERE w.id = $1 AND ($2::uuid IS NULL OR w.organization_id = $2)"
+
+# Two statements, so that each walks an index of its own in the list's order.
+_LIST_ALL = f"""
+    {_ROW} WHERE w.status <> 'removed' AND (w.created_at, w.id) > ($1, $2)
+    ORDER BY w.created_at, w.id LIMIT $3
+"""
+_LIST_OF_ORGANIZATION = f"""
+    {_ROW} WHERE w.status <> 'removed' AND w.organization_id = $4
+        AND (w.created_at, w.id) > ($1, $2)
+    ORDER BY w.created_at, w.id LIMIT $3
+"""
+
+_INSERT = """
+    INSERT INTO workspaces (id, organization_id, parent_id, name, role, tier, status, runtime, url,
+                            delivery_mode, max_concurrent_tasks, budget_limit, last_sample_error,
+                            platform_inbound_secret)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+    ON CONFLICT (id) DO NOTHING
+"""
+
+_UPDATE = """
+    UPDATE workspaces SET
+        name = coalesce($2, name),
+        role = CASE WHEN $3 THEN $4 ELSE role END,
+        tier = coalesce($5, tier),
+        runtime = coalesce($6, runtime),
+        parent_id = CASE WHEN $7 THEN $8 ELSE parent_id END,
+        workspace_dir = CASE WHEN $9 THEN $10 ELSE workspace_dir END,
+        updated_at = now()
+    WHERE id = $1 AND status <> 'removed'
+    RETURNING id
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A workspace to insert."""
+
+    id: UUID
+    organization_id: UUID
+    name: str
+    tier: int
+    status: str
+    runtime: str
+    parent_id: UUID | None = None
+    role: str | None = None
+    url: str = ""
+    delivery_mode: str | None = None
+    max_concurrent_tasks: int = 1
+    budget_limit: int | None = None
+    last_sample_error: str | None = None
+    inbound_secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What to change of a workspace. Fields named in `given` are written even when None."""
+
+    name: str | None = None
+    role: str | None = None
+    tier: int | None = None
+    runtime: str | None = None
+    parent_id: UUID | None = None
+    workspace_dir: str | None = None
+    given: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place on the canvas. None leaves what is stored."""
+
+    x: float | None = None
+    y: float | None = None
+    collapsed: bool | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether there is anything to write."""
+        return self != Place()
+
+
+async def get(
+    pool: Pool, workspace_id: UUID, organization_id: UUID | None
+) -> asyncpg.Record | None:
+    """A workspace, removed or not; of this organisation only unless that is None."""
+    return await pool.fetchrow(_GET, workspace_id, organization_id)
+
+
+async def list_live(
+    pool: Pool, organization_id: UUID | None, *, after: asyncpg.Record | None, limit: int
+) -> list[asyncpg.Record]:
+    """Live workspaces after a row, oldest first; of one organisation, or of all."""
+    if after is None:
+        start: tuple[object, object] = (_BEGINNING, UUID(int=0))
+    else:
+        start = (after["created_at"], after["id"])
+    if organization_id is None:
+        return await pool.fetch(_LIST_ALL, *start, limit)
+    return await pool.fetch(_LIST_OF_ORGANIZATION, *start, limit, organization_id)
+
+
+async def insert(conn: Connection, draft: Draft) -> bool:
+    """Store a new workspace. False when the id is taken.
+
+    Raises:
+        AlreadyExists: WORKSPACE_NAME_TAKEN: a live sibling has the name.
+    """
+    with _name_taken(draft.name):
+        status = await conn.execute(
+            _INSERT,
+            draft.id,
+            draft.organization_id,
+            draft.parent_id,
+            draft.name,
+            draft.role or None,
+            draft.tier,
+            draft.status,
+            draft.runtime,
+            draft.url,
+            draft.delivery_mode,
+            draft.max_concurrent_tasks,
+            draft.budget_limit,
+            draft.last_sample_error,
+            draft.inbound_secret,
+        )
+    return bool(status == "INSERT 0 1")
+
+
+async def update(conn: Connection, workspace_id: UUID, change: Change) -> bool:
+    """Change a live workspace. False when there is none.
+
+    Raises:
+        AlreadyExists: WORKSPACE_NAME_TAKEN: a live sibling has the name.
+    """
+    with _name_taken(change.name):
+        found = await conn.fetchval(
+            _UPDATE,
+            workspace_id,
+            change.name,
+            "role" in change.given,
+            change.role or None,
+            change.tier,
+            change.runtime,
+            "parent_id" in change.given,
+            change.parent_id,
+            "workspace_dir" in change.given,
+            change.workspace_dir,
+        )
+    return found is not None
+
+
+async def place(conn: Connection, workspace_id: UUID, where: Place) -> None:
+    """Write what is given of a workspace's place on the canvas."""
+    await conn.execute(
+        """
+        INSERT INTO canvas_layouts AS c (workspace_id, x, y, collapsed)
+        VALUES ($1, coalesce($2, 0), coalesce($3, 0), coalesce($4, false))
+        ON CONFLICT (workspace_id) DO UPDATE SET
+            x = coalesce($2, c.x), y = coalesce($3, c.y), collapsed = coalesce($4, c.collapsed)
+        """,
+        workspace_id,
+        where.x,
+        where.y,
+        where.collapsed,
+    )
+
+
+async def organization_of(conn: Connection, workspace_id: UUID) -> UUID | None:
+    """The organisation that owns a workspace, which never changes."""
+    found: UUID | None = await conn.fetchval(
+        "SELECT organization_id FROM workspaces WHERE id = $1", workspace_id
+    )
+    return found
+
+
+async def lock_live(conn: Connection, workspace_id: UUID) -> asyncpg.Record | None:
+    """Hold a workspace as it is until the transaction ends; None when it is removed or missing."""
+    return await conn.fetchrow(
+        """
+        SELECT id, organization_id, runtime, workspace_dir FROM workspaces
+        WHERE id = $1 AND status <> 'removed' FOR NO KEY UPDATE
+        """,
+        workspace_id,
+    )
+
+
+async def status_of(pool: Pool, workspace_id: UUID) -> str | None:
+    """A workspace's status, `removed` included; None when there is no row."""
+    found: str | None = await pool.fetchval(
+        "SELECT status FROM workspaces WHERE id = $1", workspace_id
+    )
+    return found
+
+
+async def organization_exists(conn: Connection, organization_id: UUID) -> bool:
+    """Whether there is such an organisation."""
+    found: bool = await conn.fetchval(
+        "SELECT EXISTS (SELECT FROM organizations WHERE id = $1)", organization_id
+    )
+    return found
+
+
+async def mark_removed(conn: Connection, workspace_ids: list[UUID]) -> None:
+    """Make tombstones, in id order like every other statement that changes many."""
+    await conn.execute(
+        "SELECT FROM workspaces WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE", workspace_ids
+    )
+    await conn.execute(
+        """
+        UPDATE workspaces SET status = 'removed', url = '', active_tasks = 0, current_task = '',
+                              updated_at = now()
+        WHERE id = ANY($1) AND status <> 'removed'
+        """,
+        workspace_ids,
+    )
+    await conn.execute("DELETE FROM canvas_layouts WHERE workspace_id = ANY($1)", workspace_ids)
+
+
+async def purge(conn: Connection, workspace_ids: list[UUID]) -> None:
+    """Delete whole families of tombstones, and what hangs on them by foreign key."""
+    await conn.execute("DELETE FROM workspaces WHERE id = ANY($1)", workspace_ids)
+
+
+@contextlib.contextmanager
+def _name_taken(name: str | None) -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.UniqueViolationError as error:
+        if error.constraint_name != "workspaces_live_name":
+            raise
+        raise AlreadyExists(
+            "another workspace of the same parent has this name",
+            reason="WORKSPACE_NAME_TAKEN",
+            metadata={"name": name} if name else None,
+        ) from error
