@@ -11,7 +11,7 @@ from molecule_grpc.delegation import rules
 from molecule_grpc.delegation.a2a import text_of
 from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.store import dead_letters, ledger
-from molecule_grpc.errors import Conflict, NotFound
+from molecule_grpc.errors import Aborted, Conflict, NotFound
 from molecule_grpc.ids import new_id
 
 Page = dead_letters.Page
@@ -53,13 +53,14 @@ class DeadLetters:
 
         Raises:
             NotFound: no such delegation is visible.
-            Conflict: it has not failed, or its task is no longer on record.
+            Aborted: it has not failed.
+            Conflict: its task is no longer on record.
         """
         row = await ledger.for_retry(self._pool, delegation_id, organization_id)
         if row is None:
             raise NotFound("delegation not found", reason="DELEGATION_NOT_FOUND")
         if row["status"] not in (rules.Status.FAILED, rules.Status.STUCK):
-            raise Conflict(
+            raise Aborted(
                 f"only a failed or stuck delegation can be retried, this one is {row['status']}",
                 reason="INVALID_TRANSITION",
                 metadata={"from": row["status"], "to": "queued"},
@@ -104,7 +105,7 @@ class DeadLetters:
                 return str(taken["delegation_id"])
             async with self._pool.acquire() as conn:
                 await ledger.release_key(conn, draft)
-        raise Conflict("the delegation is being retried by somebody else, look again")
+        raise Aborted("the delegation is being retried by somebody else, look again")
 
 
 def _not_found() -> NotFound:

@@ -59,11 +59,9 @@ KINDS: dict[type[errors.MoleculeError], tuple[Code, int]] = {
 # Reasons whose HTTP status is not their kind's: what the clients that exist branch on.
 HTTP_BY_REASON: dict[str, int] = {
     "WORKSPACE_REMOVED": 410,
-    "BUDGET_EXCEEDED": 402,
     "BODY_TOO_LARGE": 413,
     "NO_DISPATCH_PATH": 422,
     "FENCED": 409,
-    "AGENT_UNREACHABLE": 502,
     "DEADLINE_EXCEEDED": 504,
 }
 

@@ -41,20 +41,6 @@ GO_LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
 @pytest.fixture(scope="session")
-def contract() -> Contract:
-    """The contract as it is committed for the edge: without comments."""
-    return Contract.load()
-
-
-@pytest.fixture(scope="session")
-def commented(tmp_path_factory: pytest.TempPathFactory) -> Contract:
-    """The contract as the protos say it now, with comments."""
-    path = tmp_path_factory.mktemp("contract") / "commented.binpb"
-    _run(BUF, "build", ".", "-o", str(path))
-    return Contract.load(path)
-
-
-@pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the protos generate now."""
     out = tmp_path_factory.mktemp("fresh")

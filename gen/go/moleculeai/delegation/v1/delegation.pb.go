@@ -207,7 +207,17 @@ type Delegation struct {
 	// Time of acceptance.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// Time of the last change.
-	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// What the target last said of its progress, at most 1000 bytes.
+	ProgressNote *string `protobuf:"bytes,19,opt,name=progress_note,json=progressNote,proto3,oneof" json:"progress_note,omitempty"`
+	// How far the target says it is, 0 to 100.
+	ProgressPercent *int32 `protobuf:"varint,20,opt,name=progress_percent,json=progressPercent,proto3,oneof" json:"progress_percent,omitempty"`
+	// How often it was handed over again after a failure.
+	RetryCount int32 `protobuf:"varint,21,opt,name=retry_count,json=retryCount,proto3" json:"retry_count,omitempty"`
+	// How often it may be handed over in all.
+	MaxAttempts int32 `protobuf:"varint,22,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	// The delegation that this one tries again, when an operator made it.
+	RetryOf       *string `protobuf:"bytes,23,opt,name=retry_of,json=retryOf,proto3,oneof" json:"retry_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -368,11 +378,46 @@ func (x *Delegation) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Delegation) GetProgressNote() string {
+	if x != nil && x.ProgressNote != nil {
+		return *x.ProgressNote
+	}
+	return ""
+}
+
+func (x *Delegation) GetProgressPercent() int32 {
+	if x != nil && x.ProgressPercent != nil {
+		return *x.ProgressPercent
+	}
+	return 0
+}
+
+func (x *Delegation) GetRetryCount() int32 {
+	if x != nil {
+		return x.RetryCount
+	}
+	return 0
+}
+
+func (x *Delegation) GetMaxAttempts() int32 {
+	if x != nil {
+		return x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *Delegation) GetRetryOf() string {
+	if x != nil && x.RetryOf != nil {
+		return *x.RetryOf
+	}
+	return ""
+}
+
 var File_moleculeai_delegation_v1_delegation_proto protoreflect.FileDescriptor
 
 const file_moleculeai_delegation_v1_delegation_proto_rawDesc = "" +
 	"\n" +
-	")moleculeai/delegation/v1/delegation.proto\x12\x18moleculeai.delegation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\a\n" +
+	")moleculeai/delegation/v1/delegation.proto\x12\x18moleculeai.delegation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\t\n" +
 	"\n" +
 	"Delegation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -395,7 +440,13 @@ const file_moleculeai_delegation_v1_delegation_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"updated_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\"s\n" +
+	"updated_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12(\n" +
+	"\rprogress_note\x18\x13 \x01(\tH\x03R\fprogressNote\x88\x01\x01\x12.\n" +
+	"\x10progress_percent\x18\x14 \x01(\x05H\x04R\x0fprogressPercent\x88\x01\x01\x12\x1f\n" +
+	"\vretry_count\x18\x15 \x01(\x05R\n" +
+	"retryCount\x12!\n" +
+	"\fmax_attempts\x18\x16 \x01(\x05R\vmaxAttempts\x12\x1e\n" +
+	"\bretry_of\x18\x17 \x01(\tH\x05R\aretryOf\x88\x01\x01\"s\n" +
 	"\x06Status\x12\x16\n" +
 	"\x12status_unspecified\x10\x00\x12\n" +
 	"\n" +
@@ -409,7 +460,10 @@ const file_moleculeai_delegation_v1_delegation_proto_rawDesc = "" +
 	"\x05stuck\x10\x06B\b\n" +
 	"\x06_errorB\x13\n" +
 	"\x11_response_previewB\t\n" +
-	"\a_result*\x98\x01\n" +
+	"\a_resultB\x10\n" +
+	"\x0e_progress_noteB\x13\n" +
+	"\x11_progress_percentB\v\n" +
+	"\t_retry_of*\x98\x01\n" +
 	"\rFailureReason\x12\x1e\n" +
 	"\x1afailure_reason_unspecified\x10\x00\x12\r\n" +
 	"\tcancelled\x10\x01\x12\f\n" +

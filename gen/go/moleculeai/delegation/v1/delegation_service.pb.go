@@ -46,8 +46,14 @@ type DelegateRequest struct {
 	WaitSeconds int32 `protobuf:"varint,5,opt,name=wait_seconds,json=waitSeconds,proto3" json:"wait_seconds,omitempty"`
 	// Seconds until it fails if it has not ended; 0 means 6 hours, the most is 30 days.
 	DeadlineSeconds int32 `protobuf:"varint,6,opt,name=deadline_seconds,json=deadlineSeconds,proto3" json:"deadline_seconds,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// How often it may be handed over in all, when it fails for agent_error, unreachable or poisoned;
+	// 0 means once, the most is 20.
+	MaxAttempts int32 `protobuf:"varint,7,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	// Seconds before the second attempt; each later one waits twice as long, at most an hour. 0 means
+	// 10 seconds.
+	RetryBackoffSeconds int32 `protobuf:"varint,8,opt,name=retry_backoff_seconds,json=retryBackoffSeconds,proto3" json:"retry_backoff_seconds,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *DelegateRequest) Reset() {
@@ -118,6 +124,20 @@ func (x *DelegateRequest) GetWaitSeconds() int32 {
 func (x *DelegateRequest) GetDeadlineSeconds() int32 {
 	if x != nil {
 		return x.DeadlineSeconds
+	}
+	return 0
+}
+
+func (x *DelegateRequest) GetMaxAttempts() int32 {
+	if x != nil {
+		return x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *DelegateRequest) GetRetryBackoffSeconds() int32 {
+	if x != nil {
+		return x.RetryBackoffSeconds
 	}
 	return 0
 }
@@ -484,7 +504,11 @@ type HeartbeatDelegationRequest struct {
 	// UUID of the caller: target or source of the delegation.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// Identifies the delegation.
-	DelegationId  string `protobuf:"bytes,2,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
+	DelegationId string `protobuf:"bytes,2,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
+	// What is being done, for whoever watches; absent keeps what was said.
+	Note *string `protobuf:"bytes,3,opt,name=note,proto3,oneof" json:"note,omitempty"`
+	// How far it is, 0 to 100; absent keeps what was said.
+	Percent       *int32 `protobuf:"varint,4,opt,name=percent,proto3,oneof" json:"percent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -533,6 +557,324 @@ func (x *HeartbeatDelegationRequest) GetDelegationId() string {
 	return ""
 }
 
+func (x *HeartbeatDelegationRequest) GetNote() string {
+	if x != nil && x.Note != nil {
+		return *x.Note
+	}
+	return ""
+}
+
+func (x *HeartbeatDelegationRequest) GetPercent() int32 {
+	if x != nil && x.Percent != nil {
+		return *x.Percent
+	}
+	return 0
+}
+
+// Request of CancelDelegation.
+type CancelDelegationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the source.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Identifies the delegation.
+	DelegationId string `protobuf:"bytes,2,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
+	// Why, at most 1000 bytes; the target reads it.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelDelegationRequest) Reset() {
+	*x = CancelDelegationRequest{}
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelDelegationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelDelegationRequest) ProtoMessage() {}
+
+func (x *CancelDelegationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelDelegationRequest.ProtoReflect.Descriptor instead.
+func (*CancelDelegationRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CancelDelegationRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *CancelDelegationRequest) GetDelegationId() string {
+	if x != nil {
+		return x.DelegationId
+	}
+	return ""
+}
+
+func (x *CancelDelegationRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Response of CancelDelegation.
+type CancelDelegationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The delegation's status now.
+	Status Delegation_Status `protobuf:"varint,1,opt,name=status,proto3,enum=moleculeai.delegation.v1.Delegation_Status" json:"status,omitempty"`
+	// Identifies the delegation.
+	DelegationId string `protobuf:"bytes,2,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
+	// Whether it is cancelled, by this call or an earlier one.
+	Applied       bool `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelDelegationResponse) Reset() {
+	*x = CancelDelegationResponse{}
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelDelegationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelDelegationResponse) ProtoMessage() {}
+
+func (x *CancelDelegationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelDelegationResponse.ProtoReflect.Descriptor instead.
+func (*CancelDelegationResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CancelDelegationResponse) GetStatus() Delegation_Status {
+	if x != nil {
+		return x.Status
+	}
+	return Delegation_status_unspecified
+}
+
+func (x *CancelDelegationResponse) GetDelegationId() string {
+	if x != nil {
+		return x.DelegationId
+	}
+	return ""
+}
+
+func (x *CancelDelegationResponse) GetApplied() bool {
+	if x != nil {
+		return x.Applied
+	}
+	return false
+}
+
+// Request of WatchDelegation.
+type WatchDelegationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the source or target.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Identifies the delegation.
+	DelegationId  string `protobuf:"bytes,2,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchDelegationRequest) Reset() {
+	*x = WatchDelegationRequest{}
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchDelegationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchDelegationRequest) ProtoMessage() {}
+
+func (x *WatchDelegationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchDelegationRequest.ProtoReflect.Descriptor instead.
+func (*WatchDelegationRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *WatchDelegationRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *WatchDelegationRequest) GetDelegationId() string {
+	if x != nil {
+		return x.DelegationId
+	}
+	return ""
+}
+
+// A frame of WatchDelegation.
+type WatchDelegationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the frame is.
+	//
+	// Types that are valid to be assigned to Frame:
+	//
+	//	*WatchDelegationResponse_Delegation
+	//	*WatchDelegationResponse_Beat
+	//	*WatchDelegationResponse_Drain
+	//	*WatchDelegationResponse_End
+	Frame         isWatchDelegationResponse_Frame `protobuf_oneof:"frame"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchDelegationResponse) Reset() {
+	*x = WatchDelegationResponse{}
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchDelegationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchDelegationResponse) ProtoMessage() {}
+
+func (x *WatchDelegationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchDelegationResponse.ProtoReflect.Descriptor instead.
+func (*WatchDelegationResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *WatchDelegationResponse) GetFrame() isWatchDelegationResponse_Frame {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+func (x *WatchDelegationResponse) GetDelegation() *Delegation {
+	if x != nil {
+		if x, ok := x.Frame.(*WatchDelegationResponse_Delegation); ok {
+			return x.Delegation
+		}
+	}
+	return nil
+}
+
+func (x *WatchDelegationResponse) GetBeat() *Beat {
+	if x != nil {
+		if x, ok := x.Frame.(*WatchDelegationResponse_Beat); ok {
+			return x.Beat
+		}
+	}
+	return nil
+}
+
+func (x *WatchDelegationResponse) GetDrain() *Drain {
+	if x != nil {
+		if x, ok := x.Frame.(*WatchDelegationResponse_Drain); ok {
+			return x.Drain
+		}
+	}
+	return nil
+}
+
+func (x *WatchDelegationResponse) GetEnd() *End {
+	if x != nil {
+		if x, ok := x.Frame.(*WatchDelegationResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isWatchDelegationResponse_Frame interface {
+	isWatchDelegationResponse_Frame()
+}
+
+type WatchDelegationResponse_Delegation struct {
+	// The delegation as it is now.
+	Delegation *Delegation `protobuf:"bytes,1,opt,name=delegation,proto3,oneof"`
+}
+
+type WatchDelegationResponse_Beat struct {
+	// Nothing happened for 15 s.
+	Beat *Beat `protobuf:"bytes,2,opt,name=beat,proto3,oneof"`
+}
+
+type WatchDelegationResponse_Drain struct {
+	// Come back: the server stops, or the stream is old.
+	Drain *Drain `protobuf:"bytes,3,opt,name=drain,proto3,oneof"`
+}
+
+type WatchDelegationResponse_End struct {
+	// The last frame.
+	End *End `protobuf:"bytes,4,opt,name=end,proto3,oneof"`
+}
+
+func (*WatchDelegationResponse_Delegation) isWatchDelegationResponse_Frame() {}
+
+func (*WatchDelegationResponse_Beat) isWatchDelegationResponse_Frame() {}
+
+func (*WatchDelegationResponse_Drain) isWatchDelegationResponse_Frame() {}
+
+func (*WatchDelegationResponse_End) isWatchDelegationResponse_Frame() {}
+
 // Response of HeartbeatDelegation.
 type HeartbeatDelegationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -548,7 +890,7 @@ type HeartbeatDelegationResponse struct {
 
 func (x *HeartbeatDelegationResponse) Reset() {
 	*x = HeartbeatDelegationResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[7]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +902,7 @@ func (x *HeartbeatDelegationResponse) String() string {
 func (*HeartbeatDelegationResponse) ProtoMessage() {}
 
 func (x *HeartbeatDelegationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[7]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +915,7 @@ func (x *HeartbeatDelegationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatDelegationResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatDelegationResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{7}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HeartbeatDelegationResponse) GetStatus() Delegation_Status {
@@ -610,7 +952,7 @@ type GetDelegationRequest struct {
 
 func (x *GetDelegationRequest) Reset() {
 	*x = GetDelegationRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[8]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +964,7 @@ func (x *GetDelegationRequest) String() string {
 func (*GetDelegationRequest) ProtoMessage() {}
 
 func (x *GetDelegationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[8]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +977,7 @@ func (x *GetDelegationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDelegationRequest.ProtoReflect.Descriptor instead.
 func (*GetDelegationRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{8}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetDelegationRequest) GetWorkspaceId() string {
@@ -671,7 +1013,7 @@ type ListDelegationsRequest struct {
 
 func (x *ListDelegationsRequest) Reset() {
 	*x = ListDelegationsRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[9]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +1025,7 @@ func (x *ListDelegationsRequest) String() string {
 func (*ListDelegationsRequest) ProtoMessage() {}
 
 func (x *ListDelegationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[9]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +1038,7 @@ func (x *ListDelegationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDelegationsRequest.ProtoReflect.Descriptor instead.
 func (*ListDelegationsRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{9}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListDelegationsRequest) GetWorkspaceId() string {
@@ -745,7 +1087,7 @@ type ListDelegationsResponse struct {
 
 func (x *ListDelegationsResponse) Reset() {
 	*x = ListDelegationsResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[10]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -757,7 +1099,7 @@ func (x *ListDelegationsResponse) String() string {
 func (*ListDelegationsResponse) ProtoMessage() {}
 
 func (x *ListDelegationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[10]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -770,7 +1112,7 @@ func (x *ListDelegationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDelegationsResponse.ProtoReflect.Descriptor instead.
 func (*ListDelegationsResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{10}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListDelegationsResponse) GetDelegations() []*Delegation {
@@ -795,7 +1137,7 @@ type SendMessageRequest struct {
 
 func (x *SendMessageRequest) Reset() {
 	*x = SendMessageRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[11]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +1149,7 @@ func (x *SendMessageRequest) String() string {
 func (*SendMessageRequest) ProtoMessage() {}
 
 func (x *SendMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[11]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +1162,7 @@ func (x *SendMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendMessageRequest.ProtoReflect.Descriptor instead.
 func (*SendMessageRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{11}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SendMessageRequest) GetWorkspaceId() string {
@@ -869,7 +1211,7 @@ type ListActivityRequest struct {
 
 func (x *ListActivityRequest) Reset() {
 	*x = ListActivityRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[12]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +1223,7 @@ func (x *ListActivityRequest) String() string {
 func (*ListActivityRequest) ProtoMessage() {}
 
 func (x *ListActivityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[12]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +1236,7 @@ func (x *ListActivityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListActivityRequest.ProtoReflect.Descriptor instead.
 func (*ListActivityRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{12}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListActivityRequest) GetWorkspaceId() string {
@@ -964,7 +1306,7 @@ type ListActivityResponse struct {
 
 func (x *ListActivityResponse) Reset() {
 	*x = ListActivityResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[13]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1318,7 @@ func (x *ListActivityResponse) String() string {
 func (*ListActivityResponse) ProtoMessage() {}
 
 func (x *ListActivityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[13]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1331,7 @@ func (x *ListActivityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListActivityResponse.ProtoReflect.Descriptor instead.
 func (*ListActivityResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{13}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListActivityResponse) GetActivities() []*Activity {
@@ -1012,7 +1354,7 @@ type GetActivityRequest struct {
 
 func (x *GetActivityRequest) Reset() {
 	*x = GetActivityRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[14]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1366,7 @@ func (x *GetActivityRequest) String() string {
 func (*GetActivityRequest) ProtoMessage() {}
 
 func (x *GetActivityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[14]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1379,7 @@ func (x *GetActivityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetActivityRequest.ProtoReflect.Descriptor instead.
 func (*GetActivityRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{14}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetActivityRequest) GetWorkspaceId() string {
@@ -1087,7 +1429,7 @@ type ReportActivityRequest struct {
 
 func (x *ReportActivityRequest) Reset() {
 	*x = ReportActivityRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[15]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1441,7 @@ func (x *ReportActivityRequest) String() string {
 func (*ReportActivityRequest) ProtoMessage() {}
 
 func (x *ReportActivityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[15]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1454,7 @@ func (x *ReportActivityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportActivityRequest.ProtoReflect.Descriptor instead.
 func (*ReportActivityRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{15}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReportActivityRequest) GetWorkspaceId() string {
@@ -1210,7 +1552,7 @@ type ReportActivityResponse struct {
 
 func (x *ReportActivityResponse) Reset() {
 	*x = ReportActivityResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[16]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1564,7 @@ func (x *ReportActivityResponse) String() string {
 func (*ReportActivityResponse) ProtoMessage() {}
 
 func (x *ReportActivityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[16]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1577,7 @@ func (x *ReportActivityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportActivityResponse.ProtoReflect.Descriptor instead.
 func (*ReportActivityResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{16}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReportActivityResponse) GetStatus() string {
@@ -1262,7 +1604,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[17]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1616,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[17]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1629,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{17}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Attachment) GetUri() string {
@@ -1333,7 +1675,7 @@ type NotifyRequest struct {
 
 func (x *NotifyRequest) Reset() {
 	*x = NotifyRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[18]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1687,7 @@ func (x *NotifyRequest) String() string {
 func (*NotifyRequest) ProtoMessage() {}
 
 func (x *NotifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[18]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1700,7 @@ func (x *NotifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyRequest.ProtoReflect.Descriptor instead.
 func (*NotifyRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{18}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *NotifyRequest) GetWorkspaceId() string {
@@ -1393,7 +1735,7 @@ type NotifyResponse struct {
 
 func (x *NotifyResponse) Reset() {
 	*x = NotifyResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[19]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +1747,7 @@ func (x *NotifyResponse) String() string {
 func (*NotifyResponse) ProtoMessage() {}
 
 func (x *NotifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[19]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,7 +1760,7 @@ func (x *NotifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyResponse.ProtoReflect.Descriptor instead.
 func (*NotifyResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{19}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NotifyResponse) GetStatus() string {
@@ -1448,7 +1790,7 @@ type SubscribeInboxRequest struct {
 
 func (x *SubscribeInboxRequest) Reset() {
 	*x = SubscribeInboxRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[20]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +1802,7 @@ func (x *SubscribeInboxRequest) String() string {
 func (*SubscribeInboxRequest) ProtoMessage() {}
 
 func (x *SubscribeInboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[20]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +1815,7 @@ func (x *SubscribeInboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeInboxRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeInboxRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{20}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SubscribeInboxRequest) GetFrame() isSubscribeInboxRequest_Frame {
@@ -1607,7 +1949,7 @@ type SubscribeInboxResponse struct {
 
 func (x *SubscribeInboxResponse) Reset() {
 	*x = SubscribeInboxResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[21]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1961,7 @@ func (x *SubscribeInboxResponse) String() string {
 func (*SubscribeInboxResponse) ProtoMessage() {}
 
 func (x *SubscribeInboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[21]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1974,7 @@ func (x *SubscribeInboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeInboxResponse.ProtoReflect.Descriptor instead.
 func (*SubscribeInboxResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{21}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SubscribeInboxResponse) GetFrame() isSubscribeInboxResponse_Frame {
@@ -1821,7 +2163,7 @@ type StreamInboxRequest struct {
 
 func (x *StreamInboxRequest) Reset() {
 	*x = StreamInboxRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[22]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +2175,7 @@ func (x *StreamInboxRequest) String() string {
 func (*StreamInboxRequest) ProtoMessage() {}
 
 func (x *StreamInboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[22]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +2188,7 @@ func (x *StreamInboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamInboxRequest.ProtoReflect.Descriptor instead.
 func (*StreamInboxRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{22}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StreamInboxRequest) GetWorkspaceId() string {
@@ -1890,7 +2232,7 @@ type StreamInboxResponse struct {
 
 func (x *StreamInboxResponse) Reset() {
 	*x = StreamInboxResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[23]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +2244,7 @@ func (x *StreamInboxResponse) String() string {
 func (*StreamInboxResponse) ProtoMessage() {}
 
 func (x *StreamInboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[23]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +2257,7 @@ func (x *StreamInboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamInboxResponse.ProtoReflect.Descriptor instead.
 func (*StreamInboxResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{23}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StreamInboxResponse) GetFrame() isStreamInboxResponse_Frame {
@@ -2042,7 +2384,7 @@ type PullInboxRequest struct {
 
 func (x *PullInboxRequest) Reset() {
 	*x = PullInboxRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[24]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2396,7 @@ func (x *PullInboxRequest) String() string {
 func (*PullInboxRequest) ProtoMessage() {}
 
 func (x *PullInboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[24]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2409,7 @@ func (x *PullInboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullInboxRequest.ProtoReflect.Descriptor instead.
 func (*PullInboxRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{24}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PullInboxRequest) GetWorkspaceId() string {
@@ -2117,7 +2459,7 @@ type PullInboxResponse struct {
 
 func (x *PullInboxResponse) Reset() {
 	*x = PullInboxResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[25]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2471,7 @@ func (x *PullInboxResponse) String() string {
 func (*PullInboxResponse) ProtoMessage() {}
 
 func (x *PullInboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[25]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2484,7 @@ func (x *PullInboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullInboxResponse.ProtoReflect.Descriptor instead.
 func (*PullInboxResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{25}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PullInboxResponse) GetItems() []*InboxItem {
@@ -2199,7 +2541,7 @@ type AckInboxRequest struct {
 
 func (x *AckInboxRequest) Reset() {
 	*x = AckInboxRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[26]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2211,7 +2553,7 @@ func (x *AckInboxRequest) String() string {
 func (*AckInboxRequest) ProtoMessage() {}
 
 func (x *AckInboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[26]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2224,7 +2566,7 @@ func (x *AckInboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckInboxRequest.ProtoReflect.Descriptor instead.
 func (*AckInboxRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{26}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AckInboxRequest) GetWorkspaceId() string {
@@ -2277,7 +2619,7 @@ type AckInboxResponse struct {
 
 func (x *AckInboxResponse) Reset() {
 	*x = AckInboxResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[27]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2289,7 +2631,7 @@ func (x *AckInboxResponse) String() string {
 func (*AckInboxResponse) ProtoMessage() {}
 
 func (x *AckInboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[27]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2302,7 +2644,7 @@ func (x *AckInboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckInboxResponse.ProtoReflect.Descriptor instead.
 func (*AckInboxResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{27}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AckInboxResponse) GetAckedSeq() uint32 {
@@ -2345,7 +2687,7 @@ type NackInboxRequest struct {
 
 func (x *NackInboxRequest) Reset() {
 	*x = NackInboxRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[28]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2357,7 +2699,7 @@ func (x *NackInboxRequest) String() string {
 func (*NackInboxRequest) ProtoMessage() {}
 
 func (x *NackInboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[28]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2370,7 +2712,7 @@ func (x *NackInboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NackInboxRequest.ProtoReflect.Descriptor instead.
 func (*NackInboxRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{28}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *NackInboxRequest) GetWorkspaceId() string {
@@ -2423,7 +2765,7 @@ type NackInboxResponse struct {
 
 func (x *NackInboxResponse) Reset() {
 	*x = NackInboxResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[29]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2435,7 +2777,7 @@ func (x *NackInboxResponse) String() string {
 func (*NackInboxResponse) ProtoMessage() {}
 
 func (x *NackInboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[29]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2448,7 +2790,7 @@ func (x *NackInboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NackInboxResponse.ProtoReflect.Descriptor instead.
 func (*NackInboxResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{29}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *NackInboxResponse) GetSeq() uint32 {
@@ -2499,7 +2841,7 @@ type SubscribeInboxRequest_Hello struct {
 
 func (x *SubscribeInboxRequest_Hello) Reset() {
 	*x = SubscribeInboxRequest_Hello{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[30]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2511,7 +2853,7 @@ func (x *SubscribeInboxRequest_Hello) String() string {
 func (*SubscribeInboxRequest_Hello) ProtoMessage() {}
 
 func (x *SubscribeInboxRequest_Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[30]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2524,7 +2866,7 @@ func (x *SubscribeInboxRequest_Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeInboxRequest_Hello.ProtoReflect.Descriptor instead.
 func (*SubscribeInboxRequest_Hello) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{20, 0}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{24, 0}
 }
 
 func (x *SubscribeInboxRequest_Hello) GetWorkspaceId() string {
@@ -2594,7 +2936,7 @@ type SubscribeInboxRequest_Credit struct {
 
 func (x *SubscribeInboxRequest_Credit) Reset() {
 	*x = SubscribeInboxRequest_Credit{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[31]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +2948,7 @@ func (x *SubscribeInboxRequest_Credit) String() string {
 func (*SubscribeInboxRequest_Credit) ProtoMessage() {}
 
 func (x *SubscribeInboxRequest_Credit) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[31]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +2961,7 @@ func (x *SubscribeInboxRequest_Credit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeInboxRequest_Credit.ProtoReflect.Descriptor instead.
 func (*SubscribeInboxRequest_Credit) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{20, 1}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{24, 1}
 }
 
 func (x *SubscribeInboxRequest_Credit) GetN() int32 {
@@ -2638,7 +2980,7 @@ type SubscribeInboxRequest_Pong struct {
 
 func (x *SubscribeInboxRequest_Pong) Reset() {
 	*x = SubscribeInboxRequest_Pong{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[32]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2650,7 +2992,7 @@ func (x *SubscribeInboxRequest_Pong) String() string {
 func (*SubscribeInboxRequest_Pong) ProtoMessage() {}
 
 func (x *SubscribeInboxRequest_Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[32]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2663,14 +3005,14 @@ func (x *SubscribeInboxRequest_Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeInboxRequest_Pong.ProtoReflect.Descriptor instead.
 func (*SubscribeInboxRequest_Pong) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{20, 2}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{24, 2}
 }
 
 var File_moleculeai_delegation_v1_delegation_service_proto protoreflect.FileDescriptor
 
 const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\n" +
-	"1moleculeai/delegation/v1/delegation_service.proto\x12\x18moleculeai.delegation.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a'moleculeai/delegation/v1/activity.proto\x1a)moleculeai/delegation/v1/delegation.proto\x1a$moleculeai/delegation/v1/inbox.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a/moleculeai/workspace/v1/workspace_service.proto\"\xa5\x02\n" +
+	"1moleculeai/delegation/v1/delegation_service.proto\x12\x18moleculeai.delegation.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a'moleculeai/delegation/v1/activity.proto\x1a)moleculeai/delegation/v1/delegation.proto\x1a$moleculeai/delegation/v1/inbox.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a/moleculeai/workspace/v1/workspace_service.proto\"\x93\x03\n" +
 	"\x0fDelegateRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12(\n" +
 	"\ttarget_id\x18\x02 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\xb0\x01\x01R\btargetId\x12 \n" +
@@ -2678,7 +3020,10 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\x0fidempotency_key\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\x0eidempotencyKey\x12-\n" +
 	"\fwait_seconds\x18\x05 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xac\x02(\x00R\vwaitSeconds\x127\n" +
-	"\x10deadline_seconds\x18\x06 \x01(\x05B\f\xbaH\t\x1a\a\x18\x80\x9a\x9e\x01(\x00R\x0fdeadlineSeconds\"\xd9\x01\n" +
+	"\x10deadline_seconds\x18\x06 \x01(\x05B\f\xbaH\t\x1a\a\x18\x80\x9a\x9e\x01(\x00R\x0fdeadlineSeconds\x12,\n" +
+	"\fmax_attempts\x18\a \x01(\x05B\t\xbaH\x06\x1a\x04\x18\x14(\x00R\vmaxAttempts\x12>\n" +
+	"\x15retry_backoff_seconds\x18\b \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90\x1c(\x00R\x13retryBackoffSeconds\"\xd9\x01\n" +
 	"\x10DelegateResponse\x12#\n" +
 	"\rdelegation_id\x18\x01 \x01(\tR\fdelegationId\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x1b\n" +
@@ -2706,11 +3051,37 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\x18UpdateDelegationResponse\x12C\n" +
 	"\x06status\x18\x01 \x01(\x0e2+.moleculeai.delegation.v1.Delegation.StatusR\x06status\x12#\n" +
 	"\rdelegation_id\x18\x02 \x01(\tR\fdelegationId\x12\x18\n" +
-	"\aapplied\x18\x03 \x01(\bR\aapplied\"z\n" +
+	"\aapplied\x18\x03 \x01(\bR\aapplied\"\xdc\x01\n" +
 	"\x1aHeartbeatDelegationRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12/\n" +
 	"\rdelegation_id\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01(\x80\x02R\fdelegationId\"\xa1\x01\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x02R\fdelegationId\x12!\n" +
+	"\x04note\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\xe8\aH\x00R\x04note\x88\x01\x01\x12(\n" +
+	"\apercent\x18\x04 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00H\x01R\apercent\x88\x01\x01B\a\n" +
+	"\x05_noteB\n" +
+	"\n" +
+	"\b_percent\"\x99\x01\n" +
+	"\x17CancelDelegationRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12/\n" +
+	"\rdelegation_id\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x02R\fdelegationId\x12 \n" +
+	"\x06reason\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\xe8\aR\x06reason\"\x9e\x01\n" +
+	"\x18CancelDelegationResponse\x12C\n" +
+	"\x06status\x18\x01 \x01(\x0e2+.moleculeai.delegation.v1.Delegation.StatusR\x06status\x12#\n" +
+	"\rdelegation_id\x18\x02 \x01(\tR\fdelegationId\x12\x18\n" +
+	"\aapplied\x18\x03 \x01(\bR\aapplied\"v\n" +
+	"\x16WatchDelegationRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12/\n" +
+	"\rdelegation_id\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x02R\fdelegationId\"\x8c\x02\n" +
+	"\x17WatchDelegationResponse\x12F\n" +
+	"\n" +
+	"delegation\x18\x01 \x01(\v2$.moleculeai.delegation.v1.DelegationH\x00R\n" +
+	"delegation\x124\n" +
+	"\x04beat\x18\x02 \x01(\v2\x1e.moleculeai.delegation.v1.BeatH\x00R\x04beat\x127\n" +
+	"\x05drain\x18\x03 \x01(\v2\x1f.moleculeai.delegation.v1.DrainH\x00R\x05drain\x121\n" +
+	"\x03end\x18\x04 \x01(\v2\x1d.moleculeai.delegation.v1.EndH\x00R\x03endB\a\n" +
+	"\x05frame\"\xa1\x01\n" +
 	"\x1bHeartbeatDelegationResponse\x12C\n" +
 	"\x06status\x18\x01 \x01(\x0e2+.moleculeai.delegation.v1.Delegation.StatusR\x06status\x12#\n" +
 	"\rdelegation_id\x18\x02 \x01(\tR\fdelegationId\x12\x18\n" +
@@ -2881,12 +3252,14 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\n" +
 	"deliveries\x18\x02 \x01(\x05R\n" +
 	"deliveries\x12\x1a\n" +
-	"\bpoisoned\x18\x03 \x01(\bR\bpoisoned2\xc4\x14\n" +
+	"\bpoisoned\x18\x03 \x01(\bR\bpoisoned2\xd1\x17\n" +
 	"\x11DelegationService\x12\x9c\x01\n" +
 	"\bDelegate\x12).moleculeai.delegation.v1.DelegateRequest\x1a*.moleculeai.delegation.v1.DelegateResponse\"9\xc2\xda\x18\a\b\xca\x01\"\x02\xc8\x01\x82\xd3\xe4\x93\x02(:\x01*\"#/workspaces/{workspace_id}/delegate\x12\xba\x01\n" +
 	"\x10RecordDelegation\x121.moleculeai.delegation.v1.RecordDelegationRequest\x1a2.moleculeai.delegation.v1.RecordDelegationResponse\"?\xc2\xda\x18\x03\b\xca\x01\x82\xd3\xe4\x93\x022:\x01*\"-/workspaces/{workspace_id}/delegations/record\x12\xc3\x01\n" +
 	"\x10UpdateDelegation\x121.moleculeai.delegation.v1.UpdateDelegationRequest\x1a2.moleculeai.delegation.v1.UpdateDelegationResponse\"H\x82\xd3\xe4\x93\x02B:\x01*\"=/workspaces/{workspace_id}/delegations/{delegation_id}/update\x12\xcf\x01\n" +
-	"\x13HeartbeatDelegation\x124.moleculeai.delegation.v1.HeartbeatDelegationRequest\x1a5.moleculeai.delegation.v1.HeartbeatDelegationResponse\"K\x82\xd3\xe4\x93\x02E:\x01*\"@/workspaces/{workspace_id}/delegations/{delegation_id}/heartbeat\x12\xa5\x01\n" +
+	"\x13HeartbeatDelegation\x124.moleculeai.delegation.v1.HeartbeatDelegationRequest\x1a5.moleculeai.delegation.v1.HeartbeatDelegationResponse\"K\x82\xd3\xe4\x93\x02E:\x01*\"@/workspaces/{workspace_id}/delegations/{delegation_id}/heartbeat\x12\xc3\x01\n" +
+	"\x10CancelDelegation\x121.moleculeai.delegation.v1.CancelDelegationRequest\x1a2.moleculeai.delegation.v1.CancelDelegationResponse\"H\x82\xd3\xe4\x93\x02B:\x01*\"=/workspaces/{workspace_id}/delegations/{delegation_id}/cancel\x12\xc4\x01\n" +
+	"\x0fWatchDelegation\x120.moleculeai.delegation.v1.WatchDelegationRequest\x1a1.moleculeai.delegation.v1.WatchDelegationResponse\"J\xc2\xda\x18\x02\x18\x01\x82\xd3\xe4\x93\x02>\x12</workspaces/{workspace_id}/delegations/{delegation_id}/watch0\x01\x12\xa5\x01\n" +
 	"\rGetDelegation\x12..moleculeai.delegation.v1.GetDelegationRequest\x1a$.moleculeai.delegation.v1.Delegation\">\x82\xd3\xe4\x93\x028\x126/workspaces/{workspace_id}/delegations/{delegation_id}\x12\xb7\x01\n" +
 	"\x0fListDelegations\x120.moleculeai.delegation.v1.ListDelegationsRequest\x1a1.moleculeai.delegation.v1.ListDelegationsResponse\"?\xc2\xda\x18\r\x12\vdelegations\x82\xd3\xe4\x93\x02(\x12&/workspaces/{workspace_id}/delegations\x12\x7f\n" +
 	"\vSendMessage\x12,.moleculeai.delegation.v1.SendMessageRequest\x1a\x14.google.api.HttpBody\",\x82\xd3\xe4\x93\x02&:\x04body\"\x1e/workspaces/{workspace_id}/a2a\x12\xaa\x01\n" +
@@ -2913,7 +3286,7 @@ func file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP() []byte
 	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescData
 }
 
-var file_moleculeai_delegation_v1_delegation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_moleculeai_delegation_v1_delegation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_moleculeai_delegation_v1_delegation_service_proto_goTypes = []any{
 	(*DelegateRequest)(nil),              // 0: moleculeai.delegation.v1.DelegateRequest
 	(*DelegateResponse)(nil),             // 1: moleculeai.delegation.v1.DelegateResponse
@@ -2922,128 +3295,141 @@ var file_moleculeai_delegation_v1_delegation_service_proto_goTypes = []any{
 	(*UpdateDelegationRequest)(nil),      // 4: moleculeai.delegation.v1.UpdateDelegationRequest
 	(*UpdateDelegationResponse)(nil),     // 5: moleculeai.delegation.v1.UpdateDelegationResponse
 	(*HeartbeatDelegationRequest)(nil),   // 6: moleculeai.delegation.v1.HeartbeatDelegationRequest
-	(*HeartbeatDelegationResponse)(nil),  // 7: moleculeai.delegation.v1.HeartbeatDelegationResponse
-	(*GetDelegationRequest)(nil),         // 8: moleculeai.delegation.v1.GetDelegationRequest
-	(*ListDelegationsRequest)(nil),       // 9: moleculeai.delegation.v1.ListDelegationsRequest
-	(*ListDelegationsResponse)(nil),      // 10: moleculeai.delegation.v1.ListDelegationsResponse
-	(*SendMessageRequest)(nil),           // 11: moleculeai.delegation.v1.SendMessageRequest
-	(*ListActivityRequest)(nil),          // 12: moleculeai.delegation.v1.ListActivityRequest
-	(*ListActivityResponse)(nil),         // 13: moleculeai.delegation.v1.ListActivityResponse
-	(*GetActivityRequest)(nil),           // 14: moleculeai.delegation.v1.GetActivityRequest
-	(*ReportActivityRequest)(nil),        // 15: moleculeai.delegation.v1.ReportActivityRequest
-	(*ReportActivityResponse)(nil),       // 16: moleculeai.delegation.v1.ReportActivityResponse
-	(*Attachment)(nil),                   // 17: moleculeai.delegation.v1.Attachment
-	(*NotifyRequest)(nil),                // 18: moleculeai.delegation.v1.NotifyRequest
-	(*NotifyResponse)(nil),               // 19: moleculeai.delegation.v1.NotifyResponse
-	(*SubscribeInboxRequest)(nil),        // 20: moleculeai.delegation.v1.SubscribeInboxRequest
-	(*SubscribeInboxResponse)(nil),       // 21: moleculeai.delegation.v1.SubscribeInboxResponse
-	(*StreamInboxRequest)(nil),           // 22: moleculeai.delegation.v1.StreamInboxRequest
-	(*StreamInboxResponse)(nil),          // 23: moleculeai.delegation.v1.StreamInboxResponse
-	(*PullInboxRequest)(nil),             // 24: moleculeai.delegation.v1.PullInboxRequest
-	(*PullInboxResponse)(nil),            // 25: moleculeai.delegation.v1.PullInboxResponse
-	(*AckInboxRequest)(nil),              // 26: moleculeai.delegation.v1.AckInboxRequest
-	(*AckInboxResponse)(nil),             // 27: moleculeai.delegation.v1.AckInboxResponse
-	(*NackInboxRequest)(nil),             // 28: moleculeai.delegation.v1.NackInboxRequest
-	(*NackInboxResponse)(nil),            // 29: moleculeai.delegation.v1.NackInboxResponse
-	(*SubscribeInboxRequest_Hello)(nil),  // 30: moleculeai.delegation.v1.SubscribeInboxRequest.Hello
-	(*SubscribeInboxRequest_Credit)(nil), // 31: moleculeai.delegation.v1.SubscribeInboxRequest.Credit
-	(*SubscribeInboxRequest_Pong)(nil),   // 32: moleculeai.delegation.v1.SubscribeInboxRequest.Pong
-	(*Delegation)(nil),                   // 33: moleculeai.delegation.v1.Delegation
-	(Delegation_Status)(0),               // 34: moleculeai.delegation.v1.Delegation.Status
-	(*httpbody.HttpBody)(nil),            // 35: google.api.HttpBody
-	(*Activity)(nil),                     // 36: moleculeai.delegation.v1.Activity
-	(*structpb.Value)(nil),               // 37: google.protobuf.Value
-	(*Ack)(nil),                          // 38: moleculeai.delegation.v1.Ack
-	(*Nack)(nil),                         // 39: moleculeai.delegation.v1.Nack
-	(*v1.HeartbeatRequest)(nil),          // 40: moleculeai.workspace.v1.HeartbeatRequest
-	(*Welcome)(nil),                      // 41: moleculeai.delegation.v1.Welcome
-	(*InboxItem)(nil),                    // 42: moleculeai.delegation.v1.InboxItem
-	(*Gap)(nil),                          // 43: moleculeai.delegation.v1.Gap
-	(*Beat)(nil),                         // 44: moleculeai.delegation.v1.Beat
-	(*AckResult)(nil),                    // 45: moleculeai.delegation.v1.AckResult
-	(*NackResult)(nil),                   // 46: moleculeai.delegation.v1.NackResult
-	(*v1.HeartbeatResponse)(nil),         // 47: moleculeai.workspace.v1.HeartbeatResponse
-	(*Drain)(nil),                        // 48: moleculeai.delegation.v1.Drain
-	(*Fenced)(nil),                       // 49: moleculeai.delegation.v1.Fenced
-	(*End)(nil),                          // 50: moleculeai.delegation.v1.End
-	(*StartPosition)(nil),                // 51: moleculeai.delegation.v1.StartPosition
-	(*durationpb.Duration)(nil),          // 52: google.protobuf.Duration
+	(*CancelDelegationRequest)(nil),      // 7: moleculeai.delegation.v1.CancelDelegationRequest
+	(*CancelDelegationResponse)(nil),     // 8: moleculeai.delegation.v1.CancelDelegationResponse
+	(*WatchDelegationRequest)(nil),       // 9: moleculeai.delegation.v1.WatchDelegationRequest
+	(*WatchDelegationResponse)(nil),      // 10: moleculeai.delegation.v1.WatchDelegationResponse
+	(*HeartbeatDelegationResponse)(nil),  // 11: moleculeai.delegation.v1.HeartbeatDelegationResponse
+	(*GetDelegationRequest)(nil),         // 12: moleculeai.delegation.v1.GetDelegationRequest
+	(*ListDelegationsRequest)(nil),       // 13: moleculeai.delegation.v1.ListDelegationsRequest
+	(*ListDelegationsResponse)(nil),      // 14: moleculeai.delegation.v1.ListDelegationsResponse
+	(*SendMessageRequest)(nil),           // 15: moleculeai.delegation.v1.SendMessageRequest
+	(*ListActivityRequest)(nil),          // 16: moleculeai.delegation.v1.ListActivityRequest
+	(*ListActivityResponse)(nil),         // 17: moleculeai.delegation.v1.ListActivityResponse
+	(*GetActivityRequest)(nil),           // 18: moleculeai.delegation.v1.GetActivityRequest
+	(*ReportActivityRequest)(nil),        // 19: moleculeai.delegation.v1.ReportActivityRequest
+	(*ReportActivityResponse)(nil),       // 20: moleculeai.delegation.v1.ReportActivityResponse
+	(*Attachment)(nil),                   // 21: moleculeai.delegation.v1.Attachment
+	(*NotifyRequest)(nil),                // 22: moleculeai.delegation.v1.NotifyRequest
+	(*NotifyResponse)(nil),               // 23: moleculeai.delegation.v1.NotifyResponse
+	(*SubscribeInboxRequest)(nil),        // 24: moleculeai.delegation.v1.SubscribeInboxRequest
+	(*SubscribeInboxResponse)(nil),       // 25: moleculeai.delegation.v1.SubscribeInboxResponse
+	(*StreamInboxRequest)(nil),           // 26: moleculeai.delegation.v1.StreamInboxRequest
+	(*StreamInboxResponse)(nil),          // 27: moleculeai.delegation.v1.StreamInboxResponse
+	(*PullInboxRequest)(nil),             // 28: moleculeai.delegation.v1.PullInboxRequest
+	(*PullInboxResponse)(nil),            // 29: moleculeai.delegation.v1.PullInboxResponse
+	(*AckInboxRequest)(nil),              // 30: moleculeai.delegation.v1.AckInboxRequest
+	(*AckInboxResponse)(nil),             // 31: moleculeai.delegation.v1.AckInboxResponse
+	(*NackInboxRequest)(nil),             // 32: moleculeai.delegation.v1.NackInboxRequest
+	(*NackInboxResponse)(nil),            // 33: moleculeai.delegation.v1.NackInboxResponse
+	(*SubscribeInboxRequest_Hello)(nil),  // 34: moleculeai.delegation.v1.SubscribeInboxRequest.Hello
+	(*SubscribeInboxRequest_Credit)(nil), // 35: moleculeai.delegation.v1.SubscribeInboxRequest.Credit
+	(*SubscribeInboxRequest_Pong)(nil),   // 36: moleculeai.delegation.v1.SubscribeInboxRequest.Pong
+	(*Delegation)(nil),                   // 37: moleculeai.delegation.v1.Delegation
+	(Delegation_Status)(0),               // 38: moleculeai.delegation.v1.Delegation.Status
+	(*Beat)(nil),                         // 39: moleculeai.delegation.v1.Beat
+	(*Drain)(nil),                        // 40: moleculeai.delegation.v1.Drain
+	(*End)(nil),                          // 41: moleculeai.delegation.v1.End
+	(*httpbody.HttpBody)(nil),            // 42: google.api.HttpBody
+	(*Activity)(nil),                     // 43: moleculeai.delegation.v1.Activity
+	(*structpb.Value)(nil),               // 44: google.protobuf.Value
+	(*Ack)(nil),                          // 45: moleculeai.delegation.v1.Ack
+	(*Nack)(nil),                         // 46: moleculeai.delegation.v1.Nack
+	(*v1.HeartbeatRequest)(nil),          // 47: moleculeai.workspace.v1.HeartbeatRequest
+	(*Welcome)(nil),                      // 48: moleculeai.delegation.v1.Welcome
+	(*InboxItem)(nil),                    // 49: moleculeai.delegation.v1.InboxItem
+	(*Gap)(nil),                          // 50: moleculeai.delegation.v1.Gap
+	(*AckResult)(nil),                    // 51: moleculeai.delegation.v1.AckResult
+	(*NackResult)(nil),                   // 52: moleculeai.delegation.v1.NackResult
+	(*v1.HeartbeatResponse)(nil),         // 53: moleculeai.workspace.v1.HeartbeatResponse
+	(*Fenced)(nil),                       // 54: moleculeai.delegation.v1.Fenced
+	(*StartPosition)(nil),                // 55: moleculeai.delegation.v1.StartPosition
+	(*durationpb.Duration)(nil),          // 56: google.protobuf.Duration
 }
 var file_moleculeai_delegation_v1_delegation_service_proto_depIdxs = []int32{
-	33, // 0: moleculeai.delegation.v1.DelegateResponse.delegation:type_name -> moleculeai.delegation.v1.Delegation
-	34, // 1: moleculeai.delegation.v1.UpdateDelegationRequest.status:type_name -> moleculeai.delegation.v1.Delegation.Status
-	34, // 2: moleculeai.delegation.v1.UpdateDelegationResponse.status:type_name -> moleculeai.delegation.v1.Delegation.Status
-	34, // 3: moleculeai.delegation.v1.HeartbeatDelegationResponse.status:type_name -> moleculeai.delegation.v1.Delegation.Status
-	33, // 4: moleculeai.delegation.v1.ListDelegationsResponse.delegations:type_name -> moleculeai.delegation.v1.Delegation
-	35, // 5: moleculeai.delegation.v1.SendMessageRequest.body:type_name -> google.api.HttpBody
-	36, // 6: moleculeai.delegation.v1.ListActivityResponse.activities:type_name -> moleculeai.delegation.v1.Activity
-	37, // 7: moleculeai.delegation.v1.ReportActivityRequest.request_body:type_name -> google.protobuf.Value
-	37, // 8: moleculeai.delegation.v1.ReportActivityRequest.response_body:type_name -> google.protobuf.Value
-	37, // 9: moleculeai.delegation.v1.ReportActivityRequest.tool_trace:type_name -> google.protobuf.Value
-	17, // 10: moleculeai.delegation.v1.NotifyRequest.attachments:type_name -> moleculeai.delegation.v1.Attachment
-	30, // 11: moleculeai.delegation.v1.SubscribeInboxRequest.hello:type_name -> moleculeai.delegation.v1.SubscribeInboxRequest.Hello
-	31, // 12: moleculeai.delegation.v1.SubscribeInboxRequest.credit:type_name -> moleculeai.delegation.v1.SubscribeInboxRequest.Credit
-	38, // 13: moleculeai.delegation.v1.SubscribeInboxRequest.ack:type_name -> moleculeai.delegation.v1.Ack
-	39, // 14: moleculeai.delegation.v1.SubscribeInboxRequest.nack:type_name -> moleculeai.delegation.v1.Nack
-	32, // 15: moleculeai.delegation.v1.SubscribeInboxRequest.pong:type_name -> moleculeai.delegation.v1.SubscribeInboxRequest.Pong
-	40, // 16: moleculeai.delegation.v1.SubscribeInboxRequest.heartbeat:type_name -> moleculeai.workspace.v1.HeartbeatRequest
-	41, // 17: moleculeai.delegation.v1.SubscribeInboxResponse.welcome:type_name -> moleculeai.delegation.v1.Welcome
-	42, // 18: moleculeai.delegation.v1.SubscribeInboxResponse.item:type_name -> moleculeai.delegation.v1.InboxItem
-	43, // 19: moleculeai.delegation.v1.SubscribeInboxResponse.gap:type_name -> moleculeai.delegation.v1.Gap
-	44, // 20: moleculeai.delegation.v1.SubscribeInboxResponse.beat:type_name -> moleculeai.delegation.v1.Beat
-	45, // 21: moleculeai.delegation.v1.SubscribeInboxResponse.ack_result:type_name -> moleculeai.delegation.v1.AckResult
-	46, // 22: moleculeai.delegation.v1.SubscribeInboxResponse.nack_result:type_name -> moleculeai.delegation.v1.NackResult
-	47, // 23: moleculeai.delegation.v1.SubscribeInboxResponse.heartbeat_result:type_name -> moleculeai.workspace.v1.HeartbeatResponse
-	48, // 24: moleculeai.delegation.v1.SubscribeInboxResponse.drain:type_name -> moleculeai.delegation.v1.Drain
-	49, // 25: moleculeai.delegation.v1.SubscribeInboxResponse.fenced:type_name -> moleculeai.delegation.v1.Fenced
-	50, // 26: moleculeai.delegation.v1.SubscribeInboxResponse.end:type_name -> moleculeai.delegation.v1.End
-	51, // 27: moleculeai.delegation.v1.StreamInboxRequest.start:type_name -> moleculeai.delegation.v1.StartPosition
-	41, // 28: moleculeai.delegation.v1.StreamInboxResponse.welcome:type_name -> moleculeai.delegation.v1.Welcome
-	42, // 29: moleculeai.delegation.v1.StreamInboxResponse.item:type_name -> moleculeai.delegation.v1.InboxItem
-	43, // 30: moleculeai.delegation.v1.StreamInboxResponse.gap:type_name -> moleculeai.delegation.v1.Gap
-	44, // 31: moleculeai.delegation.v1.StreamInboxResponse.beat:type_name -> moleculeai.delegation.v1.Beat
-	48, // 32: moleculeai.delegation.v1.StreamInboxResponse.drain:type_name -> moleculeai.delegation.v1.Drain
-	50, // 33: moleculeai.delegation.v1.StreamInboxResponse.end:type_name -> moleculeai.delegation.v1.End
-	42, // 34: moleculeai.delegation.v1.PullInboxResponse.items:type_name -> moleculeai.delegation.v1.InboxItem
-	52, // 35: moleculeai.delegation.v1.NackInboxRequest.retry_after:type_name -> google.protobuf.Duration
-	51, // 36: moleculeai.delegation.v1.SubscribeInboxRequest.Hello.start:type_name -> moleculeai.delegation.v1.StartPosition
-	0,  // 37: moleculeai.delegation.v1.DelegationService.Delegate:input_type -> moleculeai.delegation.v1.DelegateRequest
-	2,  // 38: moleculeai.delegation.v1.DelegationService.RecordDelegation:input_type -> moleculeai.delegation.v1.RecordDelegationRequest
-	4,  // 39: moleculeai.delegation.v1.DelegationService.UpdateDelegation:input_type -> moleculeai.delegation.v1.UpdateDelegationRequest
-	6,  // 40: moleculeai.delegation.v1.DelegationService.HeartbeatDelegation:input_type -> moleculeai.delegation.v1.HeartbeatDelegationRequest
-	8,  // 41: moleculeai.delegation.v1.DelegationService.GetDelegation:input_type -> moleculeai.delegation.v1.GetDelegationRequest
-	9,  // 42: moleculeai.delegation.v1.DelegationService.ListDelegations:input_type -> moleculeai.delegation.v1.ListDelegationsRequest
-	11, // 43: moleculeai.delegation.v1.DelegationService.SendMessage:input_type -> moleculeai.delegation.v1.SendMessageRequest
-	12, // 44: moleculeai.delegation.v1.DelegationService.ListActivity:input_type -> moleculeai.delegation.v1.ListActivityRequest
-	14, // 45: moleculeai.delegation.v1.DelegationService.GetActivity:input_type -> moleculeai.delegation.v1.GetActivityRequest
-	15, // 46: moleculeai.delegation.v1.DelegationService.ReportActivity:input_type -> moleculeai.delegation.v1.ReportActivityRequest
-	18, // 47: moleculeai.delegation.v1.DelegationService.Notify:input_type -> moleculeai.delegation.v1.NotifyRequest
-	20, // 48: moleculeai.delegation.v1.DelegationService.SubscribeInbox:input_type -> moleculeai.delegation.v1.SubscribeInboxRequest
-	22, // 49: moleculeai.delegation.v1.DelegationService.StreamInbox:input_type -> moleculeai.delegation.v1.StreamInboxRequest
-	24, // 50: moleculeai.delegation.v1.DelegationService.PullInbox:input_type -> moleculeai.delegation.v1.PullInboxRequest
-	26, // 51: moleculeai.delegation.v1.DelegationService.AckInbox:input_type -> moleculeai.delegation.v1.AckInboxRequest
-	28, // 52: moleculeai.delegation.v1.DelegationService.NackInbox:input_type -> moleculeai.delegation.v1.NackInboxRequest
-	1,  // 53: moleculeai.delegation.v1.DelegationService.Delegate:output_type -> moleculeai.delegation.v1.DelegateResponse
-	3,  // 54: moleculeai.delegation.v1.DelegationService.RecordDelegation:output_type -> moleculeai.delegation.v1.RecordDelegationResponse
-	5,  // 55: moleculeai.delegation.v1.DelegationService.UpdateDelegation:output_type -> moleculeai.delegation.v1.UpdateDelegationResponse
-	7,  // 56: moleculeai.delegation.v1.DelegationService.HeartbeatDelegation:output_type -> moleculeai.delegation.v1.HeartbeatDelegationResponse
-	33, // 57: moleculeai.delegation.v1.DelegationService.GetDelegation:output_type -> moleculeai.delegation.v1.Delegation
-	10, // 58: moleculeai.delegation.v1.DelegationService.ListDelegations:output_type -> moleculeai.delegation.v1.ListDelegationsResponse
-	35, // 59: moleculeai.delegation.v1.DelegationService.SendMessage:output_type -> google.api.HttpBody
-	13, // 60: moleculeai.delegation.v1.DelegationService.ListActivity:output_type -> moleculeai.delegation.v1.ListActivityResponse
-	36, // 61: moleculeai.delegation.v1.DelegationService.GetActivity:output_type -> moleculeai.delegation.v1.Activity
-	16, // 62: moleculeai.delegation.v1.DelegationService.ReportActivity:output_type -> moleculeai.delegation.v1.ReportActivityResponse
-	19, // 63: moleculeai.delegation.v1.DelegationService.Notify:output_type -> moleculeai.delegation.v1.NotifyResponse
-	21, // 64: moleculeai.delegation.v1.DelegationService.SubscribeInbox:output_type -> moleculeai.delegation.v1.SubscribeInboxResponse
-	23, // 65: moleculeai.delegation.v1.DelegationService.StreamInbox:output_type -> moleculeai.delegation.v1.StreamInboxResponse
-	25, // 66: moleculeai.delegation.v1.DelegationService.PullInbox:output_type -> moleculeai.delegation.v1.PullInboxResponse
-	27, // 67: moleculeai.delegation.v1.DelegationService.AckInbox:output_type -> moleculeai.delegation.v1.AckInboxResponse
-	29, // 68: moleculeai.delegation.v1.DelegationService.NackInbox:output_type -> moleculeai.delegation.v1.NackInboxResponse
-	53, // [53:69] is the sub-list for method output_type
-	37, // [37:53] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	37, // 0: moleculeai.delegation.v1.DelegateResponse.delegation:type_name -> moleculeai.delegation.v1.Delegation
+	38, // 1: moleculeai.delegation.v1.UpdateDelegationRequest.status:type_name -> moleculeai.delegation.v1.Delegation.Status
+	38, // 2: moleculeai.delegation.v1.UpdateDelegationResponse.status:type_name -> moleculeai.delegation.v1.Delegation.Status
+	38, // 3: moleculeai.delegation.v1.CancelDelegationResponse.status:type_name -> moleculeai.delegation.v1.Delegation.Status
+	37, // 4: moleculeai.delegation.v1.WatchDelegationResponse.delegation:type_name -> moleculeai.delegation.v1.Delegation
+	39, // 5: moleculeai.delegation.v1.WatchDelegationResponse.beat:type_name -> moleculeai.delegation.v1.Beat
+	40, // 6: moleculeai.delegation.v1.WatchDelegationResponse.drain:type_name -> moleculeai.delegation.v1.Drain
+	41, // 7: moleculeai.delegation.v1.WatchDelegationResponse.end:type_name -> moleculeai.delegation.v1.End
+	38, // 8: moleculeai.delegation.v1.HeartbeatDelegationResponse.status:type_name -> moleculeai.delegation.v1.Delegation.Status
+	37, // 9: moleculeai.delegation.v1.ListDelegationsResponse.delegations:type_name -> moleculeai.delegation.v1.Delegation
+	42, // 10: moleculeai.delegation.v1.SendMessageRequest.body:type_name -> google.api.HttpBody
+	43, // 11: moleculeai.delegation.v1.ListActivityResponse.activities:type_name -> moleculeai.delegation.v1.Activity
+	44, // 12: moleculeai.delegation.v1.ReportActivityRequest.request_body:type_name -> google.protobuf.Value
+	44, // 13: moleculeai.delegation.v1.ReportActivityRequest.response_body:type_name -> google.protobuf.Value
+	44, // 14: moleculeai.delegation.v1.ReportActivityRequest.tool_trace:type_name -> google.protobuf.Value
+	21, // 15: moleculeai.delegation.v1.NotifyRequest.attachments:type_name -> moleculeai.delegation.v1.Attachment
+	34, // 16: moleculeai.delegation.v1.SubscribeInboxRequest.hello:type_name -> moleculeai.delegation.v1.SubscribeInboxRequest.Hello
+	35, // 17: moleculeai.delegation.v1.SubscribeInboxRequest.credit:type_name -> moleculeai.delegation.v1.SubscribeInboxRequest.Credit
+	45, // 18: moleculeai.delegation.v1.SubscribeInboxRequest.ack:type_name -> moleculeai.delegation.v1.Ack
+	46, // 19: moleculeai.delegation.v1.SubscribeInboxRequest.nack:type_name -> moleculeai.delegation.v1.Nack
+	36, // 20: moleculeai.delegation.v1.SubscribeInboxRequest.pong:type_name -> moleculeai.delegation.v1.SubscribeInboxRequest.Pong
+	47, // 21: moleculeai.delegation.v1.SubscribeInboxRequest.heartbeat:type_name -> moleculeai.workspace.v1.HeartbeatRequest
+	48, // 22: moleculeai.delegation.v1.SubscribeInboxResponse.welcome:type_name -> moleculeai.delegation.v1.Welcome
+	49, // 23: moleculeai.delegation.v1.SubscribeInboxResponse.item:type_name -> moleculeai.delegation.v1.InboxItem
+	50, // 24: moleculeai.delegation.v1.SubscribeInboxResponse.gap:type_name -> moleculeai.delegation.v1.Gap
+	39, // 25: moleculeai.delegation.v1.SubscribeInboxResponse.beat:type_name -> moleculeai.delegation.v1.Beat
+	51, // 26: moleculeai.delegation.v1.SubscribeInboxResponse.ack_result:type_name -> moleculeai.delegation.v1.AckResult
+	52, // 27: moleculeai.delegation.v1.SubscribeInboxResponse.nack_result:type_name -> moleculeai.delegation.v1.NackResult
+	53, // 28: moleculeai.delegation.v1.SubscribeInboxResponse.heartbeat_result:type_name -> moleculeai.workspace.v1.HeartbeatResponse
+	40, // 29: moleculeai.delegation.v1.SubscribeInboxResponse.drain:type_name -> moleculeai.delegation.v1.Drain
+	54, // 30: moleculeai.delegation.v1.SubscribeInboxResponse.fenced:type_name -> moleculeai.delegation.v1.Fenced
+	41, // 31: moleculeai.delegation.v1.SubscribeInboxResponse.end:type_name -> moleculeai.delegation.v1.End
+	55, // 32: moleculeai.delegation.v1.StreamInboxRequest.start:type_name -> moleculeai.delegation.v1.StartPosition
+	48, // 33: moleculeai.delegation.v1.StreamInboxResponse.welcome:type_name -> moleculeai.delegation.v1.Welcome
+	49, // 34: moleculeai.delegation.v1.StreamInboxResponse.item:type_name -> moleculeai.delegation.v1.InboxItem
+	50, // 35: moleculeai.delegation.v1.StreamInboxResponse.gap:type_name -> moleculeai.delegation.v1.Gap
+	39, // 36: moleculeai.delegation.v1.StreamInboxResponse.beat:type_name -> moleculeai.delegation.v1.Beat
+	40, // 37: moleculeai.delegation.v1.StreamInboxResponse.drain:type_name -> moleculeai.delegation.v1.Drain
+	41, // 38: moleculeai.delegation.v1.StreamInboxResponse.end:type_name -> moleculeai.delegation.v1.End
+	49, // 39: moleculeai.delegation.v1.PullInboxResponse.items:type_name -> moleculeai.delegation.v1.InboxItem
+	56, // 40: moleculeai.delegation.v1.NackInboxRequest.retry_after:type_name -> google.protobuf.Duration
+	55, // 41: moleculeai.delegation.v1.SubscribeInboxRequest.Hello.start:type_name -> moleculeai.delegation.v1.StartPosition
+	0,  // 42: moleculeai.delegation.v1.DelegationService.Delegate:input_type -> moleculeai.delegation.v1.DelegateRequest
+	2,  // 43: moleculeai.delegation.v1.DelegationService.RecordDelegation:input_type -> moleculeai.delegation.v1.RecordDelegationRequest
+	4,  // 44: moleculeai.delegation.v1.DelegationService.UpdateDelegation:input_type -> moleculeai.delegation.v1.UpdateDelegationRequest
+	6,  // 45: moleculeai.delegation.v1.DelegationService.HeartbeatDelegation:input_type -> moleculeai.delegation.v1.HeartbeatDelegationRequest
+	7,  // 46: moleculeai.delegation.v1.DelegationService.CancelDelegation:input_type -> moleculeai.delegation.v1.CancelDelegationRequest
+	9,  // 47: moleculeai.delegation.v1.DelegationService.WatchDelegation:input_type -> moleculeai.delegation.v1.WatchDelegationRequest
+	12, // 48: moleculeai.delegation.v1.DelegationService.GetDelegation:input_type -> moleculeai.delegation.v1.GetDelegationRequest
+	13, // 49: moleculeai.delegation.v1.DelegationService.ListDelegations:input_type -> moleculeai.delegation.v1.ListDelegationsRequest
+	15, // 50: moleculeai.delegation.v1.DelegationService.SendMessage:input_type -> moleculeai.delegation.v1.SendMessageRequest
+	16, // 51: moleculeai.delegation.v1.DelegationService.ListActivity:input_type -> moleculeai.delegation.v1.ListActivityRequest
+	18, // 52: moleculeai.delegation.v1.DelegationService.GetActivity:input_type -> moleculeai.delegation.v1.GetActivityRequest
+	19, // 53: moleculeai.delegation.v1.DelegationService.ReportActivity:input_type -> moleculeai.delegation.v1.ReportActivityRequest
+	22, // 54: moleculeai.delegation.v1.DelegationService.Notify:input_type -> moleculeai.delegation.v1.NotifyRequest
+	24, // 55: moleculeai.delegation.v1.DelegationService.SubscribeInbox:input_type -> moleculeai.delegation.v1.SubscribeInboxRequest
+	26, // 56: moleculeai.delegation.v1.DelegationService.StreamInbox:input_type -> moleculeai.delegation.v1.StreamInboxRequest
+	28, // 57: moleculeai.delegation.v1.DelegationService.PullInbox:input_type -> moleculeai.delegation.v1.PullInboxRequest
+	30, // 58: moleculeai.delegation.v1.DelegationService.AckInbox:input_type -> moleculeai.delegation.v1.AckInboxRequest
+	32, // 59: moleculeai.delegation.v1.DelegationService.NackInbox:input_type -> moleculeai.delegation.v1.NackInboxRequest
+	1,  // 60: moleculeai.delegation.v1.DelegationService.Delegate:output_type -> moleculeai.delegation.v1.DelegateResponse
+	3,  // 61: moleculeai.delegation.v1.DelegationService.RecordDelegation:output_type -> moleculeai.delegation.v1.RecordDelegationResponse
+	5,  // 62: moleculeai.delegation.v1.DelegationService.UpdateDelegation:output_type -> moleculeai.delegation.v1.UpdateDelegationResponse
+	11, // 63: moleculeai.delegation.v1.DelegationService.HeartbeatDelegation:output_type -> moleculeai.delegation.v1.HeartbeatDelegationResponse
+	8,  // 64: moleculeai.delegation.v1.DelegationService.CancelDelegation:output_type -> moleculeai.delegation.v1.CancelDelegationResponse
+	10, // 65: moleculeai.delegation.v1.DelegationService.WatchDelegation:output_type -> moleculeai.delegation.v1.WatchDelegationResponse
+	37, // 66: moleculeai.delegation.v1.DelegationService.GetDelegation:output_type -> moleculeai.delegation.v1.Delegation
+	14, // 67: moleculeai.delegation.v1.DelegationService.ListDelegations:output_type -> moleculeai.delegation.v1.ListDelegationsResponse
+	42, // 68: moleculeai.delegation.v1.DelegationService.SendMessage:output_type -> google.api.HttpBody
+	17, // 69: moleculeai.delegation.v1.DelegationService.ListActivity:output_type -> moleculeai.delegation.v1.ListActivityResponse
+	43, // 70: moleculeai.delegation.v1.DelegationService.GetActivity:output_type -> moleculeai.delegation.v1.Activity
+	20, // 71: moleculeai.delegation.v1.DelegationService.ReportActivity:output_type -> moleculeai.delegation.v1.ReportActivityResponse
+	23, // 72: moleculeai.delegation.v1.DelegationService.Notify:output_type -> moleculeai.delegation.v1.NotifyResponse
+	25, // 73: moleculeai.delegation.v1.DelegationService.SubscribeInbox:output_type -> moleculeai.delegation.v1.SubscribeInboxResponse
+	27, // 74: moleculeai.delegation.v1.DelegationService.StreamInbox:output_type -> moleculeai.delegation.v1.StreamInboxResponse
+	29, // 75: moleculeai.delegation.v1.DelegationService.PullInbox:output_type -> moleculeai.delegation.v1.PullInboxResponse
+	31, // 76: moleculeai.delegation.v1.DelegationService.AckInbox:output_type -> moleculeai.delegation.v1.AckInboxResponse
+	33, // 77: moleculeai.delegation.v1.DelegationService.NackInbox:output_type -> moleculeai.delegation.v1.NackInboxResponse
+	60, // [60:78] is the sub-list for method output_type
+	42, // [42:60] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_moleculeai_delegation_v1_delegation_service_proto_init() }
@@ -3054,9 +3440,16 @@ func file_moleculeai_delegation_v1_delegation_service_proto_init() {
 	file_moleculeai_delegation_v1_activity_proto_init()
 	file_moleculeai_delegation_v1_delegation_proto_init()
 	file_moleculeai_delegation_v1_inbox_proto_init()
-	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[15].OneofWrappers = []any{}
-	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[17].OneofWrappers = []any{}
-	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[20].OneofWrappers = []any{
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[6].OneofWrappers = []any{}
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[10].OneofWrappers = []any{
+		(*WatchDelegationResponse_Delegation)(nil),
+		(*WatchDelegationResponse_Beat)(nil),
+		(*WatchDelegationResponse_Drain)(nil),
+		(*WatchDelegationResponse_End)(nil),
+	}
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[19].OneofWrappers = []any{}
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[21].OneofWrappers = []any{}
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[24].OneofWrappers = []any{
 		(*SubscribeInboxRequest_Hello_)(nil),
 		(*SubscribeInboxRequest_Credit_)(nil),
 		(*SubscribeInboxRequest_Ack)(nil),
@@ -3064,7 +3457,7 @@ func file_moleculeai_delegation_v1_delegation_service_proto_init() {
 		(*SubscribeInboxRequest_Pong_)(nil),
 		(*SubscribeInboxRequest_Heartbeat)(nil),
 	}
-	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[21].OneofWrappers = []any{
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[25].OneofWrappers = []any{
 		(*SubscribeInboxResponse_Welcome)(nil),
 		(*SubscribeInboxResponse_Item)(nil),
 		(*SubscribeInboxResponse_Gap)(nil),
@@ -3076,7 +3469,7 @@ func file_moleculeai_delegation_v1_delegation_service_proto_init() {
 		(*SubscribeInboxResponse_Fenced)(nil),
 		(*SubscribeInboxResponse_End)(nil),
 	}
-	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[23].OneofWrappers = []any{
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[27].OneofWrappers = []any{
 		(*StreamInboxResponse_Welcome)(nil),
 		(*StreamInboxResponse_Item)(nil),
 		(*StreamInboxResponse_Gap)(nil),
@@ -3084,17 +3477,17 @@ func file_moleculeai_delegation_v1_delegation_service_proto_init() {
 		(*StreamInboxResponse_Drain)(nil),
 		(*StreamInboxResponse_End)(nil),
 	}
-	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[24].OneofWrappers = []any{}
-	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[26].OneofWrappers = []any{}
 	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[28].OneofWrappers = []any{}
 	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[30].OneofWrappers = []any{}
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[32].OneofWrappers = []any{}
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[34].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_moleculeai_delegation_v1_delegation_service_proto_rawDesc), len(file_moleculeai_delegation_v1_delegation_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

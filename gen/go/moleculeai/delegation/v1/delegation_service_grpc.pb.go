@@ -26,6 +26,8 @@ const (
 	DelegationService_RecordDelegation_FullMethodName    = "/moleculeai.delegation.v1.DelegationService/RecordDelegation"
 	DelegationService_UpdateDelegation_FullMethodName    = "/moleculeai.delegation.v1.DelegationService/UpdateDelegation"
 	DelegationService_HeartbeatDelegation_FullMethodName = "/moleculeai.delegation.v1.DelegationService/HeartbeatDelegation"
+	DelegationService_CancelDelegation_FullMethodName    = "/moleculeai.delegation.v1.DelegationService/CancelDelegation"
+	DelegationService_WatchDelegation_FullMethodName     = "/moleculeai.delegation.v1.DelegationService/WatchDelegation"
 	DelegationService_GetDelegation_FullMethodName       = "/moleculeai.delegation.v1.DelegationService/GetDelegation"
 	DelegationService_ListDelegations_FullMethodName     = "/moleculeai.delegation.v1.DelegationService/ListDelegations"
 	DelegationService_SendMessage_FullMethodName         = "/moleculeai.delegation.v1.DelegationService/SendMessage"
@@ -65,6 +67,13 @@ type DelegationServiceClient interface {
 	// HeartbeatDelegation is a sign of work on a delegation, by the target or the source. The first
 	// one moves it to in_progress. On a final one it changes nothing and answers `applied: false`.
 	HeartbeatDelegation(ctx context.Context, in *HeartbeatDelegationRequest, opts ...grpc.CallOption) (*HeartbeatDelegationResponse, error)
+	// CancelDelegation calls a delegation off, by its source. It ends as failed with reason
+	// `cancelled`; both inboxes hear of it. Repeating it is harmless; on one that has ended it changes
+	// nothing and answers `applied: false`.
+	CancelDelegation(ctx context.Context, in *CancelDelegationRequest, opts ...grpc.CallOption) (*CancelDelegationResponse, error)
+	// WatchDelegation sends the delegation as it is, and again after every change, until it ends; the
+	// last frame is an End. Reconnecting starts with the present state: nothing is missed that lasts.
+	WatchDelegation(ctx context.Context, in *WatchDelegationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchDelegationResponse], error)
 	// GetDelegation returns one delegation of which the workspace is source or target, with the
 	// whole result.
 	GetDelegation(ctx context.Context, in *GetDelegationRequest, opts ...grpc.CallOption) (*Delegation, error)
@@ -154,6 +163,35 @@ func (c *delegationServiceClient) HeartbeatDelegation(ctx context.Context, in *H
 	return out, nil
 }
 
+func (c *delegationServiceClient) CancelDelegation(ctx context.Context, in *CancelDelegationRequest, opts ...grpc.CallOption) (*CancelDelegationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelDelegationResponse)
+	err := c.cc.Invoke(ctx, DelegationService_CancelDelegation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *delegationServiceClient) WatchDelegation(ctx context.Context, in *WatchDelegationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchDelegationResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DelegationService_ServiceDesc.Streams[0], DelegationService_WatchDelegation_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchDelegationRequest, WatchDelegationResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DelegationService_WatchDelegationClient = grpc.ServerStreamingClient[WatchDelegationResponse]
+
 func (c *delegationServiceClient) GetDelegation(ctx context.Context, in *GetDelegationRequest, opts ...grpc.CallOption) (*Delegation, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Delegation)
@@ -226,7 +264,7 @@ func (c *delegationServiceClient) Notify(ctx context.Context, in *NotifyRequest,
 
 func (c *delegationServiceClient) SubscribeInbox(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubscribeInboxRequest, SubscribeInboxResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &DelegationService_ServiceDesc.Streams[0], DelegationService_SubscribeInbox_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &DelegationService_ServiceDesc.Streams[1], DelegationService_SubscribeInbox_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -239,7 +277,7 @@ type DelegationService_SubscribeInboxClient = grpc.BidiStreamingClient[Subscribe
 
 func (c *delegationServiceClient) StreamInbox(ctx context.Context, in *StreamInboxRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamInboxResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &DelegationService_ServiceDesc.Streams[1], DelegationService_StreamInbox_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &DelegationService_ServiceDesc.Streams[2], DelegationService_StreamInbox_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -311,6 +349,13 @@ type DelegationServiceServer interface {
 	// HeartbeatDelegation is a sign of work on a delegation, by the target or the source. The first
 	// one moves it to in_progress. On a final one it changes nothing and answers `applied: false`.
 	HeartbeatDelegation(context.Context, *HeartbeatDelegationRequest) (*HeartbeatDelegationResponse, error)
+	// CancelDelegation calls a delegation off, by its source. It ends as failed with reason
+	// `cancelled`; both inboxes hear of it. Repeating it is harmless; on one that has ended it changes
+	// nothing and answers `applied: false`.
+	CancelDelegation(context.Context, *CancelDelegationRequest) (*CancelDelegationResponse, error)
+	// WatchDelegation sends the delegation as it is, and again after every change, until it ends; the
+	// last frame is an End. Reconnecting starts with the present state: nothing is missed that lasts.
+	WatchDelegation(*WatchDelegationRequest, grpc.ServerStreamingServer[WatchDelegationResponse]) error
 	// GetDelegation returns one delegation of which the workspace is source or target, with the
 	// whole result.
 	GetDelegation(context.Context, *GetDelegationRequest) (*Delegation, error)
@@ -371,6 +416,12 @@ func (UnimplementedDelegationServiceServer) UpdateDelegation(context.Context, *U
 }
 func (UnimplementedDelegationServiceServer) HeartbeatDelegation(context.Context, *HeartbeatDelegationRequest) (*HeartbeatDelegationResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method HeartbeatDelegation not implemented")
+}
+func (UnimplementedDelegationServiceServer) CancelDelegation(context.Context, *CancelDelegationRequest) (*CancelDelegationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelDelegation not implemented")
+}
+func (UnimplementedDelegationServiceServer) WatchDelegation(*WatchDelegationRequest, grpc.ServerStreamingServer[WatchDelegationResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchDelegation not implemented")
 }
 func (UnimplementedDelegationServiceServer) GetDelegation(context.Context, *GetDelegationRequest) (*Delegation, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetDelegation not implemented")
@@ -500,6 +551,35 @@ func _DelegationService_HeartbeatDelegation_Handler(srv interface{}, ctx context
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _DelegationService_CancelDelegation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelDelegationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DelegationServiceServer).CancelDelegation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DelegationService_CancelDelegation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DelegationServiceServer).CancelDelegation(ctx, req.(*CancelDelegationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DelegationService_WatchDelegation_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchDelegationRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(DelegationServiceServer).WatchDelegation(m, &grpc.GenericServerStream[WatchDelegationRequest, WatchDelegationResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DelegationService_WatchDelegationServer = grpc.ServerStreamingServer[WatchDelegationResponse]
 
 func _DelegationService_GetDelegation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetDelegationRequest)
@@ -723,6 +803,10 @@ var DelegationService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _DelegationService_HeartbeatDelegation_Handler,
 		},
 		{
+			MethodName: "CancelDelegation",
+			Handler:    _DelegationService_CancelDelegation_Handler,
+		},
+		{
 			MethodName: "GetDelegation",
 			Handler:    _DelegationService_GetDelegation_Handler,
 		},
@@ -764,6 +848,11 @@ var DelegationService_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchDelegation",
+			Handler:       _DelegationService_WatchDelegation_Handler,
+			ServerStreams: true,
+		},
 		{
 			StreamName:    "SubscribeInbox",
 			Handler:       _DelegationService_SubscribeInbox_Handler,

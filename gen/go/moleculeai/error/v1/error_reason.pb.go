@@ -64,7 +64,7 @@ const (
 	ErrorReason_ERROR_REASON_DRAINING ErrorReason = 22
 	// No workspace of this id is visible to the caller. Code: NOT_FOUND (404).
 	ErrorReason_ERROR_REASON_WORKSPACE_NOT_FOUND ErrorReason = 40
-	// The workspace was removed. Code: NOT_FOUND (REST: 410 where the original answered 410).
+	// The workspace was removed. Code: NOT_FOUND (410).
 	ErrorReason_ERROR_REASON_WORKSPACE_REMOVED ErrorReason = 41
 	// Another live workspace of the same parent has this name. Code: ALREADY_EXISTS (409).
 	ErrorReason_ERROR_REASON_WORKSPACE_NAME_TAKEN ErrorReason = 42
@@ -115,13 +115,14 @@ const (
 	ErrorReason_ERROR_REASON_CURSOR_AHEAD ErrorReason = 82
 	// The ack names an item that was not delivered in this session. Code: INVALID_ARGUMENT (400).
 	ErrorReason_ERROR_REASON_ACK_NOT_DELIVERED ErrorReason = 83
-	// The session was replaced by a newer one. Code: FAILED_PRECONDITION (409 at the edge).
+	// The session was replaced by a newer one. Code: FAILED_PRECONDITION (409). The stream of the old
+	// session ends with ABORTED.
 	ErrorReason_ERROR_REASON_FENCED ErrorReason = 84
 	// Another consumer holds the inbox. Code: ABORTED (409). Metadata: `holder`, `age_seconds`.
 	ErrorReason_ERROR_REASON_INBOX_BUSY ErrorReason = 85
 	// The target's inbox holds as many undone items as it may. Code: RESOURCE_EXHAUSTED (429).
 	ErrorReason_ERROR_REASON_INBOX_FULL ErrorReason = 86
-	// The consumer did not read for 60 s. Code: RESOURCE_EXHAUSTED. Resume the stream.
+	// The consumer did not read for 60 s. Resume the stream.
 	ErrorReason_ERROR_REASON_SLOW_CONSUMER ErrorReason = 87
 	// No inbox item of this number exists. Code: NOT_FOUND (404).
 	ErrorReason_ERROR_REASON_ITEM_NOT_FOUND ErrorReason = 88

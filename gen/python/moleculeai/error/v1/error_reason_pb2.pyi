@@ -61,7 +61,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_WORKSPACE_NOT_FOUND: _ErrorReason.ValueType  # 40
     """No workspace of this id is visible to the caller. Code: NOT_FOUND (404)."""
     ERROR_REASON_WORKSPACE_REMOVED: _ErrorReason.ValueType  # 41
-    """The workspace was removed. Code: NOT_FOUND (REST: 410 where the original answered 410)."""
+    """The workspace was removed. Code: NOT_FOUND (410)."""
     ERROR_REASON_WORKSPACE_NAME_TAKEN: _ErrorReason.ValueType  # 42
     """Another live workspace of the same parent has this name. Code: ALREADY_EXISTS (409)."""
     ERROR_REASON_WORKSPACE_PAUSED: _ErrorReason.ValueType  # 43
@@ -117,13 +117,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ACK_NOT_DELIVERED: _ErrorReason.ValueType  # 83
     """The ack names an item that was not delivered in this session. Code: INVALID_ARGUMENT (400)."""
     ERROR_REASON_FENCED: _ErrorReason.ValueType  # 84
-    """The session was replaced by a newer one. Code: FAILED_PRECONDITION (409 at the edge)."""
+    """The session was replaced by a newer one. Code: FAILED_PRECONDITION (409). The stream of the old
+    session ends with ABORTED.
+    """
     ERROR_REASON_INBOX_BUSY: _ErrorReason.ValueType  # 85
     """Another consumer holds the inbox. Code: ABORTED (409). Metadata: `holder`, `age_seconds`."""
     ERROR_REASON_INBOX_FULL: _ErrorReason.ValueType  # 86
     """The target's inbox holds as many undone items as it may. Code: RESOURCE_EXHAUSTED (429)."""
     ERROR_REASON_SLOW_CONSUMER: _ErrorReason.ValueType  # 87
-    """The consumer did not read for 60 s. Code: RESOURCE_EXHAUSTED. Resume the stream."""
+    """The consumer did not read for 60 s. Resume the stream."""
     ERROR_REASON_ITEM_NOT_FOUND: _ErrorReason.ValueType  # 88
     """No inbox item of this number exists. Code: NOT_FOUND (404)."""
     ERROR_REASON_STREAM_AGED: _ErrorReason.ValueType  # 89
@@ -181,7 +183,7 @@ ERROR_REASON_DRAINING: ErrorReason.ValueType  # 22
 ERROR_REASON_WORKSPACE_NOT_FOUND: ErrorReason.ValueType  # 40
 """No workspace of this id is visible to the caller. Code: NOT_FOUND (404)."""
 ERROR_REASON_WORKSPACE_REMOVED: ErrorReason.ValueType  # 41
-"""The workspace was removed. Code: NOT_FOUND (REST: 410 where the original answered 410)."""
+"""The workspace was removed. Code: NOT_FOUND (410)."""
 ERROR_REASON_WORKSPACE_NAME_TAKEN: ErrorReason.ValueType  # 42
 """Another live workspace of the same parent has this name. Code: ALREADY_EXISTS (409)."""
 ERROR_REASON_WORKSPACE_PAUSED: ErrorReason.ValueType  # 43
@@ -237,13 +239,15 @@ ERROR_REASON_CURSOR_AHEAD: ErrorReason.ValueType  # 82
 ERROR_REASON_ACK_NOT_DELIVERED: ErrorReason.ValueType  # 83
 """The ack names an item that was not delivered in this session. Code: INVALID_ARGUMENT (400)."""
 ERROR_REASON_FENCED: ErrorReason.ValueType  # 84
-"""The session was replaced by a newer one. Code: FAILED_PRECONDITION (409 at the edge)."""
+"""The session was replaced by a newer one. Code: FAILED_PRECONDITION (409). The stream of the old
+session ends with ABORTED.
+"""
 ERROR_REASON_INBOX_BUSY: ErrorReason.ValueType  # 85
 """Another consumer holds the inbox. Code: ABORTED (409). Metadata: `holder`, `age_seconds`."""
 ERROR_REASON_INBOX_FULL: ErrorReason.ValueType  # 86
 """The target's inbox holds as many undone items as it may. Code: RESOURCE_EXHAUSTED (429)."""
 ERROR_REASON_SLOW_CONSUMER: ErrorReason.ValueType  # 87
-"""The consumer did not read for 60 s. Code: RESOURCE_EXHAUSTED. Resume the stream."""
+"""The consumer did not read for 60 s. Resume the stream."""
 ERROR_REASON_ITEM_NOT_FOUND: ErrorReason.ValueType  # 88
 """No inbox item of this number exists. Code: NOT_FOUND (404)."""
 ERROR_REASON_STREAM_AGED: ErrorReason.ValueType  # 89

@@ -145,6 +145,41 @@ export declare type Delegation = Message<"moleculeai.delegation.v1.Delegation"> 
    * @generated from field: google.protobuf.Timestamp updated_at = 18;
    */
   updatedAt?: Timestamp | undefined;
+
+  /**
+   * What the target last said of its progress, at most 1000 bytes.
+   *
+   * @generated from field: optional string progress_note = 19;
+   */
+  progressNote?: string | undefined;
+
+  /**
+   * How far the target says it is, 0 to 100.
+   *
+   * @generated from field: optional int32 progress_percent = 20;
+   */
+  progressPercent?: number | undefined;
+
+  /**
+   * How often it was handed over again after a failure.
+   *
+   * @generated from field: int32 retry_count = 21;
+   */
+  retryCount: number;
+
+  /**
+   * How often it may be handed over in all.
+   *
+   * @generated from field: int32 max_attempts = 22;
+   */
+  maxAttempts: number;
+
+  /**
+   * The delegation that this one tries again, when an operator made it.
+   *
+   * @generated from field: optional string retry_of = 23;
+   */
+  retryOf?: string | undefined;
 };
 
 /**

@@ -7,10 +7,10 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Delegation, Delegation_Status, DelegationSchema } from "./delegation_pb.js";
+import type { Ack, AckResult, Beat, Drain, End, Fenced, Gap, InboxItem, Nack, NackResult, StartPosition, Welcome } from "./inbox_pb.js";
 import type { HttpBody, HttpBodySchema } from "../../../google/api/httpbody_pb.js";
 import type { Activity, ActivitySchema } from "./activity_pb.js";
 import type { Duration, Value } from "@bufbuild/protobuf/wkt";
-import type { Ack, AckResult, Beat, Drain, End, Fenced, Gap, InboxItem, Nack, NackResult, StartPosition, Welcome } from "./inbox_pb.js";
 import type { HeartbeatRequest, HeartbeatResponse } from "../../workspace/v1/workspace_service_pb.js";
 
 /**
@@ -66,6 +66,22 @@ export declare type DelegateRequest = Message<"moleculeai.delegation.v1.Delegate
    * @generated from field: int32 deadline_seconds = 6;
    */
   deadlineSeconds: number;
+
+  /**
+   * How often it may be handed over in all, when it fails for agent_error, unreachable or poisoned;
+   * 0 means once, the most is 20.
+   *
+   * @generated from field: int32 max_attempts = 7;
+   */
+  maxAttempts: number;
+
+  /**
+   * Seconds before the second attempt; each later one waits twice as long, at most an hour. 0 means
+   * 10 seconds.
+   *
+   * @generated from field: int32 retry_backoff_seconds = 8;
+   */
+  retryBackoffSeconds: number;
 };
 
 /**
@@ -291,6 +307,20 @@ export declare type HeartbeatDelegationRequest = Message<"moleculeai.delegation.
    * @generated from field: string delegation_id = 2;
    */
   delegationId: string;
+
+  /**
+   * What is being done, for whoever watches; absent keeps what was said.
+   *
+   * @generated from field: optional string note = 3;
+   */
+  note?: string | undefined;
+
+  /**
+   * How far it is, 0 to 100; absent keeps what was said.
+   *
+   * @generated from field: optional int32 percent = 4;
+   */
+  percent?: number | undefined;
 };
 
 /**
@@ -298,6 +328,153 @@ export declare type HeartbeatDelegationRequest = Message<"moleculeai.delegation.
  * Use `create(HeartbeatDelegationRequestSchema)` to create a new message.
  */
 export declare const HeartbeatDelegationRequestSchema: GenMessage<HeartbeatDelegationRequest>;
+
+/**
+ * Request of CancelDelegation.
+ *
+ * @generated from message moleculeai.delegation.v1.CancelDelegationRequest
+ */
+export declare type CancelDelegationRequest = Message<"moleculeai.delegation.v1.CancelDelegationRequest"> & {
+  /**
+   * UUID of the source.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Identifies the delegation.
+   *
+   * @generated from field: string delegation_id = 2;
+   */
+  delegationId: string;
+
+  /**
+   * Why, at most 1000 bytes; the target reads it.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message moleculeai.delegation.v1.CancelDelegationRequest.
+ * Use `create(CancelDelegationRequestSchema)` to create a new message.
+ */
+export declare const CancelDelegationRequestSchema: GenMessage<CancelDelegationRequest>;
+
+/**
+ * Response of CancelDelegation.
+ *
+ * @generated from message moleculeai.delegation.v1.CancelDelegationResponse
+ */
+export declare type CancelDelegationResponse = Message<"moleculeai.delegation.v1.CancelDelegationResponse"> & {
+  /**
+   * The delegation's status now.
+   *
+   * @generated from field: moleculeai.delegation.v1.Delegation.Status status = 1;
+   */
+  status: Delegation_Status;
+
+  /**
+   * Identifies the delegation.
+   *
+   * @generated from field: string delegation_id = 2;
+   */
+  delegationId: string;
+
+  /**
+   * Whether it is cancelled, by this call or an earlier one.
+   *
+   * @generated from field: bool applied = 3;
+   */
+  applied: boolean;
+};
+
+/**
+ * Describes the message moleculeai.delegation.v1.CancelDelegationResponse.
+ * Use `create(CancelDelegationResponseSchema)` to create a new message.
+ */
+export declare const CancelDelegationResponseSchema: GenMessage<CancelDelegationResponse>;
+
+/**
+ * Request of WatchDelegation.
+ *
+ * @generated from message moleculeai.delegation.v1.WatchDelegationRequest
+ */
+export declare type WatchDelegationRequest = Message<"moleculeai.delegation.v1.WatchDelegationRequest"> & {
+  /**
+   * UUID of the source or target.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Identifies the delegation.
+   *
+   * @generated from field: string delegation_id = 2;
+   */
+  delegationId: string;
+};
+
+/**
+ * Describes the message moleculeai.delegation.v1.WatchDelegationRequest.
+ * Use `create(WatchDelegationRequestSchema)` to create a new message.
+ */
+export declare const WatchDelegationRequestSchema: GenMessage<WatchDelegationRequest>;
+
+/**
+ * A frame of WatchDelegation.
+ *
+ * @generated from message moleculeai.delegation.v1.WatchDelegationResponse
+ */
+export declare type WatchDelegationResponse = Message<"moleculeai.delegation.v1.WatchDelegationResponse"> & {
+  /**
+   * What the frame is.
+   *
+   * @generated from oneof moleculeai.delegation.v1.WatchDelegationResponse.frame
+   */
+  frame: {
+    /**
+     * The delegation as it is now.
+     *
+     * @generated from field: moleculeai.delegation.v1.Delegation delegation = 1;
+     */
+    value: Delegation;
+    case: "delegation";
+  } | {
+    /**
+     * Nothing happened for 15 s.
+     *
+     * @generated from field: moleculeai.delegation.v1.Beat beat = 2;
+     */
+    value: Beat;
+    case: "beat";
+  } | {
+    /**
+     * Come back: the server stops, or the stream is old.
+     *
+     * @generated from field: moleculeai.delegation.v1.Drain drain = 3;
+     */
+    value: Drain;
+    case: "drain";
+  } | {
+    /**
+     * The last frame.
+     *
+     * @generated from field: moleculeai.delegation.v1.End end = 4;
+     */
+    value: End;
+    case: "end";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message moleculeai.delegation.v1.WatchDelegationResponse.
+ * Use `create(WatchDelegationResponseSchema)` to create a new message.
+ */
+export declare const WatchDelegationResponseSchema: GenMessage<WatchDelegationResponse>;
 
 /**
  * Response of HeartbeatDelegation.
@@ -1474,6 +1651,29 @@ export declare const DelegationService: GenService<{
     methodKind: "unary";
     input: typeof HeartbeatDelegationRequestSchema;
     output: typeof HeartbeatDelegationResponseSchema;
+  },
+  /**
+   * CancelDelegation calls a delegation off, by its source. It ends as failed with reason
+   * `cancelled`; both inboxes hear of it. Repeating it is harmless; on one that has ended it changes
+   * nothing and answers `applied: false`.
+   *
+   * @generated from rpc moleculeai.delegation.v1.DelegationService.CancelDelegation
+   */
+  cancelDelegation: {
+    methodKind: "unary";
+    input: typeof CancelDelegationRequestSchema;
+    output: typeof CancelDelegationResponseSchema;
+  },
+  /**
+   * WatchDelegation sends the delegation as it is, and again after every change, until it ends; the
+   * last frame is an End. Reconnecting starts with the present state: nothing is missed that lasts.
+   *
+   * @generated from rpc moleculeai.delegation.v1.DelegationService.WatchDelegation
+   */
+  watchDelegation: {
+    methodKind: "server_streaming";
+    input: typeof WatchDelegationRequestSchema;
+    output: typeof WatchDelegationResponseSchema;
   },
   /**
    * GetDelegation returns one delegation of which the workspace is source or target, with the

@@ -140,7 +140,7 @@ export enum ErrorReason {
   WORKSPACE_NOT_FOUND = 40,
 
   /**
-   * The workspace was removed. Code: NOT_FOUND (REST: 410 where the original answered 410).
+   * The workspace was removed. Code: NOT_FOUND (410).
    *
    * @generated from enum value: ERROR_REASON_WORKSPACE_REMOVED = 41;
    */
@@ -306,7 +306,8 @@ export enum ErrorReason {
   ACK_NOT_DELIVERED = 83,
 
   /**
-   * The session was replaced by a newer one. Code: FAILED_PRECONDITION (409 at the edge).
+   * The session was replaced by a newer one. Code: FAILED_PRECONDITION (409). The stream of the old
+   * session ends with ABORTED.
    *
    * @generated from enum value: ERROR_REASON_FENCED = 84;
    */
@@ -327,7 +328,7 @@ export enum ErrorReason {
   INBOX_FULL = 86,
 
   /**
-   * The consumer did not read for 60 s. Code: RESOURCE_EXHAUSTED. Resume the stream.
+   * The consumer did not read for 60 s. Resume the stream.
    *
    * @generated from enum value: ERROR_REASON_SLOW_CONSUMER = 87;
    */
