@@ -1,0 +1,121 @@
+-- The REST face of an RPC: what the server says by metadata becomes the status, the body and the
+-- headers that REST clients expect. gRPC passes untouched.
+--
+-- From the server, on calls that were REST:
+--   x-http-code    the status
+--   x-error-body   the body of an error, percent-encoded JSON
+--   x-unwrap       name of the response's only field: its value is the whole body
+
+-- Filled in from the protos: verb → REST paths with the fields that they bind, and all such fields.
+local PATHS = ${paths}
+local BOUND = ${bound}
+
+local KEY = "moleculeai.face"
+local OURS = {"x-http-code", "x-error-body", "x-unwrap"}
+local OF_GRPC = {
+  "grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-encoding", "grpc-accept-encoding",
+}
+local SECURITY = {
+  ["x-content-type-options"] = "nosniff",
+  ["x-frame-options"] = "DENY",
+  ["strict-transport-security"] = "max-age=31536000; includeSubDomains",
+  ["referrer-policy"] = "strict-origin-when-cross-origin",
+  ["permissions-policy"] = "camera=(), microphone=(), geolocation=()",
+  ["content-security-policy"] = "default-src 'self'",
+}
+
+local function decoded(text)
+  return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+end
+
+local function quoted(text)
+  local escaped = text:gsub('[%c"\\]', function(char)
+    return string.format("\\u%04x", char:byte())
+  end)
+  return '"' .. escaped .. '"'
+end
+
+-- A query parameter with the name of a path variable would replace its value. Existing clients
+-- repeat the value, which is harmless.
+
+local function repeats_path(verb, path, field, value)
+  local known = false
+  for _, form in ipairs(PATHS[verb] or {}) do
+    local captures = {path:match(form.pattern)}
+    known = known or captures[1] ~= nil
+    for index, bound in ipairs(captures[1] and form.fields or {}) do
+      if bound == field and decoded(captures[index]) ~= value then return false end
+    end
+  end
+  return known
+end
+
+local function contradiction(verb, path, query)
+  for pair in query:gmatch("[^&]+") do
+    local name, value = pair:match("^([^=]*)=?(.*)$")
+    name = decoded(name)
+    -- The transcoder takes workspace_id and workspaceId.
+    local field = name:gsub("_", ""):lower()
+    if BOUND[field] and not repeats_path(verb, path, field, decoded(value)) then return name end
+  end
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local content_type = headers:get("content-type")
+  -- As strict as the transcoder is in what it leaves alone.
+  if content_type == "application/grpc"
+    or content_type and content_type:sub(1, 17) == "application/grpc+" then
+    return
+  end
+  handle:streamInfo():dynamicMetadata():set(KEY, "rest", true)
+  local path, query = headers:get(":path"):match("^([^?]*)%?(.*)$")
+  if not query then return end
+  local name = contradiction(headers:get(":method"), path, query)
+  if name then
+    handle:respond({[":status"] = "400"}, "the query contradicts the path: " .. name)
+  end
+end
+
+local function replace_body(handle, change)
+  local body = handle:body(true)
+  local bytes = change(body:getBytes(0, body:length()))
+  -- The headers from before the wait for the body are gone.
+  if bytes then handle:headers():replace("content-length", body:setBytes(bytes)) end
+end
+
+local function answer_error(handle, headers, json)
+  headers:replace("content-type", "application/json")
+  replace_body(handle, function() return json end)
+end
+
+local function answer_bare(handle, field)
+  local opening = '{"' .. field .. '":'
+  replace_body(handle, function(bytes)
+    if bytes:sub(1, #opening) == opening then return bytes:sub(#opening + 1, -2) end
+  end)
+end
+
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  if not handle:streamInfo():dynamicMetadata():get(KEY) then
+    for _, name in ipairs(OURS) do headers:remove(name) end
+    return
+  end
+  local code = tonumber(headers:get("x-http-code") or "")
+  local error_body = headers:get("x-error-body")
+  local field = headers:get("x-unwrap")
+  local grpc_status = headers:get("grpc-status")
+  local grpc_message = headers:get("grpc-message")
+  for _, name in ipairs(OURS) do headers:remove(name) end
+  for _, name in ipairs(OF_GRPC) do headers:remove(name) end
+  for name, value in pairs(SECURITY) do headers:replace(name, value) end
+  if code and code >= 200 and code < 600 then headers:replace(":status", tostring(code)) end
+  if error_body then
+    answer_error(handle, headers, decoded(error_body))
+  elseif grpc_status and grpc_status ~= "0" then
+    answer_error(handle, headers, '{"error":' .. quoted(decoded(grpc_message or "")) .. "}")
+  elseif field then
+    answer_bare(handle, field)
+  end
+end

@@ -1,0 +1,133 @@
+"""What the edge must know of every RPC: its REST paths, and how long and how often it may be tried.
+
+Read from the descriptor set, so that a new RPC needs no change of the edge.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.api import annotations_pb2, http_pb2
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    FileDescriptorSet,
+    MethodDescriptorProto,
+)
+from moleculeai.rest.v1 import rest_pb2
+
+_OURS = "moleculeai."
+_HTTP_BODY = "google.api.HttpBody"
+_WAIT = "wait_seconds"
+_VARIABLE = re.compile(r"\{([\w.]+)(?:=([^}]*))?\}")
+_LUA_SPECIAL = re.compile(r"([^\w/])")
+
+
+@dataclass(frozen=True, slots=True)
+class RestPath:
+    """A verb and a path template of google.api.http."""
+
+    verb: str
+    template: str
+
+    @property
+    def fields(self) -> list[str]:
+        """The request fields that the path binds, in its order."""
+        return [match[1] for match in _VARIABLE.finditer(self.template)]
+
+    @property
+    def regex(self) -> str:
+        """Matches exactly the paths of this form (RE2)."""
+        return "".join(
+            re.escape(text) if kind == "text" else text.replace("**", ".*").replace("*", "[^/]+")
+            for kind, text in self._parts()
+        )
+
+    @property
+    def lua_pattern(self) -> str:
+        """The same for Lua, with one capture for each field."""
+        return "".join(
+            _LUA_SPECIAL.sub(r"%\1", text)
+            if kind == "text"
+            else "(" + text.replace("**", ".-").replace("*", "[^/]+") + ")"
+            for kind, text in self._parts()
+        )
+
+    def _parts(self) -> Iterator[tuple[str, str]]:
+        end = 0
+        for match in _VARIABLE.finditer(self.template):
+            yield "text", self.template[end : match.start()]
+            yield "variable", match[2] or "*"
+            end = match.end()
+        yield "text", self.template[end:]
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """One RPC as the edge sees it.
+
+    Args:
+        path: `/package.Service/Method`.
+        sse: REST offers its stream as server-sent events.
+        lasting: it may take minutes: it streams, waits for something, or carries raw bytes.
+        reading: it changes nothing and answers once, so it may be tried again.
+    """
+
+    path: str
+    service: str
+    rest: tuple[RestPath, ...]
+    sse: bool
+    lasting: bool
+    reading: bool
+
+
+def read_surface(descriptor_set: Path) -> list[Rpc]:
+    """Every RPC of our services."""
+    files = FileDescriptorSet.FromString(descriptor_set.read_bytes())
+    messages = {
+        f".{file.package}.{message.name}": message
+        for file in files.file
+        for message in file.message_type
+    }
+    return [
+        _rpc(f"{file.package}.{service.name}", method, messages)
+        for file in files.file
+        if file.package.startswith(_OURS)
+        for service in file.service
+        for method in service.method
+    ]
+
+
+def _rpc(service: str, method: MethodDescriptorProto, messages: dict[str, DescriptorProto]) -> Rpc:
+    rest = tuple(_rest_paths(method.options.Extensions[annotations_pb2.http]))
+    streaming = method.client_streaming or method.server_streaming
+    return Rpc(
+        path=f"/{service}/{method.name}",
+        service=service,
+        rest=rest,
+        sse=method.options.Extensions[rest_pb2.face].sse,
+        lasting=streaming or _waits(method, messages),
+        reading=bool(rest) and all(form.verb == "GET" for form in rest) and not streaming,
+    )
+
+
+def _waits(method: MethodDescriptorProto, messages: dict[str, DescriptorProto]) -> bool:
+    raw = f".{_HTTP_BODY}"
+    fields = messages[method.input_type].field
+    return (
+        raw in (method.input_type, method.output_type)
+        or any(field.type_name == raw for field in fields)
+        or any(field.name == _WAIT for field in fields)
+    )
+
+
+def _rest_paths(rule: http_pb2.HttpRule) -> Iterator[RestPath]:
+    kind = rule.WhichOneof("pattern")
+    if kind == "custom":
+        yield RestPath(rule.custom.kind, rule.custom.path)
+    elif kind:
+        yield RestPath(kind.upper(), getattr(rule, kind))
+    for other in rule.additional_bindings:
+        yield from _rest_paths(other)
