@@ -117,7 +117,8 @@ CREATE TABLE inbox_items (
     created_at    timestamptz NOT NULL DEFAULT now(),
     expires_at    timestamptz,
     PRIMARY KEY (workspace_id, seq),
-    UNIQUE (workspace_id, message_id)
+    -- A sender's retry is known by its message id. Two senders may choose the same one.
+    UNIQUE NULLS NOT DISTINCT (workspace_id, message_id, source_id)
 ) WITH (fillfactor = 90);
 CREATE INDEX inbox_items_activity ON inbox_items (activity_id);
 CREATE INDEX inbox_items_given_back ON inbox_items (workspace_id, not_before)

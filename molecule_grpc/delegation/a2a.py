@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from molecule_grpc.delegation.rules import PLATFORM
 from molecule_grpc.errors import Invalid
 
 JSON = dict[str, Any]
@@ -128,6 +129,10 @@ def _completed(method: str, params: JSON) -> JSON:
         message["messageId"] = str(uuid.uuid4())
     if len(message["messageId"].encode("utf-8", "replace")) > 256:
         raise Invalid("messageId must be at most 256 bytes", field="body.params.message.messageId")
+    if message["messageId"].startswith(PLATFORM):
+        raise Invalid(
+            f"messageId must not begin with {PLATFORM}", field="body.params.message.messageId"
+        )
     message.setdefault("role", "user")
     return {**params, "message": message}
 

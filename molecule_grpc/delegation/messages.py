@@ -16,10 +16,11 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.delegation import a2a, convert, rules
+from molecule_grpc.delegation.bodies import to_text
 from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.ports import Directory, Facts
-from molecule_grpc.delegation.store import activity
+from molecule_grpc.delegation.store import activity, ledger
 from molecule_grpc.delegation.store.entries import Entry
 from molecule_grpc.errors import (
     Conflict,
@@ -37,8 +38,6 @@ from molecule_grpc.text import clean, cut_chars
 
 _SYSTEM_CALLERS = ("webhook:", "system:", "test:", "channel:")
 _SUMMARY_CHARS = 80
-# Postgres cannot store these in jsonb.
-_NUL = "\\u0000"
 
 
 class Messages:
@@ -74,7 +73,7 @@ class Messages:
         envelope = a2a.parse(request.body.data)
         if target.delivery_mode != "poll":
             raise _no_dispatch_path(target)
-        body = _json(envelope.body)
+        body = to_text(envelope.body, "body")
         await self._journal.append(
             Entry(
                 workspace_id=target_id,
@@ -85,13 +84,14 @@ class Messages:
                 target_id=target_id,
                 summary=cut_chars(clean(a2a.text_of(envelope.body)), _SUMMARY_CHARS),
                 request_body=body,
-                message_id=clean(envelope.message_id),
+                # What an agent tells itself is on record, but nothing to act on.
+                message_id=None if source_id == target_id else clean(envelope.message_id),
                 sender_id=source_id,
                 bytes=len(body.encode()),
             )
         )
         if source_id is not None and envelope.delegation_id:
-            await self._complete(source_id, envelope)
+            await self._complete(source_id, target_id, envelope)
         queued = {"status": "queued", "delivery_mode": "poll", "method": envelope.method}
         return httpbody_pb2.HttpBody(
             content_type="application/json",
@@ -170,7 +170,7 @@ class Messages:
                 activity_type="a2a_receive",
                 method="notify",
                 summary="Agent message: " + cut_chars(message, _SUMMARY_CHARS),
-                response_body=_json(body),
+                response_body=to_text(body, "attachments"),
             )
         )
         return pb.NotifyResponse(status="sent")
@@ -184,17 +184,19 @@ class Messages:
     async def _reachable(
         self, source_id: UUID | None, target_id: UUID, principal: Principal
     ) -> Facts:
-        if source_id is not None:
-            if source_id == target_id:
-                return await self._require(target_id)
-            return await self._directory.require_reachable(source_id, target_id)
-        facts = await self._require(target_id)
+        if source_id is None or source_id == target_id:
+            facts = await self._require(target_id)
+        else:
+            facts = await self._directory.require_reachable(source_id, target_id)
         if principal.organization_id not in (None, facts.organization_id):
             raise NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND")
         return facts
 
-    async def _complete(self, source_id: UUID, envelope: a2a.Envelope) -> None:
-        """A reply that names a delegation ends it, when the sender is its target."""
+    async def _complete(self, source_id: UUID, target_id: UUID, envelope: a2a.Envelope) -> None:
+        """A reply that names a delegation ends it: from its callee, to its caller."""
+        named = await ledger.get(self._pool, source_id, clean(envelope.delegation_id))
+        if named is None or (named["callee_id"], named["caller_id"]) != (source_id, target_id):
+            return
         text = clean(a2a.text_of(envelope.body))
         move = self._ledger.draft_move(
             envelope.delegation_id, source_id, rules.Status.COMPLETED, text=text
@@ -258,28 +260,14 @@ def _file_part(index: int, attachment: pb.Attachment) -> dict[str, object]:
     return {"kind": "file", "file": file}
 
 
-def _json(body: object) -> str:
-    """JSON text that Postgres takes as jsonb: without NUL, lone surrogates replaced."""
-    text = json.dumps(body, separators=(",", ":"))
-    if _NUL in text or "\\ud" in text:
-        text = json.dumps(_cleaned(body), separators=(",", ":"))
-    return text
-
-
 _Body = Literal["request_body", "response_body", "tool_trace"]
 
 
 def _body(request: pb.ReportActivityRequest, name: _Body) -> str | None:
     if not request.HasField(name):
         return None
-    return _json(json_format.MessageToDict(getattr(request, name)))
-
-
-def _cleaned(body: object) -> object:
-    if isinstance(body, str):
-        return clean(body)
-    if isinstance(body, list):
-        return [_cleaned(part) for part in body]
-    if isinstance(body, dict):
-        return {clean(key): _cleaned(part) for key, part in body.items()}
-    return body
+    try:
+        body = json_format.MessageToDict(getattr(request, name))
+    except ValueError:  # NaN or an infinity
+        raise Invalid("a number is out of range", field=name) from None
+    return to_text(body, name)

@@ -14,6 +14,8 @@ DEFAULT_DEADLINE_SECONDS = 6 * 3600
 MAX_SINCE_SECONDS = 30 * 24 * 3600
 DEFAULT_ACTIVITY_LIMIT = 100
 MAX_ACTIVITY_LIMIT = 500
+# Begins the message ids that the platform makes; senders may not choose such a one.
+PLATFORM = "molecule:"
 
 
 class Status(enum.StrEnum):

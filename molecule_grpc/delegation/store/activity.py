@@ -43,6 +43,7 @@ _APPEND = f"""
     known AS (
         SELECT i.ord, x.seq, x.activity_id
         FROM input i JOIN inbox_items x USING (workspace_id, message_id)
+        WHERE x.source_id IS NOT DISTINCT FROM i.sender_id
     ),
     filling AS (
         SELECT i.ord

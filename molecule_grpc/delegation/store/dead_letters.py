@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.delegation.rules import PLATFORM
 from molecule_grpc.delegation.store.entries import APPEND
 
 Record = asyncpg.Record
@@ -74,8 +75,8 @@ _REPLAY = f"""
                a.method, a.source_id, a.target_id, a.summary,
                a.request_body::text AS request_body, a.response_body::text AS response_body,
                a.tool_trace::text AS tool_trace, a.duration_ms, a.status, a.error_detail,
-               c.message_id || '!' || $2::bigint AS message_id, c.source_id AS sender_id,
-               c.delegation_id, false AS late, c.bytes, NULL::float AS delay
+               '{PLATFORM}replay:' || $2::bigint || ':' || c.message_id AS message_id,
+               c.source_id AS sender_id, c.delegation_id, false AS late, c.bytes, NULL::float AS delay
         FROM closed c JOIN activity_logs a ON a.id = c.activity_id
     ),
     {APPEND}

@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from molecule_grpc.db.pool import Connection, Pool, Writer
+from molecule_grpc.delegation.rules import PLATFORM
 from molecule_grpc.delegation.store.entries import APPEND, columns
 
 
@@ -77,7 +78,7 @@ _ACCEPT = f"""
         FROM input WHERE ord NOT IN (SELECT ord FROM filling)
         ORDER BY delegation_id
         ON CONFLICT DO NOTHING
-        RETURNING delegation_id
+        RETURNING delegation_id, caller_id
     ),
     entries AS (
         SELECT 2 * i.ord AS ord, i.caller_id AS workspace_id, i.audit_id AS activity_id,
@@ -88,17 +89,18 @@ _ACCEPT = f"""
                CASE i.status WHEN 'queued' THEN 'pending' ELSE i.status END AS status,
                NULL AS error_detail, NULL AS message_id, NULL::uuid AS sender_id,
                NULL AS delegation_id, false AS late, 0 AS bytes, NULL::float AS delay
-        FROM input i JOIN accepted USING (delegation_id)
+        FROM input i JOIN accepted USING (delegation_id, caller_id)
         UNION ALL
         SELECT 2 * i.ord + 1, i.callee_id, i.item_id, 'a2a_receive', 'delegate', i.caller_id,
                i.callee_id, i.task_preview, i.request_body, NULL, NULL, NULL, 'ok', NULL,
                i.delegation_id, i.caller_id, i.delegation_id, false, i.bytes, NULL
-        FROM input i JOIN accepted USING (delegation_id)
+        FROM input i JOIN accepted USING (delegation_id, caller_id)
         WHERE i.item_id IS NOT NULL
     ),
     {APPEND}
     SELECT a.delegation_id IS NOT NULL AS fresh, f.ord IS NOT NULL AS full
-    FROM input i LEFT JOIN accepted a USING (delegation_id) LEFT JOIN filling f USING (ord)
+    FROM input i LEFT JOIN accepted a USING (delegation_id, caller_id)
+    LEFT JOIN filling f USING (ord)
     ORDER BY i.ord
 """
 
@@ -188,26 +190,29 @@ _MOVE = f"""
            OR i.actor_id = d.callee_id AND NOT i.by_caller
     ),
     -- A failure that may pass leads to another attempt, as long as the caller allowed it and the
-    -- task is still on record. The status stays: it only ever moves forward.
+    -- task is still on record. The status stays: it only ever moves forward. What is left of the
+    -- attempts is read from the row that is updated, not from a snapshot that may be old.
     retriable AS (
-        SELECT i.ord, coalesce(
-            i.to_status = 'failed'
-            AND i.failure_reason IN ('agent_error', 'unreachable', 'poisoned')
-            AND d.retry_count + 1 < d.max_attempts AND a.id IS NOT NULL, false) AS again
+        SELECT i.ord, i.to_status = 'failed' AND a.id IS NOT NULL
+                      AND i.failure_reason IN ('agent_error', 'unreachable', 'poisoned') IS TRUE
+                      AS passing
         FROM input i LEFT JOIN delegations d USING (delegation_id)
         LEFT JOIN activity_logs a ON a.id = d.item_id
     ),
     moved AS (
         UPDATE delegations d SET
-            status = CASE WHEN r.again THEN d.status ELSE i.to_status END,
-            retry_count = d.retry_count + r.again::int,
+            status = CASE WHEN r.passing AND d.retry_count + 1 < d.max_attempts
+                          THEN d.status ELSE i.to_status END,
+            retry_count = d.retry_count
+                          + (r.passing AND d.retry_count + 1 < d.max_attempts)::int,
             last_heartbeat = CASE i.to_status WHEN 'in_progress' THEN now()
                                               ELSE d.last_heartbeat END,
             result_preview = i.result_preview,
             result = i.result,
             truncated = i.truncated,
             error_detail = i.error_detail,
-            failure_reason = CASE WHEN r.again THEN NULL ELSE i.failure_reason END,
+            failure_reason = CASE WHEN r.passing AND d.retry_count + 1 < d.max_attempts
+                                  THEN NULL ELSE i.failure_reason END,
             progress_note = coalesce(i.note, d.progress_note),
             progress_percent = coalesce(i.percent, d.progress_percent),
             updated_at = now()
@@ -218,8 +223,8 @@ _MOVE = f"""
           AND d.status IN ('queued', 'dispatched', 'in_progress')
           AND (NOT i.overdue OR d.deadline < now())
           AND (i.beat_before IS NULL OR d.last_heartbeat < i.beat_before)
-        RETURNING i.ord, d.caller_id, d.callee_id, r.again, d.retry_count, d.item_id,
-                  d.retry_backoff_seconds
+        RETURNING i.ord, d.caller_id, d.callee_id, d.retry_count, d.item_id,
+                  d.retry_backoff_seconds, d.status <> i.to_status AS again
     ),
     ended AS (
         SELECT i.*, m.caller_id, m.callee_id, false AS is_late
@@ -232,10 +237,11 @@ _MOVE = f"""
         WHERE b.gave_up AND i.to_status = 'completed'
           AND NOT EXISTS (
               SELECT FROM inbox_items x
-              WHERE x.workspace_id = b.caller_id AND x.message_id = 'late:' || i.delegation_id
+              WHERE x.workspace_id = b.caller_id
+                AND x.message_id = '{PLATFORM}late:' || i.delegation_id
           )
     ),
-    entries AS (
+    announced AS (
         SELECT 4 * e.ord AS ord, e.caller_id AS workspace_id, e.audit_id AS activity_id,
                'delegation' AS activity_type, 'delegate_result' AS method,
                e.caller_id AS source_id, e.callee_id AS target_id, e.summary,
@@ -253,26 +259,31 @@ _MOVE = f"""
                                 ELSE 'Delegation failed' END,
                json_build_object('delegation_id', e.delegation_id)::text, e.response_body, NULL,
                NULL, CASE e.to_status WHEN 'completed' THEN 'ok' ELSE 'error' END, e.error_detail,
-               CASE WHEN e.is_late THEN 'late:' ELSE 'result:' END || e.delegation_id, e.callee_id,
-               e.delegation_id, e.is_late, e.bytes, NULL
+               CASE WHEN e.is_late THEN '{PLATFORM}late:' ELSE '{PLATFORM}result:' END
+                   || e.delegation_id,
+               e.callee_id, e.delegation_id, e.is_late, e.bytes, NULL
         FROM ended e
         UNION ALL
         -- Called off: whoever works on it hears of it.
         SELECT 4 * e.ord + 2, e.callee_id, gen_random_uuid(), 'a2a_receive', 'delegate_cancel',
                e.caller_id, e.callee_id, 'Delegation cancelled',
                json_build_object('delegation_id', e.delegation_id, 'text', e.error_detail)::text,
-               NULL, NULL, NULL, 'ok', NULL, 'cancel:' || e.delegation_id, e.caller_id,
-               e.delegation_id, false, 0, NULL
+               NULL, NULL, NULL, 'ok', NULL, '{PLATFORM}cancel:' || e.delegation_id,
+               e.caller_id, e.delegation_id, false, 0, NULL
         FROM ended e WHERE e.failure_reason = 'cancelled'
         UNION ALL
         -- Another attempt: the same task, under a message id of its own.
         SELECT 4 * m.ord + 3, m.callee_id, gen_random_uuid(), 'a2a_receive', 'delegate',
                m.caller_id, m.callee_id, a.summary, a.request_body::text, NULL, NULL, NULL, 'ok',
-               NULL, i.delegation_id || '#' || m.retry_count + 1, m.caller_id, i.delegation_id,
-               false, octet_length(a.request_body::text),
+               NULL, '{PLATFORM}attempt:' || i.delegation_id || ':' || m.retry_count + 1,
+               m.caller_id, i.delegation_id, false, octet_length(a.request_body::text),
                least(3600, m.retry_backoff_seconds * 2.0 ^ (m.retry_count - 1))
         FROM moved m JOIN input i USING (ord) JOIN activity_logs a ON a.id = m.item_id
         WHERE m.again
+    ),
+    -- The ledger outlives workspaces: of one that was purged nobody is left to tell.
+    entries AS (
+        SELECT a.* FROM announced a JOIN workspaces w ON w.id = a.workspace_id
     ),
     {APPEND}
     SELECT m.ord IS NOT NULL AS moved, coalesce(m.again, false) AS retried,

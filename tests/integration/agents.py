@@ -1,0 +1,164 @@
+"""The delegation slice on a real database without a host, and the workspaces that it serves."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from moleculeai.delegation.v1 import delegation_pb2
+from moleculeai.delegation.v1 import delegation_service_pb2 as pb
+
+from molecule_grpc.auth.principal import OPERATOR, Principal, Role
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.wakeups import Wakeups
+from molecule_grpc.delegation.journal import Journal
+from molecule_grpc.delegation.ledger import Ledger
+from molecule_grpc.delegation.messages import Messages
+from molecule_grpc.delegation.store.entries import Entry
+from molecule_grpc.ids import new_id
+from molecule_grpc.server.call import Call
+from molecule_grpc.settings import Settings
+from molecule_grpc.workspace.directory import Directory
+
+ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
+Status = delegation_pb2.Delegation.Status
+
+
+@dataclass(slots=True)
+class Slice:
+    """One worker's worth of the slice."""
+
+    pool: Pool
+    journal: Journal
+    wakeups: Wakeups
+    ledger: Ledger
+    messages: Messages
+
+    async def delegate(self, caller: UUID, callee: UUID, task: str = "task", key: str = "") -> str:
+        """Hand a task over; its id."""
+        request = pb.DelegateRequest(
+            workspace_id=str(caller), target_id=str(callee), task=task, idempotency_key=key
+        )
+        return (await self.ledger.delegate(request, call_of(caller))).delegation_id
+
+    async def record(self, caller: UUID, callee: UUID, name: str, task: str = "task") -> None:
+        """Enter a task into the ledger."""
+        await self.ledger.record(
+            pb.RecordDelegationRequest(
+                workspace_id=str(caller), target_id=str(callee), task=task, delegation_id=name
+            )
+        )
+
+    async def update(
+        self, actor: UUID, name: str, status: str, text: str = "", error: str = ""
+    ) -> pb.UpdateDelegationResponse:
+        """Report on a delegation."""
+        return await self.ledger.update(
+            pb.UpdateDelegationRequest(
+                workspace_id=str(actor),
+                delegation_id=name,
+                status=Status.Value(status),
+                response_preview=text,
+                error=error,
+            )
+        )
+
+    async def beat(self, actor: UUID, name: str) -> pb.HeartbeatDelegationResponse:
+        """Show a sign of work."""
+        return await self.ledger.heartbeat(
+            pb.HeartbeatDelegationRequest(workspace_id=str(actor), delegation_id=name)
+        )
+
+    async def row(self, name: str) -> asyncpg.Record:
+        """A ledger row, every column."""
+        found = await self.pool.fetchrow("SELECT * FROM delegations WHERE delegation_id = $1", name)
+        assert found is not None, name
+        return found
+
+    async def items(self, workspace_id: UUID, method: str = "%") -> list[asyncpg.Record]:
+        """Inbox items in order, with what their activity row says."""
+        return await self.pool.fetch(
+            """
+            SELECT x.*, a.status AS activity_status, a.activity_type, a.error_detail AS detail,
+                   a.request_body, a.response_body, a.source_id AS record_source, a.target_id
+            FROM inbox_items x JOIN activity_logs a ON a.id = x.activity_id
+            WHERE x.workspace_id = $1 AND x.method LIKE $2 ORDER BY x.seq
+            """,
+            workspace_id,
+            method,
+        )
+
+    async def record_of(self, workspace_id: UUID) -> list[asyncpg.Record]:
+        """A workspace's activity rows in the order of the record."""
+        return await self.pool.fetch(
+            "SELECT * FROM activity_logs WHERE workspace_id = $1 ORDER BY record_seq", workspace_id
+        )
+
+
+@contextlib.asynccontextmanager
+async def slice_of(dsn: str, pool: Pool, **settings: Any) -> AsyncIterator[Slice]:
+    """A worker's slice over this database."""
+    chosen = Settings(**settings)
+    wakeups = Wakeups(None, f"test-{uuid.uuid4().hex[:6]}")
+    directory = Directory(pool)
+    async with Journal(dsn, pool, wakeups, chosen) as journal:
+        ledger = Ledger(pool, journal, wakeups, directory)
+        messages = Messages(pool, journal, directory, ledger, chosen)
+        yield Slice(pool, journal, wakeups, ledger, messages)
+
+
+def call_of(workspace_id: UUID | None) -> Call:
+    """A call by this workspace; by the operator when None."""
+    principal = OPERATOR
+    if workspace_id is not None:
+        principal = Principal(Role.WORKSPACE, ORGANIZATION, workspace_id)
+    return Call(metadata={}, request_id="test", principal=principal)
+
+
+async def hire(pool: Pool, count: int, **columns: Any) -> list[UUID]:
+    """So many workspaces that may all talk to each other, in poll mode."""
+    values = {"runtime": "external", "delivery_mode": "poll", "tier": 3, "status": "online"}
+    values |= columns
+    names = ", ".join(values)
+    marks = ", ".join(f"${n}" for n in range(3, len(values) + 3))
+    ids = [new_id() for _ in range(count)]
+    await pool.executemany(
+        f"INSERT INTO workspaces (id, name, organization_id, {names})"
+        f" VALUES ($1, $2, '{ORGANIZATION}', {marks})",
+        [(one, f"agent {one}", *values.values()) for one in ids],
+    )
+    return ids
+
+
+def message(workspace_id: UUID, text: str = "hello", **changes: Any) -> Entry:
+    """A message from a human, ready for the inbox of this workspace."""
+    body = json.dumps({"params": {"message": {"parts": [{"kind": "text", "text": text}]}}})
+    entry = Entry(
+        workspace_id=workspace_id,
+        activity_id=new_id(),
+        activity_type="a2a_receive",
+        method="message/send",
+        target_id=workspace_id,
+        request_body=body,
+        message_id=str(uuid.uuid4()),
+        bytes=len(body),
+    )
+    return entry._replace(**changes)
+
+
+def note(workspace_id: UUID, **changes: Any) -> Entry:
+    """A row of the record that is not an inbox item."""
+    entry = Entry(
+        workspace_id=workspace_id,
+        activity_id=new_id(),
+        activity_type="agent_log",
+        source_id=workspace_id,
+        summary="noted",
+    )
+    return entry._replace(**changes)
