@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
-from uuid import UUID
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from moleculeai.admin.v1 import admin_service_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2
@@ -24,6 +23,7 @@ from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.messages import Messages
 from molecule_grpc.delegation.service import DelegationService
 from molecule_grpc.delegation.sessions import PRESENCE_SECONDS, Sessions
+from molecule_grpc.delegation.store.retention import purge
 from molecule_grpc.delegation.watch import Watch
 from molecule_grpc.delegation.workers import Retention, Sweeper
 from molecule_grpc.server.methods import Method, bind, request_types
@@ -50,7 +50,6 @@ class App:
     pipeline: Pipeline
     tasks: list[BackgroundTask]
     sessions: Sessions
-    loops: list[Callable[[], object]] = field(default_factory=list)
 
     async def healthy(self) -> bool:
         """Whether the database answers."""
@@ -76,13 +75,20 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         directory = Directory(pool)
         journal = await stack.enter_async_context(Journal(dsn, pool, wakeups, settings))
         ledger = Ledger(pool, journal, wakeups, directory)
-        heartbeats = await stack.enter_async_context(
-            Heartbeats(dsn, settings, beat_delegations=ledger.beat)
+        heartbeats = await stack.enter_async_context(Heartbeats(dsn, settings))
+        workspace_service = WorkspaceService(
+            pool=pool,
+            settings=settings,
+            directory=directory,
+            heartbeats=heartbeats,
+            beat_delegations=ledger.beat,
+            on_purge=purge,
+            wake=wakeups.wake,
         )
         sessions = Sessions(
             pool,
             lease_seconds=settings.inbox_lease,
-            touch_present=heartbeats.touch_present,
+            touch_present=workspace_service.touch_present,
         )
         inbox = Inbox(
             pool,
@@ -91,7 +97,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             authenticator,
             sessions,
             ledger,
-            heartbeats.heartbeat,
+            workspace_service.heartbeat,
             settings,
         )
         watch = Watch(ledger, wakeups, authenticator, sessions, settings)
@@ -100,9 +106,6 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         retention = Retention(pool, journal, ledger, activity_days=settings.activity_retention_days)
         tasks = _tasks(pool, settings, authenticator, sessions, sweeper, retention)
         by_name = {task.name: task for task in tasks}
-        workspace_service = WorkspaceService(
-            pool, settings, directory, heartbeats, on_purge=_purge, wake=wakeups.wake
-        )
         admin_service = AdminService(
             pool, settings, healthy=lambda: _answers(pool), liveness=lambda: by_name
         )
@@ -119,8 +122,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             {wake.CHANNEL: wakeups.hear, token_store.CHANNEL: authenticator.forget},
             missed=lambda: _missed(wakeups, authenticator, by_name["token-recheck"]),
         )
-        group = await stack.enter_async_context(_running(wakeups, listener, tasks))
-        assert group is not None
+        await stack.enter_async_context(_running(wakeups, listener, tasks))
         yield App(pool, methods, pipeline, tasks, sessions)
 
 
@@ -172,14 +174,14 @@ def _tasks(
 @contextlib.asynccontextmanager
 async def _running(
     wakeups: wake.Wakeups, listener: Listener, tasks: list[BackgroundTask]
-) -> AsyncIterator[asyncio.TaskGroup]:
+) -> AsyncIterator[None]:
     """Run what has no end of its own, for as long as the block lasts."""
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(task.run(), name=task.name) for task in tasks]
         running.append(group.create_task(wakeups.run(), name="wakeups"))
         running.append(group.create_task(listener.run(), name="listener"))
         try:
-            yield group
+            yield
         finally:
             for one in running:
                 one.cancel()
@@ -198,16 +200,3 @@ async def _answers(pool: Pool) -> bool:
     except Exception:  # noqa: BLE001  (whatever it is, the answer is no)
         return False
     return True
-
-
-async def _purge(conn: object, workspace_ids: list[UUID]) -> None:
-    """Delete what the delegation slice keeps of workspaces; the ledger stays."""
-    await conn.execute(  # type: ignore[attr-defined]
-        "DELETE FROM inbox_items WHERE workspace_id = ANY($1)", workspace_ids
-    )
-    await conn.execute(  # type: ignore[attr-defined]
-        "DELETE FROM activity_logs WHERE workspace_id = ANY($1)", workspace_ids
-    )
-
-
-Liveness = Mapping[str, BackgroundTask]

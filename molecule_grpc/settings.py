@@ -1,5 +1,6 @@
-"""Every setting of the server: its variable, its default, its rule. Nothing else reads the environment.
+"""Every setting of the server: its variable, its default, its rule.
 
+Nothing else reads the environment.
 Unset or garbage means the default, with one warning. A setting that would weaken security refuses
 to start instead.
 """
@@ -43,6 +44,24 @@ def _positive_float(text: str) -> float:
     return value
 
 
+def _natural_float(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError("must not be negative")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 < value < 65536:
+        raise ValueError("must be 1 to 65535")
+    return value
+
+
+def _optional_port(text: str) -> int:
+    return 0 if text == "0" else _port(text)
+
+
 def _switch(text: str) -> bool:
     if text == "1":
         return True
@@ -56,7 +75,16 @@ def _text(text: str) -> str:
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError("there is no such home directory") from error
+
+
+def _level(text: str) -> str:
+    if text.lower() not in ("debug", "info", "warning", "error", "critical"):
+        raise ValueError("must be debug, info, warning, error or critical")
+    return text.lower()
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -81,7 +109,11 @@ def _deploy_mode(text: str) -> str:
 
 def setting(variable: str, parse: Callable[[str], T], default: T, *, secret: bool = False) -> T:
     """Declare a setting: read from `variable` with `parse`, else `default`."""
-    return field(default=default, metadata={"variable": variable, "parse": parse, "secret": secret})
+    return field(
+        default=default,
+        repr=not secret,
+        metadata={"variable": variable, "parse": parse, "secret": secret},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,15 +122,15 @@ class Settings:
 
     # Where and how it runs.
     host: str = setting("MOLECULE_HOST", _text, "127.0.0.1")
-    port: int = setting("PORT", _positive_int, 8080)
-    operator_port: int = setting("MOLECULE_OPERATOR_PORT", _natural, 0)
+    port: int = setting("PORT", _port, 8080)
+    operator_port: int = setting("MOLECULE_OPERATOR_PORT", _optional_port, 0)
     workers: int = setting("WORKERS", _positive_int, max(1, (os.cpu_count() or 1) // 2))
     data_dir: Path = setting("MOLECULE_DATA_DIR", _path, Path("data"))
     database_url: str = setting("DATABASE_URL", _text, "", secret=True)
     database_pool_size: int = setting("MOLECULE_DATABASE_POOL_SIZE", _positive_int, 16)
-    log_level: str = setting("LOG_LEVEL", _text, "info")
+    log_level: str = setting("LOG_LEVEL", _level, "info")
     drain_seconds: float = setting("MOLECULE_DRAIN_SECONDS", _positive_float, 10.0)
-    group_commit_linger_ms: float = setting("MOLECULE_GROUP_COMMIT_LINGER_MS", float, 0.0)
+    group_commit_linger_ms: float = setting("MOLECULE_GROUP_COMMIT_LINGER_MS", _natural_float, 2.0)
 
     # The edge.
     cors_origins: tuple[str, ...] = setting(

@@ -97,7 +97,7 @@ class Inbox:
         with self._wakeups.watch(workspace_id) as flag:
             page = await self._journal.read(inbox.Want(workspace_id, 0, 0))
             after, gap = await self._start(hello.start, workspace_id, page)
-            lease = await self._take(workspace_id, hello, window)
+            lease = await self._take(workspace_id, hello, window, after)
             session = Session(
                 workspace_id,
                 flag,
@@ -265,7 +265,7 @@ class Inbox:
     # Steps.
 
     async def _take(
-        self, workspace_id: UUID, hello: pb.SubscribeInboxRequest.Hello, window: int
+        self, workspace_id: UUID, hello: pb.SubscribeInboxRequest.Hello, window: int, after: int
     ) -> inbox.Lease:
         async with self._pool.acquire() as conn, conn.transaction():
             lease, poisoned = await inbox.take_lease(
@@ -274,6 +274,7 @@ class Inbox:
                 clean(hello.consumer_id),
                 seconds=self._lease_seconds,
                 window=window,
+                after=after,
                 takeover=hello.takeover,
                 resumes_epoch=hello.resumes_epoch if hello.HasField("resumes_epoch") else None,
             )
@@ -293,12 +294,11 @@ class Inbox:
     async def _release(self, session: Session) -> None:
         """Leave in good order, whoever ends the stream."""
         lost = not (session.draining or self._sessions.draining)
-        sent = max(session.in_flight, default=0)
         release = inbox.release_lease(
             self._pool,
             session.workspace_id,
             session.epoch,
-            sent_seq=sent,
+            sent_seqs=sorted(session.in_flight),
             lost_by_client=lost and bool(session.in_flight),
         )
         with contextlib.suppress(Exception):

@@ -189,10 +189,10 @@ def _check(session: Session, page: Page) -> None:
     """Raise when the session must end; take in what the page says of the inbox."""
     if session.error is not None:
         raise session.error
-    if session.revoked:
-        raise Unauthenticated("the token was revoked")
     if page.workspace_status in ("", "removed"):
         raise NotFound("workspace removed", reason="WORKSPACE_REMOVED")
+    if session.revoked:
+        raise Unauthenticated("the token was revoked")
     if session.epoch and page.lease_epoch != session.epoch:
         raise Aborted("another consumer took over", reason="FENCED")
     if session.left:

@@ -190,7 +190,7 @@ class Edge:
     """
 
     def __init__(self, config: EdgeConfig, directory: Path) -> None:
-        self._config = config
+        self.config = config
         self._directory = directory
         self._process: asyncio.subprocess.Process | None = None
 
@@ -206,7 +206,7 @@ class Edge:
 
     async def start(self) -> None:
         """Start Envoy; `wait_ready` tells when it serves."""
-        self.config_path.write_text(render(self._config, self.admin_socket))
+        self.config_path.write_text(render(self.config, self.admin_socket))
         self.admin_socket.unlink(missing_ok=True)
         self._process = await spawn(
             [
@@ -214,7 +214,7 @@ class Edge:
                 "--config-path",
                 self.config_path,
                 "--concurrency",
-                str(self._config.concurrency),
+                str(self.config.concurrency),
                 "--disable-hot-restart",
                 "--log-level",
                 "warning",
@@ -236,7 +236,7 @@ class Edge:
         async with asyncio.timeout(timeout):
             while not await self._ready():
                 if self._process is None or self._process.returncode is not None:
-                    raise EdgeError(f"Envoy did not start; is port {self._config.port} taken?")
+                    raise EdgeError(f"Envoy did not start; is port {self.config.port} taken?")
                 await asyncio.sleep(_READY_POLL_SECONDS)
 
     async def _ready(self) -> bool:

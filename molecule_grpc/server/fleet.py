@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+import httpx
 import structlog
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -21,6 +22,8 @@ from molecule_grpc.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+_READY_SECONDS = 60.0
+_READY_POLL_SECONDS = 0.05
 _RESTART_SECONDS = 1.0
 _MAX_RESTART_SECONDS = 30.0
 # Beyond the drain itself: the notice to the edge, and the flush of what is queued.
@@ -55,6 +58,7 @@ class Fleet:
             self._edge = Edge(self._edge_config(), self._directory)
             await self._edge.start()
             await self._edge.wait_ready()
+            await self._answering()
         except BaseException:
             await self._end()
             raise
@@ -62,6 +66,17 @@ class Fleet:
 
     async def __aexit__(self, *_: object) -> None:
         await self._end()
+
+    async def _answering(self) -> None:
+        """Wait until a call goes all the way through.
+
+        Raises:
+            TimeoutError: none did in time; the workers' log says why.
+        """
+        url = f"http://{self._settings.host}:{self._settings.port}/health"
+        async with httpx.AsyncClient() as client, asyncio.timeout(_READY_SECONDS):
+            while (await client.get(url)).status_code != httpx.codes.OK:
+                await asyncio.sleep(_READY_POLL_SECONDS)
 
     @property
     def worker_pids(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""The first host of the pipeline: grpc.aio. It decodes, makes a `Call`, and turns failures into aborts."""
+"""The first host of the pipeline: grpc.aio. It decodes, makes a `Call`, aborts on a failure."""
 
 from __future__ import annotations
 

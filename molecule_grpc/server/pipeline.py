@@ -116,7 +116,13 @@ class Pipeline:
         if outage := translate(error):
             return self._expected(method, call, outage, error)
         incident = uuid.uuid4().hex[:12]
-        log.exception("call failed", rpc=method.path, request_id=call.request_id, incident=incident)
+        log.error(
+            "call failed",
+            rpc=method.path,
+            request_id=call.request_id,
+            incident=incident,
+            exc_info=error,
+        )
         return render_bug(incident)
 
     def _expected(

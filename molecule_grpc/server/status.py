@@ -12,12 +12,16 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from molecule_grpc import errors
+from molecule_grpc.text import clean, cut_bytes
 
 DOMAIN = "moleculeai.dev"
 INTERNAL_REASON = "INTERNAL"
 
-# Response headers are bounded at the edge; a longer error text is cut there only.
-_MAX_HEADER_TEXT = 1024
+# All of it travels in headers, and a client drops a response whose headers exceed 8 KiB. Percent
+# encoding makes three bytes of one, base64 four of three.
+_MESSAGE_BYTES = 1024
+_VIOLATIONS = 8
+_VIOLATION_BYTES = 128
 
 
 class Code(enum.IntEnum):
@@ -98,17 +102,18 @@ class Failure(Exception):
 def render(error: errors.MoleculeError) -> Failure:
     """How an error reads on the wire."""
     code, http_status = _row(type(error))
+    message = cut_bytes(clean(error.message), _MESSAGE_BYTES)
     http_status = HTTP_BY_REASON.get(error.reason, http_status)
-    body: dict[str, object] = {"error": error.message, **error.body}
+    body: dict[str, object] = {"error": message, **error.body}
     if error.retry_after is not None:
         body.setdefault("retry_after", max(1, round(error.retry_after)))
     if error.reason == "DATABASE_UNAVAILABLE":
         body["code"] = "platform_unavailable"
     return Failure(
         code=code,
-        message=error.message,
+        message=message,
         reason=error.reason,
-        details=_details(code, error),
+        details=_details(code, message, error),
         http_status=http_status,
         body=body,
         retry_after=error.retry_after,
@@ -124,7 +129,7 @@ def render_bug(incident: str) -> Failure:
         code=Code.INTERNAL,
         message=error.message,
         reason=INTERNAL_REASON,
-        details=_details(Code.INTERNAL, error),
+        details=_details(Code.INTERNAL, error.message, error),
         http_status=500,
         body={"error": error.message},
     )
@@ -137,15 +142,18 @@ def _row(kind: type[errors.MoleculeError]) -> tuple[Code, int]:
     return Code.INTERNAL, 500
 
 
-def _details(code: Code, error: errors.MoleculeError) -> bytes:
-    status = status_pb2.Status(code=int(code), message=error.message)
+def _details(code: Code, message: str, error: errors.MoleculeError) -> bytes:
+    status = status_pb2.Status(code=int(code), message=message)
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
     status.details.append(_packed(info))
     violations = getattr(error, "violations", None)
     if violations:
         bad = error_details_pb2.BadRequest()
-        for field, description in violations:
-            bad.field_violations.add(field=field, description=description)
+        for field, description in violations[:_VIOLATIONS]:
+            bad.field_violations.add(
+                field=cut_bytes(field, _VIOLATION_BYTES),
+                description=cut_bytes(clean(description), _VIOLATION_BYTES),
+            )
         status.details.append(_packed(bad))
     if error.retry_after is not None:
         delay = duration_pb2.Duration()
@@ -162,7 +170,4 @@ def _packed(message: Message) -> any_pb2.Any:
 
 
 def _header_body(body: dict[str, object]) -> str:
-    message = str(body.get("error", ""))
-    if len(message) > _MAX_HEADER_TEXT:
-        body = {**body, "error": message[:_MAX_HEADER_TEXT]}
     return urllib.parse.quote(json.dumps(body, separators=(",", ":")), safe="")

@@ -31,10 +31,11 @@ class Validator:
 
 
 def _path(violation: Any) -> str:
-    parts: list[str] = []
-    for element in violation.field.elements if violation.field else ():
-        parts.append(element.field_name)
-    return ".".join(parts)
+    elements = violation.field.elements if violation.field else ()
+    return ".".join(
+        f"{e.field_name}[{e.index}]" if e.WhichOneof("subscript") == "index" else e.field_name
+        for e in elements
+    )
 
 
 def _sentence(violation: Any) -> str:

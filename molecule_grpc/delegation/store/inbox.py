@@ -78,6 +78,7 @@ _READ = f"""
     LEFT JOIN LATERAL (
         SELECT min(x.not_before) AS due FROM inbox_items x
         WHERE x.workspace_id = w.workspace_id AND x.done_at IS NULL AND x.not_before > now()
+          AND x.seq > h.acked_seq
     ) r ON true
     LEFT JOIN LATERAL (
         (SELECT x.*, 1 AS turn FROM inbox_items x
@@ -141,15 +142,24 @@ class Acked(NamedTuple):
 
 
 # `acked_seq` advances to just before the first item that is not done.
+#
+# The head is locked before its items, as everywhere. The lock may have been waited for: whose
+# epoch it is comes from the row as it is now, but where the inbox stands from the snapshot that
+# the items come from, else an item that arrived meanwhile would count as done.
 _ACK = """
     WITH input AS (
         SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[])
             WITH ORDINALITY AS t (workspace_id, up_to, epoch, ord)
     ),
+    locked AS (
+        SELECT h.workspace_id, h.lease_epoch
+        FROM input i JOIN inbox_heads h USING (workspace_id)
+        ORDER BY h.workspace_id FOR UPDATE OF h
+    ),
     admitted AS (
         SELECT i.*, h.acked_seq, h.last_seq
-        FROM input i JOIN inbox_heads h USING (workspace_id)
-        WHERE i.epoch IS NULL OR i.epoch = h.lease_epoch
+        FROM input i JOIN locked l USING (workspace_id) JOIN inbox_heads h USING (workspace_id)
+        WHERE i.epoch IS NULL OR i.epoch = l.lease_epoch
     ),
     marked AS (
         UPDATE inbox_items x SET done_at = now(), outcome = 'done'
@@ -159,7 +169,7 @@ _ACK = """
         RETURNING x.workspace_id, x.seq
     ),
     reached AS (
-        SELECT a.ord, a.workspace_id, a.epoch, coalesce(u.seq - 1, a.last_seq) AS seq
+        SELECT a.ord, a.workspace_id, coalesce(u.seq - 1, a.last_seq) AS seq
         FROM admitted a LEFT JOIN LATERAL (
             SELECT x.seq FROM inbox_items x
             WHERE x.workspace_id = a.workspace_id AND x.done_at IS NULL
@@ -177,7 +187,7 @@ _ACK = """
                 WHERE x.workspace_id = r.workspace_id AND x.seq = r.seq
             ))
         FROM reached r
-        WHERE h.workspace_id = r.workspace_id AND (r.epoch IS NULL OR r.epoch = h.lease_epoch)
+        WHERE h.workspace_id = r.workspace_id
         RETURNING r.ord, h.acked_seq, h.last_seq
     )
     SELECT v.acked_seq, v.last_seq, h.workspace_id IS NOT NULL AS received,
@@ -189,25 +199,22 @@ _ACK = """
 
 async def ack(writer: Writer | Connection, acks: Sequence[Ack]) -> list[Acked | None]:
     """Mark items as done. Each workspace may occur once. None: the epoch is not the holder's."""
-    # Heads are locked in the order of the input: the same order for every writer.
-    order = sorted(range(len(acks)), key=lambda n: acks[n].workspace_id)
-    chosen = [acks[n] for n in order]
-    singles = [(a.workspace_id, seq) for a in chosen for seq in a.seqs]
+    singles = [(a.workspace_id, seq) for a in acks for seq in a.seqs]
     rows = await writer.fetch(
         _ACK,
-        [a.workspace_id for a in chosen],
-        [a.up_to for a in chosen],
-        [a.epoch for a in chosen],
+        [a.workspace_id for a in acks],
+        [a.up_to for a in acks],
+        [a.epoch for a in acks],
         [workspace_id for workspace_id, _ in singles],
         [seq for _, seq in singles],
     )
-    outcomes: dict[int, Acked | None] = {}
-    for n, row in zip(order, rows, strict=True):
+    outcomes: list[Acked | None] = []
+    for row in rows:
         if row["acked_seq"] is not None:
-            outcomes[n] = Acked(row["acked_seq"], row["last_seq"], row["marked"])
+            outcomes.append(Acked(row["acked_seq"], row["last_seq"], row["marked"]))
         else:
-            outcomes[n] = None if row["received"] else Acked(0, 0, 0)
-    return [outcomes[n] for n in range(len(acks))]
+            outcomes.append(None if row["received"] else Acked(0, 0, 0))
+    return outcomes
 
 
 class Nacked(NamedTuple):
@@ -228,10 +235,16 @@ async def nack(
     reason: str,
     epoch: int | None,
 ) -> Nacked | None:
-    """Give an item back for `delay` seconds. None when there is no such undone item, or the epoch
-    is not the holder's."""
+    """Give an item back for `delay` seconds.
+
+    None when there is no such undone item, or the epoch is not the holder's.
+    """
     row = await conn.fetchrow(
         f"""
+        WITH head AS (
+            SELECT workspace_id, acked_seq, lease_epoch FROM inbox_heads
+            WHERE workspace_id = $1 FOR UPDATE
+        )
         UPDATE inbox_items x SET
             deliveries = x.deliveries + 1,
             failures = x.failures + 1,
@@ -239,7 +252,7 @@ async def nack(
             reason = $4,
             done_at = CASE WHEN x.failures + 1 >= {MAX_FAILURES} THEN now() END,
             outcome = CASE WHEN x.failures + 1 >= {MAX_FAILURES} THEN 'poison' END
-        FROM inbox_heads h
+        FROM head h
         WHERE x.workspace_id = $1 AND x.seq = $2 AND x.done_at IS NULL
           AND h.workspace_id = x.workspace_id AND x.seq > h.acked_seq
           AND ($5::bigint IS NULL OR h.lease_epoch = $5)
@@ -307,30 +320,33 @@ class Held(NamedTuple):
 _TAKE = """
     UPDATE inbox_heads h SET
         lease_epoch = h.lease_epoch + 1, lease_holder = $2, lease_window = $4, lease_since = now(),
-        lease_until = now() + make_interval(secs => $3), sent_seq = 0, lost_by_client = false
+        lease_until = now() + make_interval(secs => $3), lease_after = $5, sent_seqs = '{}',
+        lost_by_client = false
     WHERE h.workspace_id = $1
     RETURNING generation, lease_epoch, last_seq, acked_seq, oldest_seq
 """
 
-# What the session before had sent and got no ack for. In good order it left `sent_seq`; when its
-# server died, nobody knows, but it cannot have been more than its window.
+# What the session before had sent and got no ack for. In good order it left the numbers ($3). When
+# its server died nobody knows, but it cannot have been more than its window ($4) after its start
+# ($5), beside items that were given back, which are marked as repeats already.
 _HAND_BACK = f"""
-    WITH window_end AS (
-        SELECT max(seq) AS seq FROM (
-            SELECT seq FROM inbox_items
-            WHERE workspace_id = $1 AND seq > $2 AND done_at IS NULL
-              AND (not_before IS NULL OR not_before <= now())
-            ORDER BY seq LIMIT $4
-        ) w
+    WITH unacked AS (
+        SELECT seq FROM unnest($3::bigint[]) s (seq)
+        UNION
+        (SELECT seq FROM inbox_items
+         WHERE workspace_id = $1 AND seq > greatest($2, $5) AND done_at IS NULL
+           AND not_before IS NULL
+         ORDER BY seq LIMIT $4)
     )
     UPDATE inbox_items x SET
         deliveries = x.deliveries + 1,
-        failures = x.failures + $5,
-        done_at = CASE WHEN x.failures + $5 >= {MAX_FAILURES} THEN now() END,
-        outcome = CASE WHEN x.failures + $5 >= {MAX_FAILURES} THEN 'poison' END
-    WHERE x.workspace_id = $1 AND x.seq > $2 AND x.done_at IS NULL
-      AND (x.not_before IS NULL OR x.not_before <= now())
-      AND x.seq <= greatest($3, (SELECT seq FROM window_end))
+        failures = x.failures + $6,
+        done_at = CASE WHEN x.failures + $6 >= {MAX_FAILURES} THEN now() END,
+        outcome = CASE WHEN x.failures + $6 >= {MAX_FAILURES} THEN 'poison' END,
+        reason = CASE WHEN x.failures + $6 >= {MAX_FAILURES}
+                      THEN 'the client was lost {MAX_FAILURES} times with it' ELSE x.reason END
+    FROM unacked u
+    WHERE x.workspace_id = $1 AND x.seq = u.seq AND x.seq > $2 AND x.done_at IS NULL
     RETURNING x.seq, x.outcome IS NOT NULL AS poisoned, x.delegation_id, x.method
 """
 
@@ -342,10 +358,11 @@ async def take_lease(
     *,
     seconds: float,
     window: int,
+    after: int,
     takeover: bool,
     resumes_epoch: int | None,
 ) -> tuple[Lease | Held, list[Nacked]]:
-    """Take the inbox, inside the caller's transaction.
+    """Take the inbox, inside the caller's transaction. The session starts after item `after`.
 
     Returns the lease, or who holds it; and the items that became poison by the way.
     """
@@ -354,8 +371,8 @@ async def take_lease(
     )
     held = await conn.fetchrow(
         """
-        SELECT acked_seq, lease_holder, lease_epoch, lease_window, sent_seq, lost_by_client,
-               lease_until > now() AS alive,
+        SELECT acked_seq, lease_holder, lease_epoch, lease_window, lease_after, sent_seqs,
+               lost_by_client, lease_until > now() AS alive,
                extract(epoch FROM now() - lease_since)::float AS age
         FROM inbox_heads WHERE workspace_id = $1 FOR UPDATE
         """,
@@ -365,7 +382,7 @@ async def take_lease(
     holder = held["lease_holder"]
     if holder is not None and held["alive"] and holder != consumer and not takeover:
         return Held(holder, held["age"] or 0.0), []
-    lease = await conn.fetchrow(_TAKE, workspace_id, consumer, seconds, window)
+    lease = await conn.fetchrow(_TAKE, workspace_id, consumer, seconds, window, after)
     assert lease is not None
     resumed = resumes_epoch is not None and resumes_epoch == held["lease_epoch"]
     lost = held["lost_by_client"] and not resumed
@@ -373,8 +390,9 @@ async def take_lease(
         _HAND_BACK,
         workspace_id,
         held["acked_seq"],
-        held["sent_seq"],
+        held["sent_seqs"],
         held["lease_window"] if holder is not None else 0,
+        held["lease_after"],
         1 if lost else 0,
     )
     poisoned = [
@@ -386,18 +404,18 @@ async def take_lease(
 
 
 async def release_lease(
-    pool: Pool, workspace_id: UUID, epoch: int, *, sent_seq: int, lost_by_client: bool
+    pool: Pool, workspace_id: UUID, epoch: int, *, sent_seqs: Sequence[int], lost_by_client: bool
 ) -> None:
     """Leave the inbox in good order, unless a newer session has it."""
     await pool.execute(
         """
-        UPDATE inbox_heads SET lease_holder = NULL, lease_until = NULL, sent_seq = $3,
+        UPDATE inbox_heads SET lease_holder = NULL, lease_until = NULL, sent_seqs = $3,
                                lost_by_client = $4
         WHERE workspace_id = $1 AND lease_epoch = $2
         """,
         workspace_id,
         epoch,
-        sent_seq,
+        sent_seqs,
         lost_by_client,
     )
 

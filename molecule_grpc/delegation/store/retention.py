@@ -89,3 +89,9 @@ async def prune_activity(pool: Pool, *, days: int, limit: int) -> int:
         limit,
     )
     return int(status.split()[-1])
+
+
+async def purge(conn: Connection, workspace_ids: list[UUID]) -> None:
+    """Delete the record and inbox of workspaces that are purged. The ledger stays."""
+    await conn.execute("DELETE FROM inbox_items WHERE workspace_id = ANY($1)", workspace_ids)
+    await conn.execute("DELETE FROM activity_logs WHERE workspace_id = ANY($1)", workspace_ids)

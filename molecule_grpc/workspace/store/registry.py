@@ -27,7 +27,7 @@ _SWEEP = """
         SELECT id FROM workspaces
         WHERE status IN ('online', 'degraded')
           AND coalesce(last_heartbeat_at, updated_at) < now() - make_interval(
-              secs => CASE WHEN runtime = 'external' THEN $1 ELSE $2 END)
+              secs => CASE WHEN runtime = 'external' THEN $1::float ELSE $2::float END)
         FOR NO KEY UPDATE SKIP LOCKED
     )
     UPDATE workspaces w SET
