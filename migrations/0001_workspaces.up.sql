@@ -59,6 +59,8 @@ CREATE UNIQUE INDEX workspaces_live_name ON workspaces (
     organization_id, coalesce(parent_id, '00000000-0000-0000-0000-000000000000'), name
 ) WHERE status <> 'removed';
 CREATE INDEX workspaces_parent ON workspaces (parent_id);
+CREATE INDEX workspaces_of_organization ON workspaces (organization_id, created_at, id)
+    WHERE status <> 'removed';
 CREATE INDEX workspaces_created ON workspaces (created_at, id) WHERE status <> 'removed';
 CREATE INDEX workspaces_watched ON workspaces (id) WHERE status IN ('online', 'degraded');
 

@@ -1,0 +1,358 @@
+"""What the workspace slice decides without a database."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from typing import Any
+
+import pytest
+from google.protobuf import struct_pb2
+from hypothesis import given
+from hypothesis import strategies as st
+from moleculeai.workspace.v1 import workspace_pb2
+from moleculeai.workspace.v1 import workspace_service_pb2 as pb
+
+from molecule_grpc import egress
+from molecule_grpc.egress import Mode
+from molecule_grpc.errors import Invalid
+from molecule_grpc.settings import Settings
+from molecule_grpc.workspace import convert, drafts, rules
+from molecule_grpc.workspace.connection import build_connection, platform_url
+from molecule_grpc.workspace.heartbeats import read_beat
+from molecule_grpc.workspace.store.workspaces import DEFAULT_ORGANIZATION
+
+ID = "0190a7b2-0000-7000-8000-00000000000a"
+
+
+@pytest.mark.parametrize("text", [*"{}[]|>*&!", "\n", "\r", "\x00"])
+def test_name_and_role_keep_out_what_breaks_yaml(text: str) -> None:
+    with pytest.raises(Invalid):
+        rules.check_name(f"a{text}b")
+    with pytest.raises(Invalid):
+        rules.check_role(f"a{text}b")
+
+
+def test_runtime_stays_on_one_line_and_is_kept_as_given() -> None:
+    assert rules.check_runtime("my-own {runtime}") == "my-own {runtime}"
+    with pytest.raises(Invalid):
+        rules.check_runtime("a\nb")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "relative",
+        "/a/../b",
+        "/etc",
+        "/etc/",
+        "//etc/x",
+        "/./var/lib",
+        "/usr/local",
+        "/",
+        "",
+        "/a\n",
+    ],
+)
+def test_directory_that_may_not_be_mounted(path: str) -> None:
+    with pytest.raises(Invalid):
+        rules.check_directory(path)
+
+
+@pytest.mark.parametrize("path", ["/srv/agents", "/etcetera", "/home/me/..hidden", "/data/var"])
+def test_directory_that_may_be_mounted(path: str) -> None:
+    assert rules.check_directory(path) == path
+
+
+@pytest.mark.parametrize(
+    ("stated", "stored", "runtime", "mode"),
+    [
+        ("push", "poll", "external", "push"),
+        ("poll", "push", "langgraph", "poll"),
+        ("", "poll", "langgraph", "poll"),
+        ("", "push", "external", "push"),
+        ("", None, "external", "poll"),
+        ("", None, "langgraph", "push"),
+        ("", None, None, "push"),
+    ],
+)
+def test_mode_is_what_is_stated_else_stored_else_by_runtime(
+    stated: str, stored: str | None, runtime: str | None, mode: str
+) -> None:
+    """W61: NULL, push and poll are all readable, and register resolves them in this order."""
+    assert rules.effective_mode(stated, stored, runtime) == mode
+
+
+@given(st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True)))
+def test_reported_spend_is_clamped_and_zero_is_no_news(cents: float | None) -> None:
+    stored = rules.reported_spend(cents)
+    assert stored is None or 0 < stored <= rules.MAX_SPEND_CENTS
+    if cents is not None and 1 <= cents <= rules.MAX_SPEND_CENTS:
+        assert stored == round(cents)
+
+
+@pytest.mark.parametrize(
+    ("status", "mode", "url", "reachable"),
+    [
+        ("online", "push", "http://a", True),
+        ("degraded", "push", "http://a", True),
+        ("online", "push", "", False),
+        ("awaiting_agent", "push", "http://a", False),
+        ("awaiting_agent", "poll", "", True),
+        ("offline", "poll", "", True),
+        ("paused", "poll", "", False),
+        ("failed", "poll", "", False),
+    ],
+)
+def test_an_inbox_takes_messages_while_its_reader_is_away(
+    status: str, mode: str, url: str, reachable: bool
+) -> None:
+    assert rules.reachable(status, mode, url) is reachable
+
+
+def drafted(**fields: Any) -> Any:
+    request = pb.CreateWorkspaceRequest(name="a", **fields)
+    return drafts.draft(request, DEFAULT_ORGANIZATION, 3)
+
+
+def test_external_without_url_waits_for_its_agent_and_polls() -> None:
+    draft = drafted(runtime="external")
+    assert (draft.status, draft.delivery_mode, draft.url) == ("awaiting_agent", "poll", "")
+
+
+def test_external_flag_means_runtime_external() -> None:
+    assert drafted(external=True, runtime="claude-code").runtime == "external"
+
+
+def test_external_with_url_is_online_and_pushed_to() -> None:
+    draft = drafted(external=True, url=" http://a.example/x ")
+    assert (draft.status, draft.delivery_mode, draft.url) == (
+        "online",
+        "push",
+        "http://a.example/x",
+    )
+
+
+def test_external_that_polls_has_no_url() -> None:
+    for fields in (
+        {"delivery_mode": workspace_pb2.Workspace.poll, "url": "http://a.example"},
+        {"url": "remote://no-inbound"},
+    ):
+        draft = drafted(external=True, **fields)
+        assert (draft.status, draft.delivery_mode, draft.url) == ("awaiting_agent", "poll", "")
+
+
+def test_without_a_backend_the_row_says_why_it_failed() -> None:
+    draft = drafted()
+    assert (draft.runtime, draft.status) == ("langgraph", "failed")
+    assert draft.last_sample_error == "no compute backend is configured on this server"
+
+
+def test_update_tells_absent_from_null() -> None:
+    null = struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
+    change = drafts.change(pb.UpdateWorkspaceRequest(parent_id=null))
+    assert (change.parent_id, change.given) == (None, {"parent_id"})
+    assert drafts.change(pb.UpdateWorkspaceRequest()).given == frozenset()
+
+
+@pytest.mark.parametrize("field", ["parent_id", "workspace_dir"])
+def test_update_refuses_a_parent_or_directory_that_is_not_text(field: str) -> None:
+    request = pb.UpdateWorkspaceRequest(**{field: struct_pb2.Value(number_value=1)})
+    with pytest.raises(Invalid) as caught:
+        drafts.change(request)
+    assert caught.value.violations[0][0] == field
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_one_coordinate_alone_is_refused(name: str) -> None:
+    with pytest.raises(Invalid):
+        drafts.place(pb.UpdateWorkspaceRequest(**{name: 1.0}))
+
+
+def test_heartbeat_leaves_out_what_was_not_reported() -> None:
+    beat = read_beat(pb.HeartbeatRequest(workspace_id=ID))
+    assert (beat.error_rate, beat.current_task, beat.monthly_spend) == (None, None, None)
+    assert beat.well
+    assert not beat.wedged
+
+
+def test_heartbeat_reads_the_engine_and_who_judges_it() -> None:
+    request = pb.HeartbeatRequest(workspace_id=ID, runtime_state="wedged", error_rate=0)
+    request.runtime_metadata.capabilities["status_mgmt"] = True
+    beat = read_beat(request)
+    assert (beat.wedged, beat.well, beat.self_managed, beat.error_rate) == (True, False, True, 0)
+
+
+@pytest.mark.parametrize(
+    "given_", ["https://x.example", "https://x.example/", "https://x.example//"]
+)
+def test_connection_has_no_trailing_slash(given_: str) -> None:
+    info = build_connection(given_, ID, "secret")
+    assert info.platform_url == "https://x.example"
+    assert info.registry_endpoint == "https://x.example/registry/register"
+    assert info.heartbeat_endpoint == "https://x.example/registry/heartbeat"
+    assert (info.workspace_id, info.auth_token) == (ID, "secret")
+
+
+@pytest.mark.parametrize("url", ["", "/", "http://a b", 'http://a"', "http://a'", "http://a`id`"])
+def test_connection_refuses_what_a_shell_would_read(url: str) -> None:
+    with pytest.raises(Invalid):
+        build_connection(url, ID, "")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "url"),
+    [
+        ({}, "http://127.0.0.1:8080"),
+        ({"host": "a.example:81"}, "http://a.example:81"),
+        ({"x-forwarded-host": "b.example", "host": "a", "x-forwarded-proto": "https"},
+         "https://b.example"),
+        ({"x-forwarded-host": "evil$(id)"}, "http://127.0.0.1:8080"),
+        ({"host": "[::1]:8080"}, "http://[::1]:8080"),
+    ],
+)  # fmt: skip
+def test_platform_url_is_where_the_caller_came_in(metadata: dict[str, str], url: str) -> None:
+    assert platform_url(Settings(), metadata) == url
+    configured = Settings(external_platform_url="https://c.example")
+    assert platform_url(configured, metadata) == "https://c.example"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+def as_value(plain: Any) -> struct_pb2.Value:
+    box = struct_pb2.ListValue()
+    box.extend([plain])
+    return box.values[0]
+
+
+@given(JSON)
+def test_free_form_json_survives_storage_but_for_nul(plain: Any) -> None:
+    stored = convert.json_text(as_value(plain), "agent_card")
+    assert "\\u0000" not in stored
+    if "\x00" not in repr(plain) and "\\x00" not in repr(plain):
+        assert convert.value(stored) == as_value(plain)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_numbers_that_json_lacks_are_refused(number: float) -> None:
+    with pytest.raises(Invalid):
+        convert.json_text(as_value({"a": [number]}), "agent_card")
+
+
+PUBLIC = ["8.8.8.8", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+PRIVATE = ["10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "fd00::1", "::ffff:10.0.0.1",
+           "64:ff9b::a00:1", "2002:a00:1::1"]  # fmt: skip
+LOOPBACK = ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"]
+NEVER = [
+    "0.0.0.0", "0.1.2.3", "100.64.0.1", "169.254.169.254", "::ffff:169.254.169.254", "192.0.2.1",
+    "198.51.100.1", "203.0.113.1", "198.18.0.1", "198.19.255.255", "224.0.0.1", "239.255.255.250",
+    "240.0.0.1", "255.255.255.255", "::", "fe80::1", "fe80::1%lo", "fc00::1", "ff02::1", "ff05::2",
+    "2001:db8::1", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "2001::1", "fec0::1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("addresses", "strict", "saas", "dev"),
+    [
+        (PUBLIC, True, True, True),
+        (PRIVATE, False, True, True),
+        (LOOPBACK, False, False, True),
+        (NEVER, False, False, False),
+    ],
+)
+def test_which_addresses_may_be_called(
+    addresses: list[str], strict: bool, saas: bool, dev: bool
+) -> None:
+    """The table of the URL rule, and the gaps that the original left open."""
+    expected = {Mode.STRICT: strict, Mode.SAAS: saas, Mode.DEV: dev}
+    found = {(ip, mode): egress.check_address(ip, mode) for ip in addresses for mode in Mode}
+    assert found == {(ip, mode): expected[mode] for ip in addresses for mode in Mode}
+
+
+@given(st.ip_addresses(v=4), st.sampled_from(Mode))
+def test_wrapping_an_address_in_ipv6_changes_nothing(ip: ipaddress.IPv4Address, mode: Mode) -> None:
+    bare = egress.check_address(ip, mode)
+    number = int(ip)
+    for wrapped in (0xFFFF << 32 | number, 0x64FF9B << 96 | number, 0x2002 << 112 | number << 80):
+        assert egress.check_address(ipaddress.IPv6Address(wrapped), mode) is bare
+
+
+@given(st.ip_addresses())
+def test_a_looser_mode_never_blocks_more(ip: Any) -> None:
+    strict, saas, dev = (egress.check_address(ip, mode) for mode in Mode)
+    assert strict <= saas <= dev
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "ftp://a", "//a", "http://", "http:///x", "http://user@a", "http://u:p@a", "http://@a",
+        "http://a b", "http://a\\@b", "http://a\n", "javascript:x", "http://a:0", "http://a:99999",
+        "http://a:x", "http://[::1", "remote://x", "http://a/\x00",
+    ],
+)  # fmt: skip
+def test_url_that_is_wrong_on_its_face(url: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        egress.check_url_syntax(url)
+    assert caught.value.reason == "URL_NOT_ALLOWED"
+
+
+def test_url_is_taken_apart() -> None:
+    assert egress.check_url_syntax("HTTPS://A.example/x?y") == ("https", "a.example", 443)
+    assert egress.check_url_syntax("http://[2606:4700::1]:81") == ("http", "2606:4700::1", 81)
+
+
+@given(st.text())
+def test_any_text_is_a_url_or_refused(text: str) -> None:
+    try:
+        scheme, host, port = egress.check_url_syntax(text)
+    except Invalid:
+        return
+    assert scheme in ("http", "https")
+    assert host
+    assert 0 < port < 65536
+
+
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f.1", "0177.0.0.1", "127.0.0.1."])
+async def test_other_spellings_of_this_machine_are_seen_through(host: str) -> None:
+    with pytest.raises(Invalid):
+        await egress.resolve_checked(f"http://{host}/", Mode.SAAS)
+
+
+async def test_resolved_url_pins_the_checked_addresses() -> None:
+    checked = await egress.resolve_checked("https://93.184.216.34:8443/a", Mode.STRICT)
+    assert [str(ip) for ip in checked.addresses] == ["93.184.216.34"]
+    assert (checked.scheme, checked.host, checked.port) == ("https", "93.184.216.34", 8443)
+
+
+async def test_localhost_by_name_passes_registration_only() -> None:
+    await egress.resolve_checked("http://localhost:9", Mode.STRICT, localhost_by_name=True)
+    with pytest.raises(Invalid):
+        await egress.resolve_checked("http://localhost:9", Mode.STRICT)
+    with pytest.raises(Invalid):
+        await egress.resolve_checked("http://127.0.0.1:9", Mode.STRICT, localhost_by_name=True)
+
+
+async def test_what_does_not_resolve_is_refused() -> None:
+    with pytest.raises(Invalid) as caught:
+        await egress.resolve_checked("http://nowhere.invalid", Mode.DEV)
+    assert caught.value.reason == "URL_NOT_ALLOWED"
+
+
+@pytest.mark.parametrize(
+    ("settings", "mode"),
+    [
+        (Settings(), Mode.STRICT),
+        (Settings(deploy_mode="self-hosted", saas_org_id="x"), Mode.STRICT),
+        (Settings(deploy_mode="saas"), Mode.SAAS),
+        (Settings(saas_org_id="x"), Mode.SAAS),
+        (Settings(environment="development"), Mode.DEV),
+    ],
+)
+def test_mode_follows_the_settings(settings: Settings, mode: Mode) -> None:
+    assert Mode.of(settings) is mode
