@@ -17,6 +17,7 @@ from molecule_grpc.auth.principal import ANONYMOUS, OPERATOR, Principal, Role
 from molecule_grpc.auth.tokens import digest
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.errors import NotFound, Unauthenticated
+from molecule_grpc.ids import parse_id
 from molecule_grpc.settings import Settings
 
 _NEGATIVE_CACHE_SECONDS = 2.0
@@ -32,6 +33,7 @@ class Authenticator:
         self._development = settings.development
         self._open_bootstrap = settings.open_bootstrap
         self._operator = digest(settings.admin_token) if settings.admin_token else None
+        self._revocations = 0
         self._cache: OrderedDict[bytes, tuple[float, Principal | None]] = OrderedDict()
         self._organizations: OrderedDict[UUID, UUID] = OrderedDict()
         self._used: set[UUID] = set()
@@ -61,12 +63,13 @@ class Authenticator:
         """Raise unless the principal may act as the workspace that the request names.
 
         Raises:
+            Invalid: the request names none, as a stream that begins with the wrong frame.
             Unauthenticated: it is another workspace's token.
             NotFound: the workspace is of another organisation, or of none.
         """
         if not policy.workspace or principal.role in (Role.OPERATOR, Role.ANONYMOUS):
             return
-        workspace_id = UUID(_read(request, policy.workspace))
+        workspace_id = parse_id(_read(request, policy.workspace), policy.workspace)
         if principal.role is Role.WORKSPACE:
             if principal.workspace_id != workspace_id:
                 raise Unauthenticated(policy.wrong)
@@ -87,12 +90,14 @@ class Authenticator:
 
     def forget(self, token_digest_hex: str) -> None:
         """A token was revoked: forget it, and end what it holds open."""
+        self._revocations += 1
         self._cache.pop(bytes.fromhex(token_digest_hex), None)
         for end in tuple(self._watchers.get(token_digest_hex, ())):
             end()
 
     def forget_all(self) -> None:
         """Revocations may have been missed: trust nothing that is remembered."""
+        self._revocations += 1
         self._cache.clear()
 
     async def recheck(self) -> None:
@@ -135,17 +140,22 @@ class Authenticator:
         now = time.monotonic()
         cached = self._cache.get(token_digest)
         if cached is not None and cached[0] > now:
-            principal = cached[1]
-        else:
-            principal = await self._find(token_digest)
+            return cached[1]
+        revocations = self._revocations
+        principal = await self._find(token_digest)
+        # What was read before a revocation may be void, and nobody would say so again.
+        if revocations == self._revocations:
             ttl = self._ttl if principal else min(self._ttl, _NEGATIVE_CACHE_SECONDS)
-            self._cache[token_digest] = (now + ttl, principal)
-            self._cache.move_to_end(token_digest)
-            if len(self._cache) > _CACHE_SIZE:
-                self._cache.popitem(last=False)
-            if principal is not None and principal.token_id is not None:
-                self._used.add(principal.token_id)
+            self._remember(token_digest, now + ttl, principal)
+        if principal is not None and principal.token_id is not None:
+            self._used.add(principal.token_id)
         return principal
+
+    def _remember(self, token_digest: bytes, until: float, principal: Principal | None) -> None:
+        self._cache[token_digest] = (until, principal)
+        self._cache.move_to_end(token_digest)
+        if len(self._cache) > _CACHE_SIZE:
+            self._cache.popitem(last=False)
 
     async def _find(self, token_digest: bytes) -> Principal | None:
         if self._operator is not None and hmac.compare_digest(token_digest, self._operator):

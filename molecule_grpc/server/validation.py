@@ -33,8 +33,10 @@ class Validator:
 def _path(violation: Any) -> str:
     elements = violation.field.elements if violation.field else ()
     return ".".join(
-        f"{e.field_name}[{e.index}]" if e.WhichOneof("subscript") == "index" else e.field_name
-        for e in elements
+        f"{element.field_name}[{element.subscript.value}]"
+        if element.subscript
+        else element.field_name
+        for element in elements
     )
 
 
