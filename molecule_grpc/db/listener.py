@@ -13,6 +13,7 @@ from molecule_grpc.db.pool import connect
 
 log = structlog.get_logger(__name__)
 
+_FIRST_BACKOFF_SECONDS = 0.1
 _PROBE_SECONDS = 10.0
 _PROBE_TIMEOUT_SECONDS = 5.0
 _MAX_BACKOFF_SECONDS = 5.0
@@ -36,17 +37,17 @@ class Listener:
         self._dsn = dsn
         self._channels = channels
         self._missed = missed
+        self._backoff = _FIRST_BACKOFF_SECONDS
 
     async def run(self) -> None:
         """Listen for ever. Cancel to stop."""
-        backoff = 0.1
         while True:
             try:
                 await self._listen()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 log.warning("listener lost its connection", error=type(error).__name__)
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, _MAX_BACKOFF_SECONDS)
+            await asyncio.sleep(self._backoff)
+            self._backoff = min(self._backoff * 2, _MAX_BACKOFF_SECONDS)
 
     async def _listen(self) -> None:
         connection = await connect(self._dsn, application_name="molecule-grpc-listener")
@@ -56,6 +57,7 @@ class Listener:
                     channel, lambda _conn, _pid, _channel, payload, hear=hear: hear(payload)
                 )
             self._missed()
+            self._backoff = _FIRST_BACKOFF_SECONDS
             # A broken network does not close the socket: ask.
             while True:
                 await asyncio.sleep(_PROBE_SECONDS)

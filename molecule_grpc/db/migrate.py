@@ -16,6 +16,8 @@ from molecule_grpc.db.pool import connect
 log = structlog.get_logger(__name__)
 
 _LOCK = 0x6D6F6C65  # one migrator at a time, on all hosts
+# The connection's own limit is made for calls; a migration may rebuild a large table.
+_STEP_SECONDS = 24 * 3600.0
 _FILE = re.compile(r"^(\d{4})_([a-z0-9_]+)\.up\.sql$")
 _TABLE = """
     CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -71,30 +73,38 @@ async def migrate(dsn: str, directory: Path, *, to: int | None = None) -> list[s
     5 s for a lock, so that it never stands in the way of live traffic.
 
     Raises:
-        MigrationError: the schema is newer than these files, or a migration was edited.
+        MigrationError: the schema is newer than these files, a migration was edited, or there is no
+            version `to`.
     """
     migrations = load(directory)
     target = len(migrations) if to is None else to
+    if not 0 <= target <= len(migrations):
+        raise MigrationError(f"there is no version {target}; the newest is {len(migrations)}")
     connection = await connect(dsn, application_name="molecule-grpc-migrate")
     try:
         await connection.execute("SET statement_timeout = 0")
-        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK, timeout=_STEP_SECONDS)
         await connection.execute(_TABLE)
         current = await _checked_version(connection, migrations)
-        done: list[str] = []
-        for migration in _steps(migrations, current, target):
-            done.append(await _apply(connection, migration, up=migration.version > current))
-        return done
+        return [
+            await _apply(connection, migration, up=migration.version > current)
+            for migration in _steps(migrations, current, target)
+        ]
     finally:
         await connection.close()
 
 
 async def pending(dsn: str, directory: Path) -> int:
-    """How many migrations are still to be applied."""
+    """How many migrations are still to be applied. Changes nothing.
+
+    Raises:
+        MigrationError: as `migrate` does.
+    """
     migrations = load(directory)
     connection = await connect(dsn, application_name="molecule-grpc-migrate")
     try:
-        await connection.execute(_TABLE)
+        if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
+            return len(migrations)
         return len(migrations) - await _checked_version(connection, migrations)
     finally:
         await connection.close()
@@ -126,7 +136,7 @@ async def _apply(
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = '5s'")
         if up:
-            await connection.execute(migration.up)
+            await connection.execute(migration.up, timeout=_STEP_SECONDS)
             await connection.execute(
                 "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)",
                 migration.version,
@@ -134,7 +144,7 @@ async def _apply(
                 migration.checksum,
             )
         else:
-            await connection.execute(migration.down)
+            await connection.execute(migration.down, timeout=_STEP_SECONDS)
             await connection.execute(
                 "DELETE FROM schema_migrations WHERE version = $1", migration.version
             )
