@@ -88,8 +88,10 @@ CREATE TABLE inbox_heads (
     lease_until    timestamptz,
     lease_since    timestamptz,
     lease_window   integer NOT NULL DEFAULT 0,
-    -- What the last session left: the highest item it sent, and whether the client is to blame.
-    sent_seq       bigint NOT NULL DEFAULT 0,
+    lease_after    bigint NOT NULL DEFAULT 0,
+    -- What the last session left: the items it had sent and got no answer for, and whether the
+    -- client is to blame.
+    sent_seqs      bigint[] NOT NULL DEFAULT '{}',
     lost_by_client boolean NOT NULL DEFAULT false,
     CHECK (acked_seq <= last_seq)
 ) WITH (fillfactor = 60);

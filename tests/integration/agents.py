@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import uuid
@@ -20,6 +21,7 @@ from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.messages import Messages
+from molecule_grpc.delegation.store import activity
 from molecule_grpc.delegation.store.entries import Entry
 from molecule_grpc.ids import new_id
 from molecule_grpc.server.call import Call
@@ -111,6 +113,26 @@ async def slice_of(dsn: str, pool: Pool, **settings: Any) -> AsyncIterator[Slice
         ledger = Ledger(pool, journal, wakeups, directory)
         messages = Messages(pool, journal, directory, ledger, chosen)
         yield Slice(pool, journal, wakeups, ledger, messages)
+
+
+async def append_on(conn: asyncpg.Connection, *entries: Entry) -> None:
+    """Append inside this connection's transaction, as another worker would."""
+    await activity.append(
+        conn, [(entry, True) for entry in entries], max_items=10**9, max_bytes=10**12
+    )
+
+
+async def someone_waits(pool: Pool, count: int = 1) -> None:
+    """Return when so many statements of this database wait for a lock."""
+    async with asyncio.timeout(10):
+        while await pool.fetchval(_WAITING) < count:  # noqa: ASYNC110  (Postgres does not tell)
+            await asyncio.sleep(0.01)
+
+
+_WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 
 
 def call_of(workspace_id: UUID | None) -> Call:

@@ -334,7 +334,7 @@ _HAND_BACK = f"""
         SELECT seq FROM unnest($3::bigint[]) s (seq)
         UNION
         (SELECT seq FROM inbox_items
-         WHERE workspace_id = $1 AND seq > greatest($2, $5) AND done_at IS NULL
+         WHERE workspace_id = $1 AND seq > greatest($2::bigint, $5::bigint) AND done_at IS NULL
            AND not_before IS NULL
          ORDER BY seq LIMIT $4)
     )

@@ -33,10 +33,15 @@ class Expired(NamedTuple):
     method: str
 
 
+# The lock gives the head as it is now, the items come from the snapshot: where the inbox stands must
+# come from there too, else an item that arrived between the two would count as done.
 _PRUNE = f"""
-    WITH head AS (
-        SELECT workspace_id, acked_seq, last_seq FROM inbox_heads
-        WHERE workspace_id = $1 FOR UPDATE SKIP LOCKED
+    WITH locked AS (
+        SELECT workspace_id FROM inbox_heads WHERE workspace_id = $1 FOR UPDATE SKIP LOCKED
+    ),
+    head AS (
+        SELECT h.workspace_id, h.acked_seq, h.last_seq
+        FROM locked JOIN inbox_heads h USING (workspace_id)
     ),
     -- Everything before the first item that must stay.
     kept AS (
