@@ -183,7 +183,7 @@ async def place(conn: Connection, workspace_id: UUID, where: Place) -> None:
     await conn.execute(
         """
         INSERT INTO canvas_layouts AS c (workspace_id, x, y, collapsed)
-        VALUES ($1, coalesce($2, 0), coalesce($3, 0), coalesce($4, false))
+        VALUES ($1, coalesce($2::float8, 0), coalesce($3::float8, 0), coalesce($4, false))
         ON CONFLICT (workspace_id) DO UPDATE SET
             x = coalesce($2, c.x), y = coalesce($3, c.y), collapsed = coalesce($4, c.collapsed)
         """,

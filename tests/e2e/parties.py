@@ -1,0 +1,132 @@
+"""Parties that call a running server over REST and gRPC, with a token of theirs or without."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import httpx
+from google.protobuf import message_factory
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from tests.running import RunningServer
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """The two ways into one server."""
+
+    http: httpx.AsyncClient
+    channel: grpc.aio.Channel
+
+    def party(self, token: str | None = None, **headers: str) -> Party:
+        """Somebody who calls with this token, or without any."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token is not None:
+            named["authorization"] = f"Bearer {token}"
+        return Party(self, named)
+
+
+@contextlib.asynccontextmanager
+async def wire_to(server: RunningServer) -> AsyncIterator[Wire]:
+    """Open both ways into a server."""
+    async with (
+        httpx.AsyncClient(base_url=server.url, timeout=20) as http,
+        grpc.aio.insecure_channel(server.grpc_target) as channel,
+    ):
+        yield Wire(http, channel)
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Calls with the same headers each time."""
+
+    wire: Wire
+    headers: dict[str, str]
+
+    async def rest(self, method: str, path: str, body: Any = None, **params: Any) -> httpx.Response:
+        """One REST call."""
+        return await self.wire.http.request(
+            method, path, json=body, params=params or None, headers=self.headers
+        )
+
+    async def rpc(self, request: Message) -> Any:
+        """The unary RPC whose request this is.
+
+        Raises:
+            Refused: the call ended without an answer.
+        """
+        name = request.DESCRIPTOR.name.removesuffix("Request")
+        [service] = request.DESCRIPTOR.file.services_by_name.values()
+        answer = message_factory.GetMessageClass(service.methods_by_name[name].output_type)
+        call = self.wire.channel.unary_unary(
+            f"/{service.full_name}/{name}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer.FromString,
+        )
+        try:
+            return await call(request, metadata=tuple(self.headers.items()), timeout=20)
+        except grpc.aio.AioRpcError as error:
+            raise refused(error) from None
+
+
+class Refused(Exception):
+    """A call that ended without an answer: its code, reason and message."""
+
+    def __init__(self, code: str, reason: str, message: str) -> None:
+        super().__init__(f"{code} {reason}: {message}")
+        self.code = code
+        self.reason = reason
+        self.message = message
+
+
+def refused(error: grpc.aio.AioRpcError) -> Refused:
+    """What a gRPC client reads from an error."""
+    info = error_details_pb2.ErrorInfo()
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            for detail in status_pb2.Status.FromString(value).details:
+                detail.Unpack(info)
+    return Refused(error.code().name, info.reason, error.details() or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Agent(Party):
+    """A workspace that calls with its own token."""
+
+    id: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Organization(Party):
+    """Whoever administers one organisation."""
+
+    id: str
+
+    async def hire(self, name: str = "", **fields: Any) -> Agent:
+        """A new external workspace that holds its token."""
+        name = name or f"agent {uuid.uuid4().hex[:8]}"
+        answer = await self.rest("POST", "/workspaces", {"name": name, "external": True, **fields})
+        assert answer.status_code == 201, answer.text
+        body = answer.json()
+        token = body["connection"]["auth_token"]
+        return Agent(self.wire, self.wire.party(token).headers, body["id"], token)
+
+
+async def found(wire: Wire, operator: Party) -> Organization:
+    """A new organisation, so that a test counts nothing but its own rows."""
+    made = await operator.rest(
+        "POST", "/admin/organizations", {"slug": f"o-{uuid.uuid4().hex[:12]}"}
+    )
+    assert made.status_code == 201, made.text
+    organization_id = made.json()["id"]
+    minted = await operator.rest("POST", "/org/tokens", {"organization_id": organization_id})
+    assert minted.status_code == 200, minted.text
+    headers = wire.party(minted.json()["auth_token"]).headers
+    return Organization(wire, headers, organization_id)
