@@ -17,7 +17,7 @@ from moleculeai.delegation.v1 import inbox_pb2
 from molecule_grpc.client import errors
 from molecule_grpc.client.connection import Connection, version
 from molecule_grpc.client.items import Item, text_of
-from molecule_grpc.client.retry import Backoff
+from molecule_grpc.client.retry import Backoff, ends_for_good
 from molecule_grpc.client.session import BuildHeartbeat, Drained, Session
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,8 @@ class Inbox:
         self._runner: asyncio.Task[None] | None = None
         self._arrived: asyncio.Queue[inbox_pb2.InboxItem | Exception] = asyncio.Queue()
         self._current: Item | None = None
+        self._waiting = 0
+        self._credit = 0
         self._open: dict[str, Item] = {}
         self._done: OrderedDict[str, None] = OrderedDict()
         self._unconfirmed: set[int] = set()
@@ -105,7 +107,7 @@ class Inbox:
         """
         self._start()
         while True:
-            arrived = await self._arrived.get()
+            arrived = await self._wait_for_arrival()
             if isinstance(arrived, Exception):
                 self._arrived.put_nowait(arrived)  # for whoever asks again
                 raise arrived
@@ -150,6 +152,25 @@ class Inbox:
         with contextlib.suppress(asyncio.CancelledError):
             await runner
 
+    async def _wait_for_arrival(self) -> inbox_pb2.InboxItem | Exception:
+        self._waiting += 1
+        self._ask()
+        try:
+            return await self._arrived.get()
+        finally:
+            self._waiting -= 1
+
+    def _ask(self) -> None:
+        """Let the server send as many items as somebody waits for, and no more.
+
+        What is sent counts as delivered, and five failed deliveries make poison: an item that
+        kills its agent must not take those along that nobody had begun.
+        """
+        missing = self._waiting - self._arrived.qsize() - self._credit
+        if missing > 0 and self._session is not None:
+            self._session.credit(missing)
+            self._credit += missing
+
     def _start(self) -> None:
         if self._runner is None:
             self._runner = asyncio.create_task(self._run(), name=f"inbox {self._workspace_id}")
@@ -171,7 +192,7 @@ class Inbox:
         except Drained as drain:
             return drain.seconds
         except errors.CallError as error:
-            if _is_final(error):
+            if ends_for_good(error):
                 raise
             wait = backoff.next_wait()
             log.info("inbox interrupted, again in %.1f s: %s", wait, error)
@@ -187,6 +208,8 @@ class Inbox:
             takeover=self._takeover,
             client_version=f"molecule-grpc {version()}",
         )
+        # What is being worked on comes again first, so that this session knows of it.
+        self._credit = hello.initial_credit = self._waiting + len(self._open)
         if self._epoch is not None:
             hello.resumes_epoch = self._epoch
         self._session = session = Session(self._connection, hello)
@@ -197,17 +220,19 @@ class Inbox:
                     backoff.reset()
                     self._epoch = session.epoch
                     self._takeover = False  # once; taking it back and forth helps nobody
+                    self._confirmed(frame.welcome.acked_seq)
+                    await self._confirm_acks()
                 elif frame.HasField("item"):
                     self._receive(frame.item)
                 elif frame.HasField("ack_result"):
-                    mark = frame.ack_result.acked_seq
-                    self._unconfirmed = {seq for seq in self._unconfirmed if seq > mark}
+                    self._confirmed(frame.ack_result.acked_seq)
         finally:
             self._session = None
             await frames.aclose()  # type: ignore[attr-defined]
 
     def _receive(self, frame: inbox_pb2.InboxItem) -> None:
         """Hand an item on, unless it is being worked on, or was done before."""
+        self._credit -= 1
         if frame.method == "delegate_result" and self._on_result is not None:
             self._on_result(frame.delegation_id)
         item = self._open.get(frame.message_id)
@@ -217,10 +242,11 @@ class Inbox:
             self._ack(Item.read(frame, self, self._epoch or 0))
         else:
             self._arrived.put_nowait(frame)
+        self._ask()
 
     def _ack(self, item: Item) -> None:
         self._unconfirmed.add(item.seq)
-        # A session acks what it sent. An item of an earlier one comes again, and is acked then.
+        # A session acks what it sent; an item of an earlier one comes again, and is acked then.
         if self._session is not None and item.epoch == self._session.epoch:
             self._session.ack(item.seq)
 
@@ -229,7 +255,11 @@ class Inbox:
         while not self._arrived.empty():
             self._arrived.get_nowait()
 
+    def _confirmed(self, acked_seq: int) -> None:
+        self._unconfirmed = {seq for seq in self._unconfirmed if seq > acked_seq}
+
     async def _confirm_acks(self) -> None:
+        """Repeat the acks that may not have arrived."""
         seqs = sorted(self._unconfirmed)
         stub = self._connection.delegations.AckInbox
         for start in range(0, len(seqs), _ACKS_IN_A_CALL):
@@ -243,7 +273,7 @@ class Inbox:
             except errors.CallError as error:
                 log.warning("could not confirm %d acks: %s", len(seqs) - start, error)
                 return
-        self._unconfirmed.clear()
+            self._unconfirmed.difference_update(request.seqs)
 
     async def _fetch_body(self, item: Item, activity_id: str) -> None:
         """Bodies above 256 KiB do not travel in the stream."""
@@ -255,19 +285,3 @@ class Inbox:
         value = row.response_body if item.is_result else row.request_body
         item.body = item.frame.body = json_format.MessageToJson(value, indent=None)
         item.text = item.frame.text = text_of(item.json())
-
-
-def _is_final(error: errors.CallError) -> bool:
-    """Whether coming back would meet the same answer, or fight with another consumer."""
-    if isinstance(error, errors.NotFound):
-        return error.reason != "ITEM_NOT_FOUND"
-    if isinstance(error, errors.InvalidArgument):
-        return error.reason != "ACK_NOT_DELIVERED"
-    return isinstance(
-        error,
-        errors.Unauthenticated
-        | errors.PermissionDenied
-        | errors.InboxBusy
-        | errors.Fenced
-        | errors.Unimplemented,
-    )

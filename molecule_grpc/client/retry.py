@@ -12,8 +12,16 @@ from typing import TypeVar
 from molecule_grpc.client.errors import (
     CallError,
     DeadlineExceeded,
+    Fenced,
+    InboxBusy,
+    InvalidArgument,
+    NotFound,
+    OutOfRange,
+    PermissionDenied,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
+    Unimplemented,
 )
 
 T = TypeVar("T")
@@ -50,6 +58,17 @@ def is_retryable(error: CallError) -> bool:
         return True
     full = isinstance(error, ResourceExhausted)
     return full and (error.retry_after is not None or error.reason == "QUEUE_FULL")
+
+
+def ends_for_good(error: CallError) -> bool:
+    """Whether opening the stream again would meet the same answer, or fight with its holder."""
+    if isinstance(error, NotFound):
+        return error.reason != "ITEM_NOT_FOUND"
+    if isinstance(error, InvalidArgument):
+        return error.reason != "ACK_NOT_DELIVERED"
+    return isinstance(
+        error, Unauthenticated | PermissionDenied | InboxBusy | Fenced | OutOfRange | Unimplemented
+    )
 
 
 async def with_retries(attempt: Callable[[float], Awaitable[T]], budget: float) -> T:

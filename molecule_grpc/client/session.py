@@ -17,7 +17,7 @@ from molecule_grpc.client.errors import Unavailable, make_error, to_call_error
 
 # The server says something every 15 s: three beats missed, and nobody is there.
 _SILENCE_SECONDS = 45.0
-_LEAVE_SECONDS = 3.0
+_LEAVE_SECONDS = 1.0
 
 Frame = pb.SubscribeInboxResponse
 BuildHeartbeat = Callable[[], workspace_service_pb2.HeartbeatRequest]
@@ -68,9 +68,14 @@ class Session:
                 yield frame
         finally:
             self._ended.set()
+            self._outgoing.put_nowait(None)  # the library stops reading it only at its end
             if beating is not None:
                 beating.cancel()
             call.cancel()
+
+    def credit(self, items: int) -> None:
+        """Allow so many more items."""
+        self._send(pb.SubscribeInboxRequest(credit=pb.SubscribeInboxRequest.Credit(n=items)))
 
     def ack(self, seq: int) -> None:
         """Say that an item of this session is done."""

@@ -11,20 +11,10 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.delegation.v1 import inbox_pb2
 
 from molecule_grpc.client.connection import Connection
-from molecule_grpc.client.errors import (
-    CallError,
-    NotFound,
-    OutOfRange,
-    PermissionDenied,
-    Unauthenticated,
-    Unimplemented,
-    make_error,
-    to_call_error,
-)
-from molecule_grpc.client.retry import Backoff
+from molecule_grpc.client.errors import CallError, make_error, to_call_error
+from molecule_grpc.client.retry import Backoff, ends_for_good
 
 _SILENCE_SECONDS = 45.0
-_FINAL = (NotFound, OutOfRange, PermissionDenied, Unauthenticated, Unimplemented)
 
 
 @dataclass(slots=True)
@@ -52,7 +42,7 @@ async def watch(
                 yield item
             wait = place.wait
         except CallError as error:
-            if isinstance(error, _FINAL):
+            if ends_for_good(error):
                 raise
             wait = backoff.next_wait()
         await asyncio.sleep(wait)
