@@ -46,21 +46,21 @@ def template(postgres: str) -> Iterator[str]:
     name = f"template_{uuid.uuid4().hex[:12]}"
 
     async def make() -> None:
-        await _execute(postgres, f"CREATE DATABASE {name}")
+        await execute(postgres, f"CREATE DATABASE {name}")
         await migrate(with_database(postgres, name), MIGRATIONS)
 
     asyncio.run(make())
     yield name
-    asyncio.run(_execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
+    asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture
 async def database_url(postgres: str, template: str) -> AsyncIterator[str]:
     """A migrated database of this test's own."""
     name = f"test_{uuid.uuid4().hex[:12]}"
-    await _execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+    await execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield with_database(postgres, name)
-    await _execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+    await execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -71,7 +71,8 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
     await opened.close()
 
 
-async def _execute(dsn: str, sql: str) -> None:
+async def execute(dsn: str, sql: str) -> None:
+    """Run one statement on a connection of its own."""
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(sql)
@@ -83,9 +84,9 @@ async def _execute(dsn: str, sql: str) -> None:
 def session_database(postgres: str, template: str) -> Iterator[str]:
     """A database for all tests that share one server: they use ids of their own."""
     name = f"session_{uuid.uuid4().hex[:12]}"
-    asyncio.run(_execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}"))
+    asyncio.run(execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}"))
     yield with_database(postgres, name)
-    asyncio.run(_execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
+    asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture(scope="session")

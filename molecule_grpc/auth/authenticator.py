@@ -67,9 +67,11 @@ class Authenticator:
             Unauthenticated: it is another workspace's token.
             NotFound: the workspace is of another organisation, or of none.
         """
-        if not policy.workspace or principal.role in (Role.OPERATOR, Role.ANONYMOUS):
+        if not policy.workspace:
             return
         workspace_id = parse_id(_read(request, policy.workspace), policy.workspace)
+        if principal.role in (Role.OPERATOR, Role.ANONYMOUS):
+            return
         if principal.role is Role.WORKSPACE:
             if principal.workspace_id != workspace_id:
                 raise Unauthenticated(policy.wrong)

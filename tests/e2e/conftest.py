@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
 
+import asyncpg
 import pytest
 
+from tests.conftest import execute, with_database
+from tests.e2e.families import Family, found_family
 from tests.e2e.parties import Organization, Party, Wire, found, wire_to
+from tests.e2e.rows import Rows
 from tests.running import RunningServer
 
 
@@ -39,3 +45,45 @@ async def org(wire: Wire, operator: Party) -> Organization:
 async def other_org(wire: Wire, operator: Party) -> Organization:
     """Another one."""
     return await found(wire, operator)
+
+
+@pytest.fixture(scope="session")
+def still_server(
+    postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """A server over a database of its own, in which nothing moves unless a call moves it."""
+    name = f"still_{uuid.uuid4().hex[:12]}"
+    asyncio.run(execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}"))
+    running = RunningServer(
+        with_database(postgres, name),
+        tmp_path_factory.mktemp("still"),
+        MOLECULE_ENABLE_TEST_TOKENS="1",
+        REMOTE_LIVENESS_STALE_AFTER="100000",
+        MOLECULE_LIVENESS_TTL_SECONDS="100000",
+        DELEGATION_SWEEPER_INTERVAL_S="100000",
+    )
+    running.start()
+    yield running
+    running.stop()
+    asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(scope="session")
+async def rows(still_server: RunningServer) -> AsyncIterator[Rows]:
+    """What stands in the database of the still server."""
+    connection = await asyncpg.connect(still_server.database_url)
+    yield await Rows.of(connection)
+    await connection.close()
+
+
+@pytest.fixture(scope="session")
+async def still_wire(still_server: RunningServer) -> AsyncIterator[Wire]:
+    """Both ways into the still server."""
+    async with wire_to(still_server) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def family(still_wire: Wire, still_server: RunningServer) -> Family:
+    """Everybody who may call the still server, in organisations of this test's own."""
+    return await found_family(still_wire, still_wire.party(still_server.admin_token))

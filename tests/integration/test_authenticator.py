@@ -316,10 +316,10 @@ async def test_a_stream_that_begins_with_the_wrong_frame_is_the_clients_fault(
 ) -> None:
     """There is no workspace to compare with: a refusal, not a crash."""
     row = policy.POLICIES["/moleculeai.delegation.v1.DelegationService/SubscribeInbox"]
-    principal = await authenticator.identify(row, agent.header)
     frame = delegation.SubscribeInboxRequest(pong=delegation.SubscribeInboxRequest.Pong())
-    with pytest.raises(Invalid):
-        await authenticator.require_access(row, principal, frame)
+    for principal in (await authenticator.identify(row, agent.header), OPERATOR):
+        with pytest.raises(Invalid):
+            await authenticator.require_access(row, principal, frame)
 
 
 def bearer(secret: Secret) -> str:

@@ -1,0 +1,105 @@
+"""Any RPC, called with any bytes by anybody, over gRPC or in its REST form; and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import httpx
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from tests.e2e.parties import Party
+from tools.descriptors import Rpc
+
+TIMEOUT_SECONDS = 20.0
+_VARIABLE = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended. `details` is the `google.rpc.Status`, `response` the first message."""
+
+    code: str
+    message: str = ""
+    details: bytes = b""
+    response: bytes = b""
+
+    @property
+    def reason(self) -> str:
+        """The name from ErrorReason; empty when there is none."""
+        info = error_details_pb2.ErrorInfo()
+        for detail in status_pb2.Status.FromString(self.details).details:
+            detail.Unpack(info)
+        return info.reason
+
+
+async def call(party: Party, rpc: Rpc, *frames: bytes) -> Outcome:
+    """Call an RPC with these bytes as its request, or as its stream of them. Reads one answer."""
+    path = f"/{rpc.service}/{rpc.name}"
+    metadata = tuple(party.headers.items())
+    try:
+        if rpc.method.client_streaming:
+            opened = party.wire.channel.stream_stream(path)(
+                _sent(frames), metadata=metadata, timeout=TIMEOUT_SECONDS
+            )
+            return await _first(opened)
+        if rpc.method.server_streaming:
+            opened = party.wire.channel.unary_stream(path)(
+                frames[0], metadata=metadata, timeout=TIMEOUT_SECONDS
+            )
+            return await _first(opened)
+        response = await party.wire.channel.unary_unary(path)(
+            frames[0], metadata=metadata, timeout=TIMEOUT_SECONDS
+        )
+    except grpc.aio.AioRpcError as error:
+        return _refused(error)
+    return Outcome("OK", response=response)
+
+
+async def call_rest(party: Party, rpc: Rpc, request: Message) -> httpx.Response:
+    """Call an RPC in its first REST form. The answer of a stream is not read."""
+    binding = rpc.bindings[0]
+    fields: dict[str, Any] = json_format.MessageToDict(request, preserving_proto_field_name=True)
+    path = _VARIABLE.sub(lambda found: str(fields.pop(found[1])), binding.path)
+    options: dict[str, Any] = {"headers": dict(party.headers)}
+    if binding.body == "*":
+        options["json"] = fields
+    elif binding.body:
+        options["content"] = getattr(request, binding.body).data
+        fields.pop(binding.body)
+        options["params"] = fields
+    else:
+        options["params"] = fields
+    if rpc.face.sse:
+        options["headers"]["accept"] = "text/event-stream"
+    async with party.wire.http.stream(binding.verb, path, **options) as answer:
+        if answer.status_code != httpx.codes.OK or not rpc.face.sse:
+            await answer.aread()
+        return answer
+
+
+async def _sent(frames: tuple[bytes, ...]) -> AsyncIterator[bytes]:
+    """Frames, and then the silence of a client that listens."""
+    for frame in frames:
+        yield frame
+    await asyncio.sleep(TIMEOUT_SECONDS)
+
+
+async def _first(opened: Any) -> Outcome:
+    response = await opened.read()
+    if response is grpc.aio.EOF:
+        code = await opened.code()
+        return Outcome(code.name)
+    opened.cancel()
+    return Outcome("OK", response=response)
+
+
+def _refused(error: grpc.aio.AioRpcError) -> Outcome:
+    details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
+    return Outcome(error.code().name, error.details() or "", bytes(details))

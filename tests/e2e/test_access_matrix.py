@@ -1,0 +1,91 @@
+"""Who may call what, over the wire: every RPC by every kind of caller."""
+
+from __future__ import annotations
+
+import pytest
+
+from molecule_grpc.auth.policy import POLICIES
+from molecule_grpc.auth.principal import Role
+from molecule_grpc.server.status import KINDS
+from tests.e2e.families import ROLES, Family
+from tests.e2e.outcomes import call, call_rest
+from tests.e2e.rows import Rows
+from tests.e2e.valid_requests import known_rpcs, valid_request
+from tools.descriptors import Contract, Rpc
+
+OK, NO_TOKEN, MISSING = "OK", "UNAUTHENTICATED", "NOT_FOUND"
+ADMINS = frozenset({Role.ORGANIZATION, Role.OPERATOR})
+
+# Kind of RPC → the codes that callers meet, in the order of ROLES. What is not visible to an
+# organisation is missing to it; a workspace's token that does not fit is no token.
+EXPECTED: dict[str, tuple[str, ...]] = {
+    "open to all": (OK,) * 11,
+    "the operator's": (NO_TOKEN,) * 10 + (OK,),
+    "an administrator's": (NO_TOKEN,) * 7 + (OK, NO_TOKEN, OK, OK),
+    "an administrator's, on something": (NO_TOKEN,) * 7 + (MISSING, NO_TOKEN, OK, OK),
+    "a workspace's": (NO_TOKEN,) * 7 + (MISSING, OK, OK, OK),
+    "a glance": (NO_TOKEN,) * 4 + (OK, MISSING, MISSING, MISSING, OK, OK, OK),
+}
+# Their requests name something that belongs to the organisation of the family.
+ON_SOMETHING = {"CreateWorkspace", "DeleteWorkspace", "CreateOrgToken", "RevokeOrgToken"}
+HTTP = {code.name: status for code, status in KINDS.values()}
+
+RPCS = list(Contract.load().rpcs())
+REST_RPCS = [rpc for rpc in RPCS if rpc.bindings]
+
+
+def kind_of(rpc: Rpc) -> str:
+    """The row of EXPECTED for an RPC, by its policy."""
+    policy = POLICIES[f"/{rpc.service}/{rpc.name}"]
+    if not policy.asks:
+        return "open to all"
+    if policy.roles == {Role.OPERATOR}:
+        return "the operator's"
+    if policy.roles == ADMINS:
+        return "an administrator's" + (", on something" if rpc.name in ON_SOMETHING else "")
+    return "a glance" if rpc.name == "GetWorkspace" else "a workspace's"
+
+
+def expected(rpc: Rpc) -> dict[str, str]:
+    return dict(zip(ROLES, EXPECTED[kind_of(rpc)], strict=True))
+
+
+def name_of(rpc: Rpc) -> str:
+    return f"{rpc.service.rpartition('.')[2]}.{rpc.name}"
+
+
+def test_every_rpc_is_in_the_matrix() -> None:
+    """A new RPC comes with a request that can be tried on everybody."""
+    assert known_rpcs() == {name_of(rpc) for rpc in RPCS}
+
+
+@pytest.mark.parametrize("rpc", RPCS, ids=name_of)
+async def test_each_caller_gets_what_the_policy_says(rpc: Rpc, family: Family, rows: Rows) -> None:
+    """And a call that is refused changes nothing."""
+    codes: dict[str, str] = {}
+    changed: list[str] = []
+    for role, party in family.parties.items():
+        request = await valid_request(rpc, family)
+        before = await rows.look()
+        codes[role] = (await call(party, rpc, request.SerializeToString())).code
+        if codes[role] != OK and await rows.look() != before:
+            changed.append(role)
+    assert codes == expected(rpc)
+    assert changed == []
+
+
+@pytest.mark.parametrize("rpc", REST_RPCS, ids=name_of)
+async def test_each_caller_gets_the_status_that_goes_with_it(rpc: Rpc, family: Family) -> None:
+    """The same matrix through REST, with a JSON body of an error wherever there is one."""
+    statuses: dict[str, int] = {}
+    wrong_bodies: list[str] = []
+    for role, party in family.parties.items():
+        answer = await call_rest(party, rpc, await valid_request(rpc, family))
+        statuses[role] = answer.status_code
+        if answer.status_code >= 400 and not isinstance(answer.json()["error"], str):
+            wrong_bodies.append(role)
+    success = rpc.face.success_status
+    assert statuses == {
+        role: success if code == OK else HTTP[code] for role, code in expected(rpc).items()
+    }
+    assert wrong_bodies == []
