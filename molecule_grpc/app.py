@@ -50,6 +50,7 @@ class App:
     pipeline: Pipeline
     tasks: list[BackgroundTask]
     sessions: Sessions
+    journal: Journal
 
     async def healthy(self) -> bool:
         """Whether the database answers."""
@@ -89,6 +90,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             pool,
             lease_seconds=settings.inbox_lease,
             touch_present=workspace_service.touch_present,
+            wake=wakeups.wake_here,
         )
         inbox = Inbox(
             pool,
@@ -123,7 +125,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             missed=lambda: _missed(wakeups, authenticator, by_name["token-recheck"]),
         )
         await stack.enter_async_context(_running(wakeups, listener, tasks))
-        yield App(pool, methods, pipeline, tasks, sessions)
+        yield App(pool, methods, pipeline, tasks, sessions, journal)
 
 
 def _methods(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from uuid import UUID, uuid5
 
 import structlog
@@ -76,6 +76,8 @@ class Wakeups:
         self._flags: dict[UUID, set[Flag]] = {}
         self._outgoing: set[UUID] = set()
         self._something = asyncio.Event()
+        self._forget: Callable[[UUID], None] = lambda _: None
+        self._forget_all: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
     def watch(self, workspace_id: UUID) -> Iterator[Flag]:
@@ -90,20 +92,36 @@ class Wakeups:
             if not flags:
                 self._flags.pop(workspace_id, None)
 
+    def on_news(self, forget: Callable[[UUID], None], forget_all: Callable[[], None]) -> None:
+        """Tell a cache, before the waiters, that what it holds of a key may be old."""
+        self._forget, self._forget_all = forget, forget_all
+
     def wake(self, workspace_ids: Iterable[UUID]) -> None:
         """There is news, committed: tell this process now and the others soon."""
+        ids = list(workspace_ids)
+        for workspace_id in ids:
+            self._forget(workspace_id)
+        self.announce(ids)
+
+    def announce(self, workspace_ids: Iterable[UUID]) -> None:
+        """Like `wake`, for news that the cache has been told itself."""
         for workspace_id in workspace_ids:
-            self.wake_here(workspace_id)
+            self._raise_flags(workspace_id)
             self._outgoing.add(workspace_id)
         self._something.set()
 
     def wake_here(self, workspace_id: UUID) -> None:
-        """Set the flags of this process only."""
+        """Tell this process only."""
+        self._forget(workspace_id)
+        self._raise_flags(workspace_id)
+
+    def _raise_flags(self, workspace_id: UUID) -> None:
         for flag in self._flags.get(workspace_id, ()):
             flag.set()
 
     def wake_everybody(self) -> None:
         """Wake-ups may have been missed."""
+        self._forget_all()
         for flags in self._flags.values():
             for flag in flags:
                 flag.set()

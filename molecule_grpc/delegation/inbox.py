@@ -13,15 +13,17 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.delegation.v1 import inbox_pb2
 
 from molecule_grpc.auth.authenticator import Authenticator
+from molecule_grpc.auth.policy import CALLER
 from molecule_grpc.db.pool import Pool, translate
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation import convert, rules
 from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.ports import Heartbeat
-from molecule_grpc.delegation.session import Frame, Limits, Session, run
+from molecule_grpc.delegation.session import Frame, Session
 from molecule_grpc.delegation.sessions import Sessions, count_fenced
 from molecule_grpc.delegation.store import inbox
+from molecule_grpc.delegation.stream import Limits, Stream
 from molecule_grpc.errors import (
     Aborted,
     Conflict,
@@ -39,6 +41,7 @@ from molecule_grpc.text import clean
 _DEFAULT_WINDOW = 16
 _DEFAULT_PULL = 20
 _LOOK_SECONDS = 5.0
+_SILENCE_SECONDS = 45.0
 
 
 class Inbox:
@@ -63,7 +66,11 @@ class Inbox:
         self._ledger = ledger_
         self._heartbeat = heartbeat
         self._lease_seconds = settings.inbox_lease
-        self._limits = Limits(beat=settings.inbox_beat, max_age=settings.inbox_max_age)
+        self._limits = Limits(
+            beat=settings.inbox_beat,
+            silence=max(_SILENCE_SECONDS, 3 * settings.inbox_beat),
+            max_age=settings.inbox_max_age,
+        )
 
     async def stream(
         self, request: pb.StreamInboxRequest, call: Call
@@ -84,14 +91,17 @@ class Inbox:
                 yield pb.StreamInboxResponse(welcome=_welcome(page, epoch=0))
                 if gap is not None:
                     yield pb.StreamInboxResponse(gap=gap)
-                async for frame in self._frames(session):
+                async for frame in self._frames(session, call):
                     yield _wrapped(pb.StreamInboxResponse(), frame)
 
     async def subscribe(
         self, requests: AsyncIterator[pb.SubscribeInboxRequest], call: Call
     ) -> AsyncIterator[pb.SubscribeInboxResponse]:
         """Hold an inbox as its one consumer."""
-        hello = (await anext(requests)).hello
+        first = await anext(requests)
+        if first.WhichOneof("frame") != "hello":
+            raise Invalid("the first frame must be a hello", field="hello")
+        hello = first.hello
         workspace_id = UUID(hello.workspace_id)
         window = hello.max_in_flight or _DEFAULT_WINDOW
         with self._wakeups.watch(workspace_id) as flag:
@@ -111,7 +121,7 @@ class Inbox:
             try:
                 with self._attended(session, call):
                     page = page._replace(
-                        generation=lease.generation,
+                        generation=str(lease.generation),
                         head_seq=lease.head_seq,
                         acked_seq=lease.acked_seq,
                     )
@@ -120,7 +130,7 @@ class Inbox:
                         yield pb.SubscribeInboxResponse(gap=gap)
                     listening = asyncio.create_task(self._listen(session, requests))
                     try:
-                        async for frame in self._frames(session):
+                        async for frame in self._frames(session, call):
                             yield _wrapped(pb.SubscribeInboxResponse(), frame)
                     finally:
                         listening.cancel()
@@ -177,28 +187,35 @@ class Inbox:
 
     @contextlib.contextmanager
     def _attended(self, session: Session, call: Call) -> Iterator[None]:
-        """Renew its lease, tell it of a drain, end it when its token is revoked."""
+        """Renew its lease, tell it of a drain, doubt its token when one may be revoked."""
 
-        def end() -> None:
-            session.revoked = True
+        def doubt() -> None:
+            session.doubted = True
             session.flag.set()
 
         authorization = call.metadata.get("authorization")
-        with self._sessions.open(session), self._authenticator.watch(authorization, end):
+        with self._sessions.open(session), self._authenticator.watch(authorization, doubt):
             yield
 
-    async def _frames(self, session: Session) -> AsyncIterator[Frame]:
+    async def _frames(self, session: Session, call: Call) -> AsyncIterator[Frame]:
         """The session's frames, with the final one that says why it ended."""
+
+        async def authorize() -> None:
+            await self._authenticator.identify(CALLER, call.metadata.get("authorization"))
+
+        stream = Stream(session, self._journal, self._limits, authorize)
         try:
-            async for frame in run(session, self._journal, self._limits):
+            async for frame in stream.frames():
                 yield frame
+            session.over = True
         except Exception as error:
             known = error if isinstance(error, MoleculeError) else translate(error)
             if known is None:
                 raise
+            session.over = session.error is None and known.reason != "SLOW_CONSUMER"
             if known.reason == "FENCED":
                 count_fenced()
-                yield inbox_pb2.Fenced()
+                yield inbox_pb2.Fenced(holder=await inbox.holder(self._pool, session.workspace_id))
             failure = render(known)
             yield inbox_pb2.End(
                 code=int(failure.code),
@@ -223,14 +240,16 @@ class Inbox:
         session.flag.set()
 
     async def _act(self, session: Session, request: pb.SubscribeInboxRequest) -> None:
+        session.heard = time.monotonic()
         match request.WhichOneof("frame"):
             case "ack":
                 await self._session_ack(session, request.ack)
             case "nack":
                 await self._session_nack(session, request.nack)
             case "credit":
-                session.credit = (session.credit or 0) + request.credit.n
-                session.flag.set()
+                if session.credit is not None:
+                    session.credit += request.credit.n
+                    session.flag.set()
             case "heartbeat":
                 if request.heartbeat.workspace_id.lower() != str(session.workspace_id):
                     raise Unauthenticated("invalid workspace auth token")
@@ -293,7 +312,7 @@ class Inbox:
 
     async def _release(self, session: Session) -> None:
         """Leave in good order, whoever ends the stream."""
-        lost = not (session.draining or self._sessions.draining)
+        lost = not (session.over or session.draining or self._sessions.draining)
         release = inbox.release_lease(
             self._pool,
             session.workspace_id,

@@ -10,8 +10,9 @@ from uuid import UUID
 from molecule_grpc.db.group_commit import GroupCommit
 from molecule_grpc.db.pool import Pool, Writer
 from molecule_grpc.db.wakeups import Wakeups, delegation_key
-from molecule_grpc.delegation.store import activity, inbox, ledger
+from molecule_grpc.delegation.store import activity, inbox, items, ledger
 from molecule_grpc.delegation.store.entries import Entry
+from molecule_grpc.delegation.tail import Tails
 from molecule_grpc.errors import Exhausted
 from molecule_grpc.settings import Settings
 
@@ -25,6 +26,8 @@ class Journal:
     def __init__(self, dsn: str, pool: Pool, wakeups: Wakeups, settings: Settings) -> None:
         self._pool = pool
         self._wakeups = wakeups
+        self._tails = Tails()
+        wakeups.on_news(self._tails.forget, self._tails.forget_all)
         self._max_items = settings.inbox_max_items
         self._max_bytes = settings.inbox_max_bytes
         linger = settings.group_commit_linger_ms / 1000
@@ -124,7 +127,21 @@ class Journal:
 
     async def read(self, want: inbox.Want) -> inbox.Page:
         """What an inbox holds now."""
-        return await self._reads.submit(want)
+        known = self._tails.get(want)
+        if known is not None:
+            return known
+        self._tails.reading(want)
+        try:
+            page = await self._reads.submit(want)
+        except BaseException:
+            self._tails.abandon(want)
+            raise
+        self._tails.read(want, page)
+        return page
+
+    async def undone(self, workspace_id: UUID, seqs: Sequence[int]) -> dict[int, int]:
+        """Which of these items are not done, and how often each was delivered in vain."""
+        return await inbox.undone(self._pool, workspace_id, seqs)
 
     async def _require_room(self, workspace_id: UUID) -> None:
         """The cheap check counts items done out of order as undone: count exactly."""
@@ -138,25 +155,34 @@ class Journal:
             )
 
     def _accepted(self, done: Sequence[tuple[ledger.Draft, ledger.Accepted]]) -> None:
-        self._wakeups.wake({draft.callee_id for draft, outcome in done if outcome.fresh})
+        news: set[UUID] = set()
+        for draft, outcome in done:
+            if outcome.placed is not None:
+                news.add(draft.callee_id)
+                self._tails.extend(draft.callee_id, items.of_draft(draft, outcome.placed))
+        self._wakeups.announce(news)
 
     def _moved(self, done: Sequence[tuple[ledger.Move, ledger.Moved]]) -> None:
         news: set[UUID] = set()
         for move, outcome in done:
             if outcome.moved:
                 news.add(delegation_key(move.delegation_id))
-            if outcome.late or (outcome.moved and move.to != "in_progress"):
-                news.update(filter(None, (outcome.caller_id, outcome.callee_id)))
-        self._wakeups.wake(news)
+            if outcome.placed is not None and outcome.caller_id is not None:
+                news.add(outcome.caller_id)
+                self._tails.extend(outcome.caller_id, items.of_move(move, outcome))
+            if outcome.callee_id is not None and (
+                outcome.retried or move.failure_reason == "cancelled"
+            ):
+                self._wakeups.wake([outcome.callee_id])
+        self._wakeups.announce(news)
 
     def _appended(self, done: Sequence[tuple[tuple[Entry, bool], activity.Appended]]) -> None:
-        self._wakeups.wake(
-            {
-                entry.workspace_id
-                for (entry, _), outcome in done
-                if outcome.seq is not None and not outcome.known
-            }
-        )
+        news: set[UUID] = set()
+        for (entry, _), outcome in done:
+            if outcome.placed is not None:
+                news.add(entry.workspace_id)
+                self._tails.extend(entry.workspace_id, items.of_entry(entry, outcome.placed))
+        self._wakeups.announce(news)
 
 
 def _draft_key(draft: ledger.Draft) -> object:

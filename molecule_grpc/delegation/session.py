@@ -1,27 +1,18 @@
-"""One reader of an inbox: what it has been sent, what it may be sent next, and when it must end."""
+"""State of one reader of an inbox: what it has been sent, and what it may be sent next."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from moleculeai.delegation.v1 import inbox_pb2
-
 from molecule_grpc.db.wakeups import Flag
-from molecule_grpc.delegation import convert
-from molecule_grpc.delegation.journal import Journal
-from molecule_grpc.delegation.store.inbox import Page, Row, Want
-from molecule_grpc.errors import Aborted, NotFound, Unauthenticated, Unavailable
+from molecule_grpc.delegation.store.inbox import Row
 
 PAGE = 64
 _MAX_IN_FLIGHT_BYTES = 4 * 1024 * 1024
-# Acks are still taken for so long after a drain was announced.
-DRAIN_GRACE_SECONDS = 10.0
 _MAX_REPLIES = 1000
 
 
@@ -31,17 +22,11 @@ class Frame(Protocol):
     def SerializeToString(self) -> bytes: ...  # noqa: N802
 
 
-@dataclass(slots=True)
-class Limits:
-    """How a session is paced, in seconds.
+class Sent(NamedTuple):
+    """An item that is with the client."""
 
-    Args:
-        beat: silence after which a Beat is sent.
-        max_age: age at which the client is asked to come back.
-    """
-
-    beat: float
-    max_age: float
+    size: int
+    deliveries: int
 
 
 @dataclass(slots=True, eq=False)
@@ -61,8 +46,8 @@ class Session:
     epoch: int = 0
     credit: int | None = None
     consumer: str = ""
-    # Items sent and not done, with their size; those sent again, with the delivery sent.
-    in_flight: dict[int, int] = field(default_factory=dict)
+    # Items sent and not done; those sent again, with the delivery sent.
+    in_flight: dict[int, Sent] = field(default_factory=dict)
     in_flight_bytes: int = 0
     resent: dict[int, int] = field(default_factory=dict)
     last_sent: int = 0
@@ -70,10 +55,14 @@ class Session:
     acked: int = 0
     head: int = 0
     replies: deque[Frame] = field(default_factory=deque)
+    heard: float = field(default_factory=time.monotonic)
     draining: bool = False
-    revoked: bool = False
+    # The token may have been revoked.
+    doubted: bool = False
     left: bool = False
     error: Exception | None = None
+    # It ended without the client's fault.
+    over: bool = False
 
     @property
     def room(self) -> int:
@@ -95,9 +84,10 @@ class Session:
             self.resent[row.seq] = row.deliveries
         self.last_sent = max(self.last_sent, row.seq)
         if self.window is not None:
-            size = len(row.body or "")
-            self.in_flight[row.seq] = size
-            self.in_flight_bytes += size
+            self.given_back(row.seq)
+            sent = Sent(len(row.body or ""), row.deliveries)
+            self.in_flight[row.seq] = sent
+            self.in_flight_bytes += sent.size
         if self.credit is not None:
             self.credit -= 1
 
@@ -106,18 +96,27 @@ class Session:
         self.acked = max(self.acked, acked_seq)
         if self.in_flight:
             for seq in [s for s in self.in_flight if s <= acked_seq or s in seqs]:
-                self.in_flight_bytes -= self.in_flight.pop(seq)
+                self.given_back(seq)
         if self.resent:
             self.resent = {s: d for s, d in self.resent.items() if s > acked_seq}
 
     def given_back(self, seq: int) -> None:
-        """An item was nacked: it may be sent again when it is due."""
-        self.in_flight_bytes -= self.in_flight.pop(seq, 0)
+        """An item is not with the client any more. If it is undone it may be sent again."""
+        sent = self.in_flight.pop(seq, None)
+        if sent is not None:
+            self.in_flight_bytes -= sent.size
+
+    def settle(self, undone: dict[int, int]) -> None:
+        """Of the items in flight these are undone, delivered in vain so many times."""
+        for seq, sent in list(self.in_flight.items()):
+            if undone.get(seq, sent.deliveries + 1) > sent.deliveries:
+                self.given_back(seq)
 
     def wants(self, row: Row) -> bool:
         """Whether to send this item: not when this very delivery of it is with the client."""
-        if row.seq in self.in_flight:
-            return False
+        sent = self.in_flight.get(row.seq)
+        if sent is not None:
+            return sent.deliveries < row.deliveries
         return row.seq > self.cursor or self.resent.get(row.seq, -1) < row.deliveries
 
     def reply(self, frame: Frame) -> None:
@@ -129,84 +128,3 @@ class Session:
     def crowded(self) -> bool:
         """Whether the client does not read the answers to its frames."""
         return len(self.replies) >= _MAX_REPLIES
-
-
-async def run(session: Session, journal: Journal, limits: Limits) -> AsyncIterator[Frame]:
-    """The frames of a session after its Welcome, until it ends.
-
-    Raises:
-        Aborted: a newer session holds the inbox.
-        Unavailable: the server drains, or the stream is old: come back.
-        NotFound: the workspace is gone.
-        Unauthenticated: the token was revoked.
-    """
-    started = time.monotonic()
-    drain_end: float | None = None
-    quiet_since = started
-    while True:
-        session.flag.clear()
-        while session.replies:
-            quiet_since = time.monotonic()
-            yield session.replies.popleft()
-        room = session.room
-        # Items that are being tried again may stand in the way of others that are due.
-        wanted = room and room + min(len(session.resent), PAGE)
-        page = await journal.read(Want(session.workspace_id, session.cursor, wanted))
-        _check(session, page)
-        now = time.monotonic()
-        if drain_end is None and (session.draining or now - started > limits.max_age):
-            session.draining = True
-            drain_end = now + DRAIN_GRACE_SECONDS
-            yield inbox_pb2.Drain(reconnect_after_ms=_spread(session))
-        if drain_end is not None:
-            if session.epoch == 0 or now >= drain_end or not session.in_flight:
-                raise Unavailable("the stream is drained, reconnect", reason="DRAINING")
-            await session.flag.wait(drain_end - now)
-            continue
-        paused = page.workspace_status == "paused"
-        sent = 0
-        if not paused:
-            for row in page.items:
-                if session.room and session.wants(row):
-                    prev = session.last_sent or session.first_sent_after
-                    session.sent(row)
-                    sent += 1
-                    yield convert.item(row, prev)
-        if sent:
-            quiet_since = time.monotonic()
-            if sent == room:
-                continue  # there may be more; anything newer than this page sets the flag
-        if time.monotonic() - quiet_since >= limits.beat:
-            quiet_since = time.monotonic()
-            yield _beat(page, paused=paused)
-        patience = limits.beat - (time.monotonic() - quiet_since)
-        if page.retry_in is not None:
-            patience = min(patience, page.retry_in)
-        await session.flag.wait(max(0.01, patience))
-
-
-def _check(session: Session, page: Page) -> None:
-    """Raise when the session must end; take in what the page says of the inbox."""
-    if session.error is not None:
-        raise session.error
-    if page.workspace_status in ("", "removed"):
-        raise NotFound("workspace removed", reason="WORKSPACE_REMOVED")
-    if session.revoked:
-        raise Unauthenticated("the token was revoked")
-    if session.epoch and page.lease_epoch != session.epoch:
-        raise Aborted("another consumer took over", reason="FENCED")
-    if session.left:
-        raise asyncio.CancelledError
-    session.head = page.head_seq
-    session.done(page.acked_seq)
-
-
-def _beat(page: Page, *, paused: bool) -> inbox_pb2.Beat:
-    beat = inbox_pb2.Beat(head_seq=page.head_seq, acked_seq=page.acked_seq, paused=paused)
-    beat.server_time.GetCurrentTime()
-    return beat
-
-
-def _spread(session: Session) -> int:
-    """Milliseconds, 0 to 5000, so that a fleet does not come back in one instant."""
-    return int.from_bytes(session.workspace_id.bytes[-2:]) % 5000

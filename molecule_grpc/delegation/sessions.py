@@ -32,10 +32,12 @@ class Sessions:
         *,
         lease_seconds: float,
         touch_present: Callable[[list[UUID]], Awaitable[None]],
+        wake: Callable[[UUID], None],
     ) -> None:
         self._pool = pool
         self._lease_seconds = lease_seconds
         self._touch_present = touch_present
+        self._wake = wake
         self._sessions: set[Session] = set()
         self._flags: set[Flag] = set()
         self._draining = False
@@ -90,7 +92,7 @@ class Sessions:
         )
         for session in leased:
             if session.workspace_id not in held:
-                session.flag.set()
+                self._wake(session.workspace_id)
 
     async def check(self) -> None:
         """Wake the sessions that have missed something: wake-ups are hints, the table is truth."""
@@ -102,7 +104,7 @@ class Sessions:
             head, acked, epoch = found.get(session.workspace_id, (0, 0, 0))
             if head > session.head or acked > session.acked or session.epoch not in (0, epoch):
                 _SAFETY_WAKES.inc()
-                session.flag.set()
+                self._wake(session.workspace_id)
 
     async def present(self) -> None:
         """An open stream is a sign of life of its workspace."""

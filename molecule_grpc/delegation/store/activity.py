@@ -14,8 +14,12 @@ from molecule_grpc.delegation.store.entries import (
     APPEND,
     ENTRY_COLUMNS,
     ENTRY_PARAMETERS,
+    PLACED_COLUMNS,
+    SENDER,
     Entry,
+    Placed,
     columns,
+    placed,
 )
 
 
@@ -27,12 +31,14 @@ class Appended(NamedTuple):
         activity_id: the row that records it: the first one, when the message was known.
         known: whether the inbox had this message already, so that nothing was written.
         full: whether the inbox takes no more, so that nothing was written.
+        placed: the new inbox item, when there is one.
     """
 
     seq: int | None
     activity_id: UUID
     known: bool
     full: bool
+    placed: Placed | None = None
 
 
 _APPEND = f"""
@@ -58,8 +64,9 @@ _APPEND = f"""
     {APPEND}
     SELECT coalesce(p.seq, k.seq) AS seq,
            coalesce(p.activity_id, k.activity_id, i.activity_id) AS activity_id,
-           k.ord IS NOT NULL AS known, f.ord IS NOT NULL AND k.ord IS NULL AS full
-    FROM input i LEFT JOIN placed p USING (ord) LEFT JOIN known k USING (ord)
+           k.ord IS NOT NULL AS known, f.ord IS NOT NULL AND k.ord IS NULL AS full,
+           {PLACED_COLUMNS}
+    FROM input i LEFT JOIN placed p USING (ord) {SENDER} LEFT JOIN known k USING (ord)
     LEFT JOIN filling f USING (ord)
     ORDER BY i.ord
 """
@@ -79,7 +86,7 @@ async def append(
     arrays = columns([entry for entry, _ in entries])
     exempt = [flag for _, flag in entries]
     rows = await writer.fetch(_APPEND, *arrays, exempt, max_items, max_bytes)
-    return [Appended(*row) for row in rows]
+    return [Appended(*list(row)[:4])._replace(placed=placed(list(row)[4:])) for row in rows]
 
 
 async def undone(pool: Pool, workspace_id: UUID) -> tuple[int, int]:

@@ -76,7 +76,8 @@ _REPLAY = f"""
                a.request_body::text AS request_body, a.response_body::text AS response_body,
                a.tool_trace::text AS tool_trace, a.duration_ms, a.status, a.error_detail,
                '{PLATFORM}replay:' || $2::bigint || ':' || c.message_id AS message_id,
-               c.source_id AS sender_id, c.delegation_id, false AS late, c.bytes, NULL::float AS delay
+               c.source_id AS sender_id, c.delegation_id, false AS late, c.bytes,
+               NULL::float AS delay
         FROM closed c JOIN activity_logs a ON a.id = c.activity_id
     ),
     {APPEND}

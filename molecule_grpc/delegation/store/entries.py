@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
 
@@ -101,6 +102,25 @@ APPEND = """
 """
 
 
+class Placed(NamedTuple):
+    """Where an item landed, and what a reader is shown beside what the writer knows."""
+
+    seq: int
+    message_id: str
+    created_at: datetime
+    sender_name: str | None
+
+
+# Columns of a `Placed`, from `placed p` joined by `SENDER`; all NULL where there is no item.
+PLACED_COLUMNS = "p.seq, p.message_id, CASE WHEN p.seq IS NOT NULL THEN now() END, s.name"
+SENDER = "LEFT JOIN workspaces s ON s.id = p.sender_id"
+
+
 def columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
     """Rows as one array a column, for unnest."""
     return [list(column) for column in zip(*rows, strict=True)]
+
+
+def placed(values: Sequence[Any]) -> Placed | None:
+    """A `Placed` from its columns; None where there is no item."""
+    return Placed(*values) if values[0] is not None else None

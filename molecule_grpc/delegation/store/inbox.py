@@ -46,11 +46,12 @@ class Page(NamedTuple):
     """An answer to a `Want`, all read from one snapshot.
 
     Args:
+        generation: empty while the inbox has never received anything.
         items: first deliveries in order, then items that were given back and are due.
         retry_in: seconds until the next item that was given back is due; None when there is none.
     """
 
-    generation: UUID
+    generation: str
     head_seq: int
     acked_seq: int
     oldest_seq: int
@@ -96,7 +97,6 @@ _READ = f"""
     ORDER BY w.ord, i.turn, i.seq
 """
 _HEAD_COLUMNS = 8  # of which the first is the ordinal
-_NO_GENERATION = UUID(int=0)
 
 
 async def read(writer: Writer, wants: Sequence[Want]) -> list[Page]:
@@ -109,7 +109,7 @@ async def read(writer: Writer, wants: Sequence[Want]) -> list[Page]:
             last = row["ord"]
             pages.append(
                 Page(
-                    generation=row["generation"] or _NO_GENERATION,
+                    generation=str(row["generation"] or ""),
                     head_seq=row["head_seq"],
                     acked_seq=row["acked_seq"],
                     oldest_seq=row["oldest_seq"],
@@ -285,6 +285,28 @@ async def seqs_of(pool: Pool, workspace_id: UUID, activity_ids: Sequence[UUID]) 
         activity_ids,
     )
     return [row["seq"] for row in rows]
+
+
+async def undone(pool: Pool, workspace_id: UUID, seqs: Sequence[int]) -> dict[int, int]:
+    """Which of these items are not done, and how often each was delivered in vain."""
+    rows = await pool.fetch(
+        """
+        SELECT x.seq, x.deliveries FROM inbox_items x JOIN inbox_heads h USING (workspace_id)
+        WHERE x.workspace_id = $1 AND x.seq = ANY($2) AND x.seq > h.acked_seq
+          AND x.done_at IS NULL
+        """,
+        workspace_id,
+        seqs,
+    )
+    return {row["seq"]: row["deliveries"] for row in rows}
+
+
+async def holder(pool: Pool, workspace_id: UUID) -> str:
+    """Who holds an inbox; empty when nobody does."""
+    found: str | None = await pool.fetchval(
+        "SELECT lease_holder FROM inbox_heads WHERE workspace_id = $1", workspace_id
+    )
+    return found or ""
 
 
 async def first_since(pool: Pool, workspace_id: UUID, seconds: int) -> int | None:

@@ -11,7 +11,14 @@ import asyncpg
 
 from molecule_grpc.db.pool import Connection, Pool, Writer
 from molecule_grpc.delegation.rules import PLATFORM
-from molecule_grpc.delegation.store.entries import APPEND, columns
+from molecule_grpc.delegation.store.entries import (
+    APPEND,
+    PLACED_COLUMNS,
+    SENDER,
+    Placed,
+    columns,
+    placed,
+)
 
 
 class Draft(NamedTuple):
@@ -44,6 +51,7 @@ class Accepted(NamedTuple):
 
     fresh: bool
     full: bool
+    placed: Placed | None = None
 
 
 # A draft's rows enter the record in this order: the caller's audit row, the callee's item.
@@ -98,9 +106,10 @@ _ACCEPT = f"""
         WHERE i.item_id IS NOT NULL
     ),
     {APPEND}
-    SELECT a.delegation_id IS NOT NULL AS fresh, f.ord IS NOT NULL AS full
+    SELECT a.delegation_id IS NOT NULL AS fresh, f.ord IS NOT NULL AS full, {PLACED_COLUMNS}
     FROM input i LEFT JOIN accepted a USING (delegation_id, caller_id)
     LEFT JOIN filling f USING (ord)
+    LEFT JOIN placed p ON p.ord = 2 * i.ord + 1 {SENDER}
     ORDER BY i.ord
 """
 
@@ -110,7 +119,7 @@ async def accept(
 ) -> list[Accepted]:
     """Enter drafts into the ledger, with their announcements, as one transaction."""
     rows = await writer.fetch(_ACCEPT, *columns(drafts), max_items, max_bytes)
-    return [Accepted(*row) for row in rows]
+    return [Accepted(*list(row)[:2])._replace(placed=placed(list(row)[2:])) for row in rows]
 
 
 class Move(NamedTuple):
@@ -151,6 +160,7 @@ class Moved(NamedTuple):
         found: whether the delegation exists and the actor is a party of it.
         before: its status when the move was tried.
         same: whether the ledger holds just what the move says.
+        placed: the caller's inbox item, when the move ended the delegation.
     """
 
     moved: bool
@@ -161,6 +171,7 @@ class Moved(NamedTuple):
     callee_id: UUID | None
     before: str | None
     same: bool
+    placed: Placed | None = None
 
 
 # Permitted: forward out of the three live states, and a beat that stays in_progress. The guard
@@ -288,9 +299,10 @@ _MOVE = f"""
     {APPEND}
     SELECT m.ord IS NOT NULL AS moved, coalesce(m.again, false) AS retried,
            coalesce(e.is_late, false) AS late, b.ord IS NOT NULL AS found,
-           b.caller_id, b.callee_id, b.status AS before, coalesce(b.same, false) AS same
+           b.caller_id, b.callee_id, b.status AS before, coalesce(b.same, false) AS same,
+           {PLACED_COLUMNS}
     FROM input i LEFT JOIN before b USING (ord) LEFT JOIN moved m USING (ord)
-    LEFT JOIN ended e USING (ord)
+    LEFT JOIN ended e USING (ord) LEFT JOIN placed p ON p.ord = 4 * i.ord + 1 {SENDER}
     ORDER BY i.ord
 """
 
@@ -303,7 +315,10 @@ async def move(writer: Writer | Connection, moves: Sequence[Move]) -> list[Moved
     # Rows are locked in the order of the input: the same order for every writer.
     order = sorted(range(len(moves)), key=lambda n: moves[n].delegation_id)
     rows = await writer.fetch(_MOVE, *columns([moves[n] for n in order]))
-    outcomes: dict[int, Moved] = {n: Moved(*row) for n, row in zip(order, rows, strict=True)}
+    outcomes = {
+        n: Moved(*list(row)[:8])._replace(placed=placed(list(row)[8:]))
+        for n, row in zip(order, rows, strict=True)
+    }
     return [outcomes[n] for n in range(len(moves))]
 
 

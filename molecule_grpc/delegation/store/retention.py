@@ -33,8 +33,8 @@ class Expired(NamedTuple):
     method: str
 
 
-# The lock gives the head as it is now, the items come from the snapshot: where the inbox stands must
-# come from there too, else an item that arrived between the two would count as done.
+# The lock gives the head as it is now, the items come from the snapshot: where the inbox stands
+# must come from there too, else an item that arrived between the two would count as done.
 _PRUNE = f"""
     WITH locked AS (
         SELECT workspace_id FROM inbox_heads WHERE workspace_id = $1 FOR UPDATE SKIP LOCKED

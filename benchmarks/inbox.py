@@ -1,0 +1,230 @@
+"""From durable append to client: latency over open streams, flat-out rate, memory of an idle stream.
+
+    python -m benchmarks.inbox [--seconds 5] [--streams 1,100,1000,5000]
+
+One process holds the server's whole application and appends through its journal, at a steady rate;
+another holds the streams, over real gRPC. The clock is the machine's, shared by both. `two workers`
+appends in one worker and streams from another, so that every wake-up crosses by NOTIFY.
+Targets at 1,000 streams and 2,000 messages/s: p50 1 ms, p99 5 ms in one process and 10 ms across.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import grpc
+import psutil
+import uvloop
+from moleculeai.delegation.v1 import delegation_service_pb2 as pb
+from moleculeai.delegation.v1 import delegation_service_pb2_grpc as stubs
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.stand import ADMIN_TOKEN, Agent, durable_postgres, free_port, make_agents, percentile
+from molecule_grpc.app import App, application
+from molecule_grpc.delegation.store.entries import Entry
+from molecule_grpc.ids import new_id
+from molecule_grpc.server.grpc_host import OPTIONS, add_methods
+from molecule_grpc.settings import Settings
+
+_SETTINGS = Settings(
+    admin_token=ADMIN_TOKEN,
+    group_commit_linger_ms=0.0,
+    inbox_max_items=10**9,
+    inbox_max_bytes=10**12,
+)
+_MAX_CHANNEL_STREAMS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one run measured. Latencies in milliseconds."""
+
+    streams: int
+    mode: str
+    rate: float
+    p50: float
+    p99: float
+    stream_kib: float
+
+
+@contextlib.asynccontextmanager
+async def _served(dsn: str) -> AsyncIterator[tuple[App, str]]:
+    async with application(_SETTINGS, dsn, f"bench-{new_id().hex[-6:]}") as app:
+        server = grpc.aio.server(options=OPTIONS)
+        add_methods(server, app.methods, app.pipeline)
+        target = f"127.0.0.1:{free_port()}"
+        server.add_insecure_port(target)
+        await server.start()
+        yield app, target
+        await server.stop(0)
+
+
+class Reader:
+    """The other process: it opens the streams, and reports what it saw when told to stop."""
+
+    def __init__(self, target: str, agents: list[Agent]) -> None:
+        self._input = json.dumps([target, [(str(a.id), a.token) for a in agents]])
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def open(self) -> None:
+        """Return when every stream has been welcomed."""
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "benchmarks.inbox",
+            "--reader",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            limit=2**26,
+        )
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(self._input.encode() + b"\n")
+        assert (await self._process.stdout.readline()).strip() == b"open"
+
+    async def close(self) -> list[float]:
+        """The latencies it saw, in milliseconds."""
+        assert self._process and self._process.stdin and self._process.stdout
+        self._process.stdin.write(b"stop\n")
+        seen: list[float] = json.loads(await self._process.stdout.readline())
+        await self._process.wait()
+        return seen
+
+
+async def _read() -> None:
+    """The reader process."""
+    loop = asyncio.get_running_loop()
+    target, agents = json.loads(await loop.run_in_executor(None, sys.stdin.readline))
+    latencies: list[float] = []
+    welcomed = asyncio.Semaphore(0)
+    channels: list[grpc.aio.Channel] = []
+
+    async def follow(channel: grpc.aio.Channel, workspace_id: str, token: str) -> None:
+        request = pb.StreamInboxRequest(workspace_id=workspace_id)
+        metadata = (("authorization", f"Bearer {token}"),)
+        async for frame in stubs.DelegationServiceStub(channel).StreamInbox(
+            request, metadata=metadata
+        ):
+            if frame.HasField("item"):
+                latencies.append(time.monotonic() * 1000 - float(frame.item.text))
+            elif frame.HasField("welcome"):
+                welcomed.release()
+
+    tasks = []
+    for index, (workspace_id, token) in enumerate(agents):
+        if index % _MAX_CHANNEL_STREAMS == 0:
+            options = (("grpc.use_local_subchannel_pool", 1),)
+            channels.append(grpc.aio.insecure_channel(target, options=options))
+        tasks.append(asyncio.create_task(follow(channels[-1], workspace_id, token)))
+    for _ in agents:
+        await welcomed.acquire()
+    print("open", flush=True)
+    await loop.run_in_executor(None, sys.stdin.readline)
+    for task in tasks:
+        task.cancel()
+    print(json.dumps(latencies), flush=True)
+
+
+async def _append(app: App, agents: list[Agent], *, rate: float, seconds: float) -> int:
+    """Append at a steady rate, round robin; how many were made durable."""
+    pending: set[asyncio.Task[None]] = set()
+    start, sent = time.monotonic(), 0
+
+    async def one(agent: Agent) -> None:
+        body = json.dumps({"parts": [{"kind": "text", "text": str(time.monotonic() * 1000)}]})
+        await app.journal.append(
+            Entry(
+                workspace_id=agent.id,
+                activity_id=new_id(),
+                activity_type="a2a_receive",
+                method="message/send",
+                target_id=agent.id,
+                request_body=body,
+                message_id=new_id().hex,
+                bytes=len(body),
+            )
+        )
+
+    while (elapsed := time.monotonic() - start) < seconds:
+        for _ in range(int(elapsed * rate) - sent):
+            task = asyncio.create_task(one(agents[sent % len(agents)]))
+            pending.add(task)
+            task.add_done_callback(pending.discard)
+            sent += 1
+        await asyncio.sleep(0.0005)
+    await asyncio.gather(*pending)
+    return sent
+
+
+async def _run(dsn: str, streams: int, *, rate: float, seconds: float, two: bool) -> Result:
+    agents = await make_agents(dsn, streams)
+    async with contextlib.AsyncExitStack() as stack:
+        app, target = await stack.enter_async_context(_served(dsn))
+        writer = app
+        if two:
+            writer, _ = await stack.enter_async_context(_served(dsn))
+        before = psutil.Process().memory_info().rss
+        reader = Reader(target, agents)
+        await reader.open()
+        memory = (psutil.Process().memory_info().rss - before) / 1024 / streams
+        sent = await _append(writer, agents, rate=rate, seconds=seconds)
+        await asyncio.sleep(0.5)
+        seen = await reader.close()
+    assert len(seen) == sent, f"{len(seen)} of {sent} arrived"
+    return Result(
+        streams,
+        "two workers" if two else "one worker",
+        sent / seconds,
+        percentile(seen, 0.5),
+        percentile(seen, 0.99),
+        memory,
+    )
+
+
+async def measure(dsn: str, streams: list[int], seconds: float) -> Table:
+    """The table of runs."""
+    table = Table(title="Durable append to client")
+    for heading in ("streams", "mode", "messages/s", "p50 ms", "p99 ms", "KiB a stream"):
+        table.add_column(heading, justify="right")
+    for count in streams:
+        for two in (False, True):
+            done = await _run(
+                dsn, count, rate=min(2000.0, 200.0 * count), seconds=seconds, two=two
+            )
+            table.add_row(
+                f"{done.streams:,}",
+                done.mode,
+                f"{done.rate:,.0f}",
+                f"{done.p50:.2f}",
+                f"{done.p99:.2f}",
+                f"{done.stream_kib:.0f}" if count >= 100 else "",
+            )
+    return table
+
+
+def main() -> None:
+    """Entry of `python -m benchmarks.inbox`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--reader", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--streams", default="1,100,1000,5000")
+    arguments = parser.parse_args()
+    if arguments.reader:
+        uvloop.run(_read())
+        return
+    streams = [int(text) for text in arguments.streams.split(",")]
+    with durable_postgres() as dsn:
+        table = uvloop.run(measure(dsn, streams, arguments.seconds))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

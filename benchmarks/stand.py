@@ -1,0 +1,174 @@
+"""The stand that benchmarks run on: a durable Postgres, workers on TCP ports, workspaces to act as."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import grpc
+import psutil
+
+from molecule_grpc.auth.tokens import mint
+from molecule_grpc.db.embedded import EmbeddedPostgres
+from molecule_grpc.db.migrate import migrate
+from molecule_grpc.db.pool import connect
+from molecule_grpc.ids import new_id
+from molecule_grpc.resources import migrations_dir
+
+ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
+ADMIN_TOKEN = "benchmark-admin-token"
+_READY_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A workspace and its token."""
+
+    id: UUID
+    token: str
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What a call of it carries."""
+        return (("authorization", f"Bearer {self.token}"),)
+
+
+@contextlib.contextmanager
+def durable_postgres() -> Iterator[str]:
+    """A migrated Postgres with fsync on; its DSN."""
+    with tempfile.TemporaryDirectory(prefix="molecule-bench-") as directory:
+        with EmbeddedPostgres(Path(directory)) as server:
+            asyncio.run(migrate(server.dsn, migrations_dir()))
+            yield server.dsn
+
+
+async def make_agents(dsn: str, count: int) -> list[Agent]:
+    """Sibling workspaces in poll mode, each with a token."""
+    parent = new_id()
+    secrets = [(new_id(), mint()) for _ in range(count)]
+    connection = await connect(dsn)
+    try:
+        await connection.execute(
+            """INSERT INTO workspaces (id, organization_id, name, tier, status, delivery_mode)
+               VALUES ($1, $2, $3, 3, 'online', 'poll')""",
+            parent,
+            ORGANIZATION,
+            str(parent),
+        )
+        await connection.execute(
+            """INSERT INTO workspaces (id, organization_id, parent_id, name, tier, status, runtime,
+                                       delivery_mode, last_heartbeat_at)
+               SELECT id, $2, $3, id::text, 3, 'online', 'external', 'poll', now()
+               FROM unnest($1::uuid[]) AS t (id)""",
+            [workspace_id for workspace_id, _ in secrets],
+            ORGANIZATION,
+            parent,
+        )
+        await connection.execute(
+            """INSERT INTO workspace_auth_tokens (id, workspace_id, token_hash, prefix)
+               SELECT gen_random_uuid(), w, h, 'bench' FROM unnest($1::uuid[], $2::bytea[]) t (w, h)
+            """,
+            [workspace_id for workspace_id, _ in secrets],
+            [secret.digest for _, secret in secrets],
+        )
+        await connection.execute("ANALYZE")
+    finally:
+        await connection.close()
+    return [Agent(workspace_id, secret.text) for workspace_id, secret in secrets]
+
+
+class Worker:
+    """A worker process of the real server on a TCP port."""
+
+    def __init__(self, dsn: str, **environment: str) -> None:
+        self.port = free_port()
+        self._dsn_file = tempfile.NamedTemporaryFile("w", suffix=".dsn")
+        self._dsn_file.write(dsn)
+        self._dsn_file.flush()
+        self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "molecule_grpc.server.worker",
+                f"--address=127.0.0.1:{self.port}",
+                f"--dsn-file={self._dsn_file.name}",
+            ],
+            env={
+                **os.environ,
+                "ADMIN_TOKEN": ADMIN_TOKEN,
+                "GRPC_EXPERIMENTS": "-event_engine_listener",
+                "MOLECULE_INBOX_MAX_ITEMS": "1000000000",
+                "MOLECULE_INBOX_MAX_BYTES": "1000000000000",
+                "LOG_LEVEL": "error",
+                **environment,
+            },
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    @property
+    def target(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory of the process."""
+        return int(psutil.Process(self._process.pid).memory_info().rss)
+
+    def cpu_seconds(self) -> float:
+        """Processor time so far."""
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system)
+
+    async def ready(self) -> None:
+        """Wait until it accepts calls."""
+        async with grpc.aio.insecure_channel(self.target) as channel:
+            async with asyncio.timeout(_READY_SECONDS):
+                await channel.channel_ready()
+
+    def stop(self) -> None:
+        """End it in good order."""
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextlib.asynccontextmanager
+async def workers(dsn: str, count: int = 1, **environment: str) -> AsyncIterator[list[Worker]]:
+    """Workers over one database."""
+    started = [Worker(dsn, **environment) for _ in range(count)]
+    try:
+        for worker in started:
+            await worker.ready()
+        yield started
+    finally:
+        for worker in started:
+            worker.stop()
+
+
+def free_port() -> int:
+    """A TCP port that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value below which this share of the sorted values lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")

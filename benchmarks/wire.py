@@ -1,0 +1,217 @@
+"""RPCs end to end against the floor of the same host: what the product adds to an echo.
+
+    python -m benchmarks.wire [--seconds 4] [--rounds 3]
+
+Driven by h2load (Debian: nghttp2-client), one small process a caller, so that no Python client is
+in the way and every caller is its own workspace. Variants take turns. A gRPC error is HTTP 200 to
+a load tool, so the rows that were written are counted apart.
+Target: heartbeat at 0.6 of the echo at 64 concurrent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.message import Message
+from moleculeai.delegation.v1 import delegation_service_pb2 as delegation_pb
+from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.stand import Agent, durable_postgres, free_port, make_agents, workers
+from molecule_grpc.db.pool import connect
+
+CALLERS = 64
+_RATE = re.compile(r"finished in [\d.]+\w+, ([\d.]+) req/s")
+_HEARTBEAT = "moleculeai.workspace.v1.WorkspaceService/Heartbeat"
+_DELEGATE = "moleculeai.delegation.v1.DelegationService/Delegate"
+_REPORT = "moleculeai.delegation.v1.DelegationService/ReportActivity"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What each caller sends, and the query that counts what was written."""
+
+    name: str
+    url: str
+    bodies: list[bytes]
+    count: str | None = None
+    rest: bool = False
+
+
+def frame(message: Message | bytes) -> bytes:
+    """A message as gRPC frames it."""
+    data = message if isinstance(message, bytes) else message.SerializeToString()
+    return struct.pack(">?I", False, len(data)) + data
+
+
+class Generator:
+    """Runs h2load for a while with every caller at once."""
+
+    def __init__(self, directory: Path, agents: list[Agent]) -> None:
+        self._directory = directory
+        self._agents = agents
+
+    async def run(self, load: Load, seconds: int) -> float:
+        """Requests per second over all callers."""
+        processes = []
+        for index, body in enumerate(load.bodies):
+            file = self._directory / f"{load.name.split()[0]}-{index}"
+            file.write_bytes(body)
+            processes.append(
+                await asyncio.create_subprocess_exec(
+                    *self._command(load, file, self._agents[index], seconds),
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+        outputs = await asyncio.gather(*(process.communicate() for process in processes))
+        return sum(float(found[1]) for out, _ in outputs if (found := _RATE.search(out.decode())))
+
+    def _command(self, load: Load, file: Path, agent: Agent, seconds: int) -> list[str]:
+        kind = (
+            ["-H", "content-type: application/json"]
+            if load.rest
+            else ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+        )
+        return [
+            "h2load",
+            "-c1",
+            "-m1",
+            f"--duration={seconds}",
+            "-d",
+            str(file),
+            *kind,
+            "-H",
+            f"authorization: Bearer {agent.token}",
+            load.url,
+        ]
+
+
+def _loads(agents: list[Agent], target: str, echo: str) -> list[Load]:
+    mates = agents[CALLERS : 2 * CALLERS]
+    beats = [workspace_pb.HeartbeatRequest(workspace_id=str(a.id), active_tasks=1) for a in agents]
+    tasks = [
+        delegation_pb.DelegateRequest(workspace_id=str(a.id), target_id=str(b.id), task="x" * 200)
+        for a, b in zip(agents, mates, strict=False)
+    ]
+    reports = [
+        delegation_pb.ReportActivityRequest(
+            workspace_id=str(a.id), activity_type="agent_log", summary="x" * 200
+        )
+        for a in agents
+    ]
+    return [
+        Load("echo (floor)", f"http://{echo}/bench.Echo/Call", _frames(beats)),
+        Load("heartbeat", f"http://{target}/{_HEARTBEAT}", _frames(beats)),
+        Load(
+            "delegate",
+            f"http://{target}/{_DELEGATE}",
+            _frames(tasks),
+            "SELECT count(*) FROM delegations",
+        ),
+        Load(
+            "activity append",
+            f"http://{target}/{_REPORT}",
+            _frames(reports),
+            "SELECT count(*) FROM activity_logs WHERE activity_type = 'agent_log'",
+        ),
+    ]
+
+
+def _frames(messages: list[Message] | list[Message | bytes]) -> list[bytes]:
+    return [frame(message) for message in messages[:CALLERS]]
+
+
+@contextlib.asynccontextmanager
+async def _echo() -> AsyncIterator[str]:
+    target = f"127.0.0.1:{free_port()}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "benchmarks.echo_server",
+        f"--address={target}",
+        env={**os.environ, "GRPC_EXPERIMENTS": "-event_engine_listener"},
+    )
+    try:
+        host, _, port = target.rpartition(":")
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection(host, int(port))
+                except OSError:
+                    await asyncio.sleep(0.05)
+                else:
+                    writer.close()
+                    break
+        yield target
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def measure(dsn: str, *, seconds: int, rounds: int) -> Table:
+    """The table of ratios."""
+    agents = await make_agents(dsn, 2 * CALLERS)
+    connection = await connect(dsn)
+    rates: dict[str, list[float]] = {}
+    confirmed: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        async with workers(dsn) as (worker,), _echo() as echo:
+            generator = Generator(Path(directory), agents)
+            loads = _loads(agents, worker.target, echo)
+            for load in loads:
+                await generator.run(load, 1)
+            for _ in range(rounds):
+                for load in loads:
+                    before = await connection.fetchval(load.count) if load.count else 0
+                    rate = await generator.run(load, seconds)
+                    rates.setdefault(load.name, []).append(rate)
+                    if load.count:
+                        written = await connection.fetchval(load.count) - before
+                        confirmed[load.name] = f"{written / seconds:,.0f}/s"
+    await connection.close()
+    return _table(rates, confirmed)
+
+
+def _table(rates: dict[str, list[float]], confirmed: dict[str, str]) -> Table:
+    table = Table(title=f"RPCs at {CALLERS} callers, each its own workspace and connection")
+    for heading in ("RPC", "calls/s (median)", "ratio to echo", "rows written"):
+        table.add_column(heading, justify="left" if heading == "RPC" else "right")
+    floor = rates["echo (floor)"]
+    for name, values in rates.items():
+        ratio = statistics.median(v / f for v, f in zip(values, floor, strict=True))
+        table.add_row(
+            name, f"{statistics.median(values):,.0f}", f"{ratio:.2f}", confirmed.get(name, "")
+        )
+    return table
+
+
+def main() -> None:
+    """Entry of `python -m benchmarks.wire`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    if shutil.which("h2load") is None:
+        sys.exit("h2load is needed: apt-get install nghttp2-client")
+    with durable_postgres() as dsn:
+        table = asyncio.run(measure(dsn, seconds=arguments.seconds, rounds=arguments.rounds))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The newest items of inboxes that are being read, remembered so that readers need not ask again."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from molecule_grpc.delegation.store.inbox import Page, Row, Want
+
+# A remembered inbox is read again from the database after so long, whatever happened.
+_MAX_AGE_SECONDS = 5.0
+_MAX_ROWS = 64
+_MAX_TAILS = 20_000
+
+
+@dataclass(slots=True)
+class _Tail:
+    """An inbox as a page showed it, and what this process has appended since."""
+
+    page: Page
+    read_at: float
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def head(self) -> int:
+        return self.rows[-1].seq if self.rows else self.page.head_seq
+
+    def covers(self, want: Want, now: float) -> bool:
+        """Whether everything that the reader could get is remembered."""
+        age = now - self.read_at
+        due = self.page.retry_in
+        return (
+            age < _MAX_AGE_SECONDS
+            and (due is None or age < due)
+            and (want.after >= self.page.head_seq)
+            and want.after <= self.head
+        )
+
+
+class Tails:
+    """Answers readers that are up to date without a query.
+
+    It only knows what this process wrote itself. Any other news of an inbox must be told by
+    `forget`; then the next reader asks the database.
+    """
+
+    def __init__(self) -> None:
+        self._tails: OrderedDict[UUID, _Tail] = OrderedDict()
+        # Reads in flight, and the inboxes that changed while they were.
+        self._reading: dict[UUID, int] = {}
+        self._changed: set[UUID] = set()
+
+    def get(self, want: Want) -> Page | None:
+        """The answer, if it is known."""
+        tail = self._tails.get(want.workspace_id)
+        if tail is None or not tail.covers(want, time.monotonic()):
+            return None
+        items = [row for row in tail.rows if row.seq > want.after][: want.limit]
+        return tail.page._replace(head_seq=tail.head, items=items)
+
+    def reading(self, want: Want) -> None:
+        """The database is being asked; `read` or `abandon` must follow."""
+        self._reading[want.workspace_id] = self._reading.get(want.workspace_id, 0) + 1
+
+    def read(self, want: Want, page: Page) -> None:
+        """The database has answered: remember it, unless it is old already or not the whole."""
+        changed = want.workspace_id in self._changed
+        self.abandon(want)
+        if changed or not want.limit or len(page.items) >= want.limit:
+            return
+        self._tails[want.workspace_id] = _Tail(page._replace(items=[]), time.monotonic())
+        if len(self._tails) > _MAX_TAILS:
+            self._tails.popitem(last=False)
+
+    def abandon(self, want: Want) -> None:
+        """The database is no longer being asked."""
+        left = self._reading[want.workspace_id] - 1
+        if left:
+            self._reading[want.workspace_id] = left
+        else:
+            del self._reading[want.workspace_id]
+            self._changed.discard(want.workspace_id)
+
+    def extend(self, workspace_id: UUID, row: Row) -> None:
+        """This process has appended an item."""
+        self._note(workspace_id)
+        tail = self._tails.get(workspace_id)
+        if tail is None:
+            return
+        if row.seq != tail.head + 1:
+            del self._tails[workspace_id]
+            return
+        tail.rows.append(row)
+        if len(tail.rows) > _MAX_ROWS:
+            dropped = tail.rows.pop(0)
+            tail.page = tail.page._replace(head_seq=dropped.seq)
+
+    def forget(self, workspace_id: UUID) -> None:
+        """There is news of this inbox that is not told here."""
+        self._note(workspace_id)
+        self._tails.pop(workspace_id, None)
+
+    def forget_all(self) -> None:
+        """There may be news of any inbox."""
+        self._changed.update(self._reading)
+        self._tails.clear()
+
+    def _note(self, workspace_id: UUID) -> None:
+        if workspace_id in self._reading:
+            self._changed.add(workspace_id)
