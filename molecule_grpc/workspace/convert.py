@@ -1,4 +1,4 @@
-"""Rows to protos, and free-form JSON both ways."""
+"""Rows to protos, and an agent's card both ways."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ from molecule_grpc.auth.store import TokenRow
 from molecule_grpc.errors import Invalid
 from molecule_grpc.text import clean
 from molecule_grpc.workspace import rules
+
+MAX_CARD_BYTES = 256 * 1024
+MAX_CARD_LEVELS = 32
+_CARD = "agent_card"
 
 
 def workspace(row: asyncpg.Record, *, whole: bool) -> pb.Workspace:
@@ -102,31 +106,46 @@ def value(text: str | None) -> struct_pb2.Value:
     return result
 
 
-def json_text(given: struct_pb2.Value, field: str) -> str:
-    """A proto value as JSON that Postgres stores.
+def card_text(card: struct_pb2.Value) -> str:
+    """An agent's card as JSON that Postgres stores and every reader can take.
 
     Raises:
-        Invalid: it holds a number that JSON has no word for.
+        Invalid: it is nested too deeply, or holds a number that JSON has no word for; or, as
+            BODY_TOO_LARGE, it is larger than 256 KiB.
     """
-    return json.dumps(_plain(given, field), separators=(",", ":"))
+    text = json.dumps(_plain(card, MAX_CARD_LEVELS), separators=(",", ":"))
+    if len(text) > MAX_CARD_BYTES:
+        raise Invalid(
+            f"agent_card must not be larger than {MAX_CARD_BYTES} bytes",
+            field=_CARD,
+            reason="BODY_TOO_LARGE",
+            metadata={"max": str(MAX_CARD_BYTES)},
+        )
+    return text
 
 
-def _plain(given: struct_pb2.Value, field: str) -> Any:
+def _plain(given: struct_pb2.Value, levels: int) -> Any:
+    if levels < 0:
+        # One level more in a list of workspaces, and its readers could not parse the list.
+        raise Invalid(
+            f"agent_card must not be nested deeper than {MAX_CARD_LEVELS} levels", field=_CARD
+        )
     kind = given.WhichOneof("kind")
     if kind == "struct_value":
-        return {clean(key): _plain(each, field) for key, each in given.struct_value.fields.items()}
+        fields = given.struct_value.fields.items()
+        return {clean(key): _plain(each, levels - 1) for key, each in fields}
     if kind == "list_value":
-        return [_plain(each, field) for each in given.list_value.values]
+        return [_plain(each, levels - 1) for each in given.list_value.values]
     if kind == "string_value":
         return clean(given.string_value)
     if kind == "number_value":
-        return _number(given.number_value, field)
+        return _number(given.number_value)
     return given.bool_value if kind == "bool_value" else None
 
 
-def _number(number: float, field: str) -> float | int:
+def _number(number: float) -> float | int:
     if not math.isfinite(number):
-        raise Invalid(f"{field} must not contain numbers that JSON lacks", field=field)
+        raise Invalid("agent_card must not contain numbers that JSON lacks", field=_CARD)
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 

@@ -57,7 +57,7 @@ class Registry:
         workspace_id, principal = parse_id(request.id, "id"), call.principal
         row = await registry.registration(self._pool, workspace_id)
         self._admit(principal, workspace_id, row)
-        card = convert.json_text(request.agent_card, "agent_card")
+        card = convert.card_text(request.agent_card)
         url, mode = await self._reach(request, row)
         async with self._pool.acquire() as conn, conn.transaction():
             if row is None and not await workspaces.insert(
@@ -96,7 +96,7 @@ class Registry:
     async def update_card(self, request: pb.UpdateCardRequest) -> pb.UpdateCardResponse:
         """Replace the agent's card."""
         workspace_id = parse_id(request.workspace_id, "workspace_id")
-        card = convert.json_text(request.agent_card, "agent_card")
+        card = convert.card_text(request.agent_card)
         if not await registry.update_card(self._pool, workspace_id, card):
             raise missing()
         return pb.UpdateCardResponse(status="updated")

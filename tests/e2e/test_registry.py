@@ -223,6 +223,23 @@ async def test_an_updated_card_is_what_peers_see(org: Organization) -> None:
     assert [one["agent_card"] for one in peers] == [card]
 
 
+async def test_the_deepest_card_that_is_taken_can_be_read_everywhere(org: Organization) -> None:
+    agent, peer = await org.hire(), await org.hire()
+    card: Any = 1
+    for _ in range(32):
+        card = {"a": card}
+    body = {"workspace_id": agent.id, "agent_card": card}
+    assert (await agent.rest("POST", "/registry/update-card", body)).status_code == 200
+    rows = {row["id"]: row for row in (await org.rest("GET", "/workspaces")).json()}
+    assert rows[agent.id]["agent_card"] == card
+    assert len((await org.rpc(pb.ListWorkspacesRequest())).workspaces) == 2
+    assert len((await peer.rpc(pb.ListPeersRequest(workspace_id=peer.id))).peers) == 1
+    deeper = await agent.rest("POST", "/registry/update-card", {**body, "agent_card": [[card]]})
+    assert deeper.status_code == 400
+    large = {**body, "agent_card": "x" * 300_000}
+    assert (await agent.rest("POST", "/registry/update-card", large)).status_code == 413
+
+
 async def test_peers_are_a_bare_array(org: Organization) -> None:
     lead = await org.hire("lead")
     assert (await lead.rest("GET", f"/registry/{lead.id}/peers")).text == "[]"

@@ -734,6 +734,11 @@ async def test_hot_statements_read_no_more_rows_than_they_need(pool: Pool) -> No
         (workspaces._LIST_OF_ORGANIZATION, (*start, 10_000, one["organization_id"])),
         (workspaces._LIST_ALL, (*start, 100)),
         (registry._SWEEP, (90.0, 180.0)),
+        (beats._TOUCH, ([one["id"]],)),
+        (
+            beats._BEAT,
+            (*([each] for each in beats._values(Beat(workspace_id=one["id"]))), 0.5, 0.1),
+        ),
     ]
     for statement, arguments in statements:
         lines = await pool.fetch(f"EXPLAIN {statement}", *arguments)

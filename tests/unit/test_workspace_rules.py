@@ -231,8 +231,8 @@ def as_value(plain: Any) -> struct_pb2.Value:
 
 
 @given(JSON)
-def test_free_form_json_survives_storage_but_for_nul(plain: Any) -> None:
-    stored = convert.json_text(as_value(plain), "agent_card")
+def test_a_card_survives_storage_but_for_nul(plain: Any) -> None:
+    stored = convert.card_text(as_value(plain))
     assert "\\u0000" not in stored
     if "\x00" not in repr(plain) and "\\x00" not in repr(plain):
         assert convert.value(stored) == as_value(plain)
@@ -241,7 +241,18 @@ def test_free_form_json_survives_storage_but_for_nul(plain: Any) -> None:
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_numbers_that_json_lacks_are_refused(number: float) -> None:
     with pytest.raises(Invalid):
-        convert.json_text(as_value({"a": [number]}), "agent_card")
+        convert.card_text(as_value({"a": [number]}))
+
+
+def nested(levels: int) -> list[Any]:
+    return [nested(levels - 1)] if levels > 1 else []
+
+
+def test_a_card_that_its_readers_could_not_take_is_refused() -> None:
+    convert.card_text(as_value(nested(32)))
+    for card in (nested(34), "x" * 262_145):
+        with pytest.raises(Invalid):
+            convert.card_text(as_value(card))
 
 
 PUBLIC = ["8.8.8.8", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
