@@ -1,0 +1,243 @@
+"""The tree on a real database: who may talk, and what stays true under concurrency."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from moleculeai.workspace.v1 import workspace_service_pb2 as pb
+
+from molecule_grpc.auth.principal import OPERATOR
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.errors import (
+    AlreadyExists,
+    Conflict,
+    Denied,
+    Invalid,
+    NotFound,
+)
+from molecule_grpc.workspace.directory import Directory
+from molecule_grpc.workspace.store import tree
+from tests.integration.workspaces import (
+    ORGANIZATION,
+    Bench,
+    add,
+    add_organization,
+    bench_of,
+    by,
+)
+
+shared_database = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+)
+
+
+@pytest.fixture
+async def bench(pool: Pool, database_url: str) -> AsyncIterator[Bench]:
+    async with bench_of(pool, database_url, deploy_mode="saas") as opened:
+        yield opened
+
+
+def talk(parents: list[int | None], removed: set[int], a: int, b: int) -> bool:
+    """The rule as the specification words it."""
+
+    def above(one: int) -> set[int]:
+        found: set[int] = set()
+        parent = parents[one]
+        while parent is not None and parent not in found:
+            found.add(parent)
+            parent = parents[parent]
+        return found
+
+    if a in removed or b in removed:
+        return False
+    return a == b or parents[a] == parents[b] or a in above(b) or b in above(a)
+
+
+@shared_database
+@given(
+    parents=st.lists(st.one_of(st.none(), st.integers(0, 11)), min_size=2, max_size=12),
+    removed=st.sets(st.integers(0, 11), max_size=3),
+)
+async def test_whoever_may_talk_may_also_answer(
+    pool: Pool, parents: list[int | None], removed: set[int]
+) -> None:
+    """can(a, b) == can(b, a), and is what the rule says; on any shape, rings included."""
+    parents = [
+        None if parent is None or parent >= len(parents) or parent == one else parent
+        for one, parent in enumerate(parents)
+    ]
+    organization = await add_organization(pool)
+    ids = await add(pool, len(parents), organization_id=organization)
+    await pool.executemany(
+        "UPDATE workspaces SET parent_id = $2 WHERE id = $1",
+        [(ids[one], ids[up]) for one, up in enumerate(parents) if up is not None],
+    )
+    await pool.execute(
+        "UPDATE workspaces SET status = 'removed' WHERE id = ANY($1)",
+        [ids[one] for one in removed if one < len(ids)],
+    )
+    directory = Directory(pool)
+    pairs = [(a, b) for a in range(len(ids)) for b in range(len(ids))]
+    found = [await directory.can_communicate(ids[a], ids[b]) for a, b in pairs]
+    assert found == [talk(parents, removed, a, b) for a, b in pairs]
+    assert found == [await directory.can_communicate(ids[b], ids[a]) for a, b in pairs]
+
+
+async def test_the_ends_of_the_deepest_tree_may_talk(pool: Pool) -> None:
+    chain = await add(pool, 51)
+    await pool.executemany(
+        "UPDATE workspaces SET parent_id = $2 WHERE id = $1",
+        list(zip(chain[1:], chain, strict=False)),
+    )
+    directory = Directory(pool)
+    assert await directory.can_communicate(chain[0], chain[49])
+    assert await directory.can_communicate(chain[49], chain[0])
+
+
+async def test_roots_of_two_organizations_are_strangers(pool: Pool) -> None:
+    [ours] = await add(pool)
+    [theirs] = await add(pool, organization_id=await add_organization(pool))
+    directory = Directory(pool)
+    assert not await directory.can_communicate(ours, theirs)
+    with pytest.raises(NotFound):
+        await directory.require_reachable(ours, theirs)
+
+
+async def test_unknown_and_removed_read_the_same_and_cousins_are_refused(pool: Pool) -> None:
+    [root], [removed] = await add(pool), await add(pool, status="removed")
+    uncles = await add(pool, 2, parent_id=root)
+    [cousin] = await add(pool, parent_id=uncles[0])
+    directory = Directory(pool)
+    texts = set()
+    for target in (removed, uuid4()):
+        with pytest.raises(NotFound) as caught:
+            await directory.require_reachable(root, target)
+        texts.add((caught.value.message, caught.value.reason))
+    assert texts == {("workspace not found", "WORKSPACE_NOT_FOUND")}
+    with pytest.raises(Denied) as denied:
+        await directory.require_reachable(cousin, uncles[1])
+    assert denied.value.reason == "NOT_RELATED"
+    assert (await directory.require_reachable(cousin, root)).id == root
+
+
+@pytest.mark.parametrize(
+    ("stored", "runtime", "mode"),
+    [(None, "external", "poll"), (None, "hermes", "push"), ("poll", "hermes", "poll")],
+)
+async def test_rows_of_old_installations_have_a_mode(
+    pool: Pool, stored: str | None, runtime: str, mode: str
+) -> None:
+    """W61: a NULL delivery mode is read as what the runtime needs."""
+    [workspace] = await add(pool, delivery_mode=stored, runtime=runtime)
+    facts = await Directory(pool).lookup(workspace)
+    assert facts is not None
+    assert facts.delivery_mode == mode
+
+
+async def test_peers_are_siblings_children_and_parent(bench: Bench) -> None:
+    """W18: a child made with `parent_id` appears under its parent, by no other means."""
+    root = await bench.create("root")
+    a, b = await bench.create("a", root), await bench.create("b", root)
+    child, cousin = await bench.create("c", a), await bench.create("d", b)
+    await bench.delete(await bench.create("gone", root))
+    await bench.create("other root")
+
+    async def peers(workspace: str, q: str = "") -> list[str]:
+        request = pb.ListPeersRequest(workspace_id=workspace, q=q)
+        return [peer.name for peer in (await bench.service.ListPeers(request, by(OPERATOR))).peers]
+
+    assert await peers(root) == ["a", "b", "other root"]
+    assert await peers(a) == ["b", "c", "root"]
+    assert await peers(child) == ["a"]
+    assert await peers(cousin) == ["b"]
+    assert await peers(a, "O") == ["root"]
+    assert await peers(a, "%") == []
+    assert await peers(a, "\x00") == ["b", "c", "root"]
+
+
+async def test_only_one_of_many_gets_the_name(bench: Bench) -> None:
+    results = await asyncio.gather(
+        *(bench.create("same") for _ in range(8)), return_exceptions=True
+    )
+    refused = [one for one in results if isinstance(one, AlreadyExists)]
+    assert len(refused) == 7
+    assert {one.reason for one in refused} == {"WORKSPACE_NAME_TAKEN"}
+    winner = next(one for one in results if isinstance(one, str))
+    await bench.delete(winner)
+    assert await bench.create("same") != winner
+
+
+@pytest.mark.parametrize("purge", [False, True])
+async def test_no_child_is_left_alive_below_a_removed_parent(bench: Bench, purge: bool) -> None:
+    """Children are born while the whole branch is removed: each is refused, or goes too."""
+    for turn in range(12):
+        root = await bench.create(f"root {turn}")
+        middle = await bench.create("middle", root)
+        births = [bench.create(f"child {n}", middle) for n in range(6)]
+        await asyncio.gather(
+            *births[:3],
+            bench.delete(root, confirm=True, purge=purge),
+            *births[3:],
+            return_exceptions=True,
+        )
+    orphans = await bench.pool.fetchval(
+        """
+        SELECT count(*) FROM workspaces c LEFT JOIN workspaces p ON p.id = c.parent_id
+        WHERE c.status <> 'removed' AND c.parent_id IS NOT NULL
+          AND (p.id IS NULL OR p.status = 'removed')
+        """
+    )
+    assert orphans == 0
+
+
+async def test_moves_at_the_same_time_never_close_a_ring(bench: Bench) -> None:
+    ids = [await bench.create(f"w{n}") for n in range(5)]
+    for _ in range(6):
+        await asyncio.gather(
+            *(bench.move(a, b) for a, b in zip(ids, ids[1:] + ids[:1], strict=True)),
+            *(bench.move(b, a) for a, b in zip(ids, ids[2:] + ids[:2], strict=True)),
+            return_exceptions=True,
+        )
+        async with bench.pool.acquire() as conn:
+            for one in ids:
+                branch = await tree.branch(conn, ORGANIZATION, UUID(one))
+                assert len(branch) == len(set(branch))
+
+
+async def test_parent_that_may_not_be(bench: Bench) -> None:
+    """Itself, what is below it, a removed one, one of another organisation, one that is not."""
+    root = await bench.create("root")
+    child = await bench.create("child", await bench.create("middle", root))
+    removed = await bench.create("removed")
+    await bench.delete(removed)
+    organization = str(await add_organization(bench.pool))
+    foreign = await bench.create("foreign", organization=organization)
+    for parent in (root, child, removed, foreign, str(uuid4())):
+        with pytest.raises(Invalid) as caught:
+            await bench.move(root, parent)
+        assert caught.value.reason == "PARENT_INVALID"
+    for parent in (removed, foreign, str(uuid4())):
+        with pytest.raises(Invalid) as caught:
+            await bench.create("new", parent)
+        assert caught.value.reason == "PARENT_INVALID"
+
+
+async def test_tree_has_at_most_fifty_levels(bench: Bench) -> None:
+    chain = await add(bench.pool, 50)
+    await bench.pool.executemany(
+        "UPDATE workspaces SET parent_id = $2 WHERE id = $1",
+        list(zip(chain[1:], chain, strict=False)),
+    )
+    await bench.create("fits", str(chain[48]))
+    for attempt in (
+        bench.create("too deep", str(chain[49])),
+        bench.move(str(chain[0]), await bench.create("above")),
+    ):
+        with pytest.raises(Conflict) as caught:
+            await attempt
+        assert caught.value.reason == "TREE_TOO_DEEP"
