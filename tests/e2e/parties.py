@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator
@@ -73,6 +74,13 @@ class Party:
             return await call(request, metadata=tuple(self.headers.items()), timeout=20)
         except grpc.aio.AioRpcError as error:
             raise refused(error) from None
+
+
+async def until_refused(party: Party, path: str) -> None:
+    """Wait until a party's token is refused there: a revocation is heard within milliseconds."""
+    async with asyncio.timeout(3):
+        while (await party.rest("GET", path)).status_code != 401:
+            await asyncio.sleep(0.005)
 
 
 class Refused(Exception):

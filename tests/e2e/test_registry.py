@@ -10,7 +10,7 @@ import httpx
 import pytest
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
-from tests.e2e.parties import Agent, Organization, Party, Refused
+from tests.e2e.parties import Agent, Organization, Party, Refused, until_refused
 
 URL = "http://93.184.216.34:9/a2a"
 
@@ -126,6 +126,7 @@ async def test_a_removed_workspace_is_not_brought_back(org: Organization) -> Non
     await org.rest("DELETE", f"/workspaces/{agent.id}")
     for party in (org, agent):
         assert (await register(party, agent.id)).status_code == 410
+    await until_refused(agent, f"/workspaces/{agent.id}/tokens")
     assert (await beat(agent)).status_code == 401
     for request in (
         pb.RegisterRequest(id=agent.id, agent_card={"string_value": "x"}),

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
-from tests.e2e.parties import Organization, Party, Refused
+from tests.e2e.parties import Organization, Party, Refused, until_refused
 
 
 def told(answer: httpx.Response) -> tuple[int, Any]:
@@ -52,7 +52,7 @@ async def test_a_revoked_token_is_refused_at_once(org: Organization) -> None:
     assert await alive(second, agent.id)
     revoked = await agent.rest("DELETE", f"{path}/{body['id']}")
     assert told(revoked) == (200, {"status": "revoked"})
-    assert not await alive(second, agent.id)
+    await until_refused(second, f"/workspaces/{agent.id}/state")
     assert await alive(agent, agent.id)
     again = await agent.rest("DELETE", f"{path}/{body['id']}")
     assert told(again) == (404, {"error": "token not found"})
@@ -90,7 +90,7 @@ async def test_rotating_ends_the_old_token_and_gives_a_new_one(org: Organization
     assert answer.status_code == 200
     connection = answer.json()["connection"]
     assert connection["workspace_id"] == agent.id
-    assert not await alive(agent, agent.id)
+    await until_refused(agent, f"/workspaces/{agent.id}/state")
     assert await alive(org.wire.party(connection["auth_token"]), agent.id)
     listed = (await org.rest("GET", f"/workspaces/{agent.id}/tokens")).json()
     assert listed["count"] == 1
