@@ -78,7 +78,7 @@ class Inbox:
         """Read an inbox without taking it."""
         workspace_id = UUID(request.workspace_id)
         with self._wakeups.watch(workspace_id) as flag:
-            page = await self._journal.read(inbox.Want(workspace_id, 0, 0))
+            page = await self._journal.look(inbox.Want(workspace_id, 0, 0))
             after, gap = await self._start(request.start, workspace_id, page)
             session = Session(
                 workspace_id,
@@ -105,7 +105,7 @@ class Inbox:
         workspace_id = UUID(hello.workspace_id)
         window = hello.max_in_flight or _DEFAULT_WINDOW
         with self._wakeups.watch(workspace_id) as flag:
-            page = await self._journal.read(inbox.Want(workspace_id, 0, 0))
+            page = await self._journal.look(inbox.Want(workspace_id, 0, 0))
             after, gap = await self._start(hello.start, workspace_id, page)
             lease = await self._take(workspace_id, hello, window, after)
             session = Session(
@@ -147,7 +147,7 @@ class Inbox:
         with self._wakeups.watch(workspace_id) as flag:
             while True:
                 flag.clear()
-                page = await self._journal.read(want)
+                page = await self._journal.look(want)
                 self._require_cursor(request, page)
                 rest = end - time.monotonic()
                 # Items given back come by themselves: a pull is a look at what is undone.

@@ -14,6 +14,7 @@ from molecule_grpc.delegation.store import activity, inbox, items, ledger
 from molecule_grpc.delegation.store.entries import Entry
 from molecule_grpc.delegation.tail import Tails
 from molecule_grpc.errors import Exhausted
+from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.settings import Settings
 
 # How often a move is tried again when the ledger changed under it.
@@ -123,13 +124,17 @@ class Journal:
 
     async def ack(self, ack: inbox.Ack) -> inbox.Acked | None:
         """Mark items as done; None when the epoch is not the holder's."""
-        return await self._acks.submit(ack)
+        done = await self._acks.submit(ack)
+        if done is not None:
+            self._tails.acked(ack.workspace_id, done.acked_seq, ack.seqs)
+        return done
 
     async def read(self, want: inbox.Want) -> inbox.Page:
-        """What an inbox holds now."""
-        known = self._tails.get(want)
-        if known is not None:
-            return known
+        """What an inbox holds, for a reader that is woken by news: what it missed comes soon."""
+        return self._tails.get(want) or await self.look(want)
+
+    async def look(self, want: inbox.Want) -> inbox.Page:
+        """What an inbox holds now, whoever wrote it."""
         self._tails.reading(want)
         try:
             page = await self._reads.submit(want)
@@ -160,13 +165,15 @@ class Journal:
             if outcome.placed is not None:
                 news.add(draft.callee_id)
                 self._tails.extend(draft.callee_id, items.of_draft(draft, outcome.placed))
+            if outcome.fresh:
+                news.add(CHANNEL_ALL)
         self._wakeups.announce(news)
 
     def _moved(self, done: Sequence[tuple[ledger.Move, ledger.Moved]]) -> None:
         news: set[UUID] = set()
         for move, outcome in done:
             if outcome.moved:
-                news.add(delegation_key(move.delegation_id))
+                news.update((delegation_key(move.delegation_id), CHANNEL_ALL))
             if outcome.placed is not None and outcome.caller_id is not None:
                 news.add(outcome.caller_id)
                 self._tails.extend(outcome.caller_id, items.of_move(move, outcome))

@@ -1,4 +1,4 @@
-"""The newest items of inboxes that are being read, remembered so that readers need not ask again."""
+"""The newest items of inboxes that are being read, so that readers need not ask the database."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from molecule_grpc.delegation.store.inbox import Page, Row, Want
 _MAX_AGE_SECONDS = 5.0
 _MAX_ROWS = 64
 _MAX_TAILS = 20_000
+# Larger items are not kept in memory: readers fetch them.
+_MAX_BODY = 16 * 1024
 
 
 @dataclass(slots=True)
@@ -21,11 +23,8 @@ class _Tail:
 
     page: Page
     read_at: float
+    head: int
     rows: list[Row] = field(default_factory=list)
-
-    @property
-    def head(self) -> int:
-        return self.rows[-1].seq if self.rows else self.page.head_seq
 
     def covers(self, want: Want, now: float) -> bool:
         """Whether everything that the reader could get is remembered."""
@@ -57,7 +56,8 @@ class Tails:
         tail = self._tails.get(want.workspace_id)
         if tail is None or not tail.covers(want, time.monotonic()):
             return None
-        items = [row for row in tail.rows if row.seq > want.after][: want.limit]
+        after = max(want.after, tail.page.acked_seq)
+        items = [row for row in tail.rows if row.seq > after][: want.limit]
         return tail.page._replace(head_seq=tail.head, items=items)
 
     def reading(self, want: Want) -> None:
@@ -65,12 +65,19 @@ class Tails:
         self._reading[want.workspace_id] = self._reading.get(want.workspace_id, 0) + 1
 
     def read(self, want: Want, page: Page) -> None:
-        """The database has answered: remember it, unless it is old already or not the whole."""
+        """The database has answered: remember it, unless it is old already or not the whole.
+
+        Nor while items that were given back are due: other readers wait for them too.
+        """
         changed = want.workspace_id in self._changed
         self.abandon(want)
         if changed or not want.limit or len(page.items) >= want.limit:
             return
-        self._tails[want.workspace_id] = _Tail(page._replace(items=[]), time.monotonic())
+        if any(row.deliveries for row in page.items):
+            return
+        self._tails[want.workspace_id] = _Tail(
+            page._replace(items=[]), time.monotonic(), page.head_seq
+        )
         if len(self._tails) > _MAX_TAILS:
             self._tails.popitem(last=False)
 
@@ -89,13 +96,25 @@ class Tails:
         tail = self._tails.get(workspace_id)
         if tail is None:
             return
-        if row.seq != tail.head + 1:
+        old = time.monotonic() - tail.read_at > _MAX_AGE_SECONDS
+        if old or row.seq != tail.head + 1 or len(row.body or "") > _MAX_BODY:
             del self._tails[workspace_id]
             return
+        tail.head = row.seq
         tail.rows.append(row)
         if len(tail.rows) > _MAX_ROWS:
             dropped = tail.rows.pop(0)
             tail.page = tail.page._replace(head_seq=dropped.seq)
+
+    def acked(self, workspace_id: UUID, acked_seq: int, seqs: tuple[int, ...]) -> None:
+        """This process has marked items as done: all up to `acked_seq`, and these."""
+        self._note(workspace_id)
+        tail = self._tails.get(workspace_id)
+        if tail is None:
+            return
+        tail.page = tail.page._replace(acked_seq=max(acked_seq, tail.page.acked_seq))
+        if seqs:
+            tail.rows = [row for row in tail.rows if row.seq not in seqs]
 
     def forget(self, workspace_id: UUID) -> None:
         """There is news of this inbox that is not told here."""

@@ -12,8 +12,6 @@ from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.delegation.rules import PLATFORM
 from molecule_grpc.delegation.store.entries import APPEND
 
-Record = asyncpg.Record
-
 
 class Page(NamedTuple):
     """Which dead letters to list. None leaves a filter out."""
@@ -24,7 +22,7 @@ class Page(NamedTuple):
     limit: int
 
 
-async def list_rows(pool: Pool, page: Page) -> list[Record]:
+async def list_rows(pool: Pool, page: Page) -> list[asyncpg.Record]:
     """Items that were set aside, newest first."""
     values: list[object] = [page.limit]
     clauses = ["x.outcome = 'poison'"]
