@@ -75,7 +75,10 @@ class Authenticator:
         if principal.role is Role.WORKSPACE:
             if principal.workspace_id != workspace_id:
                 raise Unauthenticated(policy.wrong)
-        elif await self.organization_of(workspace_id) not in (principal.organization_id, None):
+            return
+        owner = await self.organization_of(workspace_id)
+        newcomer = owner is None and Role.ANONYMOUS in policy.roles
+        if owner != principal.organization_id and not newcomer:
             raise NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND")
 
     async def organization_of(self, workspace_id: UUID) -> UUID | None:

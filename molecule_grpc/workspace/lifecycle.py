@@ -119,7 +119,10 @@ class Lifecycle:
         workspace_id, principal = parse_id(request.workspace_id, "workspace_id"), call.principal
         if principal.role is Role.ANONYMOUS and principal.revoked_workspace != workspace_id:
             raise Unauthenticated("missing workspace auth token")
-        status = await workspaces.status_of(self._pool, workspace_id)
+        if principal.workspace_id not in (None, workspace_id):
+            raise Unauthenticated("invalid workspace auth token")
+        row = await workspaces.get(self._pool, workspace_id, scope(principal))
+        status = row["status"] if row else None
         if status is None or status == "removed":
             # Always 404, never the 410 of a plain read: deployed agents stop on this one.
             told = {"status": status} if status else {}

@@ -299,6 +299,17 @@ async def test_an_id_may_be_written_in_upper_case(
     await authenticator.require_access(policy.OWN, principal, request)
 
 
+async def test_a_workspace_that_is_missing_reads_like_another_organisations(
+    authenticator: Authenticator,
+) -> None:
+    """Except where an administrator may bring it into being."""
+    principal = Principal(Role.ORGANIZATION, organization_id=DEFAULT_ORGANIZATION)
+    with pytest.raises(NotFound, match="workspace not found"):
+        await authenticator.require_access(policy.OWN, principal, peers_of(uuid4()))
+    newcomer = workspace.RegisterRequest(id=str(uuid4()))
+    await authenticator.require_access(STRANGERS_WELCOME, principal, newcomer)
+
+
 async def test_an_organisation_acts_as_its_own_workspaces_only(
     pool: Pool, authenticator: Authenticator, agent: Agent
 ) -> None:
