@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.running import RunningServer
@@ -216,11 +217,17 @@ def test_a_failure_says_what_to_do_and_exits_by_its_kind(
     assert says in failed.stderr
 
 
-def test_a_failed_delegation_fails_the_command(shell: Shell) -> None:
+def test_a_delegation_that_fails_fails_the_command(shell: Shell, server: RunningServer) -> None:
     (lead, _), (worker, _) = shell.workspace(), shell.workspace()
-    late = shell.run("delegate", lead, worker, "hurry", "--deadline", "1", "--wait", "1", "--json")
-    assert json.loads(late.stdout)["status"] in ("queued", "failed")
-    assert late.returncode == (1 if "failed" in late.stdout else 0)
+    with shell.following("delegate", lead, worker, "try", "--wait", "20", "--json") as waiting:
+        (item,) = shell.json("inbox", "pull", worker, "--wait", "10")
+        httpx.post(
+            f"{server.url}/workspaces/{worker}/delegations/{item['delegation_id']}/update",
+            headers={"Authorization": f"Bearer {server.admin_token}"},
+            json={"status": "failed", "error": "cannot"},
+        ).raise_for_status()
+        told, _ = waiting.communicate(timeout=20)
+    assert (json.loads(told)["error"], waiting.returncode) == ("cannot", 1)
 
 
 def test_the_token_of_the_data_directory_is_found(
