@@ -16,8 +16,9 @@ from moleculeai.delegation.v1 import delegation_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.auth.principal import OPERATOR, Principal, Role
-from molecule_grpc.db.pool import Pool
-from molecule_grpc.db.wakeups import Wakeups
+from molecule_grpc.db.listener import Listener
+from molecule_grpc.db.pool import Pool, Writer
+from molecule_grpc.db.wakeups import CHANNEL, Wakeups
 from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.messages import Messages
@@ -105,9 +106,26 @@ class Slice:
 
 @contextlib.asynccontextmanager
 async def slice_of(dsn: str, pool: Pool, **settings: Any) -> AsyncIterator[Slice]:
-    """A worker's slice over this database."""
+    """A worker's slice over this database, that hears of other workers' news."""
     chosen = Settings(**settings)
-    wakeups = Wakeups(None, f"test-{uuid.uuid4().hex[:6]}")
+    notifier = Writer(dsn)
+    wakeups = Wakeups(notifier, f"test-{uuid.uuid4().hex[:6]}")
+    listener = Listener(dsn, {CHANNEL: wakeups.hear}, missed=wakeups.wake_everybody)
+    running = [asyncio.create_task(wakeups.run()), asyncio.create_task(listener.run())]
+    try:
+        async with _slice_of(dsn, pool, wakeups, chosen) as opened:
+            yield opened
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await notifier.close()
+
+
+@contextlib.asynccontextmanager
+async def _slice_of(
+    dsn: str, pool: Pool, wakeups: Wakeups, chosen: Settings
+) -> AsyncIterator[Slice]:
     directory = Directory(pool)
     async with Journal(dsn, pool, wakeups, chosen) as journal:
         ledger = Ledger(pool, journal, wakeups, directory)
