@@ -11,7 +11,7 @@ from molecule_grpc.cli.context import Cli, asynchronous, find_workspace
 from molecule_grpc.cli.output import Output
 from molecule_grpc.cli.workspaces import Name
 from molecule_grpc.client.agent import default_consumer
-from molecule_grpc.client.watch import watch
+from molecule_grpc.client.watch import watch_inbox
 
 app = typer.Typer(no_args_is_help=True, help="Inboxes: what agents are to act on.")
 
@@ -37,7 +37,7 @@ async def tail(
         workspace_id = await find_workspace(platform, workspace)
         if not ack:
             start = inbox_pb2.StartPosition(from_now=from_now)
-            async for seen in watch(platform.connection, workspace_id, start):
+            async for seen in watch_inbox(platform.connection, workspace_id, start):
                 _print(cli.output, seen)
     async with cli.agent(workspace_id) as agent:
         consumer = f"tail-{default_consumer()}"

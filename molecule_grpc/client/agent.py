@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import sys
@@ -15,7 +14,6 @@ from google.api import httpbody_pb2
 from moleculeai.delegation.v1 import delegation_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
-from molecule_grpc.client.connection import DEFAULT_TIMEOUT
 from molecule_grpc.client.inbox import Inbox
 from molecule_grpc.client.items import Item
 from molecule_grpc.client.serve import Handler, Server
@@ -31,20 +29,6 @@ class Agent(Source):
     Every call raises `CallError` or one of its kinds. A call that does no harm when repeated is
     tried again, with growing waits, until 30 s have passed.
     """
-
-    def __init__(
-        self,
-        url: str,
-        workspace_id: str,
-        token: str,
-        *,
-        timeout: float = DEFAULT_TIMEOUT,
-        root_certificates: bytes | None = None,
-    ) -> None:
-        super().__init__(
-            url, workspace_id, token, timeout=timeout, root_certificates=root_certificates
-        )
-        self._results: dict[str, asyncio.Event] = {}
 
     def inbox(
         self,
@@ -71,7 +55,6 @@ class Agent(Source):
             takeover=takeover,
             heartbeat=self._beat if heartbeat_every else None,
             heartbeat_every=heartbeat_every or 0.0,
-            on_result=self._result_arrived,
             on_close=self._inboxes.discard,
         )
         self._inboxes.add(inbox)
@@ -149,10 +132,18 @@ class Agent(Source):
             raise ValueError(f"{item.method} is not a task")
         return await self._update(item, timeout, error=error or "failed")
 
-    async def beat(self, delegation_id: str) -> str:
-        """Give a sign of work on a delegation; its status now."""
+    async def beat(
+        self, delegation_id: str, note: str | None = None, percent: int | None = None
+    ) -> str:
+        """Give a sign of work on a delegation; its status now.
+
+        Args:
+            delegation_id: of a task of this agent.
+            note: what is being done, for whoever watches; None keeps what was said.
+            percent: how far it is, 0 to 100; None keeps what was said.
+        """
         request = pb.HeartbeatDelegationRequest(
-            workspace_id=self.workspace_id, delegation_id=delegation_id
+            workspace_id=self.workspace_id, delegation_id=delegation_id, note=note, percent=percent
         )
         stub = self.connection.delegations.HeartbeatDelegation
         answer = await self.connection.call(stub, request, retry=True)

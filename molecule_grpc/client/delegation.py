@@ -23,6 +23,8 @@ class Delegation:
         text: the result, once completed.
         error: what went wrong, once failed or stuck.
         failure_reason: cancelled, deadline, agent_error and so on; empty when not failed.
+        note: what the target last said of its progress.
+        percent: how far the target says it is; None when it has not.
         truncated: whether `text` was cut at 1 MiB.
         known: whether an earlier call with the same idempotency key had made it.
     """
@@ -33,6 +35,8 @@ class Delegation:
     text: str = ""
     error: str = ""
     failure_reason: str = ""
+    note: str = ""
+    percent: int | None = None
     truncated: bool = False
     known: bool = False
 
@@ -62,6 +66,8 @@ class Delegation:
             text=message.result,
             error=message.error,
             failure_reason="" if message.failure_reason == 0 else reason,
+            note=message.progress_note,
+            percent=message.progress_percent if message.HasField("progress_percent") else None,
             truncated=message.truncated,
             known=known,
         )

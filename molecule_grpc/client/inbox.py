@@ -48,7 +48,6 @@ class Inbox:
         takeover: bool = False,
         heartbeat: BuildHeartbeat | None = None,
         heartbeat_every: float = 20.0,
-        on_result: Callable[[str], None] | None = None,
         on_close: Callable[[Inbox], None] | None = None,
     ) -> None:
         self._connection = connection
@@ -58,7 +57,6 @@ class Inbox:
         self._takeover = takeover
         self._heartbeat = heartbeat
         self._heartbeat_every = heartbeat_every
-        self._on_result = on_result
         self._on_close = on_close
         self._session: Session | None = None
         self._epoch: int | None = None
@@ -233,8 +231,6 @@ class Inbox:
     def _receive(self, frame: inbox_pb2.InboxItem) -> None:
         """Hand an item on, unless it is being worked on, or was done before."""
         self._credit -= 1
-        if frame.method == "delegate_result" and self._on_result is not None:
-            self._on_result(frame.delegation_id)
         item = self._open.get(frame.message_id)
         if item is not None:
             item.epoch = self._epoch or 0

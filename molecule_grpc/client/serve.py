@@ -46,6 +46,7 @@ class Server:
         self._inbox = inbox
         self._handler = handler
         self._beat_every = beat_every
+        self._called_off: dict[str, asyncio.Event] = {}
 
     async def run(self, concurrency: int) -> None:
         """Serve until cancelled, at most so many items at once.
@@ -70,6 +71,8 @@ class Server:
         try:
             if item.is_task:
                 await self._work(item)
+            elif item.method == "delegate_cancel":
+                self._call_off(item.delegation_id)
             else:
                 await self._handler(item)
         except Exception as error:
@@ -112,11 +115,14 @@ class Server:
         ended = False
         inside = asyncio.current_task()
         assert inside is not None
+        called_off = self._called_off.setdefault(item.delegation_id, asyncio.Event())
 
         async def beat() -> None:
             nonlocal ended
             while not ended:
-                await asyncio.sleep(self._beat_every)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(called_off.wait(), self._beat_every)
+                called_off.clear()
                 with contextlib.suppress(CallError):  # the next beat may get through
                     ended = await self._has_ended(item)
             inside.cancel()
@@ -130,6 +136,12 @@ class Server:
             raise
         finally:
             beats.cancel()
+            self._called_off.pop(item.delegation_id, None)
+
+    def _call_off(self, delegation_id: str) -> None:
+        """The source has cancelled it: look now whether it has ended, not at the next beat."""
+        if event := self._called_off.get(delegation_id):
+            event.set()
 
     async def _has_ended(self, item: Item) -> bool:
         try:

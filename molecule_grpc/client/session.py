@@ -16,7 +16,7 @@ from molecule_grpc.client.connection import Connection
 from molecule_grpc.client.errors import Unavailable, make_error, to_call_error
 
 # The server says something every 15 s: three beats missed, and nobody is there.
-_SILENCE_SECONDS = 45.0
+SILENCE_SECONDS = 45.0
 _LEAVE_SECONDS = 1.0
 
 Frame = pb.SubscribeInboxResponse
@@ -110,13 +110,13 @@ class Session:
         self, call: grpc.aio.StreamStreamCall[pb.SubscribeInboxRequest, Frame]
     ) -> Frame:
         try:
-            async with asyncio.timeout(_SILENCE_SECONDS):
+            async with asyncio.timeout(SILENCE_SECONDS):
                 frame = await call.read()
         except grpc.aio.AioRpcError as error:
             raise to_call_error(error) from error
         except TimeoutError:
             raise Unavailable(
-                f"the inbox was silent for {_SILENCE_SECONDS:.0f} s",
+                f"the inbox was silent for {SILENCE_SECONDS:.0f} s",
                 code=grpc.StatusCode.UNAVAILABLE,
             ) from None
         if not isinstance(frame, Frame):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator
 
@@ -11,15 +12,13 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.client.delegation import Delegation
 from molecule_grpc.client.member import Member
+from molecule_grpc.client.watch import watch_delegation
 
-_LOOK_SECONDS = 5
 _PAGE = 100
 
 
 class Source(Member):
     """The delegating half of an agent."""
-
-    _results: dict[str, asyncio.Event]
 
     async def delegate(
         self,
@@ -29,6 +28,8 @@ class Source(Member):
         idempotency_key: str | None = None,
         wait: int = 0,
         deadline: int | None = None,
+        attempts: int = 1,
+        attempts_wait: int = 10,
     ) -> Delegation:
         """Hand a task to another workspace.
 
@@ -39,6 +40,8 @@ class Source(Member):
                 one, only the retries of this call do.
             wait: seconds to wait for the end, 0 to 300. The result also comes to the inbox.
             deadline: seconds until it fails if it has not ended; None means 6 hours.
+            attempts: how often it may be handed over in all when it fails, 1 to 20.
+            attempts_wait: seconds before the second attempt; each later one waits twice as long.
         """
         request = pb.DelegateRequest(
             workspace_id=self.workspace_id,
@@ -47,6 +50,8 @@ class Source(Member):
             idempotency_key=idempotency_key or str(uuid.uuid4()),
             wait_seconds=wait,
             deadline_seconds=deadline or 0,
+            max_attempts=attempts,
+            retry_backoff_seconds=attempts_wait,
         )
         stub = self.connection.delegations.Delegate
         answer = await self.connection.call(
@@ -87,8 +92,13 @@ class Source(Member):
             if not request.page_token:
                 return
 
+    async def watch(self, delegation_id: str) -> AsyncIterator[Delegation]:
+        """A delegation as it is, and again after every change, until it has ended."""
+        async for found in watch_delegation(self.connection, self.workspace_id, delegation_id):
+            yield found
+
     async def result(self, delegation_id: str, wait: float = 300.0) -> Delegation:
-        """The delegation when it has ended, whatever way. Leaves the inbox as it is.
+        """The delegation when it has ended, whatever way. The inbox gets the result all the same.
 
         Args:
             delegation_id: of a delegation of this agent.
@@ -97,32 +107,21 @@ class Source(Member):
         Raises:
             TimeoutError: it has not ended in time.
         """
-        arrived = self._results.setdefault(delegation_id, asyncio.Event())
-        try:
-            async with asyncio.timeout(wait):
-                head = (await self.pull(limit=1)).head_seq
-                while not (found := await self.delegation(delegation_id)).final:
-                    head = await self._news(head, arrived)
-                return found
-        finally:
-            self._results.pop(delegation_id, None)
+        async with (
+            asyncio.timeout(wait),
+            contextlib.aclosing(
+                watch_delegation(self.connection, self.workspace_id, delegation_id)
+            ) as changes,
+        ):
+            async for found in changes:
+                if found.final:
+                    return found
+        raise AssertionError("a watch ends with the delegation")
 
-    def _result_arrived(self, delegation_id: str) -> None:
-        if event := self._results.get(delegation_id):
-            event.set()
-
-    async def _news(self, head: int, arrived: asyncio.Event) -> int:
-        """Wait a little for something to arrive; the newest item's number then.
-
-        A pull sees what nobody has acked yet; an inbox that this agent holds acks at once, but
-        sees everything first.
-        """
-        waiting = asyncio.create_task(arrived.wait())
-        pulling = asyncio.create_task(self.pull(after_seq=head, limit=1, wait=_LOOK_SECONDS))
-        try:
-            await asyncio.wait({waiting, pulling}, return_when=asyncio.FIRST_COMPLETED)
-            return pulling.result().head_seq if pulling.done() else head
-        finally:
-            arrived.clear()
-            waiting.cancel()
-            pulling.cancel()
+    async def cancel(self, delegation_id: str, reason: str = "") -> bool:
+        """Call a delegation off; whether it is cancelled. Its target hears of it and why."""
+        request = pb.CancelDelegationRequest(
+            workspace_id=self.workspace_id, delegation_id=delegation_id, reason=reason
+        )
+        stub = self.connection.delegations.CancelDelegation
+        return (await self.connection.call(stub, request, retry=True)).applied

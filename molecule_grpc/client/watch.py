@@ -1,46 +1,78 @@
-"""An inbox read without holding it: what operators and dashboards look at."""
+"""Streams that are only read: an inbox looked at, a delegation watched."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TypeVar
 
 import grpc
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.delegation.v1 import inbox_pb2
 
 from molecule_grpc.client.connection import Connection
-from molecule_grpc.client.errors import CallError, make_error, to_call_error
+from molecule_grpc.client.delegation import Delegation
+from molecule_grpc.client.errors import CallError, Unavailable, make_error, to_call_error
 from molecule_grpc.client.retry import Backoff, ends_for_good
+from molecule_grpc.client.session import SILENCE_SECONDS, Drained
 
-_SILENCE_SECONDS = 45.0
-
-
-@dataclass(slots=True)
-class _Place:
-    """Where to go on."""
-
-    start: inbox_pb2.StartPosition
-    wait: float = 0.0
+Request = TypeVar("Request", pb.StreamInboxRequest, pb.WatchDelegationRequest)
+Frame = TypeVar("Frame", pb.StreamInboxResponse, pb.WatchDelegationResponse)
 
 
-async def watch(
+async def watch_inbox(
     connection: Connection, workspace_id: str, start: inbox_pb2.StartPosition | None = None
 ) -> AsyncIterator[inbox_pb2.InboxItem]:
-    """Items from `start` on, by default from the first undone one, for ever.
+    """Items from `start` on, by default from the first undone one, for ever. Takes nothing.
 
     Raises:
         CallError: coming back would meet the same answer.
     """
-    place = _Place(start or inbox_pb2.StartPosition())
+    request = pb.StreamInboxRequest(workspace_id=workspace_id, start=start)
+    async for frame in _resumed(connection, connection.delegations.StreamInbox, request):
+        if frame.HasField("item"):
+            yield frame.item
+            newest = max(frame.item.seq, request.start.after_seq)
+            request.start.Clear()
+            request.start.after_seq = newest
+            request.start.allow_gap = True
+
+
+async def watch_delegation(
+    connection: Connection, workspace_id: str, delegation_id: str
+) -> AsyncGenerator[Delegation, None]:
+    """The delegation as it is, and again after every change, until it has ended.
+
+    Raises:
+        CallError: coming back would meet the same answer.
+    """
+    request = pb.WatchDelegationRequest(workspace_id=workspace_id, delegation_id=delegation_id)
+    async for frame in _resumed(connection, connection.delegations.WatchDelegation, request):
+        if frame.HasField("delegation"):
+            found = Delegation.read(frame.delegation)
+            yield found
+            if found.final:
+                return
+
+
+async def _resumed(
+    connection: Connection,
+    method: grpc.aio.UnaryStreamMultiCallable[Request, Frame],
+    request: Request,
+) -> AsyncIterator[Frame]:
+    """Frames of one stream after the other; each is opened with the request as it is then."""
     backoff = Backoff(first=0.5, most=30.0)
     while True:
         try:
-            async for item in _session(connection, workspace_id, place):
-                backoff.reset()
-                yield item
-            wait = place.wait
+            call = method(request, metadata=connection.metadata)
+            async with contextlib.aclosing(_frames(call)) as frames:
+                async for frame in frames:
+                    backoff.reset()
+                    yield frame
+            return
+        except Drained as drain:
+            wait = drain.seconds
         except CallError as error:
             if ends_for_good(error):
                 raise
@@ -48,36 +80,33 @@ async def watch(
         await asyncio.sleep(wait)
 
 
-async def _session(
-    connection: Connection, workspace_id: str, place: _Place
-) -> AsyncIterator[inbox_pb2.InboxItem]:
-    """One stream, until the server asks to come back."""
-    request = pb.StreamInboxRequest(workspace_id=workspace_id, start=place.start)
-    call = connection.delegations.StreamInbox(request, metadata=connection.metadata)
+async def _frames(
+    call: grpc.aio.UnaryStreamCall[Request, Frame],
+) -> AsyncGenerator[Frame, None]:
+    """Frames until the server says that this was all.
+
+    Raises:
+        Drained: it asks to come back.
+        CallError: the stream broke, or ended badly.
+    """
+    arriving = aiter(call)
     try:
         while True:
-            async with asyncio.timeout(_SILENCE_SECONDS):
-                frame = await call.read()
-            if not isinstance(frame, pb.StreamInboxResponse):
+            async with asyncio.timeout(SILENCE_SECONDS):
+                frame = await anext(arriving, None)
+            if frame is None:
+                raise Unavailable("the stream ended", code=grpc.StatusCode.UNAVAILABLE)
+            if frame.HasField("drain"):
+                raise Drained(frame.drain.reconnect_after_ms / 1000)
+            if frame.HasField("end"):
+                if frame.end.code:
+                    end = frame.end
+                    raise make_error(end.message, code=end.code, reason=end.reason)
                 return
-            if frame.HasField("item"):
-                yield frame.item
-                _go_on_after(place, frame.item.seq)
-            elif frame.HasField("drain"):
-                place.wait = frame.drain.reconnect_after_ms / 1000
-                return
-            elif frame.HasField("end"):
-                raise make_error(frame.end.message, code=frame.end.code, reason=frame.end.reason)
+            yield frame
     except grpc.aio.AioRpcError as error:
         raise to_call_error(error) from error
     except TimeoutError:
-        return
+        raise Unavailable("the stream is silent", code=grpc.StatusCode.UNAVAILABLE) from None
     finally:
         call.cancel()
-
-
-def _go_on_after(place: _Place, seq: int) -> None:
-    newest = max(seq, place.start.after_seq)
-    place.start.Clear()
-    place.start.after_seq = newest
-    place.start.allow_gap = True

@@ -243,8 +243,64 @@ async def test_a_result_is_found_while_the_own_inbox_takes_its_item(pair: Pair) 
 
     async with serving(pair.lead, ignore), serving(pair.worker, work):
         made = await pair.lead.delegate(pair.worker.workspace_id, "ask")
-        async with asyncio.timeout(4):  # less than the pull's own patience
-            assert (await pair.lead.result(made.id)).text == "yes"
+        assert (await pair.lead.result(made.id, SOON)).text == "yes"
+
+
+async def test_a_result_that_does_not_come_is_waited_for_only_so_long(pair: Pair) -> None:
+    made = await pair.lead.delegate(pair.worker.workspace_id, "nobody does it")
+    with pytest.raises(TimeoutError):
+        await pair.lead.result(made.id, wait=0.1)
+
+
+async def test_whoever_watches_sees_every_step(pair: Pair) -> None:
+    made = await pair.lead.delegate(pair.worker.workspace_id, "slowly")
+    steps = pair.lead.watch(made.id)
+    async with asyncio.timeout(SOON):
+        assert (await anext(steps)).status == "queued"
+        await pair.worker.beat(made.id, "half of it", 50)
+        half = await anext(steps)
+        assert (half.status, half.note, half.percent) == ("in_progress", "half of it", 50)
+        await pair.worker.reply(await pair.worker.inbox().next(), "all")
+        assert [(step.status, step.text) async for step in steps] == [("completed", "all")]
+
+
+async def test_cancelling_stops_the_handler_without_waiting_for_a_beat(pair: Pair) -> None:
+    started, stopped = asyncio.Event(), asyncio.Event()
+
+    async def never(item: Item) -> str:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        return "never"
+
+    async with serving(pair.worker, never, beat_every=600.0), asyncio.timeout(SOON):
+        made = await pair.lead.delegate(pair.worker.workspace_id, "endless")
+        await started.wait()
+        assert await pair.lead.cancel(made.id, "changed my mind")
+        await stopped.wait()
+        await until(lambda: _is_empty(pair.worker))
+    ended = await pair.lead.delegation(made.id)
+    assert (ended.status, ended.failure_reason) == ("failed", "cancelled")
+    assert "changed my mind" in ended.error
+
+
+async def test_a_failed_task_is_handed_over_again_as_often_as_agreed(pair: Pair) -> None:
+    tries = 0
+
+    async def second_time_lucky(item: Item) -> str:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise errors.TaskFailed("not yet")
+        return "now"
+
+    async with serving(pair.worker, second_time_lucky):
+        made = await pair.lead.delegate(
+            pair.worker.workspace_id, "try twice", attempts=2, attempts_wait=1
+        )
+        assert (await pair.lead.result(made.id, SOON)).text == "now"
 
 
 async def test_a_body_above_the_streams_limit_arrives_whole(pair: Pair) -> None:
