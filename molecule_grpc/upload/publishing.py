@@ -1,0 +1,176 @@
+"""The moment at which files become visible: rows, bytes and notices in one transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from molecule_grpc.db.pool import Connection, Pool, database_errors
+from molecule_grpc.errors import Aborted, Exhausted
+from molecule_grpc.settings import Settings
+from molecule_grpc.upload.metrics import STAGED_BYTES, STAGED_FILES
+from molecule_grpc.upload.ports import Announce, Notice, Wake
+from molecule_grpc.upload.refusals import no_workspace
+from molecule_grpc.upload.store import targets, uploads
+from molecule_grpc.upload.store.targets import Target
+from molecule_grpc.upload.store.uploads import Draft
+
+log = structlog.get_logger("molecule_grpc.upload")
+
+Settle = Callable[[Connection], Awaitable[None]]
+
+
+class Publisher:
+    """Gives workspaces their files.
+
+    Args:
+        storage: name of the store that holds the bytes.
+    """
+
+    def __init__(
+        self, pool: Pool, announce: Announce, wake: Wake, storage: str, settings: Settings
+    ) -> None:
+        self._pool = pool
+        self._announce = announce
+        self._wake = wake
+        self._storage = storage
+        self._ttl = timedelta(seconds=settings.upload_ttl)
+        self._max_files = settings.upload_quota_files
+        self._max_bytes = settings.upload_quota_bytes
+
+    async def publish(
+        self, target: Target, drafts: Sequence[Draft], request_id: str | None, settle: Settle
+    ) -> list[Draft]:
+        """Make files visible to a workspace's agent, all or none.
+
+        Args:
+            request_id: names the request. When it brought its files before, those are returned.
+            settle: makes the bytes these files' own, in the transaction.
+
+        Raises:
+            NotFound: the workspace was removed meanwhile.
+            Aborted: IDEMPOTENCY_MISMATCH: the request brought other files before.
+            Exhausted: UPLOAD_QUOTA_EXCEEDED or INBOX_FULL.
+        """
+        with database_errors():
+            async with self._pool.acquire() as conn, conn.transaction():
+                await uploads.lock(conn, target.id)
+                if request_id and (known := await self._brought(conn, target.id, request_id)):
+                    require_same(known, drafts)
+                    return known
+                if not await targets.hold(conn, target.id):
+                    raise no_workspace()
+                await settle(conn)
+                await self.require_room(conn, target.id, len(drafts), _bytes(drafts))
+                await uploads.insert(
+                    conn,
+                    drafts,
+                    workspace_id=target.id,
+                    organization_id=target.organization_id,
+                    storage=self._storage,
+                    request_id=request_id,
+                    ttl=self._ttl,
+                )
+                # Last, since it locks the head of the inbox.
+                await self._announce(conn, [_notice(target.id, draft) for draft in drafts])
+        self._wake([target.id])
+        self._record(target.id, drafts)
+        return list(drafts)
+
+    async def known(self, workspace_id: UUID, request_id: str) -> list[Draft]:
+        """The files that a request brought before; none for a new one."""
+        with database_errors():
+            return await self._brought(self._pool, workspace_id, request_id)
+
+    async def require_room(
+        self, conn: Connection | Pool, workspace_id: UUID, files: int, size: int
+    ) -> None:
+        """Raise unless so many more files and bytes fit. Acknowledged files make room.
+
+        Raises:
+            Exhausted: UPLOAD_QUOTA_EXCEEDED.
+        """
+        if await self._fits(conn, workspace_id, files, size):
+            return
+        await uploads.drop_acked(conn, workspace_id)
+        if not await self._fits(conn, workspace_id, files, size):
+            raise Exhausted(
+                f"the workspace may have {self._max_files} files and {self._max_bytes} bytes "
+                "waiting, and its agent has yet to fetch them",
+                reason="UPLOAD_QUOTA_EXCEEDED",
+                metadata={"max_files": str(self._max_files), "max_bytes": str(self._max_bytes)},
+                retry_after=60,
+            )
+
+    async def _fits(
+        self, conn: Connection | Pool, workspace_id: UUID, files: int, size: int
+    ) -> bool:
+        used = await uploads.usage(conn, workspace_id)
+        return used.files + files <= self._max_files and used.bytes + size <= self._max_bytes
+
+    async def _brought(
+        self, conn: Connection | Pool, workspace_id: UUID, request_id: str
+    ) -> list[Draft]:
+        return [draft_of(row) for row in await uploads.of_request(conn, workspace_id, request_id)]
+
+    def _record(self, workspace_id: UUID, drafts: Sequence[Draft]) -> None:
+        STAGED_FILES.inc(len(drafts))
+        STAGED_BYTES.inc(_bytes(drafts))
+        for draft in drafts:
+            log.info(
+                "upload staged",
+                workspace_id=str(workspace_id),
+                file_id=str(draft.file_id),
+                name=draft.filename,
+                size=draft.size,
+                storage=self._storage,
+            )
+
+
+def require_same(known: Sequence[Draft], again: Sequence[Draft]) -> None:
+    """Raise unless a repeat of a request brings what it brought before.
+
+    Raises:
+        Aborted: IDEMPOTENCY_MISMATCH.
+    """
+    if [draft[1:] for draft in known] != [draft[1:] for draft in again]:
+        raise Aborted("this request id was used for other files", reason="IDEMPOTENCY_MISMATCH")
+
+
+def uri(workspace_id: UUID, file_id: UUID) -> str:
+    """What messages name a staged file by."""
+    return f"platform-pending:{workspace_id}/{file_id}"
+
+
+def facts(workspace_id: UUID, draft: Draft) -> dict[str, object]:
+    """What senders are told of a file, in the names of REST."""
+    return {
+        "uri": uri(workspace_id, draft.file_id),
+        "name": draft.filename,
+        "mimeType": draft.mimetype,
+        "size": draft.size,
+    }
+
+
+def draft_of(row: asyncpg.Record) -> Draft:
+    """The file of a row."""
+    return Draft(row["file_id"], row["filename"], row["mimetype"], row["size_bytes"], row["sha256"])
+
+
+def _notice(workspace_id: UUID, draft: Draft) -> Notice:
+    body = {"file_id": str(draft.file_id), **facts(workspace_id, draft)}
+    return Notice(
+        workspace_id=workspace_id,
+        file_id=draft.file_id,
+        summary=f"chat_upload_receive: {draft.filename}",
+        body=json.dumps(body, separators=(",", ":")),
+    )
+
+
+def _bytes(drafts: Sequence[Draft]) -> int:
+    return sum(draft.size for draft in drafts)

@@ -1,0 +1,151 @@
+"""Pure decisions about uploads: which way they go, how much is too much, which part is meant."""
+
+from __future__ import annotations
+
+import enum
+import posixpath
+import re
+from dataclasses import dataclass
+
+from molecule_grpc.errors import Invalid, OutOfRange
+
+MIB = 1024 * 1024
+LARGEST_FILE = 100 * MIB
+MAX_FILES = 64
+MAX_FIELDS = 32
+MAX_ATTACHMENTS = 10
+
+_REQUEST_BYTES = 50 * MIB
+# Boundaries, headers and small fields around the files of a request.
+_FRAMING_BYTES = MIB
+_DOWNLOADABLE = ("/configs", "/workspace", "/home", "/plugins")
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+_DIGITS = 18
+
+
+class Route(enum.Enum):
+    """Which way files reach a workspace."""
+
+    STAGE = enum.auto()
+    FORWARD = enum.auto()
+    NOT_YET = enum.auto()
+    """It is starting up: a retry is right."""
+    NEVER = enum.auto()
+    """No way exists, and no retry will help."""
+
+
+def route(mode: str | None, url: str, *, staging: bool) -> Route:
+    """Which way files reach a workspace.
+
+    Args:
+        mode: as the row holds it; None in rows of old installations.
+        url: where its agent listens; empty for nowhere.
+        staging: whether this installation stages files.
+    """
+    if mode == "poll" and staging:
+        return Route.STAGE
+    if url:
+        return Route.FORWARD
+    return Route.NOT_YET if mode == "push" else Route.NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one request may bring. Sizes are in bytes."""
+
+    per_file: int
+    files: int = MAX_FILES
+    fields: int = MAX_FIELDS
+
+    @property
+    def per_request(self) -> int:
+        """All files of a request together."""
+        return max(_REQUEST_BYTES, self.per_file)
+
+    @property
+    def per_body(self) -> int:
+        """A whole multipart body."""
+        return self.per_request + _FRAMING_BYTES
+
+
+def too_large(filename: str, size: int, limit: int) -> Invalid:
+    """A file is larger than one may be; `size` is how much of it was seen."""
+    facts: dict[str, object] = {"filename": filename, "size": size, "max": limit}
+    return Invalid(
+        "file exceeds per-file cap",
+        reason="FILE_TOO_LARGE",
+        metadata={name: str(value) for name, value in facts.items()},
+        body=facts,
+    )
+
+
+def body_too_large(limit: int) -> Invalid:
+    """All that a request brings is more than it may bring."""
+    return Invalid(
+        f"the files exceed {limit} bytes",
+        reason="BODY_TOO_LARGE",
+        metadata={"max": str(limit)},
+        body={"max": limit},
+    )
+
+
+def too_many_files(limits: Limits) -> Invalid:
+    """More files than one request may bring."""
+    return Invalid(f"too many files (limit {limits.files})", field="files")
+
+
+def parse_range(header: str, size: int) -> tuple[int, int] | None:
+    """First byte and end of the part that a Range header names; None for the whole.
+
+    What is malformed, or names several parts, means the whole: HTTP lets a server ignore it.
+
+    Raises:
+        OutOfRange: RANGE_NOT_SATISFIABLE: the part lies outside.
+    """
+    match = _RANGE.fullmatch(header.strip())
+    if match is None or not (match[1] or match[2]):
+        return None
+    if not match[1]:
+        last = min(int(match[2][:_DIGITS]), size)
+        return part(size - last, last, size)
+    start = int(match[1][:_DIGITS])
+    if not match[2]:
+        return part(start, 0, size)
+    stop = int(match[2][:_DIGITS]) + 1
+    return None if stop <= start else part(start, stop - start, size)
+
+
+def part(offset: int, length: int, size: int) -> tuple[int, int]:
+    """First byte and end of a part; `length` 0 means all that follows.
+
+    Raises:
+        OutOfRange: RANGE_NOT_SATISFIABLE: it lies outside.
+    """
+    if offset >= size:
+        raise OutOfRange(
+            f"the file has {size} bytes",
+            reason="RANGE_NOT_SATISFIABLE",
+            metadata={"size": str(size)},
+        )
+    return offset, min(offset + length, size) if length else size
+
+
+def check_download_path(path: str) -> None:
+    """Raise unless an agent's file of this path may be asked for.
+
+    Raises:
+        Invalid: it is missing, relative, not canonical, or outside of the agent's folders.
+    """
+    if not path:
+        raise Invalid("path query required", field="path")
+    if not path.startswith("/"):
+        raise Invalid("path must be absolute", field="path")
+    if ".." in path or "\x00" in path or path != posixpath.normpath(path) or path[:2] == "//":
+        raise Invalid("invalid path", field="path")
+    if not any(path.startswith(f"{folder}/") for folder in _DOWNLOADABLE):
+        raise Invalid(f"path must be under one of {', '.join(_DOWNLOADABLE)}", field="path")
+
+
+def retention_seconds(seconds: float | None, default: float = 3600.0) -> float:
+    """How long acknowledged files stay: None means the default, a negative number means zero."""
+    return default if seconds is None else max(0.0, seconds)

@@ -1,0 +1,178 @@
+"""Takes the files of one request for an agent that reads its inbox, within the limits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from uuid import UUID
+
+from molecule_grpc.db.pool import Connection, Pool, database_errors
+from molecule_grpc.errors import Exhausted, Invalid
+from molecule_grpc.ids import new_id
+from molecule_grpc.upload.blobs.port import Batch, BlobStore
+from molecule_grpc.upload.intake import Event, FileHead, stalled
+from molecule_grpc.upload.names import clean_media_type, clean_name
+from molecule_grpc.upload.publishing import Publisher, require_same
+from molecule_grpc.upload.rules import Limits, body_too_large, too_large, too_many_files
+from molecule_grpc.upload.store.targets import Target
+from molecule_grpc.upload.store.uploads import Draft
+
+# Each holds a few MiB.
+MOST_AT_ONCE = 32
+
+_REQUEST_SECONDS = 1200.0
+_PATIENCE_SECONDS = 30.0
+
+
+class Staging:
+    """Stages files."""
+
+    def __init__(self, pool: Pool, blobs: BlobStore, publisher: Publisher, limits: Limits) -> None:
+        self._pool = pool
+        self._blobs = blobs
+        self._publisher = publisher
+        self._limits = limits
+        self._slots = asyncio.Semaphore(MOST_AT_ONCE)
+
+    async def stage(
+        self, target: Target, request_id: str, events: AsyncIterator[Event]
+    ) -> list[Draft]:
+        """Store the files that arrive, and announce them when all are there.
+
+        Raises:
+            Invalid: a file is empty, too large, or not what was announced; or there are none.
+            Exhausted: QUEUE_FULL, UPLOAD_QUOTA_EXCEEDED or INBOX_FULL.
+            Aborted: UPLOAD_STALLED or IDEMPOTENCY_MISMATCH.
+            Unavailable: the store or the database cannot be reached.
+        """
+        async with self._slot():
+            with database_errors():
+                known: list[Draft] = []
+                if request_id:
+                    known = await self._publisher.known(target.id, request_id)
+                if not known:
+                    await self._publisher.require_room(self._pool, target.id, 1, 1)
+            try:
+                async with asyncio.timeout(_REQUEST_SECONDS):
+                    return await self._take(target, request_id, events, known)
+            except TimeoutError:
+                raise stalled() from None
+
+    async def _take(
+        self, target: Target, request_id: str, events: AsyncIterator[Event], known: list[Draft]
+    ) -> list[Draft]:
+        # A repeat is read, to see that it is one, and not kept.
+        batches = _nowhere() if known else self._blobs.batch()
+        async with batches as batch:
+            receiver = _Receiver(self._limits, batch)
+            async for event in events:
+                await receiver.take(event)
+            drafts = await receiver.finish()
+            if known:
+                require_same(known, drafts)
+                return known
+            return await self._publisher.publish(target, drafts, request_id or None, batch.settle)
+
+    @contextlib.asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise Exhausted(
+                "too many uploads at once, try again", reason="QUEUE_FULL", retry_after=10
+            ) from None
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+
+class _Receiver:
+    """Passes the bytes of a request on to the store, and counts and hashes them."""
+
+    def __init__(self, limits: Limits, batch: Batch) -> None:
+        self._limits = limits
+        self._batch = batch
+        self._drafts: list[Draft] = []
+        self._total = 0
+        self._head: FileHead | None = None
+        self._file_id = new_id()
+        self._name = ""
+        self._size = 0
+        self._hash = hashlib.sha256()
+
+    async def take(self, event: Event) -> None:
+        """A file begins, or goes on."""
+        if isinstance(event, FileHead):
+            await self._end_file()
+            await self._begin_file(event)
+        else:
+            await self._add(event)
+
+    async def finish(self) -> list[Draft]:
+        """Nothing more comes: the files."""
+        await self._end_file()
+        if not self._drafts:
+            raise Invalid("no files in request", field="files")
+        return self._drafts
+
+    async def _begin_file(self, head: FileHead) -> None:
+        if len(self._drafts) >= self._limits.files:
+            raise too_many_files(self._limits)
+        self._head = head
+        self._file_id = new_id()
+        self._name = clean_name(head.name)
+        self._size = 0
+        self._hash = hashlib.sha256()
+        if head.size is not None and head.size > self._limits.per_file:
+            raise too_large(self._name, head.size, self._limits.per_file)
+        await self._batch.begin(self._file_id)
+
+    async def _add(self, data: bytes) -> None:
+        self._size += len(data)
+        self._total += len(data)
+        if self._size > self._limits.per_file:
+            raise too_large(self._name, self._size, self._limits.per_file)
+        if self._total > self._limits.per_request:
+            raise body_too_large(self._limits.per_request)
+        self._hash.update(data)
+        await self._batch.write(data)
+
+    async def _end_file(self) -> None:
+        if self._head is None:
+            return
+        digest = self._hash.digest()
+        if self._size == 0:
+            raise Invalid(f"file is empty: {self._name}", field="files")
+        if self._head.size not in (None, self._size):
+            raise _other(f"{self._name} has {self._size} bytes, not {self._head.size}")
+        if self._head.sha256 not in ("", digest.hex()):
+            raise _other(f"{self._name} does not have the SHA-256 that was announced")
+        await self._batch.end()
+        media_type = clean_media_type(self._head.mime_type)
+        self._drafts.append(Draft(self._file_id, self._name, media_type, self._size, digest))
+        self._head = None
+
+
+def _other(message: str) -> Invalid:
+    return Invalid(message, field="files", reason="CHECKSUM_MISMATCH")
+
+
+class _Nowhere:
+    """Where a repeat's bytes go."""
+
+    async def begin(self, blob_id: UUID) -> None: ...
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def end(self) -> None: ...
+
+    async def settle(self, conn: Connection) -> None: ...
+
+
+def _nowhere() -> AbstractAsyncContextManager[Batch]:
+    return contextlib.nullcontext(_Nowhere())

@@ -1,0 +1,66 @@
+"""The SQL of blobs that no file owns: being written, or waiting to be deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from molecule_grpc.db.pool import Connection, Pool
+
+# Bytes need no flush of their own: the commit that gives them an owner comes later in the log.
+LAZY = "lazy AS (SELECT set_config('synchronous_commit', 'off', true) AS done)"
+
+
+async def note(pool: Pool, blob_id: UUID, storage: str, due_in: timedelta) -> None:
+    """Note a blob that is about to be written."""
+    await pool.execute(
+        f"""
+        WITH {LAZY}
+        INSERT INTO loose_blobs (blob_id, storage, due_at)
+        SELECT $1, $2, now() + $3::interval FROM lazy
+        """,
+        blob_id,
+        storage,
+        due_in,
+    )
+
+
+async def release(conn: Connection, storage: str, blob_ids: Sequence[UUID]) -> bool:
+    """Take blobs off the list, since they get owners; False when one was given up already."""
+    status = await conn.execute(
+        "DELETE FROM loose_blobs WHERE storage = $1 AND blob_id = ANY($2)", storage, blob_ids
+    )
+    return int(status.split()[-1]) == len(blob_ids)
+
+
+async def take_due(conn: Connection, storage: str, *, limit: int) -> list[UUID]:
+    """Lock and take some blobs that are due. Whoever would still own them waits, and finds none."""
+    rows = await conn.fetch(
+        """
+        DELETE FROM loose_blobs WHERE (blob_id, storage) IN (
+            SELECT blob_id, storage FROM loose_blobs
+            WHERE due_at <= now() AND storage = $1
+            ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+        )
+        RETURNING blob_id
+        """,
+        storage,
+        limit,
+    )
+    return [row["blob_id"] for row in rows]
+
+
+async def known(pool: Pool, storage: str, blob_ids: Sequence[UUID]) -> set[UUID]:
+    """Which of these blobs a file owns, or are on the list."""
+    rows = await pool.fetch(
+        """
+        SELECT file_id AS id FROM pending_uploads WHERE file_id = ANY($1) AND storage = $2
+        UNION SELECT blob_id FROM loose_blobs WHERE blob_id = ANY($1) AND storage = $2
+        UNION SELECT upload_id FROM upload_sessions
+              WHERE upload_id = ANY($1) AND $2 = 'postgres'
+        """,
+        blob_ids,
+        storage,
+    )
+    return {row["id"] for row in rows}
