@@ -5,13 +5,14 @@
 --   x-http-code    the status
 --   x-error-body   the body of an error, percent-encoded JSON
 --   x-unwrap       name of the response's only field: its value is the whole body
+--   x-content-length  how long a stream of bytes will be
 
 -- Filled in from the protos: verb → REST paths with the fields that they bind, and all such fields.
 local PATHS = ${paths}
 local BOUND = ${bound}
 
 local KEY = "moleculeai.face"
-local OURS = {"x-http-code", "x-error-body", "x-unwrap"}
+local OURS = {"x-http-code", "x-error-body", "x-unwrap", "x-content-length"}
 local OF_GRPC = {
   "grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-encoding", "grpc-accept-encoding",
 }
@@ -105,6 +106,7 @@ function envoy_on_response(handle)
   local code = tonumber(headers:get("x-http-code") or "")
   local error_body = headers:get("x-error-body")
   local field = headers:get("x-unwrap")
+  local length = headers:get("x-content-length")
   local grpc_status = headers:get("grpc-status")
   local grpc_message = headers:get("grpc-message")
   for _, name in ipairs(OURS) do headers:remove(name) end
@@ -117,5 +119,8 @@ function envoy_on_response(handle)
     answer_error(handle, headers, '{"error":' .. quoted(decoded(grpc_message or "")) .. "}")
   elseif field then
     answer_bare(handle, field)
+  elseif length then
+    -- The transcoder drops the content length of a stream; a download wants one.
+    headers:replace("content-length", length)
   end
 end

@@ -4,39 +4,53 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from uuid import UUID
 
+from google.protobuf.message import Message
 from moleculeai.admin.v1 import admin_service_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2
+from moleculeai.upload.v1 import upload_service_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2
 
+from molecule_grpc.admin.operations import Operations
 from molecule_grpc.admin.service import AdminService
 from molecule_grpc.auth import store as token_store
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.db import wakeups as wake
 from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Pool, Writer, connect_pool
+from molecule_grpc.delegation.dead_letters import DeadLetters
+from molecule_grpc.delegation.events import Events
 from molecule_grpc.delegation.inbox import Inbox
 from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.messages import Messages
+from molecule_grpc.delegation.notices import file_announcer
 from molecule_grpc.delegation.service import DelegationService
 from molecule_grpc.delegation.sessions import PRESENCE_SECONDS, Sessions
 from molecule_grpc.delegation.store.retention import purge
 from molecule_grpc.delegation.watch import Watch
 from molecule_grpc.delegation.workers import Retention, Sweeper
+from molecule_grpc.events import store as event_store
+from molecule_grpc.mcp.endpoint import Endpoint
+from molecule_grpc.mcp.ports import Platform
 from molecule_grpc.server.methods import Method, bind, request_types
 from molecule_grpc.server.metrics import CallMetrics
 from molecule_grpc.server.pipeline import Pipeline
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.server.validation import Validator
 from molecule_grpc.settings import Settings
+from molecule_grpc.upload.service import UploadService
+from molecule_grpc.upload.store.uploads import purge as let_go_of_files
+from molecule_grpc.upload.wiring import Uploads
 from molecule_grpc.workspace.directory import Directory
 from molecule_grpc.workspace.heartbeats import Heartbeats
 from molecule_grpc.workspace.service import WorkspaceService
 from molecule_grpc.workspace.workers import sweep_liveness
 
+_EVENT_PRUNE_SECONDS = 300.0
 _TOKEN_TOUCH_SECONDS = 60.0
 _TOKEN_RECHECK_SECONDS = 60.0
 
@@ -77,14 +91,22 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         journal = await stack.enter_async_context(Journal(dsn, pool, wakeups, settings))
         ledger = Ledger(pool, journal, wakeups, directory)
         heartbeats = await stack.enter_async_context(Heartbeats(dsn, settings))
+        uploads = Uploads.of(pool, settings, file_announcer(settings), wakeups.wake)
+        stack.push_async_callback(uploads.stores.close)
+
+        def removed(workspace_ids: Iterable[UUID]) -> None:
+            wakeups.wake(workspace_ids)
+            uploads.delete_soon()
+
         workspace_service = WorkspaceService(
             pool=pool,
             settings=settings,
             directory=directory,
             heartbeats=heartbeats,
             beat_delegations=ledger.beat,
+            on_remove=let_go_of_files,
             on_purge=purge,
-            wake=wakeups.wake,
+            wake=removed,
         )
         sessions = Sessions(
             pool,
@@ -102,21 +124,55 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             workspace_service.heartbeat,
             settings,
         )
+        events = Events(pool, wakeups, authenticator, sessions, settings)
         watch = Watch(ledger, wakeups, authenticator, sessions, settings)
         messages = Messages(pool, journal, directory, ledger, settings)
+        def check(request: Message) -> None:
+            validator.check(request)
+
+        mcp = Endpoint(
+            Platform(
+                check=check,
+                lookup=directory.lookup,
+                list_peers=workspace_service.ListPeers,
+                delegate=ledger.delegate,
+                update=ledger.update,
+                get=ledger.get,
+                pull=inbox.pull,
+                ack=inbox.ack,
+                list_activity=messages.list,
+                get_activity=messages.get,
+                notify=messages.notify,
+            ),
+            authenticator,
+            sessions,
+            settings,
+        )
         sweeper = Sweeper(pool, journal, ledger, stuck_after=settings.delegation_stuck_after)
         retention = Retention(pool, journal, ledger, activity_days=settings.activity_retention_days)
         tasks = _tasks(pool, settings, authenticator, sessions, sweeper, retention)
+        tasks += uploads.tasks
         by_name = {task.name: task for task in tasks}
         admin_service = AdminService(
-            pool, settings, healthy=lambda: _answers(pool), liveness=lambda: by_name
+            pool,
+            settings,
+            healthy=lambda: _answers(pool),
+            liveness=lambda: by_name,
+            operations=Operations(
+                DeadLetters(pool, journal, wakeups),
+                lambda scope, limit: event_store.newest(pool, scope, limit=limit),
+            ),
         )
         methods = _methods(
-            workspace_service, DelegationService(ledger, messages, inbox, watch), admin_service
+            workspace_service,
+            DelegationService(ledger, messages, inbox, watch, events, mcp),
+            uploads.service,
+            admin_service,
         )
+        validator = Validator(request_types(methods))
         pipeline = Pipeline(
             authenticator=authenticator,
-            validator=Validator(request_types(methods)),
+            validator=validator,
             metrics=CallMetrics(method.path for method in methods),
         )
         listener = Listener(
@@ -129,11 +185,15 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
 
 
 def _methods(
-    workspace: WorkspaceService, delegation: DelegationService, admin: AdminService
+    workspace: WorkspaceService,
+    delegation: DelegationService,
+    upload: UploadService,
+    admin: AdminService,
 ) -> list[Method]:
     services = (
         (workspace_service_pb2, "WorkspaceService", workspace),
         (delegation_service_pb2, "DelegationService", delegation),
+        (upload_service_pb2, "UploadService", upload),
         (admin_service_pb2, "AdminService", admin),
     )
     return [
@@ -168,6 +228,7 @@ def _tasks(
         BackgroundTask(
             "retention", settings.activity_cleanup_hours * 3600, retention.sweep, timeout=600
         ),
+        BackgroundTask("event-retention", _EVENT_PRUNE_SECONDS, lambda: event_store.prune(pool)),
         BackgroundTask("token-recheck", _TOKEN_RECHECK_SECONDS, authenticator.recheck),
         BackgroundTask("token-last-use", _TOKEN_TOUCH_SECONDS, touch_tokens),
     ]

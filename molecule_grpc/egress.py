@@ -8,8 +8,11 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from molecule_grpc.errors import Invalid
 from molecule_grpc.settings import Settings
@@ -19,6 +22,7 @@ _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 RESOLVE_TIMEOUT_SECONDS: Final = 5.0
 _PORTS: Final = {"http": 80, "https": 443}
+_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 class Mode(enum.Enum):
@@ -91,6 +95,10 @@ class CheckedUrl:
     addresses: tuple[Address, ...]
 
 
+class Unresolvable(Invalid):
+    """The host of a URL has no address now. It may have one later."""
+
+
 def check_address(ip: Address | str, mode: Mode) -> bool:
     """Whether the platform may connect to an address. IPv4 inside IPv6 counts as IPv4."""
     address = ipaddress.ip_address(ip) if isinstance(ip, str) else ip
@@ -136,8 +144,8 @@ async def resolve_checked(url: str, mode: Mode, *, localhost_by_name: bool = Fal
             only: the address is checked again before anything is sent there.
 
     Raises:
-        Invalid: URL_NOT_ALLOWED: malformed, unresolvable within 5 s, or an address that may not
-            be called.
+        Unresolvable: URL_NOT_ALLOWED: no address within 5 s.
+        Invalid: URL_NOT_ALLOWED: malformed, or an address that may not be called.
     """
     scheme, host, port = check_url_syntax(url)
     addresses = await _resolve(host, port)
@@ -156,13 +164,61 @@ def require_allowed(addresses: Iterable[Address], mode: Mode) -> None:
         raise _refused("url points to an address that the platform must not call")
 
 
+def connector(checked: CheckedUrl) -> aiohttp.TCPConnector:
+    """Connects to the checked addresses and nowhere else, whatever name it is asked for.
+
+    Each connection is a new one: one that was kept may be closed by the agent just when a message
+    is sent on it, and then nobody knows whether it arrived.
+    """
+
+    def open_socket(info: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, _, address = info
+        if ipaddress.ip_address(address[0]) not in checked.addresses:
+            raise PermissionError("the address was not checked")
+        return socket.socket(family, kind, protocol)
+
+    return aiohttp.TCPConnector(
+        resolver=_Pinned(checked),
+        socket_factory=open_socket,
+        use_dns_cache=False,
+        force_close=True,
+        limit=0,
+    )
+
+
+class _Pinned(AbstractResolver):
+    def __init__(self, checked: CheckedUrl) -> None:
+        self._checked = checked
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address),
+                port=port,
+                family=_FAMILIES[address.version],
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in self._checked.addresses
+            if family in (socket.AF_UNSPEC, _FAMILIES[address.version])
+        ]
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+
 async def _resolve(host: str, port: int) -> tuple[Address, ...]:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT_SECONDS):
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise _refused("the host of the url cannot be resolved") from None
+        raise Unresolvable(
+            "the host of the url cannot be resolved", field="url", reason="URL_NOT_ALLOWED"
+        ) from None
     return tuple(dict.fromkeys(ipaddress.ip_address(answer[4][0]) for answer in found))
 
 

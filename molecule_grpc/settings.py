@@ -18,6 +18,9 @@ T = TypeVar("T")
 PRODUCTION = "production"
 DEVELOPMENT = "development"
 
+# A message of gRPC holds 16 MiB.
+_LARGEST_ANSWER = 15 * 1024 * 1024
+
 
 class SettingsError(Exception):
     """A setting would weaken security where that is not allowed."""
@@ -51,6 +54,13 @@ def _natural_float(text: str) -> float:
     return value
 
 
+def _answer_bytes(text: str) -> int:
+    value = _positive_int(text)
+    if value > _LARGEST_ANSWER:
+        raise ValueError(f"must be at most {_LARGEST_ANSWER}")
+    return value
+
+
 def _port(text: str) -> int:
     value = int(text)
     if not 0 < value < 65536:
@@ -68,6 +78,12 @@ def _switch(text: str) -> bool:
     if text in ("", "0"):
         return False
     raise ValueError("must be 1 or 0")
+
+
+def _true_or_false(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
 
 
 def _text(text: str) -> str:
@@ -105,6 +121,26 @@ def _deploy_mode(text: str) -> str:
     if name not in ("", "saas", "self-hosted"):
         raise ValueError("must be saas or self-hosted")
     return name
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not abs(value) < float("inf"):
+        raise ValueError("must be a number")
+    return value
+
+
+def _upload_store(text: str) -> str:
+    if text not in ("postgres", "s3", "off"):
+        raise ValueError("must be postgres, s3 or off")
+    return text
+
+
+def _file_bytes(text: str) -> int:
+    value = _positive_int(text)
+    if value > 100 * 1024 * 1024:
+        raise ValueError("must be at most 104857600")
+    return value
 
 
 def setting(variable: str, parse: Callable[[str], T], default: T, *, secret: bool = False) -> T:
@@ -166,6 +202,41 @@ class Settings:
     activity_retention_days: int = setting("ACTIVITY_RETENTION_DAYS", _positive_int, 7)
     activity_cleanup_hours: float = setting("ACTIVITY_CLEANUP_INTERVAL_HOURS", _positive_float, 6.0)
 
+    # Calls to agents' URLs, and the queue of what could not be delivered.
+    a2a_idle_timeout: float = setting("A2A_IDLE_TIMEOUT_SECONDS", _positive_float, 300.0)
+    a2a_header_timeout: float = setting(
+        "A2A_PROXY_RESPONSE_HEADER_TIMEOUT", _positive_float, 1800.0
+    )
+    a2a_ceiling: float = setting("MOLECULE_A2A_CEILING_SECONDS", _positive_float, 1800.0)
+    a2a_canvas_wait: float = setting("MOLECULE_A2A_CANVAS_WAIT_SECONDS", _positive_float, 90.0)
+    a2a_max_response_bytes: int = setting(
+        "MOLECULE_A2A_MAX_RESPONSE_BYTES", _answer_bytes, 10_485_760
+    )
+    a2a_drain_interval: float = setting("MOLECULE_A2A_DRAIN_INTERVAL_S", _positive_float, 10.0)
+    a2a_lease: float = setting("MOLECULE_A2A_LEASE_SECONDS", _positive_float, 60.0)
+    a2a_settle: float = setting("MOLECULE_A2A_SETTLE_SECONDS", _positive_float, 180.0)
+    a2a_backoff: float = setting("MOLECULE_A2A_BACKOFF_SECONDS", _positive_float, 5.0)
+
+    # Files for agents.
+    upload_store: str = setting("MOLECULE_UPLOAD_STORE", _upload_store, "postgres")
+    upload_max_bytes: int = setting("MOLECULE_UPLOAD_MAX_BYTES", _file_bytes, 25 * 1024 * 1024)
+    upload_quota_bytes: int = setting(
+        "MOLECULE_UPLOAD_QUOTA_BYTES", _positive_int, 500 * 1024 * 1024
+    )
+    upload_quota_files: int = setting("MOLECULE_UPLOAD_QUOTA_FILES", _positive_int, 200)
+    upload_read_after_ack: bool = setting("MOLECULE_UPLOAD_READ_AFTER_ACK", _switch, False)
+    upload_ttl: float = setting("MOLECULE_UPLOAD_TTL_SECONDS", _positive_float, 86_400.0)
+    upload_ack_retention: float = setting(
+        "MOLECULE_UPLOAD_ACK_RETENTION_SECONDS", _finite, 3600.0
+    )
+    upload_sweep_interval: float = setting("MOLECULE_UPLOAD_SWEEP_SECONDS", _positive_float, 300.0)
+    s3_bucket: str = setting("MOLECULE_S3_BUCKET", _text, "")
+    s3_prefix: str = setting("MOLECULE_S3_PREFIX", _text, "molecule-uploads/")
+    s3_endpoint: str = setting("MOLECULE_S3_ENDPOINT", _text, "")
+    s3_region: str = setting("MOLECULE_S3_REGION", _text, "us-east-1")
+    s3_access_key: str = setting("MOLECULE_S3_ACCESS_KEY", _text, "", secret=True)
+    s3_secret_key: str = setting("MOLECULE_S3_SECRET_KEY", _text, "", secret=True)
+
     # The inbox.
     inbox_beat: float = setting("MOLECULE_INBOX_BEAT_SECONDS", _positive_float, 15.0)
     inbox_safety_check: float = setting("MOLECULE_INBOX_SAFETY_SECONDS", _positive_float, 5.0)
@@ -174,6 +245,7 @@ class Settings:
     inbox_max_items: int = setting("MOLECULE_INBOX_MAX_ITEMS", _positive_int, 10_000)
     inbox_max_bytes: int = setting("MOLECULE_INBOX_MAX_BYTES", _positive_int, 256 * 1024 * 1024)
     notify: bool = setting("MOLECULE_INBOX_NOTIFY", _switch, True)
+    mcp_send_message: bool = setting("MOLECULE_MCP_ALLOW_SEND_MESSAGE", _true_or_false, False)
 
     warnings: tuple[str, ...] = ()
 
@@ -225,6 +297,8 @@ class Settings:
         opened = [name for name, on in open_doors.items() if on]
         if self.environment == PRODUCTION and opened:
             raise SettingsError(f"{', '.join(opened)} is refused when MOLECULE_ENV=production")
+        if self.upload_store == "s3" and not self.s3_bucket:
+            raise SettingsError("MOLECULE_UPLOAD_STORE=s3 needs MOLECULE_S3_BUCKET")
         doors = [f"{name} is on: this installation lets strangers in" for name in opened]
         if self.development:
             doors.append("MOLECULE_ENV=development: calls without a token pass as the operator")

@@ -17,6 +17,7 @@ PROTOC_GEN_GO_GRPC=v1.6.2
 
 server() {
   local gen="$1/gen" commented
+  buf build . -o /dev/null # before anything is removed: do the protos compile?
   rm -rf "$gen/python"
   buf generate -o "$1"
   # mypy-protobuf writes stubs for services that do not exist.

@@ -10,6 +10,7 @@ from uuid import UUID
 from moleculeai.admin.v1 import admin_service_pb2 as pb
 
 from molecule_grpc.admin import convert, store
+from molecule_grpc.admin.operations import Operations
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.auth.store import mint_workspace_token
 from molecule_grpc.db.pool import Pool
@@ -53,11 +54,13 @@ class AdminService:
         *,
         healthy: Callable[[], Awaitable[bool]],
         liveness: Callable[[], Mapping[str, TaskState]],
+        operations: Operations,
     ) -> None:
         self._pool = pool
         self._settings = settings
         self._healthy = healthy
         self._liveness = liveness
+        self._operations = operations
 
     async def GetHealth(self, request: pb.GetHealthRequest, call: Call) -> pb.GetHealthResponse:
         if not await self._healthy():
@@ -158,6 +161,29 @@ class AdminService:
             status=wanted,
             limit=limit,
         )
+
+    async def RetryDelegation(
+        self, request: pb.RetryDelegationRequest, call: Call
+    ) -> pb.RetryDelegationResponse:
+        return await self._operations.retry(request, call)
+
+    async def ListDeadLetters(
+        self, request: pb.ListDeadLettersRequest, call: Call
+    ) -> pb.ListDeadLettersResponse:
+        return await self._operations.list_dead_letters(request, call)
+
+    async def ReplayDeadLetter(
+        self, request: pb.ReplayDeadLetterRequest, call: Call
+    ) -> pb.ReplayDeadLetterResponse:
+        return await self._operations.replay(request, call)
+
+    async def DropDeadLetter(
+        self, request: pb.DropDeadLetterRequest, call: Call
+    ) -> pb.DropDeadLetterResponse:
+        return await self._operations.drop(request, call)
+
+    async def ListEvents(self, request: pb.ListEventsRequest, call: Call) -> pb.ListEventsResponse:
+        return await self._operations.list_events(request, call)
 
     async def GetDelegationStats(
         self, request: pb.GetDelegationStatsRequest, call: Call

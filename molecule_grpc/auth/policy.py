@@ -46,12 +46,14 @@ def acts_as(field: str) -> Policy:
 
 
 def may_be_unknown(field: str) -> Policy:
-    """Like `acts_as`, but the handler itself decides about callers without a token."""
+    """Like `acts_as`, but the handler itself decides about callers without a token, and about a
+    workspace that does not exist."""
     return Policy(_EVERYBODY, workspace=field)
 
 
 _WORKSPACE = "/moleculeai.workspace.v1.WorkspaceService/"
 _DELEGATION = "/moleculeai.delegation.v1.DelegationService/"
+_UPLOAD = "/moleculeai.upload.v1.UploadService/"
 _ADMIN = "/moleculeai.admin.v1.AdminService/"
 
 OWN = acts_as("workspace_id")
@@ -62,7 +64,7 @@ POLICIES: dict[str, Policy] = {
     # The stripped view may be public (MOLECULE_PUBLIC_WORKSPACE_VIEW): the handler decides.
     _WORKSPACE + "GetWorkspace": Policy(_EVERYBODY),
     # A removed workspace's agent holds a revoked token: the handler tells it to stop.
-    _WORKSPACE + "GetWorkspaceState": may_be_unknown("workspace_id"),
+    _WORKSPACE + "GetWorkspaceState": Policy(_EVERYBODY),
     _WORKSPACE + "UpdateWorkspace": OWN,
     _WORKSPACE + "DeleteWorkspace": ADMIN,
     # Open registration (MOLECULE_OPEN_REGISTRATION) lets an agent without a token in.
@@ -93,9 +95,26 @@ POLICIES: dict[str, Policy] = {
     _DELEGATION + "Notify": OWN,
     _DELEGATION + "SubscribeInbox": acts_as("hello.workspace_id"),
     _DELEGATION + "StreamInbox": OWN,
+    # The handler narrows it to what the caller may see.
+    _DELEGATION + "SubscribeEvents": CALLER,
+    _DELEGATION + "StreamEvents": CALLER,
+    _DELEGATION + "SearchSession": OWN,
     _DELEGATION + "PullInbox": OWN,
     _DELEGATION + "AckInbox": OWN,
     _DELEGATION + "NackInbox": OWN,
+    _DELEGATION + "CallMcp": OWN,
+    _DELEGATION + "StreamMcp": OWN,
+    _UPLOAD + "PostUploads": OWN,
+    _UPLOAD + "StageUploads": acts_as("begin.workspace_id"),
+    _UPLOAD + "StartUpload": OWN,
+    _UPLOAD + "WriteUpload": OWN,
+    _UPLOAD + "CommitUpload": OWN,
+    _UPLOAD + "GetUpload": OWN,
+    _UPLOAD + "ListPendingUploads": OWN,
+    _UPLOAD + "GetUploadContent": OWN,
+    _UPLOAD + "AckUpload": OWN,
+    _UPLOAD + "GetUploadLimits": CALLER,
+    _UPLOAD + "DownloadFile": OWN,
     _ADMIN + "GetHealth": PUBLIC,
     _ADMIN + "GetLiveness": OPERATOR,
     _ADMIN + "CreateOrganization": OPERATOR,
@@ -106,4 +125,9 @@ POLICIES: dict[str, Policy] = {
     _ADMIN + "IssueTestToken": OPERATOR,
     _ADMIN + "ListDelegations": ADMIN,
     _ADMIN + "GetDelegationStats": ADMIN,
+    _ADMIN + "RetryDelegation": ADMIN,
+    _ADMIN + "ListDeadLetters": ADMIN,
+    _ADMIN + "ReplayDeadLetter": ADMIN,
+    _ADMIN + "DropDeadLetter": ADMIN,
+    _ADMIN + "ListEvents": ADMIN,
 }

@@ -9,6 +9,7 @@ import asyncpg
 from google.protobuf import json_format, struct_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 from moleculeai.delegation.v1 import activity_pb2, delegation_pb2, inbox_pb2
+from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.delegation.a2a import text_of
 from molecule_grpc.delegation.store.inbox import Row
@@ -144,3 +145,21 @@ def item(row: Row, prev_seq: int) -> inbox_pb2.InboxItem:
         expires_at=timestamp(row.expires_at),
         late=row.late,
     )
+
+
+def session_hit(row: asyncpg.Record) -> pb.SessionHit:
+    """A row of the record as a search finds it."""
+    hit = pb.SessionHit(
+        kind="activity",
+        id=str(row["id"]),
+        workspace_id=str(row["workspace_id"]),
+        label=row["summary"] or row["activity_type"],
+        content=text_of(json.loads(row["response_body"] or row["request_body"] or "null")),
+        method=row["method"] or "",
+        status=row["status"],
+        created_at=timestamp(row["created_at"]),
+    )
+    for name in ("request_body", "response_body"):
+        if row[name] is not None:
+            getattr(hit, name).CopyFrom(value(row[name]))
+    return hit

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from uuid import UUID
+
+import asyncpg
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups
@@ -13,8 +16,6 @@ from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.store import dead_letters, ledger
 from molecule_grpc.errors import Aborted, Conflict, NotFound
 from molecule_grpc.ids import new_id
-
-Page = dead_letters.Page
 
 
 class DeadLetters:
@@ -26,8 +27,16 @@ class DeadLetters:
         self._journal = journal
         self._wakeups = wakeups
 
-    async def list(self, page: Page) -> list[dead_letters.Record]:
-        """Items that were set aside, newest first."""
+    async def list_rows(
+        self,
+        *,
+        organization_id: UUID | None,
+        workspace_id: UUID | None,
+        before: tuple[datetime, UUID, int] | None,
+        limit: int,
+    ) -> list[asyncpg.Record]:
+        """Items that were set aside, newest first; None leaves a filter out."""
+        page = dead_letters.Page(organization_id, workspace_id, before, limit)
         return await dead_letters.list_rows(self._pool, page)
 
     async def drop(self, workspace_id: UUID, seq: int, organization_id: UUID | None) -> None:
@@ -93,6 +102,7 @@ class DeadLetters:
             max_attempts=row["max_attempts"],
             retry_backoff_seconds=row["retry_backoff_seconds"],
             retry_of=delegation_id,
+            queue_id=new_id() if row["pushed"] else None,
         )
         for _ in range(2):
             if await self._journal.accept(draft):

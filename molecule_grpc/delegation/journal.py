@@ -88,9 +88,15 @@ class Journal:
         """Enter a delegation into the ledger. False when its id or key is taken.
 
         Raises:
-            Exhausted: the callee's inbox is full.
+            Exhausted: the callee's inbox or queue is full.
         """
         outcome = await self._accepts.submit(draft)
+        if outcome.full and draft.queue_id is not None:
+            raise Exhausted(
+                f"{self._max_items} messages wait for the target, try again later",
+                reason="INBOX_FULL",
+                retry_after=30,
+            )
         if outcome.full:
             await self._require_room(draft.callee_id)
             outcome = await self._accepts.submit(draft._replace(exempt=True))
@@ -184,7 +190,7 @@ class Journal:
         self._wakeups.announce(news)
 
     def _appended(self, done: Sequence[tuple[tuple[Entry, bool], activity.Appended]]) -> None:
-        news: set[UUID] = set()
+        news: set[UUID] = {CHANNEL_ALL}
         for (entry, _), outcome in done:
             if outcome.placed is not None:
                 news.add(entry.workspace_id)

@@ -17,7 +17,8 @@ from molecule_grpc.db.wakeups import Wakeups, delegation_key
 from molecule_grpc.delegation import convert, rules
 from molecule_grpc.delegation.a2a import message_body
 from molecule_grpc.delegation.journal import Journal
-from molecule_grpc.delegation.ports import Directory
+from molecule_grpc.delegation.nudges import Nudges
+from molecule_grpc.delegation.ports import Directory, Facts
 from molecule_grpc.delegation.store import ledger
 from molecule_grpc.errors import Aborted, Invalid, NotFound, Unavailable
 from molecule_grpc.ids import new_id
@@ -36,9 +37,15 @@ class Ledger:
     """Accepts delegations and moves them forward."""
 
     def __init__(
-        self, pool: Pool, journal: Journal, wakeups: Wakeups, directory: Directory
+        self,
+        pool: Pool,
+        journal: Journal,
+        wakeups: Wakeups,
+        directory: Directory,
+        nudges: Nudges,
     ) -> None:
         self._pool = pool
+        self._nudges = nudges
         self._journal = journal
         self._wakeups = wakeups
         self._directory = directory
@@ -48,13 +55,14 @@ class Ledger:
         source, target = UUID(request.workspace_id), UUID(request.target_id)
         task = clean(request.task)
         facts = await self._require_target(source, target)
+        pushed = facts.delivery_mode != "poll"
         delegation_id = str(new_id())
         body = json.dumps(message_body(delegation_id, task), separators=(",", ":"))
         draft = ledger.Draft(
             delegation_id=delegation_id,
             caller_id=source,
             callee_id=target,
-            organization_id=facts,
+            organization_id=facts.organization_id,
             task_preview=cut_bytes(task),
             status=rules.Status.QUEUED,
             idempotency_key=clean(request.idempotency_key) or None,
@@ -66,8 +74,11 @@ class Ledger:
             bytes=len(body.encode()),
             max_attempts=request.max_attempts or 1,
             retry_backoff_seconds=request.retry_backoff_seconds or _RETRY_BACKOFF_SECONDS,
+            queue_id=new_id() if pushed else None,
         )
         earlier = await self._accept(draft)
+        if pushed and earlier is None:
+            self._nudges.add(target)
         response = pb.DelegateResponse(
             delegation_id=earlier or delegation_id,
             status="delegated",
@@ -97,7 +108,7 @@ class Ledger:
             delegation_id=delegation_id,
             caller_id=source,
             callee_id=target,
-            organization_id=await self._require_target(source, target),
+            organization_id=(await self._require_target(source, target)).organization_id,
             task_preview=cut_bytes(task),
             status=rules.Status.DISPATCHED,
             idempotency_key=None,
@@ -238,12 +249,12 @@ class Ledger:
             item_id=new_id(),
         )
 
-    async def _require_target(self, source: UUID, target: UUID) -> UUID:
+    async def _require_target(self, source: UUID, target: UUID) -> Facts:
         if source == target:
             raise Invalid(
                 "self-delegation not permitted", field="target_id", reason="SELF_DELEGATION"
             )
-        return (await self._directory.require_reachable(source, target)).organization_id
+        return await self._directory.require_reachable(source, target)
 
     async def _accept(self, draft: ledger.Draft) -> str | None:
         """Accept; the id of the earlier delegation when the key was used for the same content."""

@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
 import asyncpg
+import structlog
 from google.api import httpbody_pb2
 from google.protobuf import json_format
 from moleculeai.delegation.v1 import activity_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
-from molecule_grpc.auth.principal import Principal, Role
+from molecule_grpc.auth.principal import Principal
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation import a2a, convert, rules
+from molecule_grpc.delegation import a2a, convert, dispatch_rules, rules
+from molecule_grpc.delegation.answers import answer
 from molecule_grpc.delegation.bodies import to_text
+from molecule_grpc.delegation.callers import source_of
 from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.ledger import Ledger
+from molecule_grpc.delegation.outcome import Delivered, DispatchOutcome, Mode, Queued
 from molecule_grpc.delegation.ports import Directory, Facts
-from molecule_grpc.delegation.store import activity, ledger
+from molecule_grpc.delegation.push import Push
+from molecule_grpc.delegation.store import activity, ledger, targets
 from molecule_grpc.delegation.store.entries import Entry
-from molecule_grpc.errors import (
-    Conflict,
-    Denied,
-    Invalid,
-    NotFound,
-    OutOfRange,
-    Unauthenticated,
-    Unavailable,
-)
+from molecule_grpc.errors import Denied, Exhausted, Invalid, NotFound, OutOfRange
 from molecule_grpc.ids import new_id, parse_id
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings import Settings
 from molecule_grpc.text import clean, cut_chars
 
-_SYSTEM_CALLERS = ("webhook:", "system:", "test:", "channel:")
+log = structlog.get_logger(__name__)
+
 _SUMMARY_CHARS = 80
+# Request headers that an agent gets to see.
+_PASSED_ON = ("traceparent", "tracestate")
+# Outcomes by which a message has reached the target, or will.
+_ARRIVED = (Delivered, Queued)
+# What it takes to answer a caller before it gives up.
+_ANSWER_SECONDS = 0.5
+_DEFAULT_HITS = 50
 
 
 class Messages:
@@ -49,16 +53,18 @@ class Messages:
         journal: Journal,
         directory: Directory,
         ledger: Ledger,
+        push: Push,
         settings: Settings,
     ) -> None:
         self._pool = pool
         self._journal = journal
         self._directory = directory
         self._ledger = ledger
+        self._push = push
         self._max_body = settings.a2a_max_body_bytes
 
     async def send(self, request: pb.SendMessageRequest, call: Call) -> httpbody_pb2.HttpBody:
-        """Deliver an A2A message to a workspace's inbox."""
+        """Deliver an A2A message: to an agent's URL, or to its inbox."""
         if len(request.body.data) > self._max_body:
             raise Invalid(
                 f"the body exceeds {self._max_body} bytes",
@@ -68,11 +74,28 @@ class Messages:
                 body={"max": self._max_body},
             )
         target_id = UUID(request.workspace_id)
-        source_id = _source(request.source_id, call)
+        source_id = source_of(request.source_id, call)
         target = await self._reachable(source_id, target_id, call.principal)
+        await self._require_budget(target_id)
         envelope = a2a.parse(request.body.data)
-        if target.delivery_mode != "poll":
-            raise _no_dispatch_path(target)
+        if target.delivery_mode == "poll":
+            outcome: DispatchOutcome = await self._leave(target_id, source_id, envelope)
+        else:
+            outcome = await self._push.send(
+                target,
+                source_id,
+                envelope,
+                patience=_patience(call),
+                headers={name: call.metadata[name] for name in _PASSED_ON if name in call.metadata},
+            )
+        if source_id is not None and envelope.delegation_id and isinstance(outcome, _ARRIVED):
+            await self._complete(source_id, target_id, envelope)
+        return answer(outcome, envelope.method, call)
+
+    async def _leave(
+        self, target_id: UUID, source_id: UUID | None, envelope: a2a.Envelope
+    ) -> Queued:
+        """Put a message into the inbox of an agent that nobody calls."""
         body = to_text(envelope.body, "body")
         await self._journal.append(
             Entry(
@@ -90,13 +113,7 @@ class Messages:
                 bytes=len(body.encode()),
             )
         )
-        if source_id is not None and envelope.delegation_id:
-            await self._complete(source_id, target_id, envelope)
-        queued = {"status": "queued", "delivery_mode": "poll", "method": envelope.method}
-        return httpbody_pb2.HttpBody(
-            content_type="application/json",
-            data=json.dumps(queued, separators=(",", ":")).encode(),
-        )
+        return Queued(Mode.POLL)
 
     async def list(self, request: pb.ListActivityRequest) -> pb.ListActivityResponse:
         """Rows of a workspace's record, as pollers ask for them."""
@@ -127,6 +144,16 @@ class Messages:
         if row is None:
             raise NotFound("activity not found")
         return convert.activity(row)
+
+    async def search(self, request: pb.SearchSessionRequest) -> pb.SearchSessionResponse:
+        """Rows of a workspace's record that contain a text."""
+        rows = await activity.search(
+            self._pool,
+            UUID(request.workspace_id),
+            clean(request.q),
+            limit=request.limit or _DEFAULT_HITS,
+        )
+        return pb.SearchSessionResponse(hits=[convert.session_hit(row) for row in rows])
 
     async def report(self, request: pb.ReportActivityRequest) -> pb.ReportActivityResponse:
         """Add to the caller's own record. Never an inbox item."""
@@ -192,6 +219,16 @@ class Messages:
             raise NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND")
         return facts
 
+    async def _require_budget(self, target_id: UUID) -> None:
+        """Raise when the target has used up its month's budget. Not knowing counts as a no."""
+        try:
+            spent = await targets.over_budget(self._pool, target_id)
+        except Exception as error:  # noqa: BLE001  (a message must not wait for an account)
+            log.warning("budget not known", workspace_id=str(target_id), error=type(error).__name__)
+            return
+        if spent:
+            raise Exhausted("the workspace's monthly budget is used up", reason="BUDGET_EXCEEDED")
+
     async def _complete(self, source_id: UUID, target_id: UUID, envelope: a2a.Envelope) -> None:
         """A reply that names a delegation ends it: from its callee, to its caller."""
         named = await ledger.get(self._pool, source_id, clean(envelope.delegation_id))
@@ -219,32 +256,14 @@ class Messages:
         return found
 
 
-def _source(named: str, call: Call) -> UUID | None:
-    """The workspace that speaks; None for the human.
-
-    Raises:
-        Denied: a header claims to be a caller inside the platform.
-        Unauthenticated: the token is not the named workspace's.
-    """
-    claimed = named or call.metadata.get("x-workspace-id", "")
-    if claimed.startswith(_SYSTEM_CALLERS):
-        raise Denied("invalid caller ID", reason="SOURCE_SPOOFED")
-    principal = call.principal
-    if principal.role is not Role.WORKSPACE:
-        return parse_id(claimed, "source_id") if claimed else None
-    if claimed and parse_id(claimed, "source_id") != principal.workspace_id:
-        raise Unauthenticated("invalid workspace auth token")
-    return principal.workspace_id
-
-
-def _no_dispatch_path(target: Facts) -> Exception:
-    """Why a workspace that is not in poll mode cannot be reached."""
-    if not target.url and target.delivery_mode == "push":
-        return Unavailable("workspace has no URL", reason="URL_NOT_REGISTERED", retry_after=15)
-    return Conflict(
-        "this server does not call agents; register the workspace with delivery_mode poll",
-        reason="NO_DISPATCH_PATH",
-    )
+def _patience(call: Call) -> float | None:
+    """How long the caller waits, if it says so; what is left of its deadline bounds that."""
+    stated = dispatch_rules.patience(call.metadata.get("x-timeout", ""))
+    left = call.remaining()
+    if left is None:
+        return stated
+    soon = max(_ANSWER_SECONDS, left - _ANSWER_SECONDS)
+    return min(stated or soon, soon)
 
 
 def _file_part(index: int, attachment: pb.Attachment) -> dict[str, object]:

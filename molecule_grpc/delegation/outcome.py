@@ -61,14 +61,16 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """It was not sent, and sending it again changes nothing until somebody acts.
+    """It was not sent.
 
     Args:
         reason: name from the catalogue of errors.
+        passing: whether that may be over soon, without anybody's help.
     """
 
     reason: str
     detail: str
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

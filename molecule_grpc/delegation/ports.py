@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 from uuid import UUID
 
+from google.api import httpbody_pb2
+from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
+
+from molecule_grpc.server.call import Call
 
 
 class Facts(Protocol):
@@ -26,6 +30,8 @@ class Facts(Protocol):
     def status(self) -> str: ...
     @property
     def delivery_mode(self) -> str | None: ...
+    @property
+    def runtime(self) -> str: ...
 
 
 class Directory(Protocol):
@@ -37,6 +43,20 @@ class Directory(Protocol):
 
     async def require_reachable(self, source: UUID, target: UUID) -> Facts:
         """The target, unless it is unknown (`NotFound`) or not related (`Denied`)."""
+        ...
+
+
+class Mcp(Protocol):
+    """Serves agents that speak the Model Context Protocol."""
+
+    async def call(self, request: pb.CallMcpRequest, call: Call) -> httpbody_pb2.HttpBody:
+        """Answer what was posted."""
+        ...
+
+    def stream(
+        self, request: pb.StreamMcpRequest, call: Call
+    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        """Tell where to post, and stay."""
         ...
 
 

@@ -65,7 +65,7 @@ def read(data: bytes) -> Reply | None:
     except (ValueError, RecursionError):
         return None
     kind, text = _meaning(body)
-    text = cut_bytes(clean(text), RESULT_BYTES + 1)
+    text = cut_bytes(clean(text), RESULT_BYTES + 4)
     warming = isinstance(body, dict) and any(body.get(mark) is True for mark in _WARMING_MARKS)
     return Reply(kind, text, _stored(body, text), warming)
 

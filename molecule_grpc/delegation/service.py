@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from google.api import httpbody_pb2
-from moleculeai.delegation.v1 import activity_pb2, delegation_pb2
+from moleculeai.delegation.v1 import activity_pb2, delegation_pb2, event_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
+from molecule_grpc.delegation.events import Events
 from molecule_grpc.delegation.inbox import Inbox
 from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.messages import Messages
+from molecule_grpc.delegation.ports import Mcp
 from molecule_grpc.delegation.watch import Watch
 from molecule_grpc.server.call import Call
 
@@ -18,11 +20,21 @@ from molecule_grpc.server.call import Call
 class DelegationService:
     """Serves `moleculeai.delegation.v1.DelegationService`."""
 
-    def __init__(self, ledger: Ledger, messages: Messages, inbox: Inbox, watch: Watch) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        messages: Messages,
+        inbox: Inbox,
+        watch: Watch,
+        events: Events,
+        mcp: Mcp,
+    ) -> None:
         self._ledger = ledger
         self._messages = messages
         self._inbox = inbox
         self._watch = watch
+        self._events = events
+        self._mcp = mcp
 
     async def Delegate(self, request: pb.DelegateRequest, call: Call) -> pb.DelegateResponse:
         return await self._ledger.delegate(request, call)
@@ -95,6 +107,21 @@ class DelegationService:
     ) -> AsyncIterator[pb.StreamInboxResponse]:
         return self._inbox.stream(request, call)
 
+    def SubscribeEvents(
+        self, request: event_pb2.SubscribeEventsRequest, call: Call
+    ) -> AsyncIterator[event_pb2.SubscribeEventsResponse]:
+        return self._events.subscribe(request, call)
+
+    def StreamEvents(
+        self, request: event_pb2.SubscribeEventsRequest, call: Call
+    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        return self._events.stream(request, call)
+
+    async def SearchSession(
+        self, request: pb.SearchSessionRequest, call: Call
+    ) -> pb.SearchSessionResponse:
+        return await self._messages.search(request)
+
     async def PullInbox(self, request: pb.PullInboxRequest, call: Call) -> pb.PullInboxResponse:
         return await self._inbox.pull(request, call)
 
@@ -103,3 +130,11 @@ class DelegationService:
 
     async def NackInbox(self, request: pb.NackInboxRequest, call: Call) -> pb.NackInboxResponse:
         return await self._inbox.nack(request)
+
+    async def CallMcp(self, request: pb.CallMcpRequest, call: Call) -> httpbody_pb2.HttpBody:
+        return await self._mcp.call(request, call)
+
+    def StreamMcp(
+        self, request: pb.StreamMcpRequest, call: Call
+    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        return self._mcp.stream(request, call)

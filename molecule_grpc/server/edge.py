@@ -242,12 +242,12 @@ class Edge:
     async def _ready(self) -> bool:
         try:
             reader, writer = await asyncio.open_unix_connection(self.admin_socket)
+            with contextlib.closing(writer):
+                writer.write(b"GET /ready HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n")
+                answer = await reader.readline()
         except OSError:
             return False
-        writer.write(b"GET /ready HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n")
-        answer = await reader.read()
-        writer.close()
-        return b" 200 " in answer.split(b"\r\n", 1)[0]
+        return b" 200 " in answer
 
     async def wait(self) -> int:
         """Wait until Envoy has ended; its exit code."""

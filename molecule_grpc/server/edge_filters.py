@@ -16,10 +16,12 @@ _TYPE = "type.googleapis.com/envoy.extensions.filters.http."
 _CORS_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 _CORS_REQUEST = (
     "origin, content-type, authorization, x-workspace-id, x-source-workspace-id, x-timeout, "
-    "x-request-id, traceparent, last-event-id, x-grpc-web, x-user-agent, grpc-timeout"
+    "x-request-id, traceparent, last-event-id, x-grpc-web, x-user-agent, grpc-timeout, "
+    "mcp-protocol-version, mcp-method, mcp-name"
 )
 _CORS_RESPONSE = (
     "x-request-id, x-next-page-token, retry-after, content-disposition, "
+    "x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, "
     "grpc-status, grpc-message, grpc-status-details-bin"
 )
 

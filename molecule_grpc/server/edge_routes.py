@@ -98,7 +98,9 @@ def _rpc_routes(rpcs: Iterable[Rpc], *, admin: bool) -> Iterator[Json]:
         open_services[rpc.service] = None
         options: Json = {"retry_policy": _RETRY_READS} if rpc.reading else {}
         if rpc.lasting:
-            options |= {"timeout": _NEVER, "idle_timeout": _NEVER}
+            options["timeout"] = _NEVER
+        if rpc.silent:
+            options["idle_timeout"] = _NEVER
         if options or rpc.path == _HEALTH_RPC:
             yield _to("workers", {"path": rpc.path}, **options)
     for service in open_services:

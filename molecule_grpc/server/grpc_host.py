@@ -48,8 +48,10 @@ def add_methods(server: grpc.aio.Server, methods: Iterable[Method], pipeline: Pi
 def _handler(method: Method, pipeline: Pipeline) -> grpc.RpcMethodHandler[Any, Any]:
     # Messages travel as bytes to this point: a request that does not parse is the client's error,
     # which the library would report as ours.
-    if method.client_streaming:
+    if method.client_streaming and method.server_streaming:
         return grpc.stream_stream_rpc_method_handler(_stream_stream(method, pipeline))
+    if method.client_streaming:
+        return grpc.stream_unary_rpc_method_handler(_stream_unary(method, pipeline))
     if method.server_streaming:
         return grpc.unary_stream_rpc_method_handler(_unary_stream(method, pipeline))
     return grpc.unary_unary_rpc_method_handler(_unary(method, pipeline))
@@ -76,6 +78,23 @@ def _unary(method: Method, pipeline: Pipeline) -> Any:
     return serve
 
 
+def _stream_unary(method: Method, pipeline: Pipeline) -> Any:
+    async def serve(
+        requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> bytes:
+        call = _call(context)
+        try:
+            response = await pipeline.collect(method, _parsed(method, requests), call)
+        except Failure as failure:
+            await _abort(context, call, failure)
+            raise AssertionError("abort returned") from failure
+        if call.headers:
+            await context.send_initial_metadata(tuple(call.headers.items()))
+        return response.SerializeToString()
+
+    return serve
+
+
 def _unary_stream(method: Method, pipeline: Pipeline) -> Any:
     serve_stream = _stream_stream(method, pipeline)
 
@@ -91,23 +110,23 @@ def _unary_stream(method: Method, pipeline: Pipeline) -> Any:
     return serve
 
 
-def _stream_stream(method: Method, pipeline: Pipeline) -> Any:
+async def _parsed(method: Method, requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
     parse = method.request_type.FromString
+    async for data in requests:
+        try:
+            yield parse(data)
+        except DecodeError:
+            raise _malformed() from None
 
-    async def parsed(requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
-        async for data in requests:
-            try:
-                yield parse(data)
-            except DecodeError:
-                raise _malformed() from None
 
+def _stream_stream(method: Method, pipeline: Pipeline) -> Any:
     async def serve(
         requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[bytes]:
         call = _call(context)
         opened = False
         try:
-            async for response in pipeline.stream(method, parsed(requests), call):
+            async for response in pipeline.stream(method, _parsed(method, requests), call):
                 if not opened:
                     await context.send_initial_metadata(tuple(call.headers.items()))
                     opened = True

@@ -1,7 +1,7 @@
 """What every call goes through: who is it, is it well-formed, may it, serve it, what went wrong.
 
-Nothing here knows the host. A host decodes a request, makes a `Call`, and gives both to `unary` or
-`stream`; what ends badly comes back as a `Failure` that is ready for the wire.
+Nothing here knows the host. A host decodes a request, makes a `Call`, and gives both to `unary`,
+`collect` or `stream`; what ends badly comes back as a `Failure` that is ready for the wire.
 """
 
 from __future__ import annotations
@@ -57,6 +57,29 @@ class Pipeline:
         finally:
             self._metrics.ended(method.path, code, time.perf_counter() - started)
 
+    async def collect(
+        self, method: Method, requests: AsyncIterator[Message], call: Call
+    ) -> Message:
+        """Serve a call with a stream of requests and one response. The first one is admitted.
+
+        Raises:
+            Failure: the call ended without an answer.
+        """
+        code = Code.CANCELLED
+        try:
+            first = await self._first(requests)
+            await self._admit(method, first, call)
+            response: Message = await method.handler(self._checked(first, requests), call)
+            code = Code.OK
+            self._dress(method, call)
+            return response
+        except Exception as error:
+            failure = self._failure(method, call, error)
+            code = failure.code
+            raise failure from error
+        finally:
+            self._metrics.ended(method.path, code, None)
+
     async def stream(
         self, method: Method, requests: AsyncIterator[Message], call: Call
     ) -> AsyncIterator[Message]:
@@ -67,9 +90,7 @@ class Pipeline:
         """
         code = Code.CANCELLED
         try:
-            first = await anext(requests, None)
-            if first is None:
-                raise Invalid("the stream ended before its first message")
+            first = await self._first(requests)
             await self._admit(method, first, call)
             self._dress(method, call)
             source: Any = first
@@ -84,6 +105,12 @@ class Pipeline:
             raise failure from error
         finally:
             self._metrics.ended(method.path, code, None)
+
+    async def _first(self, requests: AsyncIterator[Message]) -> Message:
+        first = await anext(requests, None)
+        if first is None:
+            raise Invalid("the stream ended before its first message")
+        return first
 
     async def _admit(self, method: Method, request: Message, call: Call) -> None:
         authenticator = self._authenticator

@@ -64,6 +64,10 @@ KINDS: dict[type[errors.MoleculeError], tuple[Code, int]] = {
 HTTP_BY_REASON: dict[str, int] = {
     "WORKSPACE_REMOVED": 410,
     "BODY_TOO_LARGE": 413,
+    "FILE_TOO_LARGE": 413,
+    "RANGE_NOT_SATISFIABLE": 416,
+    "UPLOAD_STALLED": 408,
+    "AGENT_UNREACHABLE": 502,
     "NO_DISPATCH_PATH": 422,
     "FENCED": 409,
     "DEADLINE_EXCEEDED": 504,

@@ -6,8 +6,9 @@ Read from the descriptor set, so that a new RPC needs no change of the edge.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from google.api import annotations_pb2, http_pb2
@@ -22,7 +23,8 @@ _OURS = "moleculeai."
 _HTTP_BODY = "google.api.HttpBody"
 _WAIT = "wait_seconds"
 _VARIABLE = re.compile(r"\{([\w.]+)(?:=([^}]*))?\}")
-_LUA_SPECIAL = re.compile(r"([^\w/])")
+_WILDCARD = re.compile(r"(\*\*|\*)")
+_WILDCARDS = {"*": "[^/]+", "**": ".*"}  # The same for RE2 and Lua.
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +42,23 @@ class RestPath:
     @property
     def regex(self) -> str:
         """Matches exactly the paths of this form (RE2)."""
-        return "".join(
-            re.escape(text) if kind == "text" else text.replace("**", ".*").replace("*", "[^/]+")
-            for kind, text in self._parts()
-        )
+        return self._translated(re.escape, "{}")
 
     @property
     def lua_pattern(self) -> str:
         """The same for Lua, with one capture for each field."""
-        return "".join(
-            _LUA_SPECIAL.sub(r"%\1", text)
-            if kind == "text"
-            else "(" + text.replace("**", ".-").replace("*", "[^/]+") + ")"
-            for kind, text in self._parts()
-        )
+        return self._translated(_lua_escape, "({})")
 
-    def _parts(self) -> Iterator[tuple[str, str]]:
-        end = 0
-        for match in _VARIABLE.finditer(self.template):
-            yield "text", self.template[end : match.start()]
-            yield "variable", match[2] or "*"
-            end = match.end()
-        yield "text", self.template[end:]
+    def _translated(self, literal: Callable[[str], str], variable: str) -> str:
+        def translated(text: str) -> str:
+            pieces = _WILDCARD.split(text)
+            return "".join(_WILDCARDS.get(piece) or literal(piece) for piece in pieces)
+
+        # Texts and variables take turns; of each variable come its name and its form.
+        pieces = _VARIABLE.split(self.template)
+        texts = map(translated, pieces[::3])
+        variables = (variable.format(translated(form or "*")) for form in pieces[2::3])
+        return "".join(map("".join, zip_longest(texts, variables, fillvalue="")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +69,7 @@ class Rpc:
         path: `/package.Service/Method`.
         sse: REST offers its stream as server-sent events.
         lasting: it may take minutes: it streams, waits for something, or carries raw bytes.
+        silent: nothing may be on the wire for minutes: all of `lasting` but uploads.
         reading: it changes nothing and answers once, so it may be tried again.
     """
 
@@ -80,7 +78,12 @@ class Rpc:
     rest: tuple[RestPath, ...]
     sse: bool
     lasting: bool
+    silent: bool
     reading: bool
+
+
+def _lua_escape(text: str) -> str:
+    return re.sub(r"([^\w/])", r"%\1", text)
 
 
 def read_surface(descriptor_set: Path) -> list[Rpc]:
@@ -103,12 +106,14 @@ def read_surface(descriptor_set: Path) -> list[Rpc]:
 def _rpc(service: str, method: MethodDescriptorProto, messages: dict[str, DescriptorProto]) -> Rpc:
     rest = tuple(_rest_paths(method.options.Extensions[annotations_pb2.http]))
     streaming = method.client_streaming or method.server_streaming
+    lasting = streaming or _waits(method, messages)
     return Rpc(
         path=f"/{service}/{method.name}",
         service=service,
         rest=rest,
         sse=method.options.Extensions[rest_pb2.face].sse,
-        lasting=streaming or _waits(method, messages),
+        lasting=lasting,
+        silent=lasting and not (method.client_streaming and not method.server_streaming),
         reading=bool(rest) and all(form.verb == "GET" for form in rest) and not streaming,
     )
 

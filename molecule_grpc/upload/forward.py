@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 import aiohttp
 import structlog
-from aiohttp.abc import AbstractResolver, ResolveResult
 from google.api import httpbody_pb2
 
 from molecule_grpc import egress
 from molecule_grpc.auth.tokens import mint
 from molecule_grpc.db.pool import Pool, database_errors
-from molecule_grpc.errors import Invalid, NotFound, Unavailable
+from molecule_grpc.errors import Invalid, MoleculeError, NotFound, Unavailable
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings import Settings
 from molecule_grpc.upload.names import OCTET_STREAM
@@ -60,14 +58,20 @@ class Forwarder:
             Invalid: URL_NOT_ALLOWED, or BODY_TOO_LARGE.
             Unavailable: AGENT_UNREACHABLE or INBOUND_SECRET_PENDING.
         """
-        async with self._calling(target) as session:
-            response = await session.post(
-                _at(target, _INGEST),
-                data=self._capped(pieces),
-                headers={"content-type": content_type},
-                allow_redirects=False,
-            )
-            body = await response.content.read(_LARGEST_ANSWER)
+        outgoing = _Outgoing(pieces, self._limits)
+        try:
+            async with self._calling(target) as session:
+                response = await session.post(
+                    _at(target, _INGEST),
+                    data=outgoing.capped(),
+                    headers={"content-type": content_type},
+                    allow_redirects=False,
+                )
+                body = await _whole(response)
+        except Unavailable:
+            if outgoing.failure is not None:
+                raise outgoing.failure from None
+            raise
         log.info("upload forwarded", workspace_id=str(target.id), status=response.status)
         return Answer(response.status, response.headers.get("content-type", ""), body)
 
@@ -102,12 +106,9 @@ class Forwarder:
         """A session that reaches only the addresses that were checked for this call."""
         secret = await self._secret(target)
         checked = await self._checked(target)
-        connector = aiohttp.TCPConnector(
-            resolver=_Pinned(checked.addresses), use_dns_cache=False, limit=1, force_close=True
-        )
         try:
             async with aiohttp.ClientSession(
-                connector=connector,
+                connector=egress.connector(checked),
                 timeout=_TIMEOUT,
                 auto_decompress=False,
                 headers={"authorization": f"Bearer {secret}"},
@@ -117,11 +118,13 @@ class Forwarder:
             log.warning(
                 "agent unreachable", workspace_id=str(target.id), error=type(error).__name__
             )
-            raise Unavailable("workspace unreachable", reason="AGENT_UNREACHABLE") from error
+            raise _unreachable() from error
 
     async def _checked(self, target: Target) -> egress.CheckedUrl:
         try:
             return await egress.resolve_checked(target.url, self._mode)
+        except egress.Unresolvable as error:
+            raise _unreachable() from error
         except Invalid as error:
             raise Invalid(
                 "workspace URL not allowed", field="url", reason="URL_NOT_ALLOWED"
@@ -139,41 +142,44 @@ class Forwarder:
             body={"retry_after_seconds": _SECRET_RETRY_SECONDS},
         )
 
-    async def _capped(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+
+class _Outgoing:
+    """A body on its way to an agent.
+
+    Args:
+        failure: why it broke off on our side. The HTTP client would call that the agent's fault.
+    """
+
+    def __init__(self, pieces: AsyncIterator[bytes], limits: Limits) -> None:
+        self.failure: MoleculeError | None = None
+        self._pieces = pieces
+        self._limits = limits
+
+    async def capped(self) -> AsyncIterator[bytes]:
         seen = 0
-        async for piece in pieces:
-            seen += len(piece)
-            if seen > self._limits.per_body:
-                raise body_too_large(self._limits.per_request)
-            if piece:
-                yield piece
+        try:
+            async for piece in self._pieces:
+                seen += len(piece)
+                if seen > self._limits.per_body:
+                    raise body_too_large(self._limits.per_request)
+                if piece:
+                    yield piece
+        except MoleculeError as error:
+            self.failure = error
+            raise
 
 
-class _Pinned(AbstractResolver):
-    """Answers with the addresses that were checked, whatever the name resolves to by now."""
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > _LARGEST_ANSWER:
+            raise Unavailable("the workspace's answer is too long", reason="AGENT_UNREACHABLE")
+    return bytes(body)
 
-    def __init__(self, addresses: tuple[egress.Address, ...]) -> None:
-        self._addresses = addresses
 
-    async def resolve(
-        self,
-        host: str,
-        port: int = 0,
-        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address),
-                port=port,
-                family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in self._addresses
-        ]
-
-    async def close(self) -> None: ...
+def _unreachable() -> Unavailable:
+    return Unavailable("workspace unreachable", reason="AGENT_UNREACHABLE")
 
 
 def _at(target: Target, path: str) -> str:

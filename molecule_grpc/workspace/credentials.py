@@ -9,6 +9,9 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 from molecule_grpc.auth import store as tokens
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.errors import Conflict, Exhausted, NotFound
+from molecule_grpc.events import store as event_store
+from molecule_grpc.events.store import Event
+from molecule_grpc.events.types import EventType
 from molecule_grpc.ids import parse_id
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings import Settings
@@ -105,6 +108,10 @@ class Credentials:
             await tokens.revoke_workspace_tokens(conn, [workspace_id])
             _, secret = await tokens.mint_workspace_token(conn, workspace_id)
             connection = build_connection(base, str(workspace_id), secret.text)
+            rotated = Event.of(
+                EventType.EXTERNAL_CREDENTIALS_ROTATED, row["organization_id"], workspace_id
+            )
+            await event_store.keep(conn, [rotated])
         return pb.RotateExternalCredentialsResponse(connection=connection)
 
 

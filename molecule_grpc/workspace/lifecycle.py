@@ -31,10 +31,15 @@ OnPurge = Callable[[Connection, list[UUID]], Awaitable[None]]
 Wake = Callable[[Iterable[UUID]], None]
 
 
+async def nothing_kept(conn: Connection, workspace_ids: list[UUID]) -> None:
+    """Nobody keeps anything for workspaces."""
+
+
 class Lifecycle:
     """A workspace's life.
 
     Args:
+        on_remove: lets go of what others keep for removed workspaces, in the same transaction.
         on_purge: deletes what others keep of purged workspaces, in the same transaction.
         wake: told which workspaces were removed, so that their streams end at once.
     """
@@ -45,12 +50,14 @@ class Lifecycle:
         settings: Settings,
         directory: Directory,
         *,
+        on_remove: OnPurge = nothing_kept,
         on_purge: OnPurge,
         wake: Wake,
     ) -> None:
         self._pool = pool
         self._settings = settings
         self._directory = directory
+        self._on_remove = on_remove
         self._on_purge = on_purge
         self._wake = wake
         self._egress = egress.Mode.of(settings)
@@ -190,6 +197,7 @@ class Lifecycle:
         live = [one["id"] for one in family if one["live"]]
         await workspaces.mark_removed(conn, live)
         await tokens.revoke_workspace_tokens(conn, everyone)
+        await self._on_remove(conn, everyone)
         if not purge:
             return pb.DeleteWorkspaceResponse(
                 status="removed", cascade_deleted=max(0, len(live) - 1)

@@ -11,7 +11,7 @@ from molecule_grpc.settings import Settings
 from molecule_grpc.workspace.credentials import Credentials
 from molecule_grpc.workspace.directory import Directory
 from molecule_grpc.workspace.heartbeats import Heartbeats
-from molecule_grpc.workspace.lifecycle import Lifecycle, OnPurge, Wake
+from molecule_grpc.workspace.lifecycle import Lifecycle, OnPurge, Wake, nothing_kept
 from molecule_grpc.workspace.registry import BeatDelegations, Registry
 
 
@@ -20,6 +20,7 @@ class WorkspaceService:
 
     Args:
         beat_delegations: told which delegations an agent says it works on.
+        on_remove: lets go of what others keep for removed workspaces, in the same transaction.
         on_purge: deletes what others keep of purged workspaces, in the same transaction.
         wake: told which workspaces were removed, so that their streams end at once.
     """
@@ -32,10 +33,13 @@ class WorkspaceService:
         directory: Directory,
         heartbeats: Heartbeats,
         beat_delegations: BeatDelegations,
+        on_remove: OnPurge = nothing_kept,
         on_purge: OnPurge,
         wake: Wake,
     ) -> None:
-        self._lifecycle = Lifecycle(pool, settings, directory, on_purge=on_purge, wake=wake)
+        self._lifecycle = Lifecycle(
+            pool, settings, directory, on_remove=on_remove, on_purge=on_purge, wake=wake
+        )
         self._registry = Registry(pool, settings, directory, heartbeats, beat_delegations)
         self._credentials = Credentials(pool, settings, directory)
         # Inbox streams carry heartbeats too, and being open is a sign of life in itself.

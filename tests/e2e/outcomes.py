@@ -66,7 +66,7 @@ async def call_rest(party: Party, rpc: Rpc, request: Message) -> httpx.Response:
     """Call an RPC in its first REST form. The answer of a stream is not read."""
     binding = rpc.bindings[0]
     fields: dict[str, Any] = json_format.MessageToDict(request, preserving_proto_field_name=True)
-    path = _VARIABLE.sub(lambda found: str(fields.pop(found[1])), binding.path)
+    path = path_of(rpc, fields)
     options: dict[str, Any] = {"headers": dict(party.headers)}
     if binding.body == "*":
         options["json"] = fields
@@ -82,6 +82,11 @@ async def call_rest(party: Party, rpc: Rpc, request: Message) -> httpx.Response:
         if answer.status_code != httpx.codes.OK or not rpc.face.sse:
             await answer.aread()
         return answer
+
+
+def path_of(rpc: Rpc, fields: dict[str, Any]) -> str:
+    """The path of an RPC's first REST form. Takes what it binds out of the fields."""
+    return _VARIABLE.sub(lambda found: str(fields.pop(found[1])), rpc.bindings[0].path)
 
 
 async def _sent(frames: tuple[bytes, ...]) -> AsyncIterator[bytes]:

@@ -406,6 +406,14 @@ async def test_what_was_not_handed_out_is_not_counted_as_delivered(pair: Pair) -
     assert [(item.text, item.delivery) for item in found] == [("one", 3), ("two", 1)]
 
 
+async def test_leaving_in_good_order_never_makes_poison(pair: Pair) -> None:
+    await pair.lead.send(pair.worker.workspace_id, "patient")
+    async with asyncio.timeout(SOON):
+        for _ in range(7):
+            async with pair.worker.inbox() as inbox:
+                assert (await inbox.next()).text == "patient"
+
+
 async def test_an_error_in_the_block_gives_the_item_back(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

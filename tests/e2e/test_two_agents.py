@@ -127,9 +127,7 @@ async def _assert_ledger_is_whole(database_url: str, tasks: int) -> None:
             "SELECT response_body->>'delegation_id' AS id FROM activity_logs"
             " WHERE method = 'delegate_result' AND activity_type = 'a2a_receive'"
         )
-        undone = await connection.fetchval(
-            "SELECT count(*) FROM inbox_items WHERE done_at IS NULL"
-        )
+        undone = await connection.fetchval("SELECT count(*) FROM inbox_items WHERE done_at IS NULL")
     finally:
         await connection.close()
     assert [row["status"] for row in ledger] == ["completed"] * tasks

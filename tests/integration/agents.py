@@ -8,7 +8,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
@@ -22,6 +22,7 @@ from molecule_grpc.db.wakeups import CHANNEL, Wakeups
 from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.messages import Messages
+from molecule_grpc.delegation.push import Push
 from molecule_grpc.delegation.store import activity
 from molecule_grpc.delegation.store.entries import Entry
 from molecule_grpc.ids import new_id
@@ -122,6 +123,10 @@ async def slice_of(dsn: str, pool: Pool, **settings: Any) -> AsyncIterator[Slice
         await notifier.close()
 
 
+# The agents here are in poll mode: nobody is called.
+_NOBODY = cast("Push", None)
+
+
 @contextlib.asynccontextmanager
 async def _slice_of(
     dsn: str, pool: Pool, wakeups: Wakeups, chosen: Settings
@@ -129,7 +134,7 @@ async def _slice_of(
     directory = Directory(pool)
     async with Journal(dsn, pool, wakeups, chosen) as journal:
         ledger = Ledger(pool, journal, wakeups, directory)
-        messages = Messages(pool, journal, directory, ledger, chosen)
+        messages = Messages(pool, journal, directory, ledger, _NOBODY, chosen)
         yield Slice(pool, journal, wakeups, ledger, messages)
 
 

@@ -64,6 +64,8 @@ class Operations:
             nested = field.message_type
             if name in without or (nested is not None and field.is_repeated):
                 continue  # The edge reads no maps and no lists of messages from a query.
+            if nested is not None and nested.full_name == HTTP_BODY:
+                continue  # Bytes come as a body or not at all.
             if nested is None or nested.file.package == "google.protobuf":
                 parameter = self._parameter(field, name) | {"in": "query"}
                 if self._requests.is_required(field):

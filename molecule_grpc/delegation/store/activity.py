@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from molecule_grpc.db.pool import Pool, Writer
+from molecule_grpc.db.pool import Connection, Pool, Writer
 from molecule_grpc.delegation.store.entries import (
     APPEND,
     ENTRY_COLUMNS,
@@ -61,6 +61,23 @@ _APPEND = f"""
         SELECT i.* FROM input i
         WHERE i.ord NOT IN (SELECT ord FROM known UNION ALL SELECT ord FROM filling)
     ),
+    shown AS (
+        INSERT INTO live_events (id, event_type, organization_id, workspace_id, payload)
+        SELECT gen_random_uuid(),
+               CASE e.method WHEN 'notify' THEN 'AGENT_MESSAGE' ELSE 'ACTIVITY_LOGGED' END,
+               w.organization_id, w.id,
+               CASE e.method
+                   WHEN 'notify' THEN jsonb_build_object(
+                       'message', e.response_body::jsonb -> 'result', 'workspace_id', w.id,
+                       'name', w.name,
+                       'attachments', coalesce(e.response_body::jsonb -> 'parts', '[]'))
+                   ELSE jsonb_strip_nulls(jsonb_build_object(
+                       'activity_type', e.activity_type, 'method', e.method,
+                       'summary', e.summary, 'status', e.status, 'source_id', e.source_id,
+                       'target_id', e.target_id, 'duration_ms', e.duration_ms))
+               END
+        FROM entries e JOIN workspaces w ON w.id = e.workspace_id
+    ),
     {APPEND}
     SELECT coalesce(p.seq, k.seq) AS seq,
            coalesce(p.activity_id, k.activity_id, i.activity_id) AS activity_id,
@@ -73,7 +90,7 @@ _APPEND = f"""
 
 
 async def append(
-    writer: Writer,
+    writer: Writer | Connection,
     entries: Sequence[tuple[Entry, bool]],
     *,
     max_items: int,
@@ -89,7 +106,7 @@ async def append(
     return [Appended(*list(row)[:4])._replace(placed=placed(list(row)[4:])) for row in rows]
 
 
-async def undone(pool: Pool, workspace_id: UUID) -> tuple[int, int]:
+async def undone(pool: Pool | Connection, workspace_id: UUID) -> tuple[int, int]:
     """Items and body bytes that a workspace has not done, counted one by one."""
     row = await pool.fetchrow(
         """
@@ -203,4 +220,22 @@ async def get(pool: Pool, workspace_id: UUID, activity_id: UUID) -> asyncpg.Reco
         """,
         activity_id,
         workspace_id,
+    )
+
+
+async def search(pool: Pool, workspace_id: UUID, text: str, *, limit: int) -> list[asyncpg.Record]:
+    """Rows that contain a text in any case, newest first. The text is literal: no wildcards."""
+    pattern = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return await pool.fetch(
+        f"""
+        SELECT {_ROW} FROM activity_logs a
+        WHERE a.workspace_id = $1
+          AND ($2 = '' OR a.summary ILIKE $3 OR a.request_body::text ILIKE $3
+               OR a.response_body::text ILIKE $3)
+        ORDER BY a.created_at DESC, a.record_seq DESC LIMIT $4
+        """,
+        workspace_id,
+        text,
+        f"%{pattern}%",
+        limit,
     )

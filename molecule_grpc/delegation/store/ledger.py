@@ -44,6 +44,8 @@ class Draft(NamedTuple):
     max_attempts: int = 1
     retry_backoff_seconds: int = 10
     retry_of: str | None = None
+    # The row of the queue that carries it to an agent with a URL; None for one that reads its inbox.
+    queue_id: UUID | None = None
 
 
 class Accepted(NamedTuple):
@@ -54,24 +56,46 @@ class Accepted(NamedTuple):
     placed: Placed | None = None
 
 
-# A draft's rows enter the record in this order: the caller's audit row, the callee's item.
+def _cut(text: str, limit: int) -> str:
+    """SQL for at most so many characters, the last of them an ellipsis where something is cut."""
+    return (
+        f"CASE WHEN length({text}) > {limit} THEN left({text}, {limit - 1}) || '…' ELSE {text} END"
+    )
+
+
+# Whether a workspace `w` is called at a URL; anything else reads its inbox.
+PUSHED = (
+    "coalesce(w.delivery_mode, CASE w.runtime WHEN 'external' THEN 'poll' ELSE 'push' END) = 'push'"
+)
+
+# A draft's rows enter the record in this order: the caller's audit row, the callee's item. For an
+# agent with a URL the latter is a record only, and the task goes into the queue.
 _ACCEPT = f"""
     WITH input AS (
         SELECT * FROM unnest(
             $1::text[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[],
             $8::bytea[], $9::int[], $10::uuid[], $11::uuid[], $12::text[], $13::int[], $14::bool[],
-            $15::int[], $16::int[], $17::text[]
+            $15::int[], $16::int[], $17::text[], $18::uuid[]
         ) WITH ORDINALITY AS t (
             delegation_id, caller_id, callee_id, organization_id, task_preview, status,
             idempotency_key, request_hash, deadline_seconds, audit_id, item_id, request_body, bytes,
-            exempt, max_attempts, retry_backoff_seconds, retry_of, ord
+            exempt, max_attempts, retry_backoff_seconds, retry_of, queue_id, ord
         )
     ),
     filling AS (
         SELECT i.ord
         FROM input i JOIN inbox_heads h ON h.workspace_id = i.callee_id
-        WHERE i.item_id IS NOT NULL AND NOT i.exempt
-          AND (h.last_seq - h.acked_seq >= $18 OR h.bytes - h.acked_bytes >= $19)
+        WHERE i.item_id IS NOT NULL AND i.queue_id IS NULL AND NOT i.exempt
+          AND (h.last_seq - h.acked_seq >= $19 OR h.bytes - h.acked_bytes >= $20)
+        UNION ALL
+        SELECT i.ord
+        FROM input i
+        WHERE i.queue_id IS NOT NULL AND NOT i.exempt AND $19 <= (
+            SELECT count(*) FROM (
+                SELECT FROM a2a_queue q
+                WHERE q.workspace_id = i.callee_id AND q.status = 'queued' LIMIT $19
+            ) waiting
+        )
     ),
     -- Untargeted: the id or the caller's key may be the one that is taken.
     accepted AS (
@@ -101,9 +125,26 @@ _ACCEPT = f"""
         UNION ALL
         SELECT 2 * i.ord + 1, i.callee_id, i.item_id, 'a2a_receive', 'delegate', i.caller_id,
                i.callee_id, i.task_preview, i.request_body, NULL, NULL, NULL, 'ok', NULL,
-               i.delegation_id, i.caller_id, i.delegation_id, false, i.bytes, NULL
+               CASE WHEN i.queue_id IS NULL THEN i.delegation_id END, i.caller_id,
+               i.delegation_id, false, i.bytes, NULL
         FROM input i JOIN accepted USING (delegation_id, caller_id)
         WHERE i.item_id IS NOT NULL
+    ),
+    outbox AS (
+        INSERT INTO a2a_queue (
+            id, workspace_id, caller_id, body, method, idempotency_key, delegation_id, expires_at
+        )
+        SELECT i.queue_id, i.callee_id, i.caller_id, i.request_body::jsonb, 'message/send',
+               i.delegation_id, i.delegation_id, now() + make_interval(secs => i.deadline_seconds)
+        FROM input i JOIN accepted USING (delegation_id, caller_id)
+        WHERE i.queue_id IS NOT NULL
+    ),
+    happened AS (
+        INSERT INTO structure_events (id, event_type, organization_id, workspace_id, payload)
+        SELECT gen_random_uuid(), 'DELEGATION_SENT', i.organization_id, i.caller_id,
+               jsonb_build_object('delegation_id', i.delegation_id, 'target_id', i.callee_id,
+                                  'task_preview', {_cut("i.task_preview", 100)})
+        FROM input i JOIN accepted USING (delegation_id, caller_id)
     ),
     {APPEND}
     SELECT a.delegation_id IS NOT NULL AS fresh, f.ord IS NOT NULL AS full, {PLACED_COLUMNS}
@@ -148,6 +189,8 @@ class Move(NamedTuple):
     percent: int | None = None
     # Only the caller may make this move.
     by_caller: bool = False
+    # A failure that leads to no other attempt, whatever the caller allowed.
+    final: bool = False
 
 
 class Moved(NamedTuple):
@@ -181,11 +224,11 @@ _MOVE = f"""
         SELECT * FROM unnest(
             $1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::text[],
             $8::text[], $9::text[], $10::text[], $11::int[], $12::uuid[], $13::uuid[],
-            $14::bool[], $15::timestamptz[], $16::text[], $17::int[], $18::bool[]
+            $14::bool[], $15::timestamptz[], $16::text[], $17::int[], $18::bool[], $19::bool[]
         ) WITH ORDINALITY AS t (
             delegation_id, actor_id, to_status, result_preview, result, truncated, error_detail,
             failure_reason, summary, response_body, bytes, audit_id, item_id, overdue, beat_before,
-            note, percent, by_caller, ord
+            note, percent, by_caller, final, ord
         )
     ),
     before AS (
@@ -204,7 +247,7 @@ _MOVE = f"""
     -- task is still on record. The status stays: it only ever moves forward. What is left of the
     -- attempts is read from the row that is updated, not from a snapshot that may be old.
     retriable AS (
-        SELECT i.ord, i.to_status = 'failed' AND a.id IS NOT NULL
+        SELECT i.ord, i.to_status = 'failed' AND a.id IS NOT NULL AND NOT i.final
                       AND i.failure_reason IN ('agent_error', 'unreachable', 'poisoned') IS TRUE
                       AS passing
         FROM input i LEFT JOIN delegations d USING (delegation_id)
@@ -234,8 +277,29 @@ _MOVE = f"""
           AND d.status IN ('queued', 'dispatched', 'in_progress')
           AND (NOT i.overdue OR d.deadline < now())
           AND (i.beat_before IS NULL OR d.last_heartbeat < i.beat_before)
-        RETURNING i.ord, d.caller_id, d.callee_id, d.retry_count, d.item_id,
-                  d.retry_backoff_seconds, d.status <> i.to_status AS again
+        RETURNING i.ord, d.organization_id, d.caller_id, d.callee_id, d.retry_count, d.item_id,
+                  d.retry_backoff_seconds, d.deadline, d.status <> i.to_status AS again
+    ),
+    -- Another attempt: the same task, later, by whichever way the callee is reached now.
+    again AS (
+        SELECT m.*, i.delegation_id, a.summary, a.request_body, {PUSHED} AS pushed,
+               least(3600, m.retry_backoff_seconds * 2.0 ^ (m.retry_count - 1)) AS delay
+        FROM moved m JOIN input i USING (ord) JOIN activity_logs a ON a.id = m.item_id
+        JOIN workspaces w ON w.id = m.callee_id
+        WHERE m.again
+    ),
+    outbox AS (
+        INSERT INTO a2a_queue (
+            id, workspace_id, caller_id, body, method, idempotency_key, delegation_id,
+            next_attempt_at, expires_at
+        )
+        SELECT gen_random_uuid(), g.callee_id, g.caller_id,
+               jsonb_set(jsonb_set(g.request_body, '{{id}}', to_jsonb(g.message_id)),
+                         '{{params,message,messageId}}', to_jsonb(g.message_id)),
+               'message/send', g.message_id, g.delegation_id,
+               now() + make_interval(secs => g.delay), g.deadline
+        FROM (SELECT *, delegation_id || '#' || retry_count + 1 AS message_id FROM again) g
+        WHERE g.pushed
     ),
     ended AS (
         SELECT i.*, m.caller_id, m.callee_id, false AS is_late
@@ -283,18 +347,33 @@ _MOVE = f"""
                e.caller_id, e.delegation_id, false, 0, NULL
         FROM ended e WHERE e.failure_reason = 'cancelled'
         UNION ALL
-        -- Another attempt: the same task, under a message id of its own.
-        SELECT 4 * m.ord + 3, m.callee_id, gen_random_uuid(), 'a2a_receive', 'delegate',
-               m.caller_id, m.callee_id, a.summary, a.request_body::text, NULL, NULL, NULL, 'ok',
-               NULL, '{PLATFORM}attempt:' || i.delegation_id || ':' || m.retry_count + 1,
-               m.caller_id, i.delegation_id, false, octet_length(a.request_body::text),
-               least(3600, m.retry_backoff_seconds * 2.0 ^ (m.retry_count - 1))
-        FROM moved m JOIN input i USING (ord) JOIN activity_logs a ON a.id = m.item_id
-        WHERE m.again
+        -- Under a message id of its own.
+        SELECT 4 * g.ord + 3, g.callee_id, gen_random_uuid(), 'a2a_receive', 'delegate',
+               g.caller_id, g.callee_id, g.summary, g.request_body::text, NULL, NULL, NULL, 'ok',
+               NULL, '{PLATFORM}attempt:' || g.delegation_id || ':' || g.retry_count + 1,
+               g.caller_id, g.delegation_id, false, octet_length(g.request_body::text), g.delay
+        FROM again g WHERE NOT g.pushed
     ),
     -- The ledger outlives workspaces: of one that was purged nobody is left to tell.
     entries AS (
         SELECT a.* FROM announced a JOIN workspaces w ON w.id = a.workspace_id
+    ),
+    -- A beat is no news after the first one.
+    happened AS (
+        INSERT INTO structure_events (id, event_type, organization_id, workspace_id, payload)
+        SELECT gen_random_uuid(),
+               CASE WHEN m.again OR i.to_status = 'in_progress' THEN 'DELEGATION_STATUS'
+                    WHEN i.to_status = 'completed' THEN 'DELEGATION_COMPLETE'
+                    WHEN i.to_status = 'failed' THEN 'DELEGATION_FAILED'
+                    ELSE 'DELEGATION_STUCK' END,
+               m.organization_id, m.caller_id,
+               jsonb_strip_nulls(jsonb_build_object(
+                   'delegation_id', i.delegation_id, 'target_id', m.callee_id,
+                   'status', CASE WHEN m.again THEN 'retrying' ELSE i.to_status END,
+                   'response_preview', {_cut("i.result_preview", 200)},
+                   'error', i.error_detail))
+        FROM moved m JOIN input i USING (ord) JOIN before b USING (ord)
+        WHERE b.status IS DISTINCT FROM i.to_status
     ),
     {APPEND}
     SELECT m.ord IS NOT NULL AS moved, coalesce(m.again, false) AS retried,
@@ -419,11 +498,13 @@ async def for_retry(
 ) -> asyncpg.Record | None:
     """What is needed to try a delegation again; `request_body` is None when it was pruned."""
     return await pool.fetchrow(
-        """
+        f"""
         SELECT d.caller_id, d.callee_id, d.organization_id, d.task_preview, d.status,
                d.max_attempts, d.retry_backoff_seconds, a.request_body,
-               extract(epoch FROM d.deadline - d.created_at)::int AS deadline_seconds
+               extract(epoch FROM d.deadline - d.created_at)::int AS deadline_seconds,
+               coalesce({PUSHED}, false) AS pushed
         FROM delegations d LEFT JOIN activity_logs a ON a.id = d.item_id
+        LEFT JOIN workspaces w ON w.id = d.callee_id
         WHERE d.delegation_id = $1 AND ($2::uuid IS NULL OR d.organization_id = $2)
         """,
         delegation_id,

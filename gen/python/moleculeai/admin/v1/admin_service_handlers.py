@@ -91,6 +91,54 @@ class AdminServiceHandlers(Protocol):
         """ListDelegations shows the ledger, newest first."""
         ...
 
+    async def RetryDelegation(
+        self,
+        request: admin_service_pb2.RetryDelegationRequest,
+        call: Call,
+    ) -> admin_service_pb2.RetryDelegationResponse:
+        """RetryDelegation tries a delegation again that failed or is stuck, as a new one. A second call
+        returns the same retry while that lives.
+        """
+        ...
+
+    async def ListDeadLetters(
+        self,
+        request: admin_service_pb2.ListDeadLettersRequest,
+        call: Call,
+    ) -> admin_service_pb2.ListDeadLettersResponse:
+        """ListDeadLetters lists inbox items that could not be processed five times, newest first. When
+        there are more, the response header `x-next-page-token` carries the token of the next page.
+        """
+        ...
+
+    async def ReplayDeadLetter(
+        self,
+        request: admin_service_pb2.ReplayDeadLetterRequest,
+        call: Call,
+    ) -> admin_service_pb2.ReplayDeadLetterResponse:
+        """ReplayDeadLetter sends an item again, as a new one. Fails with ITEM_NOT_FOUND when it is not on
+        the list any more, so a repeat never sends twice.
+        """
+        ...
+
+    async def DropDeadLetter(
+        self,
+        request: admin_service_pb2.DropDeadLetterRequest,
+        call: Call,
+    ) -> admin_service_pb2.DropDeadLetterResponse:
+        """DropDeadLetter takes an item off the list for good. Fails with ITEM_NOT_FOUND when it is not on
+        it.
+        """
+        ...
+
+    async def ListEvents(
+        self,
+        request: admin_service_pb2.ListEventsRequest,
+        call: Call,
+    ) -> admin_service_pb2.ListEventsResponse:
+        """ListEvents lists the newest 100 kept events, newest first."""
+        ...
+
     async def GetDelegationStats(
         self,
         request: admin_service_pb2.GetDelegationStatsRequest,

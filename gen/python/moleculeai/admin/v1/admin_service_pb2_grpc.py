@@ -81,6 +81,31 @@ class AdminServiceStub:
                 request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListDelegationsRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListDelegationsResponse.FromString,
                 _registered_method=True)
+        self.RetryDelegation = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/RetryDelegation',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RetryDelegationRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RetryDelegationResponse.FromString,
+                _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/ListDeadLetters',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.ReplayDeadLetter = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/ReplayDeadLetter',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ReplayDeadLetterRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ReplayDeadLetterResponse.FromString,
+                _registered_method=True)
+        self.DropDeadLetter = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/DropDeadLetter',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropDeadLetterRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropDeadLetterResponse.FromString,
+                _registered_method=True)
+        self.ListEvents = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/ListEvents',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListEventsRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListEventsResponse.FromString,
+                _registered_method=True)
         self.GetDelegationStats = channel.unary_unary(
                 '/moleculeai.admin.v1.AdminService/GetDelegationStats',
                 request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.GetDelegationStatsRequest.SerializeToString,
@@ -158,6 +183,45 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RetryDelegation(self, request, context):
+        """RetryDelegation tries a delegation again that failed or is stuck, as a new one. A second call
+        returns the same retry while that lives.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeadLetters(self, request, context):
+        """ListDeadLetters lists inbox items that could not be processed five times, newest first. When
+        there are more, the response header `x-next-page-token` carries the token of the next page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayDeadLetter(self, request, context):
+        """ReplayDeadLetter sends an item again, as a new one. Fails with ITEM_NOT_FOUND when it is not on
+        the list any more, so a repeat never sends twice.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropDeadLetter(self, request, context):
+        """DropDeadLetter takes an item off the list for good. Fails with ITEM_NOT_FOUND when it is not on
+        it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEvents(self, request, context):
+        """ListEvents lists the newest 100 kept events, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetDelegationStats(self, request, context):
         """GetDelegationStats counts the ledger by status.
         """
@@ -212,6 +276,31 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListDelegations,
                     request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListDelegationsRequest.FromString,
                     response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListDelegationsResponse.SerializeToString,
+            ),
+            'RetryDelegation': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryDelegation,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RetryDelegationRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RetryDelegationResponse.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'ReplayDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayDeadLetter,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ReplayDeadLetterRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ReplayDeadLetterResponse.SerializeToString,
+            ),
+            'DropDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropDeadLetter,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropDeadLetterRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropDeadLetterResponse.SerializeToString,
+            ),
+            'ListEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvents,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListEventsRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListEventsResponse.SerializeToString,
             ),
             'GetDelegationStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDelegationStats,
@@ -464,6 +553,141 @@ class AdminService:
             '/moleculeai.admin.v1.AdminService/ListDelegations',
             moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListDelegationsRequest.SerializeToString,
             moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListDelegationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryDelegation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/RetryDelegation',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RetryDelegationRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RetryDelegationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/ListDeadLetters',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/ReplayDeadLetter',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ReplayDeadLetterRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ReplayDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/DropDeadLetter',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropDeadLetterRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/ListEvents',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListEventsRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,24 @@ class AdminServiceStub:
     """
     ListDelegations: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListDelegationsRequest, _admin_service_pb2.ListDelegationsResponse]
     """ListDelegations shows the ledger, newest first."""
+    RetryDelegation: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RetryDelegationRequest, _admin_service_pb2.RetryDelegationResponse]
+    """RetryDelegation tries a delegation again that failed or is stuck, as a new one. A second call
+    returns the same retry while that lives.
+    """
+    ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListDeadLettersRequest, _admin_service_pb2.ListDeadLettersResponse]
+    """ListDeadLetters lists inbox items that could not be processed five times, newest first. When
+    there are more, the response header `x-next-page-token` carries the token of the next page.
+    """
+    ReplayDeadLetter: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ReplayDeadLetterRequest, _admin_service_pb2.ReplayDeadLetterResponse]
+    """ReplayDeadLetter sends an item again, as a new one. Fails with ITEM_NOT_FOUND when it is not on
+    the list any more, so a repeat never sends twice.
+    """
+    DropDeadLetter: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DropDeadLetterRequest, _admin_service_pb2.DropDeadLetterResponse]
+    """DropDeadLetter takes an item off the list for good. Fails with ITEM_NOT_FOUND when it is not on
+    it.
+    """
+    ListEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListEventsRequest, _admin_service_pb2.ListEventsResponse]
+    """ListEvents lists the newest 100 kept events, newest first."""
     GetDelegationStats: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetDelegationStatsRequest, _admin_service_pb2.GetDelegationStatsResponse]
     """GetDelegationStats counts the ledger by status."""
 
@@ -89,6 +107,24 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     ListDelegations: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListDelegationsRequest, _admin_service_pb2.ListDelegationsResponse]  # type: ignore[assignment]
     """ListDelegations shows the ledger, newest first."""
+    RetryDelegation: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RetryDelegationRequest, _admin_service_pb2.RetryDelegationResponse]  # type: ignore[assignment]
+    """RetryDelegation tries a delegation again that failed or is stuck, as a new one. A second call
+    returns the same retry while that lives.
+    """
+    ListDeadLetters: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListDeadLettersRequest, _admin_service_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
+    """ListDeadLetters lists inbox items that could not be processed five times, newest first. When
+    there are more, the response header `x-next-page-token` carries the token of the next page.
+    """
+    ReplayDeadLetter: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ReplayDeadLetterRequest, _admin_service_pb2.ReplayDeadLetterResponse]  # type: ignore[assignment]
+    """ReplayDeadLetter sends an item again, as a new one. Fails with ITEM_NOT_FOUND when it is not on
+    the list any more, so a repeat never sends twice.
+    """
+    DropDeadLetter: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DropDeadLetterRequest, _admin_service_pb2.DropDeadLetterResponse]  # type: ignore[assignment]
+    """DropDeadLetter takes an item off the list for good. Fails with ITEM_NOT_FOUND when it is not on
+    it.
+    """
+    ListEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListEventsRequest, _admin_service_pb2.ListEventsResponse]  # type: ignore[assignment]
+    """ListEvents lists the newest 100 kept events, newest first."""
     GetDelegationStats: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetDelegationStatsRequest, _admin_service_pb2.GetDelegationStatsResponse]  # type: ignore[assignment]
     """GetDelegationStats counts the ledger by status."""
 
@@ -172,6 +208,54 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListDelegationsResponse, _abc.Awaitable[_admin_service_pb2.ListDelegationsResponse]]:
         """ListDelegations shows the ledger, newest first."""
+
+    @_abc_1.abstractmethod
+    def RetryDelegation(
+        self,
+        request: _admin_service_pb2.RetryDelegationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RetryDelegationResponse, _abc.Awaitable[_admin_service_pb2.RetryDelegationResponse]]:
+        """RetryDelegation tries a delegation again that failed or is stuck, as a new one. A second call
+        returns the same retry while that lives.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDeadLetters(
+        self,
+        request: _admin_service_pb2.ListDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListDeadLettersResponse, _abc.Awaitable[_admin_service_pb2.ListDeadLettersResponse]]:
+        """ListDeadLetters lists inbox items that could not be processed five times, newest first. When
+        there are more, the response header `x-next-page-token` carries the token of the next page.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplayDeadLetter(
+        self,
+        request: _admin_service_pb2.ReplayDeadLetterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ReplayDeadLetterResponse, _abc.Awaitable[_admin_service_pb2.ReplayDeadLetterResponse]]:
+        """ReplayDeadLetter sends an item again, as a new one. Fails with ITEM_NOT_FOUND when it is not on
+        the list any more, so a repeat never sends twice.
+        """
+
+    @_abc_1.abstractmethod
+    def DropDeadLetter(
+        self,
+        request: _admin_service_pb2.DropDeadLetterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DropDeadLetterResponse, _abc.Awaitable[_admin_service_pb2.DropDeadLetterResponse]]:
+        """DropDeadLetter takes an item off the list for good. Fails with ITEM_NOT_FOUND when it is not on
+        it.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEvents(
+        self,
+        request: _admin_service_pb2.ListEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListEventsResponse, _abc.Awaitable[_admin_service_pb2.ListEventsResponse]]:
+        """ListEvents lists the newest 100 kept events, newest first."""
 
     @_abc_1.abstractmethod
     def GetDelegationStats(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from moleculeai.delegation.v1 import activity_pb2
     from moleculeai.delegation.v1 import delegation_pb2
     from moleculeai.delegation.v1 import delegation_service_pb2
+    from moleculeai.delegation.v1 import event_pb2
 
     from molecule_grpc.server.call import Call
 
@@ -179,6 +180,35 @@ class DelegationServiceHandlers(Protocol):
         """
         ...
 
+    def SubscribeEvents(
+        self,
+        request: event_pb2.SubscribeEventsRequest,
+        call: Call,
+    ) -> AsyncIterator[event_pb2.SubscribeEventsResponse]:
+        """SubscribeEvents sends what happens, in commit order: kept events each at least once, others as
+        well as it can. A token that is older than the retention fails with CURSOR_PRUNED. A client that
+        falls behind is not buffered for: it reads on from where it is.
+        """
+        ...
+
+    def StreamEvents(
+        self,
+        request: event_pb2.SubscribeEventsRequest,
+        call: Call,
+    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        """StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
+        `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
+        """
+        ...
+
+    async def SearchSession(
+        self,
+        request: delegation_service_pb2.SearchSessionRequest,
+        call: Call,
+    ) -> delegation_service_pb2.SearchSessionResponse:
+        """SearchSession finds activity by a part of its text, newest first."""
+        ...
+
     async def PullInbox(
         self,
         request: delegation_service_pb2.PullInboxRequest,
@@ -203,4 +233,32 @@ class DelegationServiceHandlers(Protocol):
         call: Call,
     ) -> delegation_service_pb2.NackInboxResponse:
         """NackInbox gives an item back, to be delivered again. A repeat counts as another failure."""
+        ...
+
+    async def CallMcp(
+        self,
+        request: delegation_service_pb2.CallMcpRequest,
+        call: Call,
+    ) -> httpbody_pb2.HttpBody:
+        """CallMcp serves a message of the Model Context Protocol, or a batch: the workspace's tools for an
+        agent that speaks it (docs/mcp.md). It keeps no session, and any revision of the protocol may be
+        spoken in any call.
+
+        A request is answered with its response, also where a tool fails; notifications alone with 202
+        and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute:
+        the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them, and beyond
+        them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the tool's
+        affair.
+        """
+        ...
+
+    def StreamMcp(
+        self,
+        request: delegation_service_pb2.StreamMcpRequest,
+        call: Call,
+    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        """StreamMcp tells an older client where to send its messages: server-sent events, the first of
+        them `endpoint` with the path of CallMcp, then a comment every 15 s. The last one is `end`, with
+        a canonical code, reason and message as JSON. Answers never come this way.
+        """
         ...

@@ -9,6 +9,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from moleculeai.delegation.v1 import activity_pb2 as _activity_pb2
 from moleculeai.delegation.v1 import delegation_pb2 as _delegation_pb2
@@ -1177,6 +1178,131 @@ class StreamInboxResponse(_message.Message):
 Global___StreamInboxResponse: _TypeAlias = StreamInboxResponse  # noqa: Y015
 
 @_typing.final
+class SearchSessionRequest(_message.Message):
+    """Request of SearchSession."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    Q_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID."""
+    q: _builtins.str
+    """Part of the text, in any case; empty finds everything."""
+    limit: _builtins.int
+    """Most rows, 1 to 200; 0 means 50."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        q: _builtins.str = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "q", b"q", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchSessionRequest: _TypeAlias = SearchSessionRequest  # noqa: Y015
+
+@_typing.final
+class SessionHit(_message.Message):
+    """SessionHit is one thing that was found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    REQUEST_BODY_FIELD_NUMBER: _builtins.int
+    RESPONSE_BODY_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """Always `activity`."""
+    id: _builtins.str
+    """UUID of the row."""
+    workspace_id: _builtins.str
+    """Workspace whose record it is."""
+    label: _builtins.str
+    """One line for people."""
+    content: _builtins.str
+    """The text."""
+    method: _builtins.str
+    """What kind of row it is within its type."""
+    status: _builtins.str
+    """ok, error and so on."""
+    @_builtins.property
+    def request_body(self) -> _struct_pb2.Value:
+        """What was asked."""
+
+    @_builtins.property
+    def response_body(self) -> _struct_pb2.Value:
+        """What was answered."""
+
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When it happened."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        id: _builtins.str = ...,
+        workspace_id: _builtins.str = ...,
+        label: _builtins.str = ...,
+        content: _builtins.str = ...,
+        method: _builtins.str = ...,
+        status: _builtins.str = ...,
+        request_body: _struct_pb2.Value | None = ...,
+        response_body: _struct_pb2.Value | None = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_request_body", b"_request_body", "_response_body", b"_response_body", "created_at", b"created_at", "request_body", b"request_body", "response_body", b"response_body"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_request_body", b"_request_body", "_response_body", b"_response_body", "content", b"content", "created_at", b"created_at", "id", b"id", "kind", b"kind", "label", b"label", "method", b"method", "request_body", b"request_body", "response_body", b"response_body", "status", b"status", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__request_body: _TypeAlias = _typing.Literal["request_body"]  # noqa: Y015
+    _WhichOneofArgType__request_body: _TypeAlias = _typing.Literal["_request_body", b"_request_body"]  # noqa: Y015
+    _WhichOneofReturnType__response_body: _TypeAlias = _typing.Literal["response_body"]  # noqa: Y015
+    _WhichOneofArgType__response_body: _TypeAlias = _typing.Literal["_response_body", b"_response_body"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_body) -> _WhichOneofReturnType__request_body | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__response_body) -> _WhichOneofReturnType__response_body | None: ...
+
+Global___SessionHit: _TypeAlias = SessionHit  # noqa: Y015
+
+@_typing.final
+class SearchSessionResponse(_message.Message):
+    """Response of SearchSession."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HITS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionHit]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        hits: _abc.Iterable[Global___SessionHit] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchSessionResponse: _TypeAlias = SearchSessionResponse  # noqa: Y015
+
+@_typing.final
 class PullInboxRequest(_message.Message):
     """Request of PullInbox."""
 
@@ -1402,3 +1528,53 @@ class NackInboxResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NackInboxResponse: _TypeAlias = NackInboxResponse  # noqa: Y015
+
+@_typing.final
+class CallMcpRequest(_message.Message):
+    """Request of CallMcp."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID of the workspace whose tools are used: the caller's."""
+    @_builtins.property
+    def body(self) -> _httpbody_pb2.HttpBody:
+        """One JSON-RPC 2.0 message, or a JSON array of at most 20."""
+
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        body: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallMcpRequest: _TypeAlias = CallMcpRequest  # noqa: Y015
+
+@_typing.final
+class StreamMcpRequest(_message.Message):
+    """Request of StreamMcp."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID of the caller."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamMcpRequest: _TypeAlias = StreamMcpRequest  # noqa: Y015

@@ -7,6 +7,7 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from moleculeai.delegation.v1 import activity_pb2 as moleculeai_dot_delegation_dot_v1_dot_activity__pb2
 from moleculeai.delegation.v1 import delegation_pb2 as moleculeai_dot_delegation_dot_v1_dot_delegation__pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2
+from moleculeai.delegation.v1 import event_pb2 as moleculeai_dot_delegation_dot_v1_dot_event__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -114,6 +115,21 @@ class DelegationServiceStub:
                 request_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.StreamInboxRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.StreamInboxResponse.FromString,
                 _registered_method=True)
+        self.SubscribeEvents = channel.unary_stream(
+                '/moleculeai.delegation.v1.DelegationService/SubscribeEvents',
+                request_serializer=moleculeai_dot_delegation_dot_v1_dot_event__pb2.SubscribeEventsRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_delegation_dot_v1_dot_event__pb2.SubscribeEventsResponse.FromString,
+                _registered_method=True)
+        self.StreamEvents = channel.unary_stream(
+                '/moleculeai.delegation.v1.DelegationService/StreamEvents',
+                request_serializer=moleculeai_dot_delegation_dot_v1_dot_event__pb2.SubscribeEventsRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.SearchSession = channel.unary_unary(
+                '/moleculeai.delegation.v1.DelegationService/SearchSession',
+                request_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.SearchSessionRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.SearchSessionResponse.FromString,
+                _registered_method=True)
         self.PullInbox = channel.unary_unary(
                 '/moleculeai.delegation.v1.DelegationService/PullInbox',
                 request_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.PullInboxRequest.SerializeToString,
@@ -128,6 +144,16 @@ class DelegationServiceStub:
                 '/moleculeai.delegation.v1.DelegationService/NackInbox',
                 request_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.NackInboxRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.NackInboxResponse.FromString,
+                _registered_method=True)
+        self.CallMcp = channel.unary_unary(
+                '/moleculeai.delegation.v1.DelegationService/CallMcp',
+                request_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.CallMcpRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.StreamMcp = channel.unary_stream(
+                '/moleculeai.delegation.v1.DelegationService/StreamMcp',
+                request_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.StreamMcpRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
 
 
@@ -268,6 +294,30 @@ class DelegationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SubscribeEvents(self, request, context):
+        """SubscribeEvents sends what happens, in commit order: kept events each at least once, others as
+        well as it can. A token that is older than the retention fails with CURSOR_PRUNED. A client that
+        falls behind is not buffered for: it reads on from where it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamEvents(self, request, context):
+        """StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
+        `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchSession(self, request, context):
+        """SearchSession finds activity by a part of its text, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PullInbox(self, request, context):
         """PullInbox returns undone items, oldest first, waiting up to `wait_seconds` for the first.
         """
@@ -285,6 +335,30 @@ class DelegationServiceServicer:
 
     def NackInbox(self, request, context):
         """NackInbox gives an item back, to be delivered again. A repeat counts as another failure.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CallMcp(self, request, context):
+        """CallMcp serves a message of the Model Context Protocol, or a batch: the workspace's tools for an
+        agent that speaks it (docs/mcp.md). It keeps no session, and any revision of the protocol may be
+        spoken in any call.
+
+        A request is answered with its response, also where a tool fails; notifications alone with 202
+        and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute:
+        the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them, and beyond
+        them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the tool's
+        affair.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamMcp(self, request, context):
+        """StreamMcp tells an older client where to send its messages: server-sent events, the first of
+        them `endpoint` with the path of CallMcp, then a comment every 15 s. The last one is `end`, with
+        a canonical code, reason and message as JSON. Answers never come this way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -368,6 +442,21 @@ def add_DelegationServiceServicer_to_server(servicer, server):
                     request_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.StreamInboxRequest.FromString,
                     response_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.StreamInboxResponse.SerializeToString,
             ),
+            'SubscribeEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.SubscribeEvents,
+                    request_deserializer=moleculeai_dot_delegation_dot_v1_dot_event__pb2.SubscribeEventsRequest.FromString,
+                    response_serializer=moleculeai_dot_delegation_dot_v1_dot_event__pb2.SubscribeEventsResponse.SerializeToString,
+            ),
+            'StreamEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamEvents,
+                    request_deserializer=moleculeai_dot_delegation_dot_v1_dot_event__pb2.SubscribeEventsRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'SearchSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchSession,
+                    request_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.SearchSessionRequest.FromString,
+                    response_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.SearchSessionResponse.SerializeToString,
+            ),
             'PullInbox': grpc.unary_unary_rpc_method_handler(
                     servicer.PullInbox,
                     request_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.PullInboxRequest.FromString,
@@ -382,6 +471,16 @@ def add_DelegationServiceServicer_to_server(servicer, server):
                     servicer.NackInbox,
                     request_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.NackInboxRequest.FromString,
                     response_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.NackInboxResponse.SerializeToString,
+            ),
+            'CallMcp': grpc.unary_unary_rpc_method_handler(
+                    servicer.CallMcp,
+                    request_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.CallMcpRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'StreamMcp': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamMcp,
+                    request_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.StreamMcpRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -802,6 +901,87 @@ class DelegationService:
             _registered_method=True)
 
     @staticmethod
+    def SubscribeEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/moleculeai.delegation.v1.DelegationService/SubscribeEvents',
+            moleculeai_dot_delegation_dot_v1_dot_event__pb2.SubscribeEventsRequest.SerializeToString,
+            moleculeai_dot_delegation_dot_v1_dot_event__pb2.SubscribeEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/moleculeai.delegation.v1.DelegationService/StreamEvents',
+            moleculeai_dot_delegation_dot_v1_dot_event__pb2.SubscribeEventsRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.delegation.v1.DelegationService/SearchSession',
+            moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.SearchSessionRequest.SerializeToString,
+            moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.SearchSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def PullInbox(request,
             target,
             options=(),
@@ -872,6 +1052,60 @@ class DelegationService:
             '/moleculeai.delegation.v1.DelegationService/NackInbox',
             moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.NackInboxRequest.SerializeToString,
             moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.NackInboxResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CallMcp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.delegation.v1.DelegationService/CallMcp',
+            moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.CallMcpRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamMcp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/moleculeai.delegation.v1.DelegationService/StreamMcp',
+            moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.StreamMcpRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

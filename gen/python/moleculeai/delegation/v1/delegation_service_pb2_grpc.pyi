@@ -9,6 +9,7 @@ from grpc import aio as _aio
 from moleculeai.delegation.v1 import activity_pb2 as _activity_pb2
 from moleculeai.delegation.v1 import delegation_pb2 as _delegation_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as _delegation_service_pb2
+from moleculeai.delegation.v1 import event_pb2 as _event_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -107,6 +108,17 @@ class DelegationServiceStub:
     """StreamInbox reads the inbox without taking it: replay, then live, until the client leaves.
     Items are done by AckInbox. Several streams may read one inbox.
     """
+    SubscribeEvents: _grpc.UnaryStreamMultiCallable[_event_pb2.SubscribeEventsRequest, _event_pb2.SubscribeEventsResponse]
+    """SubscribeEvents sends what happens, in commit order: kept events each at least once, others as
+    well as it can. A token that is older than the retention fails with CURSOR_PRUNED. A client that
+    falls behind is not buffered for: it reads on from where it is.
+    """
+    StreamEvents: _grpc.UnaryStreamMultiCallable[_event_pb2.SubscribeEventsRequest, _httpbody_pb2.HttpBody]
+    """StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
+    `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
+    """
+    SearchSession: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.SearchSessionRequest, _delegation_service_pb2.SearchSessionResponse]
+    """SearchSession finds activity by a part of its text, newest first."""
     PullInbox: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.PullInboxRequest, _delegation_service_pb2.PullInboxResponse]
     """PullInbox returns undone items, oldest first, waiting up to `wait_seconds` for the first."""
     AckInbox: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.AckInboxRequest, _delegation_service_pb2.AckInboxResponse]
@@ -115,6 +127,22 @@ class DelegationServiceStub:
     """
     NackInbox: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.NackInboxRequest, _delegation_service_pb2.NackInboxResponse]
     """NackInbox gives an item back, to be delivered again. A repeat counts as another failure."""
+    CallMcp: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.CallMcpRequest, _httpbody_pb2.HttpBody]
+    """CallMcp serves a message of the Model Context Protocol, or a batch: the workspace's tools for an
+    agent that speaks it (docs/mcp.md). It keeps no session, and any revision of the protocol may be
+    spoken in any call.
+
+    A request is answered with its response, also where a tool fails; notifications alone with 202
+    and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute:
+    the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them, and beyond
+    them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the tool's
+    affair.
+    """
+    StreamMcp: _grpc.UnaryStreamMultiCallable[_delegation_service_pb2.StreamMcpRequest, _httpbody_pb2.HttpBody]
+    """StreamMcp tells an older client where to send its messages: server-sent events, the first of
+    them `endpoint` with the path of CallMcp, then a comment every 15 s. The last one is `end`, with
+    a canonical code, reason and message as JSON. Answers never come this way.
+    """
 
 @_typing.type_check_only
 class DelegationServiceAsyncStub(DelegationServiceStub):
@@ -192,6 +220,17 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
     """StreamInbox reads the inbox without taking it: replay, then live, until the client leaves.
     Items are done by AckInbox. Several streams may read one inbox.
     """
+    SubscribeEvents: _aio.UnaryStreamMultiCallable[_event_pb2.SubscribeEventsRequest, _event_pb2.SubscribeEventsResponse]  # type: ignore[assignment]
+    """SubscribeEvents sends what happens, in commit order: kept events each at least once, others as
+    well as it can. A token that is older than the retention fails with CURSOR_PRUNED. A client that
+    falls behind is not buffered for: it reads on from where it is.
+    """
+    StreamEvents: _aio.UnaryStreamMultiCallable[_event_pb2.SubscribeEventsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
+    `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
+    """
+    SearchSession: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.SearchSessionRequest, _delegation_service_pb2.SearchSessionResponse]  # type: ignore[assignment]
+    """SearchSession finds activity by a part of its text, newest first."""
     PullInbox: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.PullInboxRequest, _delegation_service_pb2.PullInboxResponse]  # type: ignore[assignment]
     """PullInbox returns undone items, oldest first, waiting up to `wait_seconds` for the first."""
     AckInbox: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.AckInboxRequest, _delegation_service_pb2.AckInboxResponse]  # type: ignore[assignment]
@@ -200,6 +239,22 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
     """
     NackInbox: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.NackInboxRequest, _delegation_service_pb2.NackInboxResponse]  # type: ignore[assignment]
     """NackInbox gives an item back, to be delivered again. A repeat counts as another failure."""
+    CallMcp: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.CallMcpRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """CallMcp serves a message of the Model Context Protocol, or a batch: the workspace's tools for an
+    agent that speaks it (docs/mcp.md). It keeps no session, and any revision of the protocol may be
+    spoken in any call.
+
+    A request is answered with its response, also where a tool fails; notifications alone with 202
+    and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute:
+    the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them, and beyond
+    them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the tool's
+    affair.
+    """
+    StreamMcp: _aio.UnaryStreamMultiCallable[_delegation_service_pb2.StreamMcpRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """StreamMcp tells an older client where to send its messages: server-sent events, the first of
+    them `endpoint` with the path of CallMcp, then a comment every 15 s. The last one is `end`, with
+    a canonical code, reason and message as JSON. Answers never come this way.
+    """
 
 class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
     """DelegationService hands work from one workspace to another through a durable ledger, and gives
@@ -366,6 +421,35 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def SubscribeEvents(
+        self,
+        request: _event_pb2.SubscribeEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_event_pb2.SubscribeEventsResponse], _abc.AsyncIterator[_event_pb2.SubscribeEventsResponse]]:
+        """SubscribeEvents sends what happens, in commit order: kept events each at least once, others as
+        well as it can. A token that is older than the retention fails with CURSOR_PRUNED. A client that
+        falls behind is not buffered for: it reads on from where it is.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamEvents(
+        self,
+        request: _event_pb2.SubscribeEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
+        `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchSession(
+        self,
+        request: _delegation_service_pb2.SearchSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_delegation_service_pb2.SearchSessionResponse, _abc.Awaitable[_delegation_service_pb2.SearchSessionResponse]]:
+        """SearchSession finds activity by a part of its text, newest first."""
+
+    @_abc_1.abstractmethod
     def PullInbox(
         self,
         request: _delegation_service_pb2.PullInboxRequest,
@@ -390,5 +474,33 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_delegation_service_pb2.NackInboxResponse, _abc.Awaitable[_delegation_service_pb2.NackInboxResponse]]:
         """NackInbox gives an item back, to be delivered again. A repeat counts as another failure."""
+
+    @_abc_1.abstractmethod
+    def CallMcp(
+        self,
+        request: _delegation_service_pb2.CallMcpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """CallMcp serves a message of the Model Context Protocol, or a batch: the workspace's tools for an
+        agent that speaks it (docs/mcp.md). It keeps no session, and any revision of the protocol may be
+        spoken in any call.
+
+        A request is answered with its response, also where a tool fails; notifications alone with 202
+        and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute:
+        the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them, and beyond
+        them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the tool's
+        affair.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamMcp(
+        self,
+        request: _delegation_service_pb2.StreamMcpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """StreamMcp tells an older client where to send its messages: server-sent events, the first of
+        them `endpoint` with the path of CallMcp, then a comment every 15 s. The last one is `end`, with
+        a canonical code, reason and message as JSON. Answers never come this way.
+        """
 
 def add_DelegationServiceServicer_to_server(servicer: DelegationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

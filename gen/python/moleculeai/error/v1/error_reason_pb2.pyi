@@ -138,6 +138,36 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No organisation of this id is visible. Code: NOT_FOUND (404)."""
     ERROR_REASON_ORGANIZATION_EXISTS: _ErrorReason.ValueType  # 102
     """The slug is taken. Code: ALREADY_EXISTS (409)."""
+    ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 140
+    """No file or upload of this id can be read by the caller: unknown, another workspace's,
+    acknowledged or expired. Code: NOT_FOUND (404).
+    """
+    ERROR_REASON_FILE_TOO_LARGE: _ErrorReason.ValueType  # 141
+    """A file is larger than one may be. Code: INVALID_ARGUMENT (413). Metadata: `filename`, `size` (as
+    far as it was read), `max`. The REST body carries them too.
+    """
+    ERROR_REASON_UPLOAD_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 142
+    """The workspace has as many files, or bytes of files, waiting as it may.
+    Code: RESOURCE_EXHAUSTED (429). Metadata: `max_files`, `max_bytes`.
+    """
+    ERROR_REASON_OFFSET_MISMATCH: _ErrorReason.ValueType  # 143
+    """The bytes do not begin where the stored ones end. Code: ABORTED (409). Metadata:
+    `committed_bytes`.
+    """
+    ERROR_REASON_UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 144
+    """Bytes of the upload are missing. Code: ABORTED (409). Metadata: `committed_bytes`, `size`."""
+    ERROR_REASON_CHECKSUM_MISMATCH: _ErrorReason.ValueType  # 145
+    """The bytes are not those that were announced. Code: INVALID_ARGUMENT (400)."""
+    ERROR_REASON_RANGE_NOT_SATISFIABLE: _ErrorReason.ValueType  # 146
+    """The range lies outside of the file. Code: OUT_OF_RANGE (416). Metadata: `size`."""
+    ERROR_REASON_UPLOAD_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 147
+    """The store of file contents cannot be reached. Code: UNAVAILABLE (503)."""
+    ERROR_REASON_UPLOAD_STALLED: _ErrorReason.ValueType  # 148
+    """The client stopped sending. Code: ABORTED (408). Nothing was kept."""
+    ERROR_REASON_AGENT_UNREACHABLE: _ErrorReason.ValueType  # 149
+    """The agent's address does not answer. Code: UNAVAILABLE (502)."""
+    ERROR_REASON_INBOUND_SECRET_PENDING: _ErrorReason.ValueType  # 150
+    """The agent has yet to learn the secret that the platform shows to it. Code: UNAVAILABLE (503)."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the stable name of an error. It travels in `google.rpc.ErrorInfo.reason`
@@ -260,4 +290,34 @@ ERROR_REASON_ORGANIZATION_NOT_FOUND: ErrorReason.ValueType  # 101
 """No organisation of this id is visible. Code: NOT_FOUND (404)."""
 ERROR_REASON_ORGANIZATION_EXISTS: ErrorReason.ValueType  # 102
 """The slug is taken. Code: ALREADY_EXISTS (409)."""
+ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 140
+"""No file or upload of this id can be read by the caller: unknown, another workspace's,
+acknowledged or expired. Code: NOT_FOUND (404).
+"""
+ERROR_REASON_FILE_TOO_LARGE: ErrorReason.ValueType  # 141
+"""A file is larger than one may be. Code: INVALID_ARGUMENT (413). Metadata: `filename`, `size` (as
+far as it was read), `max`. The REST body carries them too.
+"""
+ERROR_REASON_UPLOAD_QUOTA_EXCEEDED: ErrorReason.ValueType  # 142
+"""The workspace has as many files, or bytes of files, waiting as it may.
+Code: RESOURCE_EXHAUSTED (429). Metadata: `max_files`, `max_bytes`.
+"""
+ERROR_REASON_OFFSET_MISMATCH: ErrorReason.ValueType  # 143
+"""The bytes do not begin where the stored ones end. Code: ABORTED (409). Metadata:
+`committed_bytes`.
+"""
+ERROR_REASON_UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 144
+"""Bytes of the upload are missing. Code: ABORTED (409). Metadata: `committed_bytes`, `size`."""
+ERROR_REASON_CHECKSUM_MISMATCH: ErrorReason.ValueType  # 145
+"""The bytes are not those that were announced. Code: INVALID_ARGUMENT (400)."""
+ERROR_REASON_RANGE_NOT_SATISFIABLE: ErrorReason.ValueType  # 146
+"""The range lies outside of the file. Code: OUT_OF_RANGE (416). Metadata: `size`."""
+ERROR_REASON_UPLOAD_STORE_UNAVAILABLE: ErrorReason.ValueType  # 147
+"""The store of file contents cannot be reached. Code: UNAVAILABLE (503)."""
+ERROR_REASON_UPLOAD_STALLED: ErrorReason.ValueType  # 148
+"""The client stopped sending. Code: ABORTED (408). Nothing was kept."""
+ERROR_REASON_AGENT_UNREACHABLE: ErrorReason.ValueType  # 149
+"""The agent's address does not answer. Code: UNAVAILABLE (502)."""
+ERROR_REASON_INBOUND_SECRET_PENDING: ErrorReason.ValueType  # 150
+"""The agent has yet to learn the secret that the platform shows to it. Code: UNAVAILABLE (503)."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,334 @@
+"""Calls an agent at its URL, and says what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import UUID
+
+import aiohttp
+import structlog
+from prometheus_client import Counter
+
+from molecule_grpc import egress
+from molecule_grpc.delegation import replies
+from molecule_grpc.delegation.outcome import Delivered, Failed, Failure, Refused
+from molecule_grpc.delegation.ports import Facts
+from molecule_grpc.errors import Invalid
+from molecule_grpc.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_DISPATCHED = Counter(
+    "molecule_a2a_dispatch_total", "Messages sent to agents' URLs, by what became of them.",
+    ["outcome"],
+)  # fmt: skip
+_OUTCOMES = {
+    name: _DISPATCHED.labels(name) for name in ("delivered", "refused", *map(str, Failure))
+}
+
+_CONNECT_SECONDS = 10.0
+_CHUNK_BYTES = 65_536
+# Answers up to this size are read by all at once; larger ones a few at a time, and each in time,
+# so that no crowd of agents can fill the memory.
+_SMALL_BYTES = 262_144
+_LARGE_AT_ONCE = 8
+_LARGE_SECONDS = 60.0
+# What an agent may say beside an error that is not JSON.
+_EXCERPT_CHARS = 500
+_MAX_RETRY_AFTER_SECONDS = 300.0
+
+Outcome = Delivered | Refused | Failed
+Sign = Callable[[UUID], Awaitable[float | None]]
+
+
+class Containers(Protocol):
+    """Whoever runs agents' containers."""
+
+    async def is_dead(self, workspace_id: UUID) -> bool:
+        """Whether its container definitely does not run; then it is marked offline and restarted.
+
+        False in doubt.
+        """
+        ...
+
+    async def wake(self, workspace_id: UUID) -> None:
+        """Start a hibernated one. Returns at once; more calls change nothing."""
+        ...
+
+
+class NoContainers:
+    """For installations that start no agents."""
+
+    async def is_dead(self, workspace_id: UUID) -> bool:  # noqa: ARG002
+        return False
+
+    async def wake(self, workspace_id: UUID) -> None:
+        """There is nothing to start."""
+
+
+class _TooLarge(Exception):
+    """The answer exceeds what is taken."""
+
+
+class _Silent(Exception):
+    """Time is up."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a call has come. `heard` is `time.monotonic()` of the last byte."""
+
+    status: int | None = None
+    retry_after: float | None = None
+    heard: float = field(default_factory=time.monotonic)
+
+
+class Dispatcher:
+    """Sends JSON-RPC bodies to agents. Safe to use by any number of tasks at once.
+
+    Args:
+        sign: seconds since a workspace last showed a sign of life by another way; None for never.
+        containers: asked about an agent that does not answer, or sleeps.
+    """
+
+    def __init__(
+        self, settings: Settings, *, sign: Sign, containers: Containers | None = None
+    ) -> None:
+        self._mode = egress.Mode.of(settings)
+        self._idle = settings.a2a_idle_timeout
+        self._header_timeout = settings.a2a_header_timeout
+        self._max_response = settings.a2a_max_response_bytes
+        self._sign = sign
+        self._containers = containers or NoContainers()
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._parsing = asyncio.Lock()
+
+    async def dispatch(
+        self,
+        target: Facts,
+        body: bytes,
+        *,
+        ceiling: float | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Outcome:
+        """Send a body once. Never raises but when cancelled.
+
+        Args:
+            ceiling: the most seconds it may take; None for no bound but the idle timeout.
+        """
+        outcome = await self._away(target) or await self._send(target, body, ceiling, headers or {})
+        if isinstance(outcome, Failed):
+            if outcome.failure in (Failure.UNREACHABLE, Failure.BUSY) and await self._gone(target):
+                outcome = Failed(Failure.DEAD, "the agent's container does not run")
+            _OUTCOMES[outcome.failure].inc()
+            log.info("dispatch failed", workspace_id=str(target.id), failure=outcome.failure)
+        else:
+            _OUTCOMES["delivered" if isinstance(outcome, Delivered) else "refused"].inc()
+        return outcome
+
+    async def _away(self, target: Facts) -> Refused | None:
+        """Why there is nothing to call."""
+        if target.status in ("hibernating", "hibernated"):
+            await self._containers.wake(target.id)
+            return Refused("WORKSPACE_WAKING", "the workspace is waking up", passing=True)
+        if not target.url:
+            return Refused("URL_NOT_REGISTERED", "workspace has no URL", passing=True)
+        return None
+
+    async def _gone(self, target: Facts) -> bool:
+        """Only a definite no counts; and nobody can say of an agent that runs elsewhere."""
+        if target.runtime == "external":
+            return False
+        try:
+            return await self._containers.is_dead(target.id)
+        except Exception:
+            log.exception("cannot tell whether an agent runs", workspace_id=str(target.id))
+            return False
+
+    async def _send(
+        self, target: Facts, body: bytes, ceiling: float | None, headers: Mapping[str, str]
+    ) -> Outcome:
+        try:
+            checked = await egress.resolve_checked(target.url, self._mode)
+        except egress.Unresolvable as error:
+            return Failed(Failure.UNREACHABLE, error.message)
+        except Invalid:
+            return Refused("URL_NOT_ROUTABLE", "workspace URL is not publicly routable")
+        progress = _Progress()
+        started = time.monotonic()
+        call = asyncio.ensure_future(self._post(checked, body, headers, progress))
+        try:
+            data = await self._watched(call, target.id, progress, ceiling)
+        except Exception as error:  # noqa: BLE001  (an agent may provoke any of them)
+            return _failure(error, progress, started)
+        finally:
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+        return await self._answer(data, progress, started)
+
+    async def _post(
+        self,
+        checked: egress.CheckedUrl,
+        body: bytes,
+        headers: Mapping[str, str],
+        progress: _Progress,
+    ) -> bytes:
+        sent = {
+            **headers,
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            # What is packed could unpack to anything.
+            "Accept-Encoding": "identity",
+        }
+        session = aiohttp.ClientSession(
+            connector=egress.connector(checked),
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=_CONNECT_SECONDS, sock_connect=_CONNECT_SECONDS
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            read_bufsize=_CHUNK_BYTES,
+        )
+        async with session:
+            # An answer that was not read to its end is cut off by closing its connection.
+            async with asyncio.timeout(self._header_timeout):
+                response = await session.post(
+                    checked.url, data=body, headers=sent, allow_redirects=False
+                )
+            try:
+                progress.status = response.status
+                progress.retry_after = _seconds(response.headers.get("Retry-After", ""))
+                return await self._read(response, progress)
+            finally:
+                response.close()
+
+    async def _read(self, response: aiohttp.ClientResponse, progress: _Progress) -> bytes:
+        if (response.content_length or 0) > self._max_response:
+            raise _TooLarge
+        data = bytearray()
+        async with AsyncExitStack() as stack:
+            async for chunk in response.content.iter_any():
+                progress.heard = time.monotonic()
+                if len(data) <= _SMALL_BYTES < len(data) + len(chunk):
+                    await stack.enter_async_context(self._large)
+                    await stack.enter_async_context(asyncio.timeout(_LARGE_SECONDS))
+                data += chunk
+                if len(data) > self._max_response:
+                    raise _TooLarge
+        return bytes(data)
+
+    async def _watched(
+        self,
+        call: asyncio.Future[bytes],
+        workspace_id: UUID,
+        progress: _Progress,
+        ceiling: float | None,
+    ) -> bytes:
+        """The call's result, as long as there are signs of life and time is left."""
+        end = None if ceiling is None else time.monotonic() + ceiling
+        while True:
+            now = time.monotonic()
+            quiet_until = progress.heard + self._idle
+            until = quiet_until if end is None else min(quiet_until, end)
+            done, _ = await asyncio.wait({call}, timeout=max(0.0, until - now))
+            if done:
+                return call.result()
+            if end is not None and time.monotonic() >= end:
+                raise _Silent(f"no answer within {ceiling:.0f} s")
+            if time.monotonic() >= progress.heard + self._idle:
+                await self._look_for_life(workspace_id, progress)
+
+    async def _look_for_life(self, workspace_id: UUID, progress: _Progress) -> None:
+        """An agent that works says so elsewhere: by heartbeats, messages, its record."""
+        try:
+            ago = await self._sign(workspace_id)
+        except Exception:  # noqa: BLE001  (not knowing is not a reason to give up on an agent)
+            ago = 0.0
+        if ago is None or ago >= self._idle:
+            raise _Silent(f"no sign of life for {self._idle:.0f} s")
+        progress.heard = time.monotonic() - ago
+
+    async def _answer(self, data: bytes, progress: _Progress, started: float) -> Outcome:
+        assert progress.status is not None
+        if len(data) <= _SMALL_BYTES:
+            reply = replies.read(data)
+        else:
+            async with self._parsing:
+                reply = await asyncio.to_thread(replies.read, data)
+        if progress.status < 200:
+            return Failed(Failure.UNREACHABLE, f"the agent answered {progress.status}")
+        if reply is None and progress.status < 300:
+            return Failed(Failure.UNREADABLE, "the agent's answer is not JSON")
+        if reply is None:
+            return _error_answer(progress, started, data[: 4 * _EXCERPT_CHARS])
+        return Delivered(progress.status, data, reply, _milliseconds(started), progress.retry_after)
+
+
+def _failure(error: Exception, progress: _Progress, started: float) -> Outcome:
+    """What a call that broke off means."""
+    detail = _detail(error)
+    if progress.status is not None:
+        if progress.status < 300:
+            return Failed(Failure.UNREADABLE, f"the agent's answer was lost: {detail}")
+        return _error_answer(progress, started, b"")
+    match error:
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+            return Failed(Failure.UNREACHABLE, detail)
+        case aiohttp.ServerDisconnectedError() | OSError() | _Silent():  # OSError: TimeoutError too
+            return Failed(Failure.BUSY, detail)
+        case aiohttp.ClientError():
+            return Failed(Failure.UNREACHABLE, detail)
+        case _:
+            log.error("dispatch broke off", exc_info=error)
+            return Failed(Failure.UNREACHABLE, detail)
+
+
+def _error_answer(progress: _Progress, started: float, data: bytes) -> Delivered:
+    """An error of the agent whose body is no JSON, as one that is."""
+    assert progress.status is not None
+    said: dict[str, object] = {"error": f"the workspace agent answered {progress.status}"}
+    if excerpt := data.decode(errors="replace")[:_EXCERPT_CHARS].replace("\x00", ""):
+        said["detail"] = excerpt
+    body = json.dumps(said, separators=(",", ":")).encode()
+    reply = replies.read(body)
+    assert reply is not None
+    return Delivered(progress.status, body, reply, _milliseconds(started), progress.retry_after)
+
+
+def _detail(error: Exception) -> str:
+    """For people. Never an address: it may be one of the inner network."""
+    match error:
+        case _TooLarge():
+            return "it is larger than the limit"
+        case _Silent():
+            return str(error)
+        case aiohttp.ClientConnectorDNSError():
+            return "its host cannot be resolved"
+        case aiohttp.ConnectionTimeoutError():
+            return f"no connection within {_CONNECT_SECONDS:.0f} s"
+        case aiohttp.ClientSSLError() | aiohttp.ClientConnectorCertificateError():
+            return "no TLS connection could be made"
+        case aiohttp.ClientConnectorError():
+            return "the connection was refused"
+        case TimeoutError():
+            return "it took too long"
+        case aiohttp.ClientResponseError():
+            return "it does not speak HTTP"
+        case _:
+            return "the connection was closed"
+
+
+def _seconds(text: str) -> float | None:
+    if not (text.isascii() and text.isdigit()):
+        return None
+    return min(float(text[:6]), _MAX_RETRY_AFTER_SECONDS)
+
+
+def _milliseconds(started: float) -> int:
+    return min(round((time.monotonic() - started) * 1000), 2**31 - 1)

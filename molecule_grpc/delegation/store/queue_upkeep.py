@@ -1,0 +1,154 @@
+"""The SQL that keeps the queue in order: leases, ends by time, and what operators look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from molecule_grpc.db.pool import Pool
+
+KEPT_DAYS = 7
+
+
+async def renew(pool: Pool, row_ids: Sequence[UUID], owner: str, lease_seconds: float) -> set[UUID]:
+    """Keep rows in hand; those that still are."""
+    rows = await pool.fetch(
+        """
+        UPDATE a2a_queue SET lease_until = now() + make_interval(secs => $3)
+        WHERE id = ANY($1) AND lease_owner = $2 AND status = 'dispatched' RETURNING id
+        """,
+        list(row_ids),
+        owner,
+        lease_seconds,
+    )
+    return {row["id"] for row in rows}
+
+
+async def give_back(pool: Pool, row_id: UUID, owner: str) -> None:
+    """Let go of a row without an outcome: it is sent again, by whoever takes it next."""
+    await pool.execute(
+        """
+        UPDATE a2a_queue SET status = 'queued', lease_owner = NULL, lease_until = NULL,
+               next_attempt_at = now()
+        WHERE id = $1 AND lease_owner = $2 AND status = 'dispatched'
+        """,
+        row_id,
+        owner,
+    )
+
+
+async def reclaim(pool: Pool, held: Sequence[UUID], *, limit: int) -> int:
+    """Put back what somebody had in hand who died; how many. What we hold ourselves is spared."""
+    status = await pool.execute(
+        """
+        UPDATE a2a_queue SET status = 'queued', lease_owner = NULL, lease_until = NULL,
+               next_attempt_at = now(), last_error = coalesce(last_error, 'its sender was lost')
+        WHERE id IN (
+            SELECT id FROM a2a_queue
+            WHERE status = 'dispatched' AND lease_until < now() AND id <> ALL($1)
+            LIMIT $2 FOR UPDATE SKIP LOCKED
+        )
+        """,
+        list(held),
+        limit,
+    )
+    return int(status.split()[-1])
+
+
+async def expire(pool: Pool, *, limit: int) -> int:
+    """Drop what has waited too long; how many. A delegation ends by its own deadline."""
+    status = await pool.execute(
+        """
+        UPDATE a2a_queue SET status = 'dropped', completed_at = now(), waiting = false,
+               last_error = coalesce('expired; before that: ' || last_error, 'expired')
+        WHERE id IN (
+            SELECT id FROM a2a_queue WHERE status = 'queued' AND expires_at <= now()
+            LIMIT $1 FOR UPDATE SKIP LOCKED
+        )
+        """,
+        limit,
+    )
+    return int(status.split()[-1])
+
+
+async def prune(pool: Pool, *, limit: int) -> int:
+    """Delete what ended long ago; how many."""
+    status = await pool.execute(
+        f"""
+        DELETE FROM a2a_queue WHERE id IN (
+            SELECT id FROM a2a_queue
+            WHERE status IN ('completed', 'dropped', 'failed')
+              AND completed_at < now() - interval '{KEPT_DAYS} days'
+            LIMIT $1 FOR UPDATE SKIP LOCKED
+        )
+        """,
+        limit,
+    )
+    return int(status.split()[-1])
+
+
+class Waiting(NamedTuple):
+    """How many messages wait for a workspace, and for how many seconds the oldest."""
+
+    workspace_id: UUID
+    count: int
+    age: float
+
+
+async def waiting(pool: Pool) -> list[Waiting]:
+    """Every workspace for which messages wait."""
+    rows = await pool.fetch(
+        """
+        SELECT workspace_id, count(*), extract(epoch FROM now() - min(enqueued_at))::float
+        FROM a2a_queue WHERE status = 'queued' GROUP BY workspace_id
+        """
+    )
+    return [Waiting(*row) for row in rows]
+
+
+class Stale(NamedTuple):
+    """Which messages an operator lets go. None leaves a bound out."""
+
+    before: datetime
+    workspace_id: UUID | None
+    organization_id: UUID | None
+
+
+_STALE = """
+    q.status = 'queued' AND q.enqueued_at < $1
+    AND ($2::uuid IS NULL OR q.workspace_id = $2)
+    AND ($3::uuid IS NULL OR w.organization_id = $3)
+"""
+
+
+async def stale_delegations(pool: Pool, stale: Stale) -> list[str]:
+    """The delegations that such messages hand over."""
+    rows = await pool.fetch(
+        f"""
+        SELECT q.delegation_id FROM a2a_queue q JOIN workspaces w ON w.id = q.workspace_id
+        WHERE {_STALE} AND q.delegation_id IS NOT NULL ORDER BY q.delegation_id
+        """,
+        *stale,
+    )
+    return [row["delegation_id"] for row in rows]
+
+
+async def drop_stale(pool: Pool, stale: Stale, ended: Sequence[str], reason: str) -> int:
+    """Drop such messages, and of tasks those whose delegations have ended; how many."""
+    status = await pool.execute(
+        f"""
+        UPDATE a2a_queue SET status = 'dropped', completed_at = now(), waiting = false,
+               last_error = coalesce($4 || '; before that: ' || last_error, $4)
+        WHERE id IN (
+            SELECT q.id FROM a2a_queue q JOIN workspaces w ON w.id = q.workspace_id
+            WHERE {_STALE} AND (q.delegation_id IS NULL OR q.delegation_id = ANY($5))
+            FOR UPDATE OF q SKIP LOCKED
+        )
+        """,
+        *stale,
+        reason,
+        list(ended),
+    )
+    return int(status.split()[-1])

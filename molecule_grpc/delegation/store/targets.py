@@ -1,0 +1,50 @@
+"""The SQL of what dispatch asks of workspaces, and notes about them."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from molecule_grpc.db.pool import Pool
+
+
+async def over_budget(pool: Pool, workspace_id: UUID) -> bool:
+    """Whether a workspace has used up what it may spend in a month."""
+    found: bool | None = await pool.fetchval(
+        "SELECT monthly_spend >= budget_limit FROM workspaces WHERE id = $1", workspace_id
+    )
+    return bool(found)
+
+
+async def sign_of_life(pool: Pool, workspace_id: UUID) -> float | None:
+    """Seconds since a workspace last did anything that we know of; None for never.
+
+    Of its record the last hour counts, of its delegations the last day's.
+    """
+    found: float | None = await pool.fetchval(
+        """
+        SELECT extract(epoch FROM now() - greatest(
+            w.last_heartbeat_at, w.last_outbound_at,
+            (SELECT a.created_at FROM activity_logs a
+             WHERE a.workspace_id = w.id AND a.created_at > now() - interval '1 hour'
+               AND (a.source_id = w.id OR a.method = 'notify')
+             ORDER BY a.created_at DESC LIMIT 1),
+            (SELECT max(d.last_heartbeat) FROM delegations d
+             WHERE d.callee_id = w.id AND d.created_at > now() - interval '1 day')
+        ))::float
+        FROM workspaces w WHERE w.id = $1
+        """,
+        workspace_id,
+    )
+    return found
+
+
+async def touch_outbound(pool: Pool, workspace_id: UUID) -> None:
+    """Note that a workspace has spoken. Once a second is enough."""
+    await pool.execute(
+        """
+        UPDATE workspaces SET last_outbound_at = now()
+        WHERE id = $1 AND (last_outbound_at IS NULL
+                           OR last_outbound_at < now() - interval '1 second')
+        """,
+        workspace_id,
+    )

@@ -1,0 +1,62 @@
+"""Work that outlives the call that began it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Self, TypeVar
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class TaskSet:
+    """Holds tasks until they end. At the end of the block they get `patience` seconds, then they
+    are cancelled, and what they do about it is waited for.
+    """
+
+    def __init__(self, *, patience: float) -> None:
+        self._patience = patience
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def spawn(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+        """Run this beside whatever happens to the caller. An error that nobody awaits is logged."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._patience)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("background work failed", task=task.get_name(), exc_info=error)
+
+
+async def finish(work: Coroutine[Any, Any, T], *, patience: float) -> T:
+    """Await this; when cancelled meanwhile, give it `patience` more seconds before giving way."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.done():
+            await asyncio.wait({task}, timeout=patience)
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        raise

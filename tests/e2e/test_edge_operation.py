@@ -1,0 +1,184 @@
+"""How the edge behaves around its workers: health, retries, limits, operators, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+from moleculeai.delegation.v1 import delegation_service_pb2
+
+from molecule_grpc.server.edge import Edge, EdgeError
+from tests.e2e.scripted_edge import ScriptedEdge, scripted_edge
+from tests.e2e.scripted_worker import Reply
+from tests.running import free_port
+
+UNAVAILABLE = {"error": "the platform is not available", "code": "platform_unavailable"}
+LIVENESS = "/moleculeai.admin.v1.AdminService/GetLiveness"
+HEALTH = "/moleculeai.admin.v1.AdminService/GetHealth"
+SECONDS = 10.0
+
+
+@pytest.fixture
+async def edge() -> AsyncIterator[ScriptedEdge]:
+    async with scripted_edge() as running:
+        yield running
+
+
+@pytest.fixture
+def metrics_port() -> Iterator[int]:
+    """Where the workers' metrics are."""
+
+    class Metrics(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(b"up 1\n")
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Metrics) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+async def until(http: httpx.AsyncClient, path: str, status: int) -> httpx.Response:
+    """Ask until the answer has this status."""
+    async with asyncio.timeout(SECONDS):
+        while (response := await http.get(path)).status_code != status:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # Envoy has nothing to wait on.
+    return response
+
+
+# Health.
+
+
+async def test_a_worker_that_drains_gets_no_more_calls(edge: ScriptedEdge) -> None:
+    assert (await edge.http.get("/healthz")).json() == {"status": "ok"}
+    await edge.worker.set_serving(False)
+    await until(edge.http, "/healthz", 503)
+    edge.script()
+    response = await edge.http.get("/workspaces")
+    assert (response.status_code, response.json()) == (503, UNAVAILABLE)
+    assert not edge.worker.calls
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await edge.native(HEALTH)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "{" not in (caught.value.details() or "")
+    await edge.worker.set_serving(True)
+    await until(edge.http, "/workspaces", 200)
+
+
+async def test_without_any_worker_the_answer_is_503(edge: ScriptedEdge) -> None:
+    await edge.worker.__aexit__()
+    for method in ("GET", "POST"):
+        response = await edge.http.request(method, "/workspaces")
+        assert (response.status_code, response.json()) == (503, UNAVAILABLE)
+
+
+# Retries.
+
+
+async def test_a_read_is_tried_again_and_a_write_is_not(edge: ScriptedEdge) -> None:
+    lost = Reply(error=(grpc.StatusCode.UNAVAILABLE, "lost"))
+    edge.script(lost, Reply())
+    assert (await edge.http.get("/workspaces/w")).status_code == 200
+    assert len(edge.worker.calls) == 2
+    edge.script(lost, Reply())
+    assert (await edge.http.patch("/workspaces/w", json={})).status_code == 503
+    assert len(edge.worker.calls) == 1
+
+
+# Limits.
+
+
+async def test_a_client_that_calls_too_often_is_told_when_to_come_back() -> None:
+    async with scripted_edge(rate_limit_per_minute=3) as edge:
+        answers = [await edge.http.get("/workspaces") for _ in range(5)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+        assert answers[-1].json() == {"error": "too many requests", "retry_after": 20}
+        assert answers[-1].headers["retry-after"] == "20"
+        assert (await edge.http.get("/health")).status_code == 200
+        elsewhere = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
+        async with httpx.AsyncClient(base_url=edge.http.base_url, transport=elsewhere) as another:
+            assert (await another.get("/workspaces")).status_code == 200
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await edge.native(HEALTH)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_thousands_of_streams_are_open_at_once(edge: ScriptedEdge) -> None:
+    """Envoy's default would refuse the 1,025th."""
+    path = "/moleculeai.delegation.v1.DelegationService/StreamInbox"
+    frame = delegation_service_pb2.StreamInboxResponse()
+    edge.script(Reply([frame, frame], pause=60))
+    calls = [edge.channel.unary_stream(path)(b"") for _ in range(1500)]
+    async with asyncio.timeout(30):
+        assert await asyncio.gather(*(call.read() for call in calls)) == [b""] * len(calls)
+    for call in calls:
+        call.cancel()
+
+
+# Operators.
+
+
+async def test_admin_is_public_only_without_an_operator_port(metrics_port: int) -> None:
+    async with scripted_edge(metrics_port=metrics_port) as edge:
+        assert (await edge.http.get("/admin/liveness")).status_code == 200
+        assert (await edge.http.get("/metrics")).text == "up 1\n"
+        await edge.native(LIVENESS)
+
+
+async def test_admin_is_on_the_operator_port_where_there_is_one(metrics_port: int) -> None:
+    operator = free_port()
+    async with (
+        scripted_edge(metrics_port=metrics_port, operator_port=operator) as edge,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{operator}") as http,
+        grpc.aio.insecure_channel(f"127.0.0.1:{operator}") as channel,
+    ):
+        for path in ("/admin/liveness", "/org/tokens", "/metrics"):
+            refused = await edge.http.get(path)
+            assert (refused.status_code, list(refused.json())) == (404, ["error"])
+            assert (await http.get(path)).status_code == 200
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await edge.native(LIVENESS)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        await channel.unary_unary(LIVENESS)(b"")
+        assert (await edge.http.get("/health")).status_code == 200
+        await edge.native(HEALTH)
+        assert (await http.get("/workspaces")).status_code == 200
+
+
+# Start and stop.
+
+
+async def test_a_second_edge_on_the_same_port_refuses_to_start(
+    edge: ScriptedEdge, tmp_path: Path
+) -> None:
+    second = Edge(dataclasses.replace(edge.edge.config), tmp_path)
+    await second.start()
+    with pytest.raises(EdgeError, match=str(edge.port)):
+        await second.wait_ready()
+    await second.stop()
+
+
+async def test_after_stop_nobody_listens_and_stopping_again_is_harmless(
+    edge: ScriptedEdge,
+) -> None:
+    await edge.edge.stop()
+    await edge.edge.stop()
+    with pytest.raises(httpx.ConnectError):
+        await edge.http.get("/health")
+
+
+async def test_the_admin_interface_is_for_this_user_only(edge: ScriptedEdge) -> None:
+    assert edge.edge.admin_socket.stat().st_mode & 0o077 == 0
