@@ -22,6 +22,7 @@ from molecule_grpc.db.wakeups import CHANNEL, Wakeups
 from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.messages import Messages
+from molecule_grpc.delegation.nudges import Nudges
 from molecule_grpc.delegation.push import Push
 from molecule_grpc.delegation.store import activity
 from molecule_grpc.delegation.store.entries import Entry
@@ -133,7 +134,7 @@ async def _slice_of(
 ) -> AsyncIterator[Slice]:
     directory = Directory(pool)
     async with Journal(dsn, pool, wakeups, chosen) as journal:
-        ledger = Ledger(pool, journal, wakeups, directory)
+        ledger = Ledger(pool, journal, wakeups, directory, Nudges())
         messages = Messages(pool, journal, directory, ledger, _NOBODY, chosen)
         yield Slice(pool, journal, wakeups, ledger, messages)
 
