@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,7 @@ from molecule_grpc.cli.output import Output
 from molecule_grpc.client.connection import version
 from molecule_grpc.client.errors import CallError
 
-_ANYWHERE = {"--json": 0, "--url": 1, "--token": 1}
+_ANYWHERE = ("--json", "--url", "--token")
 _EXPECTED = (CallError, UsageError, InstallationError, TimeoutError)
 
 
@@ -51,13 +52,13 @@ def hoisted(args: list[str]) -> list[str]:
     rest: list[str] = []
     words = iter(args[:end])
     for word in words:
-        name, _, value = word.partition("=")
+        name, equals, _ = word.partition("=")
         if name not in _ANYWHERE:
             rest.append(word)
-            continue
-        front.append(word)
-        if _ANYWHERE[name] and not value:
-            front.extend(next(words, "") for _ in range(1))
+        elif name == "--json" or equals:
+            front.append(word)
+        else:
+            front += [word, *itertools.islice(words, 1)]
     return [*front, *rest, *args[end:]]
 
 
