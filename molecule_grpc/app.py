@@ -28,6 +28,9 @@ from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.messages import Messages
 from molecule_grpc.delegation.notices import file_announcer
+from molecule_grpc.delegation.nudges import Nudges
+from molecule_grpc.delegation.outbound import Outbound
+from molecule_grpc.delegation.queue import Queue
 from molecule_grpc.delegation.service import DelegationService
 from molecule_grpc.delegation.sessions import PRESENCE_SECONDS, Sessions
 from molecule_grpc.delegation.store.retention import purge
@@ -89,8 +92,15 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         wakeups = wake.Wakeups(notifier if settings.notify else None, worker)
         directory = Directory(pool)
         journal = await stack.enter_async_context(Journal(dsn, pool, wakeups, settings))
-        ledger = Ledger(pool, journal, wakeups, directory)
-        heartbeats = await stack.enter_async_context(Heartbeats(dsn, settings))
+        nudges = Nudges()
+        ledger = Ledger(pool, journal, wakeups, directory, nudges)
+        heartbeats = await stack.enter_async_context(
+            Heartbeats(
+                dsn,
+                settings,
+                moved=lambda done: nudges.spare(beat.workspace_id for beat, _ in done),
+            )
+        )
         uploads = Uploads.of(pool, settings, file_announcer(settings), wakeups.wake)
         stack.push_async_callback(uploads.stores.close)
 
@@ -126,7 +136,20 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         )
         events = Events(pool, wakeups, authenticator, sessions, settings)
         watch = Watch(ledger, wakeups, authenticator, sessions, settings)
-        messages = Messages(pool, journal, directory, ledger, settings)
+        outbound = await stack.enter_async_context(
+            Outbound(
+                pool,
+                journal,
+                ledger,
+                directory,
+                wakeups,
+                nudges,
+                settings,
+                draining=lambda: sessions.draining,
+            )
+        )
+        messages = Messages(pool, journal, directory, ledger, outbound.push, settings)
+
         def check(request: Message) -> None:
             validator.check(request)
 
@@ -151,7 +174,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         sweeper = Sweeper(pool, journal, ledger, stuck_after=settings.delegation_stuck_after)
         retention = Retention(pool, journal, ledger, activity_days=settings.activity_retention_days)
         tasks = _tasks(pool, settings, authenticator, sessions, sweeper, retention)
-        tasks += uploads.tasks
+        tasks += uploads.tasks + outbound.tasks
         by_name = {task.name: task for task in tasks}
         admin_service = AdminService(
             pool,
@@ -161,11 +184,12 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             operations=Operations(
                 DeadLetters(pool, journal, wakeups),
                 lambda scope, limit: event_store.newest(pool, scope, limit=limit),
+                outbound.desk.drop_stale,
             ),
         )
         methods = _methods(
             workspace_service,
-            DelegationService(ledger, messages, inbox, watch, events, mcp),
+            DelegationService(ledger, messages, outbound.desk, inbox, watch, events, mcp),
             uploads.service,
             admin_service,
         )
@@ -180,7 +204,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             {wake.CHANNEL: wakeups.hear, token_store.CHANNEL: authenticator.forget},
             missed=lambda: _missed(wakeups, authenticator, by_name["token-recheck"]),
         )
-        await stack.enter_async_context(_running(wakeups, listener, tasks))
+        await stack.enter_async_context(_running(wakeups, listener, outbound.queue, tasks))
         yield App(pool, methods, pipeline, tasks, sessions, journal)
 
 
@@ -236,13 +260,14 @@ def _tasks(
 
 @contextlib.asynccontextmanager
 async def _running(
-    wakeups: wake.Wakeups, listener: Listener, tasks: list[BackgroundTask]
+    wakeups: wake.Wakeups, listener: Listener, queue: Queue, tasks: list[BackgroundTask]
 ) -> AsyncIterator[None]:
     """Run what has no end of its own, for as long as the block lasts."""
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(task.run(), name=task.name) for task in tasks]
         running.append(group.create_task(wakeups.run(), name="wakeups"))
         running.append(group.create_task(listener.run(), name="listener"))
+        running.append(group.create_task(queue.run(), name="deliveries"))
         try:
             yield
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from molecule_grpc.text import clean
 
 _DEFAULT_PAGE = 100
 _EVENTS = 100
+_STALE_MINUTES = 60
 
 
 Place = tuple[datetime, UUID, int]
@@ -55,15 +56,24 @@ class DeadLetters(Protocol):
         ...
 
 
+DropStale = Callable[[timedelta, UUID | None, UUID | None], Awaitable[int]]
 NewestEvents = Callable[[event_store.Scope, int], Awaitable[list[asyncpg.Record]]]
 
 
 class Operations:
-    """The operators' hands."""
+    """The operators' hands.
 
-    def __init__(self, dead_letters: DeadLetters, newest_events: NewestEvents) -> None:
+    Args:
+        drop_stale: lets go of queued messages of this age, for one workspace, of one organisation;
+            None means all. Returns how many.
+    """
+
+    def __init__(
+        self, dead_letters: DeadLetters, newest_events: NewestEvents, drop_stale: DropStale
+    ) -> None:
         self._dead_letters = dead_letters
         self._newest_events = newest_events
+        self._drop_stale = drop_stale
 
     async def retry(
         self, request: pb.RetryDelegationRequest, call: Call
@@ -105,6 +115,20 @@ class Operations:
             UUID(request.workspace_id), request.seq, _scope(call.principal)
         )
         return pb.DropDeadLetterResponse(status="dropped")
+
+    async def drop_stale(
+        self, request: pb.DropStaleQueueRequest, call: Call
+    ) -> pb.DropStaleQueueResponse:
+        """Let go of messages that have waited too long for agents."""
+        minutes = request.max_age_minutes if request.HasField("max_age_minutes") else _STALE_MINUTES
+        if minutes < 1:
+            raise Invalid("max_age_minutes must be at least 1", field="max_age_minutes")
+        dropped = await self._drop_stale(
+            timedelta(minutes=minutes),
+            UUID(request.workspace_id) if request.workspace_id else None,
+            _scope(call.principal),
+        )
+        return pb.DropStaleQueueResponse(dropped=dropped)
 
     async def list_events(self, request: pb.ListEventsRequest, call: Call) -> pb.ListEventsResponse:
         """The newest kept events."""

@@ -182,6 +182,11 @@ class AdminService:
     ) -> pb.DropDeadLetterResponse:
         return await self._operations.drop(request, call)
 
+    async def DropStaleQueue(
+        self, request: pb.DropStaleQueueRequest, call: Call
+    ) -> pb.DropStaleQueueResponse:
+        return await self._operations.drop_stale(request, call)
+
     async def ListEvents(self, request: pb.ListEventsRequest, call: Call) -> pb.ListEventsResponse:
         return await self._operations.list_events(request, call)
 

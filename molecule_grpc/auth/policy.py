@@ -89,6 +89,8 @@ POLICIES: dict[str, Policy] = {
     _DELEGATION + "ListDelegations": OWN,
     # `workspace_id` is the target here: the handler derives the source from the token.
     _DELEGATION + "SendMessage": CALLER,
+    # Its sender may ask, too: the handler tells them from strangers.
+    _DELEGATION + "GetQueuedMessage": CALLER,
     _DELEGATION + "ListActivity": OWN,
     _DELEGATION + "GetActivity": OWN,
     _DELEGATION + "ReportActivity": OWN,
@@ -129,5 +131,6 @@ POLICIES: dict[str, Policy] = {
     _ADMIN + "ListDeadLetters": ADMIN,
     _ADMIN + "ReplayDeadLetter": ADMIN,
     _ADMIN + "DropDeadLetter": ADMIN,
+    _ADMIN + "DropStaleQueue": ADMIN,
     _ADMIN + "ListEvents": ADMIN,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from google.api import httpbody_pb2
 
@@ -109,7 +110,7 @@ def _failure(outcome: Failed) -> MoleculeError:
             return Unavailable("failed to reach workspace agent", reason="AGENT_UNREACHABLE")
 
 
-def json_body(said: dict[str, object]) -> httpbody_pb2.HttpBody:
+def json_body(said: Mapping[str, object]) -> httpbody_pb2.HttpBody:
     """A body that the platform makes, compact."""
     data = json.dumps(said, separators=(",", ":")).encode()
     return httpbody_pb2.HttpBody(content_type="application/json", data=data)

@@ -108,10 +108,13 @@ def activity(row: asyncpg.Record) -> activity_pb2.Activity:
 
 def _data(row: asyncpg.Record) -> activity_pb2.Activity.Data:
     """The row as an older SDK reads it. Never on an agent's own words: it would answer itself."""
-    body = json.loads(row["response_body"] or row["request_body"] or "null")
+    asked, answered = (
+        json.loads(row[name] or "null") for name in ("request_body", "response_body")
+    )
     return activity_pb2.Activity.Data(
         source="peer_agent" if row["source_id"] else "canvas_user",
-        text=text_of(body),
+        # A result is in the answer; of a message that was answered at once, the message counts.
+        text=text_of(asked) or text_of(answered),
         source_id=str(row["source_id"] or ""),
         peer_name=row["peer_name"] or "",
         peer_role=row["peer_role"] or "",

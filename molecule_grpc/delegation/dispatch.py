@@ -301,27 +301,24 @@ def _error_answer(progress: _Progress, started: float, data: bytes) -> Delivered
     return Delivered(progress.status, body, reply, _milliseconds(started), progress.retry_after)
 
 
+# The first kind that fits. For people, and never an address: it may be one of the inner network.
+_DETAILS: tuple[tuple[type[Exception], str], ...] = (
+    (_TooLarge, "it is larger than the limit"),
+    (aiohttp.ClientConnectorDNSError, "its host cannot be resolved"),
+    (aiohttp.ConnectionTimeoutError, f"no connection within {_CONNECT_SECONDS:.0f} s"),
+    (aiohttp.ClientSSLError, "no TLS connection could be made"),
+    (aiohttp.ClientConnectorError, "the connection was refused"),
+    (TimeoutError, "it took too long"),
+    (aiohttp.ClientResponseError, "it does not speak HTTP"),
+)
+
+
 def _detail(error: Exception) -> str:
-    """For people. Never an address: it may be one of the inner network."""
-    match error:
-        case _TooLarge():
-            return "it is larger than the limit"
-        case _Silent():
-            return str(error)
-        case aiohttp.ClientConnectorDNSError():
-            return "its host cannot be resolved"
-        case aiohttp.ConnectionTimeoutError():
-            return f"no connection within {_CONNECT_SECONDS:.0f} s"
-        case aiohttp.ClientSSLError() | aiohttp.ClientConnectorCertificateError():
-            return "no TLS connection could be made"
-        case aiohttp.ClientConnectorError():
-            return "the connection was refused"
-        case TimeoutError():
-            return "it took too long"
-        case aiohttp.ClientResponseError():
-            return "it does not speak HTTP"
-        case _:
-            return "the connection was closed"
+    if isinstance(error, _Silent):
+        return str(error)
+    return next(
+        (text for kind, text in _DETAILS if isinstance(error, kind)), "the connection was closed"
+    )
 
 
 def _seconds(text: str) -> float | None:

@@ -79,11 +79,11 @@ class Queue:
         ledger: Ledger,
         directory: Directory,
         dispatcher: Dispatcher,
+        settings: Settings,
+        *,
         wakeups: Wakeups,
         nudges: Nudges,
         tasks: TaskSet,
-        settings: Settings,
-        *,
         draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self._pool = pool
@@ -194,7 +194,7 @@ class Queue:
             outcome = await self._send(row)
         except asyncio.CancelledError:
             with suppress(Exception):
-                await store.give_back(self._pool, row.id, self._owner)
+                await upkeep.give_back(self._pool, row.id, self._owner)
             self._held.discard(row.id)
             raise
         except Exception:
@@ -262,15 +262,16 @@ class Queue:
         pause = 0.2
         while True:
             try:
-                return await self._write(row, outcome, verdict)
+                await self._write(row, outcome, verdict)
+                return
             except Exception as error:
                 if fault(error) is not Fault.OUTAGE or time.monotonic() > give_up:
                     log.exception("an outcome could not be recorded", queue_id=str(row.id))
                     break
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 5.0)
-        error = "its outcome could not be recorded"
-        last = Verdict(Row.FAILED, verdict.attempts, error=error)
+        lost = "its outcome could not be recorded"
+        last = Verdict(Row.FAILED, verdict.attempts, error=lost)
         await store.settle(
             self._pool, row.id, self._owner, last, response=None, duration_ms=None, entries=()
         )
@@ -329,7 +330,7 @@ class Queue:
         await upkeep.expire(self._pool, limit=_UPKEEP_BATCH)
         await upkeep.prune(self._pool, limit=_UPKEEP_BATCH)
         waiting = await upkeep.waiting(self._pool)
-        _DEPTH.set(sum(one.count for one in waiting))
+        _DEPTH.set(sum(one.messages for one in waiting))
         _AGE.set(max((one.age for one in waiting), default=0.0))
         self._nudges.replace(one.workspace_id for one in waiting)
 

@@ -8,6 +8,7 @@ from google.api import httpbody_pb2
 from moleculeai.delegation.v1 import activity_pb2, delegation_pb2, event_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
+from molecule_grpc.delegation.desk import Desk
 from molecule_grpc.delegation.events import Events
 from molecule_grpc.delegation.inbox import Inbox
 from molecule_grpc.delegation.ledger import Ledger
@@ -24,6 +25,7 @@ class DelegationService:
         self,
         ledger: Ledger,
         messages: Messages,
+        desk: Desk,
         inbox: Inbox,
         watch: Watch,
         events: Events,
@@ -31,6 +33,7 @@ class DelegationService:
     ) -> None:
         self._ledger = ledger
         self._messages = messages
+        self._desk = desk
         self._inbox = inbox
         self._watch = watch
         self._events = events
@@ -78,6 +81,11 @@ class DelegationService:
         self, request: pb.SendMessageRequest, call: Call
     ) -> httpbody_pb2.HttpBody:
         return await self._messages.send(request, call)
+
+    async def GetQueuedMessage(
+        self, request: pb.GetQueuedMessageRequest, call: Call
+    ) -> pb.QueuedMessage:
+        return await self._desk.get(request, call)
 
     async def ListActivity(
         self, request: pb.ListActivityRequest, call: Call

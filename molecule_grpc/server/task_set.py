@@ -14,8 +14,10 @@ T = TypeVar("T")
 
 
 class TaskSet:
-    """Holds tasks until they end. At the end of the block they get `patience` seconds, then they
-    are cancelled, and what they do about it is waited for.
+    """Holds tasks until they end.
+
+    At the end of the block they get `patience` seconds, then they are cancelled, and what they do
+    about it is waited for.
     """
 
     def __init__(self, *, patience: float) -> None:

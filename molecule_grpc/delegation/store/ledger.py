@@ -44,7 +44,7 @@ class Draft(NamedTuple):
     max_attempts: int = 1
     retry_backoff_seconds: int = 10
     retry_of: str | None = None
-    # The row of the queue that carries it to an agent with a URL; None for one that reads its inbox.
+    # The row of the queue that carries it to an agent with a URL; None for one with an inbox.
     queue_id: UUID | None = None
 
 

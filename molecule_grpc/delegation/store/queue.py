@@ -138,8 +138,8 @@ _LOCK = """
 """
 
 _CLAIM = f"""
-    -- An agent has room for what it may do at once, less what it does: what it says, what was handed
-    -- to it since it said so, and at least what is in our hands now.
+    -- An agent has room for what it may do at once, less what it does: what it says, what was
+    -- handed to it since it said so, and at least what is in our hands now.
     WITH room AS (
         SELECT w.id,
                w.max_concurrent_tasks - greatest(

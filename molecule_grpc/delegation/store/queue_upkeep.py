@@ -93,7 +93,7 @@ class Waiting(NamedTuple):
     """How many messages wait for a workspace, and for how many seconds the oldest."""
 
     workspace_id: UUID
-    count: int
+    messages: int
     age: float
 
 

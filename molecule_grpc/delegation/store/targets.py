@@ -48,3 +48,16 @@ async def touch_outbound(pool: Pool, workspace_id: UUID) -> None:
         """,
         workspace_id,
     )
+
+
+async def show_answer(pool: Pool, workspace_id: UUID, payload: str) -> None:
+    """Show an agent's answer to a human, to whoever looks now. `payload` is JSON text."""
+    await pool.execute(
+        """
+        INSERT INTO live_events (id, event_type, organization_id, workspace_id, payload)
+        SELECT gen_random_uuid(), 'A2A_RESPONSE', organization_id, id, $2::jsonb
+        FROM workspaces WHERE id = $1
+        """,
+        workspace_id,
+        payload,
+    )

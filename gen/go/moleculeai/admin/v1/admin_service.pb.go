@@ -1219,6 +1219,748 @@ func (x *ListDelegationsResponse) GetLimit() int32 {
 	return 0
 }
 
+// Request of RetryDelegation.
+type RetryDelegationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identifies the delegation.
+	DelegationId  string `protobuf:"bytes,1,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryDelegationRequest) Reset() {
+	*x = RetryDelegationRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryDelegationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryDelegationRequest) ProtoMessage() {}
+
+func (x *RetryDelegationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryDelegationRequest.ProtoReflect.Descriptor instead.
+func (*RetryDelegationRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RetryDelegationRequest) GetDelegationId() string {
+	if x != nil {
+		return x.DelegationId
+	}
+	return ""
+}
+
+// Response of RetryDelegation.
+type RetryDelegationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new delegation.
+	DelegationId string `protobuf:"bytes,1,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
+	// The one that it tries again.
+	RetryOf       string `protobuf:"bytes,2,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryDelegationResponse) Reset() {
+	*x = RetryDelegationResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryDelegationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryDelegationResponse) ProtoMessage() {}
+
+func (x *RetryDelegationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryDelegationResponse.ProtoReflect.Descriptor instead.
+func (*RetryDelegationResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RetryDelegationResponse) GetDelegationId() string {
+	if x != nil {
+		return x.DelegationId
+	}
+	return ""
+}
+
+func (x *RetryDelegationResponse) GetRetryOf() string {
+	if x != nil {
+		return x.RetryOf
+	}
+	return ""
+}
+
+// DeadLetter is an inbox item that was set aside.
+type DeadLetter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Workspace whose inbox it was in.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Its number there.
+	Seq uint32 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	// Identifies the message.
+	MessageId string `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// What it was: message/send, delegate and so on.
+	Method string `protobuf:"bytes,4,opt,name=method,proto3" json:"method,omitempty"`
+	// Workspace that sent it; empty for a human.
+	SourceId string `protobuf:"bytes,5,opt,name=source_id,json=sourceId,proto3" json:"source_id,omitempty"`
+	// The delegation it carried; empty for none.
+	DelegationId string `protobuf:"bytes,6,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
+	// How often it was delivered.
+	Deliveries int32 `protobuf:"varint,7,opt,name=deliveries,proto3" json:"deliveries,omitempty"`
+	// What the agent said of the last failure.
+	Reason string `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
+	// One line of its content.
+	Summary string `protobuf:"bytes,9,opt,name=summary,proto3" json:"summary,omitempty"`
+	// When it was accepted.
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// When it was set aside.
+	PoisonedAt    *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=poisoned_at,json=poisonedAt,proto3" json:"poisoned_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLetter) Reset() {
+	*x = DeadLetter{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLetter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLetter) ProtoMessage() {}
+
+func (x *DeadLetter) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
+func (*DeadLetter) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *DeadLetter) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetSeq() uint32 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetSourceId() string {
+	if x != nil {
+		return x.SourceId
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetDelegationId() string {
+	if x != nil {
+		return x.DelegationId
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetDeliveries() int32 {
+	if x != nil {
+		return x.Deliveries
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetSummary() string {
+	if x != nil {
+		return x.Summary
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *DeadLetter) GetPoisonedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PoisonedAt
+	}
+	return nil
+}
+
+// Request of ListDeadLetters.
+type ListDeadLettersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only of this workspace; empty means all.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Most rows, 1 to 500; 0 means 100.
+	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// From `x-next-page-token` of the page before.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeadLettersRequest) Reset() {
+	*x = ListDeadLettersRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeadLettersRequest) ProtoMessage() {}
+
+func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ListDeadLettersRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *ListDeadLettersRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListDeadLettersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Response of ListDeadLetters.
+type ListDeadLettersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Newest first.
+	DeadLetters   []*DeadLetter `protobuf:"bytes,1,rep,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeadLettersResponse) Reset() {
+	*x = ListDeadLettersResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeadLettersResponse) ProtoMessage() {}
+
+func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ListDeadLettersResponse) GetDeadLetters() []*DeadLetter {
+	if x != nil {
+		return x.DeadLetters
+	}
+	return nil
+}
+
+// Request of ReplayDeadLetter.
+type ReplayDeadLetterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// The item's number.
+	Seq           uint32 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayDeadLetterRequest) Reset() {
+	*x = ReplayDeadLetterRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayDeadLetterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayDeadLetterRequest) ProtoMessage() {}
+
+func (x *ReplayDeadLetterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayDeadLetterRequest.ProtoReflect.Descriptor instead.
+func (*ReplayDeadLetterRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ReplayDeadLetterRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *ReplayDeadLetterRequest) GetSeq() uint32 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+// Response of ReplayDeadLetter.
+type ReplayDeadLetterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new item's number.
+	Seq           uint32 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayDeadLetterResponse) Reset() {
+	*x = ReplayDeadLetterResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayDeadLetterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayDeadLetterResponse) ProtoMessage() {}
+
+func (x *ReplayDeadLetterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayDeadLetterResponse.ProtoReflect.Descriptor instead.
+func (*ReplayDeadLetterResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ReplayDeadLetterResponse) GetSeq() uint32 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+// Request of DropDeadLetter.
+type DropDeadLetterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// The item's number.
+	Seq           uint32 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropDeadLetterRequest) Reset() {
+	*x = DropDeadLetterRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropDeadLetterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropDeadLetterRequest) ProtoMessage() {}
+
+func (x *DropDeadLetterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropDeadLetterRequest.ProtoReflect.Descriptor instead.
+func (*DropDeadLetterRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *DropDeadLetterRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *DropDeadLetterRequest) GetSeq() uint32 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+// Response of DropDeadLetter.
+type DropDeadLetterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Always `dropped`.
+	Status        string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropDeadLetterResponse) Reset() {
+	*x = DropDeadLetterResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropDeadLetterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropDeadLetterResponse) ProtoMessage() {}
+
+func (x *DropDeadLetterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropDeadLetterResponse.ProtoReflect.Descriptor instead.
+func (*DropDeadLetterResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *DropDeadLetterResponse) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+// Request of DropStaleQueue.
+type DropStaleQueueRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Age in minutes from which on a message is let go of, at least 1; absent means 60.
+	MaxAgeMinutes *int32 `protobuf:"varint,1,opt,name=max_age_minutes,json=maxAgeMinutes,proto3,oneof" json:"max_age_minutes,omitempty"`
+	// Only for this workspace; empty means all.
+	WorkspaceId   string `protobuf:"bytes,2,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropStaleQueueRequest) Reset() {
+	*x = DropStaleQueueRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropStaleQueueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropStaleQueueRequest) ProtoMessage() {}
+
+func (x *DropStaleQueueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropStaleQueueRequest.ProtoReflect.Descriptor instead.
+func (*DropStaleQueueRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *DropStaleQueueRequest) GetMaxAgeMinutes() int32 {
+	if x != nil && x.MaxAgeMinutes != nil {
+		return *x.MaxAgeMinutes
+	}
+	return 0
+}
+
+func (x *DropStaleQueueRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+// Response of DropStaleQueue.
+type DropStaleQueueResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many.
+	Dropped       int32 `protobuf:"varint,1,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropStaleQueueResponse) Reset() {
+	*x = DropStaleQueueResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropStaleQueueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropStaleQueueResponse) ProtoMessage() {}
+
+func (x *DropStaleQueueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropStaleQueueResponse.ProtoReflect.Descriptor instead.
+func (*DropStaleQueueResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *DropStaleQueueResponse) GetDropped() int32 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+// Request of ListEvents.
+type ListEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only of this workspace; empty means all.
+	WorkspaceId   string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventsRequest) Reset() {
+	*x = ListEventsRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventsRequest) ProtoMessage() {}
+
+func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
+func (*ListEventsRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ListEventsRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+// Response of ListEvents.
+type ListEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Newest first.
+	Events        []*v1.Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventsResponse) Reset() {
+	*x = ListEventsResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventsResponse) ProtoMessage() {}
+
+func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
+func (*ListEventsResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ListEventsResponse) GetEvents() []*v1.Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
 // Request of GetDelegationStats.
 type GetDelegationStatsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1228,7 +1970,7 @@ type GetDelegationStatsRequest struct {
 
 func (x *GetDelegationStatsRequest) Reset() {
 	*x = GetDelegationStatsRequest{}
-	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[20]
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1982,7 @@ func (x *GetDelegationStatsRequest) String() string {
 func (*GetDelegationStatsRequest) ProtoMessage() {}
 
 func (x *GetDelegationStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[20]
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1995,7 @@ func (x *GetDelegationStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDelegationStatsRequest.ProtoReflect.Descriptor instead.
 func (*GetDelegationStatsRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{20}
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{33}
 }
 
 // Response of GetDelegationStats. Every status is present, zero when there is none.
@@ -1277,7 +2019,7 @@ type GetDelegationStatsResponse struct {
 
 func (x *GetDelegationStatsResponse) Reset() {
 	*x = GetDelegationStatsResponse{}
-	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[21]
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1289,7 +2031,7 @@ func (x *GetDelegationStatsResponse) String() string {
 func (*GetDelegationStatsResponse) ProtoMessage() {}
 
 func (x *GetDelegationStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[21]
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1302,7 +2044,7 @@ func (x *GetDelegationStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDelegationStatsResponse.ProtoReflect.Descriptor instead.
 func (*GetDelegationStatsResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{21}
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetDelegationStatsResponse) GetQueued() int32 {
@@ -1366,7 +2108,7 @@ type GetLivenessResponse_Subsystem struct {
 
 func (x *GetLivenessResponse_Subsystem) Reset() {
 	*x = GetLivenessResponse_Subsystem{}
-	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[22]
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +2120,7 @@ func (x *GetLivenessResponse_Subsystem) String() string {
 func (*GetLivenessResponse_Subsystem) ProtoMessage() {}
 
 func (x *GetLivenessResponse_Subsystem) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[22]
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +2175,7 @@ var File_moleculeai_admin_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"'moleculeai/admin/v1/admin_service.proto\x12\x13moleculeai.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a)moleculeai/delegation/v1/delegation.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\"\x12\n" +
+	"'moleculeai/admin/v1/admin_service.proto\x12\x13moleculeai.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a)moleculeai/delegation/v1/delegation.proto\x1a$moleculeai/delegation/v1/event.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\"\x12\n" +
 	"\x10GetHealthRequest\"+\n" +
 	"\x11GetHealthResponse\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\tR\x06status\"\x14\n" +
@@ -1529,7 +2271,60 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\vdelegations\x18\x01 \x03(\v2 .moleculeai.admin.v1.LedgerEntryR\vdelegations\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x05R\x05count\x12\x16\n" +
 	"\x06status\x18\x03 \x01(\tR\x06status\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\x1b\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"I\n" +
+	"\x16RetryDelegationRequest\x12/\n" +
+	"\rdelegation_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x02R\fdelegationId\"Y\n" +
+	"\x17RetryDelegationResponse\x12#\n" +
+	"\rdelegation_id\x18\x01 \x01(\tR\fdelegationId\x12\x19\n" +
+	"\bretry_of\x18\x02 \x01(\tR\aretryOf\"\x84\x03\n" +
+	"\n" +
+	"DeadLetter\x12!\n" +
+	"\fworkspace_id\x18\x01 \x01(\tR\vworkspaceId\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\rR\x03seq\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x03 \x01(\tR\tmessageId\x12\x16\n" +
+	"\x06method\x18\x04 \x01(\tR\x06method\x12\x1b\n" +
+	"\tsource_id\x18\x05 \x01(\tR\bsourceId\x12#\n" +
+	"\rdelegation_id\x18\x06 \x01(\tR\fdelegationId\x12\x1e\n" +
+	"\n" +
+	"deliveries\x18\a \x01(\x05R\n" +
+	"deliveries\x12\x16\n" +
+	"\x06reason\x18\b \x01(\tR\x06reason\x12\x18\n" +
+	"\asummary\x18\t \x01(\tR\asummary\x129\n" +
+	"\n" +
+	"created_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12;\n" +
+	"\vpoisoned_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"poisonedAt\"\x93\x01\n" +
+	"\x16ListDeadLettersRequest\x12.\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
+	"\x05limit\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\x05limit\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"]\n" +
+	"\x17ListDeadLettersResponse\x12B\n" +
+	"\fdead_letters\x18\x01 \x03(\v2\x1f.moleculeai.admin.v1.DeadLetterR\vdeadLetters\"a\n" +
+	"\x17ReplayDeadLetterRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x19\n" +
+	"\x03seq\x18\x02 \x01(\rB\a\xbaH\x04*\x02(\x01R\x03seq\",\n" +
+	"\x18ReplayDeadLetterResponse\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\rR\x03seq\"_\n" +
+	"\x15DropDeadLetterRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x19\n" +
+	"\x03seq\x18\x02 \x01(\rB\a\xbaH\x04*\x02(\x01R\x03seq\"0\n" +
+	"\x16DropDeadLetterResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\"\x88\x01\n" +
+	"\x15DropStaleQueueRequest\x12+\n" +
+	"\x0fmax_age_minutes\x18\x01 \x01(\x05H\x00R\rmaxAgeMinutes\x88\x01\x01\x12.\n" +
+	"\fworkspace_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vworkspaceIdB\x12\n" +
+	"\x10_max_age_minutes\"2\n" +
+	"\x16DropStaleQueueResponse\x12\x18\n" +
+	"\adropped\x18\x01 \x01(\x05R\adropped\"C\n" +
+	"\x11ListEventsRequest\x12.\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vworkspaceId\"M\n" +
+	"\x12ListEventsResponse\x127\n" +
+	"\x06events\x18\x01 \x03(\v2\x1f.moleculeai.delegation.v1.EventR\x06events\"\x1b\n" +
 	"\x19GetDelegationStatsRequest\"\xc1\x01\n" +
 	"\x1aGetDelegationStatsResponse\x12\x16\n" +
 	"\x06queued\x18\x01 \x01(\x05R\x06queued\x12\x1e\n" +
@@ -1540,7 +2335,7 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"inProgress\x12\x1c\n" +
 	"\tcompleted\x18\x04 \x01(\x05R\tcompleted\x12\x16\n" +
 	"\x06failed\x18\x05 \x01(\x05R\x06failed\x12\x14\n" +
-	"\x05stuck\x18\x06 \x01(\x05R\x05stuck2\x81\v\n" +
+	"\x05stuck\x18\x06 \x01(\x05R\x05stuck2\xb1\x12\n" +
 	"\fAdminService\x12k\n" +
 	"\tGetHealth\x12%.moleculeai.admin.v1.GetHealthRequest\x1a&.moleculeai.admin.v1.GetHealthResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\a/health\x12y\n" +
 	"\vGetLiveness\x12'.moleculeai.admin.v1.GetLivenessRequest\x1a(.moleculeai.admin.v1.GetLivenessResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/admin/liveness\x12\x8f\x01\n" +
@@ -1550,7 +2345,14 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\rListOrgTokens\x12).moleculeai.admin.v1.ListOrgTokensRequest\x1a*.moleculeai.admin.v1.ListOrgTokensResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/org/tokens\x12\x89\x01\n" +
 	"\x0eRevokeOrgToken\x12*.moleculeai.admin.v1.RevokeOrgTokenRequest\x1a+.moleculeai.admin.v1.RevokeOrgTokenResponse\"\x1e\x82\xd3\xe4\x93\x02\x18*\x16/org/tokens/{token_id}\x12\x9e\x01\n" +
 	"\x0eIssueTestToken\x12*.moleculeai.admin.v1.IssueTestTokenRequest\x1a+.moleculeai.admin.v1.IssueTestTokenResponse\"3\x82\xd3\xe4\x93\x02-\x12+/admin/workspaces/{workspace_id}/test-token\x12\x88\x01\n" +
-	"\x0fListDelegations\x12+.moleculeai.admin.v1.ListDelegationsRequest\x1a,.moleculeai.admin.v1.ListDelegationsResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/admin/delegations\x12\x97\x01\n" +
+	"\x0fListDelegations\x12+.moleculeai.admin.v1.ListDelegationsRequest\x1a,.moleculeai.admin.v1.ListDelegationsResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/admin/delegations\x12\x9e\x01\n" +
+	"\x0fRetryDelegation\x12+.moleculeai.admin.v1.RetryDelegationRequest\x1a,.moleculeai.admin.v1.RetryDelegationResponse\"0\x82\xd3\xe4\x93\x02*\"(/admin/delegations/{delegation_id}/retry\x12\x9b\x01\n" +
+	"\x0fListDeadLetters\x12+.moleculeai.admin.v1.ListDeadLettersRequest\x1a,.moleculeai.admin.v1.ListDeadLettersResponse\"-\xc2\xda\x18\x0e\x12\fdead_letters\x82\xd3\xe4\x93\x02\x15\x12\x13/admin/dead-letters\x12\xa8\x01\n" +
+	"\x10ReplayDeadLetter\x12,.moleculeai.admin.v1.ReplayDeadLetterRequest\x1a-.moleculeai.admin.v1.ReplayDeadLetterResponse\"7\x82\xd3\xe4\x93\x021\"//admin/dead-letters/{workspace_id}/{seq}/replay\x12\x9b\x01\n" +
+	"\x0eDropDeadLetter\x12*.moleculeai.admin.v1.DropDeadLetterRequest\x1a+.moleculeai.admin.v1.DropDeadLetterResponse\"0\x82\xd3\xe4\x93\x02**(/admin/dead-letters/{workspace_id}/{seq}\x12\x8e\x01\n" +
+	"\x0eDropStaleQueue\x12*.moleculeai.admin.v1.DropStaleQueueRequest\x1a+.moleculeai.admin.v1.DropStaleQueueResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x1b/admin/a2a-queue/drop-stale\x12\x94\x01\n" +
+	"\n" +
+	"ListEvents\x12&.moleculeai.admin.v1.ListEventsRequest\x1a'.moleculeai.admin.v1.ListEventsResponse\"5\xc2\xda\x18\b\x12\x06events\x82\xd3\xe4\x93\x02#Z\x18\x12\x16/events/{workspace_id}\x12\a/events\x12\x97\x01\n" +
 	"\x12GetDelegationStats\x12..moleculeai.admin.v1.GetDelegationStatsRequest\x1a/.moleculeai.admin.v1.GetDelegationStatsResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/admin/delegations/statsBIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/admin/v1;adminv1b\x06proto3"
 
 var (
@@ -1565,7 +2367,7 @@ func file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_moleculeai_admin_v1_admin_service_proto_rawDescData
 }
 
-var file_moleculeai_admin_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_moleculeai_admin_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_moleculeai_admin_v1_admin_service_proto_goTypes = []any{
 	(*GetHealthRequest)(nil),              // 0: moleculeai.admin.v1.GetHealthRequest
 	(*GetHealthResponse)(nil),             // 1: moleculeai.admin.v1.GetHealthResponse
@@ -1587,55 +2389,85 @@ var file_moleculeai_admin_v1_admin_service_proto_goTypes = []any{
 	(*LedgerEntry)(nil),                   // 17: moleculeai.admin.v1.LedgerEntry
 	(*ListDelegationsRequest)(nil),        // 18: moleculeai.admin.v1.ListDelegationsRequest
 	(*ListDelegationsResponse)(nil),       // 19: moleculeai.admin.v1.ListDelegationsResponse
-	(*GetDelegationStatsRequest)(nil),     // 20: moleculeai.admin.v1.GetDelegationStatsRequest
-	(*GetDelegationStatsResponse)(nil),    // 21: moleculeai.admin.v1.GetDelegationStatsResponse
-	(*GetLivenessResponse_Subsystem)(nil), // 22: moleculeai.admin.v1.GetLivenessResponse.Subsystem
-	nil,                                   // 23: moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
-	(*timestamppb.Timestamp)(nil),         // 24: google.protobuf.Timestamp
-	(v1.Delegation_Status)(0),             // 25: moleculeai.delegation.v1.Delegation.Status
-	(v1.FailureReason)(0),                 // 26: moleculeai.delegation.v1.FailureReason
+	(*RetryDelegationRequest)(nil),        // 20: moleculeai.admin.v1.RetryDelegationRequest
+	(*RetryDelegationResponse)(nil),       // 21: moleculeai.admin.v1.RetryDelegationResponse
+	(*DeadLetter)(nil),                    // 22: moleculeai.admin.v1.DeadLetter
+	(*ListDeadLettersRequest)(nil),        // 23: moleculeai.admin.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),       // 24: moleculeai.admin.v1.ListDeadLettersResponse
+	(*ReplayDeadLetterRequest)(nil),       // 25: moleculeai.admin.v1.ReplayDeadLetterRequest
+	(*ReplayDeadLetterResponse)(nil),      // 26: moleculeai.admin.v1.ReplayDeadLetterResponse
+	(*DropDeadLetterRequest)(nil),         // 27: moleculeai.admin.v1.DropDeadLetterRequest
+	(*DropDeadLetterResponse)(nil),        // 28: moleculeai.admin.v1.DropDeadLetterResponse
+	(*DropStaleQueueRequest)(nil),         // 29: moleculeai.admin.v1.DropStaleQueueRequest
+	(*DropStaleQueueResponse)(nil),        // 30: moleculeai.admin.v1.DropStaleQueueResponse
+	(*ListEventsRequest)(nil),             // 31: moleculeai.admin.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),            // 32: moleculeai.admin.v1.ListEventsResponse
+	(*GetDelegationStatsRequest)(nil),     // 33: moleculeai.admin.v1.GetDelegationStatsRequest
+	(*GetDelegationStatsResponse)(nil),    // 34: moleculeai.admin.v1.GetDelegationStatsResponse
+	(*GetLivenessResponse_Subsystem)(nil), // 35: moleculeai.admin.v1.GetLivenessResponse.Subsystem
+	nil,                                   // 36: moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
+	(*timestamppb.Timestamp)(nil),         // 37: google.protobuf.Timestamp
+	(v1.Delegation_Status)(0),             // 38: moleculeai.delegation.v1.Delegation.Status
+	(v1.FailureReason)(0),                 // 39: moleculeai.delegation.v1.FailureReason
+	(*v1.Event)(nil),                      // 40: moleculeai.delegation.v1.Event
 }
 var file_moleculeai_admin_v1_admin_service_proto_depIdxs = []int32{
-	23, // 0: moleculeai.admin.v1.GetLivenessResponse.subsystems:type_name -> moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
-	24, // 1: moleculeai.admin.v1.Organization.created_at:type_name -> google.protobuf.Timestamp
+	36, // 0: moleculeai.admin.v1.GetLivenessResponse.subsystems:type_name -> moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
+	37, // 1: moleculeai.admin.v1.Organization.created_at:type_name -> google.protobuf.Timestamp
 	4,  // 2: moleculeai.admin.v1.ListOrganizationsResponse.organizations:type_name -> moleculeai.admin.v1.Organization
-	24, // 3: moleculeai.admin.v1.OrgToken.created_at:type_name -> google.protobuf.Timestamp
-	24, // 4: moleculeai.admin.v1.OrgToken.last_used_at:type_name -> google.protobuf.Timestamp
+	37, // 3: moleculeai.admin.v1.OrgToken.created_at:type_name -> google.protobuf.Timestamp
+	37, // 4: moleculeai.admin.v1.OrgToken.last_used_at:type_name -> google.protobuf.Timestamp
 	8,  // 5: moleculeai.admin.v1.ListOrgTokensResponse.tokens:type_name -> moleculeai.admin.v1.OrgToken
-	25, // 6: moleculeai.admin.v1.LedgerEntry.status:type_name -> moleculeai.delegation.v1.Delegation.Status
-	24, // 7: moleculeai.admin.v1.LedgerEntry.last_heartbeat:type_name -> google.protobuf.Timestamp
-	24, // 8: moleculeai.admin.v1.LedgerEntry.deadline:type_name -> google.protobuf.Timestamp
-	24, // 9: moleculeai.admin.v1.LedgerEntry.created_at:type_name -> google.protobuf.Timestamp
-	24, // 10: moleculeai.admin.v1.LedgerEntry.updated_at:type_name -> google.protobuf.Timestamp
-	26, // 11: moleculeai.admin.v1.LedgerEntry.failure_reason:type_name -> moleculeai.delegation.v1.FailureReason
+	38, // 6: moleculeai.admin.v1.LedgerEntry.status:type_name -> moleculeai.delegation.v1.Delegation.Status
+	37, // 7: moleculeai.admin.v1.LedgerEntry.last_heartbeat:type_name -> google.protobuf.Timestamp
+	37, // 8: moleculeai.admin.v1.LedgerEntry.deadline:type_name -> google.protobuf.Timestamp
+	37, // 9: moleculeai.admin.v1.LedgerEntry.created_at:type_name -> google.protobuf.Timestamp
+	37, // 10: moleculeai.admin.v1.LedgerEntry.updated_at:type_name -> google.protobuf.Timestamp
+	39, // 11: moleculeai.admin.v1.LedgerEntry.failure_reason:type_name -> moleculeai.delegation.v1.FailureReason
 	17, // 12: moleculeai.admin.v1.ListDelegationsResponse.delegations:type_name -> moleculeai.admin.v1.LedgerEntry
-	24, // 13: moleculeai.admin.v1.GetLivenessResponse.Subsystem.last_tick_at:type_name -> google.protobuf.Timestamp
-	22, // 14: moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry.value:type_name -> moleculeai.admin.v1.GetLivenessResponse.Subsystem
-	0,  // 15: moleculeai.admin.v1.AdminService.GetHealth:input_type -> moleculeai.admin.v1.GetHealthRequest
-	2,  // 16: moleculeai.admin.v1.AdminService.GetLiveness:input_type -> moleculeai.admin.v1.GetLivenessRequest
-	5,  // 17: moleculeai.admin.v1.AdminService.CreateOrganization:input_type -> moleculeai.admin.v1.CreateOrganizationRequest
-	6,  // 18: moleculeai.admin.v1.AdminService.ListOrganizations:input_type -> moleculeai.admin.v1.ListOrganizationsRequest
-	9,  // 19: moleculeai.admin.v1.AdminService.CreateOrgToken:input_type -> moleculeai.admin.v1.CreateOrgTokenRequest
-	11, // 20: moleculeai.admin.v1.AdminService.ListOrgTokens:input_type -> moleculeai.admin.v1.ListOrgTokensRequest
-	13, // 21: moleculeai.admin.v1.AdminService.RevokeOrgToken:input_type -> moleculeai.admin.v1.RevokeOrgTokenRequest
-	15, // 22: moleculeai.admin.v1.AdminService.IssueTestToken:input_type -> moleculeai.admin.v1.IssueTestTokenRequest
-	18, // 23: moleculeai.admin.v1.AdminService.ListDelegations:input_type -> moleculeai.admin.v1.ListDelegationsRequest
-	20, // 24: moleculeai.admin.v1.AdminService.GetDelegationStats:input_type -> moleculeai.admin.v1.GetDelegationStatsRequest
-	1,  // 25: moleculeai.admin.v1.AdminService.GetHealth:output_type -> moleculeai.admin.v1.GetHealthResponse
-	3,  // 26: moleculeai.admin.v1.AdminService.GetLiveness:output_type -> moleculeai.admin.v1.GetLivenessResponse
-	4,  // 27: moleculeai.admin.v1.AdminService.CreateOrganization:output_type -> moleculeai.admin.v1.Organization
-	7,  // 28: moleculeai.admin.v1.AdminService.ListOrganizations:output_type -> moleculeai.admin.v1.ListOrganizationsResponse
-	10, // 29: moleculeai.admin.v1.AdminService.CreateOrgToken:output_type -> moleculeai.admin.v1.CreateOrgTokenResponse
-	12, // 30: moleculeai.admin.v1.AdminService.ListOrgTokens:output_type -> moleculeai.admin.v1.ListOrgTokensResponse
-	14, // 31: moleculeai.admin.v1.AdminService.RevokeOrgToken:output_type -> moleculeai.admin.v1.RevokeOrgTokenResponse
-	16, // 32: moleculeai.admin.v1.AdminService.IssueTestToken:output_type -> moleculeai.admin.v1.IssueTestTokenResponse
-	19, // 33: moleculeai.admin.v1.AdminService.ListDelegations:output_type -> moleculeai.admin.v1.ListDelegationsResponse
-	21, // 34: moleculeai.admin.v1.AdminService.GetDelegationStats:output_type -> moleculeai.admin.v1.GetDelegationStatsResponse
-	25, // [25:35] is the sub-list for method output_type
-	15, // [15:25] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	37, // 13: moleculeai.admin.v1.DeadLetter.created_at:type_name -> google.protobuf.Timestamp
+	37, // 14: moleculeai.admin.v1.DeadLetter.poisoned_at:type_name -> google.protobuf.Timestamp
+	22, // 15: moleculeai.admin.v1.ListDeadLettersResponse.dead_letters:type_name -> moleculeai.admin.v1.DeadLetter
+	40, // 16: moleculeai.admin.v1.ListEventsResponse.events:type_name -> moleculeai.delegation.v1.Event
+	37, // 17: moleculeai.admin.v1.GetLivenessResponse.Subsystem.last_tick_at:type_name -> google.protobuf.Timestamp
+	35, // 18: moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry.value:type_name -> moleculeai.admin.v1.GetLivenessResponse.Subsystem
+	0,  // 19: moleculeai.admin.v1.AdminService.GetHealth:input_type -> moleculeai.admin.v1.GetHealthRequest
+	2,  // 20: moleculeai.admin.v1.AdminService.GetLiveness:input_type -> moleculeai.admin.v1.GetLivenessRequest
+	5,  // 21: moleculeai.admin.v1.AdminService.CreateOrganization:input_type -> moleculeai.admin.v1.CreateOrganizationRequest
+	6,  // 22: moleculeai.admin.v1.AdminService.ListOrganizations:input_type -> moleculeai.admin.v1.ListOrganizationsRequest
+	9,  // 23: moleculeai.admin.v1.AdminService.CreateOrgToken:input_type -> moleculeai.admin.v1.CreateOrgTokenRequest
+	11, // 24: moleculeai.admin.v1.AdminService.ListOrgTokens:input_type -> moleculeai.admin.v1.ListOrgTokensRequest
+	13, // 25: moleculeai.admin.v1.AdminService.RevokeOrgToken:input_type -> moleculeai.admin.v1.RevokeOrgTokenRequest
+	15, // 26: moleculeai.admin.v1.AdminService.IssueTestToken:input_type -> moleculeai.admin.v1.IssueTestTokenRequest
+	18, // 27: moleculeai.admin.v1.AdminService.ListDelegations:input_type -> moleculeai.admin.v1.ListDelegationsRequest
+	20, // 28: moleculeai.admin.v1.AdminService.RetryDelegation:input_type -> moleculeai.admin.v1.RetryDelegationRequest
+	23, // 29: moleculeai.admin.v1.AdminService.ListDeadLetters:input_type -> moleculeai.admin.v1.ListDeadLettersRequest
+	25, // 30: moleculeai.admin.v1.AdminService.ReplayDeadLetter:input_type -> moleculeai.admin.v1.ReplayDeadLetterRequest
+	27, // 31: moleculeai.admin.v1.AdminService.DropDeadLetter:input_type -> moleculeai.admin.v1.DropDeadLetterRequest
+	29, // 32: moleculeai.admin.v1.AdminService.DropStaleQueue:input_type -> moleculeai.admin.v1.DropStaleQueueRequest
+	31, // 33: moleculeai.admin.v1.AdminService.ListEvents:input_type -> moleculeai.admin.v1.ListEventsRequest
+	33, // 34: moleculeai.admin.v1.AdminService.GetDelegationStats:input_type -> moleculeai.admin.v1.GetDelegationStatsRequest
+	1,  // 35: moleculeai.admin.v1.AdminService.GetHealth:output_type -> moleculeai.admin.v1.GetHealthResponse
+	3,  // 36: moleculeai.admin.v1.AdminService.GetLiveness:output_type -> moleculeai.admin.v1.GetLivenessResponse
+	4,  // 37: moleculeai.admin.v1.AdminService.CreateOrganization:output_type -> moleculeai.admin.v1.Organization
+	7,  // 38: moleculeai.admin.v1.AdminService.ListOrganizations:output_type -> moleculeai.admin.v1.ListOrganizationsResponse
+	10, // 39: moleculeai.admin.v1.AdminService.CreateOrgToken:output_type -> moleculeai.admin.v1.CreateOrgTokenResponse
+	12, // 40: moleculeai.admin.v1.AdminService.ListOrgTokens:output_type -> moleculeai.admin.v1.ListOrgTokensResponse
+	14, // 41: moleculeai.admin.v1.AdminService.RevokeOrgToken:output_type -> moleculeai.admin.v1.RevokeOrgTokenResponse
+	16, // 42: moleculeai.admin.v1.AdminService.IssueTestToken:output_type -> moleculeai.admin.v1.IssueTestTokenResponse
+	19, // 43: moleculeai.admin.v1.AdminService.ListDelegations:output_type -> moleculeai.admin.v1.ListDelegationsResponse
+	21, // 44: moleculeai.admin.v1.AdminService.RetryDelegation:output_type -> moleculeai.admin.v1.RetryDelegationResponse
+	24, // 45: moleculeai.admin.v1.AdminService.ListDeadLetters:output_type -> moleculeai.admin.v1.ListDeadLettersResponse
+	26, // 46: moleculeai.admin.v1.AdminService.ReplayDeadLetter:output_type -> moleculeai.admin.v1.ReplayDeadLetterResponse
+	28, // 47: moleculeai.admin.v1.AdminService.DropDeadLetter:output_type -> moleculeai.admin.v1.DropDeadLetterResponse
+	30, // 48: moleculeai.admin.v1.AdminService.DropStaleQueue:output_type -> moleculeai.admin.v1.DropStaleQueueResponse
+	32, // 49: moleculeai.admin.v1.AdminService.ListEvents:output_type -> moleculeai.admin.v1.ListEventsResponse
+	34, // 50: moleculeai.admin.v1.AdminService.GetDelegationStats:output_type -> moleculeai.admin.v1.GetDelegationStatsResponse
+	35, // [35:51] is the sub-list for method output_type
+	19, // [19:35] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_moleculeai_admin_v1_admin_service_proto_init() }
@@ -1645,13 +2477,14 @@ func file_moleculeai_admin_v1_admin_service_proto_init() {
 	}
 	file_moleculeai_admin_v1_admin_service_proto_msgTypes[17].OneofWrappers = []any{}
 	file_moleculeai_admin_v1_admin_service_proto_msgTypes[18].OneofWrappers = []any{}
+	file_moleculeai_admin_v1_admin_service_proto_msgTypes[29].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_moleculeai_admin_v1_admin_service_proto_rawDesc), len(file_moleculeai_admin_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,12 @@ const (
 	AdminService_RevokeOrgToken_FullMethodName     = "/moleculeai.admin.v1.AdminService/RevokeOrgToken"
 	AdminService_IssueTestToken_FullMethodName     = "/moleculeai.admin.v1.AdminService/IssueTestToken"
 	AdminService_ListDelegations_FullMethodName    = "/moleculeai.admin.v1.AdminService/ListDelegations"
+	AdminService_RetryDelegation_FullMethodName    = "/moleculeai.admin.v1.AdminService/RetryDelegation"
+	AdminService_ListDeadLetters_FullMethodName    = "/moleculeai.admin.v1.AdminService/ListDeadLetters"
+	AdminService_ReplayDeadLetter_FullMethodName   = "/moleculeai.admin.v1.AdminService/ReplayDeadLetter"
+	AdminService_DropDeadLetter_FullMethodName     = "/moleculeai.admin.v1.AdminService/DropDeadLetter"
+	AdminService_DropStaleQueue_FullMethodName     = "/moleculeai.admin.v1.AdminService/DropStaleQueue"
+	AdminService_ListEvents_FullMethodName         = "/moleculeai.admin.v1.AdminService/ListEvents"
 	AdminService_GetDelegationStats_FullMethodName = "/moleculeai.admin.v1.AdminService/GetDelegationStats"
 )
 
@@ -60,6 +66,23 @@ type AdminServiceClient interface {
 	IssueTestToken(ctx context.Context, in *IssueTestTokenRequest, opts ...grpc.CallOption) (*IssueTestTokenResponse, error)
 	// ListDelegations shows the ledger, newest first.
 	ListDelegations(ctx context.Context, in *ListDelegationsRequest, opts ...grpc.CallOption) (*ListDelegationsResponse, error)
+	// RetryDelegation tries a delegation again that failed or is stuck, as a new one. A second call
+	// returns the same retry while that lives.
+	RetryDelegation(ctx context.Context, in *RetryDelegationRequest, opts ...grpc.CallOption) (*RetryDelegationResponse, error)
+	// ListDeadLetters lists inbox items that could not be processed five times, newest first. When
+	// there are more, the response header `x-next-page-token` carries the token of the next page.
+	ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error)
+	// ReplayDeadLetter sends an item again, as a new one. Fails with ITEM_NOT_FOUND when it is not on
+	// the list any more, so a repeat never sends twice.
+	ReplayDeadLetter(ctx context.Context, in *ReplayDeadLetterRequest, opts ...grpc.CallOption) (*ReplayDeadLetterResponse, error)
+	// DropDeadLetter takes an item off the list for good. Fails with ITEM_NOT_FOUND when it is not on
+	// it.
+	DropDeadLetter(ctx context.Context, in *DropDeadLetterRequest, opts ...grpc.CallOption) (*DropDeadLetterResponse, error)
+	// DropStaleQueue lets go of messages that have waited too long for agents. Delegations among them
+	// fail with reason `exhausted`, and their sources hear of it.
+	DropStaleQueue(ctx context.Context, in *DropStaleQueueRequest, opts ...grpc.CallOption) (*DropStaleQueueResponse, error)
+	// ListEvents lists the newest 100 kept events, newest first.
+	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
 	// GetDelegationStats counts the ledger by status.
 	GetDelegationStats(ctx context.Context, in *GetDelegationStatsRequest, opts ...grpc.CallOption) (*GetDelegationStatsResponse, error)
 }
@@ -162,6 +185,66 @@ func (c *adminServiceClient) ListDelegations(ctx context.Context, in *ListDelega
 	return out, nil
 }
 
+func (c *adminServiceClient) RetryDelegation(ctx context.Context, in *RetryDelegationRequest, opts ...grpc.CallOption) (*RetryDelegationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryDelegationResponse)
+	err := c.cc.Invoke(ctx, AdminService_RetryDelegation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDeadLettersResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListDeadLetters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ReplayDeadLetter(ctx context.Context, in *ReplayDeadLetterRequest, opts ...grpc.CallOption) (*ReplayDeadLetterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReplayDeadLetterResponse)
+	err := c.cc.Invoke(ctx, AdminService_ReplayDeadLetter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) DropDeadLetter(ctx context.Context, in *DropDeadLetterRequest, opts ...grpc.CallOption) (*DropDeadLetterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DropDeadLetterResponse)
+	err := c.cc.Invoke(ctx, AdminService_DropDeadLetter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) DropStaleQueue(ctx context.Context, in *DropStaleQueueRequest, opts ...grpc.CallOption) (*DropStaleQueueResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DropStaleQueueResponse)
+	err := c.cc.Invoke(ctx, AdminService_DropStaleQueue_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListEventsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListEvents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) GetDelegationStats(ctx context.Context, in *GetDelegationStatsRequest, opts ...grpc.CallOption) (*GetDelegationStatsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetDelegationStatsResponse)
@@ -199,6 +282,23 @@ type AdminServiceServer interface {
 	IssueTestToken(context.Context, *IssueTestTokenRequest) (*IssueTestTokenResponse, error)
 	// ListDelegations shows the ledger, newest first.
 	ListDelegations(context.Context, *ListDelegationsRequest) (*ListDelegationsResponse, error)
+	// RetryDelegation tries a delegation again that failed or is stuck, as a new one. A second call
+	// returns the same retry while that lives.
+	RetryDelegation(context.Context, *RetryDelegationRequest) (*RetryDelegationResponse, error)
+	// ListDeadLetters lists inbox items that could not be processed five times, newest first. When
+	// there are more, the response header `x-next-page-token` carries the token of the next page.
+	ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error)
+	// ReplayDeadLetter sends an item again, as a new one. Fails with ITEM_NOT_FOUND when it is not on
+	// the list any more, so a repeat never sends twice.
+	ReplayDeadLetter(context.Context, *ReplayDeadLetterRequest) (*ReplayDeadLetterResponse, error)
+	// DropDeadLetter takes an item off the list for good. Fails with ITEM_NOT_FOUND when it is not on
+	// it.
+	DropDeadLetter(context.Context, *DropDeadLetterRequest) (*DropDeadLetterResponse, error)
+	// DropStaleQueue lets go of messages that have waited too long for agents. Delegations among them
+	// fail with reason `exhausted`, and their sources hear of it.
+	DropStaleQueue(context.Context, *DropStaleQueueRequest) (*DropStaleQueueResponse, error)
+	// ListEvents lists the newest 100 kept events, newest first.
+	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
 	// GetDelegationStats counts the ledger by status.
 	GetDelegationStats(context.Context, *GetDelegationStatsRequest) (*GetDelegationStatsResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
@@ -237,6 +337,24 @@ func (UnimplementedAdminServiceServer) IssueTestToken(context.Context, *IssueTes
 }
 func (UnimplementedAdminServiceServer) ListDelegations(context.Context, *ListDelegationsRequest) (*ListDelegationsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDelegations not implemented")
+}
+func (UnimplementedAdminServiceServer) RetryDelegation(context.Context, *RetryDelegationRequest) (*RetryDelegationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryDelegation not implemented")
+}
+func (UnimplementedAdminServiceServer) ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDeadLetters not implemented")
+}
+func (UnimplementedAdminServiceServer) ReplayDeadLetter(context.Context, *ReplayDeadLetterRequest) (*ReplayDeadLetterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReplayDeadLetter not implemented")
+}
+func (UnimplementedAdminServiceServer) DropDeadLetter(context.Context, *DropDeadLetterRequest) (*DropDeadLetterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DropDeadLetter not implemented")
+}
+func (UnimplementedAdminServiceServer) DropStaleQueue(context.Context, *DropStaleQueueRequest) (*DropStaleQueueResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DropStaleQueue not implemented")
+}
+func (UnimplementedAdminServiceServer) ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListEvents not implemented")
 }
 func (UnimplementedAdminServiceServer) GetDelegationStats(context.Context, *GetDelegationStatsRequest) (*GetDelegationStatsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetDelegationStats not implemented")
@@ -424,6 +542,114 @@ func _AdminService_ListDelegations_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_RetryDelegation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryDelegationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RetryDelegation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RetryDelegation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RetryDelegation(ctx, req.(*RetryDelegationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListDeadLetters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDeadLettersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListDeadLetters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListDeadLetters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListDeadLetters(ctx, req.(*ListDeadLettersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ReplayDeadLetter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReplayDeadLetterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ReplayDeadLetter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ReplayDeadLetter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ReplayDeadLetter(ctx, req.(*ReplayDeadLetterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_DropDeadLetter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DropDeadLetterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DropDeadLetter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DropDeadLetter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DropDeadLetter(ctx, req.(*DropDeadLetterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_DropStaleQueue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DropStaleQueueRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DropStaleQueue(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DropStaleQueue_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DropStaleQueue(ctx, req.(*DropStaleQueueRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListEvents(ctx, req.(*ListEventsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_GetDelegationStats_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetDelegationStatsRequest)
 	if err := dec(in); err != nil {
@@ -484,6 +710,30 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListDelegations",
 			Handler:    _AdminService_ListDelegations_Handler,
+		},
+		{
+			MethodName: "RetryDelegation",
+			Handler:    _AdminService_RetryDelegation_Handler,
+		},
+		{
+			MethodName: "ListDeadLetters",
+			Handler:    _AdminService_ListDeadLetters_Handler,
+		},
+		{
+			MethodName: "ReplayDeadLetter",
+			Handler:    _AdminService_ReplayDeadLetter_Handler,
+		},
+		{
+			MethodName: "DropDeadLetter",
+			Handler:    _AdminService_DropDeadLetter_Handler,
+		},
+		{
+			MethodName: "DropStaleQueue",
+			Handler:    _AdminService_DropStaleQueue_Handler,
+		},
+		{
+			MethodName: "ListEvents",
+			Handler:    _AdminService_ListEvents_Handler,
 		},
 		{
 			MethodName: "GetDelegationStats",

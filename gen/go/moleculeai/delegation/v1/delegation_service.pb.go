@@ -18,6 +18,7 @@ import (
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	structpb "google.golang.org/protobuf/types/known/structpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -29,6 +30,71 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// Status is where it stands. completed, dropped and failed are final.
+type QueuedMessage_Status int32
+
+const (
+	// Never sent.
+	QueuedMessage_status_unspecified QueuedMessage_Status = 0
+	// It waits.
+	QueuedMessage_queued QueuedMessage_Status = 1
+	// It is being sent.
+	QueuedMessage_dispatched QueuedMessage_Status = 2
+	// The agent has it.
+	QueuedMessage_completed QueuedMessage_Status = 3
+	// It was let go of: it expired, or an operator said so.
+	QueuedMessage_dropped QueuedMessage_Status = 4
+	// The agent would not take it.
+	QueuedMessage_failed QueuedMessage_Status = 5
+)
+
+// Enum value maps for QueuedMessage_Status.
+var (
+	QueuedMessage_Status_name = map[int32]string{
+		0: "status_unspecified",
+		1: "queued",
+		2: "dispatched",
+		3: "completed",
+		4: "dropped",
+		5: "failed",
+	}
+	QueuedMessage_Status_value = map[string]int32{
+		"status_unspecified": 0,
+		"queued":             1,
+		"dispatched":         2,
+		"completed":          3,
+		"dropped":            4,
+		"failed":             5,
+	}
+)
+
+func (x QueuedMessage_Status) Enum() *QueuedMessage_Status {
+	p := new(QueuedMessage_Status)
+	*p = x
+	return p
+}
+
+func (x QueuedMessage_Status) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (QueuedMessage_Status) Descriptor() protoreflect.EnumDescriptor {
+	return file_moleculeai_delegation_v1_delegation_service_proto_enumTypes[0].Descriptor()
+}
+
+func (QueuedMessage_Status) Type() protoreflect.EnumType {
+	return &file_moleculeai_delegation_v1_delegation_service_proto_enumTypes[0]
+}
+
+func (x QueuedMessage_Status) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use QueuedMessage_Status.Descriptor instead.
+func (QueuedMessage_Status) EnumDescriptor() ([]byte, []int) {
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{17, 0}
+}
 
 // Request of Delegate.
 type DelegateRequest struct {
@@ -1127,7 +1193,8 @@ type SendMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the workspace to send to.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// The JSON-RPC body, at most 1 MiB.
+	// The JSON-RPC body, at most 1 MiB. `params.expires_in_seconds` says how long it may wait in the
+	// queue (24 h, at most 7 days), `params.priority` how urgent it is there: critical, task or info.
 	Body *httpbody.HttpBody `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
 	// UUID of the sending workspace; the `X-Workspace-ID` header or the token's workspace when empty.
 	SourceId      string `protobuf:"bytes,3,opt,name=source_id,json=sourceId,proto3" json:"source_id,omitempty"`
@@ -1186,6 +1253,206 @@ func (x *SendMessageRequest) GetSourceId() string {
 	return ""
 }
 
+// Request of GetQueuedMessage.
+type GetQueuedMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the workspace that it was sent to.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// UUID from the answer to SendMessage.
+	QueueId       string `protobuf:"bytes,2,opt,name=queue_id,json=queueId,proto3" json:"queue_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetQueuedMessageRequest) Reset() {
+	*x = GetQueuedMessageRequest{}
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetQueuedMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetQueuedMessageRequest) ProtoMessage() {}
+
+func (x *GetQueuedMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetQueuedMessageRequest.ProtoReflect.Descriptor instead.
+func (*GetQueuedMessageRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GetQueuedMessageRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *GetQueuedMessageRequest) GetQueueId() string {
+	if x != nil {
+		return x.QueueId
+	}
+	return ""
+}
+
+// QueuedMessage is a message that could not be delivered at once.
+type QueuedMessage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	QueueId string `protobuf:"bytes,1,opt,name=queue_id,json=queueId,proto3" json:"queue_id,omitempty"`
+	// Workspace that it was sent to.
+	WorkspaceId string `protobuf:"bytes,2,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Current status.
+	Status QueuedMessage_Status `protobuf:"varint,3,opt,name=status,proto3,enum=moleculeai.delegation.v1.QueuedMessage_Status" json:"status,omitempty"`
+	// 100 critical, 50 task, 10 info.
+	Priority int32 `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"`
+	// Answers that were no success, at most 5.
+	Attempts int32 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// What went wrong last.
+	LastError *string `protobuf:"bytes,6,opt,name=last_error,json=lastError,proto3,oneof" json:"last_error,omitempty"`
+	// When it was queued.
+	EnqueuedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=enqueued_at,json=enqueuedAt,proto3" json:"enqueued_at,omitempty"`
+	// When it is tried next at the earliest.
+	NextAttemptAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=next_attempt_at,json=nextAttemptAt,proto3" json:"next_attempt_at,omitempty"`
+	// When it was sent last.
+	DispatchedAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=dispatched_at,json=dispatchedAt,proto3" json:"dispatched_at,omitempty"`
+	// When it ended.
+	CompletedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=completed_at,json=completedAt,proto3" json:"completed_at,omitempty"`
+	// When it is let go of.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// What the agent answered; of an answer beyond 1 MiB only the text.
+	ResponseBody  *structpb.Value `protobuf:"bytes,12,opt,name=response_body,json=responseBody,proto3" json:"response_body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueuedMessage) Reset() {
+	*x = QueuedMessage{}
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueuedMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueuedMessage) ProtoMessage() {}
+
+func (x *QueuedMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueuedMessage.ProtoReflect.Descriptor instead.
+func (*QueuedMessage) Descriptor() ([]byte, []int) {
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *QueuedMessage) GetQueueId() string {
+	if x != nil {
+		return x.QueueId
+	}
+	return ""
+}
+
+func (x *QueuedMessage) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *QueuedMessage) GetStatus() QueuedMessage_Status {
+	if x != nil {
+		return x.Status
+	}
+	return QueuedMessage_status_unspecified
+}
+
+func (x *QueuedMessage) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *QueuedMessage) GetAttempts() int32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *QueuedMessage) GetLastError() string {
+	if x != nil && x.LastError != nil {
+		return *x.LastError
+	}
+	return ""
+}
+
+func (x *QueuedMessage) GetEnqueuedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EnqueuedAt
+	}
+	return nil
+}
+
+func (x *QueuedMessage) GetNextAttemptAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextAttemptAt
+	}
+	return nil
+}
+
+func (x *QueuedMessage) GetDispatchedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DispatchedAt
+	}
+	return nil
+}
+
+func (x *QueuedMessage) GetCompletedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompletedAt
+	}
+	return nil
+}
+
+func (x *QueuedMessage) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *QueuedMessage) GetResponseBody() *structpb.Value {
+	if x != nil {
+		return x.ResponseBody
+	}
+	return nil
+}
+
 // Request of ListActivity. Filters combine.
 type ListActivityRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1211,7 +1478,7 @@ type ListActivityRequest struct {
 
 func (x *ListActivityRequest) Reset() {
 	*x = ListActivityRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[16]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1490,7 @@ func (x *ListActivityRequest) String() string {
 func (*ListActivityRequest) ProtoMessage() {}
 
 func (x *ListActivityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[16]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1503,7 @@ func (x *ListActivityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListActivityRequest.ProtoReflect.Descriptor instead.
 func (*ListActivityRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{16}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListActivityRequest) GetWorkspaceId() string {
@@ -1306,7 +1573,7 @@ type ListActivityResponse struct {
 
 func (x *ListActivityResponse) Reset() {
 	*x = ListActivityResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[17]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1585,7 @@ func (x *ListActivityResponse) String() string {
 func (*ListActivityResponse) ProtoMessage() {}
 
 func (x *ListActivityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[17]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1598,7 @@ func (x *ListActivityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListActivityResponse.ProtoReflect.Descriptor instead.
 func (*ListActivityResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{17}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListActivityResponse) GetActivities() []*Activity {
@@ -1354,7 +1621,7 @@ type GetActivityRequest struct {
 
 func (x *GetActivityRequest) Reset() {
 	*x = GetActivityRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[18]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1633,7 @@ func (x *GetActivityRequest) String() string {
 func (*GetActivityRequest) ProtoMessage() {}
 
 func (x *GetActivityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[18]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1646,7 @@ func (x *GetActivityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetActivityRequest.ProtoReflect.Descriptor instead.
 func (*GetActivityRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{18}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetActivityRequest) GetWorkspaceId() string {
@@ -1429,7 +1696,7 @@ type ReportActivityRequest struct {
 
 func (x *ReportActivityRequest) Reset() {
 	*x = ReportActivityRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[19]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1441,7 +1708,7 @@ func (x *ReportActivityRequest) String() string {
 func (*ReportActivityRequest) ProtoMessage() {}
 
 func (x *ReportActivityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[19]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1454,7 +1721,7 @@ func (x *ReportActivityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportActivityRequest.ProtoReflect.Descriptor instead.
 func (*ReportActivityRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{19}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReportActivityRequest) GetWorkspaceId() string {
@@ -1552,7 +1819,7 @@ type ReportActivityResponse struct {
 
 func (x *ReportActivityResponse) Reset() {
 	*x = ReportActivityResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[20]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1564,7 +1831,7 @@ func (x *ReportActivityResponse) String() string {
 func (*ReportActivityResponse) ProtoMessage() {}
 
 func (x *ReportActivityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[20]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1577,7 +1844,7 @@ func (x *ReportActivityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportActivityResponse.ProtoReflect.Descriptor instead.
 func (*ReportActivityResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{20}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReportActivityResponse) GetStatus() string {
@@ -1604,7 +1871,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[21]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1883,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[21]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,7 +1896,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{21}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Attachment) GetUri() string {
@@ -1675,7 +1942,7 @@ type NotifyRequest struct {
 
 func (x *NotifyRequest) Reset() {
 	*x = NotifyRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[22]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1954,7 @@ func (x *NotifyRequest) String() string {
 func (*NotifyRequest) ProtoMessage() {}
 
 func (x *NotifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[22]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1967,7 @@ func (x *NotifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyRequest.ProtoReflect.Descriptor instead.
 func (*NotifyRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{22}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *NotifyRequest) GetWorkspaceId() string {
@@ -1735,7 +2002,7 @@ type NotifyResponse struct {
 
 func (x *NotifyResponse) Reset() {
 	*x = NotifyResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[23]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +2014,7 @@ func (x *NotifyResponse) String() string {
 func (*NotifyResponse) ProtoMessage() {}
 
 func (x *NotifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[23]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +2027,7 @@ func (x *NotifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyResponse.ProtoReflect.Descriptor instead.
 func (*NotifyResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{23}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *NotifyResponse) GetStatus() string {
@@ -1790,7 +2057,7 @@ type SubscribeInboxRequest struct {
 
 func (x *SubscribeInboxRequest) Reset() {
 	*x = SubscribeInboxRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[24]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +2069,7 @@ func (x *SubscribeInboxRequest) String() string {
 func (*SubscribeInboxRequest) ProtoMessage() {}
 
 func (x *SubscribeInboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[24]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +2082,7 @@ func (x *SubscribeInboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeInboxRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeInboxRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{24}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SubscribeInboxRequest) GetFrame() isSubscribeInboxRequest_Frame {
@@ -1949,7 +2216,7 @@ type SubscribeInboxResponse struct {
 
 func (x *SubscribeInboxResponse) Reset() {
 	*x = SubscribeInboxResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[25]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1961,7 +2228,7 @@ func (x *SubscribeInboxResponse) String() string {
 func (*SubscribeInboxResponse) ProtoMessage() {}
 
 func (x *SubscribeInboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[25]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1974,7 +2241,7 @@ func (x *SubscribeInboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeInboxResponse.ProtoReflect.Descriptor instead.
 func (*SubscribeInboxResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{25}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SubscribeInboxResponse) GetFrame() isSubscribeInboxResponse_Frame {
@@ -2163,7 +2430,7 @@ type StreamInboxRequest struct {
 
 func (x *StreamInboxRequest) Reset() {
 	*x = StreamInboxRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[26]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2175,7 +2442,7 @@ func (x *StreamInboxRequest) String() string {
 func (*StreamInboxRequest) ProtoMessage() {}
 
 func (x *StreamInboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[26]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2188,7 +2455,7 @@ func (x *StreamInboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamInboxRequest.ProtoReflect.Descriptor instead.
 func (*StreamInboxRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{26}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StreamInboxRequest) GetWorkspaceId() string {
@@ -2232,7 +2499,7 @@ type StreamInboxResponse struct {
 
 func (x *StreamInboxResponse) Reset() {
 	*x = StreamInboxResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[27]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2244,7 +2511,7 @@ func (x *StreamInboxResponse) String() string {
 func (*StreamInboxResponse) ProtoMessage() {}
 
 func (x *StreamInboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[27]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2257,7 +2524,7 @@ func (x *StreamInboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamInboxResponse.ProtoReflect.Descriptor instead.
 func (*StreamInboxResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{27}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StreamInboxResponse) GetFrame() isStreamInboxResponse_Frame {
@@ -2367,6 +2634,243 @@ func (*StreamInboxResponse_Drain) isStreamInboxResponse_Frame() {}
 
 func (*StreamInboxResponse_End) isStreamInboxResponse_Frame() {}
 
+// Request of SearchSession.
+type SearchSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Part of the text, in any case; empty finds everything.
+	Q string `protobuf:"bytes,2,opt,name=q,proto3" json:"q,omitempty"`
+	// Most rows, 1 to 200; 0 means 50.
+	Limit         int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchSessionRequest) Reset() {
+	*x = SearchSessionRequest{}
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchSessionRequest) ProtoMessage() {}
+
+func (x *SearchSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchSessionRequest.ProtoReflect.Descriptor instead.
+func (*SearchSessionRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *SearchSessionRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *SearchSessionRequest) GetQ() string {
+	if x != nil {
+		return x.Q
+	}
+	return ""
+}
+
+func (x *SearchSessionRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// SessionHit is one thing that was found.
+type SessionHit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Always `activity`.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// UUID of the row.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// Workspace whose record it is.
+	WorkspaceId string `protobuf:"bytes,3,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// One line for people.
+	Label string `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
+	// The text.
+	Content string `protobuf:"bytes,5,opt,name=content,proto3" json:"content,omitempty"`
+	// What kind of row it is within its type.
+	Method string `protobuf:"bytes,6,opt,name=method,proto3" json:"method,omitempty"`
+	// ok, error and so on.
+	Status string `protobuf:"bytes,7,opt,name=status,proto3" json:"status,omitempty"`
+	// What was asked.
+	RequestBody *structpb.Value `protobuf:"bytes,8,opt,name=request_body,json=requestBody,proto3,oneof" json:"request_body,omitempty"`
+	// What was answered.
+	ResponseBody *structpb.Value `protobuf:"bytes,9,opt,name=response_body,json=responseBody,proto3,oneof" json:"response_body,omitempty"`
+	// When it happened.
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionHit) Reset() {
+	*x = SessionHit{}
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionHit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionHit) ProtoMessage() {}
+
+func (x *SessionHit) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionHit.ProtoReflect.Descriptor instead.
+func (*SessionHit) Descriptor() ([]byte, []int) {
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *SessionHit) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *SessionHit) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SessionHit) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *SessionHit) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *SessionHit) GetContent() string {
+	if x != nil {
+		return x.Content
+	}
+	return ""
+}
+
+func (x *SessionHit) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *SessionHit) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *SessionHit) GetRequestBody() *structpb.Value {
+	if x != nil {
+		return x.RequestBody
+	}
+	return nil
+}
+
+func (x *SessionHit) GetResponseBody() *structpb.Value {
+	if x != nil {
+		return x.ResponseBody
+	}
+	return nil
+}
+
+func (x *SessionHit) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+// Response of SearchSession.
+type SearchSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Newest first.
+	Hits          []*SessionHit `protobuf:"bytes,1,rep,name=hits,proto3" json:"hits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchSessionResponse) Reset() {
+	*x = SearchSessionResponse{}
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchSessionResponse) ProtoMessage() {}
+
+func (x *SearchSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchSessionResponse.ProtoReflect.Descriptor instead.
+func (*SearchSessionResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *SearchSessionResponse) GetHits() []*SessionHit {
+	if x != nil {
+		return x.Hits
+	}
+	return nil
+}
+
 // Request of PullInbox.
 type PullInboxRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2384,7 +2888,7 @@ type PullInboxRequest struct {
 
 func (x *PullInboxRequest) Reset() {
 	*x = PullInboxRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[28]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +2900,7 @@ func (x *PullInboxRequest) String() string {
 func (*PullInboxRequest) ProtoMessage() {}
 
 func (x *PullInboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[28]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +2913,7 @@ func (x *PullInboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullInboxRequest.ProtoReflect.Descriptor instead.
 func (*PullInboxRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{28}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PullInboxRequest) GetWorkspaceId() string {
@@ -2459,7 +2963,7 @@ type PullInboxResponse struct {
 
 func (x *PullInboxResponse) Reset() {
 	*x = PullInboxResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[29]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2471,7 +2975,7 @@ func (x *PullInboxResponse) String() string {
 func (*PullInboxResponse) ProtoMessage() {}
 
 func (x *PullInboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[29]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2484,7 +2988,7 @@ func (x *PullInboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullInboxResponse.ProtoReflect.Descriptor instead.
 func (*PullInboxResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{29}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PullInboxResponse) GetItems() []*InboxItem {
@@ -2541,7 +3045,7 @@ type AckInboxRequest struct {
 
 func (x *AckInboxRequest) Reset() {
 	*x = AckInboxRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[30]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2553,7 +3057,7 @@ func (x *AckInboxRequest) String() string {
 func (*AckInboxRequest) ProtoMessage() {}
 
 func (x *AckInboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[30]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2566,7 +3070,7 @@ func (x *AckInboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckInboxRequest.ProtoReflect.Descriptor instead.
 func (*AckInboxRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{30}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AckInboxRequest) GetWorkspaceId() string {
@@ -2619,7 +3123,7 @@ type AckInboxResponse struct {
 
 func (x *AckInboxResponse) Reset() {
 	*x = AckInboxResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[31]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2631,7 +3135,7 @@ func (x *AckInboxResponse) String() string {
 func (*AckInboxResponse) ProtoMessage() {}
 
 func (x *AckInboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[31]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2644,7 +3148,7 @@ func (x *AckInboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckInboxResponse.ProtoReflect.Descriptor instead.
 func (*AckInboxResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{31}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AckInboxResponse) GetAckedSeq() uint32 {
@@ -2687,7 +3191,7 @@ type NackInboxRequest struct {
 
 func (x *NackInboxRequest) Reset() {
 	*x = NackInboxRequest{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[32]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2699,7 +3203,7 @@ func (x *NackInboxRequest) String() string {
 func (*NackInboxRequest) ProtoMessage() {}
 
 func (x *NackInboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[32]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2712,7 +3216,7 @@ func (x *NackInboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NackInboxRequest.ProtoReflect.Descriptor instead.
 func (*NackInboxRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{32}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *NackInboxRequest) GetWorkspaceId() string {
@@ -2765,7 +3269,7 @@ type NackInboxResponse struct {
 
 func (x *NackInboxResponse) Reset() {
 	*x = NackInboxResponse{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[33]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2777,7 +3281,7 @@ func (x *NackInboxResponse) String() string {
 func (*NackInboxResponse) ProtoMessage() {}
 
 func (x *NackInboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[33]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2790,7 +3294,7 @@ func (x *NackInboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NackInboxResponse.ProtoReflect.Descriptor instead.
 func (*NackInboxResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{33}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *NackInboxResponse) GetSeq() uint32 {
@@ -2812,6 +3316,107 @@ func (x *NackInboxResponse) GetPoisoned() bool {
 		return x.Poisoned
 	}
 	return false
+}
+
+// Request of CallMcp.
+type CallMcpRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the workspace whose tools are used: the caller's.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// One JSON-RPC 2.0 message, or a JSON array of at most 20.
+	Body          *httpbody.HttpBody `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallMcpRequest) Reset() {
+	*x = CallMcpRequest{}
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallMcpRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallMcpRequest) ProtoMessage() {}
+
+func (x *CallMcpRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallMcpRequest.ProtoReflect.Descriptor instead.
+func (*CallMcpRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *CallMcpRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *CallMcpRequest) GetBody() *httpbody.HttpBody {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+// Request of StreamMcp.
+type StreamMcpRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the caller.
+	WorkspaceId   string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamMcpRequest) Reset() {
+	*x = StreamMcpRequest{}
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamMcpRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamMcpRequest) ProtoMessage() {}
+
+func (x *StreamMcpRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamMcpRequest.ProtoReflect.Descriptor instead.
+func (*StreamMcpRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *StreamMcpRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
 }
 
 // Hello opens the session.
@@ -2841,7 +3446,7 @@ type SubscribeInboxRequest_Hello struct {
 
 func (x *SubscribeInboxRequest_Hello) Reset() {
 	*x = SubscribeInboxRequest_Hello{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[34]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2853,7 +3458,7 @@ func (x *SubscribeInboxRequest_Hello) String() string {
 func (*SubscribeInboxRequest_Hello) ProtoMessage() {}
 
 func (x *SubscribeInboxRequest_Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[34]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2866,7 +3471,7 @@ func (x *SubscribeInboxRequest_Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeInboxRequest_Hello.ProtoReflect.Descriptor instead.
 func (*SubscribeInboxRequest_Hello) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{24, 0}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{26, 0}
 }
 
 func (x *SubscribeInboxRequest_Hello) GetWorkspaceId() string {
@@ -2936,7 +3541,7 @@ type SubscribeInboxRequest_Credit struct {
 
 func (x *SubscribeInboxRequest_Credit) Reset() {
 	*x = SubscribeInboxRequest_Credit{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[35]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2948,7 +3553,7 @@ func (x *SubscribeInboxRequest_Credit) String() string {
 func (*SubscribeInboxRequest_Credit) ProtoMessage() {}
 
 func (x *SubscribeInboxRequest_Credit) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[35]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2961,7 +3566,7 @@ func (x *SubscribeInboxRequest_Credit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeInboxRequest_Credit.ProtoReflect.Descriptor instead.
 func (*SubscribeInboxRequest_Credit) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{24, 1}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{26, 1}
 }
 
 func (x *SubscribeInboxRequest_Credit) GetN() int32 {
@@ -2980,7 +3585,7 @@ type SubscribeInboxRequest_Pong struct {
 
 func (x *SubscribeInboxRequest_Pong) Reset() {
 	*x = SubscribeInboxRequest_Pong{}
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[36]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2992,7 +3597,7 @@ func (x *SubscribeInboxRequest_Pong) String() string {
 func (*SubscribeInboxRequest_Pong) ProtoMessage() {}
 
 func (x *SubscribeInboxRequest_Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[36]
+	mi := &file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3005,14 +3610,14 @@ func (x *SubscribeInboxRequest_Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeInboxRequest_Pong.ProtoReflect.Descriptor instead.
 func (*SubscribeInboxRequest_Pong) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{24, 2}
+	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP(), []int{26, 2}
 }
 
 var File_moleculeai_delegation_v1_delegation_service_proto protoreflect.FileDescriptor
 
 const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\n" +
-	"1moleculeai/delegation/v1/delegation_service.proto\x12\x18moleculeai.delegation.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a'moleculeai/delegation/v1/activity.proto\x1a)moleculeai/delegation/v1/delegation.proto\x1a$moleculeai/delegation/v1/inbox.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a/moleculeai/workspace/v1/workspace_service.proto\"\x93\x03\n" +
+	"1moleculeai/delegation/v1/delegation_service.proto\x12\x18moleculeai.delegation.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a'moleculeai/delegation/v1/activity.proto\x1a)moleculeai/delegation/v1/delegation.proto\x1a$moleculeai/delegation/v1/event.proto\x1a$moleculeai/delegation/v1/inbox.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a/moleculeai/workspace/v1/workspace_service.proto\"\x93\x03\n" +
 	"\x0fDelegateRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12(\n" +
 	"\ttarget_id\x18\x02 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\xb0\x01\x01R\btargetId\x12 \n" +
@@ -3104,7 +3709,38 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\x12SendMessageRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12(\n" +
 	"\x04body\x18\x02 \x01(\v2\x14.google.api.HttpBodyR\x04body\x12(\n" +
-	"\tsource_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\bsourceId\"\xc6\x02\n" +
+	"\tsource_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\bsourceId\"k\n" +
+	"\x17GetQueuedMessageRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12#\n" +
+	"\bqueue_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\aqueueId\"\xdf\x05\n" +
+	"\rQueuedMessage\x12\x19\n" +
+	"\bqueue_id\x18\x01 \x01(\tR\aqueueId\x12!\n" +
+	"\fworkspace_id\x18\x02 \x01(\tR\vworkspaceId\x12F\n" +
+	"\x06status\x18\x03 \x01(\x0e2..moleculeai.delegation.v1.QueuedMessage.StatusR\x06status\x12\x1a\n" +
+	"\bpriority\x18\x04 \x01(\x05R\bpriority\x12\x1a\n" +
+	"\battempts\x18\x05 \x01(\x05R\battempts\x12\"\n" +
+	"\n" +
+	"last_error\x18\x06 \x01(\tH\x00R\tlastError\x88\x01\x01\x12;\n" +
+	"\venqueued_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"enqueuedAt\x12B\n" +
+	"\x0fnext_attempt_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\rnextAttemptAt\x12?\n" +
+	"\rdispatched_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\fdispatchedAt\x12=\n" +
+	"\fcompleted_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\vcompletedAt\x129\n" +
+	"\n" +
+	"expires_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12;\n" +
+	"\rresponse_body\x18\f \x01(\v2\x16.google.protobuf.ValueR\fresponseBody\"d\n" +
+	"\x06Status\x12\x16\n" +
+	"\x12status_unspecified\x10\x00\x12\n" +
+	"\n" +
+	"\x06queued\x10\x01\x12\x0e\n" +
+	"\n" +
+	"dispatched\x10\x02\x12\r\n" +
+	"\tcompleted\x10\x03\x12\v\n" +
+	"\adropped\x10\x04\x12\n" +
+	"\n" +
+	"\x06failed\x10\x05B\r\n" +
+	"\v_last_error\"\xc6\x02\n" +
 	"\x13ListActivityRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x1b\n" +
 	"\x04type\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@R\x04type\x12.\n" +
@@ -3208,7 +3844,30 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\x04beat\x18\x04 \x01(\v2\x1e.moleculeai.delegation.v1.BeatH\x00R\x04beat\x127\n" +
 	"\x05drain\x18\x05 \x01(\v2\x1f.moleculeai.delegation.v1.DrainH\x00R\x05drain\x121\n" +
 	"\x03end\x18\x06 \x01(\v2\x1d.moleculeai.delegation.v1.EndH\x00R\x03endB\a\n" +
-	"\x05frame\"\xbe\x01\n" +
+	"\x05frame\"}\n" +
+	"\x14SearchSessionRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x16\n" +
+	"\x01q\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x04R\x01q\x12 \n" +
+	"\x05limit\x18\x03 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xc8\x01(\x00R\x05limit\"\x93\x03\n" +
+	"\n" +
+	"SessionHit\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12!\n" +
+	"\fworkspace_id\x18\x03 \x01(\tR\vworkspaceId\x12\x14\n" +
+	"\x05label\x18\x04 \x01(\tR\x05label\x12\x18\n" +
+	"\acontent\x18\x05 \x01(\tR\acontent\x12\x16\n" +
+	"\x06method\x18\x06 \x01(\tR\x06method\x12\x16\n" +
+	"\x06status\x18\a \x01(\tR\x06status\x12>\n" +
+	"\frequest_body\x18\b \x01(\v2\x16.google.protobuf.ValueH\x00R\vrequestBody\x88\x01\x01\x12@\n" +
+	"\rresponse_body\x18\t \x01(\v2\x16.google.protobuf.ValueH\x01R\fresponseBody\x88\x01\x01\x129\n" +
+	"\n" +
+	"created_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAtB\x0f\n" +
+	"\r_request_bodyB\x10\n" +
+	"\x0e_response_body\"Q\n" +
+	"\x15SearchSessionResponse\x128\n" +
+	"\x04hits\x18\x01 \x03(\v2$.moleculeai.delegation.v1.SessionHitR\x04hits\"\xbe\x01\n" +
 	"\x10PullInboxRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
 	"\tafter_seq\x18\x02 \x01(\rH\x00R\bafterSeq\x88\x01\x01\x12\x1f\n" +
@@ -3252,7 +3911,12 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\n" +
 	"deliveries\x18\x02 \x01(\x05R\n" +
 	"deliveries\x12\x1a\n" +
-	"\bpoisoned\x18\x03 \x01(\bR\bpoisoned2\xd1\x17\n" +
+	"\bpoisoned\x18\x03 \x01(\bR\bpoisoned\"g\n" +
+	"\x0eCallMcpRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12(\n" +
+	"\x04body\x18\x02 \x01(\v2\x14.google.api.HttpBodyR\x04body\"?\n" +
+	"\x10StreamMcpRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId2\x86\x1f\n" +
 	"\x11DelegationService\x12\x9c\x01\n" +
 	"\bDelegate\x12).moleculeai.delegation.v1.DelegateRequest\x1a*.moleculeai.delegation.v1.DelegateResponse\"9\xc2\xda\x18\a\b\xca\x01\"\x02\xc8\x01\x82\xd3\xe4\x93\x02(:\x01*\"#/workspaces/{workspace_id}/delegate\x12\xba\x01\n" +
 	"\x10RecordDelegation\x121.moleculeai.delegation.v1.RecordDelegationRequest\x1a2.moleculeai.delegation.v1.RecordDelegationResponse\"?\xc2\xda\x18\x03\b\xca\x01\x82\xd3\xe4\x93\x022:\x01*\"-/workspaces/{workspace_id}/delegations/record\x12\xc3\x01\n" +
@@ -3261,18 +3925,25 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\x10CancelDelegation\x121.moleculeai.delegation.v1.CancelDelegationRequest\x1a2.moleculeai.delegation.v1.CancelDelegationResponse\"H\x82\xd3\xe4\x93\x02B:\x01*\"=/workspaces/{workspace_id}/delegations/{delegation_id}/cancel\x12\xc4\x01\n" +
 	"\x0fWatchDelegation\x120.moleculeai.delegation.v1.WatchDelegationRequest\x1a1.moleculeai.delegation.v1.WatchDelegationResponse\"J\xc2\xda\x18\x02\x18\x01\x82\xd3\xe4\x93\x02>\x12</workspaces/{workspace_id}/delegations/{delegation_id}/watch0\x01\x12\xa5\x01\n" +
 	"\rGetDelegation\x12..moleculeai.delegation.v1.GetDelegationRequest\x1a$.moleculeai.delegation.v1.Delegation\">\x82\xd3\xe4\x93\x028\x126/workspaces/{workspace_id}/delegations/{delegation_id}\x12\xb7\x01\n" +
-	"\x0fListDelegations\x120.moleculeai.delegation.v1.ListDelegationsRequest\x1a1.moleculeai.delegation.v1.ListDelegationsResponse\"?\xc2\xda\x18\r\x12\vdelegations\x82\xd3\xe4\x93\x02(\x12&/workspaces/{workspace_id}/delegations\x12\x7f\n" +
-	"\vSendMessage\x12,.moleculeai.delegation.v1.SendMessageRequest\x1a\x14.google.api.HttpBody\",\x82\xd3\xe4\x93\x02&:\x04body\"\x1e/workspaces/{workspace_id}/a2a\x12\xaa\x01\n" +
+	"\x0fListDelegations\x120.moleculeai.delegation.v1.ListDelegationsRequest\x1a1.moleculeai.delegation.v1.ListDelegationsResponse\"?\xc2\xda\x18\r\x12\vdelegations\x82\xd3\xe4\x93\x02(\x12&/workspaces/{workspace_id}/delegations\x12\x87\x01\n" +
+	"\vSendMessage\x12,.moleculeai.delegation.v1.SendMessageRequest\x1a\x14.google.api.HttpBody\"4\xc2\xda\x18\x04\"\x02\xca\x01\x82\xd3\xe4\x93\x02&:\x04body\"\x1e/workspaces/{workspace_id}/a2a\x12\xa7\x01\n" +
+	"\x10GetQueuedMessage\x121.moleculeai.delegation.v1.GetQueuedMessageRequest\x1a'.moleculeai.delegation.v1.QueuedMessage\"7\x82\xd3\xe4\x93\x021\x12//workspaces/{workspace_id}/a2a/queue/{queue_id}\x12\xaa\x01\n" +
 	"\fListActivity\x12-.moleculeai.delegation.v1.ListActivityRequest\x1a..moleculeai.delegation.v1.ListActivityResponse\";\xc2\xda\x18\f\x12\n" +
 	"activities\x82\xd3\xe4\x93\x02%\x12#/workspaces/{workspace_id}/activity\x12\x9a\x01\n" +
 	"\vGetActivity\x12,.moleculeai.delegation.v1.GetActivityRequest\x1a\".moleculeai.delegation.v1.Activity\"9\x82\xd3\xe4\x93\x023\x121/workspaces/{workspace_id}/activity/{activity_id}\x12\xa3\x01\n" +
 	"\x0eReportActivity\x12/.moleculeai.delegation.v1.ReportActivityRequest\x1a0.moleculeai.delegation.v1.ReportActivityResponse\".\x82\xd3\xe4\x93\x02(:\x01*\"#/workspaces/{workspace_id}/activity\x12\x89\x01\n" +
 	"\x06Notify\x12'.moleculeai.delegation.v1.NotifyRequest\x1a(.moleculeai.delegation.v1.NotifyResponse\",\x82\xd3\xe4\x93\x02&:\x01*\"!/workspaces/{workspace_id}/notify\x12w\n" +
 	"\x0eSubscribeInbox\x12/.moleculeai.delegation.v1.SubscribeInboxRequest\x1a0.moleculeai.delegation.v1.SubscribeInboxResponse(\x010\x01\x12\xa3\x01\n" +
-	"\vStreamInbox\x12,.moleculeai.delegation.v1.StreamInboxRequest\x1a-.moleculeai.delegation.v1.StreamInboxResponse\"5\xc2\xda\x18\x02\x18\x01\x82\xd3\xe4\x93\x02)\x12'/workspaces/{workspace_id}/inbox/stream0\x01\x12\x8e\x01\n" +
+	"\vStreamInbox\x12,.moleculeai.delegation.v1.StreamInboxRequest\x1a-.moleculeai.delegation.v1.StreamInboxResponse\"5\xc2\xda\x18\x02\x18\x01\x82\xd3\xe4\x93\x02)\x12'/workspaces/{workspace_id}/inbox/stream0\x01\x12x\n" +
+	"\x0fSubscribeEvents\x120.moleculeai.delegation.v1.SubscribeEventsRequest\x1a1.moleculeai.delegation.v1.SubscribeEventsResponse0\x01\x12\xa2\x01\n" +
+	"\fStreamEvents\x120.moleculeai.delegation.v1.SubscribeEventsRequest\x1a\x14.google.api.HttpBody\"H\xc2\xda\x18\x02\x18\x01\x82\xd3\xe4\x93\x02<Z*\x12(/workspaces/{workspace_id}/events/stream\x12\x0e/events/stream0\x01\x12\xad\x01\n" +
+	"\rSearchSession\x12..moleculeai.delegation.v1.SearchSessionRequest\x1a/.moleculeai.delegation.v1.SearchSessionResponse\";\xc2\xda\x18\x06\x12\x04hits\x82\xd3\xe4\x93\x02+\x12)/workspaces/{workspace_id}/session-search\x12\x8e\x01\n" +
 	"\tPullInbox\x12*.moleculeai.delegation.v1.PullInboxRequest\x1a+.moleculeai.delegation.v1.PullInboxResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /workspaces/{workspace_id}/inbox\x12\x92\x01\n" +
 	"\bAckInbox\x12).moleculeai.delegation.v1.AckInboxRequest\x1a*.moleculeai.delegation.v1.AckInboxResponse\"/\x82\xd3\xe4\x93\x02):\x01*\"$/workspaces/{workspace_id}/inbox/ack\x12\x96\x01\n" +
-	"\tNackInbox\x12*.moleculeai.delegation.v1.NackInboxRequest\x1a+.moleculeai.delegation.v1.NackInboxResponse\"0\x82\xd3\xe4\x93\x02*:\x01*\"%/workspaces/{workspace_id}/inbox/nackBSZQgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/delegation/v1;delegationv1b\x06proto3"
+	"\tNackInbox\x12*.moleculeai.delegation.v1.NackInboxRequest\x1a+.moleculeai.delegation.v1.NackInboxResponse\"0\x82\xd3\xe4\x93\x02*:\x01*\"%/workspaces/{workspace_id}/inbox/nack\x12\xa9\x01\n" +
+	"\aCallMcp\x12(.moleculeai.delegation.v1.CallMcpRequest\x1a\x14.google.api.HttpBody\"^\xc2\xda\x18\f\"\n" +
+	"\xca\x01\x90\x03\x94\x03\x95\x03\xad\x03\x82\xd3\xe4\x93\x02H:\x04bodyZ \x12\x1e/workspaces/{workspace_id}/mcp\"\x1e/workspaces/{workspace_id}/mcp\x12\x84\x01\n" +
+	"\tStreamMcp\x12*.moleculeai.delegation.v1.StreamMcpRequest\x1a\x14.google.api.HttpBody\"3\xc2\xda\x18\x02\x18\x01\x82\xd3\xe4\x93\x02'\x12%/workspaces/{workspace_id}/mcp/stream0\x01BSZQgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/delegation/v1;delegationv1b\x06proto3"
 
 var (
 	file_moleculeai_delegation_v1_delegation_service_proto_rawDescOnce sync.Once
@@ -3286,150 +3957,186 @@ func file_moleculeai_delegation_v1_delegation_service_proto_rawDescGZIP() []byte
 	return file_moleculeai_delegation_v1_delegation_service_proto_rawDescData
 }
 
-var file_moleculeai_delegation_v1_delegation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_moleculeai_delegation_v1_delegation_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_moleculeai_delegation_v1_delegation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_moleculeai_delegation_v1_delegation_service_proto_goTypes = []any{
-	(*DelegateRequest)(nil),              // 0: moleculeai.delegation.v1.DelegateRequest
-	(*DelegateResponse)(nil),             // 1: moleculeai.delegation.v1.DelegateResponse
-	(*RecordDelegationRequest)(nil),      // 2: moleculeai.delegation.v1.RecordDelegationRequest
-	(*RecordDelegationResponse)(nil),     // 3: moleculeai.delegation.v1.RecordDelegationResponse
-	(*UpdateDelegationRequest)(nil),      // 4: moleculeai.delegation.v1.UpdateDelegationRequest
-	(*UpdateDelegationResponse)(nil),     // 5: moleculeai.delegation.v1.UpdateDelegationResponse
-	(*HeartbeatDelegationRequest)(nil),   // 6: moleculeai.delegation.v1.HeartbeatDelegationRequest
-	(*CancelDelegationRequest)(nil),      // 7: moleculeai.delegation.v1.CancelDelegationRequest
-	(*CancelDelegationResponse)(nil),     // 8: moleculeai.delegation.v1.CancelDelegationResponse
-	(*WatchDelegationRequest)(nil),       // 9: moleculeai.delegation.v1.WatchDelegationRequest
-	(*WatchDelegationResponse)(nil),      // 10: moleculeai.delegation.v1.WatchDelegationResponse
-	(*HeartbeatDelegationResponse)(nil),  // 11: moleculeai.delegation.v1.HeartbeatDelegationResponse
-	(*GetDelegationRequest)(nil),         // 12: moleculeai.delegation.v1.GetDelegationRequest
-	(*ListDelegationsRequest)(nil),       // 13: moleculeai.delegation.v1.ListDelegationsRequest
-	(*ListDelegationsResponse)(nil),      // 14: moleculeai.delegation.v1.ListDelegationsResponse
-	(*SendMessageRequest)(nil),           // 15: moleculeai.delegation.v1.SendMessageRequest
-	(*ListActivityRequest)(nil),          // 16: moleculeai.delegation.v1.ListActivityRequest
-	(*ListActivityResponse)(nil),         // 17: moleculeai.delegation.v1.ListActivityResponse
-	(*GetActivityRequest)(nil),           // 18: moleculeai.delegation.v1.GetActivityRequest
-	(*ReportActivityRequest)(nil),        // 19: moleculeai.delegation.v1.ReportActivityRequest
-	(*ReportActivityResponse)(nil),       // 20: moleculeai.delegation.v1.ReportActivityResponse
-	(*Attachment)(nil),                   // 21: moleculeai.delegation.v1.Attachment
-	(*NotifyRequest)(nil),                // 22: moleculeai.delegation.v1.NotifyRequest
-	(*NotifyResponse)(nil),               // 23: moleculeai.delegation.v1.NotifyResponse
-	(*SubscribeInboxRequest)(nil),        // 24: moleculeai.delegation.v1.SubscribeInboxRequest
-	(*SubscribeInboxResponse)(nil),       // 25: moleculeai.delegation.v1.SubscribeInboxResponse
-	(*StreamInboxRequest)(nil),           // 26: moleculeai.delegation.v1.StreamInboxRequest
-	(*StreamInboxResponse)(nil),          // 27: moleculeai.delegation.v1.StreamInboxResponse
-	(*PullInboxRequest)(nil),             // 28: moleculeai.delegation.v1.PullInboxRequest
-	(*PullInboxResponse)(nil),            // 29: moleculeai.delegation.v1.PullInboxResponse
-	(*AckInboxRequest)(nil),              // 30: moleculeai.delegation.v1.AckInboxRequest
-	(*AckInboxResponse)(nil),             // 31: moleculeai.delegation.v1.AckInboxResponse
-	(*NackInboxRequest)(nil),             // 32: moleculeai.delegation.v1.NackInboxRequest
-	(*NackInboxResponse)(nil),            // 33: moleculeai.delegation.v1.NackInboxResponse
-	(*SubscribeInboxRequest_Hello)(nil),  // 34: moleculeai.delegation.v1.SubscribeInboxRequest.Hello
-	(*SubscribeInboxRequest_Credit)(nil), // 35: moleculeai.delegation.v1.SubscribeInboxRequest.Credit
-	(*SubscribeInboxRequest_Pong)(nil),   // 36: moleculeai.delegation.v1.SubscribeInboxRequest.Pong
-	(*Delegation)(nil),                   // 37: moleculeai.delegation.v1.Delegation
-	(Delegation_Status)(0),               // 38: moleculeai.delegation.v1.Delegation.Status
-	(*Beat)(nil),                         // 39: moleculeai.delegation.v1.Beat
-	(*Drain)(nil),                        // 40: moleculeai.delegation.v1.Drain
-	(*End)(nil),                          // 41: moleculeai.delegation.v1.End
-	(*httpbody.HttpBody)(nil),            // 42: google.api.HttpBody
-	(*Activity)(nil),                     // 43: moleculeai.delegation.v1.Activity
-	(*structpb.Value)(nil),               // 44: google.protobuf.Value
-	(*Ack)(nil),                          // 45: moleculeai.delegation.v1.Ack
-	(*Nack)(nil),                         // 46: moleculeai.delegation.v1.Nack
-	(*v1.HeartbeatRequest)(nil),          // 47: moleculeai.workspace.v1.HeartbeatRequest
-	(*Welcome)(nil),                      // 48: moleculeai.delegation.v1.Welcome
-	(*InboxItem)(nil),                    // 49: moleculeai.delegation.v1.InboxItem
-	(*Gap)(nil),                          // 50: moleculeai.delegation.v1.Gap
-	(*AckResult)(nil),                    // 51: moleculeai.delegation.v1.AckResult
-	(*NackResult)(nil),                   // 52: moleculeai.delegation.v1.NackResult
-	(*v1.HeartbeatResponse)(nil),         // 53: moleculeai.workspace.v1.HeartbeatResponse
-	(*Fenced)(nil),                       // 54: moleculeai.delegation.v1.Fenced
-	(*StartPosition)(nil),                // 55: moleculeai.delegation.v1.StartPosition
-	(*durationpb.Duration)(nil),          // 56: google.protobuf.Duration
+	(QueuedMessage_Status)(0),            // 0: moleculeai.delegation.v1.QueuedMessage.Status
+	(*DelegateRequest)(nil),              // 1: moleculeai.delegation.v1.DelegateRequest
+	(*DelegateResponse)(nil),             // 2: moleculeai.delegation.v1.DelegateResponse
+	(*RecordDelegationRequest)(nil),      // 3: moleculeai.delegation.v1.RecordDelegationRequest
+	(*RecordDelegationResponse)(nil),     // 4: moleculeai.delegation.v1.RecordDelegationResponse
+	(*UpdateDelegationRequest)(nil),      // 5: moleculeai.delegation.v1.UpdateDelegationRequest
+	(*UpdateDelegationResponse)(nil),     // 6: moleculeai.delegation.v1.UpdateDelegationResponse
+	(*HeartbeatDelegationRequest)(nil),   // 7: moleculeai.delegation.v1.HeartbeatDelegationRequest
+	(*CancelDelegationRequest)(nil),      // 8: moleculeai.delegation.v1.CancelDelegationRequest
+	(*CancelDelegationResponse)(nil),     // 9: moleculeai.delegation.v1.CancelDelegationResponse
+	(*WatchDelegationRequest)(nil),       // 10: moleculeai.delegation.v1.WatchDelegationRequest
+	(*WatchDelegationResponse)(nil),      // 11: moleculeai.delegation.v1.WatchDelegationResponse
+	(*HeartbeatDelegationResponse)(nil),  // 12: moleculeai.delegation.v1.HeartbeatDelegationResponse
+	(*GetDelegationRequest)(nil),         // 13: moleculeai.delegation.v1.GetDelegationRequest
+	(*ListDelegationsRequest)(nil),       // 14: moleculeai.delegation.v1.ListDelegationsRequest
+	(*ListDelegationsResponse)(nil),      // 15: moleculeai.delegation.v1.ListDelegationsResponse
+	(*SendMessageRequest)(nil),           // 16: moleculeai.delegation.v1.SendMessageRequest
+	(*GetQueuedMessageRequest)(nil),      // 17: moleculeai.delegation.v1.GetQueuedMessageRequest
+	(*QueuedMessage)(nil),                // 18: moleculeai.delegation.v1.QueuedMessage
+	(*ListActivityRequest)(nil),          // 19: moleculeai.delegation.v1.ListActivityRequest
+	(*ListActivityResponse)(nil),         // 20: moleculeai.delegation.v1.ListActivityResponse
+	(*GetActivityRequest)(nil),           // 21: moleculeai.delegation.v1.GetActivityRequest
+	(*ReportActivityRequest)(nil),        // 22: moleculeai.delegation.v1.ReportActivityRequest
+	(*ReportActivityResponse)(nil),       // 23: moleculeai.delegation.v1.ReportActivityResponse
+	(*Attachment)(nil),                   // 24: moleculeai.delegation.v1.Attachment
+	(*NotifyRequest)(nil),                // 25: moleculeai.delegation.v1.NotifyRequest
+	(*NotifyResponse)(nil),               // 26: moleculeai.delegation.v1.NotifyResponse
+	(*SubscribeInboxRequest)(nil),        // 27: moleculeai.delegation.v1.SubscribeInboxRequest
+	(*SubscribeInboxResponse)(nil),       // 28: moleculeai.delegation.v1.SubscribeInboxResponse
+	(*StreamInboxRequest)(nil),           // 29: moleculeai.delegation.v1.StreamInboxRequest
+	(*StreamInboxResponse)(nil),          // 30: moleculeai.delegation.v1.StreamInboxResponse
+	(*SearchSessionRequest)(nil),         // 31: moleculeai.delegation.v1.SearchSessionRequest
+	(*SessionHit)(nil),                   // 32: moleculeai.delegation.v1.SessionHit
+	(*SearchSessionResponse)(nil),        // 33: moleculeai.delegation.v1.SearchSessionResponse
+	(*PullInboxRequest)(nil),             // 34: moleculeai.delegation.v1.PullInboxRequest
+	(*PullInboxResponse)(nil),            // 35: moleculeai.delegation.v1.PullInboxResponse
+	(*AckInboxRequest)(nil),              // 36: moleculeai.delegation.v1.AckInboxRequest
+	(*AckInboxResponse)(nil),             // 37: moleculeai.delegation.v1.AckInboxResponse
+	(*NackInboxRequest)(nil),             // 38: moleculeai.delegation.v1.NackInboxRequest
+	(*NackInboxResponse)(nil),            // 39: moleculeai.delegation.v1.NackInboxResponse
+	(*CallMcpRequest)(nil),               // 40: moleculeai.delegation.v1.CallMcpRequest
+	(*StreamMcpRequest)(nil),             // 41: moleculeai.delegation.v1.StreamMcpRequest
+	(*SubscribeInboxRequest_Hello)(nil),  // 42: moleculeai.delegation.v1.SubscribeInboxRequest.Hello
+	(*SubscribeInboxRequest_Credit)(nil), // 43: moleculeai.delegation.v1.SubscribeInboxRequest.Credit
+	(*SubscribeInboxRequest_Pong)(nil),   // 44: moleculeai.delegation.v1.SubscribeInboxRequest.Pong
+	(*Delegation)(nil),                   // 45: moleculeai.delegation.v1.Delegation
+	(Delegation_Status)(0),               // 46: moleculeai.delegation.v1.Delegation.Status
+	(*Beat)(nil),                         // 47: moleculeai.delegation.v1.Beat
+	(*Drain)(nil),                        // 48: moleculeai.delegation.v1.Drain
+	(*End)(nil),                          // 49: moleculeai.delegation.v1.End
+	(*httpbody.HttpBody)(nil),            // 50: google.api.HttpBody
+	(*timestamppb.Timestamp)(nil),        // 51: google.protobuf.Timestamp
+	(*structpb.Value)(nil),               // 52: google.protobuf.Value
+	(*Activity)(nil),                     // 53: moleculeai.delegation.v1.Activity
+	(*Ack)(nil),                          // 54: moleculeai.delegation.v1.Ack
+	(*Nack)(nil),                         // 55: moleculeai.delegation.v1.Nack
+	(*v1.HeartbeatRequest)(nil),          // 56: moleculeai.workspace.v1.HeartbeatRequest
+	(*Welcome)(nil),                      // 57: moleculeai.delegation.v1.Welcome
+	(*InboxItem)(nil),                    // 58: moleculeai.delegation.v1.InboxItem
+	(*Gap)(nil),                          // 59: moleculeai.delegation.v1.Gap
+	(*AckResult)(nil),                    // 60: moleculeai.delegation.v1.AckResult
+	(*NackResult)(nil),                   // 61: moleculeai.delegation.v1.NackResult
+	(*v1.HeartbeatResponse)(nil),         // 62: moleculeai.workspace.v1.HeartbeatResponse
+	(*Fenced)(nil),                       // 63: moleculeai.delegation.v1.Fenced
+	(*StartPosition)(nil),                // 64: moleculeai.delegation.v1.StartPosition
+	(*durationpb.Duration)(nil),          // 65: google.protobuf.Duration
+	(*SubscribeEventsRequest)(nil),       // 66: moleculeai.delegation.v1.SubscribeEventsRequest
+	(*SubscribeEventsResponse)(nil),      // 67: moleculeai.delegation.v1.SubscribeEventsResponse
 }
 var file_moleculeai_delegation_v1_delegation_service_proto_depIdxs = []int32{
-	37, // 0: moleculeai.delegation.v1.DelegateResponse.delegation:type_name -> moleculeai.delegation.v1.Delegation
-	38, // 1: moleculeai.delegation.v1.UpdateDelegationRequest.status:type_name -> moleculeai.delegation.v1.Delegation.Status
-	38, // 2: moleculeai.delegation.v1.UpdateDelegationResponse.status:type_name -> moleculeai.delegation.v1.Delegation.Status
-	38, // 3: moleculeai.delegation.v1.CancelDelegationResponse.status:type_name -> moleculeai.delegation.v1.Delegation.Status
-	37, // 4: moleculeai.delegation.v1.WatchDelegationResponse.delegation:type_name -> moleculeai.delegation.v1.Delegation
-	39, // 5: moleculeai.delegation.v1.WatchDelegationResponse.beat:type_name -> moleculeai.delegation.v1.Beat
-	40, // 6: moleculeai.delegation.v1.WatchDelegationResponse.drain:type_name -> moleculeai.delegation.v1.Drain
-	41, // 7: moleculeai.delegation.v1.WatchDelegationResponse.end:type_name -> moleculeai.delegation.v1.End
-	38, // 8: moleculeai.delegation.v1.HeartbeatDelegationResponse.status:type_name -> moleculeai.delegation.v1.Delegation.Status
-	37, // 9: moleculeai.delegation.v1.ListDelegationsResponse.delegations:type_name -> moleculeai.delegation.v1.Delegation
-	42, // 10: moleculeai.delegation.v1.SendMessageRequest.body:type_name -> google.api.HttpBody
-	43, // 11: moleculeai.delegation.v1.ListActivityResponse.activities:type_name -> moleculeai.delegation.v1.Activity
-	44, // 12: moleculeai.delegation.v1.ReportActivityRequest.request_body:type_name -> google.protobuf.Value
-	44, // 13: moleculeai.delegation.v1.ReportActivityRequest.response_body:type_name -> google.protobuf.Value
-	44, // 14: moleculeai.delegation.v1.ReportActivityRequest.tool_trace:type_name -> google.protobuf.Value
-	21, // 15: moleculeai.delegation.v1.NotifyRequest.attachments:type_name -> moleculeai.delegation.v1.Attachment
-	34, // 16: moleculeai.delegation.v1.SubscribeInboxRequest.hello:type_name -> moleculeai.delegation.v1.SubscribeInboxRequest.Hello
-	35, // 17: moleculeai.delegation.v1.SubscribeInboxRequest.credit:type_name -> moleculeai.delegation.v1.SubscribeInboxRequest.Credit
-	45, // 18: moleculeai.delegation.v1.SubscribeInboxRequest.ack:type_name -> moleculeai.delegation.v1.Ack
-	46, // 19: moleculeai.delegation.v1.SubscribeInboxRequest.nack:type_name -> moleculeai.delegation.v1.Nack
-	36, // 20: moleculeai.delegation.v1.SubscribeInboxRequest.pong:type_name -> moleculeai.delegation.v1.SubscribeInboxRequest.Pong
-	47, // 21: moleculeai.delegation.v1.SubscribeInboxRequest.heartbeat:type_name -> moleculeai.workspace.v1.HeartbeatRequest
-	48, // 22: moleculeai.delegation.v1.SubscribeInboxResponse.welcome:type_name -> moleculeai.delegation.v1.Welcome
-	49, // 23: moleculeai.delegation.v1.SubscribeInboxResponse.item:type_name -> moleculeai.delegation.v1.InboxItem
-	50, // 24: moleculeai.delegation.v1.SubscribeInboxResponse.gap:type_name -> moleculeai.delegation.v1.Gap
-	39, // 25: moleculeai.delegation.v1.SubscribeInboxResponse.beat:type_name -> moleculeai.delegation.v1.Beat
-	51, // 26: moleculeai.delegation.v1.SubscribeInboxResponse.ack_result:type_name -> moleculeai.delegation.v1.AckResult
-	52, // 27: moleculeai.delegation.v1.SubscribeInboxResponse.nack_result:type_name -> moleculeai.delegation.v1.NackResult
-	53, // 28: moleculeai.delegation.v1.SubscribeInboxResponse.heartbeat_result:type_name -> moleculeai.workspace.v1.HeartbeatResponse
-	40, // 29: moleculeai.delegation.v1.SubscribeInboxResponse.drain:type_name -> moleculeai.delegation.v1.Drain
-	54, // 30: moleculeai.delegation.v1.SubscribeInboxResponse.fenced:type_name -> moleculeai.delegation.v1.Fenced
-	41, // 31: moleculeai.delegation.v1.SubscribeInboxResponse.end:type_name -> moleculeai.delegation.v1.End
-	55, // 32: moleculeai.delegation.v1.StreamInboxRequest.start:type_name -> moleculeai.delegation.v1.StartPosition
-	48, // 33: moleculeai.delegation.v1.StreamInboxResponse.welcome:type_name -> moleculeai.delegation.v1.Welcome
-	49, // 34: moleculeai.delegation.v1.StreamInboxResponse.item:type_name -> moleculeai.delegation.v1.InboxItem
-	50, // 35: moleculeai.delegation.v1.StreamInboxResponse.gap:type_name -> moleculeai.delegation.v1.Gap
-	39, // 36: moleculeai.delegation.v1.StreamInboxResponse.beat:type_name -> moleculeai.delegation.v1.Beat
-	40, // 37: moleculeai.delegation.v1.StreamInboxResponse.drain:type_name -> moleculeai.delegation.v1.Drain
-	41, // 38: moleculeai.delegation.v1.StreamInboxResponse.end:type_name -> moleculeai.delegation.v1.End
-	49, // 39: moleculeai.delegation.v1.PullInboxResponse.items:type_name -> moleculeai.delegation.v1.InboxItem
-	56, // 40: moleculeai.delegation.v1.NackInboxRequest.retry_after:type_name -> google.protobuf.Duration
-	55, // 41: moleculeai.delegation.v1.SubscribeInboxRequest.Hello.start:type_name -> moleculeai.delegation.v1.StartPosition
-	0,  // 42: moleculeai.delegation.v1.DelegationService.Delegate:input_type -> moleculeai.delegation.v1.DelegateRequest
-	2,  // 43: moleculeai.delegation.v1.DelegationService.RecordDelegation:input_type -> moleculeai.delegation.v1.RecordDelegationRequest
-	4,  // 44: moleculeai.delegation.v1.DelegationService.UpdateDelegation:input_type -> moleculeai.delegation.v1.UpdateDelegationRequest
-	6,  // 45: moleculeai.delegation.v1.DelegationService.HeartbeatDelegation:input_type -> moleculeai.delegation.v1.HeartbeatDelegationRequest
-	7,  // 46: moleculeai.delegation.v1.DelegationService.CancelDelegation:input_type -> moleculeai.delegation.v1.CancelDelegationRequest
-	9,  // 47: moleculeai.delegation.v1.DelegationService.WatchDelegation:input_type -> moleculeai.delegation.v1.WatchDelegationRequest
-	12, // 48: moleculeai.delegation.v1.DelegationService.GetDelegation:input_type -> moleculeai.delegation.v1.GetDelegationRequest
-	13, // 49: moleculeai.delegation.v1.DelegationService.ListDelegations:input_type -> moleculeai.delegation.v1.ListDelegationsRequest
-	15, // 50: moleculeai.delegation.v1.DelegationService.SendMessage:input_type -> moleculeai.delegation.v1.SendMessageRequest
-	16, // 51: moleculeai.delegation.v1.DelegationService.ListActivity:input_type -> moleculeai.delegation.v1.ListActivityRequest
-	18, // 52: moleculeai.delegation.v1.DelegationService.GetActivity:input_type -> moleculeai.delegation.v1.GetActivityRequest
-	19, // 53: moleculeai.delegation.v1.DelegationService.ReportActivity:input_type -> moleculeai.delegation.v1.ReportActivityRequest
-	22, // 54: moleculeai.delegation.v1.DelegationService.Notify:input_type -> moleculeai.delegation.v1.NotifyRequest
-	24, // 55: moleculeai.delegation.v1.DelegationService.SubscribeInbox:input_type -> moleculeai.delegation.v1.SubscribeInboxRequest
-	26, // 56: moleculeai.delegation.v1.DelegationService.StreamInbox:input_type -> moleculeai.delegation.v1.StreamInboxRequest
-	28, // 57: moleculeai.delegation.v1.DelegationService.PullInbox:input_type -> moleculeai.delegation.v1.PullInboxRequest
-	30, // 58: moleculeai.delegation.v1.DelegationService.AckInbox:input_type -> moleculeai.delegation.v1.AckInboxRequest
-	32, // 59: moleculeai.delegation.v1.DelegationService.NackInbox:input_type -> moleculeai.delegation.v1.NackInboxRequest
-	1,  // 60: moleculeai.delegation.v1.DelegationService.Delegate:output_type -> moleculeai.delegation.v1.DelegateResponse
-	3,  // 61: moleculeai.delegation.v1.DelegationService.RecordDelegation:output_type -> moleculeai.delegation.v1.RecordDelegationResponse
-	5,  // 62: moleculeai.delegation.v1.DelegationService.UpdateDelegation:output_type -> moleculeai.delegation.v1.UpdateDelegationResponse
-	11, // 63: moleculeai.delegation.v1.DelegationService.HeartbeatDelegation:output_type -> moleculeai.delegation.v1.HeartbeatDelegationResponse
-	8,  // 64: moleculeai.delegation.v1.DelegationService.CancelDelegation:output_type -> moleculeai.delegation.v1.CancelDelegationResponse
-	10, // 65: moleculeai.delegation.v1.DelegationService.WatchDelegation:output_type -> moleculeai.delegation.v1.WatchDelegationResponse
-	37, // 66: moleculeai.delegation.v1.DelegationService.GetDelegation:output_type -> moleculeai.delegation.v1.Delegation
-	14, // 67: moleculeai.delegation.v1.DelegationService.ListDelegations:output_type -> moleculeai.delegation.v1.ListDelegationsResponse
-	42, // 68: moleculeai.delegation.v1.DelegationService.SendMessage:output_type -> google.api.HttpBody
-	17, // 69: moleculeai.delegation.v1.DelegationService.ListActivity:output_type -> moleculeai.delegation.v1.ListActivityResponse
-	43, // 70: moleculeai.delegation.v1.DelegationService.GetActivity:output_type -> moleculeai.delegation.v1.Activity
-	20, // 71: moleculeai.delegation.v1.DelegationService.ReportActivity:output_type -> moleculeai.delegation.v1.ReportActivityResponse
-	23, // 72: moleculeai.delegation.v1.DelegationService.Notify:output_type -> moleculeai.delegation.v1.NotifyResponse
-	25, // 73: moleculeai.delegation.v1.DelegationService.SubscribeInbox:output_type -> moleculeai.delegation.v1.SubscribeInboxResponse
-	27, // 74: moleculeai.delegation.v1.DelegationService.StreamInbox:output_type -> moleculeai.delegation.v1.StreamInboxResponse
-	29, // 75: moleculeai.delegation.v1.DelegationService.PullInbox:output_type -> moleculeai.delegation.v1.PullInboxResponse
-	31, // 76: moleculeai.delegation.v1.DelegationService.AckInbox:output_type -> moleculeai.delegation.v1.AckInboxResponse
-	33, // 77: moleculeai.delegation.v1.DelegationService.NackInbox:output_type -> moleculeai.delegation.v1.NackInboxResponse
-	60, // [60:78] is the sub-list for method output_type
-	42, // [42:60] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	45, // 0: moleculeai.delegation.v1.DelegateResponse.delegation:type_name -> moleculeai.delegation.v1.Delegation
+	46, // 1: moleculeai.delegation.v1.UpdateDelegationRequest.status:type_name -> moleculeai.delegation.v1.Delegation.Status
+	46, // 2: moleculeai.delegation.v1.UpdateDelegationResponse.status:type_name -> moleculeai.delegation.v1.Delegation.Status
+	46, // 3: moleculeai.delegation.v1.CancelDelegationResponse.status:type_name -> moleculeai.delegation.v1.Delegation.Status
+	45, // 4: moleculeai.delegation.v1.WatchDelegationResponse.delegation:type_name -> moleculeai.delegation.v1.Delegation
+	47, // 5: moleculeai.delegation.v1.WatchDelegationResponse.beat:type_name -> moleculeai.delegation.v1.Beat
+	48, // 6: moleculeai.delegation.v1.WatchDelegationResponse.drain:type_name -> moleculeai.delegation.v1.Drain
+	49, // 7: moleculeai.delegation.v1.WatchDelegationResponse.end:type_name -> moleculeai.delegation.v1.End
+	46, // 8: moleculeai.delegation.v1.HeartbeatDelegationResponse.status:type_name -> moleculeai.delegation.v1.Delegation.Status
+	45, // 9: moleculeai.delegation.v1.ListDelegationsResponse.delegations:type_name -> moleculeai.delegation.v1.Delegation
+	50, // 10: moleculeai.delegation.v1.SendMessageRequest.body:type_name -> google.api.HttpBody
+	0,  // 11: moleculeai.delegation.v1.QueuedMessage.status:type_name -> moleculeai.delegation.v1.QueuedMessage.Status
+	51, // 12: moleculeai.delegation.v1.QueuedMessage.enqueued_at:type_name -> google.protobuf.Timestamp
+	51, // 13: moleculeai.delegation.v1.QueuedMessage.next_attempt_at:type_name -> google.protobuf.Timestamp
+	51, // 14: moleculeai.delegation.v1.QueuedMessage.dispatched_at:type_name -> google.protobuf.Timestamp
+	51, // 15: moleculeai.delegation.v1.QueuedMessage.completed_at:type_name -> google.protobuf.Timestamp
+	51, // 16: moleculeai.delegation.v1.QueuedMessage.expires_at:type_name -> google.protobuf.Timestamp
+	52, // 17: moleculeai.delegation.v1.QueuedMessage.response_body:type_name -> google.protobuf.Value
+	53, // 18: moleculeai.delegation.v1.ListActivityResponse.activities:type_name -> moleculeai.delegation.v1.Activity
+	52, // 19: moleculeai.delegation.v1.ReportActivityRequest.request_body:type_name -> google.protobuf.Value
+	52, // 20: moleculeai.delegation.v1.ReportActivityRequest.response_body:type_name -> google.protobuf.Value
+	52, // 21: moleculeai.delegation.v1.ReportActivityRequest.tool_trace:type_name -> google.protobuf.Value
+	24, // 22: moleculeai.delegation.v1.NotifyRequest.attachments:type_name -> moleculeai.delegation.v1.Attachment
+	42, // 23: moleculeai.delegation.v1.SubscribeInboxRequest.hello:type_name -> moleculeai.delegation.v1.SubscribeInboxRequest.Hello
+	43, // 24: moleculeai.delegation.v1.SubscribeInboxRequest.credit:type_name -> moleculeai.delegation.v1.SubscribeInboxRequest.Credit
+	54, // 25: moleculeai.delegation.v1.SubscribeInboxRequest.ack:type_name -> moleculeai.delegation.v1.Ack
+	55, // 26: moleculeai.delegation.v1.SubscribeInboxRequest.nack:type_name -> moleculeai.delegation.v1.Nack
+	44, // 27: moleculeai.delegation.v1.SubscribeInboxRequest.pong:type_name -> moleculeai.delegation.v1.SubscribeInboxRequest.Pong
+	56, // 28: moleculeai.delegation.v1.SubscribeInboxRequest.heartbeat:type_name -> moleculeai.workspace.v1.HeartbeatRequest
+	57, // 29: moleculeai.delegation.v1.SubscribeInboxResponse.welcome:type_name -> moleculeai.delegation.v1.Welcome
+	58, // 30: moleculeai.delegation.v1.SubscribeInboxResponse.item:type_name -> moleculeai.delegation.v1.InboxItem
+	59, // 31: moleculeai.delegation.v1.SubscribeInboxResponse.gap:type_name -> moleculeai.delegation.v1.Gap
+	47, // 32: moleculeai.delegation.v1.SubscribeInboxResponse.beat:type_name -> moleculeai.delegation.v1.Beat
+	60, // 33: moleculeai.delegation.v1.SubscribeInboxResponse.ack_result:type_name -> moleculeai.delegation.v1.AckResult
+	61, // 34: moleculeai.delegation.v1.SubscribeInboxResponse.nack_result:type_name -> moleculeai.delegation.v1.NackResult
+	62, // 35: moleculeai.delegation.v1.SubscribeInboxResponse.heartbeat_result:type_name -> moleculeai.workspace.v1.HeartbeatResponse
+	48, // 36: moleculeai.delegation.v1.SubscribeInboxResponse.drain:type_name -> moleculeai.delegation.v1.Drain
+	63, // 37: moleculeai.delegation.v1.SubscribeInboxResponse.fenced:type_name -> moleculeai.delegation.v1.Fenced
+	49, // 38: moleculeai.delegation.v1.SubscribeInboxResponse.end:type_name -> moleculeai.delegation.v1.End
+	64, // 39: moleculeai.delegation.v1.StreamInboxRequest.start:type_name -> moleculeai.delegation.v1.StartPosition
+	57, // 40: moleculeai.delegation.v1.StreamInboxResponse.welcome:type_name -> moleculeai.delegation.v1.Welcome
+	58, // 41: moleculeai.delegation.v1.StreamInboxResponse.item:type_name -> moleculeai.delegation.v1.InboxItem
+	59, // 42: moleculeai.delegation.v1.StreamInboxResponse.gap:type_name -> moleculeai.delegation.v1.Gap
+	47, // 43: moleculeai.delegation.v1.StreamInboxResponse.beat:type_name -> moleculeai.delegation.v1.Beat
+	48, // 44: moleculeai.delegation.v1.StreamInboxResponse.drain:type_name -> moleculeai.delegation.v1.Drain
+	49, // 45: moleculeai.delegation.v1.StreamInboxResponse.end:type_name -> moleculeai.delegation.v1.End
+	52, // 46: moleculeai.delegation.v1.SessionHit.request_body:type_name -> google.protobuf.Value
+	52, // 47: moleculeai.delegation.v1.SessionHit.response_body:type_name -> google.protobuf.Value
+	51, // 48: moleculeai.delegation.v1.SessionHit.created_at:type_name -> google.protobuf.Timestamp
+	32, // 49: moleculeai.delegation.v1.SearchSessionResponse.hits:type_name -> moleculeai.delegation.v1.SessionHit
+	58, // 50: moleculeai.delegation.v1.PullInboxResponse.items:type_name -> moleculeai.delegation.v1.InboxItem
+	65, // 51: moleculeai.delegation.v1.NackInboxRequest.retry_after:type_name -> google.protobuf.Duration
+	50, // 52: moleculeai.delegation.v1.CallMcpRequest.body:type_name -> google.api.HttpBody
+	64, // 53: moleculeai.delegation.v1.SubscribeInboxRequest.Hello.start:type_name -> moleculeai.delegation.v1.StartPosition
+	1,  // 54: moleculeai.delegation.v1.DelegationService.Delegate:input_type -> moleculeai.delegation.v1.DelegateRequest
+	3,  // 55: moleculeai.delegation.v1.DelegationService.RecordDelegation:input_type -> moleculeai.delegation.v1.RecordDelegationRequest
+	5,  // 56: moleculeai.delegation.v1.DelegationService.UpdateDelegation:input_type -> moleculeai.delegation.v1.UpdateDelegationRequest
+	7,  // 57: moleculeai.delegation.v1.DelegationService.HeartbeatDelegation:input_type -> moleculeai.delegation.v1.HeartbeatDelegationRequest
+	8,  // 58: moleculeai.delegation.v1.DelegationService.CancelDelegation:input_type -> moleculeai.delegation.v1.CancelDelegationRequest
+	10, // 59: moleculeai.delegation.v1.DelegationService.WatchDelegation:input_type -> moleculeai.delegation.v1.WatchDelegationRequest
+	13, // 60: moleculeai.delegation.v1.DelegationService.GetDelegation:input_type -> moleculeai.delegation.v1.GetDelegationRequest
+	14, // 61: moleculeai.delegation.v1.DelegationService.ListDelegations:input_type -> moleculeai.delegation.v1.ListDelegationsRequest
+	16, // 62: moleculeai.delegation.v1.DelegationService.SendMessage:input_type -> moleculeai.delegation.v1.SendMessageRequest
+	17, // 63: moleculeai.delegation.v1.DelegationService.GetQueuedMessage:input_type -> moleculeai.delegation.v1.GetQueuedMessageRequest
+	19, // 64: moleculeai.delegation.v1.DelegationService.ListActivity:input_type -> moleculeai.delegation.v1.ListActivityRequest
+	21, // 65: moleculeai.delegation.v1.DelegationService.GetActivity:input_type -> moleculeai.delegation.v1.GetActivityRequest
+	22, // 66: moleculeai.delegation.v1.DelegationService.ReportActivity:input_type -> moleculeai.delegation.v1.ReportActivityRequest
+	25, // 67: moleculeai.delegation.v1.DelegationService.Notify:input_type -> moleculeai.delegation.v1.NotifyRequest
+	27, // 68: moleculeai.delegation.v1.DelegationService.SubscribeInbox:input_type -> moleculeai.delegation.v1.SubscribeInboxRequest
+	29, // 69: moleculeai.delegation.v1.DelegationService.StreamInbox:input_type -> moleculeai.delegation.v1.StreamInboxRequest
+	66, // 70: moleculeai.delegation.v1.DelegationService.SubscribeEvents:input_type -> moleculeai.delegation.v1.SubscribeEventsRequest
+	66, // 71: moleculeai.delegation.v1.DelegationService.StreamEvents:input_type -> moleculeai.delegation.v1.SubscribeEventsRequest
+	31, // 72: moleculeai.delegation.v1.DelegationService.SearchSession:input_type -> moleculeai.delegation.v1.SearchSessionRequest
+	34, // 73: moleculeai.delegation.v1.DelegationService.PullInbox:input_type -> moleculeai.delegation.v1.PullInboxRequest
+	36, // 74: moleculeai.delegation.v1.DelegationService.AckInbox:input_type -> moleculeai.delegation.v1.AckInboxRequest
+	38, // 75: moleculeai.delegation.v1.DelegationService.NackInbox:input_type -> moleculeai.delegation.v1.NackInboxRequest
+	40, // 76: moleculeai.delegation.v1.DelegationService.CallMcp:input_type -> moleculeai.delegation.v1.CallMcpRequest
+	41, // 77: moleculeai.delegation.v1.DelegationService.StreamMcp:input_type -> moleculeai.delegation.v1.StreamMcpRequest
+	2,  // 78: moleculeai.delegation.v1.DelegationService.Delegate:output_type -> moleculeai.delegation.v1.DelegateResponse
+	4,  // 79: moleculeai.delegation.v1.DelegationService.RecordDelegation:output_type -> moleculeai.delegation.v1.RecordDelegationResponse
+	6,  // 80: moleculeai.delegation.v1.DelegationService.UpdateDelegation:output_type -> moleculeai.delegation.v1.UpdateDelegationResponse
+	12, // 81: moleculeai.delegation.v1.DelegationService.HeartbeatDelegation:output_type -> moleculeai.delegation.v1.HeartbeatDelegationResponse
+	9,  // 82: moleculeai.delegation.v1.DelegationService.CancelDelegation:output_type -> moleculeai.delegation.v1.CancelDelegationResponse
+	11, // 83: moleculeai.delegation.v1.DelegationService.WatchDelegation:output_type -> moleculeai.delegation.v1.WatchDelegationResponse
+	45, // 84: moleculeai.delegation.v1.DelegationService.GetDelegation:output_type -> moleculeai.delegation.v1.Delegation
+	15, // 85: moleculeai.delegation.v1.DelegationService.ListDelegations:output_type -> moleculeai.delegation.v1.ListDelegationsResponse
+	50, // 86: moleculeai.delegation.v1.DelegationService.SendMessage:output_type -> google.api.HttpBody
+	18, // 87: moleculeai.delegation.v1.DelegationService.GetQueuedMessage:output_type -> moleculeai.delegation.v1.QueuedMessage
+	20, // 88: moleculeai.delegation.v1.DelegationService.ListActivity:output_type -> moleculeai.delegation.v1.ListActivityResponse
+	53, // 89: moleculeai.delegation.v1.DelegationService.GetActivity:output_type -> moleculeai.delegation.v1.Activity
+	23, // 90: moleculeai.delegation.v1.DelegationService.ReportActivity:output_type -> moleculeai.delegation.v1.ReportActivityResponse
+	26, // 91: moleculeai.delegation.v1.DelegationService.Notify:output_type -> moleculeai.delegation.v1.NotifyResponse
+	28, // 92: moleculeai.delegation.v1.DelegationService.SubscribeInbox:output_type -> moleculeai.delegation.v1.SubscribeInboxResponse
+	30, // 93: moleculeai.delegation.v1.DelegationService.StreamInbox:output_type -> moleculeai.delegation.v1.StreamInboxResponse
+	67, // 94: moleculeai.delegation.v1.DelegationService.SubscribeEvents:output_type -> moleculeai.delegation.v1.SubscribeEventsResponse
+	50, // 95: moleculeai.delegation.v1.DelegationService.StreamEvents:output_type -> google.api.HttpBody
+	33, // 96: moleculeai.delegation.v1.DelegationService.SearchSession:output_type -> moleculeai.delegation.v1.SearchSessionResponse
+	35, // 97: moleculeai.delegation.v1.DelegationService.PullInbox:output_type -> moleculeai.delegation.v1.PullInboxResponse
+	37, // 98: moleculeai.delegation.v1.DelegationService.AckInbox:output_type -> moleculeai.delegation.v1.AckInboxResponse
+	39, // 99: moleculeai.delegation.v1.DelegationService.NackInbox:output_type -> moleculeai.delegation.v1.NackInboxResponse
+	50, // 100: moleculeai.delegation.v1.DelegationService.CallMcp:output_type -> google.api.HttpBody
+	50, // 101: moleculeai.delegation.v1.DelegationService.StreamMcp:output_type -> google.api.HttpBody
+	78, // [78:102] is the sub-list for method output_type
+	54, // [54:78] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_moleculeai_delegation_v1_delegation_service_proto_init() }
@@ -3439,6 +4146,7 @@ func file_moleculeai_delegation_v1_delegation_service_proto_init() {
 	}
 	file_moleculeai_delegation_v1_activity_proto_init()
 	file_moleculeai_delegation_v1_delegation_proto_init()
+	file_moleculeai_delegation_v1_event_proto_init()
 	file_moleculeai_delegation_v1_inbox_proto_init()
 	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[6].OneofWrappers = []any{}
 	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[10].OneofWrappers = []any{
@@ -3447,9 +4155,10 @@ func file_moleculeai_delegation_v1_delegation_service_proto_init() {
 		(*WatchDelegationResponse_Drain)(nil),
 		(*WatchDelegationResponse_End)(nil),
 	}
-	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[19].OneofWrappers = []any{}
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[17].OneofWrappers = []any{}
 	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[21].OneofWrappers = []any{}
-	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[24].OneofWrappers = []any{
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[23].OneofWrappers = []any{}
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[26].OneofWrappers = []any{
 		(*SubscribeInboxRequest_Hello_)(nil),
 		(*SubscribeInboxRequest_Credit_)(nil),
 		(*SubscribeInboxRequest_Ack)(nil),
@@ -3457,7 +4166,7 @@ func file_moleculeai_delegation_v1_delegation_service_proto_init() {
 		(*SubscribeInboxRequest_Pong_)(nil),
 		(*SubscribeInboxRequest_Heartbeat)(nil),
 	}
-	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[25].OneofWrappers = []any{
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[27].OneofWrappers = []any{
 		(*SubscribeInboxResponse_Welcome)(nil),
 		(*SubscribeInboxResponse_Item)(nil),
 		(*SubscribeInboxResponse_Gap)(nil),
@@ -3469,7 +4178,7 @@ func file_moleculeai_delegation_v1_delegation_service_proto_init() {
 		(*SubscribeInboxResponse_Fenced)(nil),
 		(*SubscribeInboxResponse_End)(nil),
 	}
-	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[27].OneofWrappers = []any{
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[29].OneofWrappers = []any{
 		(*StreamInboxResponse_Welcome)(nil),
 		(*StreamInboxResponse_Item)(nil),
 		(*StreamInboxResponse_Gap)(nil),
@@ -3477,22 +4186,24 @@ func file_moleculeai_delegation_v1_delegation_service_proto_init() {
 		(*StreamInboxResponse_Drain)(nil),
 		(*StreamInboxResponse_End)(nil),
 	}
-	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[28].OneofWrappers = []any{}
-	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[30].OneofWrappers = []any{}
-	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[32].OneofWrappers = []any{}
-	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[34].OneofWrappers = []any{}
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[31].OneofWrappers = []any{}
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[33].OneofWrappers = []any{}
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[35].OneofWrappers = []any{}
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[37].OneofWrappers = []any{}
+	file_moleculeai_delegation_v1_delegation_service_proto_msgTypes[41].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_moleculeai_delegation_v1_delegation_service_proto_rawDesc), len(file_moleculeai_delegation_v1_delegation_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   37,
+			NumEnums:      1,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_moleculeai_delegation_v1_delegation_service_proto_goTypes,
 		DependencyIndexes: file_moleculeai_delegation_v1_delegation_service_proto_depIdxs,
+		EnumInfos:         file_moleculeai_delegation_v1_delegation_service_proto_enumTypes,
 		MessageInfos:      file_moleculeai_delegation_v1_delegation_service_proto_msgTypes,
 	}.Build()
 	File_moleculeai_delegation_v1_delegation_service_proto = out.File

@@ -31,15 +31,21 @@ const (
 	DelegationService_GetDelegation_FullMethodName       = "/moleculeai.delegation.v1.DelegationService/GetDelegation"
 	DelegationService_ListDelegations_FullMethodName     = "/moleculeai.delegation.v1.DelegationService/ListDelegations"
 	DelegationService_SendMessage_FullMethodName         = "/moleculeai.delegation.v1.DelegationService/SendMessage"
+	DelegationService_GetQueuedMessage_FullMethodName    = "/moleculeai.delegation.v1.DelegationService/GetQueuedMessage"
 	DelegationService_ListActivity_FullMethodName        = "/moleculeai.delegation.v1.DelegationService/ListActivity"
 	DelegationService_GetActivity_FullMethodName         = "/moleculeai.delegation.v1.DelegationService/GetActivity"
 	DelegationService_ReportActivity_FullMethodName      = "/moleculeai.delegation.v1.DelegationService/ReportActivity"
 	DelegationService_Notify_FullMethodName              = "/moleculeai.delegation.v1.DelegationService/Notify"
 	DelegationService_SubscribeInbox_FullMethodName      = "/moleculeai.delegation.v1.DelegationService/SubscribeInbox"
 	DelegationService_StreamInbox_FullMethodName         = "/moleculeai.delegation.v1.DelegationService/StreamInbox"
+	DelegationService_SubscribeEvents_FullMethodName     = "/moleculeai.delegation.v1.DelegationService/SubscribeEvents"
+	DelegationService_StreamEvents_FullMethodName        = "/moleculeai.delegation.v1.DelegationService/StreamEvents"
+	DelegationService_SearchSession_FullMethodName       = "/moleculeai.delegation.v1.DelegationService/SearchSession"
 	DelegationService_PullInbox_FullMethodName           = "/moleculeai.delegation.v1.DelegationService/PullInbox"
 	DelegationService_AckInbox_FullMethodName            = "/moleculeai.delegation.v1.DelegationService/AckInbox"
 	DelegationService_NackInbox_FullMethodName           = "/moleculeai.delegation.v1.DelegationService/NackInbox"
+	DelegationService_CallMcp_FullMethodName             = "/moleculeai.delegation.v1.DelegationService/CallMcp"
+	DelegationService_StreamMcp_FullMethodName           = "/moleculeai.delegation.v1.DelegationService/StreamMcp"
 )
 
 // DelegationServiceClient is the client API for DelegationService service.
@@ -85,7 +91,19 @@ type DelegationServiceClient interface {
 	//
 	// For a workspace that reads its inbox it answers `{"status":"queued","delivery_mode":"poll",
 	// "method":...}` once the item is committed. A repeat with the same `messageId` adds nothing.
+	//
+	// A workspace with a URL is called, and its JSON is the answer, with its HTTP status (for gRPC in
+	// the header `x-agent-status`). When it is busy the message is queued: `{"queued":true,"queue_id",
+	// "queue_depth","message"}` (202); GetQueuedMessage tells what became of it. A caller whose
+	// patience ends first (the deadline of the call, the header `x-timeout` in seconds, 90 s for
+	// humans) gets `{"status":"queued","delivery_mode":"push-async","method","queue_id"}`. A message
+	// that waits already is not queued twice. Fails with URL_NOT_REGISTERED, URL_NOT_ROUTABLE,
+	// AGENT_UNREACHABLE, AGENT_BUSY, AGENT_RESTARTING, WORKSPACE_WAKING, BUDGET_EXCEEDED, or
+	// ANSWER_UNREADABLE when it was delivered and must not be sent again.
 	SendMessage(ctx context.Context, in *SendMessageRequest, opts ...grpc.CallOption) (*httpbody.HttpBody, error)
+	// GetQueuedMessage tells what became of a message that was queued, to its sender and its target;
+	// to others it does not exist.
+	GetQueuedMessage(ctx context.Context, in *GetQueuedMessageRequest, opts ...grpc.CallOption) (*QueuedMessage, error)
 	// ListActivity reads a workspace's record: newest first, or with `since_id` everything after
 	// that row, oldest first. A `since_id` that is not a row of this workspace fails with
 	// CURSOR_PRUNED (410): start again without it.
@@ -106,6 +124,15 @@ type DelegationServiceClient interface {
 	// StreamInbox reads the inbox without taking it: replay, then live, until the client leaves.
 	// Items are done by AckInbox. Several streams may read one inbox.
 	StreamInbox(ctx context.Context, in *StreamInboxRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamInboxResponse], error)
+	// SubscribeEvents sends what happens, in commit order: kept events each at least once, others as
+	// well as it can. A token that is older than the retention fails with CURSOR_PRUNED. A client that
+	// falls behind is not buffered for: it reads on from where it is.
+	SubscribeEvents(ctx context.Context, in *SubscribeEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeEventsResponse], error)
+	// StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
+	// `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
+	StreamEvents(ctx context.Context, in *SubscribeEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
+	// SearchSession finds activity by a part of its text, newest first.
+	SearchSession(ctx context.Context, in *SearchSessionRequest, opts ...grpc.CallOption) (*SearchSessionResponse, error)
 	// PullInbox returns undone items, oldest first, waiting up to `wait_seconds` for the first.
 	PullInbox(ctx context.Context, in *PullInboxRequest, opts ...grpc.CallOption) (*PullInboxResponse, error)
 	// AckInbox marks items as done. Repeating it is harmless. With `session_epoch` of a replaced
@@ -113,6 +140,20 @@ type DelegationServiceClient interface {
 	AckInbox(ctx context.Context, in *AckInboxRequest, opts ...grpc.CallOption) (*AckInboxResponse, error)
 	// NackInbox gives an item back, to be delivered again. A repeat counts as another failure.
 	NackInbox(ctx context.Context, in *NackInboxRequest, opts ...grpc.CallOption) (*NackInboxResponse, error)
+	// CallMcp serves a message of the Model Context Protocol, or a batch: the workspace's tools for an
+	// agent that speaks it (docs/mcp.md). It keeps no session, and any revision of the protocol may be
+	// spoken in any call.
+	//
+	// A request is answered with its response, also where a tool fails; notifications alone with 202
+	// and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute:
+	// the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them, and beyond
+	// them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the tool's
+	// affair.
+	CallMcp(ctx context.Context, in *CallMcpRequest, opts ...grpc.CallOption) (*httpbody.HttpBody, error)
+	// StreamMcp tells an older client where to send its messages: server-sent events, the first of
+	// them `endpoint` with the path of CallMcp, then a comment every 15 s. The last one is `end`, with
+	// a canonical code, reason and message as JSON. Answers never come this way.
+	StreamMcp(ctx context.Context, in *StreamMcpRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
 }
 
 type delegationServiceClient struct {
@@ -222,6 +263,16 @@ func (c *delegationServiceClient) SendMessage(ctx context.Context, in *SendMessa
 	return out, nil
 }
 
+func (c *delegationServiceClient) GetQueuedMessage(ctx context.Context, in *GetQueuedMessageRequest, opts ...grpc.CallOption) (*QueuedMessage, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(QueuedMessage)
+	err := c.cc.Invoke(ctx, DelegationService_GetQueuedMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *delegationServiceClient) ListActivity(ctx context.Context, in *ListActivityRequest, opts ...grpc.CallOption) (*ListActivityResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListActivityResponse)
@@ -294,6 +345,54 @@ func (c *delegationServiceClient) StreamInbox(ctx context.Context, in *StreamInb
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type DelegationService_StreamInboxClient = grpc.ServerStreamingClient[StreamInboxResponse]
 
+func (c *delegationServiceClient) SubscribeEvents(ctx context.Context, in *SubscribeEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeEventsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DelegationService_ServiceDesc.Streams[3], DelegationService_SubscribeEvents_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SubscribeEventsRequest, SubscribeEventsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DelegationService_SubscribeEventsClient = grpc.ServerStreamingClient[SubscribeEventsResponse]
+
+func (c *delegationServiceClient) StreamEvents(ctx context.Context, in *SubscribeEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DelegationService_ServiceDesc.Streams[4], DelegationService_StreamEvents_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SubscribeEventsRequest, httpbody.HttpBody]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DelegationService_StreamEventsClient = grpc.ServerStreamingClient[httpbody.HttpBody]
+
+func (c *delegationServiceClient) SearchSession(ctx context.Context, in *SearchSessionRequest, opts ...grpc.CallOption) (*SearchSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SearchSessionResponse)
+	err := c.cc.Invoke(ctx, DelegationService_SearchSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *delegationServiceClient) PullInbox(ctx context.Context, in *PullInboxRequest, opts ...grpc.CallOption) (*PullInboxResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PullInboxResponse)
@@ -323,6 +422,35 @@ func (c *delegationServiceClient) NackInbox(ctx context.Context, in *NackInboxRe
 	}
 	return out, nil
 }
+
+func (c *delegationServiceClient) CallMcp(ctx context.Context, in *CallMcpRequest, opts ...grpc.CallOption) (*httpbody.HttpBody, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(httpbody.HttpBody)
+	err := c.cc.Invoke(ctx, DelegationService_CallMcp_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *delegationServiceClient) StreamMcp(ctx context.Context, in *StreamMcpRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DelegationService_ServiceDesc.Streams[5], DelegationService_StreamMcp_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamMcpRequest, httpbody.HttpBody]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DelegationService_StreamMcpClient = grpc.ServerStreamingClient[httpbody.HttpBody]
 
 // DelegationServiceServer is the server API for DelegationService service.
 // All implementations must embed UnimplementedDelegationServiceServer
@@ -367,7 +495,19 @@ type DelegationServiceServer interface {
 	//
 	// For a workspace that reads its inbox it answers `{"status":"queued","delivery_mode":"poll",
 	// "method":...}` once the item is committed. A repeat with the same `messageId` adds nothing.
+	//
+	// A workspace with a URL is called, and its JSON is the answer, with its HTTP status (for gRPC in
+	// the header `x-agent-status`). When it is busy the message is queued: `{"queued":true,"queue_id",
+	// "queue_depth","message"}` (202); GetQueuedMessage tells what became of it. A caller whose
+	// patience ends first (the deadline of the call, the header `x-timeout` in seconds, 90 s for
+	// humans) gets `{"status":"queued","delivery_mode":"push-async","method","queue_id"}`. A message
+	// that waits already is not queued twice. Fails with URL_NOT_REGISTERED, URL_NOT_ROUTABLE,
+	// AGENT_UNREACHABLE, AGENT_BUSY, AGENT_RESTARTING, WORKSPACE_WAKING, BUDGET_EXCEEDED, or
+	// ANSWER_UNREADABLE when it was delivered and must not be sent again.
 	SendMessage(context.Context, *SendMessageRequest) (*httpbody.HttpBody, error)
+	// GetQueuedMessage tells what became of a message that was queued, to its sender and its target;
+	// to others it does not exist.
+	GetQueuedMessage(context.Context, *GetQueuedMessageRequest) (*QueuedMessage, error)
 	// ListActivity reads a workspace's record: newest first, or with `since_id` everything after
 	// that row, oldest first. A `since_id` that is not a row of this workspace fails with
 	// CURSOR_PRUNED (410): start again without it.
@@ -388,6 +528,15 @@ type DelegationServiceServer interface {
 	// StreamInbox reads the inbox without taking it: replay, then live, until the client leaves.
 	// Items are done by AckInbox. Several streams may read one inbox.
 	StreamInbox(*StreamInboxRequest, grpc.ServerStreamingServer[StreamInboxResponse]) error
+	// SubscribeEvents sends what happens, in commit order: kept events each at least once, others as
+	// well as it can. A token that is older than the retention fails with CURSOR_PRUNED. A client that
+	// falls behind is not buffered for: it reads on from where it is.
+	SubscribeEvents(*SubscribeEventsRequest, grpc.ServerStreamingServer[SubscribeEventsResponse]) error
+	// StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
+	// `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
+	StreamEvents(*SubscribeEventsRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
+	// SearchSession finds activity by a part of its text, newest first.
+	SearchSession(context.Context, *SearchSessionRequest) (*SearchSessionResponse, error)
 	// PullInbox returns undone items, oldest first, waiting up to `wait_seconds` for the first.
 	PullInbox(context.Context, *PullInboxRequest) (*PullInboxResponse, error)
 	// AckInbox marks items as done. Repeating it is harmless. With `session_epoch` of a replaced
@@ -395,6 +544,20 @@ type DelegationServiceServer interface {
 	AckInbox(context.Context, *AckInboxRequest) (*AckInboxResponse, error)
 	// NackInbox gives an item back, to be delivered again. A repeat counts as another failure.
 	NackInbox(context.Context, *NackInboxRequest) (*NackInboxResponse, error)
+	// CallMcp serves a message of the Model Context Protocol, or a batch: the workspace's tools for an
+	// agent that speaks it (docs/mcp.md). It keeps no session, and any revision of the protocol may be
+	// spoken in any call.
+	//
+	// A request is answered with its response, also where a tool fails; notifications alone with 202
+	// and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute:
+	// the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them, and beyond
+	// them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the tool's
+	// affair.
+	CallMcp(context.Context, *CallMcpRequest) (*httpbody.HttpBody, error)
+	// StreamMcp tells an older client where to send its messages: server-sent events, the first of
+	// them `endpoint` with the path of CallMcp, then a comment every 15 s. The last one is `end`, with
+	// a canonical code, reason and message as JSON. Answers never come this way.
+	StreamMcp(*StreamMcpRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
 	mustEmbedUnimplementedDelegationServiceServer()
 }
 
@@ -432,6 +595,9 @@ func (UnimplementedDelegationServiceServer) ListDelegations(context.Context, *Li
 func (UnimplementedDelegationServiceServer) SendMessage(context.Context, *SendMessageRequest) (*httpbody.HttpBody, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendMessage not implemented")
 }
+func (UnimplementedDelegationServiceServer) GetQueuedMessage(context.Context, *GetQueuedMessageRequest) (*QueuedMessage, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetQueuedMessage not implemented")
+}
 func (UnimplementedDelegationServiceServer) ListActivity(context.Context, *ListActivityRequest) (*ListActivityResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListActivity not implemented")
 }
@@ -450,6 +616,15 @@ func (UnimplementedDelegationServiceServer) SubscribeInbox(grpc.BidiStreamingSer
 func (UnimplementedDelegationServiceServer) StreamInbox(*StreamInboxRequest, grpc.ServerStreamingServer[StreamInboxResponse]) error {
 	return status.Error(codes.Unimplemented, "method StreamInbox not implemented")
 }
+func (UnimplementedDelegationServiceServer) SubscribeEvents(*SubscribeEventsRequest, grpc.ServerStreamingServer[SubscribeEventsResponse]) error {
+	return status.Error(codes.Unimplemented, "method SubscribeEvents not implemented")
+}
+func (UnimplementedDelegationServiceServer) StreamEvents(*SubscribeEventsRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error {
+	return status.Error(codes.Unimplemented, "method StreamEvents not implemented")
+}
+func (UnimplementedDelegationServiceServer) SearchSession(context.Context, *SearchSessionRequest) (*SearchSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SearchSession not implemented")
+}
 func (UnimplementedDelegationServiceServer) PullInbox(context.Context, *PullInboxRequest) (*PullInboxResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PullInbox not implemented")
 }
@@ -458,6 +633,12 @@ func (UnimplementedDelegationServiceServer) AckInbox(context.Context, *AckInboxR
 }
 func (UnimplementedDelegationServiceServer) NackInbox(context.Context, *NackInboxRequest) (*NackInboxResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method NackInbox not implemented")
+}
+func (UnimplementedDelegationServiceServer) CallMcp(context.Context, *CallMcpRequest) (*httpbody.HttpBody, error) {
+	return nil, status.Error(codes.Unimplemented, "method CallMcp not implemented")
+}
+func (UnimplementedDelegationServiceServer) StreamMcp(*StreamMcpRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error {
+	return status.Error(codes.Unimplemented, "method StreamMcp not implemented")
 }
 func (UnimplementedDelegationServiceServer) mustEmbedUnimplementedDelegationServiceServer() {}
 func (UnimplementedDelegationServiceServer) testEmbeddedByValue()                           {}
@@ -635,6 +816,24 @@ func _DelegationService_SendMessage_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DelegationService_GetQueuedMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetQueuedMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DelegationServiceServer).GetQueuedMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DelegationService_GetQueuedMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DelegationServiceServer).GetQueuedMessage(ctx, req.(*GetQueuedMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DelegationService_ListActivity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListActivityRequest)
 	if err := dec(in); err != nil {
@@ -725,6 +924,46 @@ func _DelegationService_StreamInbox_Handler(srv interface{}, stream grpc.ServerS
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type DelegationService_StreamInboxServer = grpc.ServerStreamingServer[StreamInboxResponse]
 
+func _DelegationService_SubscribeEvents_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(SubscribeEventsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(DelegationServiceServer).SubscribeEvents(m, &grpc.GenericServerStream[SubscribeEventsRequest, SubscribeEventsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DelegationService_SubscribeEventsServer = grpc.ServerStreamingServer[SubscribeEventsResponse]
+
+func _DelegationService_StreamEvents_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(SubscribeEventsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(DelegationServiceServer).StreamEvents(m, &grpc.GenericServerStream[SubscribeEventsRequest, httpbody.HttpBody]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DelegationService_StreamEventsServer = grpc.ServerStreamingServer[httpbody.HttpBody]
+
+func _DelegationService_SearchSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SearchSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DelegationServiceServer).SearchSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DelegationService_SearchSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DelegationServiceServer).SearchSession(ctx, req.(*SearchSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DelegationService_PullInbox_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PullInboxRequest)
 	if err := dec(in); err != nil {
@@ -779,6 +1018,35 @@ func _DelegationService_NackInbox_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DelegationService_CallMcp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CallMcpRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DelegationServiceServer).CallMcp(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DelegationService_CallMcp_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DelegationServiceServer).CallMcp(ctx, req.(*CallMcpRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DelegationService_StreamMcp_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StreamMcpRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(DelegationServiceServer).StreamMcp(m, &grpc.GenericServerStream[StreamMcpRequest, httpbody.HttpBody]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DelegationService_StreamMcpServer = grpc.ServerStreamingServer[httpbody.HttpBody]
+
 // DelegationService_ServiceDesc is the grpc.ServiceDesc for DelegationService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -819,6 +1087,10 @@ var DelegationService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _DelegationService_SendMessage_Handler,
 		},
 		{
+			MethodName: "GetQueuedMessage",
+			Handler:    _DelegationService_GetQueuedMessage_Handler,
+		},
+		{
 			MethodName: "ListActivity",
 			Handler:    _DelegationService_ListActivity_Handler,
 		},
@@ -835,6 +1107,10 @@ var DelegationService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _DelegationService_Notify_Handler,
 		},
 		{
+			MethodName: "SearchSession",
+			Handler:    _DelegationService_SearchSession_Handler,
+		},
+		{
 			MethodName: "PullInbox",
 			Handler:    _DelegationService_PullInbox_Handler,
 		},
@@ -845,6 +1121,10 @@ var DelegationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "NackInbox",
 			Handler:    _DelegationService_NackInbox_Handler,
+		},
+		{
+			MethodName: "CallMcp",
+			Handler:    _DelegationService_CallMcp_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
@@ -862,6 +1142,21 @@ var DelegationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "StreamInbox",
 			Handler:       _DelegationService_StreamInbox_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "SubscribeEvents",
+			Handler:       _DelegationService_SubscribeEvents_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "StreamEvents",
+			Handler:       _DelegationService_StreamEvents_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "StreamMcp",
+			Handler:       _DelegationService_StreamMcp_Handler,
 			ServerStreams: true,
 		},
 	},

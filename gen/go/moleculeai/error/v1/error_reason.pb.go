@@ -135,6 +135,48 @@ const (
 	ErrorReason_ERROR_REASON_ORGANIZATION_NOT_FOUND ErrorReason = 101
 	// The slug is taken. Code: ALREADY_EXISTS (409).
 	ErrorReason_ERROR_REASON_ORGANIZATION_EXISTS ErrorReason = 102
+	// The workspace's URL leads to an address that the platform must not call.
+	// Code: UNAVAILABLE (502).
+	ErrorReason_ERROR_REASON_URL_NOT_ROUTABLE ErrorReason = 120
+	// The agent is busy, and the message could not be queued. Code: UNAVAILABLE (503).
+	ErrorReason_ERROR_REASON_AGENT_BUSY ErrorReason = 121
+	// The agent's container died and is being started again. Code: UNAVAILABLE (503).
+	ErrorReason_ERROR_REASON_AGENT_RESTARTING ErrorReason = 122
+	// The workspace slept and is being started. Code: UNAVAILABLE (503).
+	ErrorReason_ERROR_REASON_WORKSPACE_WAKING ErrorReason = 123
+	// The message was delivered, and its answer could not be read: do not send it again.
+	// Code: FAILED_PRECONDITION (502). The REST body carries `delivery_confirmed`.
+	ErrorReason_ERROR_REASON_ANSWER_UNREADABLE ErrorReason = 124
+	// The workspace has used up what it may spend this month. Code: RESOURCE_EXHAUSTED (402).
+	ErrorReason_ERROR_REASON_BUDGET_EXCEEDED ErrorReason = 125
+	// No queued message of this id is visible to the caller. Code: NOT_FOUND (404).
+	ErrorReason_ERROR_REASON_MESSAGE_NOT_FOUND ErrorReason = 126
+	// No file or upload of this id can be read by the caller: unknown, another workspace's,
+	// acknowledged or expired. Code: NOT_FOUND (404).
+	ErrorReason_ERROR_REASON_UPLOAD_NOT_FOUND ErrorReason = 140
+	// A file is larger than one may be. Code: INVALID_ARGUMENT (413). Metadata: `filename`, `size` (as
+	// far as it was read), `max`. The REST body carries them too.
+	ErrorReason_ERROR_REASON_FILE_TOO_LARGE ErrorReason = 141
+	// The workspace has as many files, or bytes of files, waiting as it may.
+	// Code: RESOURCE_EXHAUSTED (429). Metadata: `max_files`, `max_bytes`.
+	ErrorReason_ERROR_REASON_UPLOAD_QUOTA_EXCEEDED ErrorReason = 142
+	// The bytes do not begin where the stored ones end. Code: ABORTED (409). Metadata:
+	// `committed_bytes`.
+	ErrorReason_ERROR_REASON_OFFSET_MISMATCH ErrorReason = 143
+	// Bytes of the upload are missing. Code: ABORTED (409). Metadata: `committed_bytes`, `size`.
+	ErrorReason_ERROR_REASON_UPLOAD_INCOMPLETE ErrorReason = 144
+	// The bytes are not those that were announced. Code: INVALID_ARGUMENT (400).
+	ErrorReason_ERROR_REASON_CHECKSUM_MISMATCH ErrorReason = 145
+	// The range lies outside of the file. Code: OUT_OF_RANGE (416). Metadata: `size`.
+	ErrorReason_ERROR_REASON_RANGE_NOT_SATISFIABLE ErrorReason = 146
+	// The store of file contents cannot be reached. Code: UNAVAILABLE (503).
+	ErrorReason_ERROR_REASON_UPLOAD_STORE_UNAVAILABLE ErrorReason = 147
+	// The client stopped sending. Code: ABORTED (408). Nothing was kept.
+	ErrorReason_ERROR_REASON_UPLOAD_STALLED ErrorReason = 148
+	// The agent's address does not answer. Code: UNAVAILABLE (502).
+	ErrorReason_ERROR_REASON_AGENT_UNREACHABLE ErrorReason = 149
+	// The agent has yet to learn the secret that the platform shows to it. Code: UNAVAILABLE (503).
+	ErrorReason_ERROR_REASON_INBOUND_SECRET_PENDING ErrorReason = 150
 )
 
 // Enum value maps for ErrorReason.
@@ -189,57 +231,93 @@ var (
 		100: "ERROR_REASON_TOKEN_NOT_FOUND",
 		101: "ERROR_REASON_ORGANIZATION_NOT_FOUND",
 		102: "ERROR_REASON_ORGANIZATION_EXISTS",
+		120: "ERROR_REASON_URL_NOT_ROUTABLE",
+		121: "ERROR_REASON_AGENT_BUSY",
+		122: "ERROR_REASON_AGENT_RESTARTING",
+		123: "ERROR_REASON_WORKSPACE_WAKING",
+		124: "ERROR_REASON_ANSWER_UNREADABLE",
+		125: "ERROR_REASON_BUDGET_EXCEEDED",
+		126: "ERROR_REASON_MESSAGE_NOT_FOUND",
+		140: "ERROR_REASON_UPLOAD_NOT_FOUND",
+		141: "ERROR_REASON_FILE_TOO_LARGE",
+		142: "ERROR_REASON_UPLOAD_QUOTA_EXCEEDED",
+		143: "ERROR_REASON_OFFSET_MISMATCH",
+		144: "ERROR_REASON_UPLOAD_INCOMPLETE",
+		145: "ERROR_REASON_CHECKSUM_MISMATCH",
+		146: "ERROR_REASON_RANGE_NOT_SATISFIABLE",
+		147: "ERROR_REASON_UPLOAD_STORE_UNAVAILABLE",
+		148: "ERROR_REASON_UPLOAD_STALLED",
+		149: "ERROR_REASON_AGENT_UNREACHABLE",
+		150: "ERROR_REASON_INBOUND_SECRET_PENDING",
 	}
 	ErrorReason_value = map[string]int32{
-		"ERROR_REASON_UNSPECIFIED":            0,
-		"ERROR_REASON_INVALID_ARGUMENT":       1,
-		"ERROR_REASON_UNAUTHENTICATED":        2,
-		"ERROR_REASON_PERMISSION_DENIED":      3,
-		"ERROR_REASON_NOT_FOUND":              4,
-		"ERROR_REASON_ALREADY_EXISTS":         5,
-		"ERROR_REASON_ABORTED":                6,
-		"ERROR_REASON_FAILED_PRECONDITION":    7,
-		"ERROR_REASON_RESOURCE_EXHAUSTED":     8,
-		"ERROR_REASON_UNAVAILABLE":            9,
-		"ERROR_REASON_UNIMPLEMENTED":          10,
-		"ERROR_REASON_INTERNAL":               11,
-		"ERROR_REASON_DEADLINE_EXCEEDED":      12,
-		"ERROR_REASON_DATABASE_UNAVAILABLE":   20,
-		"ERROR_REASON_QUEUE_FULL":             21,
-		"ERROR_REASON_DRAINING":               22,
-		"ERROR_REASON_WORKSPACE_NOT_FOUND":    40,
-		"ERROR_REASON_WORKSPACE_REMOVED":      41,
-		"ERROR_REASON_WORKSPACE_NAME_TAKEN":   42,
-		"ERROR_REASON_WORKSPACE_PAUSED":       43,
-		"ERROR_REASON_PARENT_INVALID":         44,
-		"ERROR_REASON_TREE_TOO_DEEP":          45,
-		"ERROR_REASON_URL_NOT_ALLOWED":        46,
-		"ERROR_REASON_TOO_MANY_TOKENS":        47,
-		"ERROR_REASON_PEER_UNAVAILABLE":       48,
-		"ERROR_REASON_RUNTIME_NOT_EXTERNAL":   49,
-		"ERROR_REASON_NOT_RELATED":            60,
-		"ERROR_REASON_SOURCE_SPOOFED":         61,
-		"ERROR_REASON_SELF_DELEGATION":        62,
-		"ERROR_REASON_DELEGATION_NOT_FOUND":   63,
-		"ERROR_REASON_INVALID_TRANSITION":     64,
-		"ERROR_REASON_IDEMPOTENCY_MISMATCH":   65,
-		"ERROR_REASON_DELEGATION_ID_TAKEN":    66,
-		"ERROR_REASON_NO_DISPATCH_PATH":       67,
-		"ERROR_REASON_URL_NOT_REGISTERED":     68,
-		"ERROR_REASON_BODY_TOO_LARGE":         69,
-		"ERROR_REASON_CURSOR_PRUNED":          80,
-		"ERROR_REASON_CURSOR_UNKNOWN":         81,
-		"ERROR_REASON_CURSOR_AHEAD":           82,
-		"ERROR_REASON_ACK_NOT_DELIVERED":      83,
-		"ERROR_REASON_FENCED":                 84,
-		"ERROR_REASON_INBOX_BUSY":             85,
-		"ERROR_REASON_INBOX_FULL":             86,
-		"ERROR_REASON_SLOW_CONSUMER":          87,
-		"ERROR_REASON_ITEM_NOT_FOUND":         88,
-		"ERROR_REASON_STREAM_AGED":            89,
-		"ERROR_REASON_TOKEN_NOT_FOUND":        100,
-		"ERROR_REASON_ORGANIZATION_NOT_FOUND": 101,
-		"ERROR_REASON_ORGANIZATION_EXISTS":    102,
+		"ERROR_REASON_UNSPECIFIED":              0,
+		"ERROR_REASON_INVALID_ARGUMENT":         1,
+		"ERROR_REASON_UNAUTHENTICATED":          2,
+		"ERROR_REASON_PERMISSION_DENIED":        3,
+		"ERROR_REASON_NOT_FOUND":                4,
+		"ERROR_REASON_ALREADY_EXISTS":           5,
+		"ERROR_REASON_ABORTED":                  6,
+		"ERROR_REASON_FAILED_PRECONDITION":      7,
+		"ERROR_REASON_RESOURCE_EXHAUSTED":       8,
+		"ERROR_REASON_UNAVAILABLE":              9,
+		"ERROR_REASON_UNIMPLEMENTED":            10,
+		"ERROR_REASON_INTERNAL":                 11,
+		"ERROR_REASON_DEADLINE_EXCEEDED":        12,
+		"ERROR_REASON_DATABASE_UNAVAILABLE":     20,
+		"ERROR_REASON_QUEUE_FULL":               21,
+		"ERROR_REASON_DRAINING":                 22,
+		"ERROR_REASON_WORKSPACE_NOT_FOUND":      40,
+		"ERROR_REASON_WORKSPACE_REMOVED":        41,
+		"ERROR_REASON_WORKSPACE_NAME_TAKEN":     42,
+		"ERROR_REASON_WORKSPACE_PAUSED":         43,
+		"ERROR_REASON_PARENT_INVALID":           44,
+		"ERROR_REASON_TREE_TOO_DEEP":            45,
+		"ERROR_REASON_URL_NOT_ALLOWED":          46,
+		"ERROR_REASON_TOO_MANY_TOKENS":          47,
+		"ERROR_REASON_PEER_UNAVAILABLE":         48,
+		"ERROR_REASON_RUNTIME_NOT_EXTERNAL":     49,
+		"ERROR_REASON_NOT_RELATED":              60,
+		"ERROR_REASON_SOURCE_SPOOFED":           61,
+		"ERROR_REASON_SELF_DELEGATION":          62,
+		"ERROR_REASON_DELEGATION_NOT_FOUND":     63,
+		"ERROR_REASON_INVALID_TRANSITION":       64,
+		"ERROR_REASON_IDEMPOTENCY_MISMATCH":     65,
+		"ERROR_REASON_DELEGATION_ID_TAKEN":      66,
+		"ERROR_REASON_NO_DISPATCH_PATH":         67,
+		"ERROR_REASON_URL_NOT_REGISTERED":       68,
+		"ERROR_REASON_BODY_TOO_LARGE":           69,
+		"ERROR_REASON_CURSOR_PRUNED":            80,
+		"ERROR_REASON_CURSOR_UNKNOWN":           81,
+		"ERROR_REASON_CURSOR_AHEAD":             82,
+		"ERROR_REASON_ACK_NOT_DELIVERED":        83,
+		"ERROR_REASON_FENCED":                   84,
+		"ERROR_REASON_INBOX_BUSY":               85,
+		"ERROR_REASON_INBOX_FULL":               86,
+		"ERROR_REASON_SLOW_CONSUMER":            87,
+		"ERROR_REASON_ITEM_NOT_FOUND":           88,
+		"ERROR_REASON_STREAM_AGED":              89,
+		"ERROR_REASON_TOKEN_NOT_FOUND":          100,
+		"ERROR_REASON_ORGANIZATION_NOT_FOUND":   101,
+		"ERROR_REASON_ORGANIZATION_EXISTS":      102,
+		"ERROR_REASON_URL_NOT_ROUTABLE":         120,
+		"ERROR_REASON_AGENT_BUSY":               121,
+		"ERROR_REASON_AGENT_RESTARTING":         122,
+		"ERROR_REASON_WORKSPACE_WAKING":         123,
+		"ERROR_REASON_ANSWER_UNREADABLE":        124,
+		"ERROR_REASON_BUDGET_EXCEEDED":          125,
+		"ERROR_REASON_MESSAGE_NOT_FOUND":        126,
+		"ERROR_REASON_UPLOAD_NOT_FOUND":         140,
+		"ERROR_REASON_FILE_TOO_LARGE":           141,
+		"ERROR_REASON_UPLOAD_QUOTA_EXCEEDED":    142,
+		"ERROR_REASON_OFFSET_MISMATCH":          143,
+		"ERROR_REASON_UPLOAD_INCOMPLETE":        144,
+		"ERROR_REASON_CHECKSUM_MISMATCH":        145,
+		"ERROR_REASON_RANGE_NOT_SATISFIABLE":    146,
+		"ERROR_REASON_UPLOAD_STORE_UNAVAILABLE": 147,
+		"ERROR_REASON_UPLOAD_STALLED":           148,
+		"ERROR_REASON_AGENT_UNREACHABLE":        149,
+		"ERROR_REASON_INBOUND_SECRET_PENDING":   150,
 	}
 )
 
@@ -274,7 +352,7 @@ var File_moleculeai_error_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xff\f\n" +
+	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\x91\x12\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12 \n" +
@@ -325,7 +403,25 @@ const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\x18ERROR_REASON_STREAM_AGED\x10Y\x12 \n" +
 	"\x1cERROR_REASON_TOKEN_NOT_FOUND\x10d\x12'\n" +
 	"#ERROR_REASON_ORGANIZATION_NOT_FOUND\x10e\x12$\n" +
-	" ERROR_REASON_ORGANIZATION_EXISTS\x10fBIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/error/v1;errorv1b\x06proto3"
+	" ERROR_REASON_ORGANIZATION_EXISTS\x10f\x12!\n" +
+	"\x1dERROR_REASON_URL_NOT_ROUTABLE\x10x\x12\x1b\n" +
+	"\x17ERROR_REASON_AGENT_BUSY\x10y\x12!\n" +
+	"\x1dERROR_REASON_AGENT_RESTARTING\x10z\x12!\n" +
+	"\x1dERROR_REASON_WORKSPACE_WAKING\x10{\x12\"\n" +
+	"\x1eERROR_REASON_ANSWER_UNREADABLE\x10|\x12 \n" +
+	"\x1cERROR_REASON_BUDGET_EXCEEDED\x10}\x12\"\n" +
+	"\x1eERROR_REASON_MESSAGE_NOT_FOUND\x10~\x12\"\n" +
+	"\x1dERROR_REASON_UPLOAD_NOT_FOUND\x10\x8c\x01\x12 \n" +
+	"\x1bERROR_REASON_FILE_TOO_LARGE\x10\x8d\x01\x12'\n" +
+	"\"ERROR_REASON_UPLOAD_QUOTA_EXCEEDED\x10\x8e\x01\x12!\n" +
+	"\x1cERROR_REASON_OFFSET_MISMATCH\x10\x8f\x01\x12#\n" +
+	"\x1eERROR_REASON_UPLOAD_INCOMPLETE\x10\x90\x01\x12#\n" +
+	"\x1eERROR_REASON_CHECKSUM_MISMATCH\x10\x91\x01\x12'\n" +
+	"\"ERROR_REASON_RANGE_NOT_SATISFIABLE\x10\x92\x01\x12*\n" +
+	"%ERROR_REASON_UPLOAD_STORE_UNAVAILABLE\x10\x93\x01\x12 \n" +
+	"\x1bERROR_REASON_UPLOAD_STALLED\x10\x94\x01\x12#\n" +
+	"\x1eERROR_REASON_AGENT_UNREACHABLE\x10\x95\x01\x12(\n" +
+	"#ERROR_REASON_INBOUND_SECRET_PENDING\x10\x96\x01BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/error/v1;errorv1b\x06proto3"
 
 var (
 	file_moleculeai_error_v1_error_reason_proto_rawDescOnce sync.Once

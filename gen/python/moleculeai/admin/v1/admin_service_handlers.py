@@ -131,6 +131,16 @@ class AdminServiceHandlers(Protocol):
         """
         ...
 
+    async def DropStaleQueue(
+        self,
+        request: admin_service_pb2.DropStaleQueueRequest,
+        call: Call,
+    ) -> admin_service_pb2.DropStaleQueueResponse:
+        """DropStaleQueue lets go of messages that have waited too long for agents. Delegations among them
+        fail with reason `exhausted`, and their sources hear of it.
+        """
+        ...
+
     async def ListEvents(
         self,
         request: admin_service_pb2.ListEventsRequest,

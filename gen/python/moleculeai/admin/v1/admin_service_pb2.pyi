@@ -934,6 +934,56 @@ class DropDeadLetterResponse(_message.Message):
 Global___DropDeadLetterResponse: _TypeAlias = DropDeadLetterResponse  # noqa: Y015
 
 @_typing.final
+class DropStaleQueueRequest(_message.Message):
+    """Request of DropStaleQueue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_AGE_MINUTES_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    max_age_minutes: _builtins.int
+    """Age in minutes from which on a message is let go of, at least 1; absent means 60."""
+    workspace_id: _builtins.str
+    """Only for this workspace; empty means all."""
+    def __init__(
+        self,
+        *,
+        max_age_minutes: _builtins.int | None = ...,
+        workspace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_age_minutes", b"_max_age_minutes", "max_age_minutes", b"max_age_minutes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_age_minutes", b"_max_age_minutes", "max_age_minutes", b"max_age_minutes", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_age_minutes: _TypeAlias = _typing.Literal["max_age_minutes"]  # noqa: Y015
+    _WhichOneofArgType__max_age_minutes: _TypeAlias = _typing.Literal["_max_age_minutes", b"_max_age_minutes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_age_minutes) -> _WhichOneofReturnType__max_age_minutes | None: ...
+
+Global___DropStaleQueueRequest: _TypeAlias = DropStaleQueueRequest  # noqa: Y015
+
+@_typing.final
+class DropStaleQueueResponse(_message.Message):
+    """Response of DropStaleQueue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DROPPED_FIELD_NUMBER: _builtins.int
+    dropped: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        dropped: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropStaleQueueResponse: _TypeAlias = DropStaleQueueResponse  # noqa: Y015
+
+@_typing.final
 class ListEventsRequest(_message.Message):
     """Request of ListEvents."""
 

@@ -101,6 +101,11 @@ class AdminServiceStub:
                 request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropDeadLetterRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropDeadLetterResponse.FromString,
                 _registered_method=True)
+        self.DropStaleQueue = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/DropStaleQueue',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropStaleQueueRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropStaleQueueResponse.FromString,
+                _registered_method=True)
         self.ListEvents = channel.unary_unary(
                 '/moleculeai.admin.v1.AdminService/ListEvents',
                 request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListEventsRequest.SerializeToString,
@@ -215,6 +220,14 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DropStaleQueue(self, request, context):
+        """DropStaleQueue lets go of messages that have waited too long for agents. Delegations among them
+        fail with reason `exhausted`, and their sources hear of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListEvents(self, request, context):
         """ListEvents lists the newest 100 kept events, newest first.
         """
@@ -296,6 +309,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.DropDeadLetter,
                     request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropDeadLetterRequest.FromString,
                     response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropDeadLetterResponse.SerializeToString,
+            ),
+            'DropStaleQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropStaleQueue,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropStaleQueueRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropStaleQueueResponse.SerializeToString,
             ),
             'ListEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEvents,
@@ -661,6 +679,33 @@ class AdminService:
             '/moleculeai.admin.v1.AdminService/DropDeadLetter',
             moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropDeadLetterRequest.SerializeToString,
             moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropStaleQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/DropStaleQueue',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropStaleQueueRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropStaleQueueResponse.FromString,
             options,
             channel_credentials,
             insecure,

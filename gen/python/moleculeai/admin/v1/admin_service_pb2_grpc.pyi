@@ -73,6 +73,10 @@ class AdminServiceStub:
     """DropDeadLetter takes an item off the list for good. Fails with ITEM_NOT_FOUND when it is not on
     it.
     """
+    DropStaleQueue: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DropStaleQueueRequest, _admin_service_pb2.DropStaleQueueResponse]
+    """DropStaleQueue lets go of messages that have waited too long for agents. Delegations among them
+    fail with reason `exhausted`, and their sources hear of it.
+    """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListEventsRequest, _admin_service_pb2.ListEventsResponse]
     """ListEvents lists the newest 100 kept events, newest first."""
     GetDelegationStats: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetDelegationStatsRequest, _admin_service_pb2.GetDelegationStatsResponse]
@@ -122,6 +126,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     DropDeadLetter: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DropDeadLetterRequest, _admin_service_pb2.DropDeadLetterResponse]  # type: ignore[assignment]
     """DropDeadLetter takes an item off the list for good. Fails with ITEM_NOT_FOUND when it is not on
     it.
+    """
+    DropStaleQueue: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DropStaleQueueRequest, _admin_service_pb2.DropStaleQueueResponse]  # type: ignore[assignment]
+    """DropStaleQueue lets go of messages that have waited too long for agents. Delegations among them
+    fail with reason `exhausted`, and their sources hear of it.
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListEventsRequest, _admin_service_pb2.ListEventsResponse]  # type: ignore[assignment]
     """ListEvents lists the newest 100 kept events, newest first."""
@@ -247,6 +255,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_service_pb2.DropDeadLetterResponse, _abc.Awaitable[_admin_service_pb2.DropDeadLetterResponse]]:
         """DropDeadLetter takes an item off the list for good. Fails with ITEM_NOT_FOUND when it is not on
         it.
+        """
+
+    @_abc_1.abstractmethod
+    def DropStaleQueue(
+        self,
+        request: _admin_service_pb2.DropStaleQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DropStaleQueueResponse, _abc.Awaitable[_admin_service_pb2.DropStaleQueueResponse]]:
+        """DropStaleQueue lets go of messages that have waited too long for agents. Delegations among them
+        fail with reason `exhausted`, and their sources hear of it.
         """
 
     @_abc_1.abstractmethod

@@ -118,6 +118,25 @@ class DelegationServiceHandlers(Protocol):
 
         For a workspace that reads its inbox it answers `{"status":"queued","delivery_mode":"poll",
         "method":...}` once the item is committed. A repeat with the same `messageId` adds nothing.
+
+        A workspace with a URL is called, and its JSON is the answer, with its HTTP status (for gRPC in
+        the header `x-agent-status`). When it is busy the message is queued: `{"queued":true,"queue_id",
+        "queue_depth","message"}` (202); GetQueuedMessage tells what became of it. A caller whose
+        patience ends first (the deadline of the call, the header `x-timeout` in seconds, 90 s for
+        humans) gets `{"status":"queued","delivery_mode":"push-async","method","queue_id"}`. A message
+        that waits already is not queued twice. Fails with URL_NOT_REGISTERED, URL_NOT_ROUTABLE,
+        AGENT_UNREACHABLE, AGENT_BUSY, AGENT_RESTARTING, WORKSPACE_WAKING, BUDGET_EXCEEDED, or
+        ANSWER_UNREADABLE when it was delivered and must not be sent again.
+        """
+        ...
+
+    async def GetQueuedMessage(
+        self,
+        request: delegation_service_pb2.GetQueuedMessageRequest,
+        call: Call,
+    ) -> delegation_service_pb2.QueuedMessage:
+        """GetQueuedMessage tells what became of a message that was queued, to its sender and its target;
+        to others it does not exist.
         """
         ...
 

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from moleculeai.delegation.v1 import activity_pb2 as _activity_pb2
 from moleculeai.delegation.v1 import delegation_pb2 as _delegation_pb2
 from moleculeai.delegation.v1 import inbox_pb2 as _inbox_pb2
@@ -554,7 +555,9 @@ class SendMessageRequest(_message.Message):
     """UUID of the sending workspace; the `X-Workspace-ID` header or the token's workspace when empty."""
     @_builtins.property
     def body(self) -> _httpbody_pb2.HttpBody:
-        """The JSON-RPC body, at most 1 MiB."""
+        """The JSON-RPC body, at most 1 MiB. `params.expires_in_seconds` says how long it may wait in the
+        queue (24 h, at most 7 days), `params.priority` how urgent it is there: critical, task or info.
+        """
 
     def __init__(
         self,
@@ -570,6 +573,147 @@ class SendMessageRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SendMessageRequest: _TypeAlias = SendMessageRequest  # noqa: Y015
+
+@_typing.final
+class GetQueuedMessageRequest(_message.Message):
+    """Request of GetQueuedMessage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID of the workspace that it was sent to."""
+    queue_id: _builtins.str
+    """UUID from the answer to SendMessage."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        queue_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["queue_id", b"queue_id", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQueuedMessageRequest: _TypeAlias = GetQueuedMessageRequest  # noqa: Y015
+
+@_typing.final
+class QueuedMessage(_message.Message):
+    """QueuedMessage is a message that could not be delivered at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Status:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[QueuedMessage._Status.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        status_unspecified: QueuedMessage._Status.ValueType  # 0
+        """Never sent."""
+        queued: QueuedMessage._Status.ValueType  # 1
+        """It waits."""
+        dispatched: QueuedMessage._Status.ValueType  # 2
+        """It is being sent."""
+        completed: QueuedMessage._Status.ValueType  # 3
+        """The agent has it."""
+        dropped: QueuedMessage._Status.ValueType  # 4
+        """It was let go of: it expired, or an operator said so."""
+        failed: QueuedMessage._Status.ValueType  # 5
+        """The agent would not take it."""
+
+    class Status(_Status, metaclass=_StatusEnumTypeWrapper):
+        """Status is where it stands. completed, dropped and failed are final."""
+
+    status_unspecified: QueuedMessage.Status.ValueType  # 0
+    """Never sent."""
+    queued: QueuedMessage.Status.ValueType  # 1
+    """It waits."""
+    dispatched: QueuedMessage.Status.ValueType  # 2
+    """It is being sent."""
+    completed: QueuedMessage.Status.ValueType  # 3
+    """The agent has it."""
+    dropped: QueuedMessage.Status.ValueType  # 4
+    """It was let go of: it expired, or an operator said so."""
+    failed: QueuedMessage.Status.ValueType  # 5
+    """The agent would not take it."""
+
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    ENQUEUED_AT_FIELD_NUMBER: _builtins.int
+    NEXT_ATTEMPT_AT_FIELD_NUMBER: _builtins.int
+    DISPATCHED_AT_FIELD_NUMBER: _builtins.int
+    COMPLETED_AT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    RESPONSE_BODY_FIELD_NUMBER: _builtins.int
+    queue_id: _builtins.str
+    """UUID."""
+    workspace_id: _builtins.str
+    """Workspace that it was sent to."""
+    status: Global___QueuedMessage.Status.ValueType
+    """Current status."""
+    priority: _builtins.int
+    """100 critical, 50 task, 10 info."""
+    attempts: _builtins.int
+    """Answers that were no success, at most 5."""
+    last_error: _builtins.str
+    """What went wrong last."""
+    @_builtins.property
+    def enqueued_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was queued."""
+
+    @_builtins.property
+    def next_attempt_at(self) -> _timestamp_pb2.Timestamp:
+        """When it is tried next at the earliest."""
+
+    @_builtins.property
+    def dispatched_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was sent last."""
+
+    @_builtins.property
+    def completed_at(self) -> _timestamp_pb2.Timestamp:
+        """When it ended."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """When it is let go of."""
+
+    @_builtins.property
+    def response_body(self) -> _struct_pb2.Value:
+        """What the agent answered; of an answer beyond 1 MiB only the text."""
+
+    def __init__(
+        self,
+        *,
+        queue_id: _builtins.str = ...,
+        workspace_id: _builtins.str = ...,
+        status: Global___QueuedMessage.Status.ValueType = ...,
+        priority: _builtins.int = ...,
+        attempts: _builtins.int = ...,
+        last_error: _builtins.str | None = ...,
+        enqueued_at: _timestamp_pb2.Timestamp | None = ...,
+        next_attempt_at: _timestamp_pb2.Timestamp | None = ...,
+        dispatched_at: _timestamp_pb2.Timestamp | None = ...,
+        completed_at: _timestamp_pb2.Timestamp | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        response_body: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_error", b"_last_error", "completed_at", b"completed_at", "dispatched_at", b"dispatched_at", "enqueued_at", b"enqueued_at", "expires_at", b"expires_at", "last_error", b"last_error", "next_attempt_at", b"next_attempt_at", "response_body", b"response_body"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_error", b"_last_error", "attempts", b"attempts", "completed_at", b"completed_at", "dispatched_at", b"dispatched_at", "enqueued_at", b"enqueued_at", "expires_at", b"expires_at", "last_error", b"last_error", "next_attempt_at", b"next_attempt_at", "priority", b"priority", "queue_id", b"queue_id", "response_body", b"response_body", "status", b"status", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__last_error: _TypeAlias = _typing.Literal["last_error"]  # noqa: Y015
+    _WhichOneofArgType__last_error: _TypeAlias = _typing.Literal["_last_error", b"_last_error"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_error) -> _WhichOneofReturnType__last_error | None: ...
+
+Global___QueuedMessage: _TypeAlias = QueuedMessage  # noqa: Y015
 
 @_typing.final
 class ListActivityRequest(_message.Message):

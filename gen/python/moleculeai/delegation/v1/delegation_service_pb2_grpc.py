@@ -85,6 +85,11 @@ class DelegationServiceStub:
                 request_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.SendMessageRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.GetQueuedMessage = channel.unary_unary(
+                '/moleculeai.delegation.v1.DelegationService/GetQueuedMessage',
+                request_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.GetQueuedMessageRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.QueuedMessage.FromString,
+                _registered_method=True)
         self.ListActivity = channel.unary_unary(
                 '/moleculeai.delegation.v1.DelegationService/ListActivity',
                 request_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.ListActivityRequest.SerializeToString,
@@ -239,6 +244,23 @@ class DelegationServiceServicer:
 
         For a workspace that reads its inbox it answers `{"status":"queued","delivery_mode":"poll",
         "method":...}` once the item is committed. A repeat with the same `messageId` adds nothing.
+
+        A workspace with a URL is called, and its JSON is the answer, with its HTTP status (for gRPC in
+        the header `x-agent-status`). When it is busy the message is queued: `{"queued":true,"queue_id",
+        "queue_depth","message"}` (202); GetQueuedMessage tells what became of it. A caller whose
+        patience ends first (the deadline of the call, the header `x-timeout` in seconds, 90 s for
+        humans) gets `{"status":"queued","delivery_mode":"push-async","method","queue_id"}`. A message
+        that waits already is not queued twice. Fails with URL_NOT_REGISTERED, URL_NOT_ROUTABLE,
+        AGENT_UNREACHABLE, AGENT_BUSY, AGENT_RESTARTING, WORKSPACE_WAKING, BUDGET_EXCEEDED, or
+        ANSWER_UNREADABLE when it was delivered and must not be sent again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetQueuedMessage(self, request, context):
+        """GetQueuedMessage tells what became of a message that was queued, to its sender and its target;
+        to others it does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -411,6 +433,11 @@ def add_DelegationServiceServicer_to_server(servicer, server):
                     servicer.SendMessage,
                     request_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.SendMessageRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'GetQueuedMessage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQueuedMessage,
+                    request_deserializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.GetQueuedMessageRequest.FromString,
+                    response_serializer=moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.QueuedMessage.SerializeToString,
             ),
             'ListActivity': grpc.unary_unary_rpc_method_handler(
                     servicer.ListActivity,
@@ -728,6 +755,33 @@ class DelegationService:
             '/moleculeai.delegation.v1.DelegationService/SendMessage',
             moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.SendMessageRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQueuedMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.delegation.v1.DelegationService/GetQueuedMessage',
+            moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.GetQueuedMessageRequest.SerializeToString,
+            moleculeai_dot_delegation_dot_v1_dot_delegation__service__pb2.QueuedMessage.FromString,
             options,
             channel_credentials,
             insecure,

@@ -84,6 +84,19 @@ class DelegationServiceStub:
 
     For a workspace that reads its inbox it answers `{"status":"queued","delivery_mode":"poll",
     "method":...}` once the item is committed. A repeat with the same `messageId` adds nothing.
+
+    A workspace with a URL is called, and its JSON is the answer, with its HTTP status (for gRPC in
+    the header `x-agent-status`). When it is busy the message is queued: `{"queued":true,"queue_id",
+    "queue_depth","message"}` (202); GetQueuedMessage tells what became of it. A caller whose
+    patience ends first (the deadline of the call, the header `x-timeout` in seconds, 90 s for
+    humans) gets `{"status":"queued","delivery_mode":"push-async","method","queue_id"}`. A message
+    that waits already is not queued twice. Fails with URL_NOT_REGISTERED, URL_NOT_ROUTABLE,
+    AGENT_UNREACHABLE, AGENT_BUSY, AGENT_RESTARTING, WORKSPACE_WAKING, BUDGET_EXCEEDED, or
+    ANSWER_UNREADABLE when it was delivered and must not be sent again.
+    """
+    GetQueuedMessage: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.GetQueuedMessageRequest, _delegation_service_pb2.QueuedMessage]
+    """GetQueuedMessage tells what became of a message that was queued, to its sender and its target;
+    to others it does not exist.
     """
     ListActivity: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.ListActivityRequest, _delegation_service_pb2.ListActivityResponse]
     """ListActivity reads a workspace's record: newest first, or with `since_id` everything after
@@ -196,6 +209,19 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
 
     For a workspace that reads its inbox it answers `{"status":"queued","delivery_mode":"poll",
     "method":...}` once the item is committed. A repeat with the same `messageId` adds nothing.
+
+    A workspace with a URL is called, and its JSON is the answer, with its HTTP status (for gRPC in
+    the header `x-agent-status`). When it is busy the message is queued: `{"queued":true,"queue_id",
+    "queue_depth","message"}` (202); GetQueuedMessage tells what became of it. A caller whose
+    patience ends first (the deadline of the call, the header `x-timeout` in seconds, 90 s for
+    humans) gets `{"status":"queued","delivery_mode":"push-async","method","queue_id"}`. A message
+    that waits already is not queued twice. Fails with URL_NOT_REGISTERED, URL_NOT_ROUTABLE,
+    AGENT_UNREACHABLE, AGENT_BUSY, AGENT_RESTARTING, WORKSPACE_WAKING, BUDGET_EXCEEDED, or
+    ANSWER_UNREADABLE when it was delivered and must not be sent again.
+    """
+    GetQueuedMessage: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.GetQueuedMessageRequest, _delegation_service_pb2.QueuedMessage]  # type: ignore[assignment]
+    """GetQueuedMessage tells what became of a message that was queued, to its sender and its target;
+    to others it does not exist.
     """
     ListActivity: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.ListActivityRequest, _delegation_service_pb2.ListActivityResponse]  # type: ignore[assignment]
     """ListActivity reads a workspace's record: newest first, or with `since_id` everything after
@@ -359,6 +385,25 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         For a workspace that reads its inbox it answers `{"status":"queued","delivery_mode":"poll",
         "method":...}` once the item is committed. A repeat with the same `messageId` adds nothing.
+
+        A workspace with a URL is called, and its JSON is the answer, with its HTTP status (for gRPC in
+        the header `x-agent-status`). When it is busy the message is queued: `{"queued":true,"queue_id",
+        "queue_depth","message"}` (202); GetQueuedMessage tells what became of it. A caller whose
+        patience ends first (the deadline of the call, the header `x-timeout` in seconds, 90 s for
+        humans) gets `{"status":"queued","delivery_mode":"push-async","method","queue_id"}`. A message
+        that waits already is not queued twice. Fails with URL_NOT_REGISTERED, URL_NOT_ROUTABLE,
+        AGENT_UNREACHABLE, AGENT_BUSY, AGENT_RESTARTING, WORKSPACE_WAKING, BUDGET_EXCEEDED, or
+        ANSWER_UNREADABLE when it was delivered and must not be sent again.
+        """
+
+    @_abc_1.abstractmethod
+    def GetQueuedMessage(
+        self,
+        request: _delegation_service_pb2.GetQueuedMessageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_delegation_service_pb2.QueuedMessage, _abc.Awaitable[_delegation_service_pb2.QueuedMessage]]:
+        """GetQueuedMessage tells what became of a message that was queued, to its sender and its target;
+        to others it does not exist.
         """
 
     @_abc_1.abstractmethod

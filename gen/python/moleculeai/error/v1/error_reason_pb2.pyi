@@ -138,6 +138,24 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No organisation of this id is visible. Code: NOT_FOUND (404)."""
     ERROR_REASON_ORGANIZATION_EXISTS: _ErrorReason.ValueType  # 102
     """The slug is taken. Code: ALREADY_EXISTS (409)."""
+    ERROR_REASON_URL_NOT_ROUTABLE: _ErrorReason.ValueType  # 120
+    """The workspace's URL leads to an address that the platform must not call.
+    Code: UNAVAILABLE (502).
+    """
+    ERROR_REASON_AGENT_BUSY: _ErrorReason.ValueType  # 121
+    """The agent is busy, and the message could not be queued. Code: UNAVAILABLE (503)."""
+    ERROR_REASON_AGENT_RESTARTING: _ErrorReason.ValueType  # 122
+    """The agent's container died and is being started again. Code: UNAVAILABLE (503)."""
+    ERROR_REASON_WORKSPACE_WAKING: _ErrorReason.ValueType  # 123
+    """The workspace slept and is being started. Code: UNAVAILABLE (503)."""
+    ERROR_REASON_ANSWER_UNREADABLE: _ErrorReason.ValueType  # 124
+    """The message was delivered, and its answer could not be read: do not send it again.
+    Code: FAILED_PRECONDITION (502). The REST body carries `delivery_confirmed`.
+    """
+    ERROR_REASON_BUDGET_EXCEEDED: _ErrorReason.ValueType  # 125
+    """The workspace has used up what it may spend this month. Code: RESOURCE_EXHAUSTED (402)."""
+    ERROR_REASON_MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 126
+    """No queued message of this id is visible to the caller. Code: NOT_FOUND (404)."""
     ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 140
     """No file or upload of this id can be read by the caller: unknown, another workspace's,
     acknowledged or expired. Code: NOT_FOUND (404).
@@ -290,6 +308,24 @@ ERROR_REASON_ORGANIZATION_NOT_FOUND: ErrorReason.ValueType  # 101
 """No organisation of this id is visible. Code: NOT_FOUND (404)."""
 ERROR_REASON_ORGANIZATION_EXISTS: ErrorReason.ValueType  # 102
 """The slug is taken. Code: ALREADY_EXISTS (409)."""
+ERROR_REASON_URL_NOT_ROUTABLE: ErrorReason.ValueType  # 120
+"""The workspace's URL leads to an address that the platform must not call.
+Code: UNAVAILABLE (502).
+"""
+ERROR_REASON_AGENT_BUSY: ErrorReason.ValueType  # 121
+"""The agent is busy, and the message could not be queued. Code: UNAVAILABLE (503)."""
+ERROR_REASON_AGENT_RESTARTING: ErrorReason.ValueType  # 122
+"""The agent's container died and is being started again. Code: UNAVAILABLE (503)."""
+ERROR_REASON_WORKSPACE_WAKING: ErrorReason.ValueType  # 123
+"""The workspace slept and is being started. Code: UNAVAILABLE (503)."""
+ERROR_REASON_ANSWER_UNREADABLE: ErrorReason.ValueType  # 124
+"""The message was delivered, and its answer could not be read: do not send it again.
+Code: FAILED_PRECONDITION (502). The REST body carries `delivery_confirmed`.
+"""
+ERROR_REASON_BUDGET_EXCEEDED: ErrorReason.ValueType  # 125
+"""The workspace has used up what it may spend this month. Code: RESOURCE_EXHAUSTED (402)."""
+ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 126
+"""No queued message of this id is visible to the caller. Code: NOT_FOUND (404)."""
 ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 140
 """No file or upload of this id can be read by the caller: unknown, another workspace's,
 acknowledged or expired. Code: NOT_FOUND (404).

@@ -8,6 +8,7 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import type { Message } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Delegation_Status, FailureReason } from "../../delegation/v1/delegation_pb.js";
+import type { Event } from "../../delegation/v1/event_pb.js";
 
 /**
  * Describes the file moleculeai/admin/v1/admin_service.proto.
@@ -678,6 +679,378 @@ export declare type ListDelegationsResponse = Message<"moleculeai.admin.v1.ListD
 export declare const ListDelegationsResponseSchema: GenMessage<ListDelegationsResponse>;
 
 /**
+ * Request of RetryDelegation.
+ *
+ * @generated from message moleculeai.admin.v1.RetryDelegationRequest
+ */
+export declare type RetryDelegationRequest = Message<"moleculeai.admin.v1.RetryDelegationRequest"> & {
+  /**
+   * Identifies the delegation.
+   *
+   * @generated from field: string delegation_id = 1;
+   */
+  delegationId: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.RetryDelegationRequest.
+ * Use `create(RetryDelegationRequestSchema)` to create a new message.
+ */
+export declare const RetryDelegationRequestSchema: GenMessage<RetryDelegationRequest>;
+
+/**
+ * Response of RetryDelegation.
+ *
+ * @generated from message moleculeai.admin.v1.RetryDelegationResponse
+ */
+export declare type RetryDelegationResponse = Message<"moleculeai.admin.v1.RetryDelegationResponse"> & {
+  /**
+   * The new delegation.
+   *
+   * @generated from field: string delegation_id = 1;
+   */
+  delegationId: string;
+
+  /**
+   * The one that it tries again.
+   *
+   * @generated from field: string retry_of = 2;
+   */
+  retryOf: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.RetryDelegationResponse.
+ * Use `create(RetryDelegationResponseSchema)` to create a new message.
+ */
+export declare const RetryDelegationResponseSchema: GenMessage<RetryDelegationResponse>;
+
+/**
+ * DeadLetter is an inbox item that was set aside.
+ *
+ * @generated from message moleculeai.admin.v1.DeadLetter
+ */
+export declare type DeadLetter = Message<"moleculeai.admin.v1.DeadLetter"> & {
+  /**
+   * Workspace whose inbox it was in.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Its number there.
+   *
+   * @generated from field: uint32 seq = 2;
+   */
+  seq: number;
+
+  /**
+   * Identifies the message.
+   *
+   * @generated from field: string message_id = 3;
+   */
+  messageId: string;
+
+  /**
+   * What it was: message/send, delegate and so on.
+   *
+   * @generated from field: string method = 4;
+   */
+  method: string;
+
+  /**
+   * Workspace that sent it; empty for a human.
+   *
+   * @generated from field: string source_id = 5;
+   */
+  sourceId: string;
+
+  /**
+   * The delegation it carried; empty for none.
+   *
+   * @generated from field: string delegation_id = 6;
+   */
+  delegationId: string;
+
+  /**
+   * How often it was delivered.
+   *
+   * @generated from field: int32 deliveries = 7;
+   */
+  deliveries: number;
+
+  /**
+   * What the agent said of the last failure.
+   *
+   * @generated from field: string reason = 8;
+   */
+  reason: string;
+
+  /**
+   * One line of its content.
+   *
+   * @generated from field: string summary = 9;
+   */
+  summary: string;
+
+  /**
+   * When it was accepted.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 10;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * When it was set aside.
+   *
+   * @generated from field: google.protobuf.Timestamp poisoned_at = 11;
+   */
+  poisonedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.DeadLetter.
+ * Use `create(DeadLetterSchema)` to create a new message.
+ */
+export declare const DeadLetterSchema: GenMessage<DeadLetter>;
+
+/**
+ * Request of ListDeadLetters.
+ *
+ * @generated from message moleculeai.admin.v1.ListDeadLettersRequest
+ */
+export declare type ListDeadLettersRequest = Message<"moleculeai.admin.v1.ListDeadLettersRequest"> & {
+  /**
+   * Only of this workspace; empty means all.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Most rows, 1 to 500; 0 means 100.
+   *
+   * @generated from field: int32 limit = 2;
+   */
+  limit: number;
+
+  /**
+   * From `x-next-page-token` of the page before.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ListDeadLettersRequest.
+ * Use `create(ListDeadLettersRequestSchema)` to create a new message.
+ */
+export declare const ListDeadLettersRequestSchema: GenMessage<ListDeadLettersRequest>;
+
+/**
+ * Response of ListDeadLetters.
+ *
+ * @generated from message moleculeai.admin.v1.ListDeadLettersResponse
+ */
+export declare type ListDeadLettersResponse = Message<"moleculeai.admin.v1.ListDeadLettersResponse"> & {
+  /**
+   * Newest first.
+   *
+   * @generated from field: repeated moleculeai.admin.v1.DeadLetter dead_letters = 1;
+   */
+  deadLetters: DeadLetter[];
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ListDeadLettersResponse.
+ * Use `create(ListDeadLettersResponseSchema)` to create a new message.
+ */
+export declare const ListDeadLettersResponseSchema: GenMessage<ListDeadLettersResponse>;
+
+/**
+ * Request of ReplayDeadLetter.
+ *
+ * @generated from message moleculeai.admin.v1.ReplayDeadLetterRequest
+ */
+export declare type ReplayDeadLetterRequest = Message<"moleculeai.admin.v1.ReplayDeadLetterRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * The item's number.
+   *
+   * @generated from field: uint32 seq = 2;
+   */
+  seq: number;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ReplayDeadLetterRequest.
+ * Use `create(ReplayDeadLetterRequestSchema)` to create a new message.
+ */
+export declare const ReplayDeadLetterRequestSchema: GenMessage<ReplayDeadLetterRequest>;
+
+/**
+ * Response of ReplayDeadLetter.
+ *
+ * @generated from message moleculeai.admin.v1.ReplayDeadLetterResponse
+ */
+export declare type ReplayDeadLetterResponse = Message<"moleculeai.admin.v1.ReplayDeadLetterResponse"> & {
+  /**
+   * The new item's number.
+   *
+   * @generated from field: uint32 seq = 1;
+   */
+  seq: number;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ReplayDeadLetterResponse.
+ * Use `create(ReplayDeadLetterResponseSchema)` to create a new message.
+ */
+export declare const ReplayDeadLetterResponseSchema: GenMessage<ReplayDeadLetterResponse>;
+
+/**
+ * Request of DropDeadLetter.
+ *
+ * @generated from message moleculeai.admin.v1.DropDeadLetterRequest
+ */
+export declare type DropDeadLetterRequest = Message<"moleculeai.admin.v1.DropDeadLetterRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * The item's number.
+   *
+   * @generated from field: uint32 seq = 2;
+   */
+  seq: number;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.DropDeadLetterRequest.
+ * Use `create(DropDeadLetterRequestSchema)` to create a new message.
+ */
+export declare const DropDeadLetterRequestSchema: GenMessage<DropDeadLetterRequest>;
+
+/**
+ * Response of DropDeadLetter.
+ *
+ * @generated from message moleculeai.admin.v1.DropDeadLetterResponse
+ */
+export declare type DropDeadLetterResponse = Message<"moleculeai.admin.v1.DropDeadLetterResponse"> & {
+  /**
+   * Always `dropped`.
+   *
+   * @generated from field: string status = 1;
+   */
+  status: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.DropDeadLetterResponse.
+ * Use `create(DropDeadLetterResponseSchema)` to create a new message.
+ */
+export declare const DropDeadLetterResponseSchema: GenMessage<DropDeadLetterResponse>;
+
+/**
+ * Request of DropStaleQueue.
+ *
+ * @generated from message moleculeai.admin.v1.DropStaleQueueRequest
+ */
+export declare type DropStaleQueueRequest = Message<"moleculeai.admin.v1.DropStaleQueueRequest"> & {
+  /**
+   * Age in minutes from which on a message is let go of, at least 1; absent means 60.
+   *
+   * @generated from field: optional int32 max_age_minutes = 1;
+   */
+  maxAgeMinutes?: number | undefined;
+
+  /**
+   * Only for this workspace; empty means all.
+   *
+   * @generated from field: string workspace_id = 2;
+   */
+  workspaceId: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.DropStaleQueueRequest.
+ * Use `create(DropStaleQueueRequestSchema)` to create a new message.
+ */
+export declare const DropStaleQueueRequestSchema: GenMessage<DropStaleQueueRequest>;
+
+/**
+ * Response of DropStaleQueue.
+ *
+ * @generated from message moleculeai.admin.v1.DropStaleQueueResponse
+ */
+export declare type DropStaleQueueResponse = Message<"moleculeai.admin.v1.DropStaleQueueResponse"> & {
+  /**
+   * How many.
+   *
+   * @generated from field: int32 dropped = 1;
+   */
+  dropped: number;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.DropStaleQueueResponse.
+ * Use `create(DropStaleQueueResponseSchema)` to create a new message.
+ */
+export declare const DropStaleQueueResponseSchema: GenMessage<DropStaleQueueResponse>;
+
+/**
+ * Request of ListEvents.
+ *
+ * @generated from message moleculeai.admin.v1.ListEventsRequest
+ */
+export declare type ListEventsRequest = Message<"moleculeai.admin.v1.ListEventsRequest"> & {
+  /**
+   * Only of this workspace; empty means all.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ListEventsRequest.
+ * Use `create(ListEventsRequestSchema)` to create a new message.
+ */
+export declare const ListEventsRequestSchema: GenMessage<ListEventsRequest>;
+
+/**
+ * Response of ListEvents.
+ *
+ * @generated from message moleculeai.admin.v1.ListEventsResponse
+ */
+export declare type ListEventsResponse = Message<"moleculeai.admin.v1.ListEventsResponse"> & {
+  /**
+   * Newest first.
+   *
+   * @generated from field: repeated moleculeai.delegation.v1.Event events = 1;
+   */
+  events: Event[];
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ListEventsResponse.
+ * Use `create(ListEventsResponseSchema)` to create a new message.
+ */
+export declare const ListEventsResponseSchema: GenMessage<ListEventsResponse>;
+
+/**
  * Request of GetDelegationStats.
  *
  * @generated from message moleculeai.admin.v1.GetDelegationStatsRequest
@@ -844,6 +1217,71 @@ export declare const AdminService: GenService<{
     methodKind: "unary";
     input: typeof ListDelegationsRequestSchema;
     output: typeof ListDelegationsResponseSchema;
+  },
+  /**
+   * RetryDelegation tries a delegation again that failed or is stuck, as a new one. A second call
+   * returns the same retry while that lives.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.RetryDelegation
+   */
+  retryDelegation: {
+    methodKind: "unary";
+    input: typeof RetryDelegationRequestSchema;
+    output: typeof RetryDelegationResponseSchema;
+  },
+  /**
+   * ListDeadLetters lists inbox items that could not be processed five times, newest first. When
+   * there are more, the response header `x-next-page-token` carries the token of the next page.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.ListDeadLetters
+   */
+  listDeadLetters: {
+    methodKind: "unary";
+    input: typeof ListDeadLettersRequestSchema;
+    output: typeof ListDeadLettersResponseSchema;
+  },
+  /**
+   * ReplayDeadLetter sends an item again, as a new one. Fails with ITEM_NOT_FOUND when it is not on
+   * the list any more, so a repeat never sends twice.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.ReplayDeadLetter
+   */
+  replayDeadLetter: {
+    methodKind: "unary";
+    input: typeof ReplayDeadLetterRequestSchema;
+    output: typeof ReplayDeadLetterResponseSchema;
+  },
+  /**
+   * DropDeadLetter takes an item off the list for good. Fails with ITEM_NOT_FOUND when it is not on
+   * it.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.DropDeadLetter
+   */
+  dropDeadLetter: {
+    methodKind: "unary";
+    input: typeof DropDeadLetterRequestSchema;
+    output: typeof DropDeadLetterResponseSchema;
+  },
+  /**
+   * DropStaleQueue lets go of messages that have waited too long for agents. Delegations among them
+   * fail with reason `exhausted`, and their sources hear of it.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.DropStaleQueue
+   */
+  dropStaleQueue: {
+    methodKind: "unary";
+    input: typeof DropStaleQueueRequestSchema;
+    output: typeof DropStaleQueueResponseSchema;
+  },
+  /**
+   * ListEvents lists the newest 100 kept events, newest first.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.ListEvents
+   */
+  listEvents: {
+    methodKind: "unary";
+    input: typeof ListEventsRequestSchema;
+    output: typeof ListEventsResponseSchema;
   },
   /**
    * GetDelegationStats counts the ledger by status.

@@ -4,14 +4,15 @@
 
 // DelegationService: handing over work, and everything an agent receives.
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Delegation, Delegation_Status, DelegationSchema } from "./delegation_pb.js";
 import type { Ack, AckResult, Beat, Drain, End, Fenced, Gap, InboxItem, Nack, NackResult, StartPosition, Welcome } from "./inbox_pb.js";
 import type { HttpBody, HttpBodySchema } from "../../../google/api/httpbody_pb.js";
+import type { Duration, Timestamp, Value } from "@bufbuild/protobuf/wkt";
 import type { Activity, ActivitySchema } from "./activity_pb.js";
-import type { Duration, Value } from "@bufbuild/protobuf/wkt";
 import type { HeartbeatRequest, HeartbeatResponse } from "../../workspace/v1/workspace_service_pb.js";
+import type { SubscribeEventsRequestSchema, SubscribeEventsResponseSchema } from "./event_pb.js";
 
 /**
  * Describes the file moleculeai/delegation/v1/delegation_service.proto.
@@ -619,7 +620,8 @@ export declare type SendMessageRequest = Message<"moleculeai.delegation.v1.SendM
   workspaceId: string;
 
   /**
-   * The JSON-RPC body, at most 1 MiB.
+   * The JSON-RPC body, at most 1 MiB. `params.expires_in_seconds` says how long it may wait in the
+   * queue (24 h, at most 7 days), `params.priority` how urgent it is there: critical, task or info.
    *
    * @generated from field: google.api.HttpBody body = 2;
    */
@@ -638,6 +640,184 @@ export declare type SendMessageRequest = Message<"moleculeai.delegation.v1.SendM
  * Use `create(SendMessageRequestSchema)` to create a new message.
  */
 export declare const SendMessageRequestSchema: GenMessage<SendMessageRequest>;
+
+/**
+ * Request of GetQueuedMessage.
+ *
+ * @generated from message moleculeai.delegation.v1.GetQueuedMessageRequest
+ */
+export declare type GetQueuedMessageRequest = Message<"moleculeai.delegation.v1.GetQueuedMessageRequest"> & {
+  /**
+   * UUID of the workspace that it was sent to.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * UUID from the answer to SendMessage.
+   *
+   * @generated from field: string queue_id = 2;
+   */
+  queueId: string;
+};
+
+/**
+ * Describes the message moleculeai.delegation.v1.GetQueuedMessageRequest.
+ * Use `create(GetQueuedMessageRequestSchema)` to create a new message.
+ */
+export declare const GetQueuedMessageRequestSchema: GenMessage<GetQueuedMessageRequest>;
+
+/**
+ * QueuedMessage is a message that could not be delivered at once.
+ *
+ * @generated from message moleculeai.delegation.v1.QueuedMessage
+ */
+export declare type QueuedMessage = Message<"moleculeai.delegation.v1.QueuedMessage"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string queue_id = 1;
+   */
+  queueId: string;
+
+  /**
+   * Workspace that it was sent to.
+   *
+   * @generated from field: string workspace_id = 2;
+   */
+  workspaceId: string;
+
+  /**
+   * Current status.
+   *
+   * @generated from field: moleculeai.delegation.v1.QueuedMessage.Status status = 3;
+   */
+  status: QueuedMessage_Status;
+
+  /**
+   * 100 critical, 50 task, 10 info.
+   *
+   * @generated from field: int32 priority = 4;
+   */
+  priority: number;
+
+  /**
+   * Answers that were no success, at most 5.
+   *
+   * @generated from field: int32 attempts = 5;
+   */
+  attempts: number;
+
+  /**
+   * What went wrong last.
+   *
+   * @generated from field: optional string last_error = 6;
+   */
+  lastError?: string | undefined;
+
+  /**
+   * When it was queued.
+   *
+   * @generated from field: google.protobuf.Timestamp enqueued_at = 7;
+   */
+  enqueuedAt?: Timestamp | undefined;
+
+  /**
+   * When it is tried next at the earliest.
+   *
+   * @generated from field: google.protobuf.Timestamp next_attempt_at = 8;
+   */
+  nextAttemptAt?: Timestamp | undefined;
+
+  /**
+   * When it was sent last.
+   *
+   * @generated from field: google.protobuf.Timestamp dispatched_at = 9;
+   */
+  dispatchedAt?: Timestamp | undefined;
+
+  /**
+   * When it ended.
+   *
+   * @generated from field: google.protobuf.Timestamp completed_at = 10;
+   */
+  completedAt?: Timestamp | undefined;
+
+  /**
+   * When it is let go of.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 11;
+   */
+  expiresAt?: Timestamp | undefined;
+
+  /**
+   * What the agent answered; of an answer beyond 1 MiB only the text.
+   *
+   * @generated from field: google.protobuf.Value response_body = 12;
+   */
+  responseBody?: Value | undefined;
+};
+
+/**
+ * Describes the message moleculeai.delegation.v1.QueuedMessage.
+ * Use `create(QueuedMessageSchema)` to create a new message.
+ */
+export declare const QueuedMessageSchema: GenMessage<QueuedMessage>;
+
+/**
+ * Status is where it stands. completed, dropped and failed are final.
+ *
+ * @generated from enum moleculeai.delegation.v1.QueuedMessage.Status
+ */
+export enum QueuedMessage_Status {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: status_unspecified = 0;
+   */
+  status_unspecified = 0,
+
+  /**
+   * It waits.
+   *
+   * @generated from enum value: queued = 1;
+   */
+  queued = 1,
+
+  /**
+   * It is being sent.
+   *
+   * @generated from enum value: dispatched = 2;
+   */
+  dispatched = 2,
+
+  /**
+   * The agent has it.
+   *
+   * @generated from enum value: completed = 3;
+   */
+  completed = 3,
+
+  /**
+   * It was let go of: it expired, or an operator said so.
+   *
+   * @generated from enum value: dropped = 4;
+   */
+  dropped = 4,
+
+  /**
+   * The agent would not take it.
+   *
+   * @generated from enum value: failed = 5;
+   */
+  failed = 5,
+}
+
+/**
+ * Describes the enum moleculeai.delegation.v1.QueuedMessage.Status.
+ */
+export declare const QueuedMessage_StatusSchema: GenEnum<QueuedMessage_Status>;
 
 /**
  * Request of ListActivity. Filters combine.
@@ -1343,6 +1523,143 @@ export declare type StreamInboxResponse = Message<"moleculeai.delegation.v1.Stre
 export declare const StreamInboxResponseSchema: GenMessage<StreamInboxResponse>;
 
 /**
+ * Request of SearchSession.
+ *
+ * @generated from message moleculeai.delegation.v1.SearchSessionRequest
+ */
+export declare type SearchSessionRequest = Message<"moleculeai.delegation.v1.SearchSessionRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Part of the text, in any case; empty finds everything.
+   *
+   * @generated from field: string q = 2;
+   */
+  q: string;
+
+  /**
+   * Most rows, 1 to 200; 0 means 50.
+   *
+   * @generated from field: int32 limit = 3;
+   */
+  limit: number;
+};
+
+/**
+ * Describes the message moleculeai.delegation.v1.SearchSessionRequest.
+ * Use `create(SearchSessionRequestSchema)` to create a new message.
+ */
+export declare const SearchSessionRequestSchema: GenMessage<SearchSessionRequest>;
+
+/**
+ * SessionHit is one thing that was found.
+ *
+ * @generated from message moleculeai.delegation.v1.SessionHit
+ */
+export declare type SessionHit = Message<"moleculeai.delegation.v1.SessionHit"> & {
+  /**
+   * Always `activity`.
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * UUID of the row.
+   *
+   * @generated from field: string id = 2;
+   */
+  id: string;
+
+  /**
+   * Workspace whose record it is.
+   *
+   * @generated from field: string workspace_id = 3;
+   */
+  workspaceId: string;
+
+  /**
+   * One line for people.
+   *
+   * @generated from field: string label = 4;
+   */
+  label: string;
+
+  /**
+   * The text.
+   *
+   * @generated from field: string content = 5;
+   */
+  content: string;
+
+  /**
+   * What kind of row it is within its type.
+   *
+   * @generated from field: string method = 6;
+   */
+  method: string;
+
+  /**
+   * ok, error and so on.
+   *
+   * @generated from field: string status = 7;
+   */
+  status: string;
+
+  /**
+   * What was asked.
+   *
+   * @generated from field: optional google.protobuf.Value request_body = 8;
+   */
+  requestBody?: Value | undefined;
+
+  /**
+   * What was answered.
+   *
+   * @generated from field: optional google.protobuf.Value response_body = 9;
+   */
+  responseBody?: Value | undefined;
+
+  /**
+   * When it happened.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 10;
+   */
+  createdAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message moleculeai.delegation.v1.SessionHit.
+ * Use `create(SessionHitSchema)` to create a new message.
+ */
+export declare const SessionHitSchema: GenMessage<SessionHit>;
+
+/**
+ * Response of SearchSession.
+ *
+ * @generated from message moleculeai.delegation.v1.SearchSessionResponse
+ */
+export declare type SearchSessionResponse = Message<"moleculeai.delegation.v1.SearchSessionResponse"> & {
+  /**
+   * Newest first.
+   *
+   * @generated from field: repeated moleculeai.delegation.v1.SessionHit hits = 1;
+   */
+  hits: SessionHit[];
+};
+
+/**
+ * Describes the message moleculeai.delegation.v1.SearchSessionResponse.
+ * Use `create(SearchSessionResponseSchema)` to create a new message.
+ */
+export declare const SearchSessionResponseSchema: GenMessage<SearchSessionResponse>;
+
+/**
  * Request of PullInbox.
  *
  * @generated from message moleculeai.delegation.v1.PullInboxRequest
@@ -1596,6 +1913,53 @@ export declare type NackInboxResponse = Message<"moleculeai.delegation.v1.NackIn
 export declare const NackInboxResponseSchema: GenMessage<NackInboxResponse>;
 
 /**
+ * Request of CallMcp.
+ *
+ * @generated from message moleculeai.delegation.v1.CallMcpRequest
+ */
+export declare type CallMcpRequest = Message<"moleculeai.delegation.v1.CallMcpRequest"> & {
+  /**
+   * UUID of the workspace whose tools are used: the caller's.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * One JSON-RPC 2.0 message, or a JSON array of at most 20.
+   *
+   * @generated from field: google.api.HttpBody body = 2;
+   */
+  body?: HttpBody | undefined;
+};
+
+/**
+ * Describes the message moleculeai.delegation.v1.CallMcpRequest.
+ * Use `create(CallMcpRequestSchema)` to create a new message.
+ */
+export declare const CallMcpRequestSchema: GenMessage<CallMcpRequest>;
+
+/**
+ * Request of StreamMcp.
+ *
+ * @generated from message moleculeai.delegation.v1.StreamMcpRequest
+ */
+export declare type StreamMcpRequest = Message<"moleculeai.delegation.v1.StreamMcpRequest"> & {
+  /**
+   * UUID of the caller.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+};
+
+/**
+ * Describes the message moleculeai.delegation.v1.StreamMcpRequest.
+ * Use `create(StreamMcpRequestSchema)` to create a new message.
+ */
+export declare const StreamMcpRequestSchema: GenMessage<StreamMcpRequest>;
+
+/**
  * DelegationService hands work from one workspace to another through a durable ledger, and gives
  * every workspace an inbox: ordered, resumable, acknowledged.
  *
@@ -1704,12 +2068,32 @@ export declare const DelegationService: GenService<{
    * For a workspace that reads its inbox it answers `{"status":"queued","delivery_mode":"poll",
    * "method":...}` once the item is committed. A repeat with the same `messageId` adds nothing.
    *
+   * A workspace with a URL is called, and its JSON is the answer, with its HTTP status (for gRPC in
+   * the header `x-agent-status`). When it is busy the message is queued: `{"queued":true,"queue_id",
+   * "queue_depth","message"}` (202); GetQueuedMessage tells what became of it. A caller whose
+   * patience ends first (the deadline of the call, the header `x-timeout` in seconds, 90 s for
+   * humans) gets `{"status":"queued","delivery_mode":"push-async","method","queue_id"}`. A message
+   * that waits already is not queued twice. Fails with URL_NOT_REGISTERED, URL_NOT_ROUTABLE,
+   * AGENT_UNREACHABLE, AGENT_BUSY, AGENT_RESTARTING, WORKSPACE_WAKING, BUDGET_EXCEEDED, or
+   * ANSWER_UNREADABLE when it was delivered and must not be sent again.
+   *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.SendMessage
    */
   sendMessage: {
     methodKind: "unary";
     input: typeof SendMessageRequestSchema;
     output: typeof HttpBodySchema;
+  },
+  /**
+   * GetQueuedMessage tells what became of a message that was queued, to its sender and its target;
+   * to others it does not exist.
+   *
+   * @generated from rpc moleculeai.delegation.v1.DelegationService.GetQueuedMessage
+   */
+  getQueuedMessage: {
+    methodKind: "unary";
+    input: typeof GetQueuedMessageRequestSchema;
+    output: typeof QueuedMessageSchema;
   },
   /**
    * ListActivity reads a workspace's record: newest first, or with `since_id` everything after
@@ -1780,6 +2164,39 @@ export declare const DelegationService: GenService<{
     output: typeof StreamInboxResponseSchema;
   },
   /**
+   * SubscribeEvents sends what happens, in commit order: kept events each at least once, others as
+   * well as it can. A token that is older than the retention fails with CURSOR_PRUNED. A client that
+   * falls behind is not buffered for: it reads on from where it is.
+   *
+   * @generated from rpc moleculeai.delegation.v1.DelegationService.SubscribeEvents
+   */
+  subscribeEvents: {
+    methodKind: "server_streaming";
+    input: typeof SubscribeEventsRequestSchema;
+    output: typeof SubscribeEventsResponseSchema;
+  },
+  /**
+   * StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
+   * `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
+   *
+   * @generated from rpc moleculeai.delegation.v1.DelegationService.StreamEvents
+   */
+  streamEvents: {
+    methodKind: "server_streaming";
+    input: typeof SubscribeEventsRequestSchema;
+    output: typeof HttpBodySchema;
+  },
+  /**
+   * SearchSession finds activity by a part of its text, newest first.
+   *
+   * @generated from rpc moleculeai.delegation.v1.DelegationService.SearchSession
+   */
+  searchSession: {
+    methodKind: "unary";
+    input: typeof SearchSessionRequestSchema;
+    output: typeof SearchSessionResponseSchema;
+  },
+  /**
    * PullInbox returns undone items, oldest first, waiting up to `wait_seconds` for the first.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.PullInbox
@@ -1809,6 +2226,36 @@ export declare const DelegationService: GenService<{
     methodKind: "unary";
     input: typeof NackInboxRequestSchema;
     output: typeof NackInboxResponseSchema;
+  },
+  /**
+   * CallMcp serves a message of the Model Context Protocol, or a batch: the workspace's tools for an
+   * agent that speaks it (docs/mcp.md). It keeps no session, and any revision of the protocol may be
+   * spoken in any call.
+   *
+   * A request is answered with its response, also where a tool fails; notifications alone with 202
+   * and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute:
+   * the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them, and beyond
+   * them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the tool's
+   * affair.
+   *
+   * @generated from rpc moleculeai.delegation.v1.DelegationService.CallMcp
+   */
+  callMcp: {
+    methodKind: "unary";
+    input: typeof CallMcpRequestSchema;
+    output: typeof HttpBodySchema;
+  },
+  /**
+   * StreamMcp tells an older client where to send its messages: server-sent events, the first of
+   * them `endpoint` with the path of CallMcp, then a comment every 15 s. The last one is `end`, with
+   * a canonical code, reason and message as JSON. Answers never come this way.
+   *
+   * @generated from rpc moleculeai.delegation.v1.DelegationService.StreamMcp
+   */
+  streamMcp: {
+    methodKind: "server_streaming";
+    input: typeof StreamMcpRequestSchema;
+    output: typeof HttpBodySchema;
   },
 }>;
 

@@ -369,6 +369,138 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_ORGANIZATION_EXISTS = 102;
    */
   ORGANIZATION_EXISTS = 102,
+
+  /**
+   * The workspace's URL leads to an address that the platform must not call.
+   * Code: UNAVAILABLE (502).
+   *
+   * @generated from enum value: ERROR_REASON_URL_NOT_ROUTABLE = 120;
+   */
+  URL_NOT_ROUTABLE = 120,
+
+  /**
+   * The agent is busy, and the message could not be queued. Code: UNAVAILABLE (503).
+   *
+   * @generated from enum value: ERROR_REASON_AGENT_BUSY = 121;
+   */
+  AGENT_BUSY = 121,
+
+  /**
+   * The agent's container died and is being started again. Code: UNAVAILABLE (503).
+   *
+   * @generated from enum value: ERROR_REASON_AGENT_RESTARTING = 122;
+   */
+  AGENT_RESTARTING = 122,
+
+  /**
+   * The workspace slept and is being started. Code: UNAVAILABLE (503).
+   *
+   * @generated from enum value: ERROR_REASON_WORKSPACE_WAKING = 123;
+   */
+  WORKSPACE_WAKING = 123,
+
+  /**
+   * The message was delivered, and its answer could not be read: do not send it again.
+   * Code: FAILED_PRECONDITION (502). The REST body carries `delivery_confirmed`.
+   *
+   * @generated from enum value: ERROR_REASON_ANSWER_UNREADABLE = 124;
+   */
+  ANSWER_UNREADABLE = 124,
+
+  /**
+   * The workspace has used up what it may spend this month. Code: RESOURCE_EXHAUSTED (402).
+   *
+   * @generated from enum value: ERROR_REASON_BUDGET_EXCEEDED = 125;
+   */
+  BUDGET_EXCEEDED = 125,
+
+  /**
+   * No queued message of this id is visible to the caller. Code: NOT_FOUND (404).
+   *
+   * @generated from enum value: ERROR_REASON_MESSAGE_NOT_FOUND = 126;
+   */
+  MESSAGE_NOT_FOUND = 126,
+
+  /**
+   * No file or upload of this id can be read by the caller: unknown, another workspace's,
+   * acknowledged or expired. Code: NOT_FOUND (404).
+   *
+   * @generated from enum value: ERROR_REASON_UPLOAD_NOT_FOUND = 140;
+   */
+  UPLOAD_NOT_FOUND = 140,
+
+  /**
+   * A file is larger than one may be. Code: INVALID_ARGUMENT (413). Metadata: `filename`, `size` (as
+   * far as it was read), `max`. The REST body carries them too.
+   *
+   * @generated from enum value: ERROR_REASON_FILE_TOO_LARGE = 141;
+   */
+  FILE_TOO_LARGE = 141,
+
+  /**
+   * The workspace has as many files, or bytes of files, waiting as it may.
+   * Code: RESOURCE_EXHAUSTED (429). Metadata: `max_files`, `max_bytes`.
+   *
+   * @generated from enum value: ERROR_REASON_UPLOAD_QUOTA_EXCEEDED = 142;
+   */
+  UPLOAD_QUOTA_EXCEEDED = 142,
+
+  /**
+   * The bytes do not begin where the stored ones end. Code: ABORTED (409). Metadata:
+   * `committed_bytes`.
+   *
+   * @generated from enum value: ERROR_REASON_OFFSET_MISMATCH = 143;
+   */
+  OFFSET_MISMATCH = 143,
+
+  /**
+   * Bytes of the upload are missing. Code: ABORTED (409). Metadata: `committed_bytes`, `size`.
+   *
+   * @generated from enum value: ERROR_REASON_UPLOAD_INCOMPLETE = 144;
+   */
+  UPLOAD_INCOMPLETE = 144,
+
+  /**
+   * The bytes are not those that were announced. Code: INVALID_ARGUMENT (400).
+   *
+   * @generated from enum value: ERROR_REASON_CHECKSUM_MISMATCH = 145;
+   */
+  CHECKSUM_MISMATCH = 145,
+
+  /**
+   * The range lies outside of the file. Code: OUT_OF_RANGE (416). Metadata: `size`.
+   *
+   * @generated from enum value: ERROR_REASON_RANGE_NOT_SATISFIABLE = 146;
+   */
+  RANGE_NOT_SATISFIABLE = 146,
+
+  /**
+   * The store of file contents cannot be reached. Code: UNAVAILABLE (503).
+   *
+   * @generated from enum value: ERROR_REASON_UPLOAD_STORE_UNAVAILABLE = 147;
+   */
+  UPLOAD_STORE_UNAVAILABLE = 147,
+
+  /**
+   * The client stopped sending. Code: ABORTED (408). Nothing was kept.
+   *
+   * @generated from enum value: ERROR_REASON_UPLOAD_STALLED = 148;
+   */
+  UPLOAD_STALLED = 148,
+
+  /**
+   * The agent's address does not answer. Code: UNAVAILABLE (502).
+   *
+   * @generated from enum value: ERROR_REASON_AGENT_UNREACHABLE = 149;
+   */
+  AGENT_UNREACHABLE = 149,
+
+  /**
+   * The agent has yet to learn the secret that the platform shows to it. Code: UNAVAILABLE (503).
+   *
+   * @generated from enum value: ERROR_REASON_INBOUND_SECRET_PENDING = 150;
+   */
+  INBOUND_SECRET_PENDING = 150,
 }
 
 /**

@@ -1,0 +1,95 @@
+"""The way out to agents' URLs, put together: dispatch, queue, and what runs beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Self
+
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.wakeups import Wakeups
+from molecule_grpc.delegation.desk import Desk
+from molecule_grpc.delegation.dispatch import Containers, Dispatcher
+from molecule_grpc.delegation.journal import Journal
+from molecule_grpc.delegation.ledger import Ledger
+from molecule_grpc.delegation.nudges import Nudges
+from molecule_grpc.delegation.ports import Directory
+from molecule_grpc.delegation.push import Answered, Push
+from molecule_grpc.delegation.queue import Queue
+from molecule_grpc.delegation.store import targets
+from molecule_grpc.events.store import CHANNEL_ALL
+from molecule_grpc.server.task_set import TaskSet
+from molecule_grpc.server.tasks import BackgroundTask
+from molecule_grpc.settings import Settings
+
+# Deliveries get so long at the end, beyond what calls in flight have got.
+_PATIENCE_SECONDS = 2.0
+
+
+class Outbound:
+    """Open it for as long as calls are served, and run `queue.run` and `tasks` meanwhile.
+
+    Args:
+        draining: whether this worker is about to end.
+        containers: whoever runs agents' containers; None when nobody does.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        journal: Journal,
+        ledger: Ledger,
+        directory: Directory,
+        wakeups: Wakeups,
+        nudges: Nudges,
+        settings: Settings,
+        *,
+        draining: Callable[[], bool] = lambda: False,
+        containers: Containers | None = None,
+    ) -> None:
+        self._wakeups = wakeups
+        self._pool = pool
+        self._flights = TaskSet(patience=_PATIENCE_SECONDS)
+        dispatcher = Dispatcher(
+            settings,
+            sign=lambda workspace_id: targets.sign_of_life(pool, workspace_id),
+            containers=containers,
+        )
+        self.queue = Queue(
+            pool,
+            journal,
+            ledger,
+            directory,
+            dispatcher,
+            settings,
+            wakeups=wakeups,
+            nudges=nudges,
+            tasks=self._flights,
+            draining=draining,
+        )
+        self.push = Push(
+            pool, journal, self.queue, dispatcher, self._flights, settings, show=self._show
+        )
+        self.desk = Desk(pool, journal, ledger)
+        self.tasks = [
+            BackgroundTask("a2a-queue", settings.a2a_drain_interval, self.queue.sweep),
+            BackgroundTask("a2a-leases", settings.a2a_lease / 3, self.queue.renew),
+        ]
+
+    async def __aenter__(self) -> Self:
+        await self._flights.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._flights.__aexit__()
+
+    async def _show(self, answered: Answered) -> None:
+        """Tell whoever looks that a human was answered."""
+        stored = answered.outcome.reply.stored
+        payload = {
+            "response_body": json.loads(stored) if stored else None,
+            "method": answered.method,
+            "duration_ms": answered.outcome.duration_ms,
+        }
+        await targets.show_answer(self._pool, answered.target.id, json.dumps(payload))
+        self._wakeups.announce([CHANNEL_ALL])
