@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.db.pool import translate
-from molecule_grpc.errors import Invalid, MoleculeError
+from molecule_grpc.errors import Invalid, MoleculeError, Unavailable
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.methods import Method
 from molecule_grpc.server.metrics import CallMetrics
@@ -142,6 +142,9 @@ class Pipeline:
             return self._expected(method, call, error, error.__cause__)
         if outage := translate(error):
             return self._expected(method, call, outage, error)
+        if isinstance(error, TimeoutError):
+            late = Unavailable("the server is too busy, try again", retry_after=1)
+            return self._expected(method, call, late, error)
         incident = uuid.uuid4().hex[:12]
         log.error(
             "call failed",
@@ -165,8 +168,3 @@ class Pipeline:
                 cause=type(cause).__name__ if cause else None,
             )
         return failure
-
-
-async def one(request: Message) -> AsyncIterator[Message]:
-    """A stream of one request, for calls whose client does not stream."""
-    yield request
