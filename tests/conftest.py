@@ -17,6 +17,7 @@ from molecule_grpc.db.embedded import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import Pool, connect_pool
 from tests.running import RunningServer
+from tests.seaweed import Seaweed
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
@@ -120,3 +121,12 @@ def own_server(database_url: str, tmp_path: Path) -> Iterator[Callable[..., Runn
     yield make
     for running in started:
         running.stop()
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """A real S3 server for the session. Do not kill this one."""
+    server = Seaweed(tmp_path_factory.mktemp("seaweed"))
+    server.start()
+    yield server
+    server.kill()
