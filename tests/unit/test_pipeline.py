@@ -22,7 +22,7 @@ from molecule_grpc.errors import Aborted, NotFound
 from molecule_grpc.server.call import ORIGINAL_PATH, Call
 from molecule_grpc.server.methods import Method, bind
 from molecule_grpc.server.metrics import CallMetrics
-from molecule_grpc.server.pipeline import Pipeline, one
+from molecule_grpc.server.pipeline import Pipeline
 from molecule_grpc.server.status import Code, Failure
 from molecule_grpc.server.validation import Validator
 from molecule_grpc.settings import Settings
@@ -33,6 +33,11 @@ ADMIN = admin.DESCRIPTOR.services_by_name["AdminService"]
 DELEGATION = delegation.DESCRIPTOR.services_by_name["DelegationService"]
 GOOD = admin.CreateOrganizationRequest(slug="acme")
 BAD = admin.CreateOrganizationRequest(slug="not a slug", name="x" * 300)
+
+
+async def one(request: Message) -> AsyncIterator[Message]:
+    """A stream of one request."""
+    yield request
 
 
 def a_method(service: ServiceDescriptor, name: str, handler: Callable[..., Any]) -> Method:
