@@ -52,7 +52,11 @@ def test_every_policy_names_a_field_that_the_request_has(rpcs: dict[str, Rpc]) -
         for path, row in POLICIES.items()
         if row.workspace
     }
-    assert [path for path, field in fields.items() if not _must_be_uuid(field)] == []
+    loose = {path for path, field in fields.items() if not _must_be_uuid(field)}
+    # Through REST only the first frame of a body carries the path; the pipeline parses that one,
+    # and later frames have none.
+    assert {path for path in loose if not rpcs[path].method.client_streaming} == set()
+    assert all("uuid" in _rules(fields[path]) for path in loose)
 
 
 def test_a_request_that_names_the_caller_is_checked_against_the_token(
