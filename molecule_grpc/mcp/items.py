@@ -50,12 +50,15 @@ def of_inbox(item: inbox_pb2.InboxItem, text: str, peer: Facts | None) -> Json:
     return message
 
 
-def of_record(row: activity_pb2.Activity, peer_id: str, peer: Facts | None) -> Json:
-    """A row of the record, from or about this peer."""
-    # The outcome of a task is on record as the workspace's own.
-    source_id = peer_id if row.source_id == row.workspace_id else row.source_id
+def of_record(row: activity_pb2.Activity, peer: Facts | None) -> Json:
+    """A row of the record."""
     text = row.data.text or row.summary
-    return _message(row.id, text, source_id, row.method, row.created_at, peer)
+    return _message(row.id, text, peer_of(row), row.method, row.created_at, peer)
+
+
+def peer_of(row: activity_pb2.Activity) -> str:
+    """Who a row is from; or about, as the outcome of a task is on record as the workspace's own."""
+    return row.target_id if row.source_id == row.workspace_id else row.source_id
 
 
 def _message(

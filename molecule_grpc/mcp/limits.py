@@ -53,7 +53,8 @@ class RateLimit:
         if allowed:
             used += messages
         self._windows[key] = (end, used)
-        return Reading(allowed, self._limit, self._limit - used, math.ceil(end - now))
+        reset = min(math.ceil(end - now), int(WINDOW_SECONDS))
+        return Reading(allowed, self._limit, self._limit - used, reset)
 
     def __len__(self) -> int:
         return len(self._windows)

@@ -6,6 +6,7 @@ they speak. Neither needs anything remembered between two messages.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from mcp_types.version import (
     LATEST_HANDSHAKE_VERSION,
     MODERN_PROTOCOL_VERSIONS,
 )
+from prometheus_client import Counter
 from pydantic import BaseModel, ValidationError
 
 from molecule_grpc.db.pool import translate
@@ -30,6 +32,10 @@ from molecule_grpc.server.status import render
 from molecule_grpc.text import cut_chars
 
 Json = dict[str, Any]
+
+_CALLS = Counter(
+    "molecule_mcp_tool_calls_total", "Tools that agents ran over MCP.", ["tool", "outcome"]
+)
 
 NAME = "molecule-a2a"
 VERSION_HEADER = "mcp-protocol-version"
@@ -96,6 +102,8 @@ class Protocol:
 
     def __init__(self, tools: list[Tool]) -> None:
         self._tools = {tool.name: tool for tool in tools}
+        for tool, outcome in itertools.product(self._tools, ("done", "failed")):
+            _CALLS.labels(tool, outcome)  # zeros are exported, too
         self._listed = mcp.ListToolsResult(tools=[_listed(t) for t in tools], ttl_ms=_LIST_TTL_MS)
         self._about = mcp.Implementation(name=NAME, version=metadata.version("molecule-grpc"))
 
@@ -168,12 +176,14 @@ class Protocol:
         # What a use case says of its own answer over REST is not about this one.
         inner = replace(caller, call=replace(caller.call, headers={}))
         try:
-            return _result(await tool.run(given, inner))
+            result = _result(await tool.run(given, inner))
         except Exception as error:
             known = error if isinstance(error, MoleculeError) else translate(error)
             if known is None:
                 raise
-            return _failed(known)
+            result = _failed(known)
+        _CALLS.labels(tool.name, "failed" if result.is_error else "done").inc()
+        return result
 
     _SERVED: ClassVar[dict[str, Any]] = {
         "initialize": _initialize,

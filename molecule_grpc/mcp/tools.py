@@ -258,22 +258,21 @@ class Toolbox:
         return {"removed": (await self._platform.ack(request)).removed > 0}
 
     async def _history(self, given: arguments.History, caller: Caller) -> object:
-        peer_id = str(given.peer_id)
         request = self._checked(
             pb.ListActivityRequest(
                 workspace_id=caller.workspace_id,
                 type="a2a_receive",
-                peer_id=peer_id,
+                peer_id=str(given.peer_id),
                 limit=str(given.limit),
                 before_ts=given.before_ts,
             )
         )
         found = await self._platform.list_activity(request)
-        peer = await self._peers.find(peer_id) if found.activities else None
         shown: list[Json] = []
         size = 0
         for row in found.activities:  # the newest first, so that what is cut off is the oldest
-            shown.append(items.of_record(row, peer_id, peer))
+            peer = await self._peers.find(items.peer_of(row))
+            shown.append(items.of_record(row, peer))
             size += _size(shown[-1])
             if size >= LIST_BYTES:
                 break

@@ -19,7 +19,7 @@ Json = dict[str, Any]
 ADMIN = "moleculeai.admin.v1.AdminService"
 RPCS = list(Contract.load().rpcs())
 # Unary calls that may take minutes: long polls, and whatever an agent answers.
-PATIENT = {"Delegate", "PullInbox", "SendMessage"}
+PATIENT = {"CallMcp", "Delegate", "PullInbox", "SendMessage"}
 CONFIGS = {
     "plain": EdgeConfig(port=18080, worker_sockets=[Path("/run/w0.sock"), Path("/run/w1.sock")]),
     "everything": EdgeConfig(

@@ -187,6 +187,11 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
         ),
         "StreamInbox": lambda f: delegation.StreamInboxRequest(workspace_id=f.own.id),
         "PullInbox": lambda f: delegation.PullInboxRequest(workspace_id=f.own.id),
+        "CallMcp": lambda f: delegation.CallMcpRequest(
+            workspace_id=f.own.id,
+            body=httpbody_pb2.HttpBody(data=b'{"jsonrpc":"2.0","id":1,"method":"ping"}'),
+        ),
+        "StreamMcp": lambda f: delegation.StreamMcpRequest(workspace_id=f.own.id),
         "UpdateDelegation": _update_delegation,
         "HeartbeatDelegation": _heartbeat_delegation,
         "CancelDelegation": _cancel_delegation,
