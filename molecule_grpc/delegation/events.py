@@ -65,9 +65,32 @@ class Events:
         self, request: event_pb2.SubscribeEventsRequest, call: Call
     ) -> AsyncIterator[Frame]:
         """Frames until the client leaves; one that the server ends closes with an End."""
+        scope, place = await self._open(request, call)
+        async for frame in self._closed(scope, place, call):
+            yield frame
+
+    async def stream(
+        self, request: event_pb2.SubscribeEventsRequest, call: Call
+    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        """The same, as the lines that an EventSource reads."""
+        scope, place = await self._open(request, call)
+        call.headers["cache-control"] = "no-cache"
+        yield _sse(": ping\n\n")
+        async for frame in self._closed(scope, place, call):
+            yield _sse(_lines(frame))
+
+    async def _open(
+        self, request: event_pb2.SubscribeEventsRequest, call: Call
+    ) -> tuple[store.Scope, store.Position]:
+        """What to show and where to begin. Refusals come before the first frame."""
         scope = await self._scope(request, call)
         token = request.resume_after or call.metadata.get("last-event-id", "")
-        place = _position(token) if token else await store.now(self._pool)
+        return scope, _position(token) if token else await store.now(self._pool)
+
+    async def _closed(
+        self, scope: store.Scope, place: store.Position, call: Call
+    ) -> AsyncIterator[Frame]:
+        """The frames, with an End behind them when the server ends the stream."""
         try:
             async for frame in self._frames(scope, place, call):
                 yield frame
@@ -78,15 +101,6 @@ class Events:
             )
             yield Frame(end=end)
             raise
-
-    async def stream(
-        self, request: event_pb2.SubscribeEventsRequest, call: Call
-    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        """The same, as the lines that an EventSource reads."""
-        call.headers["cache-control"] = "no-cache"
-        yield _sse(": ping\n\n")
-        async for frame in self.subscribe(request, call):
-            yield _sse(_lines(frame))
 
     async def _scope(self, request: event_pb2.SubscribeEventsRequest, call: Call) -> store.Scope:
         """What this caller may see, narrowed to what it asks for."""
