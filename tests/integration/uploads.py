@@ -1,0 +1,165 @@
+"""The upload slice on a real database without a host."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import httpx
+from google.api import httpbody_pb2
+from moleculeai.upload.v1 import upload_pb2
+from moleculeai.upload.v1 import upload_service_pb2 as pb
+
+from molecule_grpc.auth.principal import OPERATOR
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.delegation.notices import file_announcer
+from molecule_grpc.server.call import Call
+from molecule_grpc.settings import Settings
+from molecule_grpc.upload.service import UploadService
+from molecule_grpc.upload.stores import Stores
+from molecule_grpc.upload.workers import Sweeper
+
+File = tuple[str, bytes, str]
+
+
+@dataclass(slots=True)
+class Desk:
+    """One worker's worth of the slice."""
+
+    pool: Pool
+    settings: Settings
+    stores: Stores
+    service: UploadService
+    woken: list[UUID] = field(default_factory=list)
+
+    async def post(
+        self, workspace_id: UUID, *files: File, key: str = "", headers: dict[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """POST files as a browser does; what the answer says of each."""
+        body, content_type = form(files)
+        call = rest_call({"idempotency-key": key} if key else {}, headers or {})
+        answer = await self.service.PostUploads(posts(workspace_id, content_type, [body]), call)
+        told: list[dict[str, Any]] = json.loads(answer.data)["files"]
+        return told
+
+    async def stage(
+        self, workspace_id: UUID, *files: File, key: str = "", piece: int = 256 * 1024
+    ) -> list[upload_pb2.UploadedFile]:
+        """Stage files as a gRPC client does."""
+        answer = await self.service.StageUploads(
+            frames(workspace_id, files, key=key, piece=piece), call_of()
+        )
+        return list(answer.files)
+
+    async def one(self, workspace_id: UUID, data: bytes = b"data", name: str = "a.txt") -> UUID:
+        """The id of one staged file."""
+        (told,) = await self.stage(workspace_id, (name, data, "text/plain"))
+        return file_id_of(told.uri)
+
+    async def read(
+        self, workspace_id: UUID, file_id: UUID, call: Call | None = None, **part: int
+    ) -> bytes:
+        """A file's bytes."""
+        request = pb.GetUploadContentRequest(
+            workspace_id=str(workspace_id), file_id=str(file_id), **part
+        )
+        pieces = self.service.GetUploadContent(request, call or call_of())
+        return b"".join([piece.data async for piece in pieces])
+
+    async def ack(self, workspace_id: UUID, file_id: UUID) -> pb.AckUploadResponse:
+        """Acknowledge a file."""
+        request = pb.AckUploadRequest(workspace_id=str(workspace_id), file_id=str(file_id))
+        return await self.service.AckUpload(request, call_of())
+
+    async def row(self, file_id: UUID) -> asyncpg.Record | None:
+        """A file's row."""
+        return await self.pool.fetchrow("SELECT * FROM pending_uploads WHERE file_id = $1", file_id)
+
+    async def count(self, table: str) -> int:
+        """How many rows a table has."""
+        found: int = await self.pool.fetchval(f"SELECT count(*) FROM {table}")
+        return found
+
+    async def notices(self, workspace_id: UUID) -> list[dict[str, Any]]:
+        """What the inbox says of files, in its order."""
+        rows = await self.pool.fetch(
+            """
+            SELECT a.request_body FROM inbox_items x JOIN activity_logs a ON a.id = x.activity_id
+            WHERE x.workspace_id = $1 AND x.method = 'chat_upload_receive' ORDER BY x.seq
+            """,
+            workspace_id,
+        )
+        return [json.loads(row["request_body"]) for row in rows]
+
+    def sweeper(self, ack_retention: float | None = None) -> Sweeper:
+        """A sweeper of this worker."""
+        return Sweeper(self.pool, self.stores, ack_retention)
+
+
+@contextlib.asynccontextmanager
+async def desk_of(pool: Pool, environment: dict[str, str] | None = None) -> AsyncIterator[Desk]:
+    """A worker's slice over this database."""
+    settings = Settings.from_env(environment or {})
+    stores = Stores.of(pool, settings)
+    woken: list[UUID] = []
+    service = UploadService(
+        pool=pool,
+        settings=settings,
+        stores=stores,
+        announce=file_announcer(settings),
+        wake=woken.extend,
+    )
+    yield Desk(pool, settings, stores, service, woken)
+    await stores.close()
+
+
+def call_of(**metadata: str) -> Call:
+    """A gRPC call by the operator."""
+    return Call(metadata=metadata, request_id="test", principal=OPERATOR)
+
+
+def rest_call(*headers: dict[str, str]) -> Call:
+    """A REST call by the operator, with these headers."""
+    merged = {"x-envoy-original-path": "/x"}
+    for each in headers:
+        merged |= each
+    return call_of(**merged)
+
+
+def form(files: Sequence[File], field_name: str = "files") -> tuple[bytes, str]:
+    """A multipart body and its content type."""
+    parts = [(field_name, (name, data, kind)) for name, data, kind in files]
+    request = httpx.Request("POST", "http://x", files=parts)
+    return request.read(), request.headers["content-type"]
+
+
+async def posts(
+    workspace_id: UUID, content_type: str, pieces: Iterable[bytes]
+) -> AsyncIterator[pb.PostUploadsRequest]:
+    """The frames that the edge makes of a body: the first one carries the path."""
+    named = str(workspace_id)
+    for piece in pieces:
+        body = httpbody_pb2.HttpBody(content_type=content_type, data=piece)
+        yield pb.PostUploadsRequest(workspace_id=named, body=body)
+        named = ""
+
+
+async def frames(
+    workspace_id: UUID, files: Iterable[File], *, key: str = "", piece: int = 256 * 1024
+) -> AsyncIterator[pb.StageUploadsRequest]:
+    """The frames of a gRPC client."""
+    yield pb.StageUploadsRequest(begin={"workspace_id": str(workspace_id), "request_id": key})
+    for name, data, kind in files:
+        yield pb.StageUploadsRequest(file={"name": name, "mime_type": kind})
+        for at in range(0, len(data), piece):
+            yield pb.StageUploadsRequest(chunk=data[at : at + piece])
+
+
+def file_id_of(uri: str) -> UUID:
+    """The file that a URI names."""
+    return UUID(uri.rpartition("/")[2])
