@@ -1,0 +1,125 @@
+"""What may go and what must stay, on a real database."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.delegation.store import inbox
+from molecule_grpc.delegation.workers import Retention
+from molecule_grpc.events import store as event_store
+from molecule_grpc.events.store import Event
+from molecule_grpc.events.types import EventType
+from tests.integration.agents import ORGANIZATION, Slice, hire, message, slice_of
+
+
+async def fill(one: Slice, workspace_id: UUID, count: int) -> None:
+    """So many messages for an inbox."""
+    for n in range(count):
+        await one.journal.append(message(workspace_id, f"message {n + 1}"))
+
+
+async def older(pool: Pool, workspace_id: UUID, up_to: int, days: int) -> None:
+    """Make items up to this number, and their rows, so many days older."""
+    await pool.execute(
+        """WITH moved AS (
+               UPDATE inbox_items SET created_at = created_at - make_interval(days => $3)
+               WHERE workspace_id = $1 AND seq <= $2 RETURNING activity_id)
+           UPDATE activity_logs SET created_at = created_at - make_interval(days => $3)
+           WHERE id IN (SELECT activity_id FROM moved)""",
+        workspace_id,
+        up_to,
+        days,
+    )
+
+
+async def left(pool: Pool, workspace_id: UUID) -> list[int]:
+    """Numbers of the items that an inbox still holds."""
+    rows = await pool.fetch(
+        "SELECT seq FROM inbox_items WHERE workspace_id = $1 ORDER BY seq", workspace_id
+    )
+    return [row["seq"] for row in rows]
+
+
+def retention_of(one: Slice) -> Retention:
+    """With the default of seven days."""
+    return Retention(one.pool, one.journal, one.ledger, activity_days=7)
+
+
+async def test_done_items_leave_after_a_week(database_url: str, pool: Pool) -> None:
+    """And a cursor before them is told that they were pruned."""
+    async with slice_of(database_url, pool) as one:
+        [agent] = await hire(pool, 1)
+        await fill(one, agent, 5)
+        await one.journal.ack(inbox.Ack(agent, 4, (), None))
+        await older(pool, agent, 3, days=8)
+        await retention_of(one).sweep()
+        assert await left(pool, agent) == [4, 5]
+        head = await pool.fetchrow("SELECT * FROM inbox_heads WHERE workspace_id = $1", agent)
+        assert head is not None
+        assert (head["oldest_seq"], head["acked_seq"], head["last_seq"]) == (4, 4, 5)
+
+
+async def test_what_is_unread_stays_with_its_row(database_url: str, pool: Pool) -> None:
+    """A laptop that was off for eight days loses no mail."""
+    async with slice_of(database_url, pool) as one:
+        [agent] = await hire(pool, 1)
+        await fill(one, agent, 3)
+        await older(pool, agent, 3, days=8)
+        await retention_of(one).sweep()
+        assert await left(pool, agent) == [1, 2, 3]
+        assert len(await one.record_of(agent)) == 3
+
+
+async def test_after_thirty_days_unread_work_fails(database_url: str, pool: Pool) -> None:
+    """The item leaves, and its caller hears that nobody read it."""
+    async with slice_of(database_url, pool) as one:
+        caller, callee = await hire(pool, 2)
+        name = await one.delegate(caller, callee)
+        await older(pool, callee, 1, days=31)
+        await retention_of(one).sweep()
+        assert await left(pool, callee) == []
+        row = await one.row(name)
+        assert (row["status"], row["failure_reason"]) == ("failed", "exhausted")
+        assert len(await one.items(caller, "delegate_result")) == 1
+
+
+async def test_an_unread_item_in_front_keeps_what_is_behind_it(
+    database_url: str, pool: Pool
+) -> None:
+    """Only a prefix leaves, so that the oldest number tells the truth."""
+    async with slice_of(database_url, pool) as one:
+        [agent] = await hire(pool, 1)
+        await fill(one, agent, 3)
+        await one.journal.ack(inbox.Ack(agent, 0, (2, 3), None))
+        await older(pool, agent, 3, days=8)
+        await retention_of(one).sweep()
+        assert await left(pool, agent) == [1, 2, 3]
+
+
+async def test_old_rows_of_the_record_leave(database_url: str, pool: Pool) -> None:
+    """The ledger keeps its own history."""
+    async with slice_of(database_url, pool) as one:
+        caller, callee = await hire(pool, 2)
+        name = await one.delegate(caller, callee)
+        await one.update(callee, name, "completed", "done")
+        for agent in (caller, callee):
+            await one.journal.ack(inbox.Ack(agent, 99, (), None))
+        await pool.execute("UPDATE activity_logs SET created_at = now() - interval '8 days'")
+        await retention_of(one).sweep()
+        assert await one.record_of(caller) == await one.record_of(callee) == []
+        assert (await one.row(name))["result"] == "done"
+
+
+async def test_events_leave_when_nobody_can_resume_after_them(pool: Pool) -> None:
+    """Kept ones after thirty days."""
+    kinds = (EventType.WORKSPACE_MOVED, EventType.WORKSPACE_DEGRADED)
+    async with pool.acquire() as conn:
+        await event_store.keep(conn, [Event.of(kind, ORGANIZATION, None) for kind in kinds])
+    await pool.execute(
+        """UPDATE structure_events SET created_at = now() - interval '31 days'
+           WHERE event_type = 'WORKSPACE_MOVED'"""
+    )
+    await event_store.prune(pool)
+    rows = await pool.fetch("SELECT event_type FROM structure_events")
+    assert [row["event_type"] for row in rows] == ["WORKSPACE_DEGRADED"]
