@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -11,12 +12,12 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.pool import Pool, connect
 from molecule_grpc.delegation.rules import Status
 from molecule_grpc.delegation.store import ledger as store
 from molecule_grpc.errors import Aborted, Exhausted, Invalid, NotFound
 from molecule_grpc.ids import new_id
-from tests.integration.agents import ORGANIZATION, Slice, hire, message, slice_of
+from tests.integration.agents import ORGANIZATION, Slice, hire, message, slice_of, someone_waits
 from tests.integration.agents import Status as Wire
 
 
@@ -31,6 +32,16 @@ async def pair(pool: Pool) -> tuple[UUID, UUID]:
     """A caller and a callee."""
     caller, callee = await hire(pool, 2)
     return caller, callee
+
+
+@contextlib.asynccontextmanager
+async def another_worker(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that may hold its transaction open."""
+    opened = await connect(dsn)
+    try:
+        yield opened
+    finally:
+        await opened.close()
 
 
 def draft(caller: UUID, callee: UUID, **changes: object) -> store.Draft:
@@ -164,6 +175,17 @@ async def test_key_of_a_failed_delegation_is_free_and_its_row_stays(
     assert second != first
     assert (await slice_.row(first))["idempotency_key"] is None
     assert (await slice_.row(second))["idempotency_key"] == "k"
+
+
+async def test_key_of_a_live_delegation_is_not_freed(
+    slice_: Slice, pair: tuple[UUID, UUID]
+) -> None:
+    """Whoever saw the failed one before it was freed and taken again frees nothing."""
+    caller, callee = pair
+    name = await slice_.delegate(caller, callee, key="k")
+    async with slice_.pool.acquire() as conn:
+        await store.free_key(conn, caller, "k")
+    assert (await slice_.row(name))["idempotency_key"] == "k"
 
 
 async def test_key_expires_after_a_day(slice_: Slice, pair: tuple[UUID, UUID]) -> None:
@@ -413,6 +435,45 @@ async def test_late_results_that_race_are_delivered_once(
             *(w.update(callee, name, "completed", "at last") for w in [slice_, other] * 5)
         )
     assert [item["late"] for item in await slice_.items(caller)] == [False, True]
+
+
+async def test_report_that_waited_for_the_sweeper_is_late(
+    database_url: str, slice_: Slice, pair: tuple[UUID, UUID]
+) -> None:
+    """It found the delegation live, and closed when its turn came."""
+    caller, callee = pair
+    name = await slice_.delegate(caller, callee)
+    swept = slice_.ledger.draft_move(name, None, Status.STUCK, error="silent")
+    async with another_worker(database_url) as other:
+        async with other.transaction():
+            await store.move(other, [swept])
+            report = asyncio.create_task(slice_.update(callee, name, "completed", "at last"))
+            await someone_waits(slice_.pool)
+        answer = await report
+    assert (answer.applied, Wire.Name(answer.status)) == (False, "stuck")
+    assert [item["late"] for item in await slice_.items(caller)] == [False, True]
+
+
+async def test_failures_that_race_use_up_no_more_than_all_attempts(
+    database_url: str, slice_: Slice, pair: tuple[UUID, UUID]
+) -> None:
+    """The second one counts from what the first one left."""
+    caller, callee = pair
+    name = await slice_.delegate(caller, callee)
+    await slice_.pool.execute("UPDATE delegations SET max_attempts = 2")
+    failure = slice_.ledger.draft_move(
+        name, callee, Status.FAILED, error="no", reason="agent_error"
+    )
+    async with another_worker(database_url) as other:
+        async with other.transaction():
+            (first,) = await store.move(other, [failure])
+            second = asyncio.create_task(slice_.update(callee, name, "failed", error="no"))
+            await someone_waits(slice_.pool)
+        await second
+    assert (first.moved, first.retried) == (True, True)
+    row = await slice_.row(name)
+    assert (row["status"], row["retry_count"]) == ("failed", 1)
+    assert len(await slice_.items(callee, "delegate")) == 2
 
 
 async def test_failure_that_is_final_takes_no_late_result(
