@@ -34,7 +34,8 @@ _NOT_GRPC = {
 _NEVER = "0s"
 _UNARY_TIMEOUT = "60s"
 _RETRY_READS = {
-    "retry_on": "connect-failure,refused-stream,reset,unavailable",
+    # A worker that stops answers the calls it breaks off with CANCELLED or UNAVAILABLE.
+    "retry_on": "connect-failure,refused-stream,reset,cancelled,unavailable",
     "num_retries": 2,
     "retry_host_predicate": [
         {
@@ -45,7 +46,7 @@ _RETRY_READS = {
             },
         }
     ],
-    "host_selection_retry_max_attempts": 3,
+    "host_selection_retry_max_attempts": 30,
 }
 
 

@@ -19,16 +19,21 @@ from tests.running import free_port
 
 @dataclass(frozen=True)
 class ScriptedEdge:
-    """The edge as clients see it, and the worker behind it."""
+    """The edge as clients see it, and the workers behind it."""
 
     edge: Edge
     port: int
-    worker: ScriptedWorker
+    workers: list[ScriptedWorker]
     http: httpx.AsyncClient
     channel: grpc.aio.Channel
 
+    @property
+    def worker(self) -> ScriptedWorker:
+        """The first worker."""
+        return self.workers[0]
+
     def script(self, *replies: Reply) -> None:
-        """Let the worker answer like this from now on."""
+        """Let the first worker answer like this from now on."""
         self.worker.script(*replies)
 
     async def native(self, path: str, request: bytes = b"", **options: Any) -> bytes:
@@ -39,22 +44,21 @@ class ScriptedEdge:
 
 
 @contextlib.asynccontextmanager
-async def scripted_edge(**config: Any) -> AsyncIterator[ScriptedEdge]:
-    """Run one worker and one edge; `config` is for EdgeConfig."""
+async def scripted_edge(*, workers: int = 1, **config: Any) -> AsyncIterator[ScriptedEdge]:
+    """Run workers and an edge; `config` is for EdgeConfig."""
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="edge-") as name:
-        directory = Path(name)
-        socket = directory / "worker.sock"
-        settings = EdgeConfig(port=port, worker_sockets=[socket], concurrency=1, **config)
-        edge = Edge(settings, directory)
-        async with (
-            ScriptedWorker(socket) as worker,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http,
-            grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
-        ):
-            await edge.start()
-            try:
-                await edge.wait_ready()
-                yield ScriptedEdge(edge, port, worker, http, channel)
-            finally:
-                await edge.stop()
+    async with contextlib.AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-")))
+        sockets = [directory / f"worker-{index}.sock" for index in range(workers)]
+        serving = [await stack.enter_async_context(ScriptedWorker(path)) for path in sockets]
+        http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10)
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        edge = Edge(
+            EdgeConfig(port=port, worker_sockets=sockets, concurrency=1, **config), directory
+        )
+        await stack.enter_async_context(http)
+        await stack.enter_async_context(channel)
+        stack.push_async_callback(edge.stop)
+        await edge.start()
+        await edge.wait_ready()
+        yield ScriptedEdge(edge, port, serving, http, channel)

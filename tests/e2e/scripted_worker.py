@@ -87,7 +87,11 @@ class ScriptedWorker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._server.stop(None)
+        await self.stop()
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Stop listening; calls in flight have `grace` seconds."""
+        await self._server.stop(grace)
 
     async def set_serving(self, serving: bool) -> None:
         """What the worker tells whoever asks for its health."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -79,7 +80,7 @@ async def test_a_worker_that_drains_gets_no_more_calls(edge: ScriptedEdge) -> No
 
 
 async def test_without_any_worker_the_answer_is_503(edge: ScriptedEdge) -> None:
-    await edge.worker.__aexit__()
+    await edge.worker.stop()
     for method in ("GET", "POST"):
         response = await edge.http.request(method, "/workspaces")
         assert (response.status_code, response.json()) == (503, UNAVAILABLE)
@@ -96,6 +97,47 @@ async def test_a_read_is_tried_again_and_a_write_is_not(edge: ScriptedEdge) -> N
     edge.script(lost, Reply())
     assert (await edge.http.patch("/workspaces/w", json={})).status_code == 503
     assert len(edge.worker.calls) == 1
+
+
+async def test_a_worker_that_gives_notice_and_stops_costs_no_call() -> None:
+    """Also of those that must not run twice. Two seconds are two checks of health."""
+    async with scripted_edge(workers=2) as edge, calling(edge, "POST", "GET") as statuses:
+        await edge.worker.set_serving(False)
+        await asyncio.sleep(2.0)
+        seen = len(edge.worker.calls)
+        await edge.worker.stop(grace=5)
+        await asyncio.sleep(0.5)
+        assert seen > 0
+        assert len(edge.worker.calls) == seen
+    assert set(statuses) == {200}
+
+
+async def test_a_worker_that_stops_without_notice_costs_no_read() -> None:
+    async with scripted_edge(workers=2) as edge, calling(edge, "GET") as statuses:
+        await asyncio.sleep(0.5)
+        await edge.worker.stop()
+        await asyncio.sleep(1.0)
+    assert set(statuses) == {200}
+
+
+@contextlib.asynccontextmanager
+async def calling(edge: ScriptedEdge, *methods: str) -> AsyncIterator[list[int]]:
+    """Call without a pause, eight at a time, while the block runs; the statuses."""
+    statuses: list[int] = []
+    ending = asyncio.Event()
+
+    async def call(method: str) -> None:
+        while not ending.is_set():
+            response = await edge.http.request(method, "/workspaces", timeout=30)
+            statuses.append(response.status_code)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(8):
+            group.create_task(call(methods[number % len(methods)]))
+        try:
+            yield statuses
+        finally:
+            ending.set()
 
 
 # Limits.
