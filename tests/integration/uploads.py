@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -163,3 +164,10 @@ async def frames(
 def file_id_of(uri: str) -> UUID:
     """The file that a URI names."""
     return UUID(uri.rpartition("/")[2])
+
+
+async def until(condition: Callable[[], Awaitable[object]], timeout: float = 20.0) -> None:
+    """Look again and again until the condition holds. For what the database alone can tell."""
+    async with asyncio.timeout(timeout):
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

@@ -19,6 +19,7 @@ async def note(pool: Pool, blob_id: UUID, storage: str, due_in: timedelta) -> No
         WITH {LAZY}
         INSERT INTO loose_blobs (blob_id, storage, due_at)
         SELECT $1, $2, now() + $3::interval FROM lazy
+        ON CONFLICT (blob_id, storage) DO UPDATE SET due_at = excluded.due_at
         """,
         blob_id,
         storage,
@@ -35,20 +36,26 @@ async def release(conn: Connection, storage: str, blob_ids: Sequence[UUID]) -> b
 
 
 async def take_due(conn: Connection, storage: str, *, limit: int) -> list[UUID]:
-    """Lock and take some blobs that are due. Whoever would still own them waits, and finds none."""
+    """Lock and take some blobs that are due. Whoever would still own them waits, and finds none.
+
+    One that has an owner after all, since two commits of it ran at once, only leaves the list.
+    """
     rows = await conn.fetch(
         """
-        DELETE FROM loose_blobs WHERE (blob_id, storage) IN (
+        DELETE FROM loose_blobs l WHERE (l.blob_id, l.storage) IN (
             SELECT blob_id, storage FROM loose_blobs
             WHERE due_at <= now() AND storage = $1
             ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
         )
-        RETURNING blob_id
+        RETURNING l.blob_id, EXISTS (
+            SELECT FROM pending_uploads p
+            WHERE p.file_id = l.blob_id AND p.storage = l.storage
+        ) AS owned
         """,
         storage,
         limit,
     )
-    return [row["blob_id"] for row in rows]
+    return [row["blob_id"] for row in rows if not row["owned"]]
 
 
 async def known(pool: Pool, storage: str, blob_ids: Sequence[UUID]) -> set[UUID]:

@@ -1,0 +1,286 @@
+"""Files of agents that can be called: passed on, and read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aiohttp import web
+from moleculeai.upload.v1 import upload_service_pb2 as pb
+
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.errors import Conflict, Invalid, MoleculeError, NotFound, Unavailable
+from molecule_grpc.server.call import Call
+from molecule_grpc.upload import forward
+from tests.integration.agents import hire
+from tests.integration.uploads import Desk, call_of, desk_of, form, posts, rest_call
+
+MIB = 1024 * 1024
+DEV = {"MOLECULE_ENV": "development"}
+
+
+@dataclass(slots=True)
+class Agent:
+    """An agent at a URL: takes files, and serves those that it has."""
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    got: list[tuple[str, str, bytes]] = field(default_factory=list)
+    bearers: list[str] = field(default_factory=list)
+    status: int = 200
+    raw: bytes = b""
+    content_type: str = ""
+
+    async def ingest(self, request: web.Request) -> web.Response:
+        self.bearers.append(request.headers.get("authorization", ""))
+        self.content_type = request.headers["content-type"]
+        if self.status != 200:
+            await request.read()
+            return web.json_response({"error": "no thanks"}, status=self.status)
+        told: list[dict[str, Any]] = []
+        async for part in await request.multipart():
+            data = await part.read()  # type: ignore[union-attr]
+            name, kind = part.filename or "", part.headers.get("content-type", "")
+            self.got.append((name, kind, bytes(data)))
+            told.append(
+                {"uri": f"workspace:/x/{name}", "name": name, "mimeType": kind, "size": len(data)}
+            )
+        return web.json_response({"files": told, "extra": [1, None]})
+
+    async def read(self, request: web.Request) -> web.Response:
+        self.bearers.append(request.headers.get("authorization", ""))
+        path = request.query["path"]
+        if path == "/workspace/redirect":
+            raise web.HTTPFound("/internal/file/read?path=/workspace/a.txt")
+        if path not in self.files:
+            raise web.HTTPNotFound
+        headers = {"content-disposition": 'inline; filename="x"'}
+        return web.Response(body=self.files[path], content_type="text/html", headers=headers)
+
+
+@pytest.fixture
+async def agent() -> AsyncIterator[Agent]:
+    made = Agent()
+    app = web.Application(client_max_size=200 * MIB)
+    app.router.add_post("/base/internal/chat/uploads/ingest", made.ingest)
+    app.router.add_get("/base/internal/file/read", made.read)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    made.url = f"http://{host}:{port}/base/"
+    yield made
+    await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def called(
+    pool: Pool, url: str, mode: str | None = "push", secret: str | None = "s3cret"
+) -> AsyncIterator[tuple[Desk, UUID]]:
+    """A workspace whose agent listens there."""
+    (workspace_id,) = await hire(
+        pool, 1, delivery_mode=mode, url=url, platform_inbound_secret=secret
+    )
+    async with desk_of(pool, DEV) as desk:
+        yield desk, workspace_id
+
+
+async def post(desk: Desk, workspace_id: UUID, call: Call, *files: tuple[str, bytes, str]) -> Any:
+    body, kind = form(files)
+    pieces = [body[at : at + 100_000] for at in range(0, len(body), 100_000)]
+    return await desk.service.PostUploads(posts(workspace_id, kind, pieces), call)
+
+
+@pytest.mark.parametrize("mode", ["push", None, ""])
+async def test_the_body_passes_as_it_is_and_so_does_the_answer(
+    pool: Pool, agent: Agent, mode: str | None
+) -> None:
+    """D42: push, and NULL with a URL."""
+    await pool.execute("ALTER TABLE workspaces DROP CONSTRAINT workspaces_delivery_mode_check")
+    data = os.urandom(2 * MIB)
+    async with called(pool, agent.url, mode) as (desk, workspace_id):
+        call = rest_call()
+        answer = await post(desk, workspace_id, call, ("my cat.png", data, "image/png"))
+        assert agent.got == [("my cat.png", "image/png", data)]
+        assert agent.bearers == ["Bearer s3cret"]
+        assert json.loads(answer.data)["extra"] == [1, None]
+        assert answer.content_type.startswith("application/json")
+        assert call.headers["x-http-code"] == "200"
+        assert await desk.count("pending_uploads") == 0
+        assert await desk.notices(workspace_id) == []
+
+
+async def test_grpc_clients_reach_it_too_with_clean_names(pool: Pool, agent: Agent) -> None:
+    """D32, D42."""
+    data = os.urandom(MIB)
+    async with called(pool, agent.url) as (desk, workspace_id):
+        (told,) = await desk.stage(workspace_id, ("a b.png", data, "image/png; x=1"))
+    assert agent.got == [("a_b.png", "image/png", data)]
+    assert (told.uri, told.size) == ("workspace:/x/a_b.png", MIB)
+
+
+async def test_a_refusal_of_the_agent_passes_with_its_status(pool: Pool, agent: Agent) -> None:
+    agent.status = 413
+    async with called(pool, agent.url) as (desk, workspace_id):
+        call = rest_call()
+        answer = await post(desk, workspace_id, call, ("a", b"x", ""))
+        assert call.headers["x-http-code"] == "413"
+        assert json.loads(answer.data) == {"error": "no thanks"}
+        with pytest.raises(Conflict, match="status 413"):
+            await desk.stage(workspace_id, ("a", b"x", ""))
+
+
+async def test_a_body_that_is_too_large_is_our_refusal(pool: Pool, agent: Agent) -> None:
+    """D31: nobody blames the agent for it."""
+    agent.status = 500  # reads everything first
+    async with called(pool, agent.url) as (desk, workspace_id):
+
+        async def endless() -> AsyncIterator[pb.PostUploadsRequest]:
+            async for first in posts(workspace_id, "multipart/form-data; boundary=x", [b"--x"]):
+                yield first
+            while True:
+                yield pb.PostUploadsRequest(body={"data": bytes(MIB)})
+
+        with pytest.raises(Invalid) as caught:
+            await desk.service.PostUploads(endless(), rest_call())
+    assert caught.value.reason == "BODY_TOO_LARGE"
+
+
+async def test_an_agent_that_is_not_there_is_unreachable(pool: Pool) -> None:
+    async with called(pool, "http://127.0.0.1:1") as (desk, workspace_id):
+        with pytest.raises(Unavailable, match="workspace unreachable") as caught:
+            await post(desk, workspace_id, rest_call(), ("a", b"x", ""))
+        assert caught.value.reason == "AGENT_UNREACHABLE"
+        with pytest.raises(Unavailable) as caught:
+            await download(desk, workspace_id, "/workspace/a.txt")
+        assert caught.value.reason == "AGENT_UNREACHABLE"
+
+
+async def test_an_address_that_must_not_be_called_is_not(pool: Pool, agent: Agent) -> None:
+    """2.7: checked again before each call."""
+    (workspace_id,) = await hire(
+        pool, 1, delivery_mode="push", url=agent.url, platform_inbound_secret="s"
+    )
+    async with desk_of(pool) as desk:  # a public installation
+        for doing in (
+            post(desk, workspace_id, rest_call(), ("a", b"x", "")),
+            download(desk, workspace_id, "/workspace/a.txt"),
+        ):
+            with pytest.raises(Invalid, match="workspace URL not allowed"):
+                await doing
+    assert agent.bearers == []
+
+
+async def test_a_missing_secret_is_made_and_the_agent_must_learn_it_first(
+    pool: Pool, agent: Agent
+) -> None:
+    """12.1: then a retry is right."""
+    async with called(pool, agent.url, secret=None) as (desk, workspace_id):
+        with pytest.raises(Unavailable) as caught:
+            await post(desk, workspace_id, rest_call(), ("a", b"x", ""))
+        assert caught.value.reason == "INBOUND_SECRET_PENDING"
+        assert caught.value.retry_after == 30
+        assert caught.value.body == {"retry_after_seconds": 30}
+        await post(desk, workspace_id, rest_call(), ("a", b"x", ""))
+        secret = await pool.fetchval("SELECT platform_inbound_secret FROM workspaces")
+    assert agent.bearers == [f"Bearer {secret}"]
+
+
+async def test_a_rotated_secret_is_used_at_once(pool: Pool, agent: Agent) -> None:
+    """D43: there is no cache to grow stale."""
+    async with called(pool, agent.url) as (desk, workspace_id):
+        await post(desk, workspace_id, rest_call(), ("a", b"x", ""))
+        await pool.execute("UPDATE workspaces SET platform_inbound_secret = 'rotated'")
+        await post(desk, workspace_id, rest_call(), ("a", b"x", ""))
+    assert agent.bearers == ["Bearer s3cret", "Bearer rotated"]
+
+
+async def download(
+    desk: Desk, workspace_id: UUID, path: str, call: Call | None = None
+) -> tuple[bytes, str]:
+    """A file of the agent, and its type."""
+    request = pb.DownloadFileRequest(workspace_id=str(workspace_id), path=path)
+    pieces = [piece async for piece in desk.service.DownloadFile(request, call or call_of())]
+    return b"".join(piece.data for piece in pieces), pieces[0].content_type
+
+
+async def test_a_file_of_the_agent_is_read(pool: Pool, agent: Agent) -> None:
+    """12.3: whatever it says, browsers save it."""
+    agent.files["/workspace/a b.txt"] = data = os.urandom(3 * MIB)
+    agent.files["/workspace/empty"] = b""
+    async with called(pool, agent.url) as (desk, workspace_id):
+        call = rest_call()
+        got = await download(desk, workspace_id, "/workspace/a b.txt", call)
+        assert got == (data, "text/html")
+        assert call.headers["content-disposition"] == "attachment"
+        assert call.headers["x-content-length"] == str(3 * MIB)
+        assert (await download(desk, workspace_id, "/workspace/empty"))[0] == b""
+        assert agent.bearers[0] == "Bearer s3cret"
+
+
+async def test_a_missing_file_is_not_found_and_a_redirect_is_not_followed(
+    pool: Pool, agent: Agent
+) -> None:
+    agent.files["/workspace/a.txt"] = b"x"
+    async with called(pool, agent.url) as (desk, workspace_id):
+        with pytest.raises(NotFound):
+            await download(desk, workspace_id, "/workspace/nope")
+        with pytest.raises(Unavailable, match="status 302"):
+            await download(desk, workspace_id, "/workspace/redirect")
+    assert len(agent.bearers) == 2
+
+
+async def test_a_download_has_a_cap(
+    pool: Pool, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forward, "LARGEST_DOWNLOAD", 1000)
+    agent.files["/workspace/a"] = bytes(1001)
+    async with called(pool, agent.url) as (desk, workspace_id):
+        with pytest.raises(Invalid) as caught:
+            await download(desk, workspace_id, "/workspace/a")
+    assert caught.value.reason == "BODY_TOO_LARGE"
+
+
+@pytest.mark.parametrize(
+    ("mode", "url", "kind", "reason"),
+    [
+        ("poll", "", Conflict, "NO_DISPATCH_PATH"),
+        ("poll", "http://127.0.0.1:1", Conflict, "NO_DISPATCH_PATH"),
+        (None, "", Conflict, "NO_DISPATCH_PATH"),
+        ("push", "", Unavailable, "URL_NOT_REGISTERED"),
+    ],
+)
+async def test_agents_that_cannot_be_called_serve_no_downloads(
+    pool: Pool, mode: str | None, url: str, kind: type[MoleculeError], reason: str
+) -> None:
+    """12.3."""
+    async with called(pool, url, mode) as (desk, workspace_id):
+        with pytest.raises(kind) as caught:
+            await download(desk, workspace_id, "/workspace/a")
+    assert caught.value.reason == reason
+
+
+async def test_a_client_that_leaves_ends_the_call_to_the_agent(pool: Pool, agent: Agent) -> None:
+    async with called(pool, agent.url) as (desk, workspace_id):
+        arrived = asyncio.Event()
+
+        async def stalling() -> AsyncIterator[pb.PostUploadsRequest]:
+            async for first in posts(workspace_id, "multipart/form-data; boundary=x", [b"--x"]):
+                yield first
+            arrived.set()
+            await asyncio.Event().wait()
+
+        posting = asyncio.ensure_future(desk.service.PostUploads(stalling(), rest_call()))
+        await arrived.wait()
+        posting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await posting
+    assert agent.got == []
