@@ -24,6 +24,10 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
     ("grpc.so_reuseport", 0),
+    # The edge lets 60 KiB of headers pass. With the defaults this server refuses some calls above
+    # 8 KiB and all above 16 KiB, as if a quota were used up.
+    ("grpc.max_metadata_size", 64 * 1024),
+    ("grpc.absolute_max_metadata_size", 128 * 1024),
     # A fleet that reconnects after a deploy opens thousands of streams at once; with the defaults
     # two in five are refused.
     ("grpc.server.max_pending_requests", 20_000),

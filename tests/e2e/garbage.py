@@ -96,7 +96,7 @@ def near(draw: Callable[..., Any], good: Message) -> Message:
     """A good request with some of its fields spoilt."""
     message = type(good)()
     message.CopyFrom(good)
-    fields = good.DESCRIPTOR.fields
+    fields = list(good.DESCRIPTOR.fields)
     if fields:
         for field in draw(st.lists(st.sampled_from(fields), min_size=1, max_size=3)):
             _spoil(draw, message, field, depth=0)
@@ -121,8 +121,9 @@ def json_like(draw: Callable[..., Any], good: dict[str, Any]) -> bytes:
     for name in draw(st.lists(names, min_size=1, max_size=3)):
         body[name] = draw(JSON)
     text = json.dumps(body)
-    if draw(st.booleans()):
-        text = text.replace('"work"', draw(DEEP), 1)
+    if draw(st.integers(0, 3)) == 0:
+        name = draw(names)
+        text = json.dumps({**body, name: "DEEP"}).replace('"DEEP"', draw(DEEP), 1)
     return text.encode()
 
 
@@ -176,7 +177,7 @@ def _message(draw: Callable[..., Any], descriptor: Descriptor, depth: int) -> Me
         return _json_value(draw)
     message: Message = GetMessageClass(descriptor)()
     if descriptor.fields:
-        for field in draw(st.lists(st.sampled_from(descriptor.fields), max_size=3)):
+        for field in draw(st.lists(st.sampled_from(list(descriptor.fields)), max_size=3)):
             _spoil(draw, message, field, depth=depth + 1)
     return message
 
