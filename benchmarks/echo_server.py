@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import grpc
 import uvloop
@@ -15,14 +16,14 @@ PATH = "bench.Echo/Call"
 async def serve(address: str) -> None:
     """Serve until killed."""
 
-    async def call(data: bytes, context: object) -> bytes:
+    async def call(data: bytes, _context: object) -> bytes:
         return data
 
     server = grpc.aio.server(options=OPTIONS)
-    handlers = {"Call": grpc.unary_unary_rpc_method_handler(call)}
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("bench.Echo", handlers),)
-    )
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "Call": grpc.unary_unary_rpc_method_handler(call)
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Echo", handlers),))
     server.add_insecure_port(address)
     await server.start()
     await server.wait_for_termination()

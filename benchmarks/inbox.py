@@ -1,4 +1,4 @@
-"""From durable append to client: latency over open streams, flat-out rate, memory of an idle stream.
+"""From durable append to client: latency over open streams, memory of an idle stream.
 
     python -m benchmarks.inbox [--seconds 5] [--streams 1,100,1000,5000]
 
@@ -28,7 +28,14 @@ from moleculeai.delegation.v1 import delegation_service_pb2_grpc as stubs
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.stand import ADMIN_TOKEN, Agent, durable_postgres, free_port, make_agents, percentile
+from benchmarks.stand import (
+    ADMIN_TOKEN,
+    Agent,
+    durable_postgres,
+    free_port,
+    make_agents,
+    percentile,
+)
 from molecule_grpc.app import App, application
 from molecule_grpc.delegation.store.entries import Entry
 from molecule_grpc.ids import new_id
@@ -86,13 +93,16 @@ class Reader:
             stdout=subprocess.PIPE,
             limit=2**26,
         )
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         self._process.stdin.write(self._input.encode() + b"\n")
         assert (await self._process.stdout.readline()).strip() == b"open"
 
     async def close(self) -> list[float]:
         """The latencies it saw, in milliseconds."""
-        assert self._process and self._process.stdin and self._process.stdout
+        assert self._process
+        assert self._process.stdin
+        assert self._process.stdout
         self._process.stdin.write(b"stop\n")
         seen: list[float] = json.loads(await self._process.stdout.readline())
         await self._process.wait()
@@ -196,9 +206,7 @@ async def measure(dsn: str, streams: list[int], seconds: float) -> Table:
         table.add_column(heading, justify="right")
     for count in streams:
         for two in (False, True):
-            done = await _run(
-                dsn, count, rate=min(2000.0, 200.0 * count), seconds=seconds, two=two
-            )
+            done = await _run(dsn, count, rate=min(2000.0, 200.0 * count), seconds=seconds, two=two)
             table.add_row(
                 f"{done.streams:,}",
                 done.mode,

@@ -1,4 +1,4 @@
-"""The stand that benchmarks run on: a durable Postgres, workers on TCP ports, workspaces to act as."""
+"""What benchmarks run on: a durable Postgres, workers on TCP ports, workspaces to act as."""
 
 from __future__ import annotations
 
@@ -45,10 +45,12 @@ class Agent:
 @contextlib.contextmanager
 def durable_postgres() -> Iterator[str]:
     """A migrated Postgres with fsync on; its DSN."""
-    with tempfile.TemporaryDirectory(prefix="molecule-bench-") as directory:
-        with EmbeddedPostgres(Path(directory)) as server:
-            asyncio.run(migrate(server.dsn, migrations_dir()))
-            yield server.dsn
+    with (
+        tempfile.TemporaryDirectory(prefix="molecule-bench-") as directory,
+        EmbeddedPostgres(Path(directory)) as server,
+    ):
+        asyncio.run(migrate(server.dsn, migrations_dir()))
+        yield server.dsn
 
 
 async def make_agents(dsn: str, count: int) -> list[Agent]:
@@ -91,20 +93,16 @@ class Worker:
 
     def __init__(self, dsn: str, **environment: str) -> None:
         self.port = free_port()
-        self._dsn_file = tempfile.NamedTemporaryFile("w", suffix=".dsn")
-        self._dsn_file.write(dsn)
-        self._dsn_file.flush()
-        self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")
         self._process = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
                 "molecule_grpc.server.worker",
                 f"--address=127.0.0.1:{self.port}",
-                f"--dsn-file={self._dsn_file.name}",
             ],
             env={
                 **os.environ,
+                "DATABASE_URL": dsn,
                 "ADMIN_TOKEN": ADMIN_TOKEN,
                 "GRPC_EXPERIMENTS": "-event_engine_listener",
                 "MOLECULE_INBOX_MAX_ITEMS": "1000000000",
@@ -112,8 +110,6 @@ class Worker:
                 "LOG_LEVEL": "error",
                 **environment,
             },
-            stdout=self._log,
-            stderr=self._log,
         )
 
     @property

@@ -21,7 +21,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,9 +52,9 @@ class Load:
     rest: bool = False
 
 
-def frame(message: Message | bytes) -> bytes:
+def frame(message: Message) -> bytes:
     """A message as gRPC frames it."""
-    data = message if isinstance(message, bytes) else message.SerializeToString()
+    data = message.SerializeToString()
     return struct.pack(">?I", False, len(data)) + data
 
 
@@ -132,7 +132,7 @@ def _loads(agents: list[Agent], target: str, echo: str) -> list[Load]:
     ]
 
 
-def _frames(messages: list[Message] | list[Message | bytes]) -> list[bytes]:
+def _frames(messages: Sequence[Message]) -> list[bytes]:
     return [frame(message) for message in messages[:CALLERS]]
 
 

@@ -1,0 +1,10 @@
+"""The SDK for agents and operators. What a program needs is named here."""
+
+from __future__ import annotations
+
+from molecule_grpc.client.agent import Agent
+from molecule_grpc.client.errors import CallError, TaskFailed
+from molecule_grpc.client.items import Item
+from molecule_grpc.client.platform import Platform
+
+__all__ = ["Agent", "CallError", "Item", "Platform", "TaskFailed"]

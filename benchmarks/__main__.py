@@ -1,0 +1,35 @@
+"""All benchmarks, one after the other, in their short form.
+
+    python -m benchmarks            (make bench)
+
+Each is a command of its own with longer forms: group_commit, wire, inbox, uploads, chaos.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_SHORT = {
+    "group_commit": ["--rounds", "3", "--seconds", "0.5"],
+    "wire": ["--seconds", "3", "--rounds", "3"],
+    "inbox": ["--seconds", "4", "--streams", "1,100,1000,5000"],
+    "uploads": [],
+}
+
+
+def main() -> None:
+    """Run them; exit with 1 when one of them failed."""
+    failed = []
+    for name, words in _SHORT.items():
+        print(f"\n== {name}", flush=True)
+        if subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{name}", *words], check=False
+        ).returncode:
+            failed.append(name)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
