@@ -157,6 +157,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             Platform(
                 check=check,
                 lookup=directory.lookup,
+                heartbeat=workspace_service.heartbeat,
                 list_peers=workspace_service.ListPeers,
                 delegate=ledger.delegate,
                 update=ledger.update,

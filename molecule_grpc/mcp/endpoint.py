@@ -128,7 +128,9 @@ class Endpoint:
         authorization = call.metadata.get("authorization")
         if self._limit is None or authorization is None:
             return None
-        reading = self._limit.charge(digest(authorization), messages)
+        # The token as the authenticator reads it: no spelling of the header has windows of its own.
+        token = authorization.partition(" ")[2].strip()
+        reading = self._limit.charge(digest(token), messages)
         call.headers |= reading.headers
         if reading.allowed:
             return None

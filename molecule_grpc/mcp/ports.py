@@ -52,6 +52,7 @@ class Platform:
 
     check: Callable[[Message], None]
     lookup: Callable[[UUID], Awaitable[Facts | None]]
+    heartbeat: Callable[[workspace_pb.HeartbeatRequest], Awaitable[workspace_pb.HeartbeatResponse]]
     list_peers: Callable[
         [workspace_pb.ListPeersRequest, Call], Awaitable[workspace_pb.ListPeersResponse]
     ]

@@ -13,6 +13,7 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.workspace.v1 import workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
 
+from molecule_grpc.auth.principal import Role
 from molecule_grpc.mcp import arguments, items
 from molecule_grpc.mcp.items import Json, Peers
 from molecule_grpc.mcp.ports import Platform
@@ -211,6 +212,7 @@ class Toolbox:
             slice_seconds = min(left, _PULL_SECONDS)
             left -= slice_seconds
             asked = time.monotonic()
+            await self._show_alive(caller)
             found = await self._pull(caller, limit=1, wait_seconds=slice_seconds)
             # The token may have been revoked meanwhile.
             await self._admit(caller.call)
@@ -219,6 +221,12 @@ class Toolbox:
             # A pull that gives up early has its reasons, such as a server that stops.
             if left == 0 or time.monotonic() - asked < slice_seconds - 1:
                 return {}
+
+    async def _show_alive(self, caller: Caller) -> None:
+        """Whoever waits is there; so an agent that does nothing else needs no heartbeat."""
+        if caller.call.principal.role is Role.WORKSPACE:
+            beat = workspace_pb.HeartbeatRequest(workspace_id=caller.workspace_id)
+            await self._platform.heartbeat(self._checked(beat))
 
     async def _peek(self, given: arguments.Peek, caller: Caller) -> object:
         shown: list[Json] = []

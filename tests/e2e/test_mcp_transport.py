@@ -104,6 +104,9 @@ async def test_a_token_has_120_messages_a_minute(org: Organization, alice: Agent
         await _over_grpc(alice, json.dumps(PING).encode())
     assert exhausted.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
+    for spelling in (f"bearer {alice.token}", f"Bearer   {alice.token}"):
+        assert (await post(alice, PING, authorization=spelling)).status_code == 429
+
     other = await alice.rpc(workspace.CreateTokenRequest(workspace_id=alice.id))
     party = alice.wire.party(other.auth_token)
     answer = await party.rest("POST", path_of(alice), PING)

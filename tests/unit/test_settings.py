@@ -124,3 +124,13 @@ def test_saas_is_stated_or_follows_from_the_organisation() -> None:
 
 def test_home_is_expanded() -> None:
     assert Settings.from_env({"MOLECULE_DATA_DIR": "~/m"}).data_dir == Path.home() / "m"
+
+
+def test_speaking_to_the_human_is_allowed_by_one_word_only() -> None:
+    """D48: the tool is there when the variable says `true`; anything else is a warning."""
+    name = "MOLECULE_MCP_ALLOW_SEND_MESSAGE"
+    assert Settings.from_env({name: "true"}).mcp_send_message
+    for word in ("1", "yes", "TRUE"):
+        settings = Settings.from_env({name: word})
+        assert not settings.mcp_send_message
+        assert name in settings.warnings[0]
