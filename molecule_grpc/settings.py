@@ -215,6 +215,7 @@ class Settings:
     a2a_drain_interval: float = setting("MOLECULE_A2A_DRAIN_INTERVAL_S", _positive_float, 10.0)
     a2a_lease: float = setting("MOLECULE_A2A_LEASE_SECONDS", _positive_float, 60.0)
     a2a_settle: float = setting("MOLECULE_A2A_SETTLE_SECONDS", _positive_float, 180.0)
+    a2a_retry: float = setting("MOLECULE_A2A_RETRY_SECONDS", _positive_float, 8.0)
     a2a_backoff: float = setting("MOLECULE_A2A_BACKOFF_SECONDS", _positive_float, 5.0)
 
     # Files for agents.

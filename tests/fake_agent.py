@@ -43,16 +43,10 @@ class FakeAgent:
     received: list[Received] = field(default_factory=list)
     script: list[Behaviour] = field(default_factory=list)
     connections: int = 0
+    port: int = 0
     _server: asyncio.Server | None = None
     _came: asyncio.Condition = field(default_factory=asyncio.Condition)
     _serving: set[asyncio.Task[None]] = field(default_factory=set)
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        assert self._server is not None
-        found: int = self._server.sockets[0].getsockname()[1]
-        return found
 
     @property
     def url(self) -> str:
@@ -71,8 +65,9 @@ class FakeAgent:
         return self.received
 
     async def start(self, port: int = 0) -> None:
-        """Listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
+        """Listen; at the same port again after a stop."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port or self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Hang up on everybody."""
@@ -95,8 +90,8 @@ class FakeAgent:
             behave = self.script.pop(0) if self.script else self.behave
             with contextlib.suppress(ConnectionError):
                 await behave(request, writer)
-        except (asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
+            pass  # It is no HTTP, or the test is over.
         finally:
             self._serving.discard(task)
             writer.close()

@@ -39,6 +39,8 @@ _CHUNK_BYTES = 65_536
 _SMALL_BYTES = 262_144
 _LARGE_AT_ONCE = 8
 _LARGE_SECONDS = 60.0
+# How the library's message begins when not even the first line is HTTP.
+_NO_HTTP = "Bad status line"
 # What an agent may say beside an error that is not JSON.
 _EXCERPT_CHARS = 500
 _MAX_RETRY_AFTER_SECONDS = 300.0
@@ -212,16 +214,20 @@ class Dispatcher:
         if (response.content_length or 0) > self._max_response:
             raise _TooLarge
         data = bytearray()
-        async with AsyncExitStack() as stack:
-            async for chunk in response.content.iter_any():
-                progress.heard = time.monotonic()
-                if len(data) <= _SMALL_BYTES < len(data) + len(chunk):
-                    await stack.enter_async_context(self._large)
-                    await stack.enter_async_context(asyncio.timeout(_LARGE_SECONDS))
-                data += chunk
-                if len(data) > self._max_response:
-                    raise _TooLarge
-        return bytes(data)
+        try:
+            async with AsyncExitStack() as stack:
+                async for chunk in response.content.iter_any():
+                    progress.heard = time.monotonic()
+                    if len(data) <= _SMALL_BYTES < len(data) + len(chunk):
+                        await stack.enter_async_context(self._large)
+                        await stack.enter_async_context(asyncio.timeout(_LARGE_SECONDS))
+                    data += chunk
+                    if len(data) > self._max_response:
+                        raise _TooLarge
+                return bytes(data)
+        finally:
+            # The traceback of an error would keep it until the next garbage collection.
+            data.clear()
 
     async def _watched(
         self,
@@ -277,16 +283,24 @@ def _failure(error: Exception, progress: _Progress, started: float) -> Outcome:
         if progress.status < 300:
             return Failed(Failure.UNREADABLE, f"the agent's answer was lost: {detail}")
         return _error_answer(progress, started, b"")
+    return Failed(_class_of(error), detail)
+
+
+def _class_of(error: Exception) -> Failure:
+    """The class of a call that broke off before there was a status."""
     match error:
         case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
-            return Failed(Failure.UNREACHABLE, detail)
+            return Failure.UNREACHABLE
+        case aiohttp.ClientResponseError(message=text) if not text.startswith(_NO_HTTP):
+            # It answered in HTTP, and with what came after the status all of it was lost.
+            return Failure.UNREADABLE
         case aiohttp.ServerDisconnectedError() | OSError() | _Silent():  # OSError: TimeoutError too
-            return Failed(Failure.BUSY, detail)
+            return Failure.BUSY
         case aiohttp.ClientError():
-            return Failed(Failure.UNREACHABLE, detail)
+            return Failure.UNREACHABLE
         case _:
             log.error("dispatch broke off", exc_info=error)
-            return Failed(Failure.UNREACHABLE, detail)
+            return Failure.UNREACHABLE
 
 
 def _error_answer(progress: _Progress, started: float, data: bytes) -> Delivered:
@@ -309,7 +323,7 @@ _DETAILS: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ClientSSLError, "no TLS connection could be made"),
     (aiohttp.ClientConnectorError, "the connection was refused"),
     (TimeoutError, "it took too long"),
-    (aiohttp.ClientResponseError, "it does not speak HTTP"),
+    (aiohttp.ClientResponseError, "it does not speak proper HTTP"),
 )
 
 

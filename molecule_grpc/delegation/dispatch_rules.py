@@ -15,8 +15,7 @@ from molecule_grpc.errors import Invalid
 
 MAX_ATTEMPTS = 5
 MAX_BACKOFF_SECONDS = 300.0
-# A delegation whose agent cannot be reached is tried once more, after this pause.
-RETRY_SECONDS = 8.0
+# A delegation whose agent cannot be reached is tried once more.
 MAX_DELEGATION_MISSES = 2
 MAX_MISS_BACKOFF_SECONDS = 60.0
 
@@ -88,9 +87,16 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How patient the queue is, in seconds: the pause after a failure, and the settle window."""
+    """How patient the queue is, in seconds.
+
+    Args:
+        backoff: the first pause after a failure.
+        retry: the pause before a delegation's second try to reach its agent.
+        settle: how long an agent may take to get ready.
+    """
 
     backoff: float
+    retry: float
     settle: float
 
 
@@ -129,7 +135,13 @@ def _answered(outcome: Delivered, standing: Standing, pace: Pace) -> Verdict:
         end = End(Status.FAILED, error=detail, reason="exhausted")
         return Verdict(Row.FAILED, attempts, error=detail, end=end)
     delay = min(pace.backoff * 2.0 ** (attempts - 1), MAX_BACKOFF_SECONDS)
-    return Verdict(Row.QUEUED, attempts, delay=max(delay, outcome.retry_after or 0.0), error=detail)
+    return Verdict(
+        Row.QUEUED,
+        attempts,
+        delay=max(delay, outcome.retry_after or 0.0),
+        settling=warming,
+        error=detail,
+    )
 
 
 def _result(outcome: Delivered) -> End | None:
@@ -181,7 +193,7 @@ def _missed(outcome: Failed, standing: Standing, pace: Pace) -> Verdict:
         Row.QUEUED,
         standing.attempts,
         misses,
-        delay=RETRY_SECONDS if standing.delegated else backoff,
+        delay=pace.retry if standing.delegated else backoff,
         waiting=True,
         error=outcome.detail,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 
@@ -33,11 +33,11 @@ class Nudges:
         for workspace_id in self._known.intersection(workspace_ids):
             self._want(workspace_id)
 
-    def replace(self, workspace_ids: Iterable[UUID]) -> None:
-        """These are all for which something waits. Look at each."""
-        self._known = set(workspace_ids)
-        for workspace_id in self._known:
-            self._want(workspace_id)
+    def replace(self, due_in: Mapping[UUID, float]) -> None:
+        """These are all for which something waits, and for how many seconds yet."""
+        self._known.clear()
+        for workspace_id, delay in due_in.items():
+            self.soon(workspace_id, delay)
 
     async def take(self) -> set[UUID]:
         """Wait until there is something to look at; those are forgotten then."""

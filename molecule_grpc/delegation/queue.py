@@ -98,7 +98,9 @@ class Queue:
         self._limit = settings.inbox_max_items
         self._lease = settings.a2a_lease
         self._ceiling = settings.a2a_ceiling
-        self._pace = Pace(backoff=settings.a2a_backoff, settle=settings.a2a_settle)
+        self._pace = Pace(
+            backoff=settings.a2a_backoff, retry=settings.a2a_retry, settle=settings.a2a_settle
+        )
         self._owner = uuid.uuid4().hex
         self._held: set[UUID] = set()
 
@@ -246,6 +248,7 @@ class Queue:
             await finish(self._persist(row, outcome, verdict), patience=_LAST_SECONDS)
         finally:
             self._held.discard(row.id)
+            self._nudges.add(row.workspace_id)
             self._nudges.soon(row.workspace_id, verdict.delay)
         log.info(
             "message left our hands",
@@ -332,7 +335,7 @@ class Queue:
         waiting = await upkeep.waiting(self._pool)
         _DEPTH.set(sum(one.messages for one in waiting))
         _AGE.set(max((one.age for one in waiting), default=0.0))
-        self._nudges.replace(one.workspace_id for one in waiting)
+        self._nudges.replace({one.workspace_id: one.due_in for one in waiting})
 
 
 def _keys(rows: Iterable[store.Row]) -> set[UUID]:

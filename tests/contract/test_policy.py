@@ -21,7 +21,7 @@ from tools.descriptors import Contract, Rpc
 OPEN = {"GetHealth", "CheckAccess", "GetWorkspace", "GetWorkspaceState", "Register"}
 # `workspace_id` names whom the call is about, not whom it is made for.
 NOT_THE_CALLER = {
-    "SendMessage", "GetQueuedMessage", "GetWorkspace", "GetWorkspaceState", "DeleteWorkspace", "IssueTestToken",
+    "SendMessage", "GetQueuedMessage", "DropStaleQueue", "GetWorkspace", "GetWorkspaceState", "DeleteWorkspace", "IssueTestToken",
 }  # fmt: skip
 
 

@@ -90,18 +90,25 @@ async def prune(pool: Pool, *, limit: int) -> int:
 
 
 class Waiting(NamedTuple):
-    """How many messages wait for a workspace, and for how many seconds the oldest."""
+    """Messages that wait for a workspace.
+
+    Args:
+        age: seconds for which the oldest has waited.
+        due_in: seconds until the first may be sent; not more than 0 when it may be now.
+    """
 
     workspace_id: UUID
     messages: int
     age: float
+    due_in: float
 
 
 async def waiting(pool: Pool) -> list[Waiting]:
     """Every workspace for which messages wait."""
     rows = await pool.fetch(
         """
-        SELECT workspace_id, count(*), extract(epoch FROM now() - min(enqueued_at))::float
+        SELECT workspace_id, count(*), extract(epoch FROM now() - min(enqueued_at))::float,
+               extract(epoch FROM min(next_attempt_at) - now())::float
         FROM a2a_queue WHERE status = 'queued' GROUP BY workspace_id
         """
     )

@@ -1,0 +1,921 @@
+"""The queue for agents with a URL: nothing lost, nothing twice, nothing too much, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from moleculeai.delegation.v1 import delegation_service_pb2 as pb
+from prometheus_client import REGISTRY
+
+from molecule_grpc.db.embedded import EmbeddedPostgres
+from molecule_grpc.db.migrate import migrate
+from molecule_grpc.db.pool import Pool, connect_pool
+from molecule_grpc.delegation.store import queue as store
+from molecule_grpc.delegation.store import queue_upkeep as upkeep
+from molecule_grpc.errors import Exhausted, Unavailable
+from molecule_grpc.ids import new_id
+from tests import fake_agent as agents
+from tests.conftest import MIGRATIONS
+from tests.fake_agent import FakeAgent, fake_agent
+from tests.integration.agents import call_of, hire
+from tests.integration.pushers import Worker, listening, worker_on
+
+
+@pytest.fixture
+async def worker(database_url: str, pool: Pool) -> AsyncIterator[Worker]:
+    async with worker_on(database_url, pool) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def agent() -> AsyncIterator[FakeAgent]:
+    async with fake_agent() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def caller(pool: Pool) -> UUID:
+    [workspace_id] = await hire(pool, 1)
+    return workspace_id
+
+
+async def fill(pool: Pool, target: UUID, *texts: str, priority: int = 50) -> list[UUID]:
+    """Messages that wait for a workspace, in this order."""
+    ids = []
+    for text in texts:
+        message = store.Message(
+            id=new_id(),
+            workspace_id=target,
+            caller_id=None,
+            priority=priority,
+            body=json.dumps(
+                {"params": {"message": {"messageId": text, "parts": [{"text": text}]}}}
+            ),
+            method="message/send",
+            message_id=text,
+            life=timedelta(hours=1),
+        )
+        async with pool.acquire() as conn, conn.transaction():
+            found = await store.insert(conn, message, limit=1000)
+        assert found is not None
+        ids.append(found)
+    return ids
+
+
+async def claim(pool: Pool, target: UUID, owner: str = "other", lease: float = 60.0) -> list[str]:
+    """What a worker that dies at once takes into its hands; the message ids."""
+    async with pool.acquire() as conn, conn.transaction():
+        claimed = await store.claim(conn, [target], limit=8, owner=owner, lease_seconds=lease)
+    return [row.message_id or "" for row in claimed.rows]
+
+
+def redelivered() -> float:
+    return REGISTRY.get_sample_value("molecule_a2a_queue_redelivered_total") or 0.0
+
+
+# A busy agent.
+
+
+async def test_a_message_for_a_busy_agent_waits_and_arrives(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    """I-PX-1: it is on disk before the sender is told so."""
+    target = await listening(worker.pool, agent)
+    agent.script = [agents.hangs_up]
+    answer, call = await worker.post(caller, target, "hello", message_id="m1")
+    said = json.loads(answer.data)
+    assert said.keys() == {"queued", "queue_id", "queue_depth", "message"}
+    assert (said["queued"], said["queue_depth"], call.headers["x-http-code"]) == (True, 1, "202")
+    row = await worker.queued(UUID(said["queue_id"]))
+    assert (row["status"], row["idempotency_key"], row["attempts"]) == ("queued", "m1", 0)
+    worker.deliver()
+    row = await worker.until(row["id"], "completed")
+    assert agent.message_ids == ["m1", "m1"]
+    assert json.loads(row["response_body"])["result"]["parts"][0]["text"] == "echo: hello"
+
+
+async def test_draining_into_a_busy_agent_leaves_the_message_queued(
+    worker: Worker, agent: FakeAgent
+) -> None:
+    """I-Q-1: the message is not lost, and not copied."""
+    target = await listening(worker.pool, agent)
+    [row_id] = await fill(worker.pool, target, "m1")
+    agent.script = [agents.hangs_up, agents.resets, agents.hangs_up]
+    worker.nudges.add(target)
+    worker.deliver()
+    await agent.wait(4)
+    row = await worker.until(row_id, "completed")
+    assert agent.message_ids == ["m1"] * 4
+    assert row["attempts"] == 0
+    assert len(await worker.queue_of(target)) == 1
+
+
+async def test_the_network_uses_up_no_attempts_answers_do(worker: Worker, agent: FakeAgent) -> None:
+    """I-Q-5: five bad answers, and any number of broken connections."""
+    target = await listening(worker.pool, agent)
+    [row_id] = await fill(worker.pool, target, "m1")
+    bad = agents.answers(500, {"error": "not today"})
+    agent.script = [agents.hangs_up, bad, agents.hangs_up, bad, agents.resets, bad, bad]
+    agent.behave = bad
+    worker.nudges.add(target)
+    worker.deliver()
+    row = await worker.until(row_id, "failed")
+    assert (row["attempts"], row["last_error"], len(agent.received)) == (5, "not today", 8)
+
+
+async def test_a_refused_message_fails_at_once(worker: Worker, agent: FakeAgent) -> None:
+    target = await listening(worker.pool, agent)
+    [row_id] = await fill(worker.pool, target, "m1")
+    agent.behave = agents.answers(404, {"error": "who?"})
+    worker.nudges.add(target)
+    worker.deliver()
+    row = await worker.until(row_id, "failed")
+    assert (row["attempts"], row["last_error"], len(agent.received)) == (1, "who?", 1)
+
+
+async def test_an_agent_that_warms_up_costs_no_attempt(worker: Worker, agent: FakeAgent) -> None:
+    """For as long as the settle window; then its answers count."""
+    target = await listening(worker.pool, agent)
+    [row_id] = await fill(worker.pool, target, "m1")
+    agent.script = [agents.answers(503, {"restarting": True})] * 3
+    worker.nudges.add(target)
+    worker.deliver()
+    row = await worker.until(row_id, "completed")
+    assert (row["attempts"], len(agent.received)) == (0, 4)
+    agent.behave = agents.answers(503, {"warming": True})
+    [late] = await fill(worker.pool, target, "m2")
+    worker.nudges.add(target)
+    row = await worker.until(late, "failed")
+    assert row["attempts"] == 5
+    assert len(agent.received) > 4 + 5
+
+
+async def test_answers_go_into_the_record_once_and_never_into_the_inbox(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    """Spec 2.4: an `a2a_receive` row with the answer, at once or out of the queue."""
+    target = await listening(worker.pool, agent)
+    await worker.post(caller, target, "direct")
+    agent.script = [agents.hangs_up]
+    row_id = await worker.busy(caller, target, "later")
+    worker.deliver()
+    await worker.until(row_id, "completed")
+    rows = await worker.record_of(target)
+    assert [(r["activity_type"], r["method"], r["source_id"], r["status"]) for r in rows] == [
+        ("a2a_receive", "message/send", caller, "ok")
+    ] * 2
+    assert [r["summary"] for r in rows] == ["direct", "later"]
+    assert all("echo" in r["response_body"] for r in rows)
+    assert [r["inbox_seq"] for r in rows] == [None, None]
+    assert await worker.items(target) == []
+    spoken = await worker.pool.fetchval(
+        "SELECT last_outbound_at FROM workspaces WHERE id = $1", caller
+    )
+    assert spoken is not None
+
+
+# Who holds a message.
+
+
+async def test_what_a_dead_worker_held_is_sent_by_another(worker: Worker, agent: FakeAgent) -> None:
+    """I-Q-2: after its lease, and the message's key is free again when it has ended."""
+    target = await listening(worker.pool, agent)
+    [row_id] = await fill(worker.pool, target, "m1")
+    assert await claim(worker.pool, target, lease=-1.0) == ["m1"]
+    before = redelivered()
+    worker.deliver()
+    await worker.outbound.queue.sweep()
+    await worker.until(row_id, "completed")
+    assert agent.message_ids == ["m1"]
+    assert redelivered() == before + 1
+    [again] = await fill(worker.pool, target, "m1")
+    assert again != row_id
+
+
+async def test_what_a_living_worker_holds_is_left_alone(worker: Worker, agent: FakeAgent) -> None:
+    """I-Q-2: however many look."""
+    target = await listening(worker.pool, agent)
+    [row_id] = await fill(worker.pool, target, "m1")
+    await claim(worker.pool, target)
+    worker.deliver()
+    await worker.outbound.queue.sweep()
+    await worker.landed()
+    assert (await worker.queued(row_id))["status"] == "dispatched"
+    assert agent.received == []
+
+
+async def test_a_lease_lasts_as_long_as_the_call(
+    database_url: str, pool: Pool, agent: FakeAgent
+) -> None:
+    """I-Q-2: a slow agent gets its message once, though another worker looks all the time."""
+    answer = asyncio.Event()
+    agent.behave = agents.waits_for(answer, agents.says("done"))
+    target = await listening(pool, agent, max_concurrent_tasks=5)
+    [row_id] = await fill(pool, target, "m1")
+    async with (
+        worker_on(database_url, pool, a2a_lease=0.5) as one,
+        worker_on(database_url, pool) as two,
+    ):
+        one.nudges.add(target)
+        one.deliver()
+        await agent.wait(1)
+        two.deliver()
+        first = (await one.queued(row_id))["lease_until"]
+        while (await one.queued(row_id))["lease_until"] < first + timedelta(seconds=1):
+            await one.outbound.queue.renew()
+            await two.outbound.queue.sweep()
+        answer.set()
+        await one.until(row_id, "completed")
+    assert agent.message_ids == ["m1"]
+
+
+async def test_a_late_answer_does_not_undo_what_another_worker_did(
+    worker: Worker, agent: FakeAgent
+) -> None:
+    """Whoever lost its lease writes nothing."""
+    answer = asyncio.Event()
+    agent.script = [agents.waits_for(answer, agents.says("first"))]
+    target = await listening(worker.pool, agent)
+    [row_id] = await fill(worker.pool, target, "m1")
+    worker.nudges.add(target)
+    worker.deliver()
+    await agent.wait(1)
+    await worker.pool.execute("UPDATE a2a_queue SET lease_owner = 'other'")
+    answer.set()
+    await worker.landed()
+    row = await worker.queued(row_id)
+    assert (row["status"], row["lease_owner"], row["response_body"]) == (
+        "dispatched",
+        "other",
+        None,
+    )
+    assert await worker.record_of(target) == []
+
+
+async def test_a_worker_that_ends_in_good_order_gives_back_what_it_held(
+    database_url: str, pool: Pool, agent: FakeAgent
+) -> None:
+    agent.behave = agents.hangs
+    target = await listening(pool, agent)
+    [row_id] = await fill(pool, target, "m1")
+    async with worker_on(database_url, pool) as worker:
+        worker.outbound._flights._patience = 0.0
+        worker.nudges.add(target)
+        worker.deliver()
+        await agent.wait(1)
+    row = await worker.queued(row_id)
+    assert (row["status"], row["lease_owner"]) == ("queued", None)
+
+
+async def test_an_answer_outlives_an_outage_of_the_database(
+    tmp_path_factory: pytest.TempPathFactory, agent: FakeAgent
+) -> None:
+    """I-PX-3: it waits in memory until it can be written down; the message is not sent again."""
+    with EmbeddedPostgres(tmp_path_factory.mktemp("pg"), {"fsync": "off"}) as postgres:
+        await migrate(postgres.dsn, MIGRATIONS)
+        pool = await connect_pool(postgres.dsn, min_size=0, max_size=4)
+        answer = asyncio.Event()
+        agent.behave = agents.waits_for(answer, agents.says("done"))
+        target = await listening(pool, agent)
+        async with worker_on(postgres.dsn, pool) as worker:
+            [caller] = await hire(pool, 1)
+            worker.deliver()
+            delegation_id = await worker.delegate(caller, target)
+            await agent.wait(1)
+            await asyncio.to_thread(postgres.stop)
+            answer.set()
+            done, _ = await asyncio.wait(worker.outbound._flights._tasks, timeout=1.0)
+            assert not done
+            await asyncio.to_thread(postgres.start)
+            await worker.landed()
+            row = await worker.row(delegation_id)
+            [queued] = await worker.queue_of(target)
+        await pool.close()
+    assert (row["status"], row["result"], queued["status"]) == ("completed", "done", "completed")
+    assert len(agent.received) == 1
+
+
+# Order and room.
+
+
+async def test_order_is_urgency_then_age(worker: Worker, agent: FakeAgent) -> None:
+    """I-Q-6: within one priority it is the order of entry."""
+    target = await listening(worker.pool, agent)
+    await fill(worker.pool, target, "a", "b", "c")
+    await fill(worker.pool, target, "low", priority=10)
+    await fill(worker.pool, target, "high", priority=100)
+    await fill(worker.pool, target, "d")
+    worker.nudges.add(target)
+    worker.deliver()
+    await agent.wait(6)
+    assert agent.message_ids == ["high", "a", "b", "c", "d", "low"]
+
+
+async def test_a_busy_agent_keeps_the_order(worker: Worker, agent: FakeAgent) -> None:
+    """I-Q-6: what waits behind a message that must be sent again does not overtake it."""
+    target = await listening(worker.pool, agent)
+    await fill(worker.pool, target, "a", "b", "c")
+    agent.script = [agents.echo, agents.hangs_up, agents.hangs_up]
+    worker.nudges.add(target)
+    worker.deliver()
+    await agent.wait(5)
+    assert agent.message_ids == ["a", "b", "b", "b", "c"]
+
+
+async def test_a_message_that_the_agent_cannot_take_does_not_block_the_others(
+    database_url: str, pool: Pool, agent: FakeAgent
+) -> None:
+    """I-Q-6 is about agents that are busy, not about messages that are bad."""
+    target = await listening(pool, agent)
+    ids = await fill(pool, target, "bad", "good")
+    agent.script = [agents.answers(500, {"error": "no"})]
+    async with worker_on(database_url, pool, a2a_backoff=30.0) as worker:
+        worker.nudges.add(target)
+        worker.deliver()
+        await worker.until(ids[1], "completed")
+        assert (await worker.queued(ids[0]))["status"] == "queued"
+
+
+async def test_one_workspace_does_not_wait_for_another(worker: Worker) -> None:
+    """I-Q-6: the order is each workspace's own."""
+    async with fake_agent(agents.hangs) as slow, fake_agent() as quick:
+        first = await listening(worker.pool, slow)
+        second = await listening(worker.pool, quick)
+        await fill(worker.pool, first, "a", "b")
+        await fill(worker.pool, second, "c", "d")
+        worker.nudges.add(first)
+        worker.nudges.add(second)
+        worker.deliver()
+        await quick.wait(2)
+        assert [len(slow.received), len(quick.received)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("most", "active", "fresh", "sent"),
+    [(1, 0, True, 1), (3, 0, True, 3), (3, 2, True, 1), (3, 3, True, 0), (3, 9, True, 0),
+     (3, 3, False, 3)],
+)  # fmt: skip
+async def test_an_agent_gets_no_more_than_it_has_room_for(
+    worker: Worker, agent: FakeAgent, most: int, active: int, fresh: bool, sent: int
+) -> None:
+    """By its last heartbeat, unless that is too old to mean anything."""
+    target = await listening(worker.pool, agent, max_concurrent_tasks=most, active_tasks=active)
+    await worker.pool.execute(
+        "UPDATE workspaces SET last_heartbeat_at = now() - make_interval(secs => $2) WHERE id = $1",
+        target,
+        1 if fresh else 120,
+    )
+    await fill(worker.pool, target, *"abcdef")
+    assert await claim(worker.pool, target) == list("abcdef")[:sent]
+    assert await claim(worker.pool, target) == []
+
+
+async def test_what_the_agent_has_not_yet_counted_is_counted(worker: Worker) -> None:
+    """Two places: one is taken by its own word, the other was filled after that word."""
+    async with fake_agent() as agent:
+        target = await listening(worker.pool, agent, max_concurrent_tasks=2, active_tasks=1)
+        beat = "UPDATE workspaces SET last_heartbeat_at = clock_timestamp() WHERE id = $1"
+        await worker.pool.execute(beat, target)
+        await fill(worker.pool, target, *"abc")
+        assert await claim(worker.pool, target) == ["a"]
+        assert await claim(worker.pool, target) == []
+        # Now it says that one is all it does: ours is that one.
+        await worker.pool.execute(beat, target)
+        assert await claim(worker.pool, target) == ["b"]
+        assert await claim(worker.pool, target) == []
+
+
+async def test_workers_that_claim_at_once_share_the_room(pool: Pool, agent: FakeAgent) -> None:
+    """Never more in flight than there is room, whoever looks at the same moment."""
+    target = await listening(pool, agent, max_concurrent_tasks=3)
+    await fill(pool, target, *"abcdefgh")
+    taken = await asyncio.gather(*(claim(pool, target, owner=str(n)) for n in range(8)))
+    assert sorted(text for some in taken for text in some) == ["a", "b", "c"]
+
+
+async def test_a_heartbeat_with_room_drains(worker: Worker, agent: FakeAgent) -> None:
+    """Spec 3.2: at once, without waiting for the timer."""
+    target = await listening(worker.pool, agent, active_tasks=1)
+    await worker.pool.execute("UPDATE workspaces SET last_heartbeat_at = now()")
+    await fill(worker.pool, target, "a", "b")
+    worker.deliver()
+    await worker.outbound.queue.sweep()
+    await worker.landed()
+    assert agent.received == []
+    await worker.pool.execute("UPDATE workspaces SET active_tasks = 0, last_heartbeat_at = now()")
+    worker.nudges.spare([target])
+    await agent.wait(2)
+
+
+# Entering the queue.
+
+
+async def test_the_same_message_waits_once(worker: Worker, caller: UUID) -> None:
+    """A sender that asks again gets the same row, and the agent is not called again."""
+    async with fake_agent(agents.hangs_up) as agent:
+        target = await listening(worker.pool, agent)
+        first = await worker.busy(caller, target, "x", message_id="m1")
+        again = await worker.busy(caller, target, "x", message_id="m1")
+        assert (first, len(agent.received)) == (again, 1)
+        [other] = await hire(worker.pool, 1)
+        assert await worker.busy(other, target, "y", message_id="m1") != first
+
+
+async def test_an_expired_message_makes_room_for_its_repeat(worker: Worker, caller: UUID) -> None:
+    async with fake_agent(agents.hangs_up) as agent:
+        target = await listening(worker.pool, agent)
+        first = await worker.busy(caller, target, "x", message_id="m1", expires_in_seconds=60)
+        await worker.pool.execute("UPDATE a2a_queue SET expires_at = now()")
+        again = await worker.busy(caller, target, "x", message_id="m1")
+        assert again != first
+        assert (await worker.queued(first))["status"] == "dropped"
+
+
+async def test_what_has_expired_is_dropped_and_not_sent(worker: Worker, agent: FakeAgent) -> None:
+    """I-Q-3: with its reason, also where there was none before."""
+    target = await listening(worker.pool, agent)
+    one, two = await fill(worker.pool, target, "a", "b")
+    await worker.pool.execute("UPDATE a2a_queue SET expires_at = now()")
+    await worker.pool.execute("UPDATE a2a_queue SET last_error = 'busy' WHERE id = $1", two)
+    worker.deliver()
+    await worker.outbound.queue.sweep()
+    assert (await worker.queued(one))["last_error"] == "expired"
+    assert (await worker.queued(two))["last_error"] == "expired; before that: busy"
+    assert agent.received == []
+
+
+async def test_a_full_queue_takes_no_more(database_url: str, pool: Pool, caller: UUID) -> None:
+    """The sender hears that it is busy; a delegation is not accepted."""
+    async with (
+        fake_agent(agents.hangs_up) as agent,
+        worker_on(database_url, pool, inbox_max_items=2) as worker,
+    ):
+        target = await listening(pool, agent)
+        await fill(pool, target, "a", "b")
+        with pytest.raises(Unavailable) as busy:
+            await worker.post(caller, target, "c")
+        assert (busy.value.reason, busy.value.body, busy.value.retry_after) == (
+            "AGENT_BUSY",
+            {"busy": True},
+            30,
+        )
+        with pytest.raises(Exhausted) as full:
+            await worker.delegate(caller, target)
+        assert full.value.reason == "INBOX_FULL"
+        assert await pool.fetchval("SELECT count(*) FROM delegations") == 0
+
+
+async def test_what_ended_long_ago_is_deleted(worker: Worker, agent: FakeAgent) -> None:
+    target = await listening(worker.pool, agent)
+    await fill(worker.pool, target, "old", "new", "waiting")
+    await worker.pool.execute(
+        """
+        UPDATE a2a_queue SET status = 'completed',
+               completed_at = now() - CASE idempotency_key WHEN 'old' THEN interval '8 days'
+                                                           ELSE interval '6 days' END
+        WHERE idempotency_key <> 'waiting'
+        """
+    )
+    assert await upkeep.prune(worker.pool, limit=10) == 1
+    left = [row["idempotency_key"] for row in await worker.queue_of(target)]
+    assert left == ["new", "waiting"]
+
+
+# Delegations.
+
+
+async def test_a_delegation_and_its_message_are_accepted_as_one(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    """Decision 10: the task is on disk when Delegate answers, and nobody needs to be up."""
+    target = await listening(worker.pool, agent)
+    delegation_id = await worker.delegate(caller, target, "count")
+    [row] = await worker.queue_of(target)
+    assert (row["status"], row["delegation_id"], row["idempotency_key"], row["caller_id"]) == (
+        "queued",
+        delegation_id,
+        delegation_id,
+        caller,
+    )
+    assert (await worker.row(delegation_id))["status"] == "queued"
+    [recorded] = await worker.record_of(target)
+    assert (recorded["method"], recorded["inbox_seq"]) == ("delegate", None)
+    assert await worker.items(target) == []
+
+
+async def test_a_delegation_is_delivered_with_its_own_id_and_completes(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    """D12, I-Q-4: ledger, record and the caller's inbox agree, text and all."""
+    target = await listening(worker.pool, agent)
+    worker.deliver()
+    delegation_id = await worker.delegate(caller, target, "count")
+    row = await worker.ended(delegation_id)
+    assert (row["status"], row["result"], row["result_preview"]) == (
+        "completed",
+        "echo: count",
+        "echo: count",
+    )
+    [request] = agent.received
+    message = request.body["params"]["message"]
+    assert (message["messageId"], message["role"]) == (delegation_id, "user")
+    assert message["metadata"] == {"delegation_id": delegation_id}
+    assert message["parts"] == [{"kind": "text", "text": "count"}]
+    [item] = await worker.items(caller)
+    assert (item["method"], item["activity_status"]) == ("delegate_result", "ok")
+    await worker.landed()
+    [recorded] = await worker.record_of(target)
+    assert "echo: count" in recorded["response_body"]
+    assert recorded["duration_ms"] is not None
+
+
+async def test_a_delegation_says_that_it_was_dispatched(worker: Worker, caller: UUID) -> None:
+    """Spec 5.2: while the agent works the ledger says so, and a beat is not taken back."""
+    answer = asyncio.Event()
+    async with fake_agent(agents.waits_for(answer, agents.hangs_up)) as agent:
+        target = await listening(worker.pool, agent)
+        worker.deliver()
+        delegation_id = await worker.delegate(caller, target)
+        await agent.wait(1)
+        assert (await worker.row(delegation_id))["status"] == "dispatched"
+        await worker.beat(target, delegation_id)
+        answer.set()
+        await agent.wait(2)
+        assert (await worker.row(delegation_id))["status"] == "in_progress"
+
+
+async def test_exhausted_attempts_fail_the_delegation(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    """I-Q-4: and its caller hears of it."""
+    agent.behave = agents.answers(500, {"error": "no"})
+    target = await listening(worker.pool, agent)
+    worker.deliver()
+    delegation_id = await worker.delegate(caller, target)
+    row = await worker.ended(delegation_id)
+    assert (row["failure_reason"], row["error_detail"]) == ("exhausted", "no")
+    assert agent.message_ids == [delegation_id] * 5
+    [item] = await worker.items(caller)
+    assert item["activity_status"] == "error"
+
+
+async def test_an_unreachable_agent_is_tried_twice(worker: Worker, caller: UUID) -> None:
+    """Spec 5.2: once more after a pause, then it has failed."""
+    async with fake_agent() as gone:
+        target = await listening(worker.pool, gone)
+    worker.deliver()
+    row = await worker.ended(await worker.delegate(caller, target))
+    assert (row["status"], row["failure_reason"]) == ("failed", "unreachable")
+    assert row["error_detail"].startswith("failed to reach workspace agent")
+    await worker.landed()
+    [queued] = await worker.queue_of(target)
+    assert (queued["status"], queued["attempts"], queued["misses"]) == ("failed", 0, 2)
+
+
+async def test_an_agent_that_comes_back_in_time_gets_its_task(worker: Worker, caller: UUID) -> None:
+    async with fake_agent() as agent:
+        target = await listening(worker.pool, agent)
+        await agent.stop()
+        worker.deliver()
+        delegation_id = await worker.delegate(caller, target)
+        [queued] = await worker.queue_of(target)
+        async with asyncio.timeout(5):
+            while (await worker.queued(queued["id"]))["misses"] == 0:
+                await worker.landed()
+        await agent.start()
+        assert (await worker.ended(delegation_id))["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("behave", "reason", "detail"),
+    [
+        (agents.answers(200, b""), "agent_error", "workspace agent returned empty response"),
+        (agents.answers(200, {"error": {"message": "broken"}}), "agent_error", "broken"),
+        (agents.answers(422, {"error": "not mine"}), "refused", "not mine"),
+        (agents.answers(200, b"<html>"), "agent_error", "the agent's answer is not JSON"),
+    ],
+)
+async def test_how_an_answer_fails_a_delegation(
+    worker: Worker, agent: FakeAgent, caller: UUID, behave: Any, reason: str, detail: str
+) -> None:
+    agent.behave = behave
+    target = await listening(worker.pool, agent)
+    worker.deliver()
+    row = await worker.ended(await worker.delegate(caller, target))
+    assert (row["status"], row["failure_reason"], row["error_detail"]) == (
+        "failed",
+        reason,
+        detail,
+    )
+
+
+async def delegate_often(worker: Worker, caller: UUID, target: UUID) -> str:
+    request = pb.DelegateRequest(
+        workspace_id=str(caller),
+        target_id=str(target),
+        task="task",
+        max_attempts=3,
+        retry_backoff_seconds=1,
+    )
+    return (await worker.ledger.delegate(request, call_of(caller))).delegation_id
+
+
+async def test_another_attempt_goes_the_same_way_under_an_id_of_its_own(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    """The caller's policy: `<id>#2` after its backoff, and one result in the end."""
+    agent.script = [agents.answers(200, {"error": {"message": "flaky"}})]
+    target = await listening(worker.pool, agent)
+    worker.deliver()
+    delegation_id = await delegate_often(worker, caller, target)
+    await agent.wait(1)
+    await worker.landed()
+    _, second = await worker.queue_of(target)
+    assert second["next_attempt_at"] > second["enqueued_at"]
+    await worker.pool.execute("UPDATE a2a_queue SET next_attempt_at = now()")
+    worker.nudges.add(target)
+    row = await worker.ended(delegation_id)
+    assert (row["status"], row["retry_count"]) == ("completed", 1)
+    assert agent.message_ids == [delegation_id, f"{delegation_id}#2"]
+    assert agent.received[1].body["params"]["message"]["metadata"] == {
+        "delegation_id": delegation_id
+    }
+    assert await worker.items(target) == []
+    assert len(await worker.items(caller)) == 1
+
+
+async def test_a_delivered_task_is_not_sent_again_whatever_the_policy(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    """I-PX-3: its answer was lost, not the task."""
+    agent.behave = agents.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+    target = await listening(worker.pool, agent)
+    worker.deliver()
+    row = await worker.ended(await delegate_often(worker, caller, target))
+    assert (row["status"], row["failure_reason"]) == ("failed", "agent_error")
+    assert len(await worker.queue_of(target)) == 1
+    assert len(agent.received) == 1
+
+
+@pytest.mark.parametrize(
+    "receipt",
+    [
+        {"status": "queued", "delivery_mode": "poll", "method": "message/send"},
+        {"result": {"kind": "task", "id": "t", "status": {"state": "working"}}},
+    ],
+)
+async def test_a_receipt_is_not_a_result(
+    worker: Worker, agent: FakeAgent, caller: UUID, receipt: Any
+) -> None:
+    """I-PX-6: the delegation stays open, and ends by the agent's own report."""
+    agent.behave = agents.answers(200, receipt)
+    target = await listening(worker.pool, agent)
+    worker.deliver()
+    delegation_id = await worker.delegate(caller, target)
+    await agent.wait(1)
+    await worker.landed()
+    assert (await worker.row(delegation_id))["status"] == "dispatched"
+    await worker.update(target, delegation_id, "completed", "at last")
+    assert (await worker.row(delegation_id))["result"] == "at last"
+
+
+async def test_an_agent_that_has_turned_to_its_inbox_finds_the_task_there(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    """I-PX-6: what is put into an inbox is no result, and the URL is not called."""
+    target = await listening(worker.pool, agent)
+    delegation_id = await worker.delegate(caller, target, "count")
+    [message_id] = await fill(worker.pool, target, "hello")
+    await worker.pool.execute(
+        "UPDATE workspaces SET delivery_mode = 'poll', url = '' WHERE id = $1", target
+    )
+    worker.deliver()
+    await worker.until(message_id, "completed")
+    task, hello = await worker.items(target)
+    assert (task["method"], task["delegation_id"], task["source_id"]) == (
+        "delegate",
+        delegation_id,
+        caller,
+    )
+    assert (hello["method"], hello["message_id"]) == ("message/send", "hello")
+    assert (await worker.row(delegation_id))["status"] == "dispatched"
+    assert agent.received == []
+
+
+async def test_a_task_that_was_called_off_is_not_sent(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    target = await listening(worker.pool, agent)
+    delegation_id = await worker.delegate(caller, target)
+    await worker.ledger.cancel(
+        pb.CancelDelegationRequest(workspace_id=str(caller), delegation_id=delegation_id)
+    )
+    worker.deliver()
+    [row] = await worker.queue_of(target)
+    await worker.until(row["id"], "dropped")
+    assert agent.received == []
+
+
+async def test_a_removed_workspace_is_sent_nothing(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    target = await listening(worker.pool, agent)
+    delegation_id = await worker.delegate(caller, target)
+    await worker.pool.execute("UPDATE workspaces SET status = 'removed' WHERE id = $1", target)
+    worker.deliver()
+    row = await worker.ended(delegation_id)
+    assert (row["status"], row["failure_reason"]) == ("failed", "refused")
+    assert agent.received == []
+
+
+async def test_an_agent_that_has_yet_to_register_gets_its_task(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    target = await listening(worker.pool, None)
+    worker.deliver()
+    delegation_id = await worker.delegate(caller, target)
+    [row] = await worker.queue_of(target)
+    async with asyncio.timeout(5):
+        while (await worker.queued(row["id"]))["settling_since"] is None:
+            await worker.landed()
+    await worker.pool.execute("UPDATE workspaces SET url = $2 WHERE id = $1", target, agent.url)
+    assert (await worker.ended(delegation_id))["status"] == "completed"
+
+
+async def test_a_result_after_the_deadline_is_delivered_late(worker: Worker, caller: UUID) -> None:
+    """D15: however long the agent takes, its text reaches the caller's inbox."""
+    answer = asyncio.Event()
+    async with fake_agent(agents.waits_for(answer, agents.says("at last"))) as agent:
+        target = await listening(worker.pool, agent)
+        worker.deliver()
+        delegation_id = await worker.delegate(caller, target)
+        await agent.wait(1)
+        move = worker.ledger.draft_move(
+            delegation_id, None, "failed", error="deadline", reason="deadline"
+        )  # type: ignore[arg-type]
+        await worker.journal.move(move)
+        answer.set()
+        await worker.landed()
+        failed, late = await worker.items(caller)
+    assert (failed["late"], late["late"]) == (False, True)
+    assert json.loads(late["response_body"])["text"] == "at last"
+
+
+async def test_a_budget_that_is_used_up_refuses_the_task(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    target = await listening(worker.pool, agent, budget_limit=100, monthly_spend=100)
+    worker.deliver()
+    row = await worker.ended(await worker.delegate(caller, target))
+    assert (row["failure_reason"], agent.received) == ("refused", [])
+
+
+# Callers who leave.
+
+
+async def test_a_caller_that_hangs_up_stops_nothing(worker: Worker, caller: UUID) -> None:
+    """Spec 2.4: a dispatch that was sent goes on, and its answer is recorded."""
+    answer = asyncio.Event()
+    async with fake_agent(agents.waits_for(answer, agents.says("done"))) as agent:
+        target = await listening(worker.pool, agent)
+        call = asyncio.create_task(worker.post(caller, target, "x"))
+        await agent.wait(1)
+        call.cancel()
+        await asyncio.wait({call})
+        answer.set()
+        await worker.landed()
+        [row] = await worker.record_of(target)
+    assert "done" in row["response_body"]
+
+
+async def test_a_human_out_of_patience_gets_a_receipt_and_the_agent_its_time(
+    database_url: str, pool: Pool
+) -> None:
+    """I-PX-1: `push-async`: on disk before the answer leaves, and the answer is kept there."""
+    answer = asyncio.Event()
+    async with (
+        fake_agent(agents.waits_for(answer, agents.says("done"))) as agent,
+        worker_on(database_url, pool, a2a_canvas_wait=0.2) as worker,
+    ):
+        target = await listening(pool, agent)
+        receipt, call = await worker.post(None, target, "x", message_id="m1")
+        said = json.loads(receipt.data)
+        assert (said["status"], said["delivery_mode"], said["method"]) == (
+            "queued",
+            "push-async",
+            "message/send",
+        )
+        assert "x-http-code" not in call.headers
+        row = await worker.queued(UUID(said["queue_id"]))
+        assert (row["status"], row["idempotency_key"]) == ("dispatched", "m1")
+        again, _ = await worker.post(None, target, "x", message_id="m1")
+        assert json.loads(again.data)["queue_id"] == said["queue_id"]
+        answer.set()
+        row = await worker.until(row["id"], "completed")
+        assert "done" in row["response_body"]
+        assert len(agent.received) == 1
+        assert len(await worker.record_of(target)) == 1
+
+
+async def test_what_a_human_left_behind_survives_the_worker(database_url: str, pool: Pool) -> None:
+    """I-PX-1: the receipt was given by one worker, the message is delivered by another."""
+    async with fake_agent() as agent:
+        agent.script = [agents.hangs]
+        target = await listening(pool, agent)
+        async with worker_on(database_url, pool, a2a_canvas_wait=0.1) as first:
+            first.outbound._flights._patience = 0.0
+            receipt, _ = await first.post(None, target, "x", message_id="m1")
+        async with worker_on(database_url, pool) as second:
+            second.deliver()
+            await second.outbound.queue.sweep()
+            await second.until(UUID(json.loads(receipt.data)["queue_id"]), "completed")
+    assert agent.message_ids == ["m1", "m1"]
+
+
+@pytest.mark.parametrize("header", ["0.1", "x"])
+async def test_the_callers_patience_is_its_own(
+    database_url: str, pool: Pool, caller: UUID, header: str
+) -> None:
+    """`X-Timeout` in seconds; nonsense is ignored, and an agent waits as long as it takes."""
+    answer = asyncio.Event()
+    async with (
+        fake_agent(agents.waits_for(answer, agents.says("done"))) as agent,
+        worker_on(database_url, pool) as worker,
+    ):
+        target = await listening(pool, agent)
+        call = call_of(caller)
+        call.metadata = {"x-timeout": header}
+        sending = asyncio.create_task(worker.post(caller, target, "x", call=call))
+        await agent.wait(1)
+        await asyncio.wait({sending}, timeout=0.5)
+        assert sending.done() is (header == "0.1")
+        answer.set()
+        body, _ = await sending
+        assert (json.loads(body.data).get("delivery_mode") == "push-async") is (header == "0.1")
+
+
+async def test_a_task_is_not_two_items_when_its_callee_reads_its_inbox_too(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    """A row for a push target is never an inbox item."""
+    target = await listening(worker.pool, agent)
+    worker.deliver()
+    await worker.ended(await worker.delegate(caller, target))
+    await worker.post(caller, target)
+    assert await worker.items(target) == []
+    assert (
+        await worker.pool.fetchval(
+            "SELECT coalesce(max(last_seq), 0) FROM inbox_heads WHERE workspace_id = $1", target
+        )
+        == 0
+    )
+
+
+# Operators.
+
+
+async def test_stale_messages_are_let_go_of_and_their_delegations_fail(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    """I-Q-3, I-Q-4: with the reason on the row, and the caller hears of it."""
+    target = await listening(worker.pool, agent)
+    other = await listening(worker.pool, agent)
+    delegation_id = await worker.delegate(caller, target)
+    [old] = await fill(worker.pool, target, "old")
+    [elsewhere] = await fill(worker.pool, other, "old")
+    await worker.pool.execute("UPDATE a2a_queue SET enqueued_at = now() - interval '61 minutes'")
+    [new] = await fill(worker.pool, target, "new")
+    hour = timedelta(minutes=60)
+    assert await worker.outbound.desk.drop_stale(hour, target, None) == 2
+    row = await worker.queued(old)
+    assert (row["status"], row["last_error"]) == (
+        "dropped",
+        "dropped from the queue by an operator",
+    )
+    assert (await worker.queued(new))["status"] == "queued"
+    assert (await worker.queued(elsewhere))["status"] == "queued"
+    failed = await worker.row(delegation_id)
+    assert (failed["status"], failed["failure_reason"]) == ("failed", "exhausted")
+    [item] = await worker.items(caller)
+    assert item["activity_status"] == "error"
+    assert await worker.outbound.desk.drop_stale(hour, None, new_id()) == 0
+    assert await worker.outbound.desk.drop_stale(hour, None, None) == 1
+
+
+async def test_the_depth_and_the_age_of_the_queue_are_seen(
+    worker: Worker, agent: FakeAgent
+) -> None:
+    target = await listening(worker.pool, agent)
+    await fill(worker.pool, target, "a", "b")
+    await worker.pool.execute("UPDATE a2a_queue SET enqueued_at = now() - interval '1 minute'")
+    await worker.outbound.queue.sweep()
+    assert REGISTRY.get_sample_value("molecule_a2a_queue_depth") == 2
+    age = REGISTRY.get_sample_value("molecule_a2a_queue_age_seconds")
+    assert age is not None
+    assert 60 <= age < 90

@@ -1,0 +1,374 @@
+"""What follows from an outcome, how an answer is read, and which addresses may be called."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from molecule_grpc import egress
+from molecule_grpc.delegation import a2a, replies
+from molecule_grpc.delegation.dispatch_rules import (
+    MAX_ATTEMPTS,
+    Pace,
+    Row,
+    Standing,
+    judge,
+    life,
+    patience,
+    priority,
+)
+from molecule_grpc.delegation.outcome import (
+    Delivered,
+    DispatchOutcome,
+    Failed,
+    Failure,
+    Mode,
+    Queued,
+    Refused,
+)
+from molecule_grpc.delegation.replies import Kind
+from molecule_grpc.delegation.rules import Status
+from molecule_grpc.errors import Invalid
+
+PACE = Pace(backoff=5.0, retry=8.0, settle=180.0)
+FRESH = Standing(delegated=False)
+TASK = Standing(delegated=True)
+
+
+def delivered(status: int = 200, body: Any = None, **changes: Any) -> Delivered:
+    data = b"" if body is None else json.dumps(body).encode()
+    reply = replies.read(data)
+    assert reply is not None
+    return Delivered(status, data, reply, duration_ms=1, **changes)
+
+
+def said(text: str) -> Any:
+    return {"result": {"parts": [{"kind": "text", "text": text}]}}
+
+
+# Which outcome, what becomes of the message.
+
+
+@pytest.mark.parametrize("failure", [Failure.BUSY, Failure.UNREACHABLE, Failure.DEAD])
+def test_the_network_uses_up_no_attempt(failure: Failure) -> None:
+    """I-Q-5: only answers do. However often it happens, a message stays in the queue."""
+    standing = FRESH
+    for _ in range(20):
+        verdict = judge(Failed(failure, "x"), standing, PACE)
+        assert (verdict.row, verdict.attempts, verdict.waiting) == (Row.QUEUED, 0, True)
+        standing = Standing(delegated=False, misses=verdict.misses)
+
+
+def test_answers_use_up_attempts_with_growing_pauses() -> None:
+    """I-Q-5: the fifth bad answer is the last."""
+    attempts, delays = 0, []
+    while True:
+        standing = Standing(delegated=False, attempts=attempts)
+        verdict = judge(delivered(500, {"error": "no"}), standing, PACE)
+        attempts = verdict.attempts
+        if verdict.row is not Row.QUEUED:
+            break
+        delays.append(verdict.delay)
+    assert (attempts, verdict.row, verdict.error) == (MAX_ATTEMPTS, Row.FAILED, "no")
+    assert delays == [5.0, 10.0, 20.0, 40.0]
+
+
+def test_exhausted_attempts_fail_the_delegation() -> None:
+    """I-Q-4: its source must hear of it, and no policy tries again."""
+    standing = Standing(delegated=True, attempts=MAX_ATTEMPTS - 1)
+    verdict = judge(delivered(500, {"error": "no"}), standing, PACE)
+    assert verdict.end is not None
+    assert (verdict.end.status, verdict.end.reason) == (Status.FAILED, "exhausted")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_an_agent_that_says_no_is_not_asked_again(status: int) -> None:
+    verdict = judge(delivered(status, {"error": "no"}), TASK, PACE)
+    assert (verdict.row, verdict.end and verdict.end.reason) == (Row.FAILED, "refused")
+
+
+@pytest.mark.parametrize("status", [302, 408, 429, 500, 502, 503])
+def test_an_agent_that_may_say_yes_later_is_asked_again(status: int) -> None:
+    verdict = judge(delivered(status, {"error": "later"}), TASK, PACE)
+    assert (verdict.row, verdict.attempts, verdict.end) == (Row.QUEUED, 1, None)
+
+
+def test_an_agent_may_ask_for_a_longer_pause() -> None:
+    verdict = judge(delivered(429, {"error": "x"}, retry_after=120.0), FRESH, PACE)
+    assert verdict.delay == 120.0
+
+
+def test_an_unreadable_answer_is_never_asked_for_again() -> None:
+    """I-PX-3: it was delivered, whatever the caller's policy for errors says."""
+    verdict = judge(Failed(Failure.UNREADABLE, "lost"), TASK, PACE)
+    assert verdict.row is Row.COMPLETED
+    assert verdict.end is not None
+    assert (verdict.end.status, verdict.end.final) == (Status.FAILED, True)
+
+
+def test_a_delegation_is_tried_once_more_after_eight_seconds() -> None:
+    """Spec 5.2: only when the agent cannot be reached, or restarts."""
+    first = judge(Failed(Failure.UNREACHABLE, "x"), TASK, PACE)
+    assert (first.row, first.delay, first.end) == (Row.QUEUED, 8.0, None)
+    again = Standing(delegated=True, misses=first.misses)
+    second = judge(Failed(Failure.DEAD, "x"), again, PACE)
+    assert second.row is Row.FAILED
+    assert second.end is not None
+    assert (second.end.status, second.end.reason) == (Status.FAILED, "unreachable")
+
+
+def test_being_busy_between_two_misses_is_a_sign_of_life() -> None:
+    busy = judge(Failed(Failure.BUSY, "x"), Standing(delegated=True, misses=1), PACE)
+    assert (busy.row, busy.misses, busy.end) == (Row.QUEUED, 0, None)
+
+
+WARMING = delivered(503, {"restarting": True})
+
+
+def test_an_agent_that_warms_up_gets_its_time() -> None:
+    """Every 5 s, for 180 s, without using up an attempt; then the answer counts."""
+    for settling in (None, 1.0, 179.0):
+        verdict = judge(WARMING, Standing(delegated=True, settling=settling), PACE)
+        assert (verdict.row, verdict.attempts, verdict.delay) == (Row.QUEUED, 0, 5.0)
+        assert verdict.settling
+    late = judge(WARMING, Standing(delegated=True, settling=180.0), PACE)
+    assert (late.row, late.attempts, late.settling) == (Row.QUEUED, 1, True)
+
+
+@pytest.mark.parametrize("mark", ["restarting", "warming", "waking"])
+def test_only_a_503_with_a_mark_means_warming_up(mark: str) -> None:
+    assert judge(delivered(503, {mark: True}), FRESH, PACE).attempts == 0
+    assert judge(delivered(500, {mark: True}), FRESH, PACE).attempts == 1
+    assert judge(delivered(503, {mark: "no"}), FRESH, PACE).attempts == 1
+
+
+def test_an_agent_without_url_gets_its_time_to_register() -> None:
+    missing = Refused("URL_NOT_REGISTERED", "workspace has no URL", passing=True)
+    assert judge(missing, TASK, PACE).row is Row.QUEUED
+    late = judge(missing, Standing(delegated=True, settling=181.0), PACE)
+    assert (late.row, late.end and late.end.reason) == (Row.FAILED, "unreachable")
+
+
+def test_a_refused_url_fails_the_delegation_at_once() -> None:
+    """I-PX-4: nothing was sent."""
+    verdict = judge(Refused("URL_NOT_ROUTABLE", "no"), TASK, PACE)
+    assert (verdict.row, verdict.end and verdict.end.reason) == (Row.FAILED, "refused")
+
+
+def test_a_message_has_no_delegation_to_end() -> None:
+    assert judge(delivered(200, said("x")), FRESH, PACE).end is None
+
+
+# Which answer, what becomes of the delegation.
+
+
+def test_a_text_completes_the_delegation() -> None:
+    """D12: with the text in the same move."""
+    verdict = judge(delivered(200, said("done")), TASK, PACE)
+    assert verdict.end is not None
+    assert (verdict.row, verdict.end.status, verdict.end.text) == (
+        Row.COMPLETED,
+        Status.COMPLETED,
+        "done",
+    )
+
+
+@pytest.mark.parametrize("body", [None, {}, {"result": None}, {"result": {"parts": []}}, [], ""])
+def test_an_empty_success_is_a_failure(body: Any) -> None:
+    verdict = judge(delivered(200, body), TASK, PACE)
+    assert verdict.end is not None
+    assert (verdict.end.status, verdict.end.error) == (
+        Status.FAILED,
+        "workspace agent returned empty response",
+    )
+
+
+def test_an_error_of_json_rpc_is_the_agents_error() -> None:
+    body = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32601, "message": "no such method"}}
+    verdict = judge(delivered(200, body), TASK, PACE)
+    assert verdict.end is not None
+    assert (verdict.end.reason, verdict.end.error) == ("agent_error", "no such method")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": "queued", "delivery_mode": "poll", "method": "message/send"},
+        {"status": "queued", "delivery_mode": "push-async", "method": "message/send"},
+        {"queued": True, "queue_id": "x", "queue_depth": 1, "message": "busy"},
+        {"result": {"kind": "task", "id": "1", "status": {"state": "working"}}},
+        {"result": {"kind": "task", "id": "1", "status": {"state": "TASK_STATE_SUBMITTED"}}},
+    ],
+)
+def test_a_receipt_is_not_a_result(body: Any) -> None:
+    """I-PX-6: the delegation stays open until the agent reports."""
+    verdict = judge(delivered(200, body), TASK, PACE)
+    assert (verdict.row, verdict.end) == (Row.COMPLETED, None)
+    poll: DispatchOutcome = Queued(Mode.POLL)
+    assert judge(poll, TASK, PACE).end is None
+
+
+def test_an_agents_failed_task_fails_the_delegation() -> None:
+    status = {"state": "failed", "message": {"parts": [{"kind": "text", "text": "broken"}]}}
+    verdict = judge(delivered(200, {"result": {"kind": "task", "status": status}}), TASK, PACE)
+    assert (verdict.end and verdict.end.error) == "broken"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        said("hello"),
+        {"result": "hello"},
+        {"result": {"parts": [{"type": "text", "text": "hello"}]}},
+        {"result": {"artifacts": [{"parts": [{"kind": "text", "text": "hello"}]}]}},
+        {"result": {"status": {"message": {"parts": [{"kind": "text", "text": "hello"}]}}}},
+        {"parts": [{"kind": "text", "text": "hello"}]},
+        {"text": "hello"},
+        "hello",
+    ],
+)
+def test_the_text_of_an_answer_is_found_in_every_shape(body: Any) -> None:
+    reply = replies.read(json.dumps(body).encode())
+    assert reply is not None
+    assert (reply.kind, reply.text) == (Kind.RESULT, "hello")
+
+
+# Reading what may be hostile.
+
+
+@pytest.mark.parametrize(
+    "data", [b"<html>", b"\xff\xfe", b"NaN", b'{"a":', b"[" * 100_000, b"\x1f\x8b\x08"]
+)
+def test_garbage_is_known_as_such(data: bytes) -> None:
+    assert replies.read(data) is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text() | st.integers(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(JSON)
+def test_every_json_answer_can_be_kept(body: Any) -> None:
+    """Whatever an agent answers, the row that records it is stored: no NUL, no lone surrogate."""
+    try:
+        data = json.dumps(body, allow_nan=False).encode()
+    except ValueError:
+        return
+    reply = replies.read(data)
+    assert reply is not None
+    stored = reply.stored or "null"
+    json.loads(stored)
+    assert "\\u0000" not in stored
+    reply.text.encode()
+
+
+def test_an_answer_that_is_too_deep_is_kept_as_its_text() -> None:
+    deep: Any = "x"
+    for _ in range(100):
+        deep = [deep]
+    reply = replies.read(json.dumps({"result": "hello", "extra": deep}).encode())
+    assert reply is not None
+    assert json.loads(reply.stored or "") == {"text": "hello", "unreadable": True}
+
+
+def test_a_long_answer_is_kept_as_its_text_and_marked() -> None:
+    reply = replies.read(json.dumps(said("é" * 2_000_000)).encode())
+    assert reply is not None
+    kept = json.loads(reply.stored or "")
+    assert kept["truncated"] is True
+    assert set(kept["text"]) == {"é"}
+    assert 1_048_576 < len(reply.text.encode()) <= 1_048_576 + 4
+
+
+# What a sender may ask for.
+
+
+def envelope(**params: Any) -> a2a.Envelope:
+    message = {"parts": [{"kind": "text", "text": "x"}]}
+    return a2a.parse(
+        json.dumps({"method": "message/send", "params": {"message": message, **params}}).encode()
+    )
+
+
+def test_urgency_and_life_are_the_senders_choice() -> None:
+    assert (priority(envelope()), life(envelope())) == (50, timedelta(hours=24))
+    assert priority(envelope(priority="critical")) == 100
+    assert priority(envelope(priority=10)) == 10
+    assert life(envelope(expires_in_seconds=90)) == timedelta(seconds=90)
+
+
+@pytest.mark.parametrize("value", ["urgent", 99, None, ["critical"]])
+def test_urgency_has_three_values(value: Any) -> None:
+    with pytest.raises(Invalid):
+        priority(envelope(priority=value))
+
+
+@pytest.mark.parametrize("value", [0, -1, "soon", 8 * 24 * 3600, []])
+def test_a_life_is_bounded(value: Any) -> None:
+    with pytest.raises(Invalid):
+        life(envelope(expires_in_seconds=value))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("5", 5.0), ("0", 0.0), ("0.5", 0.5), ("", None), ("-1", None),
+                          ("nan", None), ("inf", None), ("x", None)],
+)  # fmt: skip
+def test_patience_is_read_leniently(text: str, seconds: float | None) -> None:
+    assert patience(text) == seconds
+
+
+# Which addresses may be called. Columns: strict, saas, dev.
+
+TABLE = [
+    ("8.8.8.8", "+++"), ("2606:4700::1111", "+++"),
+    ("10.0.0.1", "-++"), ("172.16.0.1", "-++"), ("172.31.255.255", "-++"), ("192.168.1.1", "-++"),
+    ("fd00::1", "-++"), ("172.32.0.1", "+++"),
+    ("127.0.0.1", "--+"), ("127.255.255.254", "--+"), ("::1", "--+"),
+    ("0.0.0.0", "---"), ("169.254.169.254", "---"), ("::ffff:169.254.169.254", "---"),
+    ("fe80::1", "---"), ("100.64.0.1", "---"), ("192.0.2.1", "---"), ("198.51.100.1", "---"),
+    ("203.0.113.1", "---"), ("224.0.0.1", "---"), ("fc00::1", "---"),
+    # What the original let through.
+    ("239.255.255.250", "---"), ("240.0.0.1", "---"), ("255.255.255.255", "---"),
+    ("ff05::1", "---"), ("2001:db8::1", "---"), ("198.18.0.1", "---"), ("198.19.255.255", "---"),
+    ("64:ff9b::a9fe:a9fe", "---"), ("64:ff9b::7f00:1", "--+"), ("64:ff9b::808:808", "+++"),
+    ("::ffff:127.0.0.1", "--+"), ("::ffff:10.0.0.1", "-++"), ("2002:a9fe:a9fe::1", "---"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("address", "allowed"), TABLE)
+def test_which_addresses_may_be_called(address: str, allowed: str) -> None:
+    """I-PX-4: the table of the specification and the gaps it lists, one rule for all uses."""
+    modes = (egress.Mode.STRICT, egress.Mode.SAAS, egress.Mode.DEV)
+    assert "".join("+" if egress.check_address(address, mode) else "-" for mode in modes) == allowed
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://8.8.8.8/", "file:///etc/passwd", "gopher://8.8.8.8/", "//8.8.8.8/", "8.8.8.8",
+        "http://", "http:///path", "http://user@8.8.8.8/", "http://user:secret@8.8.8.8/",
+        "http://8.8.8.8:0/", "http://8.8.8.8:99999/", "http://[::1", "http://8.8.8.8\\@1.1.1.1/",
+        "http://8.8.8.8/\r\nHost: x", "http://8.8.8.8 /", "http://%00/",
+    ],
+)  # fmt: skip
+async def test_which_urls_are_refused_on_their_face(url: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        await egress.resolve_checked(url, egress.Mode.DEV)
+    assert refused.value.reason == "URL_NOT_ALLOWED"
+
+
+@pytest.mark.parametrize(
+    "host", ["127.1", "0x7f000001", "2130706433", "017700000001", "[::ffff:7f00:1]", "localhost"]
+)
+async def test_other_spellings_of_this_machine_are_this_machine(host: str) -> None:
+    """The check sees what the socket would connect to, not what the URL says."""
+    with pytest.raises(Invalid):
+        await egress.resolve_checked(f"http://{host}/", egress.Mode.SAAS)
