@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
@@ -332,6 +332,6 @@ def _read_token(token: str) -> tuple[datetime, str] | None:
         moment = datetime.fromisoformat(created)
         if moment.tzinfo is None or not isinstance(delegation_id, str):
             raise ValueError("not ours")
-        return moment, clean(delegation_id)
-    except (ValueError, TypeError, RecursionError):
+        return moment.astimezone(UTC), clean(delegation_id)
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise Invalid("page_token is not one of ours", field="page_token") from None
