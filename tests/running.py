@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-ADMIN_TOKEN = "test-admin-token-0123456789abcdefghijklmnop"  # noqa: S105
+ADMIN_TOKEN = "test-admin-token-0123456789abcdefghijklmnop"
 _READY_SECONDS = 60.0
 
 

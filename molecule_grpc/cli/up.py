@@ -22,6 +22,7 @@ from molecule_grpc.server.logs import configure
 from molecule_grpc.settings import Settings
 
 TOKEN_FILE = "admin_token"
+_EXAMPLE = """'{"name":"my-agent","runtime":"external"}'"""
 
 
 def up(settings: Settings, console: Console) -> None:
@@ -101,8 +102,7 @@ def _greet(settings: Settings, console: Console, token: str | None, seconds: flo
     lines += [
         "Try this:",
         f"  curl -s {url}/health",
-        f'  curl -s {url}/workspaces -H "Authorization: Bearer {shown}" '
-        '-d \'{"name":"my-agent","runtime":"external"}\'',
+        f'  curl -s {url}/workspaces -H "Authorization: Bearer {shown}" -d {_EXAMPLE}',
         "  molecule-grpc workspace ls",
     ]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -232,7 +232,7 @@ class Inbox:
         try:
             async for request in requests:
                 await self._act(session, request)
-                while session.crowded:
+                while session.crowded:  # noqa: ASYNC110  (rare, and nobody is told)
                     await asyncio.sleep(0.05)
             session.left = True
         except Exception as error:  # noqa: BLE001  (the session ends with it)

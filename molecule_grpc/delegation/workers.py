@@ -123,4 +123,4 @@ class Retention:
                         )
                     )
         while await retention.prune_activity(self._pool, days=self._activity_days, limit=_BATCH):
-            await asyncio.sleep(0)
+            pass

@@ -75,7 +75,7 @@ class Fleet:
         """
         url = f"http://{self._settings.host}:{self._settings.port}/health"
         async with httpx.AsyncClient() as client, asyncio.timeout(_READY_SECONDS):
-            while (await client.get(url)).status_code != httpx.codes.OK:
+            while (await client.get(url)).status_code != httpx.codes.OK:  # noqa: ASYNC110
                 await asyncio.sleep(_READY_POLL_SECONDS)
 
     @property
