@@ -19,8 +19,9 @@ from molecule_grpc.ids import new_id
 
 
 class DeadLetters:
-    """Poison items and failed delegations, for the admin slice. `organization_id` None is the
-    operator, who sees all of them.
+    """Poison items and failed delegations, for the admin slice.
+
+    `organization_id` None is the operator, who sees all of them.
     """
 
     def __init__(self, pool: Pool, journal: Journal, wakeups: Wakeups) -> None:

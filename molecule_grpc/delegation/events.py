@@ -41,6 +41,7 @@ _LOOK_SECONDS = 1.0
 _RECONNECT_MS = 500
 
 Frame = event_pb2.SubscribeEventsResponse
+Request = event_pb2.SubscribeEventsRequest | event_pb2.StreamEventsRequest
 
 
 class Events:
@@ -70,7 +71,7 @@ class Events:
             yield frame
 
     async def stream(
-        self, request: event_pb2.SubscribeEventsRequest, call: Call
+        self, request: event_pb2.StreamEventsRequest, call: Call
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
         """The same, as the lines that an EventSource reads."""
         scope, place = await self._open(request, call)
@@ -79,9 +80,7 @@ class Events:
         async for frame in self._closed(scope, place, call):
             yield _sse(_lines(frame))
 
-    async def _open(
-        self, request: event_pb2.SubscribeEventsRequest, call: Call
-    ) -> tuple[store.Scope, store.Position]:
+    async def _open(self, request: Request, call: Call) -> tuple[store.Scope, store.Position]:
         """What to show and where to begin. Refusals come before the first frame."""
         scope = await self._scope(request, call)
         token = request.resume_after or call.metadata.get("last-event-id", "")
@@ -102,7 +101,7 @@ class Events:
             yield Frame(end=end)
             raise
 
-    async def _scope(self, request: event_pb2.SubscribeEventsRequest, call: Call) -> store.Scope:
+    async def _scope(self, request: Request, call: Call) -> store.Scope:
         """What this caller may see, narrowed to what it asks for."""
         unknown = [name for name in request.types if name not in EventType.__members__]
         if unknown:

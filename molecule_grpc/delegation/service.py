@@ -121,7 +121,7 @@ class DelegationService:
         return self._events.subscribe(request, call)
 
     def StreamEvents(
-        self, request: event_pb2.SubscribeEventsRequest, call: Call
+        self, request: event_pb2.StreamEventsRequest, call: Call
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
         return self._events.stream(request, call)
 

@@ -3916,7 +3916,7 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12(\n" +
 	"\x04body\x18\x02 \x01(\v2\x14.google.api.HttpBodyR\x04body\"?\n" +
 	"\x10StreamMcpRequest\x12+\n" +
-	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId2\x86\x1f\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId2\x83\x1f\n" +
 	"\x11DelegationService\x12\x9c\x01\n" +
 	"\bDelegate\x12).moleculeai.delegation.v1.DelegateRequest\x1a*.moleculeai.delegation.v1.DelegateResponse\"9\xc2\xda\x18\a\b\xca\x01\"\x02\xc8\x01\x82\xd3\xe4\x93\x02(:\x01*\"#/workspaces/{workspace_id}/delegate\x12\xba\x01\n" +
 	"\x10RecordDelegation\x121.moleculeai.delegation.v1.RecordDelegationRequest\x1a2.moleculeai.delegation.v1.RecordDelegationResponse\"?\xc2\xda\x18\x03\b\xca\x01\x82\xd3\xe4\x93\x022:\x01*\"-/workspaces/{workspace_id}/delegations/record\x12\xc3\x01\n" +
@@ -3935,8 +3935,8 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\x06Notify\x12'.moleculeai.delegation.v1.NotifyRequest\x1a(.moleculeai.delegation.v1.NotifyResponse\",\x82\xd3\xe4\x93\x02&:\x01*\"!/workspaces/{workspace_id}/notify\x12w\n" +
 	"\x0eSubscribeInbox\x12/.moleculeai.delegation.v1.SubscribeInboxRequest\x1a0.moleculeai.delegation.v1.SubscribeInboxResponse(\x010\x01\x12\xa3\x01\n" +
 	"\vStreamInbox\x12,.moleculeai.delegation.v1.StreamInboxRequest\x1a-.moleculeai.delegation.v1.StreamInboxResponse\"5\xc2\xda\x18\x02\x18\x01\x82\xd3\xe4\x93\x02)\x12'/workspaces/{workspace_id}/inbox/stream0\x01\x12x\n" +
-	"\x0fSubscribeEvents\x120.moleculeai.delegation.v1.SubscribeEventsRequest\x1a1.moleculeai.delegation.v1.SubscribeEventsResponse0\x01\x12\xa2\x01\n" +
-	"\fStreamEvents\x120.moleculeai.delegation.v1.SubscribeEventsRequest\x1a\x14.google.api.HttpBody\"H\xc2\xda\x18\x02\x18\x01\x82\xd3\xe4\x93\x02<Z*\x12(/workspaces/{workspace_id}/events/stream\x12\x0e/events/stream0\x01\x12\xad\x01\n" +
+	"\x0fSubscribeEvents\x120.moleculeai.delegation.v1.SubscribeEventsRequest\x1a1.moleculeai.delegation.v1.SubscribeEventsResponse0\x01\x12\x9f\x01\n" +
+	"\fStreamEvents\x12-.moleculeai.delegation.v1.StreamEventsRequest\x1a\x14.google.api.HttpBody\"H\xc2\xda\x18\x02\x18\x01\x82\xd3\xe4\x93\x02<Z*\x12(/workspaces/{workspace_id}/events/stream\x12\x0e/events/stream0\x01\x12\xad\x01\n" +
 	"\rSearchSession\x12..moleculeai.delegation.v1.SearchSessionRequest\x1a/.moleculeai.delegation.v1.SearchSessionResponse\";\xc2\xda\x18\x06\x12\x04hits\x82\xd3\xe4\x93\x02+\x12)/workspaces/{workspace_id}/session-search\x12\x8e\x01\n" +
 	"\tPullInbox\x12*.moleculeai.delegation.v1.PullInboxRequest\x1a+.moleculeai.delegation.v1.PullInboxResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /workspaces/{workspace_id}/inbox\x12\x92\x01\n" +
 	"\bAckInbox\x12).moleculeai.delegation.v1.AckInboxRequest\x1a*.moleculeai.delegation.v1.AckInboxResponse\"/\x82\xd3\xe4\x93\x02):\x01*\"$/workspaces/{workspace_id}/inbox/ack\x12\x96\x01\n" +
@@ -4027,7 +4027,8 @@ var file_moleculeai_delegation_v1_delegation_service_proto_goTypes = []any{
 	(*StartPosition)(nil),                // 64: moleculeai.delegation.v1.StartPosition
 	(*durationpb.Duration)(nil),          // 65: google.protobuf.Duration
 	(*SubscribeEventsRequest)(nil),       // 66: moleculeai.delegation.v1.SubscribeEventsRequest
-	(*SubscribeEventsResponse)(nil),      // 67: moleculeai.delegation.v1.SubscribeEventsResponse
+	(*StreamEventsRequest)(nil),          // 67: moleculeai.delegation.v1.StreamEventsRequest
+	(*SubscribeEventsResponse)(nil),      // 68: moleculeai.delegation.v1.SubscribeEventsResponse
 }
 var file_moleculeai_delegation_v1_delegation_service_proto_depIdxs = []int32{
 	45, // 0: moleculeai.delegation.v1.DelegateResponse.delegation:type_name -> moleculeai.delegation.v1.Delegation
@@ -4101,7 +4102,7 @@ var file_moleculeai_delegation_v1_delegation_service_proto_depIdxs = []int32{
 	27, // 68: moleculeai.delegation.v1.DelegationService.SubscribeInbox:input_type -> moleculeai.delegation.v1.SubscribeInboxRequest
 	29, // 69: moleculeai.delegation.v1.DelegationService.StreamInbox:input_type -> moleculeai.delegation.v1.StreamInboxRequest
 	66, // 70: moleculeai.delegation.v1.DelegationService.SubscribeEvents:input_type -> moleculeai.delegation.v1.SubscribeEventsRequest
-	66, // 71: moleculeai.delegation.v1.DelegationService.StreamEvents:input_type -> moleculeai.delegation.v1.SubscribeEventsRequest
+	67, // 71: moleculeai.delegation.v1.DelegationService.StreamEvents:input_type -> moleculeai.delegation.v1.StreamEventsRequest
 	31, // 72: moleculeai.delegation.v1.DelegationService.SearchSession:input_type -> moleculeai.delegation.v1.SearchSessionRequest
 	34, // 73: moleculeai.delegation.v1.DelegationService.PullInbox:input_type -> moleculeai.delegation.v1.PullInboxRequest
 	36, // 74: moleculeai.delegation.v1.DelegationService.AckInbox:input_type -> moleculeai.delegation.v1.AckInboxRequest
@@ -4124,7 +4125,7 @@ var file_moleculeai_delegation_v1_delegation_service_proto_depIdxs = []int32{
 	26, // 91: moleculeai.delegation.v1.DelegationService.Notify:output_type -> moleculeai.delegation.v1.NotifyResponse
 	28, // 92: moleculeai.delegation.v1.DelegationService.SubscribeInbox:output_type -> moleculeai.delegation.v1.SubscribeInboxResponse
 	30, // 93: moleculeai.delegation.v1.DelegationService.StreamInbox:output_type -> moleculeai.delegation.v1.StreamInboxResponse
-	67, // 94: moleculeai.delegation.v1.DelegationService.SubscribeEvents:output_type -> moleculeai.delegation.v1.SubscribeEventsResponse
+	68, // 94: moleculeai.delegation.v1.DelegationService.SubscribeEvents:output_type -> moleculeai.delegation.v1.SubscribeEventsResponse
 	50, // 95: moleculeai.delegation.v1.DelegationService.StreamEvents:output_type -> google.api.HttpBody
 	33, // 96: moleculeai.delegation.v1.DelegationService.SearchSession:output_type -> moleculeai.delegation.v1.SearchSessionResponse
 	35, // 97: moleculeai.delegation.v1.DelegationService.PullInbox:output_type -> moleculeai.delegation.v1.PullInboxResponse

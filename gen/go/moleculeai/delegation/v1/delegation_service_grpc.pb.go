@@ -130,7 +130,7 @@ type DelegationServiceClient interface {
 	SubscribeEvents(ctx context.Context, in *SubscribeEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeEventsResponse], error)
 	// StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
 	// `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
-	StreamEvents(ctx context.Context, in *SubscribeEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
+	StreamEvents(ctx context.Context, in *StreamEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
 	// SearchSession finds activity by a part of its text, newest first.
 	SearchSession(ctx context.Context, in *SearchSessionRequest, opts ...grpc.CallOption) (*SearchSessionResponse, error)
 	// PullInbox returns undone items, oldest first, waiting up to `wait_seconds` for the first.
@@ -364,13 +364,13 @@ func (c *delegationServiceClient) SubscribeEvents(ctx context.Context, in *Subsc
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type DelegationService_SubscribeEventsClient = grpc.ServerStreamingClient[SubscribeEventsResponse]
 
-func (c *delegationServiceClient) StreamEvents(ctx context.Context, in *SubscribeEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error) {
+func (c *delegationServiceClient) StreamEvents(ctx context.Context, in *StreamEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &DelegationService_ServiceDesc.Streams[4], DelegationService_StreamEvents_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[SubscribeEventsRequest, httpbody.HttpBody]{ClientStream: stream}
+	x := &grpc.GenericClientStream[StreamEventsRequest, httpbody.HttpBody]{ClientStream: stream}
 	if err := x.ClientStream.SendMsg(in); err != nil {
 		return nil, err
 	}
@@ -534,7 +534,7 @@ type DelegationServiceServer interface {
 	SubscribeEvents(*SubscribeEventsRequest, grpc.ServerStreamingServer[SubscribeEventsResponse]) error
 	// StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
 	// `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
-	StreamEvents(*SubscribeEventsRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
+	StreamEvents(*StreamEventsRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
 	// SearchSession finds activity by a part of its text, newest first.
 	SearchSession(context.Context, *SearchSessionRequest) (*SearchSessionResponse, error)
 	// PullInbox returns undone items, oldest first, waiting up to `wait_seconds` for the first.
@@ -619,7 +619,7 @@ func (UnimplementedDelegationServiceServer) StreamInbox(*StreamInboxRequest, grp
 func (UnimplementedDelegationServiceServer) SubscribeEvents(*SubscribeEventsRequest, grpc.ServerStreamingServer[SubscribeEventsResponse]) error {
 	return status.Error(codes.Unimplemented, "method SubscribeEvents not implemented")
 }
-func (UnimplementedDelegationServiceServer) StreamEvents(*SubscribeEventsRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error {
+func (UnimplementedDelegationServiceServer) StreamEvents(*StreamEventsRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error {
 	return status.Error(codes.Unimplemented, "method StreamEvents not implemented")
 }
 func (UnimplementedDelegationServiceServer) SearchSession(context.Context, *SearchSessionRequest) (*SearchSessionResponse, error) {
@@ -936,11 +936,11 @@ func _DelegationService_SubscribeEvents_Handler(srv interface{}, stream grpc.Ser
 type DelegationService_SubscribeEventsServer = grpc.ServerStreamingServer[SubscribeEventsResponse]
 
 func _DelegationService_StreamEvents_Handler(srv interface{}, stream grpc.ServerStream) error {
-	m := new(SubscribeEventsRequest)
+	m := new(StreamEventsRequest)
 	if err := stream.RecvMsg(m); err != nil {
 		return err
 	}
-	return srv.(DelegationServiceServer).StreamEvents(m, &grpc.GenericServerStream[SubscribeEventsRequest, httpbody.HttpBody]{ServerStream: stream})
+	return srv.(DelegationServiceServer).StreamEvents(m, &grpc.GenericServerStream[StreamEventsRequest, httpbody.HttpBody]{ServerStream: stream})
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.

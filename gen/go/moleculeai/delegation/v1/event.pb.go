@@ -126,14 +126,14 @@ func (x *Event) GetResumeToken() string {
 	return ""
 }
 
-// Request of SubscribeEvents and StreamEvents.
+// Request of SubscribeEvents.
 type SubscribeEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only events of this workspace. A workspace's token sees no other.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// Only these types; empty means all.
 	Types []string `protobuf:"bytes,2,rep,name=types,proto3" json:"types,omitempty"`
-	// Begin after the event that carried this token; empty begins now. `Last-Event-ID` does the same.
+	// Begin after the event that carried this token; empty begins now.
 	ResumeAfter   string `protobuf:"bytes,3,opt,name=resume_after,json=resumeAfter,proto3" json:"resume_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -190,6 +190,70 @@ func (x *SubscribeEventsRequest) GetResumeAfter() string {
 	return ""
 }
 
+// Request of StreamEvents.
+type StreamEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only events of this workspace. A workspace's token sees no other.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Only these types; empty means all.
+	Types []string `protobuf:"bytes,2,rep,name=types,proto3" json:"types,omitempty"`
+	// Begin after the event that carried this token; empty begins now. `Last-Event-ID` does the same.
+	ResumeAfter   string `protobuf:"bytes,3,opt,name=resume_after,json=resumeAfter,proto3" json:"resume_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamEventsRequest) Reset() {
+	*x = StreamEventsRequest{}
+	mi := &file_moleculeai_delegation_v1_event_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamEventsRequest) ProtoMessage() {}
+
+func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_delegation_v1_event_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamEventsRequest.ProtoReflect.Descriptor instead.
+func (*StreamEventsRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_delegation_v1_event_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *StreamEventsRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *StreamEventsRequest) GetTypes() []string {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *StreamEventsRequest) GetResumeAfter() string {
+	if x != nil {
+		return x.ResumeAfter
+	}
+	return ""
+}
+
 // A frame of SubscribeEvents.
 type SubscribeEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -208,7 +272,7 @@ type SubscribeEventsResponse struct {
 
 func (x *SubscribeEventsResponse) Reset() {
 	*x = SubscribeEventsResponse{}
-	mi := &file_moleculeai_delegation_v1_event_proto_msgTypes[2]
+	mi := &file_moleculeai_delegation_v1_event_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -220,7 +284,7 @@ func (x *SubscribeEventsResponse) String() string {
 func (*SubscribeEventsResponse) ProtoMessage() {}
 
 func (x *SubscribeEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_event_proto_msgTypes[2]
+	mi := &file_moleculeai_delegation_v1_event_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -233,7 +297,7 @@ func (x *SubscribeEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeEventsResponse.ProtoReflect.Descriptor instead.
 func (*SubscribeEventsResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_event_proto_rawDescGZIP(), []int{2}
+	return file_moleculeai_delegation_v1_event_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SubscribeEventsResponse) GetFrame() isSubscribeEventsResponse_Frame {
@@ -324,7 +388,7 @@ type EventBeat struct {
 
 func (x *EventBeat) Reset() {
 	*x = EventBeat{}
-	mi := &file_moleculeai_delegation_v1_event_proto_msgTypes[3]
+	mi := &file_moleculeai_delegation_v1_event_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -336,7 +400,7 @@ func (x *EventBeat) String() string {
 func (*EventBeat) ProtoMessage() {}
 
 func (x *EventBeat) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_delegation_v1_event_proto_msgTypes[3]
+	mi := &file_moleculeai_delegation_v1_event_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -349,7 +413,7 @@ func (x *EventBeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventBeat.ProtoReflect.Descriptor instead.
 func (*EventBeat) Descriptor() ([]byte, []int) {
-	return file_moleculeai_delegation_v1_event_proto_rawDescGZIP(), []int{3}
+	return file_moleculeai_delegation_v1_event_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *EventBeat) GetResumeToken() string {
@@ -385,6 +449,10 @@ const file_moleculeai_delegation_v1_event_proto_rawDesc = "" +
 	"\x16SubscribeEventsRequest\x12.\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vworkspaceId\x12$\n" +
 	"\x05types\x18\x02 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10@\"\x04r\x02(@R\x05types\x12+\n" +
+	"\fresume_after\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\x01R\vresumeAfter\"\x98\x01\n" +
+	"\x13StreamEventsRequest\x12.\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vworkspaceId\x12$\n" +
+	"\x05types\x18\x02 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10@\"\x04r\x02(@R\x05types\x12+\n" +
 	"\fresume_after\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\x01R\vresumeAfter\"\x82\x02\n" +
 	"\x17SubscribeEventsResponse\x127\n" +
 	"\x05event\x18\x01 \x01(\v2\x1f.moleculeai.delegation.v1.EventH\x00R\x05event\x129\n" +
@@ -409,25 +477,26 @@ func file_moleculeai_delegation_v1_event_proto_rawDescGZIP() []byte {
 	return file_moleculeai_delegation_v1_event_proto_rawDescData
 }
 
-var file_moleculeai_delegation_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_moleculeai_delegation_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_moleculeai_delegation_v1_event_proto_goTypes = []any{
 	(*Event)(nil),                   // 0: moleculeai.delegation.v1.Event
 	(*SubscribeEventsRequest)(nil),  // 1: moleculeai.delegation.v1.SubscribeEventsRequest
-	(*SubscribeEventsResponse)(nil), // 2: moleculeai.delegation.v1.SubscribeEventsResponse
-	(*EventBeat)(nil),               // 3: moleculeai.delegation.v1.EventBeat
-	(*structpb.Value)(nil),          // 4: google.protobuf.Value
-	(*timestamppb.Timestamp)(nil),   // 5: google.protobuf.Timestamp
-	(*Drain)(nil),                   // 6: moleculeai.delegation.v1.Drain
-	(*End)(nil),                     // 7: moleculeai.delegation.v1.End
+	(*StreamEventsRequest)(nil),     // 2: moleculeai.delegation.v1.StreamEventsRequest
+	(*SubscribeEventsResponse)(nil), // 3: moleculeai.delegation.v1.SubscribeEventsResponse
+	(*EventBeat)(nil),               // 4: moleculeai.delegation.v1.EventBeat
+	(*structpb.Value)(nil),          // 5: google.protobuf.Value
+	(*timestamppb.Timestamp)(nil),   // 6: google.protobuf.Timestamp
+	(*Drain)(nil),                   // 7: moleculeai.delegation.v1.Drain
+	(*End)(nil),                     // 8: moleculeai.delegation.v1.End
 }
 var file_moleculeai_delegation_v1_event_proto_depIdxs = []int32{
-	4, // 0: moleculeai.delegation.v1.Event.payload:type_name -> google.protobuf.Value
-	5, // 1: moleculeai.delegation.v1.Event.created_at:type_name -> google.protobuf.Timestamp
+	5, // 0: moleculeai.delegation.v1.Event.payload:type_name -> google.protobuf.Value
+	6, // 1: moleculeai.delegation.v1.Event.created_at:type_name -> google.protobuf.Timestamp
 	0, // 2: moleculeai.delegation.v1.SubscribeEventsResponse.event:type_name -> moleculeai.delegation.v1.Event
-	3, // 3: moleculeai.delegation.v1.SubscribeEventsResponse.beat:type_name -> moleculeai.delegation.v1.EventBeat
-	6, // 4: moleculeai.delegation.v1.SubscribeEventsResponse.drain:type_name -> moleculeai.delegation.v1.Drain
-	7, // 5: moleculeai.delegation.v1.SubscribeEventsResponse.end:type_name -> moleculeai.delegation.v1.End
-	5, // 6: moleculeai.delegation.v1.EventBeat.server_time:type_name -> google.protobuf.Timestamp
+	4, // 3: moleculeai.delegation.v1.SubscribeEventsResponse.beat:type_name -> moleculeai.delegation.v1.EventBeat
+	7, // 4: moleculeai.delegation.v1.SubscribeEventsResponse.drain:type_name -> moleculeai.delegation.v1.Drain
+	8, // 5: moleculeai.delegation.v1.SubscribeEventsResponse.end:type_name -> moleculeai.delegation.v1.End
+	6, // 6: moleculeai.delegation.v1.EventBeat.server_time:type_name -> google.protobuf.Timestamp
 	7, // [7:7] is the sub-list for method output_type
 	7, // [7:7] is the sub-list for method input_type
 	7, // [7:7] is the sub-list for extension type_name
@@ -442,7 +511,7 @@ func file_moleculeai_delegation_v1_event_proto_init() {
 	}
 	file_moleculeai_delegation_v1_inbox_proto_init()
 	file_moleculeai_delegation_v1_event_proto_msgTypes[0].OneofWrappers = []any{}
-	file_moleculeai_delegation_v1_event_proto_msgTypes[2].OneofWrappers = []any{
+	file_moleculeai_delegation_v1_event_proto_msgTypes[3].OneofWrappers = []any{
 		(*SubscribeEventsResponse_Event)(nil),
 		(*SubscribeEventsResponse_Beat)(nil),
 		(*SubscribeEventsResponse_Drain)(nil),
@@ -454,7 +523,7 @@ func file_moleculeai_delegation_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_moleculeai_delegation_v1_event_proto_rawDesc), len(file_moleculeai_delegation_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -212,7 +212,7 @@ class DelegationServiceHandlers(Protocol):
 
     def StreamEvents(
         self,
-        request: event_pb2.SubscribeEventsRequest,
+        request: event_pb2.StreamEventsRequest,
         call: Call,
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
         """StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and

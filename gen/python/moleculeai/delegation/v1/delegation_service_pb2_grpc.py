@@ -127,7 +127,7 @@ class DelegationServiceStub:
                 _registered_method=True)
         self.StreamEvents = channel.unary_stream(
                 '/moleculeai.delegation.v1.DelegationService/StreamEvents',
-                request_serializer=moleculeai_dot_delegation_dot_v1_dot_event__pb2.SubscribeEventsRequest.SerializeToString,
+                request_serializer=moleculeai_dot_delegation_dot_v1_dot_event__pb2.StreamEventsRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
         self.SearchSession = channel.unary_unary(
@@ -476,7 +476,7 @@ def add_DelegationServiceServicer_to_server(servicer, server):
             ),
             'StreamEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamEvents,
-                    request_deserializer=moleculeai_dot_delegation_dot_v1_dot_event__pb2.SubscribeEventsRequest.FromString,
+                    request_deserializer=moleculeai_dot_delegation_dot_v1_dot_event__pb2.StreamEventsRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'SearchSession': grpc.unary_unary_rpc_method_handler(
@@ -996,7 +996,7 @@ class DelegationService:
             request,
             target,
             '/moleculeai.delegation.v1.DelegationService/StreamEvents',
-            moleculeai_dot_delegation_dot_v1_dot_event__pb2.SubscribeEventsRequest.SerializeToString,
+            moleculeai_dot_delegation_dot_v1_dot_event__pb2.StreamEventsRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,

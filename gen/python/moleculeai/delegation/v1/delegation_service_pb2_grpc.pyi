@@ -126,7 +126,7 @@ class DelegationServiceStub:
     well as it can. A token that is older than the retention fails with CURSOR_PRUNED. A client that
     falls behind is not buffered for: it reads on from where it is.
     """
-    StreamEvents: _grpc.UnaryStreamMultiCallable[_event_pb2.SubscribeEventsRequest, _httpbody_pb2.HttpBody]
+    StreamEvents: _grpc.UnaryStreamMultiCallable[_event_pb2.StreamEventsRequest, _httpbody_pb2.HttpBody]
     """StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
     `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
     """
@@ -251,7 +251,7 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
     well as it can. A token that is older than the retention fails with CURSOR_PRUNED. A client that
     falls behind is not buffered for: it reads on from where it is.
     """
-    StreamEvents: _aio.UnaryStreamMultiCallable[_event_pb2.SubscribeEventsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    StreamEvents: _aio.UnaryStreamMultiCallable[_event_pb2.StreamEventsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
     `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
     """
@@ -479,7 +479,7 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def StreamEvents(
         self,
-        request: _event_pb2.SubscribeEventsRequest,
+        request: _event_pb2.StreamEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from moleculeai.delegation.v1 import inbox_pb2 as moleculeai_dot_delegation_dot_v1_dot_inbox__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$moleculeai/delegation/v1/event.proto\x12\x18moleculeai.delegation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$moleculeai/delegation/v1/inbox.proto\"\x93\x02\n\x05\x45vent\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n\nevent_type\x18\x02 \x01(\tR\teventType\x12&\n\x0cworkspace_id\x18\x03 \x01(\tH\x00R\x0bworkspaceId\x88\x01\x01\x12\x30\n\x07payload\x18\x04 \x01(\x0b\x32\x16.google.protobuf.ValueR\x07payload\x12\x39\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x12\n\x04kept\x18\x06 \x01(\x08R\x04kept\x12!\n\x0cresume_token\x18\x07 \x01(\tR\x0bresumeTokenB\x0f\n\r_workspace_id\"\x9b\x01\n\x16SubscribeEventsRequest\x12.\n\x0cworkspace_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\x0bworkspaceId\x12$\n\x05types\x18\x02 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10@\"\x04r\x02(@R\x05types\x12+\n\x0cresume_after\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01R\x0bresumeAfter\"\x82\x02\n\x17SubscribeEventsResponse\x12\x37\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1f.moleculeai.delegation.v1.EventH\x00R\x05\x65vent\x12\x39\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32#.moleculeai.delegation.v1.EventBeatH\x00R\x04\x62\x65\x61t\x12\x37\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x1f.moleculeai.delegation.v1.DrainH\x00R\x05\x64rain\x12\x31\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x1d.moleculeai.delegation.v1.EndH\x00R\x03\x65ndB\x07\n\x05\x66rame\"k\n\tEventBeat\x12!\n\x0cresume_token\x18\x01 \x01(\tR\x0bresumeToken\x12;\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTimeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$moleculeai/delegation/v1/event.proto\x12\x18moleculeai.delegation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$moleculeai/delegation/v1/inbox.proto\"\x93\x02\n\x05\x45vent\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n\nevent_type\x18\x02 \x01(\tR\teventType\x12&\n\x0cworkspace_id\x18\x03 \x01(\tH\x00R\x0bworkspaceId\x88\x01\x01\x12\x30\n\x07payload\x18\x04 \x01(\x0b\x32\x16.google.protobuf.ValueR\x07payload\x12\x39\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x12\n\x04kept\x18\x06 \x01(\x08R\x04kept\x12!\n\x0cresume_token\x18\x07 \x01(\tR\x0bresumeTokenB\x0f\n\r_workspace_id\"\x9b\x01\n\x16SubscribeEventsRequest\x12.\n\x0cworkspace_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\x0bworkspaceId\x12$\n\x05types\x18\x02 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10@\"\x04r\x02(@R\x05types\x12+\n\x0cresume_after\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01R\x0bresumeAfter\"\x98\x01\n\x13StreamEventsRequest\x12.\n\x0cworkspace_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\x0bworkspaceId\x12$\n\x05types\x18\x02 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10@\"\x04r\x02(@R\x05types\x12+\n\x0cresume_after\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01R\x0bresumeAfter\"\x82\x02\n\x17SubscribeEventsResponse\x12\x37\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1f.moleculeai.delegation.v1.EventH\x00R\x05\x65vent\x12\x39\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32#.moleculeai.delegation.v1.EventBeatH\x00R\x04\x62\x65\x61t\x12\x37\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x1f.moleculeai.delegation.v1.DrainH\x00R\x05\x64rain\x12\x31\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x1d.moleculeai.delegation.v1.EndH\x00R\x03\x65ndB\x07\n\x05\x66rame\"k\n\tEventBeat\x12!\n\x0cresume_token\x18\x01 \x01(\tR\x0bresumeToken\x12;\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTimeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,12 +41,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIBEEVENTSREQUEST'].fields_by_name['types']._serialized_options = b'\272H\013\222\001\010\020@\"\004r\002(@'
   _globals['_SUBSCRIBEEVENTSREQUEST'].fields_by_name['resume_after']._loaded_options = None
   _globals['_SUBSCRIBEEVENTSREQUEST'].fields_by_name['resume_after']._serialized_options = b'\272H\005r\003(\200\001'
+  _globals['_STREAMEVENTSREQUEST'].fields_by_name['workspace_id']._loaded_options = None
+  _globals['_STREAMEVENTSREQUEST'].fields_by_name['workspace_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_STREAMEVENTSREQUEST'].fields_by_name['types']._loaded_options = None
+  _globals['_STREAMEVENTSREQUEST'].fields_by_name['types']._serialized_options = b'\272H\013\222\001\010\020@\"\004r\002(@'
+  _globals['_STREAMEVENTSREQUEST'].fields_by_name['resume_after']._loaded_options = None
+  _globals['_STREAMEVENTSREQUEST'].fields_by_name['resume_after']._serialized_options = b'\272H\005r\003(\200\001'
   _globals['_EVENT']._serialized_start=197
   _globals['_EVENT']._serialized_end=472
   _globals['_SUBSCRIBEEVENTSREQUEST']._serialized_start=475
   _globals['_SUBSCRIBEEVENTSREQUEST']._serialized_end=630
-  _globals['_SUBSCRIBEEVENTSRESPONSE']._serialized_start=633
-  _globals['_SUBSCRIBEEVENTSRESPONSE']._serialized_end=891
-  _globals['_EVENTBEAT']._serialized_start=893
-  _globals['_EVENTBEAT']._serialized_end=1000
+  _globals['_STREAMEVENTSREQUEST']._serialized_start=633
+  _globals['_STREAMEVENTSREQUEST']._serialized_end=785
+  _globals['_SUBSCRIBEEVENTSRESPONSE']._serialized_start=788
+  _globals['_SUBSCRIBEEVENTSRESPONSE']._serialized_end=1046
+  _globals['_EVENTBEAT']._serialized_start=1048
+  _globals['_EVENTBEAT']._serialized_end=1155
 # @@protoc_insertion_point(module_scope)

@@ -75,7 +75,39 @@ Global___Event: _TypeAlias = Event  # noqa: Y015
 
 @_typing.final
 class SubscribeEventsRequest(_message.Message):
-    """Request of SubscribeEvents and StreamEvents."""
+    """Request of SubscribeEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    RESUME_AFTER_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """Only events of this workspace. A workspace's token sees no other."""
+    resume_after: _builtins.str
+    """Begin after the event that carried this token; empty begins now."""
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these types; empty means all."""
+
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        types: _abc.Iterable[_builtins.str] | None = ...,
+        resume_after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resume_after", b"resume_after", "types", b"types", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubscribeEventsRequest: _TypeAlias = SubscribeEventsRequest  # noqa: Y015
+
+@_typing.final
+class StreamEventsRequest(_message.Message):
+    """Request of StreamEvents."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -103,7 +135,7 @@ class SubscribeEventsRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SubscribeEventsRequest: _TypeAlias = SubscribeEventsRequest  # noqa: Y015
+Global___StreamEventsRequest: _TypeAlias = StreamEventsRequest  # noqa: Y015
 
 @_typing.final
 class SubscribeEventsResponse(_message.Message):

@@ -12,7 +12,7 @@ import type { HttpBody, HttpBodySchema } from "../../../google/api/httpbody_pb.j
 import type { Duration, Timestamp, Value } from "@bufbuild/protobuf/wkt";
 import type { Activity, ActivitySchema } from "./activity_pb.js";
 import type { HeartbeatRequest, HeartbeatResponse } from "../../workspace/v1/workspace_service_pb.js";
-import type { SubscribeEventsRequestSchema, SubscribeEventsResponseSchema } from "./event_pb.js";
+import type { StreamEventsRequestSchema, SubscribeEventsRequestSchema, SubscribeEventsResponseSchema } from "./event_pb.js";
 
 /**
  * Describes the file moleculeai/delegation/v1/delegation_service.proto.
@@ -2183,7 +2183,7 @@ export declare const DelegationService: GenService<{
    */
   streamEvents: {
     methodKind: "server_streaming";
-    input: typeof SubscribeEventsRequestSchema;
+    input: typeof StreamEventsRequestSchema;
     output: typeof HttpBodySchema;
   },
   /**

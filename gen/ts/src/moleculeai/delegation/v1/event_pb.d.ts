@@ -77,11 +77,45 @@ export declare type Event = Message<"moleculeai.delegation.v1.Event"> & {
 export declare const EventSchema: GenMessage<Event>;
 
 /**
- * Request of SubscribeEvents and StreamEvents.
+ * Request of SubscribeEvents.
  *
  * @generated from message moleculeai.delegation.v1.SubscribeEventsRequest
  */
 export declare type SubscribeEventsRequest = Message<"moleculeai.delegation.v1.SubscribeEventsRequest"> & {
+  /**
+   * Only events of this workspace. A workspace's token sees no other.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Only these types; empty means all.
+   *
+   * @generated from field: repeated string types = 2;
+   */
+  types: string[];
+
+  /**
+   * Begin after the event that carried this token; empty begins now.
+   *
+   * @generated from field: string resume_after = 3;
+   */
+  resumeAfter: string;
+};
+
+/**
+ * Describes the message moleculeai.delegation.v1.SubscribeEventsRequest.
+ * Use `create(SubscribeEventsRequestSchema)` to create a new message.
+ */
+export declare const SubscribeEventsRequestSchema: GenMessage<SubscribeEventsRequest>;
+
+/**
+ * Request of StreamEvents.
+ *
+ * @generated from message moleculeai.delegation.v1.StreamEventsRequest
+ */
+export declare type StreamEventsRequest = Message<"moleculeai.delegation.v1.StreamEventsRequest"> & {
   /**
    * Only events of this workspace. A workspace's token sees no other.
    *
@@ -105,10 +139,10 @@ export declare type SubscribeEventsRequest = Message<"moleculeai.delegation.v1.S
 };
 
 /**
- * Describes the message moleculeai.delegation.v1.SubscribeEventsRequest.
- * Use `create(SubscribeEventsRequestSchema)` to create a new message.
+ * Describes the message moleculeai.delegation.v1.StreamEventsRequest.
+ * Use `create(StreamEventsRequestSchema)` to create a new message.
  */
-export declare const SubscribeEventsRequestSchema: GenMessage<SubscribeEventsRequest>;
+export declare const StreamEventsRequestSchema: GenMessage<StreamEventsRequest>;
 
 /**
  * A frame of SubscribeEvents.
