@@ -12,6 +12,7 @@ import typer.core
 
 from molecule_grpc.cli import (
     delegations,
+    files,
     inboxes,
     installation,
     organizations,
@@ -74,6 +75,8 @@ app.command("delegate")(delegations.delegate)
 app.add_typer(delegations.app, name="delegation")
 app.add_typer(inboxes.app, name="inbox")
 app.command("send")(delegations.send)
+app.command("upload")(files.upload)
+app.add_typer(files.app, name="files")
 
 
 def _print_version(asked: bool) -> None:

@@ -14,6 +14,7 @@ from google.api import httpbody_pb2
 from moleculeai.delegation.v1 import delegation_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
+from molecule_grpc.client.files import DEFAULT_FOLDER, Files
 from molecule_grpc.client.inbox import Inbox
 from molecule_grpc.client.items import Item
 from molecule_grpc.client.serve import Handler, Server
@@ -60,6 +61,10 @@ class Agent(Source):
         self._inboxes.add(inbox)
         return inbox
 
+    def files(self, folder: Path = DEFAULT_FOLDER) -> Files:
+        """Files that others send to this agent, received into `folder`."""
+        return Files(self.connection, self.workspace_id, folder)
+
     async def serve(
         self,
         handler: Handler,
@@ -68,6 +73,7 @@ class Agent(Source):
         consumer_id: str | None = None,
         takeover: bool = False,
         beat_every: float = 20.0,
+        files: Files | None = None,
     ) -> None:
         """Act on items as they come, until cancelled.
 
@@ -82,13 +88,15 @@ class Agent(Source):
             consumer_id: as for `inbox`.
             takeover: as for `inbox`.
             beat_every: seconds between signs of work on each task.
+            files: receives the files that come; handlers see messages that name them by where
+                they are. Without it a notice of a file is an item like others.
 
         Raises:
             CallError: the inbox is not ours (any more): InboxBusy, Fenced, Unauthenticated,
                 NotFound.
         """
         inbox = self.inbox(max_in_flight=concurrency, consumer_id=consumer_id, takeover=takeover)
-        await Server(self, inbox, handler, beat_every=beat_every).run(concurrency)
+        await Server(self, inbox, handler, beat_every=beat_every, files=files).run(concurrency)
 
     async def send(
         self, target_id: str, text: str, *, metadata: Mapping[str, Any] | None = None

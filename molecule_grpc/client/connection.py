@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import grpc
 from moleculeai.admin.v1.admin_service_pb2_grpc import AdminServiceStub
 from moleculeai.delegation.v1.delegation_service_pb2_grpc import DelegationServiceStub
+from moleculeai.upload.v1.upload_service_pb2_grpc import UploadServiceStub
 from moleculeai.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 
 from molecule_grpc.client.errors import to_call_error
@@ -105,6 +106,7 @@ class Connection:
         self.workspaces = WorkspaceServiceStub(channel)
         self.delegations = DelegationServiceStub(channel)
         self.admin = AdminServiceStub(channel)
+        self.uploads = UploadServiceStub(channel)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from molecule_grpc.client.errors import CallError, InvalidArgument, NotFound, TaskFailed
+from molecule_grpc.client.files import METHOD as FILE
+from molecule_grpc.client.files import Files
 from molecule_grpc.client.inbox import Inbox
 from molecule_grpc.client.items import Item
 
@@ -40,12 +42,19 @@ class Server:
     """Runs a handler for each item of an inbox."""
 
     def __init__(
-        self, worker: Worker, inbox: Inbox, handler: Handler, *, beat_every: float
+        self,
+        worker: Worker,
+        inbox: Inbox,
+        handler: Handler,
+        *,
+        beat_every: float,
+        files: Files | None = None,
     ) -> None:
         self._worker = worker
         self._inbox = inbox
         self._handler = handler
         self._beat_every = beat_every
+        self._files = files
         self._called_off: dict[str, asyncio.Event] = {}
 
     async def run(self, concurrency: int) -> None:
@@ -69,11 +78,15 @@ class Server:
 
     async def _handle(self, item: Item) -> None:
         try:
-            if item.is_task:
+            if self._files is not None and item.method == FILE:
+                await self._files.receive(item)
+            elif item.is_task:
                 await self._work(item)
             elif item.method == "delegate_cancel":
                 self._call_off(item.delegation_id)
             else:
+                if self._files is not None:
+                    await self._files.rewrite(item)
                 await self._handler(item)
         except Exception as error:
             log.warning("item %d (%s) failed", item.seq, item.method, exc_info=error)
