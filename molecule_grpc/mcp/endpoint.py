@@ -19,9 +19,11 @@ from molecule_grpc.db.pool import translate
 from molecule_grpc.db.wakeups import Flag
 from molecule_grpc.errors import Exhausted, MoleculeError, Unavailable
 from molecule_grpc.mcp.limits import RateLimit
+from molecule_grpc.mcp.messages import Messages
 from molecule_grpc.mcp.ports import Open, Platform
 from molecule_grpc.mcp.protocol import Answer, Protocol, postponed, refusal
-from molecule_grpc.mcp.tools import Caller, Toolbox
+from molecule_grpc.mcp.tasks import Tasks
+from molecule_grpc.mcp.tools import Caller
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.status import render
 from molecule_grpc.settings import Settings
@@ -41,8 +43,10 @@ class Endpoint:
     def __init__(
         self, platform: Platform, authenticator: Authenticator, streams: Open, settings: Settings
     ) -> None:
-        tools = Toolbox(platform, self._admit).tools(speaks=settings.mcp_send_message)
-        self._protocol = Protocol(list(tools))
+        messages = Messages(platform, self._admit)
+        self._protocol = Protocol(
+            [*Tasks(platform).tools(), *messages.tools(speaks=settings.mcp_send_message)]
+        )
         self._authenticator = authenticator
         self._streams = streams
         self._limit = None if settings.development else RateLimit(MESSAGES_PER_MINUTE)

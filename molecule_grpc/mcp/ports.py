@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -15,6 +15,8 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
 
 from molecule_grpc.db.wakeups import Flag
 from molecule_grpc.server.call import Call
+
+Request = TypeVar("Request", bound=Message)
 
 
 class Facts(Protocol):
@@ -64,3 +66,8 @@ class Platform:
     list_activity: Callable[[pb.ListActivityRequest], Awaitable[pb.ListActivityResponse]]
     get_activity: Callable[[pb.GetActivityRequest], Awaitable[activity_pb2.Activity]]
     notify: Callable[[pb.NotifyRequest], Awaitable[pb.NotifyResponse]]
+
+    def checked(self, request: Request) -> Request:
+        """The request itself, once it is checked."""
+        self.check(request)
+        return request
