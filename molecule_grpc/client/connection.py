@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import ipaddress
 import math
@@ -17,7 +18,7 @@ from moleculeai.upload.v1.upload_service_pb2_grpc import UploadServiceStub
 from moleculeai.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 
 from molecule_grpc.client.errors import to_call_error
-from molecule_grpc.client.retry import with_retries
+from molecule_grpc.client.retry import Backoff, with_retries
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -100,6 +101,7 @@ class Connection:
         self._roots = root_certificates
         self._headers = tuple(headers)
         self._channel: grpc.aio.Channel | None = None
+        self._answered = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._channel = channel = self._open()
@@ -160,9 +162,43 @@ class Connection:
                 headers = await call.initial_metadata()
             except grpc.aio.AioRpcError as error:
                 raise to_call_error(error) from error
+            self._answered.set()
             return response, {key: str(value) for key, value in headers}
 
         return await with_retries(attempt, budget) if retry else await attempt(budget)
+
+    async def pause(self, backoff: Backoff) -> None:
+        """Wait for the next time to try.
+
+        A new connection, or the answer to another call, shows that the platform is back: then the
+        wait is over, and the next one is short again.
+        """
+        self._answered.clear()
+        signs = {
+            asyncio.create_task(self._answered.wait()),
+            asyncio.create_task(self._reconnected()),
+        }
+        try:
+            seen, _ = await asyncio.wait(
+                signs, timeout=backoff.next_wait(), return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for sign in signs:
+                sign.cancel()
+        if seen:
+            backoff.reset()
+            await asyncio.sleep(backoff.next_wait())
+
+    async def _reconnected(self) -> bool:
+        """Wait for the channel to connect; for ever when it is connected."""
+        assert self._channel is not None
+        state = self._channel.get_state(try_to_connect=True)
+        if state is grpc.ChannelConnectivity.READY:
+            await asyncio.Event().wait()
+        while state is not grpc.ChannelConnectivity.READY:
+            await self._channel.wait_for_state_change(state)
+            state = self._channel.get_state(try_to_connect=True)
+        return True
 
     def _open(self) -> grpc.aio.Channel:
         options = [*_OPTIONS, ("grpc.primary_user_agent", f"molecule-grpc/{version()}")]

@@ -177,25 +177,22 @@ class Inbox:
         backoff = Backoff(first=0.5, most=30.0)
         try:
             while True:
-                wait = await self._wait_after_session(backoff)
-                await asyncio.sleep(wait)
+                await self._hold_and_rest(backoff)
         except Exception as error:  # noqa: BLE001  (whoever reads the inbox gets it)
             self._forget_waiting()
             self._arrived.put_nowait(error)
 
-    async def _wait_after_session(self, backoff: Backoff) -> float:
-        """Hold one session until it ends; the seconds to wait before the next one."""
+    async def _hold_and_rest(self, backoff: Backoff) -> None:
+        """Hold one session until it ends, and wait until it is time for the next one."""
         try:
             await self._hold(backoff)
         except Drained as drain:
-            return drain.seconds
+            await asyncio.sleep(drain.seconds)
         except errors.CallError as error:
             if ends_for_good(error):
                 raise
-            wait = backoff.next_wait()
-            log.info("inbox interrupted, again in %.1f s: %s", wait, error)
-            return wait
-        return 0.0
+            log.info("inbox interrupted, it will go on: %s", error)
+            await self._connection.pause(backoff)
 
     async def _hold(self, backoff: Backoff) -> None:
         self._forget_waiting()

@@ -72,12 +72,11 @@ async def _resumed(
                     yield frame
             return
         except Drained as drain:
-            wait = drain.seconds
+            await asyncio.sleep(drain.seconds)
         except CallError as error:
             if ends_for_good(error):
                 raise
-            wait = backoff.next_wait()
-        await asyncio.sleep(wait)
+            await connection.pause(backoff)
 
 
 async def _frames(

@@ -18,6 +18,7 @@ from molecule_grpc.client import errors
 from molecule_grpc.client.agent import Agent
 from molecule_grpc.client.items import Item
 from molecule_grpc.client.platform import Platform
+from molecule_grpc.client.retry import Backoff
 from molecule_grpc.client.serve import Handler
 from tests.e2e.agents import Pair, open_pair
 from tests.e2e.network import Relay
@@ -546,6 +547,16 @@ async def test_finished_work_is_reported_when_the_network_is_back(
         assert (await pair.lead.result(made.id, SOON)).text == "at last"
         await until(lambda: _is_empty(pair.worker))
     assert runs == 1
+
+
+async def test_an_answer_to_another_call_ends_the_wait_for_the_platform(pair: Pair) -> None:
+    backoff = Backoff(first=0.1, most=10_000)
+    for _ in range(20):
+        backoff.next_wait()
+    waiting = asyncio.create_task(pair.lead.connection.pause(backoff))
+    await asyncio.sleep(0)  # it waits
+    await pair.lead.peers()
+    await asyncio.wait_for(waiting, SOON)
 
 
 # Errors.
