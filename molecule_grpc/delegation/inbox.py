@@ -144,7 +144,7 @@ class Inbox:
         patience = request.wait_seconds if left is None else min(request.wait_seconds, left)
         end = time.monotonic() + patience
         want = inbox.Want(workspace_id, request.after_seq, request.limit or _DEFAULT_PULL)
-        with self._wakeups.watch(workspace_id) as flag:
+        with self._wakeups.watch(workspace_id) as flag, self._sessions.attend(flag):
             while True:
                 flag.clear()
                 page = await self._journal.look(want)
