@@ -103,7 +103,10 @@ class Stream:
         session = self._session
         # Items that are being tried again may stand in the way of others that are due.
         wanted = room and room + min(len(session.resent), PAGE)
-        page = await self._journal.read(Want(session.workspace_id, session.cursor, wanted))
+        want = Want(session.workspace_id, session.cursor, wanted)
+        # In doubt nothing is taken from memory: a removed workspace has no valid token either.
+        look = self._journal.look if session.doubted else self._journal.read
+        page = await look(want)
         if session.error is not None:
             raise session.error
         if page.workspace_status in ("", "removed"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -24,6 +25,7 @@ class Reader:
 
     def __init__(self, call: grpc.aio.Call) -> None:
         self._call: Any = call
+        self._kept: deque[Any] = deque()
         self.welcome = inbox_pb2.Welcome()
 
     async def frame(self, *, beats: bool = False) -> Any:
@@ -32,24 +34,34 @@ class Reader:
         Raises:
             Refused: the stream ended instead.
         """
+        if self._kept:
+            return self._kept.popleft()
         async with asyncio.timeout(PATIENCE):
             while True:
-                try:
-                    frame = await self._call.read()
-                except grpc.aio.AioRpcError as error:
-                    raise refused(error) from None
-                if frame is grpc.aio.EOF:
-                    await self.status()
-                    raise EOFError
+                frame = await self._read()
                 if beats or frame.WhichOneof("frame") != "beat":
                     return frame
 
+    async def _read(self) -> Any:
+        try:
+            frame = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise refused(error) from None
+        if frame is grpc.aio.EOF:
+            await self.status()
+            raise EOFError
+        return frame
+
     async def of(self, kind: str) -> Any:
-        """The next frame of this kind; others are passed over."""
-        while True:
-            frame = await self.frame(beats=True)
-            if frame.WhichOneof("frame") == kind:
-                return getattr(frame, kind)
+        """The next frame of this kind. What comes before it is kept for later, but for beats."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                frame = await self._read()
+                found = frame.WhichOneof("frame")
+                if found == kind:
+                    return getattr(frame, kind)
+                if found != "beat":
+                    self._kept.append(frame)
 
     async def item(self) -> inbox_pb2.InboxItem:
         """The next frame, which must be an item."""
@@ -64,6 +76,7 @@ class Reader:
 
     async def quiet(self) -> None:
         """Nothing is on its way: two beats come without anything between them."""
+        assert not self._kept, self._kept
         await self.of("beat")
         frame = await self.frame(beats=True)
         assert frame.WhichOneof("frame") == "beat", frame

@@ -47,7 +47,7 @@ class Page(NamedTuple):
 
     Args:
         generation: empty while the inbox has never received anything.
-        items: first deliveries in order, then items that were given back and are due.
+        items: those that were given back and are due, then first deliveries in order.
         retry_in: seconds until the next item that was given back is due; None when there is none.
     """
 
@@ -94,7 +94,7 @@ _READ = f"""
     ) i ON true
     LEFT JOIN activity_logs a ON a.id = i.activity_id
     LEFT JOIN workspaces p ON p.id = i.source_id
-    ORDER BY w.ord, i.turn, i.seq
+    ORDER BY w.ord, i.turn DESC, i.seq
 """
 _HEAD_COLUMNS = 8  # of which the first is the ordinal
 
