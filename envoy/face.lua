@@ -40,15 +40,17 @@ end
 -- repeat the value, which is harmless.
 
 local function repeats_path(verb, path, field, value)
-  local known = false
   for _, form in ipairs(PATHS[verb] or {}) do
     local captures = {path:match(form.pattern)}
-    known = known or captures[1] ~= nil
-    for index, bound in ipairs(captures[1] and form.fields or {}) do
-      if bound == field and decoded(captures[index]) ~= value then return false end
+    -- The first form that fits is the transcoder's choice, too: words come before variables.
+    if captures[1] then
+      for index, bound in ipairs(form.fields) do
+        if bound == field and decoded(captures[index]) ~= value then return false end
+      end
+      return true
     end
   end
-  return known
+  return false
 end
 
 local function contradiction(verb, path, query)

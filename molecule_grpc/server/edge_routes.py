@@ -125,7 +125,10 @@ def _to(cluster: str, match: Json, filters: Json | None = None, **options: Any) 
 
 
 def face_tables(rpcs: Iterable[Rpc]) -> dict[str, str]:
-    """For face.lua, as Lua: the REST paths with the fields that they bind, and all those fields."""
+    """For face.lua, as Lua: the REST paths with the fields that they bind, and all those fields.
+
+    The paths with the fewest variables come first: `/events/stream` before `/events/{id}`.
+    """
     paths: dict[str, list[Json]] = {}
     bound: dict[str, bool] = {}
     for form in (form for rpc in rpcs for form in rpc.rest):
@@ -133,6 +136,8 @@ def face_tables(rpcs: Iterable[Rpc]) -> dict[str, str]:
         bound |= dict.fromkeys(fields, True)
         entry = {"pattern": f"^{form.lua_pattern}$", "fields": fields}
         paths.setdefault(form.verb, []).append(entry)
+    for entries in paths.values():
+        entries.sort(key=lambda entry: len(entry["fields"]))
     return {"paths": _lua(paths), "bound": _lua(bound)}
 
 

@@ -27,7 +27,7 @@ SERVER = [
 ]
 NAME = re.compile(r"[A-Z][A-Z_]{3,}")
 # gRPC's own end, ends of streams that a frame tells, and what the next release raises.
-NOT_RAISED = {"DEADLINE_EXCEEDED", "SLOW_CONSUMER", "STREAM_AGED", "WORKSPACE_PAUSED"}
+NOT_RAISED = {"DEADLINE_EXCEEDED", "STREAM_AGED", "WORKSPACE_PAUSED"}
 # A session that was replaced: its stream ends with this, its acks with the catalogue's code.
 TWO_CODES = {("FENCED", "ABORTED")}
 

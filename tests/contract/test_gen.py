@@ -25,9 +25,11 @@ from tools.descriptors import Contract, Rpc
 ROOT = Path(__file__).parent.parent.parent
 GEN = ROOT / "gen"
 BUF = str(Path(sys.executable).parent / "buf")
-# REST carries requests one after the other, so a stream of them has no REST form.
+# REST carries requests one after the other, so a stream of them has no REST form. The events'
+# REST form is an RPC of its own.
 WITHOUT_REST = {
     "moleculeai.delegation.v1.DelegationService.SubscribeInbox",
+    "moleculeai.delegation.v1.DelegationService.SubscribeEvents",
     "moleculeai.upload.v1.UploadService.StageUploads",
 }
 SIXTY_FOUR_BITS = {

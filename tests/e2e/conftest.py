@@ -69,11 +69,19 @@ def still_server(
 
 
 @pytest.fixture(scope="session")
-async def rows(still_server: RunningServer) -> AsyncIterator[Rows]:
-    """What stands in the database of the still server."""
+async def still_database(
+    still_server: RunningServer,
+) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """The database of the still server."""
     connection = await asyncpg.connect(still_server.database_url)
-    yield await Rows.of(connection)
+    yield connection
     await connection.close()
+
+
+@pytest.fixture(scope="session")
+async def rows(still_database: asyncpg.Connection[asyncpg.Record]) -> Rows:
+    """What stands in the database of the still server."""
+    return await Rows.of(still_database)
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +92,11 @@ async def still_wire(still_server: RunningServer) -> AsyncIterator[Wire]:
 
 
 @pytest.fixture
-async def family(still_wire: Wire, still_server: RunningServer) -> Family:
+async def family(
+    still_wire: Wire,
+    still_server: RunningServer,
+    still_database: asyncpg.Connection[asyncpg.Record],
+) -> Family:
     """Everybody who may call the still server, in organisations of this test's own."""
-    return await found_family(still_wire, still_wire.party(still_server.admin_token))
+    operator = still_wire.party(still_server.admin_token)
+    return await found_family(still_wire, operator, still_database)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import asyncpg
+
 from tests.e2e.parties import Agent, Organization, Party, Wire, found
 
 ROLES = (
@@ -32,6 +34,7 @@ class Family:
         foreign: a workspace of another organisation, with a sibling `foreign_friend`.
         revoked: who holds a revoked token of `own`.
         ghost: a workspace that was removed, with the token it had.
+        database: for what no call can bring about.
     """
 
     operator: Party
@@ -44,6 +47,7 @@ class Family:
     foreign_friend: Agent
     revoked: Party
     ghost: Agent
+    database: asyncpg.Connection[asyncpg.Record]
 
     @property
     def parties(self) -> dict[str, Party]:
@@ -65,7 +69,9 @@ class Family:
         return dict(zip(ROLES, parties, strict=True))
 
 
-async def found_family(wire: Wire, operator: Party) -> Family:
+async def found_family(
+    wire: Wire, operator: Party, database: asyncpg.Connection[asyncpg.Record]
+) -> Family:
     """A family in two new organisations."""
     org, other_org = await found(wire, operator), await found(wire, operator)
     own, related, ghost = await org.hire(), await org.hire(), await org.hire()
@@ -83,4 +89,5 @@ async def found_family(wire: Wire, operator: Party) -> Family:
         foreign_friend=await other_org.hire(),
         revoked=wire.party(minted["auth_token"]),
         ghost=ghost,
+        database=database,
     )

@@ -44,6 +44,11 @@ async def call(party: Party, rpc: Rpc, *frames: bytes) -> Outcome:
     path = f"/{rpc.service}/{rpc.name}"
     metadata = tuple(party.headers.items())
     try:
+        if rpc.method.client_streaming and not rpc.method.server_streaming:
+            response = await party.wire.channel.stream_unary(path)(
+                iter(frames), metadata=metadata, timeout=TIMEOUT_SECONDS
+            )
+            return Outcome("OK", response=response)
         if rpc.method.client_streaming:
             opened = party.wire.channel.stream_stream(path)(
                 _sent(frames), metadata=metadata, timeout=TIMEOUT_SECONDS
@@ -71,7 +76,9 @@ async def call_rest(party: Party, rpc: Rpc, request: Message) -> httpx.Response:
     if binding.body == "*":
         options["json"] = fields
     elif binding.body:
-        options["content"] = getattr(request, binding.body).data
+        body = getattr(request, binding.body)
+        options["content"] = body.data
+        options["headers"]["content-type"] = body.content_type
         fields.pop(binding.body)
         options["params"] = fields
     else:

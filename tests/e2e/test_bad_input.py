@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from google.protobuf import json_format
@@ -26,7 +27,7 @@ from tests.e2e.families import Family, found_family
 from tests.e2e.outcomes import call, path_of
 from tests.e2e.parties import Party, Wire
 from tests.e2e.rows import Rows
-from tests.e2e.valid_requests import valid_request
+from tests.e2e.valid_requests import valid_frames
 from tests.running import RunningServer
 from tools.descriptors import Contract, Rpc
 
@@ -77,21 +78,26 @@ def rest_rpc(request: pytest.FixtureRequest) -> Rpc:
 
 
 @pytest.fixture(scope="module")
-async def bystanders(still_wire: Wire, still_server: RunningServer) -> Family:
+async def bystanders(
+    still_wire: Wire,
+    still_server: RunningServer,
+    still_database: asyncpg.Connection[asyncpg.Record],
+) -> Family:
     """A family for what hardly ever does any harm."""
-    return await found_family(still_wire, still_wire.party(still_server.admin_token))
+    operator = still_wire.party(still_server.admin_token)
+    return await found_family(still_wire, operator, still_database)
 
 
 @pytest.fixture
 async def good(rpc: Rpc, family: Family) -> Message:
     """A request that would succeed."""
-    return await valid_request(rpc, family)
+    return (await valid_frames(rpc, family))[0]
 
 
 @pytest.fixture
 async def good_rest(rest_rpc: Rpc, family: Family) -> Message:
     """A request that would succeed, of an RPC with a REST form."""
-    return await valid_request(rest_rpc, family)
+    return (await valid_frames(rest_rpc, family))[0]
 
 
 @given(data=st.data())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -13,7 +13,16 @@ from google.protobuf.message import Message
 from tests.e2e.families import Family
 from tests.e2e.outcomes import Outcome, call, call_rest
 from tests.e2e.parties import Party
-from tests.e2e.valid_requests import a_delegation, a_token, an_item, an_org_token, valid_request
+from tests.e2e.valid_requests import (
+    a_delegation,
+    a_file,
+    a_queued_message,
+    a_token,
+    an_item,
+    an_org_token,
+    an_upload,
+    valid_frames,
+)
 from tools.descriptors import Contract, Rpc
 
 RPCS = list(Contract.load().rpcs())
@@ -22,7 +31,7 @@ WORKSPACES = {
 }  # fmt: skip
 OTHERS = {
     "delegation_id", "active_delegations", "activity_id", "activity_ids", "since_id", "token_id",
-    "organization_id",
+    "organization_id", "queue_id", "upload_id", "file_id",
 }  # fmt: skip
 # Ids that callers choose: taking a new one is no question about an old one.
 CHOSEN = {"Register.id", "RecordDelegation.delegation_id"}
@@ -77,7 +86,7 @@ def test_every_field_that_names_something_is_tried() -> None:
         for rpc in RPCS
         for field in rpc.request.fields
         if field.name.endswith(("_id", "_ids"))
-        and field.name not in WORKSPACES | OTHERS | {"consumer_id"}
+        and field.name not in WORKSPACES | OTHERS | {"consumer_id", "request_id"}
     }
     assert unknown == set()
 
@@ -112,20 +121,30 @@ async def _foreign(named: Named, family: Family) -> str:
         return await (
             a_token(family.foreign) if is_of_workspace else an_org_token(family.other_org)
         )
-    if name in ("delegation_id", "active_delegations"):
-        return await a_delegation(family.foreign, family.foreign_friend)
+    if make := _MAKERS.get(name):
+        return await make(family)
     return str((await an_item(family, family.foreign)).items[0].activity_id)
 
 
+_MAKERS: dict[str, Callable[[Family], Awaitable[str]]] = {
+    "delegation_id": lambda f: a_delegation(f.foreign, f.foreign_friend),
+    "active_delegations": lambda f: a_delegation(f.foreign, f.foreign_friend),
+    "queue_id": lambda f: a_queued_message(f, f.foreign),
+    "upload_id": lambda f: an_upload(f.foreign),
+    "file_id": lambda f: a_file(f.foreign),
+}
+
+
 async def _tried(named: Named, family: Family, party: Party, value: str) -> Outcome:
-    request = await valid_request(named.rpc, family)
+    request, *more = await valid_frames(named.rpc, family)
     named.set(request, value)
-    outcome = await call(party, named.rpc, request.SerializeToString())
+    frames = [frame.SerializeToString() for frame in (request, *more)]
+    outcome = await call(party, named.rpc, *frames)
     return Outcome(outcome.code, outcome.message, outcome.details.replace(value.encode(), b"ID"))
 
 
 async def _tried_rest(named: Named, family: Family, value: str) -> tuple[int, str]:
-    request = await valid_request(named.rpc, family)
+    [request] = await valid_frames(named.rpc, family)
     named.set(request, value)
     answer = await call_rest(family.org, named.rpc, request)
     text = answer.text.replace(value, "ID") if answer.status_code >= 400 else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
 import uuid
 from collections.abc import Awaitable, Callable
@@ -10,15 +12,17 @@ from google.api import httpbody_pb2
 from google.protobuf import struct_pb2
 from google.protobuf.message import Message
 from moleculeai.admin.v1 import admin_service_pb2 as admin
-from moleculeai.delegation.v1 import delegation_pb2
+from moleculeai.delegation.v1 import delegation_pb2, event_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as delegation
+from moleculeai.upload.v1 import upload_service_pb2 as upload
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace
 
 from tests.e2e.families import Family
 from tests.e2e.parties import Agent, Organization
 from tools.descriptors import Rpc
 
-Factory = Callable[[Family], Message | Awaitable[Message]]
+Made = Message | list[Message]
+Factory = Callable[[Family], Made | Awaitable[Made]]
 
 
 async def an_item(family: Family, agent: Agent) -> delegation.PullInboxResponse:
@@ -127,8 +131,127 @@ async def _nack_inbox(family: Family) -> Message:
     return delegation.NackInboxRequest(workspace_id=family.own.id, seq=item.seq)
 
 
+async def a_dead_letter(family: Family, agent: Agent) -> int:
+    """The number of an item that an agent gave back too often."""
+    item = (await an_item(family, agent)).items[0]
+    for _ in range(5):
+        await agent.rpc(delegation.NackInboxRequest(workspace_id=agent.id, seq=item.seq))
+    return int(item.seq)
+
+
+async def a_queued_message(family: Family, target: Agent) -> str:
+    """The id of a human's message that waits for an agent."""
+    queued: uuid.UUID = await family.database.fetchval(
+        "INSERT INTO a2a_queue (id, workspace_id, body, method, next_attempt_at)"
+        " VALUES (gen_random_uuid(), $1, '{}', 'message/send', now() + interval '1 hour')"
+        " RETURNING id",
+        target.id,
+    )
+    return str(queued)
+
+
+_CONTENT = b"hello"
+
+
+async def an_upload(agent: Agent) -> str:
+    """The id of an upload that has begun."""
+    request = upload.StartUploadRequest(workspace_id=agent.id, name="a.txt", size=len(_CONTENT))
+    return str((await agent.rpc(request)).upload_id)
+
+
+async def a_written_upload(agent: Agent) -> str:
+    """The id of an upload whose bytes are all there."""
+    upload_id = await an_upload(agent)
+    path = f"/workspaces/{agent.id}/uploads/{upload_id}"
+    await agent.wire.http.put(path, content=_CONTENT, headers=agent.headers)
+    return upload_id
+
+
+async def a_file(agent: Agent) -> str:
+    """The id of a file that waits for an agent."""
+    upload_id = await a_written_upload(agent)
+    request = upload.CommitUploadRequest(
+        workspace_id=agent.id, upload_id=upload_id, sha256=hashlib.sha256(_CONTENT).hexdigest()
+    )
+    return str((await agent.rpc(request)).upload_id)
+
+
 async def _revoke_org_token(family: Family) -> Message:
     return admin.RevokeOrgTokenRequest(token_id=await an_org_token(family.org))
+
+
+async def _retry_delegation(family: Family) -> Message:
+    failed = await a_delegation(family.own, family.related)
+    await family.own.rpc(
+        delegation.CancelDelegationRequest(workspace_id=family.own.id, delegation_id=failed)
+    )
+    return admin.RetryDelegationRequest(delegation_id=failed)
+
+
+async def _replay_dead_letter(family: Family) -> Message:
+    seq = await a_dead_letter(family, family.own)
+    return admin.ReplayDeadLetterRequest(workspace_id=family.own.id, seq=seq)
+
+
+async def _drop_dead_letter(family: Family) -> Message:
+    seq = await a_dead_letter(family, family.own)
+    return admin.DropDeadLetterRequest(workspace_id=family.own.id, seq=seq)
+
+
+async def _get_queued_message(family: Family) -> Message:
+    queue_id = await a_queued_message(family, family.own)
+    return delegation.GetQueuedMessageRequest(workspace_id=family.own.id, queue_id=queue_id)
+
+
+def _post_uploads(family: Family) -> Message:
+    part = b'content-disposition: form-data; name="files"; filename="a.txt"\r\n\r\n' + _CONTENT
+    return upload.PostUploadsRequest(
+        workspace_id=family.own.id,
+        body=httpbody_pb2.HttpBody(
+            content_type="multipart/form-data; boundary=x",
+            data=b"--x\r\n" + part + b"\r\n--x--\r\n",
+        ),
+    )
+
+
+def _stage_uploads(family: Family) -> list[Message]:
+    frame = upload.StageUploadsRequest
+    return [
+        frame(begin=frame.Begin(workspace_id=family.own.id)),
+        frame(file=frame.File(name="a.txt")),
+        frame(chunk=_CONTENT),
+    ]
+
+
+async def _write_upload(family: Family) -> Message:
+    return upload.WriteUploadRequest(
+        workspace_id=family.own.id,
+        upload_id=await an_upload(family.own),
+        body=httpbody_pb2.HttpBody(data=_CONTENT),
+    )
+
+
+async def _commit_upload(family: Family) -> Message:
+    return upload.CommitUploadRequest(
+        workspace_id=family.own.id,
+        upload_id=await a_written_upload(family.own),
+        sha256=hashlib.sha256(_CONTENT).hexdigest(),
+    )
+
+
+async def _get_upload(family: Family) -> Message:
+    upload_id = await an_upload(family.own)
+    return upload.GetUploadRequest(workspace_id=family.own.id, upload_id=upload_id)
+
+
+async def _get_upload_content(family: Family) -> Message:
+    file_id = await a_file(family.own)
+    return upload.GetUploadContentRequest(workspace_id=family.own.id, file_id=file_id)
+
+
+async def _ack_upload(family: Family) -> Message:
+    file_id = await a_file(family.own)
+    return upload.AckUploadRequest(workspace_id=family.own.id, file_id=file_id)
 
 
 _FACTORIES: dict[str, dict[str, Factory]] = {
@@ -186,6 +309,10 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
             )
         ),
         "StreamInbox": lambda f: delegation.StreamInboxRequest(workspace_id=f.own.id),
+        "SubscribeEvents": lambda f: event_pb2.SubscribeEventsRequest(workspace_id=f.own.id),
+        "StreamEvents": lambda f: event_pb2.SubscribeEventsRequest(workspace_id=f.own.id),
+        "SearchSession": lambda f: delegation.SearchSessionRequest(workspace_id=f.own.id),
+        "GetQueuedMessage": _get_queued_message,
         "PullInbox": lambda f: delegation.PullInboxRequest(workspace_id=f.own.id),
         "CallMcp": lambda f: delegation.CallMcpRequest(
             workspace_id=f.own.id,
@@ -212,6 +339,29 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
         "ListDelegations": lambda f: admin.ListDelegationsRequest(),
         "GetDelegationStats": lambda f: admin.GetDelegationStatsRequest(),
         "RevokeOrgToken": _revoke_org_token,
+        "RetryDelegation": _retry_delegation,
+        "ListDeadLetters": lambda f: admin.ListDeadLettersRequest(),
+        "ReplayDeadLetter": _replay_dead_letter,
+        "DropDeadLetter": _drop_dead_letter,
+        "DropStaleQueue": lambda f: admin.DropStaleQueueRequest(),
+        "ListEvents": lambda f: admin.ListEventsRequest(),
+    },
+    "UploadService": {
+        "PostUploads": _post_uploads,
+        "StageUploads": _stage_uploads,
+        "StartUpload": lambda f: upload.StartUploadRequest(
+            workspace_id=f.own.id, name="a.txt", size=1
+        ),
+        "WriteUpload": _write_upload,
+        "CommitUpload": _commit_upload,
+        "GetUpload": _get_upload,
+        "ListPendingUploads": lambda f: upload.ListPendingUploadsRequest(workspace_id=f.own.id),
+        "GetUploadContent": _get_upload_content,
+        "AckUpload": _ack_upload,
+        "GetUploadLimits": lambda f: upload.GetUploadLimitsRequest(),
+        "DownloadFile": lambda f: upload.DownloadFileRequest(
+            workspace_id=f.own.id, path="/workspace/a.txt"
+        ),
     },
 }
 
@@ -221,11 +371,15 @@ def known_rpcs() -> set[str]:
     return {f"{service}.{name}" for service, made in _FACTORIES.items() for name in made}
 
 
-async def valid_request(rpc: Rpc, family: Family) -> Message:
+async def valid_frames(rpc: Rpc, family: Family) -> list[Message]:
     """A request that acts as `family.own` on what the caller may see, with fresh ids each time.
+
+    Several of them where the RPC takes a stream.
 
     Raises:
         KeyError: nobody has said yet how a request of this RPC looks.
     """
     made = _FACTORIES[rpc.service.rpartition(".")[2]][rpc.name](family)
-    return made if isinstance(made, Message) else await made
+    if inspect.isawaitable(made):
+        made = await made
+    return made if isinstance(made, list) else [made]
