@@ -46,8 +46,7 @@ def acts_as(field: str) -> Policy:
 
 
 def may_be_unknown(field: str) -> Policy:
-    """Like `acts_as`, but the handler itself decides about callers without a token, and about a
-    workspace that does not exist."""
+    """Like `acts_as`, for anybody: the handler decides about strangers and missing workspaces."""
     return Policy(_EVERYBODY, workspace=field)
 
 
