@@ -67,9 +67,15 @@ def doctor(context: typer.Context) -> None:
 
     output = Cli.of(context).output
     with _expected_errors():
-        findings = run(Settings.from_env())
+        settings = Settings.from_env()
+        findings = run(settings)
     if output.as_json:
-        output.one({"findings": [dataclasses.asdict(finding) for finding in findings]})
+        output.one(
+            {
+                "findings": [dataclasses.asdict(finding) for finding in findings],
+                "settings": settings.describe(),
+            }
+        )
     else:
         table = Table(box=None, show_header=False, pad_edge=False)
         for finding in findings:
@@ -77,8 +83,22 @@ def doctor(context: typer.Context) -> None:
             fix = "" if finding.well or not finding.fix else f"\n[dim]→ {finding.fix}[/]"
             table.add_row(mark, finding.name, finding.detail + fix)
         output.console.print(table)
+        output.console.print(_in_force(settings))
     if not all(finding.well for finding in findings):
         raise typer.Exit(FAILED)
+
+
+def _in_force(settings: Settings) -> Table:
+    """Every variable with its value, and whether it was set or is the default."""
+    table = Table(box=None, pad_edge=False, title="Settings in force", title_justify="left")
+    for heading in ("variable", "value", "why"):
+        table.add_column(heading)
+    defaults = Settings().describe()
+    for variable, value in settings.describe().items():
+        usual = value == defaults[variable]
+        why = "[dim]default[/]" if usual else f"set; the default is {defaults[variable] or 'empty'}"
+        table.add_row(variable, value or "[dim]empty[/]", why)
+    return table
 
 
 @contextlib.contextmanager
