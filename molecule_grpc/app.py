@@ -22,6 +22,7 @@ from molecule_grpc.db import wakeups as wake
 from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Pool, Writer, connect_pool
 from molecule_grpc.delegation.dead_letters import DeadLetters
+from molecule_grpc.delegation.deliveries import Deliveries
 from molecule_grpc.delegation.events import Events
 from molecule_grpc.delegation.inbox import Inbox
 from molecule_grpc.delegation.journal import Journal
@@ -30,7 +31,6 @@ from molecule_grpc.delegation.messages import Messages
 from molecule_grpc.delegation.notices import file_announcer
 from molecule_grpc.delegation.nudges import Nudges
 from molecule_grpc.delegation.outbound import Outbound
-from molecule_grpc.delegation.queue import Queue
 from molecule_grpc.delegation.service import DelegationService
 from molecule_grpc.delegation.sessions import PRESENCE_SECONDS, Sessions
 from molecule_grpc.delegation.store.retention import purge
@@ -205,7 +205,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             {wake.CHANNEL: wakeups.hear, token_store.CHANNEL: authenticator.forget},
             missed=lambda: _missed(wakeups, authenticator, by_name["token-recheck"]),
         )
-        await stack.enter_async_context(_running(wakeups, listener, outbound.queue, tasks))
+        await stack.enter_async_context(_running(wakeups, listener, outbound.deliveries, tasks))
         yield App(pool, methods, pipeline, tasks, sessions, journal)
 
 
@@ -261,14 +261,14 @@ def _tasks(
 
 @contextlib.asynccontextmanager
 async def _running(
-    wakeups: wake.Wakeups, listener: Listener, queue: Queue, tasks: list[BackgroundTask]
+    wakeups: wake.Wakeups, listener: Listener, deliveries: Deliveries, tasks: list[BackgroundTask]
 ) -> AsyncIterator[None]:
     """Run what has no end of its own, for as long as the block lasts."""
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(task.run(), name=task.name) for task in tasks]
         running.append(group.create_task(wakeups.run(), name="wakeups"))
         running.append(group.create_task(listener.run(), name="listener"))
-        running.append(group.create_task(queue.run(), name="deliveries"))
+        running.append(group.create_task(deliveries.run(), name="deliveries"))
         try:
             yield
         finally:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
@@ -17,6 +15,17 @@ from prometheus_client import Counter
 
 from molecule_grpc import egress
 from molecule_grpc.delegation import replies
+from molecule_grpc.delegation.breakage import (
+    CONNECT_SECONDS,
+    EXCERPT_CHARS,
+    Progress,
+    Silent,
+    TooLarge,
+    error_answer,
+    failure_of,
+    milliseconds,
+    seconds,
+)
 from molecule_grpc.delegation.outcome import Delivered, Failed, Failure, Refused
 from molecule_grpc.delegation.ports import Facts
 from molecule_grpc.errors import Invalid
@@ -32,18 +41,12 @@ _OUTCOMES = {
     name: _DISPATCHED.labels(name) for name in ("delivered", "refused", *map(str, Failure))
 }
 
-_CONNECT_SECONDS = 10.0
 _CHUNK_BYTES = 65_536
 # Answers up to this size are read by all at once; larger ones a few at a time, and each in time,
 # so that no crowd of agents can fill the memory.
 _SMALL_BYTES = 262_144
 _LARGE_AT_ONCE = 8
 _LARGE_SECONDS = 60.0
-# How the library's message begins when not even the first line is HTTP.
-_NO_HTTP = "Bad status line"
-# What an agent may say beside an error that is not JSON.
-_EXCERPT_CHARS = 500
-_MAX_RETRY_AFTER_SECONDS = 300.0
 
 Outcome = Delivered | Refused | Failed
 Sign = Callable[[UUID], Awaitable[float | None]]
@@ -72,23 +75,6 @@ class NoContainers:
 
     async def wake(self, workspace_id: UUID) -> None:
         """There is nothing to start."""
-
-
-class _TooLarge(Exception):
-    """The answer exceeds what is taken."""
-
-
-class _Silent(Exception):
-    """Time is up."""
-
-
-@dataclass(slots=True)
-class _Progress:
-    """How far a call has come. `heard` is `time.monotonic()` of the last byte."""
-
-    status: int | None = None
-    retry_after: float | None = None
-    heard: float = field(default_factory=time.monotonic)
 
 
 class Dispatcher:
@@ -162,13 +148,13 @@ class Dispatcher:
             return Failed(Failure.UNREACHABLE, error.message)
         except Invalid:
             return Refused("URL_NOT_ROUTABLE", "workspace URL is not publicly routable")
-        progress = _Progress()
+        progress = Progress()
         started = time.monotonic()
         call = asyncio.ensure_future(self._post(checked, body, headers, progress))
         try:
             data = await self._watched(call, target.id, progress, ceiling)
         except Exception as error:  # noqa: BLE001  (an agent may provoke any of them)
-            return _failure(error, progress, started)
+            return failure_of(error, progress, started)
         finally:
             call.cancel()
             await asyncio.gather(call, return_exceptions=True)
@@ -179,7 +165,7 @@ class Dispatcher:
         checked: egress.CheckedUrl,
         body: bytes,
         headers: Mapping[str, str],
-        progress: _Progress,
+        progress: Progress,
     ) -> bytes:
         sent = {
             **headers,
@@ -191,7 +177,7 @@ class Dispatcher:
         session = aiohttp.ClientSession(
             connector=egress.connector(checked),
             timeout=aiohttp.ClientTimeout(
-                total=None, connect=_CONNECT_SECONDS, sock_connect=_CONNECT_SECONDS
+                total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -205,14 +191,14 @@ class Dispatcher:
                 )
             try:
                 progress.status = response.status
-                progress.retry_after = _seconds(response.headers.get("Retry-After", ""))
+                progress.retry_after = seconds(response.headers.get("Retry-After", ""))
                 return await self._read(response, progress)
             finally:
                 response.close()
 
-    async def _read(self, response: aiohttp.ClientResponse, progress: _Progress) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, progress: Progress) -> bytes:
         if (response.content_length or 0) > self._max_response:
-            raise _TooLarge
+            raise TooLarge
         data = bytearray()
         try:
             async with AsyncExitStack() as stack:
@@ -223,7 +209,7 @@ class Dispatcher:
                         await stack.enter_async_context(asyncio.timeout(_LARGE_SECONDS))
                     data += chunk
                     if len(data) > self._max_response:
-                        raise _TooLarge
+                        raise TooLarge
                 return bytes(data)
         finally:
             # The traceback of an error would keep it until the next garbage collection.
@@ -233,7 +219,7 @@ class Dispatcher:
         self,
         call: asyncio.Future[bytes],
         workspace_id: UUID,
-        progress: _Progress,
+        progress: Progress,
         ceiling: float | None,
     ) -> bytes:
         """The call's result, as long as there are signs of life and time is left."""
@@ -246,21 +232,21 @@ class Dispatcher:
             if done:
                 return call.result()
             if end is not None and time.monotonic() >= end:
-                raise _Silent(f"no answer within {ceiling:.0f} s")
+                raise Silent(f"no answer within {ceiling:.0f} s")
             if time.monotonic() >= progress.heard + self._idle:
                 await self._look_for_life(workspace_id, progress)
 
-    async def _look_for_life(self, workspace_id: UUID, progress: _Progress) -> None:
+    async def _look_for_life(self, workspace_id: UUID, progress: Progress) -> None:
         """An agent that works says so elsewhere: by heartbeats, messages, its record."""
         try:
             ago = await self._sign(workspace_id)
         except Exception:  # noqa: BLE001  (not knowing is not a reason to give up on an agent)
             ago = 0.0
         if ago is None or ago >= self._idle:
-            raise _Silent(f"no sign of life for {self._idle:.0f} s")
+            raise Silent(f"no sign of life for {self._idle:.0f} s")
         progress.heard = time.monotonic() - ago
 
-    async def _answer(self, data: bytes, progress: _Progress, started: float) -> Outcome:
+    async def _answer(self, data: bytes, progress: Progress, started: float) -> Outcome:
         assert progress.status is not None
         if len(data) <= _SMALL_BYTES:
             reply = replies.read(data)
@@ -272,74 +258,5 @@ class Dispatcher:
         if reply is None and progress.status < 300:
             return Failed(Failure.UNREADABLE, "the agent's answer is not JSON")
         if reply is None:
-            return _error_answer(progress, started, data[: 4 * _EXCERPT_CHARS])
-        return Delivered(progress.status, data, reply, _milliseconds(started), progress.retry_after)
-
-
-def _failure(error: Exception, progress: _Progress, started: float) -> Outcome:
-    """What a call that broke off means."""
-    detail = _detail(error)
-    if progress.status is not None:
-        if progress.status < 300:
-            return Failed(Failure.UNREADABLE, f"the agent's answer was lost: {detail}")
-        return _error_answer(progress, started, b"")
-    return Failed(_class_of(error), detail)
-
-
-def _class_of(error: Exception) -> Failure:
-    """The class of a call that broke off before there was a status."""
-    match error:
-        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
-            return Failure.UNREACHABLE
-        case aiohttp.ClientResponseError(message=text) if not text.startswith(_NO_HTTP):
-            # It answered in HTTP, and with what came after the status all of it was lost.
-            return Failure.UNREADABLE
-        case aiohttp.ServerDisconnectedError() | OSError() | _Silent():  # OSError: TimeoutError too
-            return Failure.BUSY
-        case aiohttp.ClientError():
-            return Failure.UNREACHABLE
-        case _:
-            log.error("dispatch broke off", exc_info=error)
-            return Failure.UNREACHABLE
-
-
-def _error_answer(progress: _Progress, started: float, data: bytes) -> Delivered:
-    """An error of the agent whose body is no JSON, as one that is."""
-    assert progress.status is not None
-    said: dict[str, object] = {"error": f"the workspace agent answered {progress.status}"}
-    if excerpt := data.decode(errors="replace")[:_EXCERPT_CHARS].replace("\x00", ""):
-        said["detail"] = excerpt
-    body = json.dumps(said, separators=(",", ":")).encode()
-    reply = replies.read(body)
-    assert reply is not None
-    return Delivered(progress.status, body, reply, _milliseconds(started), progress.retry_after)
-
-
-# The first kind that fits. For people, and never an address: it may be one of the inner network.
-_DETAILS: tuple[tuple[type[Exception], str], ...] = (
-    (_TooLarge, "it is larger than the limit"),
-    (aiohttp.ClientConnectorDNSError, "its host cannot be resolved"),
-    (aiohttp.ConnectionTimeoutError, f"no connection within {_CONNECT_SECONDS:.0f} s"),
-    (aiohttp.ClientSSLError, "no TLS connection could be made"),
-    (aiohttp.ClientConnectorError, "the connection was refused"),
-    (TimeoutError, "it took too long"),
-    (aiohttp.ClientResponseError, "it does not speak proper HTTP"),
-)
-
-
-def _detail(error: Exception) -> str:
-    if isinstance(error, _Silent):
-        return str(error)
-    return next(
-        (text for kind, text in _DETAILS if isinstance(error, kind)), "the connection was closed"
-    )
-
-
-def _seconds(text: str) -> float | None:
-    if not (text.isascii() and text.isdigit()):
-        return None
-    return min(float(text[:6]), _MAX_RETRY_AFTER_SECONDS)
-
-
-def _milliseconds(started: float) -> int:
-    return min(round((time.monotonic() - started) * 1000), 2**31 - 1)
+            return error_answer(progress, started, data[: 4 * EXCERPT_CHARS])
+        return Delivered(progress.status, data, reply, milliseconds(started), progress.retry_after)

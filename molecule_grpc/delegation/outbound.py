@@ -8,6 +8,7 @@ from typing import Self
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups
+from molecule_grpc.delegation.deliveries import Deliveries
 from molecule_grpc.delegation.desk import Desk
 from molecule_grpc.delegation.dispatch import Containers, Dispatcher
 from molecule_grpc.delegation.journal import Journal
@@ -22,12 +23,13 @@ from molecule_grpc.server.task_set import TaskSet
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.settings import Settings
 
+_PHANTOM_SECONDS = 300.0
 # Deliveries get so long at the end, beyond what calls in flight have got.
 _PATIENCE_SECONDS = 2.0
 
 
 class Outbound:
-    """Open it for as long as calls are served, and run `queue.run` and `tasks` meanwhile.
+    """Open it for as long as calls are served, and run `deliveries` and `tasks` meanwhile.
 
     Args:
         draining: whether this worker is about to end.
@@ -55,10 +57,11 @@ class Outbound:
             sign=lambda workspace_id: targets.sign_of_life(pool, workspace_id),
             containers=containers,
         )
-        self.queue = Queue(
+        queue = Queue(pool, journal, ledger, nudges, settings)
+        self.deliveries = Deliveries(
             pool,
+            queue,
             journal,
-            ledger,
             directory,
             dispatcher,
             settings,
@@ -67,13 +70,12 @@ class Outbound:
             tasks=self._flights,
             draining=draining,
         )
-        self.push = Push(
-            pool, journal, self.queue, dispatcher, self._flights, settings, show=self._show
-        )
+        self.push = Push(pool, journal, queue, dispatcher, self._flights, settings, show=self._show)
         self.desk = Desk(pool, journal, ledger)
         self.tasks = [
-            BackgroundTask("a2a-queue", settings.a2a_drain_interval, self.queue.sweep),
-            BackgroundTask("a2a-leases", settings.a2a_lease / 3, self.queue.renew),
+            BackgroundTask("a2a-queue", settings.a2a_drain_interval, self.deliveries.sweep),
+            BackgroundTask("a2a-leases", settings.a2a_lease / 3, queue.renew),
+            BackgroundTask("phantom-busy", _PHANTOM_SECONDS, self.deliveries.reset_phantoms),
         ]
 
     async def __aenter__(self) -> Self:

@@ -1,110 +1,57 @@
-"""The queue of messages for agents' URLs: what waits, who has it in hand, what became of it."""
+"""Messages for agents' URLs: how they enter the queue, and how they leave our hands."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from uuid import UUID
 
 import structlog
-from prometheus_client import Counter, Gauge
 
 from molecule_grpc.db.pool import Fault, Pool, fault
-from molecule_grpc.db.wakeups import Wakeups, delegation_key
 from molecule_grpc.delegation import records
-from molecule_grpc.delegation.dispatch import Dispatcher
 from molecule_grpc.delegation.dispatch_rules import End, Pace, Row, Standing, Verdict, judge
 from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.nudges import Nudges
-from molecule_grpc.delegation.outcome import (
-    Delivered,
-    DispatchOutcome,
-    Failed,
-    Failure,
-    Mode,
-    Queued,
-    Refused,
-)
-from molecule_grpc.delegation.ports import Directory
+from molecule_grpc.delegation.outcome import Delivered, DispatchOutcome, Mode, Queued
 from molecule_grpc.delegation.store import ledger as ledger_store
 from molecule_grpc.delegation.store import queue as store
 from molecule_grpc.delegation.store import queue_upkeep as upkeep
-from molecule_grpc.delegation.store import targets
-from molecule_grpc.delegation.store.entries import Entry
 from molecule_grpc.errors import Exhausted
-from molecule_grpc.events.store import CHANNEL_ALL
-from molecule_grpc.ids import new_id
-from molecule_grpc.server.task_set import TaskSet, finish
+from molecule_grpc.server.task_set import finish
 from molecule_grpc.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-_DEPTH = Gauge(
-    "molecule_a2a_queue_depth", "Messages that wait for agents.", multiprocess_mode="mostrecent"
-)
-_AGE = Gauge(
-    "molecule_a2a_queue_age_seconds",
-    "Age of the oldest message that waits for an agent.",
-    multiprocess_mode="mostrecent",
-)
-_REDELIVERED = Counter(
-    "molecule_a2a_queue_redelivered_total", "Messages whose sender died with them in hand."
-)
-
-_BATCH = 8
-_WORKSPACES_AT_ONCE = 64
-_IN_FLIGHT = 256
-_UPKEEP_BATCH = 500
 # How long an outcome is kept in hand while the database is away, and when the process ends.
 _PERSIST_SECONDS = 300.0
 _LAST_SECONDS = 5.0
 
 
 class Queue:
-    """Delivers what waits, as agents have room. Any number of workers may do so at once.
+    """Keeps messages until they have ended.
 
-    Args:
-        tasks: where deliveries run.
-        draining: whether nothing new shall be begun.
+    Attributes:
+        owner: names our hands among all that hold messages.
+        held: what is in them.
     """
 
     def __init__(
-        self,
-        pool: Pool,
-        journal: Journal,
-        ledger: Ledger,
-        directory: Directory,
-        dispatcher: Dispatcher,
-        settings: Settings,
-        *,
-        wakeups: Wakeups,
-        nudges: Nudges,
-        tasks: TaskSet,
-        draining: Callable[[], bool] = lambda: False,
+        self, pool: Pool, journal: Journal, ledger: Ledger, nudges: Nudges, settings: Settings
     ) -> None:
         self._pool = pool
         self._journal = journal
         self._ledger = ledger
-        self._directory = directory
-        self._dispatcher = dispatcher
-        self._wakeups = wakeups
         self._nudges = nudges
-        self._tasks = tasks
-        self._draining = draining
         self._limit = settings.inbox_max_items
         self._lease = settings.a2a_lease
-        self._ceiling = settings.a2a_ceiling
         self._pace = Pace(
             backoff=settings.a2a_backoff, retry=settings.a2a_retry, settle=settings.a2a_settle
         )
-        self._owner = uuid.uuid4().hex
-        self._held: set[UUID] = set()
-
-    # Entering.
+        self.owner = uuid.uuid4().hex
+        self.held: set[UUID] = set()
 
     async def find(
         self, workspace_id: UUID, message_id: str, caller_id: UUID | None
@@ -125,8 +72,8 @@ class Queue:
 
     async def adopt(self, message: store.Message) -> tuple[store.Row, Queued]:
         """Keep a message that is on its way, in our hands: its outcome goes to `settle`."""
-        row_id = await self._insert(message, owner=self._owner)
-        self._held.add(row_id)
+        row_id = await self._insert(message, owner=self.owner)
+        self.held.add(row_id)
         row = store.Row(
             id=row_id,
             workspace_id=message.workspace_id,
@@ -157,84 +104,6 @@ class Queue:
     async def _queued(self, row_id: UUID, workspace_id: UUID, mode: Mode) -> Queued:
         return Queued(mode, row_id, await store.depth(self._pool, workspace_id))
 
-    # Delivering.
-
-    async def run(self) -> None:
-        """Deliver for ever, to the workspaces that were nudged."""
-        while True:
-            wanted = list(await self._nudges.take())
-            for start in range(0, len(wanted), _WORKSPACES_AT_ONCE):
-                try:
-                    await self._claim(wanted[start : start + _WORKSPACES_AT_ONCE])
-                except Exception:
-                    # The next sweep looks at all of them again.
-                    log.exception("nothing could be claimed")
-
-    async def _claim(self, workspace_ids: Sequence[UUID]) -> None:
-        taken = _BATCH
-        while taken == _BATCH and not self._draining():
-            room = min(_BATCH, _IN_FLIGHT - len(self._held))
-            if room <= 0:
-                return
-            async with self._pool.acquire() as conn, conn.transaction():
-                claimed = await store.claim(
-                    conn,
-                    workspace_ids,
-                    limit=room,
-                    owner=self._owner,
-                    lease_seconds=self._lease,
-                )
-            for row in claimed.rows:
-                self._held.add(row.id)
-                self._tasks.spawn(self._deliver(row), name=f"deliver-{row.id}")
-            if keys := _keys(claimed.rows):
-                self._wakeups.announce({*keys, CHANNEL_ALL})
-            taken = len(claimed.rows) + claimed.dropped
-
-    async def _deliver(self, row: store.Row) -> None:
-        try:
-            outcome = await self._send(row)
-        except asyncio.CancelledError:
-            with suppress(Exception):
-                await upkeep.give_back(self._pool, row.id, self._owner)
-            self._held.discard(row.id)
-            raise
-        except Exception:
-            log.exception("delivery broke off", queue_id=str(row.id))
-            outcome = Failed(Failure.BUSY, "the platform could not send it")
-        await self.settle(row, outcome)
-
-    async def _send(self, row: store.Row) -> DispatchOutcome:
-        target = await self._directory.lookup(row.workspace_id)
-        if target is None:
-            return Refused("WORKSPACE_NOT_FOUND", "the workspace was removed")
-        if row.delegation_id and await targets.over_budget(self._pool, target.id):
-            return Refused("BUDGET_EXCEEDED", "the workspace's monthly budget is used up")
-        if target.delivery_mode == "poll":
-            return await self._to_inbox(row)
-        return await self._dispatcher.dispatch(target, row.body.encode(), ceiling=self._ceiling)
-
-    async def _to_inbox(self, row: store.Row) -> DispatchOutcome:
-        """The agent has stopped listening at a URL meanwhile."""
-        entry = Entry(
-            workspace_id=row.workspace_id,
-            activity_id=new_id(),
-            activity_type="a2a_receive",
-            method="delegate" if row.delegation_id else row.method,
-            source_id=row.caller_id,
-            target_id=row.workspace_id,
-            request_body=row.body,
-            message_id=row.message_id or str(row.id),
-            sender_id=row.caller_id,
-            delegation_id=row.delegation_id,
-            bytes=len(row.body.encode()),
-        )
-        try:
-            await self._journal.append(entry)
-        except Exhausted as full:
-            return Failed(Failure.BUSY, full.message)
-        return Queued(Mode.POLL)
-
     async def settle(self, row: store.Row, outcome: DispatchOutcome) -> None:
         """Write down what became of a message in our hands, and of its delegation."""
         standing = Standing(
@@ -247,7 +116,7 @@ class Queue:
         try:
             await finish(self._persist(row, outcome, verdict), patience=_LAST_SECONDS)
         finally:
-            self._held.discard(row.id)
+            self.held.discard(row.id)
             self._nudges.add(row.workspace_id)
             self._nudges.soon(row.workspace_id, verdict.delay)
         log.info(
@@ -276,7 +145,7 @@ class Queue:
         lost = "its outcome could not be recorded"
         last = Verdict(Row.FAILED, verdict.attempts, error=lost)
         await store.settle(
-            self._pool, row.id, self._owner, last, response=None, duration_ms=None, entries=()
+            self._pool, row.id, self.owner, last, response=None, duration_ms=None, entries=()
         )
 
     async def _write(self, row: store.Row, outcome: DispatchOutcome, verdict: Verdict) -> None:
@@ -295,7 +164,7 @@ class Queue:
         settled = await store.settle(
             self._pool,
             row.id,
-            self._owner,
+            self.owner,
             verdict,
             response=response,
             duration_ms=duration,
@@ -316,27 +185,9 @@ class Queue:
         )
         return move._replace(final=end.final)
 
-    # Upkeep.
-
     async def renew(self) -> None:
         """Keep what is in our hands."""
-        if held := list(self._held):
-            kept = await upkeep.renew(self._pool, held, self._owner, self._lease)
-            if lost := self._held.intersection(held) - kept:
+        if held := list(self.held):
+            kept = await upkeep.renew(self._pool, held, self.owner, self._lease)
+            if lost := self.held.intersection(held) - kept:
                 log.warning("leases were lost", count=len(lost))
-
-    async def sweep(self) -> None:
-        """Put back what the dead held, let go of what has expired, look at all that waits."""
-        if again := await upkeep.reclaim(self._pool, list(self._held), limit=_UPKEEP_BATCH):
-            _REDELIVERED.inc(again)
-            log.warning("messages were put back", count=again)
-        await upkeep.expire(self._pool, limit=_UPKEEP_BATCH)
-        await upkeep.prune(self._pool, limit=_UPKEEP_BATCH)
-        waiting = await upkeep.waiting(self._pool)
-        _DEPTH.set(sum(one.messages for one in waiting))
-        _AGE.set(max((one.age for one in waiting), default=0.0))
-        self._nudges.replace({one.workspace_id: one.due_in for one in waiting})
-
-
-def _keys(rows: Iterable[store.Row]) -> set[UUID]:
-    return {delegation_key(row.delegation_id) for row in rows if row.delegation_id}

@@ -17,6 +17,8 @@ EMPTY_DETAIL = "workspace agent returned empty response"
 # States of an A2A task, old and new spelling, that are not its end.
 _OPEN_STATES = frozenset({"submitted", "working", "input-required", "auth-required"})
 _BAD_STATES = frozenset({"failed", "rejected", "canceled", "cancelled"})
+# Bodies beyond this do not shrink to 1 MiB by being written without blanks.
+_MUCH_BYTES = 2 * RESULT_BYTES
 _WARMING_MARKS = ("restarting", "warming", "waking")
 
 
@@ -67,7 +69,8 @@ def read(data: bytes) -> Reply | None:
     kind, text = _meaning(body)
     text = cut_bytes(clean(text), RESULT_BYTES + 4)
     warming = isinstance(body, dict) and any(body.get(mark) is True for mark in _WARMING_MARKS)
-    return Reply(kind, text, _stored(body, text), warming)
+    stored = _shortened(text) if len(data) > _MUCH_BYTES else _stored(body, text)
+    return Reply(kind, text, stored, warming)
 
 
 def _meaning(body: Any) -> tuple[Kind, str]:
@@ -123,8 +126,10 @@ def _stored(body: Any, text: str) -> str:
         stored = to_text(body, "body")
     except (Invalid, RecursionError):
         return json.dumps({"text": cut_bytes(text, RESULT_BYTES), "unreadable": True})
-    if len(stored) <= RESULT_BYTES:
-        return stored
+    return stored if len(stored) <= RESULT_BYTES else _shortened(text)
+
+
+def _shortened(text: str) -> str:
     return json.dumps({"text": cut_bytes(text, RESULT_BYTES // 2), "truncated": True})
 
 

@@ -87,6 +87,7 @@ def test_metrics_are_there_before_anything_happens(calling_server: RunningServer
     ):
         assert f'molecule_a2a_dispatch_total{{outcome="{outcome}"}} 0.0' in text
     assert "molecule_a2a_queue_redelivered_total 0.0" in text
+    assert "molecule_phantom_busy_resets_total 0.0" in text
     for gauge in ("molecule_a2a_queue_depth", "molecule_a2a_queue_age_seconds"):
         assert f"\n{gauge}" in text
 

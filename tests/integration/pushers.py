@@ -72,7 +72,7 @@ class Worker(Slice):
 
     def deliver(self) -> None:
         """Deliver from now on."""
-        self.running.append(asyncio.create_task(self.outbound.queue.run()))
+        self.running.append(asyncio.create_task(self.outbound.deliveries.run()))
 
     async def stop(self) -> None:
         """Begin nothing new."""

@@ -190,7 +190,7 @@ async def test_what_a_dead_worker_held_is_sent_by_another(worker: Worker, agent:
     assert await claim(worker.pool, target, lease=-1.0) == ["m1"]
     before = redelivered()
     worker.deliver()
-    await worker.outbound.queue.sweep()
+    await worker.outbound.deliveries.sweep()
     await worker.until(row_id, "completed")
     assert agent.message_ids == ["m1"]
     assert redelivered() == before + 1
@@ -204,7 +204,7 @@ async def test_what_a_living_worker_holds_is_left_alone(worker: Worker, agent: F
     [row_id] = await fill(worker.pool, target, "m1")
     await claim(worker.pool, target)
     worker.deliver()
-    await worker.outbound.queue.sweep()
+    await worker.outbound.deliveries.sweep()
     await worker.landed()
     assert (await worker.queued(row_id))["status"] == "dispatched"
     assert agent.received == []
@@ -228,8 +228,8 @@ async def test_a_lease_lasts_as_long_as_the_call(
         two.deliver()
         first = (await one.queued(row_id))["lease_until"]
         while (await one.queued(row_id))["lease_until"] < first + timedelta(seconds=1):
-            await one.outbound.queue.renew()
-            await two.outbound.queue.sweep()
+            await one.outbound.push._queue.renew()
+            await two.outbound.deliveries.sweep()
         answer.set()
         await one.until(row_id, "completed")
     assert agent.message_ids == ["m1"]
@@ -405,7 +405,7 @@ async def test_a_heartbeat_with_room_drains(worker: Worker, agent: FakeAgent) ->
     await worker.pool.execute("UPDATE workspaces SET last_heartbeat_at = now()")
     await fill(worker.pool, target, "a", "b")
     worker.deliver()
-    await worker.outbound.queue.sweep()
+    await worker.outbound.deliveries.sweep()
     await worker.landed()
     assert agent.received == []
     await worker.pool.execute("UPDATE workspaces SET active_tasks = 0, last_heartbeat_at = now()")
@@ -444,7 +444,7 @@ async def test_what_has_expired_is_dropped_and_not_sent(worker: Worker, agent: F
     await worker.pool.execute("UPDATE a2a_queue SET expires_at = now()")
     await worker.pool.execute("UPDATE a2a_queue SET last_error = 'busy' WHERE id = $1", two)
     worker.deliver()
-    await worker.outbound.queue.sweep()
+    await worker.outbound.deliveries.sweep()
     assert (await worker.queued(one))["last_error"] == "expired"
     assert (await worker.queued(two))["last_error"] == "expired; before that: busy"
     assert agent.received == []
@@ -833,7 +833,7 @@ async def test_what_a_human_left_behind_survives_the_worker(database_url: str, p
             receipt, _ = await first.post(None, target, "x", message_id="m1")
         async with worker_on(database_url, pool) as second:
             second.deliver()
-            await second.outbound.queue.sweep()
+            await second.outbound.deliveries.sweep()
             await second.until(UUID(json.loads(receipt.data)["queue_id"]), "completed")
     assert agent.message_ids == ["m1", "m1"]
 
@@ -914,8 +914,40 @@ async def test_the_depth_and_the_age_of_the_queue_are_seen(
     target = await listening(worker.pool, agent)
     await fill(worker.pool, target, "a", "b")
     await worker.pool.execute("UPDATE a2a_queue SET enqueued_at = now() - interval '1 minute'")
-    await worker.outbound.queue.sweep()
+    await worker.outbound.deliveries.sweep()
     assert REGISTRY.get_sample_value("molecule_a2a_queue_depth") == 2
     age = REGISTRY.get_sample_value("molecule_a2a_queue_age_seconds")
     assert age is not None
     assert 60 <= age < 90
+
+
+async def test_an_agent_that_only_seems_busy_gets_its_messages(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    """D53: nothing in its record for ten minutes; each reset counts once, and who works is left
+    alone."""
+
+    def resets() -> float:
+        return REGISTRY.get_sample_value("molecule_phantom_busy_resets_total") or 0.0
+
+    phantom = await listening(worker.pool, agent, active_tasks=1, current_task="x")
+    works = await listening(worker.pool, agent, active_tasks=1)
+    called = await listening(worker.pool, agent, active_tasks=1, max_concurrent_tasks=2)
+    await worker.pool.execute("UPDATE workspaces SET last_heartbeat_at = now()")
+    await worker.post(caller, works)
+    await fill(worker.pool, called, "a")
+    await claim(worker.pool, called)
+    await fill(worker.pool, phantom, "b")
+    await worker.outbound.deliveries.sweep()
+    before = resets()
+    await worker.outbound.deliveries.reset_phantoms()
+    await worker.outbound.deliveries.reset_phantoms()
+    assert resets() == before + 1
+    rows = await worker.pool.fetch(
+        "SELECT id, active_tasks, current_task FROM workspaces WHERE id = ANY($1)",
+        [phantom, works, called],
+    )
+    assert {row["id"]: row["active_tasks"] for row in rows} == {phantom: 0, works: 1, called: 1}
+    worker.deliver()
+    await agent.wait(2)
+    assert agent.message_ids[-1] == "b"

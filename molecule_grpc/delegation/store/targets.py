@@ -61,3 +61,29 @@ async def show_answer(pool: Pool, workspace_id: UUID, payload: str) -> None:
         workspace_id,
         payload,
     )
+
+
+async def reset_phantoms(pool: Pool, *, limit: int) -> list[UUID]:
+    """Take workspaces at their word no more that say they are busy without doing anything.
+
+    Their record holds nothing of the last ten minutes, and nothing is being sent to them.
+    """
+    rows = await pool.fetch(
+        """
+        UPDATE workspaces SET active_tasks = 0, current_task = '' WHERE id IN (
+            SELECT w.id FROM workspaces w
+            WHERE w.active_tasks > 0 AND w.status <> 'removed'
+              AND NOT EXISTS (
+                  SELECT FROM activity_logs a
+                  WHERE a.workspace_id = w.id AND a.created_at > now() - interval '10 minutes'
+              )
+              AND NOT EXISTS (
+                  SELECT FROM a2a_queue q WHERE q.workspace_id = w.id AND q.status = 'dispatched'
+              )
+            ORDER BY w.id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
+        )
+        RETURNING id
+        """,
+        limit,
+    )
+    return [row["id"] for row in rows]

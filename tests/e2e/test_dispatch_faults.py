@@ -1,0 +1,267 @@
+"""Agents that misbehave, and servers that die: nothing is lost, and nothing that arrived is sent
+again on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import asyncpg
+import psutil
+import pytest
+
+from tests import fake_agent as agents
+from tests.e2e.calling import Office, a_message, send
+from tests.e2e.parties import Agent, found, wire_to
+from tests.fake_agent import fake_agent
+from tests.running import RunningServer
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
+
+MIB = 1_048_576
+QUICK = {
+    "MOLECULE_ENV": "development",
+    "MOLECULE_A2A_LEASE_SECONDS": "2",
+    "MOLECULE_A2A_DRAIN_INTERVAL_S": "0.5",
+    "MOLECULE_A2A_BACKOFF_SECONDS": "0.2",
+    "MOLECULE_A2A_CANVAS_WAIT_SECONDS": "0.5",
+}
+
+
+@contextlib.asynccontextmanager
+async def office_at(server: RunningServer) -> AsyncIterator[Office]:
+    database = await asyncpg.connect(server.database_url)
+    async with wire_to(server) as wire:
+        operator = wire.party(server.admin_token)
+        yield Office(await found(wire, operator), operator, database)
+    await database.close()
+
+
+async def delegate(sender: Agent, target: Agent, task: str = "task") -> str:
+    answer = await sender.rest(
+        "POST", f"/workspaces/{sender.id}/delegate", {"target_id": target.id, "task": task}
+    )
+    assert answer.status_code == 202, answer.text
+    name: str = answer.json()["delegation_id"]
+    return name
+
+
+async def ended(office: Office, *names: str) -> dict[str, tuple[str, str]]:
+    """Status and result of these delegations, when none is under way any more."""
+    async with asyncio.timeout(60):
+        while True:
+            rows = await office.database.fetch(
+                "SELECT delegation_id, status, coalesce(result, error_detail, '') AS said"
+                " FROM delegations WHERE delegation_id = ANY($1)",
+                list(names),
+            )
+            if all(row["status"] in ("completed", "failed", "stuck") for row in rows):
+                return {row["delegation_id"]: (row["status"], row["said"]) for row in rows}
+            await asyncio.sleep(0.1)
+
+
+async def results(office: Office, sender: Agent) -> dict[str, int]:
+    """How many results a sender's inbox holds, by delegation."""
+    rows = await office.database.fetch(
+        "SELECT delegation_id FROM inbox_items"
+        " WHERE workspace_id = $1 AND method = 'delegate_result'",
+        sender.id,
+    )
+    return collections.Counter(row["delegation_id"] for row in rows)
+
+
+async def at_rest(office: Office) -> None:
+    """Return when no message is in the queue any more."""
+    async with asyncio.timeout(60):
+        while await office.database.fetchval(
+            "SELECT count(*) FROM a2a_queue WHERE status IN ('queued', 'dispatched')"
+        ):
+            await asyncio.sleep(0.1)
+
+
+def memory(server: RunningServer) -> int:
+    """Bytes that the workers hold."""
+    workers = [
+        child
+        for child in psutil.Process(server.pid).children(recursive=True)
+        if any("molecule_grpc.server.worker" in part for part in child.cmdline())
+    ]
+    assert workers
+    return sum(worker.memory_info().rss for worker in workers)
+
+
+# Agents that misbehave.
+
+
+async def test_a_server_among_hostile_agents_lives_within_its_memory(
+    own_server: Callable[..., RunningServer],
+) -> None:
+    """Ten gigabytes from each of twenty agents at once, others that hang, lie and hang up; and a
+    well-behaved one is served all the while."""
+    server = own_server(**QUICK, A2A_IDLE_TIMEOUT_SECONDS="3")
+    behaviours = {
+        "flood": (agents.floods(10**10, declared=False), 502),
+        "announced flood": (agents.floods(10**10, declared=True), 502),
+        "garbage": (agents.answers(200, b"\x00\x01garbage"), 502),
+        "short": (agents.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"), 502),
+        "redirect": (agents.answers(302, {}, Location="http://169.254.169.254/"), 302),
+        "error": (agents.answers(500, {"error": "x"}), 500),
+        "hangs up": (agents.hangs_up, 202),
+        "hangs": (agents.hangs, 202),
+        "deep": (agents.answers(200, b"[" * MIB), 502),
+        "wide": (agents.answers(200, b"[" + b"[]," * (3 * MIB) + b"[]]"), 200),
+    }
+    async with office_at(server) as office, contextlib.AsyncExitStack() as stack:
+        sender = await office.org.hire()
+        polite = await office.listening(await stack.enter_async_context(fake_agent()))
+        hostile = {}
+        for name, (behave, _) in behaviours.items():
+            agent = await stack.enter_async_context(fake_agent(behave))
+            hostile[name] = await office.listening(agent)
+        before = peak = memory(server)
+
+        async def bother(name: str) -> None:
+            answer = await send(sender, hostile[name])
+            assert answer.status_code == behaviours[name][1], (name, answer.text[:200])
+
+        calls = [asyncio.create_task(bother(name)) for name in behaviours]
+        calls += [asyncio.create_task(bother("flood")) for _ in range(20)]
+        while not all(call.done() for call in calls):
+            await asyncio.wait(calls, timeout=0.2)
+            peak = max(peak, memory(server))
+            assert (await send(sender, polite)).status_code == 200
+        await asyncio.gather(*calls)
+        print(f"\nworkers: {before // MIB} MiB at rest, {peak // MIB} MiB at most")
+        assert peak - before < 500 * MIB
+        assert server.healthy()
+
+
+# Servers that die.
+
+
+async def test_killed_between_accept_and_dispatch(
+    own_server: Callable[..., RunningServer],
+) -> None:
+    """Decision 10: what was accepted is on disk, and is delivered by whoever comes next."""
+    server = own_server(**QUICK)
+    async with fake_agent() as agent, office_at(server) as office:
+        sender = await office.org.hire()
+        target = await office.listening(agent)
+        await beat(target, active=1)
+        names = [await delegate(sender, target, f"task {n}") for n in range(5)]
+        server.restart()
+        assert agent.received == []
+        await beat(target, active=0)
+        outcome = await ended(office, *names)
+        assert outcome == {name: ("completed", f"echo: task {n}") for n, name in enumerate(names)}
+        assert agent.message_ids == names
+        assert await results(office, sender) == dict.fromkeys(names, 1)
+
+
+async def beat(target: Agent, *, active: int) -> None:
+    body = {"workspace_id": target.id, "active_tasks": active}
+    assert (await target.rest("POST", "/registry/heartbeat", body)).status_code == 200
+
+
+async def test_killed_during_dispatch(own_server: Callable[..., RunningServer]) -> None:
+    """The lease ends, another worker sends the same message under the same id."""
+    server = own_server(**QUICK)
+    async with fake_agent() as agent, office_at(server) as office:
+        sender = await office.org.hire()
+        target = await office.listening(agent)
+        agent.script = [agents.hangs]
+        name = await delegate(sender, target, "x")
+        await agent.wait(1)
+        server.restart()
+        assert await ended(office, name) == {name: ("completed", "echo: x")}
+        assert agent.message_ids == [name, name]
+        assert await results(office, sender) == {name: 1}
+
+
+async def test_killed_after_a_receipt(own_server: Callable[..., RunningServer]) -> None:
+    """I-PX-1: both receipts that a sender can get for a message are promises."""
+    server = own_server(**QUICK)
+    async with fake_agent() as agent, office_at(server) as office:
+        target = await office.listening(agent)
+        agent.script = [agents.hangs_up, agents.hangs]
+        busy = (await send(office.operator, target, a_message(messageId="busy"))).json()
+        assert busy["queued"] is True
+        await office.database.execute(
+            "UPDATE a2a_queue SET next_attempt_at = now() + interval '1 hour'"
+        )
+        left = (await send(office.operator, target, a_message(messageId="left"))).json()
+        assert left["delivery_mode"] == "push-async"
+        server.kill()
+        await office.database.execute("UPDATE a2a_queue SET next_attempt_at = now()")
+        server.start()
+        await at_rest(office)
+        statuses = await office.database.fetch("SELECT id::text, status FROM a2a_queue")
+        assert {row["id"]: row["status"] for row in statuses} == {
+            busy["queue_id"]: "completed",
+            left["queue_id"]: "completed",
+        }
+        assert sorted(agent.message_ids) == ["busy", "busy", "left", "left"]
+
+
+async def test_killed_after_the_answer(own_server: Callable[..., RunningServer]) -> None:
+    """What has ended in the ledger is not sent again, even if its row still says that it is under
+    way."""
+    server = own_server(**QUICK)
+    async with fake_agent() as agent, office_at(server) as office:
+        sender = await office.org.hire()
+        target = await office.listening(agent)
+        name = await delegate(sender, target, "x")
+        await ended(office, name)
+        server.kill()
+        # As if the server had died between the ledger's commit and the queue's.
+        await office.database.execute(
+            "UPDATE a2a_queue SET status = 'dispatched', lease_owner = 'dead', lease_until = now()"
+        )
+        server.start()
+        await at_rest(office)
+        row = await office.database.fetchrow("SELECT status, last_error FROM a2a_queue")
+        assert row is not None
+        assert tuple(row) == ("dropped", "its delegation has ended")
+        assert agent.message_ids == [name]
+        assert await results(office, sender) == {name: 1}
+
+
+async def test_killed_at_any_moment(own_server: Callable[..., RunningServer]) -> None:
+    """Many agents, many delegations, a server that keeps dying: each one ends once with its own
+    text, and only what was in the air when it died may have been sent twice."""
+    server = own_server(**QUICK)
+    kills, crowd = 3, 5
+    sent: list[str] = []
+    async with office_at(server) as office, contextlib.AsyncExitStack() as stack:
+        sender = await office.org.hire()
+        bodies = [await stack.enter_async_context(fake_agent(takes_a_moment)) for _ in range(crowd)]
+        targets = [await office.listening(agent, max_concurrent_tasks=4) for agent in bodies]
+        in_air = 0
+        for _ in range(kills):
+            accepted = await asyncio.gather(
+                *(delegate(sender, target, f"to {target.id}") for target in targets * 4)
+            )
+            sent += accepted
+            await bodies[0].wait(len(bodies[0].received) + 2)
+            in_air += sum(len(agent._serving) for agent in bodies)
+            server.kill()
+            server.start()
+        outcome = await ended(office, *sent)
+        await at_rest(office)
+        assert {status for status, _ in outcome.values()} == {"completed"}
+        assert await results(office, sender) == dict.fromkeys(sent, 1)
+    arrived = collections.Counter(
+        request.message_id for agent in bodies for request in agent.received
+    )
+    assert set(arrived) == set(sent)
+    again = sum(arrived.values()) - len(sent)
+    print(f"\n{kills} kills, {len(sent)} delegations, {again} sent again of {in_air} in the air")
+    assert again <= in_air + kills * crowd * 4
+
+
+async def takes_a_moment(request: agents.Received, writer: Any) -> None:
+    await asyncio.sleep(0.05)
+    await agents.echo(request, writer)
