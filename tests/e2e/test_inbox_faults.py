@@ -1,0 +1,350 @@
+"""Inboxes when servers die, drain or do not hear of each other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import statistics
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+
+import grpc
+import psutil
+import pytest
+from google.api import httpbody_pb2
+from moleculeai.delegation.v1 import delegation_service_pb2 as pb
+from moleculeai.delegation.v1 import delegation_service_pb2_grpc as stubs
+
+from tests.conftest import execute, with_database
+from tests.e2e.parties import Agent, Organization, Refused, found, wire_to
+from tests.e2e.readers import Holder, Reader, holding, listening, reading, tell, tell_many
+from tests.running import RunningServer
+
+Start = Callable[..., RunningServer]
+
+
+@pytest.fixture(scope="module")
+def two_workers(
+    postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """A server with two workers, for tests that leave it as it was."""
+    name = f"faults_{uuid.uuid4().hex[:12]}"
+    asyncio.run(execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}"))
+    running = RunningServer(
+        with_database(postgres, name), tmp_path_factory.mktemp("faults"), WORKERS="2"
+    )
+    running.start()
+    yield running
+    running.stop()
+    asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@contextlib.asynccontextmanager
+async def staff_of(server: RunningServer) -> AsyncIterator[Organization]:
+    """An organisation at this server."""
+    async with wire_to(server) as wire:
+        yield await found(wire, wire.party(server.admin_token))
+
+
+@dataclass
+class Consumer:
+    """Acts on each item once it has it, acks, and comes back whenever its stream breaks."""
+
+    agent: Agent
+    total: int
+    news: asyncio.Event
+    # What came, in the order in which it came: number and delivery.
+    seen: list[tuple[int, int]] = field(default_factory=list)
+
+    async def work(self) -> None:
+        """Until all are done."""
+        while len({seq for seq, _ in self.seen}) < self.total:
+            with contextlib.suppress(Refused, EOFError, grpc.RpcError):
+                async with holding(self.agent, "worker", max_in_flight=32) as held:
+                    await self._take(held)
+            await asyncio.sleep(0.05)
+
+    async def _take(self, held: Holder) -> None:
+        while True:
+            item = await held.item()
+            self.seen.append((item.seq, item.delivery))
+            self.news.set()
+            if item.seq % 5 == 0 or item.seq == self.total:
+                await held.ack(up_to=item.seq)
+            if item.seq == self.total:
+                return
+
+    def check(self) -> None:
+        """Nothing lost, in order, and whatever came twice said so."""
+        known: list[int] = []
+        for seq, delivery in self.seen:
+            if seq in known:
+                assert delivery > 1, f"item {seq} came again unmarked"
+            else:
+                known.append(seq)
+        assert known == list(range(1, self.total + 1))
+
+
+async def pour(sender: Agent, targets: list[Agent], count: int) -> None:
+    """So many messages to each, some at once, each tried until it is taken."""
+    stub = stubs.DelegationServiceStub(sender.wire.channel)
+    left = [(target, n) for n in range(count) for target in targets][::-1]
+
+    async def send() -> None:
+        while left:
+            target, n = left.pop()
+            parts = [{"kind": "text", "text": str(n)}]
+            message = {"messageId": uuid.uuid4().hex, "parts": parts}
+            body = {"method": "message/send", "params": {"message": message}}
+            request = pb.SendMessageRequest(
+                workspace_id=target.id, body=httpbody_pb2.HttpBody(data=json.dumps(body).encode())
+            )
+            while not await _taken(stub, sender, request):
+                await asyncio.sleep(0.1)
+
+    await asyncio.gather(*(send() for _ in range(16)))
+
+
+async def _taken(
+    stub: stubs.DelegationServiceAsyncStub, sender: Agent, request: pb.SendMessageRequest
+) -> bool:
+    """Whether the server says that it has the message. If not, it may have it nevertheless."""
+    try:
+        await stub.SendMessage(request, metadata=tuple(sender.headers.items()), timeout=5)
+    except grpc.aio.AioRpcError as error:
+        if error.code() not in _OUTAGE:
+            raise
+        return False
+    return True
+
+
+_OUTAGE = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+)
+
+
+def crew(agents: list[Agent], total: int) -> list[Consumer]:
+    """A consumer for each, who tell of their progress together."""
+    news = asyncio.Event()
+    return [Consumer(agent, total, news) for agent in agents]
+
+
+async def seen(consumers: list[Consumer], share: float) -> None:
+    """Return when so large a share of all items has come."""
+    while sum(len(c.seen) for c in consumers) < share * sum(c.total for c in consumers):
+        consumers[0].news.clear()
+        await consumers[0].news.wait()
+
+
+@pytest.mark.timeout(120)
+async def test_killed_server_loses_and_repeats_nothing_unmarked(own_server: Start) -> None:
+    """Acceptance 1: SIGKILL, twice, in the middle of writing and reading; four consumers."""
+    server = own_server()
+    async with staff_of(server) as org:
+        sender, *agents = [await org.hire() for _ in range(5)]
+        consumers = crew(agents, 500)
+        async with asyncio.timeout(90):
+            working = asyncio.gather(
+                pour(sender, agents, 500), *(consumer.work() for consumer in consumers)
+            )
+            for share in (0.2, 0.6):
+                await seen(consumers, share)
+                await asyncio.to_thread(server.restart)
+            await working
+    for consumer in consumers:
+        consumer.check()
+
+
+@pytest.mark.timeout(90)
+async def test_killed_worker_is_replaced_and_loses_nothing(two_workers: RunningServer) -> None:
+    """Acceptance 1, with one of two workers."""
+    async with staff_of(two_workers) as org:
+        sender, *agents = [await org.hire() for _ in range(5)]
+        consumers = crew(agents, 200)
+        async with asyncio.timeout(60):
+            working = asyncio.gather(
+                pour(sender, agents, 200), *(consumer.work() for consumer in consumers)
+            )
+            await seen(consumers, 0.3)
+            workers_of(two_workers)[0].kill()
+            await working
+    for consumer in consumers:
+        consumer.check()
+
+
+def workers_of(server: RunningServer) -> list[psutil.Process]:
+    """The worker processes of a server."""
+    return [
+        child
+        for child in psutil.Process(server.pid).children(recursive=True)
+        if "molecule_grpc.server.worker" in " ".join(child.cmdline())
+    ]
+
+
+def memory_of(server: RunningServer) -> int:
+    """What its workers hold, in bytes."""
+    return sum(worker.memory_info().rss for worker in workers_of(server))
+
+
+@contextlib.asynccontextmanager
+async def readers_everywhere(agent: Agent, server: RunningServer) -> AsyncIterator[list[Reader]]:
+    """Eight streams of one inbox by connections of their own, so that all workers hold some."""
+    async with contextlib.AsyncExitStack() as stack:
+        readers = []
+        for _ in range(8):
+            wire = await stack.enter_async_context(wire_to(server))
+            own = Agent(wire, agent.headers, agent.id, agent.token)
+            readers.append(await stack.enter_async_context(reading(own)))
+        yield readers
+
+
+async def delays(
+    sender: Agent, target: Agent, readers: list[Reader], count: int, pause: float
+) -> list[float]:
+    """From the answer to the sender until each reader has the item, in seconds."""
+    clock = asyncio.get_running_loop().time
+    took = []
+
+    async def arrival(reader: Reader) -> float:
+        await reader.item()
+        return clock()
+
+    for _ in range(count):
+        arrivals = asyncio.gather(*(arrival(reader) for reader in readers))
+        await tell(sender, target, "hi")
+        told = clock()
+        took += [max(0.0, arrived - told) for arrived in await arrivals]
+        await asyncio.sleep(pause)
+    return took
+
+
+@pytest.mark.timeout(90)
+async def test_without_signals_items_come_within_the_safety_check(own_server: Start) -> None:
+    """Acceptance 3: 5 s, and one for the way."""
+    server = own_server(WORKERS="2", MOLECULE_INBOX_NOTIFY="0")
+    async with staff_of(server) as org:
+        sender, target = await org.hire(), await org.hire()
+        async with readers_everywhere(target, server) as readers:
+            took = await delays(sender, target, readers, count=3, pause=0.7)
+    assert max(took) < 6
+    assert min(took) < 1
+
+
+@pytest.mark.timeout(90)
+async def test_signals_cross_workers_at_once(two_workers: RunningServer) -> None:
+    """Acceptance 4: whichever worker the writer meets. The exact percentile is a benchmark's."""
+    async with staff_of(two_workers) as org:
+        sender, target = await org.hire(), await org.hire()
+        async with readers_everywhere(target, two_workers) as readers:
+            took = await delays(sender, target, readers, count=40, pause=0.01)
+    assert statistics.median(took) < 0.25
+    assert statistics.quantiles(took, n=100)[98] < 1
+
+
+@pytest.mark.timeout(90)
+async def test_never_acking_consumer_costs_no_memory(two_workers: RunningServer) -> None:
+    """Acceptance 5: 40 MB wait in the table, not in the server."""
+    async with staff_of(two_workers) as org:
+        sender, target = await org.hire(), await org.hire()
+        await tell(sender, target, "x" * 100_000)
+        async with holding(target, max_in_flight=4) as held:
+            await held.item()
+            before = memory_of(two_workers)
+            for _ in range(40):
+                await asyncio.gather(*(tell(sender, target, "x" * 100_000) for _ in range(10)))
+            await held.items(3)
+            grown = memory_of(two_workers) - before
+    assert grown < 30_000_000
+
+
+async def test_dead_servers_lease_lapses(own_server: Start) -> None:
+    """Nobody can take it before, everybody after; what it had sent is marked."""
+    server = own_server(MOLECULE_INBOX_LEASE_SECONDS="4")
+    async with staff_of(server) as org:
+        sender, target = await org.hire(), await org.hire()
+        await tell(sender, target, "hi")
+        async with holding(target, "first") as held:
+            await held.item()
+            await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        refused = 0
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    async with holding(target, "second") as held:
+                        item = await held.item()
+                    break
+                except Refused as busy:
+                    refused += busy.reason == "INBOX_BUSY"
+                    await asyncio.sleep(0.1)
+    assert (item.seq, item.delivery) == (1, 2)
+
+
+async def test_living_sessions_lease_is_renewed(own_server: Start) -> None:
+    """An idle holder keeps its inbox for longer than one lease."""
+    server = own_server(MOLECULE_INBOX_LEASE_SECONDS="1", MOLECULE_INBOX_BEAT_SECONDS="1")
+    async with staff_of(server) as org:
+        target = await org.hire()
+        async with holding(target, "first") as held:
+            for _ in range(3):
+                await held.of("beat")
+            with pytest.raises(Refused) as refused:
+                async with holding(target, "second"):
+                    pass
+    assert refused.value.reason == "INBOX_BUSY"
+
+
+async def test_stopping_server_drains_its_streams(own_server: Start) -> None:
+    """Drain; acks are still taken; then UNAVAILABLE, and SSE says so in its last frame."""
+    server = own_server(MOLECULE_DRAIN_SECONDS="8")
+    async with staff_of(server) as org:
+        sender, target, other = await org.hire(), await org.hire(), await org.hire()
+        await tell_many(sender, target, 2)
+        async with holding(target) as held, listening(other) as feed:
+            await feed.frame()
+            await held.items(2)
+            stopping = asyncio.create_task(asyncio.to_thread(server.stop))
+            drain = (await feed.frame())["drain"]
+            assert 0 <= drain["reconnect_after_ms"] <= 5000
+            end = (await feed.frame())["end"]
+            assert (end["code"], end["reason"]) == (14, "DRAINING")
+            assert 0 <= (await held.of("drain")).reconnect_after_ms <= 5000
+            assert (await held.ack(1)).acked_seq == 1
+            assert (await held.ack(2)).acked_seq == 2
+            last, status = await held.end()
+            assert (status.code, status.reason, last.code) == ("UNAVAILABLE", "DRAINING", 14)
+            assert await stopping == 0
+
+
+async def test_item_of_a_drained_session_has_not_failed(own_server: Start) -> None:
+    """A deploy is not the item's fault, however often; it comes again, marked."""
+    server = own_server(MOLECULE_DRAIN_SECONDS="1")
+    async with staff_of(server) as org:
+        sender, target = await org.hire(), await org.hire()
+        await tell(sender, target, "hi")
+        async with holding(target) as held:
+            await held.item()
+            stopping = asyncio.create_task(asyncio.to_thread(server.stop))
+            await held.of("drain")
+            with contextlib.suppress(Refused, EOFError):
+                await held.frame()
+            await stopping
+        await asyncio.to_thread(server.start)
+        async with holding(target) as held:
+            assert (await held.item()).delivery == 2
+            result = await held.nack(1)
+    assert (result.deliveries, result.poisoned) == (2, False)
+
+
+async def test_old_stream_asks_to_come_back(own_server: Start) -> None:
+    server = own_server(MOLECULE_INBOX_MAX_AGE_SECONDS="1", MOLECULE_INBOX_BEAT_SECONDS="1")
+    async with staff_of(server) as org:
+        target = await org.hire()
+        async with reading(target) as reader:
+            await reader.of("drain")
+            end, status = await reader.end()
+    assert (status.code, status.reason, end.reason) == ("UNAVAILABLE", "DRAINING", "DRAINING")
