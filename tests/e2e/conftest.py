@@ -58,6 +58,7 @@ def still_server(
         with_database(postgres, name),
         tmp_path_factory.mktemp("still"),
         MOLECULE_ENABLE_TEST_TOKENS="1",
+        MOLECULE_INBOX_BEAT_SECONDS="0.5",
         REMOTE_LIVENESS_STALE_AFTER="100000",
         MOLECULE_LIVENESS_TTL_SECONDS="100000",
         DELEGATION_SWEEPER_INTERVAL_S="100000",

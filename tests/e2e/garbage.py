@@ -114,6 +114,15 @@ def strange(draw: Callable[..., Any], good: Message) -> bytes:
 
 
 @st.composite
+def broken(draw: Callable[..., Any], good: bytes) -> bytes:
+    """Good bytes with a piece cut out, replaced or doubled."""
+    start = draw(st.integers(0, len(good)))
+    end = draw(st.integers(start, len(good)))
+    middle = draw(st.binary(max_size=20) | st.just(good[start:end] * 2) | st.just(b"\r\n--x"))
+    return good[:start] + middle + good[end:]
+
+
+@st.composite
 def json_like(draw: Callable[..., Any], good: dict[str, Any]) -> bytes:
     """A good body with some of its values replaced by any JSON."""
     body = dict(good)

@@ -9,7 +9,6 @@ import json
 import os
 import re
 from collections.abc import Callable
-from typing import Any
 
 import asyncpg
 import httpx
@@ -125,10 +124,11 @@ async def test_requests_that_are_nearly_good(
 async def test_json_that_is_nearly_good(
     rest_rpc: Rpc, good_rest: Message, family: Family, rows: Rows, data: st.DataObject
 ) -> None:
-    path, fields = rest_form(rest_rpc, good_rest)
-    body = data.draw(garbage.ODD_JSON | garbage.json_like(fields))
+    path, body, content_type = rest_form(rest_rpc, good_rest)
+    spoilt = garbage.broken(body) if content_type else garbage.json_like(json.loads(body))
+    body = data.draw(garbage.ODD_JSON | spoilt)
     party = family.parties[data.draw(st.sampled_from(["own token", "operator"]))]
-    headers = {**party.headers, "content-type": "application/json"}
+    headers = {**party.headers, "content-type": content_type or "application/json"}
     await send_rest(rest_rpc, path, headers, body, family, rows)
 
 
@@ -137,7 +137,7 @@ async def test_json_that_is_nearly_good(
 async def test_urls_and_headers_that_nobody_expects(
     rest_rpc: Rpc, good_rest: Message, family: Family, rows: Rows, data: st.DataObject
 ) -> None:
-    path, _ = rest_form(rest_rpc, good_rest)
+    path, *_ = rest_form(rest_rpc, good_rest)
     odd = re.sub(r"\{\w+\}", data.draw(garbage.SEGMENTS), rest_rpc.bindings[0].path)
     path = data.draw(st.sampled_from([path, odd]))
     path += data.draw(garbage.QUERIES)
@@ -145,15 +145,15 @@ async def test_urls_and_headers_that_nobody_expects(
     await send_rest(rest_rpc, path, headers, data.draw(garbage.ODD_JSON), family, rows)
 
 
-def rest_form(rpc: Rpc, good: Message) -> tuple[str, dict[str, Any]]:
-    """The path of a good request, and its body."""
+def rest_form(rpc: Rpc, good: Message) -> tuple[str, bytes, str]:
+    """Path and body of a good request, and the content type of a body that is no JSON."""
     fields = json_format.MessageToDict(good, preserving_proto_field_name=True)
     path = path_of(rpc, fields)
-    body = rpc.bindings[0].body
-    if body in ("", "*"):
-        return path, fields
-    raw: dict[str, Any] = json.loads(getattr(good, body).data)
-    return path, raw
+    if rpc.bindings[0].body in ("", "*"):
+        return path, json.dumps(fields).encode(), ""
+    body = getattr(good, rpc.bindings[0].body)
+    is_json = body.data.startswith(b"{")
+    return path, body.data, "" if is_json else body.content_type or "application/octet-stream"
 
 
 async def send(party: Party, rpc: Rpc, sent: bytes, family: Family, rows: Rows) -> None:
