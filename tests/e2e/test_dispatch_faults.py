@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -245,7 +246,8 @@ async def test_killed_at_any_moment(own_server: Callable[..., RunningServer]) ->
                 *(delegate(sender, target, f"to {target.id}") for target in targets * 4)
             )
             sent += accepted
-            await bodies[0].wait(len(bodies[0].received) + 2)
+            # Any moment will do: no event marks it.
+            await asyncio.sleep(random.uniform(0.0, 0.3))
             in_air += sum(len(agent._serving) for agent in bodies)
             server.kill()
             server.start()
@@ -263,5 +265,5 @@ async def test_killed_at_any_moment(own_server: Callable[..., RunningServer]) ->
 
 
 async def takes_a_moment(request: agents.Received, writer: Any) -> None:
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.1)
     await agents.echo(request, writer)
