@@ -301,7 +301,8 @@ async def test_a_crowd_of_flooding_agents_does_not_fill_the_memory() -> None:
     for call in calls:
         assert isinstance(call.result(), Failed)
         assert call.result().failure is Failure.UNREADABLE
-    assert peak - before < 250 * MIB
+    # Held whole, the answers up to their cap alone would take 600.
+    assert peak - before < 400 * MIB
 
 
 # Addresses.
