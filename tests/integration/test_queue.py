@@ -23,7 +23,7 @@ from molecule_grpc.ids import new_id
 from tests import fake_agent as agents
 from tests.conftest import MIGRATIONS
 from tests.fake_agent import FakeAgent, fake_agent
-from tests.integration.agents import call_of, hire
+from tests.integration.agents import call_of, hire, someone_waits
 from tests.integration.pushers import Worker, listening, worker_on
 
 
@@ -73,6 +73,9 @@ async def claim(pool: Pool, target: UUID, owner: str = "other", lease: float = 6
     async with pool.acquire() as conn, conn.transaction():
         claimed = await store.claim(conn, [target], limit=8, owner=owner, lease_seconds=lease)
     return [row.message_id or "" for row in claimed.rows]
+
+
+FIRST = asyncio.FIRST_COMPLETED
 
 
 def redelivered() -> float:
@@ -235,6 +238,23 @@ async def test_a_lease_lasts_as_long_as_the_call(
     assert agent.message_ids == ["m1"]
 
 
+async def test_a_worker_does_not_take_from_itself(worker: Worker, agent: FakeAgent) -> None:
+    """I-Q-2: the database was away for longer than a lease, and the call still runs."""
+    answer = asyncio.Event()
+    agent.behave = agents.waits_for(answer, agents.says("done"))
+    target = await listening(worker.pool, agent, max_concurrent_tasks=2)
+    [row_id] = await fill(worker.pool, target, "m1")
+    worker.nudges.add(target)
+    worker.deliver()
+    await agent.wait(1)
+    await worker.pool.execute("UPDATE a2a_queue SET lease_until = now() - interval '1 second'")
+    await worker.outbound.deliveries.sweep()
+    assert (await worker.queued(row_id))["status"] == "dispatched"
+    answer.set()
+    await worker.until(row_id, "completed")
+    assert len(agent.received) == 1
+
+
 async def test_a_late_answer_does_not_undo_what_another_worker_did(
     worker: Worker, agent: FakeAgent
 ) -> None:
@@ -392,11 +412,18 @@ async def test_what_the_agent_has_not_yet_counted_is_counted(worker: Worker) -> 
 
 
 async def test_workers_that_claim_at_once_share_the_room(pool: Pool, agent: FakeAgent) -> None:
-    """Never more in flight than there is room, whoever looks at the same moment."""
+    """Never more in flight than there is room: who looks meanwhile waits, and then sees less."""
     target = await listening(pool, agent, max_concurrent_tasks=3)
     await fill(pool, target, *"abcdefgh")
-    taken = await asyncio.gather(*(claim(pool, target, owner=str(n)) for n in range(8)))
-    assert sorted(text for some in taken for text in some) == ["a", "b", "c"]
+    async with pool.acquire() as conn:
+        transaction = conn.transaction()
+        await transaction.start()
+        first = await store.claim(conn, [target], limit=2, owner="one", lease_seconds=60.0)
+        second = asyncio.create_task(claim(pool, target, owner="two"))
+        await asyncio.wait({second, asyncio.create_task(someone_waits(pool))}, return_when=FIRST)
+        await transaction.commit()
+    assert [row.message_id for row in first.rows] == ["a", "b"]
+    assert await second == ["c"]
 
 
 async def test_a_heartbeat_with_room_drains(worker: Worker, agent: FakeAgent) -> None:
@@ -821,6 +848,30 @@ async def test_a_human_out_of_patience_gets_a_receipt_and_the_agent_its_time(
         assert "done" in row["response_body"]
         assert len(agent.received) == 1
         assert len(await worker.record_of(target)) == 1
+
+
+async def test_an_outcome_beats_the_end_of_patience(
+    database_url: str, pool: Pool, caller: UUID
+) -> None:
+    """The message was about to be queued as busy: it is not queued as under way as well."""
+    async with (
+        fake_agent(agents.hangs_up) as agent,
+        worker_on(database_url, pool) as worker,
+        pool.acquire() as conn,
+    ):
+        target = await listening(pool, agent)
+        call = call_of(caller)
+        call.metadata = {"x-timeout": "0.2"}
+        transaction = conn.transaction()
+        await transaction.start()
+        await conn.execute("LOCK TABLE a2a_queue IN EXCLUSIVE MODE")
+        sending = asyncio.create_task(worker.post(caller, target, "x", call=call))
+        await someone_waits(pool)
+        await asyncio.wait({sending}, timeout=0.4)
+        await transaction.rollback()
+        body, _ = await sending
+    assert json.loads(body.data)["queued"] is True
+    assert len(await worker.queue_of(target)) == 1
 
 
 async def test_what_a_human_left_behind_survives_the_worker(database_url: str, pool: Pool) -> None:
