@@ -113,10 +113,12 @@ def _expected_errors() -> Iterator[None]:
     from molecule_grpc.cli.serve import NoDatabaseError
     from molecule_grpc.db.embedded import EmbeddedPostgresError
     from molecule_grpc.db.migrate import MigrationError
+    from molecule_grpc.server.edge import EdgeError
 
+    known = (SettingsError, NoDatabaseError, EmbeddedPostgresError, MigrationError, EdgeError)
     try:
         yield
-    except (SettingsError, NoDatabaseError, EmbeddedPostgresError, MigrationError) as error:
+    except known as error:
         raise InstallationError(str(error)) from error
     except asyncpg.PostgresError as error:
         raise InstallationError(f"the database refused: {error}") from error

@@ -7,20 +7,24 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 import httpx
 import structlog
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from molecule_grpc.server.children import spawn, stop
 from molecule_grpc.server.edge import Edge, EdgeConfig
 from molecule_grpc.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+# Runs a process from its start, or from now, to its end; the exit code.
+Life = Callable[[], Awaitable[int]]
 
 _READY_SECONDS = 60.0
 _READY_POLL_SECONDS = 0.05
@@ -33,7 +37,7 @@ _GRPC_EXPERIMENTS = "-event_engine_listener"
 
 
 class Fleet:
-    """Runs workers on Unix sockets, restarts those that die, and puts the edge before them."""
+    """Runs workers on Unix sockets and the edge before them, and restarts what dies."""
 
     def __init__(self, settings: Settings, dsn: str, environment: Mapping[str, str]) -> None:
         self._settings = settings
@@ -54,10 +58,12 @@ class Fleet:
     async def __aenter__(self) -> Self:
         try:
             for index in range(self._settings.workers):
-                self._keepers.append(asyncio.create_task(self._keep(index)))
-            self._edge = Edge(self._edge_config(), self._directory)
-            await self._edge.start()
-            await self._edge.wait_ready()
+                work = partial(self._work, index)
+                self._keep(f"worker {index}", work, work)
+            self._edge = edge = Edge(self._edge_config(), self._directory)
+            await edge.start()
+            await edge.wait_ready()
+            self._keep("edge", edge.wait, partial(_reopen, edge))
             await self._answering()
         except BaseException:
             await self._end()
@@ -87,20 +93,19 @@ class Fleet:
         """Where a worker listens."""
         return self._directory / f"worker-{index}.sock"
 
-    async def _keep(self, index: int) -> None:
-        """Keep one worker running."""
-        pause = _RESTART_SECONDS
-        while True:
-            self.socket(index).unlink(missing_ok=True)
-            process = await spawn(self._command(index), env=self._environment)
-            self._workers[index] = process
-            started = asyncio.get_running_loop().time()
-            code = await process.wait()
-            lived = asyncio.get_running_loop().time() - started
-            pause = _RESTART_SECONDS if lived > _MAX_RESTART_SECONDS else pause
-            log.error("worker died, restarting", worker=index, code=code, pause=pause)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _MAX_RESTART_SECONDS)
+    def _keep(self, name: str, first: Life, again: Life) -> None:
+        """Start something again whenever it ends, until the fleet does."""
+        self._keepers.append(asyncio.create_task(_kept(name, first, again)))
+
+    async def _work(self, index: int) -> int:
+        """Run one worker; its exit code."""
+        self.socket(index).unlink(missing_ok=True)
+        process = await spawn(self._command(index), env=self._environment)
+        self._workers[index] = process
+        code = await process.wait()
+        # What it had open is not open any more.
+        mark_process_dead(process.pid, self._environment["PROMETHEUS_MULTIPROC_DIR"])  # type: ignore[no-untyped-call]
+        return code
 
     def _command(self, index: int) -> list[str | Path]:
         return [
@@ -143,6 +148,29 @@ class Fleet:
         if self._edge is not None:
             await self._edge.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+async def _kept(name: str, live: Life, again: Life) -> None:
+    loop = asyncio.get_running_loop()
+    pause = _RESTART_SECONDS
+    while True:
+        started = loop.time()
+        try:
+            end: object = await live()
+        except OSError as error:  # not even started
+            end = error
+        if loop.time() - started > _MAX_RESTART_SECONDS:
+            pause = _RESTART_SECONDS
+        log.error("a process died, restarting", process=name, end=str(end), pause=pause)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _MAX_RESTART_SECONDS)
+        live = again
+
+
+async def _reopen(edge: Edge) -> int:
+    """Run the edge again; its exit code."""
+    await edge.start()
+    return await edge.wait()
 
 
 def worker_environment() -> dict[str, str]:
