@@ -237,9 +237,12 @@ async def test_unary_acks_and_nacks_make_room_in_a_full_window(me: Agent, peer: 
         assert (await reader.item()).seq == 4
 
 
-async def test_reader_without_bound_gets_a_nacked_item_again(me: Agent, peer: Agent) -> None:
+@pytest.mark.parametrize("window", [0, 5])
+async def test_reader_with_room_gets_a_nacked_item_again_at_once(
+    me: Agent, peer: Agent, window: int
+) -> None:
     await tell_many(peer, me, 2)
-    async with reading(me) as reader:
+    async with reading(me, max_in_flight=window) as reader:
         await reader.items(2)
         await nack(me, 1)
         again = await reader.item()
