@@ -440,6 +440,23 @@ async def test_a_heartbeat_with_room_drains(worker: Worker, agent: FakeAgent) ->
     await agent.wait(2)
 
 
+async def test_a_long_queue_is_not_searched(pool: Pool) -> None:
+    """What is taken is found by its index, however much waits."""
+    await hire(pool, 50, delivery_mode="push", runtime="langgraph")
+    await pool.execute(
+        """
+        INSERT INTO a2a_queue (id, workspace_id, body, method)
+        SELECT gen_random_uuid(), id, '{}', 'm' FROM workspaces, generate_series(1, 400)
+        """
+    )
+    await pool.execute("ANALYZE")
+    ids = [row["id"] for row in await pool.fetch("SELECT id FROM workspaces LIMIT 5")]
+    plan = await pool.fetch(f"EXPLAIN {store._CLAIM}", ids, 8, "owner", 60.0)
+    text = "\n".join(row[0] for row in plan)
+    assert "Seq Scan on a2a_queue" not in text
+    assert "a2a_queue_order" in text
+
+
 # Entering the queue.
 
 

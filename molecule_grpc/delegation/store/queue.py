@@ -165,9 +165,9 @@ _CLAIM = f"""
           )
     ),
     due AS (
-        SELECT q.id
+        SELECT q.id, q.delegation_id
         FROM room r CROSS JOIN LATERAL (
-            SELECT id FROM a2a_queue
+            SELECT id, delegation_id FROM a2a_queue
             WHERE workspace_id = r.id AND status = 'queued' AND next_attempt_at <= now()
               AND expires_at > now()
             ORDER BY priority DESC, enqueued_at, id
@@ -180,7 +180,7 @@ _CLAIM = f"""
     accepted AS (
         SELECT d.delegation_id, d.status IN ('completed', 'failed', 'stuck') AS ended
         FROM delegations d
-        WHERE d.delegation_id IN (SELECT delegation_id FROM a2a_queue q JOIN due USING (id))
+        WHERE d.delegation_id = ANY(ARRAY(SELECT delegation_id FROM due))
         ORDER BY d.delegation_id FOR UPDATE
     ),
     handed AS (
@@ -201,8 +201,9 @@ _CLAIM = f"""
         completed_at = CASE WHEN a.ended THEN now() END,
         dispatched_at = now(), lease_owner = $3,
         lease_until = now() + make_interval(secs => $4), waiting = false
-    FROM due JOIN a2a_queue taken USING (id) LEFT JOIN accepted a USING (delegation_id)
-    WHERE q.id = due.id
+    FROM due LEFT JOIN accepted a USING (delegation_id)
+    -- The array makes the few rows known, so that they are looked up and not searched for.
+    WHERE q.id = due.id AND q.id = ANY(ARRAY(SELECT id FROM due))
     RETURNING {_ROW}, coalesce(a.ended, false) AS ended
 """
 
