@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from operator import itemgetter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -165,7 +166,7 @@ _CLAIM = f"""
           )
     ),
     due AS (
-        SELECT q.id, q.delegation_id
+        SELECT q.id, q.delegation_id, row_number() OVER () AS place
         FROM room r CROSS JOIN LATERAL (
             SELECT id, delegation_id FROM a2a_queue
             WHERE workspace_id = r.id AND status = 'queued' AND next_attempt_at <= now()
@@ -204,7 +205,7 @@ _CLAIM = f"""
     FROM due LEFT JOIN accepted a USING (delegation_id)
     -- The array makes the few rows known, so that they are looked up and not searched for.
     WHERE q.id = due.id AND q.id = ANY(ARRAY(SELECT id FROM due))
-    RETURNING {_ROW}, coalesce(a.ended, false) AS ended
+    RETURNING {_ROW}, coalesce(a.ended, false) AS ended, due.place
 """
 
 
@@ -224,6 +225,7 @@ async def claim(
     """
     await conn.execute(_LOCK, sorted(workspace_ids))
     found = await conn.fetch(_CLAIM, list(workspace_ids), limit, owner, lease_seconds)
+    found.sort(key=itemgetter("place"))
     rows = [_row(record) for record in found if not record["ended"]]
     return Claimed(rows, len(found) - len(rows))
 
