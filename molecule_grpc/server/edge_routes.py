@@ -102,6 +102,9 @@ def _rpc_routes(rpcs: Iterable[Rpc], *, admin: bool) -> Iterator[Json]:
             options["timeout"] = _NEVER
         if rpc.silent:
             options["idle_timeout"] = _NEVER
+        if rpc.taking:
+            # What may be sent again is kept in memory: here, most of the body.
+            options["retry_policy"] = {}
         if options or rpc.path == _HEALTH_RPC:
             yield _to("workers", {"path": rpc.path}, **options)
     for service in open_services:

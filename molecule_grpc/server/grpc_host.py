@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable
@@ -17,6 +19,9 @@ from molecule_grpc.server.pipeline import Pipeline
 from molecule_grpc.server.status import Failure, render
 
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+_MAX_DRAINED_BYTES = 64 * 1024 * 1024
+_MAX_DRAIN_SECONDS = 10.0
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
@@ -90,6 +95,8 @@ def _stream_unary(method: Method, pipeline: Pipeline) -> Any:
         try:
             response = await pipeline.collect(method, _parsed(method, requests), call)
         except Failure as failure:
+            if call.rest:
+                await _drain(requests)
             await _abort(context, call, failure)
             raise AssertionError("abort returned") from failure
         if call.headers:
@@ -97,6 +104,20 @@ def _stream_unary(method: Method, pipeline: Pipeline) -> Any:
         return response.SerializeToString()
 
     return serve
+
+
+async def _drain(requests: AsyncIterator[bytes]) -> None:
+    """Read what a client still sends: over HTTP/1.1 it hears an answer only after that.
+
+    Whoever goes on sending then loses the connection, and with it the answer.
+    """
+    left = _MAX_DRAINED_BYTES
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(_MAX_DRAIN_SECONDS):
+            async for data in requests:
+                left -= len(data)
+                if left < 0:
+                    return
 
 
 def _unary_stream(method: Method, pipeline: Pipeline) -> Any:

@@ -70,6 +70,7 @@ class Rpc:
         sse: REST offers its stream as server-sent events.
         lasting: it may take minutes: it streams, waits for something, or carries raw bytes.
         silent: nothing may be on the wire for minutes: all of `lasting` but uploads.
+        taking: REST sends it a body of any length, which it reads as a stream.
         reading: it changes nothing and answers once, so it may be tried again.
     """
 
@@ -79,6 +80,7 @@ class Rpc:
     sse: bool
     lasting: bool
     silent: bool
+    taking: bool
     reading: bool
 
 
@@ -114,6 +116,7 @@ def _rpc(service: str, method: MethodDescriptorProto, messages: dict[str, Descri
         sse=method.options.Extensions[rest_pb2.face].sse,
         lasting=lasting,
         silent=lasting and not (method.client_streaming and not method.server_streaming),
+        taking=bool(rest) and method.client_streaming,
         reading=bool(rest) and all(form.verb == "GET" for form in rest) and not streaming,
     )
 

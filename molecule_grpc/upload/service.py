@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.parse
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from moleculeai.upload.v1 import upload_service_pb2 as pb
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.errors import Conflict, MoleculeError
 from molecule_grpc.ids import parse_id
-from molecule_grpc.server.call import Call
+from molecule_grpc.server.call import ORIGINAL_PATH, Call
 from molecule_grpc.settings import Settings
 from molecule_grpc.upload import refusals, rules
 from molecule_grpc.upload.encoding import Encoder
@@ -137,12 +138,13 @@ class UploadService:
     async def DownloadFile(
         self, request: pb.DownloadFileRequest, call: Call
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        rules.check_download_path(request.path)
+        path = _asked_path(request, call)
+        rules.check_download_path(path)
         target = await self._target(request.workspace_id)
         if rules.route(target.mode, target.url, staging=True) is Route.STAGE:
             raise refusals.no_way()
         self._route(target)
-        async for body in self._forwarder.read(target, request.path, call):
+        async for body in self._forwarder.read(target, path, call):
             yield body
 
     async def _target(self, workspace_id: str) -> Target:
@@ -176,6 +178,12 @@ class UploadService:
 
 
 _REFUSALS = {Route.NOT_YET: refusals.not_yet, Route.NEVER: refusals.no_way}
+
+
+def _asked_path(request: pb.DownloadFileRequest, call: Call) -> str:
+    """The path as a form writes it: there a `+` is a blank, which the edge leaves as it is."""
+    query = urllib.parse.urlsplit(call.metadata.get(ORIGINAL_PATH, "")).query
+    return urllib.parse.parse_qs(query).get("path", [request.path])[-1]
 
 
 async def _bodies(

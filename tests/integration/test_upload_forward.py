@@ -7,18 +7,17 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import pytest
-from aiohttp import web
 from moleculeai.upload.v1 import upload_service_pb2 as pb
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.errors import Conflict, Invalid, MoleculeError, NotFound, Unavailable
 from molecule_grpc.server.call import Call
 from molecule_grpc.upload import forward
+from tests.file_agent import FileAgent, file_agent
 from tests.integration.agents import hire
 from tests.integration.uploads import Desk, call_of, desk_of, form, posts, rest_call
 
@@ -26,59 +25,10 @@ MIB = 1024 * 1024
 DEV = {"MOLECULE_ENV": "development"}
 
 
-@dataclass(slots=True)
-class Agent:
-    """An agent at a URL: takes files, and serves those that it has."""
-
-    url: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    got: list[tuple[str, str, bytes]] = field(default_factory=list)
-    bearers: list[str] = field(default_factory=list)
-    status: int = 200
-    raw: bytes = b""
-    content_type: str = ""
-
-    async def ingest(self, request: web.Request) -> web.Response:
-        self.bearers.append(request.headers.get("authorization", ""))
-        self.content_type = request.headers["content-type"]
-        if self.status != 200:
-            await request.read()
-            return web.json_response({"error": "no thanks"}, status=self.status)
-        told: list[dict[str, Any]] = []
-        async for part in await request.multipart():
-            data = await part.read()  # type: ignore[union-attr]
-            name, kind = part.filename or "", part.headers.get("content-type", "")
-            self.got.append((name, kind, bytes(data)))
-            told.append(
-                {"uri": f"workspace:/x/{name}", "name": name, "mimeType": kind, "size": len(data)}
-            )
-        return web.json_response({"files": told, "extra": [1, None]})
-
-    async def read(self, request: web.Request) -> web.Response:
-        self.bearers.append(request.headers.get("authorization", ""))
-        path = request.query["path"]
-        if path == "/workspace/redirect":
-            raise web.HTTPFound("/internal/file/read?path=/workspace/a.txt")
-        if path not in self.files:
-            raise web.HTTPNotFound
-        headers = {"content-disposition": 'inline; filename="x"'}
-        return web.Response(body=self.files[path], content_type="text/html", headers=headers)
-
-
 @pytest.fixture
-async def agent() -> AsyncIterator[Agent]:
-    made = Agent()
-    app = web.Application(client_max_size=200 * MIB)
-    app.router.add_post("/base/internal/chat/uploads/ingest", made.ingest)
-    app.router.add_get("/base/internal/file/read", made.read)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    made.url = f"http://{host}:{port}/base/"
-    yield made
-    await runner.cleanup()
+async def agent() -> AsyncIterator[FileAgent]:
+    async with file_agent() as made:
+        yield made
 
 
 @contextlib.asynccontextmanager
@@ -101,7 +51,7 @@ async def post(desk: Desk, workspace_id: UUID, call: Call, *files: tuple[str, by
 
 @pytest.mark.parametrize("mode", ["push", None, ""])
 async def test_the_body_passes_as_it_is_and_so_does_the_answer(
-    pool: Pool, agent: Agent, mode: str | None
+    pool: Pool, agent: FileAgent, mode: str | None
 ) -> None:
     """D42: push, and NULL with a URL."""
     await pool.execute("ALTER TABLE workspaces DROP CONSTRAINT workspaces_delivery_mode_check")
@@ -118,7 +68,7 @@ async def test_the_body_passes_as_it_is_and_so_does_the_answer(
         assert await desk.notices(workspace_id) == []
 
 
-async def test_grpc_clients_reach_it_too_with_clean_names(pool: Pool, agent: Agent) -> None:
+async def test_grpc_clients_reach_it_too_with_clean_names(pool: Pool, agent: FileAgent) -> None:
     """D32, D42."""
     data = os.urandom(MIB)
     async with called(pool, agent.url) as (desk, workspace_id):
@@ -127,7 +77,7 @@ async def test_grpc_clients_reach_it_too_with_clean_names(pool: Pool, agent: Age
     assert (told.uri, told.size) == ("workspace:/x/a_b.png", MIB)
 
 
-async def test_a_refusal_of_the_agent_passes_with_its_status(pool: Pool, agent: Agent) -> None:
+async def test_a_refusal_of_the_agent_passes_with_its_status(pool: Pool, agent: FileAgent) -> None:
     agent.status = 413
     async with called(pool, agent.url) as (desk, workspace_id):
         call = rest_call()
@@ -138,7 +88,7 @@ async def test_a_refusal_of_the_agent_passes_with_its_status(pool: Pool, agent: 
             await desk.stage(workspace_id, ("a", b"x", ""))
 
 
-async def test_a_body_that_is_too_large_is_our_refusal(pool: Pool, agent: Agent) -> None:
+async def test_a_body_that_is_too_large_is_our_refusal(pool: Pool, agent: FileAgent) -> None:
     """D31: nobody blames the agent for it."""
     agent.status = 500  # reads everything first
     async with called(pool, agent.url) as (desk, workspace_id):
@@ -164,7 +114,7 @@ async def test_an_agent_that_is_not_there_is_unreachable(pool: Pool) -> None:
         assert caught.value.reason == "AGENT_UNREACHABLE"
 
 
-async def test_an_address_that_must_not_be_called_is_not(pool: Pool, agent: Agent) -> None:
+async def test_an_address_that_must_not_be_called_is_not(pool: Pool, agent: FileAgent) -> None:
     """2.7: checked again before each call."""
     (workspace_id,) = await hire(
         pool, 1, delivery_mode="push", url=agent.url, platform_inbound_secret="s"
@@ -180,7 +130,7 @@ async def test_an_address_that_must_not_be_called_is_not(pool: Pool, agent: Agen
 
 
 async def test_a_missing_secret_is_made_and_the_agent_must_learn_it_first(
-    pool: Pool, agent: Agent
+    pool: Pool, agent: FileAgent
 ) -> None:
     """12.1: then a retry is right."""
     async with called(pool, agent.url, secret=None) as (desk, workspace_id):
@@ -194,7 +144,7 @@ async def test_a_missing_secret_is_made_and_the_agent_must_learn_it_first(
     assert agent.bearers == [f"Bearer {secret}"]
 
 
-async def test_a_rotated_secret_is_used_at_once(pool: Pool, agent: Agent) -> None:
+async def test_a_rotated_secret_is_used_at_once(pool: Pool, agent: FileAgent) -> None:
     """D43: there is no cache to grow stale."""
     async with called(pool, agent.url) as (desk, workspace_id):
         await post(desk, workspace_id, rest_call(), ("a", b"x", ""))
@@ -212,7 +162,7 @@ async def download(
     return b"".join(piece.data for piece in pieces), pieces[0].content_type
 
 
-async def test_a_file_of_the_agent_is_read(pool: Pool, agent: Agent) -> None:
+async def test_a_file_of_the_agent_is_read(pool: Pool, agent: FileAgent) -> None:
     """12.3: whatever it says, browsers save it."""
     agent.files["/workspace/a b.txt"] = data = os.urandom(3 * MIB)
     agent.files["/workspace/empty"] = b""
@@ -227,7 +177,7 @@ async def test_a_file_of_the_agent_is_read(pool: Pool, agent: Agent) -> None:
 
 
 async def test_a_missing_file_is_not_found_and_a_redirect_is_not_followed(
-    pool: Pool, agent: Agent
+    pool: Pool, agent: FileAgent
 ) -> None:
     agent.files["/workspace/a.txt"] = b"x"
     async with called(pool, agent.url) as (desk, workspace_id):
@@ -239,7 +189,7 @@ async def test_a_missing_file_is_not_found_and_a_redirect_is_not_followed(
 
 
 async def test_a_download_has_a_cap(
-    pool: Pool, agent: Agent, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, agent: FileAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forward, "LARGEST_DOWNLOAD", 1000)
     agent.files["/workspace/a"] = bytes(1001)
@@ -268,7 +218,9 @@ async def test_agents_that_cannot_be_called_serve_no_downloads(
     assert caught.value.reason == reason
 
 
-async def test_a_client_that_leaves_ends_the_call_to_the_agent(pool: Pool, agent: Agent) -> None:
+async def test_a_client_that_leaves_ends_the_call_to_the_agent(
+    pool: Pool, agent: FileAgent
+) -> None:
     async with called(pool, agent.url) as (desk, workspace_id):
         arrived = asyncio.Event()
 

@@ -169,5 +169,5 @@ def file_id_of(uri: str) -> UUID:
 async def until(condition: Callable[[], Awaitable[object]], timeout: float = 20.0) -> None:
     """Look again and again until the condition holds. For what the database alone can tell."""
     async with asyncio.timeout(timeout):
-        while not await condition():  # noqa: ASYNC110
+        while not await condition():
             await asyncio.sleep(0.01)
