@@ -9,6 +9,7 @@ import statistics
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import asyncpg
 import grpc
@@ -31,11 +32,28 @@ def two_workers(
     postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:
     """A server with two workers, for tests that leave it as it was."""
+    with _serving(postgres, template, tmp_path_factory.mktemp("two")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def deaf_workers(
+    postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """A server with two workers that hear nothing of each other's news."""
+    directory = tmp_path_factory.mktemp("deaf")
+    with _serving(postgres, template, directory, MOLECULE_INBOX_NOTIFY="0") as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _serving(
+    postgres: str, template: str, directory: Path, **environment: str
+) -> Iterator[RunningServer]:
     name = f"faults_{uuid.uuid4().hex[:12]}"
     asyncio.run(execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}"))
-    running = RunningServer(
-        with_database(postgres, name), tmp_path_factory.mktemp("faults"), WORKERS="2"
-    )
+    url = with_database(postgres, name)
+    running = RunningServer(url, directory, WORKERS="2", **environment)
     running.start()
     yield running
     running.stop()
@@ -224,12 +242,13 @@ async def delays(
 
 
 @pytest.mark.timeout(90)
-async def test_without_signals_items_come_within_the_safety_check(own_server: Start) -> None:
+async def test_without_signals_items_come_within_the_safety_check(
+    deaf_workers: RunningServer,
+) -> None:
     """Acceptance 3: 5 s, and one for the way."""
-    server = own_server(WORKERS="2", MOLECULE_INBOX_NOTIFY="0")
-    async with staff_of(server) as org:
+    async with staff_of(deaf_workers) as org:
         sender, target = await org.hire(), await org.hire()
-        async with readers_everywhere(target, server) as readers:
+        async with readers_everywhere(target, deaf_workers) as readers:
             took = await delays(sender, target, readers, count=3, pause=0.7)
     assert max(took) < 6
     assert min(took) < 1
@@ -244,6 +263,23 @@ async def test_signals_cross_workers_at_once(two_workers: RunningServer) -> None
             took = await delays(sender, target, readers, count=40, pause=0.01)
     assert statistics.median(took) < 0.25
     assert statistics.quantiles(took, n=100)[98] < 1
+
+
+async def test_pull_never_shows_what_was_acked_at_another_worker(
+    deaf_workers: RunningServer,
+) -> None:
+    """Not even while that worker's streams read from memory, and nobody tells it."""
+    async with staff_of(deaf_workers) as org:
+        sender, target = await org.hire(), await org.hire()
+        path = f"/workspaces/{target.id}/inbox"
+        async with readers_everywhere(target, deaf_workers):
+            for _ in range(20):  # meanwhile each stream has looked
+                await target.rest("GET", path)
+            for n in range(1, 21):
+                await tell(sender, target, "hi")
+                await target.rest("POST", f"{path}/ack", {"up_to_seq": n})
+                page = (await target.rest("GET", path)).json()
+                assert (page["items"], page["acked_seq"]) == ([], n)
 
 
 @pytest.mark.timeout(90)
