@@ -270,16 +270,17 @@ async def test_pull_never_shows_what_was_acked_at_another_worker(
 ) -> None:
     """Not even while that worker's streams read from memory, and nobody tells it."""
     async with staff_of(deaf_workers) as org:
-        sender, target = await org.hire(), await org.hire()
-        path = f"/workspaces/{target.id}/inbox"
-        async with readers_everywhere(target, deaf_workers):
-            for _ in range(20):  # meanwhile each stream has looked
-                await target.rest("GET", path)
-            for n in range(1, 21):
+        sender = await org.hire()
+        for _ in range(16):  # which worker serves a call is a matter of chance
+            target = await org.hire()
+            path = f"/workspaces/{target.id}/inbox"
+            async with reading(target), reading(target), reading(target):
+                for _ in range(4):
+                    await target.rest("GET", path)
                 await tell(sender, target, "hi")
-                await target.rest("POST", f"{path}/ack", {"up_to_seq": n})
+                await target.rest("POST", f"{path}/ack", {"up_to_seq": 1})
                 page = (await target.rest("GET", path)).json()
-                assert (page["items"], page["acked_seq"]) == ([], n)
+                assert (page["items"], page["acked_seq"]) == ([], 1)
 
 
 @pytest.mark.timeout(90)
