@@ -63,6 +63,18 @@ local function contradiction(verb, path, query)
   end
 end
 
+-- HTTP permits headers for which a gRPC server refuses the whole call, as if it were at fault.
+local function drop_what_grpc_refuses(headers)
+  local refused = {}
+  for name in pairs(headers) do
+    local odd = name:find("[^%w_.-]") and name:sub(1, 1) ~= ":"
+    if odd or name:sub(1, 5) == "grpc-" or name:sub(-4) == "-bin" then
+      refused[#refused + 1] = name
+    end
+  end
+  for _, name in ipairs(refused) do headers:remove(name) end
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local content_type = headers:get("content-type")
@@ -72,6 +84,7 @@ function envoy_on_request(handle)
     return
   end
   handle:streamInfo():dynamicMetadata():set(KEY, "rest", true)
+  drop_what_grpc_refuses(headers)
   local path, query = headers:get(":path"):match("^([^?]*)%?(.*)$")
   if not query then return end
   local name = contradiction(headers:get(":method"), path, query)

@@ -24,6 +24,8 @@ from molecule_grpc.text import clean
 _DEFAULT_PAGE = 100
 _EVENTS = 100
 _STALE_MINUTES = 60
+# Longer than anything waits, and safe to take from a clock.
+_MOST_MINUTES = 10 * 365 * 24 * 60
 
 
 Place = tuple[datetime, UUID, int]
@@ -124,7 +126,7 @@ class Operations:
         if minutes < 1:
             raise Invalid("max_age_minutes must be at least 1", field="max_age_minutes")
         dropped = await self._drop_stale(
-            timedelta(minutes=minutes),
+            timedelta(minutes=min(minutes, _MOST_MINUTES)),
             UUID(request.workspace_id) if request.workspace_id else None,
             _scope(call.principal),
         )

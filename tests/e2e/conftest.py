@@ -92,6 +92,17 @@ async def still_wire(still_server: RunningServer) -> AsyncIterator[Wire]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+async def bystanders(
+    still_wire: Wire,
+    still_server: RunningServer,
+    still_database: asyncpg.Connection[asyncpg.Record],
+) -> Family:
+    """A family for what hardly ever does any harm."""
+    operator = still_wire.party(still_server.admin_token)
+    return await found_family(still_wire, operator, still_database)
+
+
 @pytest.fixture
 async def family(
     still_wire: Wire,

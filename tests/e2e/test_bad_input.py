@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Callable
 
-import asyncpg
 import httpx
 import pytest
 from google.protobuf import json_format
@@ -22,12 +21,11 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as delegation
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace
 
 from tests.e2e import garbage
-from tests.e2e.families import Family, found_family
+from tests.e2e.families import Family
 from tests.e2e.outcomes import call, path_of
-from tests.e2e.parties import Party, Wire
+from tests.e2e.parties import Party
 from tests.e2e.rows import Rows
 from tests.e2e.valid_requests import valid_frames
-from tests.running import RunningServer
 from tools.descriptors import Contract, Rpc
 
 EXAMPLES = int(os.environ.get("MOLECULE_TEST_EXAMPLES", "0"))
@@ -74,17 +72,6 @@ def rest_rpc(request: pytest.FixtureRequest) -> Rpc:
     """Each RPC in turn that REST can express."""
     given_rpc: Rpc = request.param
     return given_rpc
-
-
-@pytest.fixture(scope="module")
-async def bystanders(
-    still_wire: Wire,
-    still_server: RunningServer,
-    still_database: asyncpg.Connection[asyncpg.Record],
-) -> Family:
-    """A family for what hardly ever does any harm."""
-    operator = still_wire.party(still_server.admin_token)
-    return await found_family(still_wire, operator, still_database)
 
 
 @pytest.fixture
@@ -271,6 +258,17 @@ async def test_a_long_url_is_read_or_refused_but_never_lost(family: Family, size
     """And never taken for an exhausted quota."""
     answer = await family.operator.rest("GET", "/workspaces", pad="x" * size)
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x*y", "x'y", "a%20b", "x|y", "x-data-bin", "grpc-timeout", "grpc-encoding", "te", "cookie"],
+)
+async def test_a_header_that_only_http_knows_does_no_harm(family: Family, name: str) -> None:
+    """HTTP permits names and values for which gRPC refuses a call as if the server were broken."""
+    party = family.operator
+    answer = await party.wire.http.get("/workspaces", headers={**party.headers, name: "!"})
+    assert answer.status_code == 200, answer.text
 
 
 async def test_headers_beyond_any_use_are_refused_by_the_edge(family: Family) -> None:

@@ -1,0 +1,50 @@
+"""The OpenAPI document tells what the edge serves: schemathesis compares the two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.e2e.families import Family
+from tests.e2e.test_bad_input import AWAY_TEXTS
+
+DOCUMENT = Path(__file__).parent.parent.parent / "gen/openapi/openapi.json"
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+# A stream of events has no end that one could wait for.
+schema = schemathesis.openapi.from_path(DOCUMENT).exclude(path_regex=r"/stream$")
+
+
+@schema.parametrize()
+@settings(
+    max_examples=5,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_answers_are_what_the_document_promises(case: Case, bystanders: Family) -> None:
+    """Status, content type and body of a few hundred calls, good and bad ones."""
+    if "workspace_id" in case.path_parameters:
+        case.path_parameters["workspace_id"] = bystanders.own.id
+    if "wait_seconds" in case.query:
+        case.query["wait_seconds"] = 0
+    org = bystanders.org
+    answer = case.call(base_url=str(org.wire.http.base_url), headers=org.headers, timeout=20)
+    if answer.status_code == 503 and AWAY_TEXTS.search(answer.text):
+        return
+    case.validate_response(answer, checks=CHECKS)
