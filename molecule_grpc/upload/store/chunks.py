@@ -14,23 +14,22 @@ _INSERT = """
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::bytea[])
 """
 
-_INSERT_LOOSE = f"""
+_NOTE = f"""
     WITH {LAZY},
     noted AS (
         INSERT INTO loose_blobs (blob_id, storage, due_at)
         SELECT id, 'postgres', now() + $5::interval FROM unnest($4::uuid[]) id
     )
     INSERT INTO upload_chunks (blob_id, start_offset, data)
-    SELECT c.* FROM lazy CROSS JOIN unnest($1::uuid[], $2::int[], $3::bytea[]) c
 """
+_INSERT_LOOSE = f"{_NOTE} SELECT c.* FROM lazy, unnest($1::uuid[], $2::int[], $3::bytea[]) c"
+# A large file comes chunk by chunk, and an array of one costs a copy of it.
+_INSERT_ONE_LOOSE = f"{_NOTE} SELECT $1::uuid, $2::int, $3::bytea FROM lazy"
 
-# The chunk that holds the first byte, from that byte on.
+# The chunk that holds this byte.
 _READ = """
-    SELECT substring(data FROM $2 - start_offset + 1 FOR $3 - $2)
-    FROM upload_chunks
-    WHERE blob_id = $1 AND start_offset = (
-        SELECT max(start_offset) FROM upload_chunks WHERE blob_id = $1 AND start_offset <= $2
-    )
+    SELECT start_offset, data FROM upload_chunks
+    WHERE blob_id = $1 AND start_offset <= $2 ORDER BY start_offset DESC LIMIT 1
 """
 
 
@@ -43,13 +42,21 @@ async def insert_loose(
     pool: Pool, rows: Sequence[tuple[UUID, int, bytes]], fresh: Sequence[UUID], due_in: timedelta
 ) -> None:
     """Store chunks of blobs that nobody owns yet, and note those that are not noted."""
-    await pool.execute(_INSERT_LOOSE, *map(list, zip(*rows, strict=True)), fresh, due_in)
+    if len(rows) == 1:
+        await pool.execute(_INSERT_ONE_LOOSE, *rows[0], fresh, due_in)
+    else:
+        await pool.execute(_INSERT_LOOSE, *map(list, zip(*rows, strict=True)), fresh, due_in)
 
 
 async def read(pool: Pool, blob_id: UUID, start: int, stop: int) -> bytes:
     """Some bytes of a blob from `start` on, at most up to `stop`; empty when there are none."""
-    piece: bytes | None = await pool.fetchval(_READ, blob_id, start, stop)
-    return piece or b""
+    row = await pool.fetchrow(_READ, blob_id, start)
+    if row is None:
+        return b""
+    data: bytes = row["data"]
+    first = row["start_offset"]
+    whole = start == first and stop - start >= len(data)
+    return data if whole else data[start - first : stop - first]
 
 
 async def delete(pool: Pool | Connection, blob_ids: Sequence[UUID]) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.upload.store.loose import LAZY
 
 
 class Draft(NamedTuple):
@@ -207,8 +208,14 @@ async def waiting(pool: Pool, workspace_id: UUID) -> list[asyncpg.Record]:
 
 
 async def mark_fetched(pool: Pool, file_id: UUID) -> None:
-    """Note that a file was read to its end."""
-    await pool.execute("UPDATE pending_uploads SET fetched_at = now() WHERE file_id = $1", file_id)
+    """Note that a file was read to its end. A crash of the database may forget it."""
+    await pool.execute(
+        f"""
+        WITH {LAZY}
+        UPDATE pending_uploads SET fetched_at = now() FROM lazy WHERE file_id = $1
+        """,
+        file_id,
+    )
 
 
 class Acked(NamedTuple):
