@@ -62,10 +62,8 @@ class Worker(Slice):
         return await self.messages.send(request, call), call
 
     async def busy(self, caller: UUID | None, target: UUID, text: str, **params: Any) -> UUID:
-        """Queue a message while nothing listens; its id in the queue."""
-        message = self.outbound.push
+        """Send a message that is queued; its id in the queue."""
         answer, _ = await self.post(caller, target, text, **params)
-        del message
         said = json.loads(answer.data)
         assert said["queued"] is True, said
         return UUID(said["queue_id"])
