@@ -227,9 +227,7 @@ class Settings:
     upload_quota_files: int = setting("MOLECULE_UPLOAD_QUOTA_FILES", _positive_int, 200)
     upload_read_after_ack: bool = setting("MOLECULE_UPLOAD_READ_AFTER_ACK", _switch, False)
     upload_ttl: float = setting("MOLECULE_UPLOAD_TTL_SECONDS", _positive_float, 86_400.0)
-    upload_ack_retention: float = setting(
-        "MOLECULE_UPLOAD_ACK_RETENTION_SECONDS", _finite, 3600.0
-    )
+    upload_ack_retention: float = setting("MOLECULE_UPLOAD_ACK_RETENTION_SECONDS", _finite, 3600.0)
     upload_sweep_interval: float = setting("MOLECULE_UPLOAD_SWEEP_SECONDS", _positive_float, 300.0)
     s3_bucket: str = setting("MOLECULE_S3_BUCKET", _text, "")
     s3_prefix: str = setting("MOLECULE_S3_PREFIX", _text, "molecule-uploads/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import asyncpg
@@ -73,20 +74,25 @@ async def found_family(
     wire: Wire, operator: Party, database: asyncpg.Connection[asyncpg.Record]
 ) -> Family:
     """A family in two new organisations."""
-    org, other_org = await found(wire, operator), await found(wire, operator)
-    own, related, ghost = await org.hire(), await org.hire(), await org.hire()
+    org, other_org = await asyncio.gather(found(wire, operator), found(wire, operator))
+    own, related, ghost, foreign, foreign_friend = await asyncio.gather(
+        org.hire(), org.hire(), org.hire(), other_org.hire(), other_org.hire()
+    )
     minted = (await own.rest("POST", f"/workspaces/{own.id}/tokens")).json()
-    await own.rest("DELETE", f"/workspaces/{own.id}/tokens/{minted['id']}")
-    await org.rest("DELETE", f"/workspaces/{ghost.id}")
+    unrelated, *_ = await asyncio.gather(
+        org.hire(parent_id=related.id),
+        own.rest("DELETE", f"/workspaces/{own.id}/tokens/{minted['id']}"),
+        org.rest("DELETE", f"/workspaces/{ghost.id}"),
+    )
     return Family(
         operator=operator,
         org=org,
         other_org=other_org,
         own=own,
         related=related,
-        unrelated=await org.hire(parent_id=related.id),
-        foreign=await other_org.hire(),
-        foreign_friend=await other_org.hire(),
+        unrelated=unrelated,
+        foreign=foreign,
+        foreign_friend=foreign_friend,
         revoked=wire.party(minted["auth_token"]),
         ghost=ghost,
         database=database,

@@ -7,8 +7,8 @@ import asyncpg
 # What a session leaves when it ends on the server, a moment after it ended for the client, and
 # what is stamped beside calls.
 _BESIDE = [
-    "last_used_at", "fetched_at", "lease_holder", "lease_epoch", "lease_until", "lease_since", "lease_window",
-    "sent_seq", "lost_by_client",
+    "last_used_at", "fetched_at", "lease_holder", "lease_epoch", "lease_until", "lease_since",
+    "lease_window", "sent_seq", "lost_by_client",
 ]  # fmt: skip
 
 

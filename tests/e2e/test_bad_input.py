@@ -87,7 +87,7 @@ async def good_rest(rest_rpc: Rpc, family: Family) -> Message:
 
 
 @given(data=st.data())
-@bounded(4)
+@bounded(3)
 async def test_bytes_that_are_no_request(
     rpc: Rpc, bystanders: Family, rows: Rows, data: st.DataObject
 ) -> None:
@@ -96,7 +96,7 @@ async def test_bytes_that_are_no_request(
 
 
 @given(data=st.data())
-@bounded(10)
+@bounded(6)
 async def test_requests_that_are_nearly_good(
     rpc: Rpc, good: Message, family: Family, rows: Rows, data: st.DataObject
 ) -> None:
@@ -107,7 +107,7 @@ async def test_requests_that_are_nearly_good(
 
 
 @given(data=st.data())
-@bounded(10)
+@bounded(6)
 async def test_json_that_is_nearly_good(
     rest_rpc: Rpc, good_rest: Message, family: Family, rows: Rows, data: st.DataObject
 ) -> None:
@@ -120,7 +120,7 @@ async def test_json_that_is_nearly_good(
 
 
 @given(data=st.data())
-@bounded(6)
+@bounded(4)
 async def test_urls_and_headers_that_nobody_expects(
     rest_rpc: Rpc, good_rest: Message, family: Family, rows: Rows, data: st.DataObject
 ) -> None:

@@ -55,7 +55,7 @@ def metrics_port() -> Iterator[int]:
 async def until(http: httpx.AsyncClient, path: str, status: int) -> httpx.Response:
     """Ask until the answer has this status."""
     async with asyncio.timeout(SECONDS):
-        while (response := await http.get(path)).status_code != status:  # noqa: ASYNC110
+        while (response := await http.get(path)).status_code != status:
             await asyncio.sleep(0.05)  # Envoy has nothing to wait on.
     return response
 

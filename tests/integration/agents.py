@@ -149,7 +149,7 @@ async def append_on(conn: asyncpg.Connection, *entries: Entry) -> None:
 async def someone_waits(pool: Pool, count: int = 1) -> None:
     """Return when so many statements of this database wait for a lock."""
     async with asyncio.timeout(10):
-        while await pool.fetchval(_WAITING) < count:  # noqa: ASYNC110  (Postgres does not tell)
+        while await pool.fetchval(_WAITING) < count:
             await asyncio.sleep(0.01)
 
 

@@ -65,7 +65,7 @@ class Flush:
 
 async def queued(batcher: GroupCommit[int, str], count: int) -> None:
     """Let the callers run until exactly so many wait."""
-    while batcher.waiting != count:  # noqa: ASYNC110  (turns of the loop, not time)
+    while batcher.waiting != count:
         await asyncio.sleep(0)
 
 
