@@ -1,0 +1,374 @@
+"""Hot statements on tables of a size that matters: each finds its rows by an index."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from molecule_grpc.db.pool import Pool, connect_pool
+from molecule_grpc.delegation.rules import Status
+from molecule_grpc.delegation.store import activity, inbox, ledger, retention
+from molecule_grpc.ids import new_id
+from tests.conftest import execute, with_database
+from tests.integration.agents import ORGANIZATION, Slice, hire, message, slice_of
+
+Plan = dict[str, Any]
+
+# Seeded by statement: workspaces that share 100,000 activity rows, 50,000 items and 50,000
+# delegations. `$1` is all of them; the first has a fifth of everything, and one peer that it hears
+# of seldom.
+_SEED = """
+    INSERT INTO activity_logs (id, workspace_id, activity_type, source_id, target_id, method,
+                               request_body, record_seq, created_at)
+    SELECT gen_random_uuid(), w, CASE n % 4 WHEN 0 THEN 'a2a_receive' WHEN 1 THEN 'task_update'
+                                            ELSE 'agent_log' END,
+           CASE WHEN n % 4 = 0 THEN CASE WHEN n % 1000 = 0 THEN $2::uuid ELSE $3::uuid END END,
+           CASE WHEN n % 4 = 1 THEN CASE WHEN n % 1001 = 0 THEN $2::uuid ELSE $3::uuid END END,
+           'message/send', jsonb_build_object('n', n), n, now() - make_interval(secs => 100000 - n)
+    FROM generate_series(1, 100000) n, LATERAL (SELECT ($1::uuid[])[1 + CASE WHEN n % 5 = 0 THEN 0
+        ELSE 1 + n % (cardinality($1::uuid[]) - 1) END] AS w) x;
+"""
+_ITEMS = """
+    INSERT INTO inbox_items (workspace_id, seq, message_id, activity_id, method, bytes,
+                             bytes_through, done_at, not_before, deliveries)
+    SELECT w, row_number() OVER (PARTITION BY w ORDER BY n), n::text, gen_random_uuid(),
+           'message/send', 10, 10 * n, CASE WHEN n % 10 > 0 THEN now() END,
+           CASE WHEN n % 1000 = 0 THEN now() + interval '1 hour' END, 0
+    FROM generate_series(1, 50000) n, LATERAL (SELECT ($1::uuid[])[1 + CASE WHEN n % 5 = 0 THEN 0
+        ELSE 1 + n % (cardinality($1::uuid[]) - 1) END] AS w) x;
+"""
+_HEADS = """
+    INSERT INTO inbox_heads (workspace_id, last_seq, record_seq, bytes, acked_seq)
+    SELECT w, (SELECT count(*) FROM inbox_items x WHERE x.workspace_id = w), 100000, 0,
+           (SELECT count(*) * 9 / 10 FROM inbox_items x WHERE x.workspace_id = w)
+    FROM unnest($1::uuid[]) w;
+"""
+_DELEGATIONS = """
+    INSERT INTO delegations (delegation_id, caller_id, callee_id, organization_id, task_preview,
+                             status, last_heartbeat, deadline, created_at, idempotency_key)
+    SELECT 'd' || n, ($1::uuid[])[1 + n % cardinality($1::uuid[])],
+           ($1::uuid[])[1 + (n + 1) % cardinality($1::uuid[])], $2, 'task',
+           CASE WHEN n % 100 = 0 THEN 'in_progress' WHEN n % 100 = 1 THEN 'queued'
+                ELSE 'completed' END,
+           now(), now() + make_interval(secs => n), now() - make_interval(secs => 50000 - n),
+           CASE WHEN n % 10 = 0 THEN n::text END
+    FROM generate_series(1, 50000) n;
+"""
+
+
+class Watched:
+    """A connection that keeps the plans of every statement that runs on it.
+
+    Two of each: as it ran, with what each step looked at; and the one that the driver's prepared
+    statements settle on, which knows no values.
+    """
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+        self.plans: list[Plan] = []
+        self.generic: list[Plan] = []
+
+    async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        async with self._transaction():
+            ran = await self._connection.fetchval(
+                f"EXPLAIN (FORMAT JSON, ANALYZE, BUFFERS) {sql}", *args
+            )
+        settled = await self._connection.fetchval(
+            f"EXPLAIN (FORMAT JSON, GENERIC_PLAN) {sql}", *args
+        )
+        self.plans.append(json.loads(ran)[0]["Plan"])
+        self.generic.append(json.loads(settled)[0]["Plan"])
+        return await self._connection.fetch(sql, *args)
+
+    async def fetchrow(self, sql: str, *args: object) -> asyncpg.Record | None:
+        rows = await self.fetch(sql, *args)
+        return rows[0] if rows else None
+
+    async def fetchval(self, sql: str, *args: object) -> Any:
+        row = await self.fetchrow(sql, *args)
+        return row[0] if row else None
+
+    async def execute(self, sql: str, *args: object) -> str:
+        return f"DONE {len(await self.fetch(sql, *args))}"
+
+    def _transaction(self) -> Any:
+        return _RolledBack(self._connection)
+
+
+class _RolledBack:
+    """What the explained statement writes is undone."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._transaction = connection.transaction()
+
+    async def __aenter__(self) -> None:
+        await self._transaction.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._transaction.rollback()
+
+
+def nodes(plan: Plan) -> Iterator[Plan]:
+    """A plan and everything below it."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def indexes(plan: Plan) -> set[str]:
+    """Names of the indexes that a plan uses."""
+    return {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
+
+
+_BIG = {"activity_logs", "inbox_items", "delegations"}
+
+
+def require_bound(watched: Watched, rows: int = 1500) -> None:
+    """No table of size is walked, and no step looks at more rows than its answer explains."""
+    assert watched.plans
+    for plan in watched.plans + watched.generic:
+        for node in nodes(plan):
+            if node["Node Type"] == "Seq Scan":
+                assert node["Relation Name"] not in _BIG, node
+    for plan in watched.plans:
+        for node in nodes(plan):
+            looked_at = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+            if node.get("Relation Name") in _BIG:
+                assert looked_at * node["Actual Loops"] <= rows, node
+
+
+@pytest.fixture(scope="module")
+async def seeded(postgres: str, template: str) -> AsyncIterator[tuple[str, list[UUID], UUID]]:
+    """A database with rows in it, its workspaces, and the peer that the first one seldom hears."""
+    name = f"plans_{new_id().hex[:12]}"
+    await execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+    url = with_database(postgres, name)
+    pool = await connect_pool(url, min_size=1, max_size=1)
+    workspaces = await hire(pool, 200)
+    rare, often = await hire(pool, 2)
+    await pool.execute(_SEED, workspaces, rare, often)
+    await pool.execute(_ITEMS, workspaces)
+    await pool.execute(_HEADS, workspaces)
+    await pool.execute(_DELEGATIONS, workspaces, ORGANIZATION)
+    await pool.execute("ANALYZE")
+    await pool.close()
+    yield url, workspaces, rare
+    await execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def watched(seeded: tuple[str, list[UUID], UUID]) -> AsyncIterator[Watched]:
+    connection = await asyncpg.connect(seeded[0], server_settings={"jit": "off"})
+    yield Watched(connection)
+    await connection.close()
+
+
+@pytest.fixture
+def busy(seeded: tuple[str, list[UUID], UUID]) -> UUID:
+    """The workspace with a fifth of all rows."""
+    return seeded[1][0]
+
+
+@pytest.fixture
+def rare(seeded: tuple[str, list[UUID], UUID]) -> UUID:
+    """The peer of a few of them."""
+    return seeded[2]
+
+
+# The inbox.
+
+
+async def test_read_of_many_inboxes(watched: Watched, seeded: tuple[str, list[UUID], UUID]) -> None:
+    wants = [inbox.Want(workspace_id, 0, 16) for workspace_id in seeded[1][:50]]
+    await inbox.read(watched, wants)  # type: ignore[arg-type]
+    require_bound(watched, rows=50 * 2 * 40)
+
+
+async def test_read_of_an_inbox_that_is_up_to_date(watched: Watched, busy: UUID) -> None:
+    await inbox.read(watched, [inbox.Want(busy, 9_999, 64)])  # type: ignore[arg-type]
+    require_bound(watched, rows=200)
+
+
+async def test_read_skips_what_is_done_by_the_mark(watched: Watched, busy: UUID) -> None:
+    """A reader from the start does not walk over 9,000 done items."""
+    await inbox.read(watched, [inbox.Want(busy, 0, 16)])  # type: ignore[arg-type]
+    require_bound(watched, rows=400)
+
+
+async def test_ack(watched: Watched, seeded: tuple[str, list[UUID], UUID]) -> None:
+    acks = [inbox.Ack(w, 230, (240, 241), None) for w in seeded[1][1:30]]
+    await inbox.ack(watched, acks)  # type: ignore[arg-type]
+    require_bound(watched)
+
+
+async def test_hand_back_of_a_window(watched: Watched, busy: UUID) -> None:
+    await inbox.take_lease(
+        watched,  # type: ignore[arg-type]
+        busy,
+        "one",
+        seconds=30,
+        window=16,
+        after=0,
+        takeover=False,
+        resumes_epoch=None,
+    )
+    await inbox.nack(watched, busy, 9_010, delay=0, reason="", epoch=None)  # type: ignore[arg-type]
+    require_bound(watched, rows=300)
+
+
+async def test_safety_check_and_renewal(
+    watched: Watched, seeded: tuple[str, list[UUID], UUID]
+) -> None:
+    await inbox.heads(watched, seeded[1])  # type: ignore[arg-type]
+    await inbox.renew_leases(watched, [(w, 0) for w in seeded[1]], seconds=30)  # type: ignore[arg-type]
+    require_bound(watched)
+
+
+async def test_items_by_their_activity_rows(watched: Watched, busy: UUID) -> None:
+    ids = await watched._connection.fetch(
+        "SELECT activity_id FROM inbox_items WHERE workspace_id = $1 LIMIT 100", busy
+    )
+    await inbox.seqs_of(watched, busy, [row["activity_id"] for row in ids])  # type: ignore[arg-type]
+    require_bound(watched, rows=200)
+
+
+async def test_retention_finds_what_is_old(watched: Watched) -> None:
+    """When nothing is due, nothing is read."""
+    await retention.inboxes_due(watched, limit=100)  # type: ignore[arg-type]
+    await retention.prune_activity(watched, days=7, limit=500)  # type: ignore[arg-type]
+    require_bound(watched, rows=10)
+
+
+# The record.
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        activity.Filter(),
+        activity.Filter(type="a2a_receive"),
+        activity.Filter(type="a2a_receive", source="agent"),
+        activity.Filter(source="agent"),
+        activity.Filter(type="agent_log", source="canvas"),
+    ],
+    ids=str,
+)
+async def test_newest_rows(watched: Watched, busy: UUID, chosen: activity.Filter) -> None:
+    await activity.list_rows(watched, busy, chosen, limit=100)  # type: ignore[arg-type]
+    require_bound(watched)
+
+
+async def test_window_of_the_last_seconds(watched: Watched, busy: UUID) -> None:
+    since = await watched._connection.fetchval("SELECT now() - interval '30 s'")
+    chosen = activity.Filter(type="a2a_receive", since=since)
+    await activity.list_rows(watched, busy, chosen, limit=100)  # type: ignore[arg-type]
+    require_bound(watched, rows=300)
+
+
+@pytest.mark.parametrize(("type_", "bound"), [("a2a_receive", 220), (None, 1500)])
+async def test_rows_after_a_cursor(
+    watched: Watched, busy: UUID, type_: str | None, bound: int
+) -> None:
+    """Also of a busy workspace: what came since, not what there is. Without a type an hour more."""
+    start = await watched._connection.fetchval(
+        "SELECT id FROM activity_logs WHERE workspace_id = $1 AND record_seq = 99000", busy
+    )
+    position = await activity.cursor(watched, busy, start)  # type: ignore[arg-type]
+    assert position is not None
+    await activity.list_rows_after(
+        watched,  # type: ignore[arg-type]
+        busy,
+        activity.Filter(type=type_),
+        cursor=position,
+        limit=100,
+    )
+    require_bound(watched, rows=bound)
+
+
+async def test_history_with_a_rare_peer_joins_both_indexes(
+    watched: Watched, busy: UUID, rare: UUID
+) -> None:
+    """D44: cost grows with what they said to each other, not with the record."""
+    chosen = activity.Filter(type="a2a_receive", peer_id=rare)
+    await activity.list_rows(watched, busy, chosen, limit=500)  # type: ignore[arg-type]
+    (plan,) = watched.plans
+    assert "BitmapOr" in {node["Node Type"] for node in nodes(plan)}
+    assert indexes(plan) >= {"idx_activity_ws_source", "idx_activity_ws_target"}
+    require_bound(watched)
+
+
+async def test_append_finds_what_it_knows(watched: Watched, busy: UUID) -> None:
+    entries = [(message(busy), False) for _ in range(100)]
+    await activity.append(watched, entries, max_items=10**9, max_bytes=10**12)  # type: ignore[arg-type]
+    require_bound(watched)
+
+
+# The ledger.
+
+
+@pytest.mark.parametrize("direction", ["sent", "received", None])
+@pytest.mark.parametrize("status", ["completed", None])
+async def test_page_of_delegations(
+    watched: Watched, busy: UUID, direction: str | None, status: str | None
+) -> None:
+    page = ledger.Page(limit=50, direction=direction, status=status)
+    await ledger.list_rows(watched, busy, page)  # type: ignore[arg-type]
+    require_bound(watched)
+
+
+async def test_one_delegation(watched: Watched, busy: UUID) -> None:
+    await ledger.get(watched, busy, "d7")  # type: ignore[arg-type]
+    require_bound(watched, rows=5)
+
+
+async def test_move_and_accept(
+    watched: Watched, seeded: tuple[str, list[UUID], UUID], database_url: str, pool: Pool
+) -> None:
+    async with slice_of(database_url, pool) as slice_:
+        moves = [_move(slice_, f"d{n}00") for n in range(1, 101)]
+    await ledger.move(watched, moves)  # type: ignore[arg-type]
+    drafts = [_draft(seeded[1][n], seeded[1][n + 1]) for n in range(100)]
+    await ledger.accept(watched, drafts, max_items=10**9, max_bytes=10**12)  # type: ignore[arg-type]
+    require_bound(watched)
+
+
+async def test_taken_key_is_found(watched: Watched, busy: UUID) -> None:
+    draft = _draft(busy, busy)._replace(idempotency_key="200", delegation_id="d200")
+    await ledger.find_taken(watched, draft)  # type: ignore[arg-type]
+    require_bound(watched, rows=5)
+
+
+async def test_sweep_looks_at_live_rows_only(watched: Watched) -> None:
+    beat_before = await watched._connection.fetchval("SELECT now() - interval '600 s'")
+    await ledger.lapsed(watched, beat_before=beat_before, limit=500)  # type: ignore[arg-type]
+    (plan,) = watched.plans
+    assert any(re.match("idx_delegations_inflight", name) for name in indexes(plan))
+    require_bound(watched)
+
+
+def _move(slice_: Slice, name: str) -> ledger.Move:
+    return slice_.ledger.draft_move(name, None, Status.COMPLETED, text="x")
+
+
+def _draft(caller: UUID, callee: UUID) -> ledger.Draft:
+    return ledger.Draft(
+        delegation_id=str(new_id()),
+        caller_id=caller,
+        callee_id=callee,
+        organization_id=ORGANIZATION,
+        task_preview="t",
+        status="queued",
+        idempotency_key=None,
+        request_hash=b"",
+        deadline_seconds=60,
+        audit_id=new_id(),
+        item_id=new_id(),
+        request_body="{}",
+        bytes=2,
+    )
