@@ -214,6 +214,7 @@ async def test_the_sweep_takes_the_acked_after_their_time_and_the_expired(
     for file_id in (young, old, both):
         await desk.ack(agent, file_id)
     await age(desk, young, "acked_at", minutes=59)
+    await age(desk, young, "expires_at", hours=25)
     await age(desk, old, "acked_at", minutes=61)
     await age(desk, both, "acked_at", minutes=61)
     await age(desk, both, "expires_at", hours=25)
