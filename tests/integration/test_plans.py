@@ -271,7 +271,7 @@ async def test_window_of_the_last_seconds(watched: Watched, busy: UUID) -> None:
     require_bound(watched, rows=300)
 
 
-@pytest.mark.parametrize(("type_", "bound"), [("a2a_receive", 220), (None, 1500)])
+@pytest.mark.parametrize(("type_", "bound"), [("a2a_receive", 60), (None, 1500)])
 async def test_rows_after_a_cursor(
     watched: Watched, busy: UUID, type_: str | None, bound: int
 ) -> None:
