@@ -43,6 +43,9 @@ BY_HANDLER = {
 AT_BEST = {"DownloadFile": ("FAILED_PRECONDITION", 422)}
 HTTP = {code.name: status for code, status in KINDS.values()}
 
+# One of each kind of answer.
+REST_ROLES = ("no token", "unrelated workspace", "foreign organization", "own token", "operator")
+
 RPCS = list(Contract.load().rpcs())
 REST_RPCS = [rpc for rpc in RPCS if rpc.bindings]
 
@@ -90,17 +93,19 @@ async def test_each_caller_gets_what_the_policy_says(rpc: Rpc, family: Family, r
 
 @pytest.mark.parametrize("rpc", REST_RPCS, ids=name_of)
 async def test_each_caller_gets_the_status_that_goes_with_it(rpc: Rpc, family: Family) -> None:
-    """The same matrix through REST, with a JSON body of an error wherever there is one."""
+    """A sample of each RPC's row through REST, with an error's body wherever there is one."""
     statuses: dict[str, int] = {}
     wrong_bodies: list[str] = []
-    for role, party in family.parties.items():
+    for role in REST_ROLES:
         [request] = await valid_frames(rpc, family)
-        answer = await call_rest(party, rpc, request)
+        answer = await call_rest(family.parties[role], rpc, request)
         statuses[role] = answer.status_code
         if answer.status_code >= 400 and not isinstance(answer.json()["error"], str):
             wrong_bodies.append(role)
     _, success = AT_BEST.get(rpc.name, (OK, rpc.face.success_status))
     assert statuses == {
-        role: success if code == OK else HTTP[code] for role, code in expected(rpc).items()
+        role: success if code == OK else HTTP[code]
+        for role, code in expected(rpc).items()
+        if role in REST_ROLES
     }
     assert wrong_bodies == []
