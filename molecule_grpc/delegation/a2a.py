@@ -9,6 +9,7 @@ from typing import Any
 
 from molecule_grpc.delegation.rules import PLATFORM
 from molecule_grpc.errors import Invalid
+from molecule_grpc.text import clean
 
 JSON = dict[str, Any]
 
@@ -125,9 +126,10 @@ def _completed(method: str, params: JSON) -> JSON:
         raise Invalid(
             "the message has neither parts nor content", field="body.params.message.parts"
         )
-    if not isinstance(message.get("messageId"), str) or not message["messageId"]:
-        message["messageId"] = str(uuid.uuid4())
-    if len(message["messageId"].encode("utf-8", "replace")) > 256:
+    given = message.get("messageId")
+    # As it is stored: what looks different here must not become the same there.
+    message["messageId"] = (clean(given) if isinstance(given, str) else "") or str(uuid.uuid4())
+    if len(message["messageId"].encode()) > 256:
         raise Invalid("messageId must be at most 256 bytes", field="body.params.message.messageId")
     if message["messageId"].startswith(PLATFORM):
         raise Invalid(
