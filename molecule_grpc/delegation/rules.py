@@ -55,9 +55,10 @@ def since(text: str, now: datetime) -> datetime | None:
     """
     if not text:
         return None
-    if not (text.isascii() and text.isdigit()) or int(text[:12]) == 0:
+    seconds = int(text) if text.isascii() and text.isdigit() else 0
+    if seconds == 0:
         raise Invalid("since_secs must be a positive integer", field="since_secs")
-    return now - timedelta(seconds=min(int(text[:12]), MAX_SINCE_SECONDS))
+    return now - timedelta(seconds=min(seconds, MAX_SINCE_SECONDS))
 
 
 def timestamp(text: str, field: str) -> datetime | None:

@@ -299,6 +299,28 @@ async def test_never_acking_consumer_costs_no_memory(two_workers: RunningServer)
     assert grown < 30_000_000
 
 
+async def test_lost_listener_ends_no_stream(two_workers: RunningServer) -> None:
+    """What it may have missed is looked up: tokens are still valid, and news still comes."""
+    async with staff_of(two_workers) as org:
+        sender, target = await org.hire(), await org.hire()
+        async with readers_everywhere(target, two_workers) as readers:
+            connection = await asyncpg.connect(two_workers.database_url)
+            try:
+                lost = await connection.fetch(_TERMINATE_LISTENERS)
+            finally:
+                await connection.close()
+            assert len(lost) == 2
+            for n in (1, 2):
+                await tell(sender, target, "hi")
+                assert [(await reader.item()).seq for reader in readers] == [n] * 8
+
+
+_TERMINATE_LISTENERS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'molecule-grpc-listener'
+"""
+
+
 async def test_dead_servers_lease_lapses(own_server: Start) -> None:
     """Nobody can take it before, everybody after; what it had sent is marked."""
     server = own_server(MOLECULE_INBOX_LEASE_SECONDS="4")
