@@ -291,7 +291,7 @@ async def serving(server: RunningServer) -> int:
             return int(NOT_SERVING)
 
 
-async def until(look: Callable[[], Any], wanted: object, timeout: float = 20.0) -> None:
+async def until(look: Callable[[], Any], wanted: object, timeout: float = 40.0) -> None:
     """Look until this is seen."""
     seen: object = None
     try:
@@ -370,8 +370,12 @@ def children_named(server: RunningServer, name: str) -> list[psutil.Process]:
 
 
 def workers_of(server: RunningServer) -> list[psutil.Process]:
-    children = psutil.Process(server.pid).children(recursive=True)
-    return [c for c in children if "molecule_grpc.server.worker" in c.cmdline()]
+    found = []
+    for child in psutil.Process(server.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it ended while we looked
+            if "molecule_grpc.server.worker" in child.cmdline():
+                found.append(child)
+    return found
 
 
 async def count_new(server: RunningServer, old: list[psutil.Process]) -> int:
