@@ -16,8 +16,6 @@ from molecule_grpc.errors import Aborted, Exhausted, NotFound, Unavailable
 
 # Acks are still taken for so long after a drain was announced.
 _DRAIN_GRACE_SECONDS = 10.0
-# A token is looked at again this seldom, should the word of its revocation be lost.
-_AUTHORIZE_SECONDS = 60.0
 # Acks and nacks that came by unary calls are looked for this seldom while the window is full.
 _SETTLE_SECONDS = 1.0
 
@@ -57,7 +55,7 @@ class Stream:
         self._authorize = authorize
         now = time.monotonic()
         self._old_at = now + limits.max_age
-        self._authorized = self._settled = self._quiet_since = now
+        self._settled = self._quiet_since = now
         self._drain_end: float | None = None
         self._woken = False
 
@@ -111,9 +109,8 @@ class Stream:
             raise session.error
         if page.workspace_status in ("", "removed"):
             raise NotFound("workspace removed", reason="WORKSPACE_REMOVED")
-        now = time.monotonic()
-        if session.doubted or now - self._authorized > _AUTHORIZE_SECONDS:
-            session.doubted, self._authorized = False, now
+        if session.doubted:
+            session.doubted = False
             await self._authorize()
         if session.epoch and page.lease_epoch != session.epoch:
             raise Aborted("another consumer took over", reason="FENCED")

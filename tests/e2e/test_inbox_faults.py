@@ -306,17 +306,25 @@ async def test_lost_listener_ends_no_stream(two_workers: RunningServer) -> None:
         async with readers_everywhere(target, two_workers) as readers:
             connection = await asyncpg.connect(two_workers.database_url)
             try:
-                lost = await connection.fetch(_TERMINATE_LISTENERS)
+                lost = [row["pid"] for row in await connection.fetch(_LISTENERS)]
+                await connection.fetch(
+                    "SELECT pg_terminate_backend(p) FROM unnest($1::int[]) p", lost
+                )
+                async with asyncio.timeout(20):
+                    while True:
+                        back = [row["pid"] for row in await connection.fetch(_LISTENERS)]
+                        if len(back) == len(lost) == 2 and not set(back) & set(lost):
+                            break
+                        await asyncio.sleep(0.05)
             finally:
                 await connection.close()
-            assert len(lost) == 2
             for n in (1, 2):
                 await tell(sender, target, "hi")
                 assert [(await reader.item()).seq for reader in readers] == [n] * 8
 
 
-_TERMINATE_LISTENERS = """
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+_LISTENERS = """
+    SELECT pid FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'molecule-grpc-listener'
 """
 
