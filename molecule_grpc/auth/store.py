@@ -197,10 +197,3 @@ async def insert_operator_token(conn: Connection, digest: bytes) -> bool:
         digest,
     )
     return bool(status == "INSERT 0 1")
-
-
-async def replace_operator_token(conn: Connection, digest: bytes) -> None:
-    """Make this the only operator's token: the old one was lost."""
-    old = await conn.fetch("DELETE FROM operator_tokens RETURNING token_hash")
-    await conn.execute("INSERT INTO operator_tokens (token_hash) VALUES ($1)", digest)
-    await announce(conn, [row["token_hash"] for row in old])

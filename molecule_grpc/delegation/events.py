@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from moleculeai.delegation.v1 import event_pb2, inbox_pb2
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.auth.principal import Role
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.db.wakeups import Flag, Wakeups
+from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation.convert import timestamp
 from molecule_grpc.delegation.sessions import Sessions
 from molecule_grpc.errors import (
@@ -125,7 +125,10 @@ class Events:
         started = quiet_since = time.monotonic()
         with contextlib.ExitStack() as stack:
             flag = stack.enter_context(self._wakeups.watch(store.CHANNEL_ALL))
-            revoked = stack.enter_context(self._revocation(call, flag))
+            revocation = self._authenticator.revocation(
+                call.metadata.get("authorization"), flag.set
+            )
+            revoked = stack.enter_context(revocation)
             stack.enter_context(self._sessions.attend(flag))
             while True:
                 flag.clear()
@@ -149,18 +152,6 @@ class Events:
                     yield Frame(beat=beat)
                 rest = self._beat - (time.monotonic() - quiet_since)
                 await flag.wait(max(0.01, min(rest, _LOOK_SECONDS)))
-
-    @contextlib.contextmanager
-    def _revocation(self, call: Call, flag: Flag) -> Iterator[list[bool]]:
-        """Empty until the caller's token is revoked."""
-        revoked: list[bool] = []
-
-        def end() -> None:
-            revoked.append(True)
-            flag.set()
-
-        with self._authenticator.watch(call.metadata.get("authorization"), end):
-            yield revoked
 
 
 def _event(row: asyncpg.Record) -> event_pb2.Event:

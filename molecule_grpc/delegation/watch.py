@@ -73,14 +73,10 @@ class Watch:
         key = delegation_key(clean(request.delegation_id))
         with contextlib.ExitStack() as stack:
             flag = stack.enter_context(self._wakeups.watch(key))
-            revoked: list[bool] = []
-
-            def end() -> None:
-                revoked.append(True)
-                flag.set()
-
-            authorization = call.metadata.get("authorization")
-            stack.enter_context(self._authenticator.watch(authorization, end))
+            revocation = self._authenticator.revocation(
+                call.metadata.get("authorization"), flag.set
+            )
+            revoked = stack.enter_context(revocation)
             stack.enter_context(self._sessions.attend(flag))
             while True:
                 flag.clear()

@@ -84,11 +84,6 @@ class Fleet:
             while (await client.get(url)).status_code != httpx.codes.OK:  # noqa: ASYNC110
                 await asyncio.sleep(_READY_POLL_SECONDS)
 
-    @property
-    def worker_pids(self) -> list[int]:
-        """Processes of the workers that run now."""
-        return [process.pid for process in self._workers.values()]
-
     def socket(self, index: int) -> Path:
         """Where a worker listens."""
         return self._directory / f"worker-{index}.sock"

@@ -475,8 +475,3 @@ async def heads(pool: Pool, workspace_ids: Sequence[UUID]) -> dict[UUID, tuple[i
         workspace_ids,
     )
     return {row[0]: (row[1], row[2], row[3]) for row in rows}
-
-
-async def advance(conn: Connection, workspace_id: UUID) -> None:
-    """Move `acked_seq` over items that were set aside."""
-    await ack(conn, [Ack(workspace_id, 0, (), None)])
