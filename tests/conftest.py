@@ -20,6 +20,8 @@ from tests.running import RunningServer
 from tests.seaweed import Seaweed
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
+# Whether tests that come in two lengths take the long form.
+LONG = os.environ.get("TEST_LONG") == "1"
 
 
 def with_database(dsn: str, name: str) -> str:

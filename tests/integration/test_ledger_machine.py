@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
@@ -29,6 +28,7 @@ from molecule_grpc.delegation.rules import FINAL, Status
 from molecule_grpc.errors import Aborted, NotFound
 from molecule_grpc.text import clean, cut_bytes
 from tests.integration.agents import Slice, call_of, hire, slice_of
+from tests.loops import Loop
 
 T = TypeVar("T")
 
@@ -37,24 +37,6 @@ _TEXTS = st.one_of(
     st.sampled_from(["", "done", "nul\x00inside", "x" * 4095 + "€", "😀" * 1100]),
     st.text(max_size=12),
 )
-
-
-class Loop:
-    """An event loop in a thread, for steps that hypothesis takes one by one."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-
-    def run(self, step: Coroutine[Any, Any, T]) -> T:
-        """Take a step, at most half a minute long."""
-        return asyncio.run_coroutine_threadsafe(step, self._loop).result(30)
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
 
 
 @dataclass
