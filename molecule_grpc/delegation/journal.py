@@ -110,7 +110,7 @@ class Journal:
                 break
             if outcome.before not in ("queued", "dispatched", "in_progress"):
                 break
-            if move.overdue or move.beat_before is not None:
+            if move.overdue or move.beat_before is not None or outcome.early:
                 break  # a guard held it back
             # It was live when the statement began and closed before its turn: look again.
             outcome = await self._moves.submit(move)

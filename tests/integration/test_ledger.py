@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
@@ -454,10 +454,42 @@ async def test_report_that_waited_for_the_sweeper_is_late(
     assert [item["late"] for item in await slice_.items(caller)] == [False, True]
 
 
-async def test_failures_that_race_use_up_no_more_than_all_attempts(
+async def test_failure_told_twice_uses_up_one_attempt(
+    slice_: Slice, pair: tuple[UUID, UUID]
+) -> None:
+    """A repeat is what the ledger holds; what else fails before the next attempt is no news."""
+    caller, callee = pair
+    name = await slice_.delegate(caller, callee)
+    await slice_.pool.execute("UPDATE delegations SET max_attempts = 3")
+    await slice_.update(callee, name, "failed", error="no")
+    before = await slice_.row(name)
+    for error, applied in (("no", True), ("something else", False)):
+        answer = await slice_.update(callee, name, "failed", error=error)
+        assert (Wire.Name(answer.status), answer.applied) == ("queued", applied)
+    assert await slice_.row(name) == before
+    await slice_.pool.execute("UPDATE delegations SET attempt_due = now()")
+    await slice_.update(callee, name, "failed", error="no")
+    assert (await slice_.row(name))["retry_count"] == 2
+    assert len(await slice_.items(callee, "delegate")) == 3
+
+
+async def test_next_attempt_is_not_silent_for_the_one_before(
+    slice_: Slice, pair: tuple[UUID, UUID]
+) -> None:
+    """It may come later than an agent may be silent."""
+    caller, callee = pair
+    name = await slice_.delegate(caller, callee)
+    await slice_.pool.execute("UPDATE delegations SET max_attempts = 2")
+    await slice_.beat(callee, name)
+    await slice_.update(callee, name, "failed", error="no")
+    later = datetime.now(UTC) + timedelta(hours=1)
+    assert await store.lapsed(slice_.pool, beat_before=later, limit=9) == []
+
+
+async def test_failures_that_race_use_up_one_attempt(
     database_url: str, slice_: Slice, pair: tuple[UUID, UUID]
 ) -> None:
-    """The second one counts from what the first one left."""
+    """The second one finds what the first one left."""
     caller, callee = pair
     name = await slice_.delegate(caller, callee)
     await slice_.pool.execute("UPDATE delegations SET max_attempts = 2")
@@ -469,10 +501,10 @@ async def test_failures_that_race_use_up_no_more_than_all_attempts(
             (first,) = await store.move(other, [failure])
             second = asyncio.create_task(slice_.update(callee, name, "failed", error="no"))
             await someone_waits(slice_.pool)
-        await second
+        assert (await second).applied
     assert (first.moved, first.retried) == (True, True)
     row = await slice_.row(name)
-    assert (row["status"], row["retry_count"]) == ("failed", 1)
+    assert (row["status"], row["retry_count"]) == ("queued", 1)
     assert len(await slice_.items(callee, "delegate")) == 2
 
 

@@ -203,6 +203,7 @@ class Moved(NamedTuple):
         found: whether the delegation exists and the actor is a party of it.
         before: its status when the move was tried.
         same: whether the ledger holds just what the move says.
+        early: whether it is a failure, and the next attempt is still to be handed over.
         placed: the caller's inbox item, when the move ended the delegation.
     """
 
@@ -214,6 +215,7 @@ class Moved(NamedTuple):
     callee_id: UUID | None
     before: str | None
     same: bool
+    early: bool
     placed: Placed | None = None
 
 
@@ -231,18 +233,6 @@ _MOVE = f"""
             note, percent, by_caller, final, ord
         )
     ),
-    before AS (
-        SELECT i.ord, d.caller_id, d.callee_id, d.status,
-               d.status = 'stuck' OR d.status = 'failed' AND d.failure_reason = 'deadline'
-                   AS gave_up,
-               d.status = i.to_status AND d.result IS NOT DISTINCT FROM i.result
-                   AND (d.error_detail IS NOT DISTINCT FROM i.error_detail
-                        OR d.failure_reason = 'cancelled' AND i.failure_reason = 'cancelled')
-                   AS same
-        FROM input i JOIN delegations d USING (delegation_id)
-        WHERE i.actor_id IS NULL OR i.actor_id = d.caller_id
-           OR i.actor_id = d.callee_id AND NOT i.by_caller
-    ),
     -- A failure that may pass leads to another attempt, as long as the caller allowed it and the
     -- task is still on record. The status stays: it only ever moves forward. What is left of the
     -- attempts is read from the row that is updated, not from a snapshot that may be old.
@@ -253,14 +243,34 @@ _MOVE = f"""
         FROM input i LEFT JOIN delegations d USING (delegation_id)
         LEFT JOIN activity_logs a ON a.id = d.item_id
     ),
+    before AS (
+        SELECT i.ord, d.caller_id, d.callee_id, d.status,
+               d.status = 'stuck' OR d.status = 'failed' AND d.failure_reason = 'deadline'
+                   AS gave_up,
+               (d.status = i.to_status OR r.passing AND d.attempt_due > now())
+                   AND d.result IS NOT DISTINCT FROM i.result
+                   AND (d.error_detail IS NOT DISTINCT FROM i.error_detail
+                        OR d.failure_reason = 'cancelled' AND i.failure_reason = 'cancelled')
+                   AS same,
+               r.passing AND d.attempt_due > now() AS early
+        FROM input i JOIN retriable r USING (ord) JOIN delegations d USING (delegation_id)
+        WHERE i.actor_id IS NULL OR i.actor_id = d.caller_id
+           OR i.actor_id = d.callee_id AND NOT i.by_caller
+    ),
     moved AS (
         UPDATE delegations d SET
             status = CASE WHEN r.passing AND d.retry_count + 1 < d.max_attempts
                           THEN d.status ELSE i.to_status END,
             retry_count = d.retry_count
                           + (r.passing AND d.retry_count + 1 < d.max_attempts)::int,
-            last_heartbeat = CASE i.to_status WHEN 'in_progress' THEN now()
-                                              ELSE d.last_heartbeat END,
+            attempt_due = CASE WHEN r.passing AND d.retry_count + 1 < d.max_attempts
+                               THEN now() + make_interval(secs => least(
+                                   3600, d.retry_backoff_seconds * 2.0 ^ d.retry_count))
+                               ELSE d.attempt_due END,
+            -- The next attempt has shown no beat yet: it is not silent for what was before.
+            last_heartbeat = CASE WHEN r.passing AND d.retry_count + 1 < d.max_attempts THEN NULL
+                                  WHEN i.to_status = 'in_progress' THEN now()
+                                  ELSE d.last_heartbeat END,
             result_preview = i.result_preview,
             result = i.result,
             truncated = i.truncated,
@@ -275,15 +285,17 @@ _MOVE = f"""
           AND (i.actor_id IS NULL OR i.actor_id = d.caller_id
                OR i.actor_id = d.callee_id AND NOT i.by_caller)
           AND d.status IN ('queued', 'dispatched', 'in_progress')
+          -- What fails before it is handed over is the attempt before, told once more.
+          AND NOT (r.passing AND coalesce(d.attempt_due > now(), false))
           AND (NOT i.overdue OR d.deadline < now())
           AND (i.beat_before IS NULL OR d.last_heartbeat < i.beat_before)
         RETURNING i.ord, d.organization_id, d.caller_id, d.callee_id, d.retry_count, d.item_id,
-                  d.retry_backoff_seconds, d.deadline, d.status <> i.to_status AS again
+                  d.attempt_due, d.deadline, d.status <> i.to_status AS again
     ),
     -- Another attempt: the same task, later, by whichever way the callee is reached now.
     again AS (
         SELECT m.*, i.delegation_id, a.summary, a.request_body, {PUSHED} AS pushed,
-               least(3600, m.retry_backoff_seconds * 2.0 ^ (m.retry_count - 1)) AS delay
+               extract(epoch FROM m.attempt_due - now())::float AS delay
         FROM moved m JOIN input i USING (ord) JOIN activity_logs a ON a.id = m.item_id
         JOIN workspaces w ON w.id = m.callee_id
         WHERE m.again
@@ -297,7 +309,7 @@ _MOVE = f"""
                jsonb_set(jsonb_set(g.request_body, '{{id}}', to_jsonb(g.message_id)),
                          '{{params,message,messageId}}', to_jsonb(g.message_id)),
                'message/send', g.message_id, g.delegation_id,
-               now() + make_interval(secs => g.delay), g.deadline
+               g.attempt_due, g.deadline
         FROM (SELECT *, delegation_id || '#' || retry_count + 1 AS message_id FROM again) g
         WHERE g.pushed
     ),
@@ -379,6 +391,7 @@ _MOVE = f"""
     SELECT m.ord IS NOT NULL AS moved, coalesce(m.again, false) AS retried,
            coalesce(e.is_late, false) AS late, b.ord IS NOT NULL AS found,
            b.caller_id, b.callee_id, b.status AS before, coalesce(b.same, false) AS same,
+           coalesce(b.early, false) AS early,
            {PLACED_COLUMNS}
     FROM input i LEFT JOIN before b USING (ord) LEFT JOIN moved m USING (ord)
     LEFT JOIN ended e USING (ord) LEFT JOIN placed p ON p.ord = 4 * i.ord + 1 {SENDER}
@@ -395,7 +408,7 @@ async def move(writer: Writer | Connection, moves: Sequence[Move]) -> list[Moved
     order = sorted(range(len(moves)), key=lambda n: moves[n].delegation_id)
     rows = await writer.fetch(_MOVE, *columns([moves[n] for n in order]))
     outcomes = {
-        n: Moved(*list(row)[:8])._replace(placed=placed(list(row)[8:]))
+        n: Moved(*list(row)[:9])._replace(placed=placed(list(row)[9:]))
         for n, row in zip(order, rows, strict=True)
     }
     return [outcomes[n] for n in range(len(moves))]

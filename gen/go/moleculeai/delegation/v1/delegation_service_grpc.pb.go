@@ -68,7 +68,8 @@ type DelegationServiceClient interface {
 	RecordDelegation(ctx context.Context, in *RecordDelegationRequest, opts ...grpc.CallOption) (*RecordDelegationResponse, error)
 	// UpdateDelegation reports progress or the outcome, by the target or the source. The first final
 	// report wins and puts exactly one item into the source's inbox; a later, different one answers
-	// `applied: false` and changes nothing. Repeating a call is harmless.
+	// `applied: false` and changes nothing. Repeating a call is harmless: with attempts left a failure
+	// hands the task over again after the backoff, and until then no further one counts.
 	UpdateDelegation(ctx context.Context, in *UpdateDelegationRequest, opts ...grpc.CallOption) (*UpdateDelegationResponse, error)
 	// HeartbeatDelegation is a sign of work on a delegation, by the target or the source. The first
 	// one moves it to in_progress. On a final one it changes nothing and answers `applied: false`.
@@ -472,7 +473,8 @@ type DelegationServiceServer interface {
 	RecordDelegation(context.Context, *RecordDelegationRequest) (*RecordDelegationResponse, error)
 	// UpdateDelegation reports progress or the outcome, by the target or the source. The first final
 	// report wins and puts exactly one item into the source's inbox; a later, different one answers
-	// `applied: false` and changes nothing. Repeating a call is harmless.
+	// `applied: false` and changes nothing. Repeating a call is harmless: with attempts left a failure
+	// hands the task over again after the backoff, and until then no further one counts.
 	UpdateDelegation(context.Context, *UpdateDelegationRequest) (*UpdateDelegationResponse, error)
 	// HeartbeatDelegation is a sign of work on a delegation, by the target or the source. The first
 	// one moves it to in_progress. On a final one it changes nothing and answers `applied: false`.

@@ -53,7 +53,8 @@ class DelegationServiceHandlers(Protocol):
     ) -> delegation_service_pb2.UpdateDelegationResponse:
         """UpdateDelegation reports progress or the outcome, by the target or the source. The first final
         report wins and puts exactly one item into the source's inbox; a later, different one answers
-        `applied: false` and changes nothing. Repeating a call is harmless.
+        `applied: false` and changes nothing. Repeating a call is harmless: with attempts left a failure
+        hands the task over again after the backoff, and until then no further one counts.
         """
         ...
 

@@ -191,7 +191,8 @@ class DelegationServiceServicer:
     def UpdateDelegation(self, request, context):
         """UpdateDelegation reports progress or the outcome, by the target or the source. The first final
         report wins and puts exactly one item into the source's inbox; a later, different one answers
-        `applied: false` and changes nothing. Repeating a call is harmless.
+        `applied: false` and changes nothing. Repeating a call is harmless: with attempts left a failure
+        hands the task over again after the backoff, and until then no further one counts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -55,7 +55,8 @@ class DelegationServiceStub:
     UpdateDelegation: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.UpdateDelegationRequest, _delegation_service_pb2.UpdateDelegationResponse]
     """UpdateDelegation reports progress or the outcome, by the target or the source. The first final
     report wins and puts exactly one item into the source's inbox; a later, different one answers
-    `applied: false` and changes nothing. Repeating a call is harmless.
+    `applied: false` and changes nothing. Repeating a call is harmless: with attempts left a failure
+    hands the task over again after the backoff, and until then no further one counts.
     """
     HeartbeatDelegation: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.HeartbeatDelegationRequest, _delegation_service_pb2.HeartbeatDelegationResponse]
     """HeartbeatDelegation is a sign of work on a delegation, by the target or the source. The first
@@ -180,7 +181,8 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
     UpdateDelegation: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.UpdateDelegationRequest, _delegation_service_pb2.UpdateDelegationResponse]  # type: ignore[assignment]
     """UpdateDelegation reports progress or the outcome, by the target or the source. The first final
     report wins and puts exactly one item into the source's inbox; a later, different one answers
-    `applied: false` and changes nothing. Repeating a call is harmless.
+    `applied: false` and changes nothing. Repeating a call is harmless: with attempts left a failure
+    hands the task over again after the backoff, and until then no further one counts.
     """
     HeartbeatDelegation: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.HeartbeatDelegationRequest, _delegation_service_pb2.HeartbeatDelegationResponse]  # type: ignore[assignment]
     """HeartbeatDelegation is a sign of work on a delegation, by the target or the source. The first
@@ -320,7 +322,8 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_delegation_service_pb2.UpdateDelegationResponse, _abc.Awaitable[_delegation_service_pb2.UpdateDelegationResponse]]:
         """UpdateDelegation reports progress or the outcome, by the target or the source. The first final
         report wins and puts exactly one item into the source's inbox; a later, different one answers
-        `applied: false` and changes nothing. Repeating a call is harmless.
+        `applied: false` and changes nothing. Repeating a call is harmless: with attempts left a failure
+        hands the task over again after the backoff, and until then no further one counts.
         """
 
     @_abc_1.abstractmethod
