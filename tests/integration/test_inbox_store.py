@@ -163,6 +163,31 @@ async def test_ack_that_waited_for_an_append_leaves_its_item(
     assert await seqs(slice_, me) == [3]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (Ack(UUID(int=0), 0, (1,), None), Ack(UUID(int=0), 0, (2, 3), None)),
+        (Ack(UUID(int=0), 0, (2, 3), None), Ack(UUID(int=0), 0, (1,), None)),
+        (Ack(UUID(int=0), 1, (), None), Ack(UUID(int=0), 0, (3, 2), None)),
+        (Ack(UUID(int=0), 0, (2, 3), None), Ack(UUID(int=0), 1, (), None)),
+    ],
+    ids=["first come first", "second come first", "up to, then singles", "singles, then up to"],
+)
+async def test_acks_of_two_workers_at_once_reach_as_far_as_one_after_the_other(
+    slice_: Slice, me: UUID, other: asyncpg.Connection, first: Ack, second: Ack
+) -> None:
+    """Whoever waits for the other reads what is done now, not what was when it began."""
+    await fill(slice_, me, 4)
+    async with other.transaction():
+        await inbox.ack(other, [first._replace(workspace_id=me)])
+        waiting = asyncio.create_task(slice_.journal.ack(second._replace(workspace_id=me)))
+        await someone_waits(slice_.pool)
+    done = await waiting
+    assert done is not None
+    assert done.acked_seq == 3
+    assert await seqs(slice_, me) == [4]
+
+
 async def test_acks_of_many_workspaces_do_not_deadlock(
     database_url: str, slice_: Slice, pool: Pool
 ) -> None:

@@ -143,21 +143,21 @@ class Acked(NamedTuple):
 
 # `acked_seq` advances to just before the first item that is not done.
 #
-# The head is locked before its items, as everywhere. The lock may have been waited for: whose
-# epoch it is comes from the row as it is now, but where the inbox stands from the snapshot that
-# the items come from, else an item that arrived meanwhile would count as done.
+# The head is locked before its items, as everywhere. The lock may have been waited for: whose epoch
+# it is, and what is done, come from the rows as they are now. But which item is the newest comes
+# from the snapshot that the items come from, else one that arrived meanwhile would count as done.
 _ACK = """
     WITH input AS (
         SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[])
             WITH ORDINALITY AS t (workspace_id, up_to, epoch, ord)
     ),
     locked AS (
-        SELECT h.workspace_id, h.lease_epoch
+        SELECT h.workspace_id, h.lease_epoch, h.acked_seq
         FROM input i JOIN inbox_heads h USING (workspace_id)
         ORDER BY h.workspace_id FOR UPDATE OF h
     ),
     admitted AS (
-        SELECT i.*, h.acked_seq, h.last_seq
+        SELECT i.*, l.acked_seq, h.last_seq
         FROM input i JOIN locked l USING (workspace_id) JOIN inbox_heads h USING (workspace_id)
         WHERE i.epoch IS NULL OR i.epoch = l.lease_epoch
     ),
@@ -174,9 +174,10 @@ _ACK = """
             SELECT x.seq FROM inbox_items x
             WHERE x.workspace_id = a.workspace_id AND x.done_at IS NULL
               AND x.seq > greatest(a.acked_seq, least(a.up_to, a.last_seq))
-              AND NOT EXISTS (SELECT FROM marked m
-                              WHERE m.workspace_id = x.workspace_id AND m.seq = x.seq)
-            ORDER BY x.seq LIMIT 1
+              AND NOT EXISTS (SELECT FROM unnest($4::uuid[], $5::bigint[]) s (workspace_id, seq)
+                              WHERE s.workspace_id = x.workspace_id AND s.seq = x.seq)
+            -- Locked, one that another worker has marked since the snapshot is passed over.
+            ORDER BY x.seq LIMIT 1 FOR SHARE OF x
         ) u ON true
     ),
     advanced AS (
