@@ -82,7 +82,7 @@ async def make_agents(dsn: str, count: int) -> list[Agent]:
             [workspace_id for workspace_id, _ in secrets],
             [secret.digest for _, secret in secrets],
         )
-        await connection.execute("ANALYZE")
+        await connection.execute("ANALYZE workspaces, workspace_auth_tokens")
     finally:
         await connection.close()
     return [Agent(workspace_id, secret.text) for workspace_id, secret in secrets]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -21,6 +22,10 @@ def parse_id(text: str, field: str) -> UUID:
         Invalid: it is not one; names `field`.
     """
     try:
-        return UUID(text)
+        return _uuid(text)
     except ValueError:
         raise Invalid(f"{field} must be a valid UUID", field=field) from None
+
+
+# The same workspaces call again and again, and a call may name one in several places.
+_uuid = lru_cache(maxsize=10_000)(UUID)

@@ -18,11 +18,31 @@ from molecule_grpc.errors import Exhausted, Unavailable
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-# A crowd worth waiting for; how much of one is still expected after each flush.
-_MANY = 8
-_FADE = 0.95
+# A share of one core from which the process counts as short of CPU; how often it is measured.
+_BUSY_SHARE = 0.6
+_LOOK_SECONDS = 0.05
 
 _log = structlog.get_logger(__name__)
+
+
+class _Processor:
+    """How much of a core this process uses, over the last moments."""
+
+    def __init__(self) -> None:
+        self._at, self._used = time.monotonic(), time.process_time()
+        self._share = 0.0
+
+    def busy(self) -> bool:
+        """Whether it is short of CPU."""
+        now = time.monotonic()
+        if (elapsed := now - self._at) >= _LOOK_SECONDS:
+            used = time.process_time()
+            self._share = (used - self._used) / elapsed
+            self._at, self._used = now, used
+        return self._share >= _BUSY_SHARE
+
+
+_processor = _Processor()
 
 
 class QueueFull(Exhausted):
@@ -60,10 +80,11 @@ class GroupCommit(Generic[In, Out]):
         key: calls with equal keys never share a flush, and are flushed in the order submitted.
         max_batch: the most items in one flush.
         max_queue: the most calls waiting, those in flight not counted.
-        linger: seconds that a flush may wait for a crowd to gather: while at least two calls
-            wait, and fewer than took part lately, provided that those were many. It ends when
-            as many have arrived. Helps where the callers are short of CPU, by fewer, fuller
-            flushes; a lone caller never waits.
+        linger: seconds that a flush may wait, while the process is `busy`, for as many calls as
+            took part in the last one or came during it. Where CPU is short, an answer that comes
+            at once leaves no time for others to gather, and every flush serves one or two:
+            fewer, fuller ones then answer everybody sooner. A lone caller waits once at most.
+        busy: whether the process is short of CPU.
         after_flush: called with the items and outcomes that succeeded, those of cancelled
             callers included, before any caller resumes. Must be quick.
         observe: called once per batch with its size, how many of it failed, and its seconds.
@@ -81,6 +102,7 @@ class GroupCommit(Generic[In, Out]):
         max_batch: int = 512,
         max_queue: int = 20_000,
         linger: float = 0.0,
+        busy: Callable[[], bool] | None = None,
         after_flush: Callable[[Sequence[tuple[In, Out]]], None] | None = None,
         observe: Callable[[int, int, float], None] | None = None,
     ) -> None:
@@ -90,6 +112,7 @@ class GroupCommit(Generic[In, Out]):
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._linger = linger
+        self._busy = busy or _processor.busy
         self._after_flush = after_flush
         self._observe = observe
 
@@ -138,7 +161,7 @@ class GroupCommit(Generic[In, Out]):
         if self._waiting >= self._max_queue:
             raise QueueFull("too many calls are waiting, try again shortly")
         key = self._key(item) if self._key else None
-        call = _Call[In, Out](item, key, asyncio.get_running_loop().create_future())
+        call: _Call[In, Out] = _Call(item, key, asyncio.get_running_loop().create_future())
         self._enqueue(call)
         return await call.outcome
 
@@ -148,7 +171,7 @@ class GroupCommit(Generic[In, Out]):
         else:
             self._admit(call)
         self._waiting += 1
-        if len(self._ready) >= self._wanted:
+        if self._waiting >= self._wanted:
             self._wake.set()
 
     def _admit(self, call: _Call[In, Out]) -> None:
@@ -174,15 +197,15 @@ class GroupCommit(Generic[In, Out]):
                 del self._behind[key]
 
     async def _run(self) -> None:
-        crowd = 0.0
+        crowd = 0
         try:
             while await self._arrival():
-                if self._linger:
-                    await self._gather(min(int(crowd), self._max_batch))
+                if self._linger and self._waiting < crowd and self._busy():
+                    await self._gather(min(crowd, self._max_batch))
                 self._in_flight = self._take()
                 if self._in_flight:
                     await self._serve(self._in_flight)
-                crowd = max(len(self._in_flight) + len(self._ready), crowd * _FADE)
+                crowd = len(self._in_flight) + self._waiting
         finally:
             self._stopping = True
             self._abandon()
@@ -196,7 +219,7 @@ class GroupCommit(Generic[In, Out]):
 
     async def _gather(self, crowd: int) -> None:
         """Wait up to `linger` for as many calls as took part lately."""
-        if crowd < _MANY or self._stopping or not 1 < len(self._ready) < crowd:
+        if self._stopping:
             return
         self._wanted = crowd
         self._wake.clear()

@@ -22,6 +22,10 @@ IDLE_IN_TRANSACTION_TIMEOUT_SECONDS: Final = 60.0
 # Above the server's own limit, so that it only speaks when the server no longer does.
 _SILENCE_TIMEOUT_SECONDS: Final = STATEMENT_TIMEOUT_SECONDS + 5.0
 
+# A writer's statements name their rows by key, and are planned once. A plan made while the tables
+# were small must serve when they are not: walking a table is never an option.
+_KEYED_STATEMENTS: Final = {"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}
+
 
 class Fault(enum.Enum):
     """Who is to blame when a statement fails."""
@@ -136,7 +140,9 @@ class Writer:
     async def connection(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
         """The open connection, for several statements in a row."""
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._dsn, application_name=self._application_name)
+            self._connection = await _connect(
+                self._dsn, **_options(self._application_name, **_KEYED_STATEMENTS)
+            )
         connection = self._connection
         try:
             yield connection
@@ -166,7 +172,7 @@ async def _keep_session(connection: object) -> None:
     """Replaces the driver's reset on release, which costs a round trip per use."""
 
 
-def _options(application_name: str) -> dict[str, Any]:
+def _options(application_name: str, **more: str) -> dict[str, Any]:
     return {
         "timeout": CONNECT_TIMEOUT_SECONDS,
         "command_timeout": _SILENCE_TIMEOUT_SECONDS,
@@ -179,6 +185,7 @@ def _options(application_name: str) -> dict[str, Any]:
             ),
             "timezone": "UTC",
             "jit": "off",  # compiling costs more than any of our statements
+            **more,
         },
     }
 

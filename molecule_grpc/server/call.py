@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,17 +18,24 @@ class Call:
 
     Args:
         metadata: request headers by lower-case name.
-        request_id: from `x-request-id`, or made here; on every log line.
         deadline: `time.monotonic()` at which the client gives up; None when it waits for ever.
         principal: who calls; set by the pipeline before the handler runs.
         headers: response headers to send before the first message.
     """
 
     metadata: Mapping[str, str]
-    request_id: str
     deadline: float | None = None
     principal: Principal = ANONYMOUS
     headers: dict[str, str] = field(default_factory=dict)
+    _made_id: str = ""
+
+    @property
+    def request_id(self) -> str:
+        """From `x-request-id`, or made when it is first asked for; on every log line."""
+        given = self.metadata.get("x-request-id")
+        if not given and not self._made_id:
+            self._made_id = uuid.uuid4().hex
+        return given or self._made_id
 
     @property
     def rest(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import uuid
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -167,13 +166,10 @@ def _malformed() -> Invalid:
 
 
 def _call(context: grpc.aio.ServicerContext[Any, Any]) -> Call:
-    metadata = {
-        key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
-    }
+    metadata: Any = context.invocation_metadata()
     remaining: float | None = context.time_remaining()
     return Call(
-        metadata=metadata,
-        request_id=metadata.get("x-request-id") or uuid.uuid4().hex,
+        metadata=dict(metadata or ()),
         deadline=None if remaining is None else time.monotonic() + remaining,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -45,6 +46,7 @@ async def serve(settings: Settings, dsn: str, address: str, *, behind_edge: bool
         server.add_insecure_port(address)
         await health.look()
         await server.start()
+        _settle_memory()
         log.info("worker ready", address=address, worker=name)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(health.run())
@@ -52,6 +54,16 @@ async def serve(settings: Settings, dsn: str, address: str, *, behind_edge: bool
             watching.cancel()
         await _drain(server, health, app, settings, notice=_NOTICE_SECONDS if behind_edge else 0)
     log.info("worker stopped", worker=name)
+
+
+def _settle_memory() -> None:
+    """What is loaded by now lives for ever: the garbage collector need not look at it again.
+
+    With a thousand streams open, a full collection stopped the process for 100 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(2_000, 20, 100)
 
 
 async def _drain(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
@@ -79,22 +79,22 @@ class Heartbeats:
 
 def read_beat(request: pb.HeartbeatRequest) -> Beat:
     """What a request reports; what it leaves out is None."""
-
-    def given(field: str) -> bool:
-        return request.HasField(field)  # type: ignore[arg-type]
-
-    capabilities = request.runtime_metadata.capabilities
+    given: dict[str, Any] = {field.name: value for field, value in request.ListFields()}
+    metadata = given.get("runtime_metadata")
+    capabilities = metadata.capabilities if metadata else {}
     return Beat(
         workspace_id=parse_id(request.workspace_id, "workspace_id"),
-        error_rate=request.error_rate if given("error_rate") else None,
-        sample_error=clean(request.sample_error) if given("sample_error") else None,
-        active_tasks=request.active_tasks if given("active_tasks") else None,
-        uptime_seconds=request.uptime_seconds if given("uptime_seconds") else None,
-        current_task=clean(request.current_task) if given("current_task") else None,
-        monthly_spend=rules.reported_spend(
-            request.monthly_spend if given("monthly_spend") else None
-        ),
+        error_rate=given.get("error_rate"),
+        sample_error=_clean(given.get("sample_error")),
+        active_tasks=given.get("active_tasks"),
+        uptime_seconds=given.get("uptime_seconds"),
+        current_task=_clean(given.get("current_task")),
+        monthly_spend=rules.reported_spend(given.get("monthly_spend")),
         wedged=request.runtime_state == "wedged",
         well=request.runtime_state in ("", "ok"),
         self_managed="status_mgmt" in capabilities and capabilities["status_mgmt"],
     )
+
+
+def _clean(text: str | None) -> str | None:
+    return None if text is None else clean(text)

@@ -164,7 +164,7 @@ def call_of(workspace_id: UUID | None) -> Call:
     principal = OPERATOR
     if workspace_id is not None:
         principal = Principal(Role.WORKSPACE, ORGANIZATION, workspace_id)
-    return Call(metadata={}, request_id="test", principal=principal)
+    return Call(metadata={}, principal=principal)
 
 
 async def hire(pool: Pool, count: int, **columns: Any) -> list[UUID]:

@@ -360,7 +360,7 @@ async def test_token_of_another_organisation_speaks_for_nobody(slice_: Slice, po
     """An organisation's token cannot borrow a foreign workspace's name."""
     me, peer = await hire(pool, 2)
     foreign = Principal(Role.ORGANIZATION, UUID(int=9))
-    call = Call(metadata={}, request_id="test", principal=foreign)
+    call = Call(metadata={}, principal=foreign)
     body = httpbody_pb2.HttpBody(data=json.dumps(a2a()).encode())
     for source in (str(peer), str(me), ""):
         request = pb.SendMessageRequest(workspace_id=str(me), body=body, source_id=source)
@@ -373,7 +373,6 @@ async def test_organisation_may_speak_for_its_workspaces(slice_: Slice, pool: Po
     me, peer = await hire(pool, 2)
     call = Call(
         metadata={"x-workspace-id": str(peer)},
-        request_id="test",
         principal=Principal(Role.ORGANIZATION, ORGANIZATION),
     )
     body = httpbody_pb2.HttpBody(data=json.dumps(a2a()).encode())

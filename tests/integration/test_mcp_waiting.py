@@ -42,7 +42,7 @@ async def wait_for_message(app: App, workspace_id: UUID, timeout_secs: int) -> A
         workspace_id=str(workspace_id), body=httpbody_pb2.HttpBody(data=json.dumps(body).encode())
     )
     method = next(method for method in app.methods if method.name == "CallMcp")
-    call = Call(metadata={"authorization": f"Bearer {TOKEN}"}, request_id="test")
+    call = Call(metadata={"authorization": f"Bearer {TOKEN}"})
     answer = await app.pipeline.unary(method, request, call)
     assert isinstance(answer, httpbody_pb2.HttpBody)
     return json.loads(json.loads(answer.data)["result"]["content"][0]["text"])

@@ -11,10 +11,11 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from molecule_grpc.db.pool import Pool, connect_pool
+from molecule_grpc.db.pool import Pool, Writer, connect_pool
 from molecule_grpc.delegation.rules import Status
 from molecule_grpc.delegation.store import activity, inbox, ledger, retention
 from molecule_grpc.ids import new_id
+from molecule_grpc.workspace.store import beats
 from tests.conftest import execute, with_database
 from tests.integration.agents import ORGANIZATION, Slice, hire, message, slice_of
 
@@ -372,3 +373,35 @@ def _draft(caller: UUID, callee: UUID) -> ledger.Draft:
         request_body="{}",
         bytes=2,
     )
+
+
+# The writers plan each statement once, as a rule on a new database.
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        activity._APPEND,
+        ledger._ACCEPT,
+        ledger._MOVE,
+        inbox._READ,
+        inbox._ACK,
+        beats._BEAT,
+        beats._TOUCH,
+    ],
+    ids=["append", "accept", "move", "read", "ack", "beat", "touch"],
+)
+async def test_a_plan_made_on_small_tables_still_serves_large_ones(
+    database_url: str, pool: Pool, statement: str
+) -> None:
+    await hire(pool, 3)
+    await pool.execute("ANALYZE workspaces")
+    writer = Writer(database_url)
+    parameters = max(int(number) for number in re.findall(r"\$(\d+)", statement))
+    rows = await writer.fetch(
+        f"EXPLAIN (FORMAT JSON, GENERIC_PLAN) {statement}", *[None] * parameters
+    )
+    await writer.close()
+    for node in nodes(json.loads(rows[0][0])[0]["Plan"]):
+        if "Relation Name" in node and node["Node Type"] != "ModifyTable":
+            assert "Index Cond" in node, node

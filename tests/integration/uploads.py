@@ -121,7 +121,7 @@ async def desk_of(pool: Pool, environment: dict[str, str] | None = None) -> Asyn
 
 def call_of(**metadata: str) -> Call:
     """A gRPC call by the operator."""
-    return Call(metadata=metadata, request_id="test", principal=OPERATOR)
+    return Call(metadata=metadata, principal=OPERATOR)
 
 
 def rest_call(*headers: dict[str, str]) -> Call:

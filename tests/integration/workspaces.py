@@ -83,7 +83,7 @@ class Bench:
 
 
 def by(principal: Principal) -> Call:
-    return Call(metadata={}, request_id="test", principal=principal)
+    return Call(metadata={}, principal=principal)
 
 
 async def add(pool: Pool, count: int = 1, **columns: Any) -> list[UUID]:

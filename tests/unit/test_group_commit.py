@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -17,6 +17,11 @@ from molecule_grpc.db.group_commit import GroupCommit, QueueFull, Stopped
 from molecule_grpc.errors import Exhausted, Unavailable
 
 FOREVER = 3600.0
+
+
+def always() -> bool:
+    return True
+
 
 OUTAGES = [
     asyncpg.ConnectionDoesNotExistError("connection was closed"),
@@ -86,7 +91,7 @@ async def hold_one(batcher: GroupCommit[int, str], flush: Flush) -> asyncio.Task
 
 
 async def test_a_lone_caller_is_flushed_at_once() -> None:
-    batcher = GroupCommit("test", Flush().open(), linger=FOREVER)
+    batcher = GroupCommit("test", Flush().open(), linger=FOREVER, busy=always)
     await batcher.start()
     assert [await batcher.submit(1), await batcher.submit(2)] == ["1!", "2!"]
     await batcher.stop()
@@ -274,7 +279,7 @@ async def test_a_flush_with_too_few_outcomes_fails_and_is_not_repeated() -> None
 
 async def test_stop_flushes_what_is_queued_then_refuses() -> None:
     flush = Flush()
-    batcher = GroupCommit("test", flush, linger=FOREVER, key=lambda item: item % 10)
+    batcher = GroupCommit("test", flush, linger=FOREVER, busy=always, key=lambda item: item % 10)
     calls = [await hold_one(batcher, flush), *submit_all(batcher, [1, 11, 2])]
     await queued(batcher, 3)
     stopping = asyncio.create_task(batcher.stop())
@@ -369,9 +374,11 @@ async def test_the_observer_sees_each_batch_once_with_its_failures() -> None:
     assert seen == [(5, 2), (1, 0)]
 
 
-async def after_a_crowd(flush: Flush) -> GroupCommit[int, str]:
-    """A batcher that lingers for ever, whose last flush served ten callers."""
-    batcher = GroupCommit("test", flush.open(), linger=FOREVER)
+async def after_a_crowd(
+    flush: Flush, *, linger: float = FOREVER, busy: Callable[[], bool] = always
+) -> GroupCommit[int, str]:
+    """A batcher whose last flush served ten callers."""
+    batcher = GroupCommit("test", flush.open(), linger=linger, busy=busy)
     crowd = submit_all(batcher, range(10))
     await queued(batcher, 10)
     await batcher.start()
@@ -390,12 +397,19 @@ async def test_a_lingering_flush_leaves_as_soon_as_the_crowd_is_back() -> None:
         await asyncio.sleep(0)
     await outcomes(calls)
     assert [len(batch) for batch in flush.batches] == [10, 10]
-    assert await batcher.submit(20) == "20!"
     await batcher.stop()
 
 
-async def test_a_lone_caller_after_a_crowd_is_flushed_at_once() -> None:
-    batcher = await after_a_crowd(Flush())
+async def test_a_lingering_flush_leaves_without_those_who_stay_away() -> None:
+    flush = Flush()
+    batcher = await after_a_crowd(flush, linger=0.001)
+    assert await outcomes(submit_all(batcher, [10, 11])) == ["10!", "11!"]
+    assert [len(batch) for batch in flush.batches] == [10, 2]
+    await batcher.stop()
+
+
+async def test_no_lingering_with_cpu_to_spare() -> None:
+    batcher = await after_a_crowd(Flush(), busy=lambda: False)
     assert await batcher.submit(10) == "10!"
     await batcher.stop()
 
@@ -468,7 +482,12 @@ async def _check(
         return [KeyError(n) if n in refused else f"{n}!" for n in numbers]
 
     batcher = GroupCommit(
-        "test", flush, key=lambda number: plan[number].key, max_batch=max_batch, linger=linger
+        "test",
+        flush,
+        key=lambda number: plan[number].key,
+        max_batch=max_batch,
+        linger=linger,
+        busy=always,
     )
     got = await _play(plan, batcher)
     for number, (ask, outcome) in enumerate(zip(plan, got, strict=True)):

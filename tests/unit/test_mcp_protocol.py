@@ -24,7 +24,7 @@ META = {
 
 
 def a_caller() -> Caller:
-    return Caller("workspace", Call(metadata={}, request_id="r-1"))
+    return Caller("workspace", Call(metadata={}))
 
 
 def protocol_of(outcome: object) -> Protocol:

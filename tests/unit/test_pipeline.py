@@ -60,10 +60,12 @@ def a_pipeline(method: Method) -> Pipeline:
 
 
 def a_call(*, token: str | None = TOKEN, rest: bool = False) -> Call:
-    metadata = {"authorization": f"Bearer {token}"} if token else {}
+    metadata = {"x-request-id": "r-1"}
+    if token:
+        metadata["authorization"] = f"Bearer {token}"
     if rest:
         metadata[ORIGINAL_PATH] = "/somewhere"
-    return Call(metadata=metadata, request_id="r-1")
+    return Call(metadata=metadata)
 
 
 async def unary(handler: Callable[..., Any], request: Message, call: Call) -> Message:
@@ -100,7 +102,7 @@ async def test_a_stranger_learns_nothing_of_what_is_wrong_with_the_request() -> 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic abc", "operator-token"])
 async def test_a_header_that_is_no_bearer_token_is_refused(header: str) -> None:
-    call = Call(metadata={"authorization": header}, request_id="r-1")
+    call = Call(metadata={"authorization": header})
     assert (await failure_of(never, GOOD, call)).code is Code.UNAUTHENTICATED
 
 

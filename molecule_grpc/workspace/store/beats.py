@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from operator import attrgetter
+from typing import cast
 from uuid import UUID
 
 from molecule_grpc.auth.tokens import mint
@@ -34,11 +34,11 @@ _BEAT = """
             WHEN w.status IN ('offline', 'provisioning', 'awaiting_agent') THEN 'online'
             ELSE w.status END
     FROM unnest($1::uuid[], $2::float8[], $3::text[], $4::int[], $5::int[], $6::text[],
-                $7::bigint[], $8::bool[], $9::bool[], $10::bool[])
+                $7::bigint[], $8::bool[], $9::bool[], $10::bool[]) WITH ORDINALITY
         AS b (id, error_rate, sample_error, active_tasks, uptime_seconds, current_task,
-              monthly_spend, wedged, well, self_managed)
+              monthly_spend, wedged, well, self_managed, ord)
     WHERE w.id = b.id AND w.status <> 'removed'
-    RETURNING w.id, old.status AS before, w.status AS after,
+    RETURNING b.ord, w.id, old.status AS before, w.status AS after,
               old.current_task <> w.current_task AS task_changed,
               coalesce(w.platform_inbound_secret, '') AS inbound_secret
 """
@@ -97,13 +97,16 @@ class Beaten:
 
 async def beat(conn: Connection, beats: Sequence[Beat]) -> list[Beaten | NotFound]:
     """Apply heartbeats of different workspaces, in id order like all who change many rows."""
-    columns = zip(*map(_values, sorted(beats, key=attrgetter("workspace_id"))), strict=True)
+    order = sorted(range(len(beats)), key=lambda n: beats[n].workspace_id.int)
+    columns = zip(*(_values(beats[n]) for n in order), strict=True)
     rows = await conn.fetch(_BEAT, *map(list, columns), rules.DEGRADED_FROM, rules.WELL_BELOW)
-    done = {row["id"]: Beaten(*row.values()) for row in rows}
-    if bare := sorted(each.id for each in done.values() if not each.inbound_secret):
-        done |= await _healed(conn, bare, done)
-    if len(done) == len(beats):
-        return [done[each.workspace_id] for each in beats]
+    done: list[Beaten | None] = [None] * len(beats)
+    for ordinal, *values in rows:
+        done[order[ordinal - 1]] = Beaten(*values)
+    if any(each and not each.inbound_secret for each in done):
+        await _heal(conn, done)
+    if len(rows) == len(beats):
+        return cast("list[Beaten | NotFound]", done)
     return await _with_refusals(conn, beats, done)
 
 
@@ -112,26 +115,25 @@ async def touch(conn: Connection, workspace_ids: list[UUID]) -> None:
     await conn.execute(_TOUCH, sorted(workspace_ids))
 
 
-async def _healed(
-    conn: Connection, bare: list[UUID], done: dict[UUID, Beaten]
-) -> dict[UUID, Beaten]:
+async def _heal(conn: Connection, done: list[Beaten | None]) -> None:
     """Rows that never had an inbound secret get one, which whoever is faster decides."""
+    bare = sorted(each.id for each in done if each and not each.inbound_secret)
     rows = await conn.fetch(_HEAL, bare, [mint().text for _ in bare])
-    return {
-        row["id"]: replace(done[row["id"]], inbound_secret=row["platform_inbound_secret"])
-        for row in rows
-    }
+    secrets = {row["id"]: row["platform_inbound_secret"] for row in rows}
+    for n, each in enumerate(done):
+        if each and each.id in secrets:
+            done[n] = replace(each, inbound_secret=secrets[each.id])
 
 
 async def _with_refusals(
-    conn: Connection, beats: Sequence[Beat], done: dict[UUID, Beaten]
+    conn: Connection, beats: Sequence[Beat], done: Sequence[Beaten | None]
 ) -> list[Beaten | NotFound]:
-    lost = [each.workspace_id for each in beats if each.workspace_id not in done]
+    lost = [each.workspace_id for each, outcome in zip(beats, done, strict=True) if not outcome]
     rows = await conn.fetch("SELECT id FROM workspaces WHERE id = ANY($1)", lost)
     tombs = {row["id"] for row in rows}
     return [
-        done.get(each.workspace_id) or (removed() if each.workspace_id in tombs else missing())
-        for each in beats
+        outcome or (removed() if each.workspace_id in tombs else missing())
+        for each, outcome in zip(beats, done, strict=True)
     ]
 
 
