@@ -368,7 +368,8 @@ _MOVE = f"""
     ),
     -- The ledger outlives workspaces: of one that was purged nobody is left to tell.
     entries AS (
-        SELECT a.* FROM announced a JOIN workspaces w ON w.id = a.workspace_id
+        SELECT a.* FROM announced a
+        WHERE (SELECT true FROM workspaces w WHERE w.id = a.workspace_id)
     ),
     -- A beat is no news after the first one.
     happened AS (
