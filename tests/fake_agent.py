@@ -18,6 +18,8 @@ class Received:
 
     headers: dict[str, str]
     body: Any
+    # Set when the caller has hung up.
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def message_id(self) -> str:
@@ -82,8 +84,10 @@ class FakeAgent:
         assert task is not None
         self._serving.add(task)
         self.connections += 1
+        watching: asyncio.Task[None] | None = None
         try:
             request = await _read(reader)
+            watching = asyncio.create_task(_watch(reader, request.gone))
             self.received.append(request)
             async with self._came:
                 self._came.notify_all()
@@ -95,6 +99,8 @@ class FakeAgent:
         finally:
             self._serving.discard(task)
             writer.close()
+            if watching is not None:
+                watching.cancel()
 
 
 @contextlib.asynccontextmanager
@@ -106,6 +112,12 @@ async def fake_agent(behave: Behaviour | None = None) -> AsyncIterator[FakeAgent
         yield agent
     finally:
         await agent.stop()
+
+
+async def _watch(reader: asyncio.StreamReader, gone: asyncio.Event) -> None:
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
+    gone.set()
 
 
 async def _read(reader: asyncio.StreamReader) -> Received:

@@ -25,9 +25,9 @@ from molecule_grpc.delegation.outcome import (
 )
 from molecule_grpc.delegation.ports import Directory
 from molecule_grpc.delegation.queue import Queue
+from molecule_grpc.delegation.store import ledger, targets
 from molecule_grpc.delegation.store import queue as store
 from molecule_grpc.delegation.store import queue_upkeep as upkeep
-from molecule_grpc.delegation.store import targets
 from molecule_grpc.delegation.store.entries import Entry
 from molecule_grpc.errors import Exhausted
 from molecule_grpc.events.store import CHANNEL_ALL
@@ -58,6 +58,8 @@ _BATCH = 8
 _WORKSPACES_AT_ONCE = 64
 _IN_FLIGHT = 256
 _UPKEEP_BATCH = 500
+# How long a delivery trusts wake-ups before it looks by itself whether it was called off.
+_LOOK_SECONDS = 15.0
 
 
 class Deliveries:
@@ -128,7 +130,7 @@ class Deliveries:
 
     async def _deliver(self, row: store.Row) -> None:
         try:
-            outcome = await self._send(row)
+            outcome = await self._unless_called_off(row)
         except asyncio.CancelledError:
             with suppress(Exception):
                 await upkeep.give_back(self._pool, row.id, self._queue.owner)
@@ -137,7 +139,34 @@ class Deliveries:
         except Exception:
             log.exception("delivery broke off", queue_id=str(row.id))
             outcome = Failed(Failure.BUSY, "the platform could not send it")
-        await self._queue.settle(row, outcome)
+        if outcome is None:
+            await self._queue.drop(row)
+        else:
+            await self._queue.settle(row, outcome)
+
+    async def _unless_called_off(self, row: store.Row) -> DispatchOutcome | None:
+        """What became of a message; None when its delegation is cancelled, at whichever worker."""
+        if row.delegation_id is None:
+            return await self._send(row)
+        sending = asyncio.ensure_future(self._send(row))
+        try:
+            with self._wakeups.watch(delegation_key(row.delegation_id)) as flag:
+                sending.add_done_callback(lambda _: flag.set())
+                while not sending.done():
+                    flag.clear()
+                    if await self._cancelled(row.delegation_id) and not sending.done():
+                        return None
+                    await flag.wait(_LOOK_SECONDS)
+            return sending.result()
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+    async def _cancelled(self, delegation_id: str) -> bool:
+        try:
+            return await ledger.cancelled(self._pool, delegation_id)
+        except Exception:  # noqa: BLE001  (not knowing is no reason to hang up on an agent)
+            return False
 
     async def _send(self, row: store.Row) -> DispatchOutcome:
         target = await self._directory.lookup(row.workspace_id)

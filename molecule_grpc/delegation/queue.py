@@ -183,7 +183,20 @@ class Queue:
             error=end.error if end.status != "completed" else None,
             reason=end.reason,
         )
-        return move._replace(final=end.final)
+        via = "queue_drain" if end.status == "completed" else None
+        return move._replace(final=end.final, via=via)
+
+    async def drop(self, row: store.Row) -> None:
+        """Let go of a message in our hands whose delegation was called off."""
+        try:
+            await upkeep.drop(self._pool, row.id, self.owner)
+        except Exception:
+            # When its lease lapses, whoever takes it finds that its delegation has ended.
+            log.exception("a message could not be dropped", queue_id=str(row.id))
+        finally:
+            self.held.discard(row.id)
+            self._nudges.add(row.workspace_id)
+        log.info("delivery was called off", queue_id=str(row.id), delegation_id=row.delegation_id)
 
     async def renew(self) -> None:
         """Keep what is in our hands."""

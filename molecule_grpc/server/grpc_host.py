@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from molecule_grpc.errors import Invalid
+from molecule_grpc.errors import Exhausted, Invalid
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.methods import Method
 from molecule_grpc.server.pipeline import Pipeline
@@ -44,24 +44,39 @@ OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
-def add_methods(server: grpc.aio.Server, methods: Iterable[Method], pipeline: Pipeline) -> None:
-    """Serve these methods through the pipeline."""
+def add_methods(
+    server: grpc.aio.Server,
+    methods: Iterable[Method],
+    pipeline: Pipeline,
+    *,
+    write_seconds: float = 60.0,
+) -> None:
+    """Serve these methods through the pipeline.
+
+    Args:
+        write_seconds: a stream ends whose client has taken nothing for so long.
+    """
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for method in methods:
-        by_service.setdefault(method.service, {})[method.name] = _handler(method, pipeline)
+        handler = _handler(method, pipeline, write_seconds)
+        by_service.setdefault(method.service, {})[method.name] = handler
     for service, handlers in by_service.items():
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
 
 
-def _handler(method: Method, pipeline: Pipeline) -> grpc.RpcMethodHandler[Any, Any]:
+def _handler(
+    method: Method, pipeline: Pipeline, write_seconds: float
+) -> grpc.RpcMethodHandler[Any, Any]:
     # Messages travel as bytes to this point: a request that does not parse is the client's error,
     # which the library would report as ours.
     if method.client_streaming and method.server_streaming:
-        return grpc.stream_stream_rpc_method_handler(_stream_stream(method, pipeline))
+        return grpc.stream_stream_rpc_method_handler(
+            _stream_stream(method, pipeline, write_seconds)
+        )
     if method.client_streaming:
         return grpc.stream_unary_rpc_method_handler(_stream_unary(method, pipeline))
     if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(_unary_stream(method, pipeline))
+        return grpc.unary_stream_rpc_method_handler(_unary_stream(method, pipeline, write_seconds))
     return grpc.unary_unary_rpc_method_handler(_unary(method, pipeline))
 
 
@@ -119,17 +134,14 @@ async def _drain(requests: AsyncIterator[bytes]) -> None:
                     return
 
 
-def _unary_stream(method: Method, pipeline: Pipeline) -> Any:
-    serve_stream = _stream_stream(method, pipeline)
+def _unary_stream(method: Method, pipeline: Pipeline, write_seconds: float) -> Any:
+    serve_stream = _stream_stream(method, pipeline, write_seconds)
 
-    async def serve(
-        data: bytes, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[bytes]:
+    async def serve(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         async def requests() -> AsyncIterator[bytes]:
             yield data
 
-        async for response in serve_stream(requests(), context):
-            yield response
+        await serve_stream(requests(), context)
 
     return serve
 
@@ -143,18 +155,25 @@ async def _parsed(method: Method, requests: AsyncIterator[bytes]) -> AsyncIterat
             raise _malformed() from None
 
 
-def _stream_stream(method: Method, pipeline: Pipeline) -> Any:
+def _stream_stream(method: Method, pipeline: Pipeline, write_seconds: float) -> Any:
     async def serve(
         requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[bytes]:
+    ) -> None:
         call = _call(context)
+        responses = pipeline.stream(method, _parsed(method, requests), call)
         opened = False
         try:
-            async for response in pipeline.stream(method, _parsed(method, requests), call):
+            async for response in responses:
                 if not opened:
                     await context.send_initial_metadata(tuple(call.headers.items()))
                     opened = True
-                yield response.SerializeToString()
+                try:
+                    async with asyncio.timeout(write_seconds):
+                        await context.write(response.SerializeToString())
+                except TimeoutError:
+                    # The status waits behind what the client has not taken, and for nobody else.
+                    slow = Exhausted("the client does not read", reason="SLOW_CONSUMER")
+                    await responses.athrow(slow)
         except Failure as failure:
             await _abort(context, call, failure)
 

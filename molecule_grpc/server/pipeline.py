@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import structlog
@@ -82,7 +82,7 @@ class Pipeline:
 
     async def stream(
         self, method: Method, requests: AsyncIterator[Message], call: Call
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message, None]:
         """Serve a call that streams. The first request decides whether it is admitted.
 
         Raises:

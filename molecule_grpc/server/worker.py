@@ -40,7 +40,7 @@ async def serve(settings: Settings, dsn: str, address: str, *, behind_edge: bool
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     async with application(settings, dsn, name) as app:
         server = grpc.aio.server(options=OPTIONS)
-        add_methods(server, app.methods, app.pipeline)
+        add_methods(server, app.methods, app.pipeline, write_seconds=settings.stream_write_seconds)
         health = Health(sorted({method.service for method in app.methods}), app.healthy)
         health.add_to(server)
         server.add_insecure_port(address)

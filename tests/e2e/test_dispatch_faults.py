@@ -94,6 +94,35 @@ def memory(server: RunningServer) -> int:
     return sum(worker.memory_info().rss for worker in workers)
 
 
+# Delegations that are called off.
+
+
+async def test_a_cancelled_delegation_is_hung_up_on_wherever_it_is(
+    own_server: Callable[..., RunningServer],
+) -> None:
+    """Whichever worker carries it; its caller hears of one end, and its agent has room again."""
+    server = own_server(**QUICK, WORKERS="2")
+    async with office_at(server) as office, fake_agent(agents.hangs) as agent:
+        sender, target = await office.org.hire(), await office.listening(agent)
+        await office.database.execute("UPDATE workspaces SET max_concurrent_tasks = 8")
+        names = [await delegate(sender, target, f"task {n}") for n in range(8)]
+        await agent.wait(8)
+        for name in names:
+            path = f"/workspaces/{sender.id}/delegations/{name}/cancel"
+            assert (await sender.rest("POST", path, {})).json()["applied"] is True
+        async with asyncio.timeout(5):
+            for request in agent.received:
+                await request.gone.wait()
+        await at_rest(office)
+        assert {status for status, _ in (await ended(office, *names)).values()} == {"failed"}
+        assert await results(office, sender) == dict.fromkeys(names, 1)
+        rows = await office.database.fetch("SELECT status, last_error FROM a2a_queue")
+        assert {tuple(row) for row in rows} == {("dropped", "its delegation has ended")}
+        agent.behave = agents.echo
+        name = await delegate(sender, target, "another")
+        assert (await ended(office, name))[name] == ("completed", "echo: another")
+
+
 # Agents that misbehave.
 
 

@@ -18,6 +18,7 @@ import pytest
 from google.api import httpbody_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.delegation.v1 import delegation_service_pb2_grpc as stubs
+from moleculeai.delegation.v1 import inbox_pb2
 
 from tests.conftest import execute, with_database
 from tests.e2e.parties import Agent, Organization, Refused, found, wire_to
@@ -329,6 +330,22 @@ _LISTENERS = """
 """
 
 
+async def test_stream_that_nobody_reads_is_ended(own_server: Start) -> None:
+    """A client that holds its connection and takes nothing: its inbox is free for another."""
+    server = own_server(MOLECULE_STREAM_WRITE_SECONDS="1")
+    async with staff_of(server) as org:
+        sender, target = await org.hire(), await org.hire()
+        for _ in range(10):
+            await asyncio.gather(*(tell(sender, target, "x" * 200_000) for _ in range(10)))
+        async with wire_to(server) as wire:
+            own = Agent(wire, target.headers, target.id, target.token)
+            async with holding(own, "deaf", max_in_flight=256) as deaf:
+                assert (await _when_it_is_free(target)).delivery == 2
+                with pytest.raises(Refused) as ended:
+                    await deaf.of("end")
+    assert (ended.value.code, ended.value.reason) == ("RESOURCE_EXHAUSTED", "SLOW_CONSUMER")
+
+
 async def test_dead_servers_lease_lapses(own_server: Start) -> None:
     """Nobody can take it before, everybody after; what it had sent is marked."""
     server = own_server(MOLECULE_INBOX_LEASE_SECONDS="4")
@@ -339,17 +356,21 @@ async def test_dead_servers_lease_lapses(own_server: Start) -> None:
             await held.item()
             await asyncio.to_thread(server.kill)
         await asyncio.to_thread(server.start)
-        refused = 0
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    async with holding(target, "second") as held:
-                        item = await held.item()
-                    break
-                except Refused as busy:
-                    refused += busy.reason == "INBOX_BUSY"
-                    await asyncio.sleep(0.1)
+        item = await _when_it_is_free(target)
     assert (item.seq, item.delivery) == (1, 2)
+
+
+async def _when_it_is_free(target: Agent) -> inbox_pb2.InboxItem:
+    """What another consumer gets first, as soon as it may have the inbox."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                async with holding(target, "another") as held:
+                    return await held.item()
+            except Refused as busy:
+                if busy.reason != "INBOX_BUSY":
+                    raise
+                await asyncio.sleep(0.1)
 
 
 async def test_living_sessions_lease_is_renewed(own_server: Start) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -91,6 +92,7 @@ class World:
     operator: Party
     database: asyncpg.Connection[asyncpg.Record]
     agent: FakeAgent
+    next_worker_at: float = 0.0
 
 
 @contextlib.contextmanager
@@ -361,12 +363,15 @@ class Fleet(RuleBasedStateMachine):
         taken = asyncio.gather(*steps, return_exceptions=True)
         if how != "stay":
             await asyncio.sleep(0.003)
-        if how == "worker":
+        now = time.monotonic()
+        if how == "worker" and now > self.world.next_worker_at:
+            # One that dies again and again is started again later and later.
+            self.world.next_worker_at = now + 60
             workers_of(self.world.server)[0].kill()
-        elif how == "server":
+        elif how != "stay":
             await asyncio.to_thread(self.world.server.restart)
         outcomes = await taken
-        if how == "worker":
+        if how != "stay":
             await self._well_again()
         return outcomes
 

@@ -671,6 +671,22 @@ async def delegate_often(worker: Worker, caller: UUID, target: UUID) -> str:
     return (await worker.ledger.delegate(request, call_of(caller))).delegation_id
 
 
+async def test_event_says_that_a_result_came_by_the_queue(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    """Spec 3.2: `via`, where the agent answered and no party reported."""
+    target = await listening(worker.pool, agent)
+    reported = await worker.delegate(caller, target)
+    await worker.update(target, reported, "completed", "12")
+    worker.deliver()
+    await worker.ended(await worker.delegate(caller, target))
+    events = await worker.pool.fetch(
+        "SELECT payload::text FROM structure_events WHERE event_type = 'DELEGATION_COMPLETE'"
+        " ORDER BY position"
+    )
+    assert [json.loads(row["payload"]).get("via") for row in events] == [None, "queue_drain"]
+
+
 async def test_another_attempt_goes_the_same_way_under_an_id_of_its_own(
     worker: Worker, agent: FakeAgent, caller: UUID
 ) -> None:

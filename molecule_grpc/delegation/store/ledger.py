@@ -191,6 +191,8 @@ class Move(NamedTuple):
     by_caller: bool = False
     # A failure that leads to no other attempt, whatever the caller allowed.
     final: bool = False
+    # How a result came, where no party reported it.
+    via: str | None = None
 
 
 class Moved(NamedTuple):
@@ -226,11 +228,12 @@ _MOVE = f"""
         SELECT * FROM unnest(
             $1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::text[],
             $8::text[], $9::text[], $10::text[], $11::int[], $12::uuid[], $13::uuid[],
-            $14::bool[], $15::timestamptz[], $16::text[], $17::int[], $18::bool[], $19::bool[]
+            $14::bool[], $15::timestamptz[], $16::text[], $17::int[], $18::bool[], $19::bool[],
+            $20::text[]
         ) WITH ORDINALITY AS t (
             delegation_id, actor_id, to_status, result_preview, result, truncated, error_detail,
             failure_reason, summary, response_body, bytes, audit_id, item_id, overdue, beat_before,
-            note, percent, by_caller, final, ord
+            note, percent, by_caller, final, via, ord
         )
     ),
     -- A failure that may pass leads to another attempt, as long as the caller allowed it and the
@@ -384,7 +387,7 @@ _MOVE = f"""
                    'delegation_id', i.delegation_id, 'target_id', m.callee_id,
                    'status', CASE WHEN m.again THEN 'retrying' ELSE i.to_status END,
                    'response_preview', {_cut("i.result_preview", 200)},
-                   'error', i.error_detail))
+                   'error', i.error_detail, 'via', i.via))
         FROM moved m JOIN input i USING (ord) JOIN before b USING (ord)
         WHERE b.status IS DISTINCT FROM i.to_status
     ),
@@ -460,6 +463,15 @@ async def get(pool: Pool, workspace_id: UUID, delegation_id: str) -> asyncpg.Rec
         workspace_id,
         delegation_id,
     )
+
+
+async def cancelled(pool: Pool, delegation_id: str) -> bool:
+    """Whether a delegation was called off."""
+    found: bool | None = await pool.fetchval(
+        "SELECT failure_reason = 'cancelled' FROM delegations WHERE delegation_id = $1",
+        delegation_id,
+    )
+    return bool(found)
 
 
 async def find_taken(

@@ -39,6 +39,19 @@ async def give_back(pool: Pool, row_id: UUID, owner: str) -> None:
     )
 
 
+async def drop(pool: Pool, row_id: UUID, owner: str) -> None:
+    """Let go of a row whose delegation has ended: it is sent no more."""
+    await pool.execute(
+        """
+        UPDATE a2a_queue SET status = 'dropped', completed_at = now(), lease_owner = NULL,
+               lease_until = NULL, last_error = 'its delegation has ended'
+        WHERE id = $1 AND lease_owner = $2 AND status = 'dispatched'
+        """,
+        row_id,
+        owner,
+    )
+
+
 async def reclaim(pool: Pool, held: Sequence[UUID], *, limit: int) -> int:
     """Put back what somebody had in hand who died; how many. What we hold ourselves is spared."""
     status = await pool.execute(

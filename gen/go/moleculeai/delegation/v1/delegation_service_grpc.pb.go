@@ -75,8 +75,8 @@ type DelegationServiceClient interface {
 	// one moves it to in_progress. On a final one it changes nothing and answers `applied: false`.
 	HeartbeatDelegation(ctx context.Context, in *HeartbeatDelegationRequest, opts ...grpc.CallOption) (*HeartbeatDelegationResponse, error)
 	// CancelDelegation calls a delegation off, by its source. It ends as failed with reason
-	// `cancelled`; both inboxes hear of it. Repeating it is harmless; on one that has ended it changes
-	// nothing and answers `applied: false`.
+	// `cancelled`; both inboxes hear of it, and a call to the target's URL is cut off. Repeating it is
+	// harmless; on one that has ended it changes nothing and answers `applied: false`.
 	CancelDelegation(ctx context.Context, in *CancelDelegationRequest, opts ...grpc.CallOption) (*CancelDelegationResponse, error)
 	// WatchDelegation sends the delegation as it is, and again after every change, until it ends; the
 	// last frame is an End. Reconnecting starts with the present state: nothing is missed that lasts.
@@ -480,8 +480,8 @@ type DelegationServiceServer interface {
 	// one moves it to in_progress. On a final one it changes nothing and answers `applied: false`.
 	HeartbeatDelegation(context.Context, *HeartbeatDelegationRequest) (*HeartbeatDelegationResponse, error)
 	// CancelDelegation calls a delegation off, by its source. It ends as failed with reason
-	// `cancelled`; both inboxes hear of it. Repeating it is harmless; on one that has ended it changes
-	// nothing and answers `applied: false`.
+	// `cancelled`; both inboxes hear of it, and a call to the target's URL is cut off. Repeating it is
+	// harmless; on one that has ended it changes nothing and answers `applied: false`.
 	CancelDelegation(context.Context, *CancelDelegationRequest) (*CancelDelegationResponse, error)
 	// WatchDelegation sends the delegation as it is, and again after every change, until it ends; the
 	// last frame is an End. Reconnecting starts with the present state: nothing is missed that lasts.

@@ -138,7 +138,7 @@ type InboxItem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Position in this inbox: 1, 2, 3 and so on, without holes, in commit order.
 	Seq uint32 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
-	// The item sent before this one in this stream, or the position the stream started after.
+	// The highest item sent before this one in this stream, or the position the stream started after.
 	PrevSeq uint32 `protobuf:"varint,2,opt,name=prev_seq,json=prevSeq,proto3" json:"prev_seq,omitempty"`
 	// 1 for the first delivery, more for a repeat.
 	Delivery int32 `protobuf:"varint,3,opt,name=delivery,proto3" json:"delivery,omitempty"`

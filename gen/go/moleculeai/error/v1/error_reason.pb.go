@@ -122,7 +122,8 @@ const (
 	ErrorReason_ERROR_REASON_INBOX_BUSY ErrorReason = 85
 	// The target's inbox holds as many undone items as it may. Code: RESOURCE_EXHAUSTED (429).
 	ErrorReason_ERROR_REASON_INBOX_FULL ErrorReason = 86
-	// The consumer did not read for 60 s. Code: RESOURCE_EXHAUSTED (429). Resume the stream.
+	// The consumer did not read for 60 s, or holds the inbox and sent no frame for 45 s. Code:
+	// RESOURCE_EXHAUSTED (429). Resume the stream.
 	ErrorReason_ERROR_REASON_SLOW_CONSUMER ErrorReason = 87
 	// No inbox item of this number exists. Code: NOT_FOUND (404).
 	ErrorReason_ERROR_REASON_ITEM_NOT_FOUND ErrorReason = 88

@@ -208,8 +208,8 @@ class DelegationServiceServicer:
 
     def CancelDelegation(self, request, context):
         """CancelDelegation calls a delegation off, by its source. It ends as failed with reason
-        `cancelled`; both inboxes hear of it. Repeating it is harmless; on one that has ended it changes
-        nothing and answers `applied: false`.
+        `cancelled`; both inboxes hear of it, and a call to the target's URL is cut off. Repeating it is
+        harmless; on one that has ended it changes nothing and answers `applied: false`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

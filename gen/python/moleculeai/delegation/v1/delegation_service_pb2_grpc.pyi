@@ -64,8 +64,8 @@ class DelegationServiceStub:
     """
     CancelDelegation: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.CancelDelegationRequest, _delegation_service_pb2.CancelDelegationResponse]
     """CancelDelegation calls a delegation off, by its source. It ends as failed with reason
-    `cancelled`; both inboxes hear of it. Repeating it is harmless; on one that has ended it changes
-    nothing and answers `applied: false`.
+    `cancelled`; both inboxes hear of it, and a call to the target's URL is cut off. Repeating it is
+    harmless; on one that has ended it changes nothing and answers `applied: false`.
     """
     WatchDelegation: _grpc.UnaryStreamMultiCallable[_delegation_service_pb2.WatchDelegationRequest, _delegation_service_pb2.WatchDelegationResponse]
     """WatchDelegation sends the delegation as it is, and again after every change, until it ends; the
@@ -190,8 +190,8 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
     """
     CancelDelegation: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.CancelDelegationRequest, _delegation_service_pb2.CancelDelegationResponse]  # type: ignore[assignment]
     """CancelDelegation calls a delegation off, by its source. It ends as failed with reason
-    `cancelled`; both inboxes hear of it. Repeating it is harmless; on one that has ended it changes
-    nothing and answers `applied: false`.
+    `cancelled`; both inboxes hear of it, and a call to the target's URL is cut off. Repeating it is
+    harmless; on one that has ended it changes nothing and answers `applied: false`.
     """
     WatchDelegation: _aio.UnaryStreamMultiCallable[_delegation_service_pb2.WatchDelegationRequest, _delegation_service_pb2.WatchDelegationResponse]  # type: ignore[assignment]
     """WatchDelegation sends the delegation as it is, and again after every change, until it ends; the
@@ -343,8 +343,8 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_delegation_service_pb2.CancelDelegationResponse, _abc.Awaitable[_delegation_service_pb2.CancelDelegationResponse]]:
         """CancelDelegation calls a delegation off, by its source. It ends as failed with reason
-        `cancelled`; both inboxes hear of it. Repeating it is harmless; on one that has ended it changes
-        nothing and answers `applied: false`.
+        `cancelled`; both inboxes hear of it, and a call to the target's URL is cut off. Repeating it is
+        harmless; on one that has ended it changes nothing and answers `applied: false`.
         """
 
     @_abc_1.abstractmethod

@@ -72,7 +72,7 @@ class InboxItem(_message.Message):
     seq: _builtins.int
     """Position in this inbox: 1, 2, 3 and so on, without holes, in commit order."""
     prev_seq: _builtins.int
-    """The item sent before this one in this stream, or the position the stream started after."""
+    """The highest item sent before this one in this stream, or the position the stream started after."""
     delivery: _builtins.int
     """1 for the first delivery, more for a repeat."""
     message_id: _builtins.str

@@ -125,7 +125,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INBOX_FULL: _ErrorReason.ValueType  # 86
     """The target's inbox holds as many undone items as it may. Code: RESOURCE_EXHAUSTED (429)."""
     ERROR_REASON_SLOW_CONSUMER: _ErrorReason.ValueType  # 87
-    """The consumer did not read for 60 s. Code: RESOURCE_EXHAUSTED (429). Resume the stream."""
+    """The consumer did not read for 60 s, or holds the inbox and sent no frame for 45 s. Code:
+    RESOURCE_EXHAUSTED (429). Resume the stream.
+    """
     ERROR_REASON_ITEM_NOT_FOUND: _ErrorReason.ValueType  # 88
     """No inbox item of this number exists. Code: NOT_FOUND (404)."""
     ERROR_REASON_STREAM_AGED: _ErrorReason.ValueType  # 89
@@ -295,7 +297,9 @@ ERROR_REASON_INBOX_BUSY: ErrorReason.ValueType  # 85
 ERROR_REASON_INBOX_FULL: ErrorReason.ValueType  # 86
 """The target's inbox holds as many undone items as it may. Code: RESOURCE_EXHAUSTED (429)."""
 ERROR_REASON_SLOW_CONSUMER: ErrorReason.ValueType  # 87
-"""The consumer did not read for 60 s. Code: RESOURCE_EXHAUSTED (429). Resume the stream."""
+"""The consumer did not read for 60 s, or holds the inbox and sent no frame for 45 s. Code:
+RESOURCE_EXHAUSTED (429). Resume the stream.
+"""
 ERROR_REASON_ITEM_NOT_FOUND: ErrorReason.ValueType  # 88
 """No inbox item of this number exists. Code: NOT_FOUND (404)."""
 ERROR_REASON_STREAM_AGED: ErrorReason.ValueType  # 89

@@ -2019,8 +2019,8 @@ export declare const DelegationService: GenService<{
   },
   /**
    * CancelDelegation calls a delegation off, by its source. It ends as failed with reason
-   * `cancelled`; both inboxes hear of it. Repeating it is harmless; on one that has ended it changes
-   * nothing and answers `applied: false`.
+   * `cancelled`; both inboxes hear of it, and a call to the target's URL is cut off. Repeating it is
+   * harmless; on one that has ended it changes nothing and answers `applied: false`.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.CancelDelegation
    */

@@ -28,7 +28,7 @@ export declare type InboxItem = Message<"moleculeai.delegation.v1.InboxItem"> & 
   seq: number;
 
   /**
-   * The item sent before this one in this stream, or the position the stream started after.
+   * The highest item sent before this one in this stream, or the position the stream started after.
    *
    * @generated from field: uint32 prev_seq = 2;
    */

@@ -328,7 +328,8 @@ export enum ErrorReason {
   INBOX_FULL = 86,
 
   /**
-   * The consumer did not read for 60 s. Code: RESOURCE_EXHAUSTED (429). Resume the stream.
+   * The consumer did not read for 60 s, or holds the inbox and sent no frame for 45 s. Code:
+   * RESOURCE_EXHAUSTED (429). Resume the stream.
    *
    * @generated from enum value: ERROR_REASON_SLOW_CONSUMER = 87;
    */
