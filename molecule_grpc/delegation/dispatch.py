@@ -152,7 +152,7 @@ class Dispatcher:
         started = time.monotonic()
         call = asyncio.ensure_future(self._post(checked, body, headers, progress))
         try:
-            data = await self._watched(call, target.id, progress, ceiling)
+            data = await self._watched(call, target, progress, ceiling)
         except Exception as error:  # noqa: BLE001  (an agent may provoke any of them)
             return failure_of(error, progress, started)
         finally:
@@ -218,32 +218,33 @@ class Dispatcher:
     async def _watched(
         self,
         call: asyncio.Future[bytes],
-        workspace_id: UUID,
+        target: Facts,
         progress: Progress,
         ceiling: float | None,
     ) -> bytes:
         """The call's result, as long as there are signs of life and time is left."""
+        idle = target.idle_timeout or self._idle
         end = None if ceiling is None else time.monotonic() + ceiling
         while True:
             now = time.monotonic()
-            quiet_until = progress.heard + self._idle
+            quiet_until = progress.heard + idle
             until = quiet_until if end is None else min(quiet_until, end)
             done, _ = await asyncio.wait({call}, timeout=max(0.0, until - now))
             if done:
                 return call.result()
             if end is not None and time.monotonic() >= end:
                 raise Silent(f"no answer within {ceiling:.0f} s")
-            if time.monotonic() >= progress.heard + self._idle:
-                await self._look_for_life(workspace_id, progress)
+            if time.monotonic() >= progress.heard + idle:
+                await self._look_for_life(target.id, progress, idle)
 
-    async def _look_for_life(self, workspace_id: UUID, progress: Progress) -> None:
+    async def _look_for_life(self, workspace_id: UUID, progress: Progress, idle: float) -> None:
         """An agent that works says so elsewhere: by heartbeats, messages, its record."""
         try:
             ago = await self._sign(workspace_id)
         except Exception:  # noqa: BLE001  (not knowing is not a reason to give up on an agent)
             ago = 0.0
-        if ago is None or ago >= self._idle:
-            raise Silent(f"no sign of life for {self._idle:.0f} s")
+        if ago is None or ago >= idle:
+            raise Silent(f"no sign of life for {idle:.0f} s")
         progress.heard = time.monotonic() - ago
 
     async def _answer(self, data: bytes, progress: Progress, started: float) -> Outcome:

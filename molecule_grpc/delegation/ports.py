@@ -32,6 +32,10 @@ class Facts(Protocol):
     def delivery_mode(self) -> str | None: ...
     @property
     def runtime(self) -> str: ...
+    @property
+    def idle_timeout(self) -> float | None:
+        """Seconds of silence after which a call to it is given up; None for the default."""
+        ...
 
 
 class Directory(Protocol):

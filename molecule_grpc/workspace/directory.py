@@ -16,7 +16,11 @@ from molecule_grpc.workspace.store import tree
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceFacts:
-    """What others need to know of a workspace. `delivery_mode` is the one in force."""
+    """What others need to know of a workspace. `delivery_mode` is the one in force.
+
+    Args:
+        idle_timeout: seconds of silence after which its agent is given up; None for the default.
+    """
 
     id: UUID
     organization_id: UUID
@@ -26,6 +30,7 @@ class WorkspaceFacts:
     url: str
     delivery_mode: str
     runtime: str
+    idle_timeout: int | None
 
 
 class Directory:
@@ -93,4 +98,5 @@ def _facts(row: asyncpg.Record) -> WorkspaceFacts:
         url=row["url"],
         delivery_mode=rules.effective_mode("", row["delivery_mode"], row["runtime"]),
         runtime=row["runtime"],
+        idle_timeout=row["idle_timeout_seconds"] or None,
     )

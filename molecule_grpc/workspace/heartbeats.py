@@ -93,6 +93,9 @@ def read_beat(request: pb.HeartbeatRequest) -> Beat:
         wedged=request.runtime_state == "wedged",
         well=request.runtime_state in ("", "ok"),
         self_managed="status_mgmt" in capabilities and capabilities["status_mgmt"],
+        idle_timeout_seconds=metadata.idle_timeout_seconds
+        if metadata and metadata.HasField("idle_timeout_seconds")
+        else None,
     )
 
 

@@ -227,6 +227,17 @@ async def test_no_answer_because_the_agent_is_busy(
     assert uuid.UUID(body["queue_id"])
 
 
+async def test_no_answer_for_as_long_as_the_runtime_allows(
+    sender: Agent, target: Agent, agent: FakeAgent
+) -> None:
+    """Spec 2.4: `idle_timeout_seconds` of its heartbeat, until another one says otherwise."""
+    agent.behave = agents.hangs
+    for metadata in ({"idle_timeout_seconds": 1}, {}):
+        beat = {"workspace_id": target.id, "runtime_metadata": metadata}
+        assert (await target.rest("POST", "/registry/heartbeat", beat)).status_code == 200
+    assert told(await send(sender, target))[0] == 202
+
+
 async def test_no_answer_because_nobody_listens(office: Office, sender: Agent) -> None:
     async with fake_agent() as gone:
         target = await office.listening(gone)

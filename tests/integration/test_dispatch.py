@@ -37,6 +37,7 @@ class Target:
     name: str = "agent"
     role: str = ""
     delivery_mode: str | None = "push"
+    idle_timeout: float | None = None
 
 
 @dataclass(slots=True)
@@ -139,6 +140,13 @@ async def test_silence_is_busy() -> None:
     outcome = await outcome_of(agents.hangs, a2a_idle_timeout=0.2)
     assert isinstance(outcome, Failed)
     assert outcome.failure is Failure.BUSY
+
+
+async def test_an_agent_says_how_long_it_may_be_silent() -> None:
+    async with fake_agent(agents.hangs) as agent:
+        target = Target(agent.url, idle_timeout=0.2)
+        outcome = await dispatcher(a2a_idle_timeout=60).dispatch(target, BODY, ceiling=5.0)
+    assert outcome == Failed(Failure.BUSY, "no sign of life for 0 s")
 
 
 async def test_a_drip_of_bytes_is_no_silence() -> None:

@@ -25,18 +25,20 @@ _BEAT = """
         uptime_seconds = coalesce(b.uptime_seconds, w.uptime_seconds),
         current_task = coalesce(b.current_task, w.current_task),
         monthly_spend = coalesce(b.monthly_spend, w.monthly_spend),
+        idle_timeout_seconds = coalesce(b.idle_timeout_seconds, w.idle_timeout_seconds),
         status = CASE
             WHEN w.status = 'online' AND b.wedged THEN 'degraded'
             WHEN w.status = 'online' AND NOT b.self_managed
-                AND coalesce(b.error_rate, w.last_error_rate) >= $11 THEN 'degraded'
+                AND coalesce(b.error_rate, w.last_error_rate) >= $12 THEN 'degraded'
             WHEN w.status = 'degraded' AND NOT b.self_managed AND b.well
-                AND coalesce(b.error_rate, w.last_error_rate) < $12 THEN 'online'
+                AND coalesce(b.error_rate, w.last_error_rate) < $13 THEN 'online'
             WHEN w.status IN ('offline', 'provisioning', 'awaiting_agent') THEN 'online'
             ELSE w.status END
     FROM unnest($1::uuid[], $2::float8[], $3::text[], $4::int[], $5::int[], $6::text[],
-                $7::bigint[], $8::bool[], $9::bool[], $10::bool[]) WITH ORDINALITY
+                $7::bigint[], $8::bool[], $9::bool[], $10::bool[], $11::int[])
+             WITH ORDINALITY
         AS b (id, error_rate, sample_error, active_tasks, uptime_seconds, current_task,
-              monthly_spend, wedged, well, self_managed, ord)
+              monthly_spend, wedged, well, self_managed, idle_timeout_seconds, ord)
     WHERE w.id = b.id AND w.status <> 'removed'
     RETURNING b.ord, w.id, old.status AS before, w.status AS after,
               old.current_task <> w.current_task AS task_changed,
@@ -70,6 +72,8 @@ class Beat:
         wedged: the agent's engine hangs although its heartbeats flow.
         well: the engine is well.
         self_managed: the runtime judges its own health.
+        idle_timeout_seconds: silence after which a call to the agent is given up; 0 for the
+            platform's default.
     """
 
     workspace_id: UUID
@@ -82,6 +86,7 @@ class Beat:
     wedged: bool = False
     well: bool = True
     self_managed: bool = False
+    idle_timeout_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,4 +154,5 @@ def _values(each: Beat) -> tuple[object, ...]:
         each.wedged,
         each.well,
         each.self_managed,
+        each.idle_timeout_seconds,
     )

@@ -32,7 +32,7 @@ _RELATED = f"""
 
 _PAIR = f"""
     SELECT t.id, t.organization_id, t.name, coalesce(t.role, '') AS role, t.status, t.url,
-           t.delivery_mode, t.runtime,
+           t.delivery_mode, t.runtime, t.idle_timeout_seconds,
            s.status AS source_status,
            coalesce(s.organization_id = t.organization_id, false) AS visible,
            coalesce({_RELATED}, false) AS related
@@ -42,7 +42,7 @@ _PAIR = f"""
 
 _ONE = """
     SELECT id, organization_id, name, coalesce(role, '') AS role, status, url, delivery_mode,
-           runtime
+           runtime, idle_timeout_seconds
     FROM workspaces WHERE id = $1
 """
 

@@ -723,7 +723,8 @@ type RuntimeMetadata struct {
 	// What the runtime does by itself: heartbeat, scheduler, session, status_mgmt, retry,
 	// activity_decoration, channel_dispatch.
 	Capabilities map[string]bool `protobuf:"bytes,1,rep,name=capabilities,proto3" json:"capabilities,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// Idle seconds after which a dispatch to this agent is given up.
+	// Seconds of silence after which a call to this agent's URL is given up; any sign of life counts,
+	// also elsewhere. Absent keeps what was said, 0 means the platform's default.
 	IdleTimeoutSeconds *int32 `protobuf:"varint,2,opt,name=idle_timeout_seconds,json=idleTimeoutSeconds,proto3,oneof" json:"idle_timeout_seconds,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache

@@ -421,7 +421,9 @@ class RuntimeMetadata(_message.Message):
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     IDLE_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     idle_timeout_seconds: _builtins.int
-    """Idle seconds after which a dispatch to this agent is given up."""
+    """Seconds of silence after which a call to this agent's URL is given up; any sign of life counts,
+    also elsewhere. Absent keeps what was said, 0 means the platform's default.
+    """
     @_builtins.property
     def capabilities(self) -> _containers.ScalarMap[_builtins.str, _builtins.bool]:
         """What the runtime does by itself: heartbeat, scheduler, session, status_mgmt, retry,

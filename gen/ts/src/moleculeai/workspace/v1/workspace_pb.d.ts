@@ -517,7 +517,8 @@ export declare type RuntimeMetadata = Message<"moleculeai.workspace.v1.RuntimeMe
   capabilities: { [key: string]: boolean };
 
   /**
-   * Idle seconds after which a dispatch to this agent is given up.
+   * Seconds of silence after which a call to this agent's URL is given up; any sign of life counts,
+   * also elsewhere. Absent keeps what was said, 0 means the platform's default.
    *
    * @generated from field: optional int32 idle_timeout_seconds = 2;
    */

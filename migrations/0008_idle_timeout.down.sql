@@ -1,0 +1,3 @@
+-- Locks: ACCESS EXCLUSIVE on workspaces, without a rewrite. Time: milliseconds.
+
+ALTER TABLE workspaces DROP COLUMN idle_timeout_seconds;
