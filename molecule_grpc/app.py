@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -37,6 +37,7 @@ from molecule_grpc.delegation.store.retention import purge
 from molecule_grpc.delegation.watch import Watch
 from molecule_grpc.delegation.workers import Retention, Sweeper
 from molecule_grpc.events import store as event_store
+from molecule_grpc.events.audience import SAY_SECONDS, Audience
 from molecule_grpc.mcp.endpoint import Endpoint
 from molecule_grpc.mcp.ports import Platform
 from molecule_grpc.server.methods import Method, bind, request_types
@@ -50,7 +51,9 @@ from molecule_grpc.upload.store.uploads import purge as let_go_of_files
 from molecule_grpc.upload.wiring import Uploads
 from molecule_grpc.workspace.directory import Directory
 from molecule_grpc.workspace.heartbeats import Heartbeats
+from molecule_grpc.workspace.pulse import SHOW_SECONDS, Pulse
 from molecule_grpc.workspace.service import WorkspaceService
+from molecule_grpc.workspace.store.beats import Beat, Beaten
 from molecule_grpc.workspace.workers import sweep_liveness
 
 _EVENT_PRUNE_SECONDS = 300.0
@@ -94,13 +97,14 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         journal = await stack.enter_async_context(Journal(dsn, pool, wakeups, settings))
         nudges = Nudges()
         ledger = Ledger(pool, journal, wakeups, directory, nudges)
-        heartbeats = await stack.enter_async_context(
-            Heartbeats(
-                dsn,
-                settings,
-                moved=lambda done: nudges.spare(beat.workspace_id for beat, _ in done),
-            )
-        )
+        audience = stack.enter_context(Audience.of(wakeups))
+        pulse = Pulse(pool, wakeups, audience)
+
+        def beaten(done: Sequence[tuple[Beat, Beaten]]) -> None:
+            nudges.spare(beat.workspace_id for beat, _ in done)
+            pulse.beaten(done)
+
+        heartbeats = await stack.enter_async_context(Heartbeats(dsn, settings, moved=beaten))
         uploads = Uploads.of(pool, settings, file_announcer(settings), wakeups.wake)
         stack.push_async_callback(uploads.stores.close)
 
@@ -134,7 +138,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             workspace_service.heartbeat,
             settings,
         )
-        events = Events(pool, wakeups, authenticator, sessions, settings)
+        events = Events(pool, wakeups, authenticator, sessions, audience, settings)
         watch = Watch(ledger, wakeups, authenticator, sessions, settings)
         outbound = await stack.enter_async_context(
             Outbound(
@@ -146,6 +150,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
                 nudges,
                 settings,
                 draining=lambda: sessions.draining,
+                tasks_changed=pulse.tasks_changed,
             )
         )
         messages = Messages(pool, journal, directory, ledger, outbound.push, settings)
@@ -176,6 +181,10 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         retention = Retention(pool, journal, ledger, activity_days=settings.activity_retention_days)
         tasks = _tasks(pool, settings, authenticator, sessions, sweeper, retention)
         tasks += uploads.tasks + outbound.tasks
+        tasks += [
+            BackgroundTask("event-audience", SAY_SECONDS, audience.say),
+            BackgroundTask("pulse", SHOW_SECONDS, pulse.show),
+        ]
         by_name = {task.name: task for task in tasks}
         admin_service = AdminService(
             pool,

@@ -45,6 +45,11 @@ class Flag:
         """There may be news."""
         self._event.set()
 
+    @property
+    def raised(self) -> bool:
+        """Whether there may be news."""
+        return self._event.is_set()
+
     def clear(self) -> None:
         """Forget old news. Clear before looking, never after: what comes between is then seen."""
         self._event.clear()

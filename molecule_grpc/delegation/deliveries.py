@@ -68,6 +68,7 @@ class Deliveries:
     Args:
         tasks: where deliveries run.
         draining: whether nothing new shall be begun.
+        tasks_changed: told of workspaces that are not busy after all.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Deliveries:
         nudges: Nudges,
         tasks: TaskSet,
         draining: Callable[[], bool] = lambda: False,
+        tasks_changed: Callable[[Iterable[UUID]], None] = lambda _: None,
     ) -> None:
         self._pool = pool
         self._queue = queue
@@ -93,6 +95,7 @@ class Deliveries:
         self._nudges = nudges
         self._tasks = tasks
         self._draining = draining
+        self._tasks_changed = tasks_changed
         self._lease = settings.a2a_lease
         self._ceiling = settings.a2a_ceiling
 
@@ -216,6 +219,7 @@ class Deliveries:
         if reset := await targets.reset_phantoms(self._pool, limit=_UPKEEP_BATCH):
             _PHANTOMS.inc(len(reset))
             self._nudges.spare(reset)
+            self._tasks_changed(reset)
             log.warning("agents were not busy after all", count=len(reset))
 
 

@@ -30,6 +30,7 @@ from molecule_grpc.errors import (
     Unavailable,
 )
 from molecule_grpc.events import store
+from molecule_grpc.events.audience import Audience
 from molecule_grpc.events.types import EventType
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.status import render
@@ -53,12 +54,14 @@ class Events:
         wakeups: Wakeups,
         authenticator: Authenticator,
         sessions: Sessions,
+        audience: Audience,
         settings: Settings,
     ) -> None:
         self._pool = pool
         self._wakeups = wakeups
         self._authenticator = authenticator
         self._sessions = sessions
+        self._audience = audience
         self._beat = settings.inbox_beat
         self._max_age = settings.inbox_max_age
 
@@ -130,6 +133,7 @@ class Events:
             )
             revoked = stack.enter_context(revocation)
             stack.enter_context(self._sessions.attend(flag))
+            stack.enter_context(self._audience.attend())
             while True:
                 flag.clear()
                 if revoked:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Self
+from uuid import UUID
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups
@@ -33,6 +34,7 @@ class Outbound:
 
     Args:
         draining: whether this worker is about to end.
+        tasks_changed: told of workspaces that are not busy after all.
         containers: whoever runs agents' containers; None when nobody does.
     """
 
@@ -47,6 +49,7 @@ class Outbound:
         settings: Settings,
         *,
         draining: Callable[[], bool] = lambda: False,
+        tasks_changed: Callable[[Iterable[UUID]], None] = lambda _: None,
         containers: Containers | None = None,
     ) -> None:
         self._wakeups = wakeups
@@ -69,6 +72,7 @@ class Outbound:
             nudges=nudges,
             tasks=self._flights,
             draining=draining,
+            tasks_changed=tasks_changed,
         )
         self.push = Push(pool, journal, queue, dispatcher, self._flights, settings, show=self._show)
         self.desk = Desk(pool, journal, ledger)

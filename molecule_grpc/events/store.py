@@ -19,6 +19,8 @@ LIVE_MINUTES = 10
 KEPT_DAYS = 30
 # What readers of the feed watch for news.
 CHANNEL_ALL = UUID(int=0)
+# Where workers tell one another that the feed has readers.
+CHANNEL_AUDIENCE = UUID(int=1)
 
 
 class Event(NamedTuple):

@@ -31,6 +31,15 @@ class Feed:
                     found: event_pb2.Event = frame.event
                     return found
 
+    async def next(self) -> event_pb2.Event:
+        """The next event, whatever it is."""
+        async with asyncio.timeout(15):
+            while True:
+                frame = await self._call.read()
+                if frame.HasField("event"):
+                    found: event_pb2.Event = frame.event
+                    return found
+
     async def beat(self) -> event_pb2.EventBeat:
         """The next beat: from then on nothing is missed."""
         async with asyncio.timeout(15):
@@ -123,6 +132,34 @@ async def test_what_an_agent_says_to_a_person_is_shown_live(org: Organization) -
     feed.close()
     assert not shown.kept
     assert dict(shown.payload.struct_value)["message"] == "hello"
+
+
+async def test_a_heartbeat_is_shown_live(org: Organization) -> None:
+    """Spec 9.2: WORKSPACE_HEARTBEAT each time; TASK_UPDATED when what it does has changed."""
+    agent = await org.hire()
+    feed = Feed(org, Request(types=["WORKSPACE_HEARTBEAT", "TASK_UPDATED"]))
+    await feed.beat()
+    seen = []
+    for task, tasks, uptime in (("reading", 1, 5), ("reading", 1, 6), ("reading", 2, 7)):
+        body = {"current_task": task, "active_tasks": tasks, "uptime_seconds": uptime}
+        await agent.rest("POST", "/registry/heartbeat", {"workspace_id": agent.id, **body})
+        while True:
+            shown = await feed.next()
+            assert (shown.workspace_id, shown.kept) == (agent.id, False)
+            seen.append((shown.event_type, dict(shown.payload.struct_value)))
+            if shown.event_type == "WORKSPACE_HEARTBEAT":
+                break
+    feed.close()
+    changes = [payload for name, payload in seen if name == "TASK_UPDATED"]
+    assert changes == [
+        {"current_task": "reading", "active_tasks": 1},
+        {"current_task": "reading", "active_tasks": 2},
+    ]
+    beats = [payload for name, payload in seen if name == "WORKSPACE_HEARTBEAT"]
+    assert beats == [
+        {"active_tasks": tasks, "uptime_seconds": uptime}
+        for tasks, uptime in ((1, 5), (1, 6), (2, 7))
+    ]
 
 
 async def test_a_workspace_sees_its_own_events_only(org: Organization) -> None:

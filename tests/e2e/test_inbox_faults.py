@@ -343,7 +343,9 @@ async def test_stream_that_nobody_reads_is_ended(own_server: Start) -> None:
                 assert (await _when_it_is_free(target)).delivery == 2
                 with pytest.raises(Refused) as ended:
                     await deaf.of("end")
-    assert (ended.value.code, ended.value.reason) == ("RESOURCE_EXHAUSTED", "SLOW_CONSUMER"), ended.value
+    assert (ended.value.code, ended.value.reason) == ("RESOURCE_EXHAUSTED", "SLOW_CONSUMER"), (
+        ended.value
+    )
 
 
 async def test_dead_servers_lease_lapses(own_server: Start) -> None:

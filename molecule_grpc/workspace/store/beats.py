@@ -41,7 +41,8 @@ _BEAT = """
               monthly_spend, wedged, well, self_managed, idle_timeout_seconds, ord)
     WHERE w.id = b.id AND w.status <> 'removed'
     RETURNING b.ord, w.id, old.status AS before, w.status AS after,
-              old.current_task <> w.current_task AS task_changed,
+              (old.current_task, old.active_tasks) <> (w.current_task, w.active_tasks)
+                  AS tasks_changed,
               coalesce(w.platform_inbound_secret, '') AS inbound_secret
 """
 
@@ -96,7 +97,7 @@ class Beaten:
     id: UUID
     before: str
     after: str
-    task_changed: bool
+    tasks_changed: bool
     inbound_secret: str
 
 

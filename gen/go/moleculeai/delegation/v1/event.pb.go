@@ -35,7 +35,9 @@ type Event struct {
 	EventType string `protobuf:"bytes,2,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
 	// Workspace that it concerns; absent when it concerns none.
 	WorkspaceId *string `protobuf:"bytes,3,opt,name=workspace_id,json=workspaceId,proto3,oneof" json:"workspace_id,omitempty"`
-	// What is known of it, by type.
+	// What is known of it, by type. TASK_UPDATED has `current_task` and `active_tasks`,
+	// WORKSPACE_HEARTBEAT `active_tasks` and `uptime_seconds`: as they are when it is shown, so that of
+	// several within half a second the newest counts.
 	Payload *structpb.Value `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
 	// When it happened.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`

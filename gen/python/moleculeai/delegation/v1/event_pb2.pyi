@@ -46,7 +46,10 @@ class Event(_message.Message):
     """Resume after this event. Opaque."""
     @_builtins.property
     def payload(self) -> _struct_pb2.Value:
-        """What is known of it, by type."""
+        """What is known of it, by type. TASK_UPDATED has `current_task` and `active_tasks`,
+        WORKSPACE_HEARTBEAT `active_tasks` and `uptime_seconds`: as they are when it is shown, so that of
+        several within half a second the newest counts.
+        """
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:

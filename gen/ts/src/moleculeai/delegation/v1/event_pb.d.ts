@@ -42,7 +42,9 @@ export declare type Event = Message<"moleculeai.delegation.v1.Event"> & {
   workspaceId?: string | undefined;
 
   /**
-   * What is known of it, by type.
+   * What is known of it, by type. TASK_UPDATED has `current_task` and `active_tasks`,
+   * WORKSPACE_HEARTBEAT `active_tasks` and `uptime_seconds`: as they are when it is shown, so that of
+   * several within half a second the newest counts.
    *
    * @generated from field: google.protobuf.Value payload = 4;
    */
