@@ -192,7 +192,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             healthy=lambda: _answers(pool),
             liveness=lambda: by_name,
             operations=Operations(
-                DeadLetters(pool, journal, wakeups),
+                DeadLetters(pool, journal, wakeups, nudges),
                 lambda scope, limit: event_store.newest(pool, scope, limit=limit),
                 outbound.desk.drop_stale,
             ),

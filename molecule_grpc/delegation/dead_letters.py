@@ -13,6 +13,7 @@ from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation import rules
 from molecule_grpc.delegation.a2a import text_of
 from molecule_grpc.delegation.journal import Journal
+from molecule_grpc.delegation.nudges import Nudges
 from molecule_grpc.delegation.store import dead_letters, ledger
 from molecule_grpc.errors import Aborted, Conflict, NotFound
 from molecule_grpc.ids import new_id
@@ -24,10 +25,11 @@ class DeadLetters:
     `organization_id` None is the operator, who sees all of them.
     """
 
-    def __init__(self, pool: Pool, journal: Journal, wakeups: Wakeups) -> None:
+    def __init__(self, pool: Pool, journal: Journal, wakeups: Wakeups, nudges: Nudges) -> None:
         self._pool = pool
         self._journal = journal
         self._wakeups = wakeups
+        self._nudges = nudges
 
     async def list_rows(
         self,
@@ -108,6 +110,8 @@ class DeadLetters:
         )
         for _ in range(2):
             if await self._journal.accept(draft):
+                if draft.queue_id is not None:
+                    self._nudges.add(draft.callee_id)
                 return retry_id
             _, taken = await ledger.find_taken(self._pool, draft)
             if taken is not None and taken["status"] not in (

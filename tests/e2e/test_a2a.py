@@ -420,6 +420,40 @@ async def activity(hired: Agent) -> list[dict[str, Any]]:
     return rows
 
 
+# Delegations that an operator tries again.
+
+
+async def test_what_failed_is_tried_again_at_the_agents_url(
+    office: Office, sender: Agent, target: Agent, agent: FakeAgent
+) -> None:
+    """At once, as a delegation of its own: the task is the same, and its caller hears of both."""
+    agent.script = [agents.answers(400, {"error": "not today"})]
+    body = {"target_id": target.id, "task": "count the words", "wait_seconds": 10}
+    path = f"/workspaces/{sender.id}/delegate"
+    failed = (await sender.rest("POST", path, body)).json()
+    assert (failed["status"], failed["delegation"]["failure_reason"]) == ("failed", "refused")
+    name = failed["delegation_id"]
+    made = [await office.org.rest("POST", f"/admin/delegations/{name}/retry") for _ in range(2)]
+    assert [answer.status_code for answer in made] == [200, 200]
+    [again] = {answer.json()["delegation_id"] for answer in made}
+    _, second = await agent.wait(2, timeout=5)
+    assert (second.text, second.message_id) == ("count the words", again)
+    assert second.body["params"]["message"]["metadata"] == {"delegation_id": again}
+    async with asyncio.timeout(5):
+        while True:
+            path = f"/workspaces/{sender.id}/delegations/{again}"
+            found = (await sender.rest("GET", path)).json()
+            if found["status"] == "completed":
+                break
+    assert (found["result"], found["retry_of"]) == ("echo: count the words", name)
+    items = (await sender.rest("GET", f"/workspaces/{sender.id}/inbox")).json()["items"]
+    assert [(item["delegation_id"], item["status"]) for item in items] == [
+        (name, "error"),
+        (again, "ok"),
+    ]
+    assert len(agent.received) == 2
+
+
 # The queue, as its users see it.
 
 
