@@ -20,7 +20,7 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.delegation.v1 import delegation_service_pb2_grpc as stubs
 from moleculeai.delegation.v1 import inbox_pb2
 
-from tests.conftest import execute, with_database
+from tests.conftest import LONG, execute, with_database
 from tests.e2e.parties import Agent, Organization, Refused, found, wire_to
 from tests.e2e.readers import Holder, Reader, holding, listening, reading, tell, tell_many
 from tests.running import RunningServer
@@ -160,18 +160,22 @@ async def seen(consumers: list[Consumer], share: float) -> None:
         await consumers[0].news.wait()
 
 
-@pytest.mark.timeout(120)
+# How many items each of four consumers gets, and after which shares of them the server is killed.
+_ITEMS, _KILLS = (2500, (0.1, 0.3, 0.5, 0.7, 0.9)) if LONG else (500, (0.2, 0.6))
+
+
+@pytest.mark.timeout(900 if LONG else 120)
 async def test_killed_server_loses_and_repeats_nothing_unmarked(own_server: Start) -> None:
-    """Acceptance 1: SIGKILL, twice, in the middle of writing and reading; four consumers."""
+    """Acceptance 1: SIGKILL, again and again, in the middle of writing and reading."""
     server = own_server()
     async with staff_of(server) as org:
         sender, *agents = [await org.hire() for _ in range(5)]
-        consumers = crew(agents, 500)
-        async with asyncio.timeout(90):
+        consumers = crew(agents, _ITEMS)
+        async with asyncio.timeout(800 if LONG else 90):
             working = asyncio.gather(
-                pour(sender, agents, 500), *(consumer.work() for consumer in consumers)
+                pour(sender, agents, _ITEMS), *(consumer.work() for consumer in consumers)
             )
-            for share in (0.2, 0.6):
+            for share in _KILLS:
                 await seen(consumers, share)
                 await asyncio.to_thread(server.restart)
             await working
