@@ -146,10 +146,10 @@ type DelegationServiceClient interface {
 	// spoken in any call.
 	//
 	// A request is answered with its response, also where a tool fails; notifications alone with 202
-	// and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute:
-	// the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them, and beyond
-	// them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the tool's
-	// affair.
+	// and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute at
+	// each worker: the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them,
+	// and beyond them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the
+	// tool's affair.
 	CallMcp(ctx context.Context, in *CallMcpRequest, opts ...grpc.CallOption) (*httpbody.HttpBody, error)
 	// StreamMcp tells an older client where to send its messages: server-sent events, the first of
 	// them `endpoint` with the path of CallMcp, then a comment every 15 s. The last one is `end`, with
@@ -551,10 +551,10 @@ type DelegationServiceServer interface {
 	// spoken in any call.
 	//
 	// A request is answered with its response, also where a tool fails; notifications alone with 202
-	// and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute:
-	// the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them, and beyond
-	// them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the tool's
-	// affair.
+	// and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute at
+	// each worker: the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them,
+	// and beyond them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the
+	// tool's affair.
 	CallMcp(context.Context, *CallMcpRequest) (*httpbody.HttpBody, error)
 	// StreamMcp tells an older client where to send its messages: server-sent events, the first of
 	// them `endpoint` with the path of CallMcp, then a comment every 15 s. The last one is `end`, with

@@ -147,10 +147,10 @@ class DelegationServiceStub:
     spoken in any call.
 
     A request is answered with its response, also where a tool fails; notifications alone with 202
-    and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute:
-    the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them, and beyond
-    them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the tool's
-    affair.
+    and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute at
+    each worker: the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them,
+    and beyond them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the
+    tool's affair.
     """
     StreamMcp: _grpc.UnaryStreamMultiCallable[_delegation_service_pb2.StreamMcpRequest, _httpbody_pb2.HttpBody]
     """StreamMcp tells an older client where to send its messages: server-sent events, the first of
@@ -273,10 +273,10 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
     spoken in any call.
 
     A request is answered with its response, also where a tool fails; notifications alone with 202
-    and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute:
-    the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them, and beyond
-    them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the tool's
-    affair.
+    and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute at
+    each worker: the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them,
+    and beyond them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the
+    tool's affair.
     """
     StreamMcp: _aio.UnaryStreamMultiCallable[_delegation_service_pb2.StreamMcpRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """StreamMcp tells an older client where to send its messages: server-sent events, the first of
@@ -534,10 +534,10 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
         spoken in any call.
 
         A request is answered with its response, also where a tool fails; notifications alone with 202
-        and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute:
-        the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them, and beyond
-        them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the tool's
-        affair.
+        and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute at
+        each worker: the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them,
+        and beyond them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the
+        tool's affair.
         """
 
     @_abc_1.abstractmethod

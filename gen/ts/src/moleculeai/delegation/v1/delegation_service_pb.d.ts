@@ -2234,10 +2234,10 @@ export declare const DelegationService: GenService<{
    * spoken in any call.
    *
    * A request is answered with its response, also where a tool fails; notifications alone with 202
-   * and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute:
-   * the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them, and beyond
-   * them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the tool's
-   * affair.
+   * and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute at
+   * each worker: the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them,
+   * and beyond them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the
+   * tool's affair.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.CallMcp
    */
