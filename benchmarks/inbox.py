@@ -44,7 +44,6 @@ from molecule_grpc.settings import Settings
 
 _SETTINGS = Settings(
     admin_token=ADMIN_TOKEN,
-    group_commit_linger_ms=0.0,
     inbox_max_items=10**9,
     inbox_max_bytes=10**12,
 )

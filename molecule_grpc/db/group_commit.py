@@ -19,7 +19,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 # A share of one core from which the process counts as short of CPU; how often it is measured.
-_BUSY_SHARE = 0.6
+_BUSY_SHARE = 0.75
 _LOOK_SECONDS = 0.05
 
 _log = structlog.get_logger(__name__)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from molecule_grpc.auth.principal import ANONYMOUS, Principal
@@ -18,13 +17,13 @@ class Call:
 
     Args:
         metadata: request headers by lower-case name.
-        deadline: `time.monotonic()` at which the client gives up; None when it waits for ever.
+        remaining: tells the seconds until the client gives up; None when it waits for ever.
         principal: who calls; set by the pipeline before the handler runs.
         headers: response headers to send before the first message.
     """
 
     metadata: Mapping[str, str]
-    deadline: float | None = None
+    remaining: Callable[[], float | None] = lambda: None
     principal: Principal = ANONYMOUS
     headers: dict[str, str] = field(default_factory=dict)
     _made_id: str = ""
@@ -41,10 +40,6 @@ class Call:
     def rest(self) -> bool:
         """Whether the edge made this call out of a REST request."""
         return ORIGINAL_PATH in self.metadata
-
-    def remaining(self) -> float | None:
-        """Seconds until the client gives up; None when it waits for ever."""
-        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def set_http_status(self, status: int) -> None:
         """Answer a REST call with this status instead of the one that the contract declares."""

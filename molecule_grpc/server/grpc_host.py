@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -186,11 +185,7 @@ def _malformed() -> Invalid:
 
 def _call(context: grpc.aio.ServicerContext[Any, Any]) -> Call:
     metadata: Any = context.invocation_metadata()
-    remaining: float | None = context.time_remaining()
-    return Call(
-        metadata=dict(metadata or ()),
-        deadline=None if remaining is None else time.monotonic() + remaining,
-    )
+    return Call(metadata=dict(metadata or ()), remaining=context.time_remaining)
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], call: Call, failure: Failure) -> None:
