@@ -157,7 +157,10 @@ class Deliveries:
                 sending.add_done_callback(lambda _: flag.set())
                 while not sending.done():
                     flag.clear()
-                    if await self._cancelled(row.delegation_id) and not sending.done():
+                    if (
+                        await self._cancelled(row.delegation_id, row.workspace_id)
+                        and not sending.done()
+                    ):
                         return None
                     await flag.wait(_LOOK_SECONDS)
             return sending.result()
@@ -165,9 +168,9 @@ class Deliveries:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
 
-    async def _cancelled(self, delegation_id: str) -> bool:
+    async def _cancelled(self, delegation_id: str, callee_id: UUID) -> bool:
         try:
-            return await ledger.cancelled(self._pool, delegation_id)
+            return await ledger.cancelled(self._pool, delegation_id, callee_id)
         except Exception:  # noqa: BLE001  (not knowing is no reason to hang up on an agent)
             return False
 

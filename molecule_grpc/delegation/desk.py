@@ -60,9 +60,9 @@ class Desk:
         """Let go of messages that have waited so long; how many. None leaves a bound out."""
         stale = upkeep.Stale(datetime.now(UTC) - age, workspace_id, organization_id)
         ended = await upkeep.stale_delegations(self._pool, stale)
-        for delegation_id in ended:
+        for delegation_id, callee_id in ended:
             move = self._ledger.draft_move(
-                delegation_id, None, Status.FAILED, error=_DROPPED, reason="exhausted"
+                delegation_id, callee_id, Status.FAILED, error=_DROPPED, reason="exhausted"
             )
             await self._journal.move(move)
         return await upkeep.drop_stale(self._pool, stale, ended, _DROPPED)

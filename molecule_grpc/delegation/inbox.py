@@ -304,7 +304,7 @@ class Inbox:
                     metadata={"holder": lease.holder, "age_seconds": f"{lease.age:.0f}"},
                 )
         for item in poisoned:
-            await self._poison(item)
+            await self._poison(workspace_id, item)
         if poisoned:
             await self._ack(workspace_id, 0, (), None)
         self._wakeups.wake([workspace_id])  # the session before learns that it is fenced
@@ -348,17 +348,17 @@ class Inbox:
         if nacked is None:
             raise NotFound("no undone item of this number", reason="ITEM_NOT_FOUND")
         if nacked.poisoned:
-            await self._poison(nacked)
+            await self._poison(workspace_id, nacked)
             await self._ack(workspace_id, 0, (), None)
         self._wakeups.wake([workspace_id])
         return nacked
 
-    async def _poison(self, item: inbox.Nacked) -> None:
+    async def _poison(self, workspace_id: UUID, item: inbox.Nacked) -> None:
         """An item was set aside: the work it carried fails, and its caller hears of it."""
         if item.method == "delegate" and item.delegation_id is not None:
             move = self._ledger.draft_move(
                 item.delegation_id,
-                None,
+                workspace_id,
                 rules.Status.FAILED,
                 error="the item that carried this task failed 5 times",
                 reason="poisoned",

@@ -218,7 +218,7 @@ class Ledger:
     def draft_move(
         self,
         delegation_id: str,
-        actor_id: UUID | None,
+        party_id: UUID,
         to: rules.Status,
         *,
         text: str | None = None,
@@ -235,7 +235,7 @@ class Ledger:
         body = json.dumps(announced, separators=(",", ":"))
         return ledger.Move(
             delegation_id=delegation_id,
-            actor_id=actor_id,
+            party_id=party_id,
             to=to,
             result_preview=None if result is None else cut_bytes(result),
             result=result,

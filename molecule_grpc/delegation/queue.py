@@ -177,7 +177,7 @@ class Queue:
         assert row.delegation_id is not None
         move = self._ledger.draft_move(
             row.delegation_id,
-            None,
+            row.workspace_id,
             end.status,
             text=end.text if end.status == "completed" else None,
             error=end.error if end.status != "completed" else None,

@@ -67,7 +67,7 @@ class Sweeper:
         if one.overdue:
             move = self._ledger.draft_move(
                 one.delegation_id,
-                None,
+                one.caller_id,
                 Status.FAILED,
                 error="deadline exceeded by sweeper",
                 reason="deadline",
@@ -75,7 +75,7 @@ class Sweeper:
         else:
             silence = timedelta(seconds=int(self._stuck_after.total_seconds()))
             move = self._ledger.draft_move(
-                one.delegation_id, None, Status.STUCK, error=f"no heartbeat for {silence}"
+                one.delegation_id, one.caller_id, Status.STUCK, error=f"no heartbeat for {silence}"
             )._replace(beat_before=self._beat_before())
         try:
             outcome = await self._journal.move(move)
@@ -116,7 +116,7 @@ class Retention:
                     await self._journal.move(
                         self._ledger.draft_move(
                             item.delegation_id,
-                            None,
+                            workspace_id,
                             Status.FAILED,
                             error=f"not read within {retention.UNDONE_DAYS} days",
                             reason="exhausted",

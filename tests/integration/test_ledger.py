@@ -250,7 +250,7 @@ async def test_internal_move_of_an_unknown_id_writes_nothing(slice_: Slice) -> N
     """D6: the platform's own move succeeds silently; the public report does not."""
     (stranger,) = await hire(slice_.pool, 1)
     outcome = await slice_.journal.move(
-        slice_.ledger.draft_move("nowhere", None, Status.COMPLETED, text="x")
+        slice_.ledger.draft_move("nowhere", stranger, Status.COMPLETED, text="x")
     )
     assert (outcome.moved, outcome.found, outcome.late) == (False, False, False)
     with pytest.raises(NotFound):
@@ -356,6 +356,48 @@ async def test_id_of_another_caller_is_refused(pool: Pool, slice_: Slice) -> Non
     assert refused.value.reason == "DELEGATION_ID_TAKEN"
 
 
+async def elsewhere(pool: Pool, count: int) -> list[UUID]:
+    """Workspaces of another organisation."""
+    organization_id = new_id()
+    await pool.execute(
+        "INSERT INTO organizations (id, slug, name) VALUES ($1, 'elsewhere', '')", organization_id
+    )
+    hired = await hire(pool, count)
+    await pool.execute(
+        "UPDATE workspaces SET organization_id = $1 WHERE id = ANY($2)", organization_id, hired
+    )
+    return hired
+
+
+async def test_each_organisation_has_ids_of_its_own(
+    pool: Pool, slice_: Slice, pair: tuple[UUID, UUID]
+) -> None:
+    """P6: the same id tells nothing of another's, and whatever is done to one leaves the other."""
+    pairs = [pair, tuple(await elsewhere(pool, 2))]
+    await asyncio.gather(*(slice_.record(*each, "same") for each in pairs))
+
+    async def statuses() -> list[str]:
+        found = [await store.get(pool, caller, "same") for caller, _ in pairs]
+        return [row["status"] for row in found if row is not None]
+
+    assert await statuses() == ["dispatched", "dispatched"]
+    await slice_.beat(pairs[0][1], "same")
+    assert await statuses() == ["in_progress", "dispatched"]
+    await pool.execute("UPDATE delegations SET deadline = now() - interval '1 s'")
+    [one, two] = await store.lapsed(pool, beat_before=None, limit=9)
+    assert {one.caller_id, two.caller_id} == {caller for caller, _ in pairs}
+    ends = slice_.ledger.draft_move(
+        "same", pairs[1][0], Status.FAILED, error="x", reason="deadline"
+    )
+    assert (await slice_.journal.move(ends._replace(overdue=True))).moved
+    assert await statuses() == ["in_progress", "failed"]
+    await slice_.update(pairs[0][1], "same", "completed", "mine")
+    assert await statuses() == ["completed", "failed"]
+    for (caller, _), text in zip(pairs, ["mine", "x"], strict=True):
+        [item] = await slice_.items(caller)
+        assert json.loads(item["response_body"])["text"] == text
+
+
 async def test_callers_of_one_id_in_one_flush_have_one_winner(pool: Pool, slice_: Slice) -> None:
     """The losers are told, and have no row in their record."""
     *callers, callee = await hire(pool, 9)
@@ -412,7 +454,7 @@ async def test_late_result_changes_nothing_and_is_delivered_once(
     to = Status.STUCK if reason == "stuck" else Status.FAILED
     await slice_.journal.move(
         slice_.ledger.draft_move(
-            name, None, to, error="gave up", reason=None if reason == "stuck" else reason
+            name, caller, to, error="gave up", reason=None if reason == "stuck" else reason
         )
     )
     before = await slice_.row(name)
@@ -429,7 +471,7 @@ async def test_late_results_that_race_are_delivered_once(
 ) -> None:
     caller, callee = pair
     name = await slice_.delegate(caller, callee)
-    await slice_.journal.move(slice_.ledger.draft_move(name, None, Status.STUCK, error="silent"))
+    await slice_.journal.move(slice_.ledger.draft_move(name, caller, Status.STUCK, error="silent"))
     async with slice_of(database_url, pool) as other:
         await asyncio.gather(
             *(w.update(callee, name, "completed", "at last") for w in [slice_, other] * 5)
@@ -443,7 +485,7 @@ async def test_report_that_waited_for_the_sweeper_is_late(
     """It found the delegation live, and closed when its turn came."""
     caller, callee = pair
     name = await slice_.delegate(caller, callee)
-    swept = slice_.ledger.draft_move(name, None, Status.STUCK, error="silent")
+    swept = slice_.ledger.draft_move(name, caller, Status.STUCK, error="silent")
     async with another_worker(database_url) as other:
         async with other.transaction():
             await store.move(other, [swept])

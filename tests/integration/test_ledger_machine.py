@@ -299,7 +299,7 @@ class Ledger(RuleBasedStateMachine):
     async def _give_up(self, worker: Slice, deal: Deal, act: Act) -> bool:
         to = Status.STUCK if act.what == "stuck" else Status.FAILED
         reason = None if act.what == "stuck" else "deadline"
-        move = worker.ledger.draft_move(deal.name, None, to, error=act.text, reason=reason)
+        move = worker.ledger.draft_move(deal.name, deal.caller, to, error=act.text, reason=reason)
         return (await worker.journal.move(move)).moved
 
     async def _row(self, name: str) -> asyncpg.Record:

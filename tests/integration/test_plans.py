@@ -332,7 +332,8 @@ async def test_move_and_accept(
     watched: Watched, seeded: tuple[str, list[UUID], UUID], database_url: str, pool: Pool
 ) -> None:
     async with slice_of(database_url, pool) as slice_:
-        moves = [_move(slice_, f"d{n}00") for n in range(1, 101)]
+        parties = seeded[1]
+        moves = [_move(slice_, f"d{n}", parties[n % len(parties)]) for n in range(100, 10_001, 100)]
     await ledger.move(watched, moves)  # type: ignore[arg-type]
     drafts = [_draft(seeded[1][n], seeded[1][n + 1]) for n in range(100)]
     await ledger.accept(watched, drafts, max_items=10**9, max_bytes=10**12)  # type: ignore[arg-type]
@@ -353,8 +354,8 @@ async def test_sweep_looks_at_live_rows_only(watched: Watched) -> None:
     require_bound(watched)
 
 
-def _move(slice_: Slice, name: str) -> ledger.Move:
-    return slice_.ledger.draft_move(name, None, Status.COMPLETED, text="x")
+def _move(slice_: Slice, name: str, party_id: UUID) -> ledger.Move:
+    return slice_.ledger.draft_move(name, party_id, Status.COMPLETED, text="x")
 
 
 def _draft(caller: UUID, callee: UUID) -> ledger.Draft:

@@ -671,6 +671,29 @@ async def delegate_often(worker: Worker, caller: UUID, target: UUID) -> str:
     return (await worker.ledger.delegate(request, call_of(caller))).delegation_id
 
 
+async def test_an_id_that_another_organisation_uses_too_is_delivered_like_any_other(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    """P6: claim, answer and end find the delegation of the agent that was called."""
+    target = await listening(worker.pool, agent)
+    name = await worker.delegate(caller, target)
+    await worker.pool.execute(
+        """
+        INSERT INTO delegations (delegation_id, caller_id, callee_id, organization_id, task_preview)
+        VALUES ($1, $2, $2, $2, 'another')
+        """,
+        name,
+        new_id(),
+    )
+    worker.deliver()
+    async with asyncio.timeout(10):
+        while not await worker.items(caller):
+            await worker.landed()
+            await asyncio.sleep(0.01)
+    rows = await worker.pool.fetch("SELECT task_preview, status FROM delegations ORDER BY 1")
+    assert [tuple(row) for row in rows] == [("another", "queued"), ("task", "completed")]
+
+
 async def test_event_says_that_a_result_came_by_the_queue(
     worker: Worker, agent: FakeAgent, caller: UUID
 ) -> None:
@@ -818,7 +841,7 @@ async def test_a_result_after_the_deadline_is_delivered_late(worker: Worker, cal
         delegation_id = await worker.delegate(caller, target)
         await agent.wait(1)
         move = worker.ledger.draft_move(
-            delegation_id, None, "failed", error="deadline", reason="deadline"
+            delegation_id, target, "failed", error="deadline", reason="deadline"
         )  # type: ignore[arg-type]
         await worker.journal.move(move)
         answer.set()

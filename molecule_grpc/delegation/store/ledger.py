@@ -166,11 +166,12 @@ async def accept(
 class Move(NamedTuple):
     """A step of a delegation. The order of the fields is the order of the columns.
 
-    `actor_id` None is the platform itself; anyone else must be one of the two parties.
+    `party_id` is one of its two parties, and names it with the id: another organisation may have a
+    delegation of the same id. The platform moves in the name of either.
     """
 
     delegation_id: str
-    actor_id: UUID | None
+    party_id: UUID
     to: str
     result_preview: str | None
     result: str | None
@@ -202,7 +203,7 @@ class Moved(NamedTuple):
         moved: whether it was made.
         retried: whether a failure led to another attempt instead of an end.
         late: whether the text reached the caller's inbox although the ledger had closed.
-        found: whether the delegation exists and the actor is a party of it.
+        found: whether the delegation exists and its party may make the move.
         before: its status when the move was tried.
         same: whether the ledger holds just what the move says.
         early: whether it is a failure, and the next attempt is still to be handed over.
@@ -231,7 +232,7 @@ _MOVE = f"""
             $14::bool[], $15::timestamptz[], $16::text[], $17::int[], $18::bool[], $19::bool[],
             $20::text[]
         ) WITH ORDINALITY AS t (
-            delegation_id, actor_id, to_status, result_preview, result, truncated, error_detail,
+            delegation_id, party_id, to_status, result_preview, result, truncated, error_detail,
             failure_reason, summary, response_body, bytes, audit_id, item_id, overdue, beat_before,
             note, percent, by_caller, final, via, ord
         )
@@ -243,7 +244,9 @@ _MOVE = f"""
         SELECT i.ord, i.to_status = 'failed' AND a.id IS NOT NULL AND NOT i.final
                       AND i.failure_reason IN ('agent_error', 'unreachable', 'poisoned') IS TRUE
                       AS passing
-        FROM input i LEFT JOIN delegations d USING (delegation_id)
+        FROM input i
+        LEFT JOIN delegations d ON d.delegation_id = i.delegation_id
+            AND i.party_id IN (d.caller_id, d.callee_id)
         LEFT JOIN activity_logs a ON a.id = d.item_id
     ),
     before AS (
@@ -257,8 +260,7 @@ _MOVE = f"""
                    AS same,
                r.passing AND d.attempt_due > now() AS early
         FROM input i JOIN retriable r USING (ord) JOIN delegations d USING (delegation_id)
-        WHERE i.actor_id IS NULL OR i.actor_id = d.caller_id
-           OR i.actor_id = d.callee_id AND NOT i.by_caller
+        WHERE i.party_id = d.caller_id OR i.party_id = d.callee_id AND NOT i.by_caller
     ),
     moved AS (
         UPDATE delegations d SET
@@ -285,8 +287,7 @@ _MOVE = f"""
             updated_at = now()
         FROM input i JOIN retriable r USING (ord)
         WHERE d.delegation_id = i.delegation_id
-          AND (i.actor_id IS NULL OR i.actor_id = d.caller_id
-               OR i.actor_id = d.callee_id AND NOT i.by_caller)
+          AND (i.party_id = d.caller_id OR i.party_id = d.callee_id AND NOT i.by_caller)
           AND d.status IN ('queued', 'dispatched', 'in_progress')
           -- What fails before it is handed over is the attempt before, told once more.
           AND NOT (r.passing AND coalesce(d.attempt_due > now(), false))
@@ -422,6 +423,7 @@ class Lapsed(NamedTuple):
     """A live delegation that nobody will finish."""
 
     delegation_id: str
+    caller_id: UUID
     overdue: bool
     last_heartbeat: datetime | None
 
@@ -434,7 +436,7 @@ async def lapsed(pool: Pool, *, beat_before: datetime | None, limit: int) -> lis
     """
     rows = await pool.fetch(
         """
-        SELECT delegation_id, deadline < now() AS overdue, last_heartbeat
+        SELECT delegation_id, caller_id, deadline < now() AS overdue, last_heartbeat
         FROM delegations
         WHERE status IN ('queued', 'dispatched', 'in_progress')
           AND (deadline < now() OR last_heartbeat < $1)
@@ -465,11 +467,15 @@ async def get(pool: Pool, workspace_id: UUID, delegation_id: str) -> asyncpg.Rec
     )
 
 
-async def cancelled(pool: Pool, delegation_id: str) -> bool:
+async def cancelled(pool: Pool, delegation_id: str, callee_id: UUID) -> bool:
     """Whether a delegation was called off."""
     found: bool | None = await pool.fetchval(
-        "SELECT failure_reason = 'cancelled' FROM delegations WHERE delegation_id = $1",
+        """
+        SELECT failure_reason = 'cancelled' FROM delegations
+        WHERE delegation_id = $1 AND callee_id = $2
+        """,
         delegation_id,
+        callee_id,
     )
     return bool(found)
 
@@ -482,7 +488,9 @@ async def find_taken(
         f"{_PARTY}, idempotency_key, request_hash, created_at < now() - interval '24 hours' AS old"
     )
     by_id = await pool.fetchrow(
-        f"SELECT {columns_} FROM delegations WHERE delegation_id = $1", draft.delegation_id
+        f"SELECT {columns_} FROM delegations WHERE delegation_id = $1 AND organization_id = $2",
+        draft.delegation_id,
+        draft.organization_id,
     )
     by_key = None
     if draft.idempotency_key is not None:
@@ -522,7 +530,11 @@ async def release_key(conn: Connection, draft: Draft) -> None:
 async def for_retry(
     pool: Pool, delegation_id: str, organization_id: UUID | None
 ) -> asyncpg.Record | None:
-    """What is needed to try a delegation again; `request_body` is None when it was pruned."""
+    """What is needed to try a delegation again; `request_body` is None when it was pruned.
+
+    Of two organisations' delegations of one id at most one was handed over, which is what can be
+    tried again: the id of the other was an agent's choice.
+    """
     return await pool.fetchrow(
         f"""
         SELECT d.caller_id, d.callee_id, d.organization_id, d.task_preview, d.status,
@@ -532,6 +544,7 @@ async def for_retry(
         FROM delegations d LEFT JOIN activity_logs a ON a.id = d.item_id
         LEFT JOIN workspaces w ON w.id = d.callee_id
         WHERE d.delegation_id = $1 AND ($2::uuid IS NULL OR d.organization_id = $2)
+        ORDER BY d.item_id IS NULL LIMIT 1
         """,
         delegation_id,
         organization_id,

@@ -166,7 +166,7 @@ _CLAIM = f"""
           )
     ),
     due AS (
-        SELECT q.id, q.delegation_id, row_number() OVER () AS place
+        SELECT q.id, q.delegation_id, r.id AS callee_id, row_number() OVER () AS place
         FROM room r CROSS JOIN LATERAL (
             SELECT id, delegation_id FROM a2a_queue
             WHERE workspace_id = r.id AND status = 'queued' AND next_attempt_at <= now()
@@ -179,14 +179,17 @@ _CLAIM = f"""
     ),
     -- In the order of their ids, as all who change many delegations.
     accepted AS (
-        SELECT d.delegation_id, d.status IN ('completed', 'failed', 'stuck') AS ended
+        SELECT d.delegation_id, d.callee_id, d.status IN ('completed', 'failed', 'stuck') AS ended
         FROM delegations d
         WHERE d.delegation_id = ANY(ARRAY(SELECT delegation_id FROM due))
+          AND (d.delegation_id, d.callee_id) IN (SELECT delegation_id, callee_id FROM due)
         ORDER BY d.delegation_id FOR UPDATE
     ),
     handed AS (
         UPDATE delegations d SET status = 'dispatched', updated_at = now()
-        FROM accepted a WHERE d.delegation_id = a.delegation_id AND d.status = 'queued'
+        FROM accepted a
+        WHERE d.delegation_id = a.delegation_id AND d.callee_id = a.callee_id
+          AND d.status = 'queued'
         RETURNING d.delegation_id, d.organization_id, d.caller_id, d.callee_id
     ),
     happened AS (
@@ -202,7 +205,7 @@ _CLAIM = f"""
         completed_at = CASE WHEN a.ended THEN now() END,
         dispatched_at = now(), lease_owner = $3,
         lease_until = now() + make_interval(secs => $4), waiting = false
-    FROM due LEFT JOIN accepted a USING (delegation_id)
+    FROM due LEFT JOIN accepted a USING (delegation_id, callee_id)
     -- The array makes the few rows known, so that they are looked up and not searched for.
     WHERE q.id = due.id AND q.id = ANY(ARRAY(SELECT id FROM due))
     RETURNING {_ROW}, coalesce(a.ended, false) AS ended, due.place
@@ -244,12 +247,13 @@ _SETTLE = f"""
             completed_at = CASE WHEN $22 <> 'queued' THEN now() END,
             lease_owner = NULL, lease_until = NULL
         WHERE id = $20 AND lease_owner = $21 AND status = 'dispatched'
-        RETURNING delegation_id
+        RETURNING delegation_id, workspace_id
     ),
     -- The record of a task has been there since it was accepted: now it holds the answer too.
     answered AS (
         UPDATE activity_logs a SET response_body = $29::jsonb, duration_ms = $30
-        FROM settled s JOIN delegations d USING (delegation_id)
+        FROM settled s
+        JOIN delegations d ON d.delegation_id = s.delegation_id AND d.callee_id = s.workspace_id
         WHERE a.id = d.item_id AND $29 IS NOT NULL
     ),
     entries AS (

@@ -143,19 +143,22 @@ _STALE = """
 """
 
 
-async def stale_delegations(pool: Pool, stale: Stale) -> list[str]:
-    """The delegations that such messages hand over."""
+async def stale_delegations(pool: Pool, stale: Stale) -> list[tuple[str, UUID]]:
+    """The delegations that such messages hand over, each with its callee."""
     rows = await pool.fetch(
         f"""
-        SELECT q.delegation_id FROM a2a_queue q JOIN workspaces w ON w.id = q.workspace_id
+        SELECT q.delegation_id, q.workspace_id
+        FROM a2a_queue q JOIN workspaces w ON w.id = q.workspace_id
         WHERE {_STALE} AND q.delegation_id IS NOT NULL ORDER BY q.delegation_id
         """,
         *stale,
     )
-    return [row["delegation_id"] for row in rows]
+    return [(row["delegation_id"], row["workspace_id"]) for row in rows]
 
 
-async def drop_stale(pool: Pool, stale: Stale, ended: Sequence[str], reason: str) -> int:
+async def drop_stale(
+    pool: Pool, stale: Stale, ended: Sequence[tuple[str, UUID]], reason: str
+) -> int:
     """Drop such messages, and of tasks those whose delegations have ended; how many."""
     status = await pool.execute(
         f"""
@@ -163,12 +166,17 @@ async def drop_stale(pool: Pool, stale: Stale, ended: Sequence[str], reason: str
                last_error = coalesce($4 || '; before that: ' || last_error, $4)
         WHERE id IN (
             SELECT q.id FROM a2a_queue q JOIN workspaces w ON w.id = q.workspace_id
-            WHERE {_STALE} AND (q.delegation_id IS NULL OR q.delegation_id = ANY($5))
+            WHERE {_STALE} AND (
+                q.delegation_id IS NULL
+                OR (q.delegation_id, q.workspace_id)
+                    IN (SELECT * FROM unnest($5::text[], $6::uuid[]))
+            )
             FOR UPDATE OF q SKIP LOCKED
         )
         """,
         *stale,
         reason,
-        list(ended),
+        [delegation_id for delegation_id, _ in ended],
+        [callee_id for _, callee_id in ended],
     )
     return int(status.split()[-1])

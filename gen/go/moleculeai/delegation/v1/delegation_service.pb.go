@@ -299,7 +299,7 @@ type RecordDelegationRequest struct {
 	TargetId string `protobuf:"bytes,2,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
 	// What was asked, at most 1 MiB.
 	Task string `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`
-	// Chosen by the agent, 1 to 256 bytes.
+	// Chosen by the agent, 1 to 256 bytes. Each organisation has ids of its own.
 	DelegationId  string `protobuf:"bytes,4,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

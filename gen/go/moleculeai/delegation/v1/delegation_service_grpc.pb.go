@@ -64,7 +64,8 @@ type DelegationServiceClient interface {
 	// SELF_DELEGATION or INBOX_FULL.
 	Delegate(ctx context.Context, in *DelegateRequest, opts ...grpc.CallOption) (*DelegateResponse, error)
 	// RecordDelegation enters into the ledger a task that the agent handed over by itself. The same
-	// id again by the same caller is success; by another it fails with DELEGATION_ID_TAKEN.
+	// id again by the same caller is success; by another of its organisation it fails with
+	// DELEGATION_ID_TAKEN.
 	RecordDelegation(ctx context.Context, in *RecordDelegationRequest, opts ...grpc.CallOption) (*RecordDelegationResponse, error)
 	// UpdateDelegation reports progress or the outcome, by the target or the source. The first final
 	// report wins and puts exactly one item into the source's inbox; a later, different one answers
@@ -469,7 +470,8 @@ type DelegationServiceServer interface {
 	// SELF_DELEGATION or INBOX_FULL.
 	Delegate(context.Context, *DelegateRequest) (*DelegateResponse, error)
 	// RecordDelegation enters into the ledger a task that the agent handed over by itself. The same
-	// id again by the same caller is success; by another it fails with DELEGATION_ID_TAKEN.
+	// id again by the same caller is success; by another of its organisation it fails with
+	// DELEGATION_ID_TAKEN.
 	RecordDelegation(context.Context, *RecordDelegationRequest) (*RecordDelegationResponse, error)
 	// UpdateDelegation reports progress or the outcome, by the target or the source. The first final
 	// report wins and puts exactly one item into the source's inbox; a later, different one answers

@@ -97,7 +97,7 @@ const (
 	ErrorReason_ERROR_REASON_INVALID_TRANSITION ErrorReason = 64
 	// The idempotency key was used for other content. Code: ABORTED (409).
 	ErrorReason_ERROR_REASON_IDEMPOTENCY_MISMATCH ErrorReason = 65
-	// The delegation id belongs to another caller. Code: ABORTED (409).
+	// The delegation id belongs to another caller of the organisation. Code: ABORTED (409).
 	ErrorReason_ERROR_REASON_DELEGATION_ID_TAKEN ErrorReason = 66
 	// There is no way to reach the workspace, and retrying will not help.
 	// Code: FAILED_PRECONDITION (422).

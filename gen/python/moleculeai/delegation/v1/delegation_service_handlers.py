@@ -42,7 +42,8 @@ class DelegationServiceHandlers(Protocol):
         call: Call,
     ) -> delegation_service_pb2.RecordDelegationResponse:
         """RecordDelegation enters into the ledger a task that the agent handed over by itself. The same
-        id again by the same caller is success; by another it fails with DELEGATION_ID_TAKEN.
+        id again by the same caller is success; by another of its organisation it fails with
+        DELEGATION_ID_TAKEN.
         """
         ...
 

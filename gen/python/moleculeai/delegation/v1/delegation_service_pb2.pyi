@@ -140,7 +140,7 @@ class RecordDelegationRequest(_message.Message):
     task: _builtins.str
     """What was asked, at most 1 MiB."""
     delegation_id: _builtins.str
-    """Chosen by the agent, 1 to 256 bytes."""
+    """Chosen by the agent, 1 to 256 bytes. Each organisation has ids of its own."""
     def __init__(
         self,
         *,

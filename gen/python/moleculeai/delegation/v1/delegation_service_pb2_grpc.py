@@ -182,7 +182,8 @@ class DelegationServiceServicer:
 
     def RecordDelegation(self, request, context):
         """RecordDelegation enters into the ledger a task that the agent handed over by itself. The same
-        id again by the same caller is success; by another it fails with DELEGATION_ID_TAKEN.
+        id again by the same caller is success; by another of its organisation it fails with
+        DELEGATION_ID_TAKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

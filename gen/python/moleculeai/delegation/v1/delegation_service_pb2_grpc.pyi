@@ -50,7 +50,8 @@ class DelegationServiceStub:
     """
     RecordDelegation: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.RecordDelegationRequest, _delegation_service_pb2.RecordDelegationResponse]
     """RecordDelegation enters into the ledger a task that the agent handed over by itself. The same
-    id again by the same caller is success; by another it fails with DELEGATION_ID_TAKEN.
+    id again by the same caller is success; by another of its organisation it fails with
+    DELEGATION_ID_TAKEN.
     """
     UpdateDelegation: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.UpdateDelegationRequest, _delegation_service_pb2.UpdateDelegationResponse]
     """UpdateDelegation reports progress or the outcome, by the target or the source. The first final
@@ -176,7 +177,8 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
     """
     RecordDelegation: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.RecordDelegationRequest, _delegation_service_pb2.RecordDelegationResponse]  # type: ignore[assignment]
     """RecordDelegation enters into the ledger a task that the agent handed over by itself. The same
-    id again by the same caller is success; by another it fails with DELEGATION_ID_TAKEN.
+    id again by the same caller is success; by another of its organisation it fails with
+    DELEGATION_ID_TAKEN.
     """
     UpdateDelegation: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.UpdateDelegationRequest, _delegation_service_pb2.UpdateDelegationResponse]  # type: ignore[assignment]
     """UpdateDelegation reports progress or the outcome, by the target or the source. The first final
@@ -311,7 +313,8 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_delegation_service_pb2.RecordDelegationResponse, _abc.Awaitable[_delegation_service_pb2.RecordDelegationResponse]]:
         """RecordDelegation enters into the ledger a task that the agent handed over by itself. The same
-        id again by the same caller is success; by another it fails with DELEGATION_ID_TAKEN.
+        id again by the same caller is success; by another of its organisation it fails with
+        DELEGATION_ID_TAKEN.
         """
 
     @_abc_1.abstractmethod

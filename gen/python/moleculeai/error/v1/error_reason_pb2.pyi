@@ -97,7 +97,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_IDEMPOTENCY_MISMATCH: _ErrorReason.ValueType  # 65
     """The idempotency key was used for other content. Code: ABORTED (409)."""
     ERROR_REASON_DELEGATION_ID_TAKEN: _ErrorReason.ValueType  # 66
-    """The delegation id belongs to another caller. Code: ABORTED (409)."""
+    """The delegation id belongs to another caller of the organisation. Code: ABORTED (409)."""
     ERROR_REASON_NO_DISPATCH_PATH: _ErrorReason.ValueType  # 67
     """There is no way to reach the workspace, and retrying will not help.
     Code: FAILED_PRECONDITION (422).
@@ -269,7 +269,7 @@ Metadata: `from`, `to`.
 ERROR_REASON_IDEMPOTENCY_MISMATCH: ErrorReason.ValueType  # 65
 """The idempotency key was used for other content. Code: ABORTED (409)."""
 ERROR_REASON_DELEGATION_ID_TAKEN: ErrorReason.ValueType  # 66
-"""The delegation id belongs to another caller. Code: ABORTED (409)."""
+"""The delegation id belongs to another caller of the organisation. Code: ABORTED (409)."""
 ERROR_REASON_NO_DISPATCH_PATH: ErrorReason.ValueType  # 67
 """There is no way to reach the workspace, and retrying will not help.
 Code: FAILED_PRECONDITION (422).

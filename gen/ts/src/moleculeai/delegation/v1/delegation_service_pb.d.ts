@@ -167,7 +167,7 @@ export declare type RecordDelegationRequest = Message<"moleculeai.delegation.v1.
   task: string;
 
   /**
-   * Chosen by the agent, 1 to 256 bytes.
+   * Chosen by the agent, 1 to 256 bytes. Each organisation has ids of its own.
    *
    * @generated from field: string delegation_id = 4;
    */
@@ -1984,7 +1984,8 @@ export declare const DelegationService: GenService<{
   },
   /**
    * RecordDelegation enters into the ledger a task that the agent handed over by itself. The same
-   * id again by the same caller is success; by another it fails with DELEGATION_ID_TAKEN.
+   * id again by the same caller is success; by another of its organisation it fails with
+   * DELEGATION_ID_TAKEN.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.RecordDelegation
    */

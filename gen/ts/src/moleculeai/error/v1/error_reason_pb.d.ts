@@ -248,7 +248,7 @@ export enum ErrorReason {
   IDEMPOTENCY_MISMATCH = 65,
 
   /**
-   * The delegation id belongs to another caller. Code: ABORTED (409).
+   * The delegation id belongs to another caller of the organisation. Code: ABORTED (409).
    *
    * @generated from enum value: ERROR_REASON_DELEGATION_ID_TAKEN = 66;
    */
