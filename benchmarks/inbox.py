@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import subprocess
 import sys
@@ -40,6 +41,7 @@ from molecule_grpc.app import App, application
 from molecule_grpc.delegation.store.entries import Entry
 from molecule_grpc.ids import new_id
 from molecule_grpc.server.grpc_host import OPTIONS, add_methods
+from molecule_grpc.server.worker import settle_memory
 from molecule_grpc.settings import Settings
 
 _SETTINGS = Settings(
@@ -70,6 +72,7 @@ async def _served(dsn: str) -> AsyncIterator[tuple[App, str]]:
         target = f"127.0.0.1:{free_port()}"
         server.add_insecure_port(target)
         await server.start()
+        settle_memory()
         yield app, target
         await server.stop(0)
 
@@ -109,7 +112,8 @@ class Reader:
 
 
 async def _read() -> None:
-    """The reader process."""
+    """The reader process. Its own pauses are not the server's."""
+    gc.disable()
     loop = asyncio.get_running_loop()
     target, agents = json.loads(await loop.run_in_executor(None, sys.stdin.readline))
     latencies: list[float] = []

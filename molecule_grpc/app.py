@@ -127,6 +127,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             lease_seconds=settings.inbox_lease,
             touch_present=workspace_service.touch_present,
             wake=wakeups.wake_here,
+            confirm=journal.confirm,
         )
         inbox = Inbox(
             pool,

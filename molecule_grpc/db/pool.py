@@ -127,7 +127,7 @@ async def connect(
 class Writer:
     """One connection of its own, for the flushes of one `GroupCommit`.
 
-    It opens on first use and again after a loss. The call that meets the loss raises; whether
+    It opens on first use at the latest, and again after a loss. The call that meets the loss raises; whether
     it took effect is then unknown. One call at a time.
     """
 
@@ -136,14 +136,19 @@ class Writer:
         self._application_name = application_name
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
-    @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """The open connection, for several statements in a row."""
+    async def open(self) -> None:
+        """Connect now, so that the first call does not wait for it. Raises what `connect` does."""
         if self._connection is None or self._connection.is_closed():
             self._connection = await _connect(
                 self._dsn, **_options(self._application_name, **_KEYED_STATEMENTS)
             )
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """The open connection, for several statements in a row."""
+        await self.open()
         connection = self._connection
+        assert connection is not None
         try:
             yield connection
         except Exception as exc:

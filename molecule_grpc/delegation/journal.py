@@ -76,6 +76,7 @@ class Journal:
     async def __aenter__(self) -> Self:
         for writer in self._writers:
             self._stack.push_async_callback(writer.close)
+            await writer.open()
         for queue in self._queues:
             await queue.start()
             self._stack.push_async_callback(queue.stop)
@@ -149,6 +150,10 @@ class Journal:
             raise
         self._tails.read(want, page)
         return page
+
+    def confirm(self, workspace_id: UUID, stands: inbox.Standing, asked_at: float) -> None:
+        """The table was asked at `asked_at`, by `time.monotonic()`, and held this of an inbox."""
+        self._tails.confirm(workspace_id, stands, asked_at)
 
     async def undone(self, workspace_id: UUID, seqs: Sequence[int]) -> dict[int, int]:
         """Which of these items are not done, and how often each was delivered in vain."""

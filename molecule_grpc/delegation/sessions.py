@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from uuid import UUID
 
@@ -19,6 +20,8 @@ _SAFETY = Counter("molecule_inbox_wakeup_source_total", "What made a stream look
 _SAFETY_WAKES = _SAFETY.labels("safety")
 _SAFETY.labels("signal")
 
+_NEVER = inbox.Standing(0, 0, 0, "")
+
 # An open stream refreshes its workspace's last-seen this seldom.
 PRESENCE_SECONDS = 30.0
 
@@ -33,11 +36,13 @@ class Sessions:
         lease_seconds: float,
         touch_present: Callable[[list[UUID]], Awaitable[None]],
         wake: Callable[[UUID], None],
+        confirm: Callable[[UUID, inbox.Standing, float], None],
     ) -> None:
         self._pool = pool
         self._lease_seconds = lease_seconds
         self._touch_present = touch_present
         self._wake = wake
+        self._confirm = confirm
         self._sessions: set[Session] = set()
         self._flags: set[Flag] = set()
         self._draining = False
@@ -95,16 +100,26 @@ class Sessions:
                 self._wake(session.workspace_id)
 
     async def check(self) -> None:
-        """Wake the sessions that have missed something: wake-ups are hints, the table is truth."""
+        """Wake the sessions that have missed something: wake-ups are hints, the table is truth.
+
+        What is remembered of the others' inboxes has been proven and stays good for a while.
+        """
         sessions = list(self._sessions)
         if not sessions:
             return
+        asked_at = time.monotonic()
         found = await inbox.heads(self._pool, list({s.workspace_id for s in sessions}))
         for session in sessions:
-            head, acked, epoch = found.get(session.workspace_id, (0, 0, 0))
-            if head > session.head or acked > session.acked or session.epoch not in (0, epoch):
+            stands = found.get(session.workspace_id, _NEVER)
+            if (
+                stands.head_seq > session.head
+                or stands.acked_seq > session.acked
+                or session.epoch not in (0, stands.lease_epoch)
+            ):
                 _SAFETY_WAKES.inc()
                 self._wake(session.workspace_id)
+            else:
+                self._confirm(session.workspace_id, stands, asked_at)
 
     async def present(self) -> None:
         """An open stream is a sign of life of its workspace."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from molecule_grpc.delegation.store.inbox import Page, Row, Want
+from molecule_grpc.delegation.store.inbox import Page, Row, Standing, Want
 
-# A remembered inbox is read again from the database after so long, whatever happened.
-_MAX_AGE_SECONDS = 5.0
+# A remembered inbox is read again from the database after so long without proof that it is true,
+# which the safety check gives more often; and after so long whatever was proven, for what the check
+# does not see: items that were given back.
+_MAX_UNPROVEN_SECONDS = 12.0
+_MAX_AGE_SECONDS = 60.0
 _MAX_ROWS = 64
 _MAX_TAILS = 20_000
 # Larger items are not kept in memory: readers fetch them.
@@ -23,18 +27,24 @@ class _Tail:
 
     page: Page
     read_at: float
+    proven_at: float
     head: int
     rows: list[Row] = field(default_factory=list)
 
     def covers(self, want: Want, now: float) -> bool:
         """Whether everything that the reader could get is remembered."""
-        age = now - self.read_at
         due = self.page.retry_in
         return (
-            age < _MAX_AGE_SECONDS
-            and (due is None or age < due)
+            not self.old(now)
+            and (due is None or now - self.read_at < due)
             and (want.after >= self.page.head_seq)
             and want.after <= self.head
+        )
+
+    def old(self, now: float) -> bool:
+        """Whether it may be wrong by now."""
+        return (
+            now - self.proven_at >= _MAX_UNPROVEN_SECONDS or now - self.read_at >= _MAX_AGE_SECONDS
         )
 
 
@@ -45,7 +55,8 @@ class Tails:
     `forget`; then the next reader asks the database.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._tails: OrderedDict[UUID, _Tail] = OrderedDict()
         # Reads in flight, and the inboxes that changed while they were.
         self._reading: dict[UUID, int] = {}
@@ -54,7 +65,7 @@ class Tails:
     def get(self, want: Want) -> Page | None:
         """The answer, if it is known."""
         tail = self._tails.get(want.workspace_id)
-        if tail is None or not tail.covers(want, time.monotonic()):
+        if tail is None or not tail.covers(want, self._clock()):
             return None
         after = max(want.after, tail.page.acked_seq)
         items = [row for row in tail.rows if row.seq > after][: want.limit]
@@ -75,9 +86,8 @@ class Tails:
             return
         if any(row.deliveries for row in page.items):
             return
-        self._tails[want.workspace_id] = _Tail(
-            page._replace(items=[]), time.monotonic(), page.head_seq
-        )
+        now = self._clock()
+        self._tails[want.workspace_id] = _Tail(page._replace(items=[]), now, now, page.head_seq)
         if len(self._tails) > _MAX_TAILS:
             self._tails.popitem(last=False)
 
@@ -96,8 +106,7 @@ class Tails:
         tail = self._tails.get(workspace_id)
         if tail is None:
             return
-        old = time.monotonic() - tail.read_at > _MAX_AGE_SECONDS
-        if old or row.seq != tail.head + 1 or len(row.body or "") > _MAX_BODY:
+        if tail.old(self._clock()) or row.seq != tail.head + 1 or len(row.body or "") > _MAX_BODY:
             del self._tails[workspace_id]
             return
         tail.head = row.seq
@@ -115,6 +124,18 @@ class Tails:
         tail.page = tail.page._replace(acked_seq=max(acked_seq, tail.page.acked_seq))
         if seqs:
             tail.rows = [row for row in tail.rows if row.seq not in seqs]
+
+    def confirm(self, workspace_id: UUID, stands: Standing, asked_at: float) -> None:
+        """The table was asked at `asked_at` and held this: what is remembered is that fresh."""
+        tail = self._tails.get(workspace_id)
+        if (
+            tail is not None
+            and stands.head_seq <= tail.head
+            and stands.acked_seq <= tail.page.acked_seq
+            and stands.lease_epoch == tail.page.lease_epoch
+            and stands.workspace_status == tail.page.workspace_status
+        ):
+            tail.proven_at = max(tail.proven_at, asked_at)
 
     def forget(self, workspace_id: UUID) -> None:
         """There is news of this inbox that is not told here."""

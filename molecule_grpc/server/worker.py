@@ -46,7 +46,7 @@ async def serve(settings: Settings, dsn: str, address: str, *, behind_edge: bool
         server.add_insecure_port(address)
         await health.look()
         await server.start()
-        _settle_memory()
+        settle_memory()
         log.info("worker ready", address=address, worker=name)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(health.run())
@@ -56,14 +56,14 @@ async def serve(settings: Settings, dsn: str, address: str, *, behind_edge: bool
     log.info("worker stopped", worker=name)
 
 
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """What is loaded by now lives for ever: the garbage collector need not look at it again.
 
     With a thousand streams open, a full collection stopped the process for 100 ms.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(2_000, 20, 100)
+    gc.set_threshold(700, 5, 1_000)
 
 
 async def _drain(

@@ -50,6 +50,7 @@ class Heartbeats:
         )
 
     async def __aenter__(self) -> Self:
+        await self._writer.open()
         await self._queue.start()
         return self
 

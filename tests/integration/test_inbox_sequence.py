@@ -329,5 +329,33 @@ async def test_answer_that_news_has_overtaken_is_not_remembered(
     assert tails.get(want) == page
 
 
+async def test_what_the_table_has_proven_stays_remembered(pool: Pool, slices: list[Slice]) -> None:
+    """Past its age a page is asked for again, unless the safety check found it true meanwhile."""
+    (me,) = await hire(pool, 1)
+    await slices[0].journal.append(message(me))
+    want = Want(me, 1, 64)
+    page = await slices[0].journal.look(want)
+    stands = (await inbox.heads(pool, [me]))[me]
+    now = 0.0
+    tails = Tails(clock=lambda: now)
+    tails.reading(want)
+    tails.read(want, page)
+    now = 13
+    assert tails.get(want) is None
+    for wrong in (
+        stands._replace(head_seq=2),
+        stands._replace(acked_seq=1),
+        stands._replace(lease_epoch=1),
+        stands._replace(workspace_status="paused"),
+    ):
+        tails.confirm(me, wrong, 10)
+        assert tails.get(want) is None
+    tails.confirm(me, stands, 10)
+    assert tails.get(want) == page
+    now = 61
+    tails.confirm(me, stands, now)
+    assert tails.get(want) is None
+
+
 def _parsed(body: str | None) -> object:
     return None if body is None else json.loads(body)

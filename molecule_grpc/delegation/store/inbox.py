@@ -466,13 +466,23 @@ async def renew_leases(
     return {row["workspace_id"] for row in rows}
 
 
-async def heads(pool: Pool, workspace_ids: Sequence[UUID]) -> dict[UUID, tuple[int, int, int]]:
-    """Where many inboxes stand: newest item, acked up to, session."""
+class Standing(NamedTuple):
+    """Where an inbox stands: newest item, acked up to, session, its workspace's status."""
+
+    head_seq: int
+    acked_seq: int
+    lease_epoch: int
+    workspace_status: str
+
+
+async def heads(pool: Pool, workspace_ids: Sequence[UUID]) -> dict[UUID, Standing]:
+    """Where many inboxes stand. One that never received anything is left out."""
     rows = await pool.fetch(
         """
-        SELECT workspace_id, last_seq, acked_seq, lease_epoch
-        FROM inbox_heads WHERE workspace_id = ANY($1)
+        SELECT h.workspace_id, h.last_seq, h.acked_seq, h.lease_epoch, w.status::text
+        FROM inbox_heads h JOIN workspaces w ON w.id = h.workspace_id
+        WHERE h.workspace_id = ANY($1)
         """,
         workspace_ids,
     )
-    return {row[0]: (row[1], row[2], row[3]) for row in rows}
+    return {workspace_id: Standing(*values) for workspace_id, *values in rows}
