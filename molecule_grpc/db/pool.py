@@ -127,8 +127,8 @@ async def connect(
 class Writer:
     """One connection of its own, for the flushes of one `GroupCommit`.
 
-    It opens on first use at the latest, and again after a loss. The call that meets the loss raises; whether
-    it took effect is then unknown. One call at a time.
+    It opens on first use at the latest, and again after a loss. The call that meets the loss
+    raises; whether it took effect is then unknown. One call at a time.
     """
 
     def __init__(self, dsn: str, *, application_name: str = "molecule-grpc-writer") -> None:
