@@ -45,6 +45,7 @@ from molecule_grpc.server.metrics import CallMetrics
 from molecule_grpc.server.pipeline import Pipeline
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.server.validation import Validator
+from molecule_grpc.server.vigil import Vigils
 from molecule_grpc.settings import Settings
 from molecule_grpc.upload.service import UploadService
 from molecule_grpc.upload.store.uploads import purge as let_go_of_files
@@ -139,8 +140,9 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             workspace_service.heartbeat,
             settings,
         )
-        events = Events(pool, wakeups, authenticator, sessions, audience, settings)
-        watch = Watch(ledger, wakeups, authenticator, sessions, settings)
+        vigils = Vigils(authenticator, sessions, settings)
+        events = Events(pool, wakeups, authenticator, vigils, audience)
+        watch = Watch(ledger, wakeups, vigils)
         outbound = await stack.enter_async_context(
             Outbound(
                 pool,
@@ -175,7 +177,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
                 notify=messages.notify,
             ),
             authenticator,
-            sessions,
+            vigils,
             settings,
         )
         sweeper = Sweeper(pool, journal, ledger, stuck_after=settings.delegation_stuck_after)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,21 +18,19 @@ from molecule_grpc.auth.principal import Role
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation.convert import timestamp
-from molecule_grpc.delegation.sessions import Sessions
 from molecule_grpc.errors import (
     Invalid,
     MoleculeError,
     NotFound,
     OutOfRange,
     Unauthenticated,
-    Unavailable,
 )
 from molecule_grpc.events import store
 from molecule_grpc.events.audience import Audience
 from molecule_grpc.events.types import EventType
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.status import render
-from molecule_grpc.settings import Settings
+from molecule_grpc.server.vigil import Vigils
 
 _PAGE = 200
 # Changes of workspaces come without a wake-up.
@@ -53,17 +49,14 @@ class Events:
         pool: Pool,
         wakeups: Wakeups,
         authenticator: Authenticator,
-        sessions: Sessions,
+        vigils: Vigils,
         audience: Audience,
-        settings: Settings,
     ) -> None:
         self._pool = pool
         self._wakeups = wakeups
         self._authenticator = authenticator
-        self._sessions = sessions
+        self._vigils = vigils
         self._audience = audience
-        self._beat = settings.inbox_beat
-        self._max_age = settings.inbox_max_age
 
     async def subscribe(
         self, request: event_pb2.SubscribeEventsRequest, call: Call
@@ -125,37 +118,29 @@ class Events:
     async def _frames(
         self, scope: store.Scope, place: store.Position, call: Call
     ) -> AsyncIterator[Frame]:
-        started = quiet_since = time.monotonic()
-        with contextlib.ExitStack() as stack:
-            flag = stack.enter_context(self._wakeups.watch(store.CHANNEL_ALL))
-            revocation = self._authenticator.revocation(
-                call.metadata.get("authorization"), flag.set
-            )
-            revoked = stack.enter_context(revocation)
-            stack.enter_context(self._sessions.attend(flag))
-            stack.enter_context(self._audience.attend())
+        with (
+            self._wakeups.watch(store.CHANNEL_ALL) as flag,
+            self._vigils.keep(flag, call) as vigil,
+            self._audience.attend(),
+        ):
             while True:
-                flag.clear()
-                if revoked:
-                    raise Unauthenticated("the token was revoked")
+                vigil.turn()
                 rows = await store.read(self._pool, place, scope, limit=_PAGE)
                 for row in rows:
                     place = store.Position(row["xact"], row["position"])
                     yield Frame(event=_event(row))
                 if rows:
-                    quiet_since = time.monotonic()
+                    vigil.spoke()
                 if len(rows) == _PAGE:
                     continue
-                if self._sessions.draining or time.monotonic() - started > self._max_age:
+                if vigil.over:
                     yield Frame(drain=inbox_pb2.Drain(reconnect_after_ms=_RECONNECT_MS))
-                    raise Unavailable("the stream is drained, reconnect", reason="DRAINING")
-                if time.monotonic() - quiet_since >= self._beat:
-                    quiet_since = time.monotonic()
+                    raise vigil.goodbye()
+                if vigil.beat_due():
                     beat = event_pb2.EventBeat(resume_token=_token(place, datetime.now(UTC)))
                     beat.server_time.GetCurrentTime()
                     yield Frame(beat=beat)
-                rest = self._beat - (time.monotonic() - quiet_since)
-                await flag.wait(max(0.01, min(rest, _LOOK_SECONDS)))
+                await vigil.rest(_LOOK_SECONDS)
 
 
 def _event(row: asyncpg.Record) -> event_pb2.Event:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -17,15 +16,16 @@ from molecule_grpc.auth.policy import OWN
 from molecule_grpc.auth.tokens import digest
 from molecule_grpc.db.pool import translate
 from molecule_grpc.db.wakeups import Flag
-from molecule_grpc.errors import Exhausted, MoleculeError, Unavailable
+from molecule_grpc.errors import Exhausted, MoleculeError
 from molecule_grpc.mcp.limits import RateLimit
 from molecule_grpc.mcp.messages import Messages
-from molecule_grpc.mcp.ports import Open, Platform
+from molecule_grpc.mcp.ports import Platform
 from molecule_grpc.mcp.protocol import Answer, Protocol, postponed, refusal
 from molecule_grpc.mcp.tasks import Tasks
 from molecule_grpc.mcp.tools import Caller
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.status import render
+from molecule_grpc.server.vigil import Vigils
 from molecule_grpc.settings import Settings
 
 # Messages of a token in a minute.
@@ -41,17 +41,15 @@ class Endpoint:
     """Serves agents that speak the Model Context Protocol."""
 
     def __init__(
-        self, platform: Platform, authenticator: Authenticator, streams: Open, settings: Settings
+        self, platform: Platform, authenticator: Authenticator, vigils: Vigils, settings: Settings
     ) -> None:
         messages = Messages(platform, self._admit)
         self._protocol = Protocol(
             [*Tasks(platform).tools(), *messages.tools(speaks=settings.mcp_send_message)]
         )
         self._authenticator = authenticator
-        self._streams = streams
+        self._vigils = vigils
         self._limit = None if settings.development else RateLimit(MESSAGES_PER_MINUTE)
-        self._beat = settings.inbox_beat
-        self._max_age = settings.inbox_max_age
 
     async def call(self, request: pb.CallMcpRequest, call: Call) -> httpbody_pb2.HttpBody:
         """Answer what was posted: one message, or a batch of them.
@@ -95,17 +93,14 @@ class Endpoint:
 
     async def _pings(self, workspace_id: UUID, call: Call) -> AsyncIterator[httpbody_pb2.HttpBody]:
         """Signs of life until the server stops, the stream is old or its token is revoked."""
-        flag = Flag(workspace_id)
-        old = time.monotonic() + self._max_age
-        authorization = call.metadata.get("authorization")
-        with self._authenticator.watch(authorization, flag.set), self._streams.attend(flag):
+        with self._vigils.keep(Flag(workspace_id), call) as vigil:
             while True:
-                flag.clear()
-                await self._admit(call)
-                if self._streams.draining or time.monotonic() > old:
-                    raise Unavailable("the stream is drained, reconnect", reason="DRAINING")
-                if not await flag.wait(self._beat):
+                vigil.turn()
+                if vigil.over:
+                    raise vigil.goodbye()
+                if vigil.beat_due():
                     yield _sse(": ping\n\n")
+                await vigil.rest()
 
     async def _batch(self, posted: list[object], caller: Caller) -> httpbody_pb2.HttpBody:
         """Answer messages one after the other, as long as the answers fit into one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -13,7 +12,6 @@ from moleculeai.delegation.v1 import activity_pb2, delegation_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
 
-from molecule_grpc.db.wakeups import Flag
 from molecule_grpc.server.call import Call
 
 Request = TypeVar("Request", bound=Message)
@@ -28,19 +26,6 @@ class Facts(Protocol):
     def role(self) -> str: ...
     @property
     def url(self) -> str: ...
-
-
-class Open(Protocol):
-    """The open streams of this worker."""
-
-    @property
-    def draining(self) -> bool:
-        """Whether the server is about to stop."""
-        ...
-
-    def attend(self, flag: Flag) -> AbstractContextManager[None]:
-        """Set the flag when the server is about to stop, while inside."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
