@@ -14,7 +14,7 @@ from molecule_grpc.delegation import rules
 from molecule_grpc.delegation.a2a import text_of
 from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.nudges import Nudges
-from molecule_grpc.delegation.store import dead_letters, ledger
+from molecule_grpc.delegation.store import dead_letters, ledger, ledger_views
 from molecule_grpc.errors import Aborted, Conflict, NotFound
 from molecule_grpc.ids import new_id
 
@@ -69,7 +69,7 @@ class DeadLetters:
             Aborted: it has not failed.
             Conflict: its task is no longer on record.
         """
-        row = await ledger.for_retry(self._pool, delegation_id, organization_id)
+        row = await ledger_views.for_retry(self._pool, delegation_id, organization_id)
         if row is None:
             raise NotFound("delegation not found", reason="DELEGATION_NOT_FOUND")
         if row["status"] not in (rules.Status.FAILED, rules.Status.STUCK):
@@ -113,7 +113,7 @@ class DeadLetters:
                 if draft.queue_id is not None:
                     self._nudges.add(draft.callee_id)
                 return retry_id
-            _, taken = await ledger.find_taken(self._pool, draft)
+            _, taken = await ledger_views.find_taken(self._pool, draft)
             if taken is not None and taken["status"] not in (
                 rules.Status.FAILED,
                 rules.Status.STUCK,

@@ -25,7 +25,7 @@ from molecule_grpc.delegation.outcome import (
 )
 from molecule_grpc.delegation.ports import Directory
 from molecule_grpc.delegation.queue import Queue
-from molecule_grpc.delegation.store import ledger, targets
+from molecule_grpc.delegation.store import ledger_views, targets
 from molecule_grpc.delegation.store import queue as store
 from molecule_grpc.delegation.store import queue_upkeep as upkeep
 from molecule_grpc.delegation.store.entries import Entry
@@ -170,7 +170,7 @@ class Deliveries:
 
     async def _cancelled(self, delegation_id: str, callee_id: UUID) -> bool:
         try:
-            return await ledger.cancelled(self._pool, delegation_id, callee_id)
+            return await ledger_views.cancelled(self._pool, delegation_id, callee_id)
         except Exception:  # noqa: BLE001  (not knowing is no reason to hang up on an agent)
             return False
 

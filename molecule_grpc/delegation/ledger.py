@@ -19,7 +19,7 @@ from molecule_grpc.delegation.a2a import message_body
 from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.nudges import Nudges
 from molecule_grpc.delegation.ports import Directory, Facts
-from molecule_grpc.delegation.store import ledger
+from molecule_grpc.delegation.store import ledger, ledger_views
 from molecule_grpc.errors import Aborted, Invalid, NotFound, Unavailable
 from molecule_grpc.ids import new_id
 from molecule_grpc.server.call import Call
@@ -120,7 +120,7 @@ class Ledger:
             bytes=0,
         )
         if not await self._journal.accept(draft):
-            by_id, _ = await ledger.find_taken(self._pool, draft)
+            by_id, _ = await ledger_views.find_taken(self._pool, draft)
             if by_id is None or by_id["caller_id"] != source:
                 raise Aborted(
                     "this delegation_id is taken",
@@ -202,13 +202,13 @@ class Ledger:
         """A page of delegations, newest first."""
         workspace_id = UUID(request.workspace_id)
         limit = request.limit or _DEFAULT_PAGE
-        page = ledger.Page(
+        page = ledger_views.Page(
             limit=limit,
             status=request.status or None,
             direction=request.direction or None,
             before=_read_token(request.page_token),
         )
-        rows = await ledger.list_rows(self._pool, workspace_id, page)
+        rows = await ledger_views.list_rows(self._pool, workspace_id, page)
         if len(rows) == limit:
             call.headers["x-next-page-token"] = _page_token(rows[-1])
         return pb.ListDelegationsResponse(
@@ -261,7 +261,7 @@ class Ledger:
         for _ in range(_ACCEPT_TRIES):
             if await self._journal.accept(draft):
                 return None
-            _, taken = await ledger.find_taken(self._pool, draft)
+            _, taken = await ledger_views.find_taken(self._pool, draft)
             if taken is None or draft.idempotency_key is None:
                 continue  # freed meanwhile
             if taken["status"] == rules.Status.FAILED or taken["old"]:
@@ -299,7 +299,7 @@ class Ledger:
                 await flag.wait(min(rest, _LOOK_SECONDS))
 
     async def _get(self, workspace_id: UUID, delegation_id: str) -> delegation_pb2.Delegation:
-        row = await ledger.get(self._pool, workspace_id, clean(delegation_id))
+        row = await ledger_views.get(self._pool, workspace_id, clean(delegation_id))
         if row is None:
             raise _not_found(delegation_id)
         return convert.delegation(row, workspace_id, whole=True)

@@ -24,7 +24,7 @@ from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.outcome import Delivered, DispatchOutcome, Mode, Queued
 from molecule_grpc.delegation.ports import Directory, Facts
 from molecule_grpc.delegation.push import Push
-from molecule_grpc.delegation.store import activity, ledger, targets
+from molecule_grpc.delegation.store import activity, ledger_views, targets
 from molecule_grpc.delegation.store.entries import Entry
 from molecule_grpc.errors import Denied, Exhausted, Invalid, NotFound, OutOfRange
 from molecule_grpc.ids import new_id, parse_id
@@ -231,7 +231,7 @@ class Messages:
 
     async def _complete(self, source_id: UUID, target_id: UUID, envelope: a2a.Envelope) -> None:
         """A reply that names a delegation ends it: from its callee, to its caller."""
-        named = await ledger.get(self._pool, source_id, clean(envelope.delegation_id))
+        named = await ledger_views.get(self._pool, source_id, clean(envelope.delegation_id))
         if named is None or (named["callee_id"], named["caller_id"]) != (source_id, target_id):
             return
         text = clean(a2a.text_of(envelope.body))

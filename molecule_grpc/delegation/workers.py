@@ -13,7 +13,7 @@ from molecule_grpc.db.pool import Pool
 from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.rules import Status
-from molecule_grpc.delegation.store import ledger, retention
+from molecule_grpc.delegation.store import ledger_views, retention
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ class Sweeper:
         with _SECONDS.time():
             ended = 0
             while True:
-                found = await ledger.lapsed(
+                found = await ledger_views.lapsed(
                     self._pool, beat_before=self._beat_before(), limit=_BATCH
                 )
                 swept = await asyncio.gather(*(self._end(one) for one in found))
@@ -62,7 +62,7 @@ class Sweeper:
             return None
         return datetime.now(UTC) - self._stuck_after
 
-    async def _end(self, one: ledger.Lapsed) -> bool:
+    async def _end(self, one: ledger_views.Lapsed) -> bool:
         """Move one of them; False when it moved by itself meanwhile, or could not be moved."""
         if one.overdue:
             move = self._ledger.draft_move(

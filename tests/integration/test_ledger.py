@@ -15,6 +15,7 @@ import pytest
 from molecule_grpc.db.pool import Pool, connect
 from molecule_grpc.delegation.rules import Status
 from molecule_grpc.delegation.store import ledger as store
+from molecule_grpc.delegation.store import ledger_views
 from molecule_grpc.errors import Aborted, Exhausted, Invalid, NotFound
 from molecule_grpc.ids import new_id
 from tests.integration.agents import ORGANIZATION, Slice, hire, message, slice_of, someone_waits
@@ -377,14 +378,14 @@ async def test_each_organisation_has_ids_of_its_own(
     await asyncio.gather(*(slice_.record(*each, "same") for each in pairs))
 
     async def statuses() -> list[str]:
-        found = [await store.get(pool, caller, "same") for caller, _ in pairs]
+        found = [await ledger_views.get(pool, caller, "same") for caller, _ in pairs]
         return [row["status"] for row in found if row is not None]
 
     assert await statuses() == ["dispatched", "dispatched"]
     await slice_.beat(pairs[0][1], "same")
     assert await statuses() == ["in_progress", "dispatched"]
     await pool.execute("UPDATE delegations SET deadline = now() - interval '1 s'")
-    [one, two] = await store.lapsed(pool, beat_before=None, limit=9)
+    [one, two] = await ledger_views.lapsed(pool, beat_before=None, limit=9)
     assert {one.caller_id, two.caller_id} == {caller for caller, _ in pairs}
     ends = slice_.ledger.draft_move(
         "same", pairs[1][0], Status.FAILED, error="x", reason="deadline"
@@ -525,7 +526,7 @@ async def test_next_attempt_is_not_silent_for_the_one_before(
     await slice_.beat(callee, name)
     await slice_.update(callee, name, "failed", error="no")
     later = datetime.now(UTC) + timedelta(hours=1)
-    assert await store.lapsed(slice_.pool, beat_before=later, limit=9) == []
+    assert await ledger_views.lapsed(slice_.pool, beat_before=later, limit=9) == []
 
 
 async def test_failures_that_race_use_up_one_attempt(
@@ -650,7 +651,7 @@ async def test_pages_hold_every_delegation_once(slice_: Slice, pool: Pool) -> No
     )
     seen: list[str] = []
     before = None
-    while rows := await store.list_rows(pool, me, store.Page(limit=3, before=before)):
+    while rows := await ledger_views.list_rows(pool, me, ledger_views.Page(limit=3, before=before)):
         seen += [row["delegation_id"] for row in rows]
         before = rows[-1]["created_at"], rows[-1]["delegation_id"]
     assert sorted(seen) == sorted(sent + received)
@@ -662,12 +663,16 @@ async def test_list_filters_combine(slice_: Slice, pool: Pool) -> None:
     sent = [await slice_.delegate(me, other) for _ in range(3)]
     received = await slice_.delegate(other, me)
     await slice_.update(other, sent[1], "completed", "x")
-    page = store.Page(limit=10, status="completed", direction="sent")
-    assert [row["delegation_id"] for row in await store.list_rows(pool, me, page)] == [sent[1]]
-    page = store.Page(limit=10, direction="received")
-    assert [row["delegation_id"] for row in await store.list_rows(pool, me, page)] == [received]
-    page = store.Page(limit=10, status="stuck")
-    assert await store.list_rows(pool, me, page) == []
+    page = ledger_views.Page(limit=10, status="completed", direction="sent")
+    assert [row["delegation_id"] for row in await ledger_views.list_rows(pool, me, page)] == [
+        sent[1]
+    ]
+    page = ledger_views.Page(limit=10, direction="received")
+    assert [row["delegation_id"] for row in await ledger_views.list_rows(pool, me, page)] == [
+        received
+    ]
+    page = ledger_views.Page(limit=10, status="stuck")
+    assert await ledger_views.list_rows(pool, me, page) == []
 
 
 async def test_delegations_that_share_nothing_commit_together(slice_: Slice, pool: Pool) -> None:

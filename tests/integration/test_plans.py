@@ -13,7 +13,7 @@ import pytest
 
 from molecule_grpc.db.pool import Pool, Writer, connect_pool
 from molecule_grpc.delegation.rules import Status
-from molecule_grpc.delegation.store import activity, inbox, ledger, retention
+from molecule_grpc.delegation.store import activity, inbox, ledger, ledger_views, retention
 from molecule_grpc.ids import new_id
 from molecule_grpc.workspace.store import beats
 from tests.conftest import execute, with_database
@@ -318,13 +318,13 @@ async def test_append_finds_what_it_knows(watched: Watched, busy: UUID) -> None:
 async def test_page_of_delegations(
     watched: Watched, busy: UUID, direction: str | None, status: str | None
 ) -> None:
-    page = ledger.Page(limit=50, direction=direction, status=status)
-    await ledger.list_rows(watched, busy, page)  # type: ignore[arg-type]
+    page = ledger_views.Page(limit=50, direction=direction, status=status)
+    await ledger_views.list_rows(watched, busy, page)  # type: ignore[arg-type]
     require_bound(watched)
 
 
 async def test_one_delegation(watched: Watched, busy: UUID) -> None:
-    await ledger.get(watched, busy, "d7")  # type: ignore[arg-type]
+    await ledger_views.get(watched, busy, "d7")  # type: ignore[arg-type]
     require_bound(watched, rows=5)
 
 
@@ -342,13 +342,13 @@ async def test_move_and_accept(
 
 async def test_taken_key_is_found(watched: Watched, busy: UUID) -> None:
     draft = _draft(busy, busy)._replace(idempotency_key="200", delegation_id="d200")
-    await ledger.find_taken(watched, draft)  # type: ignore[arg-type]
+    await ledger_views.find_taken(watched, draft)  # type: ignore[arg-type]
     require_bound(watched, rows=5)
 
 
 async def test_sweep_looks_at_live_rows_only(watched: Watched) -> None:
     beat_before = await watched._connection.fetchval("SELECT now() - interval '600 s'")
-    await ledger.lapsed(watched, beat_before=beat_before, limit=500)  # type: ignore[arg-type]
+    await ledger_views.lapsed(watched, beat_before=beat_before, limit=500)  # type: ignore[arg-type]
     (plan,) = watched.plans
     assert any(re.match("idx_delegations_inflight", name) for name in indexes(plan))
     require_bound(watched)

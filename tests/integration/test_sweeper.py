@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation.store import ledger
+from molecule_grpc.delegation.store import ledger_views
 from molecule_grpc.delegation.workers import Sweeper
 from molecule_grpc.settings import Settings
 from tests.integration.agents import Slice, hire, slice_of
@@ -165,6 +165,6 @@ def test_settings_that_make_no_sense_mean_the_default(text: str) -> None:
     assert warned == (list(names) if text else [])
 
 
-async def _lapsed(pool: Pool) -> list[ledger.Lapsed]:
+async def _lapsed(pool: Pool) -> list[ledger_views.Lapsed]:
     sweep_time = await pool.fetchval("SELECT now() - interval '10 minutes'")
-    return await ledger.lapsed(pool, beat_before=sweep_time, limit=10)
+    return await ledger_views.lapsed(pool, beat_before=sweep_time, limit=10)
