@@ -95,7 +95,7 @@ class DeadLetters:
             organization_id=row["organization_id"],
             task_preview=row["task_preview"],
             status=rules.Status.QUEUED,
-            idempotency_key=f"retry:{delegation_id}",
+            idempotency_key=f"{rules.PLATFORM}retry:{delegation_id}",
             request_hash=rules.request_hash(row["callee_id"], text_of(body)),
             deadline_seconds=row["deadline_seconds"],
             audit_id=new_id(),

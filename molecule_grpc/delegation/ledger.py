@@ -54,6 +54,11 @@ class Ledger:
         """Accept a task and hand it over; maybe wait for its end."""
         source, target = UUID(request.workspace_id), UUID(request.target_id)
         task = clean(request.task)
+        key = clean(request.idempotency_key) or None
+        if key is not None and key.startswith(rules.PLATFORM):
+            raise Invalid(
+                f"idempotency_key must not begin with {rules.PLATFORM}", field="idempotency_key"
+            )
         facts = await self._require_target(source, target)
         pushed = facts.delivery_mode != "poll"
         delegation_id = str(new_id())
@@ -65,7 +70,7 @@ class Ledger:
             organization_id=facts.organization_id,
             task_preview=cut_bytes(task),
             status=rules.Status.QUEUED,
-            idempotency_key=clean(request.idempotency_key) or None,
+            idempotency_key=key,
             request_hash=rules.request_hash(target, task),
             deadline_seconds=request.deadline_seconds or rules.DEFAULT_DEADLINE_SECONDS,
             audit_id=new_id(),

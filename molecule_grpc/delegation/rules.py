@@ -14,7 +14,7 @@ DEFAULT_DEADLINE_SECONDS = 6 * 3600
 MAX_SINCE_SECONDS = 30 * 24 * 3600
 DEFAULT_ACTIVITY_LIMIT = 100
 MAX_ACTIVITY_LIMIT = 500
-# Begins the message ids that the platform makes; senders may not choose such a one.
+# Begins the message ids and idempotency keys that the platform makes; callers may not choose such.
 PLATFORM = "molecule:"
 
 

@@ -191,6 +191,19 @@ async def test_an_operator_tries_again_what_failed(org: Organization) -> None:
     assert [item["text"] for item in await inbox(target)] == ["count the words"] * 2
 
 
+async def test_no_key_of_a_caller_stands_in_an_operators_way(org: Organization) -> None:
+    """The platform's keys are its own: a caller may not choose one."""
+    source, target = await org.hire(), await org.hire()
+    task = await delegated(source, target)
+    await report(target, task, status="failed", error="no")
+    for key, status in ((f"retry:{task}", 202), (f"molecule:retry:{task}", 400)):
+        body = {"target_id": target.id, "task": "another", "idempotency_key": key}
+        answer = await source.rest("POST", f"/workspaces/{source.id}/delegate", body)
+        assert answer.status_code == status
+    retry = (await org.rest("POST", f"/admin/delegations/{task}/retry")).json()
+    assert (await seen_by(source, retry["delegation_id"]))["retry_of"] == task
+
+
 async def test_what_has_not_failed_is_not_tried_again(org: Organization) -> None:
     """A live one is refused, and another organisation's is not found."""
     source, target = await org.hire(), await org.hire()

@@ -105,7 +105,8 @@ type DelegateRequest struct {
 	TargetId string `protobuf:"bytes,2,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
 	// What to do, at most 1 MiB.
 	Task string `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`
-	// Makes a retry safe for 24 h, at most 256 bytes. Each caller has keys of its own.
+	// Makes a retry safe for 24 h, at most 256 bytes. Each caller has keys of its own; those that begin
+	// with `molecule:` are the platform's.
 	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	// Wait up to so many seconds for the end. Whatever happens meanwhile, the result also arrives in
 	// the inbox.

@@ -48,7 +48,9 @@ class DelegateRequest(_message.Message):
     task: _builtins.str
     """What to do, at most 1 MiB."""
     idempotency_key: _builtins.str
-    """Makes a retry safe for 24 h, at most 256 bytes. Each caller has keys of its own."""
+    """Makes a retry safe for 24 h, at most 256 bytes. Each caller has keys of its own; those that begin
+    with `molecule:` are the platform's.
+    """
     wait_seconds: _builtins.int
     """Wait up to so many seconds for the end. Whatever happens meanwhile, the result also arrives in
     the inbox.

@@ -47,7 +47,8 @@ export declare type DelegateRequest = Message<"moleculeai.delegation.v1.Delegate
   task: string;
 
   /**
-   * Makes a retry safe for 24 h, at most 256 bytes. Each caller has keys of its own.
+   * Makes a retry safe for 24 h, at most 256 bytes. Each caller has keys of its own; those that begin
+   * with `molecule:` are the platform's.
    *
    * @generated from field: string idempotency_key = 4;
    */
