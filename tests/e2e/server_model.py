@@ -20,7 +20,7 @@ AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
 
 async def insist(party: Party, request: Any) -> Any:
     """The answer, however often the server must be asked: every call here may be repeated."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return await party.rpc(request)
