@@ -27,8 +27,8 @@ from molecule_grpc.delegation.breakage import (
     seconds,
 )
 from molecule_grpc.delegation.outcome import Delivered, Failed, Failure, Refused
-from molecule_grpc.delegation.ports import Facts
 from molecule_grpc.errors import Invalid
+from molecule_grpc.facts import Facts
 from molecule_grpc.settings import Settings
 
 log = structlog.get_logger(__name__)

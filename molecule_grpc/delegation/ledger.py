@@ -18,9 +18,10 @@ from molecule_grpc.delegation import convert, rules
 from molecule_grpc.delegation.a2a import message_body
 from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.nudges import Nudges
-from molecule_grpc.delegation.ports import Directory, Facts
+from molecule_grpc.delegation.ports import Directory
 from molecule_grpc.delegation.store import ledger, ledger_views
 from molecule_grpc.errors import Aborted, Invalid, NotFound, Unavailable
+from molecule_grpc.facts import Facts
 from molecule_grpc.ids import new_id
 from molecule_grpc.server.call import Call
 from molecule_grpc.text import RESULT_BYTES, clean, cut_bytes, cut_chars

@@ -22,11 +22,12 @@ from molecule_grpc.delegation.callers import source_of
 from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.ledger import Ledger
 from molecule_grpc.delegation.outcome import Delivered, DispatchOutcome, Mode, Queued
-from molecule_grpc.delegation.ports import Directory, Facts
+from molecule_grpc.delegation.ports import Directory
 from molecule_grpc.delegation.push import Push
 from molecule_grpc.delegation.store import activity, ledger_views, targets
 from molecule_grpc.delegation.store.entries import Entry
 from molecule_grpc.errors import Denied, Exhausted, Invalid, NotFound, OutOfRange
+from molecule_grpc.facts import Facts
 from molecule_grpc.ids import new_id, parse_id
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings import Settings

@@ -10,32 +10,8 @@ from google.api import httpbody_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
 
+from molecule_grpc.facts import Facts
 from molecule_grpc.server.call import Call
-
-
-class Facts(Protocol):
-    """What is known of a workspace."""
-
-    @property
-    def id(self) -> UUID: ...
-    @property
-    def organization_id(self) -> UUID: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def role(self) -> str: ...
-    @property
-    def url(self) -> str: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def delivery_mode(self) -> str | None: ...
-    @property
-    def runtime(self) -> str: ...
-    @property
-    def idle_timeout(self) -> float | None:
-        """Seconds of silence after which a call to it is given up; None for the default."""
-        ...
 
 
 class Directory(Protocol):

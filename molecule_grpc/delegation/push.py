@@ -18,11 +18,11 @@ from molecule_grpc.delegation.bodies import to_text
 from molecule_grpc.delegation.dispatch import Dispatcher
 from molecule_grpc.delegation.journal import Journal
 from molecule_grpc.delegation.outcome import Delivered, DispatchOutcome, Failed, Failure
-from molecule_grpc.delegation.ports import Facts
 from molecule_grpc.delegation.queue import Queue
 from molecule_grpc.delegation.store import targets
 from molecule_grpc.delegation.store.queue import Message, Row
 from molecule_grpc.errors import MoleculeError
+from molecule_grpc.facts import Facts
 from molecule_grpc.ids import new_id
 from molecule_grpc.server.task_set import TaskSet, finish
 from molecule_grpc.settings import Settings

@@ -10,7 +10,7 @@ from uuid import UUID
 from google.protobuf.timestamp_pb2 import Timestamp
 from moleculeai.delegation.v1 import activity_pb2, inbox_pb2
 
-from molecule_grpc.mcp.ports import Facts
+from molecule_grpc.facts import Facts
 
 Json = dict[str, object]
 

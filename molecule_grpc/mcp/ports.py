@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -12,20 +12,10 @@ from moleculeai.delegation.v1 import activity_pb2, delegation_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
 
+from molecule_grpc.facts import Facts
 from molecule_grpc.server.call import Call
 
 Request = TypeVar("Request", bound=Message)
-
-
-class Facts(Protocol):
-    """What is known of a workspace."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def role(self) -> str: ...
-    @property
-    def url(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

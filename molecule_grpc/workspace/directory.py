@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
 
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.errors import Denied
+from molecule_grpc.facts import Facts
 from molecule_grpc.workspace import rules
 from molecule_grpc.workspace.refusals import missing
 from molecule_grpc.workspace.store import tree
-
-
-@dataclass(frozen=True, slots=True)
-class WorkspaceFacts:
-    """What others need to know of a workspace. `delivery_mode` is the one in force.
-
-    Args:
-        idle_timeout: seconds of silence after which its agent is given up; None for the default.
-    """
-
-    id: UUID
-    organization_id: UUID
-    name: str
-    role: str
-    status: str
-    url: str
-    delivery_mode: str
-    runtime: str
-    idle_timeout: int | None
 
 
 class Directory:
@@ -42,7 +23,7 @@ class Directory:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def lookup(self, workspace_id: UUID) -> WorkspaceFacts | None:
+    async def lookup(self, workspace_id: UUID) -> Facts | None:
         """A workspace that is not removed; None when there is none."""
         with database_errors():
             row = await tree.one(self._pool, workspace_id)
@@ -64,7 +45,7 @@ class Directory:
             row = await tree.pair(self._pool, a, b)
         return row is not None and bool(row["related"])
 
-    async def require_reachable(self, source: UUID, target: UUID) -> WorkspaceFacts:
+    async def require_reachable(self, source: UUID, target: UUID) -> Facts:
         """The target, if the source may message it.
 
         Raises:
@@ -88,8 +69,8 @@ def _both_live(row: asyncpg.Record) -> bool:
     return row["status"] != "removed" and row["source_status"] not in (None, "removed")
 
 
-def _facts(row: asyncpg.Record) -> WorkspaceFacts:
-    return WorkspaceFacts(
+def _facts(row: asyncpg.Record) -> Facts:
+    return Facts(
         id=row["id"],
         organization_id=row["organization_id"],
         name=row["name"],

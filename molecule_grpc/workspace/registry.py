@@ -15,11 +15,12 @@ from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.auth.tokens import mint
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.errors import Aborted, Invalid, Unauthenticated, Unavailable
+from molecule_grpc.facts import Facts
 from molecule_grpc.ids import parse_id
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings import Settings
 from molecule_grpc.workspace import convert, drafts, rules
-from molecule_grpc.workspace.directory import Directory, WorkspaceFacts
+from molecule_grpc.workspace.directory import Directory
 from molecule_grpc.workspace.heartbeats import Heartbeats, read_beat
 from molecule_grpc.workspace.refusals import missing, removed
 from molecule_grpc.workspace.scope import scope
@@ -189,7 +190,7 @@ class Registry:
             if caller is None or caller.organization_id != principal.organization_id:
                 raise missing()
 
-    async def _listening_at(self, target: WorkspaceFacts) -> str:
+    async def _listening_at(self, target: Facts) -> str:
         """The URL to call; empty when messages go through the platform.
 
         Raises:
@@ -219,7 +220,7 @@ def _no_token() -> Unauthenticated:
     return Unauthenticated("missing workspace auth token")
 
 
-def _peer_unavailable(target: WorkspaceFacts, message: str) -> Unavailable:
+def _peer_unavailable(target: Facts, message: str) -> Unavailable:
     return Unavailable(
         message,
         reason="PEER_UNAVAILABLE",

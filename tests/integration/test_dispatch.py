@@ -15,6 +15,7 @@ import pytest
 from molecule_grpc import egress
 from molecule_grpc.delegation.dispatch import Dispatcher
 from molecule_grpc.delegation.outcome import Delivered, Failed, Failure, Refused
+from molecule_grpc.facts import Facts
 from molecule_grpc.settings import Settings
 from tests import fake_agent as agents
 from tests.fake_agent import Behaviour, fake_agent
@@ -25,19 +26,19 @@ ID = UUID(int=1)
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+def target_at(url: str, **changes: Any) -> Facts:
     """What dispatch knows of a workspace."""
-
-    url: str
-    status: str = "online"
-    runtime: str = "langgraph"
-    id: UUID = ID
-    organization_id: UUID = ID
-    name: str = "agent"
-    role: str = ""
-    delivery_mode: str | None = "push"
-    idle_timeout: float | None = None
+    known = {
+        "id": ID,
+        "organization_id": ID,
+        "name": "agent",
+        "role": "",
+        "status": "online",
+        "url": url,
+        "delivery_mode": "push",
+        "runtime": "langgraph",
+    }
+    return Facts(**{**known, **changes})
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ def dispatcher(
 
 async def outcome_of(behave: Behaviour, **changes: Any) -> Any:
     async with fake_agent(behave) as agent:
-        outcome = await dispatcher(**changes).dispatch(Target(agent.url), BODY, ceiling=5.0)
+        outcome = await dispatcher(**changes).dispatch(target_at(agent.url), BODY, ceiling=5.0)
         assert len(agent.received) == 1
         return outcome
 
@@ -126,7 +127,7 @@ async def test_a_success_that_cannot_be_read_is_delivered(behave: Behaviour) -> 
 
 async def test_no_answer_within_the_ceiling_is_busy() -> None:
     async with fake_agent(agents.hangs) as agent:
-        outcome = await dispatcher().dispatch(Target(agent.url), BODY, ceiling=0.2)
+        outcome = await dispatcher().dispatch(target_at(agent.url), BODY, ceiling=0.2)
     assert outcome == Failed(Failure.BUSY, "no answer within 0 s")
 
 
@@ -144,7 +145,7 @@ async def test_silence_is_busy() -> None:
 
 async def test_an_agent_says_how_long_it_may_be_silent() -> None:
     async with fake_agent(agents.hangs) as agent:
-        target = Target(agent.url, idle_timeout=0.2)
+        target = target_at(agent.url, idle_timeout=0.2)
         outcome = await dispatcher(a2a_idle_timeout=60).dispatch(target, BODY, ceiling=5.0)
     assert outcome == Failed(Failure.BUSY, "no sign of life for 0 s")
 
@@ -197,13 +198,13 @@ async def test_nobody_listens() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
-        outcome = await dispatcher().dispatch(Target(url), BODY, ceiling=5.0)
+        outcome = await dispatcher().dispatch(target_at(url), BODY, ceiling=5.0)
     assert outcome == Failed(Failure.UNREACHABLE, "the connection was refused")
 
 
 async def test_a_name_without_address_is_unreachable_not_refused() -> None:
     """It may have one tomorrow."""
-    outcome = await dispatcher().dispatch(Target("http://no.such.invalid/"), BODY, ceiling=5.0)
+    outcome = await dispatcher().dispatch(target_at("http://no.such.invalid/"), BODY, ceiling=5.0)
     assert isinstance(outcome, Failed)
     assert outcome.failure is Failure.UNREACHABLE
 
@@ -216,7 +217,7 @@ async def test_no_tls_where_tls_is_wanted_is_unreachable() -> None:
     server = await asyncio.start_server(refuses, "127.0.0.1", 0)
     async with server:
         url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        outcome = await dispatcher().dispatch(Target(url), BODY, ceiling=5.0)
+        outcome = await dispatcher().dispatch(target_at(url), BODY, ceiling=5.0)
     assert isinstance(outcome, Failed)
     assert outcome.failure is Failure.UNREACHABLE
 
@@ -224,7 +225,7 @@ async def test_no_tls_where_tls_is_wanted_is_unreachable() -> None:
 async def test_details_name_no_address() -> None:
     """The caller must not learn the platform's inner network from an error."""
     for url in ("http://127.0.0.1:1/", "https://127.0.0.1:1/"):
-        outcome = await dispatcher().dispatch(Target(url), BODY, ceiling=5.0)
+        outcome = await dispatcher().dispatch(target_at(url), BODY, ceiling=5.0)
         assert isinstance(outcome, Failed)
         assert "127.0.0.1" not in outcome.detail
 
@@ -282,7 +283,7 @@ async def test_what_the_agent_gets() -> None:
     async with fake_agent() as agent:
         url = agent.url.replace("127.0.0.1", "localhost")
         await dispatcher().dispatch(
-            Target(url + "a2a?x=1"), BODY, ceiling=5.0, headers={"traceparent": "00-1-2-03"}
+            target_at(url + "a2a?x=1"), BODY, ceiling=5.0, headers={"traceparent": "00-1-2-03"}
         )
         [request] = agent.received
     assert request.headers["host"] == f"localhost:{agent.port}"
@@ -300,7 +301,7 @@ async def test_a_crowd_of_flooding_agents_does_not_fill_the_memory() -> None:
     sender = dispatcher()
     async with fake_agent(agents.floods(10**10, declared=False)) as agent:
         calls = [
-            asyncio.create_task(sender.dispatch(Target(agent.url), BODY, ceiling=30.0))
+            asyncio.create_task(sender.dispatch(target_at(agent.url), BODY, ceiling=30.0))
             for _ in range(60)
         ]
         while not all(call.done() for call in calls):
@@ -335,7 +336,7 @@ async def test_a_url_that_may_not_be_called_is_refused_at_dispatch(
     """I-PX-4: also when registration let it through, as it does with `localhost`."""
     async with fake_agent() as agent:
         outcome = await dispatcher(**changes).dispatch(
-            Target(url.format(port=agent.port)), BODY, ceiling=5.0
+            target_at(url.format(port=agent.port)), BODY, ceiling=5.0
         )
         assert agent.connections == 0
     assert outcome == Refused("URL_NOT_ROUTABLE", "workspace URL is not publicly routable")
@@ -356,7 +357,7 @@ async def test_a_name_that_changes_its_mind_gains_nothing(monkeypatch: pytest.Mo
     monkeypatch.setattr(loop, "getaddrinfo", rebinding)
     async with fake_agent(agents.says("hello")) as agent:
         outcome = await dispatcher().dispatch(
-            Target(f"http://rebind.example:{agent.port}/"), BODY, ceiling=5.0
+            target_at(f"http://rebind.example:{agent.port}/"), BODY, ceiling=5.0
         )
         [request] = agent.received
     assert isinstance(outcome, Delivered)
@@ -378,7 +379,7 @@ async def test_one_bad_address_among_good_ones_refuses_the_name(
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", mixed)
     async with fake_agent() as agent:
         outcome = await dispatcher().dispatch(
-            Target(f"http://mixed.example:{agent.port}/"), BODY, ceiling=5.0
+            target_at(f"http://mixed.example:{agent.port}/"), BODY, ceiling=5.0
         )
         assert agent.connections == 0
     assert isinstance(outcome, Refused)
@@ -419,7 +420,7 @@ async def test_nobody_is_asked_about_an_external_agent() -> None:
     """D50: it has no container."""
     containers = Containers()
     async with fake_agent(agents.hangs_up) as agent:
-        target = Target(agent.url, runtime="external")
+        target = target_at(agent.url, runtime="external")
         outcome = await dispatcher(containers).dispatch(target, BODY, ceiling=5.0)
     assert isinstance(outcome, Failed)
     assert (outcome.failure, containers.asked) == (Failure.BUSY, 0)
@@ -444,7 +445,7 @@ async def test_an_answer_asks_nobody() -> None:
 async def test_a_sleeping_workspace_is_woken_and_not_called(status: str) -> None:
     containers = Containers()
     async with fake_agent() as agent:
-        target = Target(agent.url, status=status)
+        target = target_at(agent.url, status=status)
         outcome = await dispatcher(containers).dispatch(target, BODY, ceiling=5.0)
         assert agent.connections == 0
     assert outcome == Refused("WORKSPACE_WAKING", "the workspace is waking up", passing=True)
@@ -452,5 +453,5 @@ async def test_a_sleeping_workspace_is_woken_and_not_called(status: str) -> None
 
 
 async def test_a_workspace_without_url_is_not_called() -> None:
-    outcome = await dispatcher().dispatch(Target(""), BODY, ceiling=5.0)
+    outcome = await dispatcher().dispatch(target_at(""), BODY, ceiling=5.0)
     assert outcome == Refused("URL_NOT_REGISTERED", "workspace has no URL", passing=True)
