@@ -46,6 +46,8 @@ lock: .venv/dev.stamp ## Resolve the requirements anew; UPGRADE=1 takes newer ve
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group build --output-file requirements/run.lock
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group build --group dev \
 		--constraints requirements/run.lock --output-file requirements/dev.lock
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --group peers \
+		--constraints requirements/dev.lock --output-file requirements/peers.lock
 
 clean: ## Remove the virtual environment and caches; never data/
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

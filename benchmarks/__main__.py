@@ -2,7 +2,7 @@
 
     python -m benchmarks            (make bench)
 
-Each is a command of its own with longer forms: group_commit, wire, inbox, uploads, chaos.
+Each is a command of its own with longer forms: group_commit, wire, delegations, inbox, uploads, chaos.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 _SHORT = {
     "group_commit": ["--rounds", "3", "--seconds", "0.5"],
     "wire": ["--seconds", "3", "--rounds", "3"],
+    "delegations": ["--seconds", "3", "--rounds", "2"],
     "inbox": ["--seconds", "4", "--streams", "1,100,1000,5000"],
     "uploads": [],
 }

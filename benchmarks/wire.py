@@ -5,7 +5,11 @@
 Driven by h2load (Debian: nghttp2-client), one small process a caller, so that no Python client is
 in the way and every caller is its own workspace. Variants take turns. A gRPC error is HTTP 200 to
 a load tool, so the rows that were written are counted apart.
-Target: heartbeat at 0.6 of the echo at 64 concurrent.
+`through Envoy` is an installation as `molecule-grpc up` starts it, with one worker, over the same
+Postgres: gRPC, and REST/JSON by HTTP/1.1 with one connection kept a caller. CPU is that of Envoy
+and worker together (the worker alone where it is called directly), without Postgres and the load.
+Targets: heartbeat at 0.6 of the echo at 64 concurrent; REST through Envoy at no more than 1.5
+times the CPU of the same call over gRPC directly.
 """
 
 from __future__ import annotations
@@ -21,18 +25,21 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from moleculeai.delegation.v1 import delegation_service_pb2 as delegation_pb
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.stand import Agent, durable_postgres, free_port, make_agents, workers
+from benchmarks.stand import Agent, Worker, durable_postgres, free_port, make_agents, workers
 from molecule_grpc.db.pool import connect
+from tests.running import RunningServer
 
 CALLERS = 64
 _RATE = re.compile(r"finished in [\d.]+\w+, ([\d.]+) req/s")
@@ -50,6 +57,8 @@ class Load:
     bodies: list[bytes]
     count: str | None = None
     rest: bool = False
+    # Processor seconds of what serves it.
+    cpu: Callable[[], float] = lambda: 0.0
 
 
 def frame(message: Message) -> bytes:
@@ -69,7 +78,7 @@ class Generator:
         """Requests per second over all callers."""
         processes = []
         for index, body in enumerate(load.bodies):
-            file = self._directory / f"{load.name.split()[0]}-{index}"
+            file = self._directory / f"body-{index}"
             file.write_bytes(body)
             processes.append(
                 await asyncio.create_subprocess_exec(
@@ -79,11 +88,13 @@ class Generator:
                 )
             )
         outputs = await asyncio.gather(*(process.communicate() for process in processes))
+        refused = [out for out, _ in outputs if b" 0 4xx, 0 5xx" not in out]
+        assert not refused, refused[0].decode()
         return sum(float(found[1]) for out, _ in outputs if (found := _RATE.search(out.decode())))
 
     def _command(self, load: Load, file: Path, agent: Agent, seconds: int) -> list[str]:
         kind = (
-            ["-H", "content-type: application/json"]
+            ["--h1", "-H", "content-type: application/json"]
             if load.rest
             else ["-H", "content-type: application/grpc", "-H", "te: trailers"]
         )
@@ -101,7 +112,8 @@ class Generator:
         ]
 
 
-def _loads(agents: list[Agent], target: str, echo: str) -> list[Load]:
+def _loads(agents: list[Agent], worker: Worker, edge: RunningServer, echo: str) -> list[Load]:
+    target = worker.target
     mates = agents[CALLERS : 2 * CALLERS]
     beats = [workspace_pb.HeartbeatRequest(workspace_id=str(a.id), active_tasks=1) for a in agents]
     tasks = [
@@ -116,24 +128,68 @@ def _loads(agents: list[Agent], target: str, echo: str) -> list[Load]:
     ]
     return [
         Load("echo (floor)", f"http://{echo}/bench.Echo/Call", _frames(beats)),
-        Load("heartbeat", f"http://{target}/{_HEARTBEAT}", _frames(beats)),
+        Load(
+            "heartbeat",
+            f"http://{target}/{_HEARTBEAT}",
+            _frames(beats),
+            cpu=worker.cpu_seconds,
+        ),
+        Load(
+            "heartbeat through Envoy",
+            f"{edge.url}/{_HEARTBEAT}",
+            _frames(beats),
+            cpu=lambda: _family_seconds(edge.pid),
+        ),
+        Load(
+            "heartbeat as REST through Envoy",
+            f"{edge.url}/registry/heartbeat",
+            [MessageToJson(beat, preserving_proto_field_name=True).encode() for beat in beats][
+                :CALLERS
+            ],
+            rest=True,
+            cpu=lambda: _family_seconds(edge.pid),
+        ),
         Load(
             "delegate",
             f"http://{target}/{_DELEGATE}",
             _frames(tasks),
             "SELECT count(*) FROM delegations",
+            cpu=worker.cpu_seconds,
         ),
         Load(
             "activity append",
             f"http://{target}/{_REPORT}",
             _frames(reports),
             "SELECT count(*) FROM activity_logs WHERE activity_type = 'agent_log'",
+            cpu=worker.cpu_seconds,
         ),
     ]
 
 
 def _frames(messages: Sequence[Message]) -> list[bytes]:
     return [frame(message) for message in messages[:CALLERS]]
+
+
+def _family_seconds(pid: int) -> float:
+    family = psutil.Process(pid)
+    times = [one.cpu_times() for one in (family, *family.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
+
+
+@contextlib.asynccontextmanager
+async def _edge(dsn: str, directory: Path) -> AsyncIterator[RunningServer]:
+    server = RunningServer(
+        dsn,
+        directory / "edge",
+        LOG_LEVEL="error",
+        MOLECULE_INBOX_MAX_ITEMS="1000000000",
+        MOLECULE_INBOX_MAX_BYTES="1000000000000",
+    )
+    await asyncio.to_thread(server.start)
+    try:
+        yield server
+    finally:
+        await asyncio.to_thread(server.stop)
 
 
 @contextlib.asynccontextmanager
@@ -168,34 +224,57 @@ async def measure(dsn: str, *, seconds: int, rounds: int) -> Table:
     agents = await make_agents(dsn, 2 * CALLERS)
     connection = await connect(dsn)
     rates: dict[str, list[float]] = {}
+    costs: dict[str, list[float]] = {}
     confirmed: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as directory:
-        async with workers(dsn) as (worker,), _echo() as echo:
-            generator = Generator(Path(directory), agents)
-            loads = _loads(agents, worker.target, echo)
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        async with workers(dsn) as (worker,), _edge(dsn, directory) as edge, _echo() as echo:
+            generator = Generator(directory, agents)
+            loads = _loads(agents, worker, edge, echo)
             for load in loads:
                 await generator.run(load, 1)
             for _ in range(rounds):
                 for load in loads:
                     before = await connection.fetchval(load.count) if load.count else 0
+                    spent = load.cpu()
                     rate = await generator.run(load, seconds)
                     rates.setdefault(load.name, []).append(rate)
+                    cost = (load.cpu() - spent) / (rate * seconds)
+                    costs.setdefault(load.name, []).append(cost * 1_000_000)
                     if load.count:
                         written = await connection.fetchval(load.count) - before
                         confirmed[load.name] = f"{written / seconds:,.0f}/s"
     await connection.close()
-    return _table(rates, confirmed)
+    return _table(rates, costs, confirmed)
 
 
-def _table(rates: dict[str, list[float]], confirmed: dict[str, str]) -> Table:
+def _table(
+    rates: dict[str, list[float]], costs: dict[str, list[float]], confirmed: dict[str, str]
+) -> Table:
     table = Table(title=f"RPCs at {CALLERS} callers, each its own workspace and connection")
-    for heading in ("RPC", "calls/s (median)", "ratio to echo", "rows written"):
+    for heading in (
+        "RPC",
+        "calls/s (median)",
+        "ratio to echo",
+        "CPU µs a call",
+        "ratio to heartbeat",
+        "rows written",
+    ):
         table.add_column(heading, justify="left" if heading == "RPC" else "right")
     floor = rates["echo (floor)"]
     for name, values in rates.items():
         ratio = statistics.median(v / f for v, f in zip(values, floor, strict=True))
+        cost = statistics.median(costs[name])
+        dearer = statistics.median(
+            c / b for c, b in zip(costs[name], costs["heartbeat"], strict=True)
+        )
         table.add_row(
-            name, f"{statistics.median(values):,.0f}", f"{ratio:.2f}", confirmed.get(name, "")
+            name,
+            f"{statistics.median(values):,.0f}",
+            f"{ratio:.2f}",
+            f"{cost:.0f}" if cost else "",
+            f"{dearer:.2f}" if "heartbeat" in name else "",
+            confirmed.get(name, ""),
         )
     return table
 

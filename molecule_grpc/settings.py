@@ -167,7 +167,7 @@ class Settings:
     log_level: str = setting("LOG_LEVEL", _level, "info")
     drain_seconds: float = setting("MOLECULE_DRAIN_SECONDS", _positive_float, 10.0)
     stream_write_seconds: float = setting("MOLECULE_STREAM_WRITE_SECONDS", _positive_float, 60.0)
-    group_commit_linger_ms: float = setting("MOLECULE_GROUP_COMMIT_LINGER_MS", _natural_float, 5.0)
+    group_commit_linger_ms: float = setting("MOLECULE_GROUP_COMMIT_LINGER_MS", _natural_float, 10.0)
 
     # The edge.
     cors_origins: tuple[str, ...] = setting(

@@ -21,6 +21,9 @@ Out = TypeVar("Out")
 # A share of one core from which the process counts as short of CPU; how often it is measured.
 _BUSY_SHARE = 0.75
 _LOOK_SECONDS = 0.05
+# A crowd is not waited for when nobody came for so long; how much of it is still expected then.
+_PAUSE_SECONDS = 0.004
+_FADE = 0.95
 
 _log = structlog.get_logger(__name__)
 
@@ -80,10 +83,11 @@ class GroupCommit(Generic[In, Out]):
         key: calls with equal keys never share a flush, and are flushed in the order submitted.
         max_batch: the most items in one flush.
         max_queue: the most calls waiting, those in flight not counted.
-        linger: seconds that a flush may wait, while the process is `busy`, for as many calls as
-            took part in the last one or came during it. Where CPU is short, an answer that comes
-            at once leaves no time for others to gather, and every flush serves one or two:
-            fewer, fuller ones then answer everybody sooner. A lone caller waits once at most.
+        linger: seconds that a flush may wait, while the process is `busy` and calls keep coming,
+            for as many as took part lately. Where CPU is short, an answer that comes at once
+            leaves no time for others to gather, and every flush serves one or two: fewer, fuller
+            ones then answer everybody sooner. A lone caller does not wait, unless a crowd has
+            just left.
         busy: whether the process is short of CPU.
         after_flush: called with the items and outcomes that succeeded, those of cancelled
             callers included, before any caller resumes. Must be quick.
@@ -205,7 +209,7 @@ class GroupCommit(Generic[In, Out]):
                 self._in_flight = self._take()
                 if self._in_flight:
                     await self._serve(self._in_flight)
-                crowd = len(self._in_flight) + self._waiting
+                crowd = max(len(self._in_flight) + self._waiting, int(crowd * _FADE))
         finally:
             self._stopping = True
             self._abandon()
@@ -218,14 +222,15 @@ class GroupCommit(Generic[In, Out]):
         return bool(self._ready)
 
     async def _gather(self, crowd: int) -> None:
-        """Wait up to `linger` for as many calls as took part lately."""
-        if self._stopping:
-            return
-        self._wanted = crowd
-        self._wake.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._linger):
-                await self._wake.wait()
+        """Wait up to `linger` for as many calls as took part lately, as long as some come."""
+        until = time.monotonic() + self._linger
+        self._wanted, seen = crowd, 0
+        while seen < self._waiting < crowd and not self._stopping and time.monotonic() < until:
+            seen = self._waiting
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(_PAUSE_SECONDS, self._linger)):
+                    await self._wake.wait()
         self._wanted = 1
 
     async def _serve(self, batch: list[_Call[In, Out]]) -> None:

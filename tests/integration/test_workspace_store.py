@@ -249,7 +249,7 @@ async def test_hot_statements_read_no_more_rows_than_they_need(pool: Pool) -> No
         (beats._TOUCH, ([one["id"]],)),
         (
             beats._BEAT,
-            (*([each] for each in beats._values(Beat(workspace_id=one["id"]))), 0.5, 0.1),
+            (*([each] for each in Beat(workspace_id=one["id"])), 0.5, 0.1),
         ),
     ]
     for statement, arguments in statements:

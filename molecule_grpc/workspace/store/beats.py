@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import cast
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from molecule_grpc.auth.tokens import mint
@@ -64,9 +63,10 @@ _TOUCH = """
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beat:
+class Beat(NamedTuple):
     """One heartbeat. None means that nothing was reported.
+
+    The order of the fields is the order of the columns.
 
     Args:
         monthly_spend: US cents.
@@ -90,8 +90,7 @@ class Beat:
     idle_timeout_seconds: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Beaten:
+class Beaten(NamedTuple):
     """What a heartbeat did: the status before and after, and what to answer."""
 
     id: UUID
@@ -104,7 +103,7 @@ class Beaten:
 async def beat(conn: Connection, beats: Sequence[Beat]) -> list[Beaten | NotFound]:
     """Apply heartbeats of different workspaces, in id order like all who change many rows."""
     order = sorted(range(len(beats)), key=lambda n: beats[n].workspace_id.int)
-    columns = zip(*(_values(beats[n]) for n in order), strict=True)
+    columns = zip(*(beats[n] for n in order), strict=True)
     rows = await conn.fetch(_BEAT, *map(list, columns), rules.DEGRADED_FROM, rules.WELL_BELOW)
     done: list[Beaten | None] = [None] * len(beats)
     for ordinal, *values in rows:
@@ -128,7 +127,7 @@ async def _heal(conn: Connection, done: list[Beaten | None]) -> None:
     secrets = {row["id"]: row["platform_inbound_secret"] for row in rows}
     for n, each in enumerate(done):
         if each and each.id in secrets:
-            done[n] = replace(each, inbound_secret=secrets[each.id])
+            done[n] = each._replace(inbound_secret=secrets[each.id])
 
 
 async def _with_refusals(
@@ -141,19 +140,3 @@ async def _with_refusals(
         outcome or (removed() if each.workspace_id in tombs else missing())
         for each, outcome in zip(beats, done, strict=True)
     ]
-
-
-def _values(each: Beat) -> tuple[object, ...]:
-    return (
-        each.workspace_id,
-        each.error_rate,
-        each.sample_error,
-        each.active_tasks,
-        each.uptime_seconds,
-        each.current_task,
-        each.monthly_spend,
-        each.wedged,
-        each.well,
-        each.self_managed,
-        each.idle_timeout_seconds,
-    )
