@@ -2,7 +2,7 @@
 
     python -m benchmarks            (make bench)
 
-Each is a command of its own with longer forms: group_commit, wire, delegations, inbox, uploads, chaos.
+Each is a command of its own with longer forms; `chaos` is one more.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ from molecule_grpc.app import App, application
 from molecule_grpc.delegation.store.entries import Entry
 from molecule_grpc.ids import new_id
 from molecule_grpc.server.grpc_host import OPTIONS, add_methods
-from molecule_grpc.server.worker import settle_memory
+from molecule_grpc.server.memory import settle_memory
 from molecule_grpc.settings import Settings
 
 _SETTINGS = Settings(

@@ -40,6 +40,7 @@ from molecule_grpc.events import store as event_store
 from molecule_grpc.events.audience import SAY_SECONDS, Audience
 from molecule_grpc.mcp.endpoint import Endpoint
 from molecule_grpc.mcp.ports import Platform
+from molecule_grpc.server.memory import MEMORY_SECONDS, collect_garbage
 from molecule_grpc.server.methods import Method, bind, request_types
 from molecule_grpc.server.metrics import CallMetrics
 from molecule_grpc.server.pipeline import Pipeline
@@ -91,7 +92,8 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         )
         stack.push_async_callback(pool.close)
         authenticator = Authenticator(pool, settings)
-        notifier = Writer(dsn, application_name="molecule-grpc-notify")
+        # A NOTIFY commits too, but nobody waits for it to reach the disk.
+        notifier = Writer(dsn, application_name="molecule-grpc-notify", synchronous_commit="off")
         stack.push_async_callback(notifier.close)
         wakeups = wake.Wakeups(notifier if settings.notify else None, worker)
         directory = Directory(pool)
@@ -185,6 +187,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         tasks = _tasks(pool, settings, authenticator, sessions, sweeper, retention)
         tasks += uploads.tasks + outbound.tasks
         tasks += [
+            BackgroundTask("memory", MEMORY_SECONDS, collect_garbage),
             BackgroundTask("event-audience", SAY_SECONDS, audience.say),
             BackgroundTask("pulse", SHOW_SECONDS, pulse.show),
         ]

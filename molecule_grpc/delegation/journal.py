@@ -33,8 +33,14 @@ class Journal:
         self._max_bytes = settings.inbox_max_bytes
         linger = settings.group_commit_linger_ms / 1000
         writers = {
-            name: Writer(dsn, application_name=f"molecule-grpc-{name}")
-            for name in ("accept", "move", "append", "ack", "read")
+            name: Writer(dsn, application_name=f"molecule-grpc-{name}", statement=statement)
+            for name, statement in (
+                ("accept", ledger.ACCEPT),
+                ("move", ledger.MOVE),
+                ("append", activity.APPEND_ENTRIES),
+                ("ack", inbox.ACK),
+                ("read", inbox.READ),
+            )
         }
         self._writers = writers.values()
 

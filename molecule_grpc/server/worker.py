@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import os
 import signal
 import socket
@@ -19,6 +18,7 @@ from molecule_grpc.app import App, application
 from molecule_grpc.server.grpc_host import OPTIONS, add_methods
 from molecule_grpc.server.health import Health
 from molecule_grpc.server.logs import configure
+from molecule_grpc.server.memory import settle_memory
 from molecule_grpc.settings import Settings
 
 log = structlog.get_logger("molecule_grpc.worker")
@@ -54,16 +54,6 @@ async def serve(settings: Settings, dsn: str, address: str, *, behind_edge: bool
             watching.cancel()
         await _drain(server, health, app, settings, notice=_NOTICE_SECONDS if behind_edge else 0)
     log.info("worker stopped", worker=name)
-
-
-def settle_memory() -> None:
-    """What is loaded by now lives for ever: the garbage collector need not look at it again.
-
-    With a thousand streams open, a full collection stopped the process for 100 ms.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(700, 5, 1_000)
 
 
 async def _drain(

@@ -38,7 +38,7 @@ class Heartbeats:
         observe: Observe | None = None,
         moved: Moved | None = None,
     ) -> None:
-        self._writer = Writer(dsn, application_name="molecule-grpc-heartbeat")
+        self._writer = Writer(dsn, application_name="molecule-grpc-heartbeat", statement=beats.BEAT)
         self._presence = Writer(dsn, application_name="molecule-grpc-presence")
         self._queue: GroupCommit[Beat, Beaten] = GroupCommit(
             "heartbeat",

@@ -382,12 +382,12 @@ def _draft(caller: UUID, callee: UUID) -> ledger.Draft:
 @pytest.mark.parametrize(
     "statement",
     [
-        activity._APPEND,
-        ledger._ACCEPT,
-        ledger._MOVE,
-        inbox._READ,
-        inbox._ACK,
-        beats._BEAT,
+        activity.APPEND_ENTRIES,
+        ledger.ACCEPT,
+        ledger.MOVE,
+        inbox.READ,
+        inbox.ACK,
+        beats.BEAT,
         beats._TOUCH,
     ],
     ids=["append", "accept", "move", "read", "ack", "beat", "touch"],

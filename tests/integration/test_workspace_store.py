@@ -248,7 +248,7 @@ async def test_hot_statements_read_no_more_rows_than_they_need(pool: Pool) -> No
         (registry._SWEEP, (90.0, 180.0)),
         (beats._TOUCH, ([one["id"]],)),
         (
-            beats._BEAT,
+            beats.BEAT,
             (*([each] for each in Beat(workspace_id=one["id"])), 0.5, 0.1),
         ),
     ]

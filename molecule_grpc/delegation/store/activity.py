@@ -41,7 +41,7 @@ class Appended(NamedTuple):
     placed: Placed | None = None
 
 
-_APPEND = f"""
+APPEND_ENTRIES = f"""
     WITH input AS (
         SELECT * FROM unnest({ENTRY_PARAMETERS}, $20::bool[])
             WITH ORDINALITY AS t ({ENTRY_COLUMNS}, exempt, ord)
@@ -102,7 +102,7 @@ async def append(
     """
     arrays = columns([entry for entry, _ in entries])
     exempt = [flag for _, flag in entries]
-    rows = await writer.fetch(_APPEND, *arrays, exempt, max_items, max_bytes)
+    rows = await writer.fetch(APPEND_ENTRIES, *arrays, exempt, max_items, max_bytes)
     return [Appended(*list(row)[:4])._replace(placed=placed(list(row)[4:])) for row in rows]
 
 

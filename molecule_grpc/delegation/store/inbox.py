@@ -63,7 +63,7 @@ class Page(NamedTuple):
 
 # One statement for all readers that ask at the same time. A workspace without a head has never
 # received anything.
-_READ = f"""
+READ = f"""
     SELECT w.ord, h.generation, coalesce(h.last_seq, 0) AS head_seq,
            coalesce(h.acked_seq, 0) AS acked_seq, coalesce(h.oldest_seq, 1) AS oldest_seq,
            coalesce(h.lease_epoch, 0) AS lease_epoch, s.status::text AS workspace_status,
@@ -101,7 +101,7 @@ _HEAD_COLUMNS = 8  # of which the first is the ordinal
 
 async def read(writer: Writer, wants: Sequence[Want]) -> list[Page]:
     """Answer many readers with one statement."""
-    rows = await writer.fetch(_READ, *columns(wants))
+    rows = await writer.fetch(READ, *columns(wants))
     pages: list[Page] = []
     last = None
     for row in rows:
@@ -146,7 +146,7 @@ class Acked(NamedTuple):
 # The head is locked before its items, as everywhere. The lock may have been waited for: whose epoch
 # it is, and what is done, come from the rows as they are now. But which item is the newest comes
 # from the snapshot that the items come from, else one that arrived meanwhile would count as done.
-_ACK = """
+ACK = """
     WITH input AS (
         SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[])
             WITH ORDINALITY AS t (workspace_id, up_to, epoch, ord)
@@ -202,7 +202,7 @@ async def ack(writer: Writer | Connection, acks: Sequence[Ack]) -> list[Acked | 
     """Mark items as done. Each workspace may occur once. None: the epoch is not the holder's."""
     singles = [(a.workspace_id, seq) for a in acks for seq in a.seqs]
     rows = await writer.fetch(
-        _ACK,
+        ACK,
         [a.workspace_id for a in acks],
         [a.up_to for a in acks],
         [a.epoch for a in acks],

@@ -68,7 +68,7 @@ PUSHED = (
 
 # A draft's rows enter the record in this order: the caller's audit row, the callee's item. For an
 # agent with a URL the latter is a record only, and the task goes into the queue.
-_ACCEPT = f"""
+ACCEPT = f"""
     WITH input AS (
         SELECT * FROM unnest(
             $1::text[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[],
@@ -157,7 +157,7 @@ async def accept(
     writer: Writer | Connection, drafts: Sequence[Draft], *, max_items: int, max_bytes: int
 ) -> list[Accepted]:
     """Enter drafts into the ledger, with their announcements, as one transaction."""
-    rows = await writer.fetch(_ACCEPT, *columns(drafts), max_items, max_bytes)
+    rows = await writer.fetch(ACCEPT, *columns(drafts), max_items, max_bytes)
     return [Accepted(*list(row)[:2])._replace(placed=placed(list(row)[2:])) for row in rows]
 
 
@@ -222,7 +222,7 @@ class Moved(NamedTuple):
 
 # Permitted: forward out of the three live states, and a beat that stays in_progress. The guard
 # sits in the UPDATE, so of two writers one wins and the other changes nothing.
-_MOVE = f"""
+MOVE = f"""
     WITH input AS (
         SELECT * FROM unnest(
             $1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::text[],
@@ -409,7 +409,7 @@ async def move(writer: Writer | Connection, moves: Sequence[Move]) -> list[Moved
     """
     # Rows are locked in the order of the input: the same order for every writer.
     order = sorted(range(len(moves)), key=lambda n: moves[n].delegation_id)
-    rows = await writer.fetch(_MOVE, *columns([moves[n] for n in order]))
+    rows = await writer.fetch(MOVE, *columns([moves[n] for n in order]))
     outcomes = {
         n: Moved(*list(row)[:9])._replace(placed=placed(list(row)[9:]))
         for n, row in zip(order, rows, strict=True)

@@ -14,7 +14,7 @@ from molecule_grpc.workspace.refusals import missing, removed
 
 # One pass over the rows: what was not reported stays, and the status follows from what was. A
 # failed workspace keeps its reason, and only a registration revives it.
-_BEAT = """
+BEAT = """
     UPDATE workspaces w SET
         last_heartbeat_at = now(),
         last_error_rate = coalesce(b.error_rate, w.last_error_rate),
@@ -104,7 +104,7 @@ async def beat(conn: Connection, beats: Sequence[Beat]) -> list[Beaten | NotFoun
     """Apply heartbeats of different workspaces, in id order like all who change many rows."""
     order = sorted(range(len(beats)), key=lambda n: beats[n].workspace_id.int)
     columns = zip(*(beats[n] for n in order), strict=True)
-    rows = await conn.fetch(_BEAT, *map(list, columns), rules.DEGRADED_FROM, rules.WELL_BELOW)
+    rows = await conn.fetch(BEAT, *map(list, columns), rules.DEGRADED_FROM, rules.WELL_BELOW)
     done: list[Beaten | None] = [None] * len(beats)
     for ordinal, *values in rows:
         done[order[ordinal - 1]] = Beaten(*values)
