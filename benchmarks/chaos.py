@@ -125,13 +125,15 @@ class Chaos:
         self.done: collections.Counter[str] = collections.Counter()
         self.away: list[float] = []
 
-    async def run(self, kills: int, restarts: int) -> None:
-        """So many kills of ours, and so many of Postgres."""
+    async def run(self, kills: int, restarts: int, load: asyncio.Task[None]) -> None:
+        """So many kills of ours, and so many of Postgres, as long as the load lasts."""
         plan = ["worker", "everything"] * ((kills + 1) // 2)
         plan = plan[:kills] + ["postgres"] * restarts
         self._dice.shuffle(plan)
         for what in plan:
             await asyncio.sleep(self._dice.uniform(0.5, 3.0))
+            if load.done():
+                return
             started = time.monotonic()
             await getattr(self, f"_kill_{what}")()
             self.away.append(time.monotonic() - started)
@@ -244,7 +246,7 @@ async def play(arguments: argparse.Namespace) -> int:
         started = time.monotonic()
         try:
             load = asyncio.create_task(_load(server.url, agents, arguments.delegations, history))
-            await chaos.run(arguments.kills, arguments.postgres)
+            await chaos.run(arguments.kills, arguments.postgres, load)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(arguments.patience):
                     await load
@@ -252,13 +254,13 @@ async def play(arguments: argparse.Namespace) -> int:
         finally:
             server.stop()
             postgres.stop()
-    Console().print(_table(history, chaos, time.monotonic() - started))
+    Console().print(_table(history, chaos, broken, time.monotonic() - started))
     for line in broken:
         Console().print(f"[red]broken[/] {line}")
     return 1 if broken else 0
 
 
-def _table(history: History, chaos: Chaos, seconds: float) -> Table:
+def _table(history: History, chaos: Chaos, broken: list[str], seconds: float) -> Table:
     table = Table(title="Chaos", show_header=False)
     repeats = sum(len(seen) - 1 for seen in history.results.values())
     rows = {
@@ -266,8 +268,11 @@ def _table(history: History, chaos: Chaos, seconds: float) -> Table:
         "results heard": f"{len(history.results):,}",
         "results that came again, marked": f"{repeats - history.unmarked:,}",
         "tasks worked on more than once": f"{sum(n > 1 for n in history.worked.values()):,}",
-        "kills": ", ".join(f"{count} {what}" for what, count in sorted(chaos.done.items())),
-        "longest until it answered again": f"{max(chaos.away, default=0):.1f} s",
+        "promises broken": f"{len(broken)}",
+        "kills under load": ", ".join(
+            f"{count} {what}" for what, count in sorted(chaos.done.items())
+        ),
+        "longest from a kill until it answered again": f"{max(chaos.away, default=0):.1f} s",
         "errors that callers saw": str(dict(history.errors)) if history.errors else "none",
         "duration": f"{seconds:.0f} s",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import sys
@@ -81,7 +82,10 @@ class Fleet:
         """
         url = f"http://{self._settings.host}:{self._settings.port}/health"
         async with httpx.AsyncClient() as client, asyncio.timeout(_READY_SECONDS):
-            while (await client.get(url)).status_code != httpx.codes.OK:  # noqa: ASYNC110
+            while True:
+                with contextlib.suppress(httpx.TransportError):  # the edge may just start again
+                    if (await client.get(url)).status_code == httpx.codes.OK:
+                        return
                 await asyncio.sleep(_READY_POLL_SECONDS)
 
     def socket(self, index: int) -> Path:
