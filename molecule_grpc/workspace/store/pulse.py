@@ -17,10 +17,12 @@ _SHOW = """
                ELSE jsonb_build_object(
                    'active_tasks', w.active_tasks, 'uptime_seconds', w.uptime_seconds)
            END
-    FROM unnest($1::text[], $2::uuid[]) AS shown (event_type, id) JOIN workspaces w USING (id)
+    FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS shown (event_type, id, ord)
+    JOIN workspaces w USING (id)
+    ORDER BY shown.ord
 """
 
 
 async def show(pool: Pool, shown: Sequence[tuple[EventType, UUID]]) -> None:
-    """Show workspaces as they are now, to whoever looks."""
+    """Show workspaces as they are now, to whoever looks, in this order."""
     await pool.execute(_SHOW, [kind for kind, _ in shown], [each for _, each in shown])
