@@ -1,0 +1,6 @@
+"""Measurements, and the chaos that checks the promises."""
+
+import os
+
+# They start processes while they call: gRPC's handlers of fork crash some of those.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
