@@ -1,4 +1,5 @@
 """Measurements, and the chaos that checks the promises."""
+
 from __future__ import annotations
 
 import os

@@ -19,8 +19,8 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 # A share of one core from which the process counts as short of CPU; how often it is measured.
-_BUSY_SHARE = 0.9
-_LOOK_SECONDS = 0.05
+_BUSY_SHARE = 0.75
+_LOOK_SECONDS = 0.25
 # A crowd is not waited for when nobody came for so long; how much of it is still expected then.
 _PAUSE_SECONDS = 0.004
 _FADE = 0.95
