@@ -60,7 +60,15 @@ from moleculeai.workspace.v1 import workspace_service_pb2_grpc as workspace_stub
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.stand import Agent, durable_postgres, free_port, make_agents, percentile, workers
+from benchmarks.stand import (
+    Agent,
+    cpu_seconds,
+    durable_postgres,
+    free_port,
+    make_agents,
+    percentile,
+    workers,
+)
 
 _MISSING = ".venv/bin/pip install --require-hashes -r requirements/peers.lock"
 _TASK = "x" * 200
@@ -236,22 +244,6 @@ class Result:
     client: float
 
 
-class Processes:
-    """Processor time of a process and all below it."""
-
-    def __init__(self, pid: int) -> None:
-        self._root = psutil.Process(pid)
-
-    def seconds(self) -> float:
-        """So far. Children that ended are in what their parent has."""
-        total = 0.0
-        for process in [self._root, *self._root.children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                times = process.cpu_times()
-                total += times.user + times.system + times.children_user + times.children_system
-        return total
-
-
 async def _run(
     module: str,
     words: list[str],
@@ -296,9 +288,9 @@ async def _run(
     )
 
 
-async def _theirs(target: str, server: Processes, at_once: int, seconds: float) -> Result:
+async def _theirs(target: str, pid: int, at_once: int, seconds: float) -> Result:
     plan = {"target": target, "at_once": at_once, "seconds": seconds}
-    return await _run("benchmarks.temporal_client", [], plan, lambda: (server.seconds(), 0.0))
+    return await _run("benchmarks.temporal_client", [], plan, lambda: (cpu_seconds(pid), 0.0))
 
 
 @contextlib.asynccontextmanager
@@ -327,7 +319,6 @@ async def measure(arguments: argparse.Namespace, dsn: str) -> list[Table]:
     connection = await asyncpg.connect(dsn)
     postmaster = psutil.Process(await connection.fetchval("SELECT pg_backend_pid()")).ppid()
     await connection.close()
-    database = Processes(postmaster)
     runs: dict[str, list[Result]] = {}
     async with contextlib.AsyncExitStack() as stack:
         (worker,) = await stack.enter_async_context(workers(dsn))
@@ -339,7 +330,7 @@ async def measure(arguments: argparse.Namespace, dsn: str) -> list[Table]:
                 "benchmarks.delegations",
                 ["--client"],
                 {"target": worker.target, "agents": _named(made), "seconds": seconds} | plan,
-                lambda: (worker.cpu_seconds(), database.seconds()),
+                lambda: (worker.cpu_seconds(), cpu_seconds(postmaster)),
             )
 
         variants: dict[str, Callable[[], Awaitable[Result]]] = {
@@ -354,7 +345,7 @@ async def measure(arguments: argparse.Namespace, dsn: str) -> list[Table]:
                 target, pid = await stack.enter_async_context(_temporal(*options))
                 for count in counts:
                     variants[f"temporal, {store}, {count} at once"] = functools.partial(
-                        _theirs, target, Processes(pid), count, seconds
+                        _theirs, target, pid, count, seconds
                     )
         for number in range(arguments.rounds + 1):
             for name, variant in variants.items():

@@ -124,8 +124,7 @@ class Worker:
 
     def cpu_seconds(self) -> float:
         """Processor time so far."""
-        times = psutil.Process(self._process.pid).cpu_times()
-        return float(times.user + times.system)
+        return cpu_seconds(self._process.pid)
 
     async def ready(self) -> None:
         """Wait until it accepts calls."""
@@ -154,6 +153,16 @@ async def workers(dsn: str, count: int = 1, **environment: str) -> AsyncIterator
     finally:
         for worker in started:
             worker.stop()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process and all below it so far, those that have ended included."""
+    root, total = psutil.Process(pid), 0.0
+    for process in [root, *root.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 def free_port() -> int:

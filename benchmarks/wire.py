@@ -29,7 +29,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from moleculeai.delegation.v1 import delegation_service_pb2 as delegation_pb
@@ -37,7 +36,15 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.stand import Agent, Worker, durable_postgres, free_port, make_agents, workers
+from benchmarks.stand import (
+    Agent,
+    Worker,
+    cpu_seconds,
+    durable_postgres,
+    free_port,
+    make_agents,
+    workers,
+)
 from molecule_grpc.db.pool import connect
 from tests.running import RunningServer
 
@@ -138,7 +145,7 @@ def _loads(agents: list[Agent], worker: Worker, edge: RunningServer, echo: str) 
             "heartbeat through Envoy",
             f"{edge.url}/{_HEARTBEAT}",
             _frames(beats),
-            cpu=lambda: _family_seconds(edge.pid),
+            cpu=lambda: cpu_seconds(edge.pid),
         ),
         Load(
             "heartbeat as REST through Envoy",
@@ -147,7 +154,7 @@ def _loads(agents: list[Agent], worker: Worker, edge: RunningServer, echo: str) 
                 :CALLERS
             ],
             rest=True,
-            cpu=lambda: _family_seconds(edge.pid),
+            cpu=lambda: cpu_seconds(edge.pid),
         ),
         Load(
             "delegate",
@@ -168,12 +175,6 @@ def _loads(agents: list[Agent], worker: Worker, edge: RunningServer, echo: str) 
 
 def _frames(messages: Sequence[Message]) -> list[bytes]:
     return [frame(message) for message in messages[:CALLERS]]
-
-
-def _family_seconds(pid: int) -> float:
-    family = psutil.Process(pid)
-    times = [one.cpu_times() for one in (family, *family.children(recursive=True))]
-    return sum(time.user + time.system for time in times)
 
 
 @contextlib.asynccontextmanager

@@ -204,7 +204,7 @@ class GroupCommit(Generic[In, Out]):
         crowd = 0
         try:
             while await self._arrival():
-                if self._linger and self._waiting < crowd and self._busy():
+                if self._linger and self._busy():
                     await self._gather(min(crowd, self._max_batch))
                 self._in_flight = self._take()
                 if self._in_flight:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,30 +25,24 @@ class Feed:
 
     async def until(self, event_type: str) -> event_pb2.Event:
         """The next event of this type."""
-        async with asyncio.timeout(15):
-            while True:
-                frame = await self._call.read()
-                if frame.event.event_type == event_type:
-                    found: event_pb2.Event = frame.event
-                    return found
+        return (await self._frame(lambda frame: frame.event.event_type == event_type)).event
 
     async def next(self) -> event_pb2.Event:
         """The next event, whatever it is."""
-        async with asyncio.timeout(15):
-            while True:
-                frame = await self._call.read()
-                if frame.HasField("event"):
-                    found: event_pb2.Event = frame.event
-                    return found
+        return (await self._frame(lambda frame: frame.HasField("event"))).event
 
     async def beat(self) -> event_pb2.EventBeat:
         """The next beat: from then on nothing is missed."""
+        return (await self._frame(lambda frame: frame.HasField("beat"))).beat
+
+    async def _frame(
+        self, wanted: Callable[[event_pb2.SubscribeEventsResponse], bool]
+    ) -> event_pb2.SubscribeEventsResponse:
         async with asyncio.timeout(15):
             while True:
-                frame = await self._call.read()
-                if frame.HasField("beat"):
-                    found: event_pb2.EventBeat = frame.beat
-                    return found
+                frame: event_pb2.SubscribeEventsResponse = await self._call.read()
+                if wanted(frame):
+                    return frame
 
     def close(self) -> None:
         """Leave."""

@@ -25,6 +25,7 @@ from molecule_grpc.delegation.messages import Messages
 from molecule_grpc.delegation.nudges import Nudges
 from molecule_grpc.delegation.push import Push
 from molecule_grpc.delegation.store import activity
+from molecule_grpc.delegation.store import ledger as ledger_store
 from molecule_grpc.delegation.store.entries import Entry
 from molecule_grpc.ids import new_id
 from molecule_grpc.server.call import Call
@@ -208,3 +209,23 @@ def note(workspace_id: UUID, **changes: Any) -> Entry:
         summary="noted",
     )
     return entry._replace(**changes)
+
+
+def draft(caller: UUID, callee: UUID, **changes: object) -> ledger_store.Draft:
+    """A delegation to be accepted, with something to hand over."""
+    base = ledger_store.Draft(
+        delegation_id=str(new_id()),
+        caller_id=caller,
+        callee_id=callee,
+        organization_id=ORGANIZATION,
+        task_preview="task",
+        status="queued",
+        idempotency_key=None,
+        request_hash=b"",
+        deadline_seconds=60,
+        audit_id=new_id(),
+        item_id=new_id(),
+        request_body="{}",
+        bytes=2,
+    )
+    return base._replace(**changes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -21,18 +20,6 @@ from molecule_grpc.delegation.bodies import MAX_DEPTH
 from molecule_grpc.errors import Denied, Invalid, NotFound, OutOfRange, Unauthenticated
 from molecule_grpc.server.call import Call
 from tests.integration.agents import ORGANIZATION, Slice, call_of, hire, message, note, slice_of
-
-
-@pytest.fixture
-async def slice_(database_url: str, pool: Pool) -> AsyncIterator[Slice]:
-    async with slice_of(database_url, pool) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def me(pool: Pool) -> UUID:
-    (workspace_id,) = await hire(pool, 1)
-    return workspace_id
 
 
 async def poll(slice_: Slice, me: UUID, **filters: str) -> list[activity_pb2.Activity]:

@@ -17,18 +17,6 @@ from tests.integration.agents import Slice, append_on, hire, message, slice_of, 
 
 
 @pytest.fixture
-async def slice_(database_url: str, pool: Pool) -> AsyncIterator[Slice]:
-    async with slice_of(database_url, pool) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def me(pool: Pool) -> UUID:
-    (workspace_id,) = await hire(pool, 1)
-    return workspace_id
-
-
-@pytest.fixture
 async def other(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection of another worker."""
     opened = await connect(database_url)

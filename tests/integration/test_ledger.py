@@ -18,14 +18,16 @@ from molecule_grpc.delegation.store import ledger as store
 from molecule_grpc.delegation.store import ledger_views
 from molecule_grpc.errors import Aborted, Exhausted, Invalid, NotFound
 from molecule_grpc.ids import new_id
-from tests.integration.agents import ORGANIZATION, Slice, hire, message, slice_of, someone_waits
+from tests.integration.agents import (
+    ORGANIZATION,
+    Slice,
+    draft,
+    hire,
+    message,
+    slice_of,
+    someone_waits,
+)
 from tests.integration.agents import Status as Wire
-
-
-@pytest.fixture
-async def slice_(database_url: str, pool: Pool) -> AsyncIterator[Slice]:
-    async with slice_of(database_url, pool) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -43,25 +45,6 @@ async def another_worker(dsn: str) -> AsyncIterator[asyncpg.Connection]:
         yield opened
     finally:
         await opened.close()
-
-
-def draft(caller: UUID, callee: UUID, **changes: object) -> store.Draft:
-    base = store.Draft(
-        delegation_id=str(new_id()),
-        caller_id=caller,
-        callee_id=callee,
-        organization_id=ORGANIZATION,
-        task_preview="task",
-        status="queued",
-        idempotency_key=None,
-        request_hash=b"",
-        deadline_seconds=60,
-        audit_id=new_id(),
-        item_id=new_id(),
-        request_body="{}",
-        bytes=2,
-    )
-    return base._replace(**changes)
 
 
 async def test_life_of_a_delegation(slice_: Slice, pair: tuple[UUID, UUID]) -> None:

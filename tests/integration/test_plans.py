@@ -17,7 +17,7 @@ from molecule_grpc.delegation.store import activity, inbox, ledger, ledger_views
 from molecule_grpc.ids import new_id
 from molecule_grpc.workspace.store import beats
 from tests.conftest import execute, with_database
-from tests.integration.agents import ORGANIZATION, Slice, hire, message, slice_of
+from tests.integration.agents import ORGANIZATION, Slice, draft, hire, message, slice_of
 
 Plan = dict[str, Any]
 
@@ -335,14 +335,14 @@ async def test_move_and_accept(
         parties = seeded[1]
         moves = [_move(slice_, f"d{n}", parties[n % len(parties)]) for n in range(100, 10_001, 100)]
     await ledger.move(watched, moves)  # type: ignore[arg-type]
-    drafts = [_draft(seeded[1][n], seeded[1][n + 1]) for n in range(100)]
+    drafts = [draft(seeded[1][n], seeded[1][n + 1]) for n in range(100)]
     await ledger.accept(watched, drafts, max_items=10**9, max_bytes=10**12)  # type: ignore[arg-type]
     require_bound(watched)
 
 
 async def test_taken_key_is_found(watched: Watched, busy: UUID) -> None:
-    draft = _draft(busy, busy)._replace(idempotency_key="200", delegation_id="d200")
-    await ledger_views.find_taken(watched, draft)  # type: ignore[arg-type]
+    taken = draft(busy, busy, idempotency_key="200", delegation_id="d200")
+    await ledger_views.find_taken(watched, taken)  # type: ignore[arg-type]
     require_bound(watched, rows=5)
 
 
@@ -356,24 +356,6 @@ async def test_sweep_looks_at_live_rows_only(watched: Watched) -> None:
 
 def _move(slice_: Slice, name: str, party_id: UUID) -> ledger.Move:
     return slice_.ledger.draft_move(name, party_id, Status.COMPLETED, text="x")
-
-
-def _draft(caller: UUID, callee: UUID) -> ledger.Draft:
-    return ledger.Draft(
-        delegation_id=str(new_id()),
-        caller_id=caller,
-        callee_id=callee,
-        organization_id=ORGANIZATION,
-        task_preview="t",
-        status="queued",
-        idempotency_key=None,
-        request_hash=b"",
-        deadline_seconds=60,
-        audit_id=new_id(),
-        item_id=new_id(),
-        request_body="{}",
-        bytes=2,
-    )
 
 
 # The writers plan each statement once, as a rule on a new database.

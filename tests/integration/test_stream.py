@@ -17,21 +17,9 @@ from molecule_grpc.delegation.session import Frame, Session
 from molecule_grpc.delegation.store import inbox
 from molecule_grpc.delegation.stream import Limits, Stream
 from molecule_grpc.errors import Aborted, Exhausted, NotFound, Unauthenticated, Unavailable
-from tests.integration.agents import Slice, hire, message, slice_of
+from tests.integration.agents import Slice, message
 
 LIMITS = Limits(beat=0.05, silence=60, max_age=60)
-
-
-@pytest.fixture
-async def slice_(database_url: str, pool: Pool) -> AsyncIterator[Slice]:
-    async with slice_of(database_url, pool) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def me(pool: Pool) -> UUID:
-    (workspace_id,) = await hire(pool, 1)
-    return workspace_id
 
 
 async def _valid() -> None:
