@@ -3,9 +3,8 @@
     python -m benchmarks.inbox [--seconds 5] [--streams 1,100,1000,5000]
 
 One process holds the server's whole application and appends through its journal, at a steady rate;
-another holds the streams, over real gRPC. The clock is the machine's, shared by both. `two workers`
-appends in one worker and streams from another, so that every wake-up crosses by NOTIFY; both share
-one process here, whose use of CPU says nothing of either, so neither waits for a crowd.
+another holds the streams, over real gRPC. The clock is the machine's, shared by both. With
+`two workers` another worker holds the streams, so that every wake-up crosses by NOTIFY.
 Targets at 1,000 streams and 2,000 messages/s: p50 1 ms, p99 5 ms in one process and 10 ms across.
 """
 
@@ -20,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import grpc
 import psutil
@@ -37,12 +36,15 @@ from benchmarks.stand import (
     free_port,
     make_agents,
     percentile,
+    workers,
 )
 from molecule_grpc.app import App, application
 from molecule_grpc.delegation.store.entries import Entry
 from molecule_grpc.ids import new_id
+from molecule_grpc.server.core import CORE_SECONDS, Core
 from molecule_grpc.server.grpc_host import OPTIONS, add_methods
 from molecule_grpc.server.memory import settle_memory
+from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.settings import Settings
 
 _SETTINGS = Settings(
@@ -66,15 +68,17 @@ class Result:
 
 
 @contextlib.asynccontextmanager
-async def _served(dsn: str, settings: Settings) -> AsyncIterator[tuple[App, str]]:
-    async with application(settings, dsn, f"bench-{new_id().hex[-6:]}") as app:
+async def _served(dsn: str) -> AsyncIterator[tuple[App, str]]:
+    async with application(_SETTINGS, dsn, f"bench-{new_id().hex[-6:]}") as app:
         server = grpc.aio.server(options=OPTIONS)
         add_methods(server, app.methods, app.pipeline)
         target = f"127.0.0.1:{free_port()}"
         server.add_insecure_port(target)
         await server.start()
         settle_memory()
+        settling = asyncio.create_task(BackgroundTask("core", CORE_SECONDS, Core().settle).run())
         yield app, target
+        settling.cancel()
         await server.stop(0)
 
 
@@ -181,16 +185,16 @@ async def _append(app: App, agents: list[Agent], *, rate: float, seconds: float)
 async def _run(dsn: str, streams: int, *, rate: float, seconds: float, two: bool) -> Result:
     agents = await make_agents(dsn, streams)
     async with contextlib.AsyncExitStack() as stack:
-        settings = replace(_SETTINGS, group_commit_linger_ms=0.0) if two else _SETTINGS
-        app, target = await stack.enter_async_context(_served(dsn, settings))
-        writer = app
+        app, target = await stack.enter_async_context(_served(dsn))
+        holder = psutil.Process()
         if two:
-            writer, _ = await stack.enter_async_context(_served(dsn, settings))
-        before = psutil.Process().memory_info().rss
+            (other,) = await stack.enter_async_context(workers(dsn))
+            holder, target = psutil.Process(other.pid), other.target
+        before = holder.memory_info().rss
         reader = Reader(target, agents)
         await reader.open()
-        memory = (psutil.Process().memory_info().rss - before) / 1024 / streams
-        sent = await _append(writer, agents, rate=rate, seconds=seconds)
+        memory = (holder.memory_info().rss - before) / 1024 / streams
+        sent = await _append(app, agents, rate=rate, seconds=seconds)
         await asyncio.sleep(0.5)
         seen = await reader.close()
     assert len(seen) == sent, f"{len(seen)} of {sent} arrived"

@@ -118,9 +118,9 @@ class Worker:
         return f"127.0.0.1:{self.port}"
 
     @property
-    def resident_bytes(self) -> int:
-        """Memory of the process."""
-        return int(psutil.Process(self._process.pid).memory_info().rss)
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
 
     def cpu_seconds(self) -> float:
         """Processor time so far."""

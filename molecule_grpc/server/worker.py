@@ -15,10 +15,12 @@ import structlog
 import uvloop
 
 from molecule_grpc.app import App, application
+from molecule_grpc.server.core import CORE_SECONDS, Core
 from molecule_grpc.server.grpc_host import OPTIONS, add_methods
 from molecule_grpc.server.health import Health
 from molecule_grpc.server.logs import configure
 from molecule_grpc.server.memory import settle_memory
+from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.settings import Settings
 
 log = structlog.get_logger("molecule_grpc.worker")
@@ -50,8 +52,10 @@ async def serve(settings: Settings, dsn: str, address: str, *, behind_edge: bool
         log.info("worker ready", address=address, worker=name)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(health.run())
+            settling = group.create_task(BackgroundTask("core", CORE_SECONDS, Core().settle).run())
             await stopping.wait()
             watching.cancel()
+            settling.cancel()
         await _drain(server, health, app, settings, notice=_NOTICE_SECONDS if behind_edge else 0)
     log.info("worker stopped", worker=name)
 

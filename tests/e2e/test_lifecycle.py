@@ -65,6 +65,23 @@ async def test_reflection_shows_every_service_and_its_files(server: RunningServe
     assert all(a.file_descriptor_response.file_descriptor_proto for a in answers[1:])
 
 
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="needs Linux and two cores",
+)
+async def test_a_worker_serves_on_one_core(server: RunningServer) -> None:
+    """The loop and gRPC's poller, that is: the others are free."""
+    (worker,) = [
+        process.pid
+        for process in psutil.Process(server.pid).children(recursive=True)
+        if "molecule_grpc.server.worker" in process.cmdline()
+    ]
+    async with asyncio.timeout(10):
+        while len(bound := [task for task in tasks(worker) if len(cores(task)) == 1]) != 2:
+            await asyncio.sleep(0.02)
+    assert worker in bound
+
+
 async def test_metrics_count_calls_and_name_nobody(
     server: RunningServer, org: Organization
 ) -> None:
@@ -427,3 +444,15 @@ def refused_start(data_dir: Path, **settings: str) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stdout + done.stderr
+
+
+def tasks(pid: int) -> list[int]:
+    """The threads of a process."""
+    return [int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()]
+
+
+def cores(task: int) -> set[int]:
+    """Where a thread may run; nowhere when it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        return os.sched_getaffinity(task)
+    return set()
