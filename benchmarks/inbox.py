@@ -41,7 +41,7 @@ from benchmarks.stand import (
 from molecule_grpc.app import App, application
 from molecule_grpc.delegation.store.entries import Entry
 from molecule_grpc.ids import new_id
-from molecule_grpc.server.core import CORE_SECONDS, Core
+from molecule_grpc.server.affinity import AFFINITY_SECONDS, Affinity
 from molecule_grpc.server.grpc_host import OPTIONS, add_methods
 from molecule_grpc.server.memory import settle_memory
 from molecule_grpc.server.tasks import BackgroundTask
@@ -76,9 +76,10 @@ async def _served(dsn: str) -> AsyncIterator[tuple[App, str]]:
         server.add_insecure_port(target)
         await server.start()
         settle_memory()
-        settling = asyncio.create_task(BackgroundTask("core", CORE_SECONDS, Core().settle).run())
+        affinity = BackgroundTask("affinity", AFFINITY_SECONDS, Affinity().follow)
+        following = asyncio.create_task(affinity.run())
         yield app, target
-        settling.cancel()
+        following.cancel()
         await server.stop(0)
 
 

@@ -15,7 +15,7 @@ import structlog
 import uvloop
 
 from molecule_grpc.app import App, application
-from molecule_grpc.server.core import CORE_SECONDS, Core
+from molecule_grpc.server.affinity import AFFINITY_SECONDS, Affinity
 from molecule_grpc.server.grpc_host import OPTIONS, add_methods
 from molecule_grpc.server.health import Health
 from molecule_grpc.server.logs import configure
@@ -50,12 +50,13 @@ async def serve(settings: Settings, dsn: str, address: str, *, behind_edge: bool
         await server.start()
         settle_memory()
         log.info("worker ready", address=address, worker=name)
+        affinity = BackgroundTask("affinity", AFFINITY_SECONDS, Affinity().follow)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(health.run())
-            settling = group.create_task(BackgroundTask("core", CORE_SECONDS, Core().settle).run())
+            following = group.create_task(affinity.run())
             await stopping.wait()
             watching.cancel()
-            settling.cancel()
+            following.cancel()
         await _drain(server, health, app, settings, notice=_NOTICE_SECONDS if behind_edge else 0)
     log.info("worker stopped", worker=name)
 
