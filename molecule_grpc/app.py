@@ -40,7 +40,12 @@ from molecule_grpc.events import store as event_store
 from molecule_grpc.events.audience import SAY_SECONDS, Audience
 from molecule_grpc.mcp.endpoint import Endpoint
 from molecule_grpc.mcp.ports import Platform
-from molecule_grpc.server.memory import MEMORY_SECONDS, collect_garbage
+from molecule_grpc.server.memory import (
+    MEMORY_SECONDS,
+    YOUNG_MEMORY_SECONDS,
+    collect_garbage,
+    collect_young,
+)
 from molecule_grpc.server.methods import Method, bind, request_types
 from molecule_grpc.server.metrics import CallMetrics
 from molecule_grpc.server.pipeline import Pipeline
@@ -188,6 +193,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         tasks += uploads.tasks + outbound.tasks
         tasks += [
             BackgroundTask("memory", MEMORY_SECONDS, collect_garbage),
+            BackgroundTask("young-memory", YOUNG_MEMORY_SECONDS, collect_young),
             BackgroundTask("event-audience", SAY_SECONDS, audience.say),
             BackgroundTask("pulse", SHOW_SECONDS, pulse.show),
         ]

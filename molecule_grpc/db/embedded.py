@@ -43,6 +43,8 @@ SETTINGS: Mapping[str, str] = {
     "unix_socket_permissions": "0700",
 }
 
+_WAL_SEGMENT_MIB = "4"  # 16 MB, Postgres' own choice, stop every commit for 15 ms
+
 # Of the two kept wheels with Postgres 18 and pgvector, the one whose pgvector is built for any
 # x86-64 with AVX2 and not for the builder's own processor. Its Python class starts Postgres in
 # the caller's session and changes system users, so only its programs are used.
@@ -185,6 +187,8 @@ class EmbeddedPostgres:
                 # Postgres' own collation: the same order on every machine, whatever its libc.
                 *("--encoding", "UTF8", "--locale", "C", "--locale-provider", "builtin"),
                 *("--builtin-locale", "C.UTF-8", "--no-instructions"),
+                # Everybody waits while a new segment of the log is written full of zeros.
+                *("--wal-segsize", _WAL_SEGMENT_MIB),
                 *(["--no-sync"] if self._settings.get("fsync") == "off" else []),
             ],
             capture_output=True,

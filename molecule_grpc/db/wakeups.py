@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from uuid import UUID, uuid5
 
@@ -21,6 +23,9 @@ CHANNEL = "molecule_wake"
 # A payload may hold 8000 bytes: 200 ids of 32 characters, and the sender.
 _IDS_PER_NOTIFY = 200
 _EVERYBODY = "*"
+# Under load the other workers are told so often at most: each NOTIFY wakes all of them, and what
+# they then read together costs them little more than one message. A lone wake-up does not wait.
+_PACE_SECONDS = 0.002
 
 
 _DELEGATIONS = UUID("0f6b1c52-6f4e-5a39-9d0b-6d1f1f1c7a10")
@@ -148,9 +153,12 @@ class Wakeups:
                 self.wake_here(UUID(text))
 
     async def run(self) -> None:
-        """Send NOTIFYs for ever: everything that gathered while the last one was on its way."""
+        """Send NOTIFYs for ever: everything that gathered since the last one."""
+        sent_at = -math.inf
         while True:
             await self._something.wait()
+            await asyncio.sleep(sent_at + _PACE_SECONDS - time.monotonic())
+            sent_at = time.monotonic()
             self._something.clear()
             ids, self._outgoing = self._outgoing, set()
             if self._writer is not None and ids:
