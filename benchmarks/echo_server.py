@@ -1,19 +1,25 @@
-"""The floor: a grpc.aio server with our options that gives back what it gets."""
+"""The floor: a grpc.aio server with our options that gives back what it gets.
+
+With `--follow` its poller shares the loop's core, as ours does.
+"""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 from typing import Any
 
 import grpc
 import uvloop
 
+from molecule_grpc.server.affinity import AFFINITY_SECONDS, Affinity
 from molecule_grpc.server.grpc_host import OPTIONS
+from molecule_grpc.server.tasks import BackgroundTask
 
 PATH = "bench.Echo/Call"
 
 
-async def serve(address: str) -> None:
+async def serve(address: str, *, follow: bool) -> None:
     """Serve until killed."""
 
     async def call(data: bytes, _context: object) -> bytes:
@@ -26,10 +32,15 @@ async def serve(address: str) -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Echo", handlers),))
     server.add_insecure_port(address)
     await server.start()
-    await server.wait_for_termination()
+    async with asyncio.TaskGroup() as group:
+        if follow:
+            group.create_task(BackgroundTask("affinity", AFFINITY_SECONDS, Affinity().follow).run())
+        await server.wait_for_termination()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--address", required=True)
-    uvloop.run(serve(parser.parse_args().address))
+    parser.add_argument("--follow", action="store_true")
+    arguments = parser.parse_args()
+    uvloop.run(serve(arguments.address, follow=arguments.follow))

@@ -27,8 +27,8 @@ from molecule_grpc.resources import migrations_dir
 ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
 ADMIN_TOKEN = "benchmark-admin-token"
 _READY_SECONDS = 30.0
-# 400 MB: more than any of the benchmarks writes.
-_LOG_SEGMENTS = 100
+# A gigabyte: more than any of the benchmarks writes.
+_LOG_SEGMENTS = 250
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@
 
 Driven by h2load (Debian: nghttp2-client), one small process a caller, so that no Python client is
 in the way and every caller is its own workspace. Variants take turns. A gRPC error is HTTP 200 to
-a load tool, so the rows that were written are counted apart.
+a load tool, so the rows that were written are counted apart. The floor is grpc.aio as it comes;
+beside it stands the same echo with the poller on the loop's core, as the server has it.
 `through Envoy` is an installation as `molecule-grpc up` starts it, with one worker, over the same
 Postgres: gRPC, and REST/JSON by HTTP/1.1 with one connection kept a caller. CPU is that of Envoy
 and worker together (the worker alone where it is called directly), without Postgres and the load.
@@ -119,7 +120,9 @@ class Generator:
         ]
 
 
-def _loads(agents: list[Agent], worker: Worker, edge: RunningServer, echo: str) -> list[Load]:
+def _loads(
+    agents: list[Agent], worker: Worker, edge: RunningServer, echo: str, following: str
+) -> list[Load]:
     target = worker.target
     mates = agents[CALLERS : 2 * CALLERS]
     beats = [workspace_pb.HeartbeatRequest(workspace_id=str(a.id), active_tasks=1) for a in agents]
@@ -135,6 +138,7 @@ def _loads(agents: list[Agent], worker: Worker, edge: RunningServer, echo: str) 
     ]
     return [
         Load("echo (floor)", f"http://{echo}/bench.Echo/Call", _frames(beats)),
+        Load("echo, poller following", f"http://{following}/bench.Echo/Call", _frames(beats)),
         Load(
             "heartbeat",
             f"http://{target}/{_HEARTBEAT}",
@@ -194,13 +198,14 @@ async def _edge(dsn: str, directory: Path) -> AsyncIterator[RunningServer]:
 
 
 @contextlib.asynccontextmanager
-async def _echo() -> AsyncIterator[str]:
+async def _echo(*flags: str) -> AsyncIterator[str]:
     target = f"127.0.0.1:{free_port()}"
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "benchmarks.echo_server",
         f"--address={target}",
+        *flags,
         env={**os.environ, "GRPC_EXPERIMENTS": "-event_engine_listener"},
     )
     try:
@@ -229,9 +234,14 @@ async def measure(dsn: str, *, seconds: int, rounds: int) -> Table:
     confirmed: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        async with workers(dsn) as (worker,), _edge(dsn, directory) as edge, _echo() as echo:
+        async with (
+            workers(dsn) as (worker,),
+            _edge(dsn, directory) as edge,
+            _echo() as echo,
+            _echo("--follow") as following,
+        ):
             generator = Generator(directory, agents)
-            loads = _loads(agents, worker, edge, echo)
+            loads = _loads(agents, worker, edge, echo, following)
             for load in loads:
                 await generator.run(load, 1)
             for _ in range(rounds):

@@ -2,7 +2,9 @@
 
 The poller hands the loop every event of a socket, four times a call, and then waits for the next.
 On two cores each of them wakes the other core: a call costs a third more CPU, and a worker serves
-a quarter fewer of them. `python -m benchmarks.wire` shows it.
+a quarter fewer of them. On one core the poller must not interrupt the loop for every event either,
+or messages of a stream cost more than before: it takes its turn when the loop pauses, and then
+takes all there is. `python -m benchmarks.wire` and `benchmarks.delegations` show it.
 """
 
 from __future__ import annotations
@@ -19,26 +21,34 @@ AFFINITY_SECONDS = 0.05
 
 
 class Affinity:
-    """The poller's core. Make it in the main thread, the loop's, when gRPC has started.
+    """The poller's core and turn. Make it in the main thread, the loop's, when gRPC has started.
 
     The loop itself stays free, so that nothing starves when another process wants the same core,
     and what it starts is not bound either.
     """
 
     def __init__(self) -> None:
-        self._pollers = [thread for thread in threading.enumerate() if thread.daemon]
+        threads = (thread for thread in threading.enumerate() if thread.daemon)
+        self._pollers = [thread.native_id for thread in threads if thread.native_id is not None]
         self._process = psutil.Process()
-        # Elsewhere there is no such call; one core is shared already.
+        # Elsewhere there are no such calls; one core is shared already.
         self._useful = sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1
         self._core: int | None = None
+        if self._useful:
+            for poller in self._pollers:
+                with _at_best():
+                    os.sched_setscheduler(poller, os.SCHED_BATCH, os.sched_param(0))
 
     async def follow(self) -> None:
         """Move the poller to the core that ran the loop last."""
         if not self._useful or (core := self._process.cpu_num()) == self._core:
             return
         self._core = core
-        for thread in self._pollers:
-            if thread.native_id is not None:
-                # It may have ended; a sandbox may forbid it; the core may have been taken away.
-                with contextlib.suppress(OSError):
-                    os.sched_setaffinity(thread.native_id, {core})
+        for poller in self._pollers:
+            with _at_best():
+                os.sched_setaffinity(poller, {core})
+
+
+def _at_best() -> contextlib.AbstractContextManager[None]:
+    """The thread may have ended, a sandbox forbid it, the core have been taken away."""
+    return contextlib.suppress(OSError)

@@ -59,3 +59,9 @@ async def test_a_core_that_is_the_only_one_is_left_alone(poller: int) -> None:
     before = os.sched_getaffinity(poller)
     await Affinity().follow()
     assert os.sched_getaffinity(poller) == before
+
+
+async def test_the_poller_does_not_interrupt_the_loop(poller: int) -> None:
+    Affinity()
+    assert os.sched_getscheduler(poller) == os.SCHED_BATCH
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
