@@ -34,6 +34,7 @@ from rich.table import Table
 from benchmarks.stand import (
     ADMIN_TOKEN,
     Agent,
+    dismiss,
     durable_postgres,
     free_port,
     make_agents,
@@ -188,6 +189,7 @@ async def _append(app: App, agents: list[Agent], *, rate: float, seconds: float)
 async def _run(dsn: str, streams: int, *, rate: float, seconds: float, two: bool) -> Result:
     agents = await make_agents(dsn, streams)
     async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(dismiss, dsn, agents)
         app, target = await stack.enter_async_context(_served(dsn))
         holder = psutil.Process()
         if two:
