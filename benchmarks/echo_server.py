@@ -12,9 +12,8 @@ from typing import Any
 import grpc
 import uvloop
 
-from molecule_grpc.server.affinity import AFFINITY_SECONDS, Affinity
+from molecule_grpc.server.affinity import poller_affinity
 from molecule_grpc.server.grpc_host import OPTIONS
-from molecule_grpc.server.tasks import BackgroundTask
 
 PATH = "bench.Echo/Call"
 
@@ -34,7 +33,7 @@ async def serve(address: str, *, follow: bool) -> None:
     await server.start()
     async with asyncio.TaskGroup() as group:
         if follow:
-            group.create_task(BackgroundTask("affinity", AFFINITY_SECONDS, Affinity().follow).run())
+            group.create_task(poller_affinity().run())
         await server.wait_for_termination()
 
 

@@ -44,10 +44,9 @@ from benchmarks.stand import (
 from molecule_grpc.app import App, application
 from molecule_grpc.delegation.store.entries import Entry
 from molecule_grpc.ids import new_id
-from molecule_grpc.server.affinity import AFFINITY_SECONDS, Affinity
+from molecule_grpc.server.affinity import poller_affinity
 from molecule_grpc.server.grpc_host import OPTIONS, add_methods
 from molecule_grpc.server.memory import settle_memory
-from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.settings import Settings
 
 _SETTINGS = Settings(
@@ -62,7 +61,6 @@ _MAX_CHANNEL_STREAMS = 1000
 class Result:
     """What one run measured. Latencies in milliseconds."""
 
-    streams: int
     mode: str
     rate: float
     p50: float
@@ -79,8 +77,7 @@ async def _served(dsn: str) -> AsyncIterator[tuple[App, str]]:
         server.add_insecure_port(target)
         await server.start()
         settle_memory()
-        affinity = BackgroundTask("affinity", AFFINITY_SECONDS, Affinity().follow)
-        following = asyncio.create_task(affinity.run())
+        following = asyncio.create_task(poller_affinity().run())
         yield app, target
         following.cancel()
         await server.stop(0)
@@ -204,7 +201,6 @@ async def _run(dsn: str, streams: int, *, rate: float, seconds: float, two: bool
         seen = await reader.close()
     assert len(seen) == sent, f"{len(seen)} of {sent} arrived"
     return Result(
-        streams,
         "two workers" if two else "one worker",
         sent / seconds,
         percentile(seen, 0.5),

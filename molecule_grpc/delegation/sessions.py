@@ -114,7 +114,8 @@ class Sessions:
         for start in range(0, len(everyone), _SLICE):
             if start:
                 await asyncio.sleep(_SLICE_PAUSE_SECONDS)
-            yield [one for one in everyone[start : start + _SLICE] if one in self._sessions]
+            if still := [s for s in everyone[start : start + _SLICE] if s in self._sessions]:
+                yield still
 
     async def _renew(self, leased: list[Session]) -> None:
         if not leased:

@@ -16,8 +16,10 @@ import threading
 
 import psutil
 
-# How often the poller looks where the loop runs.
-AFFINITY_SECONDS = 0.05
+from molecule_grpc.server.tasks import BackgroundTask
+
+# How often it is looked where the loop runs.
+_PERIOD_SECONDS = 0.05
 
 
 class Affinity:
@@ -47,6 +49,11 @@ class Affinity:
         for poller in self._pollers:
             with _at_best():
                 os.sched_setaffinity(poller, {core})
+
+
+def poller_affinity() -> BackgroundTask:
+    """What a host runs beside itself, from when gRPC has started. Call it in the loop's thread."""
+    return BackgroundTask("affinity", _PERIOD_SECONDS, Affinity().follow)
 
 
 def _at_best() -> contextlib.AbstractContextManager[None]:

@@ -15,12 +15,11 @@ import structlog
 import uvloop
 
 from molecule_grpc.app import App, application
-from molecule_grpc.server.affinity import AFFINITY_SECONDS, Affinity
+from molecule_grpc.server.affinity import poller_affinity
 from molecule_grpc.server.grpc_host import OPTIONS, add_methods
 from molecule_grpc.server.health import Health
 from molecule_grpc.server.logs import configure
 from molecule_grpc.server.memory import settle_memory
-from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.settings import Settings
 
 log = structlog.get_logger("molecule_grpc.worker")
@@ -50,10 +49,9 @@ async def serve(settings: Settings, dsn: str, address: str, *, behind_edge: bool
         await server.start()
         settle_memory()
         log.info("worker ready", address=address, worker=name)
-        affinity = BackgroundTask("affinity", AFFINITY_SECONDS, Affinity().follow)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(health.run())
-            following = group.create_task(affinity.run())
+            following = group.create_task(poller_affinity().run())
             await stopping.wait()
             watching.cancel()
             following.cancel()
