@@ -26,12 +26,12 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.stand import Agent as Identity
-from benchmarks.stand import make_agents
+from benchmarks.harness import Agent as Identity
+from benchmarks.harness import make_agents
 from molecule_grpc.client import Agent
 from molecule_grpc.client.errors import CallError
 from molecule_grpc.client.items import Item
-from molecule_grpc.db.embedded import EmbeddedPostgres
+from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import connect
 from molecule_grpc.resources import migrations_dir
@@ -248,7 +248,7 @@ async def play(arguments: argparse.Namespace) -> int:
             load = asyncio.create_task(_load(server.url, agents, arguments.delegations, history))
             await chaos.run(arguments.kills, arguments.postgres, load)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(arguments.patience):
+                async with asyncio.timeout(arguments.wait_limit):
                     await load
             broken = await check(dsn, history)
         finally:
@@ -290,7 +290,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--patience", type=float, default=_SETTLE_SECONDS)
+    parser.add_argument("--wait_limit", type=float, default=_SETTLE_SECONDS)
     sys.exit(asyncio.run(play(parser.parse_args())))
 
 

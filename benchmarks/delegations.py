@@ -60,7 +60,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2_grpc as workspace_stub
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.stand import (
+from benchmarks.harness import (
     Agent,
     cpu_seconds,
     durable_postgres,

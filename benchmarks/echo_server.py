@@ -12,8 +12,8 @@ from typing import Any
 import grpc
 import uvloop
 
-from molecule_grpc.server.affinity import poller_affinity
-from molecule_grpc.server.grpc_host import OPTIONS
+from molecule_grpc.server.hosts.grpc_aio import OPTIONS
+from molecule_grpc.server.process.scheduling import poller_affinity
 
 PATH = "bench.Echo/Call"
 

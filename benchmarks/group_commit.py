@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from uuid_utils.compat import uuid7
 
-from molecule_grpc.db.embedded import EmbeddedPostgres
+from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.group_commit import GroupCommit
 from molecule_grpc.db.pool import Pool, Writer, connect_pool
 

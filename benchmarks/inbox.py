@@ -31,7 +31,7 @@ from moleculeai.delegation.v1 import delegation_service_pb2_grpc as stubs
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.stand import (
+from benchmarks.harness import (
     ADMIN_TOKEN,
     Agent,
     dismiss,
@@ -42,11 +42,11 @@ from benchmarks.stand import (
     workers,
 )
 from molecule_grpc.app import App, application
-from molecule_grpc.delegation.store.entries import Entry
-from molecule_grpc.ids import new_id
-from molecule_grpc.server.affinity import poller_affinity
-from molecule_grpc.server.grpc_host import OPTIONS, add_methods
-from molecule_grpc.server.memory import settle_memory
+from molecule_grpc.delegation.record.store.entries import Entry
+from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.server.hosts.grpc_aio import OPTIONS, add_methods
+from molecule_grpc.server.process.garbage_collection import settle_memory
+from molecule_grpc.server.process.scheduling import poller_affinity
 from molecule_grpc.settings import Settings
 
 _SETTINGS = Settings(

@@ -33,7 +33,7 @@ from moleculeai.upload.v1.upload_service_pb2_grpc import UploadServiceStub
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.stand import Agent, durable_postgres, make_agents
+from benchmarks.harness import Agent, durable_postgres, make_agents
 from tests.running import RunningServer
 from tests.seaweed import BUCKET, Seaweed, new_prefix
 
@@ -229,7 +229,7 @@ async def measure(dsn: str, store: str, rounds: int, directory: Path, table: Tab
     floor_connection = await asyncpg.connect(dsn)
     try:
         children = psutil.Process(server.pid).children(recursive=True)
-        worker = next(p for p in children if "molecule_grpc.server.worker" in p.cmdline())
+        worker = next(p for p in children if "molecule_grpc.server.process.worker" in p.cmdline())
         async with (
             grpc.aio.insecure_channel(server.grpc_target) as channel,
             aiohttp.ClientSession() as session,

@@ -37,7 +37,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.stand import (
+from benchmarks.harness import (
     Agent,
     Worker,
     cpu_seconds,

@@ -21,46 +21,46 @@ from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.db import wakeups as wake
 from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Pool, Writer, connect_pool
-from molecule_grpc.delegation.dead_letters import DeadLetters
-from molecule_grpc.delegation.deliveries import Deliveries
-from molecule_grpc.delegation.events import Events
-from molecule_grpc.delegation.inbox import Inbox
-from molecule_grpc.delegation.journal import Journal
-from molecule_grpc.delegation.ledger import Ledger
-from molecule_grpc.delegation.messages import Messages
-from molecule_grpc.delegation.notices import file_announcer
-from molecule_grpc.delegation.nudges import Nudges
-from molecule_grpc.delegation.outbound import Outbound
+from molecule_grpc.delegation.inbox.inbox import Inbox
+from molecule_grpc.delegation.inbox.sessions import PRESENCE_SECONDS, Sessions
+from molecule_grpc.delegation.inbox.store.retention import purge
+from molecule_grpc.delegation.ledger.dead_letters import DeadLetters
+from molecule_grpc.delegation.ledger.ledger import Ledger
+from molecule_grpc.delegation.ledger.sweeper import Retention, Sweeper
+from molecule_grpc.delegation.ledger.watch import Watch
+from molecule_grpc.delegation.ledger.writes import Journal
+from molecule_grpc.delegation.outbound.deliveries import Deliveries
+from molecule_grpc.delegation.outbound.due import DueWorkspaces
+from molecule_grpc.delegation.outbound.messages import Messages
+from molecule_grpc.delegation.outbound.wiring import Outbound
+from molecule_grpc.delegation.record.notices import file_announcer
 from molecule_grpc.delegation.service import DelegationService
-from molecule_grpc.delegation.sessions import PRESENCE_SECONDS, Sessions
-from molecule_grpc.delegation.store.retention import purge
-from molecule_grpc.delegation.watch import Watch
-from molecule_grpc.delegation.workers import Retention, Sweeper
 from molecule_grpc.events import store as event_store
-from molecule_grpc.events.audience import SAY_SECONDS, Audience
-from molecule_grpc.mcp.endpoint import Endpoint
-from molecule_grpc.mcp.ports import Platform
-from molecule_grpc.server.memory import (
+from molecule_grpc.events.feed import Events
+from molecule_grpc.events.readers import ANNOUNCE_SECONDS, EventReaders
+from molecule_grpc.faces.mcp.endpoint import Endpoint
+from molecule_grpc.faces.mcp.ports import Platform
+from molecule_grpc.server.methods import Method, bind, request_types
+from molecule_grpc.server.metrics import CallMetrics
+from molecule_grpc.server.pipeline import Pipeline
+from molecule_grpc.server.process.garbage_collection import (
     MEMORY_SECONDS,
     YOUNG_MEMORY_SECONDS,
     collect_garbage,
     collect_young,
 )
-from molecule_grpc.server.methods import Method, bind, request_types
-from molecule_grpc.server.metrics import CallMetrics
-from molecule_grpc.server.pipeline import Pipeline
+from molecule_grpc.server.streams import StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.server.validation import Validator
-from molecule_grpc.server.vigil import Vigils
 from molecule_grpc.settings import Settings
 from molecule_grpc.upload.service import UploadService
-from molecule_grpc.upload.store.uploads import purge as let_go_of_files
+from molecule_grpc.upload.store.uploads import purge as purge_uploads
 from molecule_grpc.upload.wiring import Uploads
 from molecule_grpc.workspace.directory import Directory
+from molecule_grpc.workspace.heartbeat_events import PUBLISH_SECONDS, HeartbeatEvents
 from molecule_grpc.workspace.heartbeats import Heartbeats
-from molecule_grpc.workspace.pulse import SHOW_SECONDS, Pulse
 from molecule_grpc.workspace.service import WorkspaceService
-from molecule_grpc.workspace.store.beats import Beat, Beaten
+from molecule_grpc.workspace.store.heartbeats import Heartbeat, HeartbeatResult
 from molecule_grpc.workspace.workers import sweep_liveness
 
 _EVENT_PRUNE_SECONDS = 300.0
@@ -103,16 +103,16 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         wakeups = wake.Wakeups(notifier if settings.notify else None, worker)
         directory = Directory(pool)
         journal = await stack.enter_async_context(Journal(dsn, pool, wakeups, settings))
-        nudges = Nudges()
-        ledger = Ledger(pool, journal, wakeups, directory, nudges)
-        audience = stack.enter_context(Audience.of(wakeups))
-        pulse = Pulse(pool, wakeups, audience)
+        due_workspaces = DueWorkspaces()
+        ledger = Ledger(pool, journal, wakeups, directory, due_workspaces)
+        audience = stack.enter_context(EventReaders.of(wakeups))
+        heartbeat_events = HeartbeatEvents(pool, wakeups, audience)
 
-        def beaten(done: Sequence[tuple[Beat, Beaten]]) -> None:
-            nudges.spare(beat.workspace_id for beat, _ in done)
-            pulse.beaten(done)
+        def on_heartbeats(done: Sequence[tuple[Heartbeat, HeartbeatResult]]) -> None:
+            due_workspaces.agents_have_room(beat.workspace_id for beat, _ in done)
+            heartbeat_events.on_heartbeats(done)
 
-        heartbeats = await stack.enter_async_context(Heartbeats(dsn, settings, moved=beaten))
+        heartbeats = await stack.enter_async_context(Heartbeats(dsn, settings, moved=on_heartbeats))
         uploads = Uploads.of(pool, settings, file_announcer(settings), wakeups.wake)
         stack.push_async_callback(uploads.stores.close)
 
@@ -126,7 +126,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             directory=directory,
             heartbeats=heartbeats,
             beat_delegations=ledger.beat,
-            on_remove=let_go_of_files,
+            on_remove=purge_uploads,
             on_purge=purge,
             wake=removed,
         )
@@ -147,9 +147,9 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             workspace_service.heartbeat,
             settings,
         )
-        vigils = Vigils(authenticator, sessions, settings)
-        events = Events(pool, wakeups, authenticator, vigils, audience)
-        watch = Watch(ledger, wakeups, vigils)
+        guards = StreamGuards(authenticator, sessions, settings)
+        events = Events(pool, wakeups, authenticator, guards, audience)
+        watch = Watch(ledger, wakeups, guards)
         outbound = await stack.enter_async_context(
             Outbound(
                 pool,
@@ -157,10 +157,10 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
                 ledger,
                 directory,
                 wakeups,
-                nudges,
+                due_workspaces,
                 settings,
                 draining=lambda: sessions.draining,
-                tasks_changed=pulse.tasks_changed,
+                tasks_changed=heartbeat_events.tasks_changed,
             )
         )
         messages = Messages(pool, journal, directory, ledger, outbound.push, settings)
@@ -184,7 +184,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
                 notify=messages.notify,
             ),
             authenticator,
-            vigils,
+            guards,
             settings,
         )
         sweeper = Sweeper(pool, journal, ledger, stuck_after=settings.delegation_stuck_after)
@@ -194,8 +194,8 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         tasks += [
             BackgroundTask("memory", MEMORY_SECONDS, collect_garbage),
             BackgroundTask("young-memory", YOUNG_MEMORY_SECONDS, collect_young),
-            BackgroundTask("event-audience", SAY_SECONDS, audience.say),
-            BackgroundTask("pulse", SHOW_SECONDS, pulse.show),
+            BackgroundTask("event-audience", ANNOUNCE_SECONDS, audience.announce_readers),
+            BackgroundTask("heartbeat_events", PUBLISH_SECONDS, heartbeat_events.publish),
         ]
         by_name = {task.name: task for task in tasks}
         admin_service = AdminService(
@@ -204,14 +204,14 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             healthy=lambda: _answers(pool),
             liveness=lambda: by_name,
             operations=Operations(
-                DeadLetters(pool, journal, wakeups, nudges),
+                DeadLetters(pool, journal, wakeups, due_workspaces),
                 lambda scope, limit: event_store.newest(pool, scope, limit=limit),
-                outbound.desk.drop_stale,
+                outbound.queue_queries.drop_stale,
             ),
         )
         methods = _methods(
             workspace_service,
-            DelegationService(ledger, messages, outbound.desk, inbox, watch, events, mcp),
+            DelegationService(ledger, messages, outbound.queue_queries, inbox, watch, events, mcp),
             uploads.service,
             admin_service,
         )

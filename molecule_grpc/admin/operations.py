@@ -16,10 +16,10 @@ from moleculeai.delegation.v1 import event_pb2
 
 from molecule_grpc.admin.convert import timestamp
 from molecule_grpc.auth.principal import Principal, Role
-from molecule_grpc.errors import Invalid
 from molecule_grpc.events import store as event_store
+from molecule_grpc.kernel.errors import Invalid
+from molecule_grpc.kernel.text import clean
 from molecule_grpc.server.call import Call
-from molecule_grpc.text import clean
 
 _DEFAULT_PAGE = 100
 _EVENTS = 100

@@ -14,11 +14,11 @@ from molecule_grpc.admin.operations import Operations
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.auth.store import mint_workspace_token
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.errors import AlreadyExists, Invalid, NotFound, Unavailable
-from molecule_grpc.ids import parse_id
+from molecule_grpc.kernel.errors import AlreadyExists, Invalid, NotFound, Unavailable
+from molecule_grpc.kernel.ids import parse_id
+from molecule_grpc.kernel.text import clean
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings import Settings
-from molecule_grpc.text import clean
 
 _DEFAULT_LISTED = 100
 _MAX_LISTED = 1000

@@ -9,7 +9,7 @@ import asyncpg
 from molecule_grpc.auth.store import announce
 from molecule_grpc.auth.tokens import Secret, mint
 from molecule_grpc.db.pool import Connection, Pool
-from molecule_grpc.ids import new_id
+from molecule_grpc.kernel.ids import new_id
 
 DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
 MAX_ORG_TOKENS_LISTED = 500

@@ -18,8 +18,8 @@ from molecule_grpc.auth.policy import Policy
 from molecule_grpc.auth.principal import ANONYMOUS, OPERATOR, Principal, Role
 from molecule_grpc.auth.tokens import digest
 from molecule_grpc.db.pool import Pool, database_errors
-from molecule_grpc.errors import NotFound, Unauthenticated
-from molecule_grpc.ids import parse_id
+from molecule_grpc.kernel.errors import NotFound, Unauthenticated
+from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.settings import Settings
 
 _NEGATIVE_CACHE_SECONDS = 2.0

@@ -9,7 +9,7 @@ from uuid import UUID
 from molecule_grpc.auth.principal import OPERATOR, Principal, Role
 from molecule_grpc.auth.tokens import Secret, mint
 from molecule_grpc.db.pool import Connection, Pool
-from molecule_grpc.ids import new_id
+from molecule_grpc.kernel.ids import new_id
 
 CHANNEL = "molecule_tokens"
 MAX_LIVE_TOKENS = 50

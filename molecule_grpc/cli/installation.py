@@ -111,9 +111,9 @@ def _expected_errors() -> Iterator[None]:
     import asyncpg
 
     from molecule_grpc.cli.serve import NoDatabaseError
-    from molecule_grpc.db.embedded import EmbeddedPostgresError
+    from molecule_grpc.db.embedded.server import EmbeddedPostgresError
     from molecule_grpc.db.migrate import MigrationError
-    from molecule_grpc.server.edge import EdgeError
+    from molecule_grpc.server.edge.edge import EdgeError
 
     known = (SettingsError, NoDatabaseError, EmbeddedPostgresError, MigrationError, EdgeError)
     try:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import asyncpg
 import uvloop
 
-from molecule_grpc.db.embedded import EmbeddedPostgres, embedded_postgres_version
+from molecule_grpc.db.embedded.server import EmbeddedPostgres, embedded_postgres_version
 from molecule_grpc.db.migrate import migrate, pending
 from molecule_grpc.db.pool import connect
 from molecule_grpc.resources import migrations_dir
-from molecule_grpc.server import worker
-from molecule_grpc.server.edge import envoy_program
-from molecule_grpc.server.logs import configure
+from molecule_grpc.server.edge.edge import envoy_program
+from molecule_grpc.server.process import worker
+from molecule_grpc.server.process.logs import configure
 from molecule_grpc.settings import Settings
 
 

@@ -13,12 +13,12 @@ from rich.console import Console
 
 from molecule_grpc.auth import store as token_store
 from molecule_grpc.auth.tokens import mint
-from molecule_grpc.db.embedded import EmbeddedPostgres
+from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import connect
 from molecule_grpc.resources import migrations_dir
-from molecule_grpc.server.fleet import Fleet, worker_environment
-from molecule_grpc.server.logs import configure
+from molecule_grpc.server.process.fleet import Fleet, worker_environment
+from molecule_grpc.server.process.logs import configure
 from molecule_grpc.settings import Settings
 
 TOKEN_FILE = "admin_token"

@@ -17,7 +17,7 @@ from moleculeai.upload.v1 import upload_service_pb2 as pb
 
 from molecule_grpc.client.connection import Connection
 from molecule_grpc.client.errors import CallError, NotFound, Unavailable, to_call_error
-from molecule_grpc.client.folder import Draft, Folder
+from molecule_grpc.client.folder import Folder, PartialFile
 from molecule_grpc.client.inbox import Inbox
 from molecule_grpc.client.items import Item
 from molecule_grpc.client.retry import with_retries
@@ -155,7 +155,7 @@ class Files:
                 raise Unavailable(f"file {file_id} arrived damaged")
             return await asyncio.to_thread(draft.finish)
 
-    async def _read_on(self, file_id: str, draft: Draft, seconds: float) -> str:
+    async def _read_on(self, file_id: str, draft: PartialFile, seconds: float) -> str:
         """Read what is missing; the SHA-256 that the platform states."""
         request = pb.GetUploadContentRequest(
             workspace_id=self._workspace_id, file_id=file_id, offset=draft.size

@@ -36,14 +36,14 @@ class Folder:
                     return self.path / name
         return None
 
-    def new(self, name: str) -> Draft:
+    def new(self, name: str) -> PartialFile:
         """Begin a file of this name.
 
         Raises:
             OSError: it cannot be written.
         """
         with self._opened() as folder:
-            return Draft(self.path, name, os.dup(folder))
+            return PartialFile(self.path, name, os.dup(folder))
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
@@ -55,7 +55,7 @@ class Folder:
             os.close(folder)
 
 
-class Draft:
+class PartialFile:
     """A file that is not whole yet. It gets its name when it is; leaving without deletes it."""
 
     def __init__(self, path: Path, name: str, folder: int) -> None:

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from molecule_grpc.db.pool import Fault, fault
-from molecule_grpc.errors import Exhausted, Unavailable
+from molecule_grpc.kernel.errors import Exhausted, Unavailable
 
 In = TypeVar("In")
 Out = TypeVar("Out")

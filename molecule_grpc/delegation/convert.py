@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 
 import asyncpg
-from google.protobuf import json_format, struct_pb2
-from google.protobuf.timestamp_pb2 import Timestamp
 from moleculeai.delegation.v1 import activity_pb2, delegation_pb2, inbox_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
-from molecule_grpc.delegation.a2a import text_of
-from molecule_grpc.delegation.store.inbox import Row
-from molecule_grpc.text import cut_chars
+from molecule_grpc.delegation.inbox.store.inbox import InboxRow
+from molecule_grpc.delegation.record.a2a import text_of
+from molecule_grpc.kernel.protos import timestamp, value
+from molecule_grpc.kernel.text import cut_chars
 
 PREVIEW_CHARS = 300
 SUMMARY_CHARS = 80
 _NO_REPLY = ("notify", "chat_upload_receive")
-
-
-def timestamp(moment: datetime | None) -> Timestamp | None:
-    """A proto timestamp; None stays None."""
-    if moment is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
-
-
-def value(text: str | None) -> struct_pb2.Value | None:
-    """JSON text as a proto value; None stays None."""
-    if text is None:
-        return None
-    result = struct_pb2.Value()
-    json_format.Parse(text, result)
-    return result
 
 
 def delegation(row: asyncpg.Record, viewer: object, *, whole: bool) -> delegation_pb2.Delegation:
@@ -126,7 +106,7 @@ def _card_url(url: str | None) -> str:
     return f"{url.rstrip('/')}/.well-known/agent.json" if url else ""
 
 
-def item(row: Row, prev_seq: int) -> inbox_pb2.InboxItem:
+def item(row: InboxRow, prev_seq: int) -> inbox_pb2.InboxItem:
     """An inbox item. Its text is looked for in the body, as A2A clients do."""
     body = row.body
     return inbox_pb2.InboxItem(

@@ -10,18 +10,18 @@ from google.api import httpbody_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
 
-from molecule_grpc.facts import Facts
+from molecule_grpc.directory import WorkspaceInfo
 from molecule_grpc.server.call import Call
 
 
 class Directory(Protocol):
     """Who is there, and who may talk to whom."""
 
-    async def lookup(self, workspace_id: UUID) -> Facts | None:
+    async def lookup(self, workspace_id: UUID) -> WorkspaceInfo | None:
         """A workspace that is not removed; None when there is none."""
         ...
 
-    async def require_reachable(self, source: UUID, target: UUID) -> Facts:
+    async def require_reachable(self, source: UUID, target: UUID) -> WorkspaceInfo:
         """The target, unless it is unknown (`NotFound`) or not related (`Denied`)."""
         ...
 

@@ -8,7 +8,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from molecule_grpc.errors import Invalid
+from molecule_grpc.kernel.errors import Invalid
 
 DEFAULT_DEADLINE_SECONDS = 6 * 3600
 MAX_SINCE_SECONDS = 30 * 24 * 3600

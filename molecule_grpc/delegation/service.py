@@ -8,13 +8,13 @@ from google.api import httpbody_pb2
 from moleculeai.delegation.v1 import activity_pb2, delegation_pb2, event_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
-from molecule_grpc.delegation.desk import Desk
-from molecule_grpc.delegation.events import Events
-from molecule_grpc.delegation.inbox import Inbox
-from molecule_grpc.delegation.ledger import Ledger
-from molecule_grpc.delegation.messages import Messages
+from molecule_grpc.delegation.inbox.inbox import Inbox
+from molecule_grpc.delegation.ledger.ledger import Ledger
+from molecule_grpc.delegation.ledger.watch import Watch
+from molecule_grpc.delegation.outbound.messages import Messages
+from molecule_grpc.delegation.outbound.queue_queries import QueueQueries
 from molecule_grpc.delegation.ports import Mcp
-from molecule_grpc.delegation.watch import Watch
+from molecule_grpc.events.feed import Events
 from molecule_grpc.server.call import Call
 
 
@@ -25,7 +25,7 @@ class DelegationService:
         self,
         ledger: Ledger,
         messages: Messages,
-        desk: Desk,
+        queue_queries: QueueQueries,
         inbox: Inbox,
         watch: Watch,
         events: Events,
@@ -33,7 +33,7 @@ class DelegationService:
     ) -> None:
         self._ledger = ledger
         self._messages = messages
-        self._desk = desk
+        self._desk = queue_queries
         self._inbox = inbox
         self._watch = watch
         self._events = events

@@ -10,8 +10,8 @@ from uuid import UUID
 import asyncpg
 
 from molecule_grpc.db.pool import Connection, Pool
-from molecule_grpc.events.types import EventType
-from molecule_grpc.ids import new_id
+from molecule_grpc.events.names import EventType
+from molecule_grpc.kernel.ids import new_id
 
 # How long an event stays that nobody will resume after.
 LIVE_MINUTES = 10

@@ -1,7 +1,7 @@
 """What every call goes through: who is it, is it well-formed, may it, serve it, what went wrong.
 
 Nothing here knows the host. A host decodes a request, makes a `Call`, and gives both to `unary`,
-`collect` or `stream`; what ends badly comes back as a `Failure` that is ready for the wire.
+`collect` or `stream`; what ends badly comes back as a `CallFailure` that is ready for the wire.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from google.protobuf.message import Message
 
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.db.pool import translate
-from molecule_grpc.errors import Invalid, MoleculeError, Unavailable
+from molecule_grpc.kernel.errors import Invalid, MoleculeError, Unavailable
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.methods import Method
 from molecule_grpc.server.metrics import CallMetrics
-from molecule_grpc.server.status import Code, Failure, render, render_bug
+from molecule_grpc.server.status import CallFailure, Code, render, render_bug
 from molecule_grpc.server.validation import Validator
 
 log = structlog.get_logger("molecule_grpc.call")
@@ -40,7 +40,7 @@ class Pipeline:
         """Serve a call with one request and one response.
 
         Raises:
-            Failure: the call ended without an answer.
+            CallFailure: the call ended without an answer.
         """
         started = time.perf_counter()
         code = Code.CANCELLED
@@ -63,7 +63,7 @@ class Pipeline:
         """Serve a call with a stream of requests and one response. The first one is admitted.
 
         Raises:
-            Failure: the call ended without an answer.
+            CallFailure: the call ended without an answer.
         """
         code = Code.CANCELLED
         try:
@@ -86,7 +86,7 @@ class Pipeline:
         """Serve a call that streams. The first request decides whether it is admitted.
 
         Raises:
-            Failure: the call ended badly.
+            CallFailure: the call ended badly.
         """
         code = Code.CANCELLED
         try:
@@ -135,8 +135,8 @@ class Pipeline:
         else:
             call.headers.pop("x-http-code", None)
 
-    def _failure(self, method: Method, call: Call, error: Exception) -> Failure:
-        if isinstance(error, Failure):
+    def _failure(self, method: Method, call: Call, error: Exception) -> CallFailure:
+        if isinstance(error, CallFailure):
             return error
         if isinstance(error, MoleculeError):
             return self._expected(method, call, error, error.__cause__)
@@ -157,7 +157,7 @@ class Pipeline:
 
     def _expected(
         self, method: Method, call: Call, error: MoleculeError, cause: BaseException | None
-    ) -> Failure:
+    ) -> CallFailure:
         failure = render(error)
         if failure.code is Code.UNAVAILABLE:
             log.warning(

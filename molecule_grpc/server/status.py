@@ -11,8 +11,8 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from molecule_grpc import errors
-from molecule_grpc.text import clean, cut_bytes
+from molecule_grpc.kernel import errors
+from molecule_grpc.kernel.text import clean, cut_bytes
 
 DOMAIN = "moleculeai.dev"
 INTERNAL_REASON = "INTERNAL"
@@ -78,7 +78,7 @@ HTTP_BY_REASON: dict[str, int] = {
 
 
 @dataclass(slots=True)
-class Failure(Exception):
+class CallFailure(Exception):
     """A call that ends without an answer, rendered for the wire.
 
     Args:
@@ -106,7 +106,7 @@ class Failure(Exception):
         return trailers
 
 
-def render(error: errors.MoleculeError) -> Failure:
+def render(error: errors.MoleculeError) -> CallFailure:
     """How an error reads on the wire."""
     code, http_status = _row(type(error))
     message = cut_bytes(clean(error.message), _MESSAGE_BYTES)
@@ -116,7 +116,7 @@ def render(error: errors.MoleculeError) -> Failure:
         body.setdefault("retry_after", max(1, round(error.retry_after)))
     if error.reason == "DATABASE_UNAVAILABLE":
         body["code"] = "platform_unavailable"
-    return Failure(
+    return CallFailure(
         code=code,
         message=message,
         reason=error.reason,
@@ -127,12 +127,12 @@ def render(error: errors.MoleculeError) -> Failure:
     )
 
 
-def render_bug(incident: str) -> Failure:
+def render_bug(incident: str) -> CallFailure:
     """How a bug of ours reads: nothing but a number to quote."""
     error = errors.MoleculeError(
         f"internal error, incident {incident}", metadata={"incident": incident}
     )
-    return Failure(
+    return CallFailure(
         code=Code.INTERNAL,
         message=error.message,
         reason=INTERNAL_REASON,

@@ -16,12 +16,12 @@ T = TypeVar("T")
 class TaskSet:
     """Holds tasks until they end.
 
-    At the end of the block they get `patience` seconds, then they are cancelled, and what they do
+    At the end of the block they get `wait_limit` seconds, then they are cancelled, and what they do
     about it is waited for.
     """
 
-    def __init__(self, *, patience: float) -> None:
-        self._patience = patience
+    def __init__(self, *, wait_limit: float) -> None:
+        self._wait_limit = wait_limit
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class TaskSet:
 
     async def __aexit__(self, *_: object) -> None:
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._patience)
+            await asyncio.wait(self._tasks, timeout=self._wait_limit)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -50,14 +50,14 @@ class TaskSet:
             log.error("background work failed", task=task.get_name(), exc_info=error)
 
 
-async def finish(work: Coroutine[Any, Any, T], *, patience: float) -> T:
-    """Await this; when cancelled meanwhile, give it `patience` more seconds before giving way."""
+async def finish(work: Coroutine[Any, Any, T], *, wait_limit: float) -> T:
+    """Await this; when cancelled meanwhile, give it `wait_limit` more seconds before giving way."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         if not task.done():
-            await asyncio.wait({task}, timeout=patience)
+            await asyncio.wait({task}, timeout=wait_limit)
         if not task.done():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

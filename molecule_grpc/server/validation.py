@@ -8,7 +8,7 @@ from typing import Any
 import protovalidate
 from google.protobuf.message import Message
 
-from molecule_grpc.errors import Invalid
+from molecule_grpc.kernel.errors import Invalid
 
 
 class Validator:

@@ -13,7 +13,7 @@ from google.api import httpbody_pb2
 from molecule_grpc import egress
 from molecule_grpc.auth.tokens import mint
 from molecule_grpc.db.pool import Pool, database_errors
-from molecule_grpc.errors import Invalid, MoleculeError, NotFound, Unavailable
+from molecule_grpc.kernel.errors import Invalid, MoleculeError, NotFound, Unavailable
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings import Settings
 from molecule_grpc.upload.names import OCTET_STREAM

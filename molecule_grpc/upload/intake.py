@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from google.protobuf.message import Message
 from moleculeai.upload.v1 import upload_service_pb2 as pb
 
-from molecule_grpc.errors import Aborted, Invalid
+from molecule_grpc.kernel.errors import Aborted, Invalid
 
 M = TypeVar("M", bound=Message)
 

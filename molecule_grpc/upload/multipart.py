@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
-from molecule_grpc.errors import Invalid
+from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.upload.intake import Event, FileHead
 from molecule_grpc.upload.rules import Limits, body_too_large, too_many_files
 

@@ -11,14 +11,14 @@ import asyncpg
 import structlog
 
 from molecule_grpc.db.pool import Connection, Pool, database_errors
-from molecule_grpc.errors import Aborted, Exhausted
+from molecule_grpc.kernel.errors import Aborted, Exhausted
 from molecule_grpc.settings import Settings
 from molecule_grpc.upload.metrics import STAGED_BYTES, STAGED_FILES
 from molecule_grpc.upload.ports import Announce, Notice, Wake
 from molecule_grpc.upload.refusals import no_workspace
 from molecule_grpc.upload.store import targets, uploads
 from molecule_grpc.upload.store.targets import Target
-from molecule_grpc.upload.store.uploads import Draft
+from molecule_grpc.upload.store.uploads import UploadDraft
 
 log = structlog.get_logger("molecule_grpc.upload")
 
@@ -44,8 +44,8 @@ class Publisher:
         self._max_bytes = settings.upload_quota_bytes
 
     async def publish(
-        self, target: Target, drafts: Sequence[Draft], request_id: str | None, settle: Settle
-    ) -> list[Draft]:
+        self, target: Target, drafts: Sequence[UploadDraft], request_id: str | None, settle: Settle
+    ) -> list[UploadDraft]:
         """Make files visible to a workspace's agent, all or none.
 
         Args:
@@ -82,7 +82,7 @@ class Publisher:
         self._record(target.id, drafts)
         return list(drafts)
 
-    async def known(self, workspace_id: UUID, request_id: str) -> list[Draft]:
+    async def known(self, workspace_id: UUID, request_id: str) -> list[UploadDraft]:
         """The files that a request brought before; none for a new one."""
         with database_errors():
             return await self._brought(self._pool, workspace_id, request_id)
@@ -115,10 +115,10 @@ class Publisher:
 
     async def _brought(
         self, conn: Connection | Pool, workspace_id: UUID, request_id: str
-    ) -> list[Draft]:
+    ) -> list[UploadDraft]:
         return [draft_of(row) for row in await uploads.of_request(conn, workspace_id, request_id)]
 
-    def _record(self, workspace_id: UUID, drafts: Sequence[Draft]) -> None:
+    def _record(self, workspace_id: UUID, drafts: Sequence[UploadDraft]) -> None:
         STAGED_FILES.inc(len(drafts))
         STAGED_BYTES.inc(_bytes(drafts))
         for draft in drafts:
@@ -132,7 +132,7 @@ class Publisher:
             )
 
 
-def require_same(known: Sequence[Draft], again: Sequence[Draft]) -> None:
+def require_same(known: Sequence[UploadDraft], again: Sequence[UploadDraft]) -> None:
     """Raise unless a repeat of a request brings what it brought before.
 
     Raises:
@@ -147,7 +147,7 @@ def uri(workspace_id: UUID, file_id: UUID) -> str:
     return f"platform-pending:{workspace_id}/{file_id}"
 
 
-def facts(workspace_id: UUID, draft: Draft) -> dict[str, object]:
+def facts(workspace_id: UUID, draft: UploadDraft) -> dict[str, object]:
     """What senders are told of a file, in the names of REST."""
     return {
         "uri": uri(workspace_id, draft.file_id),
@@ -157,12 +157,14 @@ def facts(workspace_id: UUID, draft: Draft) -> dict[str, object]:
     }
 
 
-def draft_of(row: asyncpg.Record) -> Draft:
+def draft_of(row: asyncpg.Record) -> UploadDraft:
     """The file of a row."""
-    return Draft(row["file_id"], row["filename"], row["mimetype"], row["size_bytes"], row["sha256"])
+    return UploadDraft(
+        row["file_id"], row["filename"], row["mimetype"], row["size_bytes"], row["sha256"]
+    )
 
 
-def _notice(workspace_id: UUID, draft: Draft) -> Notice:
+def _notice(workspace_id: UUID, draft: UploadDraft) -> Notice:
     body = {"file_id": str(draft.file_id), **facts(workspace_id, draft)}
     return Notice(
         workspace_id=workspace_id,
@@ -172,5 +174,5 @@ def _notice(workspace_id: UUID, draft: Draft) -> Notice:
     )
 
 
-def _bytes(drafts: Sequence[Draft]) -> int:
+def _bytes(drafts: Sequence[UploadDraft]) -> int:
     return sum(draft.size for draft in drafts)

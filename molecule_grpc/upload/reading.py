@@ -30,7 +30,7 @@ FRAME_BYTES = 256 * 1024
 _PARTIAL_CONTENT = 206
 
 
-class Reading:
+class UploadReads:
     """Serves staged files to their agents."""
 
     def __init__(self, pool: Pool, stores: Stores, settings: Settings) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from molecule_grpc.errors import Conflict, NotFound, Unavailable
+from molecule_grpc.kernel.errors import Conflict, NotFound, Unavailable
 
 
 def not_found() -> NotFound:

@@ -13,8 +13,8 @@ from moleculeai.upload.v1 import upload_pb2
 from moleculeai.upload.v1 import upload_service_pb2 as pb
 
 from molecule_grpc.db.pool import Connection, Pool, database_errors
-from molecule_grpc.errors import Aborted, Invalid
-from molecule_grpc.ids import new_id, parse_id
+from molecule_grpc.kernel.errors import Aborted, Invalid
+from molecule_grpc.kernel.ids import new_id, parse_id
 from molecule_grpc.settings import Settings
 from molecule_grpc.upload.blobs.port import BlobStore
 from molecule_grpc.upload.blobs.postgres import CHUNK_BYTES, PostgresBlobs
@@ -24,7 +24,7 @@ from molecule_grpc.upload.refusals import not_found
 from molecule_grpc.upload.rules import Limits, too_large
 from molecule_grpc.upload.store import sessions, uploads
 from molecule_grpc.upload.store.targets import Target
-from molecule_grpc.upload.store.uploads import Draft
+from molecule_grpc.upload.store.uploads import UploadDraft
 
 
 class Resumable:
@@ -144,7 +144,7 @@ class Resumable:
                 if not await ended(conn, upload_id):
                     raise Aborted("the upload was committed or given up at the same moment")
 
-            draft = Draft(
+            draft = UploadDraft(
                 upload_id, row["filename"], row["mimetype"], row["size_bytes"], digest.digest()
             )
             await self._publisher.publish(target, [draft], row["request_id"], settle)

@@ -7,7 +7,7 @@ import posixpath
 import re
 from dataclasses import dataclass
 
-from molecule_grpc.errors import Invalid, OutOfRange
+from molecule_grpc.kernel.errors import Invalid, OutOfRange
 
 MIB = 1024 * 1024
 LARGEST_FILE = 100 * MIB

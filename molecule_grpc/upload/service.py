@@ -12,8 +12,8 @@ from moleculeai.upload.v1 import upload_pb2
 from moleculeai.upload.v1 import upload_service_pb2 as pb
 
 from molecule_grpc.db.pool import Pool, database_errors
-from molecule_grpc.errors import Conflict, MoleculeError
-from molecule_grpc.ids import parse_id
+from molecule_grpc.kernel.errors import Conflict, MoleculeError
+from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.server.call import ORIGINAL_PATH, Call
 from molecule_grpc.settings import Settings
 from molecule_grpc.upload import refusals, rules
@@ -23,7 +23,7 @@ from molecule_grpc.upload.intake import patient, read_frames
 from molecule_grpc.upload.multipart import read_multipart
 from molecule_grpc.upload.ports import Announce, Wake
 from molecule_grpc.upload.publishing import Publisher, facts
-from molecule_grpc.upload.reading import Reading
+from molecule_grpc.upload.reading import UploadReads
 from molecule_grpc.upload.resumable import Resumable
 from molecule_grpc.upload.rules import Route
 from molecule_grpc.upload.staging import Staging
@@ -48,7 +48,7 @@ class UploadService:
     ) -> None:
         self._pool = pool
         self._limits = rules.Limits(settings.upload_max_bytes)
-        self._reading = Reading(pool, stores, settings)
+        self._reading = UploadReads(pool, stores, settings)
         self._forwarder = Forwarder(pool, self._limits, settings)
         self._staging: Staging | None = None
         self._resumable: Resumable | None = None

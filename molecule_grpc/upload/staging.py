@@ -10,15 +10,15 @@ from contextlib import AbstractAsyncContextManager
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool, database_errors
-from molecule_grpc.errors import Exhausted, Invalid
-from molecule_grpc.ids import new_id
+from molecule_grpc.kernel.errors import Exhausted, Invalid
+from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.upload.blobs.port import Batch, BlobStore
 from molecule_grpc.upload.intake import Event, FileHead, stalled
 from molecule_grpc.upload.names import clean_media_type, clean_name
 from molecule_grpc.upload.publishing import Publisher, require_same
 from molecule_grpc.upload.rules import Limits, body_too_large, too_large, too_many_files
 from molecule_grpc.upload.store.targets import Target
-from molecule_grpc.upload.store.uploads import Draft
+from molecule_grpc.upload.store.uploads import UploadDraft
 
 # Each holds a few MiB.
 MOST_AT_ONCE = 32
@@ -39,7 +39,7 @@ class Staging:
 
     async def stage(
         self, target: Target, request_id: str, events: AsyncIterator[Event]
-    ) -> list[Draft]:
+    ) -> list[UploadDraft]:
         """Store the files that arrive, and announce them when all are there.
 
         Raises:
@@ -50,7 +50,7 @@ class Staging:
         """
         async with self._slot():
             with database_errors():
-                known: list[Draft] = []
+                known: list[UploadDraft] = []
                 if request_id:
                     known = await self._publisher.known(target.id, request_id)
                 if not known:
@@ -62,8 +62,12 @@ class Staging:
                 raise stalled() from None
 
     async def _take(
-        self, target: Target, request_id: str, events: AsyncIterator[Event], known: list[Draft]
-    ) -> list[Draft]:
+        self,
+        target: Target,
+        request_id: str,
+        events: AsyncIterator[Event],
+        known: list[UploadDraft],
+    ) -> list[UploadDraft]:
         # A repeat is read, to see that it is one, and not kept.
         batches = _nowhere() if known else self._blobs.batch()
         async with batches as batch:
@@ -97,7 +101,7 @@ class _Receiver:
     def __init__(self, limits: Limits, batch: Batch) -> None:
         self._limits = limits
         self._batch = batch
-        self._drafts: list[Draft] = []
+        self._drafts: list[UploadDraft] = []
         self._total = 0
         self._head: FileHead | None = None
         self._file_id = new_id()
@@ -113,7 +117,7 @@ class _Receiver:
         else:
             await self._add(event)
 
-    async def finish(self) -> list[Draft]:
+    async def finish(self) -> list[UploadDraft]:
         """Nothing more comes: the files."""
         await self._end_file()
         if not self._drafts:
@@ -154,7 +158,7 @@ class _Receiver:
             raise _other(f"{self._name} does not have the SHA-256 that was announced")
         await self._batch.end()
         media_type = clean_media_type(self._head.mime_type)
-        self._drafts.append(Draft(self._file_id, self._name, media_type, self._size, digest))
+        self._drafts.append(UploadDraft(self._file_id, self._name, media_type, self._size, digest))
         self._head = None
 
 

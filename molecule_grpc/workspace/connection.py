@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from moleculeai.workspace.v1 import workspace_pb2 as pb
 
-from molecule_grpc.errors import Invalid
+from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.settings import Settings
 
 _UNSAFE = re.compile(r"[\s\"'`\\<>$]")

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 from google.protobuf import json_format, struct_pb2
-from google.protobuf.timestamp_pb2 import Timestamp
 from moleculeai.workspace.v1 import workspace_pb2 as pb
 
 from molecule_grpc.auth.store import TokenRow
-from molecule_grpc.errors import Invalid
-from molecule_grpc.text import clean
+from molecule_grpc.kernel.errors import Invalid
+from molecule_grpc.kernel.protos import timestamp
+from molecule_grpc.kernel.text import clean
 from molecule_grpc.workspace import rules
 
 MAX_CARD_BYTES = 256 * 1024
@@ -87,15 +86,6 @@ def status(text: str) -> pb.Workspace.Status.ValueType:
 def mode(text: str) -> pb.Workspace.DeliveryMode.ValueType:
     """A stored delivery mode."""
     return pb.Workspace.DeliveryMode.Value(text)
-
-
-def timestamp(moment: datetime | None) -> Timestamp | None:
-    """A proto timestamp; None stays None."""
-    if moment is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
 
 
 def value(text: str | None) -> struct_pb2.Value:

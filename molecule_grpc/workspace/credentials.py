@@ -8,11 +8,12 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.auth import store as tokens
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.errors import Conflict, Exhausted, NotFound
 from molecule_grpc.events import store as event_store
+from molecule_grpc.events.names import EventType
 from molecule_grpc.events.store import Event
-from molecule_grpc.events.types import EventType
-from molecule_grpc.ids import parse_id
+from molecule_grpc.kernel.errors import Conflict, Exhausted, NotFound
+from molecule_grpc.kernel.ids import parse_id
+from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings import Settings
 from molecule_grpc.workspace import convert, rules
@@ -67,7 +68,7 @@ class Credentials:
             message=_SHOWN_ONCE,
             id=str(row.id),
             prefix=row.prefix,
-            created_at=convert.timestamp(row.created_at),
+            created_at=timestamp(row.created_at),
         )
 
     async def revoke(self, request: pb.RevokeTokenRequest) -> pb.RevokeTokenResponse:

@@ -7,8 +7,8 @@ from uuid import UUID
 import asyncpg
 
 from molecule_grpc.db.pool import Pool, database_errors
-from molecule_grpc.errors import Denied
-from molecule_grpc.facts import Facts
+from molecule_grpc.directory import WorkspaceInfo
+from molecule_grpc.kernel.errors import Denied
 from molecule_grpc.workspace import rules
 from molecule_grpc.workspace.refusals import missing
 from molecule_grpc.workspace.store import tree
@@ -23,7 +23,7 @@ class Directory:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def lookup(self, workspace_id: UUID) -> Facts | None:
+    async def lookup(self, workspace_id: UUID) -> WorkspaceInfo | None:
         """A workspace that is not removed; None when there is none."""
         with database_errors():
             row = await tree.one(self._pool, workspace_id)
@@ -45,7 +45,7 @@ class Directory:
             row = await tree.pair(self._pool, a, b)
         return row is not None and bool(row["related"])
 
-    async def require_reachable(self, source: UUID, target: UUID) -> Facts:
+    async def require_reachable(self, source: UUID, target: UUID) -> WorkspaceInfo:
         """The target, if the source may message it.
 
         Raises:
@@ -69,8 +69,8 @@ def _both_live(row: asyncpg.Record) -> bool:
     return row["status"] != "removed" and row["source_status"] not in (None, "removed")
 
 
-def _facts(row: asyncpg.Record) -> Facts:
-    return Facts(
+def _facts(row: asyncpg.Record) -> WorkspaceInfo:
+    return WorkspaceInfo(
         id=row["id"],
         organization_id=row["organization_id"],
         name=row["name"],

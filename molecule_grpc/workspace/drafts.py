@@ -8,15 +8,17 @@ from google.protobuf import struct_pb2
 from moleculeai.workspace.v1 import workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
-from molecule_grpc.errors import Invalid
-from molecule_grpc.ids import new_id, parse_id
+from molecule_grpc.kernel.errors import Invalid
+from molecule_grpc.kernel.ids import new_id, parse_id
 from molecule_grpc.workspace import rules
-from molecule_grpc.workspace.store.workspaces import Change, Draft, Place
+from molecule_grpc.workspace.store.workspaces import Change, Place, WorkspaceDraft
 
 _CHANGEABLE = ("name", "role", "tier", "runtime", "parent_id", "workspace_dir")
 
 
-def draft(request: pb.CreateWorkspaceRequest, organization_id: UUID, default_tier: int) -> Draft:
+def draft(
+    request: pb.CreateWorkspaceRequest, organization_id: UUID, default_tier: int
+) -> WorkspaceDraft:
     """The workspace that a request asks for. Its URL is not resolved yet.
 
     Raises:
@@ -24,7 +26,7 @@ def draft(request: pb.CreateWorkspaceRequest, organization_id: UUID, default_tie
     """
     external = request.external or request.runtime == rules.EXTERNAL
     url, mode = _reach(request, external=external)
-    return Draft(
+    return WorkspaceDraft(
         id=new_id(),
         organization_id=organization_id,
         parent_id=parse_id(request.parent_id, "parent_id") if request.parent_id else None,

@@ -10,16 +10,16 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.db.group_commit import GroupCommit
 from molecule_grpc.db.pool import Writer
-from molecule_grpc.errors import NotFound
-from molecule_grpc.ids import parse_id
+from molecule_grpc.kernel.errors import NotFound
+from molecule_grpc.kernel.ids import parse_id
+from molecule_grpc.kernel.text import clean
 from molecule_grpc.settings import Settings
-from molecule_grpc.text import clean
 from molecule_grpc.workspace import rules
-from molecule_grpc.workspace.store import beats
-from molecule_grpc.workspace.store.beats import Beat, Beaten
+from molecule_grpc.workspace.store import heartbeats as beats
+from molecule_grpc.workspace.store.heartbeats import Heartbeat, HeartbeatResult
 
 Observe = Callable[[int, int, float], None]
-Moved = Callable[[Sequence[tuple[Beat, Beaten]]], None]
+Moved = Callable[[Sequence[tuple[Heartbeat, HeartbeatResult]]], None]
 
 
 class Heartbeats:
@@ -38,9 +38,11 @@ class Heartbeats:
         observe: Observe | None = None,
         moved: Moved | None = None,
     ) -> None:
-        self._writer = Writer(dsn, application_name="molecule-grpc-heartbeat", statement=beats.BEAT)
+        self._writer = Writer(
+            dsn, application_name="molecule-grpc-heartbeat", statement=beats.HEARTBEAT
+        )
         self._presence = Writer(dsn, application_name="molecule-grpc-presence")
-        self._queue: GroupCommit[Beat, Beaten] = GroupCommit(
+        self._queue: GroupCommit[Heartbeat, HeartbeatResult] = GroupCommit(
             "heartbeat",
             self._flush,
             key=lambda each: each.workspace_id,
@@ -59,7 +61,7 @@ class Heartbeats:
         await self._writer.close()
         await self._presence.close()
 
-    async def beat(self, each: Beat) -> Beaten:
+    async def beat(self, each: Heartbeat) -> HeartbeatResult:
         """Apply one heartbeat; it is durable when this returns.
 
         Raises:
@@ -73,17 +75,17 @@ class Heartbeats:
             async with self._presence.connection() as connection:
                 await beats.touch(connection, workspace_ids)
 
-    async def _flush(self, batch: Sequence[Beat]) -> Sequence[Beaten | NotFound]:
+    async def _flush(self, batch: Sequence[Heartbeat]) -> Sequence[HeartbeatResult | NotFound]:
         async with self._writer.connection() as connection:
             return await beats.beat(connection, batch)
 
 
-def read_beat(request: pb.HeartbeatRequest) -> Beat:
+def read_beat(request: pb.HeartbeatRequest) -> Heartbeat:
     """What a request reports; what it leaves out is None."""
     given: dict[str, Any] = {field.name: value for field, value in request.ListFields()}
     metadata = given.get("runtime_metadata")
     capabilities = metadata.capabilities if metadata else {}
-    return Beat(
+    return Heartbeat(
         workspace_id=parse_id(request.workspace_id, "workspace_id"),
         error_rate=given.get("error_rate"),
         sample_error=_clean(given.get("sample_error")),

@@ -13,8 +13,8 @@ from molecule_grpc import egress
 from molecule_grpc.auth import store as tokens
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.db.pool import Connection, Pool
-from molecule_grpc.errors import Unauthenticated
-from molecule_grpc.ids import parse_id
+from molecule_grpc.kernel.errors import Unauthenticated
+from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings import Settings
 from molecule_grpc.workspace import convert, drafts, placement, rules

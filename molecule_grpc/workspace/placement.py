@@ -7,8 +7,8 @@ from uuid import UUID
 import asyncpg
 
 from molecule_grpc.db.pool import Connection
-from molecule_grpc.errors import Conflict, Invalid, NotFound
-from molecule_grpc.ids import parse_id
+from molecule_grpc.kernel.errors import Conflict, Invalid, NotFound
+from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.workspace import rules
 from molecule_grpc.workspace.refusals import missing
 from molecule_grpc.workspace.store import tree, workspaces
@@ -30,7 +30,7 @@ def home(wanted: str, own: UUID | None) -> UUID:
     return organization_id or workspaces.DEFAULT_ORGANIZATION
 
 
-async def require_room(conn: Connection, draft: workspaces.Draft) -> None:
+async def require_room(conn: Connection, draft: workspaces.WorkspaceDraft) -> None:
     """Raise unless the draft's organisation exists and its parent can have one more child.
 
     Raises:

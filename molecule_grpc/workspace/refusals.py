@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from molecule_grpc.errors import NotFound
+from molecule_grpc.kernel.errors import NotFound
 
 _HINT = "it cannot come back; create a new workspace, or read it with include_removed=true"
 

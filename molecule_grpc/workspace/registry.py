@@ -14,9 +14,9 @@ from molecule_grpc.auth import store as tokens
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.auth.tokens import mint
 from molecule_grpc.db.pool import Connection, Pool
-from molecule_grpc.errors import Aborted, Invalid, Unauthenticated, Unavailable
-from molecule_grpc.facts import Facts
-from molecule_grpc.ids import parse_id
+from molecule_grpc.directory import WorkspaceInfo
+from molecule_grpc.kernel.errors import Aborted, Invalid, Unauthenticated, Unavailable
+from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings import Settings
 from molecule_grpc.workspace import convert, drafts, rules
@@ -162,8 +162,8 @@ class Registry:
         await egress.resolve_checked(url, self._egress, localhost_by_name=True)
         return url, mode
 
-    def _newcomer(self, workspace_id: UUID, principal: Principal) -> workspaces.Draft:
-        return workspaces.Draft(
+    def _newcomer(self, workspace_id: UUID, principal: Principal) -> workspaces.WorkspaceDraft:
+        return workspaces.WorkspaceDraft(
             id=workspace_id,
             organization_id=scope(principal) or workspaces.DEFAULT_ORGANIZATION,
             name=str(workspace_id),
@@ -190,7 +190,7 @@ class Registry:
             if caller is None or caller.organization_id != principal.organization_id:
                 raise missing()
 
-    async def _listening_at(self, target: Facts) -> str:
+    async def _listening_at(self, target: WorkspaceInfo) -> str:
         """The URL to call; empty when messages go through the platform.
 
         Raises:
@@ -220,7 +220,7 @@ def _no_token() -> Unauthenticated:
     return Unauthenticated("missing workspace auth token")
 
 
-def _peer_unavailable(target: Facts, message: str) -> Unavailable:
+def _peer_unavailable(target: WorkspaceInfo, message: str) -> Unavailable:
     return Unavailable(
         message,
         reason="PEER_UNAVAILABLE",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from molecule_grpc.errors import Invalid
+from molecule_grpc.kernel.errors import Invalid
 
 EXTERNAL: Final = "external"
 DEFAULT_RUNTIME: Final = "langgraph"

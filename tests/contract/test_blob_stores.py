@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.errors import NotFound, Unavailable
+from molecule_grpc.kernel.errors import NotFound, Unavailable
 from molecule_grpc.settings import Settings
 from molecule_grpc.upload.blobs.port import Batch, BlobStore
 from molecule_grpc.upload.blobs.postgres import PostgresBlobs

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from molecule_grpc import errors
 from molecule_grpc.db import group_commit
-from molecule_grpc.errors import MoleculeError
+from molecule_grpc.kernel import errors
+from molecule_grpc.kernel.errors import MoleculeError
 from molecule_grpc.server.status import HTTP_BY_REASON, KINDS, render, render_bug
 from tools import errors_doc
 from tools.descriptors import Contract

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import httpx
 
-from molecule_grpc.server.edge import Edge, EdgeConfig
+from molecule_grpc.server.edge.edge import Edge, EdgeConfig
 from tests.e2e.scripted_worker import Reply, ScriptedWorker
 from tests.running import free_port
 

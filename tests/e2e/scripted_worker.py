@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
-from molecule_grpc.server.grpc_host import OPTIONS
+from molecule_grpc.server.hosts.grpc_aio import OPTIONS
 from tools.descriptors import Contract
 
 Metadata = Sequence[tuple[str, str | bytes]]

@@ -88,7 +88,7 @@ def memory(server: RunningServer) -> int:
     workers = [
         child
         for child in psutil.Process(server.pid).children(recursive=True)
-        if any("molecule_grpc.server.worker" in part for part in child.cmdline())
+        if any("molecule_grpc.server.process.worker" in part for part in child.cmdline())
     ]
     assert workers
     return sum(worker.memory_info().rss for worker in workers)

@@ -18,7 +18,7 @@ from moleculeai.admin.v1 import admin_service_pb2
 from moleculeai.delegation.v1 import activity_pb2, delegation_service_pb2, inbox_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2
 
-from molecule_grpc import errors
+from molecule_grpc.kernel import errors
 from molecule_grpc.server import status
 from tests.e2e.scripted_edge import ScriptedEdge, scripted_edge
 from tests.e2e.scripted_worker import Reply
@@ -54,7 +54,7 @@ def item(seq: int, text: str = "") -> delegation_service_pb2.StreamInboxResponse
     return delegation_service_pb2.StreamInboxResponse(item=inbox_pb2.InboxItem(seq=seq, text=text))
 
 
-def failure(kind: type[errors.MoleculeError], reason: str | None = None) -> status.Failure:
+def failure(kind: type[errors.MoleculeError], reason: str | None = None) -> status.CallFailure:
     return status.render(kind("no, because of “this”", reason=reason, body={"hint": "a\nb"}))
 
 
@@ -96,7 +96,7 @@ async def test_every_reason_with_a_status_of_its_own_reaches_rest(
     await check_error(edge, failure(errors.Conflict, reason), status.HTTP_BY_REASON[reason])
 
 
-async def check_error(edge: ScriptedEdge, sent: status.Failure, http_status: int) -> None:
+async def check_error(edge: ScriptedEdge, sent: status.CallFailure, http_status: int) -> None:
     error = (CODES[int(sent.code)], sent.message)
     # On a call that changes something: a read would be tried again.
     edge.script(Reply(error=error, trailers=sent.trailers(rest=True)))

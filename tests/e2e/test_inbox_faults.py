@@ -205,7 +205,7 @@ def workers_of(server: RunningServer) -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process(server.pid).children(recursive=True)
-        if "molecule_grpc.server.worker" in " ".join(child.cmdline())
+        if "molecule_grpc.server.process.worker" in " ".join(child.cmdline())
     ]
 
 

@@ -24,7 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from molecule_grpc.db.embedded import EmbeddedPostgres
+from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from tests.e2e.parties import Agent, Organization, found, wire_to
 from tests.running import RunningServer, free_port
 from tools.descriptors import Contract
@@ -74,7 +74,7 @@ async def test_the_poller_of_a_worker_runs_on_one_core(server: RunningServer) ->
     (worker,) = [
         process.pid
         for process in psutil.Process(server.pid).children(recursive=True)
-        if "molecule_grpc.server.worker" in process.cmdline()
+        if "molecule_grpc.server.process.worker" in process.cmdline()
     ]
     async with asyncio.timeout(10):
         while len(bound := [task for task in tasks(worker) if len(cores(task)) == 1]) != 1:
@@ -390,7 +390,7 @@ def workers_of(server: RunningServer) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(server.pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it ended while we looked
-            if "molecule_grpc.server.worker" in child.cmdline():
+            if "molecule_grpc.server.process.worker" in child.cmdline():
                 found.append(child)
     return found
 

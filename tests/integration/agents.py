@@ -19,15 +19,15 @@ from molecule_grpc.auth.principal import OPERATOR, Principal, Role
 from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Pool, Writer
 from molecule_grpc.db.wakeups import CHANNEL, Wakeups
-from molecule_grpc.delegation.journal import Journal
-from molecule_grpc.delegation.ledger import Ledger
-from molecule_grpc.delegation.messages import Messages
-from molecule_grpc.delegation.nudges import Nudges
-from molecule_grpc.delegation.push import Push
-from molecule_grpc.delegation.store import activity
-from molecule_grpc.delegation.store import ledger as ledger_store
-from molecule_grpc.delegation.store.entries import Entry
-from molecule_grpc.ids import new_id
+from molecule_grpc.delegation.ledger.ledger import Ledger
+from molecule_grpc.delegation.ledger.store import ledger as ledger_store
+from molecule_grpc.delegation.ledger.writes import Journal
+from molecule_grpc.delegation.outbound.due import DueWorkspaces
+from molecule_grpc.delegation.outbound.messages import Messages
+from molecule_grpc.delegation.outbound.send import Push
+from molecule_grpc.delegation.record.store import activity
+from molecule_grpc.delegation.record.store.entries import Entry
+from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings import Settings
 from molecule_grpc.workspace.directory import Directory
@@ -135,7 +135,7 @@ async def _slice_of(
 ) -> AsyncIterator[Slice]:
     directory = Directory(pool)
     async with Journal(dsn, pool, wakeups, chosen) as journal:
-        ledger = Ledger(pool, journal, wakeups, directory, Nudges())
+        ledger = Ledger(pool, journal, wakeups, directory, DueWorkspaces())
         messages = Messages(pool, journal, directory, ledger, _NOBODY, chosen)
         yield Slice(pool, journal, wakeups, ledger, messages)
 
@@ -211,9 +211,9 @@ def note(workspace_id: UUID, **changes: Any) -> Entry:
     return entry._replace(**changes)
 
 
-def draft(caller: UUID, callee: UUID, **changes: object) -> ledger_store.Draft:
+def draft(caller: UUID, callee: UUID, **changes: object) -> ledger_store.DelegationDraft:
     """A delegation to be accepted, with something to hand over."""
-    base = ledger_store.Draft(
+    base = ledger_store.DelegationDraft(
         delegation_id=str(new_id()),
         caller_id=caller,
         callee_id=callee,

@@ -17,11 +17,11 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups, delegation_key
-from molecule_grpc.delegation.journal import Journal
-from molecule_grpc.delegation.ledger import Ledger
-from molecule_grpc.delegation.messages import Messages
-from molecule_grpc.delegation.nudges import Nudges
-from molecule_grpc.delegation.outbound import Outbound
+from molecule_grpc.delegation.ledger.ledger import Ledger
+from molecule_grpc.delegation.ledger.writes import Journal
+from molecule_grpc.delegation.outbound.due import DueWorkspaces
+from molecule_grpc.delegation.outbound.messages import Messages
+from molecule_grpc.delegation.outbound.wiring import Outbound
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings import Settings
 from molecule_grpc.workspace.directory import Directory
@@ -43,7 +43,7 @@ class Worker(Slice):
     """A slice whose queue is delivered while `delivering`."""
 
     outbound: Outbound
-    nudges: Nudges
+    due_workspaces: DueWorkspaces
     running: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def post(
@@ -81,7 +81,7 @@ class Worker(Slice):
 
     async def landed(self) -> None:
         """Return when nothing is under way."""
-        flights = self.outbound._flights._tasks
+        flights = self.outbound._sending_tasks._tasks
         while flights:
             await asyncio.wait(flights)
 
@@ -123,14 +123,14 @@ async def worker_on(dsn: str, pool: Pool, **changes: Any) -> AsyncIterator[Worke
     settings = Settings(**{**QUICK, **changes})
     wakeups = Wakeups(None, f"test-{uuid.uuid4().hex[:6]}")
     directory = Directory(pool)
-    nudges = Nudges()
+    due_workspaces = DueWorkspaces()
     async with Journal(dsn, pool, wakeups, settings) as journal:
-        ledger = Ledger(pool, journal, wakeups, directory, nudges)
+        ledger = Ledger(pool, journal, wakeups, directory, due_workspaces)
         async with Outbound(
-            pool, journal, ledger, directory, wakeups, nudges, settings
+            pool, journal, ledger, directory, wakeups, due_workspaces, settings
         ) as outbound:
             messages = Messages(pool, journal, directory, ledger, outbound.push, settings)
-            worker = Worker(pool, journal, wakeups, ledger, messages, outbound, nudges)
+            worker = Worker(pool, journal, wakeups, ledger, messages, outbound, due_workspaces)
             try:
                 yield worker
             finally:

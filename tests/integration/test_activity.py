@@ -16,8 +16,8 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.db.pool import Pool, connect_pool
-from molecule_grpc.delegation.bodies import MAX_DEPTH
-from molecule_grpc.errors import Denied, Invalid, NotFound, OutOfRange, Unauthenticated
+from molecule_grpc.delegation.record.bodies import MAX_DEPTH
+from molecule_grpc.kernel.errors import Denied, Invalid, NotFound, OutOfRange, Unauthenticated
 from molecule_grpc.server.call import Call
 from tests.integration.agents import ORGANIZATION, Slice, call_of, hire, message, note, slice_of
 

@@ -18,8 +18,8 @@ from molecule_grpc.auth.principal import ANONYMOUS, OPERATOR, Principal, Role
 from molecule_grpc.auth.tokens import Secret, mint
 from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Pool, connect_pool
-from molecule_grpc.errors import Invalid, NotFound, Unauthenticated, Unavailable
-from molecule_grpc.ids import new_id
+from molecule_grpc.kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
+from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.settings import Settings
 
 DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from molecule_grpc import egress
-from molecule_grpc.delegation.dispatch import Dispatcher
-from molecule_grpc.delegation.outcome import Delivered, Failed, Failure, Refused
-from molecule_grpc.facts import Facts
+from molecule_grpc.delegation.outbound.dispatch import Dispatcher
+from molecule_grpc.delegation.outbound.outcome import Delivered, Failed, NotSent, SendFailure
+from molecule_grpc.directory import WorkspaceInfo
 from molecule_grpc.settings import Settings
 from tests import fake_agent as agents
 from tests.fake_agent import Behaviour, fake_agent
@@ -26,7 +26,7 @@ ID = UUID(int=1)
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
-def target_at(url: str, **changes: Any) -> Facts:
+def target_at(url: str, **changes: Any) -> WorkspaceInfo:
     """What dispatch knows of a workspace."""
     known = {
         "id": ID,
@@ -38,7 +38,7 @@ def target_at(url: str, **changes: Any) -> Facts:
         "delivery_mode": "push",
         "runtime": "langgraph",
     }
-    return Facts(**{**known, **changes})
+    return WorkspaceInfo(**{**known, **changes})
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ async def outcome_of(behave: Behaviour, **changes: Any) -> Any:
         return outcome
 
 
-# Failure classes.
+# SendFailure classes.
 
 BUSY = {
     "hangs up": agents.hangs_up,
@@ -107,14 +107,14 @@ async def test_whatever_may_have_arrived_is_busy(behave: Behaviour) -> None:
     """I-PX-2: a slow or stumbling agent is not dead."""
     outcome = await outcome_of(behave)
     assert isinstance(outcome, Failed)
-    assert outcome.failure is Failure.BUSY
+    assert outcome.failure is SendFailure.BUSY
 
 
 @pytest.mark.parametrize("behave", UNREACHABLE.values(), ids=UNREACHABLE.keys())
 async def test_whatever_is_no_agent_is_unreachable(behave: Behaviour) -> None:
     outcome = await outcome_of(behave)
     assert isinstance(outcome, Failed)
-    assert outcome.failure is Failure.UNREACHABLE
+    assert outcome.failure is SendFailure.UNREACHABLE
 
 
 @pytest.mark.parametrize("behave", UNREADABLE.values(), ids=UNREADABLE.keys())
@@ -122,32 +122,32 @@ async def test_a_success_that_cannot_be_read_is_delivered(behave: Behaviour) -> 
     """I-PX-3: the status was read, so the agent has the message."""
     outcome = await outcome_of(behave)
     assert isinstance(outcome, Failed)
-    assert outcome.failure is Failure.UNREADABLE
+    assert outcome.failure is SendFailure.UNREADABLE
 
 
 async def test_no_answer_within_the_ceiling_is_busy() -> None:
     async with fake_agent(agents.hangs) as agent:
         outcome = await dispatcher().dispatch(target_at(agent.url), BODY, ceiling=0.2)
-    assert outcome == Failed(Failure.BUSY, "no answer within 0 s")
+    assert outcome == Failed(SendFailure.BUSY, "no answer within 0 s")
 
 
 async def test_no_headers_in_time_is_busy() -> None:
     outcome = await outcome_of(agents.hangs, a2a_header_timeout=0.2)
     assert isinstance(outcome, Failed)
-    assert outcome.failure is Failure.BUSY
+    assert outcome.failure is SendFailure.BUSY
 
 
 async def test_silence_is_busy() -> None:
     outcome = await outcome_of(agents.hangs, a2a_idle_timeout=0.2)
     assert isinstance(outcome, Failed)
-    assert outcome.failure is Failure.BUSY
+    assert outcome.failure is SendFailure.BUSY
 
 
 async def test_an_agent_says_how_long_it_may_be_silent() -> None:
     async with fake_agent(agents.hangs) as agent:
         target = target_at(agent.url, idle_timeout=0.2)
         outcome = await dispatcher(a2a_idle_timeout=60).dispatch(target, BODY, ceiling=5.0)
-    assert outcome == Failed(Failure.BUSY, "no sign of life for 0 s")
+    assert outcome == Failed(SendFailure.BUSY, "no sign of life for 0 s")
 
 
 async def test_a_drip_of_bytes_is_no_silence() -> None:
@@ -199,14 +199,14 @@ async def test_nobody_listens() -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
         outcome = await dispatcher().dispatch(target_at(url), BODY, ceiling=5.0)
-    assert outcome == Failed(Failure.UNREACHABLE, "the connection was refused")
+    assert outcome == Failed(SendFailure.UNREACHABLE, "the connection was refused")
 
 
 async def test_a_name_without_address_is_unreachable_not_refused() -> None:
     """It may have one tomorrow."""
     outcome = await dispatcher().dispatch(target_at("http://no.such.invalid/"), BODY, ceiling=5.0)
     assert isinstance(outcome, Failed)
-    assert outcome.failure is Failure.UNREACHABLE
+    assert outcome.failure is SendFailure.UNREACHABLE
 
 
 async def test_no_tls_where_tls_is_wanted_is_unreachable() -> None:
@@ -219,7 +219,7 @@ async def test_no_tls_where_tls_is_wanted_is_unreachable() -> None:
         url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         outcome = await dispatcher().dispatch(target_at(url), BODY, ceiling=5.0)
     assert isinstance(outcome, Failed)
-    assert outcome.failure is Failure.UNREACHABLE
+    assert outcome.failure is SendFailure.UNREACHABLE
 
 
 async def test_details_name_no_address() -> None:
@@ -309,7 +309,7 @@ async def test_a_crowd_of_flooding_agents_does_not_fill_the_memory() -> None:
             peak = max(peak, process.memory_info().rss)
     for call in calls:
         assert isinstance(call.result(), Failed)
-        assert call.result().failure is Failure.UNREADABLE
+        assert call.result().failure is SendFailure.UNREADABLE
     # Held whole, the answers up to their cap alone would take 600.
     assert peak - before < 400 * MIB
 
@@ -339,7 +339,7 @@ async def test_a_url_that_may_not_be_called_is_refused_at_dispatch(
             target_at(url.format(port=agent.port)), BODY, ceiling=5.0
         )
         assert agent.connections == 0
-    assert outcome == Refused("URL_NOT_ROUTABLE", "workspace URL is not publicly routable")
+    assert outcome == NotSent("URL_NOT_ROUTABLE", "workspace URL is not publicly routable")
 
 
 async def test_a_name_that_changes_its_mind_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,7 +382,7 @@ async def test_one_bad_address_among_good_ones_refuses_the_name(
             target_at(f"http://mixed.example:{agent.port}/"), BODY, ceiling=5.0
         )
         assert agent.connections == 0
-    assert isinstance(outcome, Refused)
+    assert isinstance(outcome, NotSent)
 
 
 async def test_the_connector_goes_nowhere_else() -> None:
@@ -405,7 +405,7 @@ async def test_a_dead_container_is_told_from_a_busy_agent() -> None:
     containers = Containers()
     outcome = await outcome_of(agents.hangs_up, containers=containers)
     assert isinstance(outcome, Failed)
-    assert (outcome.failure, containers.asked) == (Failure.DEAD, 1)
+    assert (outcome.failure, containers.asked) == (SendFailure.DEAD, 1)
 
 
 @pytest.mark.parametrize("answer", [Containers(dead=False), Containers(broken=True)])
@@ -413,7 +413,7 @@ async def test_only_a_definite_no_makes_an_agent_dead(answer: Containers) -> Non
     """D50, I-PX-2: doubt counts as alive."""
     outcome = await outcome_of(agents.hangs_up, containers=answer)
     assert isinstance(outcome, Failed)
-    assert (outcome.failure, answer.asked) == (Failure.BUSY, 1)
+    assert (outcome.failure, answer.asked) == (SendFailure.BUSY, 1)
 
 
 async def test_nobody_is_asked_about_an_external_agent() -> None:
@@ -423,14 +423,14 @@ async def test_nobody_is_asked_about_an_external_agent() -> None:
         target = target_at(agent.url, runtime="external")
         outcome = await dispatcher(containers).dispatch(target, BODY, ceiling=5.0)
     assert isinstance(outcome, Failed)
-    assert (outcome.failure, containers.asked) == (Failure.BUSY, 0)
+    assert (outcome.failure, containers.asked) == (SendFailure.BUSY, 0)
 
 
 async def test_without_backends_nothing_is_called_dead() -> None:
     """D50: with neither of them."""
     outcome = await outcome_of(agents.hangs_up)
     assert isinstance(outcome, Failed)
-    assert outcome.failure is Failure.BUSY
+    assert outcome.failure is SendFailure.BUSY
 
 
 async def test_an_answer_asks_nobody() -> None:
@@ -448,10 +448,10 @@ async def test_a_sleeping_workspace_is_woken_and_not_called(status: str) -> None
         target = target_at(agent.url, status=status)
         outcome = await dispatcher(containers).dispatch(target, BODY, ceiling=5.0)
         assert agent.connections == 0
-    assert outcome == Refused("WORKSPACE_WAKING", "the workspace is waking up", passing=True)
+    assert outcome == NotSent("WORKSPACE_WAKING", "the workspace is waking up", passing=True)
     assert containers.woken == 1
 
 
 async def test_a_workspace_without_url_is_not_called() -> None:
     outcome = await dispatcher().dispatch(target_at(""), BODY, ceiling=5.0)
-    assert outcome == Refused("URL_NOT_REGISTERED", "workspace has no URL", passing=True)
+    assert outcome == NotSent("URL_NOT_REGISTERED", "workspace has no URL", passing=True)

@@ -15,12 +15,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from molecule_grpc.db.embedded import (
+from molecule_grpc.db.embedded.processes import processes_in, send, wait_until
+from molecule_grpc.db.embedded.server import (
     EmbeddedPostgres,
     EmbeddedPostgresError,
     embedded_postgres_version,
 )
-from molecule_grpc.db.processes import processes_in, send, wait_until
 
 FAST = {"fsync": "off"}
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="changes to another account")
@@ -29,7 +29,7 @@ NOBODY = 65534
 OWNER = """
 import os, sys, structlog
 from pathlib import Path
-from molecule_grpc.db.embedded import EmbeddedPostgres
+from molecule_grpc.db.embedded.server import EmbeddedPostgres
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 if user := int(sys.argv[2]):
     os.setgroups([]); os.setgid(user); os.setuid(user)

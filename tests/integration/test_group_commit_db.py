@@ -20,7 +20,7 @@ from molecule_grpc.db.pool import (
     fault,
     translate,
 )
-from molecule_grpc.errors import Unavailable
+from molecule_grpc.kernel.errors import Unavailable
 
 HEARTBEAT = """
     UPDATE heartbeats h SET beats = beats + 1

@@ -15,13 +15,12 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.auth.principal import OPERATOR
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.errors import (
-    NotFound,
-)
+from molecule_grpc.kernel.errors import NotFound
 from molecule_grpc.settings import Settings
 from molecule_grpc.workspace.heartbeats import Heartbeats
-from molecule_grpc.workspace.store import beats, registry
-from molecule_grpc.workspace.store.beats import Beat
+from molecule_grpc.workspace.store import heartbeats as beats
+from molecule_grpc.workspace.store import registry
+from molecule_grpc.workspace.store.heartbeats import Heartbeat
 from molecule_grpc.workspace.workers import sweep_liveness
 from tests.integration.workspaces import (
     STATUSES,
@@ -42,7 +41,7 @@ async def bench(pool: Pool, database_url: str) -> AsyncIterator[Bench]:
         yield opened
 
 
-def judged(before: str, stored_rate: float, beat: Beat) -> str:
+def judged(before: str, stored_rate: float, beat: Heartbeat) -> str:
     """The status evaluation, rule by rule as the specification lists them."""
     rate = stored_rate if beat.error_rate is None else beat.error_rate
     if before == "online" and beat.wedged:
@@ -73,7 +72,7 @@ async def test_heartbeat_moves_the_status_by_the_rules(
     self_managed: bool,
 ) -> None:
     [workspace] = await add(pool, status=before, last_error_rate=stored_rate)
-    beat = Beat(
+    beat = Heartbeat(
         workspace_id=workspace,
         error_rate=error_rate,
         wedged=engine == "wedged",
@@ -92,7 +91,7 @@ async def test_heartbeat_keeps_what_it_does_not_report(pool: Pool) -> None:
         last_sample_error="e", last_error_rate=0.2,
     )  # fmt: skip
     async with pool.acquire() as conn:
-        await beats.beat(conn, [Beat(workspace_id=workspace)])
+        await beats.beat(conn, [Heartbeat(workspace_id=workspace)])
     row = await pool.fetchrow("SELECT * FROM workspaces WHERE id = $1", workspace)
     kept = ("active_tasks", "current_task", "monthly_spend", "uptime_seconds", "last_sample_error")
     assert [row[name] for name in kept] == [2, "x", 7, 9, "e"]
@@ -106,7 +105,7 @@ async def test_healthy_heartbeat_does_not_erase_why_provisioning_failed(pool: Po
     )
     async with pool.acquire() as conn:
         await beats.beat(
-            conn, [Beat(workspace_id=one, sample_error="") for one in (failed, online)]
+            conn, [Heartbeat(workspace_id=one, sample_error="") for one in (failed, online)]
         )
     reasons = await pool.fetch("SELECT last_sample_error FROM workspaces ORDER BY status")
     assert [row[0] for row in reasons] == ["", "why it failed"]
@@ -115,7 +114,7 @@ async def test_healthy_heartbeat_does_not_erase_why_provisioning_failed(pool: Po
 async def test_each_of_a_batch_gets_its_own_outcome(pool: Pool) -> None:
     """One that is gone does not fail its neighbours, and missing and removed are told apart."""
     [online], [removed] = await add(pool, status="online"), await add(pool, status="removed")
-    batch = [Beat(workspace_id=one) for one in (removed, online, uuid4())]
+    batch = [Heartbeat(workspace_id=one) for one in (removed, online, uuid4())]
     async with pool.acquire() as conn:
         gone, done, unknown = await beats.beat(conn, batch)
     assert isinstance(gone, NotFound)
@@ -156,7 +155,7 @@ async def test_workers_that_beat_the_same_workspaces_do_not_lock_each_other_out(
         Heartbeats(database_url, Settings()) as other,
     ):
         rounds = [
-            worker.beat(Beat(workspace_id=each, active_tasks=n))
+            worker.beat(Heartbeat(workspace_id=each, active_tasks=n))
             for n in range(5)
             for worker, order in ((one, ids), (other, ids[::-1]))
             for each in order

@@ -13,10 +13,11 @@ import asyncpg
 import pytest
 
 from molecule_grpc.db.pool import Pool, connect
-from molecule_grpc.delegation.store import activity, inbox
-from molecule_grpc.delegation.store.entries import Entry
-from molecule_grpc.delegation.store.inbox import Want
-from molecule_grpc.delegation.tail import Tails
+from molecule_grpc.delegation.inbox.cache import InboxCache
+from molecule_grpc.delegation.inbox.store import inbox
+from molecule_grpc.delegation.inbox.store.inbox import InboxQuery
+from molecule_grpc.delegation.record.store import activity
+from molecule_grpc.delegation.record.store.entries import Entry
 from tests.integration.agents import Slice, append_on, hire, message, note, slice_of
 
 _PATIENCE = 30.0
@@ -43,7 +44,7 @@ async def connections(database_url: str) -> AsyncIterator[list[asyncpg.Connectio
 
 async def read_after(pool: Pool, me: UUID, seq: int, limit: int = 100) -> list[int]:
     async with pool.acquire() as conn:
-        (page,) = await inbox.read(conn, [Want(me, seq, limit)])
+        (page,) = await inbox.read(conn, [InboxQuery(me, seq, limit)])
     return [row.seq for row in page.items]
 
 
@@ -223,7 +224,7 @@ async def test_readers_of_every_worker_see_all_that_any_worker_writes(
         with worker.wakeups.watch(me) as flag:
             while len(seen) < expected:
                 flag.clear()
-                page = await worker.journal.read(Want(me, len(seen), 64))
+                page = await worker.journal.read(InboxQuery(me, len(seen), 64))
                 for row in page.items:
                     assert row.seq == len(seen) + 1
                     seen.append((row.seq, row.message_id))
@@ -250,7 +251,7 @@ async def test_item_from_memory_is_the_item_from_the_table(pool: Pool, slices: l
     one, two, _ = slices
     me, peer = await hire(pool, 2)
     await one.journal.append(message(me))
-    await one.journal.read(Want(me, 1, 64))
+    await one.journal.read(InboxQuery(me, 1, 64))
     name = await one.delegate(peer, me, "a task")
     own = await one.delegate(me, peer)
     await one.update(peer, own, "failed", error="why")
@@ -258,8 +259,8 @@ async def test_item_from_memory_is_the_item_from_the_table(pool: Pool, slices: l
     await one.journal.append(
         message(me, sender_id=peer, source_id=peer, request_body=body, bytes=len(body))
     )
-    remembered = await one.journal.read(Want(me, 1, 64))
-    stored = await two.journal.look(Want(me, 1, 64))
+    remembered = await one.journal.read(InboxQuery(me, 1, 64))
+    stored = await two.journal.look(InboxQuery(me, 1, 64))
     assert [row.seq for row in remembered.items] == [2, 3, 4]
     assert remembered.items[0].delegation_id == name
     for ours, theirs in zip(remembered.items, stored.items, strict=True):
@@ -280,18 +281,18 @@ async def test_reader_sees_what_is_given_back_although_it_is_up_to_date(
         await inbox.nack(conn, me, 2, delay=0, reason="", epoch=None)
     worker.wakeups.wake([me])
     for after in (3, 0, 3):
-        page = await worker.journal.read(Want(me, after, 64))
+        page = await worker.journal.read(InboxQuery(me, after, 64))
         assert (2, 1) in [(row.seq, row.deliveries) for row in page.items]
 
 
 async def test_acked_item_does_not_come_from_memory(pool: Pool, slices: list[Slice]) -> None:
     worker = slices[0]
     (me,) = await hire(pool, 1)
-    await worker.journal.read(Want(me, 0, 64))
+    await worker.journal.read(InboxQuery(me, 0, 64))
     for _ in range(4):
         await worker.journal.append(message(me))
     await worker.journal.ack(inbox.Ack(me, 1, (3,), None))
-    page = await worker.journal.read(Want(me, 0, 64))
+    page = await worker.journal.read(InboxQuery(me, 0, 64))
     assert ([row.seq for row in page.items], page.acked_seq, page.head_seq) == ([2, 4], 1, 4)
 
 
@@ -302,13 +303,13 @@ async def test_news_of_another_worker_reaches_a_reader_that_is_up_to_date(
     (me,) = await hire(pool, 1)
     await one.journal.append(message(me))
     with one.wakeups.watch(me) as flag:
-        await one.journal.read(Want(me, 1, 64))
+        await one.journal.read(InboxQuery(me, 1, 64))
         flag.clear()
         async with pool.acquire() as conn:
             await inbox.nack(conn, me, 1, delay=0, reason="", epoch=None)
         two.wakeups.wake([me])
         assert await flag.wait(5)
-    page = await one.journal.read(Want(me, 1, 64))
+    page = await one.journal.read(InboxQuery(me, 1, 64))
     assert [(row.seq, row.deliveries) for row in page.items] == [(1, 1)]
 
 
@@ -317,9 +318,9 @@ async def test_answer_that_news_has_overtaken_is_not_remembered(
 ) -> None:
     """The page was read before the news, and arrives after it."""
     (me,) = await hire(pool, 1)
-    want = Want(me, 0, 64)
+    want = InboxQuery(me, 0, 64)
     page = await slices[0].journal.look(want)
-    tails = Tails()
+    tails = InboxCache()
     tails.reading(want)
     tails.forget(me)
     tails.read(want, page)
@@ -333,11 +334,11 @@ async def test_what_the_table_has_proven_stays_remembered(pool: Pool, slices: li
     """Past its age a page is asked for again, unless the safety check found it true meanwhile."""
     (me,) = await hire(pool, 1)
     await slices[0].journal.append(message(me))
-    want = Want(me, 1, 64)
+    want = InboxQuery(me, 1, 64)
     page = await slices[0].journal.look(want)
     stands = (await inbox.heads(pool, [me]))[me]
     now = 0.0
-    tails = Tails(clock=lambda: now)
+    tails = InboxCache(clock=lambda: now)
     tails.reading(want)
     tails.read(want, page)
     now = 13

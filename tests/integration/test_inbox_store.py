@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 
 from molecule_grpc.db.pool import Pool, connect
-from molecule_grpc.delegation.store import inbox, retention
-from molecule_grpc.delegation.store.inbox import Ack, Acked, Held, Lease, Want
+from molecule_grpc.delegation.inbox.store import inbox, retention
+from molecule_grpc.delegation.inbox.store.inbox import Ack, Acked, Held, InboxQuery, Lease
 from tests.integration.agents import Slice, append_on, hire, message, slice_of, someone_waits
 
 
@@ -30,7 +30,7 @@ async def fill(slice_: Slice, me: UUID, count: int) -> None:
 
 
 async def seqs(slice_: Slice, me: UUID, after: int = 0, limit: int = 100) -> list[int]:
-    page = await slice_.journal.look(Want(me, after, limit))
+    page = await slice_.journal.look(InboxQuery(me, after, limit))
     return [row.seq for row in page.items]
 
 
@@ -71,13 +71,13 @@ async def deliveries(pool: Pool, me: UUID) -> list[int]:
 
 
 async def test_inbox_that_never_received_anything_reads_as_empty(slice_: Slice, me: UUID) -> None:
-    page = await slice_.journal.look(Want(me, 0, 10))
+    page = await slice_.journal.look(InboxQuery(me, 0, 10))
     assert (page.head_seq, page.acked_seq, page.oldest_seq, page.items) == (0, 0, 1, [])
     assert page.workspace_status == "online"
 
 
 async def test_unknown_workspace_has_no_status(slice_: Slice) -> None:
-    page = await slice_.journal.look(Want(UUID(int=7), 0, 10))
+    page = await slice_.journal.look(InboxQuery(UUID(int=7), 0, 10))
     assert page.workspace_status == ""
 
 
@@ -86,7 +86,7 @@ async def test_readers_of_one_flush_get_their_own_pages(slice_: Slice, pool: Poo
     for n, workspace_id in enumerate(workspaces):
         await fill(slice_, workspace_id, n)
     pages = await asyncio.gather(
-        *(slice_.journal.look(Want(w, after, 2)) for w in workspaces for after in (0, 1))
+        *(slice_.journal.look(InboxQuery(w, after, 2)) for w in workspaces for after in (0, 1))
     )
     got = [[row.seq for row in page.items] for page in pages]
     assert got == [[], [], [1], [], [1, 2], [2], [1, 2], [2, 3], [1, 2], [2, 3]]
@@ -96,7 +96,7 @@ async def test_readers_of_one_flush_get_their_own_pages(slice_: Slice, pool: Poo
 async def test_large_body_is_left_out(slice_: Slice, me: UUID) -> None:
     body = '{"text":"' + "x" * 300_000 + '"}'
     await slice_.journal.append(message(me, request_body=body, bytes=len(body)))
-    page = await slice_.journal.look(Want(me, 0, 1))
+    page = await slice_.journal.look(InboxQuery(me, 0, 1))
     assert page.items[0].body is None
 
 
@@ -210,11 +210,11 @@ async def test_nacked_item_comes_back_when_it_is_due(slice_: Slice, me: UUID) ->
     nacked = await nack(slice_.pool, me, 2, delay=60)
     assert nacked is not None
     assert (nacked.deliveries, nacked.poisoned) == (1, False)
-    page = await slice_.journal.look(Want(me, 0, 10))
+    page = await slice_.journal.look(InboxQuery(me, 0, 10))
     assert [row.seq for row in page.items] == [1, 3]
     assert page.retry_in == pytest.approx(60, abs=5)
     await slice_.pool.execute("UPDATE inbox_items SET not_before = now() WHERE seq = 2")
-    page = await slice_.journal.look(Want(me, 3, 10))
+    page = await slice_.journal.look(InboxQuery(me, 3, 10))
     assert [(row.seq, row.deliveries) for row in page.items] == [(2, 1)]
     assert page.retry_in is None
 
@@ -239,7 +239,7 @@ async def test_acked_item_that_was_nacked_keeps_nobody_waiting(slice_: Slice, me
     await fill(slice_, me, 1)
     await nack(slice_.pool, me, 1, delay=60)
     await acked(slice_, me, up_to=1)
-    page = await slice_.journal.look(Want(me, 1, 10))
+    page = await slice_.journal.look(InboxQuery(me, 1, 10))
     assert page.retry_in is None
 
 
@@ -419,7 +419,7 @@ async def test_retention_that_meets_an_append_leaves_its_item(
             await retention.prune_inbox(conn, me)
     async with slice_.pool.acquire() as conn:
         await retention.prune_inbox(conn, me)
-    page = await slice_.journal.look(Want(me, 0, 10))
+    page = await slice_.journal.look(InboxQuery(me, 0, 10))
     assert ([row.seq for row in page.items], page.oldest_seq, page.acked_seq) == ([3], 3, 2)
 
 

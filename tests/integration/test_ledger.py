@@ -13,11 +13,11 @@ import asyncpg
 import pytest
 
 from molecule_grpc.db.pool import Pool, connect
+from molecule_grpc.delegation.ledger.store import ledger as store
+from molecule_grpc.delegation.ledger.store import views as ledger_views
 from molecule_grpc.delegation.rules import Status
-from molecule_grpc.delegation.store import ledger as store
-from molecule_grpc.delegation.store import ledger_views
-from molecule_grpc.errors import Aborted, Exhausted, Invalid, NotFound
-from molecule_grpc.ids import new_id
+from molecule_grpc.kernel.errors import Aborted, Exhausted, Invalid, NotFound
+from molecule_grpc.kernel.ids import new_id
 from tests.integration.agents import (
     ORGANIZATION,
     Slice,
@@ -634,7 +634,9 @@ async def test_pages_hold_every_delegation_once(slice_: Slice, pool: Pool) -> No
     )
     seen: list[str] = []
     before = None
-    while rows := await ledger_views.list_rows(pool, me, ledger_views.Page(limit=3, before=before)):
+    while rows := await ledger_views.list_rows(
+        pool, me, ledger_views.DelegationQuery(limit=3, before=before)
+    ):
         seen += [row["delegation_id"] for row in rows]
         before = rows[-1]["created_at"], rows[-1]["delegation_id"]
     assert sorted(seen) == sorted(sent + received)
@@ -646,15 +648,15 @@ async def test_list_filters_combine(slice_: Slice, pool: Pool) -> None:
     sent = [await slice_.delegate(me, other) for _ in range(3)]
     received = await slice_.delegate(other, me)
     await slice_.update(other, sent[1], "completed", "x")
-    page = ledger_views.Page(limit=10, status="completed", direction="sent")
+    page = ledger_views.DelegationQuery(limit=10, status="completed", direction="sent")
     assert [row["delegation_id"] for row in await ledger_views.list_rows(pool, me, page)] == [
         sent[1]
     ]
-    page = ledger_views.Page(limit=10, direction="received")
+    page = ledger_views.DelegationQuery(limit=10, direction="received")
     assert [row["delegation_id"] for row in await ledger_views.list_rows(pool, me, page)] == [
         received
     ]
-    page = ledger_views.Page(limit=10, status="stuck")
+    page = ledger_views.DelegationQuery(limit=10, status="stuck")
     assert await ledger_views.list_rows(pool, me, page) == []
 
 

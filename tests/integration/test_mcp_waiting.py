@@ -15,7 +15,7 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.app import App, application
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.mcp import messages
+from molecule_grpc.faces.mcp import messages
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings import Settings
 from tests.integration.agents import hire, message

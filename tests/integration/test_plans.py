@@ -12,10 +12,13 @@ import asyncpg
 import pytest
 
 from molecule_grpc.db.pool import Pool, Writer, connect_pool
+from molecule_grpc.delegation.inbox.store import inbox, retention
+from molecule_grpc.delegation.ledger.store import ledger
+from molecule_grpc.delegation.ledger.store import views as ledger_views
+from molecule_grpc.delegation.record.store import activity
 from molecule_grpc.delegation.rules import Status
-from molecule_grpc.delegation.store import activity, inbox, ledger, ledger_views, retention
-from molecule_grpc.ids import new_id
-from molecule_grpc.workspace.store import beats
+from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.workspace.store import heartbeats as beats
 from tests.conftest import execute, with_database
 from tests.integration.agents import ORGANIZATION, Slice, draft, hire, message, slice_of
 
@@ -186,19 +189,19 @@ def rare(seeded: tuple[str, list[UUID], UUID]) -> UUID:
 
 
 async def test_read_of_many_inboxes(watched: Watched, seeded: tuple[str, list[UUID], UUID]) -> None:
-    wants = [inbox.Want(workspace_id, 0, 16) for workspace_id in seeded[1][:50]]
+    wants = [inbox.InboxQuery(workspace_id, 0, 16) for workspace_id in seeded[1][:50]]
     await inbox.read(watched, wants)  # type: ignore[arg-type]
     require_bound(watched, rows=50 * 2 * 40)
 
 
 async def test_read_of_an_inbox_that_is_up_to_date(watched: Watched, busy: UUID) -> None:
-    await inbox.read(watched, [inbox.Want(busy, 9_999, 64)])  # type: ignore[arg-type]
+    await inbox.read(watched, [inbox.InboxQuery(busy, 9_999, 64)])  # type: ignore[arg-type]
     require_bound(watched, rows=200)
 
 
 async def test_read_skips_what_is_done_by_the_mark(watched: Watched, busy: UUID) -> None:
     """A reader from the start does not walk over 9,000 done items."""
-    await inbox.read(watched, [inbox.Want(busy, 0, 16)])  # type: ignore[arg-type]
+    await inbox.read(watched, [inbox.InboxQuery(busy, 0, 16)])  # type: ignore[arg-type]
     require_bound(watched, rows=400)
 
 
@@ -318,7 +321,7 @@ async def test_append_finds_what_it_knows(watched: Watched, busy: UUID) -> None:
 async def test_page_of_delegations(
     watched: Watched, busy: UUID, direction: str | None, status: str | None
 ) -> None:
-    page = ledger_views.Page(limit=50, direction=direction, status=status)
+    page = ledger_views.DelegationQuery(limit=50, direction=direction, status=status)
     await ledger_views.list_rows(watched, busy, page)  # type: ignore[arg-type]
     require_bound(watched)
 
@@ -369,7 +372,7 @@ def _move(slice_: Slice, name: str, party_id: UUID) -> ledger.Move:
         ledger.MOVE,
         inbox.READ,
         inbox.ACK,
-        beats.BEAT,
+        beats.HEARTBEAT,
         beats._TOUCH,
     ],
     ids=["append", "accept", "move", "read", "ack", "beat", "touch"],

@@ -13,13 +13,13 @@ import pytest
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from prometheus_client import REGISTRY
 
-from molecule_grpc.db.embedded import EmbeddedPostgres
+from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import Pool, connect_pool
-from molecule_grpc.delegation.store import queue as store
-from molecule_grpc.delegation.store import queue_upkeep as upkeep
-from molecule_grpc.errors import Exhausted, Unavailable
-from molecule_grpc.ids import new_id
+from molecule_grpc.delegation.outbound.store import queue as store
+from molecule_grpc.delegation.outbound.store import upkeep
+from molecule_grpc.kernel.errors import Exhausted, Unavailable
+from molecule_grpc.kernel.ids import new_id
 from tests import fake_agent as agents
 from tests.conftest import MIGRATIONS
 from tests.fake_agent import FakeAgent, fake_agent
@@ -49,7 +49,7 @@ async def fill(pool: Pool, target: UUID, *texts: str, priority: int = 50) -> lis
     """Messages that wait for a workspace, in this order."""
     ids = []
     for text in texts:
-        message = store.Message(
+        message = store.QueueMessage(
             id=new_id(),
             workspace_id=target,
             caller_id=None,
@@ -59,7 +59,7 @@ async def fill(pool: Pool, target: UUID, *texts: str, priority: int = 50) -> lis
             ),
             method="message/send",
             message_id=text,
-            life=timedelta(hours=1),
+            expiry=timedelta(hours=1),
         )
         async with pool.acquire() as conn, conn.transaction():
             found = await store.insert(conn, message, limit=1000)
@@ -110,7 +110,7 @@ async def test_draining_into_a_busy_agent_leaves_the_message_queued(
     target = await listening(worker.pool, agent)
     [row_id] = await fill(worker.pool, target, "m1")
     agent.script = [agents.hangs_up, agents.resets, agents.hangs_up]
-    worker.nudges.add(target)
+    worker.due_workspaces.add(target)
     worker.deliver()
     await agent.wait(4)
     row = await worker.until(row_id, "completed")
@@ -126,7 +126,7 @@ async def test_the_network_uses_up_no_attempts_answers_do(worker: Worker, agent:
     bad = agents.answers(500, {"error": "not today"})
     agent.script = [agents.hangs_up, bad, agents.hangs_up, bad, agents.resets, bad, bad]
     agent.behave = bad
-    worker.nudges.add(target)
+    worker.due_workspaces.add(target)
     worker.deliver()
     row = await worker.until(row_id, "failed")
     assert (row["attempts"], row["last_error"], len(agent.received)) == (5, "not today", 8)
@@ -136,7 +136,7 @@ async def test_a_refused_message_fails_at_once(worker: Worker, agent: FakeAgent)
     target = await listening(worker.pool, agent)
     [row_id] = await fill(worker.pool, target, "m1")
     agent.behave = agents.answers(404, {"error": "who?"})
-    worker.nudges.add(target)
+    worker.due_workspaces.add(target)
     worker.deliver()
     row = await worker.until(row_id, "failed")
     assert (row["attempts"], row["last_error"], len(agent.received)) == (1, "who?", 1)
@@ -147,13 +147,13 @@ async def test_an_agent_that_warms_up_costs_no_attempt(worker: Worker, agent: Fa
     target = await listening(worker.pool, agent)
     [row_id] = await fill(worker.pool, target, "m1")
     agent.script = [agents.answers(503, {"restarting": True})] * 3
-    worker.nudges.add(target)
+    worker.due_workspaces.add(target)
     worker.deliver()
     row = await worker.until(row_id, "completed")
     assert (row["attempts"], len(agent.received)) == (0, 4)
     agent.behave = agents.answers(503, {"warming": True})
     [late] = await fill(worker.pool, target, "m2")
-    worker.nudges.add(target)
+    worker.due_workspaces.add(target)
     row = await worker.until(late, "failed")
     assert row["attempts"] == 5
     assert len(agent.received) > 4 + 5
@@ -225,7 +225,7 @@ async def test_a_lease_lasts_as_long_as_the_call(
         worker_on(database_url, pool, a2a_lease=0.5) as one,
         worker_on(database_url, pool) as two,
     ):
-        one.nudges.add(target)
+        one.due_workspaces.add(target)
         one.deliver()
         await agent.wait(1)
         two.deliver()
@@ -244,7 +244,7 @@ async def test_a_worker_does_not_take_from_itself(worker: Worker, agent: FakeAge
     agent.behave = agents.waits_for(answer, agents.says("done"))
     target = await listening(worker.pool, agent, max_concurrent_tasks=2)
     [row_id] = await fill(worker.pool, target, "m1")
-    worker.nudges.add(target)
+    worker.due_workspaces.add(target)
     worker.deliver()
     await agent.wait(1)
     await worker.pool.execute("UPDATE a2a_queue SET lease_until = now() - interval '1 second'")
@@ -263,7 +263,7 @@ async def test_a_late_answer_does_not_undo_what_another_worker_did(
     agent.script = [agents.waits_for(answer, agents.says("first"))]
     target = await listening(worker.pool, agent)
     [row_id] = await fill(worker.pool, target, "m1")
-    worker.nudges.add(target)
+    worker.due_workspaces.add(target)
     worker.deliver()
     await agent.wait(1)
     await worker.pool.execute("UPDATE a2a_queue SET lease_owner = 'other'")
@@ -285,8 +285,8 @@ async def test_a_worker_that_ends_in_good_order_gives_back_what_it_held(
     target = await listening(pool, agent)
     [row_id] = await fill(pool, target, "m1")
     async with worker_on(database_url, pool) as worker:
-        worker.outbound._flights._patience = 0.0
-        worker.nudges.add(target)
+        worker.outbound._sending_tasks._wait_limit = 0.0
+        worker.due_workspaces.add(target)
         worker.deliver()
         await agent.wait(1)
     row = await worker.queued(row_id)
@@ -310,7 +310,7 @@ async def test_an_answer_outlives_an_outage_of_the_database(
             await agent.wait(1)
             await asyncio.to_thread(postgres.stop)
             answer.set()
-            done, _ = await asyncio.wait(worker.outbound._flights._tasks, timeout=1.0)
+            done, _ = await asyncio.wait(worker.outbound._sending_tasks._tasks, timeout=1.0)
             assert not done
             await asyncio.to_thread(postgres.start)
             await worker.landed()
@@ -331,7 +331,7 @@ async def test_order_is_urgency_then_age(worker: Worker, agent: FakeAgent) -> No
     await fill(worker.pool, target, "low", priority=10)
     await fill(worker.pool, target, "high", priority=100)
     await fill(worker.pool, target, "d")
-    worker.nudges.add(target)
+    worker.due_workspaces.add(target)
     worker.deliver()
     await agent.wait(6)
     assert agent.message_ids == ["high", "a", "b", "c", "d", "low"]
@@ -342,7 +342,7 @@ async def test_a_busy_agent_keeps_the_order(worker: Worker, agent: FakeAgent) ->
     target = await listening(worker.pool, agent)
     await fill(worker.pool, target, "a", "b", "c")
     agent.script = [agents.echo, agents.hangs_up, agents.hangs_up]
-    worker.nudges.add(target)
+    worker.due_workspaces.add(target)
     worker.deliver()
     await agent.wait(5)
     assert agent.message_ids == ["a", "b", "b", "b", "c"]
@@ -356,7 +356,7 @@ async def test_a_message_that_the_agent_cannot_take_does_not_block_the_others(
     ids = await fill(pool, target, "bad", "good")
     agent.script = [agents.answers(500, {"error": "no"})]
     async with worker_on(database_url, pool, a2a_backoff=30.0) as worker:
-        worker.nudges.add(target)
+        worker.due_workspaces.add(target)
         worker.deliver()
         await worker.until(ids[1], "completed")
         assert (await worker.queued(ids[0]))["status"] == "queued"
@@ -369,8 +369,8 @@ async def test_one_workspace_does_not_wait_for_another(worker: Worker) -> None:
         second = await listening(worker.pool, quick)
         await fill(worker.pool, first, "a", "b")
         await fill(worker.pool, second, "c", "d")
-        worker.nudges.add(first)
-        worker.nudges.add(second)
+        worker.due_workspaces.add(first)
+        worker.due_workspaces.add(second)
         worker.deliver()
         await slow.wait(1)
         await quick.wait(2)
@@ -413,7 +413,7 @@ async def test_what_the_agent_has_not_yet_counted_is_counted(worker: Worker) -> 
 
 
 async def test_workers_that_claim_at_once_share_the_room(pool: Pool, agent: FakeAgent) -> None:
-    """Never more in flight than there is room: who looks meanwhile waits, and then sees less."""
+    """Never more in sending than there is room: who looks meanwhile waits, and then sees less."""
     target = await listening(pool, agent, max_concurrent_tasks=3)
     await fill(pool, target, *"abcdefgh")
     async with pool.acquire() as conn:
@@ -437,7 +437,7 @@ async def test_a_heartbeat_with_room_drains(worker: Worker, agent: FakeAgent) ->
     await worker.landed()
     assert agent.received == []
     await worker.pool.execute("UPDATE workspaces SET active_tasks = 0, last_heartbeat_at = now()")
-    worker.nudges.spare([target])
+    worker.due_workspaces.agents_have_room([target])
     await agent.wait(2)
 
 
@@ -723,7 +723,7 @@ async def test_another_attempt_goes_the_same_way_under_an_id_of_its_own(
     _, second = await worker.queue_of(target)
     assert second["next_attempt_at"] > second["enqueued_at"]
     await worker.pool.execute("UPDATE a2a_queue SET next_attempt_at = now()")
-    worker.nudges.add(target)
+    worker.due_workspaces.add(target)
     row = await worker.ended(delegation_id)
     assert (row["status"], row["retry_count"]) == ("completed", 1)
     assert agent.message_ids == [delegation_id, f"{delegation_id}#2"]
@@ -937,7 +937,7 @@ async def test_what_a_human_left_behind_survives_the_worker(database_url: str, p
         agent.script = [agents.hangs]
         target = await listening(pool, agent)
         async with worker_on(database_url, pool, a2a_canvas_wait=0.1) as first:
-            first.outbound._flights._patience = 0.0
+            first.outbound._sending_tasks._wait_limit = 0.0
             receipt, _ = await first.post(None, target, "x", message_id="m1")
         async with worker_on(database_url, pool) as second:
             second.deliver()
@@ -1000,7 +1000,7 @@ async def test_stale_messages_are_let_go_of_and_their_delegations_fail(
     await worker.pool.execute("UPDATE a2a_queue SET enqueued_at = now() - interval '61 minutes'")
     [new] = await fill(worker.pool, target, "new")
     hour = timedelta(minutes=60)
-    assert await worker.outbound.desk.drop_stale(hour, target, None) == 2
+    assert await worker.outbound.queue_queries.drop_stale(hour, target, None) == 2
     row = await worker.queued(old)
     assert (row["status"], row["last_error"]) == (
         "dropped",
@@ -1012,8 +1012,8 @@ async def test_stale_messages_are_let_go_of_and_their_delegations_fail(
     assert (failed["status"], failed["failure_reason"]) == ("failed", "exhausted")
     [item] = await worker.items(caller)
     assert item["activity_status"] == "error"
-    assert await worker.outbound.desk.drop_stale(hour, None, new_id()) == 0
-    assert await worker.outbound.desk.drop_stale(hour, None, None) == 1
+    assert await worker.outbound.queue_queries.drop_stale(hour, None, new_id()) == 0
+    assert await worker.outbound.queue_queries.drop_stale(hour, None, None) == 1
 
 
 async def test_the_depth_and_the_age_of_the_queue_are_seen(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation.store import inbox
-from molecule_grpc.delegation.workers import Retention
+from molecule_grpc.delegation.inbox.store import inbox
+from molecule_grpc.delegation.ledger.sweeper import Retention
 from molecule_grpc.events import store as event_store
+from molecule_grpc.events.names import EventType
 from molecule_grpc.events.store import Event
-from molecule_grpc.events.types import EventType
 from tests.integration.agents import ORGANIZATION, Slice, hire, message, slice_of
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Flag
-from molecule_grpc.delegation.session import Session
-from molecule_grpc.delegation.sessions import Sessions
+from molecule_grpc.delegation.inbox.session import Session
+from molecule_grpc.delegation.inbox.sessions import Sessions
 from tests.integration.agents import hire
 
 # More than two slices, and a rest.

@@ -13,10 +13,10 @@ import pytest
 from moleculeai.delegation.v1 import inbox_pb2
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation.session import Frame, Session
-from molecule_grpc.delegation.store import inbox
-from molecule_grpc.delegation.stream import Limits, Stream
-from molecule_grpc.errors import Aborted, Exhausted, NotFound, Unauthenticated, Unavailable
+from molecule_grpc.delegation.inbox.session import Frame, Session
+from molecule_grpc.delegation.inbox.store import inbox
+from molecule_grpc.delegation.inbox.stream import Limits, Stream
+from molecule_grpc.kernel.errors import Aborted, Exhausted, NotFound, Unauthenticated, Unavailable
 from tests.integration.agents import Slice, message
 
 LIMITS = Limits(beat=0.05, silence=60, max_age=60)

@@ -8,8 +8,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation.store import ledger_views
-from molecule_grpc.delegation.workers import Sweeper
+from molecule_grpc.delegation.ledger.store import views as ledger_views
+from molecule_grpc.delegation.ledger.sweeper import Sweeper
 from molecule_grpc.settings import Settings
 from tests.integration.agents import Slice, hire, slice_of
 

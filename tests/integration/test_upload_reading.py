@@ -15,26 +15,26 @@ from moleculeai.upload.v1 import upload_service_pb2 as pb
 from prometheus_client import REGISTRY
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.errors import NotFound, OutOfRange, Unavailable
-from molecule_grpc.ids import new_id
+from molecule_grpc.kernel.errors import NotFound, OutOfRange, Unavailable
+from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.tasks import BackgroundTask
-from molecule_grpc.upload.store import uploads
+from molecule_grpc.upload.store import uploads as upload_store
 from molecule_grpc.upload.wiring import Uploads
 from molecule_grpc.upload.workers import Swept
 from tests.integration.agents import hire
-from tests.integration.uploads import Desk, call_of, desk_of, file_id_of, rest_call, until
+from tests.integration.uploads import UploadSlice, call_of, file_id_of, rest_call, until, uploads_of
 from tests.seaweed import Seaweed, new_prefix
 
 MIB = 1024 * 1024
 
 
 @pytest.fixture(params=["postgres", "s3"])
-async def desk(request: pytest.FixtureRequest, pool: Pool) -> AsyncIterator[Desk]:
+async def uploads(request: pytest.FixtureRequest, pool: Pool) -> AsyncIterator[UploadSlice]:
     environment: dict[str, str] = {}
     if request.param == "s3":
         seaweed: Seaweed = request.getfixturevalue("seaweed")
         environment = seaweed.environment(new_prefix())
-    async with desk_of(pool, environment) as made:
+    async with uploads_of(pool, environment) as made:
         yield made
 
 
@@ -43,22 +43,22 @@ async def agent(pool: Pool) -> UUID:
     return (await hire(pool, 1))[0]
 
 
-async def age(desk: Desk, file_id: UUID, column: str, **by: float) -> None:
+async def age(uploads: UploadSlice, file_id: UUID, column: str, **by: float) -> None:
     """Make a time of a file lie further back."""
-    await desk.pool.execute(
+    await uploads.pool.execute(
         f"UPDATE pending_uploads SET {column} = {column} - $2::interval WHERE file_id = $1",
         file_id,
         timedelta(**by),
     )
 
 
-async def test_the_owner_reads_bytes_and_headers(desk: Desk, agent: UUID) -> None:
+async def test_the_owner_reads_bytes_and_headers(uploads: UploadSlice, agent: UUID) -> None:
     """D27: type, length, name, and that browsers must not show it."""
     data = os.urandom(3 * MIB + 1)
-    (told,) = await desk.stage(agent, ("my cat.png", data, "image/png"))
+    (told,) = await uploads.stage(agent, ("my cat.png", data, "image/png"))
     call = rest_call()
     request = pb.GetUploadContentRequest(workspace_id=str(agent), file_id=str(file_id_of(told.uri)))
-    pieces = [piece async for piece in desk.service.GetUploadContent(request, call)]
+    pieces = [piece async for piece in uploads.service.GetUploadContent(request, call)]
     assert b"".join(piece.data for piece in pieces) == data
     assert {piece.content_type for piece in pieces} == {"image/png"}
     assert max(len(piece.data) for piece in pieces) <= 256 * 1024
@@ -67,20 +67,22 @@ async def test_the_owner_reads_bytes_and_headers(desk: Desk, agent: UUID) -> Non
     assert "x-http-code" not in call.headers
 
 
-async def test_a_file_without_a_type_is_bytes(desk: Desk, agent: UUID) -> None:
+async def test_a_file_without_a_type_is_bytes(uploads: UploadSlice, agent: UUID) -> None:
     """D27."""
-    (told,) = await desk.stage(agent, ("a", b"x", ""))
+    (told,) = await uploads.stage(agent, ("a", b"x", ""))
     request = pb.GetUploadContentRequest(workspace_id=str(agent), file_id=str(file_id_of(told.uri)))
-    (piece,) = [p async for p in desk.service.GetUploadContent(request, call_of())]
+    (piece,) = [p async for p in uploads.service.GetUploadContent(request, call_of())]
     assert piece.content_type == "application/octet-stream"
 
 
-async def test_others_read_the_same_nothing_as_for_a_missing_file(desk: Desk, pool: Pool) -> None:
+async def test_others_read_the_same_nothing_as_for_a_missing_file(
+    uploads: UploadSlice, pool: Pool
+) -> None:
     """D26, D27, I-UP-1: another workspace, an unknown id, an expired and an acknowledged file."""
     owner, other = await hire(pool, 2)
-    file_id, expired, acked = [await desk.one(owner) for _ in range(3)]
-    await age(desk, expired, "expires_at", hours=25)
-    await desk.ack(owner, acked)
+    file_id, expired, acked = [await uploads.one(owner) for _ in range(3)]
+    await age(uploads, expired, "expires_at", hours=25)
+    await uploads.ack(owner, acked)
     seen = set()
     for workspace_id, wanted in [
         (other, file_id),
@@ -89,77 +91,79 @@ async def test_others_read_the_same_nothing_as_for_a_missing_file(desk: Desk, po
         (owner, acked),
     ]:
         with pytest.raises(NotFound) as caught:
-            await desk.read(workspace_id, wanted)
+            await uploads.read(workspace_id, wanted)
         seen.add((caught.value.message, caught.value.reason, repr(caught.value.body)))
     assert seen == {("upload not found", "UPLOAD_NOT_FOUND", "{}")}
-    assert await desk.read(owner, file_id) == b"data"
+    assert await uploads.read(owner, file_id) == b"data"
 
 
 async def test_a_setting_keeps_acknowledged_files_readable(pool: Pool) -> None:
     """D27: until the sweep."""
     (agent,) = await hire(pool, 1)
-    async with desk_of(pool, {"MOLECULE_UPLOAD_READ_AFTER_ACK": "1"}) as desk:
-        file_id = await desk.one(agent)
-        await desk.ack(agent, file_id)
-        assert await desk.read(agent, file_id) == b"data"
-        await desk.sweeper(0).sweep()
+    async with uploads_of(pool, {"MOLECULE_UPLOAD_READ_AFTER_ACK": "1"}) as uploads:
+        file_id = await uploads.one(agent)
+        await uploads.ack(agent, file_id)
+        assert await uploads.read(agent, file_id) == b"data"
+        await uploads.sweeper(0).sweep()
         with pytest.raises(NotFound):
-            await desk.read(agent, file_id)
+            await uploads.read(agent, file_id)
 
 
-async def test_a_part_is_read_by_header_or_by_field(desk: Desk, agent: UUID) -> None:
+async def test_a_part_is_read_by_header_or_by_field(uploads: UploadSlice, agent: UUID) -> None:
     """D27: a download that broke off goes on."""
     data = os.urandom(2 * MIB)
-    (told,) = await desk.stage(agent, ("a", data, ""))
+    (told,) = await uploads.stage(agent, ("a", data, ""))
     file_id = file_id_of(told.uri)
     call = rest_call({"range": f"bytes={MIB - 5}-{MIB + 5}"})
-    assert await desk.read(agent, file_id, call) == data[MIB - 5 : MIB + 6]
+    assert await uploads.read(agent, file_id, call) == data[MIB - 5 : MIB + 6]
     assert call.headers["x-http-code"] == "206"
     assert call.headers["content-range"] == f"bytes {MIB - 5}-{MIB + 5}/{2 * MIB}"
     assert call.headers["x-content-length"] == "11"
-    assert await desk.read(agent, file_id, offset=MIB) == data[MIB:]
-    assert await desk.read(agent, file_id, offset=3, length=4) == data[3:7]
+    assert await uploads.read(agent, file_id, offset=MIB) == data[MIB:]
+    assert await uploads.read(agent, file_id, offset=3, length=4) == data[3:7]
     with pytest.raises(OutOfRange):
-        await desk.read(agent, file_id, offset=2 * MIB)
+        await uploads.read(agent, file_id, offset=2 * MIB)
     etag = call.headers["etag"]
     same = rest_call({"range": "bytes=0-0", "if-range": etag})
     changed = rest_call({"range": "bytes=0-0", "if-range": '"other"'})
-    assert len(await desk.read(agent, file_id, same)) == 1
-    assert len(await desk.read(agent, file_id, changed)) == 2 * MIB
+    assert len(await uploads.read(agent, file_id, same)) == 1
+    assert len(await uploads.read(agent, file_id, changed)) == 2 * MIB
 
 
-async def test_a_fetch_is_stamped_when_it_reached_the_end(desk: Desk, agent: UUID) -> None:
+async def test_a_fetch_is_stamped_when_it_reached_the_end(
+    uploads: UploadSlice, agent: UUID
+) -> None:
     """D29."""
-    (told,) = await desk.stage(agent, ("a", bytes(MIB), ""))
+    (told,) = await uploads.stage(agent, ("a", bytes(MIB), ""))
     file_id = file_id_of(told.uri)
-    await desk.read(agent, file_id, offset=0, length=10)
-    row = await desk.row(file_id)
+    await uploads.read(agent, file_id, offset=0, length=10)
+    row = await uploads.row(file_id)
     assert row is not None
     assert row["fetched_at"] is None
-    await desk.read(agent, file_id)
-    row = await desk.row(file_id)
+    await uploads.read(agent, file_id)
+    row = await uploads.row(file_id)
     assert row is not None
     assert row["fetched_at"] is not None
 
 
-async def test_a_failing_stamp_does_not_fail_the_fetch(desk: Desk, agent: UUID) -> None:
+async def test_a_failing_stamp_does_not_fail_the_fetch(uploads: UploadSlice, agent: UUID) -> None:
     """D29: it is only logged."""
-    file_id = await desk.one(agent)
-    await desk.pool.execute(
+    file_id = await uploads.one(agent)
+    await uploads.pool.execute(
         "ALTER TABLE pending_uploads ADD CONSTRAINT broken CHECK (fetched_at IS NULL)"
     )
     with structlog.testing.capture_logs() as lines:
-        assert await desk.read(agent, file_id) == b"data"
+        assert await uploads.read(agent, file_id) == b"data"
     assert "fetch not noted" in [line["event"] for line in lines]
 
 
-async def test_an_ack_is_repeatable_and_the_first_counts(desk: Desk, agent: UUID) -> None:
+async def test_an_ack_is_repeatable_and_the_first_counts(uploads: UploadSlice, agent: UUID) -> None:
     """D28."""
-    file_id = await desk.one(agent)
-    first = await desk.ack(agent, file_id)
-    row = await desk.row(file_id)
-    again = await desk.ack(agent, file_id)
-    later = await desk.row(file_id)
+    file_id = await uploads.one(agent)
+    first = await uploads.ack(agent, file_id)
+    row = await uploads.row(file_id)
+    again = await uploads.ack(agent, file_id)
+    later = await uploads.row(file_id)
     assert row is not None
     assert later is not None
     assert (first.acked, first.already_acked) == (True, False)
@@ -167,39 +171,39 @@ async def test_an_ack_is_repeatable_and_the_first_counts(desk: Desk, agent: UUID
     assert row["acked_at"] == later["acked_at"]
 
 
-async def test_nobody_else_acknowledges(desk: Desk, pool: Pool) -> None:
+async def test_nobody_else_acknowledges(uploads: UploadSlice, pool: Pool) -> None:
     """D28."""
     owner, other = await hire(pool, 2)
-    file_id = await desk.one(owner)
+    file_id = await uploads.one(owner)
     for workspace_id, wanted in [(other, file_id), (owner, new_id())]:
         with pytest.raises(NotFound):
-            await desk.ack(workspace_id, wanted)
-    assert await desk.read(owner, file_id) == b"data"
+            await uploads.ack(workspace_id, wanted)
+    assert await uploads.read(owner, file_id) == b"data"
 
 
-async def test_an_ack_that_meets_the_sweep_succeeds(desk: Desk, agent: UUID) -> None:
+async def test_an_ack_that_meets_the_sweep_succeeds(uploads: UploadSlice, agent: UUID) -> None:
     """D28: the file leaves between the look and the write."""
-    file_id = await desk.one(agent)
-    async with desk.pool.acquire() as conn:
+    file_id = await uploads.one(agent)
+    async with uploads.pool.acquire() as conn:
         transaction = conn.transaction()
         await transaction.start()
         await conn.execute("DELETE FROM pending_uploads WHERE file_id = $1", file_id)
-        ack = asyncio.create_task(desk.ack(agent, file_id))
+        ack = asyncio.create_task(uploads.ack(agent, file_id))
         await until(
-            lambda: desk.pool.fetchval("SELECT true FROM pg_locks WHERE NOT granted LIMIT 1")
+            lambda: uploads.pool.fetchval("SELECT true FROM pg_locks WHERE NOT granted LIMIT 1")
         )
         await transaction.commit()
     answer = await ack
     assert (answer.acked, answer.raced) == (True, True)
 
 
-async def test_the_list_shows_what_waits(desk: Desk, agent: UUID) -> None:
-    first, second, acked, expired = [await desk.one(agent, name=f"{n}") for n in range(4)]
-    await desk.ack(agent, acked)
-    await age(desk, expired, "expires_at", hours=25)
-    await desk.read(agent, second)
+async def test_the_list_shows_what_waits(uploads: UploadSlice, agent: UUID) -> None:
+    first, second, acked, expired = [await uploads.one(agent, name=f"{n}") for n in range(4)]
+    await uploads.ack(agent, acked)
+    await age(uploads, expired, "expires_at", hours=25)
+    await uploads.read(agent, second)
     request = pb.ListPendingUploadsRequest(workspace_id=str(agent))
-    files = (await desk.service.ListPendingUploads(request, call_of())).files
+    files = (await uploads.service.ListPendingUploads(request, call_of())).files
     assert [file.file_id for file in files] == [str(first), str(second)]
     assert [file.HasField("fetched_at") for file in files] == [False, True]
     assert files[0].uri == f"platform-pending:{agent}/{first}"
@@ -207,43 +211,47 @@ async def test_the_list_shows_what_waits(desk: Desk, agent: UUID) -> None:
 
 
 async def test_the_sweep_takes_the_acked_after_their_time_and_the_expired(
-    desk: Desk, agent: UUID
+    uploads: UploadSlice, agent: UUID
 ) -> None:
     """D33, D30: the acknowledged too young stays, the fresh stays, both are counted."""
-    fresh, young, old, expired, both = [await desk.one(agent) for _ in range(5)]
+    fresh, young, old, expired, both = [await uploads.one(agent) for _ in range(5)]
     for file_id in (young, old, both):
-        await desk.ack(agent, file_id)
-    await age(desk, young, "acked_at", minutes=59)
-    await age(desk, young, "expires_at", hours=25)
-    await age(desk, old, "acked_at", minutes=61)
-    await age(desk, both, "acked_at", minutes=61)
-    await age(desk, both, "expires_at", hours=25)
-    await age(desk, expired, "expires_at", hours=24, seconds=1)
+        await uploads.ack(agent, file_id)
+    await age(uploads, young, "acked_at", minutes=59)
+    await age(uploads, young, "expires_at", hours=25)
+    await age(uploads, old, "acked_at", minutes=61)
+    await age(uploads, both, "acked_at", minutes=61)
+    await age(uploads, both, "expires_at", hours=25)
+    await age(uploads, expired, "expires_at", hours=24, seconds=1)
     before = {name: _swept(name) for name in ("acked", "expired")}
     # What was acknowledged is never counted as expired.
-    assert await desk.sweeper().sweep() == Swept(acked=2, expired=1)
+    assert await uploads.sweeper().sweep() == Swept(acked=2, expired=1)
     assert {name: _swept(name) - before[name] for name in before} == {"acked": 2, "expired": 1}
-    assert await desk.sweeper().sweep() == Swept(0, 0)
-    kept = {row["file_id"] for row in await desk.pool.fetch("SELECT file_id FROM pending_uploads")}
+    assert await uploads.sweeper().sweep() == Swept(0, 0)
+    kept = {
+        row["file_id"] for row in await uploads.pool.fetch("SELECT file_id FROM pending_uploads")
+    }
     assert kept == {fresh, young}
 
 
 @pytest.mark.parametrize("retention", [0, -1, -3600])
-async def test_no_retention_deletes_at_once(desk: Desk, agent: UUID, retention: float) -> None:
+async def test_no_retention_deletes_at_once(
+    uploads: UploadSlice, agent: UUID, retention: float
+) -> None:
     """D34: a negative one is none."""
-    acked, waiting = await desk.one(agent), await desk.one(agent)
-    await desk.ack(agent, acked)
-    assert await desk.sweeper(retention).sweep() == Swept(acked=1, expired=0)
-    assert await desk.row(waiting) is not None
+    acked, waiting = await uploads.one(agent), await uploads.one(agent)
+    await uploads.ack(agent, acked)
+    assert await uploads.sweeper(retention).sweep() == Swept(acked=1, expired=0)
+    assert await uploads.row(waiting) is not None
 
 
-async def test_the_sweep_deletes_the_bytes_too(desk: Desk, agent: UUID) -> None:
+async def test_the_sweep_deletes_the_bytes_too(uploads: UploadSlice, agent: UUID) -> None:
     """D30, D33: of the acknowledged at once, of the expired when nobody can be reading them."""
-    acked, expired, kept = [await desk.one(agent, bytes(6 * MIB)) for _ in range(3)]
-    await desk.ack(agent, acked)
-    await age(desk, expired, "expires_at", hours=25)
-    await desk.sweeper(0).sweep()
-    store = desk.stores.active
+    acked, expired, kept = [await uploads.one(agent, bytes(6 * MIB)) for _ in range(3)]
+    await uploads.ack(agent, acked)
+    await age(uploads, expired, "expires_at", hours=25)
+    await uploads.sweeper(0).sweep()
+    store = uploads.stores.active
     assert store is not None
 
     async def there(file_id: UUID) -> bool:
@@ -253,59 +261,65 @@ async def test_the_sweep_deletes_the_bytes_too(desk: Desk, agent: UUID) -> None:
             return False
 
     assert [await there(each) for each in (acked, expired, kept)] == [False, True, True]
-    await desk.pool.execute("UPDATE loose_blobs SET due_at = now()")
-    await desk.sweeper(0).sweep()
+    await uploads.pool.execute("UPDATE loose_blobs SET due_at = now()")
+    await uploads.sweeper(0).sweep()
     assert [await there(each) for each in (acked, expired, kept)] == [False, False, True]
-    assert await desk.count("loose_blobs") == 0
+    assert await uploads.count("loose_blobs") == 0
 
 
-async def test_a_read_that_began_before_the_expiry_ends_well(desk: Desk, agent: UUID) -> None:
+async def test_a_read_that_began_before_the_expiry_ends_well(
+    uploads: UploadSlice, agent: UUID
+) -> None:
     """D27: the sweep does not pull the bytes from under it."""
     data = os.urandom(9 * MIB)
-    (told,) = await desk.stage(agent, ("a", data, ""))
+    (told,) = await uploads.stage(agent, ("a", data, ""))
     file_id = file_id_of(told.uri)
     request = pb.GetUploadContentRequest(workspace_id=str(agent), file_id=str(file_id))
-    pieces = desk.service.GetUploadContent(request, call_of())
+    pieces = uploads.service.GetUploadContent(request, call_of())
     got = (await anext(pieces)).data
-    await age(desk, file_id, "expires_at", hours=25)
-    assert (await desk.sweeper(0).sweep()).expired == 1
+    await age(uploads, file_id, "expires_at", hours=25)
+    assert (await uploads.sweeper(0).sweep()).expired == 1
     assert got + b"".join([piece.data async for piece in pieces]) == data
 
 
-async def test_a_read_whose_bytes_are_gone_fails_and_does_not_end(desk: Desk, agent: UUID) -> None:
+async def test_a_read_whose_bytes_are_gone_fails_and_does_not_end(
+    uploads: UploadSlice, agent: UUID
+) -> None:
     """D27: half a file must never look like a whole one."""
-    (told,) = await desk.stage(agent, ("a", bytes(9 * MIB), ""))
+    (told,) = await uploads.stage(agent, ("a", bytes(9 * MIB), ""))
     file_id = file_id_of(told.uri)
     request = pb.GetUploadContentRequest(workspace_id=str(agent), file_id=str(file_id))
-    pieces = desk.service.GetUploadContent(request, call_of())
+    pieces = uploads.service.GetUploadContent(request, call_of())
     await anext(pieces)
-    assert desk.stores.active is not None
-    await desk.stores.active.delete([file_id])
+    assert uploads.stores.active is not None
+    await uploads.stores.active.delete([file_id])
     with pytest.raises(NotFound):
         _ = [piece async for piece in pieces]
 
 
-async def test_workers_may_sweep_at_once(desk: Desk, agent: UUID) -> None:
+async def test_workers_may_sweep_at_once(uploads: UploadSlice, agent: UUID) -> None:
     """D33: each file is counted by one of them."""
     for n in range(4):
-        await desk.post(agent, *[(f"{n}-{m}", b"x", "") for m in range(30)])
-    await desk.pool.execute("UPDATE pending_uploads SET acked_at = now() WHERE position % 2 = 0")
-    await desk.pool.execute("UPDATE pending_uploads SET expires_at = now() WHERE position % 2 = 1")
-    counts = await asyncio.gather(*(desk.sweeper(0).sweep() for _ in range(6)))
+        await uploads.post(agent, *[(f"{n}-{m}", b"x", "") for m in range(30)])
+    await uploads.pool.execute("UPDATE pending_uploads SET acked_at = now() WHERE position % 2 = 0")
+    await uploads.pool.execute(
+        "UPDATE pending_uploads SET expires_at = now() WHERE position % 2 = 1"
+    )
+    counts = await asyncio.gather(*(uploads.sweeper(0).sweep() for _ in range(6)))
     assert (sum(c.acked for c in counts), sum(c.expired for c in counts)) == (60, 60)
-    assert await desk.count("pending_uploads") == 0
+    assert await uploads.count("pending_uploads") == 0
 
 
-async def test_acks_and_sweeps_at_once_never_fail(desk: Desk, agent: UUID) -> None:
+async def test_acks_and_sweeps_at_once_never_fail(uploads: UploadSlice, agent: UUID) -> None:
     """D28, I-UP-4: in whatever order."""
-    ids = [await desk.one(agent) for _ in range(30)]
+    ids = [await uploads.one(agent) for _ in range(30)]
 
     async def ack_twice(file_id: UUID) -> None:
-        assert (await desk.ack(agent, file_id)).acked
+        assert (await uploads.ack(agent, file_id)).acked
         with contextlib.suppress(NotFound):  # swept meanwhile, after an ack that succeeded
-            assert (await desk.ack(agent, file_id)).acked
+            assert (await uploads.ack(agent, file_id)).acked
 
-    sweeps = [desk.sweeper(0).sweep() for _ in range(5)]
+    sweeps = [uploads.sweeper(0).sweep() for _ in range(5)]
     await asyncio.gather(*map(ack_twice, ids), *sweeps)
 
 
@@ -315,51 +329,55 @@ async def test_the_counters_are_there_at_zero() -> None:
         assert _swept(outcome) is not None
 
 
-async def test_a_failing_sweep_is_counted_and_the_next_one_works(desk: Desk, agent: UUID) -> None:
+async def test_a_failing_sweep_is_counted_and_the_next_one_works(
+    uploads: UploadSlice, agent: UUID
+) -> None:
     """D36: and the task that runs it goes on."""
-    await desk.ack(agent, await desk.one(agent))
-    sweeper = desk.sweeper(0)
-    await desk.pool.execute("ALTER TABLE pending_uploads RENAME TO hidden")
+    await uploads.ack(agent, await uploads.one(agent))
+    sweeper = uploads.sweeper(0)
+    await uploads.pool.execute("ALTER TABLE pending_uploads RENAME TO hidden")
     before = _swept("error")
     task = BackgroundTask("upload-sweep", 300, sweeper.sweep)
     await task.run_once()
     assert (task.failures, _swept("error") - before) == (1, 1)
-    await desk.pool.execute("ALTER TABLE hidden RENAME TO pending_uploads")
+    await uploads.pool.execute("ALTER TABLE hidden RENAME TO pending_uploads")
     await task.run_once()
     assert task.failures == 0
-    assert await desk.count("pending_uploads") == 0
+    assert await uploads.count("pending_uploads") == 0
 
 
-async def test_a_start_sweeps_what_became_due_meanwhile(desk: Desk, agent: UUID) -> None:
+async def test_a_start_sweeps_what_became_due_meanwhile(uploads: UploadSlice, agent: UUID) -> None:
     """D35."""
-    file_id = await desk.one(agent)
-    await age(desk, file_id, "expires_at", hours=25)
+    file_id = await uploads.one(agent)
+    await age(uploads, file_id, "expires_at", hours=25)
 
     async def nothing(*_: object) -> None: ...
 
-    uploads_ = Uploads.of(desk.pool, desk.settings, nothing, lambda ids: None)
+    uploads_ = Uploads.of(uploads.pool, uploads.settings, nothing, lambda ids: None)
     running = asyncio.create_task(uploads_.tasks[0].run())
-    await until(lambda: _absent(desk, file_id))
+    await until(lambda: _absent(uploads, file_id))
     running.cancel()
     await uploads_.stores.close()
 
 
-async def test_a_removal_lets_go_of_everything_of_a_workspace(desk: Desk, pool: Pool) -> None:
+async def test_a_removal_lets_go_of_everything_of_a_workspace(
+    uploads: UploadSlice, pool: Pool
+) -> None:
     """I-UP-8: now, not in a day."""
     gone, kept = await hire(pool, 2)
-    await desk.one(gone, bytes(2 * MIB))
-    await desk.ack(gone, await desk.one(gone))
-    await desk.service.StartUpload(
+    await uploads.one(gone, bytes(2 * MIB))
+    await uploads.ack(gone, await uploads.one(gone))
+    await uploads.service.StartUpload(
         pb.StartUploadRequest(workspace_id=str(gone), name="a", size=10), call_of()
     )
-    file_id = await desk.one(kept)
+    file_id = await uploads.one(kept)
     async with pool.acquire() as conn, conn.transaction():
-        await uploads.purge(conn, [gone])
-    await desk.sweeper().sweep()
-    assert await desk.count("pending_uploads") == 1
-    assert await desk.count("upload_sessions") == 0
-    assert await desk.count("loose_blobs") == 0
-    assert await desk.read(kept, file_id) == b"data"
+        await upload_store.purge(conn, [gone])
+    await uploads.sweeper().sweep()
+    assert await uploads.count("pending_uploads") == 1
+    assert await uploads.count("upload_sessions") == 0
+    assert await uploads.count("loose_blobs") == 0
+    assert await uploads.read(kept, file_id) == b"data"
 
 
 async def test_files_of_a_store_that_the_settings_no_longer_name_are_unavailable(
@@ -368,16 +386,16 @@ async def test_files_of_a_store_that_the_settings_no_longer_name_are_unavailable
     """D37: not lost: unavailable until it is named again."""
     (agent,) = await hire(pool, 1)
     environment = seaweed.environment(new_prefix())
-    async with desk_of(pool, environment) as desk:
-        file_id = await desk.one(agent)
-    async with desk_of(pool) as desk:
+    async with uploads_of(pool, environment) as uploads:
+        file_id = await uploads.one(agent)
+    async with uploads_of(pool) as uploads:
         with pytest.raises(Unavailable) as caught:
-            await desk.read(agent, file_id)
+            await uploads.read(agent, file_id)
         assert caught.value.reason == "UPLOAD_STORE_UNAVAILABLE"
-    async with desk_of(pool, {**environment, "MOLECULE_UPLOAD_STORE": "postgres"}) as desk:
-        assert await desk.read(agent, file_id) == b"data"
-        await desk.one(agent)
-        assert await desk.count("upload_chunks") == 1
+    async with uploads_of(pool, {**environment, "MOLECULE_UPLOAD_STORE": "postgres"}) as uploads:
+        assert await uploads.read(agent, file_id) == b"data"
+        await uploads.one(agent)
+        assert await uploads.count("upload_chunks") == 1
 
 
 async def test_looking_and_sweeping_use_their_indexes_and_no_bytes(pool: Pool, agent: UUID) -> None:
@@ -394,17 +412,17 @@ async def test_looking_and_sweeping_use_their_indexes_and_no_bytes(pool: Pool, a
     )
     await pool.execute("ANALYZE pending_uploads")
     for sql, *arguments in (
-        (uploads._SWEEP, timedelta(hours=1), timedelta(0), 1000),
-        (uploads._USAGE, agent),
-        (uploads._ACK, agent, agent),
+        (upload_store._SWEEP, timedelta(hours=1), timedelta(0), 1000),
+        (upload_store._USAGE, agent),
+        (upload_store._ACK, agent, agent),
     ):
         plan = "\n".join(row[0] for row in await pool.fetch(f"EXPLAIN {sql}", *arguments))
         assert "Seq Scan on pending_uploads" not in plan
         assert "upload_chunks" not in plan
 
 
-async def _absent(desk: Desk, file_id: UUID) -> bool:
-    return await desk.row(file_id) is None
+async def _absent(uploads: UploadSlice, file_id: UUID) -> bool:
+    return await uploads.row(file_id) is None
 
 
 def _swept(outcome: str) -> float:

@@ -13,7 +13,7 @@ import pytest
 from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Writer
 from molecule_grpc.db.wakeups import CHANNEL, Wakeups
-from molecule_grpc.ids import new_id
+from molecule_grpc.kernel.ids import new_id
 
 _PATIENCE = 20.0
 

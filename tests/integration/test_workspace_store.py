@@ -13,15 +13,16 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.auth.principal import ANONYMOUS, OPERATOR, Principal, Role
 from molecule_grpc.db.pool import Connection, Pool
-from molecule_grpc.errors import (
+from molecule_grpc.kernel.errors import (
     AlreadyExists,
     Invalid,
     MoleculeError,
     NotFound,
     Unauthenticated,
 )
-from molecule_grpc.workspace.store import beats, registry, tree, workspaces
-from molecule_grpc.workspace.store.beats import Beat
+from molecule_grpc.workspace.store import heartbeats as beats
+from molecule_grpc.workspace.store import registry, tree, workspaces
+from molecule_grpc.workspace.store.heartbeats import Heartbeat
 from tests.integration.workspaces import (
     ORGANIZATION,
     STATUSES,
@@ -248,8 +249,8 @@ async def test_hot_statements_read_no_more_rows_than_they_need(pool: Pool) -> No
         (registry._SWEEP, (90.0, 180.0)),
         (beats._TOUCH, ([one["id"]],)),
         (
-            beats.BEAT,
-            (*([each] for each in Beat(workspace_id=one["id"])), 0.5, 0.1),
+            beats.HEARTBEAT,
+            (*([each] for each in Heartbeat(workspace_id=one["id"])), 0.5, 0.1),
         ),
     ]
     for statement, arguments in statements:

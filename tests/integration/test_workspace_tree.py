@@ -13,13 +13,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.auth.principal import OPERATOR
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.errors import (
-    AlreadyExists,
-    Conflict,
-    Denied,
-    Invalid,
-    NotFound,
-)
+from molecule_grpc.kernel.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
 from molecule_grpc.workspace.directory import Directory
 from molecule_grpc.workspace.store import tree
 from tests.integration.workspaces import (

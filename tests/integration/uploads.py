@@ -18,7 +18,7 @@ from moleculeai.upload.v1 import upload_service_pb2 as pb
 
 from molecule_grpc.auth.principal import OPERATOR
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation.notices import file_announcer
+from molecule_grpc.delegation.record.notices import file_announcer
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings import Settings
 from molecule_grpc.upload.service import UploadService
@@ -29,7 +29,7 @@ File = tuple[str, bytes, str]
 
 
 @dataclass(slots=True)
-class Desk:
+class UploadSlice:
     """One worker's worth of the slice."""
 
     pool: Pool
@@ -103,7 +103,9 @@ class Desk:
 
 
 @contextlib.asynccontextmanager
-async def desk_of(pool: Pool, environment: dict[str, str] | None = None) -> AsyncIterator[Desk]:
+async def uploads_of(
+    pool: Pool, environment: dict[str, str] | None = None
+) -> AsyncIterator[UploadSlice]:
     """A worker's slice over this database."""
     settings = Settings.from_env(environment or {})
     stores = Stores.of(pool, settings)
@@ -115,7 +117,7 @@ async def desk_of(pool: Pool, environment: dict[str, str] | None = None) -> Asyn
         announce=file_announcer(settings),
         wake=woken.extend,
     )
-    yield Desk(pool, settings, stores, service, woken)
+    yield UploadSlice(pool, settings, stores, service, woken)
     await stores.close()
 
 

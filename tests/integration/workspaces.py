@@ -12,7 +12,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.auth.principal import OPERATOR, Principal
 from molecule_grpc.db.pool import Connection, Pool
-from molecule_grpc.ids import new_id
+from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings import Settings
 from molecule_grpc.workspace.directory import Directory

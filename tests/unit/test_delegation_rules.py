@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from moleculeai.delegation.v1 import delegation_pb2
 
 from molecule_grpc.delegation import rules
-from molecule_grpc.errors import Invalid
+from molecule_grpc.kernel.errors import Invalid
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 MIGRATION = Path(__file__).parents[2] / "migrations" / "0002_delegations.up.sql"

@@ -11,33 +11,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molecule_grpc import egress
-from molecule_grpc.delegation import a2a, replies
-from molecule_grpc.delegation.dispatch_rules import (
-    MAX_ATTEMPTS,
-    Pace,
-    Row,
-    Standing,
-    judge,
-    life,
-    patience,
-    priority,
-)
-from molecule_grpc.delegation.outcome import (
+from molecule_grpc.delegation.outbound import replies
+from molecule_grpc.delegation.outbound.outcome import (
     Delivered,
     DispatchOutcome,
     Failed,
-    Failure,
     Mode,
+    NotSent,
     Queued,
-    Refused,
+    SendFailure,
 )
-from molecule_grpc.delegation.replies import Kind
+from molecule_grpc.delegation.outbound.replies import Kind
+from molecule_grpc.delegation.outbound.rules import (
+    MAX_ATTEMPTS,
+    QueueHistory,
+    QueueStatus,
+    RetryTiming,
+    expiry,
+    next_step,
+    priority,
+    wait_limit,
+)
+from molecule_grpc.delegation.record import a2a
 from molecule_grpc.delegation.rules import Status
-from molecule_grpc.errors import Invalid
+from molecule_grpc.kernel.errors import Invalid
 
-PACE = Pace(backoff=5.0, retry=8.0, settle=180.0)
-FRESH = Standing(delegated=False)
-TASK = Standing(delegated=True)
+PACE = RetryTiming(backoff=5.0, retry=8.0, settle=180.0)
+FRESH = QueueHistory(delegated=False)
+TASK = QueueHistory(delegated=True)
 
 
 def delivered(status: int = 200, body: Any = None, **changes: Any) -> Delivered:
@@ -54,77 +55,77 @@ def said(text: str) -> Any:
 # Which outcome, what becomes of the message.
 
 
-@pytest.mark.parametrize("failure", [Failure.BUSY, Failure.UNREACHABLE, Failure.DEAD])
-def test_the_network_uses_up_no_attempt(failure: Failure) -> None:
+@pytest.mark.parametrize("failure", [SendFailure.BUSY, SendFailure.UNREACHABLE, SendFailure.DEAD])
+def test_the_network_uses_up_no_attempt(failure: SendFailure) -> None:
     """I-Q-5: only answers do. However often it happens, a message stays in the queue."""
-    standing = FRESH
+    history = FRESH
     for _ in range(20):
-        verdict = judge(Failed(failure, "x"), standing, PACE)
-        assert (verdict.row, verdict.attempts, verdict.waiting) == (Row.QUEUED, 0, True)
-        standing = Standing(delegated=False, misses=verdict.misses)
+        decision = next_step(Failed(failure, "x"), history, PACE)
+        assert (decision.row, decision.attempts, decision.waiting) == (QueueStatus.QUEUED, 0, True)
+        history = QueueHistory(delegated=False, misses=decision.misses)
 
 
 def test_answers_use_up_attempts_with_growing_pauses() -> None:
     """I-Q-5: the fifth bad answer is the last."""
     attempts, delays = 0, []
     while True:
-        standing = Standing(delegated=False, attempts=attempts)
-        verdict = judge(delivered(500, {"error": "no"}), standing, PACE)
-        attempts = verdict.attempts
-        if verdict.row is not Row.QUEUED:
+        history = QueueHistory(delegated=False, attempts=attempts)
+        decision = next_step(delivered(500, {"error": "no"}), history, PACE)
+        attempts = decision.attempts
+        if decision.row is not QueueStatus.QUEUED:
             break
-        delays.append(verdict.delay)
-    assert (attempts, verdict.row, verdict.error) == (MAX_ATTEMPTS, Row.FAILED, "no")
+        delays.append(decision.delay)
+    assert (attempts, decision.row, decision.error) == (MAX_ATTEMPTS, QueueStatus.FAILED, "no")
     assert delays == [5.0, 10.0, 20.0, 40.0]
 
 
 def test_exhausted_attempts_fail_the_delegation() -> None:
     """I-Q-4: its source must hear of it, and no policy tries again."""
-    standing = Standing(delegated=True, attempts=MAX_ATTEMPTS - 1)
-    verdict = judge(delivered(500, {"error": "no"}), standing, PACE)
-    assert verdict.end is not None
-    assert (verdict.end.status, verdict.end.reason) == (Status.FAILED, "exhausted")
+    history = QueueHistory(delegated=True, attempts=MAX_ATTEMPTS - 1)
+    decision = next_step(delivered(500, {"error": "no"}), history, PACE)
+    assert decision.end is not None
+    assert (decision.end.status, decision.end.reason) == (Status.FAILED, "exhausted")
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_an_agent_that_says_no_is_not_asked_again(status: int) -> None:
-    verdict = judge(delivered(status, {"error": "no"}), TASK, PACE)
-    assert (verdict.row, verdict.end and verdict.end.reason) == (Row.FAILED, "refused")
+    decision = next_step(delivered(status, {"error": "no"}), TASK, PACE)
+    assert (decision.row, decision.end and decision.end.reason) == (QueueStatus.FAILED, "refused")
 
 
 @pytest.mark.parametrize("status", [302, 408, 429, 500, 502, 503])
 def test_an_agent_that_may_say_yes_later_is_asked_again(status: int) -> None:
-    verdict = judge(delivered(status, {"error": "later"}), TASK, PACE)
-    assert (verdict.row, verdict.attempts, verdict.end) == (Row.QUEUED, 1, None)
+    decision = next_step(delivered(status, {"error": "later"}), TASK, PACE)
+    assert (decision.row, decision.attempts, decision.end) == (QueueStatus.QUEUED, 1, None)
 
 
 def test_an_agent_may_ask_for_a_longer_pause() -> None:
-    verdict = judge(delivered(429, {"error": "x"}, retry_after=120.0), FRESH, PACE)
-    assert verdict.delay == 120.0
+    decision = next_step(delivered(429, {"error": "x"}, retry_after=120.0), FRESH, PACE)
+    assert decision.delay == 120.0
 
 
 def test_an_unreadable_answer_is_never_asked_for_again() -> None:
     """I-PX-3: it was delivered, whatever the caller's policy for errors says."""
-    verdict = judge(Failed(Failure.UNREADABLE, "lost"), TASK, PACE)
-    assert verdict.row is Row.COMPLETED
-    assert verdict.end is not None
-    assert (verdict.end.status, verdict.end.final) == (Status.FAILED, True)
+    decision = next_step(Failed(SendFailure.UNREADABLE, "lost"), TASK, PACE)
+    assert decision.row is QueueStatus.COMPLETED
+    assert decision.end is not None
+    assert (decision.end.status, decision.end.final) == (Status.FAILED, True)
 
 
 def test_a_delegation_is_tried_once_more_after_eight_seconds() -> None:
     """Spec 5.2: only when the agent cannot be reached, or restarts."""
-    first = judge(Failed(Failure.UNREACHABLE, "x"), TASK, PACE)
-    assert (first.row, first.delay, first.end) == (Row.QUEUED, 8.0, None)
-    again = Standing(delegated=True, misses=first.misses)
-    second = judge(Failed(Failure.DEAD, "x"), again, PACE)
-    assert second.row is Row.FAILED
+    first = next_step(Failed(SendFailure.UNREACHABLE, "x"), TASK, PACE)
+    assert (first.row, first.delay, first.end) == (QueueStatus.QUEUED, 8.0, None)
+    again = QueueHistory(delegated=True, misses=first.misses)
+    second = next_step(Failed(SendFailure.DEAD, "x"), again, PACE)
+    assert second.row is QueueStatus.FAILED
     assert second.end is not None
     assert (second.end.status, second.end.reason) == (Status.FAILED, "unreachable")
 
 
 def test_being_busy_between_two_misses_is_a_sign_of_life() -> None:
-    busy = judge(Failed(Failure.BUSY, "x"), Standing(delegated=True, misses=1), PACE)
-    assert (busy.row, busy.misses, busy.end) == (Row.QUEUED, 0, None)
+    busy = next_step(Failed(SendFailure.BUSY, "x"), QueueHistory(delegated=True, misses=1), PACE)
+    assert (busy.row, busy.misses, busy.end) == (QueueStatus.QUEUED, 0, None)
 
 
 WARMING = delivered(503, {"restarting": True})
@@ -133,35 +134,35 @@ WARMING = delivered(503, {"restarting": True})
 def test_an_agent_that_warms_up_gets_its_time() -> None:
     """Every 5 s, for 180 s, without using up an attempt; then the answer counts."""
     for settling in (None, 1.0, 179.0):
-        verdict = judge(WARMING, Standing(delegated=True, settling=settling), PACE)
-        assert (verdict.row, verdict.attempts, verdict.delay) == (Row.QUEUED, 0, 5.0)
-        assert verdict.settling
-    late = judge(WARMING, Standing(delegated=True, settling=180.0), PACE)
-    assert (late.row, late.attempts, late.settling) == (Row.QUEUED, 1, True)
+        decision = next_step(WARMING, QueueHistory(delegated=True, settling=settling), PACE)
+        assert (decision.row, decision.attempts, decision.delay) == (QueueStatus.QUEUED, 0, 5.0)
+        assert decision.settling
+    late = next_step(WARMING, QueueHistory(delegated=True, settling=180.0), PACE)
+    assert (late.row, late.attempts, late.settling) == (QueueStatus.QUEUED, 1, True)
 
 
 @pytest.mark.parametrize("mark", ["restarting", "warming", "waking"])
 def test_only_a_503_with_a_mark_means_warming_up(mark: str) -> None:
-    assert judge(delivered(503, {mark: True}), FRESH, PACE).attempts == 0
-    assert judge(delivered(500, {mark: True}), FRESH, PACE).attempts == 1
-    assert judge(delivered(503, {mark: "no"}), FRESH, PACE).attempts == 1
+    assert next_step(delivered(503, {mark: True}), FRESH, PACE).attempts == 0
+    assert next_step(delivered(500, {mark: True}), FRESH, PACE).attempts == 1
+    assert next_step(delivered(503, {mark: "no"}), FRESH, PACE).attempts == 1
 
 
 def test_an_agent_without_url_gets_its_time_to_register() -> None:
-    missing = Refused("URL_NOT_REGISTERED", "workspace has no URL", passing=True)
-    assert judge(missing, TASK, PACE).row is Row.QUEUED
-    late = judge(missing, Standing(delegated=True, settling=181.0), PACE)
-    assert (late.row, late.end and late.end.reason) == (Row.FAILED, "unreachable")
+    missing = NotSent("URL_NOT_REGISTERED", "workspace has no URL", passing=True)
+    assert next_step(missing, TASK, PACE).row is QueueStatus.QUEUED
+    late = next_step(missing, QueueHistory(delegated=True, settling=181.0), PACE)
+    assert (late.row, late.end and late.end.reason) == (QueueStatus.FAILED, "unreachable")
 
 
 def test_a_refused_url_fails_the_delegation_at_once() -> None:
     """I-PX-4: nothing was sent."""
-    verdict = judge(Refused("URL_NOT_ROUTABLE", "no"), TASK, PACE)
-    assert (verdict.row, verdict.end and verdict.end.reason) == (Row.FAILED, "refused")
+    decision = next_step(NotSent("URL_NOT_ROUTABLE", "no"), TASK, PACE)
+    assert (decision.row, decision.end and decision.end.reason) == (QueueStatus.FAILED, "refused")
 
 
 def test_a_message_has_no_delegation_to_end() -> None:
-    assert judge(delivered(200, said("x")), FRESH, PACE).end is None
+    assert next_step(delivered(200, said("x")), FRESH, PACE).end is None
 
 
 # Which answer, what becomes of the delegation.
@@ -169,10 +170,10 @@ def test_a_message_has_no_delegation_to_end() -> None:
 
 def test_a_text_completes_the_delegation() -> None:
     """D12: with the text in the same move."""
-    verdict = judge(delivered(200, said("done")), TASK, PACE)
-    assert verdict.end is not None
-    assert (verdict.row, verdict.end.status, verdict.end.text) == (
-        Row.COMPLETED,
+    decision = next_step(delivered(200, said("done")), TASK, PACE)
+    assert decision.end is not None
+    assert (decision.row, decision.end.status, decision.end.text) == (
+        QueueStatus.COMPLETED,
         Status.COMPLETED,
         "done",
     )
@@ -180,9 +181,9 @@ def test_a_text_completes_the_delegation() -> None:
 
 @pytest.mark.parametrize("body", [None, {}, {"result": None}, {"result": {"parts": []}}, [], ""])
 def test_an_empty_success_is_a_failure(body: Any) -> None:
-    verdict = judge(delivered(200, body), TASK, PACE)
-    assert verdict.end is not None
-    assert (verdict.end.status, verdict.end.error) == (
+    decision = next_step(delivered(200, body), TASK, PACE)
+    assert decision.end is not None
+    assert (decision.end.status, decision.end.error) == (
         Status.FAILED,
         "workspace agent returned empty response",
     )
@@ -190,9 +191,9 @@ def test_an_empty_success_is_a_failure(body: Any) -> None:
 
 def test_an_error_of_json_rpc_is_the_agents_error() -> None:
     body = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32601, "message": "no such method"}}
-    verdict = judge(delivered(200, body), TASK, PACE)
-    assert verdict.end is not None
-    assert (verdict.end.reason, verdict.end.error) == ("agent_error", "no such method")
+    decision = next_step(delivered(200, body), TASK, PACE)
+    assert decision.end is not None
+    assert (decision.end.reason, decision.end.error) == ("agent_error", "no such method")
 
 
 @pytest.mark.parametrize(
@@ -207,16 +208,16 @@ def test_an_error_of_json_rpc_is_the_agents_error() -> None:
 )
 def test_a_receipt_is_not_a_result(body: Any) -> None:
     """I-PX-6: the delegation stays open until the agent reports."""
-    verdict = judge(delivered(200, body), TASK, PACE)
-    assert (verdict.row, verdict.end) == (Row.COMPLETED, None)
+    decision = next_step(delivered(200, body), TASK, PACE)
+    assert (decision.row, decision.end) == (QueueStatus.COMPLETED, None)
     poll: DispatchOutcome = Queued(Mode.POLL)
-    assert judge(poll, TASK, PACE).end is None
+    assert next_step(poll, TASK, PACE).end is None
 
 
 def test_an_agents_failed_task_fails_the_delegation() -> None:
     status = {"state": "failed", "message": {"parts": [{"kind": "text", "text": "broken"}]}}
-    verdict = judge(delivered(200, {"result": {"kind": "task", "status": status}}), TASK, PACE)
-    assert (verdict.end and verdict.end.error) == "broken"
+    decision = next_step(delivered(200, {"result": {"kind": "task", "status": status}}), TASK, PACE)
+    assert (decision.end and decision.end.error) == "broken"
 
 
 @pytest.mark.parametrize(
@@ -299,10 +300,10 @@ def envelope(**params: Any) -> a2a.Envelope:
 
 
 def test_urgency_and_life_are_the_senders_choice() -> None:
-    assert (priority(envelope()), life(envelope())) == (50, timedelta(hours=24))
+    assert (priority(envelope()), expiry(envelope())) == (50, timedelta(hours=24))
     assert priority(envelope(priority="critical")) == 100
     assert priority(envelope(priority=10)) == 10
-    assert life(envelope(expires_in_seconds=90)) == timedelta(seconds=90)
+    assert expiry(envelope(expires_in_seconds=90)) == timedelta(seconds=90)
 
 
 @pytest.mark.parametrize("value", ["urgent", 99, None, ["critical"]])
@@ -314,7 +315,7 @@ def test_urgency_has_three_values(value: Any) -> None:
 @pytest.mark.parametrize("value", [0, -1, "soon", 8 * 24 * 3600, []])
 def test_a_life_is_bounded(value: Any) -> None:
     with pytest.raises(Invalid):
-        life(envelope(expires_in_seconds=value))
+        expiry(envelope(expires_in_seconds=value))
 
 
 @pytest.mark.parametrize(
@@ -322,7 +323,7 @@ def test_a_life_is_bounded(value: Any) -> None:
                           ("nan", None), ("inf", None), ("x", None)],
 )  # fmt: skip
 def test_patience_is_read_leniently(text: str, seconds: float | None) -> None:
-    assert patience(text) == seconds
+    assert wait_limit(text) == seconds
 
 
 # Which addresses may be called. Columns: strict, saas, dev.

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molecule_grpc.db.group_commit import GroupCommit, QueueFull, Stopped
-from molecule_grpc.errors import Exhausted, Unavailable
+from molecule_grpc.kernel.errors import Exhausted, Unavailable
 
 FOREVER = 3600.0
 

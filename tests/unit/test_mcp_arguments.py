@@ -11,7 +11,7 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
 from pydantic import ValidationError
 
-from molecule_grpc.mcp import arguments
+from molecule_grpc.faces.mcp import arguments
 from molecule_grpc.server.validation import Validator
 
 ALL = arguments.Arguments.__subclasses__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molecule_grpc.mcp.limits import RateLimit
+from molecule_grpc.faces.mcp.limits import RateLimit
 
 
 class Clock:

@@ -11,10 +11,10 @@ import pytest
 from mcp_types import methods
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_MODERN_VERSION
 
-from molecule_grpc.errors import Denied, Exhausted, Invalid
-from molecule_grpc.mcp.arguments import Arguments, Wait
-from molecule_grpc.mcp.protocol import Answer, Protocol, postponed
-from molecule_grpc.mcp.tools import Caller, Tool
+from molecule_grpc.faces.mcp.arguments import Arguments, Wait
+from molecule_grpc.faces.mcp.protocol import Answer, Protocol, postponed
+from molecule_grpc.faces.mcp.tools import Caller, Tool
+from molecule_grpc.kernel.errors import Denied, Exhausted, Invalid
 from molecule_grpc.server.call import Call
 
 META = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from molecule_grpc.server.memory import collect_young
+from molecule_grpc.server.process.garbage_collection import collect_young
 
 
 @pytest.fixture(autouse=True)

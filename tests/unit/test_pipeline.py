@@ -18,12 +18,12 @@ from prometheus_client import REGISTRY
 
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.errors import Aborted, NotFound
+from molecule_grpc.kernel.errors import Aborted, NotFound
 from molecule_grpc.server.call import ORIGINAL_PATH, Call
 from molecule_grpc.server.methods import Method, bind
 from molecule_grpc.server.metrics import CallMetrics
 from molecule_grpc.server.pipeline import Pipeline
-from molecule_grpc.server.status import Code, Failure
+from molecule_grpc.server.status import CallFailure, Code
 from molecule_grpc.server.validation import Validator
 from molecule_grpc.settings import Settings
 
@@ -75,8 +75,8 @@ async def unary(handler: Callable[..., Any], request: Message, call: Call) -> Me
 
 async def failure_of(
     handler: Callable[..., Any], request: Message = GOOD, call: Call | None = None
-) -> Failure:
-    with pytest.raises(Failure) as caught:
+) -> CallFailure:
+    with pytest.raises(CallFailure) as caught:
         await unary(handler, request, call or a_call())
     return caught.value
 
@@ -119,7 +119,7 @@ async def test_an_item_at_fault_is_numbered() -> None:
     ids = [WORKSPACE, "not an id"]
     request = delegation.AckInboxRequest(workspace_id=WORKSPACE, activity_ids=ids)
     method = a_method(DELEGATION, "AckInbox", never)
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(CallFailure) as caught:
         await a_pipeline(method).unary(method, request, a_call())
     assert caught.value.message == "activity_ids[1] must be a valid UUID"
 
@@ -230,7 +230,9 @@ async def frames(*requests: Message) -> AsyncIterator[Message]:
         yield request
 
 
-async def subscribed(*requests: Message, call: Call | None = None) -> tuple[int, Failure | None]:
+async def subscribed(
+    *requests: Message, call: Call | None = None
+) -> tuple[int, CallFailure | None]:
     """How many answers a stream gave, and how it failed."""
     method = a_method(DELEGATION, "SubscribeInbox", echo)
     answers = 0
@@ -238,7 +240,7 @@ async def subscribed(*requests: Message, call: Call | None = None) -> tuple[int,
         stream = a_pipeline(method).stream(method, frames(*requests), call or a_call())
         async for _ in stream:
             answers += 1
-    except Failure as failure:
+    except CallFailure as failure:
         return answers, failure
     return answers, None
 
@@ -274,7 +276,7 @@ async def test_a_stream_fails_after_what_it_sent() -> None:
     request = delegation.StreamInboxRequest(workspace_id=WORKSPACE)
     stream = a_pipeline(method).stream(method, one(request), a_call())
     assert await anext(stream) == delegation.StreamInboxResponse(beat={})
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(CallFailure) as caught:
         await anext(stream)
     assert caught.value.reason == "WORKSPACE_REMOVED"
 

@@ -10,13 +10,13 @@ import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from molecule_grpc import errors
+from molecule_grpc.kernel import errors
 from molecule_grpc.server.status import (
     DOMAIN,
     HTTP_BY_REASON,
     KINDS,
+    CallFailure,
     Code,
-    Failure,
     render,
     render_bug,
 )
@@ -112,7 +112,7 @@ def test_many_fields_at_fault_never_burst_the_headers() -> None:
     assert _detail(failure, error_details_pb2.BadRequest()).field_violations
 
 
-def _detail(failure: Failure, detail: M) -> M:
+def _detail(failure: CallFailure, detail: M) -> M:
     status = status_pb2.Status.FromString(failure.details)
     assert any(packed.Unpack(detail) for packed in status.details)
     return detail

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molecule_grpc.text import clean, cut_bytes, cut_chars
+from molecule_grpc.kernel.text import clean, cut_bytes, cut_chars
 
 # With NUL and lone surrogates, which JSON can carry and Postgres cannot.
 ANY = st.text(st.characters())

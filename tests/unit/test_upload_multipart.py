@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molecule_grpc.errors import Invalid
+from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.upload.encoding import Encoder
 from molecule_grpc.upload.intake import Event, FileHead
 from molecule_grpc.upload.multipart import read_multipart

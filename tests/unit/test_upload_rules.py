@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molecule_grpc.errors import Invalid, OutOfRange
+from molecule_grpc.kernel.errors import Invalid, OutOfRange
 from molecule_grpc.upload import rules
 from molecule_grpc.upload.rules import Limits, Route, route
 

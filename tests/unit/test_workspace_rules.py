@@ -15,7 +15,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc import egress
 from molecule_grpc.egress import Mode
-from molecule_grpc.errors import Invalid
+from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.settings import Settings
 from molecule_grpc.workspace import convert, drafts, rules
 from molecule_grpc.workspace.connection import build_connection, platform_url

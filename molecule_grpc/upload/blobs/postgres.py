@@ -10,7 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool, database_errors
-from molecule_grpc.errors import Unavailable
+from molecule_grpc.kernel.errors import Unavailable
 from molecule_grpc.upload.blobs.ahead import one_ahead
 from molecule_grpc.upload.blobs.port import MAKING, Owned
 from molecule_grpc.upload.refusals import not_found
@@ -19,7 +19,7 @@ from molecule_grpc.upload.store import chunks, loose
 CHUNK_BYTES = 1024 * 1024
 
 
-class Row(NamedTuple):
+class StoredBlob(NamedTuple):
     """A chunk that is not stored yet."""
 
     blob_id: UUID
@@ -79,7 +79,7 @@ class PostgresBatch:
         self._blob_id: UUID | None = None
         self._start = 0
         self._filling = bytearray()
-        self._full: list[Row] = []
+        self._full: list[StoredBlob] = []
         self._full_bytes = 0
         self._noted: dict[UUID, None] = {}
         self._flushing: asyncio.Task[None] | None = None
@@ -124,7 +124,7 @@ class PostgresBatch:
     def _cut(self) -> None:
         assert self._blob_id is not None
         data = bytes(self._filling)
-        self._full.append(Row(self._blob_id, self._start, data))
+        self._full.append(StoredBlob(self._blob_id, self._start, data))
         self._full_bytes += len(data)
         self._start += len(data)
         self._filling.clear()
@@ -139,7 +139,7 @@ class PostgresBatch:
         self._noted |= fresh
         self._flushing = asyncio.create_task(self._store(rows, list(fresh)))
 
-    async def _store(self, rows: list[Row], fresh: list[UUID]) -> None:
+    async def _store(self, rows: list[StoredBlob], fresh: list[UUID]) -> None:
         with database_errors():
             await chunks.insert_loose(self._pool, rows, fresh, MAKING)
 

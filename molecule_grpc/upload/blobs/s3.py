@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from molecule_grpc.db.pool import Connection, Pool, database_errors
-from molecule_grpc.errors import Unavailable
+from molecule_grpc.kernel.errors import Unavailable
 from molecule_grpc.settings import Settings
 from molecule_grpc.upload.blobs.ahead import one_ahead
 from molecule_grpc.upload.blobs.port import MAKING, Owned

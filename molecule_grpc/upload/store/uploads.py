@@ -13,7 +13,7 @@ from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.upload.store.loose import LAZY
 
 
-class Draft(NamedTuple):
+class UploadDraft(NamedTuple):
     """A file that is about to become visible. The order of the fields is that of `_INSERT`."""
 
     file_id: UUID
@@ -126,7 +126,7 @@ async def lock(conn: Connection, workspace_id: UUID) -> None:
 
 async def insert(
     conn: Connection,
-    drafts: Sequence[Draft],
+    drafts: Sequence[UploadDraft],
     *,
     workspace_id: UUID,
     organization_id: UUID,

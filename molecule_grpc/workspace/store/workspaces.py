@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from molecule_grpc.db.pool import Connection, Pool
-from molecule_grpc.errors import AlreadyExists
+from molecule_grpc.kernel.errors import AlreadyExists
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
@@ -62,7 +62,7 @@ _UPDATE = """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class WorkspaceDraft:
     """A workspace to insert."""
 
     id: UUID
@@ -128,7 +128,7 @@ async def list_live(
     return await pool.fetch(_LIST_OF_ORGANIZATION, *start, limit, organization_id)
 
 
-async def insert(conn: Connection, draft: Draft) -> bool:
+async def insert(conn: Connection, draft: WorkspaceDraft) -> bool:
     """Store a new workspace. False when the id is taken.
 
     Raises:

@@ -1,0 +1,211 @@
+"""What benchmarks run on: a durable Postgres, workers on TCP ports, workspaces to act as."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import grpc
+import psutil
+
+from molecule_grpc.auth.tokens import mint
+from molecule_grpc.db.embedded.server import EmbeddedPostgres
+from molecule_grpc.db.migrate import migrate
+from molecule_grpc.db.pool import connect
+from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.resources import migrations_dir
+
+ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
+ADMIN_TOKEN = "benchmark-admin-token"
+_READY_SECONDS = 30.0
+# A gigabyte: more than any of the benchmarks writes.
+_LOG_SEGMENTS = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A workspace and its token."""
+
+    id: UUID
+    token: str
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What a call of it carries."""
+        return (("authorization", f"Bearer {self.token}"),)
+
+
+@contextlib.contextmanager
+def durable_postgres() -> Iterator[str]:
+    """A migrated Postgres with fsync on; its DSN."""
+    with (
+        tempfile.TemporaryDirectory(prefix="molecule-bench-") as directory,
+        EmbeddedPostgres(Path(directory)) as server,
+    ):
+        asyncio.run(migrate(server.dsn, migrations_dir()))
+        asyncio.run(_use(server.dsn))
+        yield server.dsn
+
+
+async def _use(dsn: str) -> None:
+    """Leave it as it is after hours of work: it then reuses the segments of its log.
+
+    A new one stops every commit for 5 ms whenever it makes the next segment.
+    """
+    connection = await connect(dsn)
+    try:
+        for _ in range(_LOG_SEGMENTS):
+            await connection.execute(
+                "SELECT pg_logical_emit_message(false, '', ''); SELECT pg_switch_wal()"
+            )
+        for _ in range(2):  # the second lets go of what the first still needed
+            await connection.execute("CHECKPOINT")
+    finally:
+        await connection.close()
+
+
+async def make_agents(dsn: str, count: int) -> list[Agent]:
+    """Sibling workspaces in poll mode, each with a token."""
+    parent = new_id()
+    secrets = [(new_id(), mint()) for _ in range(count)]
+    connection = await connect(dsn)
+    try:
+        await connection.execute(
+            """INSERT INTO workspaces (id, organization_id, name, tier, status, delivery_mode)
+               VALUES ($1, $2, $3, 3, 'online', 'poll')""",
+            parent,
+            ORGANIZATION,
+            str(parent),
+        )
+        await connection.execute(
+            """INSERT INTO workspaces (id, organization_id, parent_id, name, tier, status, runtime,
+                                       delivery_mode, last_heartbeat_at)
+               SELECT id, $2, $3, id::text, 3, 'online', 'external', 'poll', now()
+               FROM unnest($1::uuid[]) AS t (id)""",
+            [workspace_id for workspace_id, _ in secrets],
+            ORGANIZATION,
+            parent,
+        )
+        await connection.execute(
+            """INSERT INTO workspace_auth_tokens (id, workspace_id, token_hash, prefix)
+               SELECT gen_random_uuid(), w, h, 'bench' FROM unnest($1::uuid[], $2::bytea[]) t (w, h)
+            """,
+            [workspace_id for workspace_id, _ in secrets],
+            [secret.digest for _, secret in secrets],
+        )
+        await connection.execute("ANALYZE workspaces, workspace_auth_tokens")
+    finally:
+        await connection.close()
+    return [Agent(workspace_id, secret.text) for workspace_id, secret in secrets]
+
+
+async def dismiss(dsn: str, agents: list[Agent]) -> None:
+    """Let these go. Else they fall silent, all at once, in the midst of what is measured next."""
+    connection = await connect(dsn)
+    try:
+        await connection.execute(
+            "UPDATE workspaces SET status = 'removed' WHERE id = ANY($1)",
+            [agent.id for agent in agents],
+        )
+    finally:
+        await connection.close()
+
+
+class Worker:
+    """A worker process of the real server on a TCP port."""
+
+    def __init__(self, dsn: str, **environment: str) -> None:
+        self.port = free_port()
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "molecule_grpc.server.process.worker",
+                f"--address=127.0.0.1:{self.port}",
+            ],
+            env={
+                **os.environ,
+                "DATABASE_URL": dsn,
+                "ADMIN_TOKEN": ADMIN_TOKEN,
+                "GRPC_EXPERIMENTS": "-event_engine_listener",
+                "MOLECULE_INBOX_MAX_ITEMS": "1000000000",
+                "MOLECULE_INBOX_MAX_BYTES": "1000000000000",
+                "LOG_LEVEL": "error",
+                **environment,
+            },
+        )
+
+    @property
+    def target(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    def cpu_seconds(self) -> float:
+        """Processor time so far."""
+        return cpu_seconds(self._process.pid)
+
+    async def ready(self) -> None:
+        """Wait until it accepts calls."""
+        async with grpc.aio.insecure_channel(self.target) as channel:
+            async with asyncio.timeout(_READY_SECONDS):
+                await channel.channel_ready()
+
+    def stop(self) -> None:
+        """End it in good order."""
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextlib.asynccontextmanager
+async def workers(dsn: str, count: int = 1, **environment: str) -> AsyncIterator[list[Worker]]:
+    """Workers over one database."""
+    started = [Worker(dsn, **environment) for _ in range(count)]
+    try:
+        for worker in started:
+            await worker.ready()
+        yield started
+    finally:
+        for worker in started:
+            worker.stop()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process and all below it so far, those that have ended included."""
+    root, total = psutil.Process(pid), 0.0
+    for process in [root, *root.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def free_port() -> int:
+    """A TCP port that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value below which this share of the sorted values lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")

@@ -1,0 +1,91 @@
+"""The SQL of items that could not be processed: seeing them, and sending them again."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.delegation.record.store.entries import APPEND
+from molecule_grpc.delegation.rules import PLATFORM
+
+
+class DeadLetterQuery(NamedTuple):
+    """Which dead letters to list. None leaves a filter out."""
+
+    organization_id: UUID | None
+    workspace_id: UUID | None
+    before: tuple[datetime, UUID, int] | None
+    limit: int
+
+
+async def list_rows(pool: Pool, page: DeadLetterQuery) -> list[asyncpg.Record]:
+    """Items that were set aside, newest first."""
+    values: list[object] = [page.limit]
+    clauses = ["x.outcome = 'poison'"]
+    if page.organization_id is not None:
+        values.append(page.organization_id)
+        clauses.append(f"w.organization_id = ${len(values)}")
+    if page.workspace_id is not None:
+        values.append(page.workspace_id)
+        clauses.append(f"x.workspace_id = ${len(values)}")
+    if page.before is not None:
+        values += page.before
+        last = len(values)
+        clauses.append(f"(x.done_at, x.workspace_id, x.seq) < (${last - 2}, ${last - 1}, ${last})")
+    return await pool.fetch(
+        f"""
+        SELECT x.workspace_id, x.seq, x.message_id, x.method, x.source_id, x.delegation_id,
+               x.deliveries, x.reason, x.created_at, x.done_at, a.summary
+        FROM inbox_items x JOIN workspaces w ON w.id = x.workspace_id
+        LEFT JOIN activity_logs a ON a.id = x.activity_id
+        WHERE {" AND ".join(clauses)}
+        ORDER BY x.done_at DESC, x.workspace_id DESC, x.seq DESC LIMIT $1
+        """,
+        *values,
+    )
+
+
+_CLOSE = """
+    UPDATE inbox_items x SET outcome = $4
+    FROM workspaces w
+    WHERE x.workspace_id = $1 AND x.seq = $2 AND x.outcome = 'poison'
+      AND w.id = x.workspace_id AND ($3::uuid IS NULL OR w.organization_id = $3)
+    RETURNING x.workspace_id, x.message_id, x.activity_id, x.method, x.source_id,
+              x.delegation_id, x.bytes
+"""
+
+
+async def drop(
+    conn: Connection, workspace_id: UUID, seq: int, organization_id: UUID | None
+) -> bool:
+    """Take an item off the list for good. False when it is not on it."""
+    return bool(await conn.fetchrow(_CLOSE, workspace_id, seq, organization_id, "dropped"))
+
+
+_REPLAY = f"""
+    WITH closed AS ({_CLOSE}),
+    entries AS (
+        SELECT 1 AS ord, c.workspace_id, gen_random_uuid() AS activity_id, a.activity_type,
+               a.method, a.source_id, a.target_id, a.summary,
+               a.request_body::text AS request_body, a.response_body::text AS response_body,
+               a.tool_trace::text AS tool_trace, a.duration_ms, a.status, a.error_detail,
+               '{PLATFORM}replay:' || $2::bigint || ':' || c.message_id AS message_id,
+               c.source_id AS sender_id, c.delegation_id, false AS late, c.bytes,
+               NULL::float AS delay
+        FROM closed c JOIN activity_logs a ON a.id = c.activity_id
+    ),
+    {APPEND}
+    SELECT seq FROM placed
+"""
+
+
+async def replay(
+    conn: Connection, workspace_id: UUID, seq: int, organization_id: UUID | None
+) -> int | None:
+    """Send an item again as a new one; its number. None when it is not on the list."""
+    found: int | None = await conn.fetchval(_REPLAY, workspace_id, seq, organization_id, "replayed")
+    return found

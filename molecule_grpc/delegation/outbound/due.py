@@ -1,0 +1,51 @@
+"""Which workspaces' queues are worth a look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from uuid import UUID
+
+
+class DueWorkspaces:
+    """Remembers for which workspaces messages wait. A nudge that is lost costs time only."""
+
+    def __init__(self) -> None:
+        self._known: set[UUID] = set()
+        self._wanted: set[UUID] = set()
+        self._some = asyncio.Event()
+
+    def add(self, workspace_id: UUID) -> None:
+        """There is something to deliver."""
+        self._known.add(workspace_id)
+        self._want(workspace_id)
+
+    def soon(self, workspace_id: UUID, delay: float) -> None:
+        """There is something to deliver after so many seconds."""
+        if delay <= 0:
+            self.add(workspace_id)
+        else:
+            self._known.add(workspace_id)
+            asyncio.get_running_loop().call_later(delay, self._want, workspace_id)
+
+    def agents_have_room(self, workspace_ids: Iterable[UUID]) -> None:
+        """These agents may have room now: look, where something is known to wait."""
+        for workspace_id in self._known.intersection(workspace_ids):
+            self._want(workspace_id)
+
+    def reset(self, due_in: Mapping[UUID, float]) -> None:
+        """These are all for which something waits, and for how many seconds yet."""
+        self._known.clear()
+        for workspace_id, delay in due_in.items():
+            self.soon(workspace_id, delay)
+
+    async def take(self) -> set[UUID]:
+        """Wait until there is something to look at; those are forgotten then."""
+        await self._some.wait()
+        self._some.clear()
+        wanted, self._wanted = self._wanted, set()
+        return wanted
+
+    def _want(self, workspace_id: UUID) -> None:
+        self._wanted.add(workspace_id)
+        self._some.set()

@@ -1,0 +1,137 @@
+"""What an agent answered: read once from untrusted bytes, and made fit to be kept."""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from molecule_grpc.delegation.record.a2a import text_of
+from molecule_grpc.delegation.record.bodies import to_text
+from molecule_grpc.kernel.errors import Invalid
+from molecule_grpc.kernel.text import RESULT_BYTES, clean, cut_bytes
+
+EMPTY_DETAIL = "workspace agent returned empty response"
+
+# States of an A2A task, old and new spelling, that are not its end.
+_OPEN_STATES = frozenset({"submitted", "working", "input-required", "auth-required"})
+_BAD_STATES = frozenset({"failed", "rejected", "canceled", "cancelled"})
+# Bodies beyond this do not shrink to 1 MiB by being written without blanks.
+_MUCH_BYTES = 2 * RESULT_BYTES
+_WARMING_MARKS = ("restarting", "warming", "waking")
+
+
+class Kind(enum.Enum):
+    """What an answer means for the work that was asked for."""
+
+    RESULT = "result"
+    """It is done; the text is the result."""
+    EMPTY = "empty"
+    """It says nothing at all."""
+    ERROR = "error"
+    """The agent says that it failed; the text says why."""
+    OPEN = "open"
+    """The agent took it and will report later: a queue's receipt, or a task in progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer.
+
+    Args:
+        text: what it says, at most a little over 1 MiB.
+        stored: the body as JSON text that Postgres takes; None when there was none. What is longer
+            than 1 MiB is kept as its text, marked `truncated`.
+        warming: whether it says that the agent is about to be ready.
+    """
+
+    kind: Kind
+    text: str
+    stored: str | None
+    warming: bool = False
+
+
+NOTHING = Reply(Kind.EMPTY, "", None)
+
+
+def read(data: bytes) -> Reply | None:
+    """Read an answer's body; None when it is not JSON.
+
+    May take memory of twenty times the size of `data`, which is given back on return.
+    """
+    if not data.strip():
+        return NOTHING
+    try:
+        body = json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return None
+    kind, text = _meaning(body)
+    text = cut_bytes(clean(text), RESULT_BYTES + 4)
+    warming = isinstance(body, dict) and any(body.get(mark) is True for mark in _WARMING_MARKS)
+    stored = _shortened(text) if len(data) > _MUCH_BYTES else _stored(body, text)
+    return Reply(kind, text, stored, warming)
+
+
+def _meaning(body: Any) -> tuple[Kind, str]:
+    if not isinstance(body, dict):
+        text = body if isinstance(body, str) else ""
+        return (Kind.RESULT, text) if text else (Kind.EMPTY, "")
+    if body.get("error"):
+        return Kind.ERROR, _error_text(body["error"])
+    if "result" not in body and (body.get("status") == "queued" or body.get("queued") is True):
+        return Kind.OPEN, ""
+    result = body.get("result", body)
+    text = _result_text(result)
+    state = _state(result)
+    if state in _BAD_STATES:
+        return Kind.ERROR, text or f"the agent's task ended as {state}"
+    if state in _OPEN_STATES:
+        return Kind.OPEN, text
+    return (Kind.RESULT, text) if text else (Kind.EMPTY, "")
+
+
+def _result_text(result: Any) -> str:
+    """Text of a message, or of a task: its artifacts, else its last status message."""
+    if isinstance(result, str):
+        return result
+    if not isinstance(result, dict):
+        return ""
+    artifacts = result.get("artifacts")
+    if isinstance(artifacts, list):
+        texts = [text for text in map(text_of, artifacts) if text]
+        if texts:
+            return "\n".join(texts)
+    status = result.get("status")
+    spoken = text_of(status.get("message")) if isinstance(status, dict) else ""
+    return text_of(result) or spoken
+
+
+def _state(result: Any) -> str:
+    status = result.get("status") if isinstance(result, dict) else None
+    state = status.get("state") if isinstance(status, dict) else None
+    if not isinstance(state, str):
+        return ""
+    return state.lower().removeprefix("task_state_").replace("_", "-")
+
+
+def _error_text(error: Any) -> str:
+    if isinstance(error, dict):
+        error = error.get("message") or error
+    return error if isinstance(error, str) else json.dumps(error)[:1000]
+
+
+def _stored(body: Any, text: str) -> str:
+    try:
+        stored = to_text(body, "body")
+    except (Invalid, RecursionError):
+        return json.dumps({"text": cut_bytes(text, RESULT_BYTES), "unreadable": True})
+    return stored if len(stored) <= RESULT_BYTES else _shortened(text)
+
+
+def _shortened(text: str) -> str:
+    return json.dumps({"text": cut_bytes(text, RESULT_BYTES // 2), "truncated": True})
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

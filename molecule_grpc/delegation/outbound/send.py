@@ -1,0 +1,209 @@
+"""Sends a message to an agent's URL on behalf of a caller who waits for the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.delegation.ledger.writes import Journal
+from molecule_grpc.delegation.outbound import records
+from molecule_grpc.delegation.outbound import rules as dispatch_rules
+from molecule_grpc.delegation.outbound.dispatch import Dispatcher
+from molecule_grpc.delegation.outbound.outcome import (
+    Delivered,
+    DispatchOutcome,
+    Failed,
+    SendFailure,
+)
+from molecule_grpc.delegation.outbound.queue import Queue
+from molecule_grpc.delegation.outbound.store import targets
+from molecule_grpc.delegation.outbound.store.queue import HeldMessage, QueueMessage
+from molecule_grpc.delegation.record.a2a import Envelope
+from molecule_grpc.delegation.record.bodies import to_text
+from molecule_grpc.directory import WorkspaceInfo
+from molecule_grpc.kernel.errors import MoleculeError
+from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.kernel.text import clean
+from molecule_grpc.server.task_set import TaskSet, finish
+from molecule_grpc.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_LAST_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An agent's answer to a human."""
+
+    target: WorkspaceInfo
+    method: str
+    outcome: Delivered
+
+
+Show = Callable[[Answered], Awaitable[None]]
+
+
+async def show_nobody(answered: Answered) -> None:
+    """For installations without a feed of events."""
+
+
+@dataclass(slots=True)
+class _Sending:
+    """A message on its way.
+
+    Args:
+        row: set when it was put into the queue because its sender does not wait any more.
+        outcome: set when it has arrived.
+    """
+
+    target: WorkspaceInfo
+    source_id: UUID | None
+    message: QueueMessage
+    row: HeldMessage | None = None
+    outcome: DispatchOutcome | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Push:
+    """Delivers at once, or sees to it that it is delivered later.
+
+    Args:
+        show: told of answers to humans.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        journal: Journal,
+        queue: Queue,
+        dispatcher: Dispatcher,
+        tasks: TaskSet,
+        settings: Settings,
+        *,
+        show: Show = show_nobody,
+    ) -> None:
+        self._pool = pool
+        self._journal = journal
+        self._queue = queue
+        self._dispatcher = dispatcher
+        self._tasks = tasks
+        self._ceiling = settings.a2a_ceiling
+        self._canvas_wait = settings.a2a_canvas_wait
+        self._show = show
+
+    async def send(
+        self,
+        target: WorkspaceInfo,
+        source_id: UUID | None,
+        envelope: Envelope,
+        *,
+        wait_limit: float | None,
+        headers: Mapping[str, str],
+    ) -> DispatchOutcome:
+        """Send a message and wait for what becomes of it.
+
+        A caller that leaves does not stop it. One that stops waiting gets a queue id, and the
+        message is on disk by then.
+
+        Args:
+            source_id: who sends; None for a human.
+            wait_limit: seconds that the caller waits; 0 for as long as it takes, None for the
+                default: as long as it takes for agents, 90 s for humans.
+
+        Raises:
+            Invalid: priority or life of the message make no sense.
+        """
+        message = QueueMessage(
+            id=new_id(),
+            workspace_id=target.id,
+            caller_id=source_id,
+            priority=dispatch_rules.priority(envelope),
+            body=to_text(envelope.body, "body"),
+            method=clean(envelope.method)[:128],
+            message_id=clean(envelope.message_id),
+            expiry=dispatch_rules.expiry(envelope),
+        )
+        waiting = await self._queue.find(target.id, message.message_id, source_id)
+        if waiting is not None:
+            return waiting
+        sending = _Sending(target, source_id, message)
+        body = json.dumps(envelope.body, separators=(",", ":")).encode()
+        task = self._tasks.spawn(
+            self._send(sending, body, headers), name=f"send-{message.message_id}"
+        )
+        await asyncio.wait({task}, timeout=self._wait(source_id, wait_limit))
+        if task.done():
+            return task.result()
+        async with sending.lock:
+            if sending.outcome is not None:
+                return sending.outcome
+            sending.row, queued = await self._queue.adopt(message)
+            return queued
+
+    def _wait(self, source_id: UUID | None, wait_limit: float | None) -> float | None:
+        if wait_limit is None:
+            return self._canvas_wait if source_id is None else None
+        return wait_limit or None
+
+    async def _send(
+        self, sending: _Sending, body: bytes, headers: Mapping[str, str]
+    ) -> DispatchOutcome:
+        # Humans may wait for as long as they like.
+        ceiling = None if sending.source_id is None else self._ceiling
+        try:
+            outcome: DispatchOutcome = await self._dispatcher.dispatch(
+                sending.target, body, ceiling=ceiling, headers=headers
+            )
+        except asyncio.CancelledError:
+            stopped = Failed(SendFailure.BUSY, "the server is shutting down")
+            with suppress(Exception):
+                async with asyncio.timeout(_LAST_SECONDS):
+                    await self._finish(sending, stopped)
+            raise
+        return await finish(self._finish(sending, outcome), wait_limit=_LAST_SECONDS)
+
+    async def _finish(self, sending: _Sending, outcome: DispatchOutcome) -> DispatchOutcome:
+        async with sending.lock:
+            if sending.row is not None:
+                await self._queue.settle(sending.row, outcome)
+            elif isinstance(outcome, Failed) and outcome.failure is SendFailure.BUSY:
+                outcome = await self._enqueue(sending, outcome)
+            sending.outcome = outcome
+        if isinstance(outcome, Delivered):
+            await self._note(sending, outcome)
+        return outcome
+
+    async def _enqueue(self, sending: _Sending, outcome: Failed) -> DispatchOutcome:
+        """In the queue; the failure as it is when that fails."""
+        try:
+            return await self._queue.enqueue(sending.message)
+        except (MoleculeError, OSError) as error:
+            log.warning("not queued", workspace_id=str(sending.target.id), reason=str(error))
+        except Exception:
+            log.exception("not queued", workspace_id=str(sending.target.id))
+        return outcome
+
+    async def _note(self, sending: _Sending, outcome: Delivered) -> None:
+        """Side effects of an answer. The answer counts even where they fail."""
+        try:
+            if sending.row is None:
+                message = sending.message
+                await self._journal.append(
+                    records.delivered(
+                        sending.target.id, sending.source_id, message.method, message.body, outcome
+                    )
+                )
+            if sending.source_id is not None:
+                await targets.touch_outbound(self._pool, sending.source_id)
+            else:
+                await self._show(Answered(sending.target, sending.message.method, outcome))
+        except Exception:
+            log.exception("an answer was not recorded", workspace_id=str(sending.target.id))

@@ -1,0 +1,313 @@
+"""The SQL of messages for agents' URLs: entering the queue, and leaving it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from operator import itemgetter
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.delegation.outbound.rules import Decision
+from molecule_grpc.delegation.record.store.entries import (
+    APPEND,
+    ENTRY_COLUMNS,
+    ENTRY_PARAMETERS,
+    Entry,
+    columns,
+)
+
+# A heartbeat that is older says nothing about what the agent does now.
+FRESH_SECONDS = 90
+
+
+class QueueMessage(NamedTuple):
+    """A message that shall enter the queue. `body` is JSON text."""
+
+    id: UUID
+    workspace_id: UUID
+    caller_id: UUID | None
+    priority: int
+    body: str
+    method: str
+    message_id: str
+    expiry: timedelta
+
+
+class HeldMessage(NamedTuple):
+    """A message in somebody's hands."""
+
+    id: UUID
+    workspace_id: UUID
+    caller_id: UUID | None
+    body: str
+    method: str
+    message_id: str | None
+    delegation_id: str | None
+    attempts: int
+    misses: int
+    # Seconds since it was first told to wait until the agent is ready.
+    settling: float | None
+
+
+_ROW = """
+    q.id, q.workspace_id, q.caller_id, q.body::text AS body, q.method, q.idempotency_key,
+    q.delegation_id, q.attempts, q.misses, extract(epoch FROM now() - q.settling_since)::float
+        AS settling
+"""
+
+_REPLACE_EXPIRED = """
+    UPDATE a2a_queue SET status = 'dropped', completed_at = now(), last_error = 'expired'
+    WHERE workspace_id = $1 AND idempotency_key = $2 AND caller_id IS NOT DISTINCT FROM $3
+      AND delegation_id IS NULL AND status = 'queued' AND expires_at <= now()
+"""
+
+# Beside `queued` rows: one that is on its way already enters in the hands of its sender.
+_INSERT = """
+    INSERT INTO a2a_queue (
+        id, workspace_id, caller_id, priority, body, method, idempotency_key, expires_at,
+        status, lease_owner, lease_until, dispatched_at
+    )
+    SELECT $1, $2, $3, $4, $5::jsonb, $6, $7, now() + $8::interval,
+           CASE WHEN $9::text IS NULL THEN 'queued' ELSE 'dispatched' END, $9,
+           CASE WHEN $9 IS NOT NULL THEN now() + make_interval(secs => $10) END,
+           CASE WHEN $9 IS NOT NULL THEN now() END
+    WHERE $11 > (
+        SELECT count(*) FROM (
+            SELECT FROM a2a_queue WHERE workspace_id = $2 AND status = 'queued' LIMIT $11
+        ) waiting
+    )
+    ON CONFLICT DO NOTHING
+    RETURNING id
+"""
+
+
+async def insert(
+    conn: Connection,
+    message: QueueMessage,
+    *,
+    limit: int,
+    owner: str | None = None,
+    lease_seconds: float = 0.0,
+) -> UUID | None:
+    """Put a message into the queue; the id of the row that holds it. Inside a transaction.
+
+    That is an earlier row when this sender's message waits already. None when the queue is full.
+
+    Args:
+        owner: who has it in hand, if it is on its way already.
+    """
+    key = (message.workspace_id, message.message_id, message.caller_id)
+    await conn.execute(_REPLACE_EXPIRED, *key)
+    found: UUID | None = await conn.fetchval(_INSERT, *message, owner, lease_seconds, limit)
+    return found or await find(conn, *key)
+
+
+async def find(
+    conn: Pool | Connection, workspace_id: UUID, message_id: str, caller_id: UUID | None
+) -> UUID | None:
+    """The live row that holds this sender's message; None when there is none."""
+    found: UUID | None = await conn.fetchval(
+        """
+        SELECT id FROM a2a_queue
+        WHERE workspace_id = $1 AND idempotency_key = $2 AND caller_id IS NOT DISTINCT FROM $3
+          AND delegation_id IS NULL AND status IN ('queued', 'dispatched')
+          AND (status = 'dispatched' OR expires_at > now())
+        """,
+        workspace_id,
+        message_id,
+        caller_id,
+    )
+    return found
+
+
+async def depth(conn: Pool | Connection, workspace_id: UUID) -> int:
+    """How many messages wait for a workspace."""
+    found: int = await conn.fetchval(
+        "SELECT count(*) FROM a2a_queue WHERE workspace_id = $1 AND status = 'queued'",
+        workspace_id,
+    )
+    return found
+
+
+# Two claims of one workspace would each see the other's slots as free.
+_LOCK = """
+    SELECT pg_advisory_xact_lock(hashtextextended(id::text, 1634887525)) FROM unnest($1::uuid[]) id
+"""
+
+_CLAIM = f"""
+    -- An agent has room for what it may do at once, less what it does: what it says, what was
+    -- handed to it since it said so, and at least what is in our hands now.
+    WITH room AS (
+        SELECT w.id,
+               w.max_concurrent_tasks - greatest(
+                   f.in_flight, f.unseen + CASE WHEN h.fresh THEN w.active_tasks ELSE 0 END
+               ) AS slots
+        FROM workspaces w
+        CROSS JOIN LATERAL (
+            SELECT coalesce(
+                w.last_heartbeat_at > now() - interval '{FRESH_SECONDS} seconds', false
+            ) AS fresh
+        ) h
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS in_flight,
+                   count(*) FILTER (WHERE q.dispatched_at > w.last_heartbeat_at) AS unseen
+            FROM a2a_queue q WHERE q.workspace_id = w.id AND q.status = 'dispatched'
+        ) f
+        WHERE w.id = ANY($1)
+          -- An agent that is not ready is left alone, or a later message would overtake.
+          AND NOT EXISTS (
+              SELECT FROM a2a_queue q
+              WHERE q.workspace_id = w.id AND q.status = 'queued' AND q.waiting
+                AND q.next_attempt_at > now()
+          )
+    ),
+    due AS (
+        SELECT q.id, q.delegation_id, r.id AS callee_id, row_number() OVER () AS place
+        FROM room r CROSS JOIN LATERAL (
+            SELECT id, delegation_id FROM a2a_queue
+            WHERE workspace_id = r.id AND status = 'queued' AND next_attempt_at <= now()
+              AND expires_at > now()
+            ORDER BY priority DESC, enqueued_at, id
+            LIMIT greatest(r.slots, 0)
+            FOR UPDATE SKIP LOCKED
+        ) q
+        LIMIT $2
+    ),
+    -- In the order of their ids, as all who change many delegations.
+    accepted AS (
+        SELECT d.delegation_id, d.callee_id, d.status IN ('completed', 'failed', 'stuck') AS ended
+        FROM delegations d
+        WHERE d.delegation_id = ANY(ARRAY(SELECT delegation_id FROM due))
+          AND (d.delegation_id, d.callee_id) IN (SELECT delegation_id, callee_id FROM due)
+        ORDER BY d.delegation_id FOR UPDATE
+    ),
+    handed AS (
+        UPDATE delegations d SET status = 'dispatched', updated_at = now()
+        FROM accepted a
+        WHERE d.delegation_id = a.delegation_id AND d.callee_id = a.callee_id
+          AND d.status = 'queued'
+        RETURNING d.delegation_id, d.organization_id, d.caller_id, d.callee_id
+    ),
+    happened AS (
+        INSERT INTO structure_events (id, event_type, organization_id, workspace_id, payload)
+        SELECT gen_random_uuid(), 'DELEGATION_STATUS', organization_id, caller_id,
+               jsonb_build_object('delegation_id', delegation_id, 'target_id', callee_id,
+                                  'status', 'dispatched')
+        FROM handed
+    )
+    UPDATE a2a_queue q SET
+        status = CASE WHEN a.ended THEN 'dropped' ELSE 'dispatched' END,
+        last_error = CASE WHEN a.ended THEN 'its delegation has ended' ELSE q.last_error END,
+        completed_at = CASE WHEN a.ended THEN now() END,
+        dispatched_at = now(), lease_owner = $3,
+        lease_until = now() + make_interval(secs => $4), waiting = false
+    FROM due LEFT JOIN accepted a USING (delegation_id, callee_id)
+    -- The array makes the few rows known, so that they are looked up and not searched for.
+    WHERE q.id = due.id AND q.id = ANY(ARRAY(SELECT id FROM due))
+    RETURNING {_ROW}, coalesce(a.ended, false) AS ended, due.place
+"""
+
+
+class Claimed(NamedTuple):
+    """What a claim took: messages to send now, and how many it let go instead."""
+
+    rows: list[HeldMessage]
+    dropped: int
+
+
+async def claim(
+    conn: Connection, workspace_ids: Sequence[UUID], *, limit: int, owner: str, lease_seconds: float
+) -> Claimed:
+    """Take messages whose agents have room, the most urgent and oldest first.
+
+    Never more for a workspace than it has room for, whoever claims. Inside a transaction.
+    """
+    await conn.execute(_LOCK, sorted(workspace_ids))
+    found = await conn.fetch(_CLAIM, list(workspace_ids), limit, owner, lease_seconds)
+    found.sort(key=itemgetter("place"))
+    rows = [_row(record) for record in found if not record["ended"]]
+    return Claimed(rows, len(found) - len(rows))
+
+
+def _row(record: asyncpg.Record) -> HeldMessage:
+    return HeldMessage(*tuple(record)[: len(HeldMessage._fields)])
+
+
+_SETTLE = f"""
+    WITH settled AS (
+        UPDATE a2a_queue SET
+            status = $22, attempts = $23, misses = $24, waiting = $26,
+            next_attempt_at = now() + make_interval(secs => $25),
+            settling_since = CASE WHEN $27 THEN coalesce(settling_since, now()) END,
+            last_error = coalesce($28, last_error), response_body = $29::jsonb,
+            completed_at = CASE WHEN $22 <> 'queued' THEN now() END,
+            lease_owner = NULL, lease_until = NULL
+        WHERE id = $20 AND lease_owner = $21 AND status = 'dispatched'
+        RETURNING delegation_id, workspace_id
+    ),
+    -- The record of a task has been there since it was accepted: now it holds the answer too.
+    answered AS (
+        UPDATE activity_logs a SET response_body = $29::jsonb, duration_ms = $30
+        FROM settled s
+        JOIN delegations d ON d.delegation_id = s.delegation_id AND d.callee_id = s.workspace_id
+        WHERE a.id = d.item_id AND $29 IS NOT NULL
+    ),
+    entries AS (
+        SELECT e.* FROM unnest({ENTRY_PARAMETERS}) WITH ORDINALITY AS e ({ENTRY_COLUMNS}, ord)
+        WHERE EXISTS (SELECT FROM settled)
+    ),
+    {APPEND}
+    SELECT EXISTS (SELECT FROM settled)
+"""
+
+
+async def settle(
+    conn: Pool | Connection,
+    row_id: UUID,
+    owner: str,
+    decision: Decision,
+    *,
+    response: str | None,
+    duration_ms: int | None,
+    entries: Sequence[Entry],
+) -> bool:
+    """Let go of a row as a decision says, with the rows that record it, as one transaction.
+
+    False when it is in somebody else's hands now; nothing is written then.
+    """
+    arrays: list[list[object]] = columns(entries) if entries else [[] for _ in Entry._fields]
+    settled: bool = await conn.fetchval(
+        _SETTLE,
+        *arrays,
+        row_id,
+        owner,
+        decision.row,
+        decision.attempts,
+        decision.misses,
+        decision.delay,
+        decision.waiting,
+        decision.settling,
+        decision.error,
+        response,
+        duration_ms,
+    )
+    return settled
+
+
+async def get(pool: Pool, workspace_id: UUID, queue_id: UUID) -> asyncpg.Record | None:
+    """A queued message without its body; None when this workspace has no such one."""
+    return await pool.fetchrow(
+        """
+        SELECT q.id, q.workspace_id, q.caller_id, q.status, q.priority, q.attempts, q.method,
+               q.last_error, q.enqueued_at, q.next_attempt_at, q.dispatched_at, q.completed_at,
+               q.expires_at, q.response_body, w.organization_id
+        FROM a2a_queue q JOIN workspaces w ON w.id = q.workspace_id
+        WHERE q.id = $2 AND q.workspace_id = $1
+        """,
+        workspace_id,
+        queue_id,
+    )

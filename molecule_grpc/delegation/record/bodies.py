@@ -1,0 +1,62 @@
+"""JSON on its way into Postgres: what can be stored and read back, as text."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from molecule_grpc.kernel.errors import Invalid
+from molecule_grpc.kernel.text import clean
+
+# Parsers of protobuf give up at 100 nested messages, and an object in an object takes three. One
+# body that is deeper would make every page with it unreadable.
+MAX_DEPTH = 24
+
+# Postgres cannot store these in jsonb.
+_NUL = "\\u0000"
+_SURROGATE = "\\ud"
+
+
+def to_text(body: object, field: str) -> str:
+    """JSON text that Postgres takes as jsonb: without NUL, lone surrogates replaced.
+
+    Raises:
+        Invalid: it is nested too deeply, or holds a number that JSON readers cannot hold.
+    """
+    _require_readable(body, field)
+    text = json.dumps(body, separators=(",", ":"))
+    if _NUL in text or _SURROGATE in text:
+        text = json.dumps(_cleaned(body), separators=(",", ":"))
+    return text
+
+
+def _require_readable(body: object, field: str) -> None:
+    level, depth = [body], 0
+    while level:
+        if depth > MAX_DEPTH:
+            raise Invalid(f"the JSON is nested deeper than {MAX_DEPTH} levels", field=field)
+        below: list[object] = []
+        for part in level:
+            if isinstance(part, dict):
+                below.extend(part.values())
+            elif isinstance(part, list):
+                below.extend(part)
+            elif isinstance(part, (int, float)) and not _fits(part):
+                raise Invalid("a number is out of range", field=field)
+        level = below
+        depth += 1
+
+
+def _fits(number: float) -> bool:
+    """Whether readers that know doubles only can hold it. Not a NaN either."""
+    return abs(number) <= sys.float_info.max
+
+
+def _cleaned(body: object) -> object:
+    if isinstance(body, str):
+        return clean(body)
+    if isinstance(body, list):
+        return [_cleaned(part) for part in body]
+    if isinstance(body, dict):
+        return {clean(key): _cleaned(part) for key, part in body.items()}
+    return body

@@ -1,0 +1,157 @@
+"""What of the edge follows from the protos: the route table, and what the REST face knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from molecule_grpc.server.edge.filters import Json
+from molecule_grpc.server.edge.surface import RestPath, Rpc
+
+# A client that accepts this reads a stream as one JSON object a line.
+LINES = "application/x-ndjson"
+
+_TYPE = "type.googleapis.com/"
+_ADMIN_SERVICE = "moleculeai.admin.v1.AdminService"
+_HEALTH_RPC = f"/{_ADMIN_SERVICE}/GetHealth"
+# Native gRPC only; their streams stay open.
+_INFRASTRUCTURE = (
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+)
+_TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
+_RATE_LIMIT = "envoy.filters.http.local_ratelimit"
+_OFF = {"@type": _TYPE + "envoy.config.route.v3.FilterConfig", "disabled": True}
+_NOT_FOUND = {"status": 404, "body": {"inline_string": "not found"}}
+_NOT_GRPC = {
+    "name": "content-type",
+    "string_match": {"prefix": "application/grpc"},
+    "invert_match": True,
+    "treat_missing_header_as_empty": True,
+}
+_NEVER = "0s"
+_UNARY_TIMEOUT = "60s"
+_RETRY_READS = {
+    # A worker that stops answers the calls it breaks off with CANCELLED or UNAVAILABLE.
+    "retry_on": "connect-failure,refused-stream,reset,cancelled,unavailable",
+    "num_retries": 2,
+    "retry_host_predicate": [
+        {
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": {
+                "@type": _TYPE
+                + "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+            },
+        }
+    ],
+    "host_selection_retry_max_attempts": 30,
+}
+
+
+def routes(rpcs: list[Rpc], *, sse: Json, lines: Json, admin: bool, metrics: bool) -> list[Json]:
+    """The route table.
+
+    Args:
+        sse: transcoder for streams of server-sent events.
+        lines: transcoder for streams of one JSON object a line.
+        admin: whether AdminService is served, and not only its health.
+        metrics: whether /metrics is served.
+    """
+    table: list[Json] = []
+    if metrics:
+        off = {_TRANSCODER: _OFF, _RATE_LIMIT: _OFF}
+        table.append(_to("metrics", {"path": "/metrics"}, off))
+    for rpc in rpcs:
+        if rpc.sse:
+            for form in rpc.rest:
+                table += _stream_routes(form, sse, lines)
+    # A probe must not run into the rate limit.
+    table.append(_rest({"path": "/health"}, {_RATE_LIMIT: _OFF}))
+    table += _rpc_routes(rpcs, admin=admin)
+    for service in _INFRASTRUCTURE:
+        table.append(
+            _to(
+                "workers",
+                {"prefix": f"/{service}/"},
+                {_RATE_LIMIT: _OFF},
+                timeout=_NEVER,
+                idle_timeout=_NEVER,
+            )
+        )
+    table.append(_rest({"prefix": "/"}))
+    table.append({"match": {"prefix": "/"}, "direct_response": _NOT_FOUND})
+    return table
+
+
+def _stream_routes(form: RestPath, sse: Json, lines: Json) -> Iterator[Json]:
+    path: Json = {"safe_regex": {"regex": form.regex}}
+    yield _rest(path, {_TRANSCODER: lines}, {"name": "accept", "string_match": {"contains": LINES}})
+    yield _rest(path, {_TRANSCODER: sse})
+
+
+def _rpc_routes(rpcs: Iterable[Rpc], *, admin: bool) -> Iterator[Json]:
+    open_services: dict[str, None] = {}
+    for rpc in rpcs:
+        if rpc.service == _ADMIN_SERVICE and not admin and rpc.path != _HEALTH_RPC:
+            continue
+        open_services[rpc.service] = None
+        options: Json = {"retry_policy": _RETRY_READS} if rpc.reading else {}
+        if rpc.lasting:
+            options["timeout"] = _NEVER
+        if rpc.silent:
+            options["idle_timeout"] = _NEVER
+        if rpc.taking:
+            # What may be sent again is kept in memory: here, most of the body.
+            options["retry_policy"] = {}
+        if options or rpc.path == _HEALTH_RPC:
+            yield _to("workers", {"path": rpc.path}, **options)
+    for service in open_services:
+        if service != _ADMIN_SERVICE or admin:
+            yield _to("workers", {"prefix": f"/{service}/"})
+
+
+def _rest(match: Json, filters: Json | None = None, *headers: Json) -> Json:
+    """What the filters do with a REST call.
+
+    No call is forwarded by this route: the transcoder makes an RPC of it, which is matched anew, or
+    answers 404. It must name a cluster all the same, or the CORS filter does nothing.
+    """
+    return _to("workers", {**match, "headers": [_NOT_GRPC, *headers]}, filters)
+
+
+def _to(cluster: str, match: Json, filters: Json | None = None, **options: Any) -> Json:
+    route = {"cluster": cluster, "timeout": _UNARY_TIMEOUT, **options}
+    table = {"typed_per_filter_config": filters} if filters else {}
+    return {"match": match, "route": route, **table}
+
+
+def face_tables(rpcs: Iterable[Rpc]) -> dict[str, str]:
+    """For face.lua, as Lua: the REST paths with the fields that they bind, and all those fields.
+
+    The paths with the fewest variables come first: `/events/stream` before `/events/{id}`.
+    """
+    paths: dict[str, list[Json]] = {}
+    bound: dict[str, bool] = {}
+    for form in (form for rpc in rpcs for form in rpc.rest):
+        fields = [_canonical(field) for field in form.fields]
+        bound |= dict.fromkeys(fields, True)
+        entry = {"pattern": f"^{form.lua_pattern}$", "fields": fields}
+        paths.setdefault(form.verb, []).append(entry)
+    for entries in paths.values():
+        entries.sort(key=lambda entry: len(entry["fields"]))
+    return {"paths": _lua(paths), "bound": _lua(bound)}
+
+
+def _canonical(field: str) -> str:
+    return field.replace("_", "").lower()
+
+
+def _lua(value: Any) -> str:
+    """A Lua literal of JSON-like data whose texts are plain ASCII."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"[{json.dumps(k)}] = {_lua(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "{" + ", ".join(map(_lua, value)) + "}"
+    return json.dumps(value)

@@ -1,0 +1,198 @@
+"""The first host of the pipeline: grpc.aio. It decodes, makes a `Call`, aborts on a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from molecule_grpc.kernel.errors import Exhausted, Invalid
+from molecule_grpc.server.call import Call
+from molecule_grpc.server.methods import Method
+from molecule_grpc.server.pipeline import Pipeline
+from molecule_grpc.server.status import CallFailure, render
+
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+_MAX_DRAINED_BYTES = 64 * 1024 * 1024
+_MAX_DRAIN_SECONDS = 10.0
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", 16 * 1024 * 1024),
+    ("grpc.so_reuseport", 0),
+    # The edge lets 60 KiB of headers pass. With the defaults this server refuses some calls above
+    # 8 KiB and all above 16 KiB, as if a quota were used up.
+    ("grpc.max_metadata_size", 64 * 1024),
+    ("grpc.absolute_max_metadata_size", 128 * 1024),
+    # A fleet that reconnects after a deploy opens thousands of streams at once; with the defaults
+    # two in five are refused.
+    ("grpc.server.max_pending_requests", 20_000),
+    ("grpc.server.max_pending_requests_hard_limit", 40_000),
+    # The edge pings silent connections every 30 s; the default answer is to hang up on it.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+
+
+def add_methods(
+    server: grpc.aio.Server,
+    methods: Iterable[Method],
+    pipeline: Pipeline,
+    *,
+    write_seconds: float = 60.0,
+) -> None:
+    """Serve these methods through the pipeline.
+
+    Args:
+        write_seconds: a stream ends whose client has taken nothing for so long.
+    """
+    by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+    for method in methods:
+        handler = _handler(method, pipeline, write_seconds)
+        by_service.setdefault(method.service, {})[method.name] = handler
+    for service, handlers in by_service.items():
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+
+
+def _handler(
+    method: Method, pipeline: Pipeline, write_seconds: float
+) -> grpc.RpcMethodHandler[Any, Any]:
+    # Messages travel as bytes to this point: a request that does not parse is the client's error,
+    # which the library would report as ours.
+    if method.client_streaming and method.server_streaming:
+        return grpc.stream_stream_rpc_method_handler(
+            _stream_stream(method, pipeline, write_seconds)
+        )
+    if method.client_streaming:
+        return grpc.stream_unary_rpc_method_handler(_stream_unary(method, pipeline))
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(_unary_stream(method, pipeline, write_seconds))
+    return grpc.unary_unary_rpc_method_handler(_unary(method, pipeline))
+
+
+def _unary(method: Method, pipeline: Pipeline) -> Any:
+    parse = method.request_type.FromString
+
+    async def serve(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        call = _call(context)
+        try:
+            try:
+                request = parse(data)
+            except DecodeError:
+                raise render(_malformed()) from None
+            response = await pipeline.unary(method, request, call)
+        except CallFailure as failure:
+            await _abort(context, call, failure)
+            raise AssertionError("abort returned") from failure
+        if call.headers:
+            await context.send_initial_metadata(tuple(call.headers.items()))
+        return response.SerializeToString()
+
+    return serve
+
+
+def _stream_unary(method: Method, pipeline: Pipeline) -> Any:
+    async def serve(
+        requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> bytes:
+        call = _call(context)
+        try:
+            response = await pipeline.collect(method, _parsed(method, requests), call)
+        except CallFailure as failure:
+            if call.rest:
+                await _drain(requests)
+            await _abort(context, call, failure)
+            raise AssertionError("abort returned") from failure
+        if call.headers:
+            await context.send_initial_metadata(tuple(call.headers.items()))
+        return response.SerializeToString()
+
+    return serve
+
+
+async def _drain(requests: AsyncIterator[bytes]) -> None:
+    """Read what a client still sends: over HTTP/1.1 it hears an answer only after that.
+
+    Whoever goes on sending then loses the connection, and with it the answer.
+    """
+    left = _MAX_DRAINED_BYTES
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(_MAX_DRAIN_SECONDS):
+            async for data in requests:
+                left -= len(data)
+                if left < 0:
+                    return
+
+
+def _unary_stream(method: Method, pipeline: Pipeline, write_seconds: float) -> Any:
+    serve_stream = _stream_stream(method, pipeline, write_seconds)
+
+    async def serve(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        async def requests() -> AsyncIterator[bytes]:
+            yield data
+
+        await serve_stream(requests(), context)
+
+    return serve
+
+
+async def _parsed(method: Method, requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+    parse = method.request_type.FromString
+    async for data in requests:
+        try:
+            yield parse(data)
+        except DecodeError:
+            raise _malformed() from None
+
+
+def _stream_stream(method: Method, pipeline: Pipeline, write_seconds: float) -> Any:
+    async def serve(
+        requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        call = _call(context)
+        responses = pipeline.stream(method, _parsed(method, requests), call)
+        opened = False
+        try:
+            async for response in responses:
+                if not opened:
+                    await context.send_initial_metadata(tuple(call.headers.items()))
+                    opened = True
+                try:
+                    async with asyncio.timeout(write_seconds):
+                        await context.write(response.SerializeToString())
+                except TimeoutError:
+                    # The status waits behind what the client has not taken, and for nobody else.
+                    slow = Exhausted("the client does not read", reason="SLOW_CONSUMER")
+                    await responses.athrow(slow)
+        except CallFailure as failure:
+            await _abort(context, call, failure)
+
+    return serve
+
+
+def _malformed() -> Invalid:
+    return Invalid("the request is not a message of the expected type")
+
+
+def _call(context: grpc.aio.ServicerContext[Any, Any]) -> Call:
+    metadata: Any = context.invocation_metadata()
+    return Call(metadata=dict(metadata or ()), remaining=context.time_remaining)
+
+
+async def _abort(
+    context: grpc.aio.ServicerContext[Any, Any], call: Call, failure: CallFailure
+) -> None:
+    await context.abort(
+        _CODES[int(failure.code)],
+        failure.message,
+        tuple(failure.trailers(rest=call.rest)),
+    )
