@@ -47,10 +47,10 @@ from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.hosts.grpc_aio import OPTIONS, add_methods
 from molecule_grpc.server.process.garbage_collection import settle_memory
 from molecule_grpc.server.process.scheduling import poller_affinity
-from molecule_grpc.settings import Settings
+from tests.settings import settings_of
 
-_SETTINGS = Settings(
-    admin_token=ADMIN_TOKEN,
+_SETTINGS = settings_of(
+    auth_admin_token=ADMIN_TOKEN,
     inbox_max_items=10**9,
     inbox_max_bytes=10**12,
 )

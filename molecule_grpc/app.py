@@ -52,7 +52,7 @@ from molecule_grpc.server.process.garbage_collection import (
 from molecule_grpc.server.streams import StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.server.validation import Validator
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.upload.service import UploadService
 from molecule_grpc.upload.store.uploads import purge as purge_uploads
 from molecule_grpc.upload.wiring import Uploads
@@ -93,14 +93,16 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
     """
     async with contextlib.AsyncExitStack() as stack:
         pool = await connect_pool(
-            dsn, min_size=2, max_size=settings.database_pool_size, application_name=worker
+            dsn, min_size=2, max_size=settings.process.database_pool_size, application_name=worker
         )
         stack.push_async_callback(pool.close)
-        authenticator = Authenticator(pool, settings)
+        authenticator = Authenticator(
+            pool, settings.auth, development=settings.deployment.development
+        )
         # A NOTIFY commits too, but nobody waits for it to reach the disk.
         notifier = Writer(dsn, application_name="molecule-grpc-notify", synchronous_commit="off")
         stack.push_async_callback(notifier.close)
-        wakeups = wake.Wakeups(notifier if settings.notify else None, worker)
+        wakeups = wake.Wakeups(notifier if settings.process.notify else None, worker)
         directory = Directory(pool)
         journal = await stack.enter_async_context(Journal(dsn, pool, wakeups, settings))
         due_workspaces = DueWorkspaces()
@@ -132,7 +134,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         )
         sessions = Sessions(
             pool,
-            lease_seconds=settings.inbox_lease,
+            lease_seconds=settings.inbox.lease,
             touch_present=workspace_service.touch_present,
             wake=wakeups.wake_here,
             confirm=journal.confirm,
@@ -147,7 +149,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             workspace_service.heartbeat,
             settings,
         )
-        guards = StreamGuards(authenticator, sessions, settings)
+        guards = StreamGuards(authenticator, sessions, settings.inbox)
         events = Events(pool, wakeups, authenticator, guards, audience)
         watch = Watch(ledger, wakeups, guards)
         outbound = await stack.enter_async_context(
@@ -187,8 +189,10 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             guards,
             settings,
         )
-        sweeper = Sweeper(pool, journal, ledger, stuck_after=settings.delegation_stuck_after)
-        retention = Retention(pool, journal, ledger, activity_days=settings.activity_retention_days)
+        sweeper = Sweeper(pool, journal, ledger, stuck_after=settings.delegation.stuck_after)
+        retention = Retention(
+            pool, journal, ledger, activity_days=settings.delegation.activity_retention_days
+        )
         tasks = _tasks(pool, settings, authenticator, sessions, sweeper, retention)
         tasks += uploads.tasks + outbound.tasks
         tasks += [
@@ -200,7 +204,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         by_name = {task.name: task for task in tasks}
         admin_service = AdminService(
             pool,
-            settings,
+            settings.auth,
             healthy=lambda: _answers(pool),
             liveness=lambda: by_name,
             operations=Operations(
@@ -264,15 +268,18 @@ def _tasks(
     return [
         BackgroundTask(
             "liveness-sweep",
-            settings.liveness_interval,
-            lambda: sweep_liveness(pool, settings),
+            settings.workspace.liveness_interval,
+            lambda: sweep_liveness(pool, settings.workspace),
         ),
-        BackgroundTask("inbox-leases", settings.inbox_lease / 3, sessions.renew),
-        BackgroundTask("inbox-safety-check", settings.inbox_safety_check, sessions.check),
+        BackgroundTask("inbox-leases", settings.inbox.lease / 3, sessions.renew),
+        BackgroundTask("inbox-safety-check", settings.inbox.safety_check, sessions.check),
         BackgroundTask("inbox-presence", PRESENCE_SECONDS, sessions.present),
-        BackgroundTask("delegation-sweeper", settings.delegation_sweep_interval, sweeper.sweep),
+        BackgroundTask("delegation-sweeper", settings.delegation.sweep_interval, sweeper.sweep),
         BackgroundTask(
-            "retention", settings.activity_cleanup_hours * 3600, retention.sweep, timeout=600
+            "retention",
+            settings.delegation.activity_cleanup_hours * 3600,
+            retention.sweep,
+            timeout=600,
         ),
         BackgroundTask("event-retention", _EVENT_PRUNE_SECONDS, lambda: event_store.prune(pool)),
         BackgroundTask("token-recheck", _TOKEN_RECHECK_SECONDS, authenticator.recheck),

@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.deployment import DeploymentSettings
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -36,11 +36,11 @@ class Mode(enum.Enum):
     """Private ranges and this machine."""
 
     @classmethod
-    def of(cls, settings: Settings) -> Mode:
+    def of(cls, deployment: DeploymentSettings) -> Mode:
         """The mode that the settings ask for."""
-        if settings.development:
+        if deployment.development:
             return cls.DEV
-        return cls.SAAS if settings.saas else cls.STRICT
+        return cls.SAAS if deployment.saas else cls.STRICT
 
 
 def _networks(*texts: str) -> tuple[_Network, ...]:

@@ -18,7 +18,7 @@ from molecule_grpc.kernel.errors import AlreadyExists, Invalid, NotFound, Unavai
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.server.call import Call
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.auth import AuthSettings
 
 _DEFAULT_LISTED = 100
 _MAX_LISTED = 1000
@@ -50,7 +50,7 @@ class AdminService:
     def __init__(
         self,
         pool: Pool,
-        settings: Settings,
+        settings: AuthSettings,
         *,
         healthy: Callable[[], Awaitable[bool]],
         liveness: Callable[[], Mapping[str, TaskState]],

@@ -20,7 +20,7 @@ from molecule_grpc.auth.tokens import digest
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.kernel.errors import NotFound, Unauthenticated
 from molecule_grpc.kernel.ids import parse_id
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.auth import AuthSettings
 
 _NEGATIVE_CACHE_SECONDS = 2.0
 _CACHE_SIZE = 50_000
@@ -29,10 +29,10 @@ _CACHE_SIZE = 50_000
 class Authenticator:
     """Knows who holds a token. Answers from memory for seconds; a revocation empties it at once."""
 
-    def __init__(self, pool: Pool, settings: Settings) -> None:
+    def __init__(self, pool: Pool, settings: AuthSettings, *, development: bool = False) -> None:
         self._pool = pool
         self._ttl = settings.token_cache_seconds
-        self._development = settings.development
+        self._development = development
         self._open_bootstrap = settings.open_bootstrap
         self._operator = digest(settings.admin_token) if settings.admin_token else None
         self._revocations = 0

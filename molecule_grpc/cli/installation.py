@@ -17,7 +17,8 @@ from rich.table import Table
 
 from molecule_grpc.cli.context import Cli, InstallationError
 from molecule_grpc.cli.failures import FAILED
-from molecule_grpc.settings import Settings, SettingsError
+from molecule_grpc.settings.settings import Settings
+from molecule_grpc.settings.values import SettingsError
 
 
 def up(
@@ -34,7 +35,8 @@ def up(
     with _expected_errors():
         settings = Settings.from_env()
         if workers is not None:
-            settings = dataclasses.replace(settings, workers=workers)
+            process = dataclasses.replace(settings.process, workers=workers)
+            settings = dataclasses.replace(settings, process=process)
         run(settings, Console())
 
 

@@ -18,7 +18,7 @@ from molecule_grpc.resources import migrations_dir
 from molecule_grpc.server.edge.edge import envoy_program
 from molecule_grpc.server.process import worker
 from molecule_grpc.server.process.logs import configure
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 
 
 class NoDatabaseError(Exception):
@@ -31,17 +31,17 @@ def serve(settings: Settings, address: str) -> None:
     Raises:
         NoDatabaseError: DATABASE_URL is not set.
     """
-    if not settings.database_url:
+    if not settings.process.database_url:
         raise NoDatabaseError("serve needs DATABASE_URL; `molecule-grpc up` brings its own")
-    configure(settings.log_level)
-    uvloop.run(worker.serve(settings, settings.database_url, address, behind_edge=True))
+    configure(settings.process.log_level)
+    uvloop.run(worker.serve(settings, settings.process.database_url, address, behind_edge=True))
 
 
 def apply_migrations(settings: Settings, to: int | None) -> list[str]:
     """Bring the schema to a version (default: the newest); says what was done."""
-    if settings.database_url:
-        return asyncio.run(migrate(settings.database_url, migrations_dir(), to=to))
-    with EmbeddedPostgres(settings.data_dir) as server:
+    if settings.process.database_url:
+        return asyncio.run(migrate(settings.process.database_url, migrations_dir(), to=to))
+    with EmbeddedPostgres(settings.process.data_dir) as server:
         return asyncio.run(migrate(server.dsn, migrations_dir(), to=to))
 
 
@@ -81,15 +81,15 @@ def _port(settings: Settings) -> Finding:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.host, settings.port))
+            probe.bind((settings.edge.host, settings.edge.port))
         except OSError:
             return Finding(
                 "port",
                 well=False,
-                detail=f"{settings.host}:{settings.port} is in use",
+                detail=f"{settings.edge.host}:{settings.edge.port} is in use",
                 fix="choose another with PORT, or stop what uses it (perhaps this server)",
             )
-    return Finding("port", well=True, detail=f"{settings.host}:{settings.port} is free")
+    return Finding("port", well=True, detail=f"{settings.edge.host}:{settings.edge.port} is free")
 
 
 def _files() -> Finding:
@@ -104,27 +104,27 @@ def _files() -> Finding:
 
 def _data(settings: Settings) -> Finding:
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        probe = settings.data_dir / ".doctor"
+        settings.process.data_dir.mkdir(parents=True, exist_ok=True)
+        probe = settings.process.data_dir / ".doctor"
         probe.touch()
         probe.unlink()
     except OSError as error:
         return Finding(
             "data directory",
             well=False,
-            detail=f"{settings.data_dir}: {error.strerror}",
+            detail=f"{settings.process.data_dir}: {error.strerror}",
             fix="choose another with MOLECULE_DATA_DIR",
         )
-    return Finding("data directory", well=True, detail=str(settings.data_dir.resolve()))
+    return Finding("data directory", well=True, detail=str(settings.process.data_dir.resolve()))
 
 
 async def _database(settings: Settings) -> AsyncIterator[Finding]:
-    if not settings.database_url:
+    if not settings.process.database_url:
         detail = f"embedded Postgres {embedded_postgres_version()} in the data directory"
         yield Finding("database", well=True, detail=detail)
         return
     try:
-        connection = await connect(settings.database_url)
+        connection = await connect(settings.process.database_url)
     except (asyncpg.PostgresError, OSError) as error:
         yield Finding(
             "database",
@@ -175,7 +175,7 @@ async def _vector(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
 
 
 async def _schema(settings: Settings) -> Finding:
-    left = await pending(settings.database_url, migrations_dir())
+    left = await pending(settings.process.database_url, migrations_dir())
     return Finding(
         "schema",
         well=left == 0,

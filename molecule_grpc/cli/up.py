@@ -19,7 +19,7 @@ from molecule_grpc.db.pool import connect
 from molecule_grpc.resources import migrations_dir
 from molecule_grpc.server.process.fleet import Fleet, worker_environment
 from molecule_grpc.server.process.logs import configure
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 
 TOKEN_FILE = "admin_token"
 _EXAMPLE = """'{"name":"my-agent","runtime":"external"}'"""
@@ -28,9 +28,9 @@ _EXAMPLE = """'{"name":"my-agent","runtime":"external"}'"""
 def up(settings: Settings, console: Console) -> None:
     """Run until SIGINT or SIGTERM: Postgres (embedded unless DATABASE_URL), workers, edge.
 
-    Data stay in `settings.data_dir`.
+    Data stay in `settings.process.data_dir`.
     """
-    configure(settings.log_level)
+    configure(settings.process.log_level)
     for warning in settings.warnings:
         console.print(f"[yellow]warning:[/] {warning}", highlight=False)
     with _database(settings) as dsn:
@@ -39,10 +39,10 @@ def up(settings: Settings, console: Console) -> None:
 
 @contextlib.contextmanager
 def _database(settings: Settings) -> Iterator[str]:
-    if settings.database_url:
-        yield settings.database_url
+    if settings.process.database_url:
+        yield settings.process.database_url
         return
-    with EmbeddedPostgres(settings.data_dir) as server:
+    with EmbeddedPostgres(settings.process.data_dir) as server:
         yield server.dsn
 
 
@@ -59,7 +59,7 @@ async def _run(settings: Settings, dsn: str, console: Console) -> None:
         _greet(settings, console, token, time.monotonic() - started)
         await stopping.wait()
         console.print("\nstopping: calls in flight may finish …", highlight=False)
-    console.print("stopped. Your data are safe in", str(settings.data_dir), highlight=False)
+    console.print("stopped. Your data are safe in", str(settings.process.data_dir), highlight=False)
 
 
 async def ensure_operator_token(settings: Settings, dsn: str) -> str | None:
@@ -67,7 +67,7 @@ async def ensure_operator_token(settings: Settings, dsn: str) -> str | None:
 
     The file is written before the token is valid: a crash between never locks anybody out.
     """
-    if settings.admin_token:
+    if settings.auth.admin_token:
         return None
     connection = await connect(dsn)
     try:
@@ -75,7 +75,7 @@ async def ensure_operator_token(settings: Settings, dsn: str) -> str | None:
             secret = mint()
             if not await token_store.insert_operator_token(connection, secret.digest):
                 return None
-            _write_secret(settings.data_dir / TOKEN_FILE, secret.text)
+            _write_secret(settings.process.data_dir / TOKEN_FILE, secret.text)
     finally:
         await connection.close()
     return secret.text
@@ -89,9 +89,9 @@ def _write_secret(path: Path, text: str) -> None:
 
 
 def _greet(settings: Settings, console: Console, token: str | None, seconds: float) -> None:
-    url = f"http://{settings.host}:{settings.port}"
-    file = settings.data_dir / TOKEN_FILE
-    shown = "$ADMIN_TOKEN" if settings.admin_token else f"$(cat {file})"
+    url = f"http://{settings.edge.host}:{settings.edge.port}"
+    file = settings.process.data_dir / TOKEN_FILE
+    shown = "$ADMIN_TOKEN" if settings.auth.admin_token else f"$(cat {file})"
     lines = [
         f"[bold]Molecule gRPC is up[/] ({seconds:.1f} s)",
         f"  gRPC, REST/JSON, SSE, gRPC-Web   {url}",

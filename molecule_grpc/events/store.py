@@ -73,8 +73,8 @@ class Scope(NamedTuple):
     types: tuple[str, ...]
 
 
-# Kept and live events share the order by transaction. Only transactions before the oldest open one
-# are read: nothing can still be inserted before them.
+# Kept and live events take their positions from one sequence and are ordered by transaction first.
+# Only transactions before the oldest open one are read: nothing can still be inserted before them.
 _READ = """
     SELECT xact::text::bigint AS xact, position, id, event_type, organization_id, workspace_id,
            payload::text AS payload, created_at, kept
@@ -89,7 +89,7 @@ _READ = """
            AND xact < pg_snapshot_xmin(pg_current_snapshot()) {bounds}
          ORDER BY xact, position LIMIT $3)
     ) e
-    ORDER BY xact, kept DESC, position LIMIT $3
+    ORDER BY xact, position LIMIT $3
 """
 
 

@@ -13,7 +13,7 @@ from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.db.wakeups import Flag
 from molecule_grpc.kernel.errors import Unauthenticated, Unavailable
 from molecule_grpc.server.call import Call
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.inbox import InboxSettings
 
 
 class Streams(Protocol):
@@ -27,6 +27,37 @@ class Streams(Protocol):
     def attend(self, flag: Flag) -> AbstractContextManager[None]:
         """Set the flag when the server is about to stop, while inside."""
         ...
+
+
+class OpenStreams:
+    """Everything in this worker that lasts: streams, long polls, waits, uploads under way."""
+
+    def __init__(self) -> None:
+        self._flags: set[Flag] = set()
+        self._draining = False
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to stop."""
+        return self._draining
+
+    @contextlib.contextmanager
+    def attend(self, flag: Flag) -> Iterator[None]:
+        """Set the flag when the server is about to stop, while inside."""
+        self._flags.add(flag)
+        try:
+            yield
+        finally:
+            self._flags.discard(flag)
+
+    def drain(self) -> None:
+        """The server is about to stop: wake everything that lasts."""
+        self._draining = True
+        for flag in self._flags:
+            flag.set()
+
+    def __len__(self) -> int:
+        return len(self._flags)
 
 
 class StreamGuard:
@@ -81,11 +112,13 @@ class StreamGuard:
 class StreamGuards:
     """Makes them for the streams of this worker."""
 
-    def __init__(self, authenticator: Authenticator, streams: Streams, settings: Settings) -> None:
+    def __init__(
+        self, authenticator: Authenticator, streams: Streams, settings: InboxSettings
+    ) -> None:
         self._authenticator = authenticator
         self._streams = streams
-        self._beat = settings.inbox_beat
-        self._max_age = settings.inbox_max_age
+        self._beat = settings.beat
+        self._max_age = settings.max_age
 
     @contextlib.contextmanager
     def watch(self, flag: Flag, call: Call) -> Iterator[StreamGuard]:

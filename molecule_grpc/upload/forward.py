@@ -15,7 +15,7 @@ from molecule_grpc.auth.tokens import mint
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.kernel.errors import Invalid, MoleculeError, NotFound, Unavailable
 from molecule_grpc.server.call import Call
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.upload.names import OCTET_STREAM
 from molecule_grpc.upload.rules import MIB, Limits, body_too_large
 from molecule_grpc.upload.store import targets
@@ -49,7 +49,7 @@ class Forwarder:
     def __init__(self, pool: Pool, limits: Limits, settings: Settings) -> None:
         self._pool = pool
         self._limits = limits
-        self._mode = egress.Mode.of(settings)
+        self._mode = egress.Mode.of(settings.deployment)
 
     async def send(self, target: Target, content_type: str, pieces: AsyncIterator[bytes]) -> Answer:
         """Pass a multipart body on, and the agent's answer back.

@@ -12,7 +12,7 @@ import structlog
 
 from molecule_grpc.db.pool import Connection, Pool, database_errors
 from molecule_grpc.kernel.errors import Aborted, Exhausted
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.upload.metrics import STAGED_BYTES, STAGED_FILES
 from molecule_grpc.upload.ports import Announce, Notice, Wake
 from molecule_grpc.upload.refusals import no_workspace
@@ -39,9 +39,9 @@ class Publisher:
         self._announce = announce
         self._wake = wake
         self._storage = storage
-        self._ttl = timedelta(seconds=settings.upload_ttl)
-        self._max_files = settings.upload_quota_files
-        self._max_bytes = settings.upload_quota_bytes
+        self._ttl = timedelta(seconds=settings.upload.ttl)
+        self._max_files = settings.upload.quota_files
+        self._max_bytes = settings.upload.quota_bytes
 
     async def publish(
         self, target: Target, drafts: Sequence[UploadDraft], request_id: str | None, settle: Settle

@@ -15,7 +15,7 @@ from moleculeai.upload.v1 import upload_service_pb2 as pb
 
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.server.call import Call
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.upload import rules
 from molecule_grpc.upload.metrics import FETCHED
 from molecule_grpc.upload.names import OCTET_STREAM, content_disposition
@@ -36,7 +36,7 @@ class UploadReads:
     def __init__(self, pool: Pool, stores: Stores, settings: Settings) -> None:
         self._pool = pool
         self._stores = stores
-        self._after_ack = settings.upload_read_after_ack
+        self._after_ack = settings.upload.read_after_ack
 
     async def list(self, request: pb.ListPendingUploadsRequest) -> pb.ListPendingUploadsResponse:
         """Files that wait, oldest first."""

@@ -15,7 +15,7 @@ from moleculeai.upload.v1 import upload_service_pb2 as pb
 from molecule_grpc.db.pool import Connection, Pool, database_errors
 from molecule_grpc.kernel.errors import Aborted, Invalid
 from molecule_grpc.kernel.ids import new_id, parse_id
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.upload.blobs.port import BlobStore
 from molecule_grpc.upload.blobs.postgres import CHUNK_BYTES, PostgresBlobs
 from molecule_grpc.upload.names import clean_media_type, clean_name
@@ -47,7 +47,7 @@ class Resumable:
         self._chunks = PostgresBlobs(pool)
         self._publisher = publisher
         self._limits = limits
-        self._ttl = timedelta(seconds=settings.upload_ttl)
+        self._ttl = timedelta(seconds=settings.upload.ttl)
 
     async def start(self, target: Target, request: pb.StartUploadRequest) -> upload_pb2.Upload:
         """Begin a file, or find the one that this request began."""

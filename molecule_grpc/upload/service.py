@@ -15,7 +15,7 @@ from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.kernel.errors import Conflict, MoleculeError
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.server.call import ORIGINAL_PATH, Call
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.upload import refusals, rules
 from molecule_grpc.upload.encoding import Encoder
 from molecule_grpc.upload.forward import Answer, Forwarder
@@ -47,7 +47,7 @@ class UploadService:
         self, *, pool: Pool, settings: Settings, stores: Stores, announce: Announce, wake: Wake
     ) -> None:
         self._pool = pool
-        self._limits = rules.Limits(settings.upload_max_bytes)
+        self._limits = rules.Limits(settings.upload.max_bytes)
         self._reading = UploadReads(pool, stores, settings)
         self._forwarder = Forwarder(pool, self._limits, settings)
         self._staging: Staging | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.upload.blobs.port import BlobStore
 from molecule_grpc.upload.blobs.postgres import PostgresBlobs
 from molecule_grpc.upload.blobs.s3 import S3Blobs
@@ -33,10 +33,10 @@ class Stores:
         """Those that the settings name. Postgres is always there: uploads in steps begin in it."""
         postgres = PostgresBlobs(pool)
         by_name: dict[str, BlobStore] = {postgres.name: postgres}
-        s3 = S3Blobs(pool, settings) if settings.s3_bucket else None
+        s3 = S3Blobs(pool, settings) if settings.upload.s3_bucket else None
         if s3 is not None:
             by_name[s3.name] = s3
-        return cls(by_name.get(settings.upload_store), by_name, s3)
+        return cls(by_name.get(settings.upload.store), by_name, s3)
 
     def holding(self, storage: str) -> BlobStore:
         """The store that holds a file.

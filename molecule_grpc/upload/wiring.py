@@ -7,7 +7,7 @@ from typing import Self
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.server.tasks import BackgroundTask
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.upload.ports import Announce, Wake
 from molecule_grpc.upload.service import UploadService
 from molecule_grpc.upload.stores import Stores
@@ -30,14 +30,14 @@ class Uploads:
     def of(cls, pool: Pool, settings: Settings, announce: Announce, wake: Wake) -> Self:
         """The slice over this database."""
         stores = Stores.of(pool, settings)
-        sweeper = Sweeper(pool, stores, settings.upload_ack_retention)
+        sweeper = Sweeper(pool, stores, settings.upload.ack_retention)
         service = UploadService(
             pool=pool, settings=settings, stores=stores, announce=announce, wake=wake
         )
         tasks = [
             BackgroundTask(
                 "upload-sweep",
-                settings.upload_sweep_interval,
+                settings.upload.sweep_interval,
                 sweeper.sweep,
                 timeout=_SWEEP_TIMEOUT_SECONDS,
             )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from moleculeai.workspace.v1 import workspace_pb2 as pb
 
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.edge import EdgeSettings
 
 _UNSAFE = re.compile(r"[\s\"'`\\<>$]")
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
@@ -32,7 +32,7 @@ def build_connection(platform_url: str, workspace_id: str, token: str) -> pb.Con
     )
 
 
-def platform_url(settings: Settings, metadata: Mapping[str, str]) -> str:
+def platform_url(settings: EdgeSettings, metadata: Mapping[str, str]) -> str:
     """Where agents reach this platform: as configured, else as this caller reached it."""
     if settings.external_platform_url:
         return settings.external_platform_url

@@ -15,7 +15,7 @@ from molecule_grpc.kernel.errors import Conflict, Exhausted, NotFound
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.server.call import Call
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace import convert, rules
 from molecule_grpc.workspace.connection import build_connection, platform_url
 from molecule_grpc.workspace.directory import Directory
@@ -89,7 +89,7 @@ class Credentials:
         if facts is None:
             raise missing()
         _require_external(workspace_id, facts.runtime)
-        base = platform_url(self._settings, call.metadata)
+        base = platform_url(self._settings.edge, call.metadata)
         return pb.GetExternalConnectionResponse(
             connection=build_connection(base, str(workspace_id), "")
         )
@@ -99,7 +99,7 @@ class Credentials:
     ) -> pb.RotateExternalCredentialsResponse:
         """End every token and mint one."""
         workspace_id = parse_id(request.workspace_id, "workspace_id")
-        base = platform_url(self._settings, call.metadata)
+        base = platform_url(self._settings.edge, call.metadata)
         async with self._pool.acquire() as conn, conn.transaction():
             row = await workspaces.lock_live(conn, workspace_id)
             if row is None:

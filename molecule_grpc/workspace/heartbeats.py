@@ -13,7 +13,7 @@ from molecule_grpc.db.pool import Writer
 from molecule_grpc.kernel.errors import NotFound
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.kernel.text import clean
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace import rules
 from molecule_grpc.workspace.store import heartbeats as beats
 from molecule_grpc.workspace.store.heartbeats import Heartbeat, HeartbeatResult
@@ -46,7 +46,7 @@ class Heartbeats:
             "heartbeat",
             self._flush,
             key=lambda each: each.workspace_id,
-            linger=settings.group_commit_linger_ms / 1000,
+            linger=settings.process.group_commit_linger_ms / 1000,
             observe=observe,
             after_flush=moved,
         )

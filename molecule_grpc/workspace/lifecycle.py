@@ -16,7 +16,7 @@ from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.kernel.errors import Unauthenticated
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.server.call import Call
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace import convert, drafts, placement, rules
 from molecule_grpc.workspace.connection import build_connection, platform_url
 from molecule_grpc.workspace.directory import Directory
@@ -60,14 +60,14 @@ class Lifecycle:
         self._on_remove = on_remove
         self._on_purge = on_purge
         self._wake = wake
-        self._egress = egress.Mode.of(settings)
+        self._egress = egress.Mode.of(settings.deployment)
 
     async def create(
         self, request: pb.CreateWorkspaceRequest, call: Call
     ) -> pb.CreateWorkspaceResponse:
         """Add a workspace; an external one without a URL is told how to connect."""
         home = placement.home(request.organization_id, scope(call.principal))
-        draft = drafts.draft(request, home, self._settings.default_tier)
+        draft = drafts.draft(request, home, self._settings.deployment.default_tier)
         if draft.url:
             await egress.resolve_checked(draft.url, self._egress, localhost_by_name=True)
         response = pb.CreateWorkspaceResponse(
@@ -77,7 +77,7 @@ class Lifecycle:
             awareness_namespace=f"workspace:{draft.id}",
             workspace_access="none",
         )
-        base = platform_url(self._settings, call.metadata)
+        base = platform_url(self._settings.edge, call.metadata)
         async with self._pool.acquire() as conn, conn.transaction():
             await placement.require_room(conn, draft)
             await workspaces.insert(conn, draft)
@@ -185,7 +185,7 @@ class Lifecycle:
             if not await self._directory.is_related(principal.workspace_id, workspace_id):
                 raise missing()
         elif not (
-            self._settings.public_workspace_view or principal.revoked_workspace == workspace_id
+            self._settings.auth.public_workspace_view or principal.revoked_workspace == workspace_id
         ):
             raise Unauthenticated("missing workspace auth token")
 

@@ -18,7 +18,7 @@ from molecule_grpc.directory import WorkspaceInfo
 from molecule_grpc.kernel.errors import Aborted, Invalid, Unauthenticated, Unavailable
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.server.call import Call
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace import convert, drafts, rules
 from molecule_grpc.workspace.directory import Directory
 from molecule_grpc.workspace.heartbeats import Heartbeats, read_beat
@@ -51,7 +51,7 @@ class Registry:
         self._directory = directory
         self._heartbeats = heartbeats
         self._beat_delegations = beat_delegations
-        self._egress = egress.Mode.of(settings)
+        self._egress = egress.Mode.of(settings.deployment)
 
     async def register(self, request: pb.RegisterRequest, call: Call) -> pb.RegisterResponse:
         """Store what an agent announces; give it a token if none is live."""
@@ -137,7 +137,7 @@ class Registry:
         stranger = principal.role is Role.ANONYMOUS and principal.revoked_workspace != workspace_id
         if stranger:
             # Before anything tells whether the row exists.
-            open_to_all = self._settings.open_registration
+            open_to_all = self._settings.auth.open_registration
             if row is None or row["has_token"] or not open_to_all:
                 raise _no_token()
         if row is None and not principal.administers:
@@ -167,7 +167,7 @@ class Registry:
             id=workspace_id,
             organization_id=scope(principal) or workspaces.DEFAULT_ORGANIZATION,
             name=str(workspace_id),
-            tier=self._settings.default_tier,
+            tier=self._settings.deployment.default_tier,
             status="awaiting_agent",
             runtime=rules.EXTERNAL,
         )

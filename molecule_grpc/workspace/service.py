@@ -7,7 +7,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.server.call import Call
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace.credentials import Credentials
 from molecule_grpc.workspace.directory import Directory
 from molecule_grpc.workspace.heartbeats import Heartbeats

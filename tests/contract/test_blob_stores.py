@@ -14,7 +14,7 @@ import pytest
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import NotFound, Unavailable
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.upload.blobs.port import Batch, BlobStore
 from molecule_grpc.upload.blobs.postgres import PostgresBlobs
 from molecule_grpc.upload.blobs.s3 import PART_BYTES, S3Blobs

@@ -29,8 +29,9 @@ from molecule_grpc.delegation.record.store import activity
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.call import Call
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace.directory import Directory
+from tests.settings import settings_of
 
 ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
 Status = delegation_pb2.Delegation.Status
@@ -110,7 +111,7 @@ class Slice:
 @contextlib.asynccontextmanager
 async def slice_of(dsn: str, pool: Pool, **settings: Any) -> AsyncIterator[Slice]:
     """A worker's slice over this database, that hears of other workers' news."""
-    chosen = Settings(**settings)
+    chosen = settings_of(**settings)
     notifier = Writer(dsn)
     wakeups = Wakeups(notifier, f"test-{uuid.uuid4().hex[:6]}")
     listener = Listener(dsn, {CHANNEL: wakeups.hear}, missed=wakeups.wake_everybody)

@@ -23,18 +23,18 @@ from molecule_grpc.delegation.outbound.due import DueWorkspaces
 from molecule_grpc.delegation.outbound.messages import Messages
 from molecule_grpc.delegation.outbound.wiring import Outbound
 from molecule_grpc.server.call import Call
-from molecule_grpc.settings import Settings
 from molecule_grpc.workspace.directory import Directory
 from tests.fake_agent import FakeAgent
 from tests.integration.agents import Slice, call_of, hire
+from tests.settings import settings_of
 
 # Short enough for tests, long enough to tell one from another.
 QUICK: dict[str, Any] = {
-    "environment": "development",
-    "a2a_backoff": 0.1,
-    "a2a_retry": 0.1,
-    "a2a_lease": 5.0,
-    "a2a_settle": 0.5,
+    "deployment_environment": "development",
+    "outbound_backoff": 0.1,
+    "outbound_retry": 0.1,
+    "outbound_lease": 5.0,
+    "outbound_settle": 0.5,
 }
 
 
@@ -120,7 +120,7 @@ class Worker(Slice):
 @contextlib.asynccontextmanager
 async def worker_on(dsn: str, pool: Pool, **changes: Any) -> AsyncIterator[Worker]:
     """A worker over this database. Nothing is delivered from its queue before `deliver`."""
-    settings = Settings(**{**QUICK, **changes})
+    settings = settings_of(**{**QUICK, **changes})
     wakeups = Wakeups(None, f"test-{uuid.uuid4().hex[:6]}")
     directory = Directory(pool)
     due_workspaces = DueWorkspaces()

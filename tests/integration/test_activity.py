@@ -438,7 +438,7 @@ async def test_body_larger_than_the_limit_is_refused_by_name(
     database_url: str, pool: Pool, me: UUID
 ) -> None:
     """Never cut."""
-    async with slice_of(database_url, pool, a2a_max_body_bytes=100) as slice_:
+    async with slice_of(database_url, pool, outbound_max_body_bytes=100) as slice_:
         with pytest.raises(Invalid) as refused:
             await send(slice_, None, me, a2a("x" * 100))
         assert (refused.value.reason, refused.value.body) == ("BODY_TOO_LARGE", {"max": 100})

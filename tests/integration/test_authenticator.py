@@ -20,7 +20,8 @@ from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Pool, connect_pool
 from molecule_grpc.kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from molecule_grpc.kernel.ids import new_id
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
+from tests.settings import settings_of
 
 DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
 ADMIN_TOKEN = "from-the-environment"
@@ -43,7 +44,7 @@ class Agent:
 
 @pytest.fixture
 def authenticator(pool: Pool) -> Authenticator:
-    return Authenticator(pool, Settings())
+    return Authenticator(pool, Settings().auth)
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ async def test_the_token_in_the_environment_wins(pool: Pool) -> None:
     """With ADMIN_TOKEN set, the minted one is nobody's."""
     secret = mint()
     await store.insert_operator_token(pool, secret.digest)
-    authenticator = Authenticator(pool, Settings(admin_token=ADMIN_TOKEN))
+    authenticator = Authenticator(pool, settings_of(auth_admin_token=ADMIN_TOKEN).auth)
     given = await authenticator.identify(policy.OPERATOR, f"Bearer {ADMIN_TOKEN}")
     assert given is OPERATOR
     with pytest.raises(Unauthenticated):
@@ -127,14 +128,14 @@ async def test_a_stranger_is_let_in_only_where_strangers_are_welcome(
 async def test_development_lets_callers_without_a_token_pass_but_not_with_a_wrong_one(
     pool: Pool,
 ) -> None:
-    authenticator = Authenticator(pool, Settings(environment="development"))
+    authenticator = Authenticator(pool, Settings().auth, development=True)
     assert await authenticator.identify(policy.OPERATOR, None) is OPERATOR
     with pytest.raises(Unauthenticated):
         await authenticator.identify(policy.OPERATOR, "Bearer wrong")
 
 
 async def test_bootstrap_ends_with_the_first_token(pool: Pool) -> None:
-    authenticator = Authenticator(pool, Settings(open_bootstrap=True))
+    authenticator = Authenticator(pool, settings_of(auth_open_bootstrap=True).auth)
     assert await authenticator.identify(policy.ADMIN, None) is OPERATOR
     await an_agent(pool)
     with pytest.raises(Unauthenticated, match="admin auth required"):
@@ -156,7 +157,7 @@ async def test_a_token_of_a_removed_workspace_is_a_strangers_who_may_hear_why(
 
 
 async def test_a_token_is_looked_up_once(pool: Pool, agent: Agent) -> None:
-    authenticator = Authenticator(pool, Settings())
+    authenticator = Authenticator(pool, Settings().auth)
     first = await authenticator.identify(policy.CALLER, agent.header)
     await revoke(pool, agent, announce=False)
     assert await authenticator.identify(policy.CALLER, agent.header) is first
@@ -166,7 +167,7 @@ async def test_a_remembered_token_is_looked_up_again_after_a_while(
     pool: Pool, agent: Agent
 ) -> None:
     """A revocation that nobody heard of ends within the life of the memory."""
-    authenticator = Authenticator(pool, Settings(token_cache_seconds=0.05))
+    authenticator = Authenticator(pool, settings_of(auth_token_cache_seconds=0.05).auth)
     await authenticator.identify(policy.CALLER, agent.header)
     await revoke(pool, agent, announce=False)
     await eventually_refused(authenticator, agent.header)
@@ -174,7 +175,7 @@ async def test_a_remembered_token_is_looked_up_again_after_a_while(
 
 async def test_a_wrong_token_is_remembered_too(pool: Pool) -> None:
     """So that a client in a loop costs a statement every two seconds and not every call."""
-    authenticator = Authenticator(pool, Settings())
+    authenticator = Authenticator(pool, Settings().auth)
     secret = mint()
     with pytest.raises(Unauthenticated):
         await authenticator.identify(policy.CALLER, bearer(secret))
@@ -193,7 +194,7 @@ async def test_what_was_read_before_a_revocation_is_not_remembered(
     pool: Pool, agent: Agent
 ) -> None:
     """The word of a revocation overtakes the answer of a look-up that is on its way."""
-    authenticator = Authenticator(pool, Settings())
+    authenticator = Authenticator(pool, Settings().auth)
     looking = asyncio.create_task(authenticator.identify(policy.CALLER, agent.header))
     await asyncio.sleep(0)
     authenticator.forget(agent.secret.digest.hex())
@@ -254,7 +255,7 @@ async def test_a_lost_listener_ends_only_what_was_revoked_meanwhile(
     pool: Pool, agent: Agent
 ) -> None:
     """Streams of tokens that are still good live through a restart of the database."""
-    authenticator = Authenticator(pool, Settings(admin_token=ADMIN_TOKEN))
+    authenticator = Authenticator(pool, settings_of(auth_admin_token=ADMIN_TOKEN).auth)
     other = await an_agent(pool)
     organization = bearer(await an_org_token(pool, DEFAULT_ORGANIZATION))
     ended: list[str] = []
@@ -273,7 +274,7 @@ async def test_a_database_that_is_gone_is_no_reason_to_call_a_token_wrong(
 ) -> None:
     """An agent that hears 401 gives up; 503 makes it come back."""
     opened = await connect_pool(database_url, min_size=1, max_size=1)
-    authenticator = Authenticator(opened, Settings(admin_token=ADMIN_TOKEN))
+    authenticator = Authenticator(opened, settings_of(auth_admin_token=ADMIN_TOKEN).auth)
     await opened.close()
     with pytest.raises(Unavailable) as caught:
         await authenticator.identify(policy.CALLER, agent.header)
@@ -345,7 +346,7 @@ def peers_of(workspace_id: UUID) -> workspace.ListPeersRequest:
 async def server(dsn: str) -> AsyncIterator[Authenticator]:
     """What one server knows of tokens, listening."""
     pool = await connect_pool(dsn, min_size=1, max_size=2)
-    authenticator = Authenticator(pool, Settings())
+    authenticator = Authenticator(pool, Settings().auth)
     listening = asyncio.Event()
     listener = Listener(dsn, {store.CHANNEL: authenticator.forget}, missed=listening.set)
     async with asyncio.TaskGroup() as group:

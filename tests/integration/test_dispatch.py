@@ -16,9 +16,9 @@ from molecule_grpc import egress
 from molecule_grpc.delegation.outbound.dispatch import Dispatcher
 from molecule_grpc.delegation.outbound.outcome import Delivered, Failed, NotSent, SendFailure
 from molecule_grpc.directory import WorkspaceInfo
-from molecule_grpc.settings import Settings
 from tests import fake_agent as agents
 from tests.fake_agent import Behaviour, fake_agent
+from tests.settings import settings_of
 
 BODY = b'{"method":"message/send","params":{"message":{"messageId":"m1","parts":[]}}}'
 MIB = 1_048_576
@@ -68,7 +68,7 @@ async def silent(workspace_id: UUID) -> float | None:
 def dispatcher(
     containers: Containers | None = None, sign: Any = silent, **changes: Any
 ) -> Dispatcher:
-    settings = Settings(**{"environment": "development", **changes})
+    settings = settings_of(**{"deployment_environment": "development", **changes})
     return Dispatcher(settings, sign=sign, containers=containers)
 
 
@@ -132,13 +132,13 @@ async def test_no_answer_within_the_ceiling_is_busy() -> None:
 
 
 async def test_no_headers_in_time_is_busy() -> None:
-    outcome = await outcome_of(agents.hangs, a2a_header_timeout=0.2)
+    outcome = await outcome_of(agents.hangs, outbound_header_timeout=0.2)
     assert isinstance(outcome, Failed)
     assert outcome.failure is SendFailure.BUSY
 
 
 async def test_silence_is_busy() -> None:
-    outcome = await outcome_of(agents.hangs, a2a_idle_timeout=0.2)
+    outcome = await outcome_of(agents.hangs, outbound_idle_timeout=0.2)
     assert isinstance(outcome, Failed)
     assert outcome.failure is SendFailure.BUSY
 
@@ -146,7 +146,7 @@ async def test_silence_is_busy() -> None:
 async def test_an_agent_says_how_long_it_may_be_silent() -> None:
     async with fake_agent(agents.hangs) as agent:
         target = target_at(agent.url, idle_timeout=0.2)
-        outcome = await dispatcher(a2a_idle_timeout=60).dispatch(target, BODY, ceiling=5.0)
+        outcome = await dispatcher(outbound_idle_timeout=60).dispatch(target, BODY, ceiling=5.0)
     assert outcome == Failed(SendFailure.BUSY, "no sign of life for 0 s")
 
 
@@ -157,7 +157,7 @@ async def test_a_drip_of_bytes_is_no_silence() -> None:
             await asyncio.sleep(0.05)
             writer.write(bytes([byte]))
 
-    outcome = await outcome_of(drips, a2a_idle_timeout=0.3)
+    outcome = await outcome_of(drips, outbound_idle_timeout=0.3)
     assert isinstance(outcome, Delivered)
     assert outcome.body == b'{"result":1}'
 
@@ -174,7 +174,7 @@ async def test_a_sign_of_life_elsewhere_resets_the_idle_timeout() -> None:
         return 0.0
 
     outcome = await outcome_of(
-        agents.waits_for(answer, agents.says("done")), sign=lives, a2a_idle_timeout=0.1
+        agents.waits_for(answer, agents.says("done")), sign=lives, outbound_idle_timeout=0.1
     )
     assert isinstance(outcome, Delivered)
     assert len(signs) >= 3
@@ -189,7 +189,7 @@ async def test_a_database_that_is_away_is_no_silence() -> None:
         raise ConnectionError("no database")
 
     outcome = await outcome_of(
-        agents.waits_for(asked, agents.says("done")), sign=away, a2a_idle_timeout=0.1
+        agents.waits_for(asked, agents.says("done")), sign=away, outbound_idle_timeout=0.1
     )
     assert isinstance(outcome, Delivered)
 
@@ -320,9 +320,12 @@ async def test_a_crowd_of_flooding_agents_does_not_fill_the_memory() -> None:
 @pytest.mark.parametrize(
     ("changes", "url"),
     [
-        ({"environment": ""}, "http://127.0.0.1:{port}/"),
-        ({"environment": ""}, "http://localhost:{port}/"),
-        ({"environment": "", "deploy_mode": "saas"}, "http://127.0.0.1:{port}/"),
+        ({"deployment_environment": ""}, "http://127.0.0.1:{port}/"),
+        ({"deployment_environment": ""}, "http://localhost:{port}/"),
+        (
+            {"deployment_environment": "", "deployment_deploy_mode": "saas"},
+            "http://127.0.0.1:{port}/",
+        ),
         ({}, "http://169.254.169.254/"),
         ({}, "http://[::ffff:a9fe:a9fe]/"),
         ({}, "http://0.0.0.0:{port}/"),

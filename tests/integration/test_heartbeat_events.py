@@ -12,7 +12,7 @@ import pytest
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.events.names import EventType
 from molecule_grpc.events.readers import EventReaders
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace.heartbeat_events import HeartbeatEvents
 from molecule_grpc.workspace.heartbeats import Heartbeats
 from molecule_grpc.workspace.store.heartbeats import Heartbeat
@@ -45,12 +45,12 @@ async def test_readers_of_one_worker_are_known_to_the_other(workers: list[Slice]
                     await asyncio.sleep(0.01)
             now = 62.0
             assert not there.present
-            await here.say()
+            await here.announce_readers()
             async with asyncio.timeout(5):
                 while not there.present:
                     await asyncio.sleep(0.01)
         now = 93.0
-        await here.say()
+        await here.announce_readers()
         await asyncio.sleep(0.2)
         assert not there.present
 

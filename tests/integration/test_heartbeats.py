@@ -16,7 +16,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 from molecule_grpc.auth.principal import OPERATOR
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import NotFound
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace.heartbeats import Heartbeats
 from molecule_grpc.workspace.store import heartbeats as beats
 from molecule_grpc.workspace.store import registry
@@ -37,7 +37,7 @@ shared_database = settings(
 
 @pytest.fixture
 async def bench(pool: Pool, database_url: str) -> AsyncIterator[Bench]:
-    async with bench_of(pool, database_url, deploy_mode="saas") as opened:
+    async with bench_of(pool, database_url, deployment_deploy_mode="saas") as opened:
         yield opened
 
 
@@ -196,7 +196,7 @@ async def test_silent_workspaces_are_moved_once_however_many_sweep(pool: Pool) -
     )
     untouched = "SELECT count(*) FROM workspaces WHERE status NOT IN ('awaiting_agent', 'offline')"
     before = await pool.fetchval(untouched)
-    moved = await asyncio.gather(*(sweep_liveness(pool, Settings()) for _ in range(4)))
+    moved = await asyncio.gather(*(sweep_liveness(pool, Settings().workspace) for _ in range(4)))
     # Two of the first three, the degraded one, one each from the run through all statuses.
     assert sum(moved) == 2 + 1 + 2 + 1
     assert await pool.fetchval(untouched) == before - sum(moved)

@@ -17,15 +17,15 @@ from molecule_grpc.app import App, application
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.faces.mcp import messages
 from molecule_grpc.server.call import Call
-from molecule_grpc.settings import Settings
 from tests.integration.agents import hire, message
+from tests.settings import settings_of
 
 TOKEN = "the-operator-0123456789abcdefghijklmnopqrst"
 
 
 @pytest.fixture
 async def app(database_url: str) -> AsyncIterator[App]:
-    async with application(Settings(admin_token=TOKEN), database_url, "test-mcp") as opened:
+    async with application(settings_of(auth_admin_token=TOKEN), database_url, "test-mcp") as opened:
         yield opened
 
 

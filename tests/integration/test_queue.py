@@ -222,7 +222,7 @@ async def test_a_lease_lasts_as_long_as_the_call(
     target = await listening(pool, agent, max_concurrent_tasks=5)
     [row_id] = await fill(pool, target, "m1")
     async with (
-        worker_on(database_url, pool, a2a_lease=0.5) as one,
+        worker_on(database_url, pool, outbound_lease=0.5) as one,
         worker_on(database_url, pool) as two,
     ):
         one.due_workspaces.add(target)
@@ -355,7 +355,7 @@ async def test_a_message_that_the_agent_cannot_take_does_not_block_the_others(
     target = await listening(pool, agent)
     ids = await fill(pool, target, "bad", "good")
     agent.script = [agents.answers(500, {"error": "no"})]
-    async with worker_on(database_url, pool, a2a_backoff=30.0) as worker:
+    async with worker_on(database_url, pool, outbound_backoff=30.0) as worker:
         worker.due_workspaces.add(target)
         worker.deliver()
         await worker.until(ids[1], "completed")
@@ -885,7 +885,7 @@ async def test_a_human_out_of_patience_gets_a_receipt_and_the_agent_its_time(
     answer = asyncio.Event()
     async with (
         fake_agent(agents.waits_for(answer, agents.says("done"))) as agent,
-        worker_on(database_url, pool, a2a_canvas_wait=0.2) as worker,
+        worker_on(database_url, pool, outbound_canvas_wait=0.2) as worker,
     ):
         target = await listening(pool, agent)
         receipt, call = await worker.post(None, target, "x", message_id="m1")
@@ -936,7 +936,7 @@ async def test_what_a_human_left_behind_survives_the_worker(database_url: str, p
     async with fake_agent() as agent:
         agent.script = [agents.hangs]
         target = await listening(pool, agent)
-        async with worker_on(database_url, pool, a2a_canvas_wait=0.1) as first:
+        async with worker_on(database_url, pool, outbound_canvas_wait=0.1) as first:
             first.outbound._sending_tasks._wait_limit = 0.0
             receipt, _ = await first.post(None, target, "x", message_id="m1")
         async with worker_on(database_url, pool) as second:

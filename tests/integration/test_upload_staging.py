@@ -76,7 +76,7 @@ async def test_files_arrive_in_order_with_their_notices(uploads: UploadSlice, ag
         row = await uploads.row(file_id)
         assert row is not None
         assert row["sha256"] == hashlib.sha256(data).digest()
-        assert row["storage"] == uploads.settings.upload_store
+        assert row["storage"] == uploads.settings.upload.store
     assert await uploads.notices(agent) == [
         {"file_id": str(file_id), **one} for file_id, one in zip(ids, told, strict=True)
     ]

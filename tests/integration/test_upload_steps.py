@@ -201,7 +201,7 @@ async def test_a_commit_that_lost_a_race_does_not_cost_the_file(
     await uploads.pool.execute(
         "INSERT INTO loose_blobs VALUES ($1, $2, now()) ON CONFLICT DO NOTHING",
         UUID(upload.upload_id),
-        uploads.settings.upload_store,
+        uploads.settings.upload.store,
     )
     await uploads.pool.execute("UPDATE loose_blobs SET due_at = now()")
     await uploads.sweeper().sweep()

@@ -36,7 +36,7 @@ from tests.integration.workspaces import (
 
 @pytest.fixture
 async def bench(pool: Pool, database_url: str) -> AsyncIterator[Bench]:
-    async with bench_of(pool, database_url, deploy_mode="saas") as opened:
+    async with bench_of(pool, database_url, deployment_deploy_mode="saas") as opened:
         yield opened
 
 
@@ -186,7 +186,7 @@ async def test_push_mode_needs_a_url_that_may_be_called(
 
 async def test_open_registration_lets_one_stranger_in(pool: Pool, database_url: str) -> None:
     [workspace] = await add(pool, runtime="external")
-    async with bench_of(pool, database_url, open_registration=True) as bench:
+    async with bench_of(pool, database_url, auth_open_registration=True) as bench:
         results = await asyncio.gather(
             *(bench.register(str(workspace), ANONYMOUS) for _ in range(5)), return_exceptions=True
         )

@@ -20,7 +20,7 @@ from molecule_grpc.auth.principal import OPERATOR
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.delegation.record.notices import file_announcer
 from molecule_grpc.server.call import Call
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.upload.service import UploadService
 from molecule_grpc.upload.stores import Stores
 from molecule_grpc.upload.workers import Sweeper

@@ -14,11 +14,12 @@ from molecule_grpc.auth.principal import OPERATOR, Principal
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.call import Call
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace.directory import Directory
 from molecule_grpc.workspace.heartbeats import Heartbeats
 from molecule_grpc.workspace.service import WorkspaceService
 from molecule_grpc.workspace.store import workspaces
+from tests.settings import settings_of
 
 ORGANIZATION = workspaces.DEFAULT_ORGANIZATION
 STATUSES = [one.name for one in workspace_pb2.Workspace.Status.DESCRIPTOR.values if one.number]
@@ -113,6 +114,6 @@ async def add_organization(pool: Pool) -> UUID:
 @contextlib.asynccontextmanager
 async def bench_of(pool: Pool, dsn: str, **settings: Any) -> AsyncIterator[Bench]:
     """The slice over this database."""
-    chosen = Settings(**settings)
+    chosen = settings_of(**settings)
     async with Heartbeats(dsn, chosen) as heartbeats:
         yield Bench(pool, heartbeats, chosen)

@@ -25,7 +25,7 @@ from molecule_grpc.server.metrics import CallMetrics
 from molecule_grpc.server.pipeline import Pipeline
 from molecule_grpc.server.status import CallFailure, Code
 from molecule_grpc.server.validation import Validator
-from molecule_grpc.settings import Settings
+from tests.settings import settings_of
 
 TOKEN = "operator-token"
 WORKSPACE = "11111111-1111-7111-8111-111111111111"
@@ -53,7 +53,7 @@ def a_method(service: ServiceDescriptor, name: str, handler: Callable[..., Any])
 def a_pipeline(method: Method) -> Pipeline:
     """A pipeline that knows the operator's token; nothing here asks the database."""
     return Pipeline(
-        authenticator=Authenticator(cast("Pool", None), Settings(admin_token=TOKEN)),
+        authenticator=Authenticator(cast("Pool", None), settings_of(auth_admin_token=TOKEN).auth),
         validator=Validator([method.request_type]),
         metrics=CallMetrics([method.path]),
     )

@@ -1,18 +1,19 @@
-"""Settings: garbage never stops a start, open doors do in production, secrets stay secret."""
+"""Settings: what cannot be understood refuses to start, open doors do too in production."""
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from molecule_grpc.settings import Settings, SettingsError
+from molecule_grpc.settings.settings import Settings, variables
+from molecule_grpc.settings.values import SettingsError
+from tests.settings import all_variables
 
-VARIABLES = [item.metadata["variable"] for item in fields(Settings) if item.metadata]
-SECRETS = [item.metadata["variable"] for item in fields(Settings) if item.metadata.get("secret")]
+VARIABLES = all_variables()
+SECRETS = all_variables(secret=True)
 DOORS = ["MOLECULE_OPEN_BOOTSTRAP", "MOLECULE_OPEN_REGISTRATION", "MOLECULE_ENABLE_TEST_TOKENS"]
 TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12)
 
@@ -35,37 +36,65 @@ def test_an_empty_variable_is_an_unset_one() -> None:
 @example({"MOLECULE_DATA_DIR": "~nobody-here/data"})
 @example({"MOLECULE_GROUP_COMMIT_LINGER_MS": "nan"})
 @example({"PORT": "1e3"})
-def test_garbage_is_never_more_than_a_warning(environment: dict[str, str]) -> None:
-    """Whatever stands in a variable, the program starts with sane values."""
-    settings = Settings.from_env(environment)
-    assert 0 < settings.port < 65536
-    assert settings.workers > 0
-    assert 0 <= settings.group_commit_linger_ms < float("inf")
+def test_any_environment_gives_sane_values_or_refuses(environment: dict[str, str]) -> None:
+    """Nothing but `SettingsError` ever comes of a variable, and what is taken makes sense."""
+    try:
+        settings = Settings.from_env(environment)
+    except SettingsError:
+        return
+    assert 0 < settings.edge.port < 65536
+    assert settings.process.workers > 0
+    assert 0 <= settings.process.group_commit_linger_ms < float("inf")
 
 
 @pytest.mark.parametrize(
-    ("variable", "text"),
+    ("variable", "text", "allowed"),
     [
-        ("PORT", "eighty"),
-        ("PORT", "0"),
-        ("PORT", "65536"),
-        ("WORKERS", "-1"),
-        ("LOG_LEVEL", "loud"),
-        ("MOLECULE_DRAIN_SECONDS", "nan"),
-        ("MOLECULE_DRAIN_SECONDS", "inf"),
-        ("MOLECULE_GROUP_COMMIT_LINGER_MS", "-1"),
-        ("MOLECULE_DATA_DIR", "~nobody-here/data"),
-        ("MOLECULE_INBOX_NOTIFY", "yes"),
-        ("MOLECULE_ENV", "staging"),
-        ("MOLECULE_DEPLOY_MODE", "cloud"),
+        ("PORT", "eighty", "from 1 to 65535"),
+        ("PORT", "80000", "from 1 to 65535"),
+        ("PORT", "0", "from 1 to 65535"),
+        ("MOLECULE_OPERATOR_PORT", "-1", "from 0 to 65535"),
+        ("WORKERS", "-1", "of at least 1"),
+        ("LOG_LEVEL", "loud", "debug, info, warning, error or critical"),
+        ("MOLECULE_DRAIN_SECONDS", "nan", "above 0"),
+        ("MOLECULE_DRAIN_SECONDS", "inf", "above 0"),
+        ("DELEGATION_SWEEPER_INTERVAL_S", "0", "above 0"),
+        ("DELEGATION_STUCK_THRESHOLD_S", "-5", "above 0"),
+        ("MOLECULE_GROUP_COMMIT_LINGER_MS", "-1", "of at least 0"),
+        ("MOLECULE_UPLOAD_STORE", "gcs", "postgres, s3 or off"),
+        ("MOLECULE_UPLOAD_MAX_BYTES", "104857601", "from 1 to 104857600"),
+        ("MOLECULE_DATA_DIR", "~nobody-here/data", "a path"),
+        ("MOLECULE_INBOX_NOTIFY", "yes", "1 or 0"),
+        ("MOLECULE_MCP_ALLOW_SEND_MESSAGE", "1", "true or false"),
+        ("MOLECULE_ENV", "staging", "development or production"),
+        ("MOLECULE_ENV", "prod ", "development or production"),
+        ("MOLECULE_DEPLOY_MODE", "cloud", "saas or self-hosted"),
     ],
 )
-def test_garbage_means_the_default_and_one_warning(variable: str, text: str) -> None:
-    settings = Settings.from_env({variable: text})
-    assert settings == Settings(warnings=settings.warnings)
-    (warning,) = settings.warnings
-    assert variable in warning
-    assert text in warning
+def test_what_cannot_be_understood_refuses_to_start(variable: str, text: str, allowed: str) -> None:
+    """The message names the variable, its text and what is allowed."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({variable: text})
+    for part in (variable, repr(text), allowed):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("MOLECULE_UPLOAD_STOR", "MOLECULE_UPLOAD_STORE"),
+        ("MOLECULE_INBOX_LEASE", "MOLECULE_INBOX_LEASE_SECONDS"),
+        ("MOLECULE_TOKENS", "MOLECULE_TOKEN"),
+    ],
+)
+def test_an_unknown_variable_is_named_with_the_nearest_known_one(name: str, near: str) -> None:
+    (warning,) = Settings.from_env({name: "x"}).warnings
+    assert warning == f"{name} is not a setting and has no effect; did you mean {near}?"
+
+
+def test_variables_of_clients_and_of_others_are_not_unknown() -> None:
+    environment = {"MOLECULE_TOKEN": "t", "MOLECULE_URL": "u", "PATH": "p"}
+    assert Settings.from_env(environment).warnings == ()
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -83,14 +112,14 @@ def test_an_open_door_is_said_elsewhere(door: str) -> None:
 @pytest.mark.parametrize("word", ["true", "on", "01", "2"])
 @pytest.mark.parametrize("door", DOORS)
 def test_a_door_opens_at_one_word_only(door: str, word: str) -> None:
-    settings = Settings.from_env({door: word})
-    assert settings == Settings(warnings=settings.warnings)
+    with pytest.raises(SettingsError, match=door):
+        Settings.from_env({door: word})
 
 
 @pytest.mark.parametrize("name", ["development", "dev", "Development"])
 def test_development_is_said(name: str) -> None:
     settings = Settings.from_env({"MOLECULE_ENV": name})
-    assert settings.development
+    assert settings.deployment.development
     assert "without a token" in settings.warnings[0]
 
 
@@ -107,7 +136,7 @@ def test_an_unset_secret_is_shown_as_unset() -> None:
 
 
 def test_every_variable_is_described() -> None:
-    assert set(Settings().describe()) == set(VARIABLES)
+    assert set(Settings().describe()) == set(variables()) == set(VARIABLES)
 
 
 def test_a_flag_of_the_original_has_no_effect_and_says_so() -> None:
@@ -117,20 +146,20 @@ def test_a_flag_of_the_original_has_no_effect_and_says_so() -> None:
 
 
 def test_saas_is_stated_or_follows_from_the_organisation() -> None:
-    assert Settings.from_env({"MOLECULE_ORG_ID": "acme"}).default_tier == 4
+    assert Settings.from_env({"MOLECULE_ORG_ID": "acme"}).deployment.default_tier == 4
     stated = {"MOLECULE_ORG_ID": "acme", "MOLECULE_DEPLOY_MODE": "standalone"}
-    assert Settings.from_env(stated).default_tier == 3
+    assert Settings.from_env(stated).deployment.default_tier == 3
 
 
 def test_home_is_expanded() -> None:
-    assert Settings.from_env({"MOLECULE_DATA_DIR": "~/m"}).data_dir == Path.home() / "m"
+    settings = Settings.from_env({"MOLECULE_DATA_DIR": "~/m"})
+    assert settings.process.data_dir == Path.home() / "m"
 
 
 def test_speaking_to_the_human_is_allowed_by_one_word_only() -> None:
-    """D48: the tool is there when the variable says `true`; anything else is a warning."""
+    """D48: the tool is there when the variable says `true`."""
     name = "MOLECULE_MCP_ALLOW_SEND_MESSAGE"
-    assert Settings.from_env({name: "true"}).mcp_send_message
+    assert Settings.from_env({name: "true"}).faces.mcp_send_message
     for word in ("1", "yes", "TRUE"):
-        settings = Settings.from_env({name: word})
-        assert not settings.mcp_send_message
-        assert name in settings.warnings[0]
+        with pytest.raises(SettingsError, match=name):
+            Settings.from_env({name: word})

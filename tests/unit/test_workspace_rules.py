@@ -16,11 +16,12 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 from molecule_grpc import egress
 from molecule_grpc.egress import Mode
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace import convert, drafts, rules
 from molecule_grpc.workspace.connection import build_connection, platform_url
 from molecule_grpc.workspace.heartbeats import read_beat
 from molecule_grpc.workspace.store.workspaces import DEFAULT_ORGANIZATION
+from tests.settings import settings_of
 
 ID = "0190a7b2-0000-7000-8000-00000000000a"
 
@@ -212,9 +213,9 @@ def test_connection_refuses_what_a_shell_would_read(url: str) -> None:
     ],
 )  # fmt: skip
 def test_platform_url_is_where_the_caller_came_in(metadata: dict[str, str], url: str) -> None:
-    assert platform_url(Settings(), metadata) == url
-    configured = Settings(external_platform_url="https://c.example")
-    assert platform_url(configured, metadata) == "https://c.example"
+    assert platform_url(Settings().edge, metadata) == url
+    configured = settings_of(edge_external_platform_url="https://c.example")
+    assert platform_url(configured.edge, metadata) == "https://c.example"
 
 
 JSON = st.recursive(
@@ -359,11 +360,14 @@ async def test_what_does_not_resolve_is_refused() -> None:
     ("settings", "mode"),
     [
         (Settings(), Mode.STRICT),
-        (Settings(deploy_mode="self-hosted", saas_org_id="x"), Mode.STRICT),
-        (Settings(deploy_mode="saas"), Mode.SAAS),
-        (Settings(saas_org_id="x"), Mode.SAAS),
-        (Settings(environment="development"), Mode.DEV),
+        (
+            settings_of(deployment_deploy_mode="self-hosted", deployment_saas_org_id="x"),
+            Mode.STRICT,
+        ),
+        (settings_of(deployment_deploy_mode="saas"), Mode.SAAS),
+        (settings_of(deployment_saas_org_id="x"), Mode.SAAS),
+        (settings_of(deployment_environment="development"), Mode.DEV),
     ],
 )
 def test_mode_follows_the_settings(settings: Settings, mode: Mode) -> None:
-    assert Mode.of(settings) is mode
+    assert Mode.of(settings.deployment) is mode

@@ -36,7 +36,7 @@ from molecule_grpc.kernel.errors import (
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.status import render
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 
 _DEFAULT_WINDOW = 16
 _DEFAULT_PULL = 20
@@ -65,11 +65,11 @@ class Inbox:
         self._sessions = sessions
         self._ledger = ledger_
         self._heartbeat = heartbeat
-        self._lease_seconds = settings.inbox_lease
+        self._lease_seconds = settings.inbox.lease
         self._limits = Limits(
-            beat=settings.inbox_beat,
-            silence=max(_SILENCE_SECONDS, 3 * settings.inbox_beat),
-            max_age=settings.inbox_max_age,
+            beat=settings.inbox.beat,
+            silence=max(_SILENCE_SECONDS, 3 * settings.inbox.beat),
+            max_age=settings.inbox.max_age,
         )
 
     async def stream(

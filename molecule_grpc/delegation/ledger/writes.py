@@ -17,7 +17,7 @@ from molecule_grpc.delegation.record.store import activity
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.kernel.errors import Exhausted
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 
 # How often a move is tried again when the ledger changed under it.
 _RACES = 5
@@ -31,9 +31,9 @@ class Journal:
         self._wakeups = wakeups
         self._cache = InboxCache()
         wakeups.on_news(self._cache.forget, self._cache.forget_all)
-        self._max_items = settings.inbox_max_items
-        self._max_bytes = settings.inbox_max_bytes
-        linger = settings.group_commit_linger_ms / 1000
+        self._max_items = settings.inbox.max_items
+        self._max_bytes = settings.inbox.max_bytes
+        linger = settings.process.group_commit_linger_ms / 1000
         writers = {
             name: Writer(dsn, application_name=f"molecule-grpc-{name}", statement=statement)
             for name, statement in (

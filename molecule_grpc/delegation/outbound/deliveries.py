@@ -33,7 +33,7 @@ from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.kernel.errors import Exhausted
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.task_set import TaskSet
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -96,8 +96,8 @@ class Deliveries:
         self._tasks = tasks
         self._draining = draining
         self._tasks_changed = tasks_changed
-        self._lease = settings.a2a_lease
-        self._ceiling = settings.a2a_ceiling
+        self._lease = settings.outbound.lease
+        self._ceiling = settings.outbound.ceiling
 
     async def run(self) -> None:
         """Deliver for ever, to the workspaces that were nudged."""

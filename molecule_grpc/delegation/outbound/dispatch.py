@@ -29,7 +29,7 @@ from molecule_grpc.delegation.outbound.breakage import (
 from molecule_grpc.delegation.outbound.outcome import Delivered, Failed, NotSent, SendFailure
 from molecule_grpc.directory import WorkspaceInfo
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -88,10 +88,10 @@ class Dispatcher:
     def __init__(
         self, settings: Settings, *, sign: Sign, containers: Containers | None = None
     ) -> None:
-        self._mode = egress.Mode.of(settings)
-        self._idle = settings.a2a_idle_timeout
-        self._header_timeout = settings.a2a_header_timeout
-        self._max_response = settings.a2a_max_response_bytes
+        self._mode = egress.Mode.of(settings.deployment)
+        self._idle = settings.outbound.idle_timeout
+        self._header_timeout = settings.outbound.header_timeout
+        self._max_response = settings.outbound.max_response_bytes
         self._sign = sign
         self._containers = containers or NoContainers()
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)

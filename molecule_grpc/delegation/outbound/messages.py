@@ -35,7 +35,7 @@ from molecule_grpc.kernel.errors import Denied, Exhausted, Invalid, NotFound, Ou
 from molecule_grpc.kernel.ids import new_id, parse_id
 from molecule_grpc.kernel.text import clean, cut_chars
 from molecule_grpc.server.call import Call
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +66,7 @@ class Messages:
         self._directory = directory
         self._ledger = ledger
         self._push = push
-        self._max_body = settings.a2a_max_body_bytes
+        self._max_body = settings.outbound.max_body_bytes
 
     async def send(self, request: pb.SendMessageRequest, call: Call) -> httpbody_pb2.HttpBody:
         """Deliver an A2A message: to an agent's URL, or to its inbox."""

@@ -28,7 +28,7 @@ from molecule_grpc.delegation.outbound.store import queue as store
 from molecule_grpc.delegation.outbound.store import upkeep
 from molecule_grpc.kernel.errors import Exhausted
 from molecule_grpc.server.task_set import finish
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -57,10 +57,12 @@ class Queue:
         self._journal = journal
         self._ledger = ledger
         self._due_workspaces = due_workspaces
-        self._limit = settings.inbox_max_items
-        self._lease = settings.a2a_lease
+        self._limit = settings.inbox.max_items
+        self._lease = settings.outbound.lease
         self._timing = RetryTiming(
-            backoff=settings.a2a_backoff, retry=settings.a2a_retry, settle=settings.a2a_settle
+            backoff=settings.outbound.backoff,
+            retry=settings.outbound.retry,
+            settle=settings.outbound.settle,
         )
         self.owner = uuid.uuid4().hex
         self.held: set[UUID] = set()

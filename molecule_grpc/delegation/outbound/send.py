@@ -32,7 +32,7 @@ from molecule_grpc.kernel.errors import MoleculeError
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.server.task_set import TaskSet, finish
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -95,8 +95,8 @@ class Push:
         self._queue = queue
         self._dispatcher = dispatcher
         self._tasks = tasks
-        self._ceiling = settings.a2a_ceiling
-        self._canvas_wait = settings.a2a_canvas_wait
+        self._ceiling = settings.outbound.ceiling
+        self._canvas_wait = settings.outbound.canvas_wait
         self._show = show
 
     async def send(

@@ -22,7 +22,7 @@ from molecule_grpc.delegation.ports import Directory
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.server.task_set import TaskSet
 from molecule_grpc.server.tasks import BackgroundTask
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 
 _PHANTOM_SECONDS = 300.0
 # Deliveries get so long at the end, beyond what calls in sending have got.
@@ -79,8 +79,8 @@ class Outbound:
         )
         self.queue_queries = QueueQueries(pool, journal, ledger)
         self.tasks = [
-            BackgroundTask("a2a-queue", settings.a2a_drain_interval, self.deliveries.sweep),
-            BackgroundTask("a2a-leases", settings.a2a_lease / 3, queue.renew),
+            BackgroundTask("a2a-queue", settings.outbound.drain_interval, self.deliveries.sweep),
+            BackgroundTask("a2a-leases", settings.outbound.lease / 3, queue.renew),
             BackgroundTask("phantom-busy", _PHANTOM_SECONDS, self.deliveries.reset_phantoms),
         ]
 

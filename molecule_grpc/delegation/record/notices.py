@@ -12,7 +12,7 @@ from molecule_grpc.delegation.record.store import activity
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.kernel.errors import Exhausted
 from molecule_grpc.kernel.ids import new_id
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 
 # Pollers look for the type and tell kinds of work by the method.
 FILE_TYPE: Final = "a2a_receive"
@@ -39,13 +39,13 @@ def file_announcer(
 
     async def announce(conn: Connection, notices: Sequence[FileNotice]) -> None:
         entries = [(_entry(notice), False) for notice in notices]
-        limits = {"max_items": settings.inbox_max_items, "max_bytes": settings.inbox_max_bytes}
+        limits = {"max_items": settings.inbox.max_items, "max_bytes": settings.inbox.max_bytes}
         done = await activity.append(conn, entries, **limits)
         if not any(one.full for one in done):
             return
         # The cheap check counts items done out of order as undone: count exactly.
         items, size = await activity.undone(conn, notices[0].workspace_id)
-        if items >= settings.inbox_max_items or size >= settings.inbox_max_bytes:
+        if items >= settings.inbox.max_items or size >= settings.inbox.max_bytes:
             raise Exhausted(
                 f"the inbox of the target holds {items} undone items, try again later",
                 reason="INBOX_FULL",

@@ -26,7 +26,7 @@ from molecule_grpc.kernel.errors import Exhausted, MoleculeError
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.status import render
 from molecule_grpc.server.streams import StreamGuards
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 
 # Messages of a token in a minute.
 MESSAGES_PER_MINUTE = 120
@@ -49,11 +49,11 @@ class Endpoint:
     ) -> None:
         messages = Messages(platform, self._admit)
         self._protocol = Protocol(
-            [*Tasks(platform).tools(), *messages.tools(speaks=settings.mcp_send_message)]
+            [*Tasks(platform).tools(), *messages.tools(speaks=settings.faces.mcp_send_message)]
         )
         self._authenticator = authenticator
         self._guards = guards
-        self._limit = None if settings.development else RateLimit(MESSAGES_PER_MINUTE)
+        self._limit = None if settings.deployment.development else RateLimit(MESSAGES_PER_MINUTE)
 
     async def call(self, request: pb.CallMcpRequest, call: Call) -> httpbody_pb2.HttpBody:
         """Answer what was posted: one message, or a batch of them.

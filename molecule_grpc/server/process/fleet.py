@@ -20,7 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from molecule_grpc.server.edge.edge import Edge, EdgeConfig
 from molecule_grpc.server.process.children import spawn, stop
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class Fleet:
 
     async def __aenter__(self) -> Self:
         try:
-            for index in range(self._settings.workers):
+            for index in range(self._settings.process.workers):
                 work = partial(self._work, index)
                 self._keep(f"worker {index}", work, work)
             self._edge = edge = Edge(self._edge_config(), self._directory)
@@ -80,7 +80,7 @@ class Fleet:
         Raises:
             TimeoutError: none did in time; the workers' log says why.
         """
-        url = f"http://{self._settings.host}:{self._settings.port}/health"
+        url = f"http://{self._settings.edge.host}:{self._settings.edge.port}/health"
         async with httpx.AsyncClient() as client, asyncio.timeout(_READY_SECONDS):
             while True:
                 with contextlib.suppress(httpx.TransportError):  # the edge may just start again
@@ -119,13 +119,13 @@ class Fleet:
     def _edge_config(self) -> EdgeConfig:
         settings = self._settings
         return EdgeConfig(
-            host=settings.host,
-            port=settings.port,
-            operator_port=settings.operator_port or None,
-            worker_sockets=[self.socket(index) for index in range(settings.workers)],
+            host=settings.edge.host,
+            port=settings.edge.port,
+            operator_port=settings.edge.operator_port or None,
+            worker_sockets=[self.socket(index) for index in range(settings.process.workers)],
             metrics_port=self._serve_metrics(),
-            cors_origins=settings.cors_origins,
-            rate_limit_per_minute=settings.rate_limit_per_minute,
+            cors_origins=settings.edge.cors_origins,
+            rate_limit_per_minute=settings.edge.rate_limit_per_minute,
         )
 
     def _serve_metrics(self) -> int:
@@ -140,7 +140,7 @@ class Fleet:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        wait_limit = self._settings.drain_seconds + _STOP_MARGIN_SECONDS
+        wait_limit = self._settings.process.drain_seconds + _STOP_MARGIN_SECONDS
         await asyncio.gather(
             *(stop(process, wait_limit=wait_limit) for process in self._workers.values())
         )

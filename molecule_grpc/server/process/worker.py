@@ -20,7 +20,7 @@ from molecule_grpc.server.process.garbage_collection import settle_memory
 from molecule_grpc.server.process.health import Health
 from molecule_grpc.server.process.logs import configure
 from molecule_grpc.server.process.scheduling import poller_affinity
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 
 log = structlog.get_logger("molecule_grpc.worker")
 
@@ -32,7 +32,7 @@ async def serve(settings: Settings, dsn: str, address: str, *, behind_edge: bool
     """Serve on `address` until SIGTERM or SIGINT, then drain.
 
     Drain: health says NOT_SERVING, streams are asked to reconnect, calls in flight get
-    `settings.drain_seconds` to finish, queued writes are flushed.
+    `settings.process.drain_seconds` to finish, queued writes are flushed.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -41,7 +41,9 @@ async def serve(settings: Settings, dsn: str, address: str, *, behind_edge: bool
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     async with application(settings, dsn, name) as app:
         server = grpc.aio.server(options=OPTIONS)
-        add_methods(server, app.methods, app.pipeline, write_seconds=settings.stream_write_seconds)
+        add_methods(
+            server, app.methods, app.pipeline, write_seconds=settings.process.stream_write_seconds
+        )
         health = Health(sorted({method.service for method in app.methods}), app.healthy)
         health.add_to(server)
         server.add_insecure_port(address)
@@ -65,7 +67,7 @@ async def _drain(
     await health.drain()
     await asyncio.sleep(notice)
     app.sessions.drain()
-    await server.stop(settings.drain_seconds)
+    await server.stop(settings.process.drain_seconds)
 
 
 def main() -> None:
@@ -76,8 +78,12 @@ def main() -> None:
     parser.add_argument("--behind-edge", action="store_true")
     arguments = parser.parse_args()
     settings = Settings.from_env()
-    configure(settings.log_level)
-    dsn = arguments.dsn_file.read_text().strip() if arguments.dsn_file else settings.database_url
+    configure(settings.process.log_level)
+    dsn = (
+        arguments.dsn_file.read_text().strip()
+        if arguments.dsn_file
+        else settings.process.database_url
+    )
     uvloop.run(serve(settings, dsn, arguments.address, behind_edge=arguments.behind_edge))
 
 

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from molecule_grpc.db.pool import Connection, Pool, database_errors
 from molecule_grpc.kernel.errors import Unavailable
-from molecule_grpc.settings import Settings
+from molecule_grpc.settings.settings import Settings
 from molecule_grpc.upload.blobs.ahead import one_ahead
 from molecule_grpc.upload.blobs.port import MAKING, Owned
 from molecule_grpc.upload.refusals import not_found, store_unavailable
@@ -51,16 +51,16 @@ class S3Blobs:
 
     def __init__(self, pool: Pool, settings: Settings) -> None:
         self._pool = pool
-        self._bucket = settings.s3_bucket
-        self._prefix = settings.s3_prefix
+        self._bucket = settings.upload.s3_bucket
+        self._prefix = settings.upload.s3_prefix
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3")
         self.client: S3Client = boto3.client(
             "s3",
-            endpoint_url=settings.s3_endpoint or None,
-            region_name=settings.s3_region or None,
+            endpoint_url=settings.upload.s3_endpoint or None,
+            region_name=settings.upload.s3_region or None,
             # Without ours the client looks where AWS tools do.
-            aws_access_key_id=settings.s3_access_key or None,
-            aws_secret_access_key=settings.s3_secret_key or None,
+            aws_access_key_id=settings.upload.s3_access_key or None,
+            aws_secret_access_key=settings.upload.s3_secret_key or None,
             config=Config(
                 connect_timeout=5,
                 read_timeout=30,

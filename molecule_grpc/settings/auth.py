@@ -1,0 +1,37 @@
+"""Who gets in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from molecule_grpc.settings.values import SECONDS, SWITCH, TEXT, setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthSettings:
+    """Tokens, and the doors that are open without one.
+
+    Args:
+        admin_token: the operator's token; empty for the one that the first start mints.
+        open_bootstrap: admin calls pass while no token of any kind is live.
+        open_registration: an agent of a workspace without a live token may register.
+        test_tokens: serves `/admin/workspaces/{id}/test-token`.
+        public_workspace_view: strangers may see that a workspace exists.
+        token_cache_seconds: how long a token is known without asking the database.
+    """
+
+    admin_token: str = setting("ADMIN_TOKEN", TEXT, "", secret=True)
+    open_bootstrap: bool = setting("MOLECULE_OPEN_BOOTSTRAP", SWITCH, False)
+    open_registration: bool = setting("MOLECULE_OPEN_REGISTRATION", SWITCH, False)
+    test_tokens: bool = setting("MOLECULE_ENABLE_TEST_TOKENS", SWITCH, False)
+    public_workspace_view: bool = setting("MOLECULE_PUBLIC_WORKSPACE_VIEW", SWITCH, False)
+    token_cache_seconds: float = setting("MOLECULE_TOKEN_CACHE_SECONDS", SECONDS, 30.0)
+
+    @property
+    def open_doors(self) -> dict[str, bool]:
+        """The switches that let strangers in, by variable. Production refuses them."""
+        return {
+            "MOLECULE_OPEN_BOOTSTRAP": self.open_bootstrap,
+            "MOLECULE_OPEN_REGISTRATION": self.open_registration,
+            "MOLECULE_ENABLE_TEST_TOKENS": self.test_tokens,
+        }

@@ -1,0 +1,48 @@
+"""Worker processes, their database and their end."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from molecule_grpc.settings.values import (
+    COUNT,
+    PATH,
+    SECONDS,
+    SWITCH,
+    TEXT,
+    choice,
+    number,
+    setting,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSettings:
+    """How the processes run.
+
+    Args:
+        workers: worker processes.
+        data_dir: embedded Postgres and the operator's token.
+        database_url: an own Postgres; empty for the embedded one.
+        database_pool_size: connections of one worker for calls.
+        drain_seconds: what calls in flight get at a stop.
+        stream_write_seconds: a stream ends whose client has taken nothing for so many seconds.
+        group_commit_linger_ms: the longest that a batch of writes waits for more, under load.
+        notify: whether workers wake one another through the database.
+    """
+
+    workers: int = setting("WORKERS", COUNT, max(1, (os.cpu_count() or 1) // 2))
+    data_dir: Path = setting("MOLECULE_DATA_DIR", PATH, Path("data"))
+    database_url: str = setting("DATABASE_URL", TEXT, "", secret=True)
+    database_pool_size: int = setting("MOLECULE_DATABASE_POOL_SIZE", COUNT, 16)
+    log_level: str = setting(
+        "LOG_LEVEL", choice("debug", "info", "warning", "error", "critical"), "info"
+    )
+    drain_seconds: float = setting("MOLECULE_DRAIN_SECONDS", SECONDS, 10.0)
+    stream_write_seconds: float = setting("MOLECULE_STREAM_WRITE_SECONDS", SECONDS, 60.0)
+    group_commit_linger_ms: float = setting(
+        "MOLECULE_GROUP_COMMIT_LINGER_MS", number(least=0), 10.0
+    )
+    notify: bool = setting("MOLECULE_INBOX_NOTIFY", SWITCH, True)

@@ -1,0 +1,118 @@
+"""All settings of the server. Nothing else reads the environment.
+
+A variable that is unset or empty has its default. One that holds what is not allowed refuses to
+start, and so does a setting that would weaken security where that is not allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from molecule_grpc.settings.auth import AuthSettings
+from molecule_grpc.settings.delegation import DelegationSettings
+from molecule_grpc.settings.deployment import PRODUCTION, DeploymentSettings
+from molecule_grpc.settings.edge import EdgeSettings
+from molecule_grpc.settings.faces import FacesSettings
+from molecule_grpc.settings.inbox import InboxSettings
+from molecule_grpc.settings.outbound import OutboundSettings
+from molecule_grpc.settings.process import ProcessSettings
+from molecule_grpc.settings.upload import UploadSettings
+from molecule_grpc.settings.values import SettingsError, describe_group, read_group
+from molecule_grpc.settings.workspace import WorkspaceSettings
+
+_PREFIX = "MOLECULE_"
+# Read by the command line and by clients, not by the server.
+_OF_CLIENTS = ("MOLECULE_TOKEN", "MOLECULE_URL")
+# Switches of the platform that this one replaces: what they turned on is always on here.
+_WITHOUT_EFFECT = (
+    "DELEGATION_LEDGER_WRITE",
+    "DELEGATION_RESULT_INBOX_PUSH",
+    "DELEGATION_SYNC_VIA_INBOX",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What is in force, in groups: whoever needs a setting is given its group."""
+
+    process: ProcessSettings = field(default_factory=ProcessSettings)
+    edge: EdgeSettings = field(default_factory=EdgeSettings)
+    deployment: DeploymentSettings = field(default_factory=DeploymentSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    workspace: WorkspaceSettings = field(default_factory=WorkspaceSettings)
+    delegation: DelegationSettings = field(default_factory=DelegationSettings)
+    inbox: InboxSettings = field(default_factory=InboxSettings)
+    outbound: OutboundSettings = field(default_factory=OutboundSettings)
+    upload: UploadSettings = field(default_factory=UploadSettings)
+    faces: FacesSettings = field(default_factory=FacesSettings)
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings.
+
+        Raises:
+            SettingsError: a variable holds what is not allowed, or a convenience of development is
+                on in production.
+        """
+        env = os.environ if env is None else env
+        groups: dict[str, Any] = {
+            item.name: read_group(item.default_factory, env) for item in _group_fields()
+        }
+        settings = cls(**groups)
+        settings._require_consistent()
+        warnings = (*_unknown(env), *_without_effect(env), *settings._open_doors())
+        return cls(**groups, warnings=warnings)
+
+    def describe(self) -> dict[str, str]:
+        """Every variable with the value in force, secrets masked."""
+        shown: dict[str, str] = {}
+        for item in _group_fields():
+            shown |= describe_group(getattr(self, item.name))
+        return shown
+
+    def _require_consistent(self) -> None:
+        opened = [name for name, on in self.auth.open_doors.items() if on]
+        if self.deployment.production and opened:
+            raise SettingsError(f"{', '.join(opened)} is refused when MOLECULE_ENV={PRODUCTION}")
+        if self.upload.store == "s3" and not self.upload.s3_bucket:
+            raise SettingsError("MOLECULE_UPLOAD_STORE=s3 needs MOLECULE_S3_BUCKET")
+
+    def _open_doors(self) -> list[str]:
+        opened = [name for name, on in self.auth.open_doors.items() if on]
+        doors = [f"{name} is on: this installation lets strangers in" for name in opened]
+        if self.deployment.development:
+            doors.append("MOLECULE_ENV=development: calls without a token pass as the operator")
+        return doors
+
+
+def variables() -> list[str]:
+    """Every variable that the server reads."""
+    return list(Settings().describe())
+
+
+def _group_fields() -> list[Any]:
+    return [item for item in fields(Settings) if item.name != "warnings"]
+
+
+def _unknown(env: Mapping[str, str]) -> list[str]:
+    """Variables with our prefix that nobody reads, each with the nearest one that is read."""
+    known = [*variables(), *_OF_CLIENTS]
+    lines = []
+    for name in sorted(env):
+        if name.startswith(_PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            lines.append(f"{name} is not a setting and has no effect; did you mean {near[0]}?")
+    return lines
+
+
+def _without_effect(env: Mapping[str, str]) -> list[str]:
+    return [
+        f"{name}={env[name]!r} has no effect: the feature is always on"
+        for name in _WITHOUT_EFFECT
+        if env.get(name, "1") != "1"
+    ]

@@ -1,0 +1,30 @@
+"""Settings for a test, by group and field."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+from molecule_grpc.settings.settings import Settings
+
+
+def settings_of(**given: Any) -> Settings:
+    """The defaults with some fields changed; `inbox_lease` is field `lease` of group `inbox`."""
+    settings = Settings()
+    for name, value in given.items():
+        group, _, member = name.partition("_")
+        changed = replace(getattr(settings, group), **{member: value})
+        settings = replace(settings, **{group: changed})
+    return settings
+
+
+def all_variables(*, secret: bool = False) -> list[str]:
+    """Every variable that the settings declare; with `secret` only those that are never shown."""
+    settings = Settings()
+    return [
+        item.metadata["variable"]
+        for group in fields(settings)
+        if group.name != "warnings"
+        for item in fields(getattr(settings, group.name))
+        if item.metadata["secret"] or not secret
+    ]

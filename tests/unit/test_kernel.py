@@ -1,0 +1,106 @@
+"""What every slice builds on: pages, page tokens, budgets, sweeps."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from molecule_grpc.db.sweep import in_batches
+from molecule_grpc.kernel.budget import Budget
+from molecule_grpc.kernel.errors import Exhausted, Invalid
+from molecule_grpc.kernel.page import page_of
+from molecule_grpc.kernel.page_tokens import PageTokens
+
+TOKENS = PageTokens(b"k" * 32)
+
+
+@given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 10), st.integers(1, 100))
+def test_pages_end_by_rows_and_by_bytes_and_lose_nothing(
+    sizes: list[int], limit: int, room: int
+) -> None:
+    rows, seen = list(enumerate(sizes)), 0
+    while True:
+        window = rows[seen : seen + limit + 1]
+        page = page_of(window, limit=limit, size=lambda row: row[1], max_bytes=room)
+        assert page.rows == rows[seen : seen + len(page.rows)]
+        assert len(page.rows) <= limit
+        assert sum(size for _, size in page.rows) <= room or len(page.rows) == 1
+        seen += len(page.rows)
+        assert page.more == (seen < len(rows))
+        assert page.last == (page.rows[-1] if page.more else None)
+        if not page.more:
+            break
+
+
+def test_a_token_brings_its_parts_back() -> None:
+    parts = (datetime.now(UTC), uuid4(), 7, "ü")
+    token = TOKENS.make("list", *parts)
+    assert TOKENS.read("list", token, datetime, UUID, int, str) == list(parts)
+    assert TOKENS.read("list", "", datetime) is None
+
+
+@given(st.text(max_size=80))
+def test_a_token_of_somebody_else_is_refused(token: str) -> None:
+    if token:
+        with pytest.raises(Invalid, match="not one of ours"):
+            TOKENS.read("list", token, str)
+
+
+def test_a_token_is_for_its_list_and_its_installation() -> None:
+    token = TOKENS.make("list", "x")
+    changed = bytearray(base64.urlsafe_b64decode(token))
+    changed[-1] ^= 1
+    for tokens, listing, text in (
+        (TOKENS, "other", token),
+        (PageTokens(b"o" * 32), "list", token),
+        (TOKENS, "list", base64.urlsafe_b64encode(changed).decode()),
+        (TOKENS, "list", token[:-4]),
+    ):
+        with pytest.raises(Invalid):
+            tokens.read(listing, text, str)
+
+
+def test_a_budget_bounds_all_and_each() -> None:
+    budget = Budget("calls", {"worker": 3, "organization": 2})
+    budget.take(organization="a")
+    budget.take(organization="a")
+    with pytest.raises(Exhausted):
+        budget.take(organization="a")
+    with budget.use(organization="b"):
+        assert budget.used == 3
+        assert budget.room(organization="b") == 0
+        with pytest.raises(Exhausted):
+            budget.take(organization="c")
+    budget.give_back(2, organization="a")
+    assert budget.used == 0
+    assert budget.room(organization="a") == 2
+
+
+async def test_a_sweep_goes_on_until_less_than_a_batch_and_shrinks_when_slow() -> None:
+    left, asked = 95, []
+
+    async def step(batch: int) -> int:
+        nonlocal left
+        asked.append(batch)
+        if batch > 25:
+            raise asyncpg.QueryCanceledError
+        done = min(batch, left)
+        left -= done
+        return done
+
+    assert await in_batches("test", step, batch=100) == 95
+    assert asked == [100, 50, 25, 25, 25, 25]
+
+
+async def test_a_sweep_that_is_slow_with_the_smallest_batch_fails() -> None:
+    async def step(_: int) -> int:
+        raise asyncpg.QueryCanceledError
+
+    with pytest.raises(asyncpg.QueryCanceledError):
+        await in_batches("test", step, batch=40)
