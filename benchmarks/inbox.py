@@ -2,7 +2,7 @@
 
     python -m benchmarks.inbox [--seconds 5] [--runs 3] [--streams 1,100,1000,5000]
 
-One process holds the server's whole application and appends through its journal, at a steady rate;
+One process holds the server's whole application and appends as it does, at a steady rate;
 another holds the streams, over real gRPC. The clock is the machine's, shared by both. With
 `two workers` another worker holds the streams, so that every wake-up crosses by NOTIFY. Of several
 runs the medians are shown: one checkpoint or autovacuum of Postgres makes the p99 of its run.
@@ -159,7 +159,7 @@ async def _append(app: App, agents: list[Agent], *, rate: float, seconds: float)
 
     async def one(agent: Agent) -> None:
         body = json.dumps({"parts": [{"kind": "text", "text": str(time.monotonic() * 1000)}]})
-        await app.journal.append(
+        await app.records.append(
             Entry(
                 workspace_id=agent.id,
                 activity_id=new_id(),

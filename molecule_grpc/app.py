@@ -22,18 +22,21 @@ from molecule_grpc.db import wakeups as wake
 from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Pool, Writer, connect_pool
 from molecule_grpc.delegation.inbox.inbox import Inbox
+from molecule_grpc.delegation.inbox.reads import InboxReads
 from molecule_grpc.delegation.inbox.sessions import PRESENCE_SECONDS, Sessions
 from molecule_grpc.delegation.inbox.store.retention import purge
 from molecule_grpc.delegation.ledger.dead_letters import DeadLetters
 from molecule_grpc.delegation.ledger.ledger import Ledger
 from molecule_grpc.delegation.ledger.sweeper import Retention, Sweeper
 from molecule_grpc.delegation.ledger.watch import Watch
-from molecule_grpc.delegation.ledger.writes import Journal
+from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.outbound.deliveries import Deliveries
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
 from molecule_grpc.delegation.outbound.messages import Messages
 from molecule_grpc.delegation.outbound.wiring import Outbound
+from molecule_grpc.delegation.record.activity import ActivityRecord
 from molecule_grpc.delegation.record.notices import file_announcer
+from molecule_grpc.delegation.record.writes import InboxLimits, RecordWrites
 from molecule_grpc.delegation.service import DelegationService
 from molecule_grpc.events import store as event_store
 from molecule_grpc.events.feed import Events
@@ -77,7 +80,8 @@ class App:
     pipeline: Pipeline
     tasks: list[BackgroundTask]
     sessions: Sessions
-    journal: Journal
+    records: RecordWrites
+    reads: InboxReads
 
     async def healthy(self) -> bool:
         """Whether the database answers."""
@@ -85,7 +89,9 @@ class App:
 
 
 @contextlib.asynccontextmanager
-async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterator[App]:
+async def application(  # noqa: PLR0915  (split when every slice opens itself)
+    settings: Settings, dsn: str, worker: str
+) -> AsyncIterator[App]:
     """Everything wired together, running, until the block ends; then flushed and closed.
 
     Args:
@@ -104,9 +110,17 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         stack.push_async_callback(notifier.close)
         wakeups = wake.Wakeups(notifier if settings.process.notify else None, worker)
         directory = Directory(pool)
-        journal = await stack.enter_async_context(Journal(dsn, pool, wakeups, settings))
+        limits = InboxLimits(settings.inbox.max_items, settings.inbox.max_bytes)
+        linger = settings.process.group_commit_linger_ms / 1000
+        reads = await stack.enter_async_context(InboxReads(dsn, pool, wakeups, linger=linger))
+        records = await stack.enter_async_context(
+            RecordWrites(dsn, pool, wakeups, limits, on_item=reads.on_item, linger=linger)
+        )
+        writes = await stack.enter_async_context(
+            LedgerWrites(dsn, pool, wakeups, reads, limits, linger=linger)
+        )
         due_workspaces = DueWorkspaces()
-        ledger = Ledger(pool, journal, wakeups, directory, due_workspaces)
+        ledger = Ledger(pool, writes, wakeups, directory, due_workspaces)
         audience = stack.enter_context(EventReaders.of(wakeups))
         heartbeat_events = HeartbeatEvents(pool, wakeups, audience)
 
@@ -137,11 +151,12 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             lease_seconds=settings.inbox.lease,
             touch_present=workspace_service.touch_present,
             wake=wakeups.wake_here,
-            confirm=journal.confirm,
+            confirm=reads.confirm,
         )
         inbox = Inbox(
             pool,
-            journal,
+            writes,
+            reads,
             wakeups,
             authenticator,
             sessions,
@@ -155,7 +170,8 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         outbound = await stack.enter_async_context(
             Outbound(
                 pool,
-                journal,
+                records,
+                writes,
                 ledger,
                 directory,
                 wakeups,
@@ -165,7 +181,8 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
                 tasks_changed=heartbeat_events.tasks_changed,
             )
         )
-        messages = Messages(pool, journal, directory, ledger, outbound.push, settings)
+        activity = ActivityRecord(pool, records, directory)
+        messages = Messages(pool, records, writes, directory, ledger, outbound.push, settings)
 
         def check(request: Message) -> None:
             validator.check(request)
@@ -181,17 +198,17 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
                 get=ledger.get,
                 pull=inbox.pull,
                 ack=inbox.ack,
-                list_activity=messages.list,
-                get_activity=messages.get,
-                notify=messages.notify,
+                list_activity=activity.list,
+                get_activity=activity.get,
+                notify=activity.notify,
             ),
             authenticator,
             guards,
             settings,
         )
-        sweeper = Sweeper(pool, journal, ledger, stuck_after=settings.delegation.stuck_after)
+        sweeper = Sweeper(pool, writes, ledger, stuck_after=settings.delegation.stuck_after)
         retention = Retention(
-            pool, journal, ledger, activity_days=settings.delegation.activity_retention_days
+            pool, writes, ledger, activity_days=settings.delegation.activity_retention_days
         )
         tasks = _tasks(pool, settings, authenticator, sessions, sweeper, retention)
         tasks += uploads.tasks + outbound.tasks
@@ -208,14 +225,16 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             healthy=lambda: _answers(pool),
             liveness=lambda: by_name,
             operations=Operations(
-                DeadLetters(pool, journal, wakeups, due_workspaces),
+                DeadLetters(pool, writes, wakeups, due_workspaces),
                 lambda scope, limit: event_store.newest(pool, scope, limit=limit),
                 outbound.queue_queries.drop_stale,
             ),
         )
         methods = _methods(
             workspace_service,
-            DelegationService(ledger, messages, outbound.queue_queries, inbox, watch, events, mcp),
+            DelegationService(
+                ledger, activity, messages, outbound.queue_queries, inbox, watch, events, mcp
+            ),
             uploads.service,
             admin_service,
         )
@@ -231,7 +250,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             missed=lambda: _missed(wakeups, authenticator, by_name["token-recheck"]),
         )
         await stack.enter_async_context(_running(wakeups, listener, outbound.deliveries, tasks))
-        yield App(pool, methods, pipeline, tasks, sessions, journal)
+        yield App(pool, methods, pipeline, tasks, sessions, records, reads)
 
 
 def _methods(

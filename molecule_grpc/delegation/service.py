@@ -14,6 +14,7 @@ from molecule_grpc.delegation.ledger.watch import Watch
 from molecule_grpc.delegation.outbound.messages import Messages
 from molecule_grpc.delegation.outbound.queue_queries import QueueQueries
 from molecule_grpc.delegation.ports import Mcp
+from molecule_grpc.delegation.record.activity import ActivityRecord
 from molecule_grpc.events.feed import Events
 from molecule_grpc.server.call import Call
 
@@ -24,6 +25,7 @@ class DelegationService:
     def __init__(
         self,
         ledger: Ledger,
+        activity: ActivityRecord,
         messages: Messages,
         queue_queries: QueueQueries,
         inbox: Inbox,
@@ -32,6 +34,7 @@ class DelegationService:
         mcp: Mcp,
     ) -> None:
         self._ledger = ledger
+        self._activity = activity
         self._messages = messages
         self._desk = queue_queries
         self._inbox = inbox
@@ -90,20 +93,20 @@ class DelegationService:
     async def ListActivity(
         self, request: pb.ListActivityRequest, call: Call
     ) -> pb.ListActivityResponse:
-        return await self._messages.list(request)
+        return await self._activity.list(request)
 
     async def GetActivity(
         self, request: pb.GetActivityRequest, call: Call
     ) -> activity_pb2.Activity:
-        return await self._messages.get(request)
+        return await self._activity.get(request)
 
     async def ReportActivity(
         self, request: pb.ReportActivityRequest, call: Call
     ) -> pb.ReportActivityResponse:
-        return await self._messages.report(request)
+        return await self._activity.report(request)
 
     async def Notify(self, request: pb.NotifyRequest, call: Call) -> pb.NotifyResponse:
-        return await self._messages.notify(request)
+        return await self._activity.notify(request)
 
     def SubscribeInbox(
         self, requests: AsyncIterator[pb.SubscribeInboxRequest], call: Call
@@ -128,7 +131,7 @@ class DelegationService:
     async def SearchSession(
         self, request: pb.SearchSessionRequest, call: Call
     ) -> pb.SearchSessionResponse:
-        return await self._messages.search(request)
+        return await self._activity.search(request)
 
     async def PullInbox(self, request: pb.PullInboxRequest, call: Call) -> pb.PullInboxResponse:
         return await self._inbox.pull(request, call)

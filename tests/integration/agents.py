@@ -19,14 +19,17 @@ from molecule_grpc.auth.principal import OPERATOR, Principal, Role
 from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Pool, Writer
 from molecule_grpc.db.wakeups import CHANNEL, Wakeups
+from molecule_grpc.delegation.inbox.reads import InboxReads
 from molecule_grpc.delegation.ledger.ledger import Ledger
 from molecule_grpc.delegation.ledger.store import ledger as ledger_store
-from molecule_grpc.delegation.ledger.writes import Journal
+from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
 from molecule_grpc.delegation.outbound.messages import Messages
 from molecule_grpc.delegation.outbound.send import Push
+from molecule_grpc.delegation.record.activity import ActivityRecord
 from molecule_grpc.delegation.record.store import activity
 from molecule_grpc.delegation.record.store.entries import Entry
+from molecule_grpc.delegation.record.writes import InboxLimits, RecordWrites
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings.settings import Settings
@@ -42,9 +45,12 @@ class Slice:
     """One worker's worth of the slice."""
 
     pool: Pool
-    journal: Journal
+    records: RecordWrites
+    reads: InboxReads
+    writes: LedgerWrites
     wakeups: Wakeups
     ledger: Ledger
+    activity: ActivityRecord
     messages: Messages
 
     async def delegate(self, caller: UUID, callee: UUID, task: str = "task", key: str = "") -> str:
@@ -131,14 +137,30 @@ _NOBODY = cast("Push", None)
 
 
 @contextlib.asynccontextmanager
+async def writers_of(
+    dsn: str, pool: Pool, wakeups: Wakeups, chosen: Settings
+) -> AsyncIterator[tuple[RecordWrites, InboxReads, LedgerWrites]]:
+    """What the floors write and read through, over this database."""
+    limits = InboxLimits(chosen.inbox.max_items, chosen.inbox.max_bytes)
+    linger = chosen.process.group_commit_linger_ms / 1000
+    async with (
+        InboxReads(dsn, pool, wakeups, linger=linger) as reads,
+        RecordWrites(dsn, pool, wakeups, limits, on_item=reads.on_item, linger=linger) as records,
+        LedgerWrites(dsn, pool, wakeups, reads, limits, linger=linger) as writes,
+    ):
+        yield records, reads, writes
+
+
+@contextlib.asynccontextmanager
 async def _slice_of(
     dsn: str, pool: Pool, wakeups: Wakeups, chosen: Settings
 ) -> AsyncIterator[Slice]:
     directory = Directory(pool)
-    async with Journal(dsn, pool, wakeups, chosen) as journal:
-        ledger = Ledger(pool, journal, wakeups, directory, DueWorkspaces())
-        messages = Messages(pool, journal, directory, ledger, _NOBODY, chosen)
-        yield Slice(pool, journal, wakeups, ledger, messages)
+    async with writers_of(dsn, pool, wakeups, chosen) as (records, reads, writes):
+        ledger = Ledger(pool, writes, wakeups, directory, DueWorkspaces())
+        activity = ActivityRecord(pool, records, directory)
+        messages = Messages(pool, records, writes, directory, ledger, _NOBODY, chosen)
+        yield Slice(pool, records, reads, writes, wakeups, ledger, activity, messages)
 
 
 async def append_on(conn: asyncpg.Connection, *entries: Entry) -> None:

@@ -18,14 +18,14 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups, delegation_key
 from molecule_grpc.delegation.ledger.ledger import Ledger
-from molecule_grpc.delegation.ledger.writes import Journal
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
 from molecule_grpc.delegation.outbound.messages import Messages
 from molecule_grpc.delegation.outbound.wiring import Outbound
+from molecule_grpc.delegation.record.activity import ActivityRecord
 from molecule_grpc.server.call import Call
 from molecule_grpc.workspace.directory import Directory
 from tests.fake_agent import FakeAgent
-from tests.integration.agents import Slice, call_of, hire
+from tests.integration.agents import Slice, call_of, hire, writers_of
 from tests.settings import settings_of
 
 # Short enough for tests, long enough to tell one from another.
@@ -124,13 +124,25 @@ async def worker_on(dsn: str, pool: Pool, **changes: Any) -> AsyncIterator[Worke
     wakeups = Wakeups(None, f"test-{uuid.uuid4().hex[:6]}")
     directory = Directory(pool)
     due_workspaces = DueWorkspaces()
-    async with Journal(dsn, pool, wakeups, settings) as journal:
-        ledger = Ledger(pool, journal, wakeups, directory, due_workspaces)
+    async with writers_of(dsn, pool, wakeups, settings) as (records, reads, writes):
+        ledger = Ledger(pool, writes, wakeups, directory, due_workspaces)
         async with Outbound(
-            pool, journal, ledger, directory, wakeups, due_workspaces, settings
+            pool, records, writes, ledger, directory, wakeups, due_workspaces, settings
         ) as outbound:
-            messages = Messages(pool, journal, directory, ledger, outbound.push, settings)
-            worker = Worker(pool, journal, wakeups, ledger, messages, outbound, due_workspaces)
+            activity = ActivityRecord(pool, records, directory)
+            messages = Messages(pool, records, writes, directory, ledger, outbound.push, settings)
+            worker = Worker(
+                pool,
+                records,
+                reads,
+                writes,
+                wakeups,
+                ledger,
+                activity,
+                messages,
+                outbound,
+                due_workspaces,
+            )
             try:
                 yield worker
             finally:

@@ -24,7 +24,7 @@ from tests.integration.agents import ORGANIZATION, Slice, call_of, hire, message
 
 async def poll(slice_: Slice, me: UUID, **filters: str) -> list[activity_pb2.Activity]:
     request = pb.ListActivityRequest(workspace_id=str(me), **filters)
-    return list((await slice_.messages.list(request)).activities)
+    return list((await slice_.activity.list(request)).activities)
 
 
 async def ids(slice_: Slice, me: UUID, **filters: str) -> list[str]:
@@ -34,7 +34,7 @@ async def ids(slice_: Slice, me: UUID, **filters: str) -> list[str]:
 async def wrote(slice_: Slice, *entries: Any) -> list[str]:
     """Append one after the other; their ids."""
     for entry in entries:
-        await slice_.journal.append(entry)
+        await slice_.records.append(entry)
     return [str(entry.activity_id) for entry in entries]
 
 
@@ -260,7 +260,7 @@ async def test_message_speaks_the_older_sdks_words(slice_: Slice, pool: Pool) ->
 
 async def test_own_words_are_never_dressed_as_a_message(slice_: Slice, me: UUID) -> None:
     """D48: else an older SDK answers itself for ever."""
-    await slice_.messages.notify(pb.NotifyRequest(workspace_id=str(me), message="done"))
+    await slice_.activity.notify(pb.NotifyRequest(workspace_id=str(me), message="done"))
     (row,) = await poll(slice_, me)
     assert row.method == "notify"
     assert not row.HasField("data")
@@ -450,7 +450,7 @@ async def test_body_larger_than_the_limit_is_refused_by_name(
 async def test_report_is_on_record_but_no_item(slice_: Slice, me: UUID) -> None:
     """Acceptance 8: an agent's reports never come back, whatever their type."""
     for activity_type in ("a2a_receive", "task_update"):
-        await slice_.messages.report(
+        await slice_.activity.report(
             pb.ReportActivityRequest(
                 workspace_id=str(me), activity_type=activity_type, summary="did it", duration_ms=5
             )
@@ -463,7 +463,7 @@ async def test_report_is_on_record_but_no_item(slice_: Slice, me: UUID) -> None:
 async def test_report_of_another_workspace_is_refused(slice_: Slice, pool: Pool) -> None:
     me, other = await hire(pool, 2)
     with pytest.raises(Denied) as refused:
-        await slice_.messages.report(
+        await slice_.activity.report(
             pb.ReportActivityRequest(
                 workspace_id=str(me), activity_type="error", source_id=str(other)
             )
@@ -476,7 +476,7 @@ async def test_report_with_a_number_that_json_lacks_is_refused(
     slice_: Slice, me: UUID, number: float
 ) -> None:
     with pytest.raises(Invalid):
-        await slice_.messages.report(
+        await slice_.activity.report(
             pb.ReportActivityRequest(
                 workspace_id=str(me),
                 activity_type="error",
@@ -487,7 +487,7 @@ async def test_report_with_a_number_that_json_lacks_is_refused(
 
 async def test_notice_is_stored_as_the_agents_words(slice_: Slice, me: UUID) -> None:
     """D48: no item, and no `parts` key when there are no files."""
-    await slice_.messages.notify(pb.NotifyRequest(workspace_id=str(me), message="x" * 100))
+    await slice_.activity.notify(pb.NotifyRequest(workspace_id=str(me), message="x" * 100))
     (row,) = await poll(slice_, me)
     assert json_format.MessageToDict(row.response_body) == {"result": "x" * 100}
     assert row.summary == "Agent message: " + "x" * 79 + "…"
@@ -498,7 +498,7 @@ async def test_notice_is_stored_as_the_agents_words(slice_: Slice, me: UUID) -> 
 async def test_notice_with_files_carries_them(slice_: Slice, me: UUID) -> None:
     """D48."""
     file = pb.Attachment(uri="workspace:/a.png", name="a.png", mime_type="image/png", size=3)
-    await slice_.messages.notify(
+    await slice_.activity.notify(
         pb.NotifyRequest(workspace_id=str(me), message="look", attachments=[file])
     )
     (row,) = await poll(slice_, me)
@@ -528,7 +528,7 @@ async def test_notice_names_the_attachment_that_is_wrong(
 ) -> None:
     good = pb.Attachment(uri="u", name="n")
     with pytest.raises(Invalid) as refused:
-        await slice_.messages.notify(
+        await slice_.activity.notify(
             pb.NotifyRequest(workspace_id=str(me), message="m", attachments=[good, file])
         )
     assert refused.value.message == message
@@ -537,9 +537,9 @@ async def test_notice_names_the_attachment_that_is_wrong(
 async def test_nobody_writes_for_an_unknown_workspace(slice_: Slice) -> None:
     nobody = str(UUID(int=5))
     with pytest.raises(NotFound):
-        await slice_.messages.notify(pb.NotifyRequest(workspace_id=nobody, message="m"))
+        await slice_.activity.notify(pb.NotifyRequest(workspace_id=nobody, message="m"))
     with pytest.raises(NotFound):
-        await slice_.messages.report(
+        await slice_.activity.report(
             pb.ReportActivityRequest(workspace_id=nobody, activity_type="error")
         )
 

@@ -214,7 +214,7 @@ async def test_readers_of_every_worker_see_all_that_any_worker_writes(
             await worker.update(peer, name, "completed", "done")
 
         await asyncio.gather(
-            *(worker.journal.append(message(me, sender_id=peer)) for _ in range(20)),
+            *(worker.records.append(message(me, sender_id=peer)) for _ in range(20)),
             *(worker.delegate(peer, me) for _ in range(15)),
             *(deal() for _ in range(15)),
         )
@@ -224,7 +224,7 @@ async def test_readers_of_every_worker_see_all_that_any_worker_writes(
         with worker.wakeups.watch(me) as flag:
             while len(seen) < expected:
                 flag.clear()
-                page = await worker.journal.read(InboxQuery(me, len(seen), 64))
+                page = await worker.reads.read(InboxQuery(me, len(seen), 64))
                 for row in page.items:
                     assert row.seq == len(seen) + 1
                     seen.append((row.seq, row.message_id))
@@ -250,17 +250,17 @@ async def test_item_from_memory_is_the_item_from_the_table(pool: Pool, slices: l
     """A reader that is up to date gets what the writer knows, field for field."""
     one, two, _ = slices
     me, peer = await hire(pool, 2)
-    await one.journal.append(message(me))
-    await one.journal.read(InboxQuery(me, 1, 64))
+    await one.records.append(message(me))
+    await one.reads.read(InboxQuery(me, 1, 64))
     name = await one.delegate(peer, me, "a task")
     own = await one.delegate(me, peer)
     await one.update(peer, own, "failed", error="why")
     body = '{"text":"' + "x" * 15_000 + '"}'
-    await one.journal.append(
+    await one.records.append(
         message(me, sender_id=peer, source_id=peer, request_body=body, bytes=len(body))
     )
-    remembered = await one.journal.read(InboxQuery(me, 1, 64))
-    stored = await two.journal.look(InboxQuery(me, 1, 64))
+    remembered = await one.reads.read(InboxQuery(me, 1, 64))
+    stored = await two.reads.look(InboxQuery(me, 1, 64))
     assert [row.seq for row in remembered.items] == [2, 3, 4]
     assert remembered.items[0].delegation_id == name
     for ours, theirs in zip(remembered.items, stored.items, strict=True):
@@ -276,23 +276,23 @@ async def test_reader_sees_what_is_given_back_although_it_is_up_to_date(
     worker = slices[0]
     (me,) = await hire(pool, 1)
     for _ in range(3):
-        await worker.journal.append(message(me))
+        await worker.records.append(message(me))
     async with pool.acquire() as conn:
         await inbox.nack(conn, me, 2, delay=0, reason="", epoch=None)
     worker.wakeups.wake([me])
     for after in (3, 0, 3):
-        page = await worker.journal.read(InboxQuery(me, after, 64))
+        page = await worker.reads.read(InboxQuery(me, after, 64))
         assert (2, 1) in [(row.seq, row.deliveries) for row in page.items]
 
 
 async def test_acked_item_does_not_come_from_memory(pool: Pool, slices: list[Slice]) -> None:
     worker = slices[0]
     (me,) = await hire(pool, 1)
-    await worker.journal.read(InboxQuery(me, 0, 64))
+    await worker.reads.read(InboxQuery(me, 0, 64))
     for _ in range(4):
-        await worker.journal.append(message(me))
-    await worker.journal.ack(inbox.Ack(me, 1, (3,), None))
-    page = await worker.journal.read(InboxQuery(me, 0, 64))
+        await worker.records.append(message(me))
+    await worker.reads.ack(inbox.Ack(me, 1, (3,), None))
+    page = await worker.reads.read(InboxQuery(me, 0, 64))
     assert ([row.seq for row in page.items], page.acked_seq, page.head_seq) == ([2, 4], 1, 4)
 
 
@@ -301,15 +301,15 @@ async def test_news_of_another_worker_reaches_a_reader_that_is_up_to_date(
 ) -> None:
     one, two, _ = slices
     (me,) = await hire(pool, 1)
-    await one.journal.append(message(me))
+    await one.records.append(message(me))
     with one.wakeups.watch(me) as flag:
-        await one.journal.read(InboxQuery(me, 1, 64))
+        await one.reads.read(InboxQuery(me, 1, 64))
         flag.clear()
         async with pool.acquire() as conn:
             await inbox.nack(conn, me, 1, delay=0, reason="", epoch=None)
         two.wakeups.wake([me])
         assert await flag.wait(5)
-    page = await one.journal.read(InboxQuery(me, 1, 64))
+    page = await one.reads.read(InboxQuery(me, 1, 64))
     assert [(row.seq, row.deliveries) for row in page.items] == [(1, 1)]
 
 
@@ -319,7 +319,7 @@ async def test_answer_that_news_has_overtaken_is_not_remembered(
     """The page was read before the news, and arrives after it."""
     (me,) = await hire(pool, 1)
     want = InboxQuery(me, 0, 64)
-    page = await slices[0].journal.look(want)
+    page = await slices[0].reads.look(want)
     tails = InboxCache()
     tails.reading(want)
     tails.forget(me)
@@ -333,9 +333,9 @@ async def test_answer_that_news_has_overtaken_is_not_remembered(
 async def test_what_the_table_has_proven_stays_remembered(pool: Pool, slices: list[Slice]) -> None:
     """Past its age a page is asked for again, unless the safety check found it true meanwhile."""
     (me,) = await hire(pool, 1)
-    await slices[0].journal.append(message(me))
+    await slices[0].records.append(message(me))
     want = InboxQuery(me, 1, 64)
-    page = await slices[0].journal.look(want)
+    page = await slices[0].reads.look(want)
     stands = (await inbox.heads(pool, [me]))[me]
     now = 0.0
     tails = InboxCache(clock=lambda: now)

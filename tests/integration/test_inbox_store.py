@@ -26,18 +26,18 @@ async def other(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 async def fill(slice_: Slice, me: UUID, count: int) -> None:
     for _ in range(count):
-        await slice_.journal.append(message(me))
+        await slice_.records.append(message(me))
 
 
 async def seqs(slice_: Slice, me: UUID, after: int = 0, limit: int = 100) -> list[int]:
-    page = await slice_.journal.look(InboxQuery(me, after, limit))
+    page = await slice_.reads.look(InboxQuery(me, after, limit))
     return [row.seq for row in page.items]
 
 
 async def acked(
     slice_: Slice, me: UUID, *singles: int, up_to: int = 0, epoch: int | None = None
 ) -> Acked:
-    done = await slice_.journal.ack(Ack(me, up_to, singles, epoch))
+    done = await slice_.reads.ack(Ack(me, up_to, singles, epoch))
     assert done is not None
     return done
 
@@ -71,13 +71,13 @@ async def deliveries(pool: Pool, me: UUID) -> list[int]:
 
 
 async def test_inbox_that_never_received_anything_reads_as_empty(slice_: Slice, me: UUID) -> None:
-    page = await slice_.journal.look(InboxQuery(me, 0, 10))
+    page = await slice_.reads.look(InboxQuery(me, 0, 10))
     assert (page.head_seq, page.acked_seq, page.oldest_seq, page.items) == (0, 0, 1, [])
     assert page.workspace_status == "online"
 
 
 async def test_unknown_workspace_has_no_status(slice_: Slice) -> None:
-    page = await slice_.journal.look(InboxQuery(UUID(int=7), 0, 10))
+    page = await slice_.reads.look(InboxQuery(UUID(int=7), 0, 10))
     assert page.workspace_status == ""
 
 
@@ -86,7 +86,7 @@ async def test_readers_of_one_flush_get_their_own_pages(slice_: Slice, pool: Poo
     for n, workspace_id in enumerate(workspaces):
         await fill(slice_, workspace_id, n)
     pages = await asyncio.gather(
-        *(slice_.journal.look(InboxQuery(w, after, 2)) for w in workspaces for after in (0, 1))
+        *(slice_.reads.look(InboxQuery(w, after, 2)) for w in workspaces for after in (0, 1))
     )
     got = [[row.seq for row in page.items] for page in pages]
     assert got == [[], [], [1], [], [1, 2], [2], [1, 2], [2, 3], [1, 2], [2, 3]]
@@ -95,8 +95,8 @@ async def test_readers_of_one_flush_get_their_own_pages(slice_: Slice, pool: Poo
 
 async def test_large_body_is_left_out(slice_: Slice, me: UUID) -> None:
     body = '{"text":"' + "x" * 300_000 + '"}'
-    await slice_.journal.append(message(me, request_body=body, bytes=len(body)))
-    page = await slice_.journal.look(InboxQuery(me, 0, 1))
+    await slice_.records.append(message(me, request_body=body, bytes=len(body)))
+    page = await slice_.reads.look(InboxQuery(me, 0, 1))
     assert page.items[0].body is None
 
 
@@ -168,7 +168,7 @@ async def test_acks_of_two_workers_at_once_reach_as_far_as_one_after_the_other(
     await fill(slice_, me, 4)
     async with other.transaction():
         await inbox.ack(other, [first._replace(workspace_id=me)])
-        waiting = asyncio.create_task(slice_.journal.ack(second._replace(workspace_id=me)))
+        waiting = asyncio.create_task(slice_.reads.ack(second._replace(workspace_id=me)))
         await someone_waits(slice_.pool)
     done = await waiting
     assert done is not None
@@ -184,10 +184,10 @@ async def test_acks_of_many_workspaces_do_not_deadlock(
     async with slice_of(database_url, pool) as second:
         for _ in range(5):
             await asyncio.gather(
-                *(slice_.journal.append(message(w)) for w in workspaces),
-                *(second.journal.append(message(w)) for w in reversed(workspaces)),
-                *(slice_.journal.ack(Ack(w, 1, (2, 3), None)) for w in workspaces),
-                *(second.journal.ack(Ack(w, 2, (4,), None)) for w in reversed(workspaces)),
+                *(slice_.records.append(message(w)) for w in workspaces),
+                *(second.records.append(message(w)) for w in reversed(workspaces)),
+                *(slice_.reads.ack(Ack(w, 1, (2, 3), None)) for w in workspaces),
+                *(second.reads.ack(Ack(w, 2, (4,), None)) for w in reversed(workspaces)),
             )
     deadlocks = await pool.fetchval(
         "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
@@ -210,11 +210,11 @@ async def test_nacked_item_comes_back_when_it_is_due(slice_: Slice, me: UUID) ->
     nacked = await nack(slice_.pool, me, 2, delay=60)
     assert nacked is not None
     assert (nacked.deliveries, nacked.poisoned) == (1, False)
-    page = await slice_.journal.look(InboxQuery(me, 0, 10))
+    page = await slice_.reads.look(InboxQuery(me, 0, 10))
     assert [row.seq for row in page.items] == [1, 3]
     assert page.retry_in == pytest.approx(60, abs=5)
     await slice_.pool.execute("UPDATE inbox_items SET not_before = now() WHERE seq = 2")
-    page = await slice_.journal.look(InboxQuery(me, 3, 10))
+    page = await slice_.reads.look(InboxQuery(me, 3, 10))
     assert [(row.seq, row.deliveries) for row in page.items] == [(2, 1)]
     assert page.retry_in is None
 
@@ -239,7 +239,7 @@ async def test_acked_item_that_was_nacked_keeps_nobody_waiting(slice_: Slice, me
     await fill(slice_, me, 1)
     await nack(slice_.pool, me, 1, delay=60)
     await acked(slice_, me, up_to=1)
-    page = await slice_.journal.look(InboxQuery(me, 1, 10))
+    page = await slice_.reads.look(InboxQuery(me, 1, 10))
     assert page.retry_in is None
 
 
@@ -299,7 +299,7 @@ async def test_old_epoch_acks_and_nacks_nothing(slice_: Slice, me: UUID) -> None
     first = await lease(slice_.pool, me)
     await lease(slice_.pool, me, "two", takeover=True)
     before = await slice_.items(me)
-    assert await slice_.journal.ack(Ack(me, 1, (3,), first.epoch)) is None
+    assert await slice_.reads.ack(Ack(me, 1, (3,), first.epoch)) is None
     assert await nack(slice_.pool, me, 2, epoch=first.epoch) is None
     assert await slice_.items(me) == before
     assert await seqs(slice_, me) == [1, 2, 3]
@@ -315,7 +315,7 @@ async def test_takeover_that_overtakes_an_ack_wins_whole(
         taken, _ = await inbox.take_lease(
             other, me, "two", seconds=30, window=2, after=0, takeover=True, resumes_epoch=None
         )
-        ack = asyncio.create_task(slice_.journal.ack(Ack(me, 0, (1, 3), first.epoch)))
+        ack = asyncio.create_task(slice_.reads.ack(Ack(me, 0, (1, 3), first.epoch)))
         back = asyncio.create_task(nack(slice_.pool, me, 2, epoch=first.epoch))
         await someone_waits(slice_.pool, 2)
     assert isinstance(taken, Lease)
@@ -419,7 +419,7 @@ async def test_retention_that_meets_an_append_leaves_its_item(
             await retention.prune_inbox(conn, me)
     async with slice_.pool.acquire() as conn:
         await retention.prune_inbox(conn, me)
-    page = await slice_.journal.look(InboxQuery(me, 0, 10))
+    page = await slice_.reads.look(InboxQuery(me, 0, 10))
     assert ([row.seq for row in page.items], page.oldest_seq, page.acked_seq) == ([3], 3, 2)
 
 

@@ -233,7 +233,7 @@ async def test_text_after_an_empty_completion_is_not_taken(
 async def test_internal_move_of_an_unknown_id_writes_nothing(slice_: Slice) -> None:
     """D6: the platform's own move succeeds silently; the public report does not."""
     (stranger,) = await hire(slice_.pool, 1)
-    outcome = await slice_.journal.move(
+    outcome = await slice_.writes.move(
         slice_.ledger.draft_move("nowhere", stranger, Status.COMPLETED, text="x")
     )
     assert (outcome.moved, outcome.found, outcome.late) == (False, False, False)
@@ -255,7 +255,7 @@ async def test_schema_refuses_an_empty_id(slice_: Slice, pair: tuple[UUID, UUID]
     """D7: whoever forgets the check meets the schema."""
     caller, callee = pair
     with pytest.raises(asyncpg.CheckViolationError):
-        await slice_.journal.accept(draft(caller, callee, delegation_id=""))
+        await slice_.writes.accept(draft(caller, callee, delegation_id=""))
 
 
 async def test_beat_moves_a_live_row_and_leaves_a_final_one(
@@ -373,7 +373,7 @@ async def test_each_organisation_has_ids_of_its_own(
     ends = slice_.ledger.draft_move(
         "same", pairs[1][0], Status.FAILED, error="x", reason="deadline"
     )
-    assert (await slice_.journal.move(ends._replace(overdue=True))).moved
+    assert (await slice_.writes.move(ends._replace(overdue=True))).moved
     assert await statuses() == ["in_progress", "failed"]
     await slice_.update(pairs[0][1], "same", "completed", "mine")
     assert await statuses() == ["completed", "failed"]
@@ -387,7 +387,7 @@ async def test_callers_of_one_id_in_one_flush_have_one_winner(pool: Pool, slice_
     *callers, callee = await hire(pool, 9)
     taken = await asyncio.gather(
         *(
-            slice_.journal.accept(draft(one, callee, delegation_id="taken", item_id=None))
+            slice_.writes.accept(draft(one, callee, delegation_id="taken", item_id=None))
             for one in callers
         )
     )
@@ -436,7 +436,7 @@ async def test_late_result_changes_nothing_and_is_delivered_once(
     caller, callee = pair
     name = await slice_.delegate(caller, callee)
     to = Status.STUCK if reason == "stuck" else Status.FAILED
-    await slice_.journal.move(
+    await slice_.writes.move(
         slice_.ledger.draft_move(
             name, caller, to, error="gave up", reason=None if reason == "stuck" else reason
         )
@@ -455,7 +455,7 @@ async def test_late_results_that_race_are_delivered_once(
 ) -> None:
     caller, callee = pair
     name = await slice_.delegate(caller, callee)
-    await slice_.journal.move(slice_.ledger.draft_move(name, caller, Status.STUCK, error="silent"))
+    await slice_.writes.move(slice_.ledger.draft_move(name, caller, Status.STUCK, error="silent"))
     async with slice_of(database_url, pool) as other:
         await asyncio.gather(
             *(w.update(callee, name, "completed", "at last") for w in [slice_, other] * 5)
@@ -605,9 +605,9 @@ async def test_items_done_out_of_order_do_not_fill_an_inbox(
     _, callee = pair
     async with slice_of(database_url, pool, inbox_max_items=3) as slice_:
         for _ in range(3):
-            await slice_.journal.append(message(callee))
+            await slice_.records.append(message(callee))
         await pool.execute("UPDATE inbox_items SET done_at = now(), outcome = 'done' WHERE seq = 2")
-        appended = await slice_.journal.append(message(callee))
+        appended = await slice_.records.append(message(callee))
         assert appended.seq == 4
 
 
@@ -617,7 +617,7 @@ async def test_result_reaches_a_full_inbox(
     """A limit for senders must not lose an outcome."""
     caller, callee = pair
     async with slice_of(database_url, pool, inbox_max_items=1) as slice_:
-        await slice_.journal.append(message(caller))
+        await slice_.records.append(message(caller))
         name = await slice_.delegate(caller, callee)
         assert (await slice_.update(callee, name, "completed", "x")).applied
         assert len(await slice_.items(caller)) == 2

@@ -300,7 +300,7 @@ class Ledger(RuleBasedStateMachine):
         to = Status.STUCK if act.what == "stuck" else Status.FAILED
         reason = None if act.what == "stuck" else "deadline"
         move = worker.ledger.draft_move(deal.name, deal.caller, to, error=act.text, reason=reason)
-        return (await worker.journal.move(move)).moved
+        return (await worker.writes.move(move)).moved
 
     async def _row(self, name: str) -> asyncpg.Record:
         return await self.world.workers[0].row(name)

@@ -843,7 +843,7 @@ async def test_a_result_after_the_deadline_is_delivered_late(worker: Worker, cal
         move = worker.ledger.draft_move(
             delegation_id, target, "failed", error="deadline", reason="deadline"
         )  # type: ignore[arg-type]
-        await worker.journal.move(move)
+        await worker.writes.move(move)
         answer.set()
         await worker.landed()
         failed, late = await worker.items(caller)

@@ -16,7 +16,7 @@ from tests.integration.agents import ORGANIZATION, Slice, hire, message, slice_o
 async def fill(one: Slice, workspace_id: UUID, count: int) -> None:
     """So many messages for an inbox."""
     for n in range(count):
-        await one.journal.append(message(workspace_id, f"message {n + 1}"))
+        await one.records.append(message(workspace_id, f"message {n + 1}"))
 
 
 async def older(pool: Pool, workspace_id: UUID, up_to: int, days: int) -> None:
@@ -43,7 +43,7 @@ async def left(pool: Pool, workspace_id: UUID) -> list[int]:
 
 def retention_of(one: Slice) -> Retention:
     """With the default of seven days."""
-    return Retention(one.pool, one.journal, one.ledger, activity_days=7)
+    return Retention(one.pool, one.writes, one.ledger, activity_days=7)
 
 
 async def test_done_items_leave_after_a_week(database_url: str, pool: Pool) -> None:
@@ -51,7 +51,7 @@ async def test_done_items_leave_after_a_week(database_url: str, pool: Pool) -> N
     async with slice_of(database_url, pool) as one:
         [agent] = await hire(pool, 1)
         await fill(one, agent, 5)
-        await one.journal.ack(inbox.Ack(agent, 4, (), None))
+        await one.reads.ack(inbox.Ack(agent, 4, (), None))
         await older(pool, agent, 3, days=8)
         await retention_of(one).sweep()
         assert await left(pool, agent) == [4, 5]
@@ -91,7 +91,7 @@ async def test_an_unread_item_in_front_keeps_what_is_behind_it(
     async with slice_of(database_url, pool) as one:
         [agent] = await hire(pool, 1)
         await fill(one, agent, 3)
-        await one.journal.ack(inbox.Ack(agent, 0, (2, 3), None))
+        await one.reads.ack(inbox.Ack(agent, 0, (2, 3), None))
         await older(pool, agent, 3, days=8)
         await retention_of(one).sweep()
         assert await left(pool, agent) == [1, 2, 3]
@@ -104,7 +104,7 @@ async def test_old_rows_of_the_record_leave(database_url: str, pool: Pool) -> No
         name = await one.delegate(caller, callee)
         await one.update(callee, name, "completed", "done")
         for agent in (caller, callee):
-            await one.journal.ack(inbox.Ack(agent, 99, (), None))
+            await one.reads.ack(inbox.Ack(agent, 99, (), None))
         await pool.execute("UPDATE activity_logs SET created_at = now() - interval '8 days'")
         await retention_of(one).sweep()
         assert await one.record_of(caller) == await one.record_of(callee) == []

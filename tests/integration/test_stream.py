@@ -33,7 +33,7 @@ async def streaming(
     """A session, and its frames."""
     with slice_.wakeups.watch(me) as flag:
         opened = Session(me, flag, **{"cursor": 0, "window": None, **session})
-        frames = Stream(opened, slice_.journal, limits, authorize).frames()
+        frames = Stream(opened, slice_.reads, limits, authorize).frames()
         try:
             yield opened, frames
         finally:
@@ -61,7 +61,7 @@ async def lease(pool: Pool, me: UUID, consumer: str = "one") -> int:
 
 
 async def test_quiet_stream_beats_and_a_busy_one_does_not(slice_: Slice, me: UUID) -> None:
-    await slice_.journal.append(message(me))
+    await slice_.records.append(message(me))
     async with streaming(slice_, me) as (_, frames):
         kinds = [type(await following(frames)).__name__ for _ in range(3)]
     assert kinds == ["InboxItem", "Beat", "Beat"]
@@ -95,7 +95,7 @@ async def test_reader_without_a_lease_need_not_answer(slice_: Slice, me: UUID) -
 
 async def test_paused_workspace_gets_beats_and_no_items(slice_: Slice, me: UUID) -> None:
     """And its items when it goes on."""
-    await slice_.journal.append(message(me))
+    await slice_.records.append(message(me))
     await slice_.pool.execute("UPDATE workspaces SET status = 'paused' WHERE id = $1", me)
     async with streaming(slice_, me) as (_, frames):
         for _ in range(3):
@@ -144,17 +144,17 @@ async def test_lost_lease_ends_the_stream(slice_: Slice, me: UUID) -> None:
 async def test_drain_waits_for_what_is_with_the_client(slice_: Slice, me: UUID) -> None:
     """No new items meanwhile."""
     epoch = await lease(slice_.pool, me)
-    await slice_.journal.append(message(me))
+    await slice_.records.append(message(me))
     async with streaming(slice_, me, epoch=epoch, window=16) as (session, frames):
         assert (await following(frames)).seq == 1
         session.draining = True
         session.flag.set()
         assert isinstance(await following(frames), inbox_pb2.Drain)
         ending = asyncio.ensure_future(anext(frames))
-        await slice_.journal.append(message(me))
+        await slice_.records.append(message(me))
         done, _ = await asyncio.wait({ending}, timeout=0.2)
         assert not done
-        await slice_.journal.ack(inbox.Ack(me, 1, (), epoch))
+        await slice_.reads.ack(inbox.Ack(me, 1, (), epoch))
         slice_.wakeups.wake([me])
         with pytest.raises(Unavailable):
             async with asyncio.timeout(5):
@@ -165,7 +165,7 @@ async def test_bodies_with_the_client_are_bounded(slice_: Slice, me: UUID) -> No
     """4 MiB, whatever the window."""
     body = '{"text":"' + "x" * 250_000 + '"}'
     for _ in range(20):
-        await slice_.journal.append(message(me, request_body=body, bytes=len(body)))
+        await slice_.records.append(message(me, request_body=body, bytes=len(body)))
     limits = Limits(beat=0.2, silence=60, max_age=60)
     async with streaming(slice_, me, limits, window=256) as (session, frames):
         count = 0
@@ -177,7 +177,7 @@ async def test_bodies_with_the_client_are_bounded(slice_: Slice, me: UUID) -> No
 
 async def test_due_redelivery_is_not_starved_by_new_items(slice_: Slice, me: UUID) -> None:
     for _ in range(30):
-        await slice_.journal.append(message(me))
+        await slice_.records.append(message(me))
     async with streaming(slice_, me, window=1) as (session, frames):
         for seq in (1, 2):
             assert (await following(frames)).seq == seq
@@ -187,5 +187,5 @@ async def test_due_redelivery_is_not_starved_by_new_items(slice_: Slice, me: UUI
             slice_.wakeups.wake([me])
             again = await following(frames)
             assert (again.seq, again.delivery) == (seq, 2)
-            await slice_.journal.ack(inbox.Ack(me, seq, (), None))
+            await slice_.reads.ack(inbox.Ack(me, seq, (), None))
             session.done(seq)

@@ -17,12 +17,13 @@ from molecule_grpc.auth.policy import CALLER
 from molecule_grpc.db.pool import Pool, translate
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation import convert, rules
+from molecule_grpc.delegation.inbox.reads import InboxReads
 from molecule_grpc.delegation.inbox.session import Frame, Session
 from molecule_grpc.delegation.inbox.sessions import Sessions, count_fenced
 from molecule_grpc.delegation.inbox.store import inbox
 from molecule_grpc.delegation.inbox.stream import Limits, Stream
 from molecule_grpc.delegation.ledger.ledger import Ledger
-from molecule_grpc.delegation.ledger.writes import Journal
+from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.ports import Heartbeat
 from molecule_grpc.kernel.errors import (
     Aborted,
@@ -47,10 +48,11 @@ _SILENCE_SECONDS = 45.0
 class Inbox:
     """Gives workspaces what they must act on."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  (fewer when the objects of an inbox become one)
         self,
         pool: Pool,
-        journal: Journal,
+        writes: LedgerWrites,
+        reads: InboxReads,
         wakeups: Wakeups,
         authenticator: Authenticator,
         sessions: Sessions,
@@ -59,7 +61,8 @@ class Inbox:
         settings: Settings,
     ) -> None:
         self._pool = pool
-        self._journal = journal
+        self._writes = writes
+        self._reads = reads
         self._wakeups = wakeups
         self._authenticator = authenticator
         self._sessions = sessions
@@ -78,7 +81,7 @@ class Inbox:
         """Read an inbox without taking it."""
         workspace_id = UUID(request.workspace_id)
         with self._wakeups.watch(workspace_id) as flag:
-            page = await self._journal.look(inbox.InboxQuery(workspace_id, 0, 0))
+            page = await self._reads.look(inbox.InboxQuery(workspace_id, 0, 0))
             after, gap = await self._start(request.start, workspace_id, page)
             session = Session(
                 workspace_id,
@@ -105,7 +108,7 @@ class Inbox:
         workspace_id = UUID(hello.workspace_id)
         window = hello.max_in_flight or _DEFAULT_WINDOW
         with self._wakeups.watch(workspace_id) as flag:
-            page = await self._journal.look(inbox.InboxQuery(workspace_id, 0, 0))
+            page = await self._reads.look(inbox.InboxQuery(workspace_id, 0, 0))
             after, gap = await self._start(hello.start, workspace_id, page)
             lease = await self._take(workspace_id, hello, window, after)
             session = Session(
@@ -147,7 +150,7 @@ class Inbox:
         with self._wakeups.watch(workspace_id) as flag, self._sessions.attend(flag):
             while True:
                 flag.clear()
-                page = await self._journal.look(want)
+                page = await self._reads.look(want)
                 self._require_cursor(request, page)
                 rest = end - time.monotonic()
                 # Items given back come by themselves: a pull is a look at what is undone.
@@ -203,7 +206,7 @@ class Inbox:
         async def authorize() -> None:
             await self._authenticator.identify(CALLER, call.metadata.get("authorization"))
 
-        stream = Stream(session, self._journal, self._limits, authorize)
+        stream = Stream(session, self._reads, self._limits, authorize)
         try:
             async for frame in stream.frames():
                 yield frame
@@ -326,7 +329,7 @@ class Inbox:
     async def _ack(
         self, workspace_id: UUID, up_to: int, seqs: tuple[int, ...], epoch: int | None
     ) -> inbox.Acked:
-        done = await self._journal.ack(inbox.Ack(workspace_id, up_to, seqs, epoch))
+        done = await self._reads.ack(inbox.Ack(workspace_id, up_to, seqs, epoch))
         if done is None:
             raise Conflict("a newer session holds this inbox", reason="FENCED")
         return done
@@ -363,7 +366,7 @@ class Inbox:
                 error="the item that carried this task failed 5 times",
                 reason="poisoned",
             )
-            await self._journal.move(move)
+            await self._writes.move(move)
 
     async def _start(
         self, start: inbox_pb2.StartPosition, workspace_id: UUID, page: inbox.InboxPage

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from moleculeai.delegation.v1 import inbox_pb2
 
 from molecule_grpc.delegation import convert
+from molecule_grpc.delegation.inbox.reads import InboxReads
 from molecule_grpc.delegation.inbox.session import PAGE, Frame, Session
 from molecule_grpc.delegation.inbox.store.inbox import InboxPage, InboxQuery
-from molecule_grpc.delegation.ledger.writes import Journal
 from molecule_grpc.kernel.errors import Aborted, Exhausted, NotFound, Unavailable
 
 # Acks are still taken for so long after a drain was announced.
@@ -45,12 +45,12 @@ class Stream:
     def __init__(
         self,
         session: Session,
-        journal: Journal,
+        reads: InboxReads,
         limits: Limits,
         authorize: Callable[[], Awaitable[None]],
     ) -> None:
         self._session = session
-        self._journal = journal
+        self._reads = reads
         self._limits = limits
         self._authorize = authorize
         now = time.monotonic()
@@ -103,7 +103,7 @@ class Stream:
         wanted = room and room + min(len(session.resent), PAGE)
         want = InboxQuery(session.workspace_id, session.cursor, wanted)
         # In doubt nothing is taken from memory: a removed workspace has no valid token either.
-        look = self._journal.look if session.doubted else self._journal.read
+        look = self._reads.look if session.doubted else self._reads.read
         page = await look(want)
         if session.error is not None:
             raise session.error
@@ -175,7 +175,7 @@ class Stream:
     async def _settle(self) -> bool:
         """Take in acks and nacks that came by unary calls; whether they made room."""
         session = self._session
-        session.settle(await self._journal.undone(session.workspace_id, list(session.in_flight)))
+        session.settle(await self._reads.undone(session.workspace_id, list(session.in_flight)))
         return session.room > 0
 
 

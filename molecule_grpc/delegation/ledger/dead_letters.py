@@ -14,7 +14,7 @@ from molecule_grpc.delegation import rules
 from molecule_grpc.delegation.inbox.store import dead_letters
 from molecule_grpc.delegation.ledger.store import ledger
 from molecule_grpc.delegation.ledger.store import views as ledger_views
-from molecule_grpc.delegation.ledger.writes import Journal
+from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
 from molecule_grpc.delegation.record.a2a import text_of
 from molecule_grpc.kernel.errors import Aborted, Conflict, NotFound
@@ -28,10 +28,10 @@ class DeadLetters:
     """
 
     def __init__(
-        self, pool: Pool, journal: Journal, wakeups: Wakeups, due_workspaces: DueWorkspaces
+        self, pool: Pool, writes: LedgerWrites, wakeups: Wakeups, due_workspaces: DueWorkspaces
     ) -> None:
         self._pool = pool
-        self._journal = journal
+        self._writes = writes
         self._wakeups = wakeups
         self._due_workspaces = due_workspaces
 
@@ -113,7 +113,7 @@ class DeadLetters:
             queue_id=new_id() if row["pushed"] else None,
         )
         for _ in range(2):
-            if await self._journal.accept(draft):
+            if await self._writes.accept(draft):
                 if draft.queue_id is not None:
                     self._due_workspaces.add(draft.callee_id)
                 return retry_id

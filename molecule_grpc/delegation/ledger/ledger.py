@@ -17,7 +17,7 @@ from molecule_grpc.db.wakeups import Wakeups, delegation_key
 from molecule_grpc.delegation import convert, rules
 from molecule_grpc.delegation.ledger.store import ledger
 from molecule_grpc.delegation.ledger.store import views as ledger_views
-from molecule_grpc.delegation.ledger.writes import Journal
+from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
 from molecule_grpc.delegation.ports import Directory
 from molecule_grpc.delegation.record.a2a import message_body
@@ -41,14 +41,14 @@ class Ledger:
     def __init__(
         self,
         pool: Pool,
-        journal: Journal,
+        writes: LedgerWrites,
         wakeups: Wakeups,
         directory: Directory,
         due_workspaces: DueWorkspaces,
     ) -> None:
         self._pool = pool
         self._due_workspaces = due_workspaces
-        self._journal = journal
+        self._writes = writes
         self._wakeups = wakeups
         self._directory = directory
 
@@ -126,7 +126,7 @@ class Ledger:
             request_body="null",
             bytes=0,
         )
-        if not await self._journal.accept(draft):
+        if not await self._writes.accept(draft):
             by_id, _ = await ledger_views.find_taken(self._pool, draft)
             if by_id is None or by_id["caller_id"] != source:
                 raise Aborted(
@@ -195,7 +195,7 @@ class Ledger:
     async def beat(self, workspace_id: UUID, delegation_ids: list[str]) -> None:
         """Signs of work that came with a workspace's heartbeat. Unknown ids are ignored."""
         for delegation_id in dict.fromkeys(delegation_ids):
-            await self._journal.move(
+            await self._writes.move(
                 self.draft_move(delegation_id, workspace_id, rules.Status.IN_PROGRESS)
             )
 
@@ -266,7 +266,7 @@ class Ledger:
     async def _accept(self, draft: ledger.DelegationDraft) -> str | None:
         """Accept; the id of the earlier delegation when the key was used for the same content."""
         for _ in range(_ACCEPT_TRIES):
-            if await self._journal.accept(draft):
+            if await self._writes.accept(draft):
                 return None
             _, taken = await ledger_views.find_taken(self._pool, draft)
             if taken is None or draft.idempotency_key is None:
@@ -285,7 +285,7 @@ class Ledger:
         raise Unavailable("the idempotency_key is contended, try again", retry_after=1)
 
     async def _move(self, move: ledger.Move) -> ledger.Moved:
-        outcome = await self._journal.move(move)
+        outcome = await self._writes.move(move)
         if not outcome.found:
             raise _not_found(move.delegation_id)
         return outcome

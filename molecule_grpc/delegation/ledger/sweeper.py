@@ -13,7 +13,7 @@ from molecule_grpc.db.pool import Pool
 from molecule_grpc.delegation.inbox.store import retention
 from molecule_grpc.delegation.ledger.ledger import Ledger
 from molecule_grpc.delegation.ledger.store import views as ledger_views
-from molecule_grpc.delegation.ledger.writes import Journal
+from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.rules import Status
 
 log = structlog.get_logger(__name__)
@@ -37,10 +37,10 @@ class Sweeper:
     """
 
     def __init__(
-        self, pool: Pool, journal: Journal, ledger_: Ledger, *, stuck_after: float
+        self, pool: Pool, writes: LedgerWrites, ledger_: Ledger, *, stuck_after: float
     ) -> None:
         self._pool = pool
-        self._journal = journal
+        self._writes = writes
         self._ledger = ledger_
         self._stuck_after = timedelta(seconds=stuck_after)
         self._grace_until = time.monotonic() + stuck_after
@@ -79,7 +79,7 @@ class Sweeper:
                 one.delegation_id, one.caller_id, Status.STUCK, error=f"no heartbeat for {silence}"
             )._replace(beat_before=self._beat_before())
         try:
-            outcome = await self._journal.move(move)
+            outcome = await self._writes.move(move)
         except Exception:
             _OUTCOMES["error"].inc()
             log.exception("delegation not swept", delegation_id=one.delegation_id)
@@ -100,10 +100,10 @@ class Retention:
     """
 
     def __init__(
-        self, pool: Pool, journal: Journal, ledger_: Ledger, *, activity_days: int
+        self, pool: Pool, writes: LedgerWrites, ledger_: Ledger, *, activity_days: int
     ) -> None:
         self._pool = pool
-        self._journal = journal
+        self._writes = writes
         self._ledger = ledger_
         self._activity_days = activity_days
 
@@ -114,7 +114,7 @@ class Retention:
                 expired = await retention.prune_inbox(conn, workspace_id)
             for item in expired:
                 if item.method == "delegate" and item.delegation_id is not None:
-                    await self._journal.move(
+                    await self._writes.move(
                         self._ledger.draft_move(
                             item.delegation_id,
                             workspace_id,

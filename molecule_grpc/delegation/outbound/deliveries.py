@@ -13,7 +13,6 @@ from prometheus_client import Counter, Gauge
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups, delegation_key
 from molecule_grpc.delegation.ledger.store import views as ledger_views
-from molecule_grpc.delegation.ledger.writes import Journal
 from molecule_grpc.delegation.outbound.dispatch import Dispatcher
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
 from molecule_grpc.delegation.outbound.outcome import (
@@ -29,6 +28,7 @@ from molecule_grpc.delegation.outbound.store import queue as store
 from molecule_grpc.delegation.outbound.store import targets, upkeep
 from molecule_grpc.delegation.ports import Directory
 from molecule_grpc.delegation.record.store.entries import Entry
+from molecule_grpc.delegation.record.writes import RecordWrites
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.kernel.errors import Exhausted
 from molecule_grpc.kernel.ids import new_id
@@ -75,7 +75,7 @@ class Deliveries:
         self,
         pool: Pool,
         queue: Queue,
-        journal: Journal,
+        records: RecordWrites,
         directory: Directory,
         dispatcher: Dispatcher,
         settings: Settings,
@@ -88,7 +88,7 @@ class Deliveries:
     ) -> None:
         self._pool = pool
         self._queue = queue
-        self._journal = journal
+        self._records = records
         self._directory = directory
         self._dispatcher = dispatcher
         self._wakeups = wakeups
@@ -200,7 +200,7 @@ class Deliveries:
             bytes=len(row.body.encode()),
         )
         try:
-            await self._journal.append(entry)
+            await self._records.append(entry)
         except Exhausted as full:
             return Failed(SendFailure.BUSY, full.message)
         return Queued(Mode.POLL)

@@ -12,7 +12,7 @@ import structlog
 from molecule_grpc.db.pool import Fault, Pool, fault
 from molecule_grpc.delegation.ledger.ledger import Ledger
 from molecule_grpc.delegation.ledger.store import ledger as ledger_store
-from molecule_grpc.delegation.ledger.writes import Journal
+from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.outbound import records
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
 from molecule_grpc.delegation.outbound.outcome import Delivered, DispatchOutcome, Mode, Queued
@@ -48,13 +48,13 @@ class Queue:
     def __init__(
         self,
         pool: Pool,
-        journal: Journal,
+        writes: LedgerWrites,
         ledger: Ledger,
         due_workspaces: DueWorkspaces,
         settings: Settings,
     ) -> None:
         self._pool = pool
-        self._journal = journal
+        self._writes = writes
         self._ledger = ledger
         self._due_workspaces = due_workspaces
         self._limit = settings.inbox.max_items
@@ -169,7 +169,7 @@ class Queue:
     ) -> None:
         # The ledger first: whoever finds the row of a delegation that has ended lets go of it.
         if decision.end is not None:
-            await self._journal.move(self._move(row, decision.end))
+            await self._writes.move(self._move(row, decision.end))
         response, duration, entries = None, None, []
         if isinstance(outcome, Delivered) and decision.row is not QueueStatus.QUEUED:
             response, duration = outcome.reply.stored, outcome.duration_ms

@@ -11,7 +11,7 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.delegation.ledger.ledger import Ledger
-from molecule_grpc.delegation.ledger.writes import Journal
+from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.outbound.callers import source_of
 from molecule_grpc.delegation.outbound.store import queue as store
 from molecule_grpc.delegation.outbound.store import upkeep
@@ -26,9 +26,9 @@ _DROPPED = "dropped from the queue by an operator"
 class QueueQueries:
     """Answers for the queue."""
 
-    def __init__(self, pool: Pool, journal: Journal, ledger: Ledger) -> None:
+    def __init__(self, pool: Pool, writes: LedgerWrites, ledger: Ledger) -> None:
         self._pool = pool
-        self._journal = journal
+        self._writes = writes
         self._ledger = ledger
 
     async def get(self, request: pb.GetQueuedMessageRequest, call: Call) -> pb.QueuedMessage:
@@ -64,7 +64,7 @@ class QueueQueries:
             move = self._ledger.draft_move(
                 delegation_id, callee_id, Status.FAILED, error=_DROPPED, reason="exhausted"
             )
-            await self._journal.move(move)
+            await self._writes.move(move)
         return await upkeep.drop_stale(self._pool, stale, ended, _DROPPED)
 
 

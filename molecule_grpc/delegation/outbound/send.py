@@ -12,7 +12,6 @@ from uuid import UUID
 import structlog
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation.ledger.writes import Journal
 from molecule_grpc.delegation.outbound import records
 from molecule_grpc.delegation.outbound import rules as dispatch_rules
 from molecule_grpc.delegation.outbound.dispatch import Dispatcher
@@ -27,6 +26,7 @@ from molecule_grpc.delegation.outbound.store import targets
 from molecule_grpc.delegation.outbound.store.queue import HeldMessage, QueueMessage
 from molecule_grpc.delegation.record.a2a import Envelope
 from molecule_grpc.delegation.record.bodies import to_text
+from molecule_grpc.delegation.record.writes import RecordWrites
 from molecule_grpc.directory import WorkspaceInfo
 from molecule_grpc.kernel.errors import MoleculeError
 from molecule_grpc.kernel.ids import new_id
@@ -82,7 +82,7 @@ class Push:
     def __init__(
         self,
         pool: Pool,
-        journal: Journal,
+        records: RecordWrites,
         queue: Queue,
         dispatcher: Dispatcher,
         tasks: TaskSet,
@@ -91,7 +91,7 @@ class Push:
         show: Show = show_nobody,
     ) -> None:
         self._pool = pool
-        self._journal = journal
+        self._records = records
         self._queue = queue
         self._dispatcher = dispatcher
         self._tasks = tasks
@@ -196,7 +196,7 @@ class Push:
         try:
             if sending.row is None:
                 message = sending.message
-                await self._journal.append(
+                await self._records.append(
                     records.delivered(
                         sending.target.id, sending.source_id, message.method, message.body, outcome
                     )

@@ -10,7 +10,7 @@ from uuid import UUID
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation.ledger.ledger import Ledger
-from molecule_grpc.delegation.ledger.writes import Journal
+from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.outbound.deliveries import Deliveries
 from molecule_grpc.delegation.outbound.dispatch import Containers, Dispatcher
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
@@ -19,6 +19,7 @@ from molecule_grpc.delegation.outbound.queue_queries import QueueQueries
 from molecule_grpc.delegation.outbound.send import Answered, Push
 from molecule_grpc.delegation.outbound.store import targets
 from molecule_grpc.delegation.ports import Directory
+from molecule_grpc.delegation.record.writes import RecordWrites
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.server.task_set import TaskSet
 from molecule_grpc.server.tasks import BackgroundTask
@@ -41,7 +42,8 @@ class Outbound:
     def __init__(
         self,
         pool: Pool,
-        journal: Journal,
+        records: RecordWrites,
+        writes: LedgerWrites,
         ledger: Ledger,
         directory: Directory,
         wakeups: Wakeups,
@@ -60,11 +62,11 @@ class Outbound:
             sign=lambda workspace_id: targets.sign_of_life(pool, workspace_id),
             containers=containers,
         )
-        queue = Queue(pool, journal, ledger, due_workspaces, settings)
+        queue = Queue(pool, writes, ledger, due_workspaces, settings)
         self.deliveries = Deliveries(
             pool,
             queue,
-            journal,
+            records,
             directory,
             dispatcher,
             settings,
@@ -75,9 +77,9 @@ class Outbound:
             tasks_changed=tasks_changed,
         )
         self.push = Push(
-            pool, journal, queue, dispatcher, self._sending_tasks, settings, show=self._show
+            pool, records, queue, dispatcher, self._sending_tasks, settings, show=self._show
         )
-        self.queue_queries = QueueQueries(pool, journal, ledger)
+        self.queue_queries = QueueQueries(pool, writes, ledger)
         self.tasks = [
             BackgroundTask("a2a-queue", settings.outbound.drain_interval, self.deliveries.sweep),
             BackgroundTask("a2a-leases", settings.outbound.lease / 3, queue.renew),

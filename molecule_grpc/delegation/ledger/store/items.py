@@ -1,29 +1,11 @@
-"""Inbox items as their writer knows them, the same as a reader of the tables would find them."""
+"""Inbox items of delegations as the ledger knows them: what a reader of the tables finds."""
 
 from __future__ import annotations
 
-from molecule_grpc.delegation.inbox.store.inbox import MAX_INLINE_BYTES, InboxRow
+from molecule_grpc.delegation.inbox.store.inbox import InboxRow
+from molecule_grpc.delegation.inbox.store.items import inline
 from molecule_grpc.delegation.ledger.store.ledger import DelegationDraft, Move, Moved
-from molecule_grpc.delegation.record.store.entries import Entry, Placed
-
-
-def of_entry(entry: Entry, placed: Placed) -> InboxRow:
-    """The item of a message."""
-    return InboxRow(
-        seq=placed.seq,
-        message_id=placed.message_id,
-        activity_id=entry.activity_id,
-        method=entry.method or "",
-        source_id=entry.sender_id,
-        source_name=placed.sender_name,
-        delegation_id=entry.delegation_id,
-        late=entry.late,
-        deliveries=0,
-        created_at=placed.created_at,
-        expires_at=None,
-        status=entry.status,
-        body=_inline(entry.response_body or entry.request_body, entry.bytes),
-    )
+from molecule_grpc.delegation.record.store.entries import Placed
 
 
 def of_draft(draft: DelegationDraft, placed: Placed) -> InboxRow:
@@ -42,7 +24,7 @@ def of_draft(draft: DelegationDraft, placed: Placed) -> InboxRow:
         created_at=placed.created_at,
         expires_at=None,
         status="ok",
-        body=_inline(draft.request_body, draft.bytes),
+        body=inline(draft.request_body, draft.bytes),
     )
 
 
@@ -63,9 +45,5 @@ def of_move(move: Move, moved: Moved) -> InboxRow:
         created_at=placed.created_at,
         expires_at=None,
         status="ok" if move.to == "completed" else "error",
-        body=_inline(move.response_body, move.bytes),
+        body=inline(move.response_body, move.bytes),
     )
-
-
-def _inline(body: str | None, size: int) -> str | None:
-    return body if size <= MAX_INLINE_BYTES else None
