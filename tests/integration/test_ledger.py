@@ -13,9 +13,9 @@ import asyncpg
 import pytest
 
 from molecule_grpc.db.pool import Pool, connect
+from molecule_grpc.delegation.ledger.rules import Status
 from molecule_grpc.delegation.ledger.store import ledger as store
 from molecule_grpc.delegation.ledger.store import views as ledger_views
-from molecule_grpc.delegation.rules import Status
 from molecule_grpc.kernel.errors import Aborted, Exhausted, Invalid, NotFound
 from molecule_grpc.kernel.ids import new_id
 from tests.integration.agents import (

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.db.pool import Pool, connect_pool
-from molecule_grpc.delegation.rules import FINAL, Status
+from molecule_grpc.delegation.ledger.rules import FINAL, Status
 from molecule_grpc.kernel.errors import Aborted, NotFound
 from molecule_grpc.kernel.text import clean, cut_bytes
 from tests.integration.agents import Slice, call_of, hire, slice_of

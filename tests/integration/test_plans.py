@@ -13,10 +13,10 @@ import pytest
 
 from molecule_grpc.db.pool import Pool, Writer, connect_pool
 from molecule_grpc.delegation.inbox.store import inbox, retention
+from molecule_grpc.delegation.ledger.rules import Status
 from molecule_grpc.delegation.ledger.store import ledger
 from molecule_grpc.delegation.ledger.store import views as ledger_views
 from molecule_grpc.delegation.record.store import activity
-from molecule_grpc.delegation.rules import Status
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.workspace.store import heartbeats as beats
 from tests.conftest import execute, with_database

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from molecule_grpc.delegation.record import a2a
 from molecule_grpc.delegation.record.a2a import Envelope, parse, text_of
 from molecule_grpc.delegation.record.bodies import MAX_DEPTH, to_text
-from molecule_grpc.delegation.rules import PLATFORM
+from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.kernel.errors import Invalid
 
 JSON = st.recursive(

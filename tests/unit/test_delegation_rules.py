@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moleculeai.delegation.v1 import delegation_pb2
 
-from molecule_grpc.delegation import rules
+from molecule_grpc.delegation.inbox.rules import nack_delay
+from molecule_grpc.delegation.ledger.rules import FINAL, LIVE, PERMITTED, Status, request_hash
+from molecule_grpc.delegation.record.rules import activity_limit, since, timestamp
 from molecule_grpc.kernel.errors import Invalid
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -22,24 +24,33 @@ MIGRATION = Path(__file__).parents[2] / "migrations" / "0002_delegations.up.sql"
 
 def test_vocabulary_is_one_in_code_contract_and_schema() -> None:
     """D1, D11: six words, everywhere the same."""
-    code = {status.value for status in rules.Status}
+    code = {status.value for status in Status}
     contract = set(delegation_pb2.Delegation.Status.keys()) - {"status_unspecified"}
     check = re.search(r"status IN \(([^)]*)\)", MIGRATION.read_text())
     assert check is not None
     assert code == contract == set(re.findall(r"'(\w+)'", check[1]))
-    assert {*rules.LIVE, *rules.FINAL} == set(rules.Status)
-    assert not rules.LIVE & rules.FINAL
+    assert {*LIVE, *FINAL} == set(Status)
+    assert not LIVE & FINAL
+
+
+def test_moves_lead_forward_and_out_of_no_end() -> None:
+    """D12: every status has its row, and nothing leaves one that is final."""
+    order = list(Status)
+    assert set(PERMITTED) == set(Status)
+    assert all(sources <= LIVE for sources in PERMITTED.values())
+    for target, sources in PERMITTED.items():
+        assert all(order.index(source) <= order.index(target) for source in sources)
 
 
 def test_hash_tells_requests_apart() -> None:
     one, two = UUID(int=1), UUID(int=2)
     hashes = {
-        rules.request_hash(one, "a"),
-        rules.request_hash(two, "a"),
-        rules.request_hash(one, "b"),
+        request_hash(one, "a"),
+        request_hash(two, "a"),
+        request_hash(one, "b"),
     }
     assert len(hashes) == 3
-    assert rules.request_hash(one, "a") in hashes
+    assert request_hash(one, "a") in hashes
 
 
 @pytest.mark.parametrize(
@@ -48,30 +59,30 @@ def test_hash_tells_requests_apart() -> None:
 )
 def test_limit_of_a_poller(text: str, limit: int) -> None:
     """D45: junk means the default."""
-    assert rules.activity_limit(text) == limit
+    assert activity_limit(text) == limit
 
 
 @given(st.text(max_size=8))
 def test_limit_is_always_one(text: str) -> None:
-    assert 1 <= rules.activity_limit(text) <= 500
+    assert 1 <= activity_limit(text) <= 500
 
 
 def test_window_of_seconds() -> None:
     """D45: at most 30 days."""
-    assert rules.since("", NOW) is None
-    assert rules.since("60", NOW) == NOW - timedelta(seconds=60)
-    assert rules.since("0" * 20 + "60", NOW) == NOW - timedelta(seconds=60)
-    assert rules.since("9" * 32, NOW) == NOW - timedelta(days=30)
+    assert since("", NOW) is None
+    assert since("60", NOW) == NOW - timedelta(seconds=60)
+    assert since("0" * 20 + "60", NOW) == NOW - timedelta(seconds=60)
+    assert since("9" * 32, NOW) == NOW - timedelta(days=30)
 
 
 @given(st.text(min_size=1, max_size=32))
 def test_window_is_a_positive_integer_or_refused(text: str) -> None:
     """D45."""
     if re.fullmatch(r"[0-9]*[1-9][0-9]*", text, re.ASCII):
-        assert NOW - timedelta(days=30) <= rules.since(text, NOW) < NOW  # type: ignore[operator]
+        assert NOW - timedelta(days=30) <= since(text, NOW) < NOW  # type: ignore[operator]
     else:
         with pytest.raises(Invalid):
-            rules.since(text, NOW)
+            since(text, NOW)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +97,7 @@ def test_window_is_a_positive_integer_or_refused(text: str) -> None:
 )
 def test_timestamp(text: str, moment: datetime | None) -> None:
     """D45: RFC 3339, also when a plus became a blank."""
-    assert rules.timestamp(text, "before_ts") == moment
+    assert timestamp(text, "before_ts") == moment
 
 
 @pytest.mark.parametrize(
@@ -95,14 +106,14 @@ def test_timestamp(text: str, moment: datetime | None) -> None:
 def test_what_is_no_timestamp_is_refused(text: str) -> None:
     """D45."""
     with pytest.raises(Invalid) as refused:
-        rules.timestamp(text, "before_ts")
+        timestamp(text, "before_ts")
     assert refused.value.violations[0][0] == "before_ts"
 
 
 @given(st.text(max_size=30))
 def test_timestamp_is_one_with_an_offset_or_refused(text: str) -> None:
     try:
-        moment = rules.timestamp(text, "before_ts")
+        moment = timestamp(text, "before_ts")
     except Invalid:
         return
     assert moment is None or moment.tzinfo is UTC
@@ -110,6 +121,6 @@ def test_timestamp_is_one_with_an_offset_or_refused(text: str) -> None:
 
 @given(st.floats())
 def test_delay_is_safe_to_add_to_a_clock(seconds: float) -> None:
-    delay = rules.nack_delay(seconds)
+    delay = nack_delay(seconds)
     assert 0 <= delay <= 86_400
     assert delay == seconds or math.isnan(seconds) or not 0 <= seconds <= 86_400

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molecule_grpc import egress
+from molecule_grpc.delegation.ledger.rules import Status
 from molecule_grpc.delegation.outbound import replies
 from molecule_grpc.delegation.outbound.outcome import (
     Delivered,
@@ -33,7 +34,6 @@ from molecule_grpc.delegation.outbound.rules import (
     wait_limit,
 )
 from molecule_grpc.delegation.record import a2a
-from molecule_grpc.delegation.rules import Status
 from molecule_grpc.kernel.errors import Invalid
 
 PACE = RetryTiming(backoff=5.0, retry=8.0, settle=180.0)

@@ -16,13 +16,15 @@ from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.auth.policy import CALLER
 from molecule_grpc.db.pool import Pool, translate
 from molecule_grpc.db.wakeups import Wakeups
-from molecule_grpc.delegation import convert, rules
+from molecule_grpc.delegation import convert
+from molecule_grpc.delegation.inbox import rules
 from molecule_grpc.delegation.inbox.reads import InboxReads
 from molecule_grpc.delegation.inbox.session import Frame, Session
 from molecule_grpc.delegation.inbox.sessions import Sessions, count_fenced
 from molecule_grpc.delegation.inbox.store import inbox
 from molecule_grpc.delegation.inbox.stream import Limits, Stream
 from molecule_grpc.delegation.ledger.ledger import Ledger
+from molecule_grpc.delegation.ledger.rules import Status
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.ports import Heartbeat
 from molecule_grpc.kernel.errors import (
@@ -362,7 +364,7 @@ class Inbox:
             move = self._ledger.draft_move(
                 item.delegation_id,
                 workspace_id,
-                rules.Status.FAILED,
+                Status.FAILED,
                 error="the item that carried this task failed 5 times",
                 reason="poisoned",
             )

@@ -10,13 +10,14 @@ import asyncpg
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups
-from molecule_grpc.delegation import rules
 from molecule_grpc.delegation.inbox.store import dead_letters
+from molecule_grpc.delegation.ledger import rules
 from molecule_grpc.delegation.ledger.store import ledger
 from molecule_grpc.delegation.ledger.store import views as ledger_views
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
 from molecule_grpc.delegation.record.a2a import text_of
+from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.kernel.errors import Aborted, Conflict, NotFound
 from molecule_grpc.kernel.ids import new_id
 
@@ -99,7 +100,7 @@ class DeadLetters:
             organization_id=row["organization_id"],
             task_preview=row["task_preview"],
             status=rules.Status.QUEUED,
-            idempotency_key=f"{rules.PLATFORM}retry:{delegation_id}",
+            idempotency_key=f"{PLATFORM}retry:{delegation_id}",
             request_hash=rules.request_hash(row["callee_id"], text_of(body)),
             deadline_seconds=row["deadline_seconds"],
             audit_id=new_id(),

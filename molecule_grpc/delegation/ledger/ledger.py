@@ -14,13 +14,15 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups, delegation_key
-from molecule_grpc.delegation import convert, rules
+from molecule_grpc.delegation import convert
+from molecule_grpc.delegation.ledger import rules
 from molecule_grpc.delegation.ledger.store import ledger
 from molecule_grpc.delegation.ledger.store import views as ledger_views
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
 from molecule_grpc.delegation.ports import Directory
 from molecule_grpc.delegation.record.a2a import message_body
+from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.directory import WorkspaceInfo
 from molecule_grpc.kernel.errors import Aborted, Invalid, NotFound, Unavailable
 from molecule_grpc.kernel.ids import new_id
@@ -57,9 +59,9 @@ class Ledger:
         source, target = UUID(request.workspace_id), UUID(request.target_id)
         task = clean(request.task)
         key = clean(request.idempotency_key) or None
-        if key is not None and key.startswith(rules.PLATFORM):
+        if key is not None and key.startswith(PLATFORM):
             raise Invalid(
-                f"idempotency_key must not begin with {rules.PLATFORM}", field="idempotency_key"
+                f"idempotency_key must not begin with {PLATFORM}", field="idempotency_key"
             )
         facts = await self._require_target(source, target)
         pushed = facts.delivery_mode != "poll"

@@ -12,9 +12,9 @@ from prometheus_client import Counter, Histogram
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.delegation.inbox.store import retention
 from molecule_grpc.delegation.ledger.ledger import Ledger
+from molecule_grpc.delegation.ledger.rules import Status
 from molecule_grpc.delegation.ledger.store import views as ledger_views
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
-from molecule_grpc.delegation.rules import Status
 
 log = structlog.get_logger(__name__)
 

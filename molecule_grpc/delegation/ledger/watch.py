@@ -8,7 +8,7 @@ from moleculeai.delegation.v1 import delegation_pb2, inbox_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.db.wakeups import Wakeups, delegation_key
-from molecule_grpc.delegation import rules
+from molecule_grpc.delegation.ledger import rules
 from molecule_grpc.delegation.ledger.ledger import Ledger
 from molecule_grpc.kernel.errors import MoleculeError
 from molecule_grpc.kernel.text import clean

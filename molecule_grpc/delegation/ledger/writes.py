@@ -11,9 +11,9 @@ from molecule_grpc.db.group_commit import GroupCommit
 from molecule_grpc.db.pool import Pool, Writer
 from molecule_grpc.db.wakeups import Wakeups, delegation_key
 from molecule_grpc.delegation.inbox.reads import InboxReads
+from molecule_grpc.delegation.ledger.rules import LIVE
 from molecule_grpc.delegation.ledger.store import items, ledger
 from molecule_grpc.delegation.record.writes import InboxLimits, require_room
-from molecule_grpc.delegation.rules import LIVE
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.kernel.errors import Exhausted
 

@@ -10,7 +10,7 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.auth.principal import Principal
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation import rules
+from molecule_grpc.delegation.ledger import rules
 from molecule_grpc.delegation.ledger.ledger import Ledger
 from molecule_grpc.delegation.ledger.store import views as ledger_views
 from molecule_grpc.delegation.ledger.writes import LedgerWrites

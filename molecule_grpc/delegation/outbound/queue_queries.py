@@ -11,11 +11,11 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.delegation.ledger.ledger import Ledger
+from molecule_grpc.delegation.ledger.rules import Status
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.outbound.callers import source_of
 from molecule_grpc.delegation.outbound.store import queue as store
 from molecule_grpc.delegation.outbound.store import upkeep
-from molecule_grpc.delegation.rules import Status
 from molecule_grpc.kernel.errors import NotFound
 from molecule_grpc.kernel.protos import timestamp, value
 from molecule_grpc.server.call import Call

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from molecule_grpc.delegation.ledger.rules import Status
 from molecule_grpc.delegation.outbound.outcome import (
     Delivered,
     DispatchOutcome,
@@ -16,7 +17,6 @@ from molecule_grpc.delegation.outbound.outcome import (
 )
 from molecule_grpc.delegation.outbound.replies import EMPTY_DETAIL, Kind
 from molecule_grpc.delegation.record.a2a import Envelope
-from molecule_grpc.delegation.rules import Status
 from molecule_grpc.kernel.errors import Invalid
 
 MAX_ATTEMPTS = 5

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from molecule_grpc.delegation.rules import PLATFORM
+from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.text import clean
 

@@ -12,8 +12,9 @@ from moleculeai.delegation.v1 import activity_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation import convert, rules
+from molecule_grpc.delegation import convert
 from molecule_grpc.delegation.ports import Directory
+from molecule_grpc.delegation.record import rules
 from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.delegation.record.store import activity
 from molecule_grpc.delegation.record.store.entries import Entry

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
-from molecule_grpc.delegation import rules
+from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.delegation.record.store import activity
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.kernel.errors import Exhausted
@@ -66,6 +66,6 @@ def _entry(notice: FileNotice) -> Entry:
         target_id=notice.workspace_id,
         summary=notice.summary,
         request_body=notice.body,
-        message_id=f"{rules.PLATFORM}file:{notice.file_id}",
+        message_id=f"{PLATFORM}file:{notice.file_id}",
         bytes=len(notice.body.encode()),
     )

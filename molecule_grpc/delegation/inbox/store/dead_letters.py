@@ -9,8 +9,8 @@ from uuid import UUID
 import asyncpg
 
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.delegation.record.store.entries import APPEND
-from molecule_grpc.delegation.rules import PLATFORM
 
 
 class DeadLetterQuery(NamedTuple):

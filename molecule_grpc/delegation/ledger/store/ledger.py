@@ -8,6 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Writer
+from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.delegation.record.store.entries import (
     APPEND,
     PLACED_COLUMNS,
@@ -16,7 +17,6 @@ from molecule_grpc.delegation.record.store.entries import (
     columns,
     placed,
 )
-from molecule_grpc.delegation.rules import PLATFORM
 
 
 class DelegationDraft(NamedTuple):

@@ -1,45 +1,20 @@
-"""Pure decisions about delegations and inboxes."""
+"""Pure decisions about the record of a workspace: which rows a poller asks for."""
 
 from __future__ import annotations
 
-import enum
-import hashlib
-import math
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 from molecule_grpc.kernel.errors import Invalid
 
-DEFAULT_DEADLINE_SECONDS = 6 * 3600
 MAX_SINCE_SECONDS = 30 * 24 * 3600
 DEFAULT_ACTIVITY_LIMIT = 100
 MAX_ACTIVITY_LIMIT = 500
-# Begins the message ids and idempotency keys that the platform makes; callers may not choose such.
+# Message ids and idempotency keys that the platform makes begin with this; callers may not use it.
 PLATFORM = "molecule:"
 
 
-class Status(enum.StrEnum):
-    """Where a delegation stands."""
-
-    QUEUED = "queued"
-    DISPATCHED = "dispatched"
-    IN_PROGRESS = "in_progress"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    STUCK = "stuck"
-
-
-LIVE = frozenset({Status.QUEUED, Status.DISPATCHED, Status.IN_PROGRESS})
-FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.STUCK})
-
-
-def request_hash(target_id: UUID, task: str) -> bytes:
-    """Equal for two requests that ask for the same thing."""
-    return hashlib.sha256(target_id.bytes + task.encode()).digest()
-
-
 def activity_limit(text: str) -> int:
-    """How many rows a poller gets; anything that is not a positive number means the default."""
+    """How many rows a poller gets, at most 500; 100 when the text is not a positive number."""
     try:
         limit = int(text)
     except ValueError:
@@ -48,10 +23,10 @@ def activity_limit(text: str) -> int:
 
 
 def since(text: str, now: datetime) -> datetime | None:
-    """Start of the window of the last so many seconds; None when none is asked for.
+    """The moment that lies this many seconds before now, at most 30 days; None for no text.
 
     Raises:
-        Invalid: it is not a positive whole number.
+        Invalid: the text is not a positive whole number.
     """
     if not text:
         return None
@@ -62,10 +37,10 @@ def since(text: str, now: datetime) -> datetime | None:
 
 
 def timestamp(text: str, field: str) -> datetime | None:
-    """An RFC 3339 time; None when there is none.
+    """A moment from its RFC 3339 text; None for no text.
 
     Raises:
-        Invalid: it is not one, or has no offset from UTC.
+        Invalid: the text is not RFC 3339, or has no offset from UTC; names `field`.
     """
     if not text:
         return None
@@ -77,8 +52,3 @@ def timestamp(text: str, field: str) -> datetime | None:
         return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise Invalid(f"{field} must be an RFC 3339 timestamp", field=field) from None
-
-
-def nack_delay(seconds: float) -> float:
-    """A delay that is safe to add to a clock."""
-    return 0.0 if math.isnan(seconds) else min(max(seconds, 0.0), 86_400.0)
