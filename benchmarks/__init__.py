@@ -4,5 +4,5 @@ from __future__ import annotations
 
 import os
 
-# They start processes while they call: gRPC's handlers of fork crash some of those.
+# Benchmarks start processes while RPCs are in flight; gRPC's fork handlers crash some of them.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

@@ -2,7 +2,7 @@
 
     python -m benchmarks            (make bench)
 
-Each is a command of its own with longer forms; `chaos` is one more.
+Each benchmark is also a command of its own with a longer form. `chaos` is not run here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SHORT = {
 
 
 def main() -> None:
-    """Run them; exit with 1 when one of them failed."""
+    """Run every benchmark in turn; exit with status 1 if any of them failed."""
     failed = []
     for name, words in _SHORT.items():
         print(f"\n== {name}", flush=True)

@@ -1,11 +1,11 @@
-"""Kills under load, and a checker: what was accepted ends once, and its caller hears of it once.
+"""Kills under load, and a checker: each accepted delegation ends once, reported to its caller once.
 
     python -m benchmarks.chaos [--delegations 10000] [--kills 20] [--postgres 5] [--seed 1]
 
 The real server runs in processes of its own over a durable Postgres. Pairs of agents hand each
 other work through Envoy with the SDK. Meanwhile workers, the whole installation, or Postgres are
-killed at random moments. Afterwards the checker reads the ledger and every inbox, and holds them
-against what the agents saw. It exits with 1 when a promise was broken.
+killed at random moments. Afterwards the checker compares the ledger and every inbox with the
+history that the agents recorded. Exit status 1: a promise was broken.
 """
 
 from __future__ import annotations
@@ -43,18 +43,19 @@ _SETTLE_SECONDS = 120.0
 
 @dataclass(slots=True)
 class History:
-    """What the agents saw."""
+    """The agents' side of the run: delegations accepted, tasks worked on, results received."""
 
     accepted: dict[str, str] = field(default_factory=dict)
     worked: collections.Counter[str] = field(default_factory=collections.Counter)
-    # Results by delegation, as (seq, delivery) of each item that came.
+    # Delegation id → (seq, delivery) of every result item received.
     results: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    # Results received again although their item said `delivery` 1.
     unmarked: int = 0
     errors: collections.Counter[str] = field(default_factory=collections.Counter)
 
 
 class Pair:
-    """A coordinator and a worker."""
+    """A coordinator and a worker with at most 8 open delegations between them."""
 
     def __init__(self, url: str, source: Identity, target: Identity, history: History) -> None:
         self._source = Agent(url, str(source.id), source.token)
@@ -63,7 +64,7 @@ class Pair:
         self._room = asyncio.Semaphore(_IN_HAND)
 
     async def run(self, tasks: list[str]) -> None:
-        """Hand over these tasks, do them, and collect what comes back."""
+        """Delegate every task, complete it, and return once every result was received."""
         async with self._source, self._target:
             serving = asyncio.create_task(self._target.serve(self._work, concurrency=4))
             collecting = asyncio.create_task(self._collect(len(tasks)))
@@ -78,7 +79,7 @@ class Pair:
                 await asyncio.gather(serving, collecting, return_exceptions=True)
 
     async def _delegate(self, task: str) -> None:
-        """Until it is accepted; the key makes every repeat the same delegation."""
+        """Repeat Delegate until accepted; the idempotency key keeps repeats one delegation."""
         while True:
             try:
                 made = await self._source.delegate(
@@ -126,7 +127,10 @@ class Chaos:
         self.away: list[float] = []
 
     async def run(self, kills: int, restarts: int, load: asyncio.Task[None]) -> None:
-        """So many kills of ours, and so many of Postgres, as long as the load lasts."""
+        """Kill workers or the whole server `kills` times and Postgres `restarts` times.
+
+        Stops early when the load has ended.
+        """
         plan = ["worker", "everything"] * ((kills + 1) // 2)
         plan = plan[:kills] + ["postgres"] * restarts
         self._dice.shuffle(plan)
@@ -143,10 +147,10 @@ class Chaos:
         workers = [
             child
             for child in psutil.Process(self._server.pid).children()
-            if any("server.worker" in word for word in child.cmdline())
+            if "molecule_grpc.server.process.worker" in child.cmdline()
         ]
-        if workers:
-            self._dice.choice(workers).kill()
+        assert workers, "no worker process to kill"
+        self._dice.choice(workers).kill()
         await self._answering()
 
     async def _kill_everything(self) -> None:
@@ -164,7 +168,7 @@ class Chaos:
 
 
 async def check(dsn: str, history: History) -> list[str]:
-    """What was broken; empty when every promise was kept."""
+    """One line for each broken promise; an empty list means that all were kept."""
     connection = await connect(dsn)
     try:
         broken = await _check_ledger(connection, history)
@@ -232,7 +236,7 @@ async def _load(url: str, agents: list[Identity], total: int, history: History) 
 
 
 async def play(arguments: argparse.Namespace) -> int:
-    """Run it all; the exit code."""
+    """Run Postgres, server, agents and kills, then the checker; return the exit status."""
     history = History()
     dice = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory(prefix="molecule-chaos-") as directory:

@@ -1,30 +1,31 @@
-"""The whole loop: delegate, accepted, on the callee's stream, completed, on the caller's stream.
+"""The whole loop: delegate, accept, the callee's stream, complete, the caller's stream.
 
     python -m benchmarks.delegations [--seconds 4] [--rounds 3] [--pairs 32] [--depth 4]
 
-Variants take turns in one run, all on this machine; ratios are medians of the rounds'.
+Variants take turns in one run, all on this machine; a ratio is the median over the rounds.
 
 streams   One worker process over Postgres with fsync, called without the edge. Pairs of agents,
           each with a connection and a SubscribeInbox stream of its own: the caller delegates, the
-          callee completes what its stream brings and acks it, the caller acks the result. Every
+          callee completes and acks each item of its stream, the caller acks the result. Every
           step is committed before it is answered: the delegation, the end, and both inbox items.
 polling   The same server and steps; both sides read with PullInbox every 5 s, as REST agents do,
-          from a random moment on, and ack by asking for what comes after. Its window is 20 s. What
-          it hands over at once is bound by pairs x depth, so its rate says little; its time does.
+          starting at a random moment, and ack by raising `after_seq`. The window is 20 s. Pairs x
+          depth bounds the delegations in flight, so compare the latency, not the rate.
 temporal  Temporal's development server (`temporal server start-dev`), its Python SDK, one workflow
-          with one activity that echoes for each task. On a SQLite file, its only durable store: one
-          at a time and 4 at once, beyond which it serves fewer. In memory, where a crash loses
+          with one echoing activity for each task. On a SQLite file, Temporal's only durable store
+          here: one at a time and 4 at once (more at once is slower). In memory, where a crash loses
           everything: 16 and 64 at once. One worker process with 16 pollers of either kind and room
           for 1,000 workflow tasks and activities. A loop is `execute_workflow`, start to result.
 
-Not comparable: the development server is for development and no measure of Temporal on a cluster.
-A workflow keeps a history of events and can do far more than a delegation; a delegation reaches
-another party's inbox, under its own token.
+Not comparable: the development server says nothing about Temporal on a cluster. A workflow keeps
+a history of events and can do far more than a delegation; a delegation reaches the inbox of
+another party that holds a token of its own.
 
-`beats` sends 64 agents' heartbeats, one at a time each, as calls and over their open streams.
+The two heartbeat rows send heartbeats of 64 agents, one at a time each, as unary calls and over
+the open SubscribeInbox streams.
 
-The clients live in one process without any of the server's code; CPU is shown for each side, in
-cores (1.00 is one core busy all the time). Temporal needs its packages (see `_MISSING`).
+All clients share one process that runs no server code; CPU is shown for each side in cores
+(1.00 is one core busy all the time). The Temporal rows need more packages (see `_MISSING`).
 Targets: p50 5 ms one at a time; 1,500 loops/s in flight on two cores with everything on them.
 """
 
@@ -82,7 +83,7 @@ _FINISH_SECONDS = 120.0
 
 
 class Party:
-    """An agent with a connection of its own, and somebody who looks at its inbox."""
+    """An agent with a connection of its own that reads its inbox by stream or by polling."""
 
     def __init__(self, target: str, workspace_id: str, token: str) -> None:
         channel = grpc.aio.insecure_channel(
@@ -95,7 +96,7 @@ class Party:
         self.stream: Any = None
 
     async def open(self) -> None:
-        """Open the inbox stream; return when it is welcomed."""
+        """Open the inbox stream; return after its welcome frame."""
         self.stream = self.rpc.SubscribeInbox(metadata=self.metadata)
         hello = pb.SubscribeInboxRequest.Hello(
             workspace_id=self.id, consumer_id="bench", max_in_flight=256, takeover=True
@@ -104,7 +105,7 @@ class Party:
         assert (await self.stream.read()).HasField("welcome")
 
     async def items(self) -> AsyncIterator[inbox_pb2.InboxItem]:
-        """What the stream brings; acked when the next is asked for."""
+        """Items of the stream; each is acked when the next one is requested."""
         while (answer := await self.stream.read()) is not grpc.aio.EOF:
             if answer.HasField("item"):
                 yield answer.item
@@ -112,7 +113,7 @@ class Party:
                 await self.stream.write(pb.SubscribeInboxRequest(ack=ack))
 
     async def polled(self) -> AsyncIterator[inbox_pb2.InboxItem]:
-        """What a look every few seconds brings."""
+        """Items found by PullInbox every 5 s, starting at a random moment."""
         seen = 0
         await asyncio.sleep(random.uniform(0, _POLL_SECONDS))
         while True:
@@ -137,16 +138,16 @@ class Party:
 
 
 class Pair:
-    """A caller and a callee."""
+    """A caller and the callee of all its delegations."""
 
     def __init__(self, caller: Party, callee: Party, *, polls: bool) -> None:
         self._caller, self._callee = caller, callee
         self._read = Party.polled if polls else Party.items
-        # A result may come before the answer that names its delegation.
+        # The result item may arrive before Delegate's response names the delegation.
         self._ends: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     async def complete(self) -> None:
-        """Complete every task, for ever; each on its own, so that none waits for another."""
+        """Complete every task of the callee's inbox, each in an asyncio task of its own."""
         async with asyncio.TaskGroup() as group:
             async for item in self._read(self._callee):
                 if item.method != "delegate_result" and item.delegation_id:
@@ -162,13 +163,13 @@ class Pair:
         await self._callee.rpc.UpdateDelegation(request, metadata=self._callee.metadata)
 
     async def collect(self) -> None:
-        """Tell whoever waits for each end."""
+        """Set the event of each delegation whose result arrives in the caller's inbox."""
         async for item in self._read(self._caller):
             if item.method == "delegate_result":
                 self._ends[item.delegation_id].set()
 
     async def loop(self) -> None:
-        """One delegation, all the way round."""
+        """Delegate one task and wait until the result is in the caller's inbox."""
         request = pb.DelegateRequest(
             workspace_id=self._caller.id, target_id=self._callee.id, task=_TASK
         )
@@ -190,7 +191,7 @@ async def _loops(plan: dict[str, Any]) -> None:
     tasks = [asyncio.create_task(loops), *background]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
-        await task  # the loops, or what broke
+        await task  # the loops, or a background task that raised
 
 
 async def _beats(plan: dict[str, Any]) -> None:
@@ -202,9 +203,9 @@ async def _beats(plan: dict[str, Any]) -> None:
 
 
 async def _repeat(jobs: list[Callable[[], Awaitable[None]]], seconds: float) -> None:
-    """Do every job over and over for a while, once the parent says so; how long each took.
+    """Wait for the parent's line, repeat every job for `seconds`, print each run's milliseconds.
 
-    What has begun is finished, but not counted, so that no round leaves work to the next.
+    Runs in flight at the end are finished but not counted: no round leaves work to the next.
     """
     took: list[float] = []
     print("ready", flush=True)
@@ -234,7 +235,7 @@ async def _client() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One round of one variant. CPU in cores."""
+    """One round of one variant: loops per second, milliseconds, and CPU in cores."""
 
     rate: float
     p50: float
@@ -250,7 +251,7 @@ async def _run(
     plan: dict[str, Any],
     cpu: Callable[[], tuple[float, float]],
 ) -> Result:
-    """Let a process of clients do its plan; what it saw, and what the server spent meanwhile."""
+    """Run a client process with this plan; its figures, and the CPU spent by the servers."""
     client = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -295,7 +296,7 @@ async def _theirs(target: str, pid: int, at_once: int, seconds: float) -> Result
 
 @contextlib.asynccontextmanager
 async def _temporal(*options: str) -> AsyncIterator[tuple[str, int]]:
-    """Temporal's development server; where it listens, and its process."""
+    """Temporal's development server: yields its address and process id."""
     target = f"127.0.0.1:{free_port()}"
     server = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).with_name("temporal")),
@@ -350,7 +351,7 @@ async def measure(arguments: argparse.Namespace, dsn: str) -> list[Table]:
         for number in range(arguments.rounds + 1):
             for name, variant in variants.items():
                 result = await variant()
-                if number:  # the first only warms up
+                if number:  # round 0 only warms up
                     runs.setdefault(name, []).append(result)
         runs["polling, in flight"] = [
             await ours(2 * pairs, work="loops", depth=depth, polls=True, seconds=_POLL_WINDOW)
@@ -380,7 +381,7 @@ def _table(title: str, base: str, runs: dict[str, list[Result]]) -> Table:
     for heading in ("variant", "/s", "ratio", "p50 ms", "p99 ms", "server", "database", "clients"):
         table.add_column(heading, justify="left" if heading == "variant" else "right")
     for name, results in sorted(runs.items()):
-        # Rounds of the same number stand side by side; polling has one only.
+        # Compare rounds of the same number; polling has one round only.
         ratio = statistics.median(
             r.rate / b.rate for r, b in zip(results, runs[base], strict=False)
         )

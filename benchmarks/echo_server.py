@@ -1,6 +1,6 @@
-"""The floor: a grpc.aio server with our options that gives back what it gets.
+"""The floor: a grpc.aio server with the product's options that echoes the request's bytes.
 
-With `--follow` its poller shares the loop's core, as ours does.
+With `--follow` gRPC's poller shares the event loop's core, as in the product.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m benchmarks.group_commit
 
-Variants take turns in short rounds of one run, so that they share the machine's mood: compare
-ratios, not absolutes. Target: 7 times the pool at 64 concurrent, with p99 of at most 2 ms.
+Variants take turns in short rounds of one run, so that noise of the machine hits all of them:
+compare ratios, not absolutes. Target: 7 times the pool at 64 concurrent, p99 at most 2 ms.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from molecule_grpc.db.pool import Pool, Writer, connect_pool
 POOL_SIZE = 16
 WORKSPACES = 4_000
 CONCURRENCY = (1, 16, 64, 256)
-LINGER_MS = (0, 5)  # the second is what the server does
+LINGER_MS = (0, 5)  # the server lingers like the second
 BASE, OURS = f"pool of {POOL_SIZE}", "group commit, linger 5 ms"
 TARGET_RATIO, TARGET_P99_MS = 7.0, 2.0
 
@@ -89,7 +89,7 @@ Call = Callable[[Item], Awaitable[object]]
 
 @dataclass(slots=True)
 class Cell:
-    """What one variant did at one concurrency, over all rounds."""
+    """Latencies and time of one variant at one concurrency, over all rounds."""
 
     seconds: list[float] = field(default_factory=list)
     elapsed: float = 0.0
@@ -135,7 +135,7 @@ async def drive(
     seconds: float,
     work: float,
 ) -> None:
-    """Closed loop: every caller asks again as soon as it is answered."""
+    """Closed loop: every caller sends its next call as soon as the last one is answered."""
     clock = time.perf_counter
     end = clock() + seconds
 
@@ -193,7 +193,7 @@ async def measure(dsn: str, options: argparse.Namespace) -> dict[tuple[str, int,
 
 
 def report(cells: dict[tuple[str, int, str], Cell], console: Console) -> bool:
-    """Print a table per statement; whether all of them meet the target."""
+    """Print a table per statement; return whether all of them meet the target."""
     met = True
     for statement in STATEMENTS:
         table = Table(title=statement.name)

@@ -1,4 +1,4 @@
-"""What benchmarks run on: a durable Postgres, workers on TCP ports, workspaces to act as."""
+"""Shared by all benchmarks: a durable Postgres, workers on TCP ports, workspaces to act as."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from molecule_grpc.resources import migrations_dir
 ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
 ADMIN_TOKEN = "benchmark-admin-token"
 _READY_SECONDS = 30.0
-# A gigabyte: more than any of the benchmarks writes.
-_LOG_SEGMENTS = 250
+# 250 segments of 4 MiB: more log than any benchmark writes between two checkpoints.
+_WAL_SEGMENTS = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Agent:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What a call of it carries."""
+        """Call metadata that authenticates as this workspace."""
         return (("authorization", f"Bearer {self.token}"),)
 
 
@@ -52,22 +52,22 @@ def durable_postgres() -> Iterator[str]:
         EmbeddedPostgres(Path(directory)) as server,
     ):
         asyncio.run(migrate(server.dsn, migrations_dir()))
-        asyncio.run(_use(server.dsn))
+        asyncio.run(_age_wal(server.dsn))
         yield server.dsn
 
 
-async def _use(dsn: str) -> None:
-    """Leave it as it is after hours of work: it then reuses the segments of its log.
+async def _age_wal(dsn: str) -> None:
+    """Fill pg_wal with segments, so that Postgres recycles them as after hours of work.
 
-    A new one stops every commit for 5 ms whenever it makes the next segment.
+    A young cluster creates segments instead: each stops every commit for 5 ms.
     """
     connection = await connect(dsn)
     try:
-        for _ in range(_LOG_SEGMENTS):
+        for _ in range(_WAL_SEGMENTS):
             await connection.execute(
                 "SELECT pg_logical_emit_message(false, '', ''); SELECT pg_switch_wal()"
             )
-        for _ in range(2):  # the second lets go of what the first still needed
+        for _ in range(2):  # the second recycles segments that the first still needed
             await connection.execute("CHECKPOINT")
     finally:
         await connection.close()
@@ -109,7 +109,7 @@ async def make_agents(dsn: str, count: int) -> list[Agent]:
 
 
 async def dismiss(dsn: str, agents: list[Agent]) -> None:
-    """Let these go. Else they fall silent, all at once, in the midst of what is measured next."""
+    """Mark these workspaces removed; else all go offline at once while the next run measures."""
     connection = await connect(dsn)
     try:
         await connection.execute(
@@ -146,26 +146,26 @@ class Worker:
 
     @property
     def target(self) -> str:
-        """Where it listens."""
+        """The worker's address, `host:port`."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """The worker's process id."""
         return self._process.pid
 
     def cpu_seconds(self) -> float:
-        """Processor time so far."""
+        """CPU seconds spent by the worker since its start."""
         return cpu_seconds(self._process.pid)
 
     async def ready(self) -> None:
-        """Wait until it accepts calls."""
+        """Wait until the worker accepts calls. Raises TimeoutError after 30 s."""
         async with grpc.aio.insecure_channel(self.target) as channel:
             async with asyncio.timeout(_READY_SECONDS):
                 await channel.channel_ready()
 
     def stop(self) -> None:
-        """End it in good order."""
+        """Send SIGTERM and wait; SIGKILL after 20 s."""
         self._process.terminate()
         try:
             self._process.wait(20)
@@ -176,7 +176,7 @@ class Worker:
 
 @contextlib.asynccontextmanager
 async def workers(dsn: str, count: int = 1, **environment: str) -> AsyncIterator[list[Worker]]:
-    """Workers over one database."""
+    """`count` ready workers over one database; stopped at the end."""
     started = [Worker(dsn, **environment) for _ in range(count)]
     try:
         for worker in started:
@@ -188,7 +188,7 @@ async def workers(dsn: str, count: int = 1, **environment: str) -> AsyncIterator
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process and all below it so far, those that have ended included."""
+    """CPU seconds spent by a process and all its descendants, ended children included."""
     root, total = psutil.Process(pid), 0.0
     for process in [root, *root.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -198,7 +198,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def free_port() -> int:
-    """A TCP port that nobody has now."""
+    """A TCP port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -206,6 +206,6 @@ def free_port() -> int:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value below which this share of the sorted values lies."""
+    """The value below which `share` (0 to 1) of the values lies; NaN for no values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")

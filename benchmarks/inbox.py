@@ -2,10 +2,11 @@
 
     python -m benchmarks.inbox [--seconds 5] [--runs 3] [--streams 1,100,1000,5000]
 
-One process holds the server's whole application and appends as it does, at a steady rate;
-another holds the streams, over real gRPC. The clock is the machine's, shared by both. With
-`two workers` another worker holds the streams, so that every wake-up crosses by NOTIFY. Of several
-runs the medians are shown: one checkpoint or autovacuum of Postgres makes the p99 of its run.
+One process holds the server's whole application and appends through its use case at a steady
+rate; a second process holds the client side of the streams over real gRPC. Both read the
+machine's monotonic clock. With `two workers` another worker serves the streams, so that every
+wake-up crosses by NOTIFY. The table shows medians of several runs: a single checkpoint or
+autovacuum of Postgres decides the p99 of its run.
 Targets at 1,000 streams and 2,000 messages/s: p50 1 ms, p99 5 ms in one process and 10 ms across.
 """
 
@@ -59,7 +60,7 @@ _MAX_CHANNEL_STREAMS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one run measured. Latencies in milliseconds."""
+    """Figures of one run: messages per second, latencies in milliseconds, KiB per stream."""
 
     mode: str
     rate: float
@@ -84,14 +85,14 @@ async def _served(dsn: str) -> AsyncIterator[tuple[App, str]]:
 
 
 class Reader:
-    """The other process: it opens the streams, and reports what it saw when told to stop."""
+    """The process with the clients: opens the streams, reports the latencies when stopped."""
 
     def __init__(self, target: str, agents: list[Agent]) -> None:
         self._input = json.dumps([target, [(str(a.id), a.token) for a in agents]])
         self._process: asyncio.subprocess.Process | None = None
 
     async def open(self) -> None:
-        """Return when every stream has been welcomed."""
+        """Return when every stream has received its welcome frame."""
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -107,7 +108,7 @@ class Reader:
         assert (await self._process.stdout.readline()).strip() == b"open"
 
     async def close(self) -> list[float]:
-        """The latencies it saw, in milliseconds."""
+        """Stop the process; return the latency of every item in milliseconds."""
         assert self._process
         assert self._process.stdin
         assert self._process.stdout
@@ -118,7 +119,7 @@ class Reader:
 
 
 async def _read() -> None:
-    """The reader process. Its own pauses are not the server's."""
+    """The reader process, without garbage collection: its pauses would count as the server's."""
     gc.disable()
     loop = asyncio.get_running_loop()
     target, agents = json.loads(await loop.run_in_executor(None, sys.stdin.readline))
@@ -153,7 +154,7 @@ async def _read() -> None:
 
 
 async def _append(app: App, agents: list[Agent], *, rate: float, seconds: float) -> int:
-    """Append at a steady rate, round robin; how many were made durable."""
+    """Append at `rate` per second, round robin; return how many were made durable."""
     pending: set[asyncio.Task[None]] = set()
     start, sent = time.monotonic(), 0
 
@@ -178,7 +179,7 @@ async def _append(app: App, agents: list[Agent], *, rate: float, seconds: float)
             pending.add(task)
             task.add_done_callback(pending.discard)
             sent += 1
-        await asyncio.sleep(0.001)  # the least that the loop sleeps: less is a busy wait
+        await asyncio.sleep(0.001)  # the loop's shortest sleep: less is a busy wait
     await asyncio.gather(*pending)
     return sent
 
@@ -210,7 +211,7 @@ async def _run(dsn: str, streams: int, *, rate: float, seconds: float, two: bool
 
 
 async def measure(dsn: str, streams: list[int], *, seconds: float, runs: int) -> Table:
-    """The table: of so many runs the medians, and the least and most of the p99."""
+    """The table: medians of `runs` runs, and the lowest and highest p99."""
     table = Table(title="Durable append to client")
     for heading in ("streams", "mode", "messages/s", "p50 ms", "p99 ms", "of runs", "KiB a stream"):
         table.add_column(heading, justify="right")

@@ -1,4 +1,4 @@
-"""The process of `benchmarks.delegations` that is Temporal's worker and its callers."""
+"""The client process of `benchmarks.delegations` for Temporal: its worker and its callers."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _POLLERS = PollerBehaviorSimpleMaximum(maximum=16)
 
 @activity.defn
 async def echo(text: str) -> str:
-    """Give back what came."""
+    """Return the text unchanged."""
     return text
 
 
 @workflow.defn
 class Task:
-    """One activity."""
+    """A workflow of one activity."""
 
     @workflow.run
     async def run(self, text: str) -> str:
-        """What the activity gave back."""
+        """The activity's result."""
         return await workflow.execute_activity(
             echo, text, start_to_close_timeout=timedelta(seconds=60)
         )
@@ -42,16 +42,16 @@ async def _connected(target: str) -> Client:
         while True:
             try:
                 return await Client.connect(target)
-            except RuntimeError:  # it is starting
+            except RuntimeError:  # the server is still starting
                 await asyncio.sleep(0.1)
 
 
 async def main() -> None:
-    """Do the plan of standard input."""
+    """Read a plan (one line of JSON) from standard input and run it."""
     plan = json.loads(sys.stdin.readline())
     client = await _connected(plan["target"])
     took: list[float] = []
-    queue = uuid4().hex  # so that nothing of another round is in the way
+    queue = uuid4().hex  # a queue of its own: no tasks left by another round
 
     async def once() -> float:
         start = time.monotonic()
@@ -69,7 +69,7 @@ async def main() -> None:
         task_queue=queue,
         workflows=[Task],
         activities=[echo],
-        workflow_runner=UnsandboxedWorkflowRunner(),  # the sandbox costs, and guards nothing here
+        workflow_runner=UnsandboxedWorkflowRunner(),  # the sandbox costs CPU and guards nothing
         max_concurrent_workflow_tasks=1000,
         max_concurrent_activities=1000,
         workflow_task_poller_behavior=_POLLERS,
@@ -82,7 +82,7 @@ async def main() -> None:
         tasks = asyncio.gather(*(again(end) for _ in range(plan["at_once"])))
         await asyncio.sleep(plan["seconds"])
         print(json.dumps({"took": took, "cpu": time.process_time() - before}), flush=True)
-        await tasks  # what has begun is finished, but not counted
+        await tasks  # runs in flight are finished but not counted
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python -m benchmarks.uploads [--rounds 5] [--stores postgres,s3]
 
-1 file of 25 MiB and 64 of 1 MiB, over gRPC and REST, all through Envoy. The floor writes the same
-bytes with asyncpg in chunk rows of 1 MiB, or with boto3 (parts in parallel, as its own transfers
-do), and reads them; on the same disk, in turn with the platform. Client, Envoy, worker and store
-share the machine's cores. Targets: 0.7 of the floor, memory flat.
+1 file of 25 MiB and 64 of 1 MiB, over gRPC and REST, all through Envoy. The floor writes and reads
+the same bytes with asyncpg in chunk rows of 1 MiB, or with boto3's own transfers (parts in
+parallel), on the same disk and in turn with the platform. Client, Envoy, worker and store share
+the machine's cores. Targets: 0.7 of the floor, memory flat.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _FLOOR_TABLE = (
 
 @dataclass(slots=True)
 class Side:
-    """One way to write and read files, and how long it took."""
+    """One way to write and read files, and the seconds of each round."""
 
     stage: Callable[[Contents], Awaitable[list[str]]]
     fetch: Callable[[list[str], Contents], Awaitable[None]]
@@ -56,7 +56,7 @@ class Side:
     fetching: list[float] = field(default_factory=list)
 
     async def round(self, contents: Contents) -> None:
-        """Once there and back."""
+        """Stage all files, then fetch all of them."""
         begun = time.perf_counter()
         names = await self.stage(contents)
         staged = time.perf_counter()
@@ -66,7 +66,7 @@ class Side:
 
 
 class GrpcSide:
-    """A typed client."""
+    """A gRPC client with generated stubs."""
 
     def __init__(self, channel: grpc.aio.Channel, agent: Agent) -> None:
         self._stub = UploadServiceStub(channel)
@@ -95,7 +95,7 @@ class GrpcSide:
 
 
 class RestSide:
-    """A browser."""
+    """A REST client that uploads a multipart form, as a browser does."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, agent: Agent) -> None:
         self._session = session
@@ -130,7 +130,7 @@ async def _multipart(contents: Contents) -> AsyncIterator[bytes]:
 
 
 class PostgresFloor:
-    """asyncpg alone."""
+    """The floor of the Postgres store: asyncpg alone."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self._connection = connection
@@ -160,7 +160,7 @@ class PostgresFloor:
 
 
 class S3Floor:
-    """boto3 alone."""
+    """The floor of the S3 store: boto3 alone."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -186,7 +186,7 @@ class S3Floor:
 
 
 class Peak:
-    """The most memory that a process had while inside, above what it had before."""
+    """Peak memory of a process inside the `with` block, in MiB above the start of the block."""
 
     def __init__(self, process: psutil.Process) -> None:
         self._process = process
@@ -208,7 +208,7 @@ class Peak:
 
 
 async def measure(dsn: str, store: str, rounds: int, directory: Path, table: Table) -> None:
-    """One store: both shapes, both faces and the floor."""
+    """Measure one store: both shapes over gRPC, over REST, and on the floor."""
     environment: dict[str, str] = {}
     seaweed = Seaweed(directory / "weed") if store == "s3" else None
     if seaweed is not None:
@@ -266,7 +266,7 @@ async def _compare(
         for name, side in sides.items():
             async with peaks[name]:
                 await side.round(contents)
-            if number == 0:  # warms up
+            if number == 0:  # round 0 only warms up
                 side.staging.clear()
                 side.fetching.clear()
                 peaks[name].grown = 0.0
@@ -282,7 +282,7 @@ async def _compare(
 
 
 async def run(dsn: str, rounds: int, stores: list[str]) -> None:
-    """All stores, one after the other."""
+    """Measure all stores, one after the other, and print the table."""
     table = Table(title="Uploads: MB/s, and the ratio to the floor of the same round")
     for column in ("what", "way", "stage", "ratio", "fetch", "ratio", "worker MiB"):
         table.add_column(column, justify="left" if column in ("what", "way") else "right")
@@ -296,7 +296,7 @@ async def run(dsn: str, rounds: int, stores: list[str]) -> None:
 
 
 def main() -> None:
-    """Entry."""
+    """Entry of `python -m benchmarks.uploads`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--stores", default="postgres,s3")

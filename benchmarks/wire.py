@@ -1,14 +1,14 @@
-"""RPCs end to end against the floor of the same host: what the product adds to an echo.
+"""RPCs end to end against the floor of the same host: the product's cost above an echo.
 
     python -m benchmarks.wire [--seconds 4] [--rounds 3]
 
-Driven by h2load (Debian: nghttp2-client), one small process a caller, so that no Python client is
-in the way and every caller is its own workspace. Variants take turns. A gRPC error is HTTP 200 to
-a load tool, so the rows that were written are counted apart. The floor is grpc.aio as it comes;
-beside it stands the same echo with the poller on the loop's core, as the server has it.
+The load comes from h2load (Debian: nghttp2-client), one small process per caller, so that no
+Python client limits the rate and every caller is its own workspace. Variants take turns. A load
+tool counts a gRPC error as HTTP 200, so the written rows are counted separately. The floor is an
+unmodified grpc.aio; a second echo has the poller on the loop's core, like the server.
 `through Envoy` is an installation as `molecule-grpc up` starts it, with one worker, over the same
-Postgres: gRPC, and REST/JSON by HTTP/1.1 with one connection kept a caller. CPU is that of Envoy
-and worker together (the worker alone where it is called directly), without Postgres and the load.
+Postgres: gRPC, and REST/JSON over HTTP/1.1 with one kept connection per caller. CPU is the sum of
+Envoy and worker (the worker alone for direct calls), without Postgres and the load tool.
 Targets: heartbeat at 0.6 of the echo at 64 concurrent; REST through Envoy at no more than 1.5
 times the CPU of the same call over gRPC directly.
 """
@@ -58,14 +58,14 @@ _REPORT = "moleculeai.delegation.v1.DelegationService/ReportActivity"
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What each caller sends, and the query that counts what was written."""
+    """One row of the table: a body for each caller, and the query that counts written rows."""
 
     name: str
     url: str
     bodies: list[bytes]
     count: str | None = None
     rest: bool = False
-    # Processor seconds of what serves it.
+    # CPU seconds spent so far by the processes that serve this load.
     cpu: Callable[[], float] = lambda: 0.0
 
 
@@ -76,14 +76,14 @@ def frame(message: Message) -> bytes:
 
 
 class Generator:
-    """Runs h2load for a while with every caller at once."""
+    """Runs one h2load process per caller, all at once."""
 
     def __init__(self, directory: Path, agents: list[Agent]) -> None:
         self._directory = directory
         self._agents = agents
 
     async def run(self, load: Load, seconds: int) -> float:
-        """Requests per second over all callers."""
+        """Requests per second over all callers. Raises AssertionError on a 4xx or 5xx response."""
         processes = []
         for index, body in enumerate(load.bodies):
             file = self._directory / f"body-{index}"
@@ -226,7 +226,7 @@ async def _echo(*flags: str) -> AsyncIterator[str]:
 
 
 async def measure(dsn: str, *, seconds: int, rounds: int) -> Table:
-    """The table of ratios."""
+    """Measure every load `rounds` times; the table of ratios."""
     agents = await make_agents(dsn, 2 * CALLERS)
     connection = await connect(dsn)
     rates: dict[str, list[float]] = {}

@@ -1,13 +1,14 @@
--- The REST face of an RPC: what the server says by metadata becomes the status, the body and the
--- headers that REST clients expect. gRPC passes untouched.
+-- The REST face of an RPC: turns the server's response metadata into the status, body and headers
+-- that REST clients expect. gRPC calls pass unchanged.
 --
--- From the server, on calls that were REST:
---   x-http-code    the status
---   x-error-body   the body of an error, percent-encoded JSON
---   x-unwrap       name of the response's only field: its value is the whole body
---   x-content-length  how long a stream of bytes will be
+-- The server sends, on calls that arrived as REST:
+--   x-http-code       the HTTP status
+--   x-error-body      the body of an error, percent-encoded JSON
+--   x-unwrap          the name of the response's only field: its value becomes the whole body
+--   x-content-length  the length in bytes of a streamed body
 
--- Filled in from the protos: verb → REST paths with the fields that they bind, and all such fields.
+-- Filled in by server/edge/routes.py from the protos. PATHS: verb → patterns of REST paths with the
+-- fields that each binds. BOUND: the set of all bound fields.
 local PATHS = ${paths}
 local BOUND = ${bound}
 
@@ -36,13 +37,12 @@ local function quoted(text)
   return '"' .. escaped .. '"'
 end
 
--- A query parameter with the name of a path variable would replace its value. Existing clients
--- repeat the value, which is harmless.
-
+-- The transcoder lets a query parameter override the path variable of the same name. Accept the
+-- parameter only if it repeats the path's value, as existing clients do.
 local function repeats_path(verb, path, field, value)
   for _, form in ipairs(PATHS[verb] or {}) do
     local captures = {path:match(form.pattern)}
-    -- The first form that fits is the transcoder's choice, too: words come before variables.
+    -- The transcoder takes the first matching form, too: literal segments precede variables.
     if captures[1] then
       for index, bound in ipairs(form.fields) do
         if bound == field and decoded(captures[index]) ~= value then return false end
@@ -57,13 +57,13 @@ local function contradiction(verb, path, query)
   for pair in query:gmatch("[^&]+") do
     local name, value = pair:match("^([^=]*)=?(.*)$")
     name = decoded(name)
-    -- The transcoder takes workspace_id and workspaceId.
+    -- The transcoder accepts both workspace_id and workspaceId.
     local field = name:gsub("_", ""):lower()
     if BOUND[field] and not repeats_path(verb, path, field, decoded(value)) then return name end
   end
 end
 
--- HTTP permits headers for which a gRPC server refuses the whole call, as if it were at fault.
+-- A gRPC server refuses a whole call over header names that HTTP permits: remove such headers.
 local function drop_what_grpc_refuses(headers)
   local refused = {}
   for name in pairs(headers) do
@@ -78,7 +78,7 @@ end
 function envoy_on_request(handle)
   local headers = handle:headers()
   local content_type = headers:get("content-type")
-  -- As strict as the transcoder is in what it leaves alone.
+  -- The same test as the transcoder's: gRPC content types are not transcoded.
   if content_type == "application/grpc"
     or content_type and content_type:sub(1, 17) == "application/grpc+" then
     return
@@ -96,7 +96,7 @@ end
 local function replace_body(handle, change)
   local body = handle:body(true)
   local bytes = change(body:getBytes(0, body:length()))
-  -- The headers from before the wait for the body are gone.
+  -- Reading the body may suspend the script, which invalidates earlier headers: fetch them again.
   if bytes then handle:headers():replace("content-length", body:setBytes(bytes)) end
 end
 
@@ -135,7 +135,7 @@ function envoy_on_response(handle)
   elseif field then
     answer_bare(handle, field)
   elseif length then
-    -- The transcoder drops the content length of a stream; a download wants one.
+    -- The transcoder drops the content length of a stream; downloads need the header.
     headers:replace("content-length", length)
   end
 end

@@ -1,6 +1,6 @@
 """The contract as the generators see it: every RPC with its HTTP bindings and its REST face.
 
-Needs no generated code, so that it can run before there is any.
+Imports no generated code: gen.sh runs this module before any exists.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ class Binding:
     body: str
     """`*`, the name of the request field that the HTTP body fills, or empty for no body."""
     response_body: str
-    """The response field that is the whole HTTP answer; we use none."""
+    """The response field that becomes the whole HTTP body; empty in all our bindings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """The REST face of an RPC: moleculeai.rest.v1.Face with its defaults filled in."""
+    """The REST face of an RPC: moleculeai.rest.v1.Face with defaults filled in."""
 
     success_status: int
     bare_array: str
     sse: bool
     other_statuses: tuple[int, ...]
-    """Further statuses that carry the response and not an error."""
+    """Further HTTP statuses whose body is the response message, not an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Contract:
 
     @classmethod
     def load(cls, path: Path = DEFAULT_PATH) -> Contract:
-        """Read a descriptor set; comments are there only if it was built with source info."""
+        """Read a descriptor set. Comments are empty unless buf built the set with source info."""
         return cls(FileDescriptorSet.FromString(path.read_bytes()))
 
     def rpcs(self) -> Iterator[Rpc]:
@@ -123,7 +123,7 @@ class Contract:
         options: Message = described.GetOptions()
         known = self._pool.FindMessageTypeByName(options.DESCRIPTOR.full_name)
         extension = self._pool.FindExtensionByName(name)
-        # The options were parsed by the default pool, which does not know our extensions.
+        # The default pool, which does not know our extensions, parsed the options: parse again.
         parsed: Any = GetMessageClass(known).FromString(options.SerializeToString())
         if extension.is_repeated:
             return parsed.Extensions[extension]
@@ -134,7 +134,7 @@ class Contract:
         return self._pool.FindEnumTypeByName(full_name)
 
     def comment(self, full_name: str) -> str:
-        """The comment above what has this name, a field or an RPC, say; empty if there is none."""
+        """The comment above an element (file, message, field, RPC); empty if it has none."""
         return self._comments.get(full_name, "")
 
     @cached_property
@@ -161,7 +161,7 @@ def _comments(file: FileDescriptorProto) -> Iterator[tuple[str, str]]:
 
 
 def _name_at(file: FileDescriptorProto, path: Any) -> str | None:
-    """The name, inside its package, of what a source path points at; None if it has no name."""
+    """The element's name inside its package for a source path; None for unnamed elements."""
     names = []
     element: Any = file
     steps = list(path)
@@ -178,7 +178,7 @@ def _name_at(file: FileDescriptorProto, path: Any) -> str | None:
 
 
 def _paragraphs(comment: str) -> str:
-    """A comment as it was meant: wrapped lines joined, paragraphs and list items kept apart."""
+    """Join wrapped lines of a comment; keep paragraphs, list items and table rows apart."""
     out: list[str] = []
     for line in (raw.strip() for raw in comment.strip().splitlines()):
         starts_anew = not line or line.startswith(("- ", "* ", "|")) or not out or not out[-1]

@@ -1,4 +1,4 @@
-"""Prints docs/errors.md: every reason that an error can carry, from the comments of the proto.
+"""Prints docs/errors.md: every error reason with its codes, from the comments of the proto.
 
 buf build . --as-file-descriptor-set -o contract.binpb
 python -m tools.errors_doc contract.binpb > docs/errors.md
@@ -16,8 +16,8 @@ from tools.descriptors import Contract
 
 REASONS = "moleculeai.error.v1.ErrorReason"
 PREFIX = "ERROR_REASON_"
-# A comment says `Code: NOT_FOUND (404).` where a call can end with it, and nothing of the kind
-# where only frames of a stream carry it.
+# A reason's comment contains `Code: NOT_FOUND (404).` if a call can end with this reason, and no
+# code if only frames of a stream carry the reason.
 _CODE = re.compile(r"\s*Code: (?P<code>[A-Z_]+) \((?P<status>\d{3})\)\.")
 
 _HEAD = """\
@@ -32,8 +32,8 @@ Every error carries a stable reason. Branch on it, never on the text.
 | gRPC | `google.rpc.ErrorInfo` in the status details, domain `moleculeai.dev` | status message |
 | REST | the HTTP status tells as much as existing clients need | `{"error": "..."}` |
 
-A field that is wrong is named in `google.rpc.BadRequest`. A pause that makes sense before a retry
-is in `google.rpc.RetryInfo`, and in the `Retry-After` header.
+`google.rpc.BadRequest` names the invalid fields. `google.rpc.RetryInfo` and the `Retry-After`
+header say how long to wait before a retry.
 
 | Reason | gRPC | HTTP | Meaning |
 |---|---|---|---|
@@ -42,7 +42,7 @@ is in `google.rpc.RetryInfo`, and in the `Retry-After` header.
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One value of the catalogue; `code` and `http_status` are absent where no call ends so."""
+    """One value of the catalogue; `code` and `http_status` are None if no call ends with it."""
 
     name: str
     meaning: str
@@ -51,7 +51,7 @@ class Reason:
 
 
 def read_reasons(contract: Contract) -> Iterator[Reason]:
-    """The catalogue in its order, without the value that is never sent."""
+    """The catalogue in the proto's order, without the zero value, which is never sent."""
     for value in contract.enum(REASONS).values[1:]:
         comment = " ".join(contract.comment(f"{REASONS}.{value.name}").split())
         found = _CODE.search(comment)
@@ -64,7 +64,7 @@ def read_reasons(contract: Contract) -> Iterator[Reason]:
 
 
 def render(contract: Contract) -> str:
-    """The page."""
+    """The whole page as Markdown."""
     rows = [
         f"| `{reason.name}` | {reason.code or ''} | {reason.http_status or ''} "
         f"| {reason.meaning.replace('|', chr(92) + '|')} |"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Generates gen/ from the protos, always with the same bytes from the same protos.
+# Generates gen/ from the protos; the same protos always give the same bytes.
 #
 #   tools/gen.sh                 everything; needs Go, npm and a package registry
 #   tools/gen.sh server [DIR]    Python, descriptors, HTTP surface and OpenAPI; needs only the venv
 #   tools/gen.sh clients [DIR]   TypeScript and Go
-#   tools/gen.sh check           fails when gen/ is not what the protos say
+#   tools/gen.sh check           fails when gen/ differs from a fresh generation
 #
-# DIR is the folder that gets gen/; the repository itself unless told otherwise.
+# DIR is the folder that receives gen/; default: the repository.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PWD/build/tools/bin:$PWD/tools/ts/node_modules/.bin:$PATH"
@@ -17,12 +17,12 @@ PROTOC_GEN_GO_GRPC=v1.6.2
 
 server() {
   local gen="$1/gen" commented
-  buf build . -o /dev/null # before anything is removed: do the protos compile?
+  buf build . -o /dev/null # stop here, before gen/ is removed, if the protos do not compile
   rm -rf "$gen/python"
   buf generate -o "$1"
-  # mypy-protobuf writes stubs for services that do not exist.
+  # mypy-protobuf writes *_pb2_grpc.pyi for files without services, too: remove those.
   find "$gen/python" -name '*_pb2_grpc.pyi' -exec sh -c 'test -f "${1%i}" || rm "$1"' _ {} \;
-  # Packages, so that type checkers follow them; `buf` holds validate_pb2, which no wheel ships.
+  # Type checkers need packages; `buf` holds validate_pb2, which no wheel ships.
   find "$gen/python" -mindepth 1 -type d -exec touch {}/__init__.py \;
   touch "$gen/python/moleculeai/py.typed" "$gen/python/buf/py.typed"
 
@@ -55,7 +55,7 @@ check() {
   done
   rm -r "$fresh"
   if [ "$stale" = 1 ]; then
-    echo "gen/ is not what the protos say: run tools/gen.sh and commit the result" >&2
+    echo "gen/ differs from a fresh generation: run tools/gen.sh and commit the result" >&2
     exit 1
   fi
 }

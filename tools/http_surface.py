@@ -1,6 +1,6 @@
-"""Prints the HTTP surface, one line for each binding of an RPC, so that a review sees it change.
+"""Prints the HTTP surface, one line per binding of an RPC: a changed URL shows in the diff.
 
-`buf breaking` compares messages and does not look at URLs.
+`buf breaking` compares messages but no URLs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tools.descriptors import Contract
 
 
 def lines(contract: Contract) -> Iterator[str]:
-    """What REST clients see of each binding: RPC, verb, path, body, success status, form."""
+    """One line per binding: RPC, verb, path, body, success statuses, bare array, SSE."""
     for rpc in contract.rpcs():
         for binding in rpc.bindings:
             parts = [f"{rpc.service}.{rpc.name}", binding.verb, binding.path]

@@ -1,4 +1,4 @@
-"""A protoc plugin for `*_pb2_grpc.py`: grpcio-tools can write them, but has no plugin for buf."""
+"""A protoc plugin for `*_pb2_grpc.py`: grpcio-tools writes these files but offers buf no plugin."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main() -> None:
 def generate(
     files: FileDescriptorSet, wanted: list[str], response: plugin_pb2.CodeGeneratorResponse
 ) -> None:
-    """Run grpcio-tools on the given descriptors and add what it writes to the response."""
+    """Run grpcio-tools on the given descriptors and add its files to the response."""
     with tempfile.TemporaryDirectory() as folder:
         descriptors = Path(folder, "descriptors.binpb")
         descriptors.write_bytes(files.SerializeToString())

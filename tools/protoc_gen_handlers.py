@@ -1,6 +1,6 @@
-"""A protoc plugin for `*_handlers.py`: the Protocol that the handlers of a service fulfil.
+"""A protoc plugin for `*_handlers.py`: one Protocol per service, with a method per RPC.
 
-An RPC without a handler is then a type error, and no handler has to know grpc.aio.
+An RPC without a handler is a type error, and handlers need not know grpc.aio.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _signature(method: MethodDescriptorProto, homes: dict[str, str]) -> list[str
     if method.client_streaming:
         takes = f"requests: AsyncIterator[{request}]"
     if method.server_streaming:
-        # An async generator function is called, not awaited: hence no `async` here.
+        # Callers do not await an async generator function: its Protocol method has no `async`.
         define, gives = "def", f"AsyncIterator[{response}]"
     else:
         define, gives = "async def", response

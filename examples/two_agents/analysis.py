@@ -1,4 +1,4 @@
-"""The work itself: what there is to say about one Python file. Also a program: analysis.py PATH."""
+"""The work itself: measures one Python file. Also a program: analysis.py PATH."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _BRANCHES = (
 
 
 def analyse(path: Path) -> dict[str, Any]:
-    """Functions, the longest of them in lines, and the highest cyclomatic complexity.
+    """Count the functions; find the longest in lines and the highest cyclomatic complexity.
 
     Raises:
         OSError: the file cannot be read.
-        SyntaxError: it is not Python.
+        SyntaxError: the file is not Python.
     """
     source = path.read_text()
     functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, _FUNCTIONS)]
@@ -48,7 +48,7 @@ def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def _complexity(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """One, and one more for every way that control can go."""
+    """Cyclomatic complexity: 1, plus 1 for each branch and each operand of a boolean choice."""
     branches = sum(isinstance(node, _BRANCHES) for node in ast.walk(function))
     choices = [node for node in ast.walk(function) if isinstance(node, ast.BoolOp)]
     return 1 + branches + sum(len(node.values) - 1 for node in choices)

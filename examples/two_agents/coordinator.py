@@ -1,4 +1,4 @@
-"""Hands over one task for each Python file of a tree, and shows the results as they arrive."""
+"""Delegates one task for each Python file of a tree, and shows the results as they arrive."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def python_files(tree: str) -> list[Path]:
 
 
 def key_of(path: Path, job: str) -> str:
-    """The same for the same content: a coordinator that is started again finds its own tasks."""
+    """The idempotency key of a file's content: a restarted coordinator finds its own tasks."""
     return f"{job}:{hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:32]}"
 
 
@@ -58,7 +58,7 @@ async def coordinate(agent: Agent, target: str, files: list[Path], job: str, boa
         task = json.dumps({"path": str(path)})
         made = await agent.delegate(target, task, idempotency_key=key_of(path, job))
         waiting[made.id] = path
-        if made.known:  # by an earlier run, which may have acked the result already
+        if made.known:  # delegated by an earlier run, which may have acked the result
             found = await agent.delegation(made.id)
             if found.final:
                 show(board, waiting.pop(made.id), found.status, found.text)
@@ -94,7 +94,7 @@ def main(
     url: Annotated[str, typer.Option(envvar="MOLECULE_URL")] = "http://127.0.0.1:8080",
     token: Annotated[str, typer.Option(envvar="MOLECULE_TOKEN")] = "",
 ) -> None:
-    """Hand over one task for each Python file, and show what comes back."""
+    """Delegate one task for each Python file, and show the results."""
     files = python_files(tree)
     board = Board(len(files), as_json=as_json)
     asyncio.run(run(Agent(url, workspace, token), target, files, job, board))

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 
 
 async def join(platform: Platform, name: str) -> tuple[str, str]:
-    """The id and a token of the workspace of this name, which is made when it is missing."""
+    """The id and a token of the workspace of this name; creates the workspace if missing."""
     try:
         made = await platform.create_workspace(name, role="two_agents example")
         return made.id, made.connection.auth_token
@@ -53,7 +53,7 @@ async def run(url: str, token: str, *, shell: bool, think: float, arguments: lis
 
 
 async def start(command: list[str | Path], url: str, token: str) -> asyncio.subprocess.Process:
-    """A process of its own group, with its token where `ps` does not show it."""
+    """Start a process in a group of its own; the token is in its environment, hidden from `ps`."""
     environment = {**os.environ, "MOLECULE_URL": url, "MOLECULE_TOKEN": token}
     environment["PYTHON"] = sys.executable
     return await asyncio.create_subprocess_exec(

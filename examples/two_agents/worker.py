@@ -1,4 +1,4 @@
-"""Does what it is handed: reads a Python file and reports on it."""
+"""A worker agent: each task names a Python file; the result is a report on the file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def main(
     url: Annotated[str, typer.Option(envvar="MOLECULE_URL")] = "http://127.0.0.1:8080",
     token: Annotated[str, typer.Option(envvar="MOLECULE_TOKEN")] = "",
 ) -> None:
-    """Do what comes, until stopped."""
+    """Serve tasks until stopped."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     asyncio.run(work(url, workspace, token, think))
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The same worker with curl and nothing else: the inbox as server-sent events, the rest as REST.
+# The same worker with curl alone: the inbox as server-sent events, everything else as REST.
 #
 #   MOLECULE_URL=http://127.0.0.1:8080 MOLECULE_TOKEN=... ./worker.sh WORKSPACE [THINK_SECONDS]
 set -eu
@@ -10,7 +10,7 @@ here=$(dirname "$0")
 url=${MOLECULE_URL:-http://127.0.0.1:8080}
 python=${PYTHON:-python3} # Only to read and write JSON, and for the work itself.
 
-# Every call but the stream may be repeated without harm, so a server that is away is waited for.
+# Every call but the stream may be repeated without harm: retry for a minute while the server is away.
 api() {
     method=$1 path=$2
     shift 2
@@ -34,12 +34,12 @@ r = $expression
 print(r if isinstance(r, str) else json.dumps(r))" "$@"
 }
 
-handle() { # handle FRAME: do what the item says, report, and only then ack
+handle() { # handle FRAME: do the item's task, report the result, and only then ack
     seq=$(printf "%s\n" "$1" | json 'd["item"]["seq"]')
     task=$(printf "%s\n" "$1" | json 'd["item"]["delegation_id"] if d["item"]["method"] == "delegate" else ""')
     if [ -n "$task" ]; then
-        # The first sign of work says whether there is still something to do: an item that was
-        # done just before the connection broke comes again.
+        # The first heartbeat's answer tells the status: an item whose result was reported just
+        # before the connection broke is delivered again.
         status=$(api POST "/workspaces/$workspace/delegations/$task/heartbeat" | json 'd["status"]')
         case $status in completed | failed) ;; *) work "$1" "$task" ;; esac
     fi
@@ -71,5 +71,5 @@ while :; do
                 ;;
         esac
     done || true
-    sleep 0.5 # The stream ended: it goes on with the first item that is not done.
+    sleep 0.5 # The stream ended: the next one resumes at the first item not acked.
 done

@@ -72,7 +72,7 @@ def _error_response() -> Schema:
 
 
 def _catalogue(contract: Contract) -> str:
-    reasons = contract.enum(ERROR_REASONS).values[1:]  # The first is never sent.
+    reasons = contract.enum(ERROR_REASONS).values[1:]  # The zero value is never sent.
     return "\n".join(
         f"- `{reason.name.removeprefix('ERROR_REASON_')}`: "
         + contract.comment(f"{ERROR_REASONS}.{reason.name}")

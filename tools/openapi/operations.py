@@ -17,7 +17,7 @@ HTTP_BODY = "google.api.HttpBody"
 
 
 class Operations:
-    """Builds operations; the schemas that they use are added to `components`."""
+    """Builds operations and adds the schemas they refer to to `components`."""
 
     def __init__(self, contract: Contract, components: dict[str, Schema]) -> None:
         self._contract = contract
@@ -25,7 +25,7 @@ class Operations:
         self._responses = Schemas(contract, components, inbound=False)
 
     def operation(self, rpc: Rpc, binding: Binding, number: int) -> tuple[str, Schema]:
-        """The path in OpenAPI's spelling, and the operation; `number` counts an RPC's bindings."""
+        """The path in OpenAPI's spelling and the operation; `number` is the binding's index."""
         comment = self._contract.comment(rpc.method.full_name)
         summary, description = _first_sentence(comment)
         service = rpc.service.rpartition(".")[2]
@@ -57,7 +57,7 @@ class Operations:
         return self._parameter(_find(request, path), path) | {"in": "path", "required": True}
 
     def _query(self, message: Descriptor, without: set[str], prefix: str = "") -> list[Schema]:
-        """Parameters for every field that is not named; a message's fields have dotted names."""
+        """Parameters for all fields except `without`; nested fields have dotted names."""
         parameters: list[Schema] = []
         for field in message.fields:
             name = prefix + field.name
@@ -134,6 +134,6 @@ def _find(message: Descriptor, path: str) -> FieldDescriptor:
 
 
 def _any_bytes(comment: str = "") -> dict[str, Any]:
-    """Bytes of any media type, passed through as they are."""
+    """Bytes of any media type, passed through unchanged."""
     content: dict[str, Any] = {"content": {"*/*": {"schema": {}}}}
     return {"description": comment, **content} if comment else content

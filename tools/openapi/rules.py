@@ -1,4 +1,4 @@
-"""What the protovalidate rules of a field mean in JSON Schema."""
+"""Translates the protovalidate rules of a field into JSON Schema."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ FORMATS = {
     "uri": "uri",
     "uri_ref": "uri-reference",
 }
-# Without those of 64 bits: they are strings in JSON, and strings have no bounds.
+# Without 64-bit types: their JSON form is a string, and strings have no numeric bounds.
 NUMBERS = frozenset({"double", "float", "int32", "sint32", "sfixed32", "uint32", "fixed32"})
 IGNORE_IF_ZERO = 1
 IGNORE_ALWAYS = 3
 
 
 def constraints(rules: Any | None) -> Schema:
-    """The keywords that the rules of one value add to its schema.
+    """JSON Schema keywords for the rules of one value.
 
-    Rules that JSON Schema cannot say (CEL, for one) add nothing: the field's comment tells them.
-    An enum's rules shorten its list of names: see `allowed_numbers`.
+    Rules without a keyword in JSON Schema (CEL, for one) add nothing: the field's comment states
+    them. Rules of an enum shorten its list of names: see `allowed_numbers`.
     """
     kind = rules.WhichOneof("type") if rules is not None else None
     if rules is None or kind is None or rules.ignore == IGNORE_ALWAYS:
@@ -43,7 +43,7 @@ def constraints(rules: Any | None) -> Schema:
 
 
 def allowed_numbers(rules: Any | None, declared: list[int]) -> list[int]:
-    """Which of an enum's declared numbers a request may carry."""
+    """The subset of an enum's declared numbers that a request may carry."""
     if rules is None or not rules.HasField("enum"):
         return declared
     enum = rules.enum
@@ -58,12 +58,12 @@ def allowed_numbers(rules: Any | None, declared: list[int]) -> list[int]:
 
 
 def skips_zero(rules: Any | None) -> bool:
-    """Whether the rules do not look at a field that has its zero value."""
+    """Whether the rules skip a field that has its zero value."""
     return rules is not None and rules.ignore in (IGNORE_IF_ZERO, IGNORE_ALWAYS)
 
 
 def fits(schema: Schema, zero: Any) -> bool:
-    """Whether the zero value of a field, the same as leaving it out, is valid by its schema."""
+    """Whether the schema accepts the zero value, which equals leaving the field out."""
     if "enum" in schema and zero not in schema["enum"]:
         return False
     if zero in schema.get("not", {}).get("enum", ()) or schema.get("const", zero) != zero:
@@ -79,7 +79,7 @@ def fits(schema: Schema, zero: Any) -> bool:
 
 
 def not_zero(zero: Any) -> Schema:
-    """What keeps the zero value out, where a field without presence is required."""
+    """Keywords that reject the zero value, for a required field without presence."""
     if isinstance(zero, str):
         return {"minLength": 1}
     if isinstance(zero, list | dict):
@@ -91,7 +91,7 @@ def _string(rules: Any) -> Schema:
     schema = _sizes(rules, minLength="min_len", maxLength="max_len")
     if rules.HasField("len"):
         schema |= {"minLength": rules.len, "maxLength": rules.len}
-    # A character has one byte or more, so that a limit in bytes is one in characters too.
+    # A character takes at least one byte, so a limit in bytes also limits the characters.
     if rules.HasField("max_bytes"):
         schema["maxLength"] = min(rules.max_bytes, schema.get("maxLength", rules.max_bytes))
     if rules.HasField("min_bytes") and rules.min_bytes:

@@ -1,7 +1,7 @@
-"""JSON Schemas of messages, in the form in which the edge reads and writes them.
+"""JSON Schemas of messages, in the JSON form that the edge reads and writes.
 
-A request and a response of one message differ: a request is held to the protovalidate rules, a
-response always carries its scalars, lists and maps.
+One message has two schemas: a request must satisfy the protovalidate rules, a response always
+carries its scalars, lists and maps.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ WELL_KNOWN: dict[str, Schema] = {
 
 
 class Schemas:
-    """The schemas of one direction, collected as they are used."""
+    """The schemas of one direction (requests or responses), collected on first use."""
 
     def __init__(self, contract: Contract, components: dict[str, Schema], *, inbound: bool) -> None:
         self._contract = contract
@@ -64,12 +64,12 @@ class Schemas:
         self._inbound = inbound
 
     def reference(self, message: Descriptor) -> Schema:
-        """A reference to the message's component, which is added when it is the first."""
+        """A reference to the message's component; the first reference adds the component."""
         if message.full_name in WELL_KNOWN:
             return dict(WELL_KNOWN[message.full_name])
         name = self._component_name(message)
         if name not in self._components:
-            self._components[name] = {}  # Ends the recursion of a message that holds itself.
+            self._components[name] = {}  # Ends the recursion of a message that contains itself.
             self._components[name] = self.message(message)
         return {"$ref": f"#/components/schemas/{name}"}
 
@@ -105,7 +105,7 @@ class Schemas:
         return schema
 
     def is_required(self, field: FieldDescriptor) -> bool:
-        """Whether a request must carry the field, or a response always does."""
+        """Whether every request must carry the field, or every response carries it."""
         if not self._inbound:
             return not field.has_presence
         rules = self._rules(field)
@@ -149,7 +149,7 @@ class Schemas:
         return schema
 
     def _component_name(self, message: Descriptor) -> str:
-        # Without what all packages share: moleculeai.workspace.v1.Peer is workspace.Peer.
+        # Drop the parts common to all packages: moleculeai.workspace.v1.Peer → workspace.Peer.
         name = message.full_name.removeprefix("moleculeai.").replace(".v1.", ".")
         outermost = name.split(".")[1]
         return f"{name}.Input" if self._inbound and not outermost.endswith("Request") else name
