@@ -1,4 +1,7 @@
-"""Real Postgres for every test: one server a session, a migrated template, a database a test."""
+"""Real Postgres for every test: one server a process, a migrated template, a database a test.
+
+With xdist each worker has servers of its own, so that no test can disturb one in another process.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import Pool, connect_pool
 from tests.running import RunningServer
 from tests.seaweed import Seaweed
+
+pytest_plugins = ["tests.reruns"]
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 # Whether tests that come in two lengths take the long form.

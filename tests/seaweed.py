@@ -13,7 +13,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.running import free_port
+from tests.ports import free_port
 
 _READY_SECONDS = 60.0
 # Buckets are dear: each claims volumes of its own. Tests keep apart by prefixes.

@@ -14,7 +14,7 @@ import httpx
 
 from molecule_grpc.server.edge.edge import Edge, EdgeConfig
 from tests.e2e.scripted_worker import Reply, ScriptedWorker
-from tests.running import free_port
+from tests.ports import free_port
 
 
 @dataclass(frozen=True)

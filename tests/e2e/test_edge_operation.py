@@ -18,7 +18,7 @@ from moleculeai.delegation.v1 import delegation_service_pb2
 from molecule_grpc.server.edge.edge import Edge, EdgeError
 from tests.e2e.scripted_edge import ScriptedEdge, scripted_edge
 from tests.e2e.scripted_worker import Reply
-from tests.running import free_port
+from tests.ports import free_port
 
 UNAVAILABLE = {"error": "the platform is not available", "code": "platform_unavailable"}
 LIVENESS = "/moleculeai.admin.v1.AdminService/GetLiveness"

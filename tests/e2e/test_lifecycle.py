@@ -26,7 +26,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from tests.e2e.parties import Agent, Organization, found, wire_to
-from tests.running import RunningServer, free_port
+from tests.ports import free_port
+from tests.running import RunningServer
 from tools.descriptors import Contract
 
 Start = Callable[..., RunningServer]
