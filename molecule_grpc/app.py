@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+import functools
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -109,6 +110,7 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
         notifier = Writer(dsn, application_name="molecule-grpc-notify", synchronous_commit="off")
         stack.push_async_callback(notifier.close)
         wakeups = wake.Wakeups(notifier if settings.process.notify else None, worker)
+        tell_readers = functools.partial(wakeups.announce, [event_store.CHANNEL_ALL])
         directory = Directory(pool)
         limits = InboxLimits(settings.inbox.max_items, settings.inbox.max_bytes)
         linger = settings.process.group_commit_linger_ms / 1000
@@ -210,7 +212,7 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
         retention = Retention(
             pool, writes, ledger, activity_days=settings.delegation.activity_retention_days
         )
-        tasks = _tasks(pool, settings, authenticator, sessions, sweeper, retention)
+        tasks = _tasks(pool, settings, authenticator, sessions, sweeper, retention, tell_readers)
         tasks += uploads.tasks + outbound.tasks
         tasks += [
             BackgroundTask("memory", MEMORY_SECONDS, collect_garbage),
@@ -279,6 +281,7 @@ def _tasks(
     sessions: Sessions,
     sweeper: Sweeper,
     retention: Retention,
+    tell_readers: Callable[[], None],
 ) -> list[BackgroundTask]:
     async def touch_tokens() -> None:
         if used := authenticator.take_used():
@@ -288,7 +291,7 @@ def _tasks(
         BackgroundTask(
             "liveness-sweep",
             settings.workspace.liveness_interval,
-            lambda: sweep_liveness(pool, settings.workspace),
+            lambda: sweep_liveness(pool, settings.workspace, tell_readers),
         ),
         BackgroundTask("inbox-leases", settings.inbox.lease / 3, sessions.renew),
         BackgroundTask("inbox-safety-check", settings.inbox.safety_check, sessions.check),

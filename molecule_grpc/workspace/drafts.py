@@ -11,6 +11,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.ids import new_id, parse_id
 from molecule_grpc.workspace import rules
+from molecule_grpc.workspace.status import Status
 from molecule_grpc.workspace.store.workspaces import Change, Place, WorkspaceDraft
 
 _CHANGEABLE = ("name", "role", "tier", "runtime", "parent_id", "workspace_dir")
@@ -109,11 +110,11 @@ def _reach(request: pb.CreateWorkspaceRequest, *, external: bool) -> tuple[str, 
     return (url if mode == rules.PUSH else ""), mode
 
 
-def _first_status(url: str, *, external: bool) -> str:
+def _first_status(url: str, *, external: bool) -> Status:
     """There is no compute backend: what is not external cannot start."""
     if not external:
-        return "failed"
-    return "online" if url else "awaiting_agent"
+        return Status.FAILED
+    return Status.ONLINE if url else Status.AWAITING_AGENT
 
 
 def _text_or_null(given: struct_pb2.Value, field: str) -> str:

@@ -30,6 +30,8 @@ class HeartbeatEvents:
 
     def on_heartbeats(self, done: Sequence[tuple[Heartbeat, HeartbeatResult]]) -> None:
         """These heartbeats were applied."""
+        if any(each.before != each.after for _, each in done):
+            self._wakeups.announce([CHANNEL_ALL])
         if self._audience.present:
             self._waiting.update((EventType.WORKSPACE_HEARTBEAT, each.id) for _, each in done)
             self.tasks_changed(each.id for _, each in done if each.tasks_changed)

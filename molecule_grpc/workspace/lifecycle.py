@@ -22,6 +22,7 @@ from molecule_grpc.workspace.connection import build_connection, platform_url
 from molecule_grpc.workspace.directory import Directory
 from molecule_grpc.workspace.refusals import missing, removed
 from molecule_grpc.workspace.scope import scope
+from molecule_grpc.workspace.status import Status
 from molecule_grpc.workspace.store import tree, workspaces
 
 MAX_LISTED = 10_000
@@ -83,7 +84,7 @@ class Lifecycle:
             await workspaces.insert(conn, draft)
             if request.HasField("canvas"):
                 await workspaces.place(conn, draft.id, drafts.first_place(request))
-            if draft.status == "awaiting_agent":
+            if draft.status is Status.AWAITING_AGENT:
                 _, secret = await tokens.mint_workspace_token(conn, draft.id)
                 response.connection.CopyFrom(build_connection(base, str(draft.id), secret.text))
         return response

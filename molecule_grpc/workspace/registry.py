@@ -24,6 +24,7 @@ from molecule_grpc.workspace.directory import Directory
 from molecule_grpc.workspace.heartbeats import Heartbeats, read_beat
 from molecule_grpc.workspace.refusals import missing, removed
 from molecule_grpc.workspace.scope import scope
+from molecule_grpc.workspace.status import Status
 from molecule_grpc.workspace.store import registry, tree, workspaces
 
 BeatDelegations = Callable[[UUID, list[str]], Awaitable[None]]
@@ -75,7 +76,7 @@ class Registry:
             status="registered",
             delivery_mode=convert.mode(mode),
             auth_token=token,
-            platform_inbound_secret=stored["platform_inbound_secret"],
+            platform_inbound_secret=stored,
         )
 
     async def heartbeat(self, request: pb.HeartbeatRequest) -> pb.HeartbeatResponse:
@@ -168,7 +169,7 @@ class Registry:
             organization_id=scope(principal) or workspaces.DEFAULT_ORGANIZATION,
             name=str(workspace_id),
             tier=self._settings.deployment.default_tier,
-            status="awaiting_agent",
+            status=Status.AWAITING_AGENT,
             runtime=rules.EXTERNAL,
         )
 

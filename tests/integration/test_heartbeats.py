@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -161,7 +161,9 @@ async def test_workers_that_beat_the_same_workspaces_do_not_lock_each_other_out(
             for each in order
         ]
         touches = [other.touch_present(ids)]
-        sweeps = [registry.sweep_silent(pool, 0.0, 0.0) for _ in range(3)]
+        sweeps = [
+            registry.sweep_silent(pool, 0.0, 0.0, after=UUID(int=0), limit=100) for _ in range(3)
+        ]
         await asyncio.gather(*rounds, *touches, *sweeps)
     counts = await pool.fetchval(
         "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
@@ -196,7 +198,9 @@ async def test_silent_workspaces_are_moved_once_however_many_sweep(pool: Pool) -
     )
     untouched = "SELECT count(*) FROM workspaces WHERE status NOT IN ('awaiting_agent', 'offline')"
     before = await pool.fetchval(untouched)
-    moved = await asyncio.gather(*(sweep_liveness(pool, Settings().workspace) for _ in range(4)))
+    moved = await asyncio.gather(
+        *(sweep_liveness(pool, Settings().workspace, lambda: None) for _ in range(4))
+    )
     # Two of the first three, the degraded one, one each from the run through all statuses.
     assert sum(moved) == 2 + 1 + 2 + 1
     assert await pool.fetchval(untouched) == before - sum(moved)

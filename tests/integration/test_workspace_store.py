@@ -23,6 +23,7 @@ from molecule_grpc.kernel.errors import (
 from molecule_grpc.workspace.store import heartbeats as beats
 from molecule_grpc.workspace.store import registry, tree, workspaces
 from molecule_grpc.workspace.store.heartbeats import Heartbeat
+from molecule_grpc.workspace.store.moves import EVENT_NAMES
 from tests.integration.workspaces import (
     ORGANIZATION,
     STATUSES,
@@ -246,11 +247,11 @@ async def test_hot_statements_read_no_more_rows_than_they_need(pool: Pool) -> No
         (tree._FAMILY, (one["id"],)),
         (workspaces._LIST_OF_ORGANIZATION, (*start, 10_000, one["organization_id"])),
         (workspaces._LIST_ALL, (*start, 100)),
-        (registry._SWEEP, (90.0, 180.0)),
-        (beats._TOUCH, ([one["id"]],)),
+        (registry._SWEEP, (90.0, 180.0, UUID(int=0), 100, EVENT_NAMES)),
+        (beats._TOUCH, ([one["id"]], EVENT_NAMES)),
         (
             beats.HEARTBEAT,
-            (*([each] for each in Heartbeat(workspace_id=one["id"])), 0.5, 0.1),
+            (*([each] for each in Heartbeat(workspace_id=one["id"])), 0.5, 0.1, EVENT_NAMES),
         ),
     ]
     for statement, arguments in statements:

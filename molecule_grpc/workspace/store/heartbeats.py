@@ -11,38 +11,49 @@ from molecule_grpc.db.pool import Connection
 from molecule_grpc.kernel.errors import NotFound
 from molecule_grpc.workspace import rules
 from molecule_grpc.workspace.refusals import missing, removed
+from molecule_grpc.workspace.status import SEEN, UNWELL, WELL_AGAIN, Status
+from molecule_grpc.workspace.store.moves import (
+    EVENT_NAMES,
+    KEEP_EVENTS,
+    event_columns,
+    may,
+    status_event,
+)
 
 # One pass over the rows: what was not reported stays, and the status follows from what was. A
-# failed workspace keeps its reason, and only a registration revives it.
-HEARTBEAT = """
-    UPDATE workspaces w SET
-        last_heartbeat_at = now(),
-        last_error_rate = coalesce(b.error_rate, w.last_error_rate),
-        last_sample_error = CASE WHEN w.status = 'failed' THEN w.last_sample_error
-                                 ELSE coalesce(b.sample_error, w.last_sample_error) END,
-        active_tasks = coalesce(b.active_tasks, w.active_tasks),
-        uptime_seconds = coalesce(b.uptime_seconds, w.uptime_seconds),
-        current_task = coalesce(b.current_task, w.current_task),
-        monthly_spend = coalesce(b.monthly_spend, w.monthly_spend),
-        idle_timeout_seconds = coalesce(b.idle_timeout_seconds, w.idle_timeout_seconds),
-        status = CASE
-            WHEN w.status = 'online' AND b.wedged THEN 'degraded'
-            WHEN w.status = 'online' AND NOT b.self_managed
-                AND coalesce(b.error_rate, w.last_error_rate) >= $12 THEN 'degraded'
-            WHEN w.status = 'degraded' AND NOT b.self_managed AND b.well
-                AND coalesce(b.error_rate, w.last_error_rate) < $13 THEN 'online'
-            WHEN w.status IN ('offline', 'provisioning', 'awaiting_agent') THEN 'online'
-            ELSE w.status END
-    FROM unnest($1::uuid[], $2::float8[], $3::text[], $4::int[], $5::int[], $6::text[],
-                $7::bigint[], $8::bool[], $9::bool[], $10::bool[], $11::int[])
-             WITH ORDINALITY
-        AS b (id, error_rate, sample_error, active_tasks, uptime_seconds, current_task,
-              monthly_spend, wedged, well, self_managed, idle_timeout_seconds, ord)
-    WHERE w.id = b.id AND w.status <> 'removed'
-    RETURNING b.ord, w.id, old.status AS before, w.status AS after,
-              (old.current_task, old.active_tasks) <> (w.current_task, w.active_tasks)
-                  AS tasks_changed,
-              coalesce(w.platform_inbound_secret, '') AS inbound_secret
+# failed workspace keeps its reason, and only a registration ends the failure.
+HEARTBEAT = f"""
+    WITH moved AS (
+        UPDATE workspaces w SET
+            last_heartbeat_at = now(),
+            last_error_rate = coalesce(b.error_rate, w.last_error_rate),
+            last_sample_error = CASE WHEN w.status = '{Status.FAILED}' THEN w.last_sample_error
+                                     ELSE coalesce(b.sample_error, w.last_sample_error) END,
+            active_tasks = coalesce(b.active_tasks, w.active_tasks),
+            uptime_seconds = coalesce(b.uptime_seconds, w.uptime_seconds),
+            current_task = coalesce(b.current_task, w.current_task),
+            monthly_spend = coalesce(b.monthly_spend, w.monthly_spend),
+            idle_timeout_seconds = coalesce(b.idle_timeout_seconds, w.idle_timeout_seconds),
+            status = CASE
+                WHEN {may(UNWELL)} AND (b.wedged OR NOT b.self_managed
+                    AND coalesce(b.error_rate, w.last_error_rate) >= $12) THEN '{UNWELL.target}'
+                WHEN {may(WELL_AGAIN)} AND b.well AND NOT b.self_managed
+                    AND coalesce(b.error_rate, w.last_error_rate) < $13 THEN '{WELL_AGAIN.target}'
+                WHEN {may(SEEN)} THEN '{SEEN.target}'
+                ELSE w.status END
+        FROM unnest($1::uuid[], $2::float8[], $3::text[], $4::int[], $5::int[], $6::text[],
+                    $7::bigint[], $8::bool[], $9::bool[], $10::bool[], $11::int[])
+                 WITH ORDINALITY
+            AS b (id, error_rate, sample_error, active_tasks, uptime_seconds, current_task,
+                  monthly_spend, wedged, well, self_managed, idle_timeout_seconds, ord)
+        WHERE w.id = b.id AND w.status <> 'removed'
+        RETURNING b.ord, old.status AS before, new.status AS after,
+                  (old.current_task, old.active_tasks) <> (new.current_task, new.active_tasks)
+                      AS tasks_changed,
+                  coalesce(new.platform_inbound_secret, '') AS inbound_secret,
+                  {event_columns(status_event("$14"))}
+    ), kept AS ({KEEP_EVENTS})
+    SELECT ord, workspace_id, before, after, tasks_changed, inbound_secret FROM moved
 """
 
 _HEAL = """
@@ -53,13 +64,16 @@ _HEAL = """
     RETURNING w.id, w.platform_inbound_secret
 """
 
-_TOUCH = """
-    UPDATE workspaces w SET
-        last_heartbeat_at = now(),
-        status = CASE WHEN w.status IN ('offline', 'provisioning', 'awaiting_agent') THEN 'online'
-                      ELSE w.status END
-    FROM unnest($1::uuid[]) AS present (id)
-    WHERE w.id = present.id AND w.status <> 'removed'
+_TOUCH = f"""
+    WITH moved AS (
+        UPDATE workspaces w SET
+            last_heartbeat_at = now(),
+            status = CASE WHEN {may(SEEN)} THEN '{SEEN.target}' ELSE w.status END
+        FROM unnest($1::uuid[]) AS present (id)
+        WHERE w.id = present.id AND w.status <> 'removed'
+        RETURNING {event_columns(status_event("$2"))}
+    ), kept AS ({KEEP_EVENTS})
+    SELECT EXISTS (SELECT FROM moved WHERE event_type IS NOT NULL)
 """
 
 
@@ -104,7 +118,9 @@ async def beat(conn: Connection, beats: Sequence[Heartbeat]) -> list[HeartbeatRe
     """Apply heartbeats of different workspaces, in id order like all who change many rows."""
     order = sorted(range(len(beats)), key=lambda n: beats[n].workspace_id.int)
     columns = zip(*(beats[n] for n in order), strict=True)
-    rows = await conn.fetch(HEARTBEAT, *map(list, columns), rules.DEGRADED_FROM, rules.WELL_BELOW)
+    rows = await conn.fetch(
+        HEARTBEAT, *map(list, columns), rules.DEGRADED_FROM, rules.WELL_BELOW, EVENT_NAMES
+    )
     done: list[HeartbeatResult | None] = [None] * len(beats)
     for ordinal, *values in rows:
         done[order[ordinal - 1]] = HeartbeatResult(*values)
@@ -115,9 +131,10 @@ async def beat(conn: Connection, beats: Sequence[Heartbeat]) -> list[HeartbeatRe
     return await _with_refusals(conn, beats, done)
 
 
-async def touch(conn: Connection, workspace_ids: list[UUID]) -> None:
-    """Count workspaces as present: their agents hold a stream open."""
-    await conn.execute(_TOUCH, sorted(workspace_ids))
+async def touch(conn: Connection, workspace_ids: list[UUID]) -> bool:
+    """Count workspaces as present: their agents hold a stream open. Whether a status moved."""
+    moved: bool = await conn.fetchval(_TOUCH, sorted(workspace_ids), EVENT_NAMES)
+    return moved
 
 
 async def _heal(conn: Connection, done: list[HeartbeatResult | None]) -> None:

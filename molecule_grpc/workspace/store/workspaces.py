@@ -11,7 +11,17 @@ from uuid import UUID
 import asyncpg
 
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.events.names import EventType
 from molecule_grpc.kernel.errors import AlreadyExists
+from molecule_grpc.workspace.status import INITIAL, REMOVED, Status
+from molecule_grpc.workspace.store.moves import (
+    EVENT_NAMES,
+    KEEP_EVENTS,
+    change_event,
+    event_columns,
+    move_statement,
+    status_event,
+)
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
@@ -39,37 +49,50 @@ _LIST_OF_ORGANIZATION = f"""
     ORDER BY w.created_at, w.id LIMIT $3
 """
 
-_INSERT = """
-    INSERT INTO workspaces (id, organization_id, parent_id, name, role, tier, status, runtime, url,
-                            delivery_mode, max_concurrent_tasks, budget_limit, last_sample_error,
-                            platform_inbound_secret)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-    ON CONFLICT (id) DO NOTHING
+_INSERT = f"""
+    WITH moved AS (
+        INSERT INTO workspaces (id, organization_id, parent_id, name, role, tier, status, runtime,
+                                url, delivery_mode, max_concurrent_tasks, budget_limit,
+                                last_sample_error, platform_inbound_secret)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+        ON CONFLICT (id) DO NOTHING
+        RETURNING {event_columns(status_event("$15"))}
+    ), kept AS ({KEEP_EVENTS})
+    SELECT workspace_id FROM moved
 """
 
-_UPDATE = """
-    UPDATE workspaces SET
-        name = coalesce($2, name),
-        role = CASE WHEN $3 THEN $4 ELSE role END,
-        tier = coalesce($5, tier),
-        runtime = coalesce($6, runtime),
-        parent_id = CASE WHEN $7 THEN $8 ELSE parent_id END,
-        workspace_dir = CASE WHEN $9 THEN $10 ELSE workspace_dir END,
-        updated_at = now()
-    WHERE id = $1 AND status <> 'removed'
-    RETURNING id
+_UPDATE = f"""
+    WITH moved AS (
+        UPDATE workspaces SET
+            name = coalesce($2, name),
+            role = CASE WHEN $3 THEN $4 ELSE role END,
+            tier = coalesce($5, tier),
+            runtime = coalesce($6, runtime),
+            parent_id = CASE WHEN $7 THEN $8 ELSE parent_id END,
+            workspace_dir = CASE WHEN $9 THEN $10 ELSE workspace_dir END,
+            updated_at = now()
+        WHERE id = $1 AND status <> 'removed'
+        RETURNING {event_columns(f"CASE {change_event('parent_id', '$11')} END")}
+    ), kept AS ({KEEP_EVENTS})
+    SELECT workspace_id FROM moved
 """
+
+_REMOVE = move_statement(REMOVED, also=", url = '', active_tasks = 0, current_task = ''")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceDraft:
-    """A workspace to insert."""
+    """A workspace to insert.
+
+    Raises:
+        ValueError: no workspace begins with this status, or a failed one gives no reason.
+    """
 
     id: UUID
     organization_id: UUID
     name: str
     tier: int
-    status: str
+    status: Status
     runtime: str
     parent_id: UUID | None = None
     role: str | None = None
@@ -79,6 +102,12 @@ class WorkspaceDraft:
     budget_limit: int | None = None
     last_sample_error: str | None = None
     inbound_secret: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.status not in INITIAL:
+            raise ValueError(f"no workspace begins as {self.status}")
+        if self.status is Status.FAILED and not self.last_sample_error:
+            raise ValueError("a failure needs a reason")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +164,7 @@ async def insert(conn: Connection, draft: WorkspaceDraft) -> bool:
         AlreadyExists: WORKSPACE_NAME_TAKEN: a live sibling has the name.
     """
     with _name_taken(draft.name):
-        status = await conn.execute(
+        found = await conn.fetchval(
             _INSERT,
             draft.id,
             draft.organization_id,
@@ -151,8 +180,9 @@ async def insert(conn: Connection, draft: WorkspaceDraft) -> bool:
             draft.budget_limit,
             draft.last_sample_error,
             draft.inbound_secret,
+            EVENT_NAMES,
         )
-    return bool(status == "INSERT 0 1")
+    return found is not None
 
 
 async def update(conn: Connection, workspace_id: UUID, change: Change) -> bool:
@@ -174,6 +204,7 @@ async def update(conn: Connection, workspace_id: UUID, change: Change) -> bool:
             change.parent_id,
             "workspace_dir" in change.given,
             change.workspace_dir,
+            EventType.WORKSPACE_MOVED,
         )
     return found is not None
 
@@ -231,17 +262,7 @@ async def organization_exists(conn: Connection, organization_id: UUID) -> bool:
 
 async def mark_removed(conn: Connection, workspace_ids: list[UUID]) -> None:
     """Make tombstones, in id order like every other statement that changes many."""
-    await conn.execute(
-        "SELECT FROM workspaces WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE", workspace_ids
-    )
-    await conn.execute(
-        """
-        UPDATE workspaces SET status = 'removed', url = '', active_tasks = 0, current_task = '',
-                              updated_at = now()
-        WHERE id = ANY($1) AND status <> 'removed'
-        """,
-        workspace_ids,
-    )
+    await conn.execute(_REMOVE, workspace_ids, EVENT_NAMES)
     await conn.execute("DELETE FROM canvas_layouts WHERE workspace_id = ANY($1)", workspace_ids)
 
 

@@ -1,0 +1,191 @@
+"""Moves of a status on a real database: what the table permits, told by the same statement."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.events.names import EventType
+from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.workspace.status import (
+    EVENTS,
+    EXTERNAL_SILENT,
+    MOVES,
+    PAUSED,
+    PROVISION_FAILED,
+    RESTARTED,
+    SEEN,
+    UNWELL,
+    Move,
+    Status,
+)
+from molecule_grpc.workspace.store import heartbeats, moves, registry, workspaces
+from molecule_grpc.workspace.store.heartbeats import Heartbeat
+from tests.integration.workspaces import ORGANIZATION, add
+
+CARD = '{"name": "a"}'
+
+
+async def events(pool: Pool) -> list[tuple[str, UUID, dict[str, Any]]]:
+    rows = await pool.fetch(
+        "SELECT event_type, workspace_id, payload::text FROM structure_events ORDER BY position"
+    )
+    return [(name, workspace_id, json.loads(payload)) for name, workspace_id, payload in rows]
+
+
+async def names(pool: Pool) -> list[str]:
+    return [name for name, _, _ in await events(pool)]
+
+
+async def make(pool: Pool, move: Move, ids: list[UUID]) -> list[UUID]:
+    async with pool.acquire() as conn:
+        if move.target is Status.FAILED:
+            return await moves.fail(conn, move, ids, "the image is missing")
+        return await moves.move(conn, move, ids)
+
+
+@pytest.mark.parametrize("move", MOVES, ids=lambda move: f"{move.target}: {move.cause}")
+async def test_a_move_leaves_the_permitted_states_only_and_tells_it(pool: Pool, move: Move) -> None:
+    """Every move of the table, tried on workspaces in all ten states at once."""
+    ids = {status: (await add(pool, status=status))[0] for status in Status}
+    expected = {ids[status] for status in move.sources}
+    assert set(await make(pool, move, list(ids.values()))) == expected
+    rows = dict(await pool.fetch("SELECT id, status FROM workspaces"))
+    assert rows == {one: move.target if one in expected else status for status, one in ids.items()}
+    told = await events(pool)
+    assert {(name, one) for name, one, _ in told} == {(EVENTS[move.target], o) for o in expected}
+    assert len(told) == len(expected)
+    assert await make(pool, move, list(ids.values())) == []
+    assert len(await events(pool)) == len(told)
+
+
+async def test_an_event_holds_what_the_workspace_is_and_no_nulls(pool: Pool) -> None:
+    [root] = await add(pool, status="online", tier=2, runtime="external", last_sample_error="old")
+    [child] = await add(pool, status="online", tier=4, runtime="hermes", parent_id=root)
+    await make(pool, PAUSED, [root, child])
+    assert {one: payload for _, one, payload in await events(pool)} == {
+        root: {"name": str(root), "tier": 2, "runtime": "external", "status": "paused"},
+        child: {
+            "name": str(child),
+            "tier": 4,
+            "runtime": "hermes",
+            "status": "paused",
+            "parent_id": str(root),
+        },
+    }
+
+
+async def test_failed_and_degraded_events_say_what_is_wrong(pool: Pool) -> None:
+    [failing] = await add(pool, status="provisioning")
+    [wedged] = await add(pool, status="online", last_sample_error="the engine hangs")
+    await make(pool, PROVISION_FAILED, [failing])
+    await make(pool, UNWELL, [wedged])
+    (_, _, failed), (_, _, degraded) = await events(pool)
+    assert (failed["status"], failed["error"]) == ("failed", "the image is missing")
+    assert (degraded["status"], degraded["error"]) == ("degraded", "the engine hangs")
+
+
+async def test_a_failure_cannot_be_stored_without_a_reason(pool: Pool) -> None:
+    """By `move` not at all, by `fail` not with an empty one; and the table refuses it as well."""
+    [workspace] = await add(pool, status="provisioning")
+    async with pool.acquire() as conn:
+        with pytest.raises(ValueError, match="reason"):
+            await moves.move(conn, PROVISION_FAILED, [workspace])
+        for move, reason in ((PROVISION_FAILED, " "), (PAUSED, "because")):
+            with pytest.raises(ValueError, match="reason"):
+                await moves.fail(conn, move, [workspace], reason)
+        with pytest.raises(asyncpg.CheckViolationError):
+            await conn.execute(
+                moves.move_statement(PROVISION_FAILED), [workspace], moves.EVENT_NAMES
+            )
+    assert await pool.fetchval("SELECT status FROM workspaces") == "provisioning"
+    assert await events(pool) == []
+
+
+async def test_of_racing_moves_one_wins_and_tells_it(pool: Pool) -> None:
+    ids = await add(pool, 20, status="paused")
+    moved = await asyncio.gather(*(make(pool, RESTARTED, ids) for _ in range(4)))
+    assert sorted(one for each in moved for one in each) == sorted(ids)
+    assert await names(pool) == [EventType.WORKSPACE_PROVISIONING] * 20
+
+
+async def test_heartbeats_and_presence_tell_a_change_and_nothing_else(pool: Pool) -> None:
+    [asleep], [awake] = await add(pool, status="offline"), await add(pool, status="online")
+    batch = [Heartbeat(asleep), Heartbeat(awake)]
+    async with pool.acquire() as conn:
+        await heartbeats.beat(conn, batch)
+        await heartbeats.beat(conn, batch)
+        assert not await heartbeats.touch(conn, [asleep, awake])
+        assert [(name, one) for name, one, _ in await events(pool)] == [
+            (EventType.WORKSPACE_ONLINE, asleep)
+        ]
+        await moves.move(conn, EXTERNAL_SILENT, [awake])
+        assert await heartbeats.touch(conn, [asleep, awake])
+    assert (await names(pool))[1:] == [
+        EventType.WORKSPACE_AWAITING_AGENT,
+        EventType.WORKSPACE_ONLINE,
+    ]
+
+
+async def test_a_registration_tells_the_status_or_else_the_card(pool: Pool) -> None:
+    [workspace] = await add(pool, status="awaiting_agent")
+
+    async def register(card: str) -> None:
+        async with pool.acquire() as conn:
+            await registry.register(conn, workspace, card=card, url="", mode="poll", secret="s")
+
+    await register(CARD)
+    await register(CARD)
+    await register('{"name": "b"}')
+    await registry.update_card(pool, workspace, CARD)
+    await registry.update_card(pool, workspace, CARD)
+    assert await names(pool) == [
+        EventType.WORKSPACE_ONLINE,
+        EventType.AGENT_CARD_UPDATED,
+        EventType.AGENT_CARD_UPDATED,
+    ]
+
+
+async def test_a_new_workspace_and_a_new_parent_are_told_once(pool: Pool) -> None:
+    [root] = await add(pool)
+    draft = workspaces.WorkspaceDraft(
+        id=new_id(),
+        organization_id=ORGANIZATION,
+        name="child",
+        tier=1,
+        status=Status.AWAITING_AGENT,
+        runtime="external",
+    )
+    moved = workspaces.Change(parent_id=root, given=frozenset({"parent_id"}))
+    renamed = workspaces.Change(name="other", given=frozenset({"name"}))
+    async with pool.acquire() as conn:
+        assert await workspaces.insert(conn, draft)
+        assert not await workspaces.insert(conn, draft)
+        for change in (moved, moved, renamed):
+            assert await workspaces.update(conn, draft.id, change)
+    assert await names(pool) == [EventType.WORKSPACE_AWAITING_AGENT, EventType.WORKSPACE_MOVED]
+    assert (await events(pool))[1][2]["parent_id"] == str(root)
+
+
+async def test_removing_tells_each_tombstone_once(pool: Pool) -> None:
+    ids = await add(pool, 3, status="online")
+    async with pool.acquire() as conn:
+        await workspaces.mark_removed(conn, ids)
+        await workspaces.mark_removed(conn, ids)
+    assert await names(pool) == [EventType.WORKSPACE_REMOVED] * 3
+
+
+async def test_a_change_that_rolls_back_tells_nothing(pool: Pool) -> None:
+    [workspace] = await add(pool, status="offline")
+    async with pool.acquire() as conn:
+        transaction = conn.transaction()
+        await transaction.start()
+        assert await moves.move(conn, SEEN, [workspace]) == [workspace]
+        await transaction.rollback()
+    assert await events(pool) == []
