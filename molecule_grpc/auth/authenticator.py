@@ -131,20 +131,6 @@ class Authenticator:
             if not watchers:
                 self._watchers.pop(key, None)
 
-    @contextlib.contextmanager
-    def revocation(
-        self, authorization: str | None, wake: Callable[[], None]
-    ) -> Iterator[list[bool]]:
-        """Empty until the token behind this header is revoked; `wake` is called when it is not."""
-        revoked: list[bool] = []
-
-        def end() -> None:
-            revoked.append(True)
-            wake()
-
-        with self.watch(authorization, end):
-            yield revoked
-
     def take_used(self) -> list[UUID]:
         """Tokens that were used since the last time this was asked."""
         used, self._used = list(self._used), set()

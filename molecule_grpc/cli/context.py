@@ -48,12 +48,26 @@ class Cli:
         return found
 
     def platform(self) -> Platform:
-        """A connection with the operator's (or whoever's) token."""
-        return Platform(self.url, self.token, timeout=_TIMEOUT)
+        """A connection with the token in force.
+
+        Raises:
+            UsageError: the URL is not one of a platform.
+        """
+        try:
+            return Platform(self.url, self.token, timeout=_TIMEOUT)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
     def agent(self, workspace_id: str) -> Agent:
-        """A connection that acts for a workspace."""
-        return Agent(self.url, workspace_id, self.token, timeout=_TIMEOUT)
+        """A connection that acts for a workspace.
+
+        Raises:
+            UsageError: the URL is not one of a platform.
+        """
+        try:
+            return Agent(self.url, workspace_id, self.token, timeout=_TIMEOUT)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
 
 def asynchronous(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rich.markup import escape
+
 from molecule_grpc.cli.context import UsageError
 from molecule_grpc.cli.output import Output
 from molecule_grpc.client import errors
@@ -36,7 +38,7 @@ def report(error: Exception, output: Output, url: str) -> int:
     """Say what went wrong and what to do; the exit code."""
     text = str(error)
     reason = getattr(error, "reason", "")
-    output.notes.print(f"[red]error:[/] {_escaped(text)}" + (f" [dim]({reason})[/]" * bool(reason)))
+    output.notes.print(f"[red]error:[/] {escape(text)}" + (f" [dim]({reason})[/]" * bool(reason)))
     for field, description in getattr(error, "violations", ()):
         output.note(f"  {field}: {description}")
     if step := _next_step(error, reason, url):
@@ -55,7 +57,3 @@ def _next_step(error: Exception, reason: str, url: str) -> str:
     if isinstance(error, errors.Unavailable | errors.DeadlineExceeded):
         return f"is the platform running at {url}? `molecule-grpc up` starts one; --url names it"
     return ""
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")

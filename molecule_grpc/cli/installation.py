@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from molecule_grpc.cli.context import Cli, InstallationError
 from molecule_grpc.cli.failures import FAILED
+from molecule_grpc.cli.output import Output
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.settings.values import SettingsError
 
+if TYPE_CHECKING:
+    from molecule_grpc.cli.serve import Finding
+
 
 def up(
+    context: typer.Context,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; WORKERS, or half the cores.")
     ] = None,
@@ -33,7 +39,7 @@ def up(
     from molecule_grpc.cli.up import up as run
 
     with _expected_errors():
-        settings = Settings.from_env()
+        settings = _settings(Cli.of(context).output)
         if workers is not None:
             process = dataclasses.replace(settings.process, workers=workers)
             settings = dataclasses.replace(settings, process=process)
@@ -41,13 +47,14 @@ def up(
 
 
 def serve(
+    context: typer.Context,
     address: Annotated[str, typer.Option(help="unix:PATH or HOST:PORT.")] = "127.0.0.1:9090",
 ) -> None:
     """Run one worker over DATABASE_URL, without the edge."""
     from molecule_grpc.cli.serve import serve as run
 
     with _expected_errors():
-        run(Settings.from_env(), address)
+        run(_settings(Cli.of(context).output), address)
 
 
 def migrate(
@@ -57,10 +64,11 @@ def migrate(
     """Bring the database's schema to a version."""
     from molecule_grpc.cli.serve import apply_migrations
 
+    output = Cli.of(context).output
     with _expected_errors():
-        done = apply_migrations(Settings.from_env(), to)
+        done = apply_migrations(_settings(output), to)
     text = "\n".join(done) or "nothing to do"
-    Cli.of(context).output.done(text, migrated=done)
+    output.done(text, migrated=done)
 
 
 def doctor(context: typer.Context) -> None:
@@ -79,28 +87,54 @@ def doctor(context: typer.Context) -> None:
             }
         )
     else:
-        table = Table(box=None, show_header=False, pad_edge=False)
-        for finding in findings:
-            mark = "[green]✓[/]" if finding.well else "[red]✗[/]"
-            fix = "" if finding.well or not finding.fix else f"\n[dim]→ {finding.fix}[/]"
-            table.add_row(mark, finding.name, finding.detail + fix)
-        output.console.print(table)
-        output.console.print(_in_force(settings))
+        _show_findings(output, findings)
+        _show_settings(output, settings)
     if not all(finding.well for finding in findings):
         raise typer.Exit(FAILED)
 
 
-def _in_force(settings: Settings) -> Table:
-    """Every variable with its value, and whether it was set or is the default."""
+def _settings(output: Output) -> Settings:
+    """The settings of the environment; what they warn of goes to stderr, a line each.
+
+    Raises:
+        SettingsError: a variable holds what is not allowed.
+    """
+    settings = Settings.from_env()
+    for warning in settings.warnings:
+        output.warning(warning)
+    return settings
+
+
+def _show_findings(output: Output, findings: Sequence[Finding]) -> None:
+    """What doctor found; in a pipe a line each, its columns between tabs."""
+    if not output.console.is_terminal:
+        for finding in findings:
+            fix = "" if finding.well else finding.fix
+            print("ok" if finding.well else "wrong", finding.name, finding.detail, fix, sep="\t")
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for finding in findings:
+        mark = "[green]✓[/]" if finding.well else "[red]✗[/]"
+        fix = "" if finding.well or not finding.fix else f"\n[dim]→ {finding.fix}[/]"
+        table.add_row(mark, finding.name, escape(finding.detail) + fix)
+    output.console.print(table)
+
+
+def _show_settings(output: Output, settings: Settings) -> None:
+    """Every variable with its value, and whether that is the default; in a pipe a line each."""
     table = Table(box=None, pad_edge=False, title="Settings in force", title_justify="left")
     for heading in ("variable", "value", "why"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     defaults = Settings().describe()
     for variable, value in settings.describe().items():
         usual = value == defaults[variable]
-        why = "[dim]default[/]" if usual else f"set; the default is {defaults[variable] or 'empty'}"
-        table.add_row(variable, value or "[dim]empty[/]", why)
-    return table
+        why = "default" if usual else f"set; the default is {defaults[variable] or 'empty'}"
+        if output.console.is_terminal:
+            table.add_row(variable, escape(value) or "[dim]empty[/]", escape(why))
+        else:
+            print(variable, value, why, sep="\t")
+    if output.console.is_terminal:
+        output.console.print(table)
 
 
 @contextlib.contextmanager

@@ -103,7 +103,7 @@ def root(
     as_json: Annotated[
         bool, typer.Option("--json", help="JSON, and only JSON, on stdout.")
     ] = False,
-    port: Annotated[int, typer.Option(envvar="PORT", hidden=True)] = 8080,
+    port: Annotated[str, typer.Option(envvar="PORT", hidden=True)] = "8080",
     data_dir: Annotated[Path, typer.Option(envvar="MOLECULE_DATA_DIR", hidden=True)] = Path("data"),
     version: Annotated[  # noqa: ARG001
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show it.")

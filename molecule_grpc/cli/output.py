@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -73,6 +74,10 @@ class Output:
     def note(self, text: str) -> None:
         """Something for the person at the terminal."""
         self.notes.print(text, markup=False)
+
+    def warning(self, text: str) -> None:
+        """Something that the person at the terminal should mend, and that stops nothing."""
+        self.notes.print(f"[yellow]warning:[/] {escape(text)}")
 
     @contextlib.contextmanager
     def waiting(self, text: str) -> Iterator[None]:

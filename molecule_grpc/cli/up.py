@@ -31,8 +31,6 @@ def up(settings: Settings, console: Console) -> None:
     Data stay in `settings.process.data_dir`.
     """
     configure(settings.process.log_level)
-    for warning in settings.warnings:
-        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
     with _database(settings) as dsn:
         asyncio.run(_run(settings, dsn, console))
 

@@ -64,12 +64,15 @@ class Address:
         """
         if url.startswith("unix:"):
             return cls(url, tls=False, local=True)
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            scheme, host, port = parts.scheme, parts.hostname, parts.port
+        except ValueError:  # the port is not a number, or too large
+            scheme, host, port = "", None, None
+        if scheme not in ("http", "https") or not host:
             raise ValueError(f"not the address of a platform: {url!r}")
-        tls = parts.scheme == "https"
-        host = parts.hostname
-        port = parts.port or (443 if tls else 80)
+        tls = scheme == "https"
+        port = port or (443 if tls else 80)
         shown = f"[{host}]" if ":" in host else host
         return cls(f"{shown}:{port}", tls=tls, local=_is_loopback(host))
 

@@ -1,19 +1,22 @@
-"""What every long stream heeds beside its own news: its token, its age, silence, and the server."""
+"""What everything that lasts heeds beside its own news: its token, its age, silence, a drain."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.db.wakeups import Flag
 from molecule_grpc.kernel.errors import Unauthenticated, Unavailable
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings.inbox import InboxSettings
+
+T = TypeVar("T")
 
 
 class Streams(Protocol):
@@ -61,14 +64,17 @@ class OpenStreams:
 
 
 class StreamGuard:
-    """Watches over one stream. A turn: `check`, the news, `over`, `beat_due`, `wait`."""
+    """Watches over one call that lasts.
 
-    def __init__(
-        self, flag: Flag, streams: Streams, revoked: list[bool], *, beat: float, max_age: float
-    ) -> None:
+    A turn of a stream: `check`, the news, `over`, `beat_due`, `wait`. A call that takes messages
+    in: `receive` until there is none left, then `check` before the commit.
+    """
+
+    def __init__(self, flag: Flag, streams: Streams, *, beat: float, max_age: float) -> None:
         self._flag = flag
         self._streams = streams
-        self._revoked = revoked
+        self._revoked = False
+        self._receiving: asyncio.Timeout | None = None
         self._beat = beat
         self._spoke_at = time.monotonic()
         self._old_at = self._spoke_at + max_age
@@ -82,6 +88,30 @@ class StreamGuard:
         self._flag.clear()
         if self._revoked:
             raise Unauthenticated("the token was revoked")
+
+    def revoke(self) -> None:
+        """The token was revoked: wake the call, which ends at its next `check`."""
+        self._revoked = True
+        self._flag.set()
+        if self._receiving is not None and not self._receiving.expired():
+            self._receiving.reschedule(0)
+
+    async def receive(self, messages: AsyncIterator[T], timeout: float) -> T | None:
+        """The client's next message; None after the last one. A drain does not end the wait.
+
+        Raises:
+            Unauthenticated: the token was revoked.
+            TimeoutError: none came within `timeout` seconds.
+        """
+        self.check()
+        try:
+            async with asyncio.timeout(timeout) as self._receiving:
+                return await anext(messages, None)
+        except TimeoutError:
+            self.check()
+            raise
+        finally:
+            self._receiving = None
 
     def spoke(self) -> None:
         """The client has just heard of us."""
@@ -124,6 +154,6 @@ class StreamGuards:
     def watch(self, flag: Flag, call: Call) -> Iterator[StreamGuard]:
         """Watch over the stream that this call opens, while inside; the flag is its news."""
         authorization = call.metadata.get("authorization")
-        revocation = self._authenticator.revocation(authorization, flag.set)
-        with revocation as revoked, self._streams.attend(flag):
-            yield StreamGuard(flag, self._streams, revoked, beat=self._beat, max_age=self._max_age)
+        guard = StreamGuard(flag, self._streams, beat=self._beat, max_age=self._max_age)
+        with self._authenticator.watch(authorization, guard.revoke), self._streams.attend(flag):
+            yield guard

@@ -16,7 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.running import RunningServer
+from tests.running import RunningServer, free_port
+from tests.settings import all_variables
 
 pytestmark = pytest.mark.e2e
 
@@ -263,10 +264,79 @@ def test_serve_without_a_database_says_what_to_do(shell: Shell) -> None:
     assert "DATABASE_URL" in failed.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "variable", "text", "allowed"),
+    [
+        ("up", "PORT", "80000", "a whole number from 1 to 65535"),
+        ("serve", "PORT", "eighty", "a whole number from 1 to 65535"),
+        ("migrate", "MOLECULE_UPLOAD_STORE", "gcs", "postgres, s3 or off"),
+        ("doctor", "MOLECULE_UPLOAD_STORE", "gcs", "postgres, s3 or off"),
+    ],
+)
+def test_a_setting_that_cannot_be_understood_is_one_line(
+    shell: Shell, command: str, variable: str, text: str, allowed: str
+) -> None:
+    """Nothing starts; the line names the variable, its text and what is allowed."""
+    failed = shell.run(command, **{variable: text})
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr == f"error: {variable}={text!r} cannot be used: must be {allowed}\n"
+
+
+def test_a_worker_says_the_same_of_its_settings(shell: Shell, tmp_path: Path) -> None:
+    address = f"--address=unix:{tmp_path / 'worker.sock'}"
+    failed = subprocess.run(
+        [sys.executable, "-m", "molecule_grpc.server.process.worker", address],
+        env=shell.environment | {"PORT": "80000"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr == (
+        "error: PORT='80000' cannot be used: must be a whole number from 1 to 65535\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["up", "serve"])
+def test_a_variable_that_nobody_reads_is_named_with_the_nearest_one(
+    shell: Shell, command: str
+) -> None:
+    """It stops nothing: here a database that does not answer does."""
+    nowhere = {"DATABASE_URL": "postgres://127.0.0.1:1/x"}
+    failed = shell.run(command, MOLECULE_UPLOAD_STOR="s3", **nowhere)
+    warning, error = failed.stderr.splitlines()[:2]
+    assert warning == (
+        "warning: MOLECULE_UPLOAD_STOR is not a setting and has no effect; "
+        "did you mean MOLECULE_UPLOAD_STORE?"
+    )
+    assert error.startswith("error: ")
+
+
+def test_doctor_names_a_variable_that_nobody_reads_and_lists_all_that_are(
+    shell: Shell, server: RunningServer
+) -> None:
+    there = {"DATABASE_URL": server.database_url}
+    done = shell.run("doctor", "--json", MOLECULE_UPLOAD_STOR="s3", **there)
+    told = json.loads(done.stdout)
+    (finding,) = [each for each in told["findings"] if each["name"] == "setting"]
+    assert not finding["well"]
+    assert "did you mean MOLECULE_UPLOAD_STORE?" in finding["detail"]
+    assert set(told["settings"]) == set(all_variables())
+    lines = shell.run("doctor", **there).stdout.splitlines()
+    assert {line.split("\t")[0] for line in lines} >= set(all_variables())
+
+
+def test_a_port_that_is_none_makes_no_address(shell: Shell) -> None:
+    failed = shell.run("workspace", "ls", MOLECULE_URL="", PORT="80000")
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert "not the address of a platform" in failed.stderr
+
+
 def test_the_schema_is_up_to_date_and_doctor_finds_nothing_wrong(
     shell: Shell, server: RunningServer
 ) -> None:
-    there = {"DATABASE_URL": server.database_url, "PORT": "0"}
+    there = {"DATABASE_URL": server.database_url, "PORT": str(free_port())}
     assert json.loads(shell.run("migrate", "--json", **there).stdout) == {"migrated": []}
     findings = json.loads(shell.run("doctor", "--json", **there).stdout)["findings"]
     names = {each["name"] for each in findings if each["well"]}

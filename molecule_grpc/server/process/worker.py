@@ -7,6 +7,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import uuid
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from molecule_grpc.server.process.health import Health
 from molecule_grpc.server.process.logs import configure
 from molecule_grpc.server.process.scheduling import poller_affinity
 from molecule_grpc.settings.settings import Settings
+from molecule_grpc.settings.values import SettingsError
 
 log = structlog.get_logger("molecule_grpc.worker")
 
@@ -77,8 +79,14 @@ def main() -> None:
     parser.add_argument("--dsn-file", type=Path, help="file with the database's URL")
     parser.add_argument("--behind-edge", action="store_true")
     arguments = parser.parse_args()
-    settings = Settings.from_env()
+    try:
+        settings = Settings.from_env()
+    except SettingsError as error:
+        sys.exit(f"error: {error}")
     configure(settings.process.log_level)
+    if not arguments.behind_edge:  # else whoever started the edge has said so
+        for warning in settings.warnings:
+            log.warning("setting", problem=warning)
     dsn = (
         arguments.dsn_file.read_text().strip()
         if arguments.dsn_file
