@@ -13,7 +13,7 @@ import grpc
 import uvloop
 
 from molecule_grpc.server.hosts.grpc_aio import OPTIONS
-from molecule_grpc.server.process.scheduling import poller_affinity
+from molecule_grpc.server.hosts.scheduling import poller_affinity
 
 PATH = "bench.Echo/Call"
 

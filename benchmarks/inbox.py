@@ -46,8 +46,8 @@ from molecule_grpc.app import App, application
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.hosts.grpc_aio import OPTIONS, add_methods
-from molecule_grpc.server.process.garbage_collection import settle_memory
-from molecule_grpc.server.process.scheduling import poller_affinity
+from molecule_grpc.server.hosts.scheduling import poller_affinity
+from molecule_grpc.server.process.garbage_collection import freeze_startup_objects
 from tests.settings import settings_of
 
 _SETTINGS = settings_of(
@@ -77,7 +77,7 @@ async def _served(dsn: str) -> AsyncIterator[tuple[App, str]]:
         target = f"127.0.0.1:{free_port()}"
         server.add_insecure_port(target)
         await server.start()
-        settle_memory()
+        freeze_startup_objects()
         following = asyncio.create_task(poller_affinity().run())
         yield app, target
         following.cancel()

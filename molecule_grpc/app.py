@@ -47,12 +47,7 @@ from molecule_grpc.faces.mcp.ports import Platform
 from molecule_grpc.server.methods import Method, bind, request_types
 from molecule_grpc.server.metrics import CallMetrics
 from molecule_grpc.server.pipeline import Pipeline
-from molecule_grpc.server.process.garbage_collection import (
-    MEMORY_SECONDS,
-    YOUNG_MEMORY_SECONDS,
-    collect_garbage,
-    collect_young,
-)
+from molecule_grpc.server.process.garbage_collection import garbage_collection_tasks
 from molecule_grpc.server.streams import StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.server.validation import Validator
@@ -215,8 +210,7 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
         tasks = _tasks(pool, settings, authenticator, sessions, sweeper, retention, tell_readers)
         tasks += uploads.tasks + outbound.tasks
         tasks += [
-            BackgroundTask("memory", MEMORY_SECONDS, collect_garbage),
-            BackgroundTask("young-memory", YOUNG_MEMORY_SECONDS, collect_young),
+            *garbage_collection_tasks(),
             BackgroundTask("event-audience", ANNOUNCE_SECONDS, audience.announce_readers),
             BackgroundTask("heartbeat_events", PUBLISH_SECONDS, heartbeat_events.publish),
         ]

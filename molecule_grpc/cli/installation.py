@@ -149,9 +149,17 @@ def _expected_errors() -> Iterator[None]:
     from molecule_grpc.cli.serve import NoDatabaseError
     from molecule_grpc.db.embedded.server import EmbeddedPostgresError
     from molecule_grpc.db.migrate import MigrationError
-    from molecule_grpc.server.edge.edge import EdgeError
+    from molecule_grpc.db.postgres_version import UnsupportedPostgresError
+    from molecule_grpc.server.hosts.envoy import EdgeError
 
-    known = (SettingsError, NoDatabaseError, EmbeddedPostgresError, MigrationError, EdgeError)
+    known = (
+        SettingsError,
+        NoDatabaseError,
+        UnsupportedPostgresError,
+        EmbeddedPostgresError,
+        MigrationError,
+        EdgeError,
+    )
     try:
         yield
     except known as error:

@@ -14,8 +14,13 @@ import uvloop
 from molecule_grpc.db.embedded.server import EmbeddedPostgres, embedded_postgres_version
 from molecule_grpc.db.migrate import migrate, pending
 from molecule_grpc.db.pool import connect
+from molecule_grpc.db.postgres_version import (
+    MIN_POSTGRES_MAJOR,
+    is_supported,
+    version_num,
+)
 from molecule_grpc.resources import migrations_dir
-from molecule_grpc.server.edge.edge import envoy_program
+from molecule_grpc.server.hosts.envoy import envoy_program
 from molecule_grpc.server.process import worker
 from molecule_grpc.server.process.logs import configure
 from molecule_grpc.settings.settings import Settings
@@ -142,12 +147,11 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _version(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
-    number = int(await connection.fetchval("SHOW server_version_num"))
     return Finding(
         "database",
-        well=number >= 150000,
+        well=is_supported(version_num(connection.get_server_version())),
         detail=f"Postgres {await connection.fetchval('SHOW server_version')}",
-        fix="Postgres 15 or newer is needed",
+        fix=f"Postgres {MIN_POSTGRES_MAJOR} or newer is needed",
     )
 
 

@@ -12,6 +12,7 @@ import asyncpg
 import structlog
 
 from molecule_grpc.db.pool import connect
+from molecule_grpc.db.postgres_version import require_supported_postgres
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +76,7 @@ async def migrate(dsn: str, directory: Path, *, to: int | None = None) -> list[s
     Raises:
         MigrationError: the schema is newer than these files, a migration was edited, or there is no
             version `to`.
+        UnsupportedPostgresError: the server is too old; nothing was changed.
     """
     migrations = load(directory)
     target = len(migrations) if to is None else to
@@ -82,6 +84,7 @@ async def migrate(dsn: str, directory: Path, *, to: int | None = None) -> list[s
         raise MigrationError(f"there is no version {target}; the newest is {len(migrations)}")
     connection = await connect(dsn, application_name="molecule-grpc-migrate")
     try:
+        require_supported_postgres(connection.get_server_version())
         await connection.execute("SET statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK, timeout=_STEP_SECONDS)
         await connection.execute(_TABLE)

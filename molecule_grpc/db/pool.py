@@ -9,6 +9,10 @@ from typing import Any, Final, TypeAlias
 
 import asyncpg
 
+from molecule_grpc.db.postgres_version import (
+    UnsupportedPostgresError,
+    require_supported_postgres,
+)
 from molecule_grpc.kernel.errors import Unavailable
 
 Connection: TypeAlias = (
@@ -105,8 +109,12 @@ async def connect_pool(
     code that takes a connection must not change session state (`SET`, session advisory locks);
     `SET LOCAL` and `pg_advisory_xact_lock` are fine. json and jsonb travel as `str`, unparsed.
     A statement may take 30 s, an idle transaction 60 s.
+
+    Raises:
+        UnsupportedPostgresError: the server is too old.
+        asyncpg.ClientCannotConnectError: nothing answers there.
     """
-    return await asyncpg.create_pool(
+    pool: Pool = await asyncpg.create_pool(
         dsn,
         min_size=min_size,
         max_size=max_size,
@@ -115,6 +123,13 @@ async def connect_pool(
         max_queries=2**62,  # replacing a healthy connection only costs its prepared statements
         **_options(application_name),
     )
+    try:
+        async with pool.acquire() as connection:
+            require_supported_postgres(connection.get_server_version())
+    except UnsupportedPostgresError:
+        await pool.close()
+        raise
+    return pool
 
 
 async def connect(

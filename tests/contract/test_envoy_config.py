@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from molecule_grpc.server.edge.edge import EdgeConfig, EdgeError, render, validate
+from molecule_grpc.server.edge.config import EdgeConfig, render
 from molecule_grpc.server.edge.surface import RestPath, read_surface
+from molecule_grpc.server.hosts.envoy import EdgeError, validate
 from tools.descriptors import DEFAULT_PATH, Contract, Rpc
 
 Json = dict[str, Any]

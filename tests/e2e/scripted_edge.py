@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 import httpx
 
-from molecule_grpc.server.edge.edge import Edge, EdgeConfig
+from molecule_grpc.server.edge.config import EdgeConfig
+from molecule_grpc.server.hosts.envoy import Edge
 from tests.e2e.scripted_worker import Reply, ScriptedWorker
 from tests.ports import free_port
 

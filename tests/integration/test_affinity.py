@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from molecule_grpc.server.process.scheduling import Affinity
+from molecule_grpc.server.hosts.scheduling import Affinity
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,

@@ -18,8 +18,9 @@ import structlog
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from molecule_grpc.server.edge.edge import Edge, EdgeConfig
-from molecule_grpc.server.process.children import spawn, stop
+from molecule_grpc.server.children import spawn, stop
+from molecule_grpc.server.edge.config import EdgeConfig
+from molecule_grpc.server.hosts.envoy import Edge
 from molecule_grpc.settings.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -11,22 +11,19 @@ import sys
 import uuid
 from pathlib import Path
 
-import grpc
 import structlog
 import uvloop
 
-from molecule_grpc.app import App, application
-from molecule_grpc.server.hosts.grpc_aio import OPTIONS, add_methods
-from molecule_grpc.server.process.garbage_collection import settle_memory
-from molecule_grpc.server.process.health import Health
+from molecule_grpc.app import application
+from molecule_grpc.server.hosts.grpc_server import GrpcServer
+from molecule_grpc.server.process.garbage_collection import freeze_startup_objects
 from molecule_grpc.server.process.logs import configure
-from molecule_grpc.server.process.scheduling import poller_affinity
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.settings.values import SettingsError
 
 log = structlog.get_logger("molecule_grpc.worker")
 
-# The edge asks for health every second: after two of them it sends nothing new here.
+# The edge asks for health every second, and sends no new call after two refusals.
 _NOTICE_SECONDS = 2.0
 
 
@@ -35,6 +32,10 @@ async def serve(settings: Settings, dsn: str, address: str, *, behind_edge: bool
 
     Drain: health says NOT_SERVING, streams are asked to reconnect, calls in flight get
     `settings.process.drain_seconds` to finish, queued writes are flushed.
+
+    Args:
+        address: `unix:PATH` or `HOST:PORT`.
+        behind_edge: whether an edge must be given time to notice that health has changed.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -42,34 +43,25 @@ async def serve(settings: Settings, dsn: str, address: str, *, behind_edge: bool
         loop.add_signal_handler(number, stopping.set)
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     async with application(settings, dsn, name) as app:
-        server = grpc.aio.server(options=OPTIONS)
-        add_methods(
-            server, app.methods, app.pipeline, write_seconds=settings.process.stream_write_seconds
+        server = GrpcServer(
+            address,
+            app.methods,
+            app.pipeline,
+            healthy=app.healthy,
+            write_seconds=settings.process.stream_write_seconds,
         )
-        health = Health(sorted({method.service for method in app.methods}), app.healthy)
-        health.add_to(server)
-        server.add_insecure_port(address)
-        await health.look()
         await server.start()
-        settle_memory()
+        freeze_startup_objects()
         log.info("worker ready", address=address, worker=name)
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(health.run())
-            following = group.create_task(poller_affinity().run())
+            running = group.create_task(server.run())
             await stopping.wait()
-            watching.cancel()
-            following.cancel()
-        await _drain(server, health, app, settings, notice=_NOTICE_SECONDS if behind_edge else 0)
+            running.cancel()
+        await server.leave()
+        await asyncio.sleep(_NOTICE_SECONDS if behind_edge else 0)
+        app.sessions.drain()
+        await server.stop(settings.process.drain_seconds)
     log.info("worker stopped", worker=name)
-
-
-async def _drain(
-    server: grpc.aio.Server, health: Health, app: App, settings: Settings, *, notice: float
-) -> None:
-    await health.drain()
-    await asyncio.sleep(notice)
-    app.sessions.drain()
-    await server.stop(settings.process.drain_seconds)
 
 
 def main() -> None:

