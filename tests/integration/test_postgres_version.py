@@ -32,9 +32,7 @@ def test_version_18_is_the_first_that_will_do(version: tuple[int, int], supporte
     if supported:
         require_supported_postgres(server)
     else:
-        with pytest.raises(
-            UnsupportedPostgresError, match=r"17\.9 is too old: version 18 "
-        ):
+        with pytest.raises(UnsupportedPostgresError, match=r"17\.9 is too old: version 18 "):
             require_supported_postgres(server)
 
 
