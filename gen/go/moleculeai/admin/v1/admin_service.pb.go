@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: moleculeai/admin/v1/admin_service.proto
 
-// AdminService: what operators see and do.
+// AdminService: organisations, tokens, the ledger and the server's state, for operators.
 
 package adminv1
 
@@ -151,7 +151,7 @@ func (*GetLivenessRequest) Descriptor() ([]byte, []int) {
 // Response of GetLiveness.
 type GetLivenessResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// By name.
+	// Background tasks by name.
 	Subsystems    map[string]*GetLivenessResponse_Subsystem `protobuf:"bytes,1,rep,name=subsystems,proto3" json:"subsystems,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -412,11 +412,11 @@ type OrgToken struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// First 8 characters of the secret.
 	Prefix string `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
-	// Name given by whoever made it.
+	// Name for people, chosen at creation.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// Organisation it administers.
+	// Organisation that the token administers.
 	OrganizationId string `protobuf:"bytes,4,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
-	// `admin-token` or `org-token:` and the prefix of the token that made it.
+	// `admin-token`, or `org-token:` and the prefix of the creating token.
 	CreatedBy string `protobuf:"bytes,5,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
 	// Time of creation.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
@@ -510,8 +510,8 @@ type CreateOrgTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name for people, at most 100 bytes.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Organisation it shall administer. For the operator; an organisation's token makes tokens of
-	// its own organisation only. Empty means the default one, or the caller's.
+	// Organisation to administer. An organisation's token may name only its own organisation. Empty
+	// means the caller's organisation; for the operator, the default organisation.
 	OrganizationId string `protobuf:"bytes,2,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -570,11 +570,11 @@ type CreateOrgTokenResponse struct {
 	Prefix string `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
 	// Name for people.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// The secret. Shown once.
+	// The secret. No other response ever carries it.
 	AuthToken string `protobuf:"bytes,4,opt,name=auth_token,json=authToken,proto3" json:"auth_token,omitempty"`
-	// What to mind.
+	// A reminder that the secret is not shown again, for people.
 	Warning string `protobuf:"bytes,5,opt,name=warning,proto3" json:"warning,omitempty"`
-	// Organisation it administers.
+	// Organisation that the token administers.
 	OrganizationId string `protobuf:"bytes,6,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -694,7 +694,7 @@ type ListOrgTokensResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Live tokens, newest first.
 	Tokens []*OrgToken `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
-	// How many.
+	// Number of elements in this response.
 	Count         int32 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -937,34 +937,34 @@ func (x *IssueTestTokenResponse) GetWorkspaceId() string {
 	return ""
 }
 
-// LedgerEntry is one delegation as operators see it.
+// LedgerEntry is the operators' view of one delegation.
 type LedgerEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Identifies the delegation.
 	DelegationId string `protobuf:"bytes,1,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
-	// Workspace that handed over the work.
+	// UUID of the delegating workspace.
 	CallerId string `protobuf:"bytes,2,opt,name=caller_id,json=callerId,proto3" json:"caller_id,omitempty"`
-	// Workspace that does the work.
+	// UUID of the workspace doing the work.
 	CalleeId string `protobuf:"bytes,3,opt,name=callee_id,json=calleeId,proto3" json:"callee_id,omitempty"`
-	// The start of the task, at most 4096 bytes.
+	// The first 4096 bytes of the task.
 	TaskPreview string `protobuf:"bytes,4,opt,name=task_preview,json=taskPreview,proto3" json:"task_preview,omitempty"`
 	// Current status.
 	Status v1.Delegation_Status `protobuf:"varint,5,opt,name=status,proto3,enum=moleculeai.delegation.v1.Delegation_Status" json:"status,omitempty"`
-	// Last sign of work by the target.
+	// Time of the last heartbeat or report by the target.
 	LastHeartbeat *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=last_heartbeat,json=lastHeartbeat,proto3" json:"last_heartbeat,omitempty"`
-	// When it fails if it has not ended.
+	// A delegation not ended by this time fails with reason `deadline`.
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=deadline,proto3" json:"deadline,omitempty"`
-	// The start of the result, at most 4096 bytes.
+	// The first 4096 bytes of the result.
 	ResultPreview *string `protobuf:"bytes,8,opt,name=result_preview,json=resultPreview,proto3,oneof" json:"result_preview,omitempty"`
-	// What went wrong, at most 4096 bytes.
+	// Error text of a failed delegation, at most 4096 bytes.
 	ErrorDetail *string `protobuf:"bytes,9,opt,name=error_detail,json=errorDetail,proto3,oneof" json:"error_detail,omitempty"`
-	// How often it was tried again.
+	// Attempts after the first one.
 	RetryCount int32 `protobuf:"varint,10,opt,name=retry_count,json=retryCount,proto3" json:"retry_count,omitempty"`
 	// Time of acceptance.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// Time of the last change.
 	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
-	// Why it failed.
+	// Why the delegation failed; unspecified unless `status` is failed.
 	FailureReason v1.FailureReason `protobuf:"varint,13,opt,name=failure_reason,json=failureReason,proto3,enum=moleculeai.delegation.v1.FailureReason" json:"failure_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1096,7 +1096,7 @@ type ListDelegationsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// in_flight (default), stuck, failed or completed.
 	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
-	// Most rows, 1 to 1000; absent means 100.
+	// Maximum number of rows, 1 to 1000; absent means 100.
 	Limit         *int32 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1151,11 +1151,11 @@ type ListDelegationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Newest first.
 	Delegations []*LedgerEntry `protobuf:"bytes,1,rep,name=delegations,proto3" json:"delegations,omitempty"`
-	// How many.
+	// Number of elements in this response.
 	Count int32 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
-	// The filter in force.
+	// The status filter that was applied.
 	Status string `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
-	// The limit in force.
+	// The limit that was applied.
 	Limit         int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1268,9 +1268,9 @@ func (x *RetryDelegationRequest) GetDelegationId() string {
 // Response of RetryDelegation.
 type RetryDelegationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The new delegation.
+	// Identifies the new delegation.
 	DelegationId string `protobuf:"bytes,1,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
-	// The one that it tries again.
+	// Identifies the delegation being repeated.
 	RetryOf       string `protobuf:"bytes,2,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1320,30 +1320,30 @@ func (x *RetryDelegationResponse) GetRetryOf() string {
 	return ""
 }
 
-// DeadLetter is an inbox item that was set aside.
+// DeadLetter is an inbox item set aside after five failed deliveries.
 type DeadLetter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Workspace whose inbox it was in.
+	// UUID of the workspace that owns the inbox.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// Its number there.
+	// The item's number in that inbox.
 	Seq uint32 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
 	// Identifies the message.
 	MessageId string `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	// What it was: message/send, delegate and so on.
+	// The item's method: message/send, delegate and so on.
 	Method string `protobuf:"bytes,4,opt,name=method,proto3" json:"method,omitempty"`
-	// Workspace that sent it; empty for a human.
+	// UUID of the sending workspace; empty for a human.
 	SourceId string `protobuf:"bytes,5,opt,name=source_id,json=sourceId,proto3" json:"source_id,omitempty"`
-	// The delegation it carried; empty for none.
+	// Identifies the delegation that the item carried; empty for none.
 	DelegationId string `protobuf:"bytes,6,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
-	// How often it was delivered.
+	// Number of deliveries.
 	Deliveries int32 `protobuf:"varint,7,opt,name=deliveries,proto3" json:"deliveries,omitempty"`
-	// What the agent said of the last failure.
+	// The agent's reason for the last failure, from its nack.
 	Reason string `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
-	// One line of its content.
+	// One line of the item's content.
 	Summary string `protobuf:"bytes,9,opt,name=summary,proto3" json:"summary,omitempty"`
-	// When it was accepted.
+	// Time of acceptance.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	// When it was set aside.
+	// Time of the fifth failure.
 	PoisonedAt    *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=poisoned_at,json=poisonedAt,proto3" json:"poisoned_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1459,11 +1459,11 @@ func (x *DeadLetter) GetPoisonedAt() *timestamppb.Timestamp {
 // Request of ListDeadLetters.
 type ListDeadLettersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Only of this workspace; empty means all.
+	// Only rows of this workspace; empty means all.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// Most rows, 1 to 500; 0 means 100.
+	// Maximum number of rows, 1 to 500; 0 means 100.
 	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
-	// From `x-next-page-token` of the page before.
+	// Value of `x-next-page-token` of the previous page.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1771,9 +1771,9 @@ func (x *DropDeadLetterResponse) GetStatus() string {
 // Request of DropStaleQueue.
 type DropStaleQueueRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Age in minutes from which on a message is let go of, at least 1; absent means 60.
+	// Minimum age in minutes of a message to drop, at least 1; absent means 60.
 	MaxAgeMinutes *int32 `protobuf:"varint,1,opt,name=max_age_minutes,json=maxAgeMinutes,proto3,oneof" json:"max_age_minutes,omitempty"`
-	// Only for this workspace; empty means all.
+	// Only messages for this workspace; empty means all.
 	WorkspaceId   string `protobuf:"bytes,2,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1826,7 +1826,7 @@ func (x *DropStaleQueueRequest) GetWorkspaceId() string {
 // Response of DropStaleQueue.
 type DropStaleQueueResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many.
+	// Number of messages dropped.
 	Dropped       int32 `protobuf:"varint,1,opt,name=dropped,proto3" json:"dropped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1872,7 +1872,7 @@ func (x *DropStaleQueueResponse) GetDropped() int32 {
 // Request of ListEvents.
 type ListEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Only of this workspace; empty means all.
+	// Only rows of this workspace; empty means all.
 	WorkspaceId   string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1998,20 +1998,20 @@ func (*GetDelegationStatsRequest) Descriptor() ([]byte, []int) {
 	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{33}
 }
 
-// Response of GetDelegationStats. Every status is present, zero when there is none.
+// Response of GetDelegationStats. Every status is present; 0 means no delegation has this status.
 type GetDelegationStatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Accepted and stored.
+	// Delegations accepted and stored.
 	Queued int32 `protobuf:"varint,1,opt,name=queued,proto3" json:"queued,omitempty"`
-	// Handed to the target.
+	// Delegations handed to the target.
 	Dispatched int32 `protobuf:"varint,2,opt,name=dispatched,proto3" json:"dispatched,omitempty"`
-	// The target showed a sign of work.
+	// Delegations whose target has sent a heartbeat or a progress report.
 	InProgress int32 `protobuf:"varint,3,opt,name=in_progress,json=inProgress,proto3" json:"in_progress,omitempty"`
-	// Done.
+	// Delegations ended with a result.
 	Completed int32 `protobuf:"varint,4,opt,name=completed,proto3" json:"completed,omitempty"`
-	// Ended without a result.
+	// Delegations ended without a result.
 	Failed int32 `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"`
-	// The target fell silent.
+	// Delegations whose target stopped sending heartbeats.
 	Stuck         int32 `protobuf:"varint,6,opt,name=stuck,proto3" json:"stuck,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2092,15 +2092,15 @@ func (x *GetDelegationStatsResponse) GetStuck() int32 {
 // Subsystem is one background task.
 type GetLivenessResponse_Subsystem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// When it last finished a pass.
+	// End of the task's last successful pass.
 	LastTickAt *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=last_tick_at,json=lastTickAt,proto3" json:"last_tick_at,omitempty"`
-	// Seconds since then.
+	// Seconds since `last_tick_at`.
 	SecondsAgo float64 `protobuf:"fixed64,2,opt,name=seconds_ago,json=secondsAgo,proto3" json:"seconds_ago,omitempty"`
-	// How often it runs, in seconds.
+	// Seconds between two passes.
 	IntervalSeconds float64 `protobuf:"fixed64,3,opt,name=interval_seconds,json=intervalSeconds,proto3" json:"interval_seconds,omitempty"`
-	// Whether it is older than twice its interval.
+	// Whether `seconds_ago` exceeds twice `interval_seconds`.
 	Stale bool `protobuf:"varint,4,opt,name=stale,proto3" json:"stale,omitempty"`
-	// Failures since the last success.
+	// Failed passes since the last successful one.
 	Failures      int32 `protobuf:"varint,5,opt,name=failures,proto3" json:"failures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: moleculeai/admin/v1/admin_service.proto
 
-// AdminService: what operators see and do.
+// AdminService: organisations, tokens, the ledger and the server's state, for operators.
 
 package adminv1
 
@@ -48,38 +48,38 @@ const (
 type AdminServiceClient interface {
 	// GetHealth answers `ok` while the server can reach its database, and UNAVAILABLE otherwise.
 	GetHealth(ctx context.Context, in *GetHealthRequest, opts ...grpc.CallOption) (*GetHealthResponse, error)
-	// GetLiveness tells when each background task of this worker last finished.
+	// GetLiveness lists this worker's background tasks with the time of their last finished pass.
 	GetLiveness(ctx context.Context, in *GetLivenessRequest, opts ...grpc.CallOption) (*GetLivenessResponse, error)
-	// CreateOrganization adds an organisation. A slug that is taken fails with
-	// ORGANIZATION_EXISTS.
+	// CreateOrganization adds an organisation. Fails with ORGANIZATION_EXISTS if the slug is taken.
 	CreateOrganization(ctx context.Context, in *CreateOrganizationRequest, opts ...grpc.CallOption) (*Organization, error)
 	// ListOrganizations lists every organisation, oldest first.
 	ListOrganizations(ctx context.Context, in *ListOrganizationsRequest, opts ...grpc.CallOption) (*ListOrganizationsResponse, error)
-	// CreateOrgToken mints a token that administers one organisation. Shown once.
+	// CreateOrgToken mints a token for administering one organisation. Only this response carries the
+	// secret.
 	CreateOrgToken(ctx context.Context, in *CreateOrgTokenRequest, opts ...grpc.CallOption) (*CreateOrgTokenResponse, error)
 	// ListOrgTokens lists live tokens, newest first, at most 500.
 	ListOrgTokens(ctx context.Context, in *ListOrgTokensRequest, opts ...grpc.CallOption) (*ListOrgTokensResponse, error)
-	// RevokeOrgToken ends a token at once, on every server.
+	// RevokeOrgToken revokes a token at once, on every worker.
 	RevokeOrgToken(ctx context.Context, in *RevokeOrgTokenRequest, opts ...grpc.CallOption) (*RevokeOrgTokenResponse, error)
-	// IssueTestToken mints a workspace token for test scripts, where the installation allows it
-	// (MOLECULE_ENABLE_TEST_TOKENS=1); NOT_FOUND elsewhere.
+	// IssueTestToken mints a workspace token for test scripts. Fails with NOT_FOUND unless the
+	// installation sets MOLECULE_ENABLE_TEST_TOKENS=1.
 	IssueTestToken(ctx context.Context, in *IssueTestTokenRequest, opts ...grpc.CallOption) (*IssueTestTokenResponse, error)
 	// ListDelegations shows the ledger, newest first.
 	ListDelegations(ctx context.Context, in *ListDelegationsRequest, opts ...grpc.CallOption) (*ListDelegationsResponse, error)
-	// RetryDelegation tries a delegation again that failed or is stuck, as a new one. A second call
-	// returns the same retry while that lives.
+	// RetryDelegation repeats a failed or stuck delegation as a new delegation. A second call returns
+	// the same new delegation until that one has ended.
 	RetryDelegation(ctx context.Context, in *RetryDelegationRequest, opts ...grpc.CallOption) (*RetryDelegationResponse, error)
-	// ListDeadLetters lists inbox items that could not be processed five times, newest first. When
-	// there are more, the response header `x-next-page-token` carries the token of the next page.
+	// ListDeadLetters lists inbox items set aside after five failed deliveries, newest first. If there
+	// are more, the response header `x-next-page-token` carries the token of the next page.
 	ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error)
-	// ReplayDeadLetter sends an item again, as a new one. Fails with ITEM_NOT_FOUND when it is not on
-	// the list any more, so a repeat never sends twice.
+	// ReplayDeadLetter sends a dead letter again, as a new inbox item. Fails with ITEM_NOT_FOUND once
+	// the item has left the list, so a repeat never sends twice.
 	ReplayDeadLetter(ctx context.Context, in *ReplayDeadLetterRequest, opts ...grpc.CallOption) (*ReplayDeadLetterResponse, error)
-	// DropDeadLetter takes an item off the list for good. Fails with ITEM_NOT_FOUND when it is not on
-	// it.
+	// DropDeadLetter removes an item from the list for good. Fails with ITEM_NOT_FOUND if the item is
+	// not on the list.
 	DropDeadLetter(ctx context.Context, in *DropDeadLetterRequest, opts ...grpc.CallOption) (*DropDeadLetterResponse, error)
-	// DropStaleQueue lets go of messages that have waited too long for agents. Delegations among them
-	// fail with reason `exhausted`, and their sources hear of it.
+	// DropStaleQueue drops queued messages older than `max_age_minutes`. Delegations among them fail
+	// with reason `exhausted`, and each source gets a result item.
 	DropStaleQueue(ctx context.Context, in *DropStaleQueueRequest, opts ...grpc.CallOption) (*DropStaleQueueResponse, error)
 	// ListEvents lists the newest 100 kept events, newest first.
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
@@ -264,38 +264,38 @@ func (c *adminServiceClient) GetDelegationStats(ctx context.Context, in *GetDele
 type AdminServiceServer interface {
 	// GetHealth answers `ok` while the server can reach its database, and UNAVAILABLE otherwise.
 	GetHealth(context.Context, *GetHealthRequest) (*GetHealthResponse, error)
-	// GetLiveness tells when each background task of this worker last finished.
+	// GetLiveness lists this worker's background tasks with the time of their last finished pass.
 	GetLiveness(context.Context, *GetLivenessRequest) (*GetLivenessResponse, error)
-	// CreateOrganization adds an organisation. A slug that is taken fails with
-	// ORGANIZATION_EXISTS.
+	// CreateOrganization adds an organisation. Fails with ORGANIZATION_EXISTS if the slug is taken.
 	CreateOrganization(context.Context, *CreateOrganizationRequest) (*Organization, error)
 	// ListOrganizations lists every organisation, oldest first.
 	ListOrganizations(context.Context, *ListOrganizationsRequest) (*ListOrganizationsResponse, error)
-	// CreateOrgToken mints a token that administers one organisation. Shown once.
+	// CreateOrgToken mints a token for administering one organisation. Only this response carries the
+	// secret.
 	CreateOrgToken(context.Context, *CreateOrgTokenRequest) (*CreateOrgTokenResponse, error)
 	// ListOrgTokens lists live tokens, newest first, at most 500.
 	ListOrgTokens(context.Context, *ListOrgTokensRequest) (*ListOrgTokensResponse, error)
-	// RevokeOrgToken ends a token at once, on every server.
+	// RevokeOrgToken revokes a token at once, on every worker.
 	RevokeOrgToken(context.Context, *RevokeOrgTokenRequest) (*RevokeOrgTokenResponse, error)
-	// IssueTestToken mints a workspace token for test scripts, where the installation allows it
-	// (MOLECULE_ENABLE_TEST_TOKENS=1); NOT_FOUND elsewhere.
+	// IssueTestToken mints a workspace token for test scripts. Fails with NOT_FOUND unless the
+	// installation sets MOLECULE_ENABLE_TEST_TOKENS=1.
 	IssueTestToken(context.Context, *IssueTestTokenRequest) (*IssueTestTokenResponse, error)
 	// ListDelegations shows the ledger, newest first.
 	ListDelegations(context.Context, *ListDelegationsRequest) (*ListDelegationsResponse, error)
-	// RetryDelegation tries a delegation again that failed or is stuck, as a new one. A second call
-	// returns the same retry while that lives.
+	// RetryDelegation repeats a failed or stuck delegation as a new delegation. A second call returns
+	// the same new delegation until that one has ended.
 	RetryDelegation(context.Context, *RetryDelegationRequest) (*RetryDelegationResponse, error)
-	// ListDeadLetters lists inbox items that could not be processed five times, newest first. When
-	// there are more, the response header `x-next-page-token` carries the token of the next page.
+	// ListDeadLetters lists inbox items set aside after five failed deliveries, newest first. If there
+	// are more, the response header `x-next-page-token` carries the token of the next page.
 	ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error)
-	// ReplayDeadLetter sends an item again, as a new one. Fails with ITEM_NOT_FOUND when it is not on
-	// the list any more, so a repeat never sends twice.
+	// ReplayDeadLetter sends a dead letter again, as a new inbox item. Fails with ITEM_NOT_FOUND once
+	// the item has left the list, so a repeat never sends twice.
 	ReplayDeadLetter(context.Context, *ReplayDeadLetterRequest) (*ReplayDeadLetterResponse, error)
-	// DropDeadLetter takes an item off the list for good. Fails with ITEM_NOT_FOUND when it is not on
-	// it.
+	// DropDeadLetter removes an item from the list for good. Fails with ITEM_NOT_FOUND if the item is
+	// not on the list.
 	DropDeadLetter(context.Context, *DropDeadLetterRequest) (*DropDeadLetterResponse, error)
-	// DropStaleQueue lets go of messages that have waited too long for agents. Delegations among them
-	// fail with reason `exhausted`, and their sources hear of it.
+	// DropStaleQueue drops queued messages older than `max_age_minutes`. Delegations among them fail
+	// with reason `exhausted`, and each source gets a result item.
 	DropStaleQueue(context.Context, *DropStaleQueueRequest) (*DropStaleQueueResponse, error)
 	// ListEvents lists the newest 100 kept events, newest first.
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)

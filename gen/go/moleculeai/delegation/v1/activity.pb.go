@@ -28,38 +28,38 @@ const (
 // Activity is one row of a workspace's record.
 type Activity struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID. Usable as `since_id`.
+	// UUID of the row. ListActivity takes it as `since_id`.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Workspace whose record this is.
+	// UUID of the workspace that owns the record.
 	WorkspaceId string `protobuf:"bytes,2,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// a2a_receive, a2a_send, delegation, task_update, agent_log, skill_promotion, memory_write or
 	// error.
 	ActivityType string `protobuf:"bytes,3,opt,name=activity_type,json=activityType,proto3" json:"activity_type,omitempty"`
-	// Workspace it came from; absent for a human.
+	// UUID of the sending workspace; absent for a human.
 	SourceId *string `protobuf:"bytes,4,opt,name=source_id,json=sourceId,proto3,oneof" json:"source_id,omitempty"`
-	// Workspace it went to.
+	// UUID of the receiving workspace.
 	TargetId *string `protobuf:"bytes,5,opt,name=target_id,json=targetId,proto3,oneof" json:"target_id,omitempty"`
-	// What kind of row it is within its type: message/send, delegate_result, notify and so on.
+	// Subtype within the activity type: message/send, delegate_result, notify and so on.
 	Method *string `protobuf:"bytes,6,opt,name=method,proto3,oneof" json:"method,omitempty"`
 	// One line for people.
 	Summary *string `protobuf:"bytes,7,opt,name=summary,proto3,oneof" json:"summary,omitempty"`
-	// What was asked, as sent.
+	// The request's JSON, unchanged.
 	RequestBody *structpb.Value `protobuf:"bytes,8,opt,name=request_body,json=requestBody,proto3,oneof" json:"request_body,omitempty"`
-	// What was answered, as sent.
+	// The response's JSON, unchanged.
 	ResponseBody *structpb.Value `protobuf:"bytes,9,opt,name=response_body,json=responseBody,proto3,oneof" json:"response_body,omitempty"`
-	// Tools that were called on the way.
+	// Tool calls made during the work, as reported by the agent.
 	ToolTrace *structpb.Value `protobuf:"bytes,10,opt,name=tool_trace,json=toolTrace,proto3,oneof" json:"tool_trace,omitempty"`
-	// How long it took.
+	// Duration in milliseconds.
 	DurationMs *int32 `protobuf:"varint,11,opt,name=duration_ms,json=durationMs,proto3,oneof" json:"duration_ms,omitempty"`
 	// ok, error, timeout, or a word of the delegation life cycle.
 	Status string `protobuf:"bytes,12,opt,name=status,proto3" json:"status,omitempty"`
-	// What went wrong.
+	// Error text; absent without an error.
 	ErrorDetail *string `protobuf:"bytes,13,opt,name=error_detail,json=errorDetail,proto3,oneof" json:"error_detail,omitempty"`
-	// When it happened.
+	// Time of the row.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	// Number in the workspace's inbox; absent when the row never was an inbox item.
+	// The row's number in the workspace's inbox; absent if the row was never an inbox item.
 	Seq *uint32 `protobuf:"varint,15,opt,name=seq,proto3,oneof" json:"seq,omitempty"`
-	// The row in the words of an older SDK. Only on messages that an agent may answer.
+	// The row in the field names of an older SDK. Only on messages that an agent may answer.
 	Data          *Activity_Data `protobuf:"bytes,16,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -207,20 +207,20 @@ func (x *Activity) GetData() *Activity_Data {
 	return nil
 }
 
-// Data repeats what a message row means in the words of an older SDK.
+// Data repeats a message row in the field names of an older SDK.
 type Activity_Data struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `canvas_user` or `peer_agent`.
 	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
 	// The text of the message.
 	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
-	// Workspace that sent it; empty for a human.
+	// UUID of the sending workspace; empty for a human.
 	SourceId string `protobuf:"bytes,3,opt,name=source_id,json=sourceId,proto3" json:"source_id,omitempty"`
-	// Name of that workspace.
+	// Name of the sending workspace.
 	PeerName string `protobuf:"bytes,4,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`
-	// Role of that workspace.
+	// Role of the sending workspace.
 	PeerRole string `protobuf:"bytes,5,opt,name=peer_role,json=peerRole,proto3" json:"peer_role,omitempty"`
-	// Where its card can be read; empty when it has no URL.
+	// URL of the sender's agent card; empty if the sender has no URL.
 	AgentCardUrl  string `protobuf:"bytes,6,opt,name=agent_card_url,json=agentCardUrl,proto3" json:"agent_card_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: moleculeai/delegation/v1/delegation.proto
 
-// Delegations: work that one workspace hands to another.
+// Delegations: tasks handed from one workspace to another.
 
 package delegationv1
 
@@ -24,26 +24,26 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// FailureReason says why a delegation failed. It stands outside Delegation because that has a field
-// named as one of the values.
+// FailureReason says why a delegation failed. The enum is not nested in Delegation because a nested
+// value `deadline` would clash with the field `deadline`.
 type FailureReason int32
 
 const (
-	// Not failed, or not known.
+	// The delegation has not failed, or the reason is unknown.
 	FailureReason_failure_reason_unspecified FailureReason = 0
-	// The source called it off.
+	// The source cancelled the delegation.
 	FailureReason_cancelled FailureReason = 1
-	// Its deadline passed.
+	// The deadline passed.
 	FailureReason_deadline FailureReason = 2
 	// The target reported an error.
 	FailureReason_agent_error FailureReason = 3
 	// The target could not be reached.
 	FailureReason_unreachable FailureReason = 4
-	// The target refused it.
+	// The target refused the task.
 	FailureReason_refused FailureReason = 5
-	// The item that carried it could not be processed, five times.
+	// The delegation's inbox item failed five deliveries.
 	FailureReason_poisoned FailureReason = 6
-	// Every attempt was used up.
+	// Delivery was given up: attempts used up, message expired or dropped, item unread for 30 days.
 	FailureReason_exhausted FailureReason = 7
 )
 
@@ -98,8 +98,7 @@ func (FailureReason) EnumDescriptor() ([]byte, []int) {
 	return file_moleculeai_delegation_v1_delegation_proto_rawDescGZIP(), []int{0}
 }
 
-// Status is where a delegation stands. It only moves forward; completed, failed and stuck are
-// final.
+// Status of a delegation. Moves go forward only; completed, failed and stuck are final.
 type Delegation_Status int32
 
 const (
@@ -109,13 +108,13 @@ const (
 	Delegation_queued Delegation_Status = 1
 	// Handed to the target.
 	Delegation_dispatched Delegation_Status = 2
-	// The target showed a sign of work.
+	// The target has sent a heartbeat or a progress report.
 	Delegation_in_progress Delegation_Status = 3
-	// Final: done, with a result.
+	// Final: ended with a result.
 	Delegation_completed Delegation_Status = 4
 	// Final: ended without a result; `failure_reason` says why.
 	Delegation_failed Delegation_Status = 5
-	// Final: the target fell silent.
+	// Final: the target stopped sending heartbeats.
 	Delegation_stuck Delegation_Status = 6
 )
 
@@ -168,55 +167,55 @@ func (Delegation_Status) EnumDescriptor() ([]byte, []int) {
 	return file_moleculeai_delegation_v1_delegation_proto_rawDescGZIP(), []int{0, 0}
 }
 
-// Delegation is one task that a source workspace handed to a target workspace, as the two of
-// them see it.
+// Delegation is one task handed from a source workspace to a target workspace, in the view of
+// either of the two.
 type Delegation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Identifies the delegation. A UUID, or what the agent chose when it recorded it.
+	// Identifies the delegation: a UUID, or the id chosen by the agent in RecordDelegation.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Always `delegation`.
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// Same as `id`.
 	DelegationId string `protobuf:"bytes,3,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
-	// Workspace that handed over the work.
+	// UUID of the delegating workspace.
 	SourceId string `protobuf:"bytes,4,opt,name=source_id,json=sourceId,proto3" json:"source_id,omitempty"`
-	// Workspace that does the work.
+	// UUID of the workspace doing the work.
 	TargetId string `protobuf:"bytes,5,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
-	// One line about the outcome, or the start of the task.
+	// One line about the outcome; before the end, the start of the task.
 	Summary string `protobuf:"bytes,6,opt,name=summary,proto3" json:"summary,omitempty"`
 	// Current status.
 	Status Delegation_Status `protobuf:"varint,7,opt,name=status,proto3,enum=moleculeai.delegation.v1.Delegation_Status" json:"status,omitempty"`
-	// What went wrong, at most 4096 bytes.
+	// Error text of a failed delegation, at most 4096 bytes.
 	Error *string `protobuf:"bytes,8,opt,name=error,proto3,oneof" json:"error,omitempty"`
-	// The start of the result, at most 300 characters in lists.
+	// The start of the result; in lists its first 300 characters.
 	ResponsePreview *string `protobuf:"bytes,9,opt,name=response_preview,json=responsePreview,proto3,oneof" json:"response_preview,omitempty"`
-	// `sent` or `received`, as seen by the workspace that asked.
+	// `sent` or `received`, from the view of the workspace in the request.
 	Direction string `protobuf:"bytes,10,opt,name=direction,proto3" json:"direction,omitempty"`
-	// Why it failed.
+	// Why the delegation failed; unspecified unless `status` is failed.
 	FailureReason FailureReason `protobuf:"varint,11,opt,name=failure_reason,json=failureReason,proto3,enum=moleculeai.delegation.v1.FailureReason" json:"failure_reason,omitempty"`
-	// The start of the task, at most 4096 bytes.
+	// The first 4096 bytes of the task.
 	TaskPreview string `protobuf:"bytes,12,opt,name=task_preview,json=taskPreview,proto3" json:"task_preview,omitempty"`
-	// The whole result. Only in GetDelegation, and in Delegate that waited.
+	// The whole result, at most 1 MiB. Only in GetDelegation, and in Delegate with `wait_seconds`.
 	Result *string `protobuf:"bytes,13,opt,name=result,proto3,oneof" json:"result,omitempty"`
 	// Whether `result` was cut at 1 MiB.
 	Truncated bool `protobuf:"varint,14,opt,name=truncated,proto3" json:"truncated,omitempty"`
-	// Last sign of work by the target.
+	// Time of the last heartbeat or report by the target.
 	LastHeartbeat *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=last_heartbeat,json=lastHeartbeat,proto3" json:"last_heartbeat,omitempty"`
-	// When it fails if it has not ended.
+	// A delegation not ended by this time fails with reason `deadline`.
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	// Time of acceptance.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// Time of the last change.
 	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
-	// What the target last said of its progress, at most 1000 bytes.
+	// The target's last progress note, at most 1000 bytes.
 	ProgressNote *string `protobuf:"bytes,19,opt,name=progress_note,json=progressNote,proto3,oneof" json:"progress_note,omitempty"`
-	// How far the target says it is, 0 to 100.
+	// The target's last progress report in percent, 0 to 100.
 	ProgressPercent *int32 `protobuf:"varint,20,opt,name=progress_percent,json=progressPercent,proto3,oneof" json:"progress_percent,omitempty"`
-	// How often it was handed over again after a failure.
+	// Attempts after the first one.
 	RetryCount int32 `protobuf:"varint,21,opt,name=retry_count,json=retryCount,proto3" json:"retry_count,omitempty"`
-	// How often it may be handed over in all.
+	// Maximum number of attempts, the first one included.
 	MaxAttempts int32 `protobuf:"varint,22,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
-	// The delegation that this one tries again, when an operator made it.
+	// Set on a delegation created by AdminService.RetryDelegation: the id of the failed delegation.
 	RetryOf       *string `protobuf:"bytes,23,opt,name=retry_of,json=retryOf,proto3,oneof" json:"retry_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

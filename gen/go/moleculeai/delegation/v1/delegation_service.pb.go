@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: moleculeai/delegation/v1/delegation_service.proto
 
-// DelegationService: handing over work, and everything an agent receives.
+// DelegationService: delegations, messages, inboxes, activity, events and MCP.
 
 package delegationv1
 
@@ -31,21 +31,21 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Status is where it stands. completed, dropped and failed are final.
+// Status of a queued message. completed, dropped and failed are final.
 type QueuedMessage_Status int32
 
 const (
 	// Never sent.
 	QueuedMessage_status_unspecified QueuedMessage_Status = 0
-	// It waits.
+	// The message waits for its next attempt.
 	QueuedMessage_queued QueuedMessage_Status = 1
-	// It is being sent.
+	// An attempt is in progress.
 	QueuedMessage_dispatched QueuedMessage_Status = 2
-	// The agent has it.
+	// The agent has accepted the message.
 	QueuedMessage_completed QueuedMessage_Status = 3
-	// It was let go of: it expired, or an operator said so.
+	// The message expired, or an operator dropped it.
 	QueuedMessage_dropped QueuedMessage_Status = 4
-	// The agent would not take it.
+	// The agent refused the message.
 	QueuedMessage_failed QueuedMessage_Status = 5
 )
 
@@ -101,22 +101,22 @@ type DelegateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the source: the calling workspace.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// UUID of the workspace that shall do the work.
+	// UUID of the target, the workspace to do the work.
 	TargetId string `protobuf:"bytes,2,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
-	// What to do, at most 1 MiB.
+	// Text of the task, at most 1 MiB.
 	Task string `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`
-	// Makes a retry safe for 24 h, at most 256 bytes. Each caller has keys of its own; those that begin
-	// with `molecule:` are the platform's.
+	// Makes a retry safe for 24 h, at most 256 bytes. Keys of different callers never collide. The
+	// prefix `molecule:` is reserved for the platform.
 	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	// Wait up to so many seconds for the end. Whatever happens meanwhile, the result also arrives in
-	// the inbox.
+	// Seconds to wait for the end, 0 to 300. The result item arrives in the inbox in any case.
 	WaitSeconds int32 `protobuf:"varint,5,opt,name=wait_seconds,json=waitSeconds,proto3" json:"wait_seconds,omitempty"`
-	// Seconds until it fails if it has not ended; 0 means 6 hours, the most is 30 days.
+	// Seconds until a delegation not ended fails with reason `deadline`, at most 30 days; 0 means 6
+	// hours.
 	DeadlineSeconds int32 `protobuf:"varint,6,opt,name=deadline_seconds,json=deadlineSeconds,proto3" json:"deadline_seconds,omitempty"`
-	// How often it may be handed over in all, when it fails for agent_error, unreachable or poisoned;
-	// 0 means once, the most is 20.
+	// Maximum number of attempts, 1 to 20; 0 means 1. Only failures for agent_error, unreachable or
+	// poisoned are retried.
 	MaxAttempts int32 `protobuf:"varint,7,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
-	// Seconds before the second attempt; each later one waits twice as long, at most an hour. 0 means
+	// Seconds before the second attempt, doubled before each further attempt, at most an hour; 0 means
 	// 10 seconds.
 	RetryBackoffSeconds int32 `protobuf:"varint,8,opt,name=retry_backoff_seconds,json=retryBackoffSeconds,proto3" json:"retry_backoff_seconds,omitempty"`
 	unknownFields       protoimpl.UnknownFields
@@ -214,13 +214,14 @@ type DelegateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Identifies the delegation.
 	DelegationId string `protobuf:"bytes,1,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
-	// `delegated` when it was accepted now; its status when it was known, or ended while waiting.
+	// `delegated` for a new delegation; the delegation's status for an idempotent hit, or if it ended
+	// within `wait_seconds`.
 	Status string `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
-	// Workspace that shall do the work.
+	// UUID of the target.
 	TargetId string `protobuf:"bytes,3,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
-	// Whether an earlier call with this key had made it.
+	// Whether an earlier call with this `idempotency_key` created the delegation.
 	IdempotentHit bool `protobuf:"varint,4,opt,name=idempotent_hit,json=idempotentHit,proto3" json:"idempotent_hit,omitempty"`
-	// The delegation with its result, when the call waited.
+	// The delegation with its result; set if `wait_seconds` was above 0.
 	Delegation    *Delegation `protobuf:"bytes,5,opt,name=delegation,proto3" json:"delegation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -296,11 +297,11 @@ type RecordDelegationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the source: the calling workspace.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// UUID of the workspace that does the work.
+	// UUID of the workspace doing the work.
 	TargetId string `protobuf:"bytes,2,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
-	// What was asked, at most 1 MiB.
+	// Text of the task, at most 1 MiB.
 	Task string `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`
-	// Chosen by the agent, 1 to 256 bytes. Each organisation has ids of its own.
+	// Id chosen by the agent, 1 to 256 bytes, unique within the organisation.
 	DelegationId  string `protobuf:"bytes,4,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -428,9 +429,9 @@ type UpdateDelegationRequest struct {
 	DelegationId string `protobuf:"bytes,2,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
 	// completed, failed or in_progress.
 	Status Delegation_Status `protobuf:"varint,3,opt,name=status,proto3,enum=moleculeai.delegation.v1.Delegation_Status" json:"status,omitempty"`
-	// What went wrong, for failed.
+	// Error text, for failed.
 	Error string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
-	// The result, for completed: the whole text, at most 1 MiB. Lists show its start.
+	// The result, for completed: the whole text, at most 1 MiB. Lists show the start of the text.
 	ResponsePreview string `protobuf:"bytes,5,opt,name=response_preview,json=responsePreview,proto3" json:"response_preview,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -504,11 +505,11 @@ func (x *UpdateDelegationRequest) GetResponsePreview() string {
 // Response of UpdateDelegation.
 type UpdateDelegationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The delegation's status now.
+	// The delegation's status after this call.
 	Status Delegation_Status `protobuf:"varint,1,opt,name=status,proto3,enum=moleculeai.delegation.v1.Delegation_Status" json:"status,omitempty"`
 	// Identifies the delegation.
 	DelegationId string `protobuf:"bytes,2,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
-	// Whether this call is what the ledger holds.
+	// Whether the ledger's state matches this report, from this call or an earlier one.
 	Applied       bool `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -572,9 +573,9 @@ type HeartbeatDelegationRequest struct {
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// Identifies the delegation.
 	DelegationId string `protobuf:"bytes,2,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
-	// What is being done, for whoever watches; absent keeps what was said.
+	// Progress note for watchers, at most 1000 bytes; absent keeps the last note.
 	Note *string `protobuf:"bytes,3,opt,name=note,proto3,oneof" json:"note,omitempty"`
-	// How far it is, 0 to 100; absent keeps what was said.
+	// Progress in percent, 0 to 100; absent keeps the last value.
 	Percent       *int32 `protobuf:"varint,4,opt,name=percent,proto3,oneof" json:"percent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -645,7 +646,7 @@ type CancelDelegationRequest struct {
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// Identifies the delegation.
 	DelegationId string `protobuf:"bytes,2,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
-	// Why, at most 1000 bytes; the target reads it.
+	// Reason for the target, at most 1000 bytes.
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -705,11 +706,11 @@ func (x *CancelDelegationRequest) GetReason() string {
 // Response of CancelDelegation.
 type CancelDelegationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The delegation's status now.
+	// The delegation's status after this call.
 	Status Delegation_Status `protobuf:"varint,1,opt,name=status,proto3,enum=moleculeai.delegation.v1.Delegation_Status" json:"status,omitempty"`
 	// Identifies the delegation.
 	DelegationId string `protobuf:"bytes,2,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
-	// Whether it is cancelled, by this call or an earlier one.
+	// Whether the delegation is cancelled, by this call or an earlier one.
 	Applied       bool `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -824,7 +825,7 @@ func (x *WatchDelegationRequest) GetDelegationId() string {
 // A frame of WatchDelegation.
 type WatchDelegationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the frame is.
+	// Exactly one of these.
 	//
 	// Types that are valid to be assigned to Frame:
 	//
@@ -915,22 +916,22 @@ type isWatchDelegationResponse_Frame interface {
 }
 
 type WatchDelegationResponse_Delegation struct {
-	// The delegation as it is now.
+	// The delegation's current state.
 	Delegation *Delegation `protobuf:"bytes,1,opt,name=delegation,proto3,oneof"`
 }
 
 type WatchDelegationResponse_Beat struct {
-	// Nothing happened for 15 s.
+	// Sent after 15 s without another frame.
 	Beat *Beat `protobuf:"bytes,2,opt,name=beat,proto3,oneof"`
 }
 
 type WatchDelegationResponse_Drain struct {
-	// Come back: the server stops, or the stream is old.
+	// Reconnect: the server is stopping, or the stream has reached its maximum age.
 	Drain *Drain `protobuf:"bytes,3,opt,name=drain,proto3,oneof"`
 }
 
 type WatchDelegationResponse_End struct {
-	// The last frame.
+	// The last frame of the stream.
 	End *End `protobuf:"bytes,4,opt,name=end,proto3,oneof"`
 }
 
@@ -945,11 +946,11 @@ func (*WatchDelegationResponse_End) isWatchDelegationResponse_Frame() {}
 // Response of HeartbeatDelegation.
 type HeartbeatDelegationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The delegation's status now.
+	// The delegation's status after this call.
 	Status Delegation_Status `protobuf:"varint,1,opt,name=status,proto3,enum=moleculeai.delegation.v1.Delegation_Status" json:"status,omitempty"`
 	// Identifies the delegation.
 	DelegationId string `protobuf:"bytes,2,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
-	// Whether the beat was taken; false when the delegation has ended.
+	// Whether the heartbeat was recorded; false if the delegation has ended.
 	Applied       bool `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1066,13 +1067,13 @@ type ListDelegationsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the source or target.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// Most rows, 1 to 500; 0 means 50.
+	// Maximum number of rows, 1 to 500; 0 means 50.
 	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
-	// Only this status; empty means all.
+	// Only delegations in this status; empty means all.
 	Status string `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
 	// `sent`, `received`, or empty for both.
 	Direction string `protobuf:"bytes,4,opt,name=direction,proto3" json:"direction,omitempty"`
-	// From `x-next-page-token` of the page before.
+	// Value of `x-next-page-token` of the previous page.
 	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1192,10 +1193,10 @@ func (x *ListDelegationsResponse) GetDelegations() []*Delegation {
 // Request of SendMessage.
 type SendMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID of the workspace to send to.
+	// UUID of the receiving workspace.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// The JSON-RPC body, at most 1 MiB. `params.expires_in_seconds` says how long it may wait in the
-	// queue (24 h, at most 7 days), `params.priority` how urgent it is there: critical, task or info.
+	// The JSON-RPC body, at most 1 MiB. `params.expires_in_seconds` limits the time in the queue
+	// (default 24 h, at most 7 days), `params.priority` orders the queue: critical, task or info.
 	Body *httpbody.HttpBody `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
 	// UUID of the sending workspace; the `X-Workspace-ID` header or the token's workspace when empty.
 	SourceId      string `protobuf:"bytes,3,opt,name=source_id,json=sourceId,proto3" json:"source_id,omitempty"`
@@ -1257,9 +1258,9 @@ func (x *SendMessageRequest) GetSourceId() string {
 // Request of GetQueuedMessage.
 type GetQueuedMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID of the workspace that it was sent to.
+	// UUID of the receiving workspace.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// UUID from the answer to SendMessage.
+	// `queue_id` from the response of SendMessage.
 	QueueId       string `protobuf:"bytes,2,opt,name=queue_id,json=queueId,proto3" json:"queue_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1309,32 +1310,32 @@ func (x *GetQueuedMessageRequest) GetQueueId() string {
 	return ""
 }
 
-// QueuedMessage is a message that could not be delivered at once.
+// QueuedMessage is a message not delivered at once, in the receiving workspace's queue.
 type QueuedMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID.
+	// UUID of the message in the queue.
 	QueueId string `protobuf:"bytes,1,opt,name=queue_id,json=queueId,proto3" json:"queue_id,omitempty"`
-	// Workspace that it was sent to.
+	// UUID of the receiving workspace.
 	WorkspaceId string `protobuf:"bytes,2,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// Current status.
 	Status QueuedMessage_Status `protobuf:"varint,3,opt,name=status,proto3,enum=moleculeai.delegation.v1.QueuedMessage_Status" json:"status,omitempty"`
-	// 100 critical, 50 task, 10 info.
+	// Priority: 100 critical, 50 task, 10 info.
 	Priority int32 `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"`
-	// Answers that were no success, at most 5.
+	// Failed attempts, at most 5.
 	Attempts int32 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// What went wrong last.
+	// Error text of the last failed attempt.
 	LastError *string `protobuf:"bytes,6,opt,name=last_error,json=lastError,proto3,oneof" json:"last_error,omitempty"`
-	// When it was queued.
+	// Time of entering the queue.
 	EnqueuedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=enqueued_at,json=enqueuedAt,proto3" json:"enqueued_at,omitempty"`
-	// When it is tried next at the earliest.
+	// Earliest time of the next attempt.
 	NextAttemptAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=next_attempt_at,json=nextAttemptAt,proto3" json:"next_attempt_at,omitempty"`
-	// When it was sent last.
+	// Time of the last attempt.
 	DispatchedAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=dispatched_at,json=dispatchedAt,proto3" json:"dispatched_at,omitempty"`
-	// When it ended.
+	// Time of the end.
 	CompletedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=completed_at,json=completedAt,proto3" json:"completed_at,omitempty"`
-	// When it is let go of.
+	// A message not delivered by this time is dropped.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	// What the agent answered; of an answer beyond 1 MiB only the text.
+	// The agent's response; only its text if the response exceeds 1 MiB.
 	ResponseBody  *structpb.Value `protobuf:"bytes,12,opt,name=response_body,json=responseBody,proto3" json:"response_body,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1459,15 +1460,15 @@ type ListActivityRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// Only this activity type.
+	// Only rows of this activity type; empty means all.
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// `canvas`: from the human. `agent`: from a workspace.
 	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
-	// Most rows, 1 to 500. Anything else means 100.
+	// Maximum number of rows, 1 to 500; any other text means 100.
 	Limit string `protobuf:"bytes,4,opt,name=limit,proto3" json:"limit,omitempty"`
-	// Only the last so many seconds, at least 1; more than 30 days counts as 30 days.
+	// Only rows of the last N seconds, at least 1; more than 30 days counts as 30 days.
 	SinceSecs string `protobuf:"bytes,5,opt,name=since_secs,json=sinceSecs,proto3" json:"since_secs,omitempty"`
-	// Only what came after this row, oldest first.
+	// Only rows after this row, oldest first.
 	SinceId string `protobuf:"bytes,6,opt,name=since_id,json=sinceId,proto3" json:"since_id,omitempty"`
 	// Only rows from or to this workspace.
 	PeerId string `protobuf:"bytes,7,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
@@ -1671,25 +1672,25 @@ type ReportActivityRequest struct {
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// a2a_send, a2a_receive, task_update, agent_log, skill_promotion, memory_write or error.
 	ActivityType string `protobuf:"bytes,2,opt,name=activity_type,json=activityType,proto3" json:"activity_type,omitempty"`
-	// What kind of row it is within its type.
+	// Subtype within the activity type.
 	Method string `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
 	// One line for people.
 	Summary string `protobuf:"bytes,4,opt,name=summary,proto3" json:"summary,omitempty"`
-	// What was asked.
+	// The request's JSON.
 	RequestBody *structpb.Value `protobuf:"bytes,5,opt,name=request_body,json=requestBody,proto3" json:"request_body,omitempty"`
-	// What was answered.
+	// The response's JSON.
 	ResponseBody *structpb.Value `protobuf:"bytes,6,opt,name=response_body,json=responseBody,proto3" json:"response_body,omitempty"`
 	// Must be the caller; empty means the caller.
 	SourceId string `protobuf:"bytes,7,opt,name=source_id,json=sourceId,proto3" json:"source_id,omitempty"`
 	// UUID of the other side.
 	TargetId string `protobuf:"bytes,8,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
-	// How long it took.
+	// Duration in milliseconds.
 	DurationMs *int32 `protobuf:"varint,9,opt,name=duration_ms,json=durationMs,proto3,oneof" json:"duration_ms,omitempty"`
-	// Default `ok`.
+	// Status word; empty means `ok`.
 	Status string `protobuf:"bytes,10,opt,name=status,proto3" json:"status,omitempty"`
-	// What went wrong.
+	// Error text.
 	ErrorDetail string `protobuf:"bytes,11,opt,name=error_detail,json=errorDetail,proto3" json:"error_detail,omitempty"`
-	// Tools that were called on the way.
+	// Tool calls made during the work.
 	ToolTrace     *structpb.Value `protobuf:"bytes,12,opt,name=tool_trace,json=toolTrace,proto3" json:"tool_trace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1855,16 +1856,16 @@ func (x *ReportActivityResponse) GetStatus() string {
 	return ""
 }
 
-// Attachment is a file named in a message.
+// Attachment is a file referred to by a message.
 type Attachment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where the file is.
+	// URI of the file.
 	Uri string `protobuf:"bytes,1,opt,name=uri,proto3" json:"uri,omitempty"`
-	// Its name.
+	// File name.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Its media type.
+	// Media type.
 	MimeType string `protobuf:"bytes,3,opt,name=mime_type,json=mimeType,proto3" json:"mime_type,omitempty"`
-	// Its size in bytes.
+	// Size in bytes.
 	Size          *float64 `protobuf:"fixed64,4,opt,name=size,proto3,oneof" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1931,11 +1932,11 @@ func (x *Attachment) GetSize() float64 {
 // Request of Notify.
 type NotifyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID of the agent that speaks.
+	// UUID of the calling workspace.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// What it says, at most 1 MiB.
+	// Text of the message, at most 1 MiB.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// Files it shows.
+	// Files shown with the message, at most 64.
 	Attachments   []*Attachment `protobuf:"bytes,3,rep,name=attachments,proto3" json:"attachments,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2041,7 +2042,7 @@ func (x *NotifyResponse) GetStatus() string {
 // A frame from the client of SubscribeInbox.
 type SubscribeInboxRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the frame is.
+	// Exactly one of these.
 	//
 	// Types that are valid to be assigned to Frame:
 	//
@@ -2157,27 +2158,27 @@ type SubscribeInboxRequest_Hello_ struct {
 }
 
 type SubscribeInboxRequest_Credit_ struct {
-	// Allows more items.
+	// Raises the number of items that may be sent.
 	Credit *SubscribeInboxRequest_Credit `protobuf:"bytes,2,opt,name=credit,proto3,oneof"`
 }
 
 type SubscribeInboxRequest_Ack struct {
-	// Says that items are done.
+	// Marks items as done.
 	Ack *Ack `protobuf:"bytes,3,opt,name=ack,proto3,oneof"`
 }
 
 type SubscribeInboxRequest_Nack struct {
-	// Gives an item back.
+	// Returns an item for another delivery.
 	Nack *Nack `protobuf:"bytes,4,opt,name=nack,proto3,oneof"`
 }
 
 type SubscribeInboxRequest_Pong_ struct {
-	// Says that the client is there.
+	// Keeps the session alive.
 	Pong *SubscribeInboxRequest_Pong `protobuf:"bytes,5,opt,name=pong,proto3,oneof"`
 }
 
 type SubscribeInboxRequest_Heartbeat struct {
-	// The workspace's sign of life, by the rules of WorkspaceService.Heartbeat.
+	// A heartbeat of the workspace, by the rules of WorkspaceService.Heartbeat.
 	Heartbeat *v1.HeartbeatRequest `protobuf:"bytes,6,opt,name=heartbeat,proto3,oneof"`
 }
 
@@ -2196,7 +2197,7 @@ func (*SubscribeInboxRequest_Heartbeat) isSubscribeInboxRequest_Frame() {}
 // A frame to the client of SubscribeInbox.
 type SubscribeInboxResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the frame is.
+	// Exactly one of these.
 	//
 	// Types that are valid to be assigned to Frame:
 	//
@@ -2352,17 +2353,17 @@ type SubscribeInboxResponse_Welcome struct {
 }
 
 type SubscribeInboxResponse_Item struct {
-	// One thing to act on.
+	// One item to act on.
 	Item *InboxItem `protobuf:"bytes,2,opt,name=item,proto3,oneof"`
 }
 
 type SubscribeInboxResponse_Gap struct {
-	// Items that will not come.
+	// Items left out of this stream.
 	Gap *Gap `protobuf:"bytes,3,opt,name=gap,proto3,oneof"`
 }
 
 type SubscribeInboxResponse_Beat struct {
-	// Nothing happened for 15 s.
+	// Sent after 15 s without another frame.
 	Beat *Beat `protobuf:"bytes,4,opt,name=beat,proto3,oneof"`
 }
 
@@ -2382,7 +2383,7 @@ type SubscribeInboxResponse_HeartbeatResult struct {
 }
 
 type SubscribeInboxResponse_Drain struct {
-	// Come back later. Acks are accepted for 10 s more.
+	// Reconnect. Acks on this stream are accepted for 10 s more.
 	Drain *Drain `protobuf:"bytes,8,opt,name=drain,proto3,oneof"`
 }
 
@@ -2392,7 +2393,7 @@ type SubscribeInboxResponse_Fenced struct {
 }
 
 type SubscribeInboxResponse_End struct {
-	// The last frame.
+	// The last frame of the stream.
 	End *End `protobuf:"bytes,10,opt,name=end,proto3,oneof"`
 }
 
@@ -2421,9 +2422,9 @@ type StreamInboxRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// Where to begin.
+	// First item to send.
 	Start *StartPosition `protobuf:"bytes,2,opt,name=start,proto3" json:"start,omitempty"`
-	// Most items that are sent and not acked, up to 256; 0 means no bound.
+	// Maximum number of items sent but not acked, at most 256; 0 means no limit.
 	MaxInFlight   int32 `protobuf:"varint,3,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2483,7 +2484,7 @@ func (x *StreamInboxRequest) GetMaxInFlight() int32 {
 // A frame to the client of StreamInbox.
 type StreamInboxResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the frame is.
+	// Exactly one of these.
 	//
 	// Types that are valid to be assigned to Frame:
 	//
@@ -2599,27 +2600,27 @@ type StreamInboxResponse_Welcome struct {
 }
 
 type StreamInboxResponse_Item struct {
-	// One thing to act on.
+	// One item to act on.
 	Item *InboxItem `protobuf:"bytes,2,opt,name=item,proto3,oneof"`
 }
 
 type StreamInboxResponse_Gap struct {
-	// Items that will not come.
+	// Items left out of this stream.
 	Gap *Gap `protobuf:"bytes,3,opt,name=gap,proto3,oneof"`
 }
 
 type StreamInboxResponse_Beat struct {
-	// Nothing happened for 15 s.
+	// Sent after 15 s without another frame.
 	Beat *Beat `protobuf:"bytes,4,opt,name=beat,proto3,oneof"`
 }
 
 type StreamInboxResponse_Drain struct {
-	// Come back later.
+	// Reconnect.
 	Drain *Drain `protobuf:"bytes,5,opt,name=drain,proto3,oneof"`
 }
 
 type StreamInboxResponse_End struct {
-	// The last frame.
+	// The last frame of the stream.
 	End *End `protobuf:"bytes,6,opt,name=end,proto3,oneof"`
 }
 
@@ -2640,9 +2641,9 @@ type SearchSessionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// Part of the text, in any case; empty finds everything.
+	// Case-insensitive substring to find; empty matches every row.
 	Q string `protobuf:"bytes,2,opt,name=q,proto3" json:"q,omitempty"`
-	// Most rows, 1 to 200; 0 means 50.
+	// Maximum number of rows, 1 to 200; 0 means 50.
 	Limit         int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2699,28 +2700,28 @@ func (x *SearchSessionRequest) GetLimit() int32 {
 	return 0
 }
 
-// SessionHit is one thing that was found.
+// SessionHit is one activity row found by SearchSession.
 type SessionHit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Always `activity`.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// UUID of the row.
 	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	// Workspace whose record it is.
+	// UUID of the workspace that owns the record.
 	WorkspaceId string `protobuf:"bytes,3,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// One line for people.
 	Label string `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
 	// The text.
 	Content string `protobuf:"bytes,5,opt,name=content,proto3" json:"content,omitempty"`
-	// What kind of row it is within its type.
+	// Subtype within the activity type.
 	Method string `protobuf:"bytes,6,opt,name=method,proto3" json:"method,omitempty"`
-	// ok, error and so on.
+	// The row's status word: ok, error and so on.
 	Status string `protobuf:"bytes,7,opt,name=status,proto3" json:"status,omitempty"`
-	// What was asked.
+	// The request's JSON.
 	RequestBody *structpb.Value `protobuf:"bytes,8,opt,name=request_body,json=requestBody,proto3,oneof" json:"request_body,omitempty"`
-	// What was answered.
+	// The response's JSON.
 	ResponseBody *structpb.Value `protobuf:"bytes,9,opt,name=response_body,json=responseBody,proto3,oneof" json:"response_body,omitempty"`
-	// When it happened.
+	// Time of the row.
 	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2877,11 +2878,11 @@ type PullInboxRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// Only items after this one; absent means all that are not done.
+	// Only items after this number; absent means all items not acked.
 	AfterSeq *uint32 `protobuf:"varint,2,opt,name=after_seq,json=afterSeq,proto3,oneof" json:"after_seq,omitempty"`
-	// Most items, 1 to 100; 0 means 20.
+	// Maximum number of items, 1 to 100; 0 means 20.
 	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
-	// Wait up to so many seconds for the first item.
+	// Seconds to wait for the first item, 0 to 55.
 	WaitSeconds   int32 `protobuf:"varint,4,opt,name=wait_seconds,json=waitSeconds,proto3" json:"wait_seconds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2948,15 +2949,15 @@ func (x *PullInboxRequest) GetWaitSeconds() int32 {
 // Response of PullInbox.
 type PullInboxResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Undone items, oldest first.
+	// Items not acked, oldest first.
 	Items []*InboxItem `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
-	// Newest item.
+	// Number of the newest item.
 	HeadSeq uint32 `protobuf:"varint,2,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
-	// All items up to here are done.
+	// All items up to this number are acked.
 	AckedSeq uint32 `protobuf:"varint,3,opt,name=acked_seq,json=ackedSeq,proto3" json:"acked_seq,omitempty"`
-	// Oldest item that is kept.
+	// Number of the oldest kept item.
 	OldestSeq uint32 `protobuf:"varint,4,opt,name=oldest_seq,json=oldestSeq,proto3" json:"oldest_seq,omitempty"`
-	// Changes when the inbox is rebuilt.
+	// Changes if the inbox is rebuilt; cursors of another generation are void.
 	Generation    string `protobuf:"bytes,5,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3032,13 +3033,13 @@ type AckInboxRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// Everything up to here is done.
+	// Ack all items up to this number.
 	UpToSeq *uint32 `protobuf:"varint,2,opt,name=up_to_seq,json=upToSeq,proto3,oneof" json:"up_to_seq,omitempty"`
-	// These are done, whatever comes before them.
+	// Ack these items, regardless of earlier ones; at most 1000.
 	Seqs []uint32 `protobuf:"varint,3,rep,packed,name=seqs,proto3" json:"seqs,omitempty"`
-	// The items of these activity rows are done.
+	// Ack the items of these activity rows; at most 1000.
 	ActivityIds []string `protobuf:"bytes,4,rep,name=activity_ids,json=activityIds,proto3" json:"activity_ids,omitempty"`
-	// The session that acks; absent skips the check.
+	// `session_epoch` of the acking session; absent skips the check.
 	SessionEpoch  *uint32 `protobuf:"varint,5,opt,name=session_epoch,json=sessionEpoch,proto3,oneof" json:"session_epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3112,11 +3113,11 @@ func (x *AckInboxRequest) GetSessionEpoch() uint32 {
 // Response of AckInbox.
 type AckInboxResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// All items up to here are done.
+	// All items up to this number are acked.
 	AckedSeq uint32 `protobuf:"varint,1,opt,name=acked_seq,json=ackedSeq,proto3" json:"acked_seq,omitempty"`
-	// Newest item.
+	// Number of the newest item.
 	HeadSeq uint32 `protobuf:"varint,2,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
-	// How many items of `seqs` and `activity_ids` this call marked.
+	// Number of items in `seqs` and `activity_ids` that this call acked.
 	Removed       int32 `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3178,13 +3179,13 @@ type NackInboxRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// The item.
+	// Number of the item.
 	Seq uint32 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
-	// Wait this long before the next delivery, at most a day.
+	// Pause before the next delivery, at most a day.
 	RetryAfter *durationpb.Duration `protobuf:"bytes,3,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
-	// Why, at most 1000 bytes; operators read it.
+	// Reason for operators, at most 1000 bytes.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
-	// The session that gives it back; absent skips the check.
+	// `session_epoch` of the session returning the item; absent skips the check.
 	SessionEpoch  *uint32 `protobuf:"varint,5,opt,name=session_epoch,json=sessionEpoch,proto3,oneof" json:"session_epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3258,11 +3259,11 @@ func (x *NackInboxRequest) GetSessionEpoch() uint32 {
 // Response of NackInbox.
 type NackInboxResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The item.
+	// Number of the item.
 	Seq uint32 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	// Deliveries so far.
 	Deliveries int32 `protobuf:"varint,2,opt,name=deliveries,proto3" json:"deliveries,omitempty"`
-	// Whether the item was set aside as poison.
+	// Whether the item is now a dead letter.
 	Poisoned      bool `protobuf:"varint,3,opt,name=poisoned,proto3" json:"poisoned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3322,7 +3323,7 @@ func (x *NackInboxResponse) GetPoisoned() bool {
 // Request of CallMcp.
 type CallMcpRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID of the workspace whose tools are used: the caller's.
+	// UUID of the calling workspace, whose tools are used.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// One JSON-RPC 2.0 message, or a JSON array of at most 20.
 	Body          *httpbody.HttpBody `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
@@ -3425,21 +3426,21 @@ type SubscribeInboxRequest_Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// Names this client; the same name again replaces the old session at once.
+	// Name of this client, 1 to 128 bytes; a new session of the same name replaces the old one.
 	ConsumerId string `protobuf:"bytes,2,opt,name=consumer_id,json=consumerId,proto3" json:"consumer_id,omitempty"`
-	// Where to begin.
+	// First item to send.
 	Start *StartPosition `protobuf:"bytes,3,opt,name=start,proto3" json:"start,omitempty"`
-	// Most items that are sent and not acked, 1 to 256; 0 means 16.
+	// Maximum number of items sent but not acked, 1 to 256; 0 means 16.
 	MaxInFlight int32 `protobuf:"varint,4,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
-	// Take the inbox from another consumer.
+	// Whether to take the inbox over from another consumer.
 	Takeover bool `protobuf:"varint,5,opt,name=takeover,proto3" json:"takeover,omitempty"`
-	// Items that may be sent before the first Credit. Absent: no credit is counted, and only
-	// `max_in_flight` bounds the flow.
+	// Number of items that may be sent before the first Credit. Absent: credit is not counted, and
+	// `max_in_flight` alone limits the flow.
 	InitialCredit *int32 `protobuf:"varint,6,opt,name=initial_credit,json=initialCredit,proto3,oneof" json:"initial_credit,omitempty"`
 	// Name and version of the client, for operators.
 	ClientVersion string `protobuf:"bytes,7,opt,name=client_version,json=clientVersion,proto3" json:"client_version,omitempty"`
-	// The session that this very process held before its connection broke. What it still works on
-	// comes again, but is not counted as failed.
+	// `session_epoch` of the same process before its connection broke. Items still being worked on
+	// are sent again, but not counted as failed.
 	ResumesEpoch  *uint32 `protobuf:"varint,8,opt,name=resumes_epoch,json=resumesEpoch,proto3,oneof" json:"resumes_epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3531,10 +3532,10 @@ func (x *SubscribeInboxRequest_Hello) GetResumesEpoch() uint32 {
 	return 0
 }
 
-// Credit allows so many more items.
+// Credit raises the number of items that may be sent.
 type SubscribeInboxRequest_Credit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many.
+	// Number of further items, 1 to 100000.
 	N             int32 `protobuf:"varint,1,opt,name=n,proto3" json:"n,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3577,7 +3578,7 @@ func (x *SubscribeInboxRequest_Credit) GetN() int32 {
 	return 0
 }
 
-// Pong says that the client is there.
+// Pong keeps the session alive: a client must send some frame every 45 s.
 type SubscribeInboxRequest_Pong struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: moleculeai/delegation/v1/delegation_service.proto
 
-// DelegationService: handing over work, and everything an agent receives.
+// DelegationService: delegations, messages, inboxes, activity, events and MCP.
 
 package delegationv1
 
@@ -55,106 +55,110 @@ const (
 // DelegationService hands work from one workspace to another through a durable ledger, and gives
 // every workspace an inbox: ordered, resumable, acknowledged.
 type DelegationServiceClient interface {
-	// Delegate hands a task to another workspace. When it answers, ledger row, activity row and the
-	// target's inbox item are committed.
+	// Delegate hands a task to another workspace. Ledger row, activity row and the target's inbox item
+	// are committed before the response.
 	//
 	// Repeating a call with the same `idempotency_key` and content within 24 h returns the first
-	// delegation with `idempotent_hit`; with other content it fails with IDEMPOTENCY_MISMATCH. The
-	// key of a failed delegation is free again. Fails with WORKSPACE_NOT_FOUND, NOT_RELATED,
+	// delegation with `idempotent_hit`; other content fails with IDEMPOTENCY_MISMATCH. The key of a
+	// failed delegation is free again. Fails with WORKSPACE_NOT_FOUND, NOT_RELATED,
 	// SELF_DELEGATION or INBOX_FULL.
 	Delegate(ctx context.Context, in *DelegateRequest, opts ...grpc.CallOption) (*DelegateResponse, error)
-	// RecordDelegation enters into the ledger a task that the agent handed over by itself. The same
-	// id again by the same caller is success; by another of its organisation it fails with
-	// DELEGATION_ID_TAKEN.
+	// RecordDelegation adds a task to the ledger that the agent delivered without the platform.
+	// Repeating a call with the same id succeeds and changes nothing; an id used by another caller of
+	// the organisation fails with DELEGATION_ID_TAKEN.
 	RecordDelegation(ctx context.Context, in *RecordDelegationRequest, opts ...grpc.CallOption) (*RecordDelegationResponse, error)
 	// UpdateDelegation reports progress or the outcome, by the target or the source. The first final
-	// report wins and puts exactly one item into the source's inbox; a later, different one answers
-	// `applied: false` and changes nothing. Repeating a call is harmless: with attempts left a failure
-	// hands the task over again after the backoff, and until then no further one counts.
+	// report wins and puts exactly one item into the source's inbox; a later, different report answers
+	// `applied: false` and changes nothing. Repeating a call is harmless. A failure with attempts left
+	// starts the next attempt after the backoff; further failures reported before that are ignored.
 	UpdateDelegation(ctx context.Context, in *UpdateDelegationRequest, opts ...grpc.CallOption) (*UpdateDelegationResponse, error)
-	// HeartbeatDelegation is a sign of work on a delegation, by the target or the source. The first
-	// one moves it to in_progress. On a final one it changes nothing and answers `applied: false`.
+	// HeartbeatDelegation signals work on a delegation, by the target or the source. The first
+	// heartbeat moves the delegation to in_progress. On an ended delegation nothing changes and the
+	// response says `applied: false`.
 	HeartbeatDelegation(ctx context.Context, in *HeartbeatDelegationRequest, opts ...grpc.CallOption) (*HeartbeatDelegationResponse, error)
-	// CancelDelegation calls a delegation off, by its source. It ends as failed with reason
-	// `cancelled`; both inboxes hear of it, and a call to the target's URL is cut off. Repeating it is
-	// harmless; on one that has ended it changes nothing and answers `applied: false`.
+	// CancelDelegation cancels a delegation, by its source: the delegation ends as failed with reason
+	// `cancelled`, both inboxes get an item, and a call in progress to the target's URL is aborted.
+	// Repeating a call is harmless. On an ended delegation nothing changes and the response says
+	// `applied: false`.
 	CancelDelegation(ctx context.Context, in *CancelDelegationRequest, opts ...grpc.CallOption) (*CancelDelegationResponse, error)
-	// WatchDelegation sends the delegation as it is, and again after every change, until it ends; the
-	// last frame is an End. Reconnecting starts with the present state: nothing is missed that lasts.
+	// WatchDelegation sends the delegation's current state, and the new state after each change, until
+	// the delegation ends; the last frame is an End. Reconnecting begins with the current state:
+	// intermediate states may be missed, the final state never.
 	WatchDelegation(ctx context.Context, in *WatchDelegationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchDelegationResponse], error)
 	// GetDelegation returns one delegation of which the workspace is source or target, with the
 	// whole result.
 	GetDelegation(ctx context.Context, in *GetDelegationRequest, opts ...grpc.CallOption) (*Delegation, error)
-	// ListDelegations lists a workspace's delegations, newest first. When there are more, the
-	// response header `x-next-page-token` carries the token of the next page.
+	// ListDelegations lists a workspace's delegations, newest first. If there are more, the response
+	// header `x-next-page-token` carries the token of the next page.
 	ListDelegations(ctx context.Context, in *ListDelegationsRequest, opts ...grpc.CallOption) (*ListDelegationsResponse, error)
 	// SendMessage sends an A2A message to a workspace: JSON-RPC 2.0, or bare `{method, params}`.
-	// The source is the caller's workspace, or the human when an operator calls.
+	// The source is the caller's workspace, or the human if an operator calls.
 	//
-	// For a workspace that reads its inbox it answers `{"status":"queued","delivery_mode":"poll",
-	// "method":...}` once the item is committed. A repeat with the same `messageId` adds nothing.
+	// For a workspace in poll mode the response is `{"status":"queued","delivery_mode":"poll",
+	// "method":...}` once the inbox item is committed. A repeat with the same `messageId` adds nothing.
 	//
-	// A workspace with a URL is called, and its JSON is the answer, with its HTTP status (for gRPC in
-	// the header `x-agent-status`). When it is busy the message is queued: `{"queued":true,"queue_id",
-	// "queue_depth","message"}` (202); GetQueuedMessage tells what became of it. A caller whose
-	// patience ends first (the deadline of the call, the header `x-timeout` in seconds, 90 s for
-	// humans) gets `{"status":"queued","delivery_mode":"push-async","method","queue_id"}`. A message
-	// that waits already is not queued twice. Fails with URL_NOT_REGISTERED, URL_NOT_ROUTABLE,
-	// AGENT_UNREACHABLE, AGENT_BUSY, AGENT_RESTARTING, WORKSPACE_WAKING, BUDGET_EXCEEDED, or
-	// ANSWER_UNREADABLE when it was delivered and must not be sent again.
+	// A workspace in push mode is called at its URL; the response is the agent's JSON with the agent's
+	// HTTP status (for gRPC in the header `x-agent-status`). If the agent is busy the message is
+	// queued: `{"queued":true,"queue_id","queue_depth","message"}` (202); GetQueuedMessage returns the
+	// message's further status. If the caller's time limit ends first (the deadline of the call, the
+	// header `x-timeout` in seconds, 90 s for humans) the response is
+	// `{"status":"queued","delivery_mode":"push-async","method","queue_id"}`. A message already in the
+	// queue is not queued twice. Fails with URL_NOT_REGISTERED, URL_NOT_ROUTABLE, AGENT_UNREACHABLE,
+	// AGENT_BUSY, AGENT_RESTARTING, WORKSPACE_WAKING, BUDGET_EXCEEDED, or ANSWER_UNREADABLE: delivered,
+	// do not send again.
 	SendMessage(ctx context.Context, in *SendMessageRequest, opts ...grpc.CallOption) (*httpbody.HttpBody, error)
-	// GetQueuedMessage tells what became of a message that was queued, to its sender and its target;
-	// to others it does not exist.
+	// GetQueuedMessage returns the status of a queued message, to its sender and its target. Other
+	// callers get MESSAGE_NOT_FOUND.
 	GetQueuedMessage(ctx context.Context, in *GetQueuedMessageRequest, opts ...grpc.CallOption) (*QueuedMessage, error)
-	// ListActivity reads a workspace's record: newest first, or with `since_id` everything after
-	// that row, oldest first. A `since_id` that is not a row of this workspace fails with
-	// CURSOR_PRUNED (410): start again without it.
+	// ListActivity reads a workspace's record: newest first, or with `since_id` the rows after that
+	// row, oldest first. Fails with CURSOR_PRUNED (410) if `since_id` is no row of this workspace:
+	// start again without `since_id`.
 	ListActivity(ctx context.Context, in *ListActivityRequest, opts ...grpc.CallOption) (*ListActivityResponse, error)
 	// GetActivity returns one row of a workspace's record, for inbox items that carry a `body_ref`.
 	GetActivity(ctx context.Context, in *GetActivityRequest, opts ...grpc.CallOption) (*Activity, error)
-	// ReportActivity adds a row to the caller's own record. It never becomes an inbox item.
+	// ReportActivity adds a row to the caller's own record. The row never becomes an inbox item.
 	ReportActivity(ctx context.Context, in *ReportActivityRequest, opts ...grpc.CallOption) (*ReportActivityResponse, error)
-	// Notify lets an agent speak to the human. It is recorded, and never comes back as inbox.
+	// Notify sends a message of an agent to the human. The message enters the agent's record and never
+	// its inbox.
 	Notify(ctx context.Context, in *NotifyRequest, opts ...grpc.CallOption) (*NotifyResponse, error)
-	// SubscribeInbox holds the inbox as its one consumer: items come as credit allows, acks and
-	// nacks go the other way, and heartbeats may ride along. The first frame must be a Hello.
+	// SubscribeInbox opens a session as the inbox's only consumer: the server sends items as credit
+	// allows; the client sends acks, nacks and heartbeats. The first frame must be a Hello.
 	//
-	// Another consumer fails with INBOX_BUSY unless it asks to take over; the old session then gets
-	// Fenced and its acks are refused. What was sent and not acked comes again in the next session,
-	// marked by `delivery`.
+	// A second consumer fails with INBOX_BUSY unless its Hello sets `takeover`; the old session then
+	// gets Fenced and its acks are refused. Items sent but not acked are sent again in the next
+	// session, marked by `delivery`.
 	SubscribeInbox(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubscribeInboxRequest, SubscribeInboxResponse], error)
-	// StreamInbox reads the inbox without taking it: replay, then live, until the client leaves.
-	// Items are done by AckInbox. Several streams may read one inbox.
+	// StreamInbox reads the inbox without a lease: replay, then live items, until the client cancels.
+	// AckInbox marks items as done. Several streams may read one inbox.
 	StreamInbox(ctx context.Context, in *StreamInboxRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamInboxResponse], error)
-	// SubscribeEvents sends what happens, in commit order: kept events each at least once, others as
-	// well as it can. A token that is older than the retention fails with CURSOR_PRUNED. A client that
-	// falls behind is not buffered for: it reads on from where it is.
+	// SubscribeEvents sends events in commit order: each kept event at least once, other events without
+	// a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
+	// buffers nothing for a slow client: events are read from the database when the client is ready.
 	SubscribeEvents(ctx context.Context, in *SubscribeEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeEventsResponse], error)
 	// StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
 	// `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
 	StreamEvents(ctx context.Context, in *StreamEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
-	// SearchSession finds activity by a part of its text, newest first.
+	// SearchSession finds activity rows by a substring of their text, newest first.
 	SearchSession(ctx context.Context, in *SearchSessionRequest, opts ...grpc.CallOption) (*SearchSessionResponse, error)
-	// PullInbox returns undone items, oldest first, waiting up to `wait_seconds` for the first.
+	// PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
 	PullInbox(ctx context.Context, in *PullInboxRequest, opts ...grpc.CallOption) (*PullInboxResponse, error)
-	// AckInbox marks items as done. Repeating it is harmless. With `session_epoch` of a replaced
-	// session it fails with FENCED.
+	// AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
+	// names a replaced session.
 	AckInbox(ctx context.Context, in *AckInboxRequest, opts ...grpc.CallOption) (*AckInboxResponse, error)
-	// NackInbox gives an item back, to be delivered again. A repeat counts as another failure.
+	// NackInbox returns an item for another delivery. A repeat counts as another failure.
 	NackInbox(ctx context.Context, in *NackInboxRequest, opts ...grpc.CallOption) (*NackInboxResponse, error)
-	// CallMcp serves a message of the Model Context Protocol, or a batch: the workspace's tools for an
-	// agent that speaks it (docs/mcp.md). It keeps no session, and any revision of the protocol may be
-	// spoken in any call.
+	// CallMcp serves one message of the Model Context Protocol, or a batch: the workspace's tools for
+	// MCP clients (docs/mcp.md). There is no session, and each call may use any revision of MCP.
 	//
-	// A request is answered with its response, also where a tool fails; notifications alone with 202
-	// and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute at
-	// each worker: the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them,
-	// and beyond them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the
-	// tool's affair.
+	// A request gets its JSON-RPC response, also if a tool fails; notifications alone get 202 and no
+	// body; a body that is no JSON-RPC gets 400; a GET gets 405. Each worker accepts 120 messages a
+	// minute per token: the headers `x-ratelimit-limit`, `-remaining` and `-reset` report the rest, and
+	// further calls fail with RESOURCE_EXHAUSTED (429). Whether a call may be repeated depends on the
+	// tool.
 	CallMcp(ctx context.Context, in *CallMcpRequest, opts ...grpc.CallOption) (*httpbody.HttpBody, error)
-	// StreamMcp tells an older client where to send its messages: server-sent events, the first of
-	// them `endpoint` with the path of CallMcp, then a comment every 15 s. The last one is `end`, with
-	// a canonical code, reason and message as JSON. Answers never come this way.
+	// StreamMcp serves clients of MCP's older SSE transport: server-sent events, first `endpoint` with
+	// the path of CallMcp, then a comment every 15 s, last `end` with a canonical gRPC code, reason and
+	// message as JSON. Responses are sent on CallMcp, never on this stream.
 	StreamMcp(ctx context.Context, in *StreamMcpRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
 }
 
@@ -461,106 +465,110 @@ type DelegationService_StreamMcpClient = grpc.ServerStreamingClient[httpbody.Htt
 // DelegationService hands work from one workspace to another through a durable ledger, and gives
 // every workspace an inbox: ordered, resumable, acknowledged.
 type DelegationServiceServer interface {
-	// Delegate hands a task to another workspace. When it answers, ledger row, activity row and the
-	// target's inbox item are committed.
+	// Delegate hands a task to another workspace. Ledger row, activity row and the target's inbox item
+	// are committed before the response.
 	//
 	// Repeating a call with the same `idempotency_key` and content within 24 h returns the first
-	// delegation with `idempotent_hit`; with other content it fails with IDEMPOTENCY_MISMATCH. The
-	// key of a failed delegation is free again. Fails with WORKSPACE_NOT_FOUND, NOT_RELATED,
+	// delegation with `idempotent_hit`; other content fails with IDEMPOTENCY_MISMATCH. The key of a
+	// failed delegation is free again. Fails with WORKSPACE_NOT_FOUND, NOT_RELATED,
 	// SELF_DELEGATION or INBOX_FULL.
 	Delegate(context.Context, *DelegateRequest) (*DelegateResponse, error)
-	// RecordDelegation enters into the ledger a task that the agent handed over by itself. The same
-	// id again by the same caller is success; by another of its organisation it fails with
-	// DELEGATION_ID_TAKEN.
+	// RecordDelegation adds a task to the ledger that the agent delivered without the platform.
+	// Repeating a call with the same id succeeds and changes nothing; an id used by another caller of
+	// the organisation fails with DELEGATION_ID_TAKEN.
 	RecordDelegation(context.Context, *RecordDelegationRequest) (*RecordDelegationResponse, error)
 	// UpdateDelegation reports progress or the outcome, by the target or the source. The first final
-	// report wins and puts exactly one item into the source's inbox; a later, different one answers
-	// `applied: false` and changes nothing. Repeating a call is harmless: with attempts left a failure
-	// hands the task over again after the backoff, and until then no further one counts.
+	// report wins and puts exactly one item into the source's inbox; a later, different report answers
+	// `applied: false` and changes nothing. Repeating a call is harmless. A failure with attempts left
+	// starts the next attempt after the backoff; further failures reported before that are ignored.
 	UpdateDelegation(context.Context, *UpdateDelegationRequest) (*UpdateDelegationResponse, error)
-	// HeartbeatDelegation is a sign of work on a delegation, by the target or the source. The first
-	// one moves it to in_progress. On a final one it changes nothing and answers `applied: false`.
+	// HeartbeatDelegation signals work on a delegation, by the target or the source. The first
+	// heartbeat moves the delegation to in_progress. On an ended delegation nothing changes and the
+	// response says `applied: false`.
 	HeartbeatDelegation(context.Context, *HeartbeatDelegationRequest) (*HeartbeatDelegationResponse, error)
-	// CancelDelegation calls a delegation off, by its source. It ends as failed with reason
-	// `cancelled`; both inboxes hear of it, and a call to the target's URL is cut off. Repeating it is
-	// harmless; on one that has ended it changes nothing and answers `applied: false`.
+	// CancelDelegation cancels a delegation, by its source: the delegation ends as failed with reason
+	// `cancelled`, both inboxes get an item, and a call in progress to the target's URL is aborted.
+	// Repeating a call is harmless. On an ended delegation nothing changes and the response says
+	// `applied: false`.
 	CancelDelegation(context.Context, *CancelDelegationRequest) (*CancelDelegationResponse, error)
-	// WatchDelegation sends the delegation as it is, and again after every change, until it ends; the
-	// last frame is an End. Reconnecting starts with the present state: nothing is missed that lasts.
+	// WatchDelegation sends the delegation's current state, and the new state after each change, until
+	// the delegation ends; the last frame is an End. Reconnecting begins with the current state:
+	// intermediate states may be missed, the final state never.
 	WatchDelegation(*WatchDelegationRequest, grpc.ServerStreamingServer[WatchDelegationResponse]) error
 	// GetDelegation returns one delegation of which the workspace is source or target, with the
 	// whole result.
 	GetDelegation(context.Context, *GetDelegationRequest) (*Delegation, error)
-	// ListDelegations lists a workspace's delegations, newest first. When there are more, the
-	// response header `x-next-page-token` carries the token of the next page.
+	// ListDelegations lists a workspace's delegations, newest first. If there are more, the response
+	// header `x-next-page-token` carries the token of the next page.
 	ListDelegations(context.Context, *ListDelegationsRequest) (*ListDelegationsResponse, error)
 	// SendMessage sends an A2A message to a workspace: JSON-RPC 2.0, or bare `{method, params}`.
-	// The source is the caller's workspace, or the human when an operator calls.
+	// The source is the caller's workspace, or the human if an operator calls.
 	//
-	// For a workspace that reads its inbox it answers `{"status":"queued","delivery_mode":"poll",
-	// "method":...}` once the item is committed. A repeat with the same `messageId` adds nothing.
+	// For a workspace in poll mode the response is `{"status":"queued","delivery_mode":"poll",
+	// "method":...}` once the inbox item is committed. A repeat with the same `messageId` adds nothing.
 	//
-	// A workspace with a URL is called, and its JSON is the answer, with its HTTP status (for gRPC in
-	// the header `x-agent-status`). When it is busy the message is queued: `{"queued":true,"queue_id",
-	// "queue_depth","message"}` (202); GetQueuedMessage tells what became of it. A caller whose
-	// patience ends first (the deadline of the call, the header `x-timeout` in seconds, 90 s for
-	// humans) gets `{"status":"queued","delivery_mode":"push-async","method","queue_id"}`. A message
-	// that waits already is not queued twice. Fails with URL_NOT_REGISTERED, URL_NOT_ROUTABLE,
-	// AGENT_UNREACHABLE, AGENT_BUSY, AGENT_RESTARTING, WORKSPACE_WAKING, BUDGET_EXCEEDED, or
-	// ANSWER_UNREADABLE when it was delivered and must not be sent again.
+	// A workspace in push mode is called at its URL; the response is the agent's JSON with the agent's
+	// HTTP status (for gRPC in the header `x-agent-status`). If the agent is busy the message is
+	// queued: `{"queued":true,"queue_id","queue_depth","message"}` (202); GetQueuedMessage returns the
+	// message's further status. If the caller's time limit ends first (the deadline of the call, the
+	// header `x-timeout` in seconds, 90 s for humans) the response is
+	// `{"status":"queued","delivery_mode":"push-async","method","queue_id"}`. A message already in the
+	// queue is not queued twice. Fails with URL_NOT_REGISTERED, URL_NOT_ROUTABLE, AGENT_UNREACHABLE,
+	// AGENT_BUSY, AGENT_RESTARTING, WORKSPACE_WAKING, BUDGET_EXCEEDED, or ANSWER_UNREADABLE: delivered,
+	// do not send again.
 	SendMessage(context.Context, *SendMessageRequest) (*httpbody.HttpBody, error)
-	// GetQueuedMessage tells what became of a message that was queued, to its sender and its target;
-	// to others it does not exist.
+	// GetQueuedMessage returns the status of a queued message, to its sender and its target. Other
+	// callers get MESSAGE_NOT_FOUND.
 	GetQueuedMessage(context.Context, *GetQueuedMessageRequest) (*QueuedMessage, error)
-	// ListActivity reads a workspace's record: newest first, or with `since_id` everything after
-	// that row, oldest first. A `since_id` that is not a row of this workspace fails with
-	// CURSOR_PRUNED (410): start again without it.
+	// ListActivity reads a workspace's record: newest first, or with `since_id` the rows after that
+	// row, oldest first. Fails with CURSOR_PRUNED (410) if `since_id` is no row of this workspace:
+	// start again without `since_id`.
 	ListActivity(context.Context, *ListActivityRequest) (*ListActivityResponse, error)
 	// GetActivity returns one row of a workspace's record, for inbox items that carry a `body_ref`.
 	GetActivity(context.Context, *GetActivityRequest) (*Activity, error)
-	// ReportActivity adds a row to the caller's own record. It never becomes an inbox item.
+	// ReportActivity adds a row to the caller's own record. The row never becomes an inbox item.
 	ReportActivity(context.Context, *ReportActivityRequest) (*ReportActivityResponse, error)
-	// Notify lets an agent speak to the human. It is recorded, and never comes back as inbox.
+	// Notify sends a message of an agent to the human. The message enters the agent's record and never
+	// its inbox.
 	Notify(context.Context, *NotifyRequest) (*NotifyResponse, error)
-	// SubscribeInbox holds the inbox as its one consumer: items come as credit allows, acks and
-	// nacks go the other way, and heartbeats may ride along. The first frame must be a Hello.
+	// SubscribeInbox opens a session as the inbox's only consumer: the server sends items as credit
+	// allows; the client sends acks, nacks and heartbeats. The first frame must be a Hello.
 	//
-	// Another consumer fails with INBOX_BUSY unless it asks to take over; the old session then gets
-	// Fenced and its acks are refused. What was sent and not acked comes again in the next session,
-	// marked by `delivery`.
+	// A second consumer fails with INBOX_BUSY unless its Hello sets `takeover`; the old session then
+	// gets Fenced and its acks are refused. Items sent but not acked are sent again in the next
+	// session, marked by `delivery`.
 	SubscribeInbox(grpc.BidiStreamingServer[SubscribeInboxRequest, SubscribeInboxResponse]) error
-	// StreamInbox reads the inbox without taking it: replay, then live, until the client leaves.
-	// Items are done by AckInbox. Several streams may read one inbox.
+	// StreamInbox reads the inbox without a lease: replay, then live items, until the client cancels.
+	// AckInbox marks items as done. Several streams may read one inbox.
 	StreamInbox(*StreamInboxRequest, grpc.ServerStreamingServer[StreamInboxResponse]) error
-	// SubscribeEvents sends what happens, in commit order: kept events each at least once, others as
-	// well as it can. A token that is older than the retention fails with CURSOR_PRUNED. A client that
-	// falls behind is not buffered for: it reads on from where it is.
+	// SubscribeEvents sends events in commit order: each kept event at least once, other events without
+	// a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
+	// buffers nothing for a slow client: events are read from the database when the client is ready.
 	SubscribeEvents(*SubscribeEventsRequest, grpc.ServerStreamingServer[SubscribeEventsResponse]) error
 	// StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
 	// `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
 	StreamEvents(*StreamEventsRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
-	// SearchSession finds activity by a part of its text, newest first.
+	// SearchSession finds activity rows by a substring of their text, newest first.
 	SearchSession(context.Context, *SearchSessionRequest) (*SearchSessionResponse, error)
-	// PullInbox returns undone items, oldest first, waiting up to `wait_seconds` for the first.
+	// PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
 	PullInbox(context.Context, *PullInboxRequest) (*PullInboxResponse, error)
-	// AckInbox marks items as done. Repeating it is harmless. With `session_epoch` of a replaced
-	// session it fails with FENCED.
+	// AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
+	// names a replaced session.
 	AckInbox(context.Context, *AckInboxRequest) (*AckInboxResponse, error)
-	// NackInbox gives an item back, to be delivered again. A repeat counts as another failure.
+	// NackInbox returns an item for another delivery. A repeat counts as another failure.
 	NackInbox(context.Context, *NackInboxRequest) (*NackInboxResponse, error)
-	// CallMcp serves a message of the Model Context Protocol, or a batch: the workspace's tools for an
-	// agent that speaks it (docs/mcp.md). It keeps no session, and any revision of the protocol may be
-	// spoken in any call.
+	// CallMcp serves one message of the Model Context Protocol, or a batch: the workspace's tools for
+	// MCP clients (docs/mcp.md). There is no session, and each call may use any revision of MCP.
 	//
-	// A request is answered with its response, also where a tool fails; notifications alone with 202
-	// and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute at
-	// each worker: the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them,
-	// and beyond them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the
-	// tool's affair.
+	// A request gets its JSON-RPC response, also if a tool fails; notifications alone get 202 and no
+	// body; a body that is no JSON-RPC gets 400; a GET gets 405. Each worker accepts 120 messages a
+	// minute per token: the headers `x-ratelimit-limit`, `-remaining` and `-reset` report the rest, and
+	// further calls fail with RESOURCE_EXHAUSTED (429). Whether a call may be repeated depends on the
+	// tool.
 	CallMcp(context.Context, *CallMcpRequest) (*httpbody.HttpBody, error)
-	// StreamMcp tells an older client where to send its messages: server-sent events, the first of
-	// them `endpoint` with the path of CallMcp, then a comment every 15 s. The last one is `end`, with
-	// a canonical code, reason and message as JSON. Answers never come this way.
+	// StreamMcp serves clients of MCP's older SSE transport: server-sent events, first `endpoint` with
+	// the path of CallMcp, then a comment every 15 s, last `end` with a canonical gRPC code, reason and
+	// message as JSON. Responses are sent on CallMcp, never on this stream.
 	StreamMcp(*StreamMcpRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
 	mustEmbedUnimplementedDelegationServiceServer()
 }

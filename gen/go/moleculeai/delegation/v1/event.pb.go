@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: moleculeai/delegation/v1/event.proto
 
-// Events: what happens in an organisation, for whoever watches.
+// Events: changes in an organisation, as a stream for watchers.
 
 package delegationv1
 
@@ -26,24 +26,24 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Event is one thing that happened.
+// Event is one change in an organisation.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID.
+	// UUID of the event.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Its name: WORKSPACE_ONLINE, DELEGATION_COMPLETE, AGENT_MESSAGE and so on.
+	// The event's name: WORKSPACE_ONLINE, DELEGATION_COMPLETE, AGENT_MESSAGE and so on.
 	EventType string `protobuf:"bytes,2,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
-	// Workspace that it concerns; absent when it concerns none.
+	// UUID of the workspace concerned; absent if the event concerns no single workspace.
 	WorkspaceId *string `protobuf:"bytes,3,opt,name=workspace_id,json=workspaceId,proto3,oneof" json:"workspace_id,omitempty"`
-	// What is known of it, by type. TASK_UPDATED has `current_task` and `active_tasks`,
-	// WORKSPACE_HEARTBEAT `active_tasks` and `uptime_seconds`: as they are when it is shown, so that of
-	// several within half a second the newest counts.
+	// Details, by event type. TASK_UPDATED carries `current_task` and `active_tasks`,
+	// WORKSPACE_HEARTBEAT `active_tasks` and `uptime_seconds`: the values at publishing, so that of
+	// several changes within half a second only the newest is sent.
 	Payload *structpb.Value `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
-	// When it happened.
+	// Time of the change.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	// Whether it is stored for good. One that is not may be missed.
+	// Whether the event is stored and can be replayed. Readers may miss an event that is not kept.
 	Kept bool `protobuf:"varint,6,opt,name=kept,proto3" json:"kept,omitempty"`
-	// Resume after this event. Opaque.
+	// Opaque token for resuming after this event.
 	ResumeToken   string `protobuf:"bytes,7,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -131,11 +131,11 @@ func (x *Event) GetResumeToken() string {
 // Request of SubscribeEvents.
 type SubscribeEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Only events of this workspace. A workspace's token sees no other.
+	// Only events of this workspace. A workspace's token may name only its own workspace.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// Only these types; empty means all.
 	Types []string `protobuf:"bytes,2,rep,name=types,proto3" json:"types,omitempty"`
-	// Begin after the event that carried this token; empty begins now.
+	// `resume_token` to begin after; empty begins now.
 	ResumeAfter   string `protobuf:"bytes,3,opt,name=resume_after,json=resumeAfter,proto3" json:"resume_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -195,11 +195,11 @@ func (x *SubscribeEventsRequest) GetResumeAfter() string {
 // Request of StreamEvents.
 type StreamEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Only events of this workspace. A workspace's token sees no other.
+	// Only events of this workspace. A workspace's token may name only its own workspace.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// Only these types; empty means all.
 	Types []string `protobuf:"bytes,2,rep,name=types,proto3" json:"types,omitempty"`
-	// Begin after the event that carried this token; empty begins now. `Last-Event-ID` does the same.
+	// `resume_token` to begin after; empty begins now. The header `Last-Event-ID` does the same.
 	ResumeAfter   string `protobuf:"bytes,3,opt,name=resume_after,json=resumeAfter,proto3" json:"resume_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -259,7 +259,7 @@ func (x *StreamEventsRequest) GetResumeAfter() string {
 // A frame of SubscribeEvents.
 type SubscribeEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the frame is.
+	// Exactly one of these.
 	//
 	// Types that are valid to be assigned to Frame:
 	//
@@ -350,22 +350,22 @@ type isSubscribeEventsResponse_Frame interface {
 }
 
 type SubscribeEventsResponse_Event struct {
-	// Something happened.
+	// One event.
 	Event *Event `protobuf:"bytes,1,opt,name=event,proto3,oneof"`
 }
 
 type SubscribeEventsResponse_Beat struct {
-	// Nothing happened for 15 s; `resume_token` still moves on.
+	// Sent after 15 s without an event; carries a newer `resume_token`.
 	Beat *EventBeat `protobuf:"bytes,2,opt,name=beat,proto3,oneof"`
 }
 
 type SubscribeEventsResponse_Drain struct {
-	// Come back: the server stops, or the stream is old.
+	// Reconnect: the server is stopping, or the stream has reached its maximum age.
 	Drain *Drain `protobuf:"bytes,3,opt,name=drain,proto3,oneof"`
 }
 
 type SubscribeEventsResponse_End struct {
-	// The last frame.
+	// The last frame of the stream.
 	End *End `protobuf:"bytes,4,opt,name=end,proto3,oneof"`
 }
 
@@ -380,9 +380,9 @@ func (*SubscribeEventsResponse_End) isSubscribeEventsResponse_Frame() {}
 // EventBeat keeps a quiet stream alive.
 type EventBeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Nothing before this token is outstanding.
+	// Opaque token; every event before it has been sent.
 	ResumeToken string `protobuf:"bytes,1,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
-	// The server's clock.
+	// Time of the server's clock.
 	ServerTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=server_time,json=serverTime,proto3" json:"server_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: moleculeai/delegation/v1/inbox.proto
 
-// Inbox: what an agent must act on, in order, until it says done.
+// Inbox: the ordered items that an agent must act on and acknowledge.
 
 package delegationv1
 
@@ -26,7 +26,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Kind says who speaks.
+// Kind of the sender.
 type InboxItem_Kind int32
 
 const (
@@ -79,15 +79,15 @@ func (InboxItem_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_moleculeai_delegation_v1_inbox_proto_rawDescGZIP(), []int{0, 0}
 }
 
-// Reason says why.
+// Reason for leaving items out.
 type Gap_Reason int32
 
 const (
 	// Never sent.
 	Gap_reason_unspecified Gap_Reason = 0
-	// They were deleted by retention.
+	// Retention deleted the items.
 	Gap_pruned Gap_Reason = 1
-	// The start position skips them.
+	// The start position skips the items.
 	Gap_skipped Gap_Reason = 2
 )
 
@@ -132,11 +132,11 @@ func (Gap_Reason) EnumDescriptor() ([]byte, []int) {
 	return file_moleculeai_delegation_v1_inbox_proto_rawDescGZIP(), []int{3, 0}
 }
 
-// InboxItem is one thing to act on. Delivery is at least once: `delivery` above 1 marks a repeat,
-// and `message_id` is the key by which an agent recognises one.
+// InboxItem is one message or task to act on. Delivery is at least once: `delivery` above 1 marks a
+// repeat, and `message_id` is the same in all deliveries.
 type InboxItem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Position in this inbox: 1, 2, 3 and so on, without holes, in commit order.
+	// Number of the item in this inbox: 1, 2, 3 and so on, without holes, in commit order.
 	Seq uint32 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	// The highest item sent before this one in this stream, or the position the stream started after.
 	PrevSeq uint32 `protobuf:"varint,2,opt,name=prev_seq,json=prevSeq,proto3" json:"prev_seq,omitempty"`
@@ -144,31 +144,32 @@ type InboxItem struct {
 	Delivery int32 `protobuf:"varint,3,opt,name=delivery,proto3" json:"delivery,omitempty"`
 	// Identifies the message across repeats and retries.
 	MessageId string `protobuf:"bytes,4,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	// The activity row that records it.
+	// UUID of the item's activity row.
 	ActivityId string `protobuf:"bytes,5,opt,name=activity_id,json=activityId,proto3" json:"activity_id,omitempty"`
-	// What it is: message/send, delegate, delegate_result, tasks/send, chat_upload_receive and so on.
+	// The item's method: message/send, delegate, delegate_result, tasks/send, chat_upload_receive and
+	// so on.
 	Method string `protobuf:"bytes,6,opt,name=method,proto3" json:"method,omitempty"`
-	// Who speaks.
+	// Kind of the sender.
 	Kind InboxItem_Kind `protobuf:"varint,7,opt,name=kind,proto3,enum=moleculeai.delegation.v1.InboxItem_Kind" json:"kind,omitempty"`
-	// Workspace that sent it; empty for a human.
+	// UUID of the sending workspace; empty for a human.
 	SourceId string `protobuf:"bytes,8,opt,name=source_id,json=sourceId,proto3" json:"source_id,omitempty"`
-	// Name of that workspace.
+	// Name of the sending workspace.
 	SourceName string `protobuf:"bytes,9,opt,name=source_name,json=sourceName,proto3" json:"source_name,omitempty"`
-	// The text of it, found in the body by the rules of A2A.
+	// The text parts of the body, extracted by the rules of A2A.
 	Text string `protobuf:"bytes,10,opt,name=text,proto3" json:"text,omitempty"`
-	// The delegation it hands over or ends; empty otherwise.
+	// Identifies the delegation that the item hands over or ends; empty for other items.
 	DelegationId string `protobuf:"bytes,11,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
 	// `ok` or `error` for a delegation result, `ok` otherwise.
 	Status string `protobuf:"bytes,12,opt,name=status,proto3" json:"status,omitempty"`
 	// The whole body as JSON text. Empty when `body_ref` is set.
 	Body string `protobuf:"bytes,13,opt,name=body,proto3" json:"body,omitempty"`
-	// Set instead of `body` and `text` when the body exceeds 256 KiB: the activity row to get.
+	// Set instead of `body` and `text` if the body exceeds 256 KiB: the `activity_id` for GetActivity.
 	BodyRef string `protobuf:"bytes,14,opt,name=body_ref,json=bodyRef,proto3" json:"body_ref,omitempty"`
-	// When it was accepted.
+	// Time of acceptance.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	// When it leaves the inbox unread; absent for the hard limit of 30 days.
+	// An item not acked by this time is deleted; absent means 30 days after acceptance.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	// Whether this result arrived after the delegation had ended as stuck or past its deadline.
+	// Whether this result arrived after its delegation had already ended as stuck or past its deadline.
 	Late          bool `protobuf:"varint,17,opt,name=late,proto3" json:"late,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -323,20 +324,21 @@ func (x *InboxItem) GetLate() bool {
 	return false
 }
 
-// StartPosition says where a stream begins. Empty: at the first item that is not done, which needs
-// no state on the client.
+// StartPosition is the first item of a stream. An empty message begins at the first item not acked
+// and needs no state on the client.
 type StartPosition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Begin strictly after this item.
+	// Begin after the item of this number.
 	AfterSeq *uint32 `protobuf:"varint,1,opt,name=after_seq,json=afterSeq,proto3,oneof" json:"after_seq,omitempty"`
 	// The generation that `after_seq` belongs to; empty skips the check.
 	Generation string `protobuf:"bytes,2,opt,name=generation,proto3" json:"generation,omitempty"`
-	// Begin with items of the last so many seconds. Older undone items are named in a Gap.
+	// Begin with the items of the last N seconds, 1 to 2592000 (30 days). A Gap names older items not
+	// acked.
 	SinceSeconds *int32 `protobuf:"varint,3,opt,name=since_seconds,json=sinceSeconds,proto3,oneof" json:"since_seconds,omitempty"`
-	// Begin with what comes from now on. Undone items are named in a Gap.
+	// Begin with items accepted from now on. A Gap names older items not acked.
 	FromNow bool `protobuf:"varint,4,opt,name=from_now,json=fromNow,proto3" json:"from_now,omitempty"`
-	// When `after_seq` was pruned: begin at the oldest item and say so in a Gap, instead of failing
-	// with CURSOR_PRUNED.
+	// If the items after `after_seq` were pruned: begin at the oldest kept item and send a Gap, instead
+	// of failing with CURSOR_PRUNED.
 	AllowGap      bool `protobuf:"varint,5,opt,name=allow_gap,json=allowGap,proto3" json:"allow_gap,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -407,20 +409,20 @@ func (x *StartPosition) GetAllowGap() bool {
 	return false
 }
 
-// Welcome opens every stream.
+// Welcome is the first frame of every stream.
 type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Changes when the inbox is rebuilt; cursors of another generation are void.
+	// Changes if the inbox is rebuilt; cursors of another generation are void.
 	Generation string `protobuf:"bytes,1,opt,name=generation,proto3" json:"generation,omitempty"`
-	// Number of this session; acks of an older one are refused. 0 when the stream takes no lease.
+	// Number of this session; acks of an older session are refused. 0: the stream takes no lease.
 	SessionEpoch uint32 `protobuf:"varint,2,opt,name=session_epoch,json=sessionEpoch,proto3" json:"session_epoch,omitempty"`
-	// Newest item.
+	// Number of the newest item.
 	HeadSeq uint32 `protobuf:"varint,3,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
-	// All items up to here are done.
+	// All items up to this number are acked.
 	AckedSeq uint32 `protobuf:"varint,4,opt,name=acked_seq,json=ackedSeq,proto3" json:"acked_seq,omitempty"`
-	// Oldest item that is kept.
+	// Number of the oldest kept item.
 	OldestSeq uint32 `protobuf:"varint,5,opt,name=oldest_seq,json=oldestSeq,proto3" json:"oldest_seq,omitempty"`
-	// The server's clock.
+	// Time of the server's clock.
 	ServerTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=server_time,json=serverTime,proto3" json:"server_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -501,11 +503,11 @@ func (x *Welcome) GetServerTime() *timestamppb.Timestamp {
 // Gap names items that this stream will not deliver.
 type Gap struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// First of them.
+	// Number of the first item left out.
 	FromSeq uint32 `protobuf:"varint,1,opt,name=from_seq,json=fromSeq,proto3" json:"from_seq,omitempty"`
-	// Last of them.
+	// Number of the last item left out.
 	ToSeq uint32 `protobuf:"varint,2,opt,name=to_seq,json=toSeq,proto3" json:"to_seq,omitempty"`
-	// Why they are not delivered.
+	// Why the items are not delivered.
 	Reason        Gap_Reason `protobuf:"varint,3,opt,name=reason,proto3,enum=moleculeai.delegation.v1.Gap_Reason" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -562,16 +564,16 @@ func (x *Gap) GetReason() Gap_Reason {
 	return Gap_reason_unspecified
 }
 
-// Beat comes every 15 s when nothing else does.
+// Beat is sent after 15 s without another frame.
 type Beat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Newest item.
+	// Number of the newest item.
 	HeadSeq uint32 `protobuf:"varint,1,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
-	// All items up to here are done.
+	// All items up to this number are acked.
 	AckedSeq uint32 `protobuf:"varint,2,opt,name=acked_seq,json=ackedSeq,proto3" json:"acked_seq,omitempty"`
-	// The server's clock.
+	// Time of the server's clock.
 	ServerTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=server_time,json=serverTime,proto3" json:"server_time,omitempty"`
-	// Whether the workspace is paused: no items come.
+	// Whether the workspace is paused: no items are sent.
 	Paused        bool `protobuf:"varint,4,opt,name=paused,proto3" json:"paused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -635,7 +637,8 @@ func (x *Beat) GetPaused() bool {
 	return false
 }
 
-// Drain asks the client to come back: the server stops, or the stream is old.
+// Drain asks the client to reconnect: the server is stopping, or the stream has reached its maximum
+// age.
 type Drain struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Milliseconds to wait before reconnecting.
@@ -681,10 +684,10 @@ func (x *Drain) GetReconnectAfterMs() int32 {
 	return 0
 }
 
-// Fenced says that another consumer took the inbox over. Acks of this session are refused.
+// Fenced ends a session whose inbox another consumer took over. Acks of this session are refused.
 type Fenced struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Who holds it now.
+	// `consumer_id` of the new holder.
 	Holder        string `protobuf:"bytes,1,opt,name=holder,proto3" json:"holder,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -727,7 +730,7 @@ func (x *Fenced) GetHolder() string {
 	return ""
 }
 
-// End is the last frame of every stream that the server ends.
+// End is the last frame of a stream ended by the server.
 type End struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Canonical gRPC code: 0 ok, 14 unavailable and so on.
@@ -736,7 +739,7 @@ type End struct {
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// One sentence for people.
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
-	// Last item sent: resume after it, or from the first undone item.
+	// Number of the last item sent. Resume after it, or at the first item not acked.
 	LastSeq       uint32 `protobuf:"varint,4,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -800,12 +803,12 @@ func (x *End) GetLastSeq() uint32 {
 	return 0
 }
 
-// Ack says that items are done.
+// Ack marks items as done; acked items are not delivered again.
 type Ack struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Everything up to here is done.
+	// Ack all items up to this number.
 	UpToSeq *uint32 `protobuf:"varint,1,opt,name=up_to_seq,json=upToSeq,proto3,oneof" json:"up_to_seq,omitempty"`
-	// These are done, whatever comes before them.
+	// Ack these items, regardless of earlier ones; at most 1000.
 	Seqs          []uint32 `protobuf:"varint,2,rep,packed,name=seqs,proto3" json:"seqs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -855,12 +858,12 @@ func (x *Ack) GetSeqs() []uint32 {
 	return nil
 }
 
-// AckResult answers an Ack after it is committed.
+// AckResult answers an Ack after its commit.
 type AckResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// All items up to here are done.
+	// All items up to this number are acked.
 	AckedSeq uint32 `protobuf:"varint,1,opt,name=acked_seq,json=ackedSeq,proto3" json:"acked_seq,omitempty"`
-	// Newest item.
+	// Number of the newest item.
 	HeadSeq       uint32 `protobuf:"varint,2,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -910,14 +913,15 @@ func (x *AckResult) GetHeadSeq() uint32 {
 	return 0
 }
 
-// Nack gives an item back. After five deliveries that failed it is set aside as poison.
+// Nack returns an item for another delivery. After five failed deliveries the item becomes a dead
+// letter.
 type Nack struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The item.
+	// Number of the item.
 	Seq uint32 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
-	// Wait this long before the next delivery, at most a day.
+	// Pause before the next delivery, at most a day.
 	RetryAfter *durationpb.Duration `protobuf:"bytes,2,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
-	// Why, at most 1000 bytes; operators read it.
+	// Reason for operators, at most 1000 bytes.
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -974,14 +978,14 @@ func (x *Nack) GetReason() string {
 	return ""
 }
 
-// NackResult answers a Nack after it is committed.
+// NackResult answers a Nack after its commit.
 type NackResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The item.
+	// Number of the item.
 	Seq uint32 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	// Deliveries so far.
 	Deliveries int32 `protobuf:"varint,2,opt,name=deliveries,proto3" json:"deliveries,omitempty"`
-	// Whether the item was set aside as poison.
+	// Whether the item is now a dead letter.
 	Poisoned      bool `protobuf:"varint,3,opt,name=poisoned,proto3" json:"poisoned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -33,36 +33,36 @@ const (
 	// A field is missing or malformed. Code: INVALID_ARGUMENT (400). The fields are named in
 	// `google.rpc.BadRequest`.
 	ErrorReason_ERROR_REASON_INVALID_ARGUMENT ErrorReason = 1
-	// The call carries no token, or one that is not valid for this. Code: UNAUTHENTICATED (401).
+	// The call carries no token, or a token not valid for this call. Code: UNAUTHENTICATED (401).
 	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 2
-	// The caller is known and may not do this. Code: PERMISSION_DENIED (403).
+	// The caller is known but not permitted to make this call. Code: PERMISSION_DENIED (403).
 	ErrorReason_ERROR_REASON_PERMISSION_DENIED ErrorReason = 3
-	// Absent, or invisible to this caller. Code: NOT_FOUND (404).
+	// The resource is absent, or invisible to this caller. Code: NOT_FOUND (404).
 	ErrorReason_ERROR_REASON_NOT_FOUND ErrorReason = 4
 	// The name or id is taken. Code: ALREADY_EXISTS (409).
 	ErrorReason_ERROR_REASON_ALREADY_EXISTS ErrorReason = 5
-	// A race was lost, or the step wants confirmation. Code: ABORTED (409).
+	// The call lost a race, or requires confirmation. Code: ABORTED (409).
 	ErrorReason_ERROR_REASON_ABORTED ErrorReason = 6
-	// The state does not permit the step. Code: FAILED_PRECONDITION (400).
+	// The resource's state does not permit the call. Code: FAILED_PRECONDITION (400).
 	ErrorReason_ERROR_REASON_FAILED_PRECONDITION ErrorReason = 7
 	// A limit was reached. Code: RESOURCE_EXHAUSTED (429).
 	ErrorReason_ERROR_REASON_RESOURCE_EXHAUSTED ErrorReason = 8
-	// Try again. Code: UNAVAILABLE (503).
+	// The server is temporarily unavailable: retry. Code: UNAVAILABLE (503).
 	ErrorReason_ERROR_REASON_UNAVAILABLE ErrorReason = 9
-	// This installation does not offer it. Code: UNIMPLEMENTED (501).
+	// This installation does not offer the call. Code: UNIMPLEMENTED (501).
 	ErrorReason_ERROR_REASON_UNIMPLEMENTED ErrorReason = 10
 	// A bug of the server. Code: INTERNAL (500). Metadata: `incident`, to be quoted in a report.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 11
 	// The deadline of the call passed. Code: DEADLINE_EXCEEDED (504).
 	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 12
-	// The database cannot be reached, so nothing can be promised. Code: UNAVAILABLE (503).
+	// The database cannot be reached: a write may or may not be committed. Code: UNAVAILABLE (503).
 	// The REST body carries `code: "platform_unavailable"`.
 	ErrorReason_ERROR_REASON_DATABASE_UNAVAILABLE ErrorReason = 20
-	// The server has more writes waiting than it will hold. Code: RESOURCE_EXHAUSTED (429).
+	// The worker's queue of waiting writes is full. Code: RESOURCE_EXHAUSTED (429).
 	ErrorReason_ERROR_REASON_QUEUE_FULL ErrorReason = 21
 	// The server is shutting down. Code: UNAVAILABLE (503).
 	ErrorReason_ERROR_REASON_DRAINING ErrorReason = 22
-	// No workspace of this id is visible to the caller. Code: NOT_FOUND (404).
+	// The caller can see no workspace with this id. Code: NOT_FOUND (404).
 	ErrorReason_ERROR_REASON_WORKSPACE_NOT_FOUND ErrorReason = 40
 	// The workspace was removed. Code: NOT_FOUND (410).
 	ErrorReason_ERROR_REASON_WORKSPACE_REMOVED ErrorReason = 41
@@ -73,13 +73,13 @@ const (
 	// The parent is unknown, removed, the workspace itself or one of its descendants.
 	// Code: INVALID_ARGUMENT (400).
 	ErrorReason_ERROR_REASON_PARENT_INVALID ErrorReason = 44
-	// The tree would become deeper than 50. Code: FAILED_PRECONDITION (400).
+	// The tree would become deeper than 50 levels. Code: FAILED_PRECONDITION (400).
 	ErrorReason_ERROR_REASON_TREE_TOO_DEEP ErrorReason = 45
 	// The URL may not be called by the platform. Code: INVALID_ARGUMENT (400).
 	ErrorReason_ERROR_REASON_URL_NOT_ALLOWED ErrorReason = 46
 	// The workspace has 50 live tokens. Code: RESOURCE_EXHAUSTED (429).
 	ErrorReason_ERROR_REASON_TOO_MANY_TOKENS ErrorReason = 47
-	// The peer cannot be reached now. Code: UNAVAILABLE (503). The REST body carries `status`.
+	// The peer is not reachable at present. Code: UNAVAILABLE (503). The REST body carries `status`.
 	ErrorReason_ERROR_REASON_PEER_UNAVAILABLE ErrorReason = 48
 	// The operation is not offered for this runtime. Code: FAILED_PRECONDITION (400).
 	ErrorReason_ERROR_REASON_RUNTIME_NOT_EXTERNAL ErrorReason = 49
@@ -90,23 +90,22 @@ const (
 	ErrorReason_ERROR_REASON_SOURCE_SPOOFED ErrorReason = 61
 	// A workspace cannot delegate to itself. Code: INVALID_ARGUMENT (400).
 	ErrorReason_ERROR_REASON_SELF_DELEGATION ErrorReason = 62
-	// No delegation of this id is visible to the caller. Code: NOT_FOUND (404).
+	// The caller can see no delegation with this id. Code: NOT_FOUND (404).
 	ErrorReason_ERROR_REASON_DELEGATION_NOT_FOUND ErrorReason = 63
-	// The delegation is not in a state that permits this move. Code: ABORTED (409).
+	// The delegation's status does not permit this move. Code: ABORTED (409).
 	// Metadata: `from`, `to`.
 	ErrorReason_ERROR_REASON_INVALID_TRANSITION ErrorReason = 64
 	// The idempotency key was used for other content. Code: ABORTED (409).
 	ErrorReason_ERROR_REASON_IDEMPOTENCY_MISMATCH ErrorReason = 65
 	// The delegation id belongs to another caller of the organisation. Code: ABORTED (409).
 	ErrorReason_ERROR_REASON_DELEGATION_ID_TAKEN ErrorReason = 66
-	// There is no way to reach the workspace, and retrying will not help.
-	// Code: FAILED_PRECONDITION (422).
+	// The workspace cannot be reached at all; a retry fails, too. Code: FAILED_PRECONDITION (422).
 	ErrorReason_ERROR_REASON_NO_DISPATCH_PATH ErrorReason = 67
 	// The workspace has not registered its URL yet. Code: UNAVAILABLE (503).
 	ErrorReason_ERROR_REASON_URL_NOT_REGISTERED ErrorReason = 68
 	// The body is larger than the limit. Code: INVALID_ARGUMENT (413). Metadata: `max`.
 	ErrorReason_ERROR_REASON_BODY_TOO_LARGE ErrorReason = 69
-	// The cursor is older than what is kept. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,
+	// The cursor is older than the oldest kept item. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,
 	// `head_seq`. Start again without a cursor.
 	ErrorReason_ERROR_REASON_CURSOR_PRUNED ErrorReason = 80
 	// The cursor belongs to another generation of this inbox. Code: OUT_OF_RANGE (410).
@@ -120,63 +119,62 @@ const (
 	ErrorReason_ERROR_REASON_FENCED ErrorReason = 84
 	// Another consumer holds the inbox. Code: ABORTED (409). Metadata: `holder`, `age_seconds`.
 	ErrorReason_ERROR_REASON_INBOX_BUSY ErrorReason = 85
-	// The target's inbox holds as many undone items as it may. Code: RESOURCE_EXHAUSTED (429).
+	// The target's inbox has reached its limit of items not acked. Code: RESOURCE_EXHAUSTED (429).
 	ErrorReason_ERROR_REASON_INBOX_FULL ErrorReason = 86
 	// The consumer did not read for 60 s, or holds the inbox and sent no frame for 45 s. Code:
 	// RESOURCE_EXHAUSTED (429). Resume the stream.
 	ErrorReason_ERROR_REASON_SLOW_CONSUMER ErrorReason = 87
-	// No inbox item of this number exists. Code: NOT_FOUND (404).
+	// The inbox has no item with this number. Code: NOT_FOUND (404).
 	ErrorReason_ERROR_REASON_ITEM_NOT_FOUND ErrorReason = 88
-	// The stream reached its maximum age and asks the client to come back. Never an error of the
-	// client.
+	// The stream reached its maximum age: the client should reconnect. Never an error of the client.
 	ErrorReason_ERROR_REASON_STREAM_AGED ErrorReason = 89
-	// No token of this id is live. Code: NOT_FOUND (404).
+	// No live token has this id. Code: NOT_FOUND (404).
 	ErrorReason_ERROR_REASON_TOKEN_NOT_FOUND ErrorReason = 100
-	// No organisation of this id is visible. Code: NOT_FOUND (404).
+	// The caller can see no organisation with this id. Code: NOT_FOUND (404).
 	ErrorReason_ERROR_REASON_ORGANIZATION_NOT_FOUND ErrorReason = 101
 	// The slug is taken. Code: ALREADY_EXISTS (409).
 	ErrorReason_ERROR_REASON_ORGANIZATION_EXISTS ErrorReason = 102
-	// The workspace's URL leads to an address that the platform must not call.
+	// The workspace's URL resolves to an address that the platform must not call.
 	// Code: UNAVAILABLE (502).
 	ErrorReason_ERROR_REASON_URL_NOT_ROUTABLE ErrorReason = 120
 	// The agent is busy, and the message could not be queued. Code: UNAVAILABLE (503).
 	ErrorReason_ERROR_REASON_AGENT_BUSY ErrorReason = 121
-	// The agent's container died and is being started again. Code: UNAVAILABLE (503).
+	// The agent's container has died and is restarting. Code: UNAVAILABLE (503).
 	ErrorReason_ERROR_REASON_AGENT_RESTARTING ErrorReason = 122
-	// The workspace slept and is being started. Code: UNAVAILABLE (503).
+	// The workspace was hibernated and is starting. Code: UNAVAILABLE (503).
 	ErrorReason_ERROR_REASON_WORKSPACE_WAKING ErrorReason = 123
-	// The message was delivered, and its answer could not be read: do not send it again.
-	// Code: FAILED_PRECONDITION (502). The REST body carries `delivery_confirmed`.
+	// The message was delivered, but the agent's response could not be read: do not send the message
+	// again. Code: FAILED_PRECONDITION (502). The REST body carries `delivery_confirmed`.
 	ErrorReason_ERROR_REASON_ANSWER_UNREADABLE ErrorReason = 124
-	// The workspace has used up what it may spend this month. Code: RESOURCE_EXHAUSTED (402).
+	// The workspace has spent its monthly budget. Code: RESOURCE_EXHAUSTED (402).
 	ErrorReason_ERROR_REASON_BUDGET_EXCEEDED ErrorReason = 125
-	// No queued message of this id is visible to the caller. Code: NOT_FOUND (404).
+	// The caller can see no queued message with this id. Code: NOT_FOUND (404).
 	ErrorReason_ERROR_REASON_MESSAGE_NOT_FOUND ErrorReason = 126
-	// No file or upload of this id can be read by the caller: unknown, another workspace's,
-	// acknowledged or expired. Code: NOT_FOUND (404).
+	// The caller can read no file or upload with this id: unknown, of another workspace, acknowledged
+	// or expired. Code: NOT_FOUND (404).
 	ErrorReason_ERROR_REASON_UPLOAD_NOT_FOUND ErrorReason = 140
-	// A file is larger than one may be. Code: INVALID_ARGUMENT (413). Metadata: `filename`, `size` (as
-	// far as it was read), `max`. The REST body carries them too.
+	// A file exceeds the size limit. Code: INVALID_ARGUMENT (413). Metadata, also in the REST body:
+	// `filename`, `size` (the bytes read so far), `max`.
 	ErrorReason_ERROR_REASON_FILE_TOO_LARGE ErrorReason = 141
-	// The workspace has as many files, or bytes of files, waiting as it may.
+	// The workspace's waiting files have reached the limit of number or bytes.
 	// Code: RESOURCE_EXHAUSTED (429). Metadata: `max_files`, `max_bytes`.
 	ErrorReason_ERROR_REASON_UPLOAD_QUOTA_EXCEEDED ErrorReason = 142
-	// The bytes do not begin where the stored ones end. Code: ABORTED (409). Metadata:
+	// `offset` differs from the number of stored bytes. Code: ABORTED (409). Metadata:
 	// `committed_bytes`.
 	ErrorReason_ERROR_REASON_OFFSET_MISMATCH ErrorReason = 143
 	// Bytes of the upload are missing. Code: ABORTED (409). Metadata: `committed_bytes`, `size`.
 	ErrorReason_ERROR_REASON_UPLOAD_INCOMPLETE ErrorReason = 144
-	// The bytes are not those that were announced. Code: INVALID_ARGUMENT (400).
+	// Size or SHA-256 of the bytes differ from the announced ones. Code: INVALID_ARGUMENT (400).
 	ErrorReason_ERROR_REASON_CHECKSUM_MISMATCH ErrorReason = 145
 	// The range lies outside of the file. Code: OUT_OF_RANGE (416). Metadata: `size`.
 	ErrorReason_ERROR_REASON_RANGE_NOT_SATISFIABLE ErrorReason = 146
-	// The store of file contents cannot be reached. Code: UNAVAILABLE (503).
+	// The store of file contents cannot be reached: retry. Code: UNAVAILABLE (503).
 	ErrorReason_ERROR_REASON_UPLOAD_STORE_UNAVAILABLE ErrorReason = 147
-	// The client stopped sending. Code: ABORTED (408). Nothing was kept.
+	// The client stopped sending; the server discarded the bytes of this request. Code: ABORTED (408).
 	ErrorReason_ERROR_REASON_UPLOAD_STALLED ErrorReason = 148
-	// The agent's address does not answer. Code: UNAVAILABLE (502).
+	// The agent's URL does not answer. Code: UNAVAILABLE (502).
 	ErrorReason_ERROR_REASON_AGENT_UNREACHABLE ErrorReason = 149
-	// The agent has yet to learn the secret that the platform shows to it. Code: UNAVAILABLE (503).
+	// The agent has not yet received the secret that the platform presents. Code: UNAVAILABLE (503).
 	ErrorReason_ERROR_REASON_INBOUND_SECRET_PENDING ErrorReason = 150
 )
 

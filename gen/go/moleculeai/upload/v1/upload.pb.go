@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: moleculeai/upload/v1/upload.proto
 
-// Files on their way to agents.
+// Files staged for agents.
 
 package uploadv1
 
@@ -24,17 +24,17 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// UploadedFile is a file as its sender is told of it.
+// UploadedFile is the sender's view of an uploaded file.
 type UploadedFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What a message names the file by: `platform-pending:<workspace>/<file>` for a staged file, what
-	// the agent answered for a forwarded one.
+	// URI for use in messages: `platform-pending:<workspace>/<file>` for a staged file, the agent's own
+	// URI for a forwarded file.
 	Uri string `protobuf:"bytes,1,opt,name=uri,proto3" json:"uri,omitempty"`
 	// The cleaned name: 1 to 100 of the characters A-Z a-z 0-9 . _ -
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Media type as the sender gave it, without parameters; may be empty.
+	// Media type given by the sender, without parameters; may be empty.
 	MimeType string `protobuf:"bytes,3,opt,name=mime_type,json=mimeType,proto3" json:"mime_type,omitempty"`
-	// Bytes.
+	// Size in bytes.
 	Size          int32 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -98,28 +98,28 @@ func (x *UploadedFile) GetSize() int32 {
 	return 0
 }
 
-// PendingUpload is a file that waits for its agent.
+// PendingUpload is a staged file not yet acknowledged by its agent.
 type PendingUpload struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID.
+	// UUID of the file.
 	FileId string `protobuf:"bytes,1,opt,name=file_id,json=fileId,proto3" json:"file_id,omitempty"`
 	// UUID of the workspace whose agent may fetch it.
 	WorkspaceId string `protobuf:"bytes,2,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// What a message names the file by.
+	// URI for use in messages.
 	Uri string `protobuf:"bytes,3,opt,name=uri,proto3" json:"uri,omitempty"`
 	// The cleaned name.
 	Name string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
 	// Media type without parameters; may be empty.
 	MimeType string `protobuf:"bytes,5,opt,name=mime_type,json=mimeType,proto3" json:"mime_type,omitempty"`
-	// Bytes.
+	// Size in bytes.
 	Size int32 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
 	// SHA-256 of the bytes, in lower-case hexadecimal digits.
 	Sha256 string `protobuf:"bytes,7,opt,name=sha256,proto3" json:"sha256,omitempty"`
-	// When it was staged.
+	// Time of staging.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	// When it was last read to its end.
+	// Time of the last complete read; absent before the first.
 	FetchedAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=fetched_at,json=fetchedAt,proto3" json:"fetched_at,omitempty"`
-	// When it leaves, if nobody has acknowledged it before.
+	// A file not acknowledged by this time is deleted.
 	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -225,18 +225,18 @@ func (x *PendingUpload) GetExpiresAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// Upload is a file that is written in several steps.
+// Upload is a file written in several steps.
 type Upload struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID; becomes the id of the file.
 	UploadId string `protobuf:"bytes,1,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
 	// The cleaned name.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Bytes of the whole file, as announced.
+	// Announced size of the whole file in bytes.
 	Size int32 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
-	// Bytes that are stored. Go on from here after a broken connection.
+	// Bytes stored so far: the `offset` to resume at after a broken connection.
 	CommittedBytes int32 `protobuf:"varint,4,opt,name=committed_bytes,json=committedBytes,proto3" json:"committed_bytes,omitempty"`
-	// When it is given up, unless committed.
+	// An upload not committed by this time is deleted.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// The file, once the upload is committed.
 	File          *UploadedFile `protobuf:"bytes,6,opt,name=file,proto3" json:"file,omitempty"`

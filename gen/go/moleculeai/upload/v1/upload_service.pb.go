@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: moleculeai/upload/v1/upload_service.proto
 
-// UploadService: files reach agents, also those that nobody can call.
+// UploadService: files for agents in poll mode and in push mode.
 
 package uploadv1
 
@@ -30,11 +30,11 @@ const (
 // Request of PostUploads. Over gRPC the ids belong in the first message.
 type PostUploadsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID of the workspace that gets the files.
+	// UUID of the workspace to receive the files.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// A piece of the body. The first one carries the content type with its boundary.
+	// A part of the body. The first message carries the content type with the boundary.
 	Body *httpbody.HttpBody `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
-	// Names this request; the Idempotency-Key header when empty.
+	// Idempotency key, at most 256 bytes; empty means the Idempotency-Key header.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -94,7 +94,7 @@ func (x *PostUploadsRequest) GetRequestId() string {
 // Request of StageUploads: one frame.
 type StageUploadsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What this frame is.
+	// Exactly one of these.
 	//
 	// Types that are valid to be assigned to Frame:
 	//
@@ -175,7 +175,7 @@ type isStageUploadsRequest_Frame interface {
 }
 
 type StageUploadsRequest_Begin_ struct {
-	// First of all.
+	// The first frame.
 	Begin *StageUploadsRequest_Begin `protobuf:"bytes,1,opt,name=begin,proto3,oneof"`
 }
 
@@ -185,7 +185,7 @@ type StageUploadsRequest_File_ struct {
 }
 
 type StageUploadsRequest_Chunk struct {
-	// Bytes of the file that was opened last; at most 1 MiB, best 256 KiB.
+	// Bytes of the last opened file; at most 1 MiB, best 256 KiB.
 	Chunk []byte `protobuf:"bytes,3,opt,name=chunk,proto3,oneof"`
 }
 
@@ -198,7 +198,7 @@ func (*StageUploadsRequest_Chunk) isStageUploadsRequest_Frame() {}
 // Response of StageUploads.
 type StageUploadsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In the order of the request.
+	// The files in the order of the request.
 	Files         []*UploadedFile `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -244,15 +244,15 @@ func (x *StageUploadsResponse) GetFiles() []*UploadedFile {
 // Request of StartUpload.
 type StartUploadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID of the workspace that gets the file.
+	// UUID of the workspace to receive the file.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// Name as the user knows it; it is cleaned.
+	// The user's file name; the server cleans the name.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Media type; may be empty.
 	MimeType string `protobuf:"bytes,3,opt,name=mime_type,json=mimeType,proto3" json:"mime_type,omitempty"`
-	// Bytes of the whole file.
+	// Size of the whole file in bytes.
 	Size int32 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
-	// Names this request, so that a repeat finds the same upload.
+	// Idempotency key, at most 256 bytes: a repeat returns the same upload.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -326,13 +326,13 @@ func (x *StartUploadRequest) GetRequestId() string {
 // Request of WriteUpload. Over gRPC the ids and the offset belong in the first message.
 type WriteUploadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID of the workspace that gets the file.
+	// UUID of the workspace to receive the file.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// UUID from StartUpload.
 	UploadId string `protobuf:"bytes,2,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
-	// Where the first of these bytes belongs: the upload's `committed_bytes`.
+	// Position of the first byte in the file: the upload's `committed_bytes`.
 	Offset int32 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
-	// The next bytes; the content type does not matter.
+	// The next bytes; the content type is ignored.
 	Body          *httpbody.HttpBody `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -399,7 +399,7 @@ func (x *WriteUploadRequest) GetBody() *httpbody.HttpBody {
 // Request of CommitUpload.
 type CommitUploadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID of the workspace that gets the file.
+	// UUID of the workspace to receive the file.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// UUID from StartUpload.
 	UploadId string `protobuf:"bytes,2,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
@@ -463,7 +463,7 @@ func (x *CommitUploadRequest) GetSha256() string {
 // Request of GetUpload.
 type GetUploadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID of the workspace that gets the file.
+	// UUID of the workspace to receive the file.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// UUID from StartUpload.
 	UploadId      string `protobuf:"bytes,2,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
@@ -564,7 +564,7 @@ func (x *ListPendingUploadsRequest) GetWorkspaceId() string {
 // Response of ListPendingUploads.
 type ListPendingUploadsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Oldest first. The quota bounds how many there can be.
+	// Waiting files, oldest first. The workspace's quota limits their number.
 	Files         []*PendingUpload `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -614,9 +614,9 @@ type GetUploadContentRequest struct {
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// UUID.
 	FileId string `protobuf:"bytes,2,opt,name=file_id,json=fileId,proto3" json:"file_id,omitempty"`
-	// First byte to read.
+	// Position of the first byte to read.
 	Offset int32 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
-	// Most bytes to read; 0 means all.
+	// Maximum number of bytes to read; 0 means all.
 	Length        int32 `protobuf:"varint,4,opt,name=length,proto3" json:"length,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -740,9 +740,9 @@ type AckUploadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Always true.
 	Acked bool `protobuf:"varint,1,opt,name=acked,proto3" json:"acked,omitempty"`
-	// Whether it was acknowledged before.
+	// Whether the file had been acknowledged before this call.
 	AlreadyAcked bool `protobuf:"varint,2,opt,name=already_acked,json=alreadyAcked,proto3" json:"already_acked,omitempty"`
-	// Whether the file left by itself at the same moment.
+	// Whether the file expired at the same moment.
 	Raced         *bool `protobuf:"varint,3,opt,name=raced,proto3,oneof" json:"raced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -839,13 +839,13 @@ func (*GetUploadLimitsRequest) Descriptor() ([]byte, []int) {
 // Response of GetUploadLimits.
 type GetUploadLimitsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Most bytes of one file.
+	// Maximum bytes of one file.
 	PerFileBytes int32 `protobuf:"varint,1,opt,name=per_file_bytes,json=perFileBytes,proto3" json:"per_file_bytes,omitempty"`
-	// Most bytes of all files of one request.
+	// Maximum bytes of all files of one request.
 	PerRequestBytes int32 `protobuf:"varint,2,opt,name=per_request_bytes,json=perRequestBytes,proto3" json:"per_request_bytes,omitempty"`
-	// Most files of one request.
+	// Maximum number of files in one request.
 	MaxFilesPerRequest int32 `protobuf:"varint,3,opt,name=max_files_per_request,json=maxFilesPerRequest,proto3" json:"max_files_per_request,omitempty"`
-	// Most files that one message should name.
+	// Recommended maximum number of files named by one message.
 	MaxAttachmentsPerMessage int32 `protobuf:"varint,4,opt,name=max_attachments_per_message,json=maxAttachmentsPerMessage,proto3" json:"max_attachments_per_message,omitempty"`
 	unknownFields            protoimpl.UnknownFields
 	sizeCache                protoimpl.SizeCache
@@ -967,9 +967,9 @@ func (x *DownloadFileRequest) GetPath() string {
 // Begin opens the stream.
 type StageUploadsRequest_Begin struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID of the workspace that gets the files.
+	// UUID of the workspace to receive the files.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// Names this request, so that a repeat is answered like the first.
+	// Idempotency key, at most 256 bytes: a repeat gets the first response again.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1022,13 +1022,13 @@ func (x *StageUploadsRequest_Begin) GetRequestId() string {
 // File opens a file; its bytes follow.
 type StageUploadsRequest_File struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name as the user knows it; it is cleaned.
+	// The user's file name; the server cleans the name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Media type; may be empty.
 	MimeType string `protobuf:"bytes,2,opt,name=mime_type,json=mimeType,proto3" json:"mime_type,omitempty"`
-	// Bytes, when known: checked at the end.
+	// Size in bytes, if known: checked at the end.
 	Size *int32 `protobuf:"varint,3,opt,name=size,proto3,oneof" json:"size,omitempty"`
-	// SHA-256 in hexadecimal digits, when known: checked at the end.
+	// SHA-256 in hexadecimal digits, if known: checked at the end.
 	Sha256        string `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

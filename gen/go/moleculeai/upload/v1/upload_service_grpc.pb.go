@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: moleculeai/upload/v1/upload_service.proto
 
-// UploadService: files reach agents, also those that nobody can call.
+// UploadService: files for agents in poll mode and in push mode.
 
 package uploadv1
 
@@ -39,47 +39,47 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// UploadService stages files for agents that read their inbox, and forwards them to agents that
-// can be called. Each staged file is announced by an inbox item of method `chat_upload_receive`.
+// UploadService stages files for agents in poll mode and forwards files to agents in push mode. Each
+// staged file is announced by an inbox item of method `chat_upload_receive`.
 type UploadServiceClient interface {
-	// PostUploads takes files as a browser sends them: multipart/form-data, field `files`, at most 64
-	// files, within the limits that GetUploadLimits tells. All of them arrive, or none.
+	// PostUploads accepts files in a browser's form: multipart/form-data, field `files`, at most 64
+	// files, within the limits of GetUploadLimits. Either all files are accepted or none.
 	//
-	// The answer is `{"files":[{uri,name,mimeType,size}]}` in the order of the request. For an agent
-	// that can be called it is the agent's own answer. A repeat with the same Idempotency-Key is
-	// answered like the first. Fails with FILE_TOO_LARGE (413), UPLOAD_QUOTA_EXCEEDED (429),
+	// The response is `{"files":[{uri,name,mimeType,size}]}` in the order of the request; for an agent
+	// in push mode, the agent's own response. A repeat with the same Idempotency-Key gets the first
+	// response again. Fails with FILE_TOO_LARGE (413), UPLOAD_QUOTA_EXCEEDED (429),
 	// URL_NOT_REGISTERED (503: try again) or NO_DISPATCH_PATH (422: no retry will help).
 	PostUploads(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[PostUploadsRequest, httpbody.HttpBody], error)
-	// StageUploads is PostUploads for gRPC clients: `begin`, then for each file a `file` frame and its
-	// bytes in `chunk` frames. All of them arrive, or none. For an agent that can be called the files
-	// are sent on to it.
+	// StageUploads is PostUploads for gRPC clients: `begin`, then for each file a `file` frame and the
+	// bytes in `chunk` frames. Either all files are accepted or none. Files for an agent in push mode
+	// are forwarded.
 	StageUploads(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[StageUploadsRequest, StageUploadsResponse], error)
-	// StartUpload begins a file that is written in several steps, so that a broken connection costs
-	// only what was on its way. For agents that read their inbox. A repeat with the same `request_id`
-	// finds the same upload.
+	// StartUpload begins a file written in several steps, so that a broken connection loses only the
+	// bytes in flight. For agents in poll mode only. A repeat with the same `request_id` returns the
+	// same upload.
 	StartUpload(ctx context.Context, in *StartUploadRequest, opts ...grpc.CallOption) (*Upload, error)
-	// WriteUpload adds bytes at `offset`, which must be `committed_bytes`, or fails with
-	// OFFSET_MISMATCH (409). The offset and ids are read from the first message. What arrived before
-	// a broken connection stays.
+	// WriteUpload appends bytes. Fails with OFFSET_MISMATCH (409) unless `offset` equals
+	// `committed_bytes`. The offset and ids are read from the first message. Bytes received before a
+	// broken connection are kept.
 	WriteUpload(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[WriteUploadRequest, Upload], error)
-	// CommitUpload announces the file to its agent, once all its bytes are there. Fails with
-	// UPLOAD_INCOMPLETE (409), or CHECKSUM_MISMATCH (400) and then the upload is void. Repeating it
-	// is harmless.
+	// CommitUpload completes an upload and announces the file to its agent. Fails with
+	// UPLOAD_INCOMPLETE (409) while bytes are missing, and with CHECKSUM_MISMATCH (400), which voids
+	// the upload. Repeating a call is harmless.
 	CommitUpload(ctx context.Context, in *CommitUploadRequest, opts ...grpc.CallOption) (*Upload, error)
-	// GetUpload tells how far an upload is: resume at `committed_bytes`.
+	// GetUpload returns the state of an upload: resume at `committed_bytes`.
 	GetUpload(ctx context.Context, in *GetUploadRequest, opts ...grpc.CallOption) (*Upload, error)
-	// ListPendingUploads lists the files that wait for a workspace's agent, oldest first.
+	// ListPendingUploads lists the files waiting for a workspace's agent, oldest first.
 	ListPendingUploads(ctx context.Context, in *ListPendingUploadsRequest, opts ...grpc.CallOption) (*ListPendingUploadsResponse, error)
-	// GetUploadContent reads a file, or the part of it that `offset` and `length` or a Range header
-	// name. UPLOAD_NOT_FOUND for a file that is unknown, another workspace's, acknowledged or expired.
+	// GetUploadContent reads a file, or the range named by `offset` and `length` or by a Range header.
+	// Fails with UPLOAD_NOT_FOUND if the file is unknown, of another workspace, acknowledged or expired.
 	GetUploadContent(ctx context.Context, in *GetUploadContentRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
-	// AckUpload says that the agent has the file safely. From then on it is not readable, and soon
-	// gone. Repeating it is harmless: the first time counts.
+	// AckUpload confirms that the agent has stored the file. The file is no longer readable and is
+	// deleted soon. Repeating a call is harmless.
 	AckUpload(ctx context.Context, in *AckUploadRequest, opts ...grpc.CallOption) (*AckUploadResponse, error)
-	// GetUploadLimits tells what may be uploaded, so that a client can check before it sends.
+	// GetUploadLimits returns the limits of uploads, for checks before sending.
 	GetUploadLimits(ctx context.Context, in *GetUploadLimitsRequest, opts ...grpc.CallOption) (*GetUploadLimitsResponse, error)
-	// DownloadFile reads a file of an agent that can be called, at most 100 MB. NO_DISPATCH_PATH (422)
-	// for an agent that reads its inbox, AGENT_UNREACHABLE (502) for one that does not answer.
+	// DownloadFile reads a file of an agent in push mode, at most 100 MB. Fails with NO_DISPATCH_PATH
+	// (422) for an agent in poll mode, and with AGENT_UNREACHABLE (502) if the agent does not answer.
 	DownloadFile(ctx context.Context, in *DownloadFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
 }
 
@@ -232,47 +232,47 @@ type UploadService_DownloadFileClient = grpc.ServerStreamingClient[httpbody.Http
 // All implementations must embed UnimplementedUploadServiceServer
 // for forward compatibility.
 //
-// UploadService stages files for agents that read their inbox, and forwards them to agents that
-// can be called. Each staged file is announced by an inbox item of method `chat_upload_receive`.
+// UploadService stages files for agents in poll mode and forwards files to agents in push mode. Each
+// staged file is announced by an inbox item of method `chat_upload_receive`.
 type UploadServiceServer interface {
-	// PostUploads takes files as a browser sends them: multipart/form-data, field `files`, at most 64
-	// files, within the limits that GetUploadLimits tells. All of them arrive, or none.
+	// PostUploads accepts files in a browser's form: multipart/form-data, field `files`, at most 64
+	// files, within the limits of GetUploadLimits. Either all files are accepted or none.
 	//
-	// The answer is `{"files":[{uri,name,mimeType,size}]}` in the order of the request. For an agent
-	// that can be called it is the agent's own answer. A repeat with the same Idempotency-Key is
-	// answered like the first. Fails with FILE_TOO_LARGE (413), UPLOAD_QUOTA_EXCEEDED (429),
+	// The response is `{"files":[{uri,name,mimeType,size}]}` in the order of the request; for an agent
+	// in push mode, the agent's own response. A repeat with the same Idempotency-Key gets the first
+	// response again. Fails with FILE_TOO_LARGE (413), UPLOAD_QUOTA_EXCEEDED (429),
 	// URL_NOT_REGISTERED (503: try again) or NO_DISPATCH_PATH (422: no retry will help).
 	PostUploads(grpc.ClientStreamingServer[PostUploadsRequest, httpbody.HttpBody]) error
-	// StageUploads is PostUploads for gRPC clients: `begin`, then for each file a `file` frame and its
-	// bytes in `chunk` frames. All of them arrive, or none. For an agent that can be called the files
-	// are sent on to it.
+	// StageUploads is PostUploads for gRPC clients: `begin`, then for each file a `file` frame and the
+	// bytes in `chunk` frames. Either all files are accepted or none. Files for an agent in push mode
+	// are forwarded.
 	StageUploads(grpc.ClientStreamingServer[StageUploadsRequest, StageUploadsResponse]) error
-	// StartUpload begins a file that is written in several steps, so that a broken connection costs
-	// only what was on its way. For agents that read their inbox. A repeat with the same `request_id`
-	// finds the same upload.
+	// StartUpload begins a file written in several steps, so that a broken connection loses only the
+	// bytes in flight. For agents in poll mode only. A repeat with the same `request_id` returns the
+	// same upload.
 	StartUpload(context.Context, *StartUploadRequest) (*Upload, error)
-	// WriteUpload adds bytes at `offset`, which must be `committed_bytes`, or fails with
-	// OFFSET_MISMATCH (409). The offset and ids are read from the first message. What arrived before
-	// a broken connection stays.
+	// WriteUpload appends bytes. Fails with OFFSET_MISMATCH (409) unless `offset` equals
+	// `committed_bytes`. The offset and ids are read from the first message. Bytes received before a
+	// broken connection are kept.
 	WriteUpload(grpc.ClientStreamingServer[WriteUploadRequest, Upload]) error
-	// CommitUpload announces the file to its agent, once all its bytes are there. Fails with
-	// UPLOAD_INCOMPLETE (409), or CHECKSUM_MISMATCH (400) and then the upload is void. Repeating it
-	// is harmless.
+	// CommitUpload completes an upload and announces the file to its agent. Fails with
+	// UPLOAD_INCOMPLETE (409) while bytes are missing, and with CHECKSUM_MISMATCH (400), which voids
+	// the upload. Repeating a call is harmless.
 	CommitUpload(context.Context, *CommitUploadRequest) (*Upload, error)
-	// GetUpload tells how far an upload is: resume at `committed_bytes`.
+	// GetUpload returns the state of an upload: resume at `committed_bytes`.
 	GetUpload(context.Context, *GetUploadRequest) (*Upload, error)
-	// ListPendingUploads lists the files that wait for a workspace's agent, oldest first.
+	// ListPendingUploads lists the files waiting for a workspace's agent, oldest first.
 	ListPendingUploads(context.Context, *ListPendingUploadsRequest) (*ListPendingUploadsResponse, error)
-	// GetUploadContent reads a file, or the part of it that `offset` and `length` or a Range header
-	// name. UPLOAD_NOT_FOUND for a file that is unknown, another workspace's, acknowledged or expired.
+	// GetUploadContent reads a file, or the range named by `offset` and `length` or by a Range header.
+	// Fails with UPLOAD_NOT_FOUND if the file is unknown, of another workspace, acknowledged or expired.
 	GetUploadContent(*GetUploadContentRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
-	// AckUpload says that the agent has the file safely. From then on it is not readable, and soon
-	// gone. Repeating it is harmless: the first time counts.
+	// AckUpload confirms that the agent has stored the file. The file is no longer readable and is
+	// deleted soon. Repeating a call is harmless.
 	AckUpload(context.Context, *AckUploadRequest) (*AckUploadResponse, error)
-	// GetUploadLimits tells what may be uploaded, so that a client can check before it sends.
+	// GetUploadLimits returns the limits of uploads, for checks before sending.
 	GetUploadLimits(context.Context, *GetUploadLimitsRequest) (*GetUploadLimitsResponse, error)
-	// DownloadFile reads a file of an agent that can be called, at most 100 MB. NO_DISPATCH_PATH (422)
-	// for an agent that reads its inbox, AGENT_UNREACHABLE (502) for one that does not answer.
+	// DownloadFile reads a file of an agent in push mode, at most 100 MB. Fails with NO_DISPATCH_PATH
+	// (422) for an agent in poll mode, and with AGENT_UNREACHABLE (502) if the agent does not answer.
 	DownloadFile(*DownloadFileRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
 	mustEmbedUnimplementedUploadServiceServer()
 }

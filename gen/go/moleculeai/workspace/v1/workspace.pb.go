@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: moleculeai/workspace/v1/workspace.proto
 
-// Workspaces: the places in an organisation's tree where agents live.
+// Workspaces: the nodes of an organisation's tree; one agent works in each.
 
 package workspacev1
 
@@ -32,25 +32,25 @@ type Workspace_Status int32
 const (
 	// Never sent.
 	Workspace_status_unspecified Workspace_Status = 0
-	// The row exists, the backend is at work.
+	// The row exists; the backend is starting the agent.
 	Workspace_provisioning Workspace_Status = 1
-	// External: waits for its agent to register or to come back.
+	// An external workspace waits for its agent to register or to reconnect.
 	Workspace_awaiting_agent Workspace_Status = 2
 	// Heartbeats are fresh and healthy.
 	Workspace_online Workspace_Status = 3
 	// Alive but unhealthy: error rate of 0.5 or more, or the agent says it is wedged.
 	Workspace_degraded Workspace_Status = 4
-	// Judged gone.
+	// No heartbeat in time: the agent counts as gone.
 	Workspace_offline Workspace_Status = 5
-	// Claimed for hibernation; the stop is in progress.
+	// Hibernation has begun; the stop is in progress.
 	Workspace_hibernating Workspace_Status = 6
-	// Stopped; wakes on the next message.
+	// The agent is stopped; the next message starts it.
 	Workspace_hibernated Workspace_Status = 7
-	// Suspended by an operator.
+	// An operator has paused the workspace.
 	Workspace_paused Workspace_Status = 8
-	// Provisioning did not complete; `last_sample_error` says why.
+	// Provisioning failed; `last_sample_error` says why.
 	Workspace_failed Workspace_Status = 9
-	// A tombstone: invisible to lists, peers and sweeps.
+	// Removed: invisible to lists, peers and sweeps.
 	Workspace_removed Workspace_Status = 10
 )
 
@@ -115,7 +115,7 @@ func (Workspace_Status) EnumDescriptor() ([]byte, []int) {
 type Workspace_DeliveryMode int32
 
 const (
-	// Not stated.
+	// No mode given.
 	Workspace_delivery_mode_unspecified Workspace_DeliveryMode = 0
 	// The platform calls the agent's URL.
 	Workspace_push Workspace_DeliveryMode = 1
@@ -164,62 +164,63 @@ func (Workspace_DeliveryMode) EnumDescriptor() ([]byte, []int) {
 	return file_moleculeai_workspace_v1_workspace_proto_rawDescGZIP(), []int{0, 1}
 }
 
-// Workspace is one agent's place in the tree of an organisation.
+// Workspace is one node in the tree of an organisation: the identity, status and settings of one
+// agent.
 type Workspace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Display name, unique among live siblings.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// What the agent does, in a few words.
+	// The agent's role in a few words.
 	Role string `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
 	// Size class.
 	Tier int32 `protobuf:"varint,4,opt,name=tier,proto3" json:"tier,omitempty"`
 	// Current status.
 	Status Workspace_Status `protobuf:"varint,5,opt,name=status,proto3,enum=moleculeai.workspace.v1.Workspace_Status" json:"status,omitempty"`
-	// The agent's A2A card as registered; JSON null when it has none.
+	// The agent's registered A2A card; JSON null if the agent has none.
 	AgentCard *structpb.Value `protobuf:"bytes,6,opt,name=agent_card,json=agentCard,proto3" json:"agent_card,omitempty"`
-	// Where the platform calls the agent; empty for poll mode.
+	// URL at which the platform calls the agent; empty in poll mode.
 	Url string `protobuf:"bytes,7,opt,name=url,proto3" json:"url,omitempty"`
 	// Parent in the tree; absent for a root.
 	ParentId *string `protobuf:"bytes,8,opt,name=parent_id,json=parentId,proto3,oneof" json:"parent_id,omitempty"`
-	// Tasks that the agent reported as running.
+	// Number of running tasks, as reported by the agent.
 	ActiveTasks int32 `protobuf:"varint,9,opt,name=active_tasks,json=activeTasks,proto3" json:"active_tasks,omitempty"`
-	// Tasks that it may run at once.
+	// Maximum number of tasks to run at once.
 	MaxConcurrentTasks int32 `protobuf:"varint,10,opt,name=max_concurrent_tasks,json=maxConcurrentTasks,proto3" json:"max_concurrent_tasks,omitempty"`
 	// Error rate of the last heartbeat, 0 to 1.
 	LastErrorRate float64 `protobuf:"fixed64,11,opt,name=last_error_rate,json=lastErrorRate,proto3" json:"last_error_rate,omitempty"`
-	// Last error text, or why provisioning failed. Absent in the anonymous view.
+	// Last error text of a heartbeat or of provisioning. Absent in the anonymous view.
 	LastSampleError *string `protobuf:"bytes,12,opt,name=last_sample_error,json=lastSampleError,proto3,oneof" json:"last_sample_error,omitempty"`
-	// Seconds since the agent started, as it reported.
+	// Seconds since the agent started, as reported by the agent.
 	UptimeSeconds int32 `protobuf:"varint,13,opt,name=uptime_seconds,json=uptimeSeconds,proto3" json:"uptime_seconds,omitempty"`
-	// What the agent says it is doing. Absent in the anonymous view.
+	// The agent's current task, as reported by the agent. Absent in the anonymous view.
 	CurrentTask *string `protobuf:"bytes,14,opt,name=current_task,json=currentTask,proto3,oneof" json:"current_task,omitempty"`
 	// Kind of agent: external, claude-code, hermes and so on.
 	Runtime string `protobuf:"bytes,15,opt,name=runtime,proto3" json:"runtime,omitempty"`
-	// Host directory mounted into the workspace. Absent in the anonymous view and when unset.
+	// Host directory mounted into the workspace. Absent in the anonymous view, and if unset.
 	WorkspaceDir *string `protobuf:"bytes,16,opt,name=workspace_dir,json=workspaceDir,proto3,oneof" json:"workspace_dir,omitempty"`
-	// Money spent this month in US cents, as reported. Absent in the anonymous view.
+	// Money spent this month in US cents, as reported by the agent. Absent in the anonymous view.
 	MonthlySpend *float64 `protobuf:"fixed64,17,opt,name=monthly_spend,json=monthlySpend,proto3,oneof" json:"monthly_spend,omitempty"`
-	// Monthly limit in US cents. Absent when there is none.
+	// Monthly limit in US cents; absent means no limit.
 	BudgetLimit *float64 `protobuf:"fixed64,18,opt,name=budget_limit,json=budgetLimit,proto3,oneof" json:"budget_limit,omitempty"`
-	// Horizontal place on the canvas.
+	// Horizontal position on the canvas.
 	X float64 `protobuf:"fixed64,19,opt,name=x,proto3" json:"x,omitempty"`
-	// Vertical place on the canvas.
+	// Vertical position on the canvas.
 	Y float64 `protobuf:"fixed64,20,opt,name=y,proto3" json:"y,omitempty"`
-	// Whether the canvas draws the children folded.
+	// Whether the canvas hides the children.
 	Collapsed bool `protobuf:"varint,21,opt,name=collapsed,proto3" json:"collapsed,omitempty"`
 	// How messages reach the agent.
 	DeliveryMode Workspace_DeliveryMode `protobuf:"varint,22,opt,name=delivery_mode,json=deliveryMode,proto3,enum=moleculeai.workspace.v1.Workspace_DeliveryMode" json:"delivery_mode,omitempty"`
 	// Time of the last heartbeat.
 	LastHeartbeatAt *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=last_heartbeat_at,json=lastHeartbeatAt,proto3" json:"last_heartbeat_at,omitempty"`
-	// Time of the last successful outbound message.
+	// Time of the agent's last successful outbound message.
 	LastOutboundAt *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=last_outbound_at,json=lastOutboundAt,proto3" json:"last_outbound_at,omitempty"`
 	// Time of creation.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,25,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// Time of the last change.
 	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
-	// Organisation it belongs to.
+	// UUID of the workspace's organisation.
 	OrganizationId string `protobuf:"bytes,27,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -444,26 +445,26 @@ func (x *Workspace) GetOrganizationId() string {
 	return ""
 }
 
-// Peer is what a workspace may know of a sibling, child or parent.
+// Peer is the view that a workspace has of a sibling, child or parent.
 type Peer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Display name.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// What the agent does; empty when unset.
+	// The agent's role in a few words; empty if unset.
 	Role string `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
 	// Size class.
 	Tier int32 `protobuf:"varint,4,opt,name=tier,proto3" json:"tier,omitempty"`
 	// Current status.
 	Status Workspace_Status `protobuf:"varint,5,opt,name=status,proto3,enum=moleculeai.workspace.v1.Workspace_Status" json:"status,omitempty"`
-	// Where the agent listens; empty for poll mode.
+	// The agent's URL; empty in poll mode.
 	Url string `protobuf:"bytes,6,opt,name=url,proto3" json:"url,omitempty"`
 	// Parent in the tree; absent for a root.
 	ParentId *string `protobuf:"bytes,7,opt,name=parent_id,json=parentId,proto3,oneof" json:"parent_id,omitempty"`
-	// Tasks that the agent reported as running.
+	// Number of running tasks, as reported by the agent.
 	ActiveTasks int32 `protobuf:"varint,8,opt,name=active_tasks,json=activeTasks,proto3" json:"active_tasks,omitempty"`
-	// The agent's A2A card; JSON null when it has none.
+	// The agent's A2A card; JSON null if the agent has none.
 	AgentCard     *structpb.Value `protobuf:"bytes,9,opt,name=agent_card,json=agentCard,proto3" json:"agent_card,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -562,18 +563,18 @@ func (x *Peer) GetAgentCard() *structpb.Value {
 	return nil
 }
 
-// ConnectionInfo is what an operator hands to whoever runs an external agent.
+// ConnectionInfo holds the settings for connecting an external agent.
 type ConnectionInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The workspace to connect as.
+	// UUID of the workspace to connect as.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// Base URL of this platform, without a trailing slash.
 	PlatformUrl string `protobuf:"bytes,2,opt,name=platform_url,json=platformUrl,proto3" json:"platform_url,omitempty"`
-	// The workspace's token. Shown once, when it is minted; empty otherwise.
+	// The workspace's token, in the response that mints the token only; empty otherwise.
 	AuthToken string `protobuf:"bytes,3,opt,name=auth_token,json=authToken,proto3" json:"auth_token,omitempty"`
-	// Where to register.
+	// URL for Register.
 	RegistryEndpoint string `protobuf:"bytes,4,opt,name=registry_endpoint,json=registryEndpoint,proto3" json:"registry_endpoint,omitempty"`
-	// Where to send heartbeats.
+	// URL for Heartbeat.
 	HeartbeatEndpoint string `protobuf:"bytes,5,opt,name=heartbeat_endpoint,json=heartbeatEndpoint,proto3" json:"heartbeat_endpoint,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -644,7 +645,7 @@ func (x *ConnectionInfo) GetHeartbeatEndpoint() string {
 	return ""
 }
 
-// Token is the visible part of a workspace token. The secret itself is shown once.
+// Token is the visible part of a workspace token. Only CreateToken's response carries the secret.
 type Token struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the token, for revoking it.
@@ -717,14 +718,14 @@ func (x *Token) GetLastUsedAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// RuntimeMetadata is what a runtime says of itself with each heartbeat.
+// RuntimeMetadata is a runtime's description of itself, sent with heartbeats.
 type RuntimeMetadata struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the runtime does by itself: heartbeat, scheduler, session, status_mgmt, retry,
+	// Features provided by the runtime: heartbeat, scheduler, session, status_mgmt, retry,
 	// activity_decoration, channel_dispatch.
 	Capabilities map[string]bool `protobuf:"bytes,1,rep,name=capabilities,proto3" json:"capabilities,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// Seconds of silence after which a call to this agent's URL is given up; any sign of life counts,
-	// also elsewhere. Absent keeps what was said, 0 means the platform's default.
+	// Seconds without a heartbeat or other call by the agent after which a call to the agent's URL is
+	// aborted. Absent keeps the last value; 0 means the platform's default.
 	IdleTimeoutSeconds *int32 `protobuf:"varint,2,opt,name=idle_timeout_seconds,json=idleTimeoutSeconds,proto3,oneof" json:"idle_timeout_seconds,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache

@@ -33,7 +33,7 @@ type CreateWorkspaceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Display name, 1 to 255 bytes, without line breaks or the characters {}[]|>*&!.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// What the agent does, at most 1000 bytes.
+	// The agent's role, at most 1000 bytes.
 	Role string `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
 	// Size class; 0 means the default, 4 on SaaS and 3 elsewhere.
 	Tier int32 `protobuf:"varint,3,opt,name=tier,proto3" json:"tier,omitempty"`
@@ -41,19 +41,20 @@ type CreateWorkspaceRequest struct {
 	Runtime string `protobuf:"bytes,4,opt,name=runtime,proto3" json:"runtime,omitempty"`
 	// Same as `runtime: external`.
 	External bool `protobuf:"varint,5,opt,name=external,proto3" json:"external,omitempty"`
-	// Where an external agent listens. Without it the agent reads its inbox.
+	// URL of an external agent. Without a URL the agent reads its inbox.
 	Url string `protobuf:"bytes,6,opt,name=url,proto3" json:"url,omitempty"`
 	// How messages reach the agent. Default: push with a URL, poll without.
 	DeliveryMode Workspace_DeliveryMode `protobuf:"varint,7,opt,name=delivery_mode,json=deliveryMode,proto3,enum=moleculeai.workspace.v1.Workspace_DeliveryMode" json:"delivery_mode,omitempty"`
 	// Parent in the tree; empty for a root.
 	ParentId string `protobuf:"bytes,8,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`
-	// Tasks the agent may run at once; 0 means 1.
+	// Maximum number of tasks to run at once; 0 means 1.
 	MaxConcurrentTasks int32 `protobuf:"varint,9,opt,name=max_concurrent_tasks,json=maxConcurrentTasks,proto3" json:"max_concurrent_tasks,omitempty"`
 	// Monthly limit in US cents.
 	BudgetLimit *float64 `protobuf:"fixed64,10,opt,name=budget_limit,json=budgetLimit,proto3,oneof" json:"budget_limit,omitempty"`
-	// Place on the canvas.
+	// Position on the canvas.
 	Canvas *CreateWorkspaceRequest_Canvas `protobuf:"bytes,11,opt,name=canvas,proto3" json:"canvas,omitempty"`
-	// Organisation to create it in. For the operator only; empty means the default one.
+	// UUID of the workspace's organisation. For the operator only; empty means the default
+	// organisation.
 	OrganizationId string `protobuf:"bytes,12,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -178,7 +179,7 @@ type CreateWorkspaceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the new workspace.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What the row holds.
+	// Status of the new workspace.
 	Status Workspace_Status `protobuf:"varint,2,opt,name=status,proto3,enum=moleculeai.workspace.v1.Workspace_Status" json:"status,omitempty"`
 	// Whether the agent runs outside the platform.
 	External bool `protobuf:"varint,3,opt,name=external,proto3" json:"external,omitempty"`
@@ -186,7 +187,7 @@ type CreateWorkspaceResponse struct {
 	AwarenessNamespace string `protobuf:"bytes,4,opt,name=awareness_namespace,json=awarenessNamespace,proto3" json:"awareness_namespace,omitempty"`
 	// Access to a host directory: none, read_only or read_write.
 	WorkspaceAccess string `protobuf:"bytes,5,opt,name=workspace_access,json=workspaceAccess,proto3" json:"workspace_access,omitempty"`
-	// How to connect an external agent; set when it has no URL.
+	// Settings for connecting an external agent; set if `url` was empty.
 	Connection    *ConnectionInfo `protobuf:"bytes,6,opt,name=connection,proto3" json:"connection,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -267,7 +268,7 @@ func (x *CreateWorkspaceResponse) GetConnection() *ConnectionInfo {
 // Request of ListWorkspaces.
 type ListWorkspacesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Most rows to return; 0 means 10000, which is also the most.
+	// Maximum number of rows, at most 10000; 0 means 10000.
 	Limit int32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Return only rows after this workspace, in the list's order.
 	After         string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
@@ -370,7 +371,7 @@ type GetWorkspaceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// Return a removed workspace too.
+	// Whether to return a removed workspace, too.
 	IncludeRemoved bool `protobuf:"varint,2,opt,name=include_removed,json=includeRemoved,proto3" json:"include_removed,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -475,7 +476,7 @@ type GetWorkspaceStateResponse struct {
 	Status Workspace_Status `protobuf:"varint,2,opt,name=status,proto3,enum=moleculeai.workspace.v1.Workspace_Status" json:"status,omitempty"`
 	// Whether the workspace is paused.
 	Paused bool `protobuf:"varint,3,opt,name=paused,proto3" json:"paused,omitempty"`
-	// Whether the workspace is gone.
+	// Whether the workspace is missing or removed.
 	Deleted       bool `protobuf:"varint,4,opt,name=deleted,proto3" json:"deleted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -539,7 +540,7 @@ func (x *GetWorkspaceStateResponse) GetDeleted() bool {
 	return false
 }
 
-// Request of UpdateWorkspace. Only fields that are present change anything.
+// Request of UpdateWorkspace. Absent fields change nothing.
 type UpdateWorkspaceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
@@ -556,11 +557,11 @@ type UpdateWorkspaceRequest struct {
 	Runtime *string `protobuf:"bytes,6,opt,name=runtime,proto3,oneof" json:"runtime,omitempty"`
 	// New host directory: an absolute path; null clears it.
 	WorkspaceDir *structpb.Value `protobuf:"bytes,7,opt,name=workspace_dir,json=workspaceDir,proto3" json:"workspace_dir,omitempty"`
-	// Horizontal place on the canvas; goes with `y`.
+	// Horizontal position on the canvas; requires `y`.
 	X *float64 `protobuf:"fixed64,8,opt,name=x,proto3,oneof" json:"x,omitempty"`
-	// Vertical place on the canvas; goes with `x`.
+	// Vertical position on the canvas; requires `x`.
 	Y *float64 `protobuf:"fixed64,9,opt,name=y,proto3,oneof" json:"y,omitempty"`
-	// Whether the canvas draws the children folded.
+	// Whether the canvas hides the children.
 	Collapsed     *bool `protobuf:"varint,10,opt,name=collapsed,proto3,oneof" json:"collapsed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -671,7 +672,7 @@ type UpdateWorkspaceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Always `updated`.
 	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
-	// Whether the change takes effect only after a restart.
+	// Whether the change takes effect only after a restart of the agent.
 	NeedsRestart  bool `protobuf:"varint,2,opt,name=needs_restart,json=needsRestart,proto3" json:"needs_restart,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -726,9 +727,9 @@ type DeleteWorkspaceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// Remove children too.
+	// Whether to remove live children, too.
 	Confirm bool `protobuf:"varint,2,opt,name=confirm,proto3" json:"confirm,omitempty"`
-	// Delete the rows as well. Cannot be undone.
+	// Whether to delete the rows as well. Cannot be undone.
 	Purge         bool `protobuf:"varint,3,opt,name=purge,proto3" json:"purge,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -790,13 +791,13 @@ type DeleteWorkspaceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `removed`, `purged` or `confirmation_required`.
 	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
-	// How many descendants went with it.
+	// Number of descendants removed.
 	CascadeDeleted int32 `protobuf:"varint,2,opt,name=cascade_deleted,json=cascadeDeleted,proto3" json:"cascade_deleted,omitempty"`
-	// What to do, when confirmation is required.
+	// Advice for people, if confirmation is required.
 	Message *string `protobuf:"bytes,3,opt,name=message,proto3,oneof" json:"message,omitempty"`
-	// Live children, when confirmation is required.
+	// Live children, if confirmation is required.
 	Children []*DeleteWorkspaceResponse_Child `protobuf:"bytes,4,rep,name=children,proto3" json:"children,omitempty"`
-	// How many live children there are, when confirmation is required.
+	// Number of live children, if confirmation is required.
 	ChildrenCount *int32 `protobuf:"varint,5,opt,name=children_count,json=childrenCount,proto3,oneof" json:"children_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -874,10 +875,10 @@ type RegisterRequest struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The agent's A2A card, any JSON.
 	AgentCard *structpb.Value `protobuf:"bytes,2,opt,name=agent_card,json=agentCard,proto3" json:"agent_card,omitempty"`
-	// Where the agent listens. Required in push mode, ignored in poll mode. A URL of scheme
-	// `remote:` means that there is none.
+	// URL of the agent. Required in push mode, ignored in poll mode. A URL of scheme `remote:` counts
+	// as no URL.
 	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
-	// How messages reach the agent. Default: what is stored, else poll for external, else push.
+	// How messages reach the agent. Default: the stored mode, else poll for external, else push.
 	DeliveryMode  Workspace_DeliveryMode `protobuf:"varint,4,opt,name=delivery_mode,json=deliveryMode,proto3,enum=moleculeai.workspace.v1.Workspace_DeliveryMode" json:"delivery_mode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -946,11 +947,11 @@ type RegisterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Always `registered`.
 	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
-	// The mode in force.
+	// The stored delivery mode.
 	DeliveryMode Workspace_DeliveryMode `protobuf:"varint,2,opt,name=delivery_mode,json=deliveryMode,proto3,enum=moleculeai.workspace.v1.Workspace_DeliveryMode" json:"delivery_mode,omitempty"`
-	// A token, only if the workspace had no live one. Shown once.
+	// A new token, only if the workspace had no live token. No other response carries the secret.
 	AuthToken string `protobuf:"bytes,3,opt,name=auth_token,json=authToken,proto3" json:"auth_token,omitempty"`
-	// What the platform presents when it calls the agent.
+	// Secret that the platform presents in its calls to the agent.
 	PlatformInboundSecret string `protobuf:"bytes,4,opt,name=platform_inbound_secret,json=platformInboundSecret,proto3" json:"platform_inbound_secret,omitempty"`
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
@@ -1014,28 +1015,28 @@ func (x *RegisterResponse) GetPlatformInboundSecret() string {
 	return ""
 }
 
-// Request of Heartbeat. Fields that are absent leave what is stored.
+// Request of Heartbeat. Absent fields leave the stored values unchanged.
 type HeartbeatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// Share of failed work since the last beat, 0 to 1.
+	// Share of failed work since the last heartbeat, 0 to 1.
 	ErrorRate *float64 `protobuf:"fixed64,2,opt,name=error_rate,json=errorRate,proto3,oneof" json:"error_rate,omitempty"`
-	// One example of what failed.
+	// Text of one error since the last heartbeat, at most 8192 bytes.
 	SampleError *string `protobuf:"bytes,3,opt,name=sample_error,json=sampleError,proto3,oneof" json:"sample_error,omitempty"`
-	// Tasks running now.
+	// Number of running tasks.
 	ActiveTasks *int32 `protobuf:"varint,4,opt,name=active_tasks,json=activeTasks,proto3,oneof" json:"active_tasks,omitempty"`
 	// Seconds since the agent started.
 	UptimeSeconds *int32 `protobuf:"varint,5,opt,name=uptime_seconds,json=uptimeSeconds,proto3,oneof" json:"uptime_seconds,omitempty"`
-	// What the agent is doing, in a few words.
+	// Current task in a few words, at most 8192 bytes.
 	CurrentTask *string `protobuf:"bytes,6,opt,name=current_task,json=currentTask,proto3,oneof" json:"current_task,omitempty"`
-	// Money spent this month in US cents; clamped to 0 to 1e12, and 0 means no news.
+	// Money spent this month in US cents, clamped to 0 to 1e12; 0 leaves the stored value unchanged.
 	MonthlySpend *float64 `protobuf:"fixed64,7,opt,name=monthly_spend,json=monthlySpend,proto3,oneof" json:"monthly_spend,omitempty"`
-	// Empty or `ok` when the agent's engine is well, `wedged` when it hangs.
+	// `wedged` if the agent's engine hangs, else empty or `ok`.
 	RuntimeState string `protobuf:"bytes,8,opt,name=runtime_state,json=runtimeState,proto3" json:"runtime_state,omitempty"`
-	// What the runtime says of itself.
+	// The runtime's description of itself.
 	RuntimeMetadata *RuntimeMetadata `protobuf:"bytes,9,opt,name=runtime_metadata,json=runtimeMetadata,proto3" json:"runtime_metadata,omitempty"`
-	// Delegations that the agent is working on: each gets a beat too.
+	// Ids of delegations being worked on, at most 256: each gets a heartbeat, too.
 	ActiveDelegations []string `protobuf:"bytes,10,rep,name=active_delegations,json=activeDelegations,proto3" json:"active_delegations,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -1146,9 +1147,9 @@ type HeartbeatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Always `ok`.
 	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
-	// What the platform presents when it calls the agent.
+	// Secret that the platform presents in its calls to the agent.
 	PlatformInboundSecret string `protobuf:"bytes,2,opt,name=platform_inbound_secret,json=platformInboundSecret,proto3" json:"platform_inbound_secret,omitempty"`
-	// The workspace's status after this beat.
+	// The workspace's status after this heartbeat.
 	WorkspaceStatus Workspace_Status `protobuf:"varint,3,opt,name=workspace_status,json=workspaceStatus,proto3,enum=moleculeai.workspace.v1.Workspace_Status" json:"workspace_status,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -1311,7 +1312,7 @@ type DiscoverRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the workspace to find.
 	TargetId string `protobuf:"bytes,1,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
-	// UUID of the caller; the `X-Workspace-ID` header when empty.
+	// UUID of the caller; empty means the `X-Workspace-ID` header.
 	CallerId      string `protobuf:"bytes,2,opt,name=caller_id,json=callerId,proto3" json:"caller_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1366,13 +1367,13 @@ type DiscoverResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Where it listens; empty for poll mode: send through the platform.
+	// The agent's URL; empty in poll mode: send through the platform.
 	Url string `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
 	// Display name.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// Current status.
 	Status Workspace_Status `protobuf:"varint,4,opt,name=status,proto3,enum=moleculeai.workspace.v1.Workspace_Status" json:"status,omitempty"`
-	// What the agent does.
+	// The agent's role.
 	Role          string `protobuf:"bytes,5,opt,name=role,proto3" json:"role,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1602,7 +1603,7 @@ func (x *CheckAccessRequest) GetTargetId() string {
 // Response of CheckAccess.
 type CheckAccessResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Whether the two may talk.
+	// Whether the two workspaces may talk to each other.
 	Allowed       bool `protobuf:"varint,1,opt,name=allowed,proto3" json:"allowed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1650,9 +1651,9 @@ type ListTokensRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// Most rows to return, 1 to 200; 0 means 50.
+	// Maximum number of rows, 1 to 200; 0 means 50.
 	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
-	// Rows to skip.
+	// Number of rows to skip.
 	Offset        int32 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1714,7 +1715,7 @@ type ListTokensResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Live tokens, newest first.
 	Tokens []*Token `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
-	// How many are in this answer.
+	// Number of tokens in this response.
 	Count         int32 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1813,11 +1814,11 @@ func (x *CreateTokenRequest) GetWorkspaceId() string {
 // Response of CreateToken.
 type CreateTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The secret. Shown once.
+	// The secret. No other response carries it.
 	AuthToken string `protobuf:"bytes,1,opt,name=auth_token,json=authToken,proto3" json:"auth_token,omitempty"`
 	// UUID of the workspace.
 	WorkspaceId string `protobuf:"bytes,2,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// What to do with it.
+	// Advice to store the secret, for people.
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	// UUID of the token.
 	Id string `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`
@@ -2051,7 +2052,7 @@ func (x *GetExternalConnectionRequest) GetWorkspaceId() string {
 // Response of GetExternalConnection.
 type GetExternalConnectionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How to connect, with an empty token.
+	// Connection settings with an empty token.
 	Connection    *ConnectionInfo `protobuf:"bytes,1,opt,name=connection,proto3" json:"connection,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2143,7 +2144,7 @@ func (x *RotateExternalCredentialsRequest) GetWorkspaceId() string {
 // Response of RotateExternalCredentials.
 type RotateExternalCredentialsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How to connect, with the new token.
+	// Connection settings with the new token.
 	Connection    *ConnectionInfo `protobuf:"bytes,1,opt,name=connection,proto3" json:"connection,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2186,12 +2187,12 @@ func (x *RotateExternalCredentialsResponse) GetConnection() *ConnectionInfo {
 	return nil
 }
 
-// Canvas is a place on the canvas.
+// Canvas is a position on the canvas.
 type CreateWorkspaceRequest_Canvas struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Horizontal place.
+	// Horizontal position.
 	X float64 `protobuf:"fixed64,1,opt,name=x,proto3" json:"x,omitempty"`
-	// Vertical place.
+	// Vertical position.
 	Y             float64 `protobuf:"fixed64,2,opt,name=y,proto3" json:"y,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2241,7 +2242,7 @@ func (x *CreateWorkspaceRequest_Canvas) GetY() float64 {
 	return 0
 }
 
-// Child is a workspace that would go too.
+// Child is a live child that `confirm` would remove, too.
 type DeleteWorkspaceResponse_Child struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.

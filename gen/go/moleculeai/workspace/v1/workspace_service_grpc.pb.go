@@ -44,14 +44,14 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// WorkspaceService keeps the tree of workspaces, lets agents register and find one another,
-// and issues their tokens.
+// WorkspaceService manages the tree of workspaces, the registration and discovery of agents, and
+// their tokens.
 type WorkspaceServiceClient interface {
 	// CreateWorkspace adds a workspace to the caller's organisation.
 	//
-	// An `external` workspace without a URL answers with the connection details and a fresh token.
-	// A name that a live sibling has fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN, so a retry
-	// never makes two.
+	// For an `external` workspace without a URL the response carries connection details and a new
+	// token. Fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN if a live sibling has the name, so a
+	// retry never creates a second workspace.
 	CreateWorkspace(ctx context.Context, in *CreateWorkspaceRequest, opts ...grpc.CallOption) (*CreateWorkspaceResponse, error)
 	// ListWorkspaces lists the live workspaces of the caller's organisation, oldest first.
 	// The operator sees every organisation.
@@ -59,38 +59,40 @@ type WorkspaceServiceClient interface {
 	// GetWorkspace returns one workspace. A removed one fails with WORKSPACE_REMOVED (410)
 	// unless `include_removed` is set.
 	GetWorkspace(ctx context.Context, in *GetWorkspaceRequest, opts ...grpc.CallOption) (*Workspace, error)
-	// GetWorkspaceState tells an agent whether it should go on. A missing or removed workspace
-	// answers NOT_FOUND with `deleted: true`: the agent stops.
+	// GetWorkspaceState tells an agent whether to continue or stop. Fails with NOT_FOUND and `deleted:
+	// true` for a missing or removed workspace: the agent must stop.
 	GetWorkspaceState(ctx context.Context, in *GetWorkspaceStateRequest, opts ...grpc.CallOption) (*GetWorkspaceStateResponse, error)
-	// UpdateWorkspace changes the fields that are present, all or none. Repeating it is harmless.
+	// UpdateWorkspace changes the present fields, all or none. Repeating a call is harmless.
 	UpdateWorkspace(ctx context.Context, in *UpdateWorkspaceRequest, opts ...grpc.CallOption) (*UpdateWorkspaceResponse, error)
-	// DeleteWorkspace removes a workspace and everything below it. With live children and without
-	// `confirm` it changes nothing and answers `confirmation_required` (409). Repeating it is
-	// harmless. `purge` also deletes the rows; delegation history stays.
+	// DeleteWorkspace removes a workspace and all its descendants. With live children and without
+	// `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
+	// is harmless. `purge` also deletes the rows; delegation history stays.
 	DeleteWorkspace(ctx context.Context, in *DeleteWorkspaceRequest, opts ...grpc.CallOption) (*DeleteWorkspaceResponse, error)
-	// Register announces an agent: its card, and how it can be reached. Repeating it refreshes both
-	// and never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
+	// Register stores an agent's card, URL and delivery mode. Repeating a call updates all three and
+	// never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
-	// Heartbeat is a workspace's sign of life; it moves the status by the rules of the registry.
-	// Fails with NOT_FOUND when the workspace is gone, so that an agent can stop.
+	// Heartbeat reports that a workspace's agent is alive and may change the workspace's status
+	// (docs/workspaces.md). Fails with NOT_FOUND for a missing or removed workspace: the agent must
+	// stop.
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
 	// UpdateCard replaces the agent's card.
 	UpdateCard(ctx context.Context, in *UpdateCardRequest, opts ...grpc.CallOption) (*UpdateCardResponse, error)
-	// Discover tells a caller where a related workspace listens. The caller is named by `caller_id`
-	// or the `X-Workspace-ID` header. Unrelated: NOT_RELATED (403); not reachable now:
-	// PEER_UNAVAILABLE (503).
+	// Discover returns the URL of a related workspace. `caller_id` or the `X-Workspace-ID` header names
+	// the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
+	// (503) for one not reachable at present.
 	Discover(ctx context.Context, in *DiscoverRequest, opts ...grpc.CallOption) (*DiscoverResponse, error)
 	// ListPeers lists siblings, children and parent.
 	ListPeers(ctx context.Context, in *ListPeersRequest, opts ...grpc.CallOption) (*ListPeersResponse, error)
-	// CheckAccess answers whether two workspaces may talk. Symmetric; unknown ids answer no.
+	// CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids.
 	CheckAccess(ctx context.Context, in *CheckAccessRequest, opts ...grpc.CallOption) (*CheckAccessResponse, error)
 	// ListTokens lists a workspace's live tokens, newest first, without their secrets.
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
-	// CreateToken mints a token; the secret is in the answer and nowhere else. At most 50 are live.
+	// CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
+	// the workspace has 50 live tokens.
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
-	// RevokeToken ends a token at once, on every server, and the streams it opened within 5 s.
+	// RevokeToken revokes a token at once, on every worker, and ends its streams within 5 s.
 	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
-	// GetExternalConnection shows how to connect an external agent, without a token.
+	// GetExternalConnection returns the settings for connecting an external agent, without a token.
 	GetExternalConnection(ctx context.Context, in *GetExternalConnectionRequest, opts ...grpc.CallOption) (*GetExternalConnectionResponse, error)
 	// RotateExternalCredentials revokes every token of an external workspace and mints one, in one
 	// transaction. Id, delegations and inbox stay.
@@ -279,14 +281,14 @@ func (c *workspaceServiceClient) RotateExternalCredentials(ctx context.Context, 
 // All implementations must embed UnimplementedWorkspaceServiceServer
 // for forward compatibility.
 //
-// WorkspaceService keeps the tree of workspaces, lets agents register and find one another,
-// and issues their tokens.
+// WorkspaceService manages the tree of workspaces, the registration and discovery of agents, and
+// their tokens.
 type WorkspaceServiceServer interface {
 	// CreateWorkspace adds a workspace to the caller's organisation.
 	//
-	// An `external` workspace without a URL answers with the connection details and a fresh token.
-	// A name that a live sibling has fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN, so a retry
-	// never makes two.
+	// For an `external` workspace without a URL the response carries connection details and a new
+	// token. Fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN if a live sibling has the name, so a
+	// retry never creates a second workspace.
 	CreateWorkspace(context.Context, *CreateWorkspaceRequest) (*CreateWorkspaceResponse, error)
 	// ListWorkspaces lists the live workspaces of the caller's organisation, oldest first.
 	// The operator sees every organisation.
@@ -294,38 +296,40 @@ type WorkspaceServiceServer interface {
 	// GetWorkspace returns one workspace. A removed one fails with WORKSPACE_REMOVED (410)
 	// unless `include_removed` is set.
 	GetWorkspace(context.Context, *GetWorkspaceRequest) (*Workspace, error)
-	// GetWorkspaceState tells an agent whether it should go on. A missing or removed workspace
-	// answers NOT_FOUND with `deleted: true`: the agent stops.
+	// GetWorkspaceState tells an agent whether to continue or stop. Fails with NOT_FOUND and `deleted:
+	// true` for a missing or removed workspace: the agent must stop.
 	GetWorkspaceState(context.Context, *GetWorkspaceStateRequest) (*GetWorkspaceStateResponse, error)
-	// UpdateWorkspace changes the fields that are present, all or none. Repeating it is harmless.
+	// UpdateWorkspace changes the present fields, all or none. Repeating a call is harmless.
 	UpdateWorkspace(context.Context, *UpdateWorkspaceRequest) (*UpdateWorkspaceResponse, error)
-	// DeleteWorkspace removes a workspace and everything below it. With live children and without
-	// `confirm` it changes nothing and answers `confirmation_required` (409). Repeating it is
-	// harmless. `purge` also deletes the rows; delegation history stays.
+	// DeleteWorkspace removes a workspace and all its descendants. With live children and without
+	// `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
+	// is harmless. `purge` also deletes the rows; delegation history stays.
 	DeleteWorkspace(context.Context, *DeleteWorkspaceRequest) (*DeleteWorkspaceResponse, error)
-	// Register announces an agent: its card, and how it can be reached. Repeating it refreshes both
-	// and never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
+	// Register stores an agent's card, URL and delivery mode. Repeating a call updates all three and
+	// never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
-	// Heartbeat is a workspace's sign of life; it moves the status by the rules of the registry.
-	// Fails with NOT_FOUND when the workspace is gone, so that an agent can stop.
+	// Heartbeat reports that a workspace's agent is alive and may change the workspace's status
+	// (docs/workspaces.md). Fails with NOT_FOUND for a missing or removed workspace: the agent must
+	// stop.
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
 	// UpdateCard replaces the agent's card.
 	UpdateCard(context.Context, *UpdateCardRequest) (*UpdateCardResponse, error)
-	// Discover tells a caller where a related workspace listens. The caller is named by `caller_id`
-	// or the `X-Workspace-ID` header. Unrelated: NOT_RELATED (403); not reachable now:
-	// PEER_UNAVAILABLE (503).
+	// Discover returns the URL of a related workspace. `caller_id` or the `X-Workspace-ID` header names
+	// the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
+	// (503) for one not reachable at present.
 	Discover(context.Context, *DiscoverRequest) (*DiscoverResponse, error)
 	// ListPeers lists siblings, children and parent.
 	ListPeers(context.Context, *ListPeersRequest) (*ListPeersResponse, error)
-	// CheckAccess answers whether two workspaces may talk. Symmetric; unknown ids answer no.
+	// CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids.
 	CheckAccess(context.Context, *CheckAccessRequest) (*CheckAccessResponse, error)
 	// ListTokens lists a workspace's live tokens, newest first, without their secrets.
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
-	// CreateToken mints a token; the secret is in the answer and nowhere else. At most 50 are live.
+	// CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
+	// the workspace has 50 live tokens.
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
-	// RevokeToken ends a token at once, on every server, and the streams it opened within 5 s.
+	// RevokeToken revokes a token at once, on every worker, and ends its streams within 5 s.
 	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)
-	// GetExternalConnection shows how to connect an external agent, without a token.
+	// GetExternalConnection returns the settings for connecting an external agent, without a token.
 	GetExternalConnection(context.Context, *GetExternalConnectionRequest) (*GetExternalConnectionResponse, error)
 	// RotateExternalCredentials revokes every token of an external workspace and mints one, in one
 	// transaction. Id, delegations and inbox stay.

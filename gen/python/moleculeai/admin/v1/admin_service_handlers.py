@@ -28,7 +28,7 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.GetLivenessRequest,
         call: Call,
     ) -> admin_service_pb2.GetLivenessResponse:
-        """GetLiveness tells when each background task of this worker last finished."""
+        """GetLiveness lists this worker's background tasks with the time of their last finished pass."""
         ...
 
     async def CreateOrganization(
@@ -36,9 +36,7 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.CreateOrganizationRequest,
         call: Call,
     ) -> admin_service_pb2.Organization:
-        """CreateOrganization adds an organisation. A slug that is taken fails with
-        ORGANIZATION_EXISTS.
-        """
+        """CreateOrganization adds an organisation. Fails with ORGANIZATION_EXISTS if the slug is taken."""
         ...
 
     async def ListOrganizations(
@@ -54,7 +52,9 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.CreateOrgTokenRequest,
         call: Call,
     ) -> admin_service_pb2.CreateOrgTokenResponse:
-        """CreateOrgToken mints a token that administers one organisation. Shown once."""
+        """CreateOrgToken mints a token for administering one organisation. Only this response carries the
+        secret.
+        """
         ...
 
     async def ListOrgTokens(
@@ -70,7 +70,7 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.RevokeOrgTokenRequest,
         call: Call,
     ) -> admin_service_pb2.RevokeOrgTokenResponse:
-        """RevokeOrgToken ends a token at once, on every server."""
+        """RevokeOrgToken revokes a token at once, on every worker."""
         ...
 
     async def IssueTestToken(
@@ -78,8 +78,8 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.IssueTestTokenRequest,
         call: Call,
     ) -> admin_service_pb2.IssueTestTokenResponse:
-        """IssueTestToken mints a workspace token for test scripts, where the installation allows it
-        (MOLECULE_ENABLE_TEST_TOKENS=1); NOT_FOUND elsewhere.
+        """IssueTestToken mints a workspace token for test scripts. Fails with NOT_FOUND unless the
+        installation sets MOLECULE_ENABLE_TEST_TOKENS=1.
         """
         ...
 
@@ -96,8 +96,8 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.RetryDelegationRequest,
         call: Call,
     ) -> admin_service_pb2.RetryDelegationResponse:
-        """RetryDelegation tries a delegation again that failed or is stuck, as a new one. A second call
-        returns the same retry while that lives.
+        """RetryDelegation repeats a failed or stuck delegation as a new delegation. A second call returns
+        the same new delegation until that one has ended.
         """
         ...
 
@@ -106,8 +106,8 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.ListDeadLettersRequest,
         call: Call,
     ) -> admin_service_pb2.ListDeadLettersResponse:
-        """ListDeadLetters lists inbox items that could not be processed five times, newest first. When
-        there are more, the response header `x-next-page-token` carries the token of the next page.
+        """ListDeadLetters lists inbox items set aside after five failed deliveries, newest first. If there
+        are more, the response header `x-next-page-token` carries the token of the next page.
         """
         ...
 
@@ -116,8 +116,8 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.ReplayDeadLetterRequest,
         call: Call,
     ) -> admin_service_pb2.ReplayDeadLetterResponse:
-        """ReplayDeadLetter sends an item again, as a new one. Fails with ITEM_NOT_FOUND when it is not on
-        the list any more, so a repeat never sends twice.
+        """ReplayDeadLetter sends a dead letter again, as a new inbox item. Fails with ITEM_NOT_FOUND once
+        the item has left the list, so a repeat never sends twice.
         """
         ...
 
@@ -126,8 +126,8 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.DropDeadLetterRequest,
         call: Call,
     ) -> admin_service_pb2.DropDeadLetterResponse:
-        """DropDeadLetter takes an item off the list for good. Fails with ITEM_NOT_FOUND when it is not on
-        it.
+        """DropDeadLetter removes an item from the list for good. Fails with ITEM_NOT_FOUND if the item is
+        not on the list.
         """
         ...
 
@@ -136,8 +136,8 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.DropStaleQueueRequest,
         call: Call,
     ) -> admin_service_pb2.DropStaleQueueResponse:
-        """DropStaleQueue lets go of messages that have waited too long for agents. Delegations among them
-        fail with reason `exhausted`, and their sources hear of it.
+        """DropStaleQueue drops queued messages older than `max_age_minutes`. Delegations among them fail
+        with reason `exhausted`, and each source gets a result item.
         """
         ...
 

@@ -131,15 +131,14 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetLiveness(self, request, context):
-        """GetLiveness tells when each background task of this worker last finished.
+        """GetLiveness lists this worker's background tasks with the time of their last finished pass.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateOrganization(self, request, context):
-        """CreateOrganization adds an organisation. A slug that is taken fails with
-        ORGANIZATION_EXISTS.
+        """CreateOrganization adds an organisation. Fails with ORGANIZATION_EXISTS if the slug is taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,7 +152,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateOrgToken(self, request, context):
-        """CreateOrgToken mints a token that administers one organisation. Shown once.
+        """CreateOrgToken mints a token for administering one organisation. Only this response carries the
+        secret.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -167,15 +167,15 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeOrgToken(self, request, context):
-        """RevokeOrgToken ends a token at once, on every server.
+        """RevokeOrgToken revokes a token at once, on every worker.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def IssueTestToken(self, request, context):
-        """IssueTestToken mints a workspace token for test scripts, where the installation allows it
-        (MOLECULE_ENABLE_TEST_TOKENS=1); NOT_FOUND elsewhere.
+        """IssueTestToken mints a workspace token for test scripts. Fails with NOT_FOUND unless the
+        installation sets MOLECULE_ENABLE_TEST_TOKENS=1.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,40 +189,40 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryDelegation(self, request, context):
-        """RetryDelegation tries a delegation again that failed or is stuck, as a new one. A second call
-        returns the same retry while that lives.
+        """RetryDelegation repeats a failed or stuck delegation as a new delegation. A second call returns
+        the same new delegation until that one has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDeadLetters(self, request, context):
-        """ListDeadLetters lists inbox items that could not be processed five times, newest first. When
-        there are more, the response header `x-next-page-token` carries the token of the next page.
+        """ListDeadLetters lists inbox items set aside after five failed deliveries, newest first. If there
+        are more, the response header `x-next-page-token` carries the token of the next page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplayDeadLetter(self, request, context):
-        """ReplayDeadLetter sends an item again, as a new one. Fails with ITEM_NOT_FOUND when it is not on
-        the list any more, so a repeat never sends twice.
+        """ReplayDeadLetter sends a dead letter again, as a new inbox item. Fails with ITEM_NOT_FOUND once
+        the item has left the list, so a repeat never sends twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DropDeadLetter(self, request, context):
-        """DropDeadLetter takes an item off the list for good. Fails with ITEM_NOT_FOUND when it is not on
-        it.
+        """DropDeadLetter removes an item from the list for good. Fails with ITEM_NOT_FOUND if the item is
+        not on the list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DropStaleQueue(self, request, context):
-        """DropStaleQueue lets go of messages that have waited too long for agents. Delegations among them
-        fail with reason `exhausted`, and their sources hear of it.
+        """DropStaleQueue drops queued messages older than `max_age_minutes`. Delegations among them fail
+        with reason `exhausted`, and each source gets a result item.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

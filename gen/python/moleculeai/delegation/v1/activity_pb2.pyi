@@ -26,7 +26,7 @@ class Activity(_message.Message):
 
     @_typing.final
     class Data(_message.Message):
-        """Data repeats what a message row means in the words of an older SDK."""
+        """Data repeats a message row in the field names of an older SDK."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -41,13 +41,13 @@ class Activity(_message.Message):
         text: _builtins.str
         """The text of the message."""
         source_id: _builtins.str
-        """Workspace that sent it; empty for a human."""
+        """UUID of the sending workspace; empty for a human."""
         peer_name: _builtins.str
-        """Name of that workspace."""
+        """Name of the sending workspace."""
         peer_role: _builtins.str
-        """Role of that workspace."""
+        """Role of the sending workspace."""
         agent_card_url: _builtins.str
-        """Where its card can be read; empty when it has no URL."""
+        """URL of the sender's agent card; empty if the sender has no URL."""
         def __init__(
             self,
             *,
@@ -81,48 +81,48 @@ class Activity(_message.Message):
     SEQ_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """UUID. Usable as `since_id`."""
+    """UUID of the row. ListActivity takes it as `since_id`."""
     workspace_id: _builtins.str
-    """Workspace whose record this is."""
+    """UUID of the workspace that owns the record."""
     activity_type: _builtins.str
     """a2a_receive, a2a_send, delegation, task_update, agent_log, skill_promotion, memory_write or
     error.
     """
     source_id: _builtins.str
-    """Workspace it came from; absent for a human."""
+    """UUID of the sending workspace; absent for a human."""
     target_id: _builtins.str
-    """Workspace it went to."""
+    """UUID of the receiving workspace."""
     method: _builtins.str
-    """What kind of row it is within its type: message/send, delegate_result, notify and so on."""
+    """Subtype within the activity type: message/send, delegate_result, notify and so on."""
     summary: _builtins.str
     """One line for people."""
     duration_ms: _builtins.int
-    """How long it took."""
+    """Duration in milliseconds."""
     status: _builtins.str
     """ok, error, timeout, or a word of the delegation life cycle."""
     error_detail: _builtins.str
-    """What went wrong."""
+    """Error text; absent without an error."""
     seq: _builtins.int
-    """Number in the workspace's inbox; absent when the row never was an inbox item."""
+    """The row's number in the workspace's inbox; absent if the row was never an inbox item."""
     @_builtins.property
     def request_body(self) -> _struct_pb2.Value:
-        """What was asked, as sent."""
+        """The request's JSON, unchanged."""
 
     @_builtins.property
     def response_body(self) -> _struct_pb2.Value:
-        """What was answered, as sent."""
+        """The response's JSON, unchanged."""
 
     @_builtins.property
     def tool_trace(self) -> _struct_pb2.Value:
-        """Tools that were called on the way."""
+        """Tool calls made during the work, as reported by the agent."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it happened."""
+        """Time of the row."""
 
     @_builtins.property
     def data(self) -> Global___Activity.Data:
-        """The row in the words of an older SDK. Only on messages that an agent may answer."""
+        """The row in the field names of an older SDK. Only on messages that an agent may answer."""
 
     def __init__(
         self,

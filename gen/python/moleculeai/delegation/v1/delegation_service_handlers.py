@@ -26,12 +26,12 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.DelegateRequest,
         call: Call,
     ) -> delegation_service_pb2.DelegateResponse:
-        """Delegate hands a task to another workspace. When it answers, ledger row, activity row and the
-        target's inbox item are committed.
+        """Delegate hands a task to another workspace. Ledger row, activity row and the target's inbox item
+        are committed before the response.
 
         Repeating a call with the same `idempotency_key` and content within 24 h returns the first
-        delegation with `idempotent_hit`; with other content it fails with IDEMPOTENCY_MISMATCH. The
-        key of a failed delegation is free again. Fails with WORKSPACE_NOT_FOUND, NOT_RELATED,
+        delegation with `idempotent_hit`; other content fails with IDEMPOTENCY_MISMATCH. The key of a
+        failed delegation is free again. Fails with WORKSPACE_NOT_FOUND, NOT_RELATED,
         SELF_DELEGATION or INBOX_FULL.
         """
         ...
@@ -41,9 +41,9 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.RecordDelegationRequest,
         call: Call,
     ) -> delegation_service_pb2.RecordDelegationResponse:
-        """RecordDelegation enters into the ledger a task that the agent handed over by itself. The same
-        id again by the same caller is success; by another of its organisation it fails with
-        DELEGATION_ID_TAKEN.
+        """RecordDelegation adds a task to the ledger that the agent delivered without the platform.
+        Repeating a call with the same id succeeds and changes nothing; an id used by another caller of
+        the organisation fails with DELEGATION_ID_TAKEN.
         """
         ...
 
@@ -53,9 +53,9 @@ class DelegationServiceHandlers(Protocol):
         call: Call,
     ) -> delegation_service_pb2.UpdateDelegationResponse:
         """UpdateDelegation reports progress or the outcome, by the target or the source. The first final
-        report wins and puts exactly one item into the source's inbox; a later, different one answers
-        `applied: false` and changes nothing. Repeating a call is harmless: with attempts left a failure
-        hands the task over again after the backoff, and until then no further one counts.
+        report wins and puts exactly one item into the source's inbox; a later, different report answers
+        `applied: false` and changes nothing. Repeating a call is harmless. A failure with attempts left
+        starts the next attempt after the backoff; further failures reported before that are ignored.
         """
         ...
 
@@ -64,8 +64,9 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.HeartbeatDelegationRequest,
         call: Call,
     ) -> delegation_service_pb2.HeartbeatDelegationResponse:
-        """HeartbeatDelegation is a sign of work on a delegation, by the target or the source. The first
-        one moves it to in_progress. On a final one it changes nothing and answers `applied: false`.
+        """HeartbeatDelegation signals work on a delegation, by the target or the source. The first
+        heartbeat moves the delegation to in_progress. On an ended delegation nothing changes and the
+        response says `applied: false`.
         """
         ...
 
@@ -74,9 +75,10 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.CancelDelegationRequest,
         call: Call,
     ) -> delegation_service_pb2.CancelDelegationResponse:
-        """CancelDelegation calls a delegation off, by its source. It ends as failed with reason
-        `cancelled`; both inboxes hear of it, and a call to the target's URL is cut off. Repeating it is
-        harmless; on one that has ended it changes nothing and answers `applied: false`.
+        """CancelDelegation cancels a delegation, by its source: the delegation ends as failed with reason
+        `cancelled`, both inboxes get an item, and a call in progress to the target's URL is aborted.
+        Repeating a call is harmless. On an ended delegation nothing changes and the response says
+        `applied: false`.
         """
         ...
 
@@ -85,8 +87,9 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.WatchDelegationRequest,
         call: Call,
     ) -> AsyncIterator[delegation_service_pb2.WatchDelegationResponse]:
-        """WatchDelegation sends the delegation as it is, and again after every change, until it ends; the
-        last frame is an End. Reconnecting starts with the present state: nothing is missed that lasts.
+        """WatchDelegation sends the delegation's current state, and the new state after each change, until
+        the delegation ends; the last frame is an End. Reconnecting begins with the current state:
+        intermediate states may be missed, the final state never.
         """
         ...
 
@@ -105,8 +108,8 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.ListDelegationsRequest,
         call: Call,
     ) -> delegation_service_pb2.ListDelegationsResponse:
-        """ListDelegations lists a workspace's delegations, newest first. When there are more, the
-        response header `x-next-page-token` carries the token of the next page.
+        """ListDelegations lists a workspace's delegations, newest first. If there are more, the response
+        header `x-next-page-token` carries the token of the next page.
         """
         ...
 
@@ -116,19 +119,20 @@ class DelegationServiceHandlers(Protocol):
         call: Call,
     ) -> httpbody_pb2.HttpBody:
         """SendMessage sends an A2A message to a workspace: JSON-RPC 2.0, or bare `{method, params}`.
-        The source is the caller's workspace, or the human when an operator calls.
+        The source is the caller's workspace, or the human if an operator calls.
 
-        For a workspace that reads its inbox it answers `{"status":"queued","delivery_mode":"poll",
-        "method":...}` once the item is committed. A repeat with the same `messageId` adds nothing.
+        For a workspace in poll mode the response is `{"status":"queued","delivery_mode":"poll",
+        "method":...}` once the inbox item is committed. A repeat with the same `messageId` adds nothing.
 
-        A workspace with a URL is called, and its JSON is the answer, with its HTTP status (for gRPC in
-        the header `x-agent-status`). When it is busy the message is queued: `{"queued":true,"queue_id",
-        "queue_depth","message"}` (202); GetQueuedMessage tells what became of it. A caller whose
-        patience ends first (the deadline of the call, the header `x-timeout` in seconds, 90 s for
-        humans) gets `{"status":"queued","delivery_mode":"push-async","method","queue_id"}`. A message
-        that waits already is not queued twice. Fails with URL_NOT_REGISTERED, URL_NOT_ROUTABLE,
-        AGENT_UNREACHABLE, AGENT_BUSY, AGENT_RESTARTING, WORKSPACE_WAKING, BUDGET_EXCEEDED, or
-        ANSWER_UNREADABLE when it was delivered and must not be sent again.
+        A workspace in push mode is called at its URL; the response is the agent's JSON with the agent's
+        HTTP status (for gRPC in the header `x-agent-status`). If the agent is busy the message is
+        queued: `{"queued":true,"queue_id","queue_depth","message"}` (202); GetQueuedMessage returns the
+        message's further status. If the caller's time limit ends first (the deadline of the call, the
+        header `x-timeout` in seconds, 90 s for humans) the response is
+        `{"status":"queued","delivery_mode":"push-async","method","queue_id"}`. A message already in the
+        queue is not queued twice. Fails with URL_NOT_REGISTERED, URL_NOT_ROUTABLE, AGENT_UNREACHABLE,
+        AGENT_BUSY, AGENT_RESTARTING, WORKSPACE_WAKING, BUDGET_EXCEEDED, or ANSWER_UNREADABLE: delivered,
+        do not send again.
         """
         ...
 
@@ -137,8 +141,8 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.GetQueuedMessageRequest,
         call: Call,
     ) -> delegation_service_pb2.QueuedMessage:
-        """GetQueuedMessage tells what became of a message that was queued, to its sender and its target;
-        to others it does not exist.
+        """GetQueuedMessage returns the status of a queued message, to its sender and its target. Other
+        callers get MESSAGE_NOT_FOUND.
         """
         ...
 
@@ -147,9 +151,9 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.ListActivityRequest,
         call: Call,
     ) -> delegation_service_pb2.ListActivityResponse:
-        """ListActivity reads a workspace's record: newest first, or with `since_id` everything after
-        that row, oldest first. A `since_id` that is not a row of this workspace fails with
-        CURSOR_PRUNED (410): start again without it.
+        """ListActivity reads a workspace's record: newest first, or with `since_id` the rows after that
+        row, oldest first. Fails with CURSOR_PRUNED (410) if `since_id` is no row of this workspace:
+        start again without `since_id`.
         """
         ...
 
@@ -166,7 +170,7 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.ReportActivityRequest,
         call: Call,
     ) -> delegation_service_pb2.ReportActivityResponse:
-        """ReportActivity adds a row to the caller's own record. It never becomes an inbox item."""
+        """ReportActivity adds a row to the caller's own record. The row never becomes an inbox item."""
         ...
 
     async def Notify(
@@ -174,7 +178,9 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.NotifyRequest,
         call: Call,
     ) -> delegation_service_pb2.NotifyResponse:
-        """Notify lets an agent speak to the human. It is recorded, and never comes back as inbox."""
+        """Notify sends a message of an agent to the human. The message enters the agent's record and never
+        its inbox.
+        """
         ...
 
     def SubscribeInbox(
@@ -182,12 +188,12 @@ class DelegationServiceHandlers(Protocol):
         requests: AsyncIterator[delegation_service_pb2.SubscribeInboxRequest],
         call: Call,
     ) -> AsyncIterator[delegation_service_pb2.SubscribeInboxResponse]:
-        """SubscribeInbox holds the inbox as its one consumer: items come as credit allows, acks and
-        nacks go the other way, and heartbeats may ride along. The first frame must be a Hello.
+        """SubscribeInbox opens a session as the inbox's only consumer: the server sends items as credit
+        allows; the client sends acks, nacks and heartbeats. The first frame must be a Hello.
 
-        Another consumer fails with INBOX_BUSY unless it asks to take over; the old session then gets
-        Fenced and its acks are refused. What was sent and not acked comes again in the next session,
-        marked by `delivery`.
+        A second consumer fails with INBOX_BUSY unless its Hello sets `takeover`; the old session then
+        gets Fenced and its acks are refused. Items sent but not acked are sent again in the next
+        session, marked by `delivery`.
         """
         ...
 
@@ -196,8 +202,8 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.StreamInboxRequest,
         call: Call,
     ) -> AsyncIterator[delegation_service_pb2.StreamInboxResponse]:
-        """StreamInbox reads the inbox without taking it: replay, then live, until the client leaves.
-        Items are done by AckInbox. Several streams may read one inbox.
+        """StreamInbox reads the inbox without a lease: replay, then live items, until the client cancels.
+        AckInbox marks items as done. Several streams may read one inbox.
         """
         ...
 
@@ -206,9 +212,9 @@ class DelegationServiceHandlers(Protocol):
         request: event_pb2.SubscribeEventsRequest,
         call: Call,
     ) -> AsyncIterator[event_pb2.SubscribeEventsResponse]:
-        """SubscribeEvents sends what happens, in commit order: kept events each at least once, others as
-        well as it can. A token that is older than the retention fails with CURSOR_PRUNED. A client that
-        falls behind is not buffered for: it reads on from where it is.
+        """SubscribeEvents sends events in commit order: each kept event at least once, other events without
+        a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
+        buffers nothing for a slow client: events are read from the database when the client is ready.
         """
         ...
 
@@ -227,7 +233,7 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.SearchSessionRequest,
         call: Call,
     ) -> delegation_service_pb2.SearchSessionResponse:
-        """SearchSession finds activity by a part of its text, newest first."""
+        """SearchSession finds activity rows by a substring of their text, newest first."""
         ...
 
     async def PullInbox(
@@ -235,7 +241,7 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.PullInboxRequest,
         call: Call,
     ) -> delegation_service_pb2.PullInboxResponse:
-        """PullInbox returns undone items, oldest first, waiting up to `wait_seconds` for the first."""
+        """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one."""
         ...
 
     async def AckInbox(
@@ -243,8 +249,8 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.AckInboxRequest,
         call: Call,
     ) -> delegation_service_pb2.AckInboxResponse:
-        """AckInbox marks items as done. Repeating it is harmless. With `session_epoch` of a replaced
-        session it fails with FENCED.
+        """AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
+        names a replaced session.
         """
         ...
 
@@ -253,7 +259,7 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.NackInboxRequest,
         call: Call,
     ) -> delegation_service_pb2.NackInboxResponse:
-        """NackInbox gives an item back, to be delivered again. A repeat counts as another failure."""
+        """NackInbox returns an item for another delivery. A repeat counts as another failure."""
         ...
 
     async def CallMcp(
@@ -261,15 +267,14 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.CallMcpRequest,
         call: Call,
     ) -> httpbody_pb2.HttpBody:
-        """CallMcp serves a message of the Model Context Protocol, or a batch: the workspace's tools for an
-        agent that speaks it (docs/mcp.md). It keeps no session, and any revision of the protocol may be
-        spoken in any call.
+        """CallMcp serves one message of the Model Context Protocol, or a batch: the workspace's tools for
+        MCP clients (docs/mcp.md). There is no session, and each call may use any revision of MCP.
 
-        A request is answered with its response, also where a tool fails; notifications alone with 202
-        and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute at
-        each worker: the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them,
-        and beyond them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the
-        tool's affair.
+        A request gets its JSON-RPC response, also if a tool fails; notifications alone get 202 and no
+        body; a body that is no JSON-RPC gets 400; a GET gets 405. Each worker accepts 120 messages a
+        minute per token: the headers `x-ratelimit-limit`, `-remaining` and `-reset` report the rest, and
+        further calls fail with RESOURCE_EXHAUSTED (429). Whether a call may be repeated depends on the
+        tool.
         """
         ...
 
@@ -278,8 +283,8 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.StreamMcpRequest,
         call: Call,
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        """StreamMcp tells an older client where to send its messages: server-sent events, the first of
-        them `endpoint` with the path of CallMcp, then a comment every 15 s. The last one is `end`, with
-        a canonical code, reason and message as JSON. Answers never come this way.
+        """StreamMcp serves clients of MCP's older SSE transport: server-sent events, first `endpoint` with
+        the path of CallMcp, then a comment every 15 s, last `end` with a canonical gRPC code, reason and
+        message as JSON. Responses are sent on CallMcp, never on this stream.
         """
         ...

@@ -29,37 +29,37 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `google.rpc.BadRequest`.
     """
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 2
-    """The call carries no token, or one that is not valid for this. Code: UNAUTHENTICATED (401)."""
+    """The call carries no token, or a token not valid for this call. Code: UNAUTHENTICATED (401)."""
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 3
-    """The caller is known and may not do this. Code: PERMISSION_DENIED (403)."""
+    """The caller is known but not permitted to make this call. Code: PERMISSION_DENIED (403)."""
     ERROR_REASON_NOT_FOUND: _ErrorReason.ValueType  # 4
-    """Absent, or invisible to this caller. Code: NOT_FOUND (404)."""
+    """The resource is absent, or invisible to this caller. Code: NOT_FOUND (404)."""
     ERROR_REASON_ALREADY_EXISTS: _ErrorReason.ValueType  # 5
     """The name or id is taken. Code: ALREADY_EXISTS (409)."""
     ERROR_REASON_ABORTED: _ErrorReason.ValueType  # 6
-    """A race was lost, or the step wants confirmation. Code: ABORTED (409)."""
+    """The call lost a race, or requires confirmation. Code: ABORTED (409)."""
     ERROR_REASON_FAILED_PRECONDITION: _ErrorReason.ValueType  # 7
-    """The state does not permit the step. Code: FAILED_PRECONDITION (400)."""
+    """The resource's state does not permit the call. Code: FAILED_PRECONDITION (400)."""
     ERROR_REASON_RESOURCE_EXHAUSTED: _ErrorReason.ValueType  # 8
     """A limit was reached. Code: RESOURCE_EXHAUSTED (429)."""
     ERROR_REASON_UNAVAILABLE: _ErrorReason.ValueType  # 9
-    """Try again. Code: UNAVAILABLE (503)."""
+    """The server is temporarily unavailable: retry. Code: UNAVAILABLE (503)."""
     ERROR_REASON_UNIMPLEMENTED: _ErrorReason.ValueType  # 10
-    """This installation does not offer it. Code: UNIMPLEMENTED (501)."""
+    """This installation does not offer the call. Code: UNIMPLEMENTED (501)."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 11
     """A bug of the server. Code: INTERNAL (500). Metadata: `incident`, to be quoted in a report."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 12
     """The deadline of the call passed. Code: DEADLINE_EXCEEDED (504)."""
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 20
-    """The database cannot be reached, so nothing can be promised. Code: UNAVAILABLE (503).
+    """The database cannot be reached: a write may or may not be committed. Code: UNAVAILABLE (503).
     The REST body carries `code: "platform_unavailable"`.
     """
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 21
-    """The server has more writes waiting than it will hold. Code: RESOURCE_EXHAUSTED (429)."""
+    """The worker's queue of waiting writes is full. Code: RESOURCE_EXHAUSTED (429)."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 22
     """The server is shutting down. Code: UNAVAILABLE (503)."""
     ERROR_REASON_WORKSPACE_NOT_FOUND: _ErrorReason.ValueType  # 40
-    """No workspace of this id is visible to the caller. Code: NOT_FOUND (404)."""
+    """The caller can see no workspace with this id. Code: NOT_FOUND (404)."""
     ERROR_REASON_WORKSPACE_REMOVED: _ErrorReason.ValueType  # 41
     """The workspace was removed. Code: NOT_FOUND (410)."""
     ERROR_REASON_WORKSPACE_NAME_TAKEN: _ErrorReason.ValueType  # 42
@@ -71,13 +71,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Code: INVALID_ARGUMENT (400).
     """
     ERROR_REASON_TREE_TOO_DEEP: _ErrorReason.ValueType  # 45
-    """The tree would become deeper than 50. Code: FAILED_PRECONDITION (400)."""
+    """The tree would become deeper than 50 levels. Code: FAILED_PRECONDITION (400)."""
     ERROR_REASON_URL_NOT_ALLOWED: _ErrorReason.ValueType  # 46
     """The URL may not be called by the platform. Code: INVALID_ARGUMENT (400)."""
     ERROR_REASON_TOO_MANY_TOKENS: _ErrorReason.ValueType  # 47
     """The workspace has 50 live tokens. Code: RESOURCE_EXHAUSTED (429)."""
     ERROR_REASON_PEER_UNAVAILABLE: _ErrorReason.ValueType  # 48
-    """The peer cannot be reached now. Code: UNAVAILABLE (503). The REST body carries `status`."""
+    """The peer is not reachable at present. Code: UNAVAILABLE (503). The REST body carries `status`."""
     ERROR_REASON_RUNTIME_NOT_EXTERNAL: _ErrorReason.ValueType  # 49
     """The operation is not offered for this runtime. Code: FAILED_PRECONDITION (400)."""
     ERROR_REASON_NOT_RELATED: _ErrorReason.ValueType  # 60
@@ -89,9 +89,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SELF_DELEGATION: _ErrorReason.ValueType  # 62
     """A workspace cannot delegate to itself. Code: INVALID_ARGUMENT (400)."""
     ERROR_REASON_DELEGATION_NOT_FOUND: _ErrorReason.ValueType  # 63
-    """No delegation of this id is visible to the caller. Code: NOT_FOUND (404)."""
+    """The caller can see no delegation with this id. Code: NOT_FOUND (404)."""
     ERROR_REASON_INVALID_TRANSITION: _ErrorReason.ValueType  # 64
-    """The delegation is not in a state that permits this move. Code: ABORTED (409).
+    """The delegation's status does not permit this move. Code: ABORTED (409).
     Metadata: `from`, `to`.
     """
     ERROR_REASON_IDEMPOTENCY_MISMATCH: _ErrorReason.ValueType  # 65
@@ -99,15 +99,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_DELEGATION_ID_TAKEN: _ErrorReason.ValueType  # 66
     """The delegation id belongs to another caller of the organisation. Code: ABORTED (409)."""
     ERROR_REASON_NO_DISPATCH_PATH: _ErrorReason.ValueType  # 67
-    """There is no way to reach the workspace, and retrying will not help.
-    Code: FAILED_PRECONDITION (422).
-    """
+    """The workspace cannot be reached at all; a retry fails, too. Code: FAILED_PRECONDITION (422)."""
     ERROR_REASON_URL_NOT_REGISTERED: _ErrorReason.ValueType  # 68
     """The workspace has not registered its URL yet. Code: UNAVAILABLE (503)."""
     ERROR_REASON_BODY_TOO_LARGE: _ErrorReason.ValueType  # 69
     """The body is larger than the limit. Code: INVALID_ARGUMENT (413). Metadata: `max`."""
     ERROR_REASON_CURSOR_PRUNED: _ErrorReason.ValueType  # 80
-    """The cursor is older than what is kept. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,
+    """The cursor is older than the oldest kept item. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,
     `head_seq`. Start again without a cursor.
     """
     ERROR_REASON_CURSOR_UNKNOWN: _ErrorReason.ValueType  # 81
@@ -123,71 +121,69 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INBOX_BUSY: _ErrorReason.ValueType  # 85
     """Another consumer holds the inbox. Code: ABORTED (409). Metadata: `holder`, `age_seconds`."""
     ERROR_REASON_INBOX_FULL: _ErrorReason.ValueType  # 86
-    """The target's inbox holds as many undone items as it may. Code: RESOURCE_EXHAUSTED (429)."""
+    """The target's inbox has reached its limit of items not acked. Code: RESOURCE_EXHAUSTED (429)."""
     ERROR_REASON_SLOW_CONSUMER: _ErrorReason.ValueType  # 87
     """The consumer did not read for 60 s, or holds the inbox and sent no frame for 45 s. Code:
     RESOURCE_EXHAUSTED (429). Resume the stream.
     """
     ERROR_REASON_ITEM_NOT_FOUND: _ErrorReason.ValueType  # 88
-    """No inbox item of this number exists. Code: NOT_FOUND (404)."""
+    """The inbox has no item with this number. Code: NOT_FOUND (404)."""
     ERROR_REASON_STREAM_AGED: _ErrorReason.ValueType  # 89
-    """The stream reached its maximum age and asks the client to come back. Never an error of the
-    client.
-    """
+    """The stream reached its maximum age: the client should reconnect. Never an error of the client."""
     ERROR_REASON_TOKEN_NOT_FOUND: _ErrorReason.ValueType  # 100
-    """No token of this id is live. Code: NOT_FOUND (404)."""
+    """No live token has this id. Code: NOT_FOUND (404)."""
     ERROR_REASON_ORGANIZATION_NOT_FOUND: _ErrorReason.ValueType  # 101
-    """No organisation of this id is visible. Code: NOT_FOUND (404)."""
+    """The caller can see no organisation with this id. Code: NOT_FOUND (404)."""
     ERROR_REASON_ORGANIZATION_EXISTS: _ErrorReason.ValueType  # 102
     """The slug is taken. Code: ALREADY_EXISTS (409)."""
     ERROR_REASON_URL_NOT_ROUTABLE: _ErrorReason.ValueType  # 120
-    """The workspace's URL leads to an address that the platform must not call.
+    """The workspace's URL resolves to an address that the platform must not call.
     Code: UNAVAILABLE (502).
     """
     ERROR_REASON_AGENT_BUSY: _ErrorReason.ValueType  # 121
     """The agent is busy, and the message could not be queued. Code: UNAVAILABLE (503)."""
     ERROR_REASON_AGENT_RESTARTING: _ErrorReason.ValueType  # 122
-    """The agent's container died and is being started again. Code: UNAVAILABLE (503)."""
+    """The agent's container has died and is restarting. Code: UNAVAILABLE (503)."""
     ERROR_REASON_WORKSPACE_WAKING: _ErrorReason.ValueType  # 123
-    """The workspace slept and is being started. Code: UNAVAILABLE (503)."""
+    """The workspace was hibernated and is starting. Code: UNAVAILABLE (503)."""
     ERROR_REASON_ANSWER_UNREADABLE: _ErrorReason.ValueType  # 124
-    """The message was delivered, and its answer could not be read: do not send it again.
-    Code: FAILED_PRECONDITION (502). The REST body carries `delivery_confirmed`.
+    """The message was delivered, but the agent's response could not be read: do not send the message
+    again. Code: FAILED_PRECONDITION (502). The REST body carries `delivery_confirmed`.
     """
     ERROR_REASON_BUDGET_EXCEEDED: _ErrorReason.ValueType  # 125
-    """The workspace has used up what it may spend this month. Code: RESOURCE_EXHAUSTED (402)."""
+    """The workspace has spent its monthly budget. Code: RESOURCE_EXHAUSTED (402)."""
     ERROR_REASON_MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 126
-    """No queued message of this id is visible to the caller. Code: NOT_FOUND (404)."""
+    """The caller can see no queued message with this id. Code: NOT_FOUND (404)."""
     ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 140
-    """No file or upload of this id can be read by the caller: unknown, another workspace's,
-    acknowledged or expired. Code: NOT_FOUND (404).
+    """The caller can read no file or upload with this id: unknown, of another workspace, acknowledged
+    or expired. Code: NOT_FOUND (404).
     """
     ERROR_REASON_FILE_TOO_LARGE: _ErrorReason.ValueType  # 141
-    """A file is larger than one may be. Code: INVALID_ARGUMENT (413). Metadata: `filename`, `size` (as
-    far as it was read), `max`. The REST body carries them too.
+    """A file exceeds the size limit. Code: INVALID_ARGUMENT (413). Metadata, also in the REST body:
+    `filename`, `size` (the bytes read so far), `max`.
     """
     ERROR_REASON_UPLOAD_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 142
-    """The workspace has as many files, or bytes of files, waiting as it may.
+    """The workspace's waiting files have reached the limit of number or bytes.
     Code: RESOURCE_EXHAUSTED (429). Metadata: `max_files`, `max_bytes`.
     """
     ERROR_REASON_OFFSET_MISMATCH: _ErrorReason.ValueType  # 143
-    """The bytes do not begin where the stored ones end. Code: ABORTED (409). Metadata:
+    """`offset` differs from the number of stored bytes. Code: ABORTED (409). Metadata:
     `committed_bytes`.
     """
     ERROR_REASON_UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 144
     """Bytes of the upload are missing. Code: ABORTED (409). Metadata: `committed_bytes`, `size`."""
     ERROR_REASON_CHECKSUM_MISMATCH: _ErrorReason.ValueType  # 145
-    """The bytes are not those that were announced. Code: INVALID_ARGUMENT (400)."""
+    """Size or SHA-256 of the bytes differ from the announced ones. Code: INVALID_ARGUMENT (400)."""
     ERROR_REASON_RANGE_NOT_SATISFIABLE: _ErrorReason.ValueType  # 146
     """The range lies outside of the file. Code: OUT_OF_RANGE (416). Metadata: `size`."""
     ERROR_REASON_UPLOAD_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 147
-    """The store of file contents cannot be reached. Code: UNAVAILABLE (503)."""
+    """The store of file contents cannot be reached: retry. Code: UNAVAILABLE (503)."""
     ERROR_REASON_UPLOAD_STALLED: _ErrorReason.ValueType  # 148
-    """The client stopped sending. Code: ABORTED (408). Nothing was kept."""
+    """The client stopped sending; the server discarded the bytes of this request. Code: ABORTED (408)."""
     ERROR_REASON_AGENT_UNREACHABLE: _ErrorReason.ValueType  # 149
-    """The agent's address does not answer. Code: UNAVAILABLE (502)."""
+    """The agent's URL does not answer. Code: UNAVAILABLE (502)."""
     ERROR_REASON_INBOUND_SECRET_PENDING: _ErrorReason.ValueType  # 150
-    """The agent has yet to learn the secret that the platform shows to it. Code: UNAVAILABLE (503)."""
+    """The agent has not yet received the secret that the platform presents. Code: UNAVAILABLE (503)."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the stable name of an error. It travels in `google.rpc.ErrorInfo.reason`
@@ -201,37 +197,37 @@ ERROR_REASON_INVALID_ARGUMENT: ErrorReason.ValueType  # 1
 `google.rpc.BadRequest`.
 """
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 2
-"""The call carries no token, or one that is not valid for this. Code: UNAUTHENTICATED (401)."""
+"""The call carries no token, or a token not valid for this call. Code: UNAUTHENTICATED (401)."""
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 3
-"""The caller is known and may not do this. Code: PERMISSION_DENIED (403)."""
+"""The caller is known but not permitted to make this call. Code: PERMISSION_DENIED (403)."""
 ERROR_REASON_NOT_FOUND: ErrorReason.ValueType  # 4
-"""Absent, or invisible to this caller. Code: NOT_FOUND (404)."""
+"""The resource is absent, or invisible to this caller. Code: NOT_FOUND (404)."""
 ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 5
 """The name or id is taken. Code: ALREADY_EXISTS (409)."""
 ERROR_REASON_ABORTED: ErrorReason.ValueType  # 6
-"""A race was lost, or the step wants confirmation. Code: ABORTED (409)."""
+"""The call lost a race, or requires confirmation. Code: ABORTED (409)."""
 ERROR_REASON_FAILED_PRECONDITION: ErrorReason.ValueType  # 7
-"""The state does not permit the step. Code: FAILED_PRECONDITION (400)."""
+"""The resource's state does not permit the call. Code: FAILED_PRECONDITION (400)."""
 ERROR_REASON_RESOURCE_EXHAUSTED: ErrorReason.ValueType  # 8
 """A limit was reached. Code: RESOURCE_EXHAUSTED (429)."""
 ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 9
-"""Try again. Code: UNAVAILABLE (503)."""
+"""The server is temporarily unavailable: retry. Code: UNAVAILABLE (503)."""
 ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 10
-"""This installation does not offer it. Code: UNIMPLEMENTED (501)."""
+"""This installation does not offer the call. Code: UNIMPLEMENTED (501)."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 11
 """A bug of the server. Code: INTERNAL (500). Metadata: `incident`, to be quoted in a report."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 12
 """The deadline of the call passed. Code: DEADLINE_EXCEEDED (504)."""
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 20
-"""The database cannot be reached, so nothing can be promised. Code: UNAVAILABLE (503).
+"""The database cannot be reached: a write may or may not be committed. Code: UNAVAILABLE (503).
 The REST body carries `code: "platform_unavailable"`.
 """
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 21
-"""The server has more writes waiting than it will hold. Code: RESOURCE_EXHAUSTED (429)."""
+"""The worker's queue of waiting writes is full. Code: RESOURCE_EXHAUSTED (429)."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 22
 """The server is shutting down. Code: UNAVAILABLE (503)."""
 ERROR_REASON_WORKSPACE_NOT_FOUND: ErrorReason.ValueType  # 40
-"""No workspace of this id is visible to the caller. Code: NOT_FOUND (404)."""
+"""The caller can see no workspace with this id. Code: NOT_FOUND (404)."""
 ERROR_REASON_WORKSPACE_REMOVED: ErrorReason.ValueType  # 41
 """The workspace was removed. Code: NOT_FOUND (410)."""
 ERROR_REASON_WORKSPACE_NAME_TAKEN: ErrorReason.ValueType  # 42
@@ -243,13 +239,13 @@ ERROR_REASON_PARENT_INVALID: ErrorReason.ValueType  # 44
 Code: INVALID_ARGUMENT (400).
 """
 ERROR_REASON_TREE_TOO_DEEP: ErrorReason.ValueType  # 45
-"""The tree would become deeper than 50. Code: FAILED_PRECONDITION (400)."""
+"""The tree would become deeper than 50 levels. Code: FAILED_PRECONDITION (400)."""
 ERROR_REASON_URL_NOT_ALLOWED: ErrorReason.ValueType  # 46
 """The URL may not be called by the platform. Code: INVALID_ARGUMENT (400)."""
 ERROR_REASON_TOO_MANY_TOKENS: ErrorReason.ValueType  # 47
 """The workspace has 50 live tokens. Code: RESOURCE_EXHAUSTED (429)."""
 ERROR_REASON_PEER_UNAVAILABLE: ErrorReason.ValueType  # 48
-"""The peer cannot be reached now. Code: UNAVAILABLE (503). The REST body carries `status`."""
+"""The peer is not reachable at present. Code: UNAVAILABLE (503). The REST body carries `status`."""
 ERROR_REASON_RUNTIME_NOT_EXTERNAL: ErrorReason.ValueType  # 49
 """The operation is not offered for this runtime. Code: FAILED_PRECONDITION (400)."""
 ERROR_REASON_NOT_RELATED: ErrorReason.ValueType  # 60
@@ -261,9 +257,9 @@ ERROR_REASON_SOURCE_SPOOFED: ErrorReason.ValueType  # 61
 ERROR_REASON_SELF_DELEGATION: ErrorReason.ValueType  # 62
 """A workspace cannot delegate to itself. Code: INVALID_ARGUMENT (400)."""
 ERROR_REASON_DELEGATION_NOT_FOUND: ErrorReason.ValueType  # 63
-"""No delegation of this id is visible to the caller. Code: NOT_FOUND (404)."""
+"""The caller can see no delegation with this id. Code: NOT_FOUND (404)."""
 ERROR_REASON_INVALID_TRANSITION: ErrorReason.ValueType  # 64
-"""The delegation is not in a state that permits this move. Code: ABORTED (409).
+"""The delegation's status does not permit this move. Code: ABORTED (409).
 Metadata: `from`, `to`.
 """
 ERROR_REASON_IDEMPOTENCY_MISMATCH: ErrorReason.ValueType  # 65
@@ -271,15 +267,13 @@ ERROR_REASON_IDEMPOTENCY_MISMATCH: ErrorReason.ValueType  # 65
 ERROR_REASON_DELEGATION_ID_TAKEN: ErrorReason.ValueType  # 66
 """The delegation id belongs to another caller of the organisation. Code: ABORTED (409)."""
 ERROR_REASON_NO_DISPATCH_PATH: ErrorReason.ValueType  # 67
-"""There is no way to reach the workspace, and retrying will not help.
-Code: FAILED_PRECONDITION (422).
-"""
+"""The workspace cannot be reached at all; a retry fails, too. Code: FAILED_PRECONDITION (422)."""
 ERROR_REASON_URL_NOT_REGISTERED: ErrorReason.ValueType  # 68
 """The workspace has not registered its URL yet. Code: UNAVAILABLE (503)."""
 ERROR_REASON_BODY_TOO_LARGE: ErrorReason.ValueType  # 69
 """The body is larger than the limit. Code: INVALID_ARGUMENT (413). Metadata: `max`."""
 ERROR_REASON_CURSOR_PRUNED: ErrorReason.ValueType  # 80
-"""The cursor is older than what is kept. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,
+"""The cursor is older than the oldest kept item. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,
 `head_seq`. Start again without a cursor.
 """
 ERROR_REASON_CURSOR_UNKNOWN: ErrorReason.ValueType  # 81
@@ -295,69 +289,67 @@ session ends with ABORTED.
 ERROR_REASON_INBOX_BUSY: ErrorReason.ValueType  # 85
 """Another consumer holds the inbox. Code: ABORTED (409). Metadata: `holder`, `age_seconds`."""
 ERROR_REASON_INBOX_FULL: ErrorReason.ValueType  # 86
-"""The target's inbox holds as many undone items as it may. Code: RESOURCE_EXHAUSTED (429)."""
+"""The target's inbox has reached its limit of items not acked. Code: RESOURCE_EXHAUSTED (429)."""
 ERROR_REASON_SLOW_CONSUMER: ErrorReason.ValueType  # 87
 """The consumer did not read for 60 s, or holds the inbox and sent no frame for 45 s. Code:
 RESOURCE_EXHAUSTED (429). Resume the stream.
 """
 ERROR_REASON_ITEM_NOT_FOUND: ErrorReason.ValueType  # 88
-"""No inbox item of this number exists. Code: NOT_FOUND (404)."""
+"""The inbox has no item with this number. Code: NOT_FOUND (404)."""
 ERROR_REASON_STREAM_AGED: ErrorReason.ValueType  # 89
-"""The stream reached its maximum age and asks the client to come back. Never an error of the
-client.
-"""
+"""The stream reached its maximum age: the client should reconnect. Never an error of the client."""
 ERROR_REASON_TOKEN_NOT_FOUND: ErrorReason.ValueType  # 100
-"""No token of this id is live. Code: NOT_FOUND (404)."""
+"""No live token has this id. Code: NOT_FOUND (404)."""
 ERROR_REASON_ORGANIZATION_NOT_FOUND: ErrorReason.ValueType  # 101
-"""No organisation of this id is visible. Code: NOT_FOUND (404)."""
+"""The caller can see no organisation with this id. Code: NOT_FOUND (404)."""
 ERROR_REASON_ORGANIZATION_EXISTS: ErrorReason.ValueType  # 102
 """The slug is taken. Code: ALREADY_EXISTS (409)."""
 ERROR_REASON_URL_NOT_ROUTABLE: ErrorReason.ValueType  # 120
-"""The workspace's URL leads to an address that the platform must not call.
+"""The workspace's URL resolves to an address that the platform must not call.
 Code: UNAVAILABLE (502).
 """
 ERROR_REASON_AGENT_BUSY: ErrorReason.ValueType  # 121
 """The agent is busy, and the message could not be queued. Code: UNAVAILABLE (503)."""
 ERROR_REASON_AGENT_RESTARTING: ErrorReason.ValueType  # 122
-"""The agent's container died and is being started again. Code: UNAVAILABLE (503)."""
+"""The agent's container has died and is restarting. Code: UNAVAILABLE (503)."""
 ERROR_REASON_WORKSPACE_WAKING: ErrorReason.ValueType  # 123
-"""The workspace slept and is being started. Code: UNAVAILABLE (503)."""
+"""The workspace was hibernated and is starting. Code: UNAVAILABLE (503)."""
 ERROR_REASON_ANSWER_UNREADABLE: ErrorReason.ValueType  # 124
-"""The message was delivered, and its answer could not be read: do not send it again.
-Code: FAILED_PRECONDITION (502). The REST body carries `delivery_confirmed`.
+"""The message was delivered, but the agent's response could not be read: do not send the message
+again. Code: FAILED_PRECONDITION (502). The REST body carries `delivery_confirmed`.
 """
 ERROR_REASON_BUDGET_EXCEEDED: ErrorReason.ValueType  # 125
-"""The workspace has used up what it may spend this month. Code: RESOURCE_EXHAUSTED (402)."""
+"""The workspace has spent its monthly budget. Code: RESOURCE_EXHAUSTED (402)."""
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 126
-"""No queued message of this id is visible to the caller. Code: NOT_FOUND (404)."""
+"""The caller can see no queued message with this id. Code: NOT_FOUND (404)."""
 ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 140
-"""No file or upload of this id can be read by the caller: unknown, another workspace's,
-acknowledged or expired. Code: NOT_FOUND (404).
+"""The caller can read no file or upload with this id: unknown, of another workspace, acknowledged
+or expired. Code: NOT_FOUND (404).
 """
 ERROR_REASON_FILE_TOO_LARGE: ErrorReason.ValueType  # 141
-"""A file is larger than one may be. Code: INVALID_ARGUMENT (413). Metadata: `filename`, `size` (as
-far as it was read), `max`. The REST body carries them too.
+"""A file exceeds the size limit. Code: INVALID_ARGUMENT (413). Metadata, also in the REST body:
+`filename`, `size` (the bytes read so far), `max`.
 """
 ERROR_REASON_UPLOAD_QUOTA_EXCEEDED: ErrorReason.ValueType  # 142
-"""The workspace has as many files, or bytes of files, waiting as it may.
+"""The workspace's waiting files have reached the limit of number or bytes.
 Code: RESOURCE_EXHAUSTED (429). Metadata: `max_files`, `max_bytes`.
 """
 ERROR_REASON_OFFSET_MISMATCH: ErrorReason.ValueType  # 143
-"""The bytes do not begin where the stored ones end. Code: ABORTED (409). Metadata:
+"""`offset` differs from the number of stored bytes. Code: ABORTED (409). Metadata:
 `committed_bytes`.
 """
 ERROR_REASON_UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 144
 """Bytes of the upload are missing. Code: ABORTED (409). Metadata: `committed_bytes`, `size`."""
 ERROR_REASON_CHECKSUM_MISMATCH: ErrorReason.ValueType  # 145
-"""The bytes are not those that were announced. Code: INVALID_ARGUMENT (400)."""
+"""Size or SHA-256 of the bytes differ from the announced ones. Code: INVALID_ARGUMENT (400)."""
 ERROR_REASON_RANGE_NOT_SATISFIABLE: ErrorReason.ValueType  # 146
 """The range lies outside of the file. Code: OUT_OF_RANGE (416). Metadata: `size`."""
 ERROR_REASON_UPLOAD_STORE_UNAVAILABLE: ErrorReason.ValueType  # 147
-"""The store of file contents cannot be reached. Code: UNAVAILABLE (503)."""
+"""The store of file contents cannot be reached: retry. Code: UNAVAILABLE (503)."""
 ERROR_REASON_UPLOAD_STALLED: ErrorReason.ValueType  # 148
-"""The client stopped sending. Code: ABORTED (408). Nothing was kept."""
+"""The client stopped sending; the server discarded the bytes of this request. Code: ABORTED (408)."""
 ERROR_REASON_AGENT_UNREACHABLE: ErrorReason.ValueType  # 149
-"""The agent's address does not answer. Code: UNAVAILABLE (502)."""
+"""The agent's URL does not answer. Code: UNAVAILABLE (502)."""
 ERROR_REASON_INBOUND_SECRET_PENDING: ErrorReason.ValueType  # 150
-"""The agent has yet to learn the secret that the platform shows to it. Code: UNAVAILABLE (503)."""
+"""The agent has not yet received the secret that the platform presents. Code: UNAVAILABLE (503)."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 class UploadServiceHandlers(Protocol):
-    """UploadService stages files for agents that read their inbox, and forwards them to agents that
-    can be called. Each staged file is announced by an inbox item of method `chat_upload_receive`.
+    """UploadService stages files for agents in poll mode and forwards files to agents in push mode. Each
+    staged file is announced by an inbox item of method `chat_upload_receive`.
     """
 
     async def PostUploads(
@@ -24,12 +24,12 @@ class UploadServiceHandlers(Protocol):
         requests: AsyncIterator[upload_service_pb2.PostUploadsRequest],
         call: Call,
     ) -> httpbody_pb2.HttpBody:
-        """PostUploads takes files as a browser sends them: multipart/form-data, field `files`, at most 64
-        files, within the limits that GetUploadLimits tells. All of them arrive, or none.
+        """PostUploads accepts files in a browser's form: multipart/form-data, field `files`, at most 64
+        files, within the limits of GetUploadLimits. Either all files are accepted or none.
 
-        The answer is `{"files":[{uri,name,mimeType,size}]}` in the order of the request. For an agent
-        that can be called it is the agent's own answer. A repeat with the same Idempotency-Key is
-        answered like the first. Fails with FILE_TOO_LARGE (413), UPLOAD_QUOTA_EXCEEDED (429),
+        The response is `{"files":[{uri,name,mimeType,size}]}` in the order of the request; for an agent
+        in push mode, the agent's own response. A repeat with the same Idempotency-Key gets the first
+        response again. Fails with FILE_TOO_LARGE (413), UPLOAD_QUOTA_EXCEEDED (429),
         URL_NOT_REGISTERED (503: try again) or NO_DISPATCH_PATH (422: no retry will help).
         """
         ...
@@ -39,9 +39,9 @@ class UploadServiceHandlers(Protocol):
         requests: AsyncIterator[upload_service_pb2.StageUploadsRequest],
         call: Call,
     ) -> upload_service_pb2.StageUploadsResponse:
-        """StageUploads is PostUploads for gRPC clients: `begin`, then for each file a `file` frame and its
-        bytes in `chunk` frames. All of them arrive, or none. For an agent that can be called the files
-        are sent on to it.
+        """StageUploads is PostUploads for gRPC clients: `begin`, then for each file a `file` frame and the
+        bytes in `chunk` frames. Either all files are accepted or none. Files for an agent in push mode
+        are forwarded.
         """
         ...
 
@@ -50,9 +50,9 @@ class UploadServiceHandlers(Protocol):
         request: upload_service_pb2.StartUploadRequest,
         call: Call,
     ) -> upload_pb2.Upload:
-        """StartUpload begins a file that is written in several steps, so that a broken connection costs
-        only what was on its way. For agents that read their inbox. A repeat with the same `request_id`
-        finds the same upload.
+        """StartUpload begins a file written in several steps, so that a broken connection loses only the
+        bytes in flight. For agents in poll mode only. A repeat with the same `request_id` returns the
+        same upload.
         """
         ...
 
@@ -61,9 +61,9 @@ class UploadServiceHandlers(Protocol):
         requests: AsyncIterator[upload_service_pb2.WriteUploadRequest],
         call: Call,
     ) -> upload_pb2.Upload:
-        """WriteUpload adds bytes at `offset`, which must be `committed_bytes`, or fails with
-        OFFSET_MISMATCH (409). The offset and ids are read from the first message. What arrived before
-        a broken connection stays.
+        """WriteUpload appends bytes. Fails with OFFSET_MISMATCH (409) unless `offset` equals
+        `committed_bytes`. The offset and ids are read from the first message. Bytes received before a
+        broken connection are kept.
         """
         ...
 
@@ -72,9 +72,9 @@ class UploadServiceHandlers(Protocol):
         request: upload_service_pb2.CommitUploadRequest,
         call: Call,
     ) -> upload_pb2.Upload:
-        """CommitUpload announces the file to its agent, once all its bytes are there. Fails with
-        UPLOAD_INCOMPLETE (409), or CHECKSUM_MISMATCH (400) and then the upload is void. Repeating it
-        is harmless.
+        """CommitUpload completes an upload and announces the file to its agent. Fails with
+        UPLOAD_INCOMPLETE (409) while bytes are missing, and with CHECKSUM_MISMATCH (400), which voids
+        the upload. Repeating a call is harmless.
         """
         ...
 
@@ -83,7 +83,7 @@ class UploadServiceHandlers(Protocol):
         request: upload_service_pb2.GetUploadRequest,
         call: Call,
     ) -> upload_pb2.Upload:
-        """GetUpload tells how far an upload is: resume at `committed_bytes`."""
+        """GetUpload returns the state of an upload: resume at `committed_bytes`."""
         ...
 
     async def ListPendingUploads(
@@ -91,7 +91,7 @@ class UploadServiceHandlers(Protocol):
         request: upload_service_pb2.ListPendingUploadsRequest,
         call: Call,
     ) -> upload_service_pb2.ListPendingUploadsResponse:
-        """ListPendingUploads lists the files that wait for a workspace's agent, oldest first."""
+        """ListPendingUploads lists the files waiting for a workspace's agent, oldest first."""
         ...
 
     def GetUploadContent(
@@ -99,8 +99,8 @@ class UploadServiceHandlers(Protocol):
         request: upload_service_pb2.GetUploadContentRequest,
         call: Call,
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        """GetUploadContent reads a file, or the part of it that `offset` and `length` or a Range header
-        name. UPLOAD_NOT_FOUND for a file that is unknown, another workspace's, acknowledged or expired.
+        """GetUploadContent reads a file, or the range named by `offset` and `length` or by a Range header.
+        Fails with UPLOAD_NOT_FOUND if the file is unknown, of another workspace, acknowledged or expired.
         """
         ...
 
@@ -109,8 +109,8 @@ class UploadServiceHandlers(Protocol):
         request: upload_service_pb2.AckUploadRequest,
         call: Call,
     ) -> upload_service_pb2.AckUploadResponse:
-        """AckUpload says that the agent has the file safely. From then on it is not readable, and soon
-        gone. Repeating it is harmless: the first time counts.
+        """AckUpload confirms that the agent has stored the file. The file is no longer readable and is
+        deleted soon. Repeating a call is harmless.
         """
         ...
 
@@ -119,7 +119,7 @@ class UploadServiceHandlers(Protocol):
         request: upload_service_pb2.GetUploadLimitsRequest,
         call: Call,
     ) -> upload_service_pb2.GetUploadLimitsResponse:
-        """GetUploadLimits tells what may be uploaded, so that a client can check before it sends."""
+        """GetUploadLimits returns the limits of uploads, for checks before sending."""
         ...
 
     def DownloadFile(
@@ -127,7 +127,7 @@ class UploadServiceHandlers(Protocol):
         request: upload_service_pb2.DownloadFileRequest,
         call: Call,
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        """DownloadFile reads a file of an agent that can be called, at most 100 MB. NO_DISPATCH_PATH (422)
-        for an agent that reads its inbox, AGENT_UNREACHABLE (502) for one that does not answer.
+        """DownloadFile reads a file of an agent in push mode, at most 100 MB. Fails with NO_DISPATCH_PATH
+        (422) for an agent in poll mode, and with AGENT_UNREACHABLE (502) if the agent does not answer.
         """
         ...

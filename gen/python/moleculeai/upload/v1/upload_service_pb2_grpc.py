@@ -28,8 +28,8 @@ if _version_not_supported:
 
 
 class UploadServiceStub:
-    """UploadService stages files for agents that read their inbox, and forwards them to agents that
-    can be called. Each staged file is announced by an inbox item of method `chat_upload_receive`.
+    """UploadService stages files for agents in poll mode and forwards files to agents in push mode. Each
+    staged file is announced by an inbox item of method `chat_upload_receive`.
     """
 
     def __init__(self, channel):
@@ -96,17 +96,17 @@ class UploadServiceStub:
 
 
 class UploadServiceServicer:
-    """UploadService stages files for agents that read their inbox, and forwards them to agents that
-    can be called. Each staged file is announced by an inbox item of method `chat_upload_receive`.
+    """UploadService stages files for agents in poll mode and forwards files to agents in push mode. Each
+    staged file is announced by an inbox item of method `chat_upload_receive`.
     """
 
     def PostUploads(self, request_iterator, context):
-        """PostUploads takes files as a browser sends them: multipart/form-data, field `files`, at most 64
-        files, within the limits that GetUploadLimits tells. All of them arrive, or none.
+        """PostUploads accepts files in a browser's form: multipart/form-data, field `files`, at most 64
+        files, within the limits of GetUploadLimits. Either all files are accepted or none.
 
-        The answer is `{"files":[{uri,name,mimeType,size}]}` in the order of the request. For an agent
-        that can be called it is the agent's own answer. A repeat with the same Idempotency-Key is
-        answered like the first. Fails with FILE_TOO_LARGE (413), UPLOAD_QUOTA_EXCEEDED (429),
+        The response is `{"files":[{uri,name,mimeType,size}]}` in the order of the request; for an agent
+        in push mode, the agent's own response. A repeat with the same Idempotency-Key gets the first
+        response again. Fails with FILE_TOO_LARGE (413), UPLOAD_QUOTA_EXCEEDED (429),
         URL_NOT_REGISTERED (503: try again) or NO_DISPATCH_PATH (422: no retry will help).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -114,81 +114,81 @@ class UploadServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StageUploads(self, request_iterator, context):
-        """StageUploads is PostUploads for gRPC clients: `begin`, then for each file a `file` frame and its
-        bytes in `chunk` frames. All of them arrive, or none. For an agent that can be called the files
-        are sent on to it.
+        """StageUploads is PostUploads for gRPC clients: `begin`, then for each file a `file` frame and the
+        bytes in `chunk` frames. Either all files are accepted or none. Files for an agent in push mode
+        are forwarded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartUpload(self, request, context):
-        """StartUpload begins a file that is written in several steps, so that a broken connection costs
-        only what was on its way. For agents that read their inbox. A repeat with the same `request_id`
-        finds the same upload.
+        """StartUpload begins a file written in several steps, so that a broken connection loses only the
+        bytes in flight. For agents in poll mode only. A repeat with the same `request_id` returns the
+        same upload.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WriteUpload(self, request_iterator, context):
-        """WriteUpload adds bytes at `offset`, which must be `committed_bytes`, or fails with
-        OFFSET_MISMATCH (409). The offset and ids are read from the first message. What arrived before
-        a broken connection stays.
+        """WriteUpload appends bytes. Fails with OFFSET_MISMATCH (409) unless `offset` equals
+        `committed_bytes`. The offset and ids are read from the first message. Bytes received before a
+        broken connection are kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CommitUpload(self, request, context):
-        """CommitUpload announces the file to its agent, once all its bytes are there. Fails with
-        UPLOAD_INCOMPLETE (409), or CHECKSUM_MISMATCH (400) and then the upload is void. Repeating it
-        is harmless.
+        """CommitUpload completes an upload and announces the file to its agent. Fails with
+        UPLOAD_INCOMPLETE (409) while bytes are missing, and with CHECKSUM_MISMATCH (400), which voids
+        the upload. Repeating a call is harmless.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUpload(self, request, context):
-        """GetUpload tells how far an upload is: resume at `committed_bytes`.
+        """GetUpload returns the state of an upload: resume at `committed_bytes`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPendingUploads(self, request, context):
-        """ListPendingUploads lists the files that wait for a workspace's agent, oldest first.
+        """ListPendingUploads lists the files waiting for a workspace's agent, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUploadContent(self, request, context):
-        """GetUploadContent reads a file, or the part of it that `offset` and `length` or a Range header
-        name. UPLOAD_NOT_FOUND for a file that is unknown, another workspace's, acknowledged or expired.
+        """GetUploadContent reads a file, or the range named by `offset` and `length` or by a Range header.
+        Fails with UPLOAD_NOT_FOUND if the file is unknown, of another workspace, acknowledged or expired.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AckUpload(self, request, context):
-        """AckUpload says that the agent has the file safely. From then on it is not readable, and soon
-        gone. Repeating it is harmless: the first time counts.
+        """AckUpload confirms that the agent has stored the file. The file is no longer readable and is
+        deleted soon. Repeating a call is harmless.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUploadLimits(self, request, context):
-        """GetUploadLimits tells what may be uploaded, so that a client can check before it sends.
+        """GetUploadLimits returns the limits of uploads, for checks before sending.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DownloadFile(self, request, context):
-        """DownloadFile reads a file of an agent that can be called, at most 100 MB. NO_DISPATCH_PATH (422)
-        for an agent that reads its inbox, AGENT_UNREACHABLE (502) for one that does not answer.
+        """DownloadFile reads a file of an agent in push mode, at most 100 MB. Fails with NO_DISPATCH_PATH
+        (422) for an agent in poll mode, and with AGENT_UNREACHABLE (502) if the agent does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -261,8 +261,8 @@ def add_UploadServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UploadService:
-    """UploadService stages files for agents that read their inbox, and forwards them to agents that
-    can be called. Each staged file is announced by an inbox item of method `chat_upload_receive`.
+    """UploadService stages files for agents in poll mode and forwards files to agents in push mode. Each
+    staged file is announced by an inbox item of method `chat_upload_receive`.
     """
 
     @staticmethod

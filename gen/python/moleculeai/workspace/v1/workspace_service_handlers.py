@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 class WorkspaceServiceHandlers(Protocol):
-    """WorkspaceService keeps the tree of workspaces, lets agents register and find one another,
-    and issues their tokens.
+    """WorkspaceService manages the tree of workspaces, the registration and discovery of agents, and
+    their tokens.
     """
 
     async def CreateWorkspace(
@@ -23,9 +23,9 @@ class WorkspaceServiceHandlers(Protocol):
     ) -> workspace_service_pb2.CreateWorkspaceResponse:
         """CreateWorkspace adds a workspace to the caller's organisation.
 
-        An `external` workspace without a URL answers with the connection details and a fresh token.
-        A name that a live sibling has fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN, so a retry
-        never makes two.
+        For an `external` workspace without a URL the response carries connection details and a new
+        token. Fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN if a live sibling has the name, so a
+        retry never creates a second workspace.
         """
         ...
 
@@ -54,8 +54,8 @@ class WorkspaceServiceHandlers(Protocol):
         request: workspace_service_pb2.GetWorkspaceStateRequest,
         call: Call,
     ) -> workspace_service_pb2.GetWorkspaceStateResponse:
-        """GetWorkspaceState tells an agent whether it should go on. A missing or removed workspace
-        answers NOT_FOUND with `deleted: true`: the agent stops.
+        """GetWorkspaceState tells an agent whether to continue or stop. Fails with NOT_FOUND and `deleted:
+        true` for a missing or removed workspace: the agent must stop.
         """
         ...
 
@@ -64,7 +64,7 @@ class WorkspaceServiceHandlers(Protocol):
         request: workspace_service_pb2.UpdateWorkspaceRequest,
         call: Call,
     ) -> workspace_service_pb2.UpdateWorkspaceResponse:
-        """UpdateWorkspace changes the fields that are present, all or none. Repeating it is harmless."""
+        """UpdateWorkspace changes the present fields, all or none. Repeating a call is harmless."""
         ...
 
     async def DeleteWorkspace(
@@ -72,9 +72,9 @@ class WorkspaceServiceHandlers(Protocol):
         request: workspace_service_pb2.DeleteWorkspaceRequest,
         call: Call,
     ) -> workspace_service_pb2.DeleteWorkspaceResponse:
-        """DeleteWorkspace removes a workspace and everything below it. With live children and without
-        `confirm` it changes nothing and answers `confirmation_required` (409). Repeating it is
-        harmless. `purge` also deletes the rows; delegation history stays.
+        """DeleteWorkspace removes a workspace and all its descendants. With live children and without
+        `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
+        is harmless. `purge` also deletes the rows; delegation history stays.
         """
         ...
 
@@ -83,8 +83,8 @@ class WorkspaceServiceHandlers(Protocol):
         request: workspace_service_pb2.RegisterRequest,
         call: Call,
     ) -> workspace_service_pb2.RegisterResponse:
-        """Register announces an agent: its card, and how it can be reached. Repeating it refreshes both
-        and never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
+        """Register stores an agent's card, URL and delivery mode. Repeating a call updates all three and
+        never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
         """
         ...
 
@@ -93,8 +93,9 @@ class WorkspaceServiceHandlers(Protocol):
         request: workspace_service_pb2.HeartbeatRequest,
         call: Call,
     ) -> workspace_service_pb2.HeartbeatResponse:
-        """Heartbeat is a workspace's sign of life; it moves the status by the rules of the registry.
-        Fails with NOT_FOUND when the workspace is gone, so that an agent can stop.
+        """Heartbeat reports that a workspace's agent is alive and may change the workspace's status
+        (docs/workspaces.md). Fails with NOT_FOUND for a missing or removed workspace: the agent must
+        stop.
         """
         ...
 
@@ -111,9 +112,9 @@ class WorkspaceServiceHandlers(Protocol):
         request: workspace_service_pb2.DiscoverRequest,
         call: Call,
     ) -> workspace_service_pb2.DiscoverResponse:
-        """Discover tells a caller where a related workspace listens. The caller is named by `caller_id`
-        or the `X-Workspace-ID` header. Unrelated: NOT_RELATED (403); not reachable now:
-        PEER_UNAVAILABLE (503).
+        """Discover returns the URL of a related workspace. `caller_id` or the `X-Workspace-ID` header names
+        the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
+        (503) for one not reachable at present.
         """
         ...
 
@@ -130,7 +131,7 @@ class WorkspaceServiceHandlers(Protocol):
         request: workspace_service_pb2.CheckAccessRequest,
         call: Call,
     ) -> workspace_service_pb2.CheckAccessResponse:
-        """CheckAccess answers whether two workspaces may talk. Symmetric; unknown ids answer no."""
+        """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids."""
         ...
 
     async def ListTokens(
@@ -146,7 +147,9 @@ class WorkspaceServiceHandlers(Protocol):
         request: workspace_service_pb2.CreateTokenRequest,
         call: Call,
     ) -> workspace_service_pb2.CreateTokenResponse:
-        """CreateToken mints a token; the secret is in the answer and nowhere else. At most 50 are live."""
+        """CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
+        the workspace has 50 live tokens.
+        """
         ...
 
     async def RevokeToken(
@@ -154,7 +157,7 @@ class WorkspaceServiceHandlers(Protocol):
         request: workspace_service_pb2.RevokeTokenRequest,
         call: Call,
     ) -> workspace_service_pb2.RevokeTokenResponse:
-        """RevokeToken ends a token at once, on every server, and the streams it opened within 5 s."""
+        """RevokeToken revokes a token at once, on every worker, and ends its streams within 5 s."""
         ...
 
     async def GetExternalConnection(
@@ -162,7 +165,7 @@ class WorkspaceServiceHandlers(Protocol):
         request: workspace_service_pb2.GetExternalConnectionRequest,
         call: Call,
     ) -> workspace_service_pb2.GetExternalConnectionResponse:
-        """GetExternalConnection shows how to connect an external agent, without a token."""
+        """GetExternalConnection returns the settings for connecting an external agent, without a token."""
         ...
 
     async def RotateExternalCredentials(

@@ -29,16 +29,16 @@ class CreateWorkspaceRequest(_message.Message):
 
     @_typing.final
     class Canvas(_message.Message):
-        """Canvas is a place on the canvas."""
+        """Canvas is a position on the canvas."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
         X_FIELD_NUMBER: _builtins.int
         Y_FIELD_NUMBER: _builtins.int
         x: _builtins.float
-        """Horizontal place."""
+        """Horizontal position."""
         y: _builtins.float
-        """Vertical place."""
+        """Vertical position."""
         def __init__(
             self,
             *,
@@ -66,7 +66,7 @@ class CreateWorkspaceRequest(_message.Message):
     name: _builtins.str
     """Display name, 1 to 255 bytes, without line breaks or the characters {}[]|>*&!."""
     role: _builtins.str
-    """What the agent does, at most 1000 bytes."""
+    """The agent's role, at most 1000 bytes."""
     tier: _builtins.int
     """Size class; 0 means the default, 4 on SaaS and 3 elsewhere."""
     runtime: _builtins.str
@@ -74,20 +74,22 @@ class CreateWorkspaceRequest(_message.Message):
     external: _builtins.bool
     """Same as `runtime: external`."""
     url: _builtins.str
-    """Where an external agent listens. Without it the agent reads its inbox."""
+    """URL of an external agent. Without a URL the agent reads its inbox."""
     delivery_mode: _workspace_pb2.Workspace.DeliveryMode.ValueType
     """How messages reach the agent. Default: push with a URL, poll without."""
     parent_id: _builtins.str
     """Parent in the tree; empty for a root."""
     max_concurrent_tasks: _builtins.int
-    """Tasks the agent may run at once; 0 means 1."""
+    """Maximum number of tasks to run at once; 0 means 1."""
     budget_limit: _builtins.float
     """Monthly limit in US cents."""
     organization_id: _builtins.str
-    """Organisation to create it in. For the operator only; empty means the default one."""
+    """UUID of the workspace's organisation. For the operator only; empty means the default
+    organisation.
+    """
     @_builtins.property
     def canvas(self) -> Global___CreateWorkspaceRequest.Canvas:
-        """Place on the canvas."""
+        """Position on the canvas."""
 
     def __init__(
         self,
@@ -130,7 +132,7 @@ class CreateWorkspaceResponse(_message.Message):
     id: _builtins.str
     """UUID of the new workspace."""
     status: _workspace_pb2.Workspace.Status.ValueType
-    """What the row holds."""
+    """Status of the new workspace."""
     external: _builtins.bool
     """Whether the agent runs outside the platform."""
     awareness_namespace: _builtins.str
@@ -139,7 +141,7 @@ class CreateWorkspaceResponse(_message.Message):
     """Access to a host directory: none, read_only or read_write."""
     @_builtins.property
     def connection(self) -> _workspace_pb2.ConnectionInfo:
-        """How to connect an external agent; set when it has no URL."""
+        """Settings for connecting an external agent; set if `url` was empty."""
 
     def __init__(
         self,
@@ -168,7 +170,7 @@ class ListWorkspacesRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """Most rows to return; 0 means 10000, which is also the most."""
+    """Maximum number of rows, at most 10000; 0 means 10000."""
     after: _builtins.str
     """Return only rows after this workspace, in the list's order."""
     def __init__(
@@ -220,7 +222,7 @@ class GetWorkspaceRequest(_message.Message):
     workspace_id: _builtins.str
     """UUID."""
     include_removed: _builtins.bool
-    """Return a removed workspace too."""
+    """Whether to return a removed workspace, too."""
     def __init__(
         self,
         *,
@@ -274,7 +276,7 @@ class GetWorkspaceStateResponse(_message.Message):
     paused: _builtins.bool
     """Whether the workspace is paused."""
     deleted: _builtins.bool
-    """Whether the workspace is gone."""
+    """Whether the workspace is missing or removed."""
     def __init__(
         self,
         *,
@@ -293,7 +295,7 @@ Global___GetWorkspaceStateResponse: _TypeAlias = GetWorkspaceStateResponse  # no
 
 @_typing.final
 class UpdateWorkspaceRequest(_message.Message):
-    """Request of UpdateWorkspace. Only fields that are present change anything."""
+    """Request of UpdateWorkspace. Absent fields change nothing."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -318,11 +320,11 @@ class UpdateWorkspaceRequest(_message.Message):
     runtime: _builtins.str
     """New runtime."""
     x: _builtins.float
-    """Horizontal place on the canvas; goes with `y`."""
+    """Horizontal position on the canvas; requires `y`."""
     y: _builtins.float
-    """Vertical place on the canvas; goes with `x`."""
+    """Vertical position on the canvas; requires `x`."""
     collapsed: _builtins.bool
-    """Whether the canvas draws the children folded."""
+    """Whether the canvas hides the children."""
     @_builtins.property
     def parent_id(self) -> _struct_pb2.Value:
         """New parent: a UUID string; null makes it a root."""
@@ -391,7 +393,7 @@ class UpdateWorkspaceResponse(_message.Message):
     status: _builtins.str
     """Always `updated`."""
     needs_restart: _builtins.bool
-    """Whether the change takes effect only after a restart."""
+    """Whether the change takes effect only after a restart of the agent."""
     def __init__(
         self,
         *,
@@ -418,9 +420,9 @@ class DeleteWorkspaceRequest(_message.Message):
     workspace_id: _builtins.str
     """UUID."""
     confirm: _builtins.bool
-    """Remove children too."""
+    """Whether to remove live children, too."""
     purge: _builtins.bool
-    """Delete the rows as well. Cannot be undone."""
+    """Whether to delete the rows as well. Cannot be undone."""
     def __init__(
         self,
         *,
@@ -444,7 +446,7 @@ class DeleteWorkspaceResponse(_message.Message):
 
     @_typing.final
     class Child(_message.Message):
-        """Child is a workspace that would go too."""
+        """Child is a live child that `confirm` would remove, too."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -474,14 +476,14 @@ class DeleteWorkspaceResponse(_message.Message):
     status: _builtins.str
     """`removed`, `purged` or `confirmation_required`."""
     cascade_deleted: _builtins.int
-    """How many descendants went with it."""
+    """Number of descendants removed."""
     message: _builtins.str
-    """What to do, when confirmation is required."""
+    """Advice for people, if confirmation is required."""
     children_count: _builtins.int
-    """How many live children there are, when confirmation is required."""
+    """Number of live children, if confirmation is required."""
     @_builtins.property
     def children(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeleteWorkspaceResponse.Child]:
-        """Live children, when confirmation is required."""
+        """Live children, if confirmation is required."""
 
     def __init__(
         self,
@@ -520,11 +522,11 @@ class RegisterRequest(_message.Message):
     id: _builtins.str
     """UUID of the workspace."""
     url: _builtins.str
-    """Where the agent listens. Required in push mode, ignored in poll mode. A URL of scheme
-    `remote:` means that there is none.
+    """URL of the agent. Required in push mode, ignored in poll mode. A URL of scheme `remote:` counts
+    as no URL.
     """
     delivery_mode: _workspace_pb2.Workspace.DeliveryMode.ValueType
-    """How messages reach the agent. Default: what is stored, else poll for external, else push."""
+    """How messages reach the agent. Default: the stored mode, else poll for external, else push."""
     @_builtins.property
     def agent_card(self) -> _struct_pb2.Value:
         """The agent's A2A card, any JSON."""
@@ -558,11 +560,11 @@ class RegisterResponse(_message.Message):
     status: _builtins.str
     """Always `registered`."""
     delivery_mode: _workspace_pb2.Workspace.DeliveryMode.ValueType
-    """The mode in force."""
+    """The stored delivery mode."""
     auth_token: _builtins.str
-    """A token, only if the workspace had no live one. Shown once."""
+    """A new token, only if the workspace had no live token. No other response carries the secret."""
     platform_inbound_secret: _builtins.str
-    """What the platform presents when it calls the agent."""
+    """Secret that the platform presents in its calls to the agent."""
     def __init__(
         self,
         *,
@@ -581,7 +583,7 @@ Global___RegisterResponse: _TypeAlias = RegisterResponse  # noqa: Y015
 
 @_typing.final
 class HeartbeatRequest(_message.Message):
-    """Request of Heartbeat. Fields that are absent leave what is stored."""
+    """Request of Heartbeat. Absent fields leave the stored values unchanged."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -598,26 +600,26 @@ class HeartbeatRequest(_message.Message):
     workspace_id: _builtins.str
     """UUID."""
     error_rate: _builtins.float
-    """Share of failed work since the last beat, 0 to 1."""
+    """Share of failed work since the last heartbeat, 0 to 1."""
     sample_error: _builtins.str
-    """One example of what failed."""
+    """Text of one error since the last heartbeat, at most 8192 bytes."""
     active_tasks: _builtins.int
-    """Tasks running now."""
+    """Number of running tasks."""
     uptime_seconds: _builtins.int
     """Seconds since the agent started."""
     current_task: _builtins.str
-    """What the agent is doing, in a few words."""
+    """Current task in a few words, at most 8192 bytes."""
     monthly_spend: _builtins.float
-    """Money spent this month in US cents; clamped to 0 to 1e12, and 0 means no news."""
+    """Money spent this month in US cents, clamped to 0 to 1e12; 0 leaves the stored value unchanged."""
     runtime_state: _builtins.str
-    """Empty or `ok` when the agent's engine is well, `wedged` when it hangs."""
+    """`wedged` if the agent's engine hangs, else empty or `ok`."""
     @_builtins.property
     def runtime_metadata(self) -> _workspace_pb2.RuntimeMetadata:
-        """What the runtime says of itself."""
+        """The runtime's description of itself."""
 
     @_builtins.property
     def active_delegations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Delegations that the agent is working on: each gets a beat too."""
+        """Ids of delegations being worked on, at most 256: each gets a heartbeat, too."""
 
     def __init__(
         self,
@@ -676,9 +678,9 @@ class HeartbeatResponse(_message.Message):
     status: _builtins.str
     """Always `ok`."""
     platform_inbound_secret: _builtins.str
-    """What the platform presents when it calls the agent."""
+    """Secret that the platform presents in its calls to the agent."""
     workspace_status: _workspace_pb2.Workspace.Status.ValueType
-    """The workspace's status after this beat."""
+    """The workspace's status after this heartbeat."""
     def __init__(
         self,
         *,
@@ -755,7 +757,7 @@ class DiscoverRequest(_message.Message):
     target_id: _builtins.str
     """UUID of the workspace to find."""
     caller_id: _builtins.str
-    """UUID of the caller; the `X-Workspace-ID` header when empty."""
+    """UUID of the caller; empty means the `X-Workspace-ID` header."""
     def __init__(
         self,
         *,
@@ -784,13 +786,13 @@ class DiscoverResponse(_message.Message):
     id: _builtins.str
     """UUID."""
     url: _builtins.str
-    """Where it listens; empty for poll mode: send through the platform."""
+    """The agent's URL; empty in poll mode: send through the platform."""
     name: _builtins.str
     """Display name."""
     status: _workspace_pb2.Workspace.Status.ValueType
     """Current status."""
     role: _builtins.str
-    """What the agent does."""
+    """The agent's role."""
     def __init__(
         self,
         *,
@@ -892,7 +894,7 @@ class CheckAccessResponse(_message.Message):
 
     ALLOWED_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
-    """Whether the two may talk."""
+    """Whether the two workspaces may talk to each other."""
     def __init__(
         self,
         *,
@@ -918,9 +920,9 @@ class ListTokensRequest(_message.Message):
     workspace_id: _builtins.str
     """UUID."""
     limit: _builtins.int
-    """Most rows to return, 1 to 200; 0 means 50."""
+    """Maximum number of rows, 1 to 200; 0 means 50."""
     offset: _builtins.int
-    """Rows to skip."""
+    """Number of rows to skip."""
     def __init__(
         self,
         *,
@@ -945,7 +947,7 @@ class ListTokensResponse(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """How many are in this answer."""
+    """Number of tokens in this response."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedCompositeFieldContainer[_workspace_pb2.Token]:
         """Live tokens, newest first."""
@@ -999,11 +1001,11 @@ class CreateTokenResponse(_message.Message):
     PREFIX_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     auth_token: _builtins.str
-    """The secret. Shown once."""
+    """The secret. No other response carries it."""
     workspace_id: _builtins.str
     """UUID of the workspace."""
     message: _builtins.str
-    """What to do with it."""
+    """Advice to store the secret, for people."""
     id: _builtins.str
     """UUID of the token."""
     prefix: _builtins.str
@@ -1109,7 +1111,7 @@ class GetExternalConnectionResponse(_message.Message):
     CONNECTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def connection(self) -> _workspace_pb2.ConnectionInfo:
-        """How to connect, with an empty token."""
+        """Connection settings with an empty token."""
 
     def __init__(
         self,
@@ -1155,7 +1157,7 @@ class RotateExternalCredentialsResponse(_message.Message):
     CONNECTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def connection(self) -> _workspace_pb2.ConnectionInfo:
-        """How to connect, with the new token."""
+        """Connection settings with the new token."""
 
     def __init__(
         self,

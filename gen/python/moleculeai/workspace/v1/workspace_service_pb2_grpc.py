@@ -27,8 +27,8 @@ if _version_not_supported:
 
 
 class WorkspaceServiceStub:
-    """WorkspaceService keeps the tree of workspaces, lets agents register and find one another,
-    and issues their tokens.
+    """WorkspaceService manages the tree of workspaces, the registration and discovery of agents, and
+    their tokens.
     """
 
     def __init__(self, channel):
@@ -125,16 +125,16 @@ class WorkspaceServiceStub:
 
 
 class WorkspaceServiceServicer:
-    """WorkspaceService keeps the tree of workspaces, lets agents register and find one another,
-    and issues their tokens.
+    """WorkspaceService manages the tree of workspaces, the registration and discovery of agents, and
+    their tokens.
     """
 
     def CreateWorkspace(self, request, context):
         """CreateWorkspace adds a workspace to the caller's organisation.
 
-        An `external` workspace without a URL answers with the connection details and a fresh token.
-        A name that a live sibling has fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN, so a retry
-        never makes two.
+        For an `external` workspace without a URL the response carries connection details and a new
+        token. Fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN if a live sibling has the name, so a
+        retry never creates a second workspace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,40 +157,41 @@ class WorkspaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetWorkspaceState(self, request, context):
-        """GetWorkspaceState tells an agent whether it should go on. A missing or removed workspace
-        answers NOT_FOUND with `deleted: true`: the agent stops.
+        """GetWorkspaceState tells an agent whether to continue or stop. Fails with NOT_FOUND and `deleted:
+        true` for a missing or removed workspace: the agent must stop.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateWorkspace(self, request, context):
-        """UpdateWorkspace changes the fields that are present, all or none. Repeating it is harmless.
+        """UpdateWorkspace changes the present fields, all or none. Repeating a call is harmless.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteWorkspace(self, request, context):
-        """DeleteWorkspace removes a workspace and everything below it. With live children and without
-        `confirm` it changes nothing and answers `confirmation_required` (409). Repeating it is
-        harmless. `purge` also deletes the rows; delegation history stays.
+        """DeleteWorkspace removes a workspace and all its descendants. With live children and without
+        `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
+        is harmless. `purge` also deletes the rows; delegation history stays.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Register(self, request, context):
-        """Register announces an agent: its card, and how it can be reached. Repeating it refreshes both
-        and never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
+        """Register stores an agent's card, URL and delivery mode. Repeating a call updates all three and
+        never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Heartbeat(self, request, context):
-        """Heartbeat is a workspace's sign of life; it moves the status by the rules of the registry.
-        Fails with NOT_FOUND when the workspace is gone, so that an agent can stop.
+        """Heartbeat reports that a workspace's agent is alive and may change the workspace's status
+        (docs/workspaces.md). Fails with NOT_FOUND for a missing or removed workspace: the agent must
+        stop.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -204,9 +205,9 @@ class WorkspaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Discover(self, request, context):
-        """Discover tells a caller where a related workspace listens. The caller is named by `caller_id`
-        or the `X-Workspace-ID` header. Unrelated: NOT_RELATED (403); not reachable now:
-        PEER_UNAVAILABLE (503).
+        """Discover returns the URL of a related workspace. `caller_id` or the `X-Workspace-ID` header names
+        the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
+        (503) for one not reachable at present.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -220,7 +221,7 @@ class WorkspaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CheckAccess(self, request, context):
-        """CheckAccess answers whether two workspaces may talk. Symmetric; unknown ids answer no.
+        """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,21 +235,22 @@ class WorkspaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateToken(self, request, context):
-        """CreateToken mints a token; the secret is in the answer and nowhere else. At most 50 are live.
+        """CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
+        the workspace has 50 live tokens.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeToken(self, request, context):
-        """RevokeToken ends a token at once, on every server, and the streams it opened within 5 s.
+        """RevokeToken revokes a token at once, on every worker, and ends its streams within 5 s.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetExternalConnection(self, request, context):
-        """GetExternalConnection shows how to connect an external agent, without a token.
+        """GetExternalConnection returns the settings for connecting an external agent, without a token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -359,8 +361,8 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WorkspaceService:
-    """WorkspaceService keeps the tree of workspaces, lets agents register and find one another,
-    and issues their tokens.
+    """WorkspaceService manages the tree of workspaces, the registration and discovery of agents, and
+    their tokens.
     """
 
     @staticmethod

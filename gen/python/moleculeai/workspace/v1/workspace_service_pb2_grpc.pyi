@@ -28,8 +28,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WorkspaceServiceStub:
-    """WorkspaceService keeps the tree of workspaces, lets agents register and find one another,
-    and issues their tokens.
+    """WorkspaceService manages the tree of workspaces, the registration and discovery of agents, and
+    their tokens.
     """
 
     @_typing.overload
@@ -39,9 +39,9 @@ class WorkspaceServiceStub:
     CreateWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateWorkspaceRequest, _workspace_service_pb2.CreateWorkspaceResponse]
     """CreateWorkspace adds a workspace to the caller's organisation.
 
-    An `external` workspace without a URL answers with the connection details and a fresh token.
-    A name that a live sibling has fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN, so a retry
-    never makes two.
+    For an `external` workspace without a URL the response carries connection details and a new
+    token. Fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN if a live sibling has the name, so a
+    retry never creates a second workspace.
     """
     ListWorkspaces: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListWorkspacesRequest, _workspace_service_pb2.ListWorkspacesResponse]
     """ListWorkspaces lists the live workspaces of the caller's organisation, oldest first.
@@ -52,43 +52,46 @@ class WorkspaceServiceStub:
     unless `include_removed` is set.
     """
     GetWorkspaceState: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetWorkspaceStateRequest, _workspace_service_pb2.GetWorkspaceStateResponse]
-    """GetWorkspaceState tells an agent whether it should go on. A missing or removed workspace
-    answers NOT_FOUND with `deleted: true`: the agent stops.
+    """GetWorkspaceState tells an agent whether to continue or stop. Fails with NOT_FOUND and `deleted:
+    true` for a missing or removed workspace: the agent must stop.
     """
     UpdateWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.UpdateWorkspaceRequest, _workspace_service_pb2.UpdateWorkspaceResponse]
-    """UpdateWorkspace changes the fields that are present, all or none. Repeating it is harmless."""
+    """UpdateWorkspace changes the present fields, all or none. Repeating a call is harmless."""
     DeleteWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.DeleteWorkspaceRequest, _workspace_service_pb2.DeleteWorkspaceResponse]
-    """DeleteWorkspace removes a workspace and everything below it. With live children and without
-    `confirm` it changes nothing and answers `confirmation_required` (409). Repeating it is
-    harmless. `purge` also deletes the rows; delegation history stays.
+    """DeleteWorkspace removes a workspace and all its descendants. With live children and without
+    `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
+    is harmless. `purge` also deletes the rows; delegation history stays.
     """
     Register: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.RegisterRequest, _workspace_service_pb2.RegisterResponse]
-    """Register announces an agent: its card, and how it can be reached. Repeating it refreshes both
-    and never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
+    """Register stores an agent's card, URL and delivery mode. Repeating a call updates all three and
+    never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.HeartbeatRequest, _workspace_service_pb2.HeartbeatResponse]
-    """Heartbeat is a workspace's sign of life; it moves the status by the rules of the registry.
-    Fails with NOT_FOUND when the workspace is gone, so that an agent can stop.
+    """Heartbeat reports that a workspace's agent is alive and may change the workspace's status
+    (docs/workspaces.md). Fails with NOT_FOUND for a missing or removed workspace: the agent must
+    stop.
     """
     UpdateCard: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.UpdateCardRequest, _workspace_service_pb2.UpdateCardResponse]
     """UpdateCard replaces the agent's card."""
     Discover: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.DiscoverRequest, _workspace_service_pb2.DiscoverResponse]
-    """Discover tells a caller where a related workspace listens. The caller is named by `caller_id`
-    or the `X-Workspace-ID` header. Unrelated: NOT_RELATED (403); not reachable now:
-    PEER_UNAVAILABLE (503).
+    """Discover returns the URL of a related workspace. `caller_id` or the `X-Workspace-ID` header names
+    the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
+    (503) for one not reachable at present.
     """
     ListPeers: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListPeersRequest, _workspace_service_pb2.ListPeersResponse]
     """ListPeers lists siblings, children and parent."""
     CheckAccess: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.CheckAccessRequest, _workspace_service_pb2.CheckAccessResponse]
-    """CheckAccess answers whether two workspaces may talk. Symmetric; unknown ids answer no."""
+    """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids."""
     ListTokens: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListTokensRequest, _workspace_service_pb2.ListTokensResponse]
     """ListTokens lists a workspace's live tokens, newest first, without their secrets."""
     CreateToken: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateTokenRequest, _workspace_service_pb2.CreateTokenResponse]
-    """CreateToken mints a token; the secret is in the answer and nowhere else. At most 50 are live."""
+    """CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
+    the workspace has 50 live tokens.
+    """
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.RevokeTokenRequest, _workspace_service_pb2.RevokeTokenResponse]
-    """RevokeToken ends a token at once, on every server, and the streams it opened within 5 s."""
+    """RevokeToken revokes a token at once, on every worker, and ends its streams within 5 s."""
     GetExternalConnection: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetExternalConnectionRequest, _workspace_service_pb2.GetExternalConnectionResponse]
-    """GetExternalConnection shows how to connect an external agent, without a token."""
+    """GetExternalConnection returns the settings for connecting an external agent, without a token."""
     RotateExternalCredentials: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.RotateExternalCredentialsRequest, _workspace_service_pb2.RotateExternalCredentialsResponse]
     """RotateExternalCredentials revokes every token of an external workspace and mints one, in one
     transaction. Id, delegations and inbox stay.
@@ -96,17 +99,17 @@ class WorkspaceServiceStub:
 
 @_typing.type_check_only
 class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
-    """WorkspaceService keeps the tree of workspaces, lets agents register and find one another,
-    and issues their tokens.
+    """WorkspaceService manages the tree of workspaces, the registration and discovery of agents, and
+    their tokens.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateWorkspaceRequest, _workspace_service_pb2.CreateWorkspaceResponse]  # type: ignore[assignment]
     """CreateWorkspace adds a workspace to the caller's organisation.
 
-    An `external` workspace without a URL answers with the connection details and a fresh token.
-    A name that a live sibling has fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN, so a retry
-    never makes two.
+    For an `external` workspace without a URL the response carries connection details and a new
+    token. Fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN if a live sibling has the name, so a
+    retry never creates a second workspace.
     """
     ListWorkspaces: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListWorkspacesRequest, _workspace_service_pb2.ListWorkspacesResponse]  # type: ignore[assignment]
     """ListWorkspaces lists the live workspaces of the caller's organisation, oldest first.
@@ -117,51 +120,54 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     unless `include_removed` is set.
     """
     GetWorkspaceState: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetWorkspaceStateRequest, _workspace_service_pb2.GetWorkspaceStateResponse]  # type: ignore[assignment]
-    """GetWorkspaceState tells an agent whether it should go on. A missing or removed workspace
-    answers NOT_FOUND with `deleted: true`: the agent stops.
+    """GetWorkspaceState tells an agent whether to continue or stop. Fails with NOT_FOUND and `deleted:
+    true` for a missing or removed workspace: the agent must stop.
     """
     UpdateWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.UpdateWorkspaceRequest, _workspace_service_pb2.UpdateWorkspaceResponse]  # type: ignore[assignment]
-    """UpdateWorkspace changes the fields that are present, all or none. Repeating it is harmless."""
+    """UpdateWorkspace changes the present fields, all or none. Repeating a call is harmless."""
     DeleteWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.DeleteWorkspaceRequest, _workspace_service_pb2.DeleteWorkspaceResponse]  # type: ignore[assignment]
-    """DeleteWorkspace removes a workspace and everything below it. With live children and without
-    `confirm` it changes nothing and answers `confirmation_required` (409). Repeating it is
-    harmless. `purge` also deletes the rows; delegation history stays.
+    """DeleteWorkspace removes a workspace and all its descendants. With live children and without
+    `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
+    is harmless. `purge` also deletes the rows; delegation history stays.
     """
     Register: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.RegisterRequest, _workspace_service_pb2.RegisterResponse]  # type: ignore[assignment]
-    """Register announces an agent: its card, and how it can be reached. Repeating it refreshes both
-    and never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
+    """Register stores an agent's card, URL and delivery mode. Repeating a call updates all three and
+    never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.HeartbeatRequest, _workspace_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
-    """Heartbeat is a workspace's sign of life; it moves the status by the rules of the registry.
-    Fails with NOT_FOUND when the workspace is gone, so that an agent can stop.
+    """Heartbeat reports that a workspace's agent is alive and may change the workspace's status
+    (docs/workspaces.md). Fails with NOT_FOUND for a missing or removed workspace: the agent must
+    stop.
     """
     UpdateCard: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.UpdateCardRequest, _workspace_service_pb2.UpdateCardResponse]  # type: ignore[assignment]
     """UpdateCard replaces the agent's card."""
     Discover: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.DiscoverRequest, _workspace_service_pb2.DiscoverResponse]  # type: ignore[assignment]
-    """Discover tells a caller where a related workspace listens. The caller is named by `caller_id`
-    or the `X-Workspace-ID` header. Unrelated: NOT_RELATED (403); not reachable now:
-    PEER_UNAVAILABLE (503).
+    """Discover returns the URL of a related workspace. `caller_id` or the `X-Workspace-ID` header names
+    the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
+    (503) for one not reachable at present.
     """
     ListPeers: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListPeersRequest, _workspace_service_pb2.ListPeersResponse]  # type: ignore[assignment]
     """ListPeers lists siblings, children and parent."""
     CheckAccess: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.CheckAccessRequest, _workspace_service_pb2.CheckAccessResponse]  # type: ignore[assignment]
-    """CheckAccess answers whether two workspaces may talk. Symmetric; unknown ids answer no."""
+    """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids."""
     ListTokens: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListTokensRequest, _workspace_service_pb2.ListTokensResponse]  # type: ignore[assignment]
     """ListTokens lists a workspace's live tokens, newest first, without their secrets."""
     CreateToken: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateTokenRequest, _workspace_service_pb2.CreateTokenResponse]  # type: ignore[assignment]
-    """CreateToken mints a token; the secret is in the answer and nowhere else. At most 50 are live."""
+    """CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
+    the workspace has 50 live tokens.
+    """
     RevokeToken: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.RevokeTokenRequest, _workspace_service_pb2.RevokeTokenResponse]  # type: ignore[assignment]
-    """RevokeToken ends a token at once, on every server, and the streams it opened within 5 s."""
+    """RevokeToken revokes a token at once, on every worker, and ends its streams within 5 s."""
     GetExternalConnection: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetExternalConnectionRequest, _workspace_service_pb2.GetExternalConnectionResponse]  # type: ignore[assignment]
-    """GetExternalConnection shows how to connect an external agent, without a token."""
+    """GetExternalConnection returns the settings for connecting an external agent, without a token."""
     RotateExternalCredentials: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.RotateExternalCredentialsRequest, _workspace_service_pb2.RotateExternalCredentialsResponse]  # type: ignore[assignment]
     """RotateExternalCredentials revokes every token of an external workspace and mints one, in one
     transaction. Id, delegations and inbox stay.
     """
 
 class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """WorkspaceService keeps the tree of workspaces, lets agents register and find one another,
-    and issues their tokens.
+    """WorkspaceService manages the tree of workspaces, the registration and discovery of agents, and
+    their tokens.
     """
 
     @_abc_1.abstractmethod
@@ -172,9 +178,9 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_workspace_service_pb2.CreateWorkspaceResponse, _abc.Awaitable[_workspace_service_pb2.CreateWorkspaceResponse]]:
         """CreateWorkspace adds a workspace to the caller's organisation.
 
-        An `external` workspace without a URL answers with the connection details and a fresh token.
-        A name that a live sibling has fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN, so a retry
-        never makes two.
+        For an `external` workspace without a URL the response carries connection details and a new
+        token. Fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN if a live sibling has the name, so a
+        retry never creates a second workspace.
         """
 
     @_abc_1.abstractmethod
@@ -203,8 +209,8 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.GetWorkspaceStateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.GetWorkspaceStateResponse, _abc.Awaitable[_workspace_service_pb2.GetWorkspaceStateResponse]]:
-        """GetWorkspaceState tells an agent whether it should go on. A missing or removed workspace
-        answers NOT_FOUND with `deleted: true`: the agent stops.
+        """GetWorkspaceState tells an agent whether to continue or stop. Fails with NOT_FOUND and `deleted:
+        true` for a missing or removed workspace: the agent must stop.
         """
 
     @_abc_1.abstractmethod
@@ -213,7 +219,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.UpdateWorkspaceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.UpdateWorkspaceResponse, _abc.Awaitable[_workspace_service_pb2.UpdateWorkspaceResponse]]:
-        """UpdateWorkspace changes the fields that are present, all or none. Repeating it is harmless."""
+        """UpdateWorkspace changes the present fields, all or none. Repeating a call is harmless."""
 
     @_abc_1.abstractmethod
     def DeleteWorkspace(
@@ -221,9 +227,9 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.DeleteWorkspaceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.DeleteWorkspaceResponse, _abc.Awaitable[_workspace_service_pb2.DeleteWorkspaceResponse]]:
-        """DeleteWorkspace removes a workspace and everything below it. With live children and without
-        `confirm` it changes nothing and answers `confirmation_required` (409). Repeating it is
-        harmless. `purge` also deletes the rows; delegation history stays.
+        """DeleteWorkspace removes a workspace and all its descendants. With live children and without
+        `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
+        is harmless. `purge` also deletes the rows; delegation history stays.
         """
 
     @_abc_1.abstractmethod
@@ -232,8 +238,8 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.RegisterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.RegisterResponse, _abc.Awaitable[_workspace_service_pb2.RegisterResponse]]:
-        """Register announces an agent: its card, and how it can be reached. Repeating it refreshes both
-        and never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
+        """Register stores an agent's card, URL and delivery mode. Repeating a call updates all three and
+        never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
         """
 
     @_abc_1.abstractmethod
@@ -242,8 +248,9 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.HeartbeatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.HeartbeatResponse, _abc.Awaitable[_workspace_service_pb2.HeartbeatResponse]]:
-        """Heartbeat is a workspace's sign of life; it moves the status by the rules of the registry.
-        Fails with NOT_FOUND when the workspace is gone, so that an agent can stop.
+        """Heartbeat reports that a workspace's agent is alive and may change the workspace's status
+        (docs/workspaces.md). Fails with NOT_FOUND for a missing or removed workspace: the agent must
+        stop.
         """
 
     @_abc_1.abstractmethod
@@ -260,9 +267,9 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.DiscoverRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.DiscoverResponse, _abc.Awaitable[_workspace_service_pb2.DiscoverResponse]]:
-        """Discover tells a caller where a related workspace listens. The caller is named by `caller_id`
-        or the `X-Workspace-ID` header. Unrelated: NOT_RELATED (403); not reachable now:
-        PEER_UNAVAILABLE (503).
+        """Discover returns the URL of a related workspace. `caller_id` or the `X-Workspace-ID` header names
+        the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
+        (503) for one not reachable at present.
         """
 
     @_abc_1.abstractmethod
@@ -279,7 +286,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.CheckAccessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.CheckAccessResponse, _abc.Awaitable[_workspace_service_pb2.CheckAccessResponse]]:
-        """CheckAccess answers whether two workspaces may talk. Symmetric; unknown ids answer no."""
+        """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids."""
 
     @_abc_1.abstractmethod
     def ListTokens(
@@ -295,7 +302,9 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.CreateTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.CreateTokenResponse, _abc.Awaitable[_workspace_service_pb2.CreateTokenResponse]]:
-        """CreateToken mints a token; the secret is in the answer and nowhere else. At most 50 are live."""
+        """CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
+        the workspace has 50 live tokens.
+        """
 
     @_abc_1.abstractmethod
     def RevokeToken(
@@ -303,7 +312,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.RevokeTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.RevokeTokenResponse, _abc.Awaitable[_workspace_service_pb2.RevokeTokenResponse]]:
-        """RevokeToken ends a token at once, on every server, and the streams it opened within 5 s."""
+        """RevokeToken revokes a token at once, on every worker, and ends its streams within 5 s."""
 
     @_abc_1.abstractmethod
     def GetExternalConnection(
@@ -311,7 +320,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.GetExternalConnectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.GetExternalConnectionResponse, _abc.Awaitable[_workspace_service_pb2.GetExternalConnectionResponse]]:
-        """GetExternalConnection shows how to connect an external agent, without a token."""
+        """GetExternalConnection returns the settings for connecting an external agent, without a token."""
 
     @_abc_1.abstractmethod
     def RotateExternalCredentials(

@@ -2,7 +2,7 @@
 // @generated from file moleculeai/admin/v1/admin_service.proto (package moleculeai.admin.v1, syntax proto3)
 /* eslint-disable */
 
-// AdminService: what operators see and do.
+// AdminService: organisations, tokens, the ledger and the server's state, for operators.
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -70,7 +70,7 @@ export declare const GetLivenessRequestSchema: GenMessage<GetLivenessRequest>;
  */
 export declare type GetLivenessResponse = Message<"moleculeai.admin.v1.GetLivenessResponse"> & {
   /**
-   * By name.
+   * Background tasks by name.
    *
    * @generated from field: map<string, moleculeai.admin.v1.GetLivenessResponse.Subsystem> subsystems = 1;
    */
@@ -90,35 +90,35 @@ export declare const GetLivenessResponseSchema: GenMessage<GetLivenessResponse>;
  */
 export declare type GetLivenessResponse_Subsystem = Message<"moleculeai.admin.v1.GetLivenessResponse.Subsystem"> & {
   /**
-   * When it last finished a pass.
+   * End of the task's last successful pass.
    *
    * @generated from field: google.protobuf.Timestamp last_tick_at = 1;
    */
   lastTickAt?: Timestamp | undefined;
 
   /**
-   * Seconds since then.
+   * Seconds since `last_tick_at`.
    *
    * @generated from field: double seconds_ago = 2;
    */
   secondsAgo: number;
 
   /**
-   * How often it runs, in seconds.
+   * Seconds between two passes.
    *
    * @generated from field: double interval_seconds = 3;
    */
   intervalSeconds: number;
 
   /**
-   * Whether it is older than twice its interval.
+   * Whether `seconds_ago` exceeds twice `interval_seconds`.
    *
    * @generated from field: bool stale = 4;
    */
   stale: boolean;
 
   /**
-   * Failures since the last success.
+   * Failed passes since the last successful one.
    *
    * @generated from field: int32 failures = 5;
    */
@@ -254,21 +254,21 @@ export declare type OrgToken = Message<"moleculeai.admin.v1.OrgToken"> & {
   prefix: string;
 
   /**
-   * Name given by whoever made it.
+   * Name for people, chosen at creation.
    *
    * @generated from field: string name = 3;
    */
   name: string;
 
   /**
-   * Organisation it administers.
+   * Organisation that the token administers.
    *
    * @generated from field: string organization_id = 4;
    */
   organizationId: string;
 
   /**
-   * `admin-token` or `org-token:` and the prefix of the token that made it.
+   * `admin-token`, or `org-token:` and the prefix of the creating token.
    *
    * @generated from field: string created_by = 5;
    */
@@ -309,8 +309,8 @@ export declare type CreateOrgTokenRequest = Message<"moleculeai.admin.v1.CreateO
   name: string;
 
   /**
-   * Organisation it shall administer. For the operator; an organisation's token makes tokens of
-   * its own organisation only. Empty means the default one, or the caller's.
+   * Organisation to administer. An organisation's token may name only its own organisation. Empty
+   * means the caller's organisation; for the operator, the default organisation.
    *
    * @generated from field: string organization_id = 2;
    */
@@ -351,21 +351,21 @@ export declare type CreateOrgTokenResponse = Message<"moleculeai.admin.v1.Create
   name: string;
 
   /**
-   * The secret. Shown once.
+   * The secret. No other response ever carries it.
    *
    * @generated from field: string auth_token = 4;
    */
   authToken: string;
 
   /**
-   * What to mind.
+   * A reminder that the secret is not shown again, for people.
    *
    * @generated from field: string warning = 5;
    */
   warning: string;
 
   /**
-   * Organisation it administers.
+   * Organisation that the token administers.
    *
    * @generated from field: string organization_id = 6;
    */
@@ -406,7 +406,7 @@ export declare type ListOrgTokensResponse = Message<"moleculeai.admin.v1.ListOrg
   tokens: OrgToken[];
 
   /**
-   * How many.
+   * Number of elements in this response.
    *
    * @generated from field: int32 count = 2;
    */
@@ -507,7 +507,7 @@ export declare type IssueTestTokenResponse = Message<"moleculeai.admin.v1.IssueT
 export declare const IssueTestTokenResponseSchema: GenMessage<IssueTestTokenResponse>;
 
 /**
- * LedgerEntry is one delegation as operators see it.
+ * LedgerEntry is the operators' view of one delegation.
  *
  * @generated from message moleculeai.admin.v1.LedgerEntry
  */
@@ -520,21 +520,21 @@ export declare type LedgerEntry = Message<"moleculeai.admin.v1.LedgerEntry"> & {
   delegationId: string;
 
   /**
-   * Workspace that handed over the work.
+   * UUID of the delegating workspace.
    *
    * @generated from field: string caller_id = 2;
    */
   callerId: string;
 
   /**
-   * Workspace that does the work.
+   * UUID of the workspace doing the work.
    *
    * @generated from field: string callee_id = 3;
    */
   calleeId: string;
 
   /**
-   * The start of the task, at most 4096 bytes.
+   * The first 4096 bytes of the task.
    *
    * @generated from field: string task_preview = 4;
    */
@@ -548,35 +548,35 @@ export declare type LedgerEntry = Message<"moleculeai.admin.v1.LedgerEntry"> & {
   status: Delegation_Status;
 
   /**
-   * Last sign of work by the target.
+   * Time of the last heartbeat or report by the target.
    *
    * @generated from field: google.protobuf.Timestamp last_heartbeat = 6;
    */
   lastHeartbeat?: Timestamp | undefined;
 
   /**
-   * When it fails if it has not ended.
+   * A delegation not ended by this time fails with reason `deadline`.
    *
    * @generated from field: google.protobuf.Timestamp deadline = 7;
    */
   deadline?: Timestamp | undefined;
 
   /**
-   * The start of the result, at most 4096 bytes.
+   * The first 4096 bytes of the result.
    *
    * @generated from field: optional string result_preview = 8;
    */
   resultPreview?: string | undefined;
 
   /**
-   * What went wrong, at most 4096 bytes.
+   * Error text of a failed delegation, at most 4096 bytes.
    *
    * @generated from field: optional string error_detail = 9;
    */
   errorDetail?: string | undefined;
 
   /**
-   * How often it was tried again.
+   * Attempts after the first one.
    *
    * @generated from field: int32 retry_count = 10;
    */
@@ -597,7 +597,7 @@ export declare type LedgerEntry = Message<"moleculeai.admin.v1.LedgerEntry"> & {
   updatedAt?: Timestamp | undefined;
 
   /**
-   * Why it failed.
+   * Why the delegation failed; unspecified unless `status` is failed.
    *
    * @generated from field: moleculeai.delegation.v1.FailureReason failure_reason = 13;
    */
@@ -624,7 +624,7 @@ export declare type ListDelegationsRequest = Message<"moleculeai.admin.v1.ListDe
   status: string;
 
   /**
-   * Most rows, 1 to 1000; absent means 100.
+   * Maximum number of rows, 1 to 1000; absent means 100.
    *
    * @generated from field: optional int32 limit = 2;
    */
@@ -651,21 +651,21 @@ export declare type ListDelegationsResponse = Message<"moleculeai.admin.v1.ListD
   delegations: LedgerEntry[];
 
   /**
-   * How many.
+   * Number of elements in this response.
    *
    * @generated from field: int32 count = 2;
    */
   count: number;
 
   /**
-   * The filter in force.
+   * The status filter that was applied.
    *
    * @generated from field: string status = 3;
    */
   status: string;
 
   /**
-   * The limit in force.
+   * The limit that was applied.
    *
    * @generated from field: int32 limit = 4;
    */
@@ -705,14 +705,14 @@ export declare const RetryDelegationRequestSchema: GenMessage<RetryDelegationReq
  */
 export declare type RetryDelegationResponse = Message<"moleculeai.admin.v1.RetryDelegationResponse"> & {
   /**
-   * The new delegation.
+   * Identifies the new delegation.
    *
    * @generated from field: string delegation_id = 1;
    */
   delegationId: string;
 
   /**
-   * The one that it tries again.
+   * Identifies the delegation being repeated.
    *
    * @generated from field: string retry_of = 2;
    */
@@ -726,20 +726,20 @@ export declare type RetryDelegationResponse = Message<"moleculeai.admin.v1.Retry
 export declare const RetryDelegationResponseSchema: GenMessage<RetryDelegationResponse>;
 
 /**
- * DeadLetter is an inbox item that was set aside.
+ * DeadLetter is an inbox item set aside after five failed deliveries.
  *
  * @generated from message moleculeai.admin.v1.DeadLetter
  */
 export declare type DeadLetter = Message<"moleculeai.admin.v1.DeadLetter"> & {
   /**
-   * Workspace whose inbox it was in.
+   * UUID of the workspace that owns the inbox.
    *
    * @generated from field: string workspace_id = 1;
    */
   workspaceId: string;
 
   /**
-   * Its number there.
+   * The item's number in that inbox.
    *
    * @generated from field: uint32 seq = 2;
    */
@@ -753,56 +753,56 @@ export declare type DeadLetter = Message<"moleculeai.admin.v1.DeadLetter"> & {
   messageId: string;
 
   /**
-   * What it was: message/send, delegate and so on.
+   * The item's method: message/send, delegate and so on.
    *
    * @generated from field: string method = 4;
    */
   method: string;
 
   /**
-   * Workspace that sent it; empty for a human.
+   * UUID of the sending workspace; empty for a human.
    *
    * @generated from field: string source_id = 5;
    */
   sourceId: string;
 
   /**
-   * The delegation it carried; empty for none.
+   * Identifies the delegation that the item carried; empty for none.
    *
    * @generated from field: string delegation_id = 6;
    */
   delegationId: string;
 
   /**
-   * How often it was delivered.
+   * Number of deliveries.
    *
    * @generated from field: int32 deliveries = 7;
    */
   deliveries: number;
 
   /**
-   * What the agent said of the last failure.
+   * The agent's reason for the last failure, from its nack.
    *
    * @generated from field: string reason = 8;
    */
   reason: string;
 
   /**
-   * One line of its content.
+   * One line of the item's content.
    *
    * @generated from field: string summary = 9;
    */
   summary: string;
 
   /**
-   * When it was accepted.
+   * Time of acceptance.
    *
    * @generated from field: google.protobuf.Timestamp created_at = 10;
    */
   createdAt?: Timestamp | undefined;
 
   /**
-   * When it was set aside.
+   * Time of the fifth failure.
    *
    * @generated from field: google.protobuf.Timestamp poisoned_at = 11;
    */
@@ -822,21 +822,21 @@ export declare const DeadLetterSchema: GenMessage<DeadLetter>;
  */
 export declare type ListDeadLettersRequest = Message<"moleculeai.admin.v1.ListDeadLettersRequest"> & {
   /**
-   * Only of this workspace; empty means all.
+   * Only rows of this workspace; empty means all.
    *
    * @generated from field: string workspace_id = 1;
    */
   workspaceId: string;
 
   /**
-   * Most rows, 1 to 500; 0 means 100.
+   * Maximum number of rows, 1 to 500; 0 means 100.
    *
    * @generated from field: int32 limit = 2;
    */
   limit: number;
 
   /**
-   * From `x-next-page-token` of the page before.
+   * Value of `x-next-page-token` of the previous page.
    *
    * @generated from field: string page_token = 3;
    */
@@ -970,14 +970,14 @@ export declare const DropDeadLetterResponseSchema: GenMessage<DropDeadLetterResp
  */
 export declare type DropStaleQueueRequest = Message<"moleculeai.admin.v1.DropStaleQueueRequest"> & {
   /**
-   * Age in minutes from which on a message is let go of, at least 1; absent means 60.
+   * Minimum age in minutes of a message to drop, at least 1; absent means 60.
    *
    * @generated from field: optional int32 max_age_minutes = 1;
    */
   maxAgeMinutes?: number | undefined;
 
   /**
-   * Only for this workspace; empty means all.
+   * Only messages for this workspace; empty means all.
    *
    * @generated from field: string workspace_id = 2;
    */
@@ -997,7 +997,7 @@ export declare const DropStaleQueueRequestSchema: GenMessage<DropStaleQueueReque
  */
 export declare type DropStaleQueueResponse = Message<"moleculeai.admin.v1.DropStaleQueueResponse"> & {
   /**
-   * How many.
+   * Number of messages dropped.
    *
    * @generated from field: int32 dropped = 1;
    */
@@ -1017,7 +1017,7 @@ export declare const DropStaleQueueResponseSchema: GenMessage<DropStaleQueueResp
  */
 export declare type ListEventsRequest = Message<"moleculeai.admin.v1.ListEventsRequest"> & {
   /**
-   * Only of this workspace; empty means all.
+   * Only rows of this workspace; empty means all.
    *
    * @generated from field: string workspace_id = 1;
    */
@@ -1065,48 +1065,48 @@ export declare type GetDelegationStatsRequest = Message<"moleculeai.admin.v1.Get
 export declare const GetDelegationStatsRequestSchema: GenMessage<GetDelegationStatsRequest>;
 
 /**
- * Response of GetDelegationStats. Every status is present, zero when there is none.
+ * Response of GetDelegationStats. Every status is present; 0 means no delegation has this status.
  *
  * @generated from message moleculeai.admin.v1.GetDelegationStatsResponse
  */
 export declare type GetDelegationStatsResponse = Message<"moleculeai.admin.v1.GetDelegationStatsResponse"> & {
   /**
-   * Accepted and stored.
+   * Delegations accepted and stored.
    *
    * @generated from field: int32 queued = 1;
    */
   queued: number;
 
   /**
-   * Handed to the target.
+   * Delegations handed to the target.
    *
    * @generated from field: int32 dispatched = 2;
    */
   dispatched: number;
 
   /**
-   * The target showed a sign of work.
+   * Delegations whose target has sent a heartbeat or a progress report.
    *
    * @generated from field: int32 in_progress = 3;
    */
   inProgress: number;
 
   /**
-   * Done.
+   * Delegations ended with a result.
    *
    * @generated from field: int32 completed = 4;
    */
   completed: number;
 
   /**
-   * Ended without a result.
+   * Delegations ended without a result.
    *
    * @generated from field: int32 failed = 5;
    */
   failed: number;
 
   /**
-   * The target fell silent.
+   * Delegations whose target stopped sending heartbeats.
    *
    * @generated from field: int32 stuck = 6;
    */
@@ -1137,7 +1137,7 @@ export declare const AdminService: GenService<{
     output: typeof GetHealthResponseSchema;
   },
   /**
-   * GetLiveness tells when each background task of this worker last finished.
+   * GetLiveness lists this worker's background tasks with the time of their last finished pass.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.GetLiveness
    */
@@ -1147,8 +1147,7 @@ export declare const AdminService: GenService<{
     output: typeof GetLivenessResponseSchema;
   },
   /**
-   * CreateOrganization adds an organisation. A slug that is taken fails with
-   * ORGANIZATION_EXISTS.
+   * CreateOrganization adds an organisation. Fails with ORGANIZATION_EXISTS if the slug is taken.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.CreateOrganization
    */
@@ -1168,7 +1167,8 @@ export declare const AdminService: GenService<{
     output: typeof ListOrganizationsResponseSchema;
   },
   /**
-   * CreateOrgToken mints a token that administers one organisation. Shown once.
+   * CreateOrgToken mints a token for administering one organisation. Only this response carries the
+   * secret.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.CreateOrgToken
    */
@@ -1188,7 +1188,7 @@ export declare const AdminService: GenService<{
     output: typeof ListOrgTokensResponseSchema;
   },
   /**
-   * RevokeOrgToken ends a token at once, on every server.
+   * RevokeOrgToken revokes a token at once, on every worker.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.RevokeOrgToken
    */
@@ -1198,8 +1198,8 @@ export declare const AdminService: GenService<{
     output: typeof RevokeOrgTokenResponseSchema;
   },
   /**
-   * IssueTestToken mints a workspace token for test scripts, where the installation allows it
-   * (MOLECULE_ENABLE_TEST_TOKENS=1); NOT_FOUND elsewhere.
+   * IssueTestToken mints a workspace token for test scripts. Fails with NOT_FOUND unless the
+   * installation sets MOLECULE_ENABLE_TEST_TOKENS=1.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.IssueTestToken
    */
@@ -1219,8 +1219,8 @@ export declare const AdminService: GenService<{
     output: typeof ListDelegationsResponseSchema;
   },
   /**
-   * RetryDelegation tries a delegation again that failed or is stuck, as a new one. A second call
-   * returns the same retry while that lives.
+   * RetryDelegation repeats a failed or stuck delegation as a new delegation. A second call returns
+   * the same new delegation until that one has ended.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.RetryDelegation
    */
@@ -1230,8 +1230,8 @@ export declare const AdminService: GenService<{
     output: typeof RetryDelegationResponseSchema;
   },
   /**
-   * ListDeadLetters lists inbox items that could not be processed five times, newest first. When
-   * there are more, the response header `x-next-page-token` carries the token of the next page.
+   * ListDeadLetters lists inbox items set aside after five failed deliveries, newest first. If there
+   * are more, the response header `x-next-page-token` carries the token of the next page.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.ListDeadLetters
    */
@@ -1241,8 +1241,8 @@ export declare const AdminService: GenService<{
     output: typeof ListDeadLettersResponseSchema;
   },
   /**
-   * ReplayDeadLetter sends an item again, as a new one. Fails with ITEM_NOT_FOUND when it is not on
-   * the list any more, so a repeat never sends twice.
+   * ReplayDeadLetter sends a dead letter again, as a new inbox item. Fails with ITEM_NOT_FOUND once
+   * the item has left the list, so a repeat never sends twice.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.ReplayDeadLetter
    */
@@ -1252,8 +1252,8 @@ export declare const AdminService: GenService<{
     output: typeof ReplayDeadLetterResponseSchema;
   },
   /**
-   * DropDeadLetter takes an item off the list for good. Fails with ITEM_NOT_FOUND when it is not on
-   * it.
+   * DropDeadLetter removes an item from the list for good. Fails with ITEM_NOT_FOUND if the item is
+   * not on the list.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.DropDeadLetter
    */
@@ -1263,8 +1263,8 @@ export declare const AdminService: GenService<{
     output: typeof DropDeadLetterResponseSchema;
   },
   /**
-   * DropStaleQueue lets go of messages that have waited too long for agents. Delegations among them
-   * fail with reason `exhausted`, and their sources hear of it.
+   * DropStaleQueue drops queued messages older than `max_age_minutes`. Delegations among them fail
+   * with reason `exhausted`, and each source gets a result item.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.DropStaleQueue
    */

@@ -2,7 +2,7 @@
 // @generated from file moleculeai/admin/v1/admin_service.proto (package moleculeai.admin.v1, syntax proto3)
 /* eslint-disable */
 
-// AdminService: what operators see and do.
+// AdminService: organisations, tokens, the ledger and the server's state, for operators.
 
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../../buf/validate/validate_pb.js";

@@ -20,14 +20,14 @@ export declare const file_moleculeai_delegation_v1_activity: GenFile;
  */
 export declare type Activity = Message<"moleculeai.delegation.v1.Activity"> & {
   /**
-   * UUID. Usable as `since_id`.
+   * UUID of the row. ListActivity takes it as `since_id`.
    *
    * @generated from field: string id = 1;
    */
   id: string;
 
   /**
-   * Workspace whose record this is.
+   * UUID of the workspace that owns the record.
    *
    * @generated from field: string workspace_id = 2;
    */
@@ -42,21 +42,21 @@ export declare type Activity = Message<"moleculeai.delegation.v1.Activity"> & {
   activityType: string;
 
   /**
-   * Workspace it came from; absent for a human.
+   * UUID of the sending workspace; absent for a human.
    *
    * @generated from field: optional string source_id = 4;
    */
   sourceId?: string | undefined;
 
   /**
-   * Workspace it went to.
+   * UUID of the receiving workspace.
    *
    * @generated from field: optional string target_id = 5;
    */
   targetId?: string | undefined;
 
   /**
-   * What kind of row it is within its type: message/send, delegate_result, notify and so on.
+   * Subtype within the activity type: message/send, delegate_result, notify and so on.
    *
    * @generated from field: optional string method = 6;
    */
@@ -70,28 +70,28 @@ export declare type Activity = Message<"moleculeai.delegation.v1.Activity"> & {
   summary?: string | undefined;
 
   /**
-   * What was asked, as sent.
+   * The request's JSON, unchanged.
    *
    * @generated from field: optional google.protobuf.Value request_body = 8;
    */
   requestBody?: Value | undefined;
 
   /**
-   * What was answered, as sent.
+   * The response's JSON, unchanged.
    *
    * @generated from field: optional google.protobuf.Value response_body = 9;
    */
   responseBody?: Value | undefined;
 
   /**
-   * Tools that were called on the way.
+   * Tool calls made during the work, as reported by the agent.
    *
    * @generated from field: optional google.protobuf.Value tool_trace = 10;
    */
   toolTrace?: Value | undefined;
 
   /**
-   * How long it took.
+   * Duration in milliseconds.
    *
    * @generated from field: optional int32 duration_ms = 11;
    */
@@ -105,28 +105,28 @@ export declare type Activity = Message<"moleculeai.delegation.v1.Activity"> & {
   status: string;
 
   /**
-   * What went wrong.
+   * Error text; absent without an error.
    *
    * @generated from field: optional string error_detail = 13;
    */
   errorDetail?: string | undefined;
 
   /**
-   * When it happened.
+   * Time of the row.
    *
    * @generated from field: google.protobuf.Timestamp created_at = 14;
    */
   createdAt?: Timestamp | undefined;
 
   /**
-   * Number in the workspace's inbox; absent when the row never was an inbox item.
+   * The row's number in the workspace's inbox; absent if the row was never an inbox item.
    *
    * @generated from field: optional uint32 seq = 15;
    */
   seq?: number | undefined;
 
   /**
-   * The row in the words of an older SDK. Only on messages that an agent may answer.
+   * The row in the field names of an older SDK. Only on messages that an agent may answer.
    *
    * @generated from field: moleculeai.delegation.v1.Activity.Data data = 16;
    */
@@ -140,7 +140,7 @@ export declare type Activity = Message<"moleculeai.delegation.v1.Activity"> & {
 export declare const ActivitySchema: GenMessage<Activity>;
 
 /**
- * Data repeats what a message row means in the words of an older SDK.
+ * Data repeats a message row in the field names of an older SDK.
  *
  * @generated from message moleculeai.delegation.v1.Activity.Data
  */
@@ -160,28 +160,28 @@ export declare type Activity_Data = Message<"moleculeai.delegation.v1.Activity.D
   text: string;
 
   /**
-   * Workspace that sent it; empty for a human.
+   * UUID of the sending workspace; empty for a human.
    *
    * @generated from field: string source_id = 3;
    */
   sourceId: string;
 
   /**
-   * Name of that workspace.
+   * Name of the sending workspace.
    *
    * @generated from field: string peer_name = 4;
    */
   peerName: string;
 
   /**
-   * Role of that workspace.
+   * Role of the sending workspace.
    *
    * @generated from field: string peer_role = 5;
    */
   peerRole: string;
 
   /**
-   * Where its card can be read; empty when it has no URL.
+   * URL of the sender's agent card; empty if the sender has no URL.
    *
    * @generated from field: string agent_card_url = 6;
    */

@@ -2,7 +2,7 @@
 // @generated from file moleculeai/delegation/v1/delegation.proto (package moleculeai.delegation.v1, syntax proto3)
 /* eslint-disable */
 
-// Delegations: work that one workspace hands to another.
+// Delegations: tasks handed from one workspace to another.
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -14,14 +14,14 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 export declare const file_moleculeai_delegation_v1_delegation: GenFile;
 
 /**
- * Delegation is one task that a source workspace handed to a target workspace, as the two of
- * them see it.
+ * Delegation is one task handed from a source workspace to a target workspace, in the view of
+ * either of the two.
  *
  * @generated from message moleculeai.delegation.v1.Delegation
  */
 export declare type Delegation = Message<"moleculeai.delegation.v1.Delegation"> & {
   /**
-   * Identifies the delegation. A UUID, or what the agent chose when it recorded it.
+   * Identifies the delegation: a UUID, or the id chosen by the agent in RecordDelegation.
    *
    * @generated from field: string id = 1;
    */
@@ -42,21 +42,21 @@ export declare type Delegation = Message<"moleculeai.delegation.v1.Delegation"> 
   delegationId: string;
 
   /**
-   * Workspace that handed over the work.
+   * UUID of the delegating workspace.
    *
    * @generated from field: string source_id = 4;
    */
   sourceId: string;
 
   /**
-   * Workspace that does the work.
+   * UUID of the workspace doing the work.
    *
    * @generated from field: string target_id = 5;
    */
   targetId: string;
 
   /**
-   * One line about the outcome, or the start of the task.
+   * One line about the outcome; before the end, the start of the task.
    *
    * @generated from field: string summary = 6;
    */
@@ -70,42 +70,42 @@ export declare type Delegation = Message<"moleculeai.delegation.v1.Delegation"> 
   status: Delegation_Status;
 
   /**
-   * What went wrong, at most 4096 bytes.
+   * Error text of a failed delegation, at most 4096 bytes.
    *
    * @generated from field: optional string error = 8;
    */
   error?: string | undefined;
 
   /**
-   * The start of the result, at most 300 characters in lists.
+   * The start of the result; in lists its first 300 characters.
    *
    * @generated from field: optional string response_preview = 9;
    */
   responsePreview?: string | undefined;
 
   /**
-   * `sent` or `received`, as seen by the workspace that asked.
+   * `sent` or `received`, from the view of the workspace in the request.
    *
    * @generated from field: string direction = 10;
    */
   direction: string;
 
   /**
-   * Why it failed.
+   * Why the delegation failed; unspecified unless `status` is failed.
    *
    * @generated from field: moleculeai.delegation.v1.FailureReason failure_reason = 11;
    */
   failureReason: FailureReason;
 
   /**
-   * The start of the task, at most 4096 bytes.
+   * The first 4096 bytes of the task.
    *
    * @generated from field: string task_preview = 12;
    */
   taskPreview: string;
 
   /**
-   * The whole result. Only in GetDelegation, and in Delegate that waited.
+   * The whole result, at most 1 MiB. Only in GetDelegation, and in Delegate with `wait_seconds`.
    *
    * @generated from field: optional string result = 13;
    */
@@ -119,14 +119,14 @@ export declare type Delegation = Message<"moleculeai.delegation.v1.Delegation"> 
   truncated: boolean;
 
   /**
-   * Last sign of work by the target.
+   * Time of the last heartbeat or report by the target.
    *
    * @generated from field: google.protobuf.Timestamp last_heartbeat = 15;
    */
   lastHeartbeat?: Timestamp | undefined;
 
   /**
-   * When it fails if it has not ended.
+   * A delegation not ended by this time fails with reason `deadline`.
    *
    * @generated from field: google.protobuf.Timestamp deadline = 16;
    */
@@ -147,35 +147,35 @@ export declare type Delegation = Message<"moleculeai.delegation.v1.Delegation"> 
   updatedAt?: Timestamp | undefined;
 
   /**
-   * What the target last said of its progress, at most 1000 bytes.
+   * The target's last progress note, at most 1000 bytes.
    *
    * @generated from field: optional string progress_note = 19;
    */
   progressNote?: string | undefined;
 
   /**
-   * How far the target says it is, 0 to 100.
+   * The target's last progress report in percent, 0 to 100.
    *
    * @generated from field: optional int32 progress_percent = 20;
    */
   progressPercent?: number | undefined;
 
   /**
-   * How often it was handed over again after a failure.
+   * Attempts after the first one.
    *
    * @generated from field: int32 retry_count = 21;
    */
   retryCount: number;
 
   /**
-   * How often it may be handed over in all.
+   * Maximum number of attempts, the first one included.
    *
    * @generated from field: int32 max_attempts = 22;
    */
   maxAttempts: number;
 
   /**
-   * The delegation that this one tries again, when an operator made it.
+   * Set on a delegation created by AdminService.RetryDelegation: the id of the failed delegation.
    *
    * @generated from field: optional string retry_of = 23;
    */
@@ -189,8 +189,7 @@ export declare type Delegation = Message<"moleculeai.delegation.v1.Delegation"> 
 export declare const DelegationSchema: GenMessage<Delegation>;
 
 /**
- * Status is where a delegation stands. It only moves forward; completed, failed and stuck are
- * final.
+ * Status of a delegation. Moves go forward only; completed, failed and stuck are final.
  *
  * @generated from enum moleculeai.delegation.v1.Delegation.Status
  */
@@ -217,14 +216,14 @@ export enum Delegation_Status {
   dispatched = 2,
 
   /**
-   * The target showed a sign of work.
+   * The target has sent a heartbeat or a progress report.
    *
    * @generated from enum value: in_progress = 3;
    */
   in_progress = 3,
 
   /**
-   * Final: done, with a result.
+   * Final: ended with a result.
    *
    * @generated from enum value: completed = 4;
    */
@@ -238,7 +237,7 @@ export enum Delegation_Status {
   failed = 5,
 
   /**
-   * Final: the target fell silent.
+   * Final: the target stopped sending heartbeats.
    *
    * @generated from enum value: stuck = 6;
    */
@@ -251,28 +250,28 @@ export enum Delegation_Status {
 export declare const Delegation_StatusSchema: GenEnum<Delegation_Status>;
 
 /**
- * FailureReason says why a delegation failed. It stands outside Delegation because that has a field
- * named as one of the values.
+ * FailureReason says why a delegation failed. The enum is not nested in Delegation because a nested
+ * value `deadline` would clash with the field `deadline`.
  *
  * @generated from enum moleculeai.delegation.v1.FailureReason
  */
 export enum FailureReason {
   /**
-   * Not failed, or not known.
+   * The delegation has not failed, or the reason is unknown.
    *
    * @generated from enum value: failure_reason_unspecified = 0;
    */
   failure_reason_unspecified = 0,
 
   /**
-   * The source called it off.
+   * The source cancelled the delegation.
    *
    * @generated from enum value: cancelled = 1;
    */
   cancelled = 1,
 
   /**
-   * Its deadline passed.
+   * The deadline passed.
    *
    * @generated from enum value: deadline = 2;
    */
@@ -293,21 +292,21 @@ export enum FailureReason {
   unreachable = 4,
 
   /**
-   * The target refused it.
+   * The target refused the task.
    *
    * @generated from enum value: refused = 5;
    */
   refused = 5,
 
   /**
-   * The item that carried it could not be processed, five times.
+   * The delegation's inbox item failed five deliveries.
    *
    * @generated from enum value: poisoned = 6;
    */
   poisoned = 6,
 
   /**
-   * Every attempt was used up.
+   * Delivery was given up: attempts used up, message expired or dropped, item unread for 30 days.
    *
    * @generated from enum value: exhausted = 7;
    */

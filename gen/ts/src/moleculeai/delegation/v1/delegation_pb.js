@@ -2,7 +2,7 @@
 // @generated from file moleculeai/delegation/v1/delegation.proto (package moleculeai.delegation.v1, syntax proto3)
 /* eslint-disable */
 
-// Delegations: work that one workspace hands to another.
+// Delegations: tasks handed from one workspace to another.
 
 import { enumDesc, fileDesc, messageDesc, tsEnum } from "@bufbuild/protobuf/codegenv2";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
@@ -27,8 +27,7 @@ export const Delegation_StatusSchema = /*@__PURE__*/
   enumDesc(file_moleculeai_delegation_v1_delegation, 0, 0);
 
 /**
- * Status is where a delegation stands. It only moves forward; completed, failed and stuck are
- * final.
+ * Status of a delegation. Moves go forward only; completed, failed and stuck are final.
  *
  * @generated from enum moleculeai.delegation.v1.Delegation.Status
  */
@@ -42,8 +41,8 @@ export const FailureReasonSchema = /*@__PURE__*/
   enumDesc(file_moleculeai_delegation_v1_delegation, 0);
 
 /**
- * FailureReason says why a delegation failed. It stands outside Delegation because that has a field
- * named as one of the values.
+ * FailureReason says why a delegation failed. The enum is not nested in Delegation because a nested
+ * value `deadline` would clash with the field `deadline`.
  *
  * @generated from enum moleculeai.delegation.v1.FailureReason
  */

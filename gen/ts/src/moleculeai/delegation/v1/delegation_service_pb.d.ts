@@ -2,7 +2,7 @@
 // @generated from file moleculeai/delegation/v1/delegation_service.proto (package moleculeai.delegation.v1, syntax proto3)
 /* eslint-disable */
 
-// DelegationService: handing over work, and everything an agent receives.
+// DelegationService: delegations, messages, inboxes, activity, events and MCP.
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -33,52 +33,52 @@ export declare type DelegateRequest = Message<"moleculeai.delegation.v1.Delegate
   workspaceId: string;
 
   /**
-   * UUID of the workspace that shall do the work.
+   * UUID of the target, the workspace to do the work.
    *
    * @generated from field: string target_id = 2;
    */
   targetId: string;
 
   /**
-   * What to do, at most 1 MiB.
+   * Text of the task, at most 1 MiB.
    *
    * @generated from field: string task = 3;
    */
   task: string;
 
   /**
-   * Makes a retry safe for 24 h, at most 256 bytes. Each caller has keys of its own; those that begin
-   * with `molecule:` are the platform's.
+   * Makes a retry safe for 24 h, at most 256 bytes. Keys of different callers never collide. The
+   * prefix `molecule:` is reserved for the platform.
    *
    * @generated from field: string idempotency_key = 4;
    */
   idempotencyKey: string;
 
   /**
-   * Wait up to so many seconds for the end. Whatever happens meanwhile, the result also arrives in
-   * the inbox.
+   * Seconds to wait for the end, 0 to 300. The result item arrives in the inbox in any case.
    *
    * @generated from field: int32 wait_seconds = 5;
    */
   waitSeconds: number;
 
   /**
-   * Seconds until it fails if it has not ended; 0 means 6 hours, the most is 30 days.
+   * Seconds until a delegation not ended fails with reason `deadline`, at most 30 days; 0 means 6
+   * hours.
    *
    * @generated from field: int32 deadline_seconds = 6;
    */
   deadlineSeconds: number;
 
   /**
-   * How often it may be handed over in all, when it fails for agent_error, unreachable or poisoned;
-   * 0 means once, the most is 20.
+   * Maximum number of attempts, 1 to 20; 0 means 1. Only failures for agent_error, unreachable or
+   * poisoned are retried.
    *
    * @generated from field: int32 max_attempts = 7;
    */
   maxAttempts: number;
 
   /**
-   * Seconds before the second attempt; each later one waits twice as long, at most an hour. 0 means
+   * Seconds before the second attempt, doubled before each further attempt, at most an hour; 0 means
    * 10 seconds.
    *
    * @generated from field: int32 retry_backoff_seconds = 8;
@@ -106,28 +106,29 @@ export declare type DelegateResponse = Message<"moleculeai.delegation.v1.Delegat
   delegationId: string;
 
   /**
-   * `delegated` when it was accepted now; its status when it was known, or ended while waiting.
+   * `delegated` for a new delegation; the delegation's status for an idempotent hit, or if it ended
+   * within `wait_seconds`.
    *
    * @generated from field: string status = 2;
    */
   status: string;
 
   /**
-   * Workspace that shall do the work.
+   * UUID of the target.
    *
    * @generated from field: string target_id = 3;
    */
   targetId: string;
 
   /**
-   * Whether an earlier call with this key had made it.
+   * Whether an earlier call with this `idempotency_key` created the delegation.
    *
    * @generated from field: bool idempotent_hit = 4;
    */
   idempotentHit: boolean;
 
   /**
-   * The delegation with its result, when the call waited.
+   * The delegation with its result; set if `wait_seconds` was above 0.
    *
    * @generated from field: moleculeai.delegation.v1.Delegation delegation = 5;
    */
@@ -154,21 +155,21 @@ export declare type RecordDelegationRequest = Message<"moleculeai.delegation.v1.
   workspaceId: string;
 
   /**
-   * UUID of the workspace that does the work.
+   * UUID of the workspace doing the work.
    *
    * @generated from field: string target_id = 2;
    */
   targetId: string;
 
   /**
-   * What was asked, at most 1 MiB.
+   * Text of the task, at most 1 MiB.
    *
    * @generated from field: string task = 3;
    */
   task: string;
 
   /**
-   * Chosen by the agent, 1 to 256 bytes. Each organisation has ids of its own.
+   * Id chosen by the agent, 1 to 256 bytes, unique within the organisation.
    *
    * @generated from field: string delegation_id = 4;
    */
@@ -236,14 +237,14 @@ export declare type UpdateDelegationRequest = Message<"moleculeai.delegation.v1.
   status: Delegation_Status;
 
   /**
-   * What went wrong, for failed.
+   * Error text, for failed.
    *
    * @generated from field: string error = 4;
    */
   error: string;
 
   /**
-   * The result, for completed: the whole text, at most 1 MiB. Lists show its start.
+   * The result, for completed: the whole text, at most 1 MiB. Lists show the start of the text.
    *
    * @generated from field: string response_preview = 5;
    */
@@ -263,7 +264,7 @@ export declare const UpdateDelegationRequestSchema: GenMessage<UpdateDelegationR
  */
 export declare type UpdateDelegationResponse = Message<"moleculeai.delegation.v1.UpdateDelegationResponse"> & {
   /**
-   * The delegation's status now.
+   * The delegation's status after this call.
    *
    * @generated from field: moleculeai.delegation.v1.Delegation.Status status = 1;
    */
@@ -277,7 +278,7 @@ export declare type UpdateDelegationResponse = Message<"moleculeai.delegation.v1
   delegationId: string;
 
   /**
-   * Whether this call is what the ledger holds.
+   * Whether the ledger's state matches this report, from this call or an earlier one.
    *
    * @generated from field: bool applied = 3;
    */
@@ -311,14 +312,14 @@ export declare type HeartbeatDelegationRequest = Message<"moleculeai.delegation.
   delegationId: string;
 
   /**
-   * What is being done, for whoever watches; absent keeps what was said.
+   * Progress note for watchers, at most 1000 bytes; absent keeps the last note.
    *
    * @generated from field: optional string note = 3;
    */
   note?: string | undefined;
 
   /**
-   * How far it is, 0 to 100; absent keeps what was said.
+   * Progress in percent, 0 to 100; absent keeps the last value.
    *
    * @generated from field: optional int32 percent = 4;
    */
@@ -352,7 +353,7 @@ export declare type CancelDelegationRequest = Message<"moleculeai.delegation.v1.
   delegationId: string;
 
   /**
-   * Why, at most 1000 bytes; the target reads it.
+   * Reason for the target, at most 1000 bytes.
    *
    * @generated from field: string reason = 3;
    */
@@ -372,7 +373,7 @@ export declare const CancelDelegationRequestSchema: GenMessage<CancelDelegationR
  */
 export declare type CancelDelegationResponse = Message<"moleculeai.delegation.v1.CancelDelegationResponse"> & {
   /**
-   * The delegation's status now.
+   * The delegation's status after this call.
    *
    * @generated from field: moleculeai.delegation.v1.Delegation.Status status = 1;
    */
@@ -386,7 +387,7 @@ export declare type CancelDelegationResponse = Message<"moleculeai.delegation.v1
   delegationId: string;
 
   /**
-   * Whether it is cancelled, by this call or an earlier one.
+   * Whether the delegation is cancelled, by this call or an earlier one.
    *
    * @generated from field: bool applied = 3;
    */
@@ -433,13 +434,13 @@ export declare const WatchDelegationRequestSchema: GenMessage<WatchDelegationReq
  */
 export declare type WatchDelegationResponse = Message<"moleculeai.delegation.v1.WatchDelegationResponse"> & {
   /**
-   * What the frame is.
+   * Exactly one of these.
    *
    * @generated from oneof moleculeai.delegation.v1.WatchDelegationResponse.frame
    */
   frame: {
     /**
-     * The delegation as it is now.
+     * The delegation's current state.
      *
      * @generated from field: moleculeai.delegation.v1.Delegation delegation = 1;
      */
@@ -447,7 +448,7 @@ export declare type WatchDelegationResponse = Message<"moleculeai.delegation.v1.
     case: "delegation";
   } | {
     /**
-     * Nothing happened for 15 s.
+     * Sent after 15 s without another frame.
      *
      * @generated from field: moleculeai.delegation.v1.Beat beat = 2;
      */
@@ -455,7 +456,7 @@ export declare type WatchDelegationResponse = Message<"moleculeai.delegation.v1.
     case: "beat";
   } | {
     /**
-     * Come back: the server stops, or the stream is old.
+     * Reconnect: the server is stopping, or the stream has reached its maximum age.
      *
      * @generated from field: moleculeai.delegation.v1.Drain drain = 3;
      */
@@ -463,7 +464,7 @@ export declare type WatchDelegationResponse = Message<"moleculeai.delegation.v1.
     case: "drain";
   } | {
     /**
-     * The last frame.
+     * The last frame of the stream.
      *
      * @generated from field: moleculeai.delegation.v1.End end = 4;
      */
@@ -485,7 +486,7 @@ export declare const WatchDelegationResponseSchema: GenMessage<WatchDelegationRe
  */
 export declare type HeartbeatDelegationResponse = Message<"moleculeai.delegation.v1.HeartbeatDelegationResponse"> & {
   /**
-   * The delegation's status now.
+   * The delegation's status after this call.
    *
    * @generated from field: moleculeai.delegation.v1.Delegation.Status status = 1;
    */
@@ -499,7 +500,7 @@ export declare type HeartbeatDelegationResponse = Message<"moleculeai.delegation
   delegationId: string;
 
   /**
-   * Whether the beat was taken; false when the delegation has ended.
+   * Whether the heartbeat was recorded; false if the delegation has ended.
    *
    * @generated from field: bool applied = 3;
    */
@@ -553,14 +554,14 @@ export declare type ListDelegationsRequest = Message<"moleculeai.delegation.v1.L
   workspaceId: string;
 
   /**
-   * Most rows, 1 to 500; 0 means 50.
+   * Maximum number of rows, 1 to 500; 0 means 50.
    *
    * @generated from field: int32 limit = 2;
    */
   limit: number;
 
   /**
-   * Only this status; empty means all.
+   * Only delegations in this status; empty means all.
    *
    * @generated from field: string status = 3;
    */
@@ -574,7 +575,7 @@ export declare type ListDelegationsRequest = Message<"moleculeai.delegation.v1.L
   direction: string;
 
   /**
-   * From `x-next-page-token` of the page before.
+   * Value of `x-next-page-token` of the previous page.
    *
    * @generated from field: string page_token = 5;
    */
@@ -614,15 +615,15 @@ export declare const ListDelegationsResponseSchema: GenMessage<ListDelegationsRe
  */
 export declare type SendMessageRequest = Message<"moleculeai.delegation.v1.SendMessageRequest"> & {
   /**
-   * UUID of the workspace to send to.
+   * UUID of the receiving workspace.
    *
    * @generated from field: string workspace_id = 1;
    */
   workspaceId: string;
 
   /**
-   * The JSON-RPC body, at most 1 MiB. `params.expires_in_seconds` says how long it may wait in the
-   * queue (24 h, at most 7 days), `params.priority` how urgent it is there: critical, task or info.
+   * The JSON-RPC body, at most 1 MiB. `params.expires_in_seconds` limits the time in the queue
+   * (default 24 h, at most 7 days), `params.priority` orders the queue: critical, task or info.
    *
    * @generated from field: google.api.HttpBody body = 2;
    */
@@ -649,14 +650,14 @@ export declare const SendMessageRequestSchema: GenMessage<SendMessageRequest>;
  */
 export declare type GetQueuedMessageRequest = Message<"moleculeai.delegation.v1.GetQueuedMessageRequest"> & {
   /**
-   * UUID of the workspace that it was sent to.
+   * UUID of the receiving workspace.
    *
    * @generated from field: string workspace_id = 1;
    */
   workspaceId: string;
 
   /**
-   * UUID from the answer to SendMessage.
+   * `queue_id` from the response of SendMessage.
    *
    * @generated from field: string queue_id = 2;
    */
@@ -670,20 +671,20 @@ export declare type GetQueuedMessageRequest = Message<"moleculeai.delegation.v1.
 export declare const GetQueuedMessageRequestSchema: GenMessage<GetQueuedMessageRequest>;
 
 /**
- * QueuedMessage is a message that could not be delivered at once.
+ * QueuedMessage is a message not delivered at once, in the receiving workspace's queue.
  *
  * @generated from message moleculeai.delegation.v1.QueuedMessage
  */
 export declare type QueuedMessage = Message<"moleculeai.delegation.v1.QueuedMessage"> & {
   /**
-   * UUID.
+   * UUID of the message in the queue.
    *
    * @generated from field: string queue_id = 1;
    */
   queueId: string;
 
   /**
-   * Workspace that it was sent to.
+   * UUID of the receiving workspace.
    *
    * @generated from field: string workspace_id = 2;
    */
@@ -697,63 +698,63 @@ export declare type QueuedMessage = Message<"moleculeai.delegation.v1.QueuedMess
   status: QueuedMessage_Status;
 
   /**
-   * 100 critical, 50 task, 10 info.
+   * Priority: 100 critical, 50 task, 10 info.
    *
    * @generated from field: int32 priority = 4;
    */
   priority: number;
 
   /**
-   * Answers that were no success, at most 5.
+   * Failed attempts, at most 5.
    *
    * @generated from field: int32 attempts = 5;
    */
   attempts: number;
 
   /**
-   * What went wrong last.
+   * Error text of the last failed attempt.
    *
    * @generated from field: optional string last_error = 6;
    */
   lastError?: string | undefined;
 
   /**
-   * When it was queued.
+   * Time of entering the queue.
    *
    * @generated from field: google.protobuf.Timestamp enqueued_at = 7;
    */
   enqueuedAt?: Timestamp | undefined;
 
   /**
-   * When it is tried next at the earliest.
+   * Earliest time of the next attempt.
    *
    * @generated from field: google.protobuf.Timestamp next_attempt_at = 8;
    */
   nextAttemptAt?: Timestamp | undefined;
 
   /**
-   * When it was sent last.
+   * Time of the last attempt.
    *
    * @generated from field: google.protobuf.Timestamp dispatched_at = 9;
    */
   dispatchedAt?: Timestamp | undefined;
 
   /**
-   * When it ended.
+   * Time of the end.
    *
    * @generated from field: google.protobuf.Timestamp completed_at = 10;
    */
   completedAt?: Timestamp | undefined;
 
   /**
-   * When it is let go of.
+   * A message not delivered by this time is dropped.
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 11;
    */
   expiresAt?: Timestamp | undefined;
 
   /**
-   * What the agent answered; of an answer beyond 1 MiB only the text.
+   * The agent's response; only its text if the response exceeds 1 MiB.
    *
    * @generated from field: google.protobuf.Value response_body = 12;
    */
@@ -767,7 +768,7 @@ export declare type QueuedMessage = Message<"moleculeai.delegation.v1.QueuedMess
 export declare const QueuedMessageSchema: GenMessage<QueuedMessage>;
 
 /**
- * Status is where it stands. completed, dropped and failed are final.
+ * Status of a queued message. completed, dropped and failed are final.
  *
  * @generated from enum moleculeai.delegation.v1.QueuedMessage.Status
  */
@@ -780,35 +781,35 @@ export enum QueuedMessage_Status {
   status_unspecified = 0,
 
   /**
-   * It waits.
+   * The message waits for its next attempt.
    *
    * @generated from enum value: queued = 1;
    */
   queued = 1,
 
   /**
-   * It is being sent.
+   * An attempt is in progress.
    *
    * @generated from enum value: dispatched = 2;
    */
   dispatched = 2,
 
   /**
-   * The agent has it.
+   * The agent has accepted the message.
    *
    * @generated from enum value: completed = 3;
    */
   completed = 3,
 
   /**
-   * It was let go of: it expired, or an operator said so.
+   * The message expired, or an operator dropped it.
    *
    * @generated from enum value: dropped = 4;
    */
   dropped = 4,
 
   /**
-   * The agent would not take it.
+   * The agent refused the message.
    *
    * @generated from enum value: failed = 5;
    */
@@ -834,7 +835,7 @@ export declare type ListActivityRequest = Message<"moleculeai.delegation.v1.List
   workspaceId: string;
 
   /**
-   * Only this activity type.
+   * Only rows of this activity type; empty means all.
    *
    * @generated from field: string type = 2;
    */
@@ -848,21 +849,21 @@ export declare type ListActivityRequest = Message<"moleculeai.delegation.v1.List
   source: string;
 
   /**
-   * Most rows, 1 to 500. Anything else means 100.
+   * Maximum number of rows, 1 to 500; any other text means 100.
    *
    * @generated from field: string limit = 4;
    */
   limit: string;
 
   /**
-   * Only the last so many seconds, at least 1; more than 30 days counts as 30 days.
+   * Only rows of the last N seconds, at least 1; more than 30 days counts as 30 days.
    *
    * @generated from field: string since_secs = 5;
    */
   sinceSecs: string;
 
   /**
-   * Only what came after this row, oldest first.
+   * Only rows after this row, oldest first.
    *
    * @generated from field: string since_id = 6;
    */
@@ -957,7 +958,7 @@ export declare type ReportActivityRequest = Message<"moleculeai.delegation.v1.Re
   activityType: string;
 
   /**
-   * What kind of row it is within its type.
+   * Subtype within the activity type.
    *
    * @generated from field: string method = 3;
    */
@@ -971,14 +972,14 @@ export declare type ReportActivityRequest = Message<"moleculeai.delegation.v1.Re
   summary: string;
 
   /**
-   * What was asked.
+   * The request's JSON.
    *
    * @generated from field: google.protobuf.Value request_body = 5;
    */
   requestBody?: Value | undefined;
 
   /**
-   * What was answered.
+   * The response's JSON.
    *
    * @generated from field: google.protobuf.Value response_body = 6;
    */
@@ -999,28 +1000,28 @@ export declare type ReportActivityRequest = Message<"moleculeai.delegation.v1.Re
   targetId: string;
 
   /**
-   * How long it took.
+   * Duration in milliseconds.
    *
    * @generated from field: optional int32 duration_ms = 9;
    */
   durationMs?: number | undefined;
 
   /**
-   * Default `ok`.
+   * Status word; empty means `ok`.
    *
    * @generated from field: string status = 10;
    */
   status: string;
 
   /**
-   * What went wrong.
+   * Error text.
    *
    * @generated from field: string error_detail = 11;
    */
   errorDetail: string;
 
   /**
-   * Tools that were called on the way.
+   * Tool calls made during the work.
    *
    * @generated from field: google.protobuf.Value tool_trace = 12;
    */
@@ -1054,34 +1055,34 @@ export declare type ReportActivityResponse = Message<"moleculeai.delegation.v1.R
 export declare const ReportActivityResponseSchema: GenMessage<ReportActivityResponse>;
 
 /**
- * Attachment is a file named in a message.
+ * Attachment is a file referred to by a message.
  *
  * @generated from message moleculeai.delegation.v1.Attachment
  */
 export declare type Attachment = Message<"moleculeai.delegation.v1.Attachment"> & {
   /**
-   * Where the file is.
+   * URI of the file.
    *
    * @generated from field: string uri = 1;
    */
   uri: string;
 
   /**
-   * Its name.
+   * File name.
    *
    * @generated from field: string name = 2;
    */
   name: string;
 
   /**
-   * Its media type.
+   * Media type.
    *
    * @generated from field: string mime_type = 3;
    */
   mimeType: string;
 
   /**
-   * Its size in bytes.
+   * Size in bytes.
    *
    * @generated from field: optional double size = 4;
    */
@@ -1101,21 +1102,21 @@ export declare const AttachmentSchema: GenMessage<Attachment>;
  */
 export declare type NotifyRequest = Message<"moleculeai.delegation.v1.NotifyRequest"> & {
   /**
-   * UUID of the agent that speaks.
+   * UUID of the calling workspace.
    *
    * @generated from field: string workspace_id = 1;
    */
   workspaceId: string;
 
   /**
-   * What it says, at most 1 MiB.
+   * Text of the message, at most 1 MiB.
    *
    * @generated from field: string message = 2;
    */
   message: string;
 
   /**
-   * Files it shows.
+   * Files shown with the message, at most 64.
    *
    * @generated from field: repeated moleculeai.delegation.v1.Attachment attachments = 3;
    */
@@ -1155,7 +1156,7 @@ export declare const NotifyResponseSchema: GenMessage<NotifyResponse>;
  */
 export declare type SubscribeInboxRequest = Message<"moleculeai.delegation.v1.SubscribeInboxRequest"> & {
   /**
-   * What the frame is.
+   * Exactly one of these.
    *
    * @generated from oneof moleculeai.delegation.v1.SubscribeInboxRequest.frame
    */
@@ -1169,7 +1170,7 @@ export declare type SubscribeInboxRequest = Message<"moleculeai.delegation.v1.Su
     case: "hello";
   } | {
     /**
-     * Allows more items.
+     * Raises the number of items that may be sent.
      *
      * @generated from field: moleculeai.delegation.v1.SubscribeInboxRequest.Credit credit = 2;
      */
@@ -1177,7 +1178,7 @@ export declare type SubscribeInboxRequest = Message<"moleculeai.delegation.v1.Su
     case: "credit";
   } | {
     /**
-     * Says that items are done.
+     * Marks items as done.
      *
      * @generated from field: moleculeai.delegation.v1.Ack ack = 3;
      */
@@ -1185,7 +1186,7 @@ export declare type SubscribeInboxRequest = Message<"moleculeai.delegation.v1.Su
     case: "ack";
   } | {
     /**
-     * Gives an item back.
+     * Returns an item for another delivery.
      *
      * @generated from field: moleculeai.delegation.v1.Nack nack = 4;
      */
@@ -1193,7 +1194,7 @@ export declare type SubscribeInboxRequest = Message<"moleculeai.delegation.v1.Su
     case: "nack";
   } | {
     /**
-     * Says that the client is there.
+     * Keeps the session alive.
      *
      * @generated from field: moleculeai.delegation.v1.SubscribeInboxRequest.Pong pong = 5;
      */
@@ -1201,7 +1202,7 @@ export declare type SubscribeInboxRequest = Message<"moleculeai.delegation.v1.Su
     case: "pong";
   } | {
     /**
-     * The workspace's sign of life, by the rules of WorkspaceService.Heartbeat.
+     * A heartbeat of the workspace, by the rules of WorkspaceService.Heartbeat.
      *
      * @generated from field: moleculeai.workspace.v1.HeartbeatRequest heartbeat = 6;
      */
@@ -1230,36 +1231,36 @@ export declare type SubscribeInboxRequest_Hello = Message<"moleculeai.delegation
   workspaceId: string;
 
   /**
-   * Names this client; the same name again replaces the old session at once.
+   * Name of this client, 1 to 128 bytes; a new session of the same name replaces the old one.
    *
    * @generated from field: string consumer_id = 2;
    */
   consumerId: string;
 
   /**
-   * Where to begin.
+   * First item to send.
    *
    * @generated from field: moleculeai.delegation.v1.StartPosition start = 3;
    */
   start?: StartPosition | undefined;
 
   /**
-   * Most items that are sent and not acked, 1 to 256; 0 means 16.
+   * Maximum number of items sent but not acked, 1 to 256; 0 means 16.
    *
    * @generated from field: int32 max_in_flight = 4;
    */
   maxInFlight: number;
 
   /**
-   * Take the inbox from another consumer.
+   * Whether to take the inbox over from another consumer.
    *
    * @generated from field: bool takeover = 5;
    */
   takeover: boolean;
 
   /**
-   * Items that may be sent before the first Credit. Absent: no credit is counted, and only
-   * `max_in_flight` bounds the flow.
+   * Number of items that may be sent before the first Credit. Absent: credit is not counted, and
+   * `max_in_flight` alone limits the flow.
    *
    * @generated from field: optional int32 initial_credit = 6;
    */
@@ -1273,8 +1274,8 @@ export declare type SubscribeInboxRequest_Hello = Message<"moleculeai.delegation
   clientVersion: string;
 
   /**
-   * The session that this very process held before its connection broke. What it still works on
-   * comes again, but is not counted as failed.
+   * `session_epoch` of the same process before its connection broke. Items still being worked on
+   * are sent again, but not counted as failed.
    *
    * @generated from field: optional uint32 resumes_epoch = 8;
    */
@@ -1288,13 +1289,13 @@ export declare type SubscribeInboxRequest_Hello = Message<"moleculeai.delegation
 export declare const SubscribeInboxRequest_HelloSchema: GenMessage<SubscribeInboxRequest_Hello>;
 
 /**
- * Credit allows so many more items.
+ * Credit raises the number of items that may be sent.
  *
  * @generated from message moleculeai.delegation.v1.SubscribeInboxRequest.Credit
  */
 export declare type SubscribeInboxRequest_Credit = Message<"moleculeai.delegation.v1.SubscribeInboxRequest.Credit"> & {
   /**
-   * How many.
+   * Number of further items, 1 to 100000.
    *
    * @generated from field: int32 n = 1;
    */
@@ -1308,7 +1309,7 @@ export declare type SubscribeInboxRequest_Credit = Message<"moleculeai.delegatio
 export declare const SubscribeInboxRequest_CreditSchema: GenMessage<SubscribeInboxRequest_Credit>;
 
 /**
- * Pong says that the client is there.
+ * Pong keeps the session alive: a client must send some frame every 45 s.
  *
  * @generated from message moleculeai.delegation.v1.SubscribeInboxRequest.Pong
  */
@@ -1328,7 +1329,7 @@ export declare const SubscribeInboxRequest_PongSchema: GenMessage<SubscribeInbox
  */
 export declare type SubscribeInboxResponse = Message<"moleculeai.delegation.v1.SubscribeInboxResponse"> & {
   /**
-   * What the frame is.
+   * Exactly one of these.
    *
    * @generated from oneof moleculeai.delegation.v1.SubscribeInboxResponse.frame
    */
@@ -1342,7 +1343,7 @@ export declare type SubscribeInboxResponse = Message<"moleculeai.delegation.v1.S
     case: "welcome";
   } | {
     /**
-     * One thing to act on.
+     * One item to act on.
      *
      * @generated from field: moleculeai.delegation.v1.InboxItem item = 2;
      */
@@ -1350,7 +1351,7 @@ export declare type SubscribeInboxResponse = Message<"moleculeai.delegation.v1.S
     case: "item";
   } | {
     /**
-     * Items that will not come.
+     * Items left out of this stream.
      *
      * @generated from field: moleculeai.delegation.v1.Gap gap = 3;
      */
@@ -1358,7 +1359,7 @@ export declare type SubscribeInboxResponse = Message<"moleculeai.delegation.v1.S
     case: "gap";
   } | {
     /**
-     * Nothing happened for 15 s.
+     * Sent after 15 s without another frame.
      *
      * @generated from field: moleculeai.delegation.v1.Beat beat = 4;
      */
@@ -1390,7 +1391,7 @@ export declare type SubscribeInboxResponse = Message<"moleculeai.delegation.v1.S
     case: "heartbeatResult";
   } | {
     /**
-     * Come back later. Acks are accepted for 10 s more.
+     * Reconnect. Acks on this stream are accepted for 10 s more.
      *
      * @generated from field: moleculeai.delegation.v1.Drain drain = 8;
      */
@@ -1406,7 +1407,7 @@ export declare type SubscribeInboxResponse = Message<"moleculeai.delegation.v1.S
     case: "fenced";
   } | {
     /**
-     * The last frame.
+     * The last frame of the stream.
      *
      * @generated from field: moleculeai.delegation.v1.End end = 10;
      */
@@ -1435,14 +1436,14 @@ export declare type StreamInboxRequest = Message<"moleculeai.delegation.v1.Strea
   workspaceId: string;
 
   /**
-   * Where to begin.
+   * First item to send.
    *
    * @generated from field: moleculeai.delegation.v1.StartPosition start = 2;
    */
   start?: StartPosition | undefined;
 
   /**
-   * Most items that are sent and not acked, up to 256; 0 means no bound.
+   * Maximum number of items sent but not acked, at most 256; 0 means no limit.
    *
    * @generated from field: int32 max_in_flight = 3;
    */
@@ -1462,7 +1463,7 @@ export declare const StreamInboxRequestSchema: GenMessage<StreamInboxRequest>;
  */
 export declare type StreamInboxResponse = Message<"moleculeai.delegation.v1.StreamInboxResponse"> & {
   /**
-   * What the frame is.
+   * Exactly one of these.
    *
    * @generated from oneof moleculeai.delegation.v1.StreamInboxResponse.frame
    */
@@ -1476,7 +1477,7 @@ export declare type StreamInboxResponse = Message<"moleculeai.delegation.v1.Stre
     case: "welcome";
   } | {
     /**
-     * One thing to act on.
+     * One item to act on.
      *
      * @generated from field: moleculeai.delegation.v1.InboxItem item = 2;
      */
@@ -1484,7 +1485,7 @@ export declare type StreamInboxResponse = Message<"moleculeai.delegation.v1.Stre
     case: "item";
   } | {
     /**
-     * Items that will not come.
+     * Items left out of this stream.
      *
      * @generated from field: moleculeai.delegation.v1.Gap gap = 3;
      */
@@ -1492,7 +1493,7 @@ export declare type StreamInboxResponse = Message<"moleculeai.delegation.v1.Stre
     case: "gap";
   } | {
     /**
-     * Nothing happened for 15 s.
+     * Sent after 15 s without another frame.
      *
      * @generated from field: moleculeai.delegation.v1.Beat beat = 4;
      */
@@ -1500,7 +1501,7 @@ export declare type StreamInboxResponse = Message<"moleculeai.delegation.v1.Stre
     case: "beat";
   } | {
     /**
-     * Come back later.
+     * Reconnect.
      *
      * @generated from field: moleculeai.delegation.v1.Drain drain = 5;
      */
@@ -1508,7 +1509,7 @@ export declare type StreamInboxResponse = Message<"moleculeai.delegation.v1.Stre
     case: "drain";
   } | {
     /**
-     * The last frame.
+     * The last frame of the stream.
      *
      * @generated from field: moleculeai.delegation.v1.End end = 6;
      */
@@ -1537,14 +1538,14 @@ export declare type SearchSessionRequest = Message<"moleculeai.delegation.v1.Sea
   workspaceId: string;
 
   /**
-   * Part of the text, in any case; empty finds everything.
+   * Case-insensitive substring to find; empty matches every row.
    *
    * @generated from field: string q = 2;
    */
   q: string;
 
   /**
-   * Most rows, 1 to 200; 0 means 50.
+   * Maximum number of rows, 1 to 200; 0 means 50.
    *
    * @generated from field: int32 limit = 3;
    */
@@ -1558,7 +1559,7 @@ export declare type SearchSessionRequest = Message<"moleculeai.delegation.v1.Sea
 export declare const SearchSessionRequestSchema: GenMessage<SearchSessionRequest>;
 
 /**
- * SessionHit is one thing that was found.
+ * SessionHit is one activity row found by SearchSession.
  *
  * @generated from message moleculeai.delegation.v1.SessionHit
  */
@@ -1578,7 +1579,7 @@ export declare type SessionHit = Message<"moleculeai.delegation.v1.SessionHit"> 
   id: string;
 
   /**
-   * Workspace whose record it is.
+   * UUID of the workspace that owns the record.
    *
    * @generated from field: string workspace_id = 3;
    */
@@ -1599,35 +1600,35 @@ export declare type SessionHit = Message<"moleculeai.delegation.v1.SessionHit"> 
   content: string;
 
   /**
-   * What kind of row it is within its type.
+   * Subtype within the activity type.
    *
    * @generated from field: string method = 6;
    */
   method: string;
 
   /**
-   * ok, error and so on.
+   * The row's status word: ok, error and so on.
    *
    * @generated from field: string status = 7;
    */
   status: string;
 
   /**
-   * What was asked.
+   * The request's JSON.
    *
    * @generated from field: optional google.protobuf.Value request_body = 8;
    */
   requestBody?: Value | undefined;
 
   /**
-   * What was answered.
+   * The response's JSON.
    *
    * @generated from field: optional google.protobuf.Value response_body = 9;
    */
   responseBody?: Value | undefined;
 
   /**
-   * When it happened.
+   * Time of the row.
    *
    * @generated from field: google.protobuf.Timestamp created_at = 10;
    */
@@ -1674,21 +1675,21 @@ export declare type PullInboxRequest = Message<"moleculeai.delegation.v1.PullInb
   workspaceId: string;
 
   /**
-   * Only items after this one; absent means all that are not done.
+   * Only items after this number; absent means all items not acked.
    *
    * @generated from field: optional uint32 after_seq = 2;
    */
   afterSeq?: number | undefined;
 
   /**
-   * Most items, 1 to 100; 0 means 20.
+   * Maximum number of items, 1 to 100; 0 means 20.
    *
    * @generated from field: int32 limit = 3;
    */
   limit: number;
 
   /**
-   * Wait up to so many seconds for the first item.
+   * Seconds to wait for the first item, 0 to 55.
    *
    * @generated from field: int32 wait_seconds = 4;
    */
@@ -1708,35 +1709,35 @@ export declare const PullInboxRequestSchema: GenMessage<PullInboxRequest>;
  */
 export declare type PullInboxResponse = Message<"moleculeai.delegation.v1.PullInboxResponse"> & {
   /**
-   * Undone items, oldest first.
+   * Items not acked, oldest first.
    *
    * @generated from field: repeated moleculeai.delegation.v1.InboxItem items = 1;
    */
   items: InboxItem[];
 
   /**
-   * Newest item.
+   * Number of the newest item.
    *
    * @generated from field: uint32 head_seq = 2;
    */
   headSeq: number;
 
   /**
-   * All items up to here are done.
+   * All items up to this number are acked.
    *
    * @generated from field: uint32 acked_seq = 3;
    */
   ackedSeq: number;
 
   /**
-   * Oldest item that is kept.
+   * Number of the oldest kept item.
    *
    * @generated from field: uint32 oldest_seq = 4;
    */
   oldestSeq: number;
 
   /**
-   * Changes when the inbox is rebuilt.
+   * Changes if the inbox is rebuilt; cursors of another generation are void.
    *
    * @generated from field: string generation = 5;
    */
@@ -1763,28 +1764,28 @@ export declare type AckInboxRequest = Message<"moleculeai.delegation.v1.AckInbox
   workspaceId: string;
 
   /**
-   * Everything up to here is done.
+   * Ack all items up to this number.
    *
    * @generated from field: optional uint32 up_to_seq = 2;
    */
   upToSeq?: number | undefined;
 
   /**
-   * These are done, whatever comes before them.
+   * Ack these items, regardless of earlier ones; at most 1000.
    *
    * @generated from field: repeated uint32 seqs = 3;
    */
   seqs: number[];
 
   /**
-   * The items of these activity rows are done.
+   * Ack the items of these activity rows; at most 1000.
    *
    * @generated from field: repeated string activity_ids = 4;
    */
   activityIds: string[];
 
   /**
-   * The session that acks; absent skips the check.
+   * `session_epoch` of the acking session; absent skips the check.
    *
    * @generated from field: optional uint32 session_epoch = 5;
    */
@@ -1804,21 +1805,21 @@ export declare const AckInboxRequestSchema: GenMessage<AckInboxRequest>;
  */
 export declare type AckInboxResponse = Message<"moleculeai.delegation.v1.AckInboxResponse"> & {
   /**
-   * All items up to here are done.
+   * All items up to this number are acked.
    *
    * @generated from field: uint32 acked_seq = 1;
    */
   ackedSeq: number;
 
   /**
-   * Newest item.
+   * Number of the newest item.
    *
    * @generated from field: uint32 head_seq = 2;
    */
   headSeq: number;
 
   /**
-   * How many items of `seqs` and `activity_ids` this call marked.
+   * Number of items in `seqs` and `activity_ids` that this call acked.
    *
    * @generated from field: int32 removed = 3;
    */
@@ -1845,28 +1846,28 @@ export declare type NackInboxRequest = Message<"moleculeai.delegation.v1.NackInb
   workspaceId: string;
 
   /**
-   * The item.
+   * Number of the item.
    *
    * @generated from field: uint32 seq = 2;
    */
   seq: number;
 
   /**
-   * Wait this long before the next delivery, at most a day.
+   * Pause before the next delivery, at most a day.
    *
    * @generated from field: google.protobuf.Duration retry_after = 3;
    */
   retryAfter?: Duration | undefined;
 
   /**
-   * Why, at most 1000 bytes; operators read it.
+   * Reason for operators, at most 1000 bytes.
    *
    * @generated from field: string reason = 4;
    */
   reason: string;
 
   /**
-   * The session that gives it back; absent skips the check.
+   * `session_epoch` of the session returning the item; absent skips the check.
    *
    * @generated from field: optional uint32 session_epoch = 5;
    */
@@ -1886,7 +1887,7 @@ export declare const NackInboxRequestSchema: GenMessage<NackInboxRequest>;
  */
 export declare type NackInboxResponse = Message<"moleculeai.delegation.v1.NackInboxResponse"> & {
   /**
-   * The item.
+   * Number of the item.
    *
    * @generated from field: uint32 seq = 1;
    */
@@ -1900,7 +1901,7 @@ export declare type NackInboxResponse = Message<"moleculeai.delegation.v1.NackIn
   deliveries: number;
 
   /**
-   * Whether the item was set aside as poison.
+   * Whether the item is now a dead letter.
    *
    * @generated from field: bool poisoned = 3;
    */
@@ -1920,7 +1921,7 @@ export declare const NackInboxResponseSchema: GenMessage<NackInboxResponse>;
  */
 export declare type CallMcpRequest = Message<"moleculeai.delegation.v1.CallMcpRequest"> & {
   /**
-   * UUID of the workspace whose tools are used: the caller's.
+   * UUID of the calling workspace, whose tools are used.
    *
    * @generated from field: string workspace_id = 1;
    */
@@ -1968,12 +1969,12 @@ export declare const StreamMcpRequestSchema: GenMessage<StreamMcpRequest>;
  */
 export declare const DelegationService: GenService<{
   /**
-   * Delegate hands a task to another workspace. When it answers, ledger row, activity row and the
-   * target's inbox item are committed.
+   * Delegate hands a task to another workspace. Ledger row, activity row and the target's inbox item
+   * are committed before the response.
    *
    * Repeating a call with the same `idempotency_key` and content within 24 h returns the first
-   * delegation with `idempotent_hit`; with other content it fails with IDEMPOTENCY_MISMATCH. The
-   * key of a failed delegation is free again. Fails with WORKSPACE_NOT_FOUND, NOT_RELATED,
+   * delegation with `idempotent_hit`; other content fails with IDEMPOTENCY_MISMATCH. The key of a
+   * failed delegation is free again. Fails with WORKSPACE_NOT_FOUND, NOT_RELATED,
    * SELF_DELEGATION or INBOX_FULL.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.Delegate
@@ -1984,9 +1985,9 @@ export declare const DelegationService: GenService<{
     output: typeof DelegateResponseSchema;
   },
   /**
-   * RecordDelegation enters into the ledger a task that the agent handed over by itself. The same
-   * id again by the same caller is success; by another of its organisation it fails with
-   * DELEGATION_ID_TAKEN.
+   * RecordDelegation adds a task to the ledger that the agent delivered without the platform.
+   * Repeating a call with the same id succeeds and changes nothing; an id used by another caller of
+   * the organisation fails with DELEGATION_ID_TAKEN.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.RecordDelegation
    */
@@ -1997,9 +1998,9 @@ export declare const DelegationService: GenService<{
   },
   /**
    * UpdateDelegation reports progress or the outcome, by the target or the source. The first final
-   * report wins and puts exactly one item into the source's inbox; a later, different one answers
-   * `applied: false` and changes nothing. Repeating a call is harmless: with attempts left a failure
-   * hands the task over again after the backoff, and until then no further one counts.
+   * report wins and puts exactly one item into the source's inbox; a later, different report answers
+   * `applied: false` and changes nothing. Repeating a call is harmless. A failure with attempts left
+   * starts the next attempt after the backoff; further failures reported before that are ignored.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.UpdateDelegation
    */
@@ -2009,8 +2010,9 @@ export declare const DelegationService: GenService<{
     output: typeof UpdateDelegationResponseSchema;
   },
   /**
-   * HeartbeatDelegation is a sign of work on a delegation, by the target or the source. The first
-   * one moves it to in_progress. On a final one it changes nothing and answers `applied: false`.
+   * HeartbeatDelegation signals work on a delegation, by the target or the source. The first
+   * heartbeat moves the delegation to in_progress. On an ended delegation nothing changes and the
+   * response says `applied: false`.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.HeartbeatDelegation
    */
@@ -2020,9 +2022,10 @@ export declare const DelegationService: GenService<{
     output: typeof HeartbeatDelegationResponseSchema;
   },
   /**
-   * CancelDelegation calls a delegation off, by its source. It ends as failed with reason
-   * `cancelled`; both inboxes hear of it, and a call to the target's URL is cut off. Repeating it is
-   * harmless; on one that has ended it changes nothing and answers `applied: false`.
+   * CancelDelegation cancels a delegation, by its source: the delegation ends as failed with reason
+   * `cancelled`, both inboxes get an item, and a call in progress to the target's URL is aborted.
+   * Repeating a call is harmless. On an ended delegation nothing changes and the response says
+   * `applied: false`.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.CancelDelegation
    */
@@ -2032,8 +2035,9 @@ export declare const DelegationService: GenService<{
     output: typeof CancelDelegationResponseSchema;
   },
   /**
-   * WatchDelegation sends the delegation as it is, and again after every change, until it ends; the
-   * last frame is an End. Reconnecting starts with the present state: nothing is missed that lasts.
+   * WatchDelegation sends the delegation's current state, and the new state after each change, until
+   * the delegation ends; the last frame is an End. Reconnecting begins with the current state:
+   * intermediate states may be missed, the final state never.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.WatchDelegation
    */
@@ -2054,8 +2058,8 @@ export declare const DelegationService: GenService<{
     output: typeof DelegationSchema;
   },
   /**
-   * ListDelegations lists a workspace's delegations, newest first. When there are more, the
-   * response header `x-next-page-token` carries the token of the next page.
+   * ListDelegations lists a workspace's delegations, newest first. If there are more, the response
+   * header `x-next-page-token` carries the token of the next page.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.ListDelegations
    */
@@ -2066,19 +2070,20 @@ export declare const DelegationService: GenService<{
   },
   /**
    * SendMessage sends an A2A message to a workspace: JSON-RPC 2.0, or bare `{method, params}`.
-   * The source is the caller's workspace, or the human when an operator calls.
+   * The source is the caller's workspace, or the human if an operator calls.
    *
-   * For a workspace that reads its inbox it answers `{"status":"queued","delivery_mode":"poll",
-   * "method":...}` once the item is committed. A repeat with the same `messageId` adds nothing.
+   * For a workspace in poll mode the response is `{"status":"queued","delivery_mode":"poll",
+   * "method":...}` once the inbox item is committed. A repeat with the same `messageId` adds nothing.
    *
-   * A workspace with a URL is called, and its JSON is the answer, with its HTTP status (for gRPC in
-   * the header `x-agent-status`). When it is busy the message is queued: `{"queued":true,"queue_id",
-   * "queue_depth","message"}` (202); GetQueuedMessage tells what became of it. A caller whose
-   * patience ends first (the deadline of the call, the header `x-timeout` in seconds, 90 s for
-   * humans) gets `{"status":"queued","delivery_mode":"push-async","method","queue_id"}`. A message
-   * that waits already is not queued twice. Fails with URL_NOT_REGISTERED, URL_NOT_ROUTABLE,
-   * AGENT_UNREACHABLE, AGENT_BUSY, AGENT_RESTARTING, WORKSPACE_WAKING, BUDGET_EXCEEDED, or
-   * ANSWER_UNREADABLE when it was delivered and must not be sent again.
+   * A workspace in push mode is called at its URL; the response is the agent's JSON with the agent's
+   * HTTP status (for gRPC in the header `x-agent-status`). If the agent is busy the message is
+   * queued: `{"queued":true,"queue_id","queue_depth","message"}` (202); GetQueuedMessage returns the
+   * message's further status. If the caller's time limit ends first (the deadline of the call, the
+   * header `x-timeout` in seconds, 90 s for humans) the response is
+   * `{"status":"queued","delivery_mode":"push-async","method","queue_id"}`. A message already in the
+   * queue is not queued twice. Fails with URL_NOT_REGISTERED, URL_NOT_ROUTABLE, AGENT_UNREACHABLE,
+   * AGENT_BUSY, AGENT_RESTARTING, WORKSPACE_WAKING, BUDGET_EXCEEDED, or ANSWER_UNREADABLE: delivered,
+   * do not send again.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.SendMessage
    */
@@ -2088,8 +2093,8 @@ export declare const DelegationService: GenService<{
     output: typeof HttpBodySchema;
   },
   /**
-   * GetQueuedMessage tells what became of a message that was queued, to its sender and its target;
-   * to others it does not exist.
+   * GetQueuedMessage returns the status of a queued message, to its sender and its target. Other
+   * callers get MESSAGE_NOT_FOUND.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.GetQueuedMessage
    */
@@ -2099,9 +2104,9 @@ export declare const DelegationService: GenService<{
     output: typeof QueuedMessageSchema;
   },
   /**
-   * ListActivity reads a workspace's record: newest first, or with `since_id` everything after
-   * that row, oldest first. A `since_id` that is not a row of this workspace fails with
-   * CURSOR_PRUNED (410): start again without it.
+   * ListActivity reads a workspace's record: newest first, or with `since_id` the rows after that
+   * row, oldest first. Fails with CURSOR_PRUNED (410) if `since_id` is no row of this workspace:
+   * start again without `since_id`.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.ListActivity
    */
@@ -2121,7 +2126,7 @@ export declare const DelegationService: GenService<{
     output: typeof ActivitySchema;
   },
   /**
-   * ReportActivity adds a row to the caller's own record. It never becomes an inbox item.
+   * ReportActivity adds a row to the caller's own record. The row never becomes an inbox item.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.ReportActivity
    */
@@ -2131,7 +2136,8 @@ export declare const DelegationService: GenService<{
     output: typeof ReportActivityResponseSchema;
   },
   /**
-   * Notify lets an agent speak to the human. It is recorded, and never comes back as inbox.
+   * Notify sends a message of an agent to the human. The message enters the agent's record and never
+   * its inbox.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.Notify
    */
@@ -2141,12 +2147,12 @@ export declare const DelegationService: GenService<{
     output: typeof NotifyResponseSchema;
   },
   /**
-   * SubscribeInbox holds the inbox as its one consumer: items come as credit allows, acks and
-   * nacks go the other way, and heartbeats may ride along. The first frame must be a Hello.
+   * SubscribeInbox opens a session as the inbox's only consumer: the server sends items as credit
+   * allows; the client sends acks, nacks and heartbeats. The first frame must be a Hello.
    *
-   * Another consumer fails with INBOX_BUSY unless it asks to take over; the old session then gets
-   * Fenced and its acks are refused. What was sent and not acked comes again in the next session,
-   * marked by `delivery`.
+   * A second consumer fails with INBOX_BUSY unless its Hello sets `takeover`; the old session then
+   * gets Fenced and its acks are refused. Items sent but not acked are sent again in the next
+   * session, marked by `delivery`.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.SubscribeInbox
    */
@@ -2156,8 +2162,8 @@ export declare const DelegationService: GenService<{
     output: typeof SubscribeInboxResponseSchema;
   },
   /**
-   * StreamInbox reads the inbox without taking it: replay, then live, until the client leaves.
-   * Items are done by AckInbox. Several streams may read one inbox.
+   * StreamInbox reads the inbox without a lease: replay, then live items, until the client cancels.
+   * AckInbox marks items as done. Several streams may read one inbox.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.StreamInbox
    */
@@ -2167,9 +2173,9 @@ export declare const DelegationService: GenService<{
     output: typeof StreamInboxResponseSchema;
   },
   /**
-   * SubscribeEvents sends what happens, in commit order: kept events each at least once, others as
-   * well as it can. A token that is older than the retention fails with CURSOR_PRUNED. A client that
-   * falls behind is not buffered for: it reads on from where it is.
+   * SubscribeEvents sends events in commit order: each kept event at least once, other events without
+   * a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
+   * buffers nothing for a slow client: events are read from the database when the client is ready.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.SubscribeEvents
    */
@@ -2190,7 +2196,7 @@ export declare const DelegationService: GenService<{
     output: typeof HttpBodySchema;
   },
   /**
-   * SearchSession finds activity by a part of its text, newest first.
+   * SearchSession finds activity rows by a substring of their text, newest first.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.SearchSession
    */
@@ -2200,7 +2206,7 @@ export declare const DelegationService: GenService<{
     output: typeof SearchSessionResponseSchema;
   },
   /**
-   * PullInbox returns undone items, oldest first, waiting up to `wait_seconds` for the first.
+   * PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.PullInbox
    */
@@ -2210,8 +2216,8 @@ export declare const DelegationService: GenService<{
     output: typeof PullInboxResponseSchema;
   },
   /**
-   * AckInbox marks items as done. Repeating it is harmless. With `session_epoch` of a replaced
-   * session it fails with FENCED.
+   * AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
+   * names a replaced session.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.AckInbox
    */
@@ -2221,7 +2227,7 @@ export declare const DelegationService: GenService<{
     output: typeof AckInboxResponseSchema;
   },
   /**
-   * NackInbox gives an item back, to be delivered again. A repeat counts as another failure.
+   * NackInbox returns an item for another delivery. A repeat counts as another failure.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.NackInbox
    */
@@ -2231,15 +2237,14 @@ export declare const DelegationService: GenService<{
     output: typeof NackInboxResponseSchema;
   },
   /**
-   * CallMcp serves a message of the Model Context Protocol, or a batch: the workspace's tools for an
-   * agent that speaks it (docs/mcp.md). It keeps no session, and any revision of the protocol may be
-   * spoken in any call.
+   * CallMcp serves one message of the Model Context Protocol, or a batch: the workspace's tools for
+   * MCP clients (docs/mcp.md). There is no session, and each call may use any revision of MCP.
    *
-   * A request is answered with its response, also where a tool fails; notifications alone with 202
-   * and no body; what is no JSON-RPC with 400; a GET with 405. A token has 120 messages a minute at
-   * each worker: the headers `x-ratelimit-limit`, `-remaining` and `-reset` say what is left of them,
-   * and beyond them the call fails with RESOURCE_EXHAUSTED (429). Whether a repeat is harmless is the
-   * tool's affair.
+   * A request gets its JSON-RPC response, also if a tool fails; notifications alone get 202 and no
+   * body; a body that is no JSON-RPC gets 400; a GET gets 405. Each worker accepts 120 messages a
+   * minute per token: the headers `x-ratelimit-limit`, `-remaining` and `-reset` report the rest, and
+   * further calls fail with RESOURCE_EXHAUSTED (429). Whether a call may be repeated depends on the
+   * tool.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.CallMcp
    */
@@ -2249,9 +2254,9 @@ export declare const DelegationService: GenService<{
     output: typeof HttpBodySchema;
   },
   /**
-   * StreamMcp tells an older client where to send its messages: server-sent events, the first of
-   * them `endpoint` with the path of CallMcp, then a comment every 15 s. The last one is `end`, with
-   * a canonical code, reason and message as JSON. Answers never come this way.
+   * StreamMcp serves clients of MCP's older SSE transport: server-sent events, first `endpoint` with
+   * the path of CallMcp, then a comment every 15 s, last `end` with a canonical gRPC code, reason and
+   * message as JSON. Responses are sent on CallMcp, never on this stream.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.StreamMcp
    */

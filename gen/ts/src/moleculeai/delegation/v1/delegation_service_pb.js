@@ -2,7 +2,7 @@
 // @generated from file moleculeai/delegation/v1/delegation_service.proto (package moleculeai.delegation.v1, syntax proto3)
 /* eslint-disable */
 
-// DelegationService: handing over work, and everything an agent receives.
+// DelegationService: delegations, messages, inboxes, activity, events and MCP.
 
 import { enumDesc, fileDesc, messageDesc, serviceDesc, tsEnum } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../../buf/validate/validate_pb.js";
@@ -155,7 +155,7 @@ export const QueuedMessage_StatusSchema = /*@__PURE__*/
   enumDesc(file_moleculeai_delegation_v1_delegation_service, 17, 0);
 
 /**
- * Status is where it stands. completed, dropped and failed are final.
+ * Status of a queued message. completed, dropped and failed are final.
  *
  * @generated from enum moleculeai.delegation.v1.QueuedMessage.Status
  */

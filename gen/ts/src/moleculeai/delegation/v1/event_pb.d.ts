@@ -2,7 +2,7 @@
 // @generated from file moleculeai/delegation/v1/event.proto (package moleculeai.delegation.v1, syntax proto3)
 /* eslint-disable */
 
-// Events: what happens in an organisation, for whoever watches.
+// Events: changes in an organisation, as a stream for watchers.
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -15,57 +15,57 @@ import type { Drain, End } from "./inbox_pb.js";
 export declare const file_moleculeai_delegation_v1_event: GenFile;
 
 /**
- * Event is one thing that happened.
+ * Event is one change in an organisation.
  *
  * @generated from message moleculeai.delegation.v1.Event
  */
 export declare type Event = Message<"moleculeai.delegation.v1.Event"> & {
   /**
-   * UUID.
+   * UUID of the event.
    *
    * @generated from field: string id = 1;
    */
   id: string;
 
   /**
-   * Its name: WORKSPACE_ONLINE, DELEGATION_COMPLETE, AGENT_MESSAGE and so on.
+   * The event's name: WORKSPACE_ONLINE, DELEGATION_COMPLETE, AGENT_MESSAGE and so on.
    *
    * @generated from field: string event_type = 2;
    */
   eventType: string;
 
   /**
-   * Workspace that it concerns; absent when it concerns none.
+   * UUID of the workspace concerned; absent if the event concerns no single workspace.
    *
    * @generated from field: optional string workspace_id = 3;
    */
   workspaceId?: string | undefined;
 
   /**
-   * What is known of it, by type. TASK_UPDATED has `current_task` and `active_tasks`,
-   * WORKSPACE_HEARTBEAT `active_tasks` and `uptime_seconds`: as they are when it is shown, so that of
-   * several within half a second the newest counts.
+   * Details, by event type. TASK_UPDATED carries `current_task` and `active_tasks`,
+   * WORKSPACE_HEARTBEAT `active_tasks` and `uptime_seconds`: the values at publishing, so that of
+   * several changes within half a second only the newest is sent.
    *
    * @generated from field: google.protobuf.Value payload = 4;
    */
   payload?: Value | undefined;
 
   /**
-   * When it happened.
+   * Time of the change.
    *
    * @generated from field: google.protobuf.Timestamp created_at = 5;
    */
   createdAt?: Timestamp | undefined;
 
   /**
-   * Whether it is stored for good. One that is not may be missed.
+   * Whether the event is stored and can be replayed. Readers may miss an event that is not kept.
    *
    * @generated from field: bool kept = 6;
    */
   kept: boolean;
 
   /**
-   * Resume after this event. Opaque.
+   * Opaque token for resuming after this event.
    *
    * @generated from field: string resume_token = 7;
    */
@@ -85,7 +85,7 @@ export declare const EventSchema: GenMessage<Event>;
  */
 export declare type SubscribeEventsRequest = Message<"moleculeai.delegation.v1.SubscribeEventsRequest"> & {
   /**
-   * Only events of this workspace. A workspace's token sees no other.
+   * Only events of this workspace. A workspace's token may name only its own workspace.
    *
    * @generated from field: string workspace_id = 1;
    */
@@ -99,7 +99,7 @@ export declare type SubscribeEventsRequest = Message<"moleculeai.delegation.v1.S
   types: string[];
 
   /**
-   * Begin after the event that carried this token; empty begins now.
+   * `resume_token` to begin after; empty begins now.
    *
    * @generated from field: string resume_after = 3;
    */
@@ -119,7 +119,7 @@ export declare const SubscribeEventsRequestSchema: GenMessage<SubscribeEventsReq
  */
 export declare type StreamEventsRequest = Message<"moleculeai.delegation.v1.StreamEventsRequest"> & {
   /**
-   * Only events of this workspace. A workspace's token sees no other.
+   * Only events of this workspace. A workspace's token may name only its own workspace.
    *
    * @generated from field: string workspace_id = 1;
    */
@@ -133,7 +133,7 @@ export declare type StreamEventsRequest = Message<"moleculeai.delegation.v1.Stre
   types: string[];
 
   /**
-   * Begin after the event that carried this token; empty begins now. `Last-Event-ID` does the same.
+   * `resume_token` to begin after; empty begins now. The header `Last-Event-ID` does the same.
    *
    * @generated from field: string resume_after = 3;
    */
@@ -153,13 +153,13 @@ export declare const StreamEventsRequestSchema: GenMessage<StreamEventsRequest>;
  */
 export declare type SubscribeEventsResponse = Message<"moleculeai.delegation.v1.SubscribeEventsResponse"> & {
   /**
-   * What the frame is.
+   * Exactly one of these.
    *
    * @generated from oneof moleculeai.delegation.v1.SubscribeEventsResponse.frame
    */
   frame: {
     /**
-     * Something happened.
+     * One event.
      *
      * @generated from field: moleculeai.delegation.v1.Event event = 1;
      */
@@ -167,7 +167,7 @@ export declare type SubscribeEventsResponse = Message<"moleculeai.delegation.v1.
     case: "event";
   } | {
     /**
-     * Nothing happened for 15 s; `resume_token` still moves on.
+     * Sent after 15 s without an event; carries a newer `resume_token`.
      *
      * @generated from field: moleculeai.delegation.v1.EventBeat beat = 2;
      */
@@ -175,7 +175,7 @@ export declare type SubscribeEventsResponse = Message<"moleculeai.delegation.v1.
     case: "beat";
   } | {
     /**
-     * Come back: the server stops, or the stream is old.
+     * Reconnect: the server is stopping, or the stream has reached its maximum age.
      *
      * @generated from field: moleculeai.delegation.v1.Drain drain = 3;
      */
@@ -183,7 +183,7 @@ export declare type SubscribeEventsResponse = Message<"moleculeai.delegation.v1.
     case: "drain";
   } | {
     /**
-     * The last frame.
+     * The last frame of the stream.
      *
      * @generated from field: moleculeai.delegation.v1.End end = 4;
      */
@@ -205,14 +205,14 @@ export declare const SubscribeEventsResponseSchema: GenMessage<SubscribeEventsRe
  */
 export declare type EventBeat = Message<"moleculeai.delegation.v1.EventBeat"> & {
   /**
-   * Nothing before this token is outstanding.
+   * Opaque token; every event before it has been sent.
    *
    * @generated from field: string resume_token = 1;
    */
   resumeToken: string;
 
   /**
-   * The server's clock.
+   * Time of the server's clock.
    *
    * @generated from field: google.protobuf.Timestamp server_time = 2;
    */

@@ -2,7 +2,7 @@
 // @generated from file moleculeai/delegation/v1/event.proto (package moleculeai.delegation.v1, syntax proto3)
 /* eslint-disable */
 
-// Events: what happens in an organisation, for whoever watches.
+// Events: changes in an organisation, as a stream for watchers.
 
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../../buf/validate/validate_pb.js";

@@ -2,7 +2,7 @@
 // @generated from file moleculeai/delegation/v1/inbox.proto (package moleculeai.delegation.v1, syntax proto3)
 /* eslint-disable */
 
-// Inbox: what an agent must act on, in order, until it says done.
+// Inbox: the ordered items that an agent must act on and acknowledge.
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -14,14 +14,14 @@ import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 export declare const file_moleculeai_delegation_v1_inbox: GenFile;
 
 /**
- * InboxItem is one thing to act on. Delivery is at least once: `delivery` above 1 marks a repeat,
- * and `message_id` is the key by which an agent recognises one.
+ * InboxItem is one message or task to act on. Delivery is at least once: `delivery` above 1 marks a
+ * repeat, and `message_id` is the same in all deliveries.
  *
  * @generated from message moleculeai.delegation.v1.InboxItem
  */
 export declare type InboxItem = Message<"moleculeai.delegation.v1.InboxItem"> & {
   /**
-   * Position in this inbox: 1, 2, 3 and so on, without holes, in commit order.
+   * Number of the item in this inbox: 1, 2, 3 and so on, without holes, in commit order.
    *
    * @generated from field: uint32 seq = 1;
    */
@@ -49,49 +49,50 @@ export declare type InboxItem = Message<"moleculeai.delegation.v1.InboxItem"> & 
   messageId: string;
 
   /**
-   * The activity row that records it.
+   * UUID of the item's activity row.
    *
    * @generated from field: string activity_id = 5;
    */
   activityId: string;
 
   /**
-   * What it is: message/send, delegate, delegate_result, tasks/send, chat_upload_receive and so on.
+   * The item's method: message/send, delegate, delegate_result, tasks/send, chat_upload_receive and
+   * so on.
    *
    * @generated from field: string method = 6;
    */
   method: string;
 
   /**
-   * Who speaks.
+   * Kind of the sender.
    *
    * @generated from field: moleculeai.delegation.v1.InboxItem.Kind kind = 7;
    */
   kind: InboxItem_Kind;
 
   /**
-   * Workspace that sent it; empty for a human.
+   * UUID of the sending workspace; empty for a human.
    *
    * @generated from field: string source_id = 8;
    */
   sourceId: string;
 
   /**
-   * Name of that workspace.
+   * Name of the sending workspace.
    *
    * @generated from field: string source_name = 9;
    */
   sourceName: string;
 
   /**
-   * The text of it, found in the body by the rules of A2A.
+   * The text parts of the body, extracted by the rules of A2A.
    *
    * @generated from field: string text = 10;
    */
   text: string;
 
   /**
-   * The delegation it hands over or ends; empty otherwise.
+   * Identifies the delegation that the item hands over or ends; empty for other items.
    *
    * @generated from field: string delegation_id = 11;
    */
@@ -112,28 +113,28 @@ export declare type InboxItem = Message<"moleculeai.delegation.v1.InboxItem"> & 
   body: string;
 
   /**
-   * Set instead of `body` and `text` when the body exceeds 256 KiB: the activity row to get.
+   * Set instead of `body` and `text` if the body exceeds 256 KiB: the `activity_id` for GetActivity.
    *
    * @generated from field: string body_ref = 14;
    */
   bodyRef: string;
 
   /**
-   * When it was accepted.
+   * Time of acceptance.
    *
    * @generated from field: google.protobuf.Timestamp created_at = 15;
    */
   createdAt?: Timestamp | undefined;
 
   /**
-   * When it leaves the inbox unread; absent for the hard limit of 30 days.
+   * An item not acked by this time is deleted; absent means 30 days after acceptance.
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 16;
    */
   expiresAt?: Timestamp | undefined;
 
   /**
-   * Whether this result arrived after the delegation had ended as stuck or past its deadline.
+   * Whether this result arrived after its delegation had already ended as stuck or past its deadline.
    *
    * @generated from field: bool late = 17;
    */
@@ -147,7 +148,7 @@ export declare type InboxItem = Message<"moleculeai.delegation.v1.InboxItem"> & 
 export declare const InboxItemSchema: GenMessage<InboxItem>;
 
 /**
- * Kind says who speaks.
+ * Kind of the sender.
  *
  * @generated from enum moleculeai.delegation.v1.InboxItem.Kind
  */
@@ -180,14 +181,14 @@ export enum InboxItem_Kind {
 export declare const InboxItem_KindSchema: GenEnum<InboxItem_Kind>;
 
 /**
- * StartPosition says where a stream begins. Empty: at the first item that is not done, which needs
- * no state on the client.
+ * StartPosition is the first item of a stream. An empty message begins at the first item not acked
+ * and needs no state on the client.
  *
  * @generated from message moleculeai.delegation.v1.StartPosition
  */
 export declare type StartPosition = Message<"moleculeai.delegation.v1.StartPosition"> & {
   /**
-   * Begin strictly after this item.
+   * Begin after the item of this number.
    *
    * @generated from field: optional uint32 after_seq = 1;
    */
@@ -201,22 +202,23 @@ export declare type StartPosition = Message<"moleculeai.delegation.v1.StartPosit
   generation: string;
 
   /**
-   * Begin with items of the last so many seconds. Older undone items are named in a Gap.
+   * Begin with the items of the last N seconds, 1 to 2592000 (30 days). A Gap names older items not
+   * acked.
    *
    * @generated from field: optional int32 since_seconds = 3;
    */
   sinceSeconds?: number | undefined;
 
   /**
-   * Begin with what comes from now on. Undone items are named in a Gap.
+   * Begin with items accepted from now on. A Gap names older items not acked.
    *
    * @generated from field: bool from_now = 4;
    */
   fromNow: boolean;
 
   /**
-   * When `after_seq` was pruned: begin at the oldest item and say so in a Gap, instead of failing
-   * with CURSOR_PRUNED.
+   * If the items after `after_seq` were pruned: begin at the oldest kept item and send a Gap, instead
+   * of failing with CURSOR_PRUNED.
    *
    * @generated from field: bool allow_gap = 5;
    */
@@ -230,48 +232,48 @@ export declare type StartPosition = Message<"moleculeai.delegation.v1.StartPosit
 export declare const StartPositionSchema: GenMessage<StartPosition>;
 
 /**
- * Welcome opens every stream.
+ * Welcome is the first frame of every stream.
  *
  * @generated from message moleculeai.delegation.v1.Welcome
  */
 export declare type Welcome = Message<"moleculeai.delegation.v1.Welcome"> & {
   /**
-   * Changes when the inbox is rebuilt; cursors of another generation are void.
+   * Changes if the inbox is rebuilt; cursors of another generation are void.
    *
    * @generated from field: string generation = 1;
    */
   generation: string;
 
   /**
-   * Number of this session; acks of an older one are refused. 0 when the stream takes no lease.
+   * Number of this session; acks of an older session are refused. 0: the stream takes no lease.
    *
    * @generated from field: uint32 session_epoch = 2;
    */
   sessionEpoch: number;
 
   /**
-   * Newest item.
+   * Number of the newest item.
    *
    * @generated from field: uint32 head_seq = 3;
    */
   headSeq: number;
 
   /**
-   * All items up to here are done.
+   * All items up to this number are acked.
    *
    * @generated from field: uint32 acked_seq = 4;
    */
   ackedSeq: number;
 
   /**
-   * Oldest item that is kept.
+   * Number of the oldest kept item.
    *
    * @generated from field: uint32 oldest_seq = 5;
    */
   oldestSeq: number;
 
   /**
-   * The server's clock.
+   * Time of the server's clock.
    *
    * @generated from field: google.protobuf.Timestamp server_time = 6;
    */
@@ -291,21 +293,21 @@ export declare const WelcomeSchema: GenMessage<Welcome>;
  */
 export declare type Gap = Message<"moleculeai.delegation.v1.Gap"> & {
   /**
-   * First of them.
+   * Number of the first item left out.
    *
    * @generated from field: uint32 from_seq = 1;
    */
   fromSeq: number;
 
   /**
-   * Last of them.
+   * Number of the last item left out.
    *
    * @generated from field: uint32 to_seq = 2;
    */
   toSeq: number;
 
   /**
-   * Why they are not delivered.
+   * Why the items are not delivered.
    *
    * @generated from field: moleculeai.delegation.v1.Gap.Reason reason = 3;
    */
@@ -319,7 +321,7 @@ export declare type Gap = Message<"moleculeai.delegation.v1.Gap"> & {
 export declare const GapSchema: GenMessage<Gap>;
 
 /**
- * Reason says why.
+ * Reason for leaving items out.
  *
  * @generated from enum moleculeai.delegation.v1.Gap.Reason
  */
@@ -332,14 +334,14 @@ export enum Gap_Reason {
   reason_unspecified = 0,
 
   /**
-   * They were deleted by retention.
+   * Retention deleted the items.
    *
    * @generated from enum value: pruned = 1;
    */
   pruned = 1,
 
   /**
-   * The start position skips them.
+   * The start position skips the items.
    *
    * @generated from enum value: skipped = 2;
    */
@@ -352,34 +354,34 @@ export enum Gap_Reason {
 export declare const Gap_ReasonSchema: GenEnum<Gap_Reason>;
 
 /**
- * Beat comes every 15 s when nothing else does.
+ * Beat is sent after 15 s without another frame.
  *
  * @generated from message moleculeai.delegation.v1.Beat
  */
 export declare type Beat = Message<"moleculeai.delegation.v1.Beat"> & {
   /**
-   * Newest item.
+   * Number of the newest item.
    *
    * @generated from field: uint32 head_seq = 1;
    */
   headSeq: number;
 
   /**
-   * All items up to here are done.
+   * All items up to this number are acked.
    *
    * @generated from field: uint32 acked_seq = 2;
    */
   ackedSeq: number;
 
   /**
-   * The server's clock.
+   * Time of the server's clock.
    *
    * @generated from field: google.protobuf.Timestamp server_time = 3;
    */
   serverTime?: Timestamp | undefined;
 
   /**
-   * Whether the workspace is paused: no items come.
+   * Whether the workspace is paused: no items are sent.
    *
    * @generated from field: bool paused = 4;
    */
@@ -393,7 +395,8 @@ export declare type Beat = Message<"moleculeai.delegation.v1.Beat"> & {
 export declare const BeatSchema: GenMessage<Beat>;
 
 /**
- * Drain asks the client to come back: the server stops, or the stream is old.
+ * Drain asks the client to reconnect: the server is stopping, or the stream has reached its maximum
+ * age.
  *
  * @generated from message moleculeai.delegation.v1.Drain
  */
@@ -413,13 +416,13 @@ export declare type Drain = Message<"moleculeai.delegation.v1.Drain"> & {
 export declare const DrainSchema: GenMessage<Drain>;
 
 /**
- * Fenced says that another consumer took the inbox over. Acks of this session are refused.
+ * Fenced ends a session whose inbox another consumer took over. Acks of this session are refused.
  *
  * @generated from message moleculeai.delegation.v1.Fenced
  */
 export declare type Fenced = Message<"moleculeai.delegation.v1.Fenced"> & {
   /**
-   * Who holds it now.
+   * `consumer_id` of the new holder.
    *
    * @generated from field: string holder = 1;
    */
@@ -433,7 +436,7 @@ export declare type Fenced = Message<"moleculeai.delegation.v1.Fenced"> & {
 export declare const FencedSchema: GenMessage<Fenced>;
 
 /**
- * End is the last frame of every stream that the server ends.
+ * End is the last frame of a stream ended by the server.
  *
  * @generated from message moleculeai.delegation.v1.End
  */
@@ -460,7 +463,7 @@ export declare type End = Message<"moleculeai.delegation.v1.End"> & {
   message: string;
 
   /**
-   * Last item sent: resume after it, or from the first undone item.
+   * Number of the last item sent. Resume after it, or at the first item not acked.
    *
    * @generated from field: uint32 last_seq = 4;
    */
@@ -474,20 +477,20 @@ export declare type End = Message<"moleculeai.delegation.v1.End"> & {
 export declare const EndSchema: GenMessage<End>;
 
 /**
- * Ack says that items are done.
+ * Ack marks items as done; acked items are not delivered again.
  *
  * @generated from message moleculeai.delegation.v1.Ack
  */
 export declare type Ack = Message<"moleculeai.delegation.v1.Ack"> & {
   /**
-   * Everything up to here is done.
+   * Ack all items up to this number.
    *
    * @generated from field: optional uint32 up_to_seq = 1;
    */
   upToSeq?: number | undefined;
 
   /**
-   * These are done, whatever comes before them.
+   * Ack these items, regardless of earlier ones; at most 1000.
    *
    * @generated from field: repeated uint32 seqs = 2;
    */
@@ -501,20 +504,20 @@ export declare type Ack = Message<"moleculeai.delegation.v1.Ack"> & {
 export declare const AckSchema: GenMessage<Ack>;
 
 /**
- * AckResult answers an Ack after it is committed.
+ * AckResult answers an Ack after its commit.
  *
  * @generated from message moleculeai.delegation.v1.AckResult
  */
 export declare type AckResult = Message<"moleculeai.delegation.v1.AckResult"> & {
   /**
-   * All items up to here are done.
+   * All items up to this number are acked.
    *
    * @generated from field: uint32 acked_seq = 1;
    */
   ackedSeq: number;
 
   /**
-   * Newest item.
+   * Number of the newest item.
    *
    * @generated from field: uint32 head_seq = 2;
    */
@@ -528,27 +531,28 @@ export declare type AckResult = Message<"moleculeai.delegation.v1.AckResult"> & 
 export declare const AckResultSchema: GenMessage<AckResult>;
 
 /**
- * Nack gives an item back. After five deliveries that failed it is set aside as poison.
+ * Nack returns an item for another delivery. After five failed deliveries the item becomes a dead
+ * letter.
  *
  * @generated from message moleculeai.delegation.v1.Nack
  */
 export declare type Nack = Message<"moleculeai.delegation.v1.Nack"> & {
   /**
-   * The item.
+   * Number of the item.
    *
    * @generated from field: uint32 seq = 1;
    */
   seq: number;
 
   /**
-   * Wait this long before the next delivery, at most a day.
+   * Pause before the next delivery, at most a day.
    *
    * @generated from field: google.protobuf.Duration retry_after = 2;
    */
   retryAfter?: Duration | undefined;
 
   /**
-   * Why, at most 1000 bytes; operators read it.
+   * Reason for operators, at most 1000 bytes.
    *
    * @generated from field: string reason = 3;
    */
@@ -562,13 +566,13 @@ export declare type Nack = Message<"moleculeai.delegation.v1.Nack"> & {
 export declare const NackSchema: GenMessage<Nack>;
 
 /**
- * NackResult answers a Nack after it is committed.
+ * NackResult answers a Nack after its commit.
  *
  * @generated from message moleculeai.delegation.v1.NackResult
  */
 export declare type NackResult = Message<"moleculeai.delegation.v1.NackResult"> & {
   /**
-   * The item.
+   * Number of the item.
    *
    * @generated from field: uint32 seq = 1;
    */
@@ -582,7 +586,7 @@ export declare type NackResult = Message<"moleculeai.delegation.v1.NackResult"> 
   deliveries: number;
 
   /**
-   * Whether the item was set aside as poison.
+   * Whether the item is now a dead letter.
    *
    * @generated from field: bool poisoned = 3;
    */

@@ -2,7 +2,7 @@
 // @generated from file moleculeai/delegation/v1/inbox.proto (package moleculeai.delegation.v1, syntax proto3)
 /* eslint-disable */
 
-// Inbox: what an agent must act on, in order, until it says done.
+// Inbox: the ordered items that an agent must act on and acknowledge.
 
 import { enumDesc, fileDesc, messageDesc, tsEnum } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../../buf/validate/validate_pb.js";
@@ -28,7 +28,7 @@ export const InboxItem_KindSchema = /*@__PURE__*/
   enumDesc(file_moleculeai_delegation_v1_inbox, 0, 0);
 
 /**
- * Kind says who speaks.
+ * Kind of the sender.
  *
  * @generated from enum moleculeai.delegation.v1.InboxItem.Kind
  */
@@ -63,7 +63,7 @@ export const Gap_ReasonSchema = /*@__PURE__*/
   enumDesc(file_moleculeai_delegation_v1_inbox, 3, 0);
 
 /**
- * Reason says why.
+ * Reason for leaving items out.
  *
  * @generated from enum moleculeai.delegation.v1.Gap.Reason
  */

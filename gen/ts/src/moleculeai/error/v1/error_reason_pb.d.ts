@@ -34,21 +34,21 @@ export enum ErrorReason {
   INVALID_ARGUMENT = 1,
 
   /**
-   * The call carries no token, or one that is not valid for this. Code: UNAUTHENTICATED (401).
+   * The call carries no token, or a token not valid for this call. Code: UNAUTHENTICATED (401).
    *
    * @generated from enum value: ERROR_REASON_UNAUTHENTICATED = 2;
    */
   UNAUTHENTICATED = 2,
 
   /**
-   * The caller is known and may not do this. Code: PERMISSION_DENIED (403).
+   * The caller is known but not permitted to make this call. Code: PERMISSION_DENIED (403).
    *
    * @generated from enum value: ERROR_REASON_PERMISSION_DENIED = 3;
    */
   PERMISSION_DENIED = 3,
 
   /**
-   * Absent, or invisible to this caller. Code: NOT_FOUND (404).
+   * The resource is absent, or invisible to this caller. Code: NOT_FOUND (404).
    *
    * @generated from enum value: ERROR_REASON_NOT_FOUND = 4;
    */
@@ -62,14 +62,14 @@ export enum ErrorReason {
   ALREADY_EXISTS = 5,
 
   /**
-   * A race was lost, or the step wants confirmation. Code: ABORTED (409).
+   * The call lost a race, or requires confirmation. Code: ABORTED (409).
    *
    * @generated from enum value: ERROR_REASON_ABORTED = 6;
    */
   ABORTED = 6,
 
   /**
-   * The state does not permit the step. Code: FAILED_PRECONDITION (400).
+   * The resource's state does not permit the call. Code: FAILED_PRECONDITION (400).
    *
    * @generated from enum value: ERROR_REASON_FAILED_PRECONDITION = 7;
    */
@@ -83,14 +83,14 @@ export enum ErrorReason {
   RESOURCE_EXHAUSTED = 8,
 
   /**
-   * Try again. Code: UNAVAILABLE (503).
+   * The server is temporarily unavailable: retry. Code: UNAVAILABLE (503).
    *
    * @generated from enum value: ERROR_REASON_UNAVAILABLE = 9;
    */
   UNAVAILABLE = 9,
 
   /**
-   * This installation does not offer it. Code: UNIMPLEMENTED (501).
+   * This installation does not offer the call. Code: UNIMPLEMENTED (501).
    *
    * @generated from enum value: ERROR_REASON_UNIMPLEMENTED = 10;
    */
@@ -111,7 +111,7 @@ export enum ErrorReason {
   DEADLINE_EXCEEDED = 12,
 
   /**
-   * The database cannot be reached, so nothing can be promised. Code: UNAVAILABLE (503).
+   * The database cannot be reached: a write may or may not be committed. Code: UNAVAILABLE (503).
    * The REST body carries `code: "platform_unavailable"`.
    *
    * @generated from enum value: ERROR_REASON_DATABASE_UNAVAILABLE = 20;
@@ -119,7 +119,7 @@ export enum ErrorReason {
   DATABASE_UNAVAILABLE = 20,
 
   /**
-   * The server has more writes waiting than it will hold. Code: RESOURCE_EXHAUSTED (429).
+   * The worker's queue of waiting writes is full. Code: RESOURCE_EXHAUSTED (429).
    *
    * @generated from enum value: ERROR_REASON_QUEUE_FULL = 21;
    */
@@ -133,7 +133,7 @@ export enum ErrorReason {
   DRAINING = 22,
 
   /**
-   * No workspace of this id is visible to the caller. Code: NOT_FOUND (404).
+   * The caller can see no workspace with this id. Code: NOT_FOUND (404).
    *
    * @generated from enum value: ERROR_REASON_WORKSPACE_NOT_FOUND = 40;
    */
@@ -169,7 +169,7 @@ export enum ErrorReason {
   PARENT_INVALID = 44,
 
   /**
-   * The tree would become deeper than 50. Code: FAILED_PRECONDITION (400).
+   * The tree would become deeper than 50 levels. Code: FAILED_PRECONDITION (400).
    *
    * @generated from enum value: ERROR_REASON_TREE_TOO_DEEP = 45;
    */
@@ -190,7 +190,7 @@ export enum ErrorReason {
   TOO_MANY_TOKENS = 47,
 
   /**
-   * The peer cannot be reached now. Code: UNAVAILABLE (503). The REST body carries `status`.
+   * The peer is not reachable at present. Code: UNAVAILABLE (503). The REST body carries `status`.
    *
    * @generated from enum value: ERROR_REASON_PEER_UNAVAILABLE = 48;
    */
@@ -226,14 +226,14 @@ export enum ErrorReason {
   SELF_DELEGATION = 62,
 
   /**
-   * No delegation of this id is visible to the caller. Code: NOT_FOUND (404).
+   * The caller can see no delegation with this id. Code: NOT_FOUND (404).
    *
    * @generated from enum value: ERROR_REASON_DELEGATION_NOT_FOUND = 63;
    */
   DELEGATION_NOT_FOUND = 63,
 
   /**
-   * The delegation is not in a state that permits this move. Code: ABORTED (409).
+   * The delegation's status does not permit this move. Code: ABORTED (409).
    * Metadata: `from`, `to`.
    *
    * @generated from enum value: ERROR_REASON_INVALID_TRANSITION = 64;
@@ -255,8 +255,7 @@ export enum ErrorReason {
   DELEGATION_ID_TAKEN = 66,
 
   /**
-   * There is no way to reach the workspace, and retrying will not help.
-   * Code: FAILED_PRECONDITION (422).
+   * The workspace cannot be reached at all; a retry fails, too. Code: FAILED_PRECONDITION (422).
    *
    * @generated from enum value: ERROR_REASON_NO_DISPATCH_PATH = 67;
    */
@@ -277,7 +276,7 @@ export enum ErrorReason {
   BODY_TOO_LARGE = 69,
 
   /**
-   * The cursor is older than what is kept. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,
+   * The cursor is older than the oldest kept item. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,
    * `head_seq`. Start again without a cursor.
    *
    * @generated from enum value: ERROR_REASON_CURSOR_PRUNED = 80;
@@ -321,7 +320,7 @@ export enum ErrorReason {
   INBOX_BUSY = 85,
 
   /**
-   * The target's inbox holds as many undone items as it may. Code: RESOURCE_EXHAUSTED (429).
+   * The target's inbox has reached its limit of items not acked. Code: RESOURCE_EXHAUSTED (429).
    *
    * @generated from enum value: ERROR_REASON_INBOX_FULL = 86;
    */
@@ -336,29 +335,28 @@ export enum ErrorReason {
   SLOW_CONSUMER = 87,
 
   /**
-   * No inbox item of this number exists. Code: NOT_FOUND (404).
+   * The inbox has no item with this number. Code: NOT_FOUND (404).
    *
    * @generated from enum value: ERROR_REASON_ITEM_NOT_FOUND = 88;
    */
   ITEM_NOT_FOUND = 88,
 
   /**
-   * The stream reached its maximum age and asks the client to come back. Never an error of the
-   * client.
+   * The stream reached its maximum age: the client should reconnect. Never an error of the client.
    *
    * @generated from enum value: ERROR_REASON_STREAM_AGED = 89;
    */
   STREAM_AGED = 89,
 
   /**
-   * No token of this id is live. Code: NOT_FOUND (404).
+   * No live token has this id. Code: NOT_FOUND (404).
    *
    * @generated from enum value: ERROR_REASON_TOKEN_NOT_FOUND = 100;
    */
   TOKEN_NOT_FOUND = 100,
 
   /**
-   * No organisation of this id is visible. Code: NOT_FOUND (404).
+   * The caller can see no organisation with this id. Code: NOT_FOUND (404).
    *
    * @generated from enum value: ERROR_REASON_ORGANIZATION_NOT_FOUND = 101;
    */
@@ -372,7 +370,7 @@ export enum ErrorReason {
   ORGANIZATION_EXISTS = 102,
 
   /**
-   * The workspace's URL leads to an address that the platform must not call.
+   * The workspace's URL resolves to an address that the platform must not call.
    * Code: UNAVAILABLE (502).
    *
    * @generated from enum value: ERROR_REASON_URL_NOT_ROUTABLE = 120;
@@ -387,59 +385,59 @@ export enum ErrorReason {
   AGENT_BUSY = 121,
 
   /**
-   * The agent's container died and is being started again. Code: UNAVAILABLE (503).
+   * The agent's container has died and is restarting. Code: UNAVAILABLE (503).
    *
    * @generated from enum value: ERROR_REASON_AGENT_RESTARTING = 122;
    */
   AGENT_RESTARTING = 122,
 
   /**
-   * The workspace slept and is being started. Code: UNAVAILABLE (503).
+   * The workspace was hibernated and is starting. Code: UNAVAILABLE (503).
    *
    * @generated from enum value: ERROR_REASON_WORKSPACE_WAKING = 123;
    */
   WORKSPACE_WAKING = 123,
 
   /**
-   * The message was delivered, and its answer could not be read: do not send it again.
-   * Code: FAILED_PRECONDITION (502). The REST body carries `delivery_confirmed`.
+   * The message was delivered, but the agent's response could not be read: do not send the message
+   * again. Code: FAILED_PRECONDITION (502). The REST body carries `delivery_confirmed`.
    *
    * @generated from enum value: ERROR_REASON_ANSWER_UNREADABLE = 124;
    */
   ANSWER_UNREADABLE = 124,
 
   /**
-   * The workspace has used up what it may spend this month. Code: RESOURCE_EXHAUSTED (402).
+   * The workspace has spent its monthly budget. Code: RESOURCE_EXHAUSTED (402).
    *
    * @generated from enum value: ERROR_REASON_BUDGET_EXCEEDED = 125;
    */
   BUDGET_EXCEEDED = 125,
 
   /**
-   * No queued message of this id is visible to the caller. Code: NOT_FOUND (404).
+   * The caller can see no queued message with this id. Code: NOT_FOUND (404).
    *
    * @generated from enum value: ERROR_REASON_MESSAGE_NOT_FOUND = 126;
    */
   MESSAGE_NOT_FOUND = 126,
 
   /**
-   * No file or upload of this id can be read by the caller: unknown, another workspace's,
-   * acknowledged or expired. Code: NOT_FOUND (404).
+   * The caller can read no file or upload with this id: unknown, of another workspace, acknowledged
+   * or expired. Code: NOT_FOUND (404).
    *
    * @generated from enum value: ERROR_REASON_UPLOAD_NOT_FOUND = 140;
    */
   UPLOAD_NOT_FOUND = 140,
 
   /**
-   * A file is larger than one may be. Code: INVALID_ARGUMENT (413). Metadata: `filename`, `size` (as
-   * far as it was read), `max`. The REST body carries them too.
+   * A file exceeds the size limit. Code: INVALID_ARGUMENT (413). Metadata, also in the REST body:
+   * `filename`, `size` (the bytes read so far), `max`.
    *
    * @generated from enum value: ERROR_REASON_FILE_TOO_LARGE = 141;
    */
   FILE_TOO_LARGE = 141,
 
   /**
-   * The workspace has as many files, or bytes of files, waiting as it may.
+   * The workspace's waiting files have reached the limit of number or bytes.
    * Code: RESOURCE_EXHAUSTED (429). Metadata: `max_files`, `max_bytes`.
    *
    * @generated from enum value: ERROR_REASON_UPLOAD_QUOTA_EXCEEDED = 142;
@@ -447,7 +445,7 @@ export enum ErrorReason {
   UPLOAD_QUOTA_EXCEEDED = 142,
 
   /**
-   * The bytes do not begin where the stored ones end. Code: ABORTED (409). Metadata:
+   * `offset` differs from the number of stored bytes. Code: ABORTED (409). Metadata:
    * `committed_bytes`.
    *
    * @generated from enum value: ERROR_REASON_OFFSET_MISMATCH = 143;
@@ -462,7 +460,7 @@ export enum ErrorReason {
   UPLOAD_INCOMPLETE = 144,
 
   /**
-   * The bytes are not those that were announced. Code: INVALID_ARGUMENT (400).
+   * Size or SHA-256 of the bytes differ from the announced ones. Code: INVALID_ARGUMENT (400).
    *
    * @generated from enum value: ERROR_REASON_CHECKSUM_MISMATCH = 145;
    */
@@ -476,28 +474,28 @@ export enum ErrorReason {
   RANGE_NOT_SATISFIABLE = 146,
 
   /**
-   * The store of file contents cannot be reached. Code: UNAVAILABLE (503).
+   * The store of file contents cannot be reached: retry. Code: UNAVAILABLE (503).
    *
    * @generated from enum value: ERROR_REASON_UPLOAD_STORE_UNAVAILABLE = 147;
    */
   UPLOAD_STORE_UNAVAILABLE = 147,
 
   /**
-   * The client stopped sending. Code: ABORTED (408). Nothing was kept.
+   * The client stopped sending; the server discarded the bytes of this request. Code: ABORTED (408).
    *
    * @generated from enum value: ERROR_REASON_UPLOAD_STALLED = 148;
    */
   UPLOAD_STALLED = 148,
 
   /**
-   * The agent's address does not answer. Code: UNAVAILABLE (502).
+   * The agent's URL does not answer. Code: UNAVAILABLE (502).
    *
    * @generated from enum value: ERROR_REASON_AGENT_UNREACHABLE = 149;
    */
   AGENT_UNREACHABLE = 149,
 
   /**
-   * The agent has yet to learn the secret that the platform shows to it. Code: UNAVAILABLE (503).
+   * The agent has not yet received the secret that the platform presents. Code: UNAVAILABLE (503).
    *
    * @generated from enum value: ERROR_REASON_INBOUND_SECRET_PENDING = 150;
    */

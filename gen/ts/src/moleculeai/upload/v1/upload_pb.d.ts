@@ -2,7 +2,7 @@
 // @generated from file moleculeai/upload/v1/upload.proto (package moleculeai.upload.v1, syntax proto3)
 /* eslint-disable */
 
-// Files on their way to agents.
+// Files staged for agents.
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -14,14 +14,14 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 export declare const file_moleculeai_upload_v1_upload: GenFile;
 
 /**
- * UploadedFile is a file as its sender is told of it.
+ * UploadedFile is the sender's view of an uploaded file.
  *
  * @generated from message moleculeai.upload.v1.UploadedFile
  */
 export declare type UploadedFile = Message<"moleculeai.upload.v1.UploadedFile"> & {
   /**
-   * What a message names the file by: `platform-pending:<workspace>/<file>` for a staged file, what
-   * the agent answered for a forwarded one.
+   * URI for use in messages: `platform-pending:<workspace>/<file>` for a staged file, the agent's own
+   * URI for a forwarded file.
    *
    * @generated from field: string uri = 1;
    */
@@ -35,14 +35,14 @@ export declare type UploadedFile = Message<"moleculeai.upload.v1.UploadedFile"> 
   name: string;
 
   /**
-   * Media type as the sender gave it, without parameters; may be empty.
+   * Media type given by the sender, without parameters; may be empty.
    *
    * @generated from field: string mime_type = 3;
    */
   mimeType: string;
 
   /**
-   * Bytes.
+   * Size in bytes.
    *
    * @generated from field: int32 size = 4;
    */
@@ -56,13 +56,13 @@ export declare type UploadedFile = Message<"moleculeai.upload.v1.UploadedFile"> 
 export declare const UploadedFileSchema: GenMessage<UploadedFile>;
 
 /**
- * PendingUpload is a file that waits for its agent.
+ * PendingUpload is a staged file not yet acknowledged by its agent.
  *
  * @generated from message moleculeai.upload.v1.PendingUpload
  */
 export declare type PendingUpload = Message<"moleculeai.upload.v1.PendingUpload"> & {
   /**
-   * UUID.
+   * UUID of the file.
    *
    * @generated from field: string file_id = 1;
    */
@@ -76,7 +76,7 @@ export declare type PendingUpload = Message<"moleculeai.upload.v1.PendingUpload"
   workspaceId: string;
 
   /**
-   * What a message names the file by.
+   * URI for use in messages.
    *
    * @generated from field: string uri = 3;
    */
@@ -97,7 +97,7 @@ export declare type PendingUpload = Message<"moleculeai.upload.v1.PendingUpload"
   mimeType: string;
 
   /**
-   * Bytes.
+   * Size in bytes.
    *
    * @generated from field: int32 size = 6;
    */
@@ -111,21 +111,21 @@ export declare type PendingUpload = Message<"moleculeai.upload.v1.PendingUpload"
   sha256: string;
 
   /**
-   * When it was staged.
+   * Time of staging.
    *
    * @generated from field: google.protobuf.Timestamp created_at = 8;
    */
   createdAt?: Timestamp | undefined;
 
   /**
-   * When it was last read to its end.
+   * Time of the last complete read; absent before the first.
    *
    * @generated from field: google.protobuf.Timestamp fetched_at = 9;
    */
   fetchedAt?: Timestamp | undefined;
 
   /**
-   * When it leaves, if nobody has acknowledged it before.
+   * A file not acknowledged by this time is deleted.
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 10;
    */
@@ -139,7 +139,7 @@ export declare type PendingUpload = Message<"moleculeai.upload.v1.PendingUpload"
 export declare const PendingUploadSchema: GenMessage<PendingUpload>;
 
 /**
- * Upload is a file that is written in several steps.
+ * Upload is a file written in several steps.
  *
  * @generated from message moleculeai.upload.v1.Upload
  */
@@ -159,21 +159,21 @@ export declare type Upload = Message<"moleculeai.upload.v1.Upload"> & {
   name: string;
 
   /**
-   * Bytes of the whole file, as announced.
+   * Announced size of the whole file in bytes.
    *
    * @generated from field: int32 size = 3;
    */
   size: number;
 
   /**
-   * Bytes that are stored. Go on from here after a broken connection.
+   * Bytes stored so far: the `offset` to resume at after a broken connection.
    *
    * @generated from field: int32 committed_bytes = 4;
    */
   committedBytes: number;
 
   /**
-   * When it is given up, unless committed.
+   * An upload not committed by this time is deleted.
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 5;
    */

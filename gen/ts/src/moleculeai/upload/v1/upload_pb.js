@@ -2,7 +2,7 @@
 // @generated from file moleculeai/upload/v1/upload.proto (package moleculeai.upload.v1, syntax proto3)
 /* eslint-disable */
 
-// Files on their way to agents.
+// Files staged for agents.
 
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";

@@ -2,7 +2,7 @@
 // @generated from file moleculeai/upload/v1/upload_service.proto (package moleculeai.upload.v1, syntax proto3)
 /* eslint-disable */
 
-// UploadService: files reach agents, also those that nobody can call.
+// UploadService: files for agents in poll mode and in push mode.
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -21,21 +21,21 @@ export declare const file_moleculeai_upload_v1_upload_service: GenFile;
  */
 export declare type PostUploadsRequest = Message<"moleculeai.upload.v1.PostUploadsRequest"> & {
   /**
-   * UUID of the workspace that gets the files.
+   * UUID of the workspace to receive the files.
    *
    * @generated from field: string workspace_id = 1;
    */
   workspaceId: string;
 
   /**
-   * A piece of the body. The first one carries the content type with its boundary.
+   * A part of the body. The first message carries the content type with the boundary.
    *
    * @generated from field: google.api.HttpBody body = 2;
    */
   body?: HttpBody | undefined;
 
   /**
-   * Names this request; the Idempotency-Key header when empty.
+   * Idempotency key, at most 256 bytes; empty means the Idempotency-Key header.
    *
    * @generated from field: string request_id = 3;
    */
@@ -55,13 +55,13 @@ export declare const PostUploadsRequestSchema: GenMessage<PostUploadsRequest>;
  */
 export declare type StageUploadsRequest = Message<"moleculeai.upload.v1.StageUploadsRequest"> & {
   /**
-   * What this frame is.
+   * Exactly one of these.
    *
    * @generated from oneof moleculeai.upload.v1.StageUploadsRequest.frame
    */
   frame: {
     /**
-     * First of all.
+     * The first frame.
      *
      * @generated from field: moleculeai.upload.v1.StageUploadsRequest.Begin begin = 1;
      */
@@ -77,7 +77,7 @@ export declare type StageUploadsRequest = Message<"moleculeai.upload.v1.StageUpl
     case: "file";
   } | {
     /**
-     * Bytes of the file that was opened last; at most 1 MiB, best 256 KiB.
+     * Bytes of the last opened file; at most 1 MiB, best 256 KiB.
      *
      * @generated from field: bytes chunk = 3;
      */
@@ -99,14 +99,14 @@ export declare const StageUploadsRequestSchema: GenMessage<StageUploadsRequest>;
  */
 export declare type StageUploadsRequest_Begin = Message<"moleculeai.upload.v1.StageUploadsRequest.Begin"> & {
   /**
-   * UUID of the workspace that gets the files.
+   * UUID of the workspace to receive the files.
    *
    * @generated from field: string workspace_id = 1;
    */
   workspaceId: string;
 
   /**
-   * Names this request, so that a repeat is answered like the first.
+   * Idempotency key, at most 256 bytes: a repeat gets the first response again.
    *
    * @generated from field: string request_id = 2;
    */
@@ -126,7 +126,7 @@ export declare const StageUploadsRequest_BeginSchema: GenMessage<StageUploadsReq
  */
 export declare type StageUploadsRequest_File = Message<"moleculeai.upload.v1.StageUploadsRequest.File"> & {
   /**
-   * Name as the user knows it; it is cleaned.
+   * The user's file name; the server cleans the name.
    *
    * @generated from field: string name = 1;
    */
@@ -140,14 +140,14 @@ export declare type StageUploadsRequest_File = Message<"moleculeai.upload.v1.Sta
   mimeType: string;
 
   /**
-   * Bytes, when known: checked at the end.
+   * Size in bytes, if known: checked at the end.
    *
    * @generated from field: optional int32 size = 3;
    */
   size?: number | undefined;
 
   /**
-   * SHA-256 in hexadecimal digits, when known: checked at the end.
+   * SHA-256 in hexadecimal digits, if known: checked at the end.
    *
    * @generated from field: string sha256 = 4;
    */
@@ -167,7 +167,7 @@ export declare const StageUploadsRequest_FileSchema: GenMessage<StageUploadsRequ
  */
 export declare type StageUploadsResponse = Message<"moleculeai.upload.v1.StageUploadsResponse"> & {
   /**
-   * In the order of the request.
+   * The files in the order of the request.
    *
    * @generated from field: repeated moleculeai.upload.v1.UploadedFile files = 1;
    */
@@ -187,14 +187,14 @@ export declare const StageUploadsResponseSchema: GenMessage<StageUploadsResponse
  */
 export declare type StartUploadRequest = Message<"moleculeai.upload.v1.StartUploadRequest"> & {
   /**
-   * UUID of the workspace that gets the file.
+   * UUID of the workspace to receive the file.
    *
    * @generated from field: string workspace_id = 1;
    */
   workspaceId: string;
 
   /**
-   * Name as the user knows it; it is cleaned.
+   * The user's file name; the server cleans the name.
    *
    * @generated from field: string name = 2;
    */
@@ -208,14 +208,14 @@ export declare type StartUploadRequest = Message<"moleculeai.upload.v1.StartUplo
   mimeType: string;
 
   /**
-   * Bytes of the whole file.
+   * Size of the whole file in bytes.
    *
    * @generated from field: int32 size = 4;
    */
   size: number;
 
   /**
-   * Names this request, so that a repeat finds the same upload.
+   * Idempotency key, at most 256 bytes: a repeat returns the same upload.
    *
    * @generated from field: string request_id = 5;
    */
@@ -235,7 +235,7 @@ export declare const StartUploadRequestSchema: GenMessage<StartUploadRequest>;
  */
 export declare type WriteUploadRequest = Message<"moleculeai.upload.v1.WriteUploadRequest"> & {
   /**
-   * UUID of the workspace that gets the file.
+   * UUID of the workspace to receive the file.
    *
    * @generated from field: string workspace_id = 1;
    */
@@ -249,14 +249,14 @@ export declare type WriteUploadRequest = Message<"moleculeai.upload.v1.WriteUplo
   uploadId: string;
 
   /**
-   * Where the first of these bytes belongs: the upload's `committed_bytes`.
+   * Position of the first byte in the file: the upload's `committed_bytes`.
    *
    * @generated from field: int32 offset = 3;
    */
   offset: number;
 
   /**
-   * The next bytes; the content type does not matter.
+   * The next bytes; the content type is ignored.
    *
    * @generated from field: google.api.HttpBody body = 4;
    */
@@ -276,7 +276,7 @@ export declare const WriteUploadRequestSchema: GenMessage<WriteUploadRequest>;
  */
 export declare type CommitUploadRequest = Message<"moleculeai.upload.v1.CommitUploadRequest"> & {
   /**
-   * UUID of the workspace that gets the file.
+   * UUID of the workspace to receive the file.
    *
    * @generated from field: string workspace_id = 1;
    */
@@ -310,7 +310,7 @@ export declare const CommitUploadRequestSchema: GenMessage<CommitUploadRequest>;
  */
 export declare type GetUploadRequest = Message<"moleculeai.upload.v1.GetUploadRequest"> & {
   /**
-   * UUID of the workspace that gets the file.
+   * UUID of the workspace to receive the file.
    *
    * @generated from field: string workspace_id = 1;
    */
@@ -357,7 +357,7 @@ export declare const ListPendingUploadsRequestSchema: GenMessage<ListPendingUplo
  */
 export declare type ListPendingUploadsResponse = Message<"moleculeai.upload.v1.ListPendingUploadsResponse"> & {
   /**
-   * Oldest first. The quota bounds how many there can be.
+   * Waiting files, oldest first. The workspace's quota limits their number.
    *
    * @generated from field: repeated moleculeai.upload.v1.PendingUpload files = 1;
    */
@@ -391,14 +391,14 @@ export declare type GetUploadContentRequest = Message<"moleculeai.upload.v1.GetU
   fileId: string;
 
   /**
-   * First byte to read.
+   * Position of the first byte to read.
    *
    * @generated from field: int32 offset = 3;
    */
   offset: number;
 
   /**
-   * Most bytes to read; 0 means all.
+   * Maximum number of bytes to read; 0 means all.
    *
    * @generated from field: int32 length = 4;
    */
@@ -452,14 +452,14 @@ export declare type AckUploadResponse = Message<"moleculeai.upload.v1.AckUploadR
   acked: boolean;
 
   /**
-   * Whether it was acknowledged before.
+   * Whether the file had been acknowledged before this call.
    *
    * @generated from field: bool already_acked = 2;
    */
   alreadyAcked: boolean;
 
   /**
-   * Whether the file left by itself at the same moment.
+   * Whether the file expired at the same moment.
    *
    * @generated from field: optional bool raced = 3;
    */
@@ -493,28 +493,28 @@ export declare const GetUploadLimitsRequestSchema: GenMessage<GetUploadLimitsReq
  */
 export declare type GetUploadLimitsResponse = Message<"moleculeai.upload.v1.GetUploadLimitsResponse"> & {
   /**
-   * Most bytes of one file.
+   * Maximum bytes of one file.
    *
    * @generated from field: int32 per_file_bytes = 1;
    */
   perFileBytes: number;
 
   /**
-   * Most bytes of all files of one request.
+   * Maximum bytes of all files of one request.
    *
    * @generated from field: int32 per_request_bytes = 2;
    */
   perRequestBytes: number;
 
   /**
-   * Most files of one request.
+   * Maximum number of files in one request.
    *
    * @generated from field: int32 max_files_per_request = 3;
    */
   maxFilesPerRequest: number;
 
   /**
-   * Most files that one message should name.
+   * Recommended maximum number of files named by one message.
    *
    * @generated from field: int32 max_attachments_per_message = 4;
    */
@@ -555,19 +555,19 @@ export declare type DownloadFileRequest = Message<"moleculeai.upload.v1.Download
 export declare const DownloadFileRequestSchema: GenMessage<DownloadFileRequest>;
 
 /**
- * UploadService stages files for agents that read their inbox, and forwards them to agents that
- * can be called. Each staged file is announced by an inbox item of method `chat_upload_receive`.
+ * UploadService stages files for agents in poll mode and forwards files to agents in push mode. Each
+ * staged file is announced by an inbox item of method `chat_upload_receive`.
  *
  * @generated from service moleculeai.upload.v1.UploadService
  */
 export declare const UploadService: GenService<{
   /**
-   * PostUploads takes files as a browser sends them: multipart/form-data, field `files`, at most 64
-   * files, within the limits that GetUploadLimits tells. All of them arrive, or none.
+   * PostUploads accepts files in a browser's form: multipart/form-data, field `files`, at most 64
+   * files, within the limits of GetUploadLimits. Either all files are accepted or none.
    *
-   * The answer is `{"files":[{uri,name,mimeType,size}]}` in the order of the request. For an agent
-   * that can be called it is the agent's own answer. A repeat with the same Idempotency-Key is
-   * answered like the first. Fails with FILE_TOO_LARGE (413), UPLOAD_QUOTA_EXCEEDED (429),
+   * The response is `{"files":[{uri,name,mimeType,size}]}` in the order of the request; for an agent
+   * in push mode, the agent's own response. A repeat with the same Idempotency-Key gets the first
+   * response again. Fails with FILE_TOO_LARGE (413), UPLOAD_QUOTA_EXCEEDED (429),
    * URL_NOT_REGISTERED (503: try again) or NO_DISPATCH_PATH (422: no retry will help).
    *
    * @generated from rpc moleculeai.upload.v1.UploadService.PostUploads
@@ -578,9 +578,9 @@ export declare const UploadService: GenService<{
     output: typeof HttpBodySchema;
   },
   /**
-   * StageUploads is PostUploads for gRPC clients: `begin`, then for each file a `file` frame and its
-   * bytes in `chunk` frames. All of them arrive, or none. For an agent that can be called the files
-   * are sent on to it.
+   * StageUploads is PostUploads for gRPC clients: `begin`, then for each file a `file` frame and the
+   * bytes in `chunk` frames. Either all files are accepted or none. Files for an agent in push mode
+   * are forwarded.
    *
    * @generated from rpc moleculeai.upload.v1.UploadService.StageUploads
    */
@@ -590,9 +590,9 @@ export declare const UploadService: GenService<{
     output: typeof StageUploadsResponseSchema;
   },
   /**
-   * StartUpload begins a file that is written in several steps, so that a broken connection costs
-   * only what was on its way. For agents that read their inbox. A repeat with the same `request_id`
-   * finds the same upload.
+   * StartUpload begins a file written in several steps, so that a broken connection loses only the
+   * bytes in flight. For agents in poll mode only. A repeat with the same `request_id` returns the
+   * same upload.
    *
    * @generated from rpc moleculeai.upload.v1.UploadService.StartUpload
    */
@@ -602,9 +602,9 @@ export declare const UploadService: GenService<{
     output: typeof UploadSchema;
   },
   /**
-   * WriteUpload adds bytes at `offset`, which must be `committed_bytes`, or fails with
-   * OFFSET_MISMATCH (409). The offset and ids are read from the first message. What arrived before
-   * a broken connection stays.
+   * WriteUpload appends bytes. Fails with OFFSET_MISMATCH (409) unless `offset` equals
+   * `committed_bytes`. The offset and ids are read from the first message. Bytes received before a
+   * broken connection are kept.
    *
    * @generated from rpc moleculeai.upload.v1.UploadService.WriteUpload
    */
@@ -614,9 +614,9 @@ export declare const UploadService: GenService<{
     output: typeof UploadSchema;
   },
   /**
-   * CommitUpload announces the file to its agent, once all its bytes are there. Fails with
-   * UPLOAD_INCOMPLETE (409), or CHECKSUM_MISMATCH (400) and then the upload is void. Repeating it
-   * is harmless.
+   * CommitUpload completes an upload and announces the file to its agent. Fails with
+   * UPLOAD_INCOMPLETE (409) while bytes are missing, and with CHECKSUM_MISMATCH (400), which voids
+   * the upload. Repeating a call is harmless.
    *
    * @generated from rpc moleculeai.upload.v1.UploadService.CommitUpload
    */
@@ -626,7 +626,7 @@ export declare const UploadService: GenService<{
     output: typeof UploadSchema;
   },
   /**
-   * GetUpload tells how far an upload is: resume at `committed_bytes`.
+   * GetUpload returns the state of an upload: resume at `committed_bytes`.
    *
    * @generated from rpc moleculeai.upload.v1.UploadService.GetUpload
    */
@@ -636,7 +636,7 @@ export declare const UploadService: GenService<{
     output: typeof UploadSchema;
   },
   /**
-   * ListPendingUploads lists the files that wait for a workspace's agent, oldest first.
+   * ListPendingUploads lists the files waiting for a workspace's agent, oldest first.
    *
    * @generated from rpc moleculeai.upload.v1.UploadService.ListPendingUploads
    */
@@ -646,8 +646,8 @@ export declare const UploadService: GenService<{
     output: typeof ListPendingUploadsResponseSchema;
   },
   /**
-   * GetUploadContent reads a file, or the part of it that `offset` and `length` or a Range header
-   * name. UPLOAD_NOT_FOUND for a file that is unknown, another workspace's, acknowledged or expired.
+   * GetUploadContent reads a file, or the range named by `offset` and `length` or by a Range header.
+   * Fails with UPLOAD_NOT_FOUND if the file is unknown, of another workspace, acknowledged or expired.
    *
    * @generated from rpc moleculeai.upload.v1.UploadService.GetUploadContent
    */
@@ -657,8 +657,8 @@ export declare const UploadService: GenService<{
     output: typeof HttpBodySchema;
   },
   /**
-   * AckUpload says that the agent has the file safely. From then on it is not readable, and soon
-   * gone. Repeating it is harmless: the first time counts.
+   * AckUpload confirms that the agent has stored the file. The file is no longer readable and is
+   * deleted soon. Repeating a call is harmless.
    *
    * @generated from rpc moleculeai.upload.v1.UploadService.AckUpload
    */
@@ -668,7 +668,7 @@ export declare const UploadService: GenService<{
     output: typeof AckUploadResponseSchema;
   },
   /**
-   * GetUploadLimits tells what may be uploaded, so that a client can check before it sends.
+   * GetUploadLimits returns the limits of uploads, for checks before sending.
    *
    * @generated from rpc moleculeai.upload.v1.UploadService.GetUploadLimits
    */
@@ -678,8 +678,8 @@ export declare const UploadService: GenService<{
     output: typeof GetUploadLimitsResponseSchema;
   },
   /**
-   * DownloadFile reads a file of an agent that can be called, at most 100 MB. NO_DISPATCH_PATH (422)
-   * for an agent that reads its inbox, AGENT_UNREACHABLE (502) for one that does not answer.
+   * DownloadFile reads a file of an agent in push mode, at most 100 MB. Fails with NO_DISPATCH_PATH
+   * (422) for an agent in poll mode, and with AGENT_UNREACHABLE (502) if the agent does not answer.
    *
    * @generated from rpc moleculeai.upload.v1.UploadService.DownloadFile
    */

@@ -2,7 +2,7 @@
 // @generated from file moleculeai/upload/v1/upload_service.proto (package moleculeai.upload.v1, syntax proto3)
 /* eslint-disable */
 
-// UploadService: files reach agents, also those that nobody can call.
+// UploadService: files for agents in poll mode and in push mode.
 
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../../buf/validate/validate_pb.js";
@@ -137,8 +137,8 @@ export const DownloadFileRequestSchema = /*@__PURE__*/
   messageDesc(file_moleculeai_upload_v1_upload_service, 14);
 
 /**
- * UploadService stages files for agents that read their inbox, and forwards them to agents that
- * can be called. Each staged file is announced by an inbox item of method `chat_upload_receive`.
+ * UploadService stages files for agents in poll mode and forwards files to agents in push mode. Each
+ * staged file is announced by an inbox item of method `chat_upload_receive`.
  *
  * @generated from service moleculeai.upload.v1.UploadService
  */

@@ -2,7 +2,7 @@
 // @generated from file moleculeai/workspace/v1/workspace.proto (package moleculeai.workspace.v1, syntax proto3)
 /* eslint-disable */
 
-// Workspaces: the places in an organisation's tree where agents live.
+// Workspaces: the nodes of an organisation's tree; one agent works in each.
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -14,7 +14,8 @@ import type { Timestamp, Value } from "@bufbuild/protobuf/wkt";
 export declare const file_moleculeai_workspace_v1_workspace: GenFile;
 
 /**
- * Workspace is one agent's place in the tree of an organisation.
+ * Workspace is one node in the tree of an organisation: the identity, status and settings of one
+ * agent.
  *
  * @generated from message moleculeai.workspace.v1.Workspace
  */
@@ -34,7 +35,7 @@ export declare type Workspace = Message<"moleculeai.workspace.v1.Workspace"> & {
   name: string;
 
   /**
-   * What the agent does, in a few words.
+   * The agent's role in a few words.
    *
    * @generated from field: string role = 3;
    */
@@ -55,14 +56,14 @@ export declare type Workspace = Message<"moleculeai.workspace.v1.Workspace"> & {
   status: Workspace_Status;
 
   /**
-   * The agent's A2A card as registered; JSON null when it has none.
+   * The agent's registered A2A card; JSON null if the agent has none.
    *
    * @generated from field: google.protobuf.Value agent_card = 6;
    */
   agentCard?: Value | undefined;
 
   /**
-   * Where the platform calls the agent; empty for poll mode.
+   * URL at which the platform calls the agent; empty in poll mode.
    *
    * @generated from field: string url = 7;
    */
@@ -76,14 +77,14 @@ export declare type Workspace = Message<"moleculeai.workspace.v1.Workspace"> & {
   parentId?: string | undefined;
 
   /**
-   * Tasks that the agent reported as running.
+   * Number of running tasks, as reported by the agent.
    *
    * @generated from field: int32 active_tasks = 9;
    */
   activeTasks: number;
 
   /**
-   * Tasks that it may run at once.
+   * Maximum number of tasks to run at once.
    *
    * @generated from field: int32 max_concurrent_tasks = 10;
    */
@@ -97,21 +98,21 @@ export declare type Workspace = Message<"moleculeai.workspace.v1.Workspace"> & {
   lastErrorRate: number;
 
   /**
-   * Last error text, or why provisioning failed. Absent in the anonymous view.
+   * Last error text of a heartbeat or of provisioning. Absent in the anonymous view.
    *
    * @generated from field: optional string last_sample_error = 12;
    */
   lastSampleError?: string | undefined;
 
   /**
-   * Seconds since the agent started, as it reported.
+   * Seconds since the agent started, as reported by the agent.
    *
    * @generated from field: int32 uptime_seconds = 13;
    */
   uptimeSeconds: number;
 
   /**
-   * What the agent says it is doing. Absent in the anonymous view.
+   * The agent's current task, as reported by the agent. Absent in the anonymous view.
    *
    * @generated from field: optional string current_task = 14;
    */
@@ -125,42 +126,42 @@ export declare type Workspace = Message<"moleculeai.workspace.v1.Workspace"> & {
   runtime: string;
 
   /**
-   * Host directory mounted into the workspace. Absent in the anonymous view and when unset.
+   * Host directory mounted into the workspace. Absent in the anonymous view, and if unset.
    *
    * @generated from field: optional string workspace_dir = 16;
    */
   workspaceDir?: string | undefined;
 
   /**
-   * Money spent this month in US cents, as reported. Absent in the anonymous view.
+   * Money spent this month in US cents, as reported by the agent. Absent in the anonymous view.
    *
    * @generated from field: optional double monthly_spend = 17;
    */
   monthlySpend?: number | undefined;
 
   /**
-   * Monthly limit in US cents. Absent when there is none.
+   * Monthly limit in US cents; absent means no limit.
    *
    * @generated from field: optional double budget_limit = 18;
    */
   budgetLimit?: number | undefined;
 
   /**
-   * Horizontal place on the canvas.
+   * Horizontal position on the canvas.
    *
    * @generated from field: double x = 19;
    */
   x: number;
 
   /**
-   * Vertical place on the canvas.
+   * Vertical position on the canvas.
    *
    * @generated from field: double y = 20;
    */
   y: number;
 
   /**
-   * Whether the canvas draws the children folded.
+   * Whether the canvas hides the children.
    *
    * @generated from field: bool collapsed = 21;
    */
@@ -181,7 +182,7 @@ export declare type Workspace = Message<"moleculeai.workspace.v1.Workspace"> & {
   lastHeartbeatAt?: Timestamp | undefined;
 
   /**
-   * Time of the last successful outbound message.
+   * Time of the agent's last successful outbound message.
    *
    * @generated from field: google.protobuf.Timestamp last_outbound_at = 24;
    */
@@ -202,7 +203,7 @@ export declare type Workspace = Message<"moleculeai.workspace.v1.Workspace"> & {
   updatedAt?: Timestamp | undefined;
 
   /**
-   * Organisation it belongs to.
+   * UUID of the workspace's organisation.
    *
    * @generated from field: string organization_id = 27;
    */
@@ -229,14 +230,14 @@ export enum Workspace_Status {
   status_unspecified = 0,
 
   /**
-   * The row exists, the backend is at work.
+   * The row exists; the backend is starting the agent.
    *
    * @generated from enum value: provisioning = 1;
    */
   provisioning = 1,
 
   /**
-   * External: waits for its agent to register or to come back.
+   * An external workspace waits for its agent to register or to reconnect.
    *
    * @generated from enum value: awaiting_agent = 2;
    */
@@ -257,42 +258,42 @@ export enum Workspace_Status {
   degraded = 4,
 
   /**
-   * Judged gone.
+   * No heartbeat in time: the agent counts as gone.
    *
    * @generated from enum value: offline = 5;
    */
   offline = 5,
 
   /**
-   * Claimed for hibernation; the stop is in progress.
+   * Hibernation has begun; the stop is in progress.
    *
    * @generated from enum value: hibernating = 6;
    */
   hibernating = 6,
 
   /**
-   * Stopped; wakes on the next message.
+   * The agent is stopped; the next message starts it.
    *
    * @generated from enum value: hibernated = 7;
    */
   hibernated = 7,
 
   /**
-   * Suspended by an operator.
+   * An operator has paused the workspace.
    *
    * @generated from enum value: paused = 8;
    */
   paused = 8,
 
   /**
-   * Provisioning did not complete; `last_sample_error` says why.
+   * Provisioning failed; `last_sample_error` says why.
    *
    * @generated from enum value: failed = 9;
    */
   failed = 9,
 
   /**
-   * A tombstone: invisible to lists, peers and sweeps.
+   * Removed: invisible to lists, peers and sweeps.
    *
    * @generated from enum value: removed = 10;
    */
@@ -311,7 +312,7 @@ export declare const Workspace_StatusSchema: GenEnum<Workspace_Status>;
  */
 export enum Workspace_DeliveryMode {
   /**
-   * Not stated.
+   * No mode given.
    *
    * @generated from enum value: delivery_mode_unspecified = 0;
    */
@@ -338,7 +339,7 @@ export enum Workspace_DeliveryMode {
 export declare const Workspace_DeliveryModeSchema: GenEnum<Workspace_DeliveryMode>;
 
 /**
- * Peer is what a workspace may know of a sibling, child or parent.
+ * Peer is the view that a workspace has of a sibling, child or parent.
  *
  * @generated from message moleculeai.workspace.v1.Peer
  */
@@ -358,7 +359,7 @@ export declare type Peer = Message<"moleculeai.workspace.v1.Peer"> & {
   name: string;
 
   /**
-   * What the agent does; empty when unset.
+   * The agent's role in a few words; empty if unset.
    *
    * @generated from field: string role = 3;
    */
@@ -379,7 +380,7 @@ export declare type Peer = Message<"moleculeai.workspace.v1.Peer"> & {
   status: Workspace_Status;
 
   /**
-   * Where the agent listens; empty for poll mode.
+   * The agent's URL; empty in poll mode.
    *
    * @generated from field: string url = 6;
    */
@@ -393,14 +394,14 @@ export declare type Peer = Message<"moleculeai.workspace.v1.Peer"> & {
   parentId?: string | undefined;
 
   /**
-   * Tasks that the agent reported as running.
+   * Number of running tasks, as reported by the agent.
    *
    * @generated from field: int32 active_tasks = 8;
    */
   activeTasks: number;
 
   /**
-   * The agent's A2A card; JSON null when it has none.
+   * The agent's A2A card; JSON null if the agent has none.
    *
    * @generated from field: google.protobuf.Value agent_card = 9;
    */
@@ -414,13 +415,13 @@ export declare type Peer = Message<"moleculeai.workspace.v1.Peer"> & {
 export declare const PeerSchema: GenMessage<Peer>;
 
 /**
- * ConnectionInfo is what an operator hands to whoever runs an external agent.
+ * ConnectionInfo holds the settings for connecting an external agent.
  *
  * @generated from message moleculeai.workspace.v1.ConnectionInfo
  */
 export declare type ConnectionInfo = Message<"moleculeai.workspace.v1.ConnectionInfo"> & {
   /**
-   * The workspace to connect as.
+   * UUID of the workspace to connect as.
    *
    * @generated from field: string workspace_id = 1;
    */
@@ -434,21 +435,21 @@ export declare type ConnectionInfo = Message<"moleculeai.workspace.v1.Connection
   platformUrl: string;
 
   /**
-   * The workspace's token. Shown once, when it is minted; empty otherwise.
+   * The workspace's token, in the response that mints the token only; empty otherwise.
    *
    * @generated from field: string auth_token = 3;
    */
   authToken: string;
 
   /**
-   * Where to register.
+   * URL for Register.
    *
    * @generated from field: string registry_endpoint = 4;
    */
   registryEndpoint: string;
 
   /**
-   * Where to send heartbeats.
+   * URL for Heartbeat.
    *
    * @generated from field: string heartbeat_endpoint = 5;
    */
@@ -462,7 +463,7 @@ export declare type ConnectionInfo = Message<"moleculeai.workspace.v1.Connection
 export declare const ConnectionInfoSchema: GenMessage<ConnectionInfo>;
 
 /**
- * Token is the visible part of a workspace token. The secret itself is shown once.
+ * Token is the visible part of a workspace token. Only CreateToken's response carries the secret.
  *
  * @generated from message moleculeai.workspace.v1.Token
  */
@@ -503,13 +504,13 @@ export declare type Token = Message<"moleculeai.workspace.v1.Token"> & {
 export declare const TokenSchema: GenMessage<Token>;
 
 /**
- * RuntimeMetadata is what a runtime says of itself with each heartbeat.
+ * RuntimeMetadata is a runtime's description of itself, sent with heartbeats.
  *
  * @generated from message moleculeai.workspace.v1.RuntimeMetadata
  */
 export declare type RuntimeMetadata = Message<"moleculeai.workspace.v1.RuntimeMetadata"> & {
   /**
-   * What the runtime does by itself: heartbeat, scheduler, session, status_mgmt, retry,
+   * Features provided by the runtime: heartbeat, scheduler, session, status_mgmt, retry,
    * activity_decoration, channel_dispatch.
    *
    * @generated from field: map<string, bool> capabilities = 1;
@@ -517,8 +518,8 @@ export declare type RuntimeMetadata = Message<"moleculeai.workspace.v1.RuntimeMe
   capabilities: { [key: string]: boolean };
 
   /**
-   * Seconds of silence after which a call to this agent's URL is given up; any sign of life counts,
-   * also elsewhere. Absent keeps what was said, 0 means the platform's default.
+   * Seconds without a heartbeat or other call by the agent after which a call to the agent's URL is
+   * aborted. Absent keeps the last value; 0 means the platform's default.
    *
    * @generated from field: optional int32 idle_timeout_seconds = 2;
    */

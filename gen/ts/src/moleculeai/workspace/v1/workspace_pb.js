@@ -2,7 +2,7 @@
 // @generated from file moleculeai/workspace/v1/workspace.proto (package moleculeai.workspace.v1, syntax proto3)
 /* eslint-disable */
 
-// Workspaces: the places in an organisation's tree where agents live.
+// Workspaces: the nodes of an organisation's tree; one agent works in each.
 
 import { enumDesc, fileDesc, messageDesc, tsEnum } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../../buf/validate/validate_pb.js";

@@ -28,7 +28,7 @@ export declare type CreateWorkspaceRequest = Message<"moleculeai.workspace.v1.Cr
   name: string;
 
   /**
-   * What the agent does, at most 1000 bytes.
+   * The agent's role, at most 1000 bytes.
    *
    * @generated from field: string role = 2;
    */
@@ -56,7 +56,7 @@ export declare type CreateWorkspaceRequest = Message<"moleculeai.workspace.v1.Cr
   external: boolean;
 
   /**
-   * Where an external agent listens. Without it the agent reads its inbox.
+   * URL of an external agent. Without a URL the agent reads its inbox.
    *
    * @generated from field: string url = 6;
    */
@@ -77,7 +77,7 @@ export declare type CreateWorkspaceRequest = Message<"moleculeai.workspace.v1.Cr
   parentId: string;
 
   /**
-   * Tasks the agent may run at once; 0 means 1.
+   * Maximum number of tasks to run at once; 0 means 1.
    *
    * @generated from field: int32 max_concurrent_tasks = 9;
    */
@@ -91,14 +91,15 @@ export declare type CreateWorkspaceRequest = Message<"moleculeai.workspace.v1.Cr
   budgetLimit?: number | undefined;
 
   /**
-   * Place on the canvas.
+   * Position on the canvas.
    *
    * @generated from field: moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas canvas = 11;
    */
   canvas?: CreateWorkspaceRequest_Canvas | undefined;
 
   /**
-   * Organisation to create it in. For the operator only; empty means the default one.
+   * UUID of the workspace's organisation. For the operator only; empty means the default
+   * organisation.
    *
    * @generated from field: string organization_id = 12;
    */
@@ -112,20 +113,20 @@ export declare type CreateWorkspaceRequest = Message<"moleculeai.workspace.v1.Cr
 export declare const CreateWorkspaceRequestSchema: GenMessage<CreateWorkspaceRequest>;
 
 /**
- * Canvas is a place on the canvas.
+ * Canvas is a position on the canvas.
  *
  * @generated from message moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
  */
 export declare type CreateWorkspaceRequest_Canvas = Message<"moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas"> & {
   /**
-   * Horizontal place.
+   * Horizontal position.
    *
    * @generated from field: double x = 1;
    */
   x: number;
 
   /**
-   * Vertical place.
+   * Vertical position.
    *
    * @generated from field: double y = 2;
    */
@@ -152,7 +153,7 @@ export declare type CreateWorkspaceResponse = Message<"moleculeai.workspace.v1.C
   id: string;
 
   /**
-   * What the row holds.
+   * Status of the new workspace.
    *
    * @generated from field: moleculeai.workspace.v1.Workspace.Status status = 2;
    */
@@ -180,7 +181,7 @@ export declare type CreateWorkspaceResponse = Message<"moleculeai.workspace.v1.C
   workspaceAccess: string;
 
   /**
-   * How to connect an external agent; set when it has no URL.
+   * Settings for connecting an external agent; set if `url` was empty.
    *
    * @generated from field: moleculeai.workspace.v1.ConnectionInfo connection = 6;
    */
@@ -200,7 +201,7 @@ export declare const CreateWorkspaceResponseSchema: GenMessage<CreateWorkspaceRe
  */
 export declare type ListWorkspacesRequest = Message<"moleculeai.workspace.v1.ListWorkspacesRequest"> & {
   /**
-   * Most rows to return; 0 means 10000, which is also the most.
+   * Maximum number of rows, at most 10000; 0 means 10000.
    *
    * @generated from field: int32 limit = 1;
    */
@@ -254,7 +255,7 @@ export declare type GetWorkspaceRequest = Message<"moleculeai.workspace.v1.GetWo
   workspaceId: string;
 
   /**
-   * Return a removed workspace too.
+   * Whether to return a removed workspace, too.
    *
    * @generated from field: bool include_removed = 2;
    */
@@ -315,7 +316,7 @@ export declare type GetWorkspaceStateResponse = Message<"moleculeai.workspace.v1
   paused: boolean;
 
   /**
-   * Whether the workspace is gone.
+   * Whether the workspace is missing or removed.
    *
    * @generated from field: bool deleted = 4;
    */
@@ -329,7 +330,7 @@ export declare type GetWorkspaceStateResponse = Message<"moleculeai.workspace.v1
 export declare const GetWorkspaceStateResponseSchema: GenMessage<GetWorkspaceStateResponse>;
 
 /**
- * Request of UpdateWorkspace. Only fields that are present change anything.
+ * Request of UpdateWorkspace. Absent fields change nothing.
  *
  * @generated from message moleculeai.workspace.v1.UpdateWorkspaceRequest
  */
@@ -384,21 +385,21 @@ export declare type UpdateWorkspaceRequest = Message<"moleculeai.workspace.v1.Up
   workspaceDir?: Value | undefined;
 
   /**
-   * Horizontal place on the canvas; goes with `y`.
+   * Horizontal position on the canvas; requires `y`.
    *
    * @generated from field: optional double x = 8;
    */
   x?: number | undefined;
 
   /**
-   * Vertical place on the canvas; goes with `x`.
+   * Vertical position on the canvas; requires `x`.
    *
    * @generated from field: optional double y = 9;
    */
   y?: number | undefined;
 
   /**
-   * Whether the canvas draws the children folded.
+   * Whether the canvas hides the children.
    *
    * @generated from field: optional bool collapsed = 10;
    */
@@ -425,7 +426,7 @@ export declare type UpdateWorkspaceResponse = Message<"moleculeai.workspace.v1.U
   status: string;
 
   /**
-   * Whether the change takes effect only after a restart.
+   * Whether the change takes effect only after a restart of the agent.
    *
    * @generated from field: bool needs_restart = 2;
    */
@@ -452,14 +453,14 @@ export declare type DeleteWorkspaceRequest = Message<"moleculeai.workspace.v1.De
   workspaceId: string;
 
   /**
-   * Remove children too.
+   * Whether to remove live children, too.
    *
    * @generated from field: bool confirm = 2;
    */
   confirm: boolean;
 
   /**
-   * Delete the rows as well. Cannot be undone.
+   * Whether to delete the rows as well. Cannot be undone.
    *
    * @generated from field: bool purge = 3;
    */
@@ -486,28 +487,28 @@ export declare type DeleteWorkspaceResponse = Message<"moleculeai.workspace.v1.D
   status: string;
 
   /**
-   * How many descendants went with it.
+   * Number of descendants removed.
    *
    * @generated from field: int32 cascade_deleted = 2;
    */
   cascadeDeleted: number;
 
   /**
-   * What to do, when confirmation is required.
+   * Advice for people, if confirmation is required.
    *
    * @generated from field: optional string message = 3;
    */
   message?: string | undefined;
 
   /**
-   * Live children, when confirmation is required.
+   * Live children, if confirmation is required.
    *
    * @generated from field: repeated moleculeai.workspace.v1.DeleteWorkspaceResponse.Child children = 4;
    */
   children: DeleteWorkspaceResponse_Child[];
 
   /**
-   * How many live children there are, when confirmation is required.
+   * Number of live children, if confirmation is required.
    *
    * @generated from field: optional int32 children_count = 5;
    */
@@ -521,7 +522,7 @@ export declare type DeleteWorkspaceResponse = Message<"moleculeai.workspace.v1.D
 export declare const DeleteWorkspaceResponseSchema: GenMessage<DeleteWorkspaceResponse>;
 
 /**
- * Child is a workspace that would go too.
+ * Child is a live child that `confirm` would remove, too.
  *
  * @generated from message moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
  */
@@ -568,15 +569,15 @@ export declare type RegisterRequest = Message<"moleculeai.workspace.v1.RegisterR
   agentCard?: Value | undefined;
 
   /**
-   * Where the agent listens. Required in push mode, ignored in poll mode. A URL of scheme
-   * `remote:` means that there is none.
+   * URL of the agent. Required in push mode, ignored in poll mode. A URL of scheme `remote:` counts
+   * as no URL.
    *
    * @generated from field: string url = 3;
    */
   url: string;
 
   /**
-   * How messages reach the agent. Default: what is stored, else poll for external, else push.
+   * How messages reach the agent. Default: the stored mode, else poll for external, else push.
    *
    * @generated from field: moleculeai.workspace.v1.Workspace.DeliveryMode delivery_mode = 4;
    */
@@ -603,21 +604,21 @@ export declare type RegisterResponse = Message<"moleculeai.workspace.v1.Register
   status: string;
 
   /**
-   * The mode in force.
+   * The stored delivery mode.
    *
    * @generated from field: moleculeai.workspace.v1.Workspace.DeliveryMode delivery_mode = 2;
    */
   deliveryMode: Workspace_DeliveryMode;
 
   /**
-   * A token, only if the workspace had no live one. Shown once.
+   * A new token, only if the workspace had no live token. No other response carries the secret.
    *
    * @generated from field: string auth_token = 3;
    */
   authToken: string;
 
   /**
-   * What the platform presents when it calls the agent.
+   * Secret that the platform presents in its calls to the agent.
    *
    * @generated from field: string platform_inbound_secret = 4;
    */
@@ -631,7 +632,7 @@ export declare type RegisterResponse = Message<"moleculeai.workspace.v1.Register
 export declare const RegisterResponseSchema: GenMessage<RegisterResponse>;
 
 /**
- * Request of Heartbeat. Fields that are absent leave what is stored.
+ * Request of Heartbeat. Absent fields leave the stored values unchanged.
  *
  * @generated from message moleculeai.workspace.v1.HeartbeatRequest
  */
@@ -644,21 +645,21 @@ export declare type HeartbeatRequest = Message<"moleculeai.workspace.v1.Heartbea
   workspaceId: string;
 
   /**
-   * Share of failed work since the last beat, 0 to 1.
+   * Share of failed work since the last heartbeat, 0 to 1.
    *
    * @generated from field: optional double error_rate = 2;
    */
   errorRate?: number | undefined;
 
   /**
-   * One example of what failed.
+   * Text of one error since the last heartbeat, at most 8192 bytes.
    *
    * @generated from field: optional string sample_error = 3;
    */
   sampleError?: string | undefined;
 
   /**
-   * Tasks running now.
+   * Number of running tasks.
    *
    * @generated from field: optional int32 active_tasks = 4;
    */
@@ -672,35 +673,35 @@ export declare type HeartbeatRequest = Message<"moleculeai.workspace.v1.Heartbea
   uptimeSeconds?: number | undefined;
 
   /**
-   * What the agent is doing, in a few words.
+   * Current task in a few words, at most 8192 bytes.
    *
    * @generated from field: optional string current_task = 6;
    */
   currentTask?: string | undefined;
 
   /**
-   * Money spent this month in US cents; clamped to 0 to 1e12, and 0 means no news.
+   * Money spent this month in US cents, clamped to 0 to 1e12; 0 leaves the stored value unchanged.
    *
    * @generated from field: optional double monthly_spend = 7;
    */
   monthlySpend?: number | undefined;
 
   /**
-   * Empty or `ok` when the agent's engine is well, `wedged` when it hangs.
+   * `wedged` if the agent's engine hangs, else empty or `ok`.
    *
    * @generated from field: string runtime_state = 8;
    */
   runtimeState: string;
 
   /**
-   * What the runtime says of itself.
+   * The runtime's description of itself.
    *
    * @generated from field: moleculeai.workspace.v1.RuntimeMetadata runtime_metadata = 9;
    */
   runtimeMetadata?: RuntimeMetadata | undefined;
 
   /**
-   * Delegations that the agent is working on: each gets a beat too.
+   * Ids of delegations being worked on, at most 256: each gets a heartbeat, too.
    *
    * @generated from field: repeated string active_delegations = 10;
    */
@@ -727,14 +728,14 @@ export declare type HeartbeatResponse = Message<"moleculeai.workspace.v1.Heartbe
   status: string;
 
   /**
-   * What the platform presents when it calls the agent.
+   * Secret that the platform presents in its calls to the agent.
    *
    * @generated from field: string platform_inbound_secret = 2;
    */
   platformInboundSecret: string;
 
   /**
-   * The workspace's status after this beat.
+   * The workspace's status after this heartbeat.
    *
    * @generated from field: moleculeai.workspace.v1.Workspace.Status workspace_status = 3;
    */
@@ -808,7 +809,7 @@ export declare type DiscoverRequest = Message<"moleculeai.workspace.v1.DiscoverR
   targetId: string;
 
   /**
-   * UUID of the caller; the `X-Workspace-ID` header when empty.
+   * UUID of the caller; empty means the `X-Workspace-ID` header.
    *
    * @generated from field: string caller_id = 2;
    */
@@ -835,7 +836,7 @@ export declare type DiscoverResponse = Message<"moleculeai.workspace.v1.Discover
   id: string;
 
   /**
-   * Where it listens; empty for poll mode: send through the platform.
+   * The agent's URL; empty in poll mode: send through the platform.
    *
    * @generated from field: string url = 2;
    */
@@ -856,7 +857,7 @@ export declare type DiscoverResponse = Message<"moleculeai.workspace.v1.Discover
   status: Workspace_Status;
 
   /**
-   * What the agent does.
+   * The agent's role.
    *
    * @generated from field: string role = 5;
    */
@@ -950,7 +951,7 @@ export declare const CheckAccessRequestSchema: GenMessage<CheckAccessRequest>;
  */
 export declare type CheckAccessResponse = Message<"moleculeai.workspace.v1.CheckAccessResponse"> & {
   /**
-   * Whether the two may talk.
+   * Whether the two workspaces may talk to each other.
    *
    * @generated from field: bool allowed = 1;
    */
@@ -977,14 +978,14 @@ export declare type ListTokensRequest = Message<"moleculeai.workspace.v1.ListTok
   workspaceId: string;
 
   /**
-   * Most rows to return, 1 to 200; 0 means 50.
+   * Maximum number of rows, 1 to 200; 0 means 50.
    *
    * @generated from field: int32 limit = 2;
    */
   limit: number;
 
   /**
-   * Rows to skip.
+   * Number of rows to skip.
    *
    * @generated from field: int32 offset = 3;
    */
@@ -1011,7 +1012,7 @@ export declare type ListTokensResponse = Message<"moleculeai.workspace.v1.ListTo
   tokens: Token[];
 
   /**
-   * How many are in this answer.
+   * Number of tokens in this response.
    *
    * @generated from field: int32 count = 2;
    */
@@ -1051,7 +1052,7 @@ export declare const CreateTokenRequestSchema: GenMessage<CreateTokenRequest>;
  */
 export declare type CreateTokenResponse = Message<"moleculeai.workspace.v1.CreateTokenResponse"> & {
   /**
-   * The secret. Shown once.
+   * The secret. No other response carries it.
    *
    * @generated from field: string auth_token = 1;
    */
@@ -1065,7 +1066,7 @@ export declare type CreateTokenResponse = Message<"moleculeai.workspace.v1.Creat
   workspaceId: string;
 
   /**
-   * What to do with it.
+   * Advice to store the secret, for people.
    *
    * @generated from field: string message = 3;
    */
@@ -1173,7 +1174,7 @@ export declare const GetExternalConnectionRequestSchema: GenMessage<GetExternalC
  */
 export declare type GetExternalConnectionResponse = Message<"moleculeai.workspace.v1.GetExternalConnectionResponse"> & {
   /**
-   * How to connect, with an empty token.
+   * Connection settings with an empty token.
    *
    * @generated from field: moleculeai.workspace.v1.ConnectionInfo connection = 1;
    */
@@ -1213,7 +1214,7 @@ export declare const RotateExternalCredentialsRequestSchema: GenMessage<RotateEx
  */
 export declare type RotateExternalCredentialsResponse = Message<"moleculeai.workspace.v1.RotateExternalCredentialsResponse"> & {
   /**
-   * How to connect, with the new token.
+   * Connection settings with the new token.
    *
    * @generated from field: moleculeai.workspace.v1.ConnectionInfo connection = 1;
    */
@@ -1227,8 +1228,8 @@ export declare type RotateExternalCredentialsResponse = Message<"moleculeai.work
 export declare const RotateExternalCredentialsResponseSchema: GenMessage<RotateExternalCredentialsResponse>;
 
 /**
- * WorkspaceService keeps the tree of workspaces, lets agents register and find one another,
- * and issues their tokens.
+ * WorkspaceService manages the tree of workspaces, the registration and discovery of agents, and
+ * their tokens.
  *
  * @generated from service moleculeai.workspace.v1.WorkspaceService
  */
@@ -1236,9 +1237,9 @@ export declare const WorkspaceService: GenService<{
   /**
    * CreateWorkspace adds a workspace to the caller's organisation.
    *
-   * An `external` workspace without a URL answers with the connection details and a fresh token.
-   * A name that a live sibling has fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN, so a retry
-   * never makes two.
+   * For an `external` workspace without a URL the response carries connection details and a new
+   * token. Fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN if a live sibling has the name, so a
+   * retry never creates a second workspace.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.CreateWorkspace
    */
@@ -1270,8 +1271,8 @@ export declare const WorkspaceService: GenService<{
     output: typeof WorkspaceSchema;
   },
   /**
-   * GetWorkspaceState tells an agent whether it should go on. A missing or removed workspace
-   * answers NOT_FOUND with `deleted: true`: the agent stops.
+   * GetWorkspaceState tells an agent whether to continue or stop. Fails with NOT_FOUND and `deleted:
+   * true` for a missing or removed workspace: the agent must stop.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState
    */
@@ -1281,7 +1282,7 @@ export declare const WorkspaceService: GenService<{
     output: typeof GetWorkspaceStateResponseSchema;
   },
   /**
-   * UpdateWorkspace changes the fields that are present, all or none. Repeating it is harmless.
+   * UpdateWorkspace changes the present fields, all or none. Repeating a call is harmless.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace
    */
@@ -1291,9 +1292,9 @@ export declare const WorkspaceService: GenService<{
     output: typeof UpdateWorkspaceResponseSchema;
   },
   /**
-   * DeleteWorkspace removes a workspace and everything below it. With live children and without
-   * `confirm` it changes nothing and answers `confirmation_required` (409). Repeating it is
-   * harmless. `purge` also deletes the rows; delegation history stays.
+   * DeleteWorkspace removes a workspace and all its descendants. With live children and without
+   * `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
+   * is harmless. `purge` also deletes the rows; delegation history stays.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace
    */
@@ -1303,8 +1304,8 @@ export declare const WorkspaceService: GenService<{
     output: typeof DeleteWorkspaceResponseSchema;
   },
   /**
-   * Register announces an agent: its card, and how it can be reached. Repeating it refreshes both
-   * and never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
+   * Register stores an agent's card, URL and delivery mode. Repeating a call updates all three and
+   * never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.Register
    */
@@ -1314,8 +1315,9 @@ export declare const WorkspaceService: GenService<{
     output: typeof RegisterResponseSchema;
   },
   /**
-   * Heartbeat is a workspace's sign of life; it moves the status by the rules of the registry.
-   * Fails with NOT_FOUND when the workspace is gone, so that an agent can stop.
+   * Heartbeat reports that a workspace's agent is alive and may change the workspace's status
+   * (docs/workspaces.md). Fails with NOT_FOUND for a missing or removed workspace: the agent must
+   * stop.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.Heartbeat
    */
@@ -1335,9 +1337,9 @@ export declare const WorkspaceService: GenService<{
     output: typeof UpdateCardResponseSchema;
   },
   /**
-   * Discover tells a caller where a related workspace listens. The caller is named by `caller_id`
-   * or the `X-Workspace-ID` header. Unrelated: NOT_RELATED (403); not reachable now:
-   * PEER_UNAVAILABLE (503).
+   * Discover returns the URL of a related workspace. `caller_id` or the `X-Workspace-ID` header names
+   * the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
+   * (503) for one not reachable at present.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.Discover
    */
@@ -1357,7 +1359,7 @@ export declare const WorkspaceService: GenService<{
     output: typeof ListPeersResponseSchema;
   },
   /**
-   * CheckAccess answers whether two workspaces may talk. Symmetric; unknown ids answer no.
+   * CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.CheckAccess
    */
@@ -1377,7 +1379,8 @@ export declare const WorkspaceService: GenService<{
     output: typeof ListTokensResponseSchema;
   },
   /**
-   * CreateToken mints a token; the secret is in the answer and nowhere else. At most 50 are live.
+   * CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
+   * the workspace has 50 live tokens.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.CreateToken
    */
@@ -1387,7 +1390,7 @@ export declare const WorkspaceService: GenService<{
     output: typeof CreateTokenResponseSchema;
   },
   /**
-   * RevokeToken ends a token at once, on every server, and the streams it opened within 5 s.
+   * RevokeToken revokes a token at once, on every worker, and ends its streams within 5 s.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.RevokeToken
    */
@@ -1397,7 +1400,7 @@ export declare const WorkspaceService: GenService<{
     output: typeof RevokeTokenResponseSchema;
   },
   /**
-   * GetExternalConnection shows how to connect an external agent, without a token.
+   * GetExternalConnection returns the settings for connecting an external agent, without a token.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.GetExternalConnection
    */

@@ -263,8 +263,8 @@ export const RotateExternalCredentialsResponseSchema = /*@__PURE__*/
   messageDesc(file_moleculeai_workspace_v1_workspace_service, 32);
 
 /**
- * WorkspaceService keeps the tree of workspaces, lets agents register and find one another,
- * and issues their tokens.
+ * WorkspaceService manages the tree of workspaces, the registration and discovery of agents, and
+ * their tokens.
  *
  * @generated from service moleculeai.workspace.v1.WorkspaceService
  */
