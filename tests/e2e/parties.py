@@ -64,7 +64,9 @@ class Party:
         """
         name = request.DESCRIPTOR.name.removesuffix("Request")
         [service] = request.DESCRIPTOR.file.services_by_name.values()
-        answer = message_factory.GetMessageClass(service.methods_by_name[name].output_type)
+        # protobuf's stubs have two classes for one kind of descriptor.
+        output_type: Any = service.methods_by_name[name].output_type
+        answer = message_factory.GetMessageClass(output_type)
         call = self.wire.channel.unary_unary(
             f"/{service.full_name}/{name}",
             request_serializer=type(request).SerializeToString,

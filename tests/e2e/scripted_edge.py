@@ -39,9 +39,8 @@ class ScriptedEdge:
 
     async def native(self, path: str, request: bytes = b"", **options: Any) -> bytes:
         """Make a unary gRPC call. Requests and responses are bytes."""
-        call = self.channel.unary_unary(path)
-        answer: bytes = await call(request, timeout=10, **options)
-        return answer
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(path)
+        return await call(request, timeout=10, **options)
 
 
 @contextlib.asynccontextmanager

@@ -234,10 +234,10 @@ async def poisoned(org: Organization, target: Agent) -> dict[str, Any]:
     }
     assert (await org.rest("POST", f"/workspaces/{target.id}/a2a", body)).status_code == 200
     [item] = await inbox(target)
-    for _ in range(5):
-        path = f"/workspaces/{target.id}/inbox/nack"
-        answer = await target.rest("POST", path, {"seq": item["seq"], "reason": "cannot read it"})
-    assert answer.json() == {"seq": item["seq"], "deliveries": 5, "poisoned": True}
+    path = f"/workspaces/{target.id}/inbox/nack"
+    nack = {"seq": item["seq"], "reason": "cannot read it"}
+    answers = [await target.rest("POST", path, nack) for _ in range(5)]
+    assert answers[-1].json() == {"seq": item["seq"], "deliveries": 5, "poisoned": True}
     return item
 
 

@@ -163,7 +163,8 @@ async def test_thousands_of_streams_are_open_at_once(edge: ScriptedEdge) -> None
     path = "/moleculeai.delegation.v1.DelegationService/StreamInbox"
     frame = delegation_service_pb2.StreamInboxResponse()
     edge.script(Reply([frame, frame], pause=60))
-    calls = [edge.channel.unary_stream(path)(b"") for _ in range(1500)]
+    opens: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = edge.channel.unary_stream(path)
+    calls = [opens(b"") for _ in range(1500)]
     async with asyncio.timeout(30):
         assert await asyncio.gather(*(call.read() for call in calls)) == [b""] * len(calls)
     for call in calls:
@@ -194,7 +195,8 @@ async def test_admin_is_on_the_operator_port_where_there_is_one(metrics_port: in
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await edge.native(LIVENESS)
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-        await channel.unary_unary(LIVENESS)(b"")
+        liveness: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(LIVENESS)
+        await liveness(b"")
         assert (await edge.http.get("/health")).status_code == 200
         await edge.native(HEALTH)
         assert (await http.get("/workspaces")).status_code == 200

@@ -58,7 +58,8 @@ async def test_reflection_shows_every_service_and_its_files(server: RunningServe
     """grpcurl works without our protos."""
     request = reflection_pb2.ServerReflectionRequest
     async with grpc.aio.insecure_channel(server.grpc_target) as channel:
-        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        asynchronous: Any = channel  # The stubs of this package know no asyncio.
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(asynchronous)
         asked = [request(list_services=""), *(request(file_containing_symbol=s) for s in SERVICES)]
         answers = [answer async for answer in stub.ServerReflectionInfo(iter(asked))]
     listed = {service.name for service in answers[0].list_services_response.service}
@@ -329,7 +330,7 @@ async def metrics(server: RunningServer) -> list[Any]:
 
 async def counted(server: RunningServer, **labels: str) -> float:
     return sum(
-        sample.value
+        float(sample.value)
         for family in await metrics(server)
         for sample in family.samples
         if sample.name == "molecule_grpc_requests_total" and sample.labels == labels
@@ -338,7 +339,7 @@ async def counted(server: RunningServer, **labels: str) -> float:
 
 async def gauge(server: RunningServer, name: str) -> float:
     return sum(
-        sample.value
+        float(sample.value)
         for family in await metrics(server)
         for sample in family.samples
         if sample.name == name
@@ -413,20 +414,20 @@ async def streaming(agent: Agent) -> AsyncIterator[None]:
 async def end_of_stream(agent: Agent) -> grpc.StatusCode:
     """How an inbox stream ends, on a connection of its own."""
     from moleculeai.delegation.v1 import delegation_service_pb2 as pb
+    from moleculeai.delegation.v1.delegation_service_pb2_grpc import DelegationServiceStub
 
     target = str(agent.wire.http.base_url).removeprefix("http://")
     async with grpc.aio.insecure_channel(
         target, options=[("grpc.use_local_subchannel_pool", 1)]
     ) as channel:
-        opened = channel.unary_stream(
-            "/moleculeai.delegation.v1.DelegationService/StreamInbox",
-            request_serializer=pb.StreamInboxRequest.SerializeToString,
-        )(pb.StreamInboxRequest(workspace_id=agent.id), metadata=tuple(agent.headers.items()))
+        stub = DelegationServiceStub(channel)
+        opened = stub.StreamInbox(
+            pb.StreamInboxRequest(workspace_id=agent.id), metadata=tuple(agent.headers.items())
+        )
         with contextlib.suppress(grpc.aio.AioRpcError):
             async for _ in opened:
                 pass
-        code: grpc.StatusCode = await opened.code()
-        return code
+        return await opened.code()
 
 
 def list_workspaces(server: RunningServer, token: str) -> httpx.Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
@@ -37,7 +38,7 @@ schema = schemathesis.openapi.from_path(DOCUMENT).exclude(path_regex=r"/stream$"
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_answers_are_what_the_document_promises(case: Case, bystanders: Family) -> None:
+def test_answers_are_what_the_document_promises(case: Case[Any], bystanders: Family) -> None:
     """Status, content type and body of a few hundred calls, good and bad ones."""
     if "workspace_id" in case.path_parameters:
         case.path_parameters["workspace_id"] = bystanders.own.id

@@ -168,21 +168,18 @@ async def test_grpc_stages_reads_and_acknowledges(door: Door) -> None:
     )
     (file,) = answer.files
     assert (file.name, file.mime_type, file.size) == ("my_cat.bin", "a/b", len(data))
-    wanted = {"workspace_id": door.workspace_id, "file_id": file_id_of(file.uri)}
-    call = door.grpc.GetUploadContent(pb.GetUploadContentRequest(**wanted), metadata=door.metadata)
+    whose, which = door.workspace_id, file_id_of(file.uri)
+    wanted = pb.GetUploadContentRequest(workspace_id=whose, file_id=which)
+    call = door.grpc.GetUploadContent(wanted, metadata=door.metadata)
     assert b"".join([piece.data async for piece in call]) == data
-    headers = dict(await call.initial_metadata())
+    headers = dict(await call.initial_metadata() or ())
     assert headers["etag"] == f'"{sha256(data)}"'
     for again in (False, True):
-        acked = await door.grpc.AckUpload(pb.AckUploadRequest(**wanted), metadata=door.metadata)
+        done = pb.AckUploadRequest(workspace_id=whose, file_id=which)
+        acked = await door.grpc.AckUpload(done, metadata=door.metadata)
         assert acked.already_acked is again
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        _ = [
-            piece
-            async for piece in door.grpc.GetUploadContent(
-                pb.GetUploadContentRequest(**wanted), metadata=door.metadata
-            )
-        ]
+        _ = [piece async for piece in door.grpc.GetUploadContent(wanted, metadata=door.metadata)]
     error = refused(caught.value)
     assert (error.code, error.reason) == ("NOT_FOUND", "UPLOAD_NOT_FOUND")
 
