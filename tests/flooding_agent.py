@@ -1,4 +1,4 @@
-"""An agent in a process of its own that floods whoever calls it: what it holds is not the caller's."""
+"""An agent in a process of its own that floods whoever calls it; its memory is not ours."""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.running import RunningServer, free_port
+from tests.ports import free_port
+from tests.running import RunningServer
 from tests.settings import all_variables
 
 pytestmark = pytest.mark.e2e
