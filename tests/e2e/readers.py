@@ -15,9 +15,9 @@ from moleculeai.delegation.v1 import delegation_service_pb2_grpc as stubs
 from moleculeai.delegation.v1 import inbox_pb2
 
 from tests.e2e.parties import Agent, Refused, refused
+from tests.waiting import PATIENCE
 
 Request = pb.SubscribeInboxRequest
-PATIENCE = 15.0
 
 
 class Reader:

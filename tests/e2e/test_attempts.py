@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from tests.e2e.parties import Agent, Organization, Party
+from tests.waiting import PATIENCE
 
 
 async def delegated(source: Agent, target: Agent, **fields: Any) -> str:
@@ -119,7 +120,7 @@ async def test_watch_shows_every_change_and_ends(org: Organization) -> None:
     source, target = await org.hire(), await org.hire()
     task = await delegated(source, target)
     seen: list[str] = []
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         async for frame in frames(source, f"/workspaces/{source.id}/delegations/{task}/watch"):
             if "end" in frame:
                 seen.append("end")

@@ -19,11 +19,11 @@ from molecule_grpc.server.hosts.envoy import Edge, EdgeError
 from tests.e2e.scripted_edge import ScriptedEdge, scripted_edge
 from tests.e2e.scripted_worker import Reply
 from tests.ports import free_port
+from tests.waiting import PATIENCE
 
 UNAVAILABLE = {"error": "the platform is not available", "code": "platform_unavailable"}
 LIVENESS = "/moleculeai.admin.v1.AdminService/GetLiveness"
 HEALTH = "/moleculeai.admin.v1.AdminService/GetHealth"
-SECONDS = 10.0
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def metrics_port() -> Iterator[int]:
 
 async def until(http: httpx.AsyncClient, path: str, status: int) -> httpx.Response:
     """Ask until the answer has this status."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE):
         while (response := await http.get(path)).status_code != status:
             await asyncio.sleep(0.05)  # Envoy has nothing to wait on.
     return response
@@ -128,7 +128,7 @@ async def calling(edge: ScriptedEdge, *methods: str) -> AsyncIterator[list[int]]
 
     async def call(method: str) -> None:
         while not ending.is_set():
-            response = await edge.http.request(method, "/workspaces", timeout=30)
+            response = await edge.http.request(method, "/workspaces", timeout=PATIENCE)
             statuses.append(response.status_code)
 
     async with asyncio.TaskGroup() as group:
@@ -165,7 +165,7 @@ async def test_thousands_of_streams_are_open_at_once(edge: ScriptedEdge) -> None
     edge.script(Reply([frame, frame], pause=60))
     opens: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = edge.channel.unary_stream(path)
     calls = [opens(b"") for _ in range(1500)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         assert await asyncio.gather(*(call.read() for call in calls)) == [b""] * len(calls)
     for call in calls:
         call.cancel()

@@ -13,6 +13,7 @@ from moleculeai.delegation.v1 import event_pb2
 
 from tests.e2e.parties import Agent, Organization, Party, refused
 from tests.e2e.test_attempts import delegated, report
+from tests.waiting import PATIENCE
 
 Request = event_pb2.SubscribeEventsRequest
 
@@ -39,7 +40,7 @@ class Feed:
     async def _frame(
         self, wanted: Callable[[event_pb2.SubscribeEventsResponse], bool]
     ) -> event_pb2.SubscribeEventsResponse:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 frame = await self._call.read()
                 assert isinstance(frame, event_pb2.SubscribeEventsResponse), "the stream ended"
@@ -186,7 +187,7 @@ async def browser(party: Party, path: str, last_id: str = "") -> list[tuple[str,
     headers = {**party.headers, **({"last-event-id": last_id} if last_id else {})}
     found: dict[str, str] = {}
     async with (
-        asyncio.timeout(15),
+        asyncio.timeout(PATIENCE),
         party.wire.http.stream("GET", path, headers=headers) as answer,
     ):
         assert answer.headers["content-type"] == "text/event-stream"
@@ -224,7 +225,7 @@ async def test_a_token_that_is_not_ours_is_refused(org: Organization, token: str
     """Named as the field at fault, before the first frame."""
     stub = stubs.DelegationServiceStub(org.wire.channel)
     call = stub.SubscribeEvents(
-        Request(resume_after=token), metadata=tuple(org.headers.items()), timeout=10
+        Request(resume_after=token), metadata=tuple(org.headers.items()), timeout=PATIENCE
     )
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()

@@ -28,6 +28,7 @@ from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from tests.e2e.parties import Agent, Organization, found, wire_to
 from tests.ports import free_port
 from tests.running import RunningServer
+from tests.waiting import PATIENCE
 from tools.descriptors import Contract
 
 Start = Callable[..., RunningServer]
@@ -78,7 +79,7 @@ async def test_the_poller_of_a_worker_runs_on_one_core(server: RunningServer) ->
         for process in psutil.Process(server.pid).children(recursive=True)
         if "molecule_grpc.server.process.worker" in process.cmdline()
     ]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(bound := [task for task in tasks(worker) if len(cores(task)) == 1]) != 1:
             await asyncio.sleep(0.02)
     assert worker not in bound
@@ -159,6 +160,7 @@ async def test_an_edge_that_dies_is_replaced(own_server: Start) -> None:
     assert children_named(server, "envoy") != [edge]
 
 
+@pytest.mark.clock
 async def test_a_revocation_ends_streams_on_every_worker(own_server: Start) -> None:
     """W14: within 5 s, whichever worker holds the stream and whichever hears the call."""
     server = own_server(WORKERS="2")
@@ -295,7 +297,7 @@ def test_garbage_in_a_setting_is_said_and_ignored(own_server: Start) -> None:
 
 async def health_of(channel: grpc.aio.Channel, service: str) -> int:
     stub: Any = health_pb2_grpc.HealthStub(channel)
-    answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=PATIENCE)
     return int(answer.status)
 
 
@@ -310,7 +312,7 @@ async def serving(server: RunningServer) -> int:
             return int(NOT_SERVING)
 
 
-async def until(look: Callable[[], Any], wanted: object, timeout: float = 40.0) -> None:
+async def until(look: Callable[[], Any], wanted: object, timeout: float = PATIENCE) -> None:
     """Look until this is seen."""
     seen: object = None
     try:
@@ -376,7 +378,7 @@ def seconds_spent(server: RunningServer) -> float:
 
 def greeting(server: RunningServer) -> str:
     """What a start printed, to its last line."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while "molecule-grpc workspace ls" not in (text := server.log.read_text()):
         assert time.monotonic() < deadline, text
         time.sleep(0.02)

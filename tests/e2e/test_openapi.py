@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.e2e.families import Family
 from tests.e2e.test_bad_input import AWAY_TEXTS
+from tests.waiting import PATIENCE
 
 DOCUMENT = Path(__file__).parent.parent.parent / "gen/openapi/openapi.json"
 CHECKS = [
@@ -45,7 +46,7 @@ def test_answers_are_what_the_document_promises(case: Case[Any], bystanders: Fam
     if "wait_seconds" in case.query:
         case.query["wait_seconds"] = 0
     org = bystanders.org
-    answer = case.call(base_url=str(org.wire.http.base_url), headers=org.headers, timeout=20)
+    answer = case.call(base_url=str(org.wire.http.base_url), headers=org.headers, timeout=PATIENCE)
     if answer.status_code == 503 and AWAY_TEXTS.search(answer.text):
         return
     case.validate_response(answer, checks=CHECKS)

@@ -17,6 +17,7 @@ from moleculeai.upload.v1 import upload_service_pb2 as pb
 from moleculeai.upload.v1.upload_service_pb2_grpc import UploadServiceStub
 
 from tests.running import RunningServer
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:  # a class of the stubs alone
     from moleculeai.upload.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
@@ -130,7 +131,7 @@ async def new_door(
     )
     token = minted.json()["auth_token"]
     client = httpx.AsyncClient(
-        base_url=server.url, timeout=60, headers={"authorization": f"Bearer {token}"}
+        base_url=server.url, timeout=PATIENCE, headers={"authorization": f"Bearer {token}"}
     )
     return Door(server, workspace_id, token, client, UploadServiceStub(channel))
 

@@ -155,10 +155,10 @@ async def test_a_drip_of_bytes_is_no_silence() -> None:
     async def drips(_: Any, writer: asyncio.StreamWriter) -> None:
         writer.write(OK + b"Content-Length: 12\r\n\r\n")
         for byte in b'{"result":1}':
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
             writer.write(bytes([byte]))
 
-    outcome = await outcome_of(drips, outbound_idle_timeout=0.3)
+    outcome = await outcome_of(drips, outbound_idle_timeout=1)
     assert isinstance(outcome, Delivered)
     assert outcome.body == b'{"result":1}'
 
