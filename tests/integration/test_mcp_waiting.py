@@ -48,7 +48,6 @@ async def wait_for_message(app: App, workspace_id: UUID, timeout_secs: int) -> A
     return json.loads(json.loads(answer.data)["result"]["content"][0]["text"])
 
 
-@pytest.mark.clock
 async def test_a_wait_outlasts_the_longest_pull(
     app: App, waiter: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +75,6 @@ async def test_a_server_that_stops_ends_a_wait(app: App, waiter: UUID) -> None:
     waiting = asyncio.create_task(wait_for_message(app, waiter, 60))
     done, _ = await asyncio.wait({waiting}, timeout=0.5)
     assert not done
-    app.sessions.drain()
+    app.streams.drain()
     assert await waiting == {}
     assert time.monotonic() - started < 20
