@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+import asyncpg
+
+from molecule_grpc.db import rows
 from molecule_grpc.db.pool import Connection, Pool, Writer
 from molecule_grpc.delegation.record.store.entries import (
     APPEND,
-    ENTRY_COLUMNS,
-    ENTRY_PARAMETERS,
     PLACED_COLUMNS,
     SENDER,
     Entry,
     Placed,
-    columns,
     placed,
 )
+from molecule_grpc.events.names import EventType
 
 
 class Appended(NamedTuple):
@@ -38,30 +40,34 @@ class Appended(NamedTuple):
     placed: Placed | None = None
 
 
+# Parameters: the limits of an inbox, $3 and $4 the names of the events, $5 who is exempt from the
+# limits, and the entries.
 APPEND_ENTRIES = f"""
     WITH input AS (
-        SELECT * FROM unnest({ENTRY_PARAMETERS}, $20::bool[])
-            WITH ORDINALITY AS t ({ENTRY_COLUMNS}, exempt, ord)
+        SELECT * FROM unnest($5::bool[], {rows.arrays(Entry, 6)})
+            WITH ORDINALITY AS t (exempt, {rows.names(Entry)}, ord)
     ),
+    -- Messages that their sender has sent before.
     known AS (
         SELECT i.ord, x.seq, x.activity_id
         FROM input i JOIN inbox_items x USING (workspace_id, message_id)
         WHERE x.source_id IS NOT DISTINCT FROM i.sender_id
     ),
+    -- Messages for inboxes that are full.
     filling AS (
         SELECT i.ord
         FROM input i JOIN inbox_heads h USING (workspace_id)
         WHERE i.message_id IS NOT NULL AND NOT i.exempt
-          AND (h.last_seq - h.acked_seq >= $21 OR h.bytes - h.acked_bytes >= $22)
+          AND (h.last_seq - h.acked_seq >= $1 OR h.bytes - h.acked_bytes >= $2)
     ),
     entries AS (
-        SELECT i.* FROM input i
+        SELECT i.*, 0 AS step FROM input i
         WHERE i.ord NOT IN (SELECT ord FROM known UNION ALL SELECT ord FROM filling)
     ),
+    -- What is said to a person, and what is recorded, for whoever watches at the moment.
     shown AS (
         INSERT INTO live_events (id, event_type, organization_id, workspace_id, payload)
-        SELECT gen_random_uuid(),
-               CASE e.method WHEN 'notify' THEN 'AGENT_MESSAGE' ELSE 'ACTIVITY_LOGGED' END,
+        SELECT gen_random_uuid(), CASE e.method WHEN 'notify' THEN $3::text ELSE $4::text END,
                w.organization_id, w.id,
                CASE e.method
                    WHEN 'notify' THEN jsonb_build_object(
@@ -97,10 +103,19 @@ async def append(
 
     The flag beside an entry exempts it from the limits of the inbox.
     """
-    arrays = columns([entry for entry, _ in entries])
-    exempt = [flag for _, flag in entries]
-    rows = await writer.fetch(APPEND_ENTRIES, *arrays, exempt, max_items, max_bytes)
-    return [Appended(*list(row)[:4])._replace(placed=placed(list(row)[4:])) for row in rows]
+    found = await writer.fetch(
+        APPEND_ENTRIES,
+        max_items,
+        max_bytes,
+        EventType.AGENT_MESSAGE,
+        EventType.ACTIVITY_LOGGED,
+        [exempt for _, exempt in entries],
+        *rows.columns([entry for entry, _ in entries]),
+    )
+    return [
+        Appended(row["seq"], row["activity_id"], row["known"], row["full"], placed(row))
+        for row in found
+    ]
 
 
 async def undone(pool: Pool | Connection, workspace_id: UUID) -> tuple[int, int]:
@@ -115,3 +130,124 @@ async def undone(pool: Pool | Connection, workspace_id: UUID) -> tuple[int, int]
     )
     assert row is not None
     return row[0], row[1]
+
+
+_ROW = """
+    a.id, a.workspace_id, a.activity_type, a.source_id, a.target_id, a.method, a.summary,
+    a.request_body, a.response_body, a.tool_trace, a.duration_ms, a.status, a.error_detail,
+    a.created_at, a.inbox_seq
+"""
+
+_PEER = """
+    LEFT JOIN workspaces p ON p.id = a.source_id
+"""
+
+
+class Filter(NamedTuple):
+    """What a poller asks for. None leaves a filter out."""
+
+    type: str | None = None
+    source: str | None = None
+    peer_id: UUID | None = None
+    since: datetime | None = None
+    before: datetime | None = None
+
+
+def _list_sql(chosen: Filter, *, after: bool) -> tuple[str, list[object]]:
+    """The statement for these filters: only those that are set, so that each finds its index."""
+    clauses = ["a.workspace_id = $1"]
+    values: list[object] = []
+
+    def add(clause: str, value: object) -> None:
+        values.append(value)
+        clauses.append(clause.replace("?", f"${len(values) + 1}"))
+
+    if chosen.type is not None:
+        add("a.activity_type = ?", chosen.type)
+    if chosen.source == "canvas":
+        clauses.append("a.source_id IS NULL")
+    elif chosen.source == "agent":
+        clauses.append("a.source_id IS NOT NULL")
+    if chosen.peer_id is not None:
+        add("(a.source_id = ? OR a.target_id = ?)", chosen.peer_id)
+    if chosen.since is not None:
+        add("a.created_at >= ?", chosen.since)
+    if chosen.before is not None:
+        add("a.created_at < ?", chosen.before)
+    if after:
+        # The second condition is implied (no transaction stays open for an hour) and lets the
+        # index on time serve where no type is given.
+        add("a.record_seq > ?", None)
+        add("a.created_at > ?", None)
+        order = "a.record_seq"
+    else:
+        order = "a.created_at DESC, a.record_seq DESC"
+    values.append(None)
+    sql = f"""
+        SELECT {_ROW}, p.name AS peer_name, p.role AS peer_role, p.url AS peer_url
+        FROM activity_logs a {_PEER}
+        WHERE {" AND ".join(clauses)}
+        ORDER BY {order} LIMIT ${len(values) + 1}
+    """
+    return sql, values
+
+
+async def list_rows(
+    pool: Pool, workspace_id: UUID, chosen: Filter, *, limit: int
+) -> list[asyncpg.Record]:
+    """Rows of a workspace's record, newest first."""
+    sql, values = _list_sql(chosen, after=False)
+    values[-1] = limit
+    return await pool.fetch(sql, workspace_id, *values)
+
+
+async def list_rows_after(
+    pool: Pool, workspace_id: UUID, chosen: Filter, *, cursor: asyncpg.Record, limit: int
+) -> list[asyncpg.Record]:
+    """Rows after a cursor row, oldest first."""
+    sql, values = _list_sql(chosen, after=True)
+    values[-3:] = [cursor["record_seq"], cursor["horizon"], limit]
+    return await pool.fetch(sql, workspace_id, *values)
+
+
+async def cursor(pool: Pool, workspace_id: UUID, activity_id: UUID) -> asyncpg.Record | None:
+    """The position of a row of this workspace; None when there is no such row (any more)."""
+    return await pool.fetchrow(
+        """
+        SELECT record_seq, created_at - interval '1 hour' AS horizon
+        FROM activity_logs WHERE id = $1 AND workspace_id = $2
+        """,
+        activity_id,
+        workspace_id,
+    )
+
+
+async def get(pool: Pool, workspace_id: UUID, activity_id: UUID) -> asyncpg.Record | None:
+    """One row of a workspace's record."""
+    return await pool.fetchrow(
+        f"""
+        SELECT {_ROW}, p.name AS peer_name, p.role AS peer_role, p.url AS peer_url
+        FROM activity_logs a {_PEER}
+        WHERE a.id = $1 AND a.workspace_id = $2
+        """,
+        activity_id,
+        workspace_id,
+    )
+
+
+async def search(pool: Pool, workspace_id: UUID, text: str, *, limit: int) -> list[asyncpg.Record]:
+    """Rows that contain a text in any case, newest first. The text is literal: no wildcards."""
+    pattern = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return await pool.fetch(
+        f"""
+        SELECT {_ROW} FROM activity_logs a
+        WHERE a.workspace_id = $1
+          AND ($2 = '' OR a.summary ILIKE $3 OR a.request_body::text ILIKE $3
+               OR a.response_body::text ILIKE $3)
+        ORDER BY a.created_at DESC, a.record_seq DESC LIMIT $4
+        """,
+        workspace_id,
+        text,
+        f"%{pattern}%",
+        limit,
+    )
