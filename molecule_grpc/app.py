@@ -22,13 +22,13 @@ from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.db import wakeups as wake
 from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Pool, Writer, connect_pool
-from molecule_grpc.delegation.inbox.inbox import Inbox
 from molecule_grpc.delegation.inbox.reads import InboxReads
-from molecule_grpc.delegation.inbox.sessions import PRESENCE_SECONDS, Sessions
-from molecule_grpc.delegation.inbox.store.retention import purge
+from molecule_grpc.delegation.inbox.retention import purge
+from molecule_grpc.delegation.inbox.wiring import inbox_use_cases, open_record_and_inbox
 from molecule_grpc.delegation.ledger.dead_letters import DeadLetters
 from molecule_grpc.delegation.ledger.ledger import Ledger
-from molecule_grpc.delegation.ledger.sweeper import Retention, Sweeper
+from molecule_grpc.delegation.ledger.sweeper import Sweeper
+from molecule_grpc.delegation.ledger.undelivered import Undelivered
 from molecule_grpc.delegation.ledger.watch import Watch
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.outbound.deliveries import Deliveries
@@ -37,18 +37,19 @@ from molecule_grpc.delegation.outbound.messages import Messages
 from molecule_grpc.delegation.outbound.wiring import Outbound
 from molecule_grpc.delegation.record.activity import ActivityRecord
 from molecule_grpc.delegation.record.notices import file_announcer
-from molecule_grpc.delegation.record.writes import InboxLimits, RecordWrites
+from molecule_grpc.delegation.record.writes import RecordWrites
 from molecule_grpc.delegation.service import DelegationService
 from molecule_grpc.events import store as event_store
 from molecule_grpc.events.feed import Events
 from molecule_grpc.events.readers import ANNOUNCE_SECONDS, EventReaders
 from molecule_grpc.faces.mcp.endpoint import Endpoint
 from molecule_grpc.faces.mcp.ports import Platform
+from molecule_grpc.server.call import Call
 from molecule_grpc.server.methods import Method, bind, request_types
 from molecule_grpc.server.metrics import CallMetrics
 from molecule_grpc.server.pipeline import Pipeline
 from molecule_grpc.server.process.garbage_collection import garbage_collection_tasks
-from molecule_grpc.server.streams import StreamGuards
+from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.server.validation import Validator
 from molecule_grpc.settings.settings import Settings
@@ -65,6 +66,8 @@ from molecule_grpc.workspace.workers import sweep_liveness
 _EVENT_PRUNE_SECONDS = 300.0
 _TOKEN_TOUCH_SECONDS = 60.0
 _TOKEN_RECHECK_SECONDS = 60.0
+# The use cases behind these RPCs need nothing of a call.
+_NO_CALL = Call(metadata={})
 
 
 @dataclass(slots=True)
@@ -75,7 +78,7 @@ class App:
     methods: list[Method]
     pipeline: Pipeline
     tasks: list[BackgroundTask]
-    sessions: Sessions
+    streams: OpenStreams
     records: RecordWrites
     reads: InboxReads
 
@@ -107,14 +110,15 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
         wakeups = wake.Wakeups(notifier if settings.process.notify else None, worker)
         tell_readers = functools.partial(wakeups.announce, [event_store.CHANNEL_ALL])
         directory = Directory(pool)
-        limits = InboxLimits(settings.inbox.max_items, settings.inbox.max_bytes)
-        linger = settings.process.group_commit_linger_ms / 1000
-        reads = await stack.enter_async_context(InboxReads(dsn, pool, wakeups, linger=linger))
-        records = await stack.enter_async_context(
-            RecordWrites(dsn, pool, wakeups, limits, on_item=reads.on_item, linger=linger)
+        streams = OpenStreams()
+        guards = StreamGuards(authenticator, streams, settings.inbox)
+        floors = await stack.enter_async_context(
+            open_record_and_inbox(dsn, pool, wakeups, settings)
         )
+        records, reads = floors.records, floors.reads
+        linger = settings.process.group_commit_linger_ms / 1000
         writes = await stack.enter_async_context(
-            LedgerWrites(dsn, pool, wakeups, reads, limits, linger=linger)
+            LedgerWrites(dsn, pool, wakeups, reads, floors.limits, linger=linger)
         )
         due_workspaces = DueWorkspaces()
         ledger = Ledger(pool, writes, wakeups, directory, due_workspaces)
@@ -143,25 +147,17 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
             on_purge=purge,
             wake=removed,
         )
-        sessions = Sessions(
+        undelivered = Undelivered(writes, ledger)
+        inbox = inbox_use_cases(
+            floors,
             pool,
-            lease_seconds=settings.inbox.lease,
-            touch_present=workspace_service.touch_present,
-            wake=wakeups.wake_here,
-            confirm=reads.confirm,
-        )
-        inbox = Inbox(
-            pool,
-            writes,
-            reads,
             wakeups,
-            authenticator,
-            sessions,
-            ledger,
-            workspace_service.heartbeat,
+            guards,
             settings,
+            touch_present=workspace_service.touch_present,
+            on_poisoned=undelivered.poisoned,
+            on_expired=undelivered.expired,
         )
-        guards = StreamGuards(authenticator, sessions, settings.inbox)
         events = Events(pool, wakeups, authenticator, guards, audience)
         watch = Watch(ledger, wakeups, guards)
         outbound = await stack.enter_async_context(
@@ -174,7 +170,7 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
                 wakeups,
                 due_workspaces,
                 settings,
-                draining=lambda: sessions.draining,
+                draining=lambda: streams.draining,
                 tasks_changed=heartbeat_events.tasks_changed,
             )
         )
@@ -183,6 +179,9 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
 
         def check(request: Message) -> None:
             validator.check(request)
+
+        def serve() -> DelegationService:
+            return delegation_service
 
         mcp = Endpoint(
             Platform(
@@ -193,22 +192,19 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
                 delegate=ledger.delegate,
                 update=ledger.update,
                 get=ledger.get,
-                pull=inbox.pull,
-                ack=inbox.ack,
-                list_activity=activity.list,
-                get_activity=activity.get,
-                notify=activity.notify,
+                pull=lambda request, call: serve().PullInbox(request, call),
+                ack=lambda request: serve().AckInbox(request, _NO_CALL),
+                list_activity=lambda request: serve().ListActivity(request, _NO_CALL),
+                get_activity=lambda request: serve().GetActivity(request, _NO_CALL),
+                notify=lambda request: serve().Notify(request, _NO_CALL),
             ),
             authenticator,
             guards,
             settings,
         )
         sweeper = Sweeper(pool, writes, ledger, stuck_after=settings.delegation.stuck_after)
-        retention = Retention(
-            pool, writes, ledger, activity_days=settings.delegation.activity_retention_days
-        )
-        tasks = _tasks(pool, settings, authenticator, sessions, sweeper, retention, tell_readers)
-        tasks += uploads.tasks + outbound.tasks
+        tasks = _tasks(pool, settings, authenticator, sweeper, tell_readers)
+        tasks += inbox.tasks + uploads.tasks + outbound.tasks
         tasks += [
             *garbage_collection_tasks(),
             BackgroundTask("event-audience", ANNOUNCE_SECONDS, audience.announce_readers),
@@ -226,11 +222,21 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
                 outbound.queue_queries.drop_stale,
             ),
         )
+        delegation_service = DelegationService(
+            ledger=ledger,
+            activity=activity,
+            messages=messages,
+            queue_queries=outbound.queue_queries,
+            inbox=inbox.inbox,
+            inbox_streams=inbox.streams,
+            heartbeat=workspace_service.heartbeat,
+            watch=watch,
+            events=events,
+            mcp=mcp,
+        )
         methods = _methods(
             workspace_service,
-            DelegationService(
-                ledger, activity, messages, outbound.queue_queries, inbox, watch, events, mcp
-            ),
+            delegation_service,
             uploads.service,
             admin_service,
         )
@@ -246,7 +252,7 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
             missed=lambda: _missed(wakeups, authenticator, by_name["token-recheck"]),
         )
         await stack.enter_async_context(_running(wakeups, listener, outbound.deliveries, tasks))
-        yield App(pool, methods, pipeline, tasks, sessions, records, reads)
+        yield App(pool, methods, pipeline, tasks, streams, records, reads)
 
 
 def _methods(
@@ -272,9 +278,7 @@ def _tasks(
     pool: Pool,
     settings: Settings,
     authenticator: Authenticator,
-    sessions: Sessions,
     sweeper: Sweeper,
-    retention: Retention,
     tell_readers: Callable[[], None],
 ) -> list[BackgroundTask]:
     async def touch_tokens() -> None:
@@ -287,16 +291,7 @@ def _tasks(
             settings.workspace.liveness_interval,
             lambda: sweep_liveness(pool, settings.workspace, tell_readers),
         ),
-        BackgroundTask("inbox-leases", settings.inbox.lease / 3, sessions.renew),
-        BackgroundTask("inbox-safety-check", settings.inbox.safety_check, sessions.check),
-        BackgroundTask("inbox-presence", PRESENCE_SECONDS, sessions.present),
         BackgroundTask("delegation-sweeper", settings.delegation.sweep_interval, sweeper.sweep),
-        BackgroundTask(
-            "retention",
-            settings.delegation.activity_cleanup_hours * 3600,
-            retention.sweep,
-            timeout=600,
-        ),
         BackgroundTask("event-retention", _EVENT_PRUNE_SECONDS, lambda: event_store.prune(pool)),
         BackgroundTask("token-recheck", _TOKEN_RECHECK_SECONDS, authenticator.recheck),
         BackgroundTask("token-last-use", _TOKEN_TOUCH_SECONDS, touch_tokens),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Protocol
 from uuid import UUID
 
 from google.api import httpbody_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
-from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
 
 from molecule_grpc.directory import WorkspaceInfo
 from molecule_grpc.server.call import Call
@@ -38,6 +37,3 @@ class Mcp(Protocol):
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
         """Tell where to post, and stay."""
         ...
-
-
-Heartbeat = Callable[[workspace_pb.HeartbeatRequest], Awaitable[workspace_pb.HeartbeatResponse]]

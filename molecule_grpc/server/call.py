@@ -37,6 +37,11 @@ class Call:
         return given or self._made_id
 
     @property
+    def authorization(self) -> str | None:
+        """The `authorization` header; None when there is none."""
+        return self.metadata.get("authorization")
+
+    @property
     def rest(self) -> bool:
         """Whether the edge made this call out of a REST request."""
         return ORIGINAL_PATH in self.metadata

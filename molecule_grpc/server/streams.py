@@ -1,4 +1,4 @@
-"""What everything that lasts heeds beside its own news: its token, its age, silence, a drain."""
+"""Everything in a worker that lasts: which calls are open, when each must end, how it says so."""
 
 from __future__ import annotations
 
@@ -6,30 +6,19 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from typing import TypeVar
 
 from molecule_grpc.auth.authenticator import Authenticator
+from molecule_grpc.db.pool import translate
 from molecule_grpc.db.wakeups import Flag
-from molecule_grpc.kernel.errors import Unauthenticated, Unavailable
+from molecule_grpc.kernel.errors import MoleculeError, Unauthenticated, Unavailable
 from molecule_grpc.server.call import Call
+from molecule_grpc.server.status import CallFailure, render
 from molecule_grpc.settings.inbox import InboxSettings
 
+Frame = TypeVar("Frame")
 T = TypeVar("T")
-
-
-class Streams(Protocol):
-    """The open streams of this worker."""
-
-    @property
-    def draining(self) -> bool:
-        """Whether the server is about to stop."""
-        ...
-
-    def attend(self, flag: Flag) -> AbstractContextManager[None]:
-        """Set the flag when the server is about to stop, while inside."""
-        ...
 
 
 class OpenStreams:
@@ -64,13 +53,15 @@ class OpenStreams:
 
 
 class StreamGuard:
-    """Watches over one call that lasts.
+    """Watches over one call that lasts: its token, its age, a drain, and how long it was quiet.
 
-    A turn of a stream: `check`, the news, `over`, `beat_due`, `wait`. A call that takes messages
-    in: `receive` until there is none left, then `check` before the commit.
+    A turn of a stream: `check`, then its own news, then `over`, `beat_due` and `wait`. A call that
+    takes messages in: `receive` until there is none left, then `check` before the commit.
     """
 
-    def __init__(self, flag: Flag, streams: Streams, *, beat: float, max_age: float) -> None:
+    __slots__ = ("_beat", "_flag", "_old_at", "_receiving", "_revoked", "_spoke_at", "_streams")
+
+    def __init__(self, flag: Flag, streams: OpenStreams, *, beat: float, max_age: float) -> None:
         self._flag = flag
         self._streams = streams
         self._revoked = False
@@ -80,14 +71,31 @@ class StreamGuard:
         self._old_at = self._spoke_at + max_age
 
     def check(self) -> None:
-        """Look at the news from here on: what comes later ends the rest.
+        """Begin a turn: news that comes from here on ends the next `wait` at once.
 
         Raises:
             Unauthenticated: the token was revoked.
         """
         self._flag.clear()
         if self._revoked:
-            raise Unauthenticated("the token was revoked")
+            raise self.revoked_error()
+
+    def clear(self) -> None:
+        """Begin a turn like `check`, for a caller that looks at `revoked` itself."""
+        self._flag.clear()
+
+    def wake(self) -> None:
+        """There is news for this call: end its `wait`."""
+        self._flag.set()
+
+    @property
+    def revoked(self) -> bool:
+        """Whether the token was revoked: raise `revoked_error`."""
+        return self._revoked
+
+    def revoked_error(self) -> Unauthenticated:
+        """How a call ends whose token was revoked."""
+        return Unauthenticated("the token was revoked")
 
     def revoke(self) -> None:
         """The token was revoked: wake the call, which ends at its next `check`."""
@@ -114,8 +122,13 @@ class StreamGuard:
             self._receiving = None
 
     def spoke(self) -> None:
-        """The client has just heard of us."""
+        """The client has just been sent something: the next beat is due a whole period later."""
         self._spoke_at = time.monotonic()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to stop."""
+        return self._streams.draining
 
     @property
     def over(self) -> bool:
@@ -127,23 +140,26 @@ class StreamGuard:
         return Unavailable("the stream is drained, reconnect", reason="DRAINING")
 
     def beat_due(self) -> bool:
-        """Whether the client has heard nothing for long enough; then the beat counts as sent."""
+        """Whether the client was sent nothing for a beat's period; then the beat counts as sent."""
         due = time.monotonic() - self._spoke_at >= self._beat
         if due:
             self.spoke()
         return due
 
-    async def wait(self, look: float = math.inf) -> None:
-        """Until there is news, a beat is due, or `look` seconds are over."""
+    async def wait(self, look: float = math.inf) -> bool:
+        """Wait for news, a beat that is due, or `look` seconds; whether there is news.
+
+        It takes at least 10 ms unless there is news.
+        """
         left = self._beat - (time.monotonic() - self._spoke_at)
-        await self._flag.wait(max(0.01, min(left, look)))
+        return await self._flag.wait(max(0.01, min(left, look)))
 
 
 class StreamGuards:
-    """Makes them for the streams of this worker."""
+    """Makes the guards of this worker's streams and long polls."""
 
     def __init__(
-        self, authenticator: Authenticator, streams: Streams, settings: InboxSettings
+        self, authenticator: Authenticator, streams: OpenStreams, settings: InboxSettings
     ) -> None:
         self._authenticator = authenticator
         self._streams = streams
@@ -153,7 +169,43 @@ class StreamGuards:
     @contextlib.contextmanager
     def watch(self, flag: Flag, call: Call) -> Iterator[StreamGuard]:
         """Watch over the stream that this call opens, while inside; the flag is its news."""
-        authorization = call.metadata.get("authorization")
-        guard = StreamGuard(flag, self._streams, beat=self._beat, max_age=self._max_age)
+        with self.watch_token(flag, call.authorization) as guard:
+            yield guard
+
+    @contextlib.contextmanager
+    def watch_token(
+        self, flag: Flag, authorization: str | None, *, beats: bool = True
+    ) -> Iterator[StreamGuard]:
+        """Watch over a stream by the header that its caller sent, while inside.
+
+        Args:
+            beats: False for a long poll, whose client hears nothing before the answer.
+        """
+        beat = self._beat if beats else math.inf
+        guard = StreamGuard(flag, self._streams, beat=beat, max_age=self._max_age)
         with self._authenticator.watch(authorization, guard.revoke), self._streams.attend(flag):
             yield guard
+
+
+async def with_end(
+    frames: AsyncGenerator[Frame, None],
+    end: Callable[[CallFailure], Frame],
+    *,
+    opened: bool = False,
+) -> AsyncGenerator[Frame, None]:
+    """A stream's frames; when the server ends the stream with an error, `end` makes the last one.
+
+    The error follows the last frame. An error before the first frame refuses the call, without an
+    end frame, unless the stream counts as `opened`. A bug has no end frame.
+    """
+    try:
+        async with contextlib.aclosing(frames):
+            async for frame in frames:
+                opened = True
+                yield frame
+    except Exception as error:
+        known = error if isinstance(error, MoleculeError) else translate(error)
+        if known is None or not opened:
+            raise
+        yield end(render(known))
+        raise known from error

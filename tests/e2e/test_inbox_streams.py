@@ -608,6 +608,25 @@ async def test_revoked_token_ends_the_stream_within_5_seconds(me: Agent, org: Or
         await kept.quiet()
 
 
+async def test_revoked_token_ends_a_waiting_pull_at_once(me: Agent, org: Organization) -> None:
+    """And not the one of another token."""
+    answer = await org.rest("POST", f"/workspaces/{me.id}/tokens")
+    other = Agent(me.wire, me.wire.party(answer.json()["auth_token"]).headers, me.id, "")
+    tokens = (await me.rest("GET", f"/workspaces/{me.id}/tokens")).json()["tokens"]
+    mine = next(token for token in tokens if me.token.startswith(token["prefix"]))
+    request = pb.PullInboxRequest(workspace_id=me.id, wait_seconds=50)
+    doomed, kept = (asyncio.create_task(party.rpc(request)) for party in (me, other))
+    done, _ = await asyncio.wait({doomed, kept}, timeout=1)
+    assert not done
+    await org.rest("DELETE", f"/workspaces/{me.id}/tokens/{mine['id']}")
+    async with asyncio.timeout(5):
+        with pytest.raises(Refused) as ended:
+            await doomed
+    assert ended.value.code == "UNAUTHENTICATED"
+    await tell(org, me, "hi")
+    assert [item.seq for item in (await kept).items] == [1]
+
+
 async def test_removed_workspace_ends_the_stream_within_5_seconds(
     me: Agent, org: Organization
 ) -> None:

@@ -16,6 +16,8 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.db.pool import Pool, connect_pool
+from molecule_grpc.delegation.conversion import record as convert
+from molecule_grpc.delegation.record.activity import Attachment, Report
 from molecule_grpc.delegation.record.bodies import MAX_DEPTH
 from molecule_grpc.kernel.errors import Denied, Invalid, NotFound, OutOfRange, Unauthenticated
 from molecule_grpc.server.call import Call
@@ -24,7 +26,8 @@ from tests.integration.agents import ORGANIZATION, Slice, call_of, hire, message
 
 async def poll(slice_: Slice, me: UUID, **filters: str) -> list[activity_pb2.Activity]:
     request = pb.ListActivityRequest(workspace_id=str(me), **filters)
-    return list((await slice_.activity.list(request)).activities)
+    rows = await slice_.activity.list(convert.activity_query(request))
+    return [convert.activity(row) for row in rows]
 
 
 async def ids(slice_: Slice, me: UUID, **filters: str) -> list[str]:
@@ -260,7 +263,7 @@ async def test_message_speaks_the_older_sdks_words(slice_: Slice, pool: Pool) ->
 
 async def test_own_words_are_never_dressed_as_a_message(slice_: Slice, me: UUID) -> None:
     """D48: else an older SDK answers itself for ever."""
-    await slice_.activity.notify(pb.NotifyRequest(workspace_id=str(me), message="done"))
+    await slice_.activity.notify(me, "done")
     (row,) = await poll(slice_, me)
     assert row.method == "notify"
     assert not row.HasField("data")
@@ -450,11 +453,7 @@ async def test_body_larger_than_the_limit_is_refused_by_name(
 async def test_report_is_on_record_but_no_item(slice_: Slice, me: UUID) -> None:
     """Acceptance 8: an agent's reports never come back, whatever their type."""
     for activity_type in ("a2a_receive", "task_update"):
-        await slice_.activity.report(
-            pb.ReportActivityRequest(
-                workspace_id=str(me), activity_type=activity_type, summary="did it", duration_ms=5
-            )
-        )
+        await slice_.activity.report(Report(me, activity_type, summary="did it", duration_ms=5))
     newest = (await poll(slice_, me))[0]
     assert (newest.source_id, newest.summary, newest.duration_ms) == (str(me), "did it", 5)
     assert await slice_.items(me) == []
@@ -463,20 +462,14 @@ async def test_report_is_on_record_but_no_item(slice_: Slice, me: UUID) -> None:
 async def test_report_of_another_workspace_is_refused(slice_: Slice, pool: Pool) -> None:
     me, other = await hire(pool, 2)
     with pytest.raises(Denied) as refused:
-        await slice_.activity.report(
-            pb.ReportActivityRequest(
-                workspace_id=str(me), activity_type="error", source_id=str(other)
-            )
-        )
+        await slice_.activity.report(Report(me, "error", source_id=str(other)))
     assert refused.value.reason == "SOURCE_SPOOFED"
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-async def test_report_with_a_number_that_json_lacks_is_refused(
-    slice_: Slice, me: UUID, number: float
-) -> None:
+async def test_report_with_a_number_that_json_lacks_is_refused(me: UUID, number: float) -> None:
     with pytest.raises(Invalid):
-        await slice_.activity.report(
+        convert.report(
             pb.ReportActivityRequest(
                 workspace_id=str(me),
                 activity_type="error",
@@ -487,7 +480,7 @@ async def test_report_with_a_number_that_json_lacks_is_refused(
 
 async def test_notice_is_stored_as_the_agents_words(slice_: Slice, me: UUID) -> None:
     """D48: no item, and no `parts` key when there are no files."""
-    await slice_.activity.notify(pb.NotifyRequest(workspace_id=str(me), message="x" * 100))
+    await slice_.activity.notify(me, "x" * 100)
     (row,) = await poll(slice_, me)
     assert json_format.MessageToDict(row.response_body) == {"result": "x" * 100}
     assert row.summary == "Agent message: " + "x" * 79 + "…"
@@ -497,10 +490,8 @@ async def test_notice_is_stored_as_the_agents_words(slice_: Slice, me: UUID) -> 
 
 async def test_notice_with_files_carries_them(slice_: Slice, me: UUID) -> None:
     """D48."""
-    file = pb.Attachment(uri="workspace:/a.png", name="a.png", mime_type="image/png", size=3)
-    await slice_.activity.notify(
-        pb.NotifyRequest(workspace_id=str(me), message="look", attachments=[file])
-    )
+    file = Attachment("workspace:/a.png", "a.png", "image/png", size=3)
+    await slice_.activity.notify(me, "look", [file])
     (row,) = await poll(slice_, me)
     assert json_format.MessageToDict(row.response_body)["parts"] == [
         {
@@ -518,30 +509,26 @@ async def test_notice_with_files_carries_them(slice_: Slice, me: UUID) -> None:
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        (pb.Attachment(uri="u"), "attachment[1]: uri and name are required"),
-        (pb.Attachment(name="n"), "attachment[1]: uri and name are required"),
-        (pb.Attachment(uri="u", name="n", size=float("inf")), "a number is out of range"),
+        (Attachment("u", ""), "attachment[1]: uri and name are required"),
+        (Attachment("", "n"), "attachment[1]: uri and name are required"),
+        (Attachment("u", "n", size=float("inf")), "a number is out of range"),
     ],
 )
 async def test_notice_names_the_attachment_that_is_wrong(
-    slice_: Slice, me: UUID, file: pb.Attachment, message: str
+    slice_: Slice, me: UUID, file: Attachment, message: str
 ) -> None:
-    good = pb.Attachment(uri="u", name="n")
+    good = Attachment("u", "n")
     with pytest.raises(Invalid) as refused:
-        await slice_.activity.notify(
-            pb.NotifyRequest(workspace_id=str(me), message="m", attachments=[good, file])
-        )
+        await slice_.activity.notify(me, "m", [good, file])
     assert refused.value.message == message
 
 
 async def test_nobody_writes_for_an_unknown_workspace(slice_: Slice) -> None:
-    nobody = str(UUID(int=5))
+    nobody = UUID(int=5)
     with pytest.raises(NotFound):
-        await slice_.activity.notify(pb.NotifyRequest(workspace_id=nobody, message="m"))
+        await slice_.activity.notify(nobody, "m")
     with pytest.raises(NotFound):
-        await slice_.activity.report(
-            pb.ReportActivityRequest(workspace_id=nobody, activity_type="error")
-        )
+        await slice_.activity.report(Report(nobody, "error"))
 
 
 _MANY = """

@@ -14,9 +14,9 @@ import pytest
 
 from molecule_grpc.db.pool import Pool, connect
 from molecule_grpc.delegation.inbox.cache import InboxCache
-from molecule_grpc.delegation.inbox.store import inbox
-from molecule_grpc.delegation.inbox.store.inbox import InboxQuery
-from molecule_grpc.delegation.record.store import activity
+from molecule_grpc.delegation.inbox.store import acks, reads
+from molecule_grpc.delegation.inbox.store.reads import InboxQuery
+from molecule_grpc.delegation.record.store import queries
 from molecule_grpc.delegation.record.store.entries import Entry
 from tests.integration.agents import Slice, append_on, hire, message, note, slice_of
 
@@ -44,15 +44,17 @@ async def connections(database_url: str) -> AsyncIterator[list[asyncpg.Connectio
 
 async def read_after(pool: Pool, me: UUID, seq: int, limit: int = 100) -> list[int]:
     async with pool.acquire() as conn:
-        (page,) = await inbox.read(conn, [InboxQuery(me, seq, limit)])
+        (page,) = await reads.read(conn, [InboxQuery(me, seq, limit)])
     return [row.seq for row in page.items]
 
 
 async def list_after(pool: Pool, me: UUID, row: UUID, limit: int = 100) -> list[UUID]:
-    position = await activity.cursor(pool, me, row)
+    position = await queries.cursor(pool, me, row)
     assert position is not None
-    rows = await activity.list_rows_after(pool, me, activity.Filter(), cursor=position, limit=limit)
-    return [found["id"] for found in rows]
+    rows = await queries.list_rows_after(
+        pool, me, queries.ActivityFilter(), cursor=position, limit=limit
+    )
+    return [found.id for found in rows]
 
 
 async def test_transaction_that_began_first_and_commits_last_is_not_skipped(
@@ -278,7 +280,7 @@ async def test_reader_sees_what_is_given_back_although_it_is_up_to_date(
     for _ in range(3):
         await worker.records.append(message(me))
     async with pool.acquire() as conn:
-        await inbox.nack(conn, me, 2, delay=0, reason="", epoch=None)
+        await acks.nack(conn, me, 2, delay=0, reason="", epoch=None)
     worker.wakeups.wake([me])
     for after in (3, 0, 3):
         page = await worker.reads.read(InboxQuery(me, after, 64))
@@ -291,7 +293,7 @@ async def test_acked_item_does_not_come_from_memory(pool: Pool, slices: list[Sli
     await worker.reads.read(InboxQuery(me, 0, 64))
     for _ in range(4):
         await worker.records.append(message(me))
-    await worker.reads.ack(inbox.Ack(me, 1, (3,), None))
+    await worker.reads.ack(acks.Ack(me, 1, (3,), None))
     page = await worker.reads.read(InboxQuery(me, 0, 64))
     assert ([row.seq for row in page.items], page.acked_seq, page.head_seq) == ([2, 4], 1, 4)
 
@@ -306,7 +308,7 @@ async def test_news_of_another_worker_reaches_a_reader_that_is_up_to_date(
         await one.reads.read(InboxQuery(me, 1, 64))
         flag.clear()
         async with pool.acquire() as conn:
-            await inbox.nack(conn, me, 1, delay=0, reason="", epoch=None)
+            await acks.nack(conn, me, 1, delay=0, reason="", epoch=None)
         two.wakeups.wake([me])
         assert await flag.wait(5)
     page = await one.reads.read(InboxQuery(me, 1, 64))
@@ -336,7 +338,7 @@ async def test_what_the_table_has_proven_stays_remembered(pool: Pool, slices: li
     await slices[0].records.append(message(me))
     want = InboxQuery(me, 1, 64)
     page = await slices[0].reads.look(want)
-    stands = (await inbox.heads(pool, [me]))[me]
+    stands = (await reads.positions(pool, [me]))[me]
     now = 0.0
     tails = InboxCache(clock=lambda: now)
     tails.reading(want)

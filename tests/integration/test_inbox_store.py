@@ -11,8 +11,10 @@ import asyncpg
 import pytest
 
 from molecule_grpc.db.pool import Pool, connect
-from molecule_grpc.delegation.inbox.store import inbox, retention
-from molecule_grpc.delegation.inbox.store.inbox import Ack, Acked, Held, InboxQuery, Lease
+from molecule_grpc.delegation.inbox.store import acks, leases, retention
+from molecule_grpc.delegation.inbox.store.acks import Ack, Acked, Nacked
+from molecule_grpc.delegation.inbox.store.leases import Held, Lease
+from molecule_grpc.delegation.inbox.store.reads import InboxQuery
 from tests.integration.agents import Slice, append_on, hire, message, slice_of, someone_waits
 
 
@@ -44,10 +46,10 @@ async def acked(
 
 async def take(
     pool: Pool, me: UUID, consumer: str = "one", **changes: Any
-) -> tuple[Lease | Held, list[inbox.Nacked]]:
+) -> tuple[Lease | Held, list[Nacked]]:
     options = {"seconds": 30.0, "window": 16, "after": 0, "takeover": False, "resumes_epoch": None}
     async with pool.acquire() as conn, conn.transaction():
-        return await inbox.take_lease(conn, me, consumer, **{**options, **changes})
+        return await leases.take(conn, me, consumer, **{**options, **changes})
 
 
 async def lease(pool: Pool, me: UUID, consumer: str = "one", **changes: Any) -> Lease:
@@ -57,7 +59,7 @@ async def lease(pool: Pool, me: UUID, consumer: str = "one", **changes: Any) -> 
 
 
 async def leave(pool: Pool, me: UUID, epoch: int, *sent: int, lost: bool = False) -> None:
-    await inbox.release_lease(pool, me, epoch, sent_seqs=sent, lost_by_client=lost)
+    await leases.release(pool, me, epoch, sent_seqs=sent, lost_by_client=lost)
 
 
 async def deliveries(pool: Pool, me: UUID) -> list[int]:
@@ -167,7 +169,7 @@ async def test_acks_of_two_workers_at_once_reach_as_far_as_one_after_the_other(
     """Whoever waits for the other reads what is done now, not what was when it began."""
     await fill(slice_, me, 4)
     async with other.transaction():
-        await inbox.ack(other, [first._replace(workspace_id=me)])
+        await acks.ack(other, [first._replace(workspace_id=me)])
         waiting = asyncio.create_task(slice_.reads.ack(second._replace(workspace_id=me)))
         await someone_waits(slice_.pool)
     done = await waiting
@@ -200,9 +202,9 @@ async def test_acks_of_many_workspaces_do_not_deadlock(
 
 async def nack(
     pool: Pool, me: UUID, seq: int, delay: float = 0.0, epoch: int | None = None
-) -> inbox.Nacked | None:
+) -> Nacked | None:
     async with pool.acquire() as conn:
-        return await inbox.nack(conn, me, seq, delay=delay, reason="busy", epoch=epoch)
+        return await acks.nack(conn, me, seq, delay=delay, reason="busy", epoch=epoch)
 
 
 async def test_nacked_item_comes_back_when_it_is_due(slice_: Slice, me: UUID) -> None:
@@ -279,11 +281,11 @@ async def test_lapsed_or_released_lease_is_free(slice_: Slice, me: UUID) -> None
 
 async def test_renewal_keeps_only_the_holder(slice_: Slice, me: UUID) -> None:
     first = await lease(slice_.pool, me, seconds=0.0)
-    assert await inbox.renew_leases(slice_.pool, [(me, first.epoch)], seconds=30) == {me}
+    assert await leases.renew(slice_.pool, [(me, first.epoch)], seconds=30) == {me}
     held, _ = await take(slice_.pool, me, "two")
     assert isinstance(held, Held)
     await lease(slice_.pool, me, "two", takeover=True)
-    assert await inbox.renew_leases(slice_.pool, [(me, first.epoch)], seconds=30) == set()
+    assert await leases.renew(slice_.pool, [(me, first.epoch)], seconds=30) == set()
 
 
 async def test_release_by_a_fenced_session_changes_nothing(slice_: Slice, me: UUID) -> None:
@@ -312,7 +314,7 @@ async def test_takeover_that_overtakes_an_ack_wins_whole(
     await fill(slice_, me, 3)
     first = await lease(slice_.pool, me, window=2)
     async with other.transaction():
-        taken, _ = await inbox.take_lease(
+        taken, _ = await leases.take(
             other, me, "two", seconds=30, window=2, after=0, takeover=True, resumes_epoch=None
         )
         ack = asyncio.create_task(slice_.reads.ack(Ack(me, 0, (1, 3), first.epoch)))
@@ -416,9 +418,9 @@ async def test_retention_that_meets_an_append_leaves_its_item(
     async with other.transaction():
         await append_on(other, message(me))
         async with slice_.pool.acquire() as conn:
-            await retention.prune_inbox(conn, me)
+            await retention.prune(conn, me)
     async with slice_.pool.acquire() as conn:
-        await retention.prune_inbox(conn, me)
+        await retention.prune(conn, me)
     page = await slice_.reads.look(InboxQuery(me, 0, 10))
     assert ([row.seq for row in page.items], page.oldest_seq, page.acked_seq) == ([3], 3, 2)
 

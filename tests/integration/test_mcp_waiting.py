@@ -75,6 +75,6 @@ async def test_a_server_that_stops_ends_a_wait(app: App, waiter: UUID) -> None:
     waiting = asyncio.create_task(wait_for_message(app, waiter, 60))
     done, _ = await asyncio.wait({waiting}, timeout=0.5)
     assert not done
-    app.sessions.drain()
+    app.streams.drain()
     assert await waiting == {}
     assert time.monotonic() - started < 20

@@ -12,12 +12,13 @@ import asyncpg
 import pytest
 
 from molecule_grpc.db.pool import Pool, Writer, connect_pool
-from molecule_grpc.delegation.inbox.store import inbox, retention
+from molecule_grpc.delegation.inbox.store import acks, leases, reads, retention
 from molecule_grpc.delegation.ledger.rules import Status
 from molecule_grpc.delegation.ledger.store import accept as accepts
 from molecule_grpc.delegation.ledger.store import move as ledger_moves
 from molecule_grpc.delegation.ledger.store import views as ledger_views
-from molecule_grpc.delegation.record.store import activity
+from molecule_grpc.delegation.record.store import activity, queries
+from molecule_grpc.delegation.record.store import retention as record_retention
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.workspace.store import heartbeats as beats
 from tests.conftest import execute, with_database
@@ -190,30 +191,30 @@ def rare(seeded: tuple[str, list[UUID], UUID]) -> UUID:
 
 
 async def test_read_of_many_inboxes(watched: Watched, seeded: tuple[str, list[UUID], UUID]) -> None:
-    wants = [inbox.InboxQuery(workspace_id, 0, 16) for workspace_id in seeded[1][:50]]
-    await inbox.read(watched, wants)  # type: ignore[arg-type]
+    wants = [reads.InboxQuery(workspace_id, 0, 16) for workspace_id in seeded[1][:50]]
+    await reads.read(watched, wants)  # type: ignore[arg-type]
     require_bound(watched, rows=50 * 2 * 40)
 
 
 async def test_read_of_an_inbox_that_is_up_to_date(watched: Watched, busy: UUID) -> None:
-    await inbox.read(watched, [inbox.InboxQuery(busy, 9_999, 64)])  # type: ignore[arg-type]
+    await reads.read(watched, [reads.InboxQuery(busy, 9_999, 64)])  # type: ignore[arg-type]
     require_bound(watched, rows=200)
 
 
 async def test_read_skips_what_is_done_by_the_mark(watched: Watched, busy: UUID) -> None:
     """A reader from the start does not walk over 9,000 done items."""
-    await inbox.read(watched, [inbox.InboxQuery(busy, 0, 16)])  # type: ignore[arg-type]
+    await reads.read(watched, [reads.InboxQuery(busy, 0, 16)])  # type: ignore[arg-type]
     require_bound(watched, rows=400)
 
 
 async def test_ack(watched: Watched, seeded: tuple[str, list[UUID], UUID]) -> None:
-    acks = [inbox.Ack(w, 230, (240, 241), None) for w in seeded[1][1:30]]
-    await inbox.ack(watched, acks)  # type: ignore[arg-type]
+    marks = [acks.Ack(w, 230, (240, 241), None) for w in seeded[1][1:30]]
+    await acks.ack(watched, marks)  # type: ignore[arg-type]
     require_bound(watched)
 
 
 async def test_hand_back_of_a_window(watched: Watched, busy: UUID) -> None:
-    await inbox.take_lease(
+    await leases.take(
         watched,  # type: ignore[arg-type]
         busy,
         "one",
@@ -223,15 +224,15 @@ async def test_hand_back_of_a_window(watched: Watched, busy: UUID) -> None:
         takeover=False,
         resumes_epoch=None,
     )
-    await inbox.nack(watched, busy, 9_010, delay=0, reason="", epoch=None)  # type: ignore[arg-type]
+    await acks.nack(watched, busy, 9_010, delay=0, reason="", epoch=None)  # type: ignore[arg-type]
     require_bound(watched, rows=300)
 
 
 async def test_safety_check_and_renewal(
     watched: Watched, seeded: tuple[str, list[UUID], UUID]
 ) -> None:
-    await inbox.heads(watched, seeded[1])  # type: ignore[arg-type]
-    await inbox.renew_leases(watched, [(w, 0) for w in seeded[1]], seconds=30)  # type: ignore[arg-type]
+    await reads.positions(watched, seeded[1])  # type: ignore[arg-type]
+    await leases.renew(watched, [(w, 0) for w in seeded[1]], seconds=30)  # type: ignore[arg-type]
     require_bound(watched)
 
 
@@ -239,14 +240,14 @@ async def test_items_by_their_activity_rows(watched: Watched, busy: UUID) -> Non
     ids = await watched._connection.fetch(
         "SELECT activity_id FROM inbox_items WHERE workspace_id = $1 LIMIT 100", busy
     )
-    await inbox.seqs_of(watched, busy, [row["activity_id"] for row in ids])  # type: ignore[arg-type]
+    await reads.seqs_of(watched, busy, [row["activity_id"] for row in ids])  # type: ignore[arg-type]
     require_bound(watched, rows=200)
 
 
 async def test_retention_finds_what_is_old(watched: Watched) -> None:
     """When nothing is due, nothing is read."""
-    await retention.inboxes_due(watched, limit=100)  # type: ignore[arg-type]
-    await retention.prune_activity(watched, days=7, limit=500)  # type: ignore[arg-type]
+    await retention.old_items(watched, after=None, limit=100)  # type: ignore[arg-type]
+    await record_retention.prune(watched, days=7, limit=500)  # type: ignore[arg-type]
     require_bound(watched, rows=10)
 
 
@@ -256,23 +257,23 @@ async def test_retention_finds_what_is_old(watched: Watched) -> None:
 @pytest.mark.parametrize(
     "chosen",
     [
-        activity.Filter(),
-        activity.Filter(type="a2a_receive"),
-        activity.Filter(type="a2a_receive", source="agent"),
-        activity.Filter(source="agent"),
-        activity.Filter(type="agent_log", source="canvas"),
+        queries.ActivityFilter(),
+        queries.ActivityFilter(type="a2a_receive"),
+        queries.ActivityFilter(type="a2a_receive", source="agent"),
+        queries.ActivityFilter(source="agent"),
+        queries.ActivityFilter(type="agent_log", source="canvas"),
     ],
     ids=str,
 )
-async def test_newest_rows(watched: Watched, busy: UUID, chosen: activity.Filter) -> None:
-    await activity.list_rows(watched, busy, chosen, limit=100)  # type: ignore[arg-type]
+async def test_newest_rows(watched: Watched, busy: UUID, chosen: queries.ActivityFilter) -> None:
+    await queries.list_rows(watched, busy, chosen, limit=100)  # type: ignore[arg-type]
     require_bound(watched)
 
 
 async def test_window_of_the_last_seconds(watched: Watched, busy: UUID) -> None:
     since = await watched._connection.fetchval("SELECT now() - interval '30 s'")
-    chosen = activity.Filter(type="a2a_receive", since=since)
-    await activity.list_rows(watched, busy, chosen, limit=100)  # type: ignore[arg-type]
+    chosen = queries.ActivityFilter(type="a2a_receive", since=since)
+    await queries.list_rows(watched, busy, chosen, limit=100)  # type: ignore[arg-type]
     require_bound(watched, rows=300)
 
 
@@ -284,12 +285,12 @@ async def test_rows_after_a_cursor(
     start = await watched._connection.fetchval(
         "SELECT id FROM activity_logs WHERE workspace_id = $1 AND record_seq = 99000", busy
     )
-    position = await activity.cursor(watched, busy, start)  # type: ignore[arg-type]
+    position = await queries.cursor(watched, busy, start)  # type: ignore[arg-type]
     assert position is not None
-    await activity.list_rows_after(
+    await queries.list_rows_after(
         watched,  # type: ignore[arg-type]
         busy,
-        activity.Filter(type=type_),
+        queries.ActivityFilter(type=type_),
         cursor=position,
         limit=100,
     )
@@ -300,8 +301,8 @@ async def test_history_with_a_rare_peer_joins_both_indexes(
     watched: Watched, busy: UUID, rare: UUID
 ) -> None:
     """D44: cost grows with what they said to each other, not with the record."""
-    chosen = activity.Filter(type="a2a_receive", peer_id=rare)
-    await activity.list_rows(watched, busy, chosen, limit=500)  # type: ignore[arg-type]
+    chosen = queries.ActivityFilter(type="a2a_receive", peer_id=rare)
+    await queries.list_rows(watched, busy, chosen, limit=500)  # type: ignore[arg-type]
     (plan,) = watched.plans
     assert "BitmapOr" in {node["Node Type"] for node in nodes(plan)}
     assert indexes(plan) >= {"idx_activity_ws_source", "idx_activity_ws_target"}
@@ -371,8 +372,8 @@ def _move(slice_: Slice, name: str, party_id: UUID) -> ledger_moves.Move:
         activity.APPEND_ENTRIES,
         accepts.ACCEPT,
         ledger_moves.MOVE,
-        inbox.READ,
-        inbox.ACK,
+        reads.READ,
+        acks.ACK,
         beats.HEARTBEAT,
         beats._TOUCH,
     ],

@@ -5,8 +5,10 @@ from __future__ import annotations
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation.inbox.store import inbox
-from molecule_grpc.delegation.ledger.sweeper import Retention
+from molecule_grpc.delegation.inbox.retention import InboxRetention
+from molecule_grpc.delegation.inbox.store.acks import Ack
+from molecule_grpc.delegation.ledger.undelivered import Undelivered
+from molecule_grpc.delegation.record.retention import RecordRetention
 from molecule_grpc.events import store as event_store
 from molecule_grpc.events.names import EventType
 from molecule_grpc.events.store import Event
@@ -41,9 +43,11 @@ async def left(pool: Pool, workspace_id: UUID) -> list[int]:
     return [row["seq"] for row in rows]
 
 
-def retention_of(one: Slice) -> Retention:
-    """With the default of seven days."""
-    return Retention(one.pool, one.writes, one.ledger, activity_days=7)
+async def sweep(one: Slice) -> None:
+    """A pass over inboxes, then records, with the default of seven days."""
+    undelivered = Undelivered(one.writes, one.ledger)
+    await InboxRetention(one.pool, undelivered.expired).sweep()
+    await RecordRetention(one.pool, days=7).sweep()
 
 
 async def test_done_items_leave_after_a_week(database_url: str, pool: Pool) -> None:
@@ -51,9 +55,9 @@ async def test_done_items_leave_after_a_week(database_url: str, pool: Pool) -> N
     async with slice_of(database_url, pool) as one:
         [agent] = await hire(pool, 1)
         await fill(one, agent, 5)
-        await one.reads.ack(inbox.Ack(agent, 4, (), None))
+        await one.reads.ack(Ack(agent, 4, (), None))
         await older(pool, agent, 3, days=8)
-        await retention_of(one).sweep()
+        await sweep(one)
         assert await left(pool, agent) == [4, 5]
         head = await pool.fetchrow("SELECT * FROM inbox_heads WHERE workspace_id = $1", agent)
         assert head is not None
@@ -66,7 +70,7 @@ async def test_what_is_unread_stays_with_its_row(database_url: str, pool: Pool) 
         [agent] = await hire(pool, 1)
         await fill(one, agent, 3)
         await older(pool, agent, 3, days=8)
-        await retention_of(one).sweep()
+        await sweep(one)
         assert await left(pool, agent) == [1, 2, 3]
         assert len(await one.record_of(agent)) == 3
 
@@ -77,7 +81,7 @@ async def test_after_thirty_days_unread_work_fails(database_url: str, pool: Pool
         caller, callee = await hire(pool, 2)
         name = await one.delegate(caller, callee)
         await older(pool, callee, 1, days=31)
-        await retention_of(one).sweep()
+        await sweep(one)
         assert await left(pool, callee) == []
         row = await one.row(name)
         assert (row["status"], row["failure_reason"]) == ("failed", "exhausted")
@@ -91,9 +95,9 @@ async def test_an_unread_item_in_front_keeps_what_is_behind_it(
     async with slice_of(database_url, pool) as one:
         [agent] = await hire(pool, 1)
         await fill(one, agent, 3)
-        await one.reads.ack(inbox.Ack(agent, 0, (2, 3), None))
+        await one.reads.ack(Ack(agent, 0, (2, 3), None))
         await older(pool, agent, 3, days=8)
-        await retention_of(one).sweep()
+        await sweep(one)
         assert await left(pool, agent) == [1, 2, 3]
 
 
@@ -104,9 +108,9 @@ async def test_old_rows_of_the_record_leave(database_url: str, pool: Pool) -> No
         name = await one.delegate(caller, callee)
         await one.update(callee, name, "completed", "done")
         for agent in (caller, callee):
-            await one.reads.ack(inbox.Ack(agent, 99, (), None))
+            await one.reads.ack(Ack(agent, 99, (), None))
         await pool.execute("UPDATE activity_logs SET created_at = now() - interval '8 days'")
-        await retention_of(one).sweep()
+        await sweep(one)
         assert await one.record_of(caller) == await one.record_of(callee) == []
         assert (await one.row(name))["result"] == "done"
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from molecule_grpc.delegation.inbox.store.inbox import (
+from molecule_grpc.delegation.inbox.store.reads import (
     InboxPage,
     InboxPosition,
     InboxQuery,

@@ -11,7 +11,7 @@ from molecule_grpc.db.group_commit import GroupCommit
 from molecule_grpc.db.pool import Pool, Writer
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation.inbox.cache import InboxCache
-from molecule_grpc.delegation.inbox.store import inbox, items
+from molecule_grpc.delegation.inbox.store import acks, items, reads
 from molecule_grpc.delegation.record.store.activity import Appended
 from molecule_grpc.delegation.record.store.entries import Entry
 
@@ -29,12 +29,12 @@ class InboxReads:
         self._pool = pool
         self._cache = InboxCache()
         wakeups.on_news(self._cache.forget, self._cache.forget_all)
-        self._ack_writer = Writer(dsn, application_name="molecule-grpc-ack", statement=inbox.ACK)
-        self._reader = Writer(dsn, application_name="molecule-grpc-read", statement=inbox.READ)
-        self._acks: GroupCommit[inbox.Ack, inbox.Acked | None] = GroupCommit(
+        self._ack_writer = Writer(dsn, application_name="molecule-grpc-ack", statement=acks.ACK)
+        self._reader = Writer(dsn, application_name="molecule-grpc-read", statement=reads.READ)
+        self._acks: GroupCommit[acks.Ack, acks.Acked | None] = GroupCommit(
             "ack", self._flush_acks, key=lambda each: each.workspace_id, linger=linger
         )
-        self._reads: GroupCommit[inbox.InboxQuery, inbox.InboxPage] = GroupCommit(
+        self._reads: GroupCommit[reads.InboxQuery, reads.InboxPage] = GroupCommit(
             "read", self._flush_reads
         )
         self._stack = AsyncExitStack()
@@ -51,18 +51,18 @@ class InboxReads:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def ack(self, ack: inbox.Ack) -> inbox.Acked | None:
+    async def ack(self, ack: acks.Ack) -> acks.Acked | None:
         """Mark items as done; None when the epoch is not the holder's."""
         done = await self._acks.submit(ack)
         if done is not None:
             self._cache.acked(ack.workspace_id, done.acked_seq, ack.seqs)
         return done
 
-    async def read(self, query: inbox.InboxQuery) -> inbox.InboxPage:
+    async def read(self, query: reads.InboxQuery) -> reads.InboxPage:
         """What an inbox holds, for a reader that is woken by news: what it missed comes soon."""
         return self._cache.get(query) or await self.look(query)
 
-    async def look(self, query: inbox.InboxQuery) -> inbox.InboxPage:
+    async def look(self, query: reads.InboxQuery) -> reads.InboxPage:
         """What an inbox holds now, whoever wrote it."""
         self._cache.reading(query)
         try:
@@ -73,11 +73,11 @@ class InboxReads:
         self._cache.read(query, page)
         return page
 
-    def confirm(self, workspace_id: UUID, position: inbox.InboxPosition, asked_at: float) -> None:
+    def confirm(self, workspace_id: UUID, position: reads.InboxPosition, asked_at: float) -> None:
         """The table was asked at `asked_at`, by `time.monotonic()`, and held this of an inbox."""
         self._cache.confirm(workspace_id, position, asked_at)
 
-    def extend(self, workspace_id: UUID, row: inbox.InboxRow) -> None:
+    def extend(self, workspace_id: UUID, row: reads.InboxRow) -> None:
         """This process has appended an item, and the commit is done."""
         self._cache.extend(workspace_id, row)
 
@@ -88,10 +88,10 @@ class InboxReads:
 
     async def undone(self, workspace_id: UUID, seqs: Sequence[int]) -> dict[int, int]:
         """Which of these items are not done, and how often each was delivered in vain."""
-        return await inbox.undone(self._pool, workspace_id, seqs)
+        return await reads.undone(self._pool, workspace_id, seqs)
 
-    async def _flush_acks(self, acks: Sequence[inbox.Ack]) -> list[inbox.Acked | None]:
-        return await inbox.ack(self._ack_writer, acks)
+    async def _flush_acks(self, batch: Sequence[acks.Ack]) -> list[acks.Acked | None]:
+        return await acks.ack(self._ack_writer, batch)
 
-    async def _flush_reads(self, queries: Sequence[inbox.InboxQuery]) -> list[inbox.InboxPage]:
-        return await inbox.read(self._reader, queries)
+    async def _flush_reads(self, queries: Sequence[reads.InboxQuery]) -> list[reads.InboxPage]:
+        return await reads.read(self._reader, queries)

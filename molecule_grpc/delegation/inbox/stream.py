@@ -1,184 +1,204 @@
-"""The life of one inbox stream after its Welcome: look, send, wait, and the reasons to end."""
+"""One open stream of an inbox after its Welcome: look, send, wait, and the reasons to end."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator
+from uuid import UUID
 
-from moleculeai.delegation.v1 import inbox_pb2
-
-from molecule_grpc.delegation import convert
+from molecule_grpc.delegation.inbox.frames import Beat, Drain, Frame, Item
 from molecule_grpc.delegation.inbox.reads import InboxReads
-from molecule_grpc.delegation.inbox.session import PAGE, Frame, Session
-from molecule_grpc.delegation.inbox.store.inbox import InboxPage, InboxQuery
-from molecule_grpc.kernel.errors import Aborted, Exhausted, NotFound, Unavailable
+from molecule_grpc.delegation.inbox.store.reads import InboxPage, InboxQuery
+from molecule_grpc.delegation.inbox.window import Window
+from molecule_grpc.kernel.errors import Aborted, Exhausted, NotFound
+from molecule_grpc.server.streams import StreamGuard
 
-# Acks are still taken for so long after a drain was announced.
+# After a drain was announced, acks are still taken for 10 s.
 _DRAIN_GRACE_SECONDS = 10.0
-# Acks and nacks that came by unary calls are looked for this seldom while the window is full.
+# While the window is full, acks and nacks that came by unary calls are looked for once a second.
 _SETTLE_SECONDS = 1.0
+_MAX_REPLIES = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How a stream is paced, in seconds.
-
-    Args:
-        beat: quiet after which a Beat is sent.
-        silence: a client that holds a lease and sends no frame for so long is lost.
-        max_age: age at which the client is asked to come back.
-    """
-
-    beat: float
-    silence: float
-    max_age: float
-
-
-class Stream:
-    """Frames for a session, until it ends or the client leaves.
+class InboxStream:
+    """Owns what one reader of an inbox may be sent, when it is sent, and why the stream ends.
 
     Args:
-        authorize: raises when the client's token is not valid any more.
+        epoch: number of the session that holds the lease; 0 takes no lease and is never fenced.
+        silence: a consumer that holds a lease and sends no frame for so many seconds is lost.
     """
+
+    __slots__ = (
+        "_drain_end",
+        "_guard",
+        "_reads",
+        "_replies",
+        "_settled_at",
+        "_silence",
+        "_woken",
+        "blameless",
+        "epoch",
+        "error",
+        "heard_at",
+        "left",
+        "window",
+        "workspace_id",
+    )
 
     def __init__(
         self,
-        session: Session,
+        workspace_id: UUID,
         reads: InboxReads,
-        limits: Limits,
-        authorize: Callable[[], Awaitable[None]],
+        guard: StreamGuard,
+        window: Window,
+        *,
+        epoch: int = 0,
+        silence: float = math.inf,
     ) -> None:
-        self._session = session
+        self.workspace_id = workspace_id
+        self.window = window
+        self.epoch = epoch
+        # When the client's newest frame came.
+        self.heard_at = time.monotonic()
+        # The client ended its side in good order, or a frame of its own was refused.
+        self.left = False
+        self.error: Exception | None = None
+        # The stream ended without the client's fault.
+        self.blameless = False
         self._reads = reads
-        self._limits = limits
-        self._authorize = authorize
-        now = time.monotonic()
-        self._old_at = now + limits.max_age
-        self._settled = self._quiet_since = now
+        self._guard = guard
+        self._silence = silence
+        self._replies: deque[Frame] = deque()
+        self._settled_at = time.monotonic()
         self._drain_end: float | None = None
         self._woken = False
 
-    async def frames(self) -> AsyncIterator[Frame]:
+    # The client's side.
+
+    def reply(self, frame: Frame) -> None:
+        """Send a frame between items."""
+        self._replies.append(frame)
+        self.wake()
+
+    def wake(self) -> None:
+        """Something changed that the stream must look at."""
+        self._guard.wake()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether 1000 replies wait because the client does not read them."""
+        return len(self._replies) >= _MAX_REPLIES
+
+    @property
+    def draining(self) -> bool:
+        """Whether the client was told to come back, or is about to be."""
+        return self._drain_end is not None or self._guard.draining
+
+    # The server's side.
+
+    async def frames(self) -> AsyncGenerator[Frame, None]:
         """The frames, as they are due.
 
         Raises:
-            Aborted: a newer session holds the inbox.
-            Unavailable: the server drains, or the stream is old: come back.
-            NotFound: the workspace is gone.
+            Aborted: FENCED, a newer session holds the inbox.
+            Unavailable: DRAINING, the server stops or the stream is old.
+            NotFound: WORKSPACE_REMOVED.
             Unauthenticated: the token was revoked.
-            Exhausted: the client that holds the lease is silent.
+            Exhausted: SLOW_CONSUMER, the client that holds the lease is silent.
         """
-        session = self._session
+        guard, window = self._guard, self.window
         while True:
-            session.flag.clear()
-            while session.replies:
-                self._quiet_since = time.monotonic()
-                yield session.replies.popleft()
-            room = session.room
-            page = await self._look(room)
-            if session.left:
+            guard.clear()
+            while self._replies:
+                guard.spoke()
+                yield self._replies.popleft()
+            room = window.room
+            page = await self._look()
+            if self.left:
                 return
-            if self._drain_end is None and self._must_drain():
-                yield inbox_pb2.Drain(reconnect_after_ms=_spread(session))
+            if self._drain_end is None and guard.over:
+                self._drain_end = time.monotonic() + _DRAIN_GRACE_SECONDS
+                yield Drain(_reconnect_after_ms(self.workspace_id))
             if self._drain_end is not None:
                 await self._wind_down(self._drain_end)
                 continue
             sent = 0
-            for frame in self._items(page):
+            for item in self._items(page):
                 sent += 1
-                yield frame
+                yield item
             if sent:
-                self._quiet_since = time.monotonic()
+                guard.spoke()
                 if sent == room:
                     continue  # there may be more; anything newer than this page sets the flag
-            if time.monotonic() - self._quiet_since >= self._limits.beat:
+            if guard.beat_due():
                 yield self._beat(page)
             await self._wait(page)
 
-    async def _look(self, room: int) -> InboxPage:
-        """The inbox now. Raises when the session must end."""
-        session = self._session
-        # Items that are being tried again may stand in the way of others that are due.
-        wanted = room and room + min(len(session.resent), PAGE)
-        want = InboxQuery(session.workspace_id, session.cursor, wanted)
-        # In doubt nothing is taken from memory: a removed workspace has no valid token either.
-        look = self._reads.look if session.doubted else self._reads.read
-        page = await look(want)
-        if session.error is not None:
-            raise session.error
+    async def _look(self) -> InboxPage:
+        """The inbox now. Raises when the stream must end."""
+        window = self.window
+        query = InboxQuery(self.workspace_id, window.cursor, window.wanted)
+        # A removed workspace has no valid token either: the database says which of the two it is.
+        revoked = self._guard.revoked
+        page = await (self._reads.look(query) if revoked else self._reads.read(query))
+        if self.error is not None:
+            raise self.error
         if page.workspace_status in ("", "removed"):
             raise NotFound("workspace removed", reason="WORKSPACE_REMOVED")
-        if session.doubted:
-            session.doubted = False
-            await self._authorize()
-        if session.epoch and page.lease_epoch != session.epoch:
+        if revoked:
+            raise self._guard.revoked_error()
+        if self.epoch and page.lease_epoch != self.epoch:
             raise Aborted("another consumer took over", reason="FENCED")
-        session.head = page.head_seq
-        session.done(page.acked_seq)
+        window.head = page.head_seq
+        window.done(page.acked_seq)
         return page
 
-    def _must_drain(self) -> bool:
-        now = time.monotonic()
-        if self._session.draining or now > self._old_at:
-            self._session.draining = True
-            self._drain_end = now + _DRAIN_GRACE_SECONDS
-        return self._session.draining
-
     async def _wind_down(self, end: float) -> None:
-        """No new items; wait for the acks of those that are with the client, or say goodbye."""
-        session = self._session
+        """No new items: wait for the acks of those that are with the client, then end."""
         now = time.monotonic()
-        if session.epoch == 0 or now >= end or not session.in_flight:
-            raise Unavailable("the stream is drained, reconnect", reason="DRAINING")
-        await session.flag.wait(end - now)
+        if self.epoch == 0 or now >= end or not self.window.in_flight:
+            raise self._guard.drained_error()
+        # No beats while draining: one that is overdue must not end the wait at once.
+        self._guard.spoke()
+        await self._guard.wait(end - now)
 
-    def _items(self, page: InboxPage) -> Iterator[Frame]:
-        session = self._session
+    def _items(self, page: InboxPage) -> Iterator[Item]:
+        window = self.window
         if page.workspace_status == "paused":
             return
         for row in page.items:
-            if session.room and session.wants(row):
-                prev = session.last_sent or session.first_sent_after
-                session.sent(row)
-                yield convert.item(row, prev)
+            if window.room and window.wants(row):
+                yield Item(row, window.send(row))
 
-    def _beat(self, page: InboxPage) -> Frame:
-        self._quiet_since = time.monotonic()
-        if self._session.epoch and self._quiet_since - self._session.heard >= self._limits.silence:
+    def _beat(self, page: InboxPage) -> Beat:
+        if self.epoch and time.monotonic() - self.heard_at >= self._silence:
             raise Exhausted("the client is silent", reason="SLOW_CONSUMER")
-        beat = inbox_pb2.Beat(
-            head_seq=page.head_seq,
-            acked_seq=page.acked_seq,
-            paused=page.workspace_status == "paused",
-        )
-        beat.server_time.GetCurrentTime()
-        return beat
+        return Beat(page.head_seq, page.acked_seq, page.workspace_status == "paused")
 
     async def _wait(self, page: InboxPage) -> None:
         """Until there may be news, or something is due."""
-        session = self._session
-        now = time.monotonic()
-        wait_limit = self._limits.beat - (now - self._quiet_since)
-        if page.retry_in is not None:
-            wait_limit = min(wait_limit, page.retry_in)
-        if session.in_flight and not session.room:
-            rest = self._settled + _SETTLE_SECONDS - now
+        window = self.window
+        limit = math.inf if page.retry_in is None else page.retry_in
+        if window.in_flight and not window.room:
+            now = time.monotonic()
+            rest = self._settled_at + _SETTLE_SECONDS - now
             if rest <= 0:
-                self._settled = now
+                self._settled_at = now
                 if await self._settle():
                     return
             elif self._woken:
-                wait_limit = min(wait_limit, rest)
-        self._woken = await session.flag.wait(max(0.01, wait_limit))
+                limit = min(limit, rest)
+        self._woken = await self._guard.wait(limit)
 
     async def _settle(self) -> bool:
         """Take in acks and nacks that came by unary calls; whether they made room."""
-        session = self._session
-        session.settle(await self._reads.undone(session.workspace_id, list(session.in_flight)))
-        return session.room > 0
+        window = self.window
+        window.settle(await self._reads.undone(self.workspace_id, list(window.in_flight)))
+        return window.room > 0
 
 
-def _spread(session: Session) -> int:
-    """Milliseconds, 0 to 5000, so that a fleet does not come back in one instant."""
-    return int.from_bytes(session.workspace_id.bytes[-2:]) % 5000
+def _reconnect_after_ms(workspace_id: UUID) -> int:
+    """0 to 5000 ms by workspace, so that a fleet does not come back in one instant."""
+    return int.from_bytes(workspace_id.bytes[-2:]) % 5000

@@ -1,4 +1,4 @@
-"""Ends delegations that nobody will finish, and lets old rows go."""
+"""Ends delegations that nobody will finish."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation.inbox.store import retention
 from molecule_grpc.delegation.ledger.ledger import Ledger
 from molecule_grpc.delegation.ledger.rules import Status
 from molecule_grpc.delegation.ledger.store import views as ledger_views
@@ -90,38 +89,3 @@ class Sweeper:
             return False
         _OUTCOMES["deadline" if one.overdue else "stuck"].inc()
         return True
-
-
-class Retention:
-    """Lets old rows go. Several may run at once: each takes what the others have not locked.
-
-    Args:
-        activity_days: age at which rows of the record go, unless an undone inbox item needs them.
-    """
-
-    def __init__(
-        self, pool: Pool, writes: LedgerWrites, ledger_: Ledger, *, activity_days: int
-    ) -> None:
-        self._pool = pool
-        self._writes = writes
-        self._ledger = ledger_
-        self._activity_days = activity_days
-
-    async def sweep(self) -> None:
-        """One pass over inboxes and records."""
-        for workspace_id in await retention.inboxes_due(self._pool, limit=_BATCH):
-            async with self._pool.acquire() as conn:
-                expired = await retention.prune_inbox(conn, workspace_id)
-            for item in expired:
-                if item.method == "delegate" and item.delegation_id is not None:
-                    await self._writes.move(
-                        self._ledger.draft_move(
-                            item.delegation_id,
-                            workspace_id,
-                            Status.FAILED,
-                            error=f"not read within {retention.UNDONE_DAYS} days",
-                            reason="exhausted",
-                        )
-                    )
-        while await retention.prune_activity(self._pool, days=self._activity_days, limit=_BATCH):
-            pass

@@ -59,7 +59,7 @@ async def serve(settings: Settings, dsn: str, address: str, *, behind_edge: bool
             running.cancel()
         await server.leave()
         await asyncio.sleep(_NOTICE_SECONDS if behind_edge else 0)
-        app.sessions.drain()
+        app.streams.drain()
         await server.stop(settings.process.drain_seconds)
     log.info("worker stopped", worker=name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from molecule_grpc.delegation.inbox.store.inbox import MAX_INLINE_BYTES, InboxRow
+from molecule_grpc.delegation.inbox.store.reads import MAX_INLINE_BYTES, InboxRow
 from molecule_grpc.delegation.record.store.entries import Entry, Placed
 
 

@@ -1,7 +1,9 @@
-"""The SQL that lets old rows go, in batches, without ever deleting what is unread."""
+"""The SQL that deletes old items of inboxes, never one that is unread and younger than 30 days."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -11,19 +13,26 @@ DONE_DAYS = 7
 UNDONE_DAYS = 30
 
 
-async def inboxes_due(pool: Pool, *, limit: int) -> list[UUID]:
-    """Some workspaces whose inbox holds items older than the retention of done ones."""
+class OldItem(NamedTuple):
+    """An item that is older than the retention of done ones."""
+
+    workspace_id: UUID
+    created_at: datetime
+
+
+async def old_items(pool: Pool, *, after: datetime | None, limit: int) -> list[OldItem]:
+    """Items older than seven days, oldest first, created after this moment if one is given."""
     rows = await pool.fetch(
         f"""
-        SELECT DISTINCT workspace_id FROM (
-            SELECT workspace_id FROM inbox_items
-            WHERE created_at < now() - interval '{DONE_DAYS} days'
-            ORDER BY created_at LIMIT 10000
-        ) old LIMIT $1
+        SELECT workspace_id, created_at FROM inbox_items
+        WHERE created_at < now() - interval '{DONE_DAYS} days'
+          AND created_at > coalesce($1, '-infinity'::timestamptz)
+        ORDER BY created_at LIMIT $2
         """,
+        after,
         limit,
     )
-    return [row["workspace_id"] for row in rows]
+    return [OldItem(*row) for row in rows]
 
 
 class Expired(NamedTuple):
@@ -34,7 +43,7 @@ class Expired(NamedTuple):
 
 
 # The lock gives the head as it is now, the items come from the snapshot: where the inbox stands
-# must come from there too, else an item that arrived between the two would count as done.
+# must come from the snapshot, too, else an item that arrived between the two would count as done.
 _PRUNE = f"""
     WITH locked AS (
         SELECT workspace_id FROM inbox_heads WHERE workspace_id = $1 FOR UPDATE SKIP LOCKED
@@ -70,33 +79,12 @@ _PRUNE = f"""
 """
 
 
-async def prune_inbox(conn: Connection, workspace_id: UUID) -> list[Expired]:
-    """Delete what an inbox no longer owes anybody; returns the items that left unread."""
+async def prune(conn: Connection, workspace_id: UUID) -> list[Expired]:
+    """Delete the items that an inbox no longer has to keep; returns those that left unread."""
     rows = await conn.fetch(_PRUNE, workspace_id)
     return [Expired(*row) for row in rows]
 
 
-async def prune_activity(pool: Pool, *, days: int, limit: int) -> int:
-    """Delete old rows of the record, except those behind an undone inbox item; how many."""
-    status = await pool.execute(
-        """
-        DELETE FROM activity_logs WHERE id IN (
-            SELECT a.id FROM activity_logs a
-            WHERE a.created_at < now() - make_interval(days => $1)
-              AND NOT EXISTS (
-                  SELECT FROM inbox_items x JOIN inbox_heads h USING (workspace_id)
-                  WHERE x.activity_id = a.id AND x.done_at IS NULL AND x.seq > h.acked_seq
-              )
-            LIMIT $2 FOR UPDATE SKIP LOCKED
-        )
-        """,
-        days,
-        limit,
-    )
-    return int(status.split()[-1])
-
-
-async def purge(conn: Connection, workspace_ids: list[UUID]) -> None:
-    """Delete the record and inbox of workspaces that are purged. The ledger stays."""
+async def delete_all(conn: Connection, workspace_ids: Sequence[UUID]) -> None:
+    """Delete every item of these inboxes."""
     await conn.execute("DELETE FROM inbox_items WHERE workspace_id = ANY($1)", workspace_ids)
-    await conn.execute("DELETE FROM activity_logs WHERE workspace_id = ANY($1)", workspace_ids)

@@ -6,18 +6,24 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 from uuid import UUID
 
 import pytest
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Flag
-from molecule_grpc.delegation.inbox.session import Session
-from molecule_grpc.delegation.inbox.sessions import Sessions
+from molecule_grpc.delegation.inbox.open_inboxes import OpenInboxes
+from molecule_grpc.delegation.inbox.reads import InboxReads
+from molecule_grpc.delegation.inbox.stream import InboxStream
+from molecule_grpc.delegation.inbox.window import Window
+from molecule_grpc.server.streams import OpenStreams, StreamGuard
 from tests.integration.agents import hire
 
 # More than two slices, and a rest.
 _STREAMS = 250
+# These streams read nothing.
+_NOTHING = cast("InboxReads", None)
 
 
 @dataclass
@@ -40,11 +46,11 @@ async def everyone(pool: Pool) -> list[UUID]:
 
 
 @pytest.fixture
-def sessions(pool: Pool, seen: Seen) -> Sessions:
+def open_inboxes(pool: Pool, seen: Seen) -> OpenInboxes:
     async def touch(workspace_ids: list[UUID]) -> None:
         seen.present += workspace_ids
 
-    return Sessions(
+    return OpenInboxes(
         pool,
         lease_seconds=30,
         touch_present=touch,
@@ -53,8 +59,9 @@ def sessions(pool: Pool, seen: Seen) -> Sessions:
     )
 
 
-def session_of(workspace_id: UUID, *, epoch: int = 0) -> Session:
-    return Session(workspace_id, Flag(workspace_id), cursor=0, window=None, epoch=epoch)
+def stream_of(workspace_id: UUID, *, epoch: int = 0) -> InboxStream:
+    guard = StreamGuard(Flag(workspace_id), OpenStreams(), beat=15, max_age=3600)
+    return InboxStream(workspace_id, _NOTHING, guard, Window(0, None), epoch=epoch)
 
 
 async def deliver(pool: Pool, workspace_ids: Sequence[UUID]) -> None:
@@ -66,31 +73,31 @@ async def deliver(pool: Pool, workspace_ids: Sequence[UUID]) -> None:
 
 
 @contextlib.contextmanager
-def all_open(sessions: Sessions, opened: Iterable[Session]) -> Iterator[None]:
+def all_open(open_inboxes: OpenInboxes, opened: Iterable[InboxStream]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
-        for session in opened:
-            stack.enter_context(sessions.open(session))
+        for stream in opened:
+            stack.enter_context(open_inboxes.attend(stream))
         yield
 
 
 async def test_safety_check_wakes_who_missed_something_and_nobody_else(
-    pool: Pool, sessions: Sessions, seen: Seen, everyone: list[UUID]
+    pool: Pool, open_inboxes: OpenInboxes, seen: Seen, everyone: list[UUID]
 ) -> None:
     missed = everyone[::7]
     await deliver(pool, missed)
-    with all_open(sessions, map(session_of, everyone)):
-        await sessions.check()
+    with all_open(open_inboxes, map(stream_of, everyone)):
+        await open_inboxes.check()
     assert sorted(seen.woken) == sorted(missed)
     assert sorted([*seen.woken, *seen.confirmed]) == sorted(everyone)
 
 
 async def test_stream_that_closes_during_the_check_is_let_alone(
-    pool: Pool, sessions: Sessions, seen: Seen, everyone: list[UUID]
+    pool: Pool, open_inboxes: OpenInboxes, seen: Seen, everyone: list[UUID]
 ) -> None:
     """Its successor has looked for itself: what the old one knew is no reason to wake anybody."""
     await deliver(pool, everyone)
-    with all_open(sessions, map(session_of, everyone)):
-        checking = asyncio.create_task(sessions.check())
+    with all_open(open_inboxes, map(stream_of, everyone)):
+        checking = asyncio.create_task(open_inboxes.check())
         while not seen.woken:
             await asyncio.sleep(0)
         first = list(seen.woken)
@@ -100,7 +107,7 @@ async def test_stream_that_closes_during_the_check_is_let_alone(
 
 
 async def test_renewal_extends_every_lease_and_wakes_who_lost_theirs(
-    pool: Pool, sessions: Sessions, seen: Seen, everyone: list[UUID]
+    pool: Pool, open_inboxes: OpenInboxes, seen: Seen, everyone: list[UUID]
 ) -> None:
     await pool.execute(
         "INSERT INTO inbox_heads (workspace_id, lease_holder, lease_epoch, lease_until)"
@@ -109,8 +116,8 @@ async def test_renewal_extends_every_lease_and_wakes_who_lost_theirs(
     )
     lost = everyone[::7]
     epochs = dict.fromkeys(everyone, 2) | dict.fromkeys(lost, 1)
-    with all_open(sessions, (session_of(one, epoch=epoch) for one, epoch in epochs.items())):
-        await sessions.renew()
+    with all_open(open_inboxes, (stream_of(one, epoch=epoch) for one, epoch in epochs.items())):
+        await open_inboxes.renew()
     extended = await pool.fetch(
         "SELECT workspace_id FROM inbox_heads"
         " WHERE workspace_id = ANY($1) AND lease_until > now() + interval '20 s'",
@@ -121,8 +128,8 @@ async def test_renewal_extends_every_lease_and_wakes_who_lost_theirs(
 
 
 async def test_every_open_stream_is_a_sign_of_life(
-    sessions: Sessions, seen: Seen, everyone: list[UUID]
+    open_inboxes: OpenInboxes, seen: Seen, everyone: list[UUID]
 ) -> None:
-    with all_open(sessions, map(session_of, everyone)):
-        await sessions.present()
+    with all_open(open_inboxes, map(stream_of, everyone)):
+        await open_inboxes.present()
     assert sorted(seen.present) == sorted(everyone)

@@ -1,0 +1,160 @@
+"""The activity record: requests to values, rows to protos."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Literal
+from uuid import UUID
+
+from google.protobuf import json_format
+from moleculeai.delegation.v1 import activity_pb2
+from moleculeai.delegation.v1 import delegation_service_pb2 as pb
+
+from molecule_grpc.delegation.record import rules
+from molecule_grpc.delegation.record.a2a import text_of
+from molecule_grpc.delegation.record.activity import (
+    ActivityQuery,
+    Attachment,
+    Report,
+    cursor_pruned,
+)
+from molecule_grpc.delegation.record.bodies import to_text
+from molecule_grpc.delegation.record.store.queries import ActivityFilter, ActivityRow
+from molecule_grpc.kernel.errors import Invalid
+from molecule_grpc.kernel.ids import parse_id
+from molecule_grpc.kernel.protos import timestamp, value
+from molecule_grpc.kernel.text import clean
+
+_NO_REPLY = ("notify", "chat_upload_receive")
+
+
+def activity_query(request: pb.ListActivityRequest) -> ActivityQuery:
+    """What a poller asks for.
+
+    Raises:
+        Invalid: `since_secs` or `before_ts` cannot be read.
+        OutOfRange: CURSOR_PRUNED, `since_id` is no id.
+    """
+    return ActivityQuery(
+        workspace_id=UUID(request.workspace_id),
+        chosen=ActivityFilter(
+            type=clean(request.type) or None,
+            source=request.source or None,
+            peer_id=UUID(request.peer_id) if request.peer_id else None,
+            since=rules.since(request.since_secs, datetime.now(UTC)),
+            before=rules.timestamp(request.before_ts, "before_ts"),
+        ),
+        after_id=_cursor(request.since_id) if request.since_id else None,
+        limit=rules.activity_limit(request.limit),
+    )
+
+
+def report(request: pb.ReportActivityRequest) -> Report:
+    """What an agent reports.
+
+    Raises:
+        Invalid: a body cannot be stored and read back; names its field.
+    """
+    return Report(
+        workspace_id=UUID(request.workspace_id),
+        activity_type=request.activity_type,
+        source_id=request.source_id,
+        target_id=UUID(request.target_id) if request.target_id else None,
+        method=request.method,
+        summary=request.summary,
+        status=request.status,
+        error_detail=request.error_detail,
+        duration_ms=request.duration_ms if request.HasField("duration_ms") else None,
+        request_body=_body(request, "request_body"),
+        response_body=_body(request, "response_body"),
+        tool_trace=_body(request, "tool_trace"),
+    )
+
+
+def attachment(message: pb.Attachment) -> Attachment:
+    """A file that a notice comes with."""
+    size = message.size if message.HasField("size") else None
+    return Attachment(message.uri, message.name, message.mime_type, size)
+
+
+def activity(row: ActivityRow) -> activity_pb2.Activity:
+    """A row of the record."""
+    message = activity_pb2.Activity(
+        id=str(row.id),
+        workspace_id=str(row.workspace_id),
+        activity_type=row.activity_type,
+        source_id=_text(row.source_id),
+        target_id=_text(row.target_id),
+        method=row.method,
+        summary=row.summary,
+        request_body=value(row.request_body),
+        response_body=value(row.response_body),
+        tool_trace=value(row.tool_trace),
+        duration_ms=row.duration_ms,
+        status=row.status,
+        error_detail=row.error_detail,
+        created_at=timestamp(row.created_at),
+        seq=row.inbox_seq,
+    )
+    if row.activity_type == "a2a_receive" and row.method not in _NO_REPLY:
+        message.data.CopyFrom(_data(row))
+    return message
+
+
+def session_hit(row: ActivityRow) -> pb.SessionHit:
+    """A row of the record as a search finds it."""
+    return pb.SessionHit(
+        kind="activity",
+        id=str(row.id),
+        workspace_id=str(row.workspace_id),
+        label=row.summary or row.activity_type,
+        content=text_of(json.loads(row.response_body or row.request_body or "null")),
+        method=row.method or "",
+        status=row.status,
+        request_body=value(row.request_body),
+        response_body=value(row.response_body),
+        created_at=timestamp(row.created_at),
+    )
+
+
+def _cursor(since_id: str) -> UUID:
+    try:
+        return parse_id(since_id, "since_id")
+    except Invalid:
+        raise cursor_pruned() from None
+
+
+_Body = Literal["request_body", "response_body", "tool_trace"]
+
+
+def _body(request: pb.ReportActivityRequest, name: _Body) -> str | None:
+    if not request.HasField(name):
+        return None
+    try:
+        body = json_format.MessageToDict(getattr(request, name))
+    except ValueError:  # NaN or an infinity
+        raise Invalid("a number is out of range", field=name) from None
+    return to_text(body, name)
+
+
+def _data(row: ActivityRow) -> activity_pb2.Activity.Data:
+    """The row as an older SDK reads it. Never on an agent's own words: it would answer itself."""
+    asked, answered = (json.loads(text or "null") for text in (row.request_body, row.response_body))
+    return activity_pb2.Activity.Data(
+        source="peer_agent" if row.source_id else "canvas_user",
+        # A result is in the answer; of a message that was answered at once, the message counts.
+        text=text_of(asked) or text_of(answered),
+        source_id=_text(row.source_id) or "",
+        peer_name=row.peer_name or "",
+        peer_role=row.peer_role or "",
+        agent_card_url=_card_url(row.peer_url),
+    )
+
+
+def _card_url(url: str | None) -> str:
+    return f"{url.rstrip('/')}/.well-known/agent.json" if url else ""
+
+
+def _text(workspace_id: UUID | None) -> str | None:
+    return str(workspace_id) if workspace_id else None

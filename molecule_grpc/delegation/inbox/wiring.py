@@ -1,0 +1,105 @@
+"""The record and the inbox, put together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.wakeups import Wakeups
+from molecule_grpc.delegation.inbox.inbox import Inbox
+from molecule_grpc.delegation.inbox.open_inboxes import PRESENCE_SECONDS, OpenInboxes
+from molecule_grpc.delegation.inbox.ports import OnExpired, OnPoisoned
+from molecule_grpc.delegation.inbox.reads import InboxReads
+from molecule_grpc.delegation.inbox.retention import InboxRetention
+from molecule_grpc.delegation.inbox.streams import InboxStreams
+from molecule_grpc.delegation.record.retention import RecordRetention
+from molecule_grpc.delegation.record.writes import InboxLimits, RecordWrites
+from molecule_grpc.server.streams import StreamGuards
+from molecule_grpc.server.tasks import BackgroundTask
+from molecule_grpc.settings.settings import Settings
+
+_RETENTION_TIMEOUT_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordAndInbox:
+    """The statements of the two lower floors, batched; the ledger writes and reads through them."""
+
+    records: RecordWrites
+    reads: InboxReads
+    limits: InboxLimits
+
+
+@dataclass(frozen=True, slots=True)
+class InboxUseCases:
+    """What agents do with an inbox, and the steps that run beside."""
+
+    inbox: Inbox
+    streams: InboxStreams
+    tasks: list[BackgroundTask]
+
+
+@contextlib.asynccontextmanager
+async def open_record_and_inbox(
+    dsn: str, pool: Pool, wakeups: Wakeups, settings: Settings
+) -> AsyncIterator[RecordAndInbox]:
+    """Open the writers and readers for as long as calls are served; then they are flushed."""
+    limits = InboxLimits(settings.inbox.max_items, settings.inbox.max_bytes)
+    linger = settings.process.group_commit_linger_ms / 1000
+    async with (
+        InboxReads(dsn, pool, wakeups, linger=linger) as reads,
+        RecordWrites(dsn, pool, wakeups, limits, on_item=reads.on_item, linger=linger) as records,
+    ):
+        yield RecordAndInbox(records, reads, limits)
+
+
+def inbox_use_cases(
+    floors: RecordAndInbox,
+    pool: Pool,
+    wakeups: Wakeups,
+    guards: StreamGuards,
+    settings: Settings,
+    *,
+    touch_present: Callable[[list[UUID]], Awaitable[None]],
+    on_poisoned: OnPoisoned,
+    on_expired: OnExpired,
+) -> InboxUseCases:
+    """The use cases of the inbox.
+
+    Args:
+        touch_present: told of workspaces whose streams are open, every 30 s.
+        on_poisoned: told of each delegation whose item was set aside.
+        on_expired: told of each delegation whose item left unread after 30 days.
+    """
+    reads = floors.reads
+    open_inboxes = OpenInboxes(
+        pool,
+        lease_seconds=settings.inbox.lease,
+        touch_present=touch_present,
+        wake=wakeups.wake_here,
+        confirm=reads.confirm,
+    )
+    inbox = Inbox(pool, reads, wakeups, guards, on_poisoned)
+    streams = InboxStreams(pool, inbox, reads, open_inboxes, wakeups, guards, settings.inbox)
+    inbox_retention = InboxRetention(pool, on_expired)
+    record_retention = RecordRetention(pool, days=settings.delegation.activity_retention_days)
+
+    async def forget() -> None:
+        await inbox_retention.sweep()
+        await record_retention.sweep()
+
+    tasks = [
+        BackgroundTask("inbox-leases", settings.inbox.lease / 3, open_inboxes.renew),
+        BackgroundTask("inbox-safety-check", settings.inbox.safety_check, open_inboxes.check),
+        BackgroundTask("inbox-presence", PRESENCE_SECONDS, open_inboxes.present),
+        BackgroundTask(
+            "retention",
+            settings.delegation.activity_cleanup_hours * 3600,
+            forget,
+            timeout=_RETENTION_TIMEOUT_SECONDS,
+        ),
+    ]
+    return InboxUseCases(inbox, streams, tasks)

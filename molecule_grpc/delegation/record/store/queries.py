@@ -1,0 +1,173 @@
+"""The SQL that reads the activity record, as pollers and searches do."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from molecule_grpc.db.pool import Pool
+
+
+class ActivityRow(NamedTuple):
+    """A row of the record, and who its source is. Bodies and traces are JSON text.
+
+    Args:
+        inbox_seq: number of the inbox item that it is; None when it is not one.
+    """
+
+    id: UUID
+    workspace_id: UUID
+    activity_type: str
+    source_id: UUID | None
+    target_id: UUID | None
+    method: str | None
+    summary: str | None
+    request_body: str | None
+    response_body: str | None
+    tool_trace: str | None
+    duration_ms: int | None
+    status: str
+    error_detail: str | None
+    created_at: datetime
+    inbox_seq: int | None
+    peer_name: str | None = None
+    peer_role: str | None = None
+    peer_url: str | None = None
+
+
+class ActivityFilter(NamedTuple):
+    """Which rows a poller asks for. None leaves a filter out.
+
+    Args:
+        source: `canvas` for rows without a source workspace, `agent` for the others.
+        peer_id: rows whose source or target is this workspace.
+    """
+
+    type: str | None = None
+    source: str | None = None
+    peer_id: UUID | None = None
+    since: datetime | None = None
+    before: datetime | None = None
+
+
+class Cursor(NamedTuple):
+    """The place of a row: rows after it have a higher number, and are not an hour older."""
+
+    record_seq: int
+    horizon: datetime
+
+
+_ROW = """
+    a.id, a.workspace_id, a.activity_type, a.source_id, a.target_id, a.method, a.summary,
+    a.request_body, a.response_body, a.tool_trace, a.duration_ms, a.status, a.error_detail,
+    a.created_at, a.inbox_seq
+"""
+_ROW_AND_PEER = f"{_ROW}, p.name, p.role, p.url"
+_PEER = "LEFT JOIN workspaces p ON p.id = a.source_id"
+
+
+def _list_sql(chosen: ActivityFilter, *, after: bool) -> tuple[str, list[object]]:
+    """The statement for these filters: only those that are set, so that each finds its index."""
+    clauses = ["a.workspace_id = $1"]
+    values: list[object] = []
+
+    def add(clause: str, value: object) -> None:
+        values.append(value)
+        clauses.append(clause.replace("?", f"${len(values) + 1}"))
+
+    if chosen.type is not None:
+        add("a.activity_type = ?", chosen.type)
+    if chosen.source == "canvas":
+        clauses.append("a.source_id IS NULL")
+    elif chosen.source == "agent":
+        clauses.append("a.source_id IS NOT NULL")
+    if chosen.peer_id is not None:
+        add("(a.source_id = ? OR a.target_id = ?)", chosen.peer_id)
+    if chosen.since is not None:
+        add("a.created_at >= ?", chosen.since)
+    if chosen.before is not None:
+        add("a.created_at < ?", chosen.before)
+    if after:
+        # The second condition is implied (no transaction stays open for an hour) and lets the
+        # index on time serve where no type is given.
+        add("a.record_seq > ?", None)
+        add("a.created_at > ?", None)
+        order = "a.record_seq"
+    else:
+        order = "a.created_at DESC, a.record_seq DESC"
+    values.append(None)
+    sql = f"""
+        SELECT {_ROW_AND_PEER}
+        FROM activity_logs a {_PEER}
+        WHERE {" AND ".join(clauses)}
+        ORDER BY {order} LIMIT ${len(values) + 1}
+    """
+    return sql, values
+
+
+async def list_rows(
+    pool: Pool, workspace_id: UUID, chosen: ActivityFilter, *, limit: int
+) -> list[ActivityRow]:
+    """Rows of a workspace's record, newest first."""
+    sql, values = _list_sql(chosen, after=False)
+    values[-1] = limit
+    return [ActivityRow(*row) for row in await pool.fetch(sql, workspace_id, *values)]
+
+
+async def list_rows_after(
+    pool: Pool, workspace_id: UUID, chosen: ActivityFilter, *, cursor: Cursor, limit: int
+) -> list[ActivityRow]:
+    """Rows after a cursor, oldest first."""
+    sql, values = _list_sql(chosen, after=True)
+    values[-3:] = [*cursor, limit]
+    return [ActivityRow(*row) for row in await pool.fetch(sql, workspace_id, *values)]
+
+
+async def cursor(pool: Pool, workspace_id: UUID, activity_id: UUID) -> Cursor | None:
+    """The place of a row of this workspace; None when there is no such row (any more)."""
+    row = await pool.fetchrow(
+        """
+        SELECT record_seq, created_at - interval '1 hour'
+        FROM activity_logs WHERE id = $1 AND workspace_id = $2
+        """,
+        activity_id,
+        workspace_id,
+    )
+    return Cursor(*row) if row else None
+
+
+async def get(pool: Pool, workspace_id: UUID, activity_id: UUID) -> ActivityRow | None:
+    """One row of a workspace's record."""
+    row = await pool.fetchrow(
+        f"""
+        SELECT {_ROW_AND_PEER}
+        FROM activity_logs a {_PEER}
+        WHERE a.id = $1 AND a.workspace_id = $2
+        """,
+        activity_id,
+        workspace_id,
+    )
+    return ActivityRow(*row) if row else None
+
+
+async def search(pool: Pool, workspace_id: UUID, text: str, *, limit: int) -> list[ActivityRow]:
+    """Rows that contain a text in any case, newest first. The text is literal: no wildcards.
+
+    The rows say nothing of their peers.
+    """
+    pattern = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    rows = await pool.fetch(
+        f"""
+        SELECT {_ROW} FROM activity_logs a
+        WHERE a.workspace_id = $1
+          AND ($2 = '' OR a.summary ILIKE $3 OR a.request_body::text ILIKE $3
+               OR a.response_body::text ILIKE $3)
+        ORDER BY a.created_at DESC, a.record_seq DESC LIMIT $4
+        """,
+        workspace_id,
+        text,
+        f"%{pattern}%",
+        limit,
+    )
+    return [ActivityRow(*row) for row in rows]
