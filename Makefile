@@ -6,7 +6,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-busy lint fmt gen gen-check bench lock clean
+.PHONY: help up test test-busy lint fmt gen gen-check docs bench lock clean
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ gen-check: .venv/dev.stamp ## Fail when gen/ is not what the protos say
 	else \
 		echo "gen-check: SKIPPED for gen/ts and gen/go, which need Node and Go"; \
 	fi
+
+docs: .venv/dev.stamp ## Write the generated pages of docs/ anew
+	$(BIN)/python -m tools.pages
 
 bench: .venv/dev.stamp ## Measure; prints ratios to floors of the same run
 	$(BIN)/python -m benchmarks
