@@ -122,8 +122,10 @@ class _Calls:
         """In the order of the calls, each once; conversions and checks of the face left out."""
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
         called = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
-        found = [case for func in called if (case := self._resolve(func))]
-        return list(dict.fromkeys(found))
+        found = list(dict.fromkeys(case for func in called if (case := self._resolve(func))))
+        # Beside a method of a use case's class, functions only prepare its arguments.
+        methods = [case for case in found if case[1][0].isupper()]
+        return methods or found
 
     def _resolve(self, func: ast.expr) -> tuple[str, str] | None:
         match func:
@@ -161,10 +163,10 @@ def _is_use_case(module: str) -> bool:
     """Whether a module of ours holds use cases: not the face's conversions, not shared tools."""
     parts = module.split(".")
     shared = {"kernel", "server", "db", "settings", "auth"}
-    return parts[0] == "molecule_grpc" and parts[1] not in shared and parts[-1] not in _FACE
+    return parts[0] == "molecule_grpc" and parts[1] not in shared and not _FACE & set(parts)
 
 
-_FACE = {"convert", "service", "rules"}
+_FACE = {"convert", "conversion", "service", "rules"}
 
 
 def _attributes(service: type) -> dict[str, Any]:
