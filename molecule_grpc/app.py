@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -31,7 +31,6 @@ from molecule_grpc.delegation.ledger.sweeper import Sweeper
 from molecule_grpc.delegation.ledger.undelivered import Undelivered
 from molecule_grpc.delegation.ledger.watch import Watch
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
-from molecule_grpc.delegation.outbound.deliveries import Deliveries
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
 from molecule_grpc.delegation.outbound.messages import Messages
 from molecule_grpc.delegation.outbound.wiring import Outbound
@@ -40,8 +39,8 @@ from molecule_grpc.delegation.record.notices import file_announcer
 from molecule_grpc.delegation.record.writes import RecordWrites
 from molecule_grpc.delegation.service import DelegationService
 from molecule_grpc.events import store as event_store
-from molecule_grpc.events.feed import Events
-from molecule_grpc.events.readers import ANNOUNCE_SECONDS, EventReaders
+from molecule_grpc.events.readers import EventReaders
+from molecule_grpc.events.wiring import make_events
 from molecule_grpc.faces.mcp.endpoint import Endpoint
 from molecule_grpc.faces.mcp.ports import Platform
 from molecule_grpc.server.call import Call
@@ -63,7 +62,6 @@ from molecule_grpc.workspace.service import WorkspaceService
 from molecule_grpc.workspace.store.heartbeats import Heartbeat, HeartbeatResult
 from molecule_grpc.workspace.workers import sweep_liveness
 
-_EVENT_PRUNE_SECONDS = 300.0
 _TOKEN_TOUCH_SECONDS = 60.0
 _TOKEN_RECHECK_SECONDS = 60.0
 # The use cases behind these RPCs need nothing of a call.
@@ -158,7 +156,7 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
             on_poisoned=undelivered.poisoned,
             on_expired=undelivered.expired,
         )
-        events = Events(pool, wakeups, authenticator, guards, audience)
+        events = make_events(pool, wakeups, authenticator, guards, audience)
         watch = Watch(ledger, wakeups, guards)
         outbound = await stack.enter_async_context(
             Outbound(
@@ -204,10 +202,9 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
         )
         sweeper = Sweeper(pool, writes, ledger, stuck_after=settings.delegation.stuck_after)
         tasks = _tasks(pool, settings, authenticator, sweeper, tell_readers)
-        tasks += inbox.tasks + uploads.tasks + outbound.tasks
+        tasks += [*inbox.tasks, *uploads.tasks, *outbound.tasks, *events.tasks]
         tasks += [
             *garbage_collection_tasks(),
-            BackgroundTask("event-audience", ANNOUNCE_SECONDS, audience.announce_readers),
             BackgroundTask("heartbeat_events", PUBLISH_SECONDS, heartbeat_events.publish),
         ]
         by_name = {task.name: task for task in tasks}
@@ -231,7 +228,7 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
             inbox_streams=inbox.streams,
             heartbeat=workspace_service.heartbeat,
             watch=watch,
-            events=events,
+            events=events.service,
             mcp=mcp,
         )
         methods = _methods(
@@ -251,7 +248,13 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
             {wake.CHANNEL: wakeups.hear, token_store.CHANNEL: authenticator.forget},
             missed=lambda: _missed(wakeups, authenticator, by_name["token-recheck"]),
         )
-        await stack.enter_async_context(_running(wakeups, listener, outbound.deliveries, tasks))
+        loops = {
+            "wakeups": wakeups.run,
+            "listener": listener.run,
+            "deliveries": outbound.deliveries.run,
+            **events.loops,
+        }
+        await stack.enter_async_context(_running(loops, tasks))
         yield App(pool, methods, pipeline, tasks, streams, records, reads)
 
 
@@ -292,7 +295,6 @@ def _tasks(
             lambda: sweep_liveness(pool, settings.workspace, tell_readers),
         ),
         BackgroundTask("delegation-sweeper", settings.delegation.sweep_interval, sweeper.sweep),
-        BackgroundTask("event-retention", _EVENT_PRUNE_SECONDS, lambda: event_store.prune(pool)),
         BackgroundTask("token-recheck", _TOKEN_RECHECK_SECONDS, authenticator.recheck),
         BackgroundTask("token-last-use", _TOKEN_TOUCH_SECONDS, touch_tokens),
     ]
@@ -300,19 +302,22 @@ def _tasks(
 
 @contextlib.asynccontextmanager
 async def _running(
-    wakeups: wake.Wakeups, listener: Listener, deliveries: Deliveries, tasks: list[BackgroundTask]
+    loops: Mapping[str, Callable[[], Awaitable[None]]], tasks: list[BackgroundTask]
 ) -> AsyncIterator[None]:
     """Run what has no end of its own, for as long as the block lasts."""
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(task.run(), name=task.name) for task in tasks]
-        running.append(group.create_task(wakeups.run(), name="wakeups"))
-        running.append(group.create_task(listener.run(), name="listener"))
-        running.append(group.create_task(deliveries.run(), name="deliveries"))
+        for name, loop in loops.items():
+            running.append(group.create_task(_forever(loop), name=name))
         try:
             yield
         finally:
             for one in running:
                 one.cancel()
+
+
+async def _forever(loop: Callable[[], Awaitable[None]]) -> None:
+    await loop()
 
 
 def _missed(wakeups: wake.Wakeups, authenticator: Authenticator, recheck: BackgroundTask) -> None:

@@ -16,7 +16,7 @@ from moleculeai.delegation.v1 import event_pb2
 
 from molecule_grpc.admin.convert import timestamp
 from molecule_grpc.auth.principal import Principal, Role
-from molecule_grpc.events import store as event_store
+from molecule_grpc.events.values import Scope
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.server.call import Call
@@ -59,7 +59,7 @@ class DeadLetters(Protocol):
 
 
 DropStale = Callable[[timedelta, UUID | None, UUID | None], Awaitable[int]]
-NewestEvents = Callable[[event_store.Scope, int], Awaitable[list[asyncpg.Record]]]
+NewestEvents = Callable[[Scope, int], Awaitable[list[asyncpg.Record]]]
 
 
 class Operations:
@@ -135,7 +135,7 @@ class Operations:
     async def list_events(self, request: pb.ListEventsRequest, call: Call) -> pb.ListEventsResponse:
         """The newest kept events."""
         workspace_id = UUID(request.workspace_id) if request.workspace_id else None
-        scope = event_store.Scope(_scope(call.principal), workspace_id, ())
+        scope = Scope(_scope(call.principal), workspace_id, ())
         rows = await self._newest_events(scope, _EVENTS)
         return pb.ListEventsResponse(events=[_event(row) for row in rows])
 

@@ -21,7 +21,7 @@ from molecule_grpc.delegation.outbound.messages import Messages
 from molecule_grpc.delegation.outbound.queue_queries import QueueQueries
 from molecule_grpc.delegation.ports import Mcp
 from molecule_grpc.delegation.record.activity import DEFAULT_HITS, ActivityRecord
-from molecule_grpc.events.feed import Events
+from molecule_grpc.events.service import EventsService
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.streams import with_end
 
@@ -40,7 +40,7 @@ class DelegationService:
         inbox_streams: InboxStreams,
         heartbeat: of_inbox.Heartbeat,
         watch: Watch,
-        events: Events,
+        events: EventsService,
         mcp: Mcp,
     ) -> None:
         self._ledger = ledger

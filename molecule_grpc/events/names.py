@@ -1,51 +1,176 @@
-"""The names of events: the one list that writers, tests and documentation share."""
+"""The types of events: the one list that writers, readers, tests and docs/events.md share."""
 
 from __future__ import annotations
 
 import enum
+from typing import Final, Self
+
+_WORKSPACE: Final = ("name", "tier", "runtime", "status", "parent_id", "error")
+_DELEGATION: Final = ("delegation_id", "target_id", "status", "response_preview", "error", "via")
+
+
+class Storage(enum.Enum):
+    """How long an event of a type can be read."""
+
+    KEPT = "kept"
+    """Stored with the change that it tells of, for 30 days: a reader resumes without a gap."""
+    LIVE = "live"
+    """For readers of the moment: gone after ten minutes, and all at once when Postgres crashes."""
 
 
 class EventType(enum.StrEnum):
-    """What happened. The value travels on the wire."""
+    """A type of events. The value is its name, which travels on the wire and never changes.
 
-    WORKSPACE_PROVISIONING = "WORKSPACE_PROVISIONING"
-    WORKSPACE_PROVISION_FAILED = "WORKSPACE_PROVISION_FAILED"
-    WORKSPACE_AWAITING_AGENT = "WORKSPACE_AWAITING_AGENT"
-    WORKSPACE_ONLINE = "WORKSPACE_ONLINE"
-    WORKSPACE_OFFLINE = "WORKSPACE_OFFLINE"
-    WORKSPACE_DEGRADED = "WORKSPACE_DEGRADED"
-    WORKSPACE_HIBERNATING = "WORKSPACE_HIBERNATING"
-    WORKSPACE_HIBERNATED = "WORKSPACE_HIBERNATED"
-    WORKSPACE_PAUSED = "WORKSPACE_PAUSED"
-    WORKSPACE_REMOVED = "WORKSPACE_REMOVED"
-    WORKSPACE_MOVED = "WORKSPACE_MOVED"
-    AGENT_CARD_UPDATED = "AGENT_CARD_UPDATED"
-    EXTERNAL_CREDENTIALS_ROTATED = "EXTERNAL_CREDENTIALS_ROTATED"
-    DELEGATION_SENT = "DELEGATION_SENT"
-    DELEGATION_STATUS = "DELEGATION_STATUS"
-    DELEGATION_COMPLETE = "DELEGATION_COMPLETE"
-    DELEGATION_FAILED = "DELEGATION_FAILED"
-    DELEGATION_STUCK = "DELEGATION_STUCK"
+    Args:
+        name: the name on the wire.
+        meaning: when such an event happens: a sentence.
+        payload: every key that the payload may have. A key without a value is absent.
+        storage: how long it can be read.
+    """
 
-    # Only for whoever looks at the moment.
-    TASK_UPDATED = "TASK_UPDATED"
-    WORKSPACE_HEARTBEAT = "WORKSPACE_HEARTBEAT"
-    ACTIVITY_LOGGED = "ACTIVITY_LOGGED"
-    A2A_RESPONSE = "A2A_RESPONSE"
-    AGENT_MESSAGE = "AGENT_MESSAGE"
+    meaning: str
+    payload: tuple[str, ...]
+    storage: Storage
+
+    def __new__(
+        cls, name: str, meaning: str, payload: tuple[str, ...], storage: Storage = Storage.KEPT
+    ) -> Self:
+        """A member is its name, with what is known of the type beside it."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.meaning, member.payload, member.storage = meaning, payload, storage
+        return member
+
+    WORKSPACE_PROVISIONING = (
+        "WORKSPACE_PROVISIONING",
+        "A workspace was created, or started again, and its backend is at work.",
+        _WORKSPACE,
+    )
+    WORKSPACE_PROVISION_FAILED = (
+        "WORKSPACE_PROVISION_FAILED",
+        "Provisioning ended without an agent; `error` says why.",
+        _WORKSPACE,
+    )
+    WORKSPACE_AWAITING_AGENT = (
+        "WORKSPACE_AWAITING_AGENT",
+        "A workspace of an external agent waits for it to register, or to come back.",
+        _WORKSPACE,
+    )
+    WORKSPACE_ONLINE = (
+        "WORKSPACE_ONLINE",
+        "An agent registered, or its heartbeats are fresh and healthy again.",
+        _WORKSPACE,
+    )
+    WORKSPACE_OFFLINE = (
+        "WORKSPACE_OFFLINE",
+        "An agent of a managed workspace sent no heartbeat for too long.",
+        _WORKSPACE,
+    )
+    WORKSPACE_DEGRADED = (
+        "WORKSPACE_DEGRADED",
+        "An agent is alive but unhealthy; `error` is the newest error that it reported.",
+        _WORKSPACE,
+    )
+    WORKSPACE_HIBERNATING = (
+        "WORKSPACE_HIBERNATING",
+        "An idle workspace was claimed for hibernation, and its stop is in progress.",
+        _WORKSPACE,
+    )
+    WORKSPACE_HIBERNATED = (
+        "WORKSPACE_HIBERNATED",
+        "A workspace was stopped; its next message wakes it.",
+        _WORKSPACE,
+    )
+    WORKSPACE_PAUSED = (
+        "WORKSPACE_PAUSED",
+        "An operator suspended a workspace.",
+        _WORKSPACE,
+    )
+    WORKSPACE_REMOVED = (
+        "WORKSPACE_REMOVED",
+        "A workspace was deleted.",
+        _WORKSPACE,
+    )
+    WORKSPACE_MOVED = (
+        "WORKSPACE_MOVED",
+        "A workspace got another parent, or none.",
+        _WORKSPACE,
+    )
+    AGENT_CARD_UPDATED = (
+        "AGENT_CARD_UPDATED",
+        "An agent published another card. GetWorkspace has the card itself.",
+        _WORKSPACE,
+    )
+    EXTERNAL_CREDENTIALS_ROTATED = (
+        "EXTERNAL_CREDENTIALS_ROTATED",
+        "A workspace's tokens were replaced by a new one, which no event tells.",
+        (),
+    )
+    DELEGATION_SENT = (
+        "DELEGATION_SENT",
+        "A delegation was accepted. `workspace_id` is the source, here and below.",
+        ("delegation_id", "target_id", "task_preview"),
+    )
+    DELEGATION_STATUS = (
+        "DELEGATION_STATUS",
+        "A delegation was handed to its target, is in progress, or will be tried again.",
+        _DELEGATION,
+    )
+    DELEGATION_COMPLETE = (
+        "DELEGATION_COMPLETE",
+        "A delegation succeeded; `response_preview` has up to 200 characters of the result.",
+        _DELEGATION,
+    )
+    DELEGATION_FAILED = (
+        "DELEGATION_FAILED",
+        "A delegation failed for good, or its source cancelled it; `error` says why.",
+        _DELEGATION,
+    )
+    DELEGATION_STUCK = (
+        "DELEGATION_STUCK",
+        "A delegation ended because nothing was heard of it for too long.",
+        _DELEGATION,
+    )
+    TASK_UPDATED = (
+        "TASK_UPDATED",
+        "What an agent says it is doing has changed. Of several in half a second the newest tells.",
+        ("current_task", "active_tasks"),
+        Storage.LIVE,
+    )
+    WORKSPACE_HEARTBEAT = (
+        "WORKSPACE_HEARTBEAT",
+        "A heartbeat arrived. Of several in half a second the newest tells.",
+        ("active_tasks", "uptime_seconds"),
+        Storage.LIVE,
+    )
+    ACTIVITY_LOGGED = (
+        "ACTIVITY_LOGGED",
+        "A row was added to a workspace's record.",
+        (
+            "activity_type",
+            "method",
+            "summary",
+            "status",
+            "source_id",
+            "target_id",
+            "duration_ms",
+        ),
+        Storage.LIVE,
+    )
+    A2A_RESPONSE = (
+        "A2A_RESPONSE",
+        "An agent answered a message that a person had sent through the platform.",
+        ("response_body", "method", "duration_ms"),
+        Storage.LIVE,
+    )
+    AGENT_MESSAGE = (
+        "AGENT_MESSAGE",
+        "An agent said something to a person.",
+        ("message", "workspace_id", "name", "attachments"),
+        Storage.LIVE,
+    )
 
     @property
     def kept(self) -> bool:
-        """Whether it is stored for good, so that a reader can resume exactly."""
-        return self not in _LIVE
-
-
-_LIVE = frozenset(
-    {
-        EventType.TASK_UPDATED,
-        EventType.WORKSPACE_HEARTBEAT,
-        EventType.ACTIVITY_LOGGED,
-        EventType.A2A_RESPONSE,
-        EventType.AGENT_MESSAGE,
-    }
-)
+        """Whether it is stored for good, so that a reader can resume without a gap."""
+        return self.storage is Storage.KEPT

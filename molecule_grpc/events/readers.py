@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from molecule_grpc.db.wakeups import Flag, Wakeups
-from molecule_grpc.events.store import CHANNEL_AUDIENCE
+from molecule_grpc.events.store import CHANNEL_READERS
 
 # A worker with readers says so this often, and is believed for so long.
 ANNOUNCE_SECONDS = 10.0
@@ -30,14 +30,14 @@ class EventReaders:
         cls, wakeups: Wakeups, clock: Callable[[], float] = time.monotonic
     ) -> Iterator[EventReaders]:
         """An audience that listens while inside."""
-        with wakeups.watch(CHANNEL_AUDIENCE) as flag:
+        with wakeups.watch(CHANNEL_READERS) as flag:
             yield cls(wakeups, flag, clock)
 
     @contextlib.contextmanager
     def attend(self) -> Iterator[None]:
         """Somebody reads here, while inside."""
         self._readers += 1
-        self._wakeups.announce([CHANNEL_AUDIENCE])
+        self._wakeups.announce([CHANNEL_READERS])
         try:
             yield
         finally:
@@ -46,7 +46,7 @@ class EventReaders:
     async def announce_readers(self) -> None:
         """Tell the other workers of our readers."""
         if self._readers:
-            self._wakeups.announce([CHANNEL_AUDIENCE])
+            self._wakeups.announce([CHANNEL_READERS])
 
     @property
     def present(self) -> bool:

@@ -10,21 +10,25 @@ from uuid import UUID
 import asyncpg
 
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.db.sweep import in_batches
 from molecule_grpc.events.names import EventType
+from molecule_grpc.events.values import EventPage, Position, Scope, StoredEvent
 from molecule_grpc.kernel.ids import new_id
 
-# How long an event stays that nobody will resume after.
+# How long a live event can be read.
 LIVE_MINUTES = 10
-# How long a kept one can be resumed after.
+# How long a kept event can be read, and a token be resumed after.
 KEPT_DAYS = 30
-# What readers of the feed watch for news.
+# Announced after every commit that wrote events.
 CHANNEL_ALL = UUID(int=0)
-# Where workers tell one another that the feed has readers.
-CHANNEL_AUDIENCE = UUID(int=1)
+# Announced by workers whose clients read the feed.
+CHANNEL_READERS = UUID(int=1)
+
+_PRUNE_BATCH = 2000
 
 
 class Event(NamedTuple):
-    """One thing that happened. `payload` is JSON text."""
+    """One event to write. `payload` is JSON text."""
 
     id: UUID
     type: EventType
@@ -58,48 +62,73 @@ def _columns(events: Sequence[Event]) -> list[list[object]]:
     return [list(column) for column in zip(*events, strict=True)]
 
 
-class Position(NamedTuple):
-    """A place in the feed: everything up to it is known."""
-
-    xact: int
-    position: int
-
-
-class Scope(NamedTuple):
-    """What a reader may see. None leaves a bound out."""
-
-    organization_id: UUID | None
-    workspace_id: UUID | None
-    types: tuple[str, ...]
-
-
 # Kept and live events take their positions from one sequence and are ordered by transaction first.
 # Only transactions before the oldest open one are read: nothing can still be inserted before them.
+# `bounded` ends a page by bytes, at one event or more; `horizon` is the last transaction that was
+# looked at, which a page without events has, too.
 _READ = """
-    SELECT xact::text::bigint AS xact, position, id, event_type, organization_id, workspace_id,
-           payload::text AS payload, created_at, kept
-    FROM (
-        (SELECT *, true AS kept FROM structure_events
-         WHERE (xact, position) > ($1::bigint::text::xid8, $2)
-           AND xact < pg_snapshot_xmin(pg_current_snapshot()) {bounds}
-         ORDER BY xact, position LIMIT $3)
-        UNION ALL
-        (SELECT *, false FROM live_events
-         WHERE (xact, position) > ($1::bigint::text::xid8, $2)
-           AND xact < pg_snapshot_xmin(pg_current_snapshot()) {bounds}
-         ORDER BY xact, position LIMIT $3)
-    ) e
-    ORDER BY xact, position LIMIT $3
+    WITH page AS (
+        SELECT * FROM (
+            (SELECT *, true AS kept FROM structure_events
+             WHERE (xact, position) > ($1::bigint::text::xid8, $2)
+               AND xact < pg_snapshot_xmin(pg_current_snapshot()) {bounds}
+             ORDER BY xact, position LIMIT $3)
+            UNION ALL
+            (SELECT *, false FROM live_events
+             WHERE (xact, position) > ($1::bigint::text::xid8, $2)
+               AND xact < pg_snapshot_xmin(pg_current_snapshot()) {bounds}
+             ORDER BY xact, position LIMIT $3)
+        ) both_kinds
+        ORDER BY xact, position LIMIT $3
+    ),
+    bounded AS (
+        SELECT *, count(*) OVER () AS found,
+               sum(octet_length(payload::text)) OVER earlier AS bytes_before
+        FROM page
+        WINDOW earlier AS (
+            ORDER BY xact, position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        )
+    )
+    SELECT h.xact AS horizon, found, e.xact::text::bigint AS xact, position, id, event_type,
+           organization_id, workspace_id, payload::text AS payload, created_at, kept
+    FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1 AS xact) h
+    LEFT JOIN bounded e ON coalesce(bytes_before, 0) < $4
+    ORDER BY e.xact, position
 """
 
 
-async def read(pool: Pool, after: Position, scope: Scope, *, limit: int) -> list[asyncpg.Record]:
-    """Events after a position, oldest first."""
-    bounds, values = _bounds(scope, 4)
-    return await pool.fetch(_READ.format(bounds=bounds), *after, limit, *values)
+async def read(
+    pool: Pool, after: Position, scope: Scope, *, limit: int, max_bytes: int
+) -> EventPage:
+    """Events after a place, oldest first.
+
+    Args:
+        limit: most events of the page.
+        max_bytes: the page ends with the event whose payload exceeds these bytes in sum.
+    """
+    bounds, values = _bounds(scope, 5)
+    rows = await pool.fetch(_READ.format(bounds=bounds), *after, limit, max_bytes, *values)
+    events = [_stored(row) for row in rows if row["id"] is not None]
+    if events and (len(events) < rows[0]["found"] or len(events) == limit):
+        return EventPage(events, events[-1].place, more=True)
+    return EventPage(events, max(after, Position.behind(rows[0]["horizon"])), more=False)
+
+
+def _stored(row: asyncpg.Record) -> StoredEvent:
+    return StoredEvent(
+        place=Position(row["xact"], row["position"]),
+        id=row["id"],
+        type=row["event_type"],
+        organization_id=row["organization_id"],
+        workspace_id=row["workspace_id"],
+        payload=row["payload"],
+        created_at=row["created_at"],
+        kept=row["kept"],
+    )
 
 
 def _bounds(scope: Scope, first: int) -> tuple[str, list[object]]:
+    """`Scope.covers` in SQL, with its parameters from `$first` on."""
     clauses = ""
     values: list[object] = []
     for column, value in (
@@ -116,11 +145,11 @@ def _bounds(scope: Scope, first: int) -> tuple[str, list[object]]:
 
 
 async def now(pool: Pool) -> Position:
-    """The position before which everything has happened."""
+    """The place before which everything has happened."""
     xact: int = await pool.fetchval(
         "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1"
     )
-    return Position(xact, 2**62)
+    return Position.behind(xact)
 
 
 async def newest(pool: Pool, scope: Scope, *, limit: int) -> list[asyncpg.Record]:
@@ -137,13 +166,32 @@ async def newest(pool: Pool, scope: Scope, *, limit: int) -> list[asyncpg.Record
     )
 
 
+# Looks at the oldest rows alone, so that its cost does not depend on how many are left.
+_PRUNE = """
+    WITH oldest AS (
+        SELECT id, created_at FROM {table}
+        ORDER BY xact, position LIMIT $1 FOR UPDATE SKIP LOCKED
+    ),
+    pruned AS (
+        DELETE FROM {table} WHERE id IN (
+            SELECT id FROM oldest WHERE created_at < now() - make_interval(secs => $2)
+        ) RETURNING 1
+    )
+    SELECT count(*) FROM pruned
+"""
+
+
 async def prune(pool: Pool) -> None:
-    """Let old events go."""
-    await pool.execute(
-        "DELETE FROM live_events WHERE created_at < now() - make_interval(mins => $1)",
-        LIVE_MINUTES,
-    )
-    await pool.execute(
-        "DELETE FROM structure_events WHERE created_at < now() - make_interval(days => $1)",
-        KEPT_DAYS,
-    )
+    """Delete events that can no longer be read. Any number of workers may do it at once."""
+    for table, seconds in (
+        ("live_events", LIVE_MINUTES * 60.0),
+        ("structure_events", KEPT_DAYS * 86400.0),
+    ):
+
+        async def step(
+            limit: int, sql: str = _PRUNE.format(table=table), age: float = seconds
+        ) -> int:
+            pruned: int = await pool.fetchval(sql, limit, age)
+            return pruned
+
+        await in_batches(f"{table} retention", step, batch=_PRUNE_BATCH)

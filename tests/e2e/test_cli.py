@@ -16,10 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.ports import free_port
-from tests.running import RunningServer
+from tests.running import RunningServer, free_port
 from tests.settings import all_variables
-from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.e2e
 
@@ -40,7 +38,7 @@ class Shell:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=30,
             check=False,
         )
 
@@ -229,7 +227,7 @@ def test_a_delegation_that_fails_fails_the_command(shell: Shell, server: Running
             headers={"Authorization": f"Bearer {server.admin_token}"},
             json={"status": "failed", "error": "cannot"},
         ).raise_for_status()
-        told, _ = waiting.communicate(timeout=PATIENCE)
+        told, _ = waiting.communicate(timeout=20)
     assert (json.loads(told)["error"], waiting.returncode) == ("cannot", 1)
 
 
@@ -291,7 +289,7 @@ def test_a_worker_says_the_same_of_its_settings(shell: Shell, tmp_path: Path) ->
         env=shell.environment | {"PORT": "80000"},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=30,
         check=False,
     )
     assert (failed.returncode, failed.stdout) == (1, "")

@@ -9,8 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from molecule_grpc.db.pool import Connection, Pool
-from molecule_grpc.delegation.ledger.store.accept import DelegationDraft
-from molecule_grpc.delegation.ledger.store.fragments import PUSHED
+from molecule_grpc.delegation.ledger.store.ledger import PUSHED, DelegationDraft
 
 
 class Lapsed(NamedTuple):
