@@ -6,7 +6,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint fmt gen gen-check bench lock clean
+.PHONY: help up test test-busy lint fmt gen gen-check docs bench lock clean
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,8 +14,16 @@ help: ## Show this text
 up: .venv/run.stamp ## Start everything on this machine; Ctrl-C stops it
 	@$(BIN)/molecule-grpc up
 
-test: lint gen-check ## Check everything; ARGS go to pytest
-	$(BIN)/pytest $(ARGS)
+# Each of pytest's processes has servers of its own; a core for each, and at most eight.
+WORKERS ?= -n logical --maxprocesses 8 --dist worksteal
+
+test: .venv/dev.stamp ## Check everything; ARGS go to pytest
+	@began=$$(date +%s); \
+	$(MAKE) --no-print-directory lint gen-check && $(BIN)/pytest $(WORKERS) $(ARGS); \
+	code=$$?; echo "make test: $$(($$(date +%s) - began)) seconds"; exit $$code
+
+test-busy: .venv/dev.stamp ## The same while every core is kept busy
+	@$(BIN)/python -m tools.busy $(MAKE) --no-print-directory test
 
 lint: .venv/dev.stamp ## Check style, types, import rules and protos
 	$(BIN)/ruff check .
@@ -38,6 +46,9 @@ gen-check: .venv/dev.stamp ## Fail when gen/ is not what the protos say
 	else \
 		echo "gen-check: SKIPPED for gen/ts and gen/go, which need Node and Go"; \
 	fi
+
+docs: .venv/dev.stamp ## Write the generated pages of docs/ anew
+	$(BIN)/python -m tools.pages
 
 bench: .venv/dev.stamp ## Measure; prints ratios to floors of the same run
 	$(BIN)/python -m benchmarks

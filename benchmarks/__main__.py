@@ -12,6 +12,7 @@ import sys
 
 _SHORT = {
     "group_commit": ["--rounds", "3", "--seconds", "0.5"],
+    "statements": [],
     "wire": ["--seconds", "3", "--rounds", "3"],
     "delegations": ["--seconds", "3", "--rounds", "2"],
     "inbox": ["--seconds", "4", "--runs", "1", "--streams", "1,100,1000,5000"],

@@ -199,7 +199,7 @@ async def _beats(plan: dict[str, Any]) -> None:
     if plan["streams"]:
         await asyncio.gather(*(party.open() for party in parties))
     beat = Party.beat_on_stream if plan["streams"] else Party.beat
-    await _repeat([lambda p=p: beat(p) for p in parties], plan["seconds"])
+    await _repeat([functools.partial(beat, party) for party in parties], plan["seconds"])
 
 
 async def _repeat(jobs: list[Callable[[], Awaitable[None]]], seconds: float) -> None:
@@ -397,7 +397,8 @@ def _table(title: str, base: str, runs: dict[str, list[Result]]) -> Table:
 
 
 def _median(results: list[Result], figure: str) -> float:
-    return statistics.median(getattr(result, figure) for result in results)
+    values: list[float] = [getattr(result, figure) for result in results]
+    return statistics.median(values)
 
 
 def main() -> None:

@@ -87,9 +87,11 @@ class GrpcSide:
             assert size == len(data)
 
     async def _frames(self, contents: Contents) -> AsyncIterator[pb.StageUploadsRequest]:
-        yield pb.StageUploadsRequest(begin={"workspace_id": str(self._agent.id)})
+        yield pb.StageUploadsRequest(
+            begin=pb.StageUploadsRequest.Begin(workspace_id=str(self._agent.id))
+        )
         for data in contents:
-            yield pb.StageUploadsRequest(file={"name": "a.bin"})
+            yield pb.StageUploadsRequest(file=pb.StageUploadsRequest.File(name="a.bin"))
             for at in range(0, len(data), FRAME):
                 yield pb.StageUploadsRequest(chunk=data[at : at + FRAME])
 

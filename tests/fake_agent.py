@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.waiting import PATIENCE
+
 Writer = asyncio.StreamWriter
 
 
@@ -60,7 +62,7 @@ class FakeAgent:
         """Of all that arrived, in order."""
         return [one.message_id for one in self.received]
 
-    async def wait(self, count: int, *, timeout: float = 20.0) -> list[Received]:
+    async def wait(self, count: int, *, timeout: float = PATIENCE) -> list[Received]:
         """What has arrived, when it is so many."""
         async with asyncio.timeout(timeout), self._came:
             await self._came.wait_for(lambda: len(self.received) >= count)

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from tests.waiting import PATIENCE
+
 T = TypeVar("T")
 
 
@@ -18,7 +20,7 @@ class Loop:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
-    def run(self, step: Coroutine[Any, Any, T], *, timeout: float = 30.0) -> T:
+    def run(self, step: Coroutine[Any, Any, T], *, timeout: float = PATIENCE) -> T:
         """Take a step, at most so many seconds long."""
         return asyncio.run_coroutine_threadsafe(step, self._loop).result(timeout)
 

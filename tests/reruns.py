@@ -33,8 +33,8 @@ class _Count:
         self._names: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        # Set by pytest-rerunfailures.
-        if report.outcome == "rerun":
+        outcome: str = report.outcome
+        if outcome == "rerun":  # a word of pytest-rerunfailures
             self._names.append(report.nodeid)
 
     @pytest.hookimpl(trylast=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 
 from tests.ports import free_port
+from tests.waiting import PATIENCE
 
 ADMIN_TOKEN = "test-admin-token-0123456789abcdefghijklmnop"
-_READY_SECONDS = 60.0
 
 
 class RunningServer:
@@ -66,7 +66,7 @@ class RunningServer:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + _READY_SECONDS
+        deadline = time.monotonic() + PATIENCE
         while not self.healthy():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the server did not start:\n{self.log.read_text()[-4000:]}")
@@ -90,7 +90,7 @@ class RunningServer:
             return self._process.returncode if self._process else 0
         self._process.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(timeout=40)
+            return self._process.wait(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             self.kill()
             raise

@@ -14,8 +14,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.ports import free_port
+from tests.waiting import PATIENCE
 
-_READY_SECONDS = 60.0
 # Buckets are dear: each claims volumes of its own. Tests keep apart by prefixes.
 BUCKET = "molecule-tests"
 KEY = "tests"
@@ -71,7 +71,7 @@ class Seaweed:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + _READY_SECONDS
+        deadline = time.monotonic() + PATIENCE
         while not self._stores():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError((self._directory / "weed.log").read_text()[-4000:])

@@ -72,7 +72,9 @@ def _in_order(states: Collection[Status]) -> list[Status]:
 
 def _delegations() -> Iterator[str]:
     """The ledger's picture: its table has no causes."""
-    table: Mapping[str, Collection[str]] = DELEGATION_MOVES
+    table: Mapping[str, Collection[str]] = {
+        str(target): sources for target, sources in DELEGATION_MOVES.items()
+    }
     arrows = (
         (source, target, "")
         for target in table

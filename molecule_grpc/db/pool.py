@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, TypeAlias
 
@@ -170,9 +171,8 @@ class Writer:
         if self._connection is None or self._connection.is_closed():
             connection = await _connect(self._dsn, **self._options)
             if self._statement:
-                prepared = await connection.prepare(self._statement)
-                nothing = [None] * len(prepared.get_parameters())
-                await connection.fetch(self._statement, *nothing)
+                # Not by `prepare`: `fetch` would prepare the statement once more for itself.
+                await connection.fetch(self._statement, *[None] * _parameters(self._statement))
             self._connection = connection
 
     @contextlib.asynccontextmanager
@@ -198,6 +198,11 @@ class Writer:
             await self._connection.close(timeout=CONNECT_TIMEOUT_SECONDS)
 
 
+def _parameters(statement: str) -> int:
+    """How many parameters a statement has."""
+    return max((int(number) for number in re.findall(r"\$(\d+)", statement)), default=0)
+
+
 async def _connect(*args: Any, **options: Any) -> asyncpg.Connection[asyncpg.Record]:
     try:
         return await asyncpg.connect(*args, **options)
@@ -214,6 +219,7 @@ def _options(application_name: str, **more: str) -> dict[str, Any]:
         "timeout": CONNECT_TIMEOUT_SECONDS,
         "command_timeout": _SILENCE_TIMEOUT_SECONDS,
         "max_cached_statement_lifetime": 0,
+        "max_cacheable_statement_size": 0,  # no limit: a longer statement is prepared at each call
         "server_settings": {
             "application_name": application_name,
             "statement_timeout": _milliseconds(STATEMENT_TIMEOUT_SECONDS),

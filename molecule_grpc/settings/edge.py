@@ -13,8 +13,10 @@ class EdgeSettings:
 
     Args:
         host: address to listen on.
+        port: the one public port, for every protocol.
         operator_port: loopback port for AdminService and /metrics, which the public port then
             refuses; 0 serves them on the public port.
+        cors_origins: origins of browsers that may call; `*` admits all, without credentials.
         rate_limit_per_minute: calls a minute of one client address; 0 for no limit.
         external_platform_url: the URL that agents are told; empty for the one a caller used.
     """

@@ -27,6 +27,7 @@ class ProcessSettings:
         data_dir: embedded Postgres and the operator's token.
         database_url: an own Postgres; empty for the embedded one.
         database_pool_size: connections of one worker for calls.
+        log_level: least level of log lines that are written.
         drain_seconds: what calls in flight get at a stop.
         stream_write_seconds: a stream ends whose client has taken nothing for so many seconds.
         group_commit_linger_ms: the longest that a batch of writes waits for more, under load.

@@ -31,8 +31,12 @@ class UploadSettings:
         ttl: how long a file waits to be acknowledged.
         ack_retention: how long an acknowledged file stays; below 0 counts as 0.
         sweep_interval: pause between two sweeps.
-        s3_endpoint: empty for AWS.
-        s3_access_key: empty for the credentials of the environment.
+        s3_bucket: bucket of the `s3` store, which must exist.
+        s3_prefix: in front of the name of every object.
+        s3_endpoint: URL of an S3 server; empty for AWS.
+        s3_region: region of the bucket.
+        s3_access_key: key id; empty for the credentials of the environment.
+        s3_secret_key: secret of the key id.
     """
 
     store: str = setting("MOLECULE_UPLOAD_STORE", choice("postgres", "s3", "off"), "postgres")

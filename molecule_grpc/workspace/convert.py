@@ -134,6 +134,7 @@ def _plain(given: struct_pb2.Value, levels: int) -> Any:
 
 
 def _number(number: float) -> float | int:
+    """Whole numbers as integers, exact below 2**53; -0.0 as 0, since jsonb has no negative zero."""
     if not math.isfinite(number):
         raise Invalid("agent_card must not contain numbers that JSON lacks", field=_CARD)
     return int(number) if number.is_integer() and abs(number) < 2**53 else number

@@ -24,7 +24,7 @@ def contract() -> Contract:
 def commented(tmp_path_factory: pytest.TempPathFactory) -> Contract:
     """The contract as the protos say it now, with comments."""
     path = tmp_path_factory.mktemp("contract") / "commented.binpb"
-    command = [BUF, "build", ".", "--as-file-descriptor-set", "-o", path]
+    command = [str(BUF), "build", ".", "--as-file-descriptor-set", "-o", str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return Contract.load(path)

@@ -112,7 +112,9 @@ def _admits_strangers(row: Policy) -> bool:
 def _field(message: Descriptor, path: str) -> FieldDescriptor:
     *outer, last = path.split(".")
     for name in outer:
-        message = message.fields_by_name[name].message_type
+        inner = message.fields_by_name[name].message_type
+        assert inner is not None, f"{path}: {name} is no message"
+        message = inner
     return message.fields_by_name[last]
 
 

@@ -106,11 +106,12 @@ def near(draw: Callable[..., Any], good: Message) -> Message:
 @st.composite
 def strange(draw: Callable[..., Any], good: Message) -> bytes:
     """A good request with something after it: fields nobody knows, or no fields at all."""
-    data = draw(near(good)).SerializeToString()
-    return data + draw(
+    data: bytes = draw(near(good)).SerializeToString()
+    rest: bytes = draw(
         st.sampled_from([b"", b"\xfa\xff\x0f\x03abc", b"\xf8\xff\x0f\x01", b"\x00", b"\x0f"])
         | st.binary(max_size=16)
     )
+    return data + rest
 
 
 @st.composite
@@ -118,7 +119,9 @@ def broken(draw: Callable[..., Any], good: bytes) -> bytes:
     """Good bytes with a piece cut out, replaced or doubled."""
     start = draw(st.integers(0, len(good)))
     end = draw(st.integers(start, len(good)))
-    middle = draw(st.binary(max_size=20) | st.just(good[start:end] * 2) | st.just(b"\r\n--x"))
+    middle: bytes = draw(
+        st.binary(max_size=20) | st.just(good[start:end] * 2) | st.just(b"\r\n--x")
+    )
     return good[:start] + middle + good[end:]
 
 

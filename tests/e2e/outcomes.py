@@ -36,32 +36,26 @@ class Outcome:
         info = error_details_pb2.ErrorInfo()
         for detail in status_pb2.Status.FromString(self.details).details:
             detail.Unpack(info)
-        return info.reason
+        reason: str = info.reason
+        return reason
 
 
 async def call(party: Party, rpc: Rpc, *frames: bytes) -> Outcome:
     """Call an RPC with these bytes as its request, or as its stream of them. Reads one answer."""
     path = f"/{rpc.service}/{rpc.name}"
-    metadata = tuple(party.headers.items())
+    # As in grpc.aio's stubs, a channel does not know of which messages a path speaks.
+    channel: Any = party.wire.channel
+    options = {"metadata": tuple(party.headers.items()), "timeout": TIMEOUT_SECONDS}
+    response: bytes
     try:
         if rpc.method.client_streaming and not rpc.method.server_streaming:
-            response = await party.wire.channel.stream_unary(path)(
-                iter(frames), metadata=metadata, timeout=TIMEOUT_SECONDS
-            )
+            response = await channel.stream_unary(path)(iter(frames), **options)
             return Outcome("OK", response=response)
         if rpc.method.client_streaming:
-            opened = party.wire.channel.stream_stream(path)(
-                _sent(frames), metadata=metadata, timeout=TIMEOUT_SECONDS
-            )
-            return await _first(opened)
+            return await _first(channel.stream_stream(path)(_sent(frames), **options))
         if rpc.method.server_streaming:
-            opened = party.wire.channel.unary_stream(path)(
-                frames[0], metadata=metadata, timeout=TIMEOUT_SECONDS
-            )
-            return await _first(opened)
-        response = await party.wire.channel.unary_unary(path)(
-            frames[0], metadata=metadata, timeout=TIMEOUT_SECONDS
-        )
+            return await _first(channel.unary_stream(path)(frames[0], **options))
+        response = await channel.unary_unary(path)(frames[0], **options)
     except grpc.aio.AioRpcError as error:
         return _refused(error)
     return Outcome("OK", response=response)

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from tests.running import RunningServer
+from tests.waiting import PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Wire:
 async def wire_to(server: RunningServer) -> AsyncIterator[Wire]:
     """Open both ways into a server."""
     async with (
-        httpx.AsyncClient(base_url=server.url, timeout=20) as http,
+        httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as http,
         grpc.aio.insecure_channel(server.grpc_target) as channel,
     ):
         yield Wire(http, channel)
@@ -64,21 +65,23 @@ class Party:
         """
         name = request.DESCRIPTOR.name.removesuffix("Request")
         [service] = request.DESCRIPTOR.file.services_by_name.values()
-        answer = message_factory.GetMessageClass(service.methods_by_name[name].output_type)
+        # protobuf's stubs have two classes for one kind of descriptor.
+        output_type: Any = service.methods_by_name[name].output_type
+        answer = message_factory.GetMessageClass(output_type)
         call = self.wire.channel.unary_unary(
             f"/{service.full_name}/{name}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
         try:
-            return await call(request, metadata=tuple(self.headers.items()), timeout=20)
+            return await call(request, metadata=tuple(self.headers.items()), timeout=PATIENCE)
         except grpc.aio.AioRpcError as error:
             raise refused(error) from None
 
 
 async def until_refused(party: Party, path: str) -> None:
     """Wait until a party's token is refused there: a revocation is heard within milliseconds."""
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENCE):
         while (await party.rest("GET", path)).status_code != 401:
             pass
 

@@ -15,9 +15,9 @@ from moleculeai.delegation.v1 import delegation_service_pb2_grpc as stubs
 from moleculeai.delegation.v1 import inbox_pb2
 
 from tests.e2e.parties import Agent, Refused, refused
+from tests.waiting import PATIENCE
 
 Request = pb.SubscribeInboxRequest
-PATIENCE = 15.0
 
 
 class Reader:
@@ -117,14 +117,16 @@ class Holder(Reader):
     async def ack(self, *seqs: int, up_to: int | None = None) -> inbox_pb2.AckResult:
         """Say that items are done, and wait until that is committed."""
         await self.send(ack=inbox_pb2.Ack(seqs=seqs, up_to_seq=up_to))
-        return await self.of("ack_result")
+        result: inbox_pb2.AckResult = await self.of("ack_result")
+        return result
 
     async def nack(self, seq: int, seconds: float = 0, reason: str = "") -> inbox_pb2.NackResult:
         """Give an item back, and wait until that is committed."""
         nack = inbox_pb2.Nack(seq=seq, reason=reason)
         nack.retry_after.FromMilliseconds(round(seconds * 1000))
         await self.send(nack=nack)
-        return await self.of("nack_result")
+        result: inbox_pb2.NackResult = await self.of("nack_result")
+        return result
 
     async def leave(self) -> None:
         """Leave in good order."""

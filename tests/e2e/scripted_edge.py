@@ -16,6 +16,7 @@ from molecule_grpc.server.edge.config import EdgeConfig
 from molecule_grpc.server.hosts.envoy import Edge
 from tests.e2e.scripted_worker import Reply, ScriptedWorker
 from tests.ports import free_port
+from tests.waiting import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,8 @@ class ScriptedEdge:
 
     async def native(self, path: str, request: bytes = b"", **options: Any) -> bytes:
         """Make a unary gRPC call. Requests and responses are bytes."""
-        call = self.channel.unary_unary(path)
-        answer: bytes = await call(request, timeout=10, **options)
-        return answer
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(path)
+        return await call(request, timeout=PATIENCE, **options)
 
 
 @contextlib.asynccontextmanager
@@ -52,7 +52,7 @@ async def scripted_edge(*, workers: int = 1, **config: Any) -> AsyncIterator[Scr
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-")))
         sockets = [directory / f"worker-{index}.sock" for index in range(workers)]
         serving = [await stack.enter_async_context(ScriptedWorker(path)) for path in sockets]
-        http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10)
+        http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE)
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         edge = Edge(
             EdgeConfig(port=port, worker_sockets=sockets, concurrency=1, **config), directory

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from tests.e2e.parties import Agent, Organization, Party
+from tests.waiting import PATIENCE
 
 
 async def delegated(source: Agent, target: Agent, **fields: Any) -> str:
@@ -119,7 +120,7 @@ async def test_watch_shows_every_change_and_ends(org: Organization) -> None:
     source, target = await org.hire(), await org.hire()
     task = await delegated(source, target)
     seen: list[str] = []
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         async for frame in frames(source, f"/workspaces/{source.id}/delegations/{task}/watch"):
             if "end" in frame:
                 seen.append("end")
@@ -234,10 +235,10 @@ async def poisoned(org: Organization, target: Agent) -> dict[str, Any]:
     }
     assert (await org.rest("POST", f"/workspaces/{target.id}/a2a", body)).status_code == 200
     [item] = await inbox(target)
-    for _ in range(5):
-        path = f"/workspaces/{target.id}/inbox/nack"
-        answer = await target.rest("POST", path, {"seq": item["seq"], "reason": "cannot read it"})
-    assert answer.json() == {"seq": item["seq"], "deliveries": 5, "poisoned": True}
+    path = f"/workspaces/{target.id}/inbox/nack"
+    nack = {"seq": item["seq"], "reason": "cannot read it"}
+    answers = [await target.rest("POST", path, nack) for _ in range(5)]
+    assert answers[-1].json() == {"seq": item["seq"], "deliveries": 5, "poisoned": True}
     return item
 
 

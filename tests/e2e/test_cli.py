@@ -16,8 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.running import RunningServer, free_port
+from tests.ports import free_port
+from tests.running import RunningServer
 from tests.settings import all_variables
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.e2e
 
@@ -38,7 +40,7 @@ class Shell:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -227,7 +229,7 @@ def test_a_delegation_that_fails_fails_the_command(shell: Shell, server: Running
             headers={"Authorization": f"Bearer {server.admin_token}"},
             json={"status": "failed", "error": "cannot"},
         ).raise_for_status()
-        told, _ = waiting.communicate(timeout=20)
+        told, _ = waiting.communicate(timeout=PATIENCE)
     assert (json.loads(told)["error"], waiting.returncode) == ("cannot", 1)
 
 
@@ -289,7 +291,7 @@ def test_a_worker_says_the_same_of_its_settings(shell: Shell, tmp_path: Path) ->
         env=shell.environment | {"PORT": "80000"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
     assert (failed.returncode, failed.stdout) == (1, "")

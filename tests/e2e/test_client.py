@@ -23,10 +23,10 @@ from molecule_grpc.client.serve import Handler
 from tests.e2e.agents import Pair, open_pair
 from tests.e2e.network import Relay
 from tests.running import RunningServer
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.e2e
 
-SOON = 15.0
 _FAILED = delegation_pb2.Delegation.Status.failed
 
 
@@ -81,7 +81,7 @@ async def serving(agent: Agent, handler: Handler, **options: object) -> AsyncIte
 
 async def until(check: Callable[[], Awaitable[bool]]) -> None:
     """Wait until the platform says so."""
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         while not await check():
             await asyncio.sleep(0.02)
 
@@ -100,7 +100,7 @@ async def test_what_a_handler_returns_reaches_whoever_delegated(pair: Pair) -> N
 
     async with serving(pair.worker, shout):
         made = await pair.lead.delegate(pair.worker.workspace_id, "hello")
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(PATIENCE):
             async for item in pair.lead.inbox():
                 assert (item.method, item.delegation_id) == ("delegate_result", made.id)
                 assert item.text == "HELLO"
@@ -125,7 +125,7 @@ async def test_the_item_of_a_task_is_acked_after_its_result_is_stored(
 
     async with serving(far_worker, work):
         made = await pair.lead.delegate(pair.worker.workspace_id, "keep me")
-        assert (await pair.lead.result(made.id, SOON)).text == "stored"
+        assert (await pair.lead.result(made.id, PATIENCE)).text == "stored"
         await asyncio.sleep(0.2)  # time for an ack that does not wait for the answer
         assert await undone(pair.worker) == ["keep me"]
         relay.cut()
@@ -180,7 +180,7 @@ async def test_no_more_handlers_run_at_once_than_agreed(pair: Pair) -> None:
 
     made = [await pair.lead.delegate(pair.worker.workspace_id, f"task {n}") for n in range(6)]
     async with serving(pair.worker, count, concurrency=2):
-        results = [await pair.lead.result(each.id, SOON) for each in made]
+        results = [await pair.lead.result(each.id, PATIENCE) for each in made]
     assert [each.status for each in results] == ["completed"] * 6
     assert most == 2
 
@@ -196,7 +196,7 @@ async def test_a_task_that_ended_elsewhere_stops_its_handler(pair: Pair) -> None
             stopped.set()
         return "never"
 
-    async with serving(pair.worker, never, beat_every=0.1), asyncio.timeout(SOON):
+    async with serving(pair.worker, never, beat_every=0.1), asyncio.timeout(PATIENCE):
         made = await pair.lead.delegate(pair.worker.workspace_id, "endless")
         await started.wait()
         await _fail(pair.lead, made.id)
@@ -221,7 +221,7 @@ async def test_a_task_that_has_ended_is_only_acked(pair: Pair) -> None:
         return "again"
 
     await pair.lead.delegate(pair.worker.workspace_id, "done before")
-    async with asyncio.timeout(SOON), pair.worker.inbox() as inbox:
+    async with asyncio.timeout(PATIENCE), pair.worker.inbox() as inbox:
         await pair.worker.reply(await inbox.next(), "done")
     assert await undone(pair.worker) == ["done before"]
     async with serving(pair.worker, handle):
@@ -235,7 +235,7 @@ async def test_a_result_that_is_refused_fails_the_task(pair: Pair) -> None:
 
     async with serving(pair.worker, too_much):
         made = await pair.lead.delegate(pair.worker.workspace_id, "write a lot")
-        ended = await pair.lead.result(made.id, SOON)
+        ended = await pair.lead.result(made.id, PATIENCE)
     assert (ended.status, "result was refused" in ended.error) == ("failed", True)
 
 
@@ -247,7 +247,7 @@ async def test_the_first_beat_shows_that_work_has_begun(pair: Pair) -> None:
         await go.wait()
         return "done"
 
-    async with serving(pair.worker, wait), asyncio.timeout(SOON):
+    async with serving(pair.worker, wait), asyncio.timeout(PATIENCE):
         made = await pair.lead.delegate(pair.worker.workspace_id, "slow")
         await started.wait()
         assert (await pair.lead.delegation(made.id)).status == "in_progress"
@@ -264,7 +264,7 @@ async def test_a_result_is_found_while_the_own_inbox_takes_its_item(pair: Pair) 
 
     async with serving(pair.lead, ignore), serving(pair.worker, work):
         made = await pair.lead.delegate(pair.worker.workspace_id, "ask")
-        assert (await pair.lead.result(made.id, SOON)).text == "yes"
+        assert (await pair.lead.result(made.id, PATIENCE)).text == "yes"
 
 
 async def test_a_result_that_does_not_come_is_waited_for_only_so_long(pair: Pair) -> None:
@@ -276,7 +276,7 @@ async def test_a_result_that_does_not_come_is_waited_for_only_so_long(pair: Pair
 async def test_whoever_watches_sees_every_step(pair: Pair) -> None:
     made = await pair.lead.delegate(pair.worker.workspace_id, "slowly")
     steps = pair.lead.watch(made.id)
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         assert (await anext(steps)).status == "queued"
         await pair.worker.beat(made.id, "half of it", 50)
         half = await anext(steps)
@@ -296,7 +296,7 @@ async def test_cancelling_stops_the_handler_without_waiting_for_a_beat(pair: Pai
             stopped.set()
         return "never"
 
-    async with serving(pair.worker, never, beat_every=600.0), asyncio.timeout(SOON):
+    async with serving(pair.worker, never, beat_every=600.0), asyncio.timeout(PATIENCE):
         made = await pair.lead.delegate(pair.worker.workspace_id, "endless")
         await started.wait()
         assert await pair.lead.cancel(made.id, "changed my mind")
@@ -321,13 +321,13 @@ async def test_a_failed_task_is_handed_over_again_as_often_as_agreed(pair: Pair)
         made = await pair.lead.delegate(
             pair.worker.workspace_id, "try twice", attempts=2, attempts_wait=1
         )
-        assert (await pair.lead.result(made.id, SOON)).text == "now"
+        assert (await pair.lead.result(made.id, PATIENCE)).text == "now"
 
 
 async def test_a_body_above_the_streams_limit_arrives_whole(pair: Pair) -> None:
     text = "x" * 400_000
     await pair.lead.delegate(pair.worker.workspace_id, text)
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         item = await pair.worker.inbox().next()
     assert item.text == text
     assert item.json()["params"]["message"]["parts"][0]["text"] == text
@@ -347,7 +347,7 @@ async def test_delegations_are_listed_over_all_pages(
 
 async def test_a_reply_to_a_peer_says_what_it_answers(pair: Pair) -> None:
     await pair.lead.send(pair.worker.workspace_id, "how are you?")
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         question = await pair.worker.inbox().next()
         await pair.worker.reply(question, "fine")
         answer = await pair.lead.inbox().next()
@@ -358,7 +358,7 @@ async def test_a_reply_to_a_peer_says_what_it_answers(pair: Pair) -> None:
 
 async def test_the_same_reply_sent_twice_is_one_message(pair: Pair) -> None:
     await pair.lead.send(pair.worker.workspace_id, "ping")
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         question = await pair.worker.inbox().next()
     await pair.worker.reply(question, "pong")
     await pair.worker.reply(question, "pong")
@@ -368,7 +368,7 @@ async def test_the_same_reply_sent_twice_is_one_message(pair: Pair) -> None:
 async def test_a_reply_to_the_human_is_a_notification(pair: Pair, platform: Platform) -> None:
     async with platform.agent("") as human:
         await human.send(pair.worker.workspace_id, "status?")
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         question = await pair.worker.inbox().next()
     assert question.from_human
     await question.ack()
@@ -393,7 +393,7 @@ async def test_a_loop_acks_an_item_when_it_asks_for_the_next(pair: Pair) -> None
     for text in ("one", "two", "three"):
         await pair.lead.send(pair.worker.workspace_id, text)
     seen: list[str] = []
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         async for item in pair.worker.inbox():
             seen.append(item.text)
             if item.text == "three":
@@ -408,7 +408,7 @@ async def _left(agent: Agent, texts: list[str]) -> bool:
 
 async def test_an_item_acked_before_a_break_is_done(pair: Pair) -> None:
     await pair.lead.send(pair.worker.workspace_id, "only")
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         async for item in pair.worker.inbox():
             await item.ack()
             break
@@ -418,7 +418,7 @@ async def test_an_item_acked_before_a_break_is_done(pair: Pair) -> None:
 async def test_what_was_not_handed_out_is_not_counted_as_delivered(pair: Pair) -> None:
     for text in ("one", "two"):
         await pair.lead.send(pair.worker.workspace_id, text)
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         for _ in range(2):
             async with pair.worker.inbox() as inbox:
                 assert (await inbox.next()).text == "one"
@@ -430,7 +430,7 @@ async def test_what_was_not_handed_out_is_not_counted_as_delivered(pair: Pair) -
 
 async def test_leaving_in_good_order_never_makes_poison(pair: Pair) -> None:
     await pair.lead.send(pair.worker.workspace_id, "patient")
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         for _ in range(7):
             async with pair.worker.inbox() as inbox:
                 assert (await inbox.next()).text == "patient"
@@ -442,10 +442,10 @@ async def test_an_error_in_the_block_gives_the_item_back(
     monkeypatch.setattr("molecule_grpc.client.inbox._RETRY_AFTER_SECONDS", 0.1)
     await pair.lead.send(pair.worker.workspace_id, "difficult")
     with contextlib.suppress(ZeroDivisionError):
-        async with asyncio.timeout(SOON), pair.worker.inbox() as inbox:
+        async with asyncio.timeout(PATIENCE), pair.worker.inbox() as inbox:
             async for _ in inbox:
                 raise ZeroDivisionError
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         again = await pair.worker.inbox().next()
     assert (again.text, again.delivery) == ("difficult", 2)
 
@@ -470,7 +470,7 @@ async def test_another_consumer_is_refused_by_name(pair: Pair) -> None:
 
 
 async def test_a_takeover_ends_the_consumer_before(pair: Pair) -> None:
-    async with pair.worker.inbox(consumer_id="first") as first, asyncio.timeout(SOON):
+    async with pair.worker.inbox(consumer_id="first") as first, asyncio.timeout(PATIENCE):
         await pair.lead.send(pair.worker.workspace_id, "hello")
         await first.next()
         second = pair.worker.inbox(consumer_id="second", takeover=True)
@@ -481,7 +481,7 @@ async def test_a_takeover_ends_the_consumer_before(pair: Pair) -> None:
 
 async def test_a_revoked_token_ends_the_inbox(pair: Pair, platform: Platform) -> None:
     (token,) = await platform.tokens(pair.worker.workspace_id)
-    async with pair.worker.inbox() as inbox, asyncio.timeout(SOON):
+    async with pair.worker.inbox() as inbox, asyncio.timeout(PATIENCE):
         await pair.lead.send(pair.worker.workspace_id, "hello")
         await (await inbox.next()).ack()
         await platform.revoke_token(pair.worker.workspace_id, token.id)
@@ -495,7 +495,7 @@ async def test_a_revoked_token_ends_the_inbox(pair: Pair, platform: Platform) ->
 async def test_an_inbox_goes_on_by_itself_when_its_connection_breaks(
     pair: Pair, far_worker: Agent, relay: Relay
 ) -> None:
-    async with far_worker.inbox() as inbox, asyncio.timeout(SOON):
+    async with far_worker.inbox() as inbox, asyncio.timeout(PATIENCE):
         for text in ("before", "after"):
             await pair.lead.send(pair.worker.workspace_id, text)
             item = await inbox.next()
@@ -507,7 +507,7 @@ async def test_an_inbox_goes_on_by_itself_when_its_connection_breaks(
 async def test_an_item_in_work_is_not_handed_out_again(
     pair: Pair, far_worker: Agent, relay: Relay
 ) -> None:
-    async with far_worker.inbox() as inbox, asyncio.timeout(SOON):
+    async with far_worker.inbox() as inbox, asyncio.timeout(PATIENCE):
         await pair.lead.send(pair.worker.workspace_id, "long work")
         long_work = await inbox.next()
         relay.cut()
@@ -520,7 +520,7 @@ async def test_an_item_in_work_is_not_handed_out_again(
 async def test_a_repeat_of_what_was_done_is_only_acked(
     pair: Pair, far_worker: Agent, relay: Relay
 ) -> None:
-    async with far_worker.inbox() as inbox, asyncio.timeout(SOON):
+    async with far_worker.inbox() as inbox, asyncio.timeout(PATIENCE):
         await pair.lead.send(pair.worker.workspace_id, "once")
         item = await inbox.next()
         relay.lose_requests = True
@@ -563,10 +563,10 @@ async def test_finished_work_is_reported_when_the_network_is_back(
 
     async with serving(far_worker, work):
         made = await pair.lead.delegate(pair.worker.workspace_id, "report")
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(PATIENCE):
             await worked.wait()
         relay.cut()
-        assert (await pair.lead.result(made.id, SOON)).text == "at last"
+        assert (await pair.lead.result(made.id, PATIENCE)).text == "at last"
         await until(lambda: _is_empty(pair.worker))
     assert runs == 1
 
@@ -578,7 +578,7 @@ async def test_an_answer_to_another_call_ends_the_wait_for_the_platform(pair: Pa
     waiting = asyncio.create_task(pair.lead.connection.pause(backoff))
     await asyncio.sleep(0)  # it waits
     await pair.lead.peers()
-    await asyncio.wait_for(waiting, SOON)
+    await asyncio.wait_for(waiting, PATIENCE)
 
 
 # Errors.

@@ -19,6 +19,7 @@ from tests.e2e.calling import Office, a_message, send
 from tests.e2e.parties import Agent, found, wire_to
 from tests.fake_agent import fake_agent
 from tests.running import RunningServer
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 
@@ -110,7 +111,7 @@ async def test_a_cancelled_delegation_is_hung_up_on_wherever_it_is(
         for name in names:
             path = f"/workspaces/{sender.id}/delegations/{name}/cancel"
             assert (await sender.rest("POST", path, {})).json()["applied"] is True
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             for request in agent.received:
                 await request.gone.wait()
         await at_rest(office)

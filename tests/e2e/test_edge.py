@@ -273,7 +273,9 @@ async def test_grpc_is_untouched_whatever_the_server_says(edge: ScriptedEdge) ->
     answer = admin_service_pb2.GetHealthResponse(status="ok")
     face = [("x-http-code", "500"), ("x-unwrap", "status"), ("x-error-body", "%7B%7D")]
     edge.script(Reply([answer], headers=[*face, ("x-kept", "1")]))
-    call = edge.channel.unary_unary("/moleculeai.admin.v1.AdminService/GetHealth")(b"")
+    path = "/moleculeai.admin.v1.AdminService/GetHealth"
+    health: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = edge.channel.unary_unary(path)
+    call = health(b"")
     shown = dict(await call.initial_metadata() or ())
     assert shown["x-kept"] == "1"
     assert not {"x-http-code", "x-unwrap", "x-error-body", "x-frame-options"} & shown.keys()
@@ -293,7 +295,8 @@ async def test_a_bidirectional_stream_outlives_the_idle_timeout(edge: ScriptedEd
     path = "/moleculeai.delegation.v1.DelegationService/SubscribeInbox"
     message = delegation_service_pb2.SubscribeInboxResponse()
     edge.script(Reply([message, message], pause=1.5))
-    call = edge.channel.stream_stream(path)()
+    inbox: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = edge.channel.stream_stream(path)
+    call = inbox()
     await call.write(b"")
     assert [answer async for answer in call] == [b"", b""]
 

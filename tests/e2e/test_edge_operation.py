@@ -19,11 +19,11 @@ from molecule_grpc.server.hosts.envoy import Edge, EdgeError
 from tests.e2e.scripted_edge import ScriptedEdge, scripted_edge
 from tests.e2e.scripted_worker import Reply
 from tests.ports import free_port
+from tests.waiting import PATIENCE
 
 UNAVAILABLE = {"error": "the platform is not available", "code": "platform_unavailable"}
 LIVENESS = "/moleculeai.admin.v1.AdminService/GetLiveness"
 HEALTH = "/moleculeai.admin.v1.AdminService/GetHealth"
-SECONDS = 10.0
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def metrics_port() -> Iterator[int]:
 
 async def until(http: httpx.AsyncClient, path: str, status: int) -> httpx.Response:
     """Ask until the answer has this status."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE):
         while (response := await http.get(path)).status_code != status:
             await asyncio.sleep(0.05)  # Envoy has nothing to wait on.
     return response
@@ -128,7 +128,7 @@ async def calling(edge: ScriptedEdge, *methods: str) -> AsyncIterator[list[int]]
 
     async def call(method: str) -> None:
         while not ending.is_set():
-            response = await edge.http.request(method, "/workspaces", timeout=30)
+            response = await edge.http.request(method, "/workspaces", timeout=PATIENCE)
             statuses.append(response.status_code)
 
     async with asyncio.TaskGroup() as group:
@@ -163,8 +163,9 @@ async def test_thousands_of_streams_are_open_at_once(edge: ScriptedEdge) -> None
     path = "/moleculeai.delegation.v1.DelegationService/StreamInbox"
     frame = delegation_service_pb2.StreamInboxResponse()
     edge.script(Reply([frame, frame], pause=60))
-    calls = [edge.channel.unary_stream(path)(b"") for _ in range(1500)]
-    async with asyncio.timeout(30):
+    opens: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = edge.channel.unary_stream(path)
+    calls = [opens(b"") for _ in range(1500)]
+    async with asyncio.timeout(PATIENCE):
         assert await asyncio.gather(*(call.read() for call in calls)) == [b""] * len(calls)
     for call in calls:
         call.cancel()
@@ -194,7 +195,8 @@ async def test_admin_is_on_the_operator_port_where_there_is_one(metrics_port: in
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await edge.native(LIVENESS)
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-        await channel.unary_unary(LIVENESS)(b"")
+        liveness: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(LIVENESS)
+        await liveness(b"")
         assert (await edge.http.get("/health")).status_code == 200
         await edge.native(HEALTH)
         assert (await http.get("/workspaces")).status_code == 200

@@ -24,6 +24,7 @@ from tests.conftest import LONG, execute, with_database
 from tests.e2e.parties import Agent, Organization, Refused, found, wire_to
 from tests.e2e.readers import Holder, Reader, holding, listening, reading, tell, tell_many
 from tests.running import RunningServer
+from tests.waiting import PATIENCE
 
 Start = Callable[..., RunningServer]
 
@@ -315,7 +316,7 @@ async def test_lost_listener_ends_no_stream(two_workers: RunningServer) -> None:
                 await connection.fetch(
                     "SELECT pg_terminate_backend(p) FROM unnest($1::int[]) p", lost
                 )
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     while True:
                         back = [row["pid"] for row in await connection.fetch(_LISTENERS)]
                         if len(back) == len(lost) == 2 and not set(back) & set(lost):
@@ -368,7 +369,7 @@ async def test_dead_servers_lease_lapses(own_server: Start) -> None:
 
 async def _when_it_is_free(target: Agent) -> inbox_pb2.InboxItem:
     """What another consumer gets first, as soon as it may have the inbox."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 async with holding(target, "another") as held:

@@ -148,6 +148,7 @@ async def test_a_delegated_task_that_ends_soon_is_answered_at_once(
     assert "next" not in answer
 
 
+@pytest.mark.clock
 async def test_a_delegated_task_that_takes_longer_is_named(alice: Agent, bob: Agent) -> None:
     """A gRPC deadline shortens the wait of 30 s, and the answer still arrives."""
     body = httpbody_pb2.HttpBody(
@@ -207,6 +208,7 @@ async def test_what_an_agent_tells_the_human_is_kept_and_does_not_come_back(
     assert row["response_body"]["parts"][0]["file"] == file
 
 
+@pytest.mark.clock
 async def test_a_waiting_agent_is_woken_by_a_message(
     org: Organization, alice: Agent, server: RunningServer
 ) -> None:

@@ -20,6 +20,7 @@ from tests.e2e import garbage
 from tests.e2e.mcp_clients import path_of, post, request, tool_call
 from tests.e2e.parties import Agent, Organization, Party, Wire, found
 from tests.running import RunningServer
+from tests.waiting import PATIENCE
 
 MODERN = {"mcp_protocol_version": LATEST_MODERN_VERSION}
 ENVELOPE = {
@@ -200,7 +201,7 @@ async def test_an_older_client_learns_where_to_post(alice: Agent) -> None:
     async with alice.wire.http.stream("GET", path_of(alice) + "/stream", headers=headers) as answer:
         assert answer.headers["content-type"] == "text/event-stream"
         lines = aiter(answer.aiter_lines())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             opened = [await anext(lines) for _ in range(4)]
             assert opened == ["event: endpoint", f"data: {path_of(alice)}", "", ": ping"]
             await alice.rpc(workspace.RevokeTokenRequest(workspace_id=alice.id, token_id=minted.id))
@@ -298,6 +299,6 @@ async def _over_grpc(agent: Agent, data: bytes) -> httpbody_pb2.HttpBody:
     answer: httpbody_pb2.HttpBody = await call(
         delegation.CallMcpRequest(workspace_id=agent.id, body=body),
         metadata=tuple(agent.headers.items()),
-        timeout=20,
+        timeout=PATIENCE,
     )
     return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
@@ -16,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.e2e.families import Family
 from tests.e2e.test_bad_input import AWAY_TEXTS
+from tests.waiting import PATIENCE
 
 DOCUMENT = Path(__file__).parent.parent.parent / "gen/openapi/openapi.json"
 CHECKS = [
@@ -37,14 +39,14 @@ schema = schemathesis.openapi.from_path(DOCUMENT).exclude(path_regex=r"/stream$"
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_answers_are_what_the_document_promises(case: Case, bystanders: Family) -> None:
+def test_answers_are_what_the_document_promises(case: Case[Any], bystanders: Family) -> None:
     """Status, content type and body of a few hundred calls, good and bad ones."""
     if "workspace_id" in case.path_parameters:
         case.path_parameters["workspace_id"] = bystanders.own.id
     if "wait_seconds" in case.query:
         case.query["wait_seconds"] = 0
     org = bystanders.org
-    answer = case.call(base_url=str(org.wire.http.base_url), headers=org.headers, timeout=20)
+    answer = case.call(base_url=str(org.wire.http.base_url), headers=org.headers, timeout=PATIENCE)
     if answer.status_code == 503 and AWAY_TEXTS.search(answer.text):
         return
     case.validate_response(answer, checks=CHECKS)

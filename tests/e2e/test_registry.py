@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from google.protobuf.struct_pb2 import Value
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from tests.e2e.parties import Agent, Organization, Party, Refused, until_refused
@@ -129,7 +130,7 @@ async def test_a_removed_workspace_is_not_brought_back(org: Organization) -> Non
     await until_refused(agent, f"/workspaces/{agent.id}/tokens")
     assert (await beat(agent)).status_code == 401
     for request in (
-        pb.RegisterRequest(id=agent.id, agent_card={"string_value": "x"}),
+        pb.RegisterRequest(id=agent.id, agent_card=Value(string_value="x")),
         pb.HeartbeatRequest(workspace_id=agent.id),
     ):
         with pytest.raises(Refused) as caught:

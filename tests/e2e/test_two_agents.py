@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from tests.running import RunningServer
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.e2e
 
@@ -75,7 +76,7 @@ def start() -> Iterator[Callable[..., Run]]:
     yield run
     for started in runs:
         started.process.send_signal(signal.SIGTERM)
-        started.process.communicate(timeout=20)
+        started.process.communicate(timeout=PATIENCE)
         started.said.close()
 
 
@@ -142,7 +143,7 @@ def test_a_coordinator_that_starts_again_finds_its_own_tasks(
     first = start(server, "--tree", "json", "--think", "0.5")
     early = next(first.results())
     first.process.send_signal(signal.SIGTERM)
-    first.process.wait(timeout=20)
+    first.process.wait(timeout=PATIENCE)
     second = start(server, "--tree", "json")
     reports = {each["file"] for each in second.results()}
     assert early["file"] in reports

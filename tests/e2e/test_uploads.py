@@ -32,6 +32,7 @@ from tests.e2e.uploading import (
 from tests.file_agent import file_agent
 from tests.running import RunningServer
 from tests.seaweed import Seaweed, new_prefix
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.e2e
 
@@ -41,7 +42,7 @@ Make = Callable[..., RunningServer]
 @contextlib.asynccontextmanager
 async def door_to(server: RunningServer, **fields: Any) -> AsyncIterator[Door]:
     async with (
-        httpx.AsyncClient(base_url=server.url, timeout=60) as http,
+        httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as http,
         grpc.aio.insecure_channel(server.grpc_target) as channel,
     ):
         door = await new_door(server, http, channel, **fields)
@@ -98,7 +99,7 @@ async def test_files_reach_an_agent_behind_nat(
         }
         await door.hear(message)
         assert worker.stdout is not None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             got = json.loads(await worker.stdout.readline())
         assert not [c for c in psutil.Process(worker.pid).net_connections() if c.status == "LISTEN"]
         worker.kill()
@@ -168,21 +169,18 @@ async def test_grpc_stages_reads_and_acknowledges(door: Door) -> None:
     )
     (file,) = answer.files
     assert (file.name, file.mime_type, file.size) == ("my_cat.bin", "a/b", len(data))
-    wanted = {"workspace_id": door.workspace_id, "file_id": file_id_of(file.uri)}
-    call = door.grpc.GetUploadContent(pb.GetUploadContentRequest(**wanted), metadata=door.metadata)
+    whose, which = door.workspace_id, file_id_of(file.uri)
+    wanted = pb.GetUploadContentRequest(workspace_id=whose, file_id=which)
+    call = door.grpc.GetUploadContent(wanted, metadata=door.metadata)
     assert b"".join([piece.data async for piece in call]) == data
-    headers = dict(await call.initial_metadata())
+    headers = dict(await call.initial_metadata() or ())
     assert headers["etag"] == f'"{sha256(data)}"'
     for again in (False, True):
-        acked = await door.grpc.AckUpload(pb.AckUploadRequest(**wanted), metadata=door.metadata)
+        done = pb.AckUploadRequest(workspace_id=whose, file_id=which)
+        acked = await door.grpc.AckUpload(done, metadata=door.metadata)
         assert acked.already_acked is again
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        _ = [
-            piece
-            async for piece in door.grpc.GetUploadContent(
-                pb.GetUploadContentRequest(**wanted), metadata=door.metadata
-            )
-        ]
+        _ = [piece async for piece in door.grpc.GetUploadContent(wanted, metadata=door.metadata)]
     error = refused(caught.value)
     assert (error.code, error.reason) == ("NOT_FOUND", "UPLOAD_NOT_FOUND")
 
@@ -385,7 +383,7 @@ async def test_a_kill_while_staging_leaves_nothing(own_server: Make, pool: Pool)
             )
         )
         await sending.wait()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not await pool.fetchval("SELECT count(*) > 5 FROM upload_chunks"):
                 await asyncio.sleep(0.02)
         server.kill()
@@ -395,7 +393,7 @@ async def test_a_kill_while_staging_leaves_nothing(own_server: Make, pool: Pool)
         server.start()
         assert await door.waiting() == []
         assert await door.notices() == []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while await pool.fetchval("SELECT count(*) FROM upload_chunks"):
                 await asyncio.sleep(0.05)
 
@@ -410,7 +408,7 @@ async def test_a_kill_while_fetching_costs_nothing(own_server: Make, tmp_path: P
         async with Agent(server.url, door.workspace_id, door.token) as agent:
             files = agent.files(folder)
             fetching = asyncio.create_task(files.fetch(file_id, "big.bin"))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while not any(part.stat().st_size > MIB for part in folder.glob(".*.part")):
                     await asyncio.sleep(0.001)
             server.restart()
@@ -528,7 +526,7 @@ async def test_a_restart_sweeps_what_became_due_while_down(own_server: Make, poo
         server.kill()
         await pool.execute("UPDATE pending_uploads SET expires_at = now()")
         server.start()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while await pool.fetchval("SELECT count(*) FROM pending_uploads"):
                 await asyncio.sleep(0.05)
 
@@ -539,7 +537,7 @@ async def test_a_removed_workspace_keeps_no_bytes(own_server: Make, pool: Pool) 
     async with door_to(server) as door:
         await door.one(bytes(2 * MIB))
         await door.http.delete(door.path, headers={"authorization": f"Bearer {server.admin_token}"})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while await pool.fetchval("SELECT count(*) FROM upload_chunks"):
                 await asyncio.sleep(0.02)
         assert await pool.fetchval("SELECT count(*) FROM pending_uploads") == 0
@@ -619,7 +617,7 @@ async def test_a_handler_sees_files_where_they_are(door: Door, tmp_path: Path) -
 
     async with Agent(door.server.url, door.workspace_id, door.token) as agent:
         serving = asyncio.create_task(agent.serve(seen.put, files=agent.files(tmp_path)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             item = await seen.get()
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)

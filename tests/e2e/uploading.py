@@ -9,7 +9,7 @@ import uuid
 import zlib
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import httpx
@@ -17,6 +17,10 @@ from moleculeai.upload.v1 import upload_service_pb2 as pb
 from moleculeai.upload.v1.upload_service_pb2_grpc import UploadServiceStub
 
 from tests.running import RunningServer
+from tests.waiting import PATIENCE
+
+if TYPE_CHECKING:  # a class of the stubs alone
+    from moleculeai.upload.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
 
 MIB = 1024 * 1024
 File = tuple[str, bytes, str]
@@ -51,7 +55,7 @@ class Door:
     workspace_id: str
     token: str
     http: httpx.AsyncClient
-    grpc: UploadServiceStub
+    grpc: UploadServiceAsyncStub
 
     @property
     def path(self) -> str:
@@ -127,7 +131,7 @@ async def new_door(
     )
     token = minted.json()["auth_token"]
     client = httpx.AsyncClient(
-        base_url=server.url, timeout=60, headers={"authorization": f"Bearer {token}"}
+        base_url=server.url, timeout=PATIENCE, headers={"authorization": f"Bearer {token}"}
     )
     return Door(server, workspace_id, token, client, UploadServiceStub(channel))
 
@@ -136,9 +140,11 @@ async def frames(
     workspace_id: str, files: Iterable[File], *, key: str = ""
 ) -> AsyncIterator[pb.StageUploadsRequest]:
     """What a gRPC client sends."""
-    yield pb.StageUploadsRequest(begin={"workspace_id": workspace_id, "request_id": key})
+    yield pb.StageUploadsRequest(
+        begin=pb.StageUploadsRequest.Begin(workspace_id=workspace_id, request_id=key)
+    )
     for name, data, kind in files:
-        yield pb.StageUploadsRequest(file={"name": name, "mime_type": kind})
+        yield pb.StageUploadsRequest(file=pb.StageUploadsRequest.File(name=name, mime_type=kind))
         for at in range(0, len(data), 256 * 1024):
             yield pb.StageUploadsRequest(chunk=data[at : at + 256 * 1024])
 

@@ -21,7 +21,7 @@ from molecule_grpc.db.pool import Pool, Writer
 from molecule_grpc.db.wakeups import CHANNEL, Wakeups
 from molecule_grpc.delegation.inbox.reads import InboxReads
 from molecule_grpc.delegation.ledger.ledger import Ledger
-from molecule_grpc.delegation.ledger.store import ledger as ledger_store
+from molecule_grpc.delegation.ledger.store.accept import DelegationDraft
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
 from molecule_grpc.delegation.outbound.messages import Messages
@@ -234,9 +234,9 @@ def note(workspace_id: UUID, **changes: Any) -> Entry:
     return entry._replace(**changes)
 
 
-def draft(caller: UUID, callee: UUID, **changes: object) -> ledger_store.DelegationDraft:
+def draft(caller: UUID, callee: UUID, **changes: object) -> DelegationDraft:
     """A delegation to be accepted, with something to hand over."""
-    base = ledger_store.DelegationDraft(
+    base = DelegationDraft(
         delegation_id=str(new_id()),
         caller_id=caller,
         callee_id=callee,

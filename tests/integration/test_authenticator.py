@@ -22,6 +22,7 @@ from molecule_grpc.kernel.errors import Invalid, NotFound, Unauthenticated, Unav
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.settings.settings import Settings
 from tests.settings import settings_of
+from tests.waiting import PATIENCE
 
 DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
 ADMIN_TOKEN = "from-the-environment"
@@ -230,7 +231,7 @@ async def test_a_revocation_reaches_every_server_at_once(
         await there.identify(policy.CALLER, agent.header)
         with there.watch(agent.header, ended.set):
             await revoke(pool, agent)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 await ended.wait()
         await eventually_refused(here, agent.header)
         with pytest.raises(Unauthenticated):
@@ -395,7 +396,7 @@ async def revoke(pool: Pool, agent: Agent, *, announce: bool = True) -> None:
 
 async def eventually_refused(authenticator: Authenticator, header: str) -> None:
     """Ask until the token is refused."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         with contextlib.suppress(Unauthenticated):
             while True:
                 await authenticator.identify(policy.CALLER, header)

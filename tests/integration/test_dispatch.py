@@ -18,6 +18,7 @@ from molecule_grpc.delegation.outbound.outcome import Delivered, Failed, NotSent
 from molecule_grpc.directory import WorkspaceInfo
 from tests import fake_agent as agents
 from tests.fake_agent import Behaviour, fake_agent
+from tests.flooding_agent import flooding_agent
 from tests.settings import settings_of
 
 BODY = b'{"method":"message/send","params":{"message":{"messageId":"m1","parts":[]}}}'
@@ -154,10 +155,10 @@ async def test_a_drip_of_bytes_is_no_silence() -> None:
     async def drips(_: Any, writer: asyncio.StreamWriter) -> None:
         writer.write(OK + b"Content-Length: 12\r\n\r\n")
         for byte in b'{"result":1}':
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
             writer.write(bytes([byte]))
 
-    outcome = await outcome_of(drips, outbound_idle_timeout=0.3)
+    outcome = await outcome_of(drips, outbound_idle_timeout=1)
     assert isinstance(outcome, Delivered)
     assert outcome.body == b'{"result":1}'
 
@@ -296,20 +297,20 @@ async def test_what_the_agent_gets() -> None:
 async def test_a_crowd_of_flooding_agents_does_not_fill_the_memory() -> None:
     """Ten gigabytes each, from sixty at once."""
     process = psutil.Process()
-    before = process.memory_info().rss
-    peak = 0
     sender = dispatcher()
-    async with fake_agent(agents.floods(10**10, declared=False)) as agent:
+    async with flooding_agent(10**10) as url:
+        before = peak = process.memory_info().rss
         calls = [
-            asyncio.create_task(sender.dispatch(target_at(agent.url), BODY, ceiling=30.0))
+            asyncio.create_task(sender.dispatch(target_at(url), BODY, ceiling=50.0))
             for _ in range(60)
         ]
         while not all(call.done() for call in calls):
             await asyncio.wait(calls, timeout=0.05)
             peak = max(peak, process.memory_info().rss)
     for call in calls:
-        assert isinstance(call.result(), Failed)
-        assert call.result().failure is SendFailure.UNREADABLE
+        outcome = call.result()
+        assert isinstance(outcome, Failed)
+        assert outcome.failure is SendFailure.UNREADABLE
     # Held whole, the answers up to their cap alone would take 600.
     assert peak - before < 400 * MIB
 

@@ -76,6 +76,7 @@ async def execute(dsn: str, sql: str) -> object:
         await connection.close()
 
 
+@pytest.mark.clock
 async def test_data_stays_over_a_stop_and_the_second_start_is_quick(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as postgres:
         await execute(postgres.dsn, "CREATE TABLE kept AS SELECT 7 AS number")
@@ -191,6 +192,7 @@ async def test_a_path_too_long_for_a_socket_works(data_dir: Path) -> None:
         assert await execute(postgres.dsn, "SELECT 1") == 1
 
 
+@pytest.mark.clock
 async def test_an_open_transaction_does_not_hold_up_a_stop(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir, FAST) as postgres:
         connection = await asyncpg.connect(postgres.dsn)

@@ -195,6 +195,23 @@ async def test_a_connection_lost_while_idle_is_replaced_unnoticed(
     assert await backend_of(writer) != pid
 
 
+@pytest.mark.parametrize("padding", [0, 20_000], ids=["short", "long"])
+async def test_a_writer_prepares_its_statement_once(database_url: str, padding: int) -> None:
+    """On opening, and never again, however long the statement is."""
+    statement = f"{HEARTBEAT} -- {'x' * padding}"
+    writer = Writer(database_url, statement=statement)
+    await writer.open()
+    for _ in range(3):
+        await writer.fetch(statement, [str(uuid.uuid4())])
+    [row] = await writer.fetch(
+        "SELECT count(*), sum(generic_plans + custom_plans) AS runs"
+        " FROM pg_prepared_statements WHERE statement = $1",
+        statement,
+    )
+    await writer.close()
+    assert (row["count"], row["runs"]) == (1, 4)
+
+
 async def test_a_statement_that_is_merely_wrong_keeps_the_connection(writer: Writer) -> None:
     pid = await backend_of(writer)
     with pytest.raises(asyncpg.DivisionByZeroError):

@@ -17,6 +17,7 @@ from molecule_grpc.workspace.heartbeat_events import HeartbeatEvents
 from molecule_grpc.workspace.heartbeats import Heartbeats
 from molecule_grpc.workspace.store.heartbeats import Heartbeat
 from tests.integration.agents import Slice, hire, slice_of
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -40,13 +41,13 @@ async def test_readers_of_one_worker_are_known_to_the_other(workers: list[Slice]
         now = 31.0
         assert not there.present
         with here.attend():
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 while not there.present:
                     await asyncio.sleep(0.01)
             now = 62.0
             assert not there.present
             await here.announce_readers()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 while not there.present:
                     await asyncio.sleep(0.01)
         now = 93.0

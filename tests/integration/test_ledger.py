@@ -14,7 +14,8 @@ import pytest
 
 from molecule_grpc.db.pool import Pool, connect
 from molecule_grpc.delegation.ledger.rules import Status
-from molecule_grpc.delegation.ledger.store import ledger as store
+from molecule_grpc.delegation.ledger.store import keys
+from molecule_grpc.delegation.ledger.store import move as ledger_moves
 from molecule_grpc.delegation.ledger.store import views as ledger_views
 from molecule_grpc.kernel.errors import Aborted, Exhausted, Invalid, NotFound
 from molecule_grpc.kernel.ids import new_id
@@ -168,7 +169,7 @@ async def test_key_of_a_live_delegation_is_not_freed(
     caller, callee = pair
     name = await slice_.delegate(caller, callee, key="k")
     async with slice_.pool.acquire() as conn:
-        await store.free_key(conn, caller, "k")
+        await keys.free_key(conn, caller, "k")
     assert (await slice_.row(name))["idempotency_key"] == "k"
 
 
@@ -472,7 +473,7 @@ async def test_report_that_waited_for_the_sweeper_is_late(
     swept = slice_.ledger.draft_move(name, caller, Status.STUCK, error="silent")
     async with another_worker(database_url) as other:
         async with other.transaction():
-            await store.move(other, [swept])
+            await ledger_moves.move(other, [swept])
             report = asyncio.create_task(slice_.update(callee, name, "completed", "at last"))
             await someone_waits(slice_.pool)
         answer = await report
@@ -524,7 +525,7 @@ async def test_failures_that_race_use_up_one_attempt(
     )
     async with another_worker(database_url) as other:
         async with other.transaction():
-            (first,) = await store.move(other, [failure])
+            (first,) = await ledger_moves.move(other, [failure])
             second = asyncio.create_task(slice_.update(callee, name, "failed", error="no"))
             await someone_waits(slice_.pool)
         assert (await second).applied

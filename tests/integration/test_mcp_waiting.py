@@ -48,6 +48,7 @@ async def wait_for_message(app: App, workspace_id: UUID, timeout_secs: int) -> A
     return json.loads(json.loads(answer.data)["result"]["content"][0]["text"])
 
 
+@pytest.mark.clock
 async def test_a_wait_outlasts_the_longest_pull(
     app: App, waiter: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:

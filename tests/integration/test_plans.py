@@ -14,7 +14,8 @@ import pytest
 from molecule_grpc.db.pool import Pool, Writer, connect_pool
 from molecule_grpc.delegation.inbox.store import acks, leases, reads, retention
 from molecule_grpc.delegation.ledger.rules import Status
-from molecule_grpc.delegation.ledger.store import ledger
+from molecule_grpc.delegation.ledger.store import accept as accepts
+from molecule_grpc.delegation.ledger.store import move as ledger_moves
 from molecule_grpc.delegation.ledger.store import views as ledger_views
 from molecule_grpc.delegation.record.store import activity, queries
 from molecule_grpc.delegation.record.store import retention as record_retention
@@ -338,9 +339,9 @@ async def test_move_and_accept(
     async with slice_of(database_url, pool) as slice_:
         parties = seeded[1]
         moves = [_move(slice_, f"d{n}", parties[n % len(parties)]) for n in range(100, 10_001, 100)]
-    await ledger.move(watched, moves)  # type: ignore[arg-type]
+    await ledger_moves.move(watched, moves)  # type: ignore[arg-type]
     drafts = [draft(seeded[1][n], seeded[1][n + 1]) for n in range(100)]
-    await ledger.accept(watched, drafts, max_items=10**9, max_bytes=10**12)  # type: ignore[arg-type]
+    await accepts.accept(watched, drafts, max_items=10**9, max_bytes=10**12)  # type: ignore[arg-type]
     require_bound(watched)
 
 
@@ -358,7 +359,7 @@ async def test_sweep_looks_at_live_rows_only(watched: Watched) -> None:
     require_bound(watched)
 
 
-def _move(slice_: Slice, name: str, party_id: UUID) -> ledger.Move:
+def _move(slice_: Slice, name: str, party_id: UUID) -> ledger_moves.Move:
     return slice_.ledger.draft_move(name, party_id, Status.COMPLETED, text="x")
 
 
@@ -369,8 +370,8 @@ def _move(slice_: Slice, name: str, party_id: UUID) -> ledger.Move:
     "statement",
     [
         activity.APPEND_ENTRIES,
-        ledger.ACCEPT,
-        ledger.MOVE,
+        accepts.ACCEPT,
+        ledger_moves.MOVE,
         reads.READ,
         acks.ACK,
         beats.HEARTBEAT,

@@ -18,6 +18,7 @@ from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import Pool, connect_pool
 from molecule_grpc.delegation.outbound.store import queue as store
 from molecule_grpc.delegation.outbound.store import upkeep
+from molecule_grpc.events.names import EventType
 from molecule_grpc.kernel.errors import Exhausted, Unavailable
 from molecule_grpc.kernel.ids import new_id
 from tests import fake_agent as agents
@@ -452,7 +453,9 @@ async def test_a_long_queue_is_not_searched(pool: Pool) -> None:
     )
     await pool.execute("ANALYZE")
     ids = [row["id"] for row in await pool.fetch("SELECT id FROM workspaces LIMIT 5")]
-    plan = await pool.fetch(f"EXPLAIN {store._CLAIM}", ids, 8, "owner", 60.0)
+    plan = await pool.fetch(
+        f"EXPLAIN {store._CLAIM}", ids, 8, "owner", 60.0, EventType.DELEGATION_STATUS
+    )
     text = "\n".join(row[0] for row in plan)
     assert "Seq Scan on a2a_queue" not in text
     assert "a2a_queue_order" in text

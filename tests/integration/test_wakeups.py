@@ -14,8 +14,7 @@ from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Writer
 from molecule_grpc.db.wakeups import CHANNEL, Wakeups
 from molecule_grpc.kernel.ids import new_id
-
-_PATIENCE = 20.0
+from tests.waiting import PATIENCE
 
 
 @contextlib.asynccontextmanager
@@ -46,7 +45,7 @@ async def sender(database_url: str) -> AsyncIterator[Wakeups]:
 
 
 async def test_lone_wakeups_are_heard_one_by_one(database_url: str, sender: Wakeups) -> None:
-    async with listening(database_url) as heard, asyncio.timeout(_PATIENCE):
+    async with listening(database_url) as heard, asyncio.timeout(PATIENCE):
         for _ in range(3):
             key = new_id()
             sender.wake([key])
@@ -58,7 +57,7 @@ async def test_stream_of_wakeups_is_told_together_and_none_is_lost(
 ) -> None:
     """At most one NOTIFY in 2 ms, however many commits there are."""
     keys = {new_id() for _ in range(1_000)}
-    async with listening(database_url) as heard, asyncio.timeout(_PATIENCE):
+    async with listening(database_url) as heard, asyncio.timeout(PATIENCE):
         started = time.monotonic()
         for key in keys:
             sender.wake([key])
@@ -75,7 +74,7 @@ async def test_a_wakeup_that_waits_its_turn_names_everybody_once(
     database_url: str, sender: Wakeups
 ) -> None:
     one, two, three = new_id(), new_id(), new_id()
-    async with listening(database_url) as heard, asyncio.timeout(_PATIENCE):
+    async with listening(database_url) as heard, asyncio.timeout(PATIENCE):
         sender.wake([one])
         assert await heard.get() == [one]
         sender.wake([two])

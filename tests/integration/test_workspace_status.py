@@ -56,7 +56,8 @@ async def test_a_move_leaves_the_permitted_states_only_and_tells_it(pool: Pool, 
     ids = {status: (await add(pool, status=status))[0] for status in Status}
     expected = {ids[status] for status in move.sources}
     assert set(await make(pool, move, list(ids.values()))) == expected
-    rows = dict(await pool.fetch("SELECT id, status FROM workspaces"))
+    found = await pool.fetch("SELECT id, status FROM workspaces")
+    rows = {row["id"]: row["status"] for row in found}
     assert rows == {one: move.target if one in expected else status for status, one in ids.items()}
     told = await events(pool)
     assert {(name, one) for name, one, _ in told} == {(EVENTS[move.target], o) for o in expected}

@@ -179,7 +179,7 @@ def test_body_becomes_json_that_postgres_takes(body: Any) -> None:
 
 
 def test_harmless_body_is_kept() -> None:
-    body = {"a": [1, 2.5, None, True, "é😀", {"": {}}], "b": "\\u0000 spelled out"}
+    body: dict[str, Any] = {"a": [1, 2.5, None, True, "é😀", {"": {}}], "b": "\\u0000 spelled out"}
     assert json.loads(to_text(body, "body")) == body
 
 

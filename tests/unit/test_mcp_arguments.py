@@ -7,6 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from moleculeai.delegation.v1 import delegation_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
 from pydantic import ValidationError
@@ -44,12 +45,12 @@ def _bounded(form: dict[str, Any]) -> bool:
         case "string":
             return bool({"maxLength", "enum", "format"} & set(form))
         case "integer":
-            return {"minimum", "maximum"} <= set(form)
+            return set(form) >= {"minimum", "maximum"}
         case "number":
             return "minimum" in form
         case "array":
             return "maxItems" in form
-    return form["type"] == "null"
+    return bool(form["type"] == "null")
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,10 @@ def _bounded(form: dict[str, Any]) -> bool:
             arguments.UpdateTask,
             {"task_id": "é" * 128, "status": "completed", "text": "é" * (MIB // 2)},
             lambda a: pb.UpdateDelegationRequest(
-                workspace_id=ID, delegation_id=a.task_id, status=4, response_preview=a.text
+                workspace_id=ID,
+                delegation_id=a.task_id,
+                status=delegation_pb2.Delegation.completed,
+                response_preview=a.text,
             ),
         ),
         (

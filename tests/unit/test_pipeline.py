@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from moleculeai.admin.v1 import admin_service_pb2 as admin
 from moleculeai.delegation.v1 import delegation_service_pb2 as delegation
+from moleculeai.delegation.v1 import inbox_pb2
 from prometheus_client import REGISTRY
 
 from molecule_grpc.auth.authenticator import Authenticator
@@ -215,14 +216,14 @@ async def test_a_rest_caller_gets_a_bare_array() -> None:
 
 
 Frame = delegation.SubscribeInboxRequest
-HELLO = Frame(hello={"workspace_id": WORKSPACE, "consumer_id": "me"})
+HELLO = Frame(hello=Frame.Hello(workspace_id=WORKSPACE, consumer_id="me"))
 
 
 async def echo(
     requests: AsyncIterator[Message], call: Call
 ) -> AsyncIterator[delegation.SubscribeInboxResponse]:
     async for _ in requests:
-        yield delegation.SubscribeInboxResponse(beat={})
+        yield delegation.SubscribeInboxResponse(beat=inbox_pb2.Beat())
 
 
 async def frames(*requests: Message) -> AsyncIterator[Message]:
@@ -246,7 +247,10 @@ async def subscribed(
 
 
 async def test_a_stream_hands_every_frame_to_its_handler() -> None:
-    assert await subscribed(HELLO, Frame(pong={}), Frame(credit={"n": 1})) == (3, None)
+    assert await subscribed(HELLO, Frame(pong=Frame.Pong()), Frame(credit=Frame.Credit(n=1))) == (
+        3,
+        None,
+    )
 
 
 async def test_a_stream_without_a_frame_is_refused() -> None:
@@ -256,7 +260,7 @@ async def test_a_stream_without_a_frame_is_refused() -> None:
 
 
 async def test_a_later_frame_is_checked_too() -> None:
-    answers, failure = await subscribed(HELLO, Frame(credit={"n": -1}))
+    answers, failure = await subscribed(HELLO, Frame(credit=Frame.Credit(n=-1)))
     assert failure is not None
     assert (answers, failure.code) == (1, Code.INVALID_ARGUMENT)
 
@@ -269,13 +273,13 @@ async def test_a_stranger_opens_no_stream() -> None:
 
 async def test_a_stream_fails_after_what_it_sent() -> None:
     async def stumble(request: Message, call: Call) -> AsyncIterator[Message]:
-        yield delegation.StreamInboxResponse(beat={})
+        yield delegation.StreamInboxResponse(beat=inbox_pb2.Beat())
         raise NotFound("gone", reason="WORKSPACE_REMOVED")
 
     method = a_method(DELEGATION, "StreamInbox", stumble)
     request = delegation.StreamInboxRequest(workspace_id=WORKSPACE)
     stream = a_pipeline(method).stream(method, one(request), a_call())
-    assert await anext(stream) == delegation.StreamInboxResponse(beat={})
+    assert await anext(stream) == delegation.StreamInboxResponse(beat=inbox_pb2.Beat())
     with pytest.raises(CallFailure) as caught:
         await anext(stream)
     assert caught.value.reason == "WORKSPACE_REMOVED"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import math
 from typing import Any
 
@@ -152,13 +153,14 @@ def test_without_a_backend_the_row_says_why_it_failed() -> None:
 def test_update_tells_absent_from_null() -> None:
     null = struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
     change = drafts.change(pb.UpdateWorkspaceRequest(parent_id=null))
-    assert (change.parent_id, change.given) == (None, {"parent_id"})
+    assert (change.parent_id, change.given) == (None, frozenset({"parent_id"}))
     assert drafts.change(pb.UpdateWorkspaceRequest()).given == frozenset()
 
 
 @pytest.mark.parametrize("field", ["parent_id", "workspace_dir"])
 def test_update_refuses_a_parent_or_directory_that_is_not_text(field: str) -> None:
-    request = pb.UpdateWorkspaceRequest(**{field: struct_pb2.Value(number_value=1)})
+    request = pb.UpdateWorkspaceRequest()
+    getattr(request, field).number_value = 1
     with pytest.raises(Invalid) as caught:
         drafts.change(request)
     assert caught.value.violations[0][0] == field
@@ -166,8 +168,10 @@ def test_update_refuses_a_parent_or_directory_that_is_not_text(field: str) -> No
 
 @pytest.mark.parametrize("name", ["x", "y"])
 def test_one_coordinate_alone_is_refused(name: str) -> None:
+    request = pb.UpdateWorkspaceRequest()
+    setattr(request, name, 1.0)
     with pytest.raises(Invalid):
-        drafts.place(pb.UpdateWorkspaceRequest(**{name: 1.0}))
+        drafts.place(request)
 
 
 def test_heartbeat_leaves_out_what_was_not_reported() -> None:
@@ -239,6 +243,13 @@ def test_a_card_survives_storage_but_for_nul(plain: Any) -> None:
     assert "\\u0000" not in stored
     if "\x00" not in repr(plain) and "\\x00" not in repr(plain):
         assert convert.value(stored) == as_value(plain)
+
+
+def test_a_negative_zero_on_a_card_is_stored_as_zero() -> None:
+    """Whoever reads the card sees what was stored, not what this process remembers of it."""
+    stored = convert.card_text(as_value({"a": [-0.0, -1.5]}))
+    assert json.loads(stored) == {"a": [0, -1.5]}
+    assert "-0" not in stored
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])

@@ -12,7 +12,7 @@ _SHOW = """
     INSERT INTO live_events (id, event_type, organization_id, workspace_id, payload)
     SELECT gen_random_uuid(), shown.event_type, w.organization_id, w.id,
            CASE shown.event_type
-               WHEN 'TASK_UPDATED' THEN jsonb_build_object(
+               WHEN $3 THEN jsonb_build_object(
                    'current_task', w.current_task, 'active_tasks', w.active_tasks)
                ELSE jsonb_build_object(
                    'active_tasks', w.active_tasks, 'uptime_seconds', w.uptime_seconds)
@@ -25,4 +25,6 @@ _SHOW = """
 
 async def publish(pool: Pool, shown: Sequence[tuple[EventType, UUID]]) -> None:
     """Show workspaces as they are now, to whoever looks, in this order."""
-    await pool.execute(_SHOW, [kind for kind, _ in shown], [each for _, each in shown])
+    await pool.execute(
+        _SHOW, [kind for kind, _ in shown], [each for _, each in shown], EventType.TASK_UPDATED
+    )

@@ -67,10 +67,12 @@ async def drop(
 
 
 _REPLAY = f"""
+    -- The item leaves the list: a second replay at the same time finds nothing.
     WITH closed AS ({_CLOSE}),
+    -- The item again, with the words of its first record, under a message id of its own.
     entries AS (
-        SELECT 1 AS ord, c.workspace_id, gen_random_uuid() AS activity_id, a.activity_type,
-               a.method, a.source_id, a.target_id, a.summary,
+        SELECT 1 AS ord, 0 AS step, c.workspace_id, gen_random_uuid() AS activity_id,
+               a.activity_type, a.method, a.source_id, a.target_id, a.summary,
                a.request_body::text AS request_body, a.response_body::text AS response_body,
                a.tool_trace::text AS tool_trace, a.duration_ms, a.status, a.error_detail,
                '{PLATFORM}replay:' || $2::bigint || ':' || c.message_id AS message_id,

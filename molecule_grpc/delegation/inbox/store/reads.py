@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool, Writer
-from molecule_grpc.delegation.record.store.entries import columns
+from molecule_grpc.db.rows import columns
 
 # Bodies above 256 KiB do not travel with their item: the client gets the activity row.
 MAX_INLINE_BYTES = 256 * 1024

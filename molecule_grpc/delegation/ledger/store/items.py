@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from molecule_grpc.delegation.inbox.store.items import inline
 from molecule_grpc.delegation.inbox.store.reads import InboxRow
-from molecule_grpc.delegation.ledger.store.ledger import DelegationDraft, Move, Moved
+from molecule_grpc.delegation.ledger.store.accept import DelegationDraft
+from molecule_grpc.delegation.ledger.store.move import Move, Moved
 from molecule_grpc.delegation.record.store.entries import Placed
 
 

@@ -9,7 +9,8 @@ from uuid import UUID
 import asyncpg
 
 from molecule_grpc.db.pool import Connection, Pool
-from molecule_grpc.delegation.ledger.store.ledger import PUSHED, DelegationDraft
+from molecule_grpc.delegation.ledger.store.accept import DelegationDraft
+from molecule_grpc.delegation.ledger.store.fragments import PUSHED
 
 
 class Lapsed(NamedTuple):

@@ -10,15 +10,11 @@ from uuid import UUID
 
 import asyncpg
 
+from molecule_grpc.db import rows
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.delegation.outbound.rules import Decision
-from molecule_grpc.delegation.record.store.entries import (
-    APPEND,
-    ENTRY_COLUMNS,
-    ENTRY_PARAMETERS,
-    Entry,
-    columns,
-)
+from molecule_grpc.delegation.record.store.entries import APPEND, Entry
+from molecule_grpc.events.names import EventType
 
 # A heartbeat that is older says nothing about what the agent does now.
 FRESH_SECONDS = 90
@@ -53,10 +49,10 @@ class HeldMessage(NamedTuple):
     settling: float | None
 
 
-_ROW = """
-    q.id, q.workspace_id, q.caller_id, q.body::text AS body, q.method, q.idempotency_key,
-    q.delegation_id, q.attempts, q.misses, extract(epoch FROM now() - q.settling_since)::float
-        AS settling
+_HELD = """
+    q.id, q.workspace_id, q.caller_id, q.body::text AS body, q.method,
+    q.idempotency_key AS message_id, q.delegation_id, q.attempts, q.misses,
+    extract(epoch FROM now() - q.settling_since)::float AS settling
 """
 
 _REPLACE_EXPIRED = """
@@ -194,7 +190,7 @@ _CLAIM = f"""
     ),
     happened AS (
         INSERT INTO structure_events (id, event_type, organization_id, workspace_id, payload)
-        SELECT gen_random_uuid(), 'DELEGATION_STATUS', organization_id, caller_id,
+        SELECT gen_random_uuid(), $5::text, organization_id, caller_id,
                jsonb_build_object('delegation_id', delegation_id, 'target_id', callee_id,
                                   'status', 'dispatched')
         FROM handed
@@ -208,7 +204,7 @@ _CLAIM = f"""
     FROM due LEFT JOIN accepted a USING (delegation_id, callee_id)
     -- The array makes the few rows known, so that they are looked up and not searched for.
     WHERE q.id = due.id AND q.id = ANY(ARRAY(SELECT id FROM due))
-    RETURNING {_ROW}, coalesce(a.ended, false) AS ended, due.place
+    RETURNING {_HELD}, coalesce(a.ended, false) AS ended, due.place
 """
 
 
@@ -227,37 +223,63 @@ async def claim(
     Never more for a workspace than it has room for, whoever claims. Inside a transaction.
     """
     await conn.execute(_LOCK, sorted(workspace_ids))
-    found = await conn.fetch(_CLAIM, list(workspace_ids), limit, owner, lease_seconds)
+    found = await conn.fetch(
+        _CLAIM, list(workspace_ids), limit, owner, lease_seconds, EventType.DELEGATION_STATUS
+    )
     found.sort(key=itemgetter("place"))
-    rows = [_row(record) for record in found if not record["ended"]]
-    return Claimed(rows, len(found) - len(rows))
+    held = [_held(row) for row in found if not row["ended"]]
+    return Claimed(held, len(found) - len(held))
 
 
-def _row(record: asyncpg.Record) -> HeldMessage:
-    return HeldMessage(*tuple(record)[: len(HeldMessage._fields)])
+def _held(row: asyncpg.Record) -> HeldMessage:
+    return HeldMessage(**{name: row[name] for name in HeldMessage._fields})
 
+
+class _Settlement(NamedTuple):
+    """How a message leaves its holder's hands. The fields are the columns of the row on its way."""
+
+    id: UUID
+    owner: str
+    status: str
+    attempts: int
+    misses: int
+    # Seconds until the next attempt.
+    delay: float
+    # Whether the agent's whole queue waits with it.
+    waiting: bool
+    # Whether the agent is about to be ready.
+    settling: bool
+    error: str | None
+    # JSON text.
+    response: str | None
+    duration_ms: int | None
+
+
+_FIRST_ENTRY = len(_Settlement._fields) + 1
 
 _SETTLE = f"""
     WITH settled AS (
-        UPDATE a2a_queue SET
-            status = $22, attempts = $23, misses = $24, waiting = $26,
-            next_attempt_at = now() + make_interval(secs => $25),
-            settling_since = CASE WHEN $27 THEN coalesce(settling_since, now()) END,
-            last_error = coalesce($28, last_error), response_body = $29::jsonb,
-            completed_at = CASE WHEN $22 <> 'queued' THEN now() END,
+        UPDATE a2a_queue q SET
+            status = s.status, attempts = s.attempts, misses = s.misses, waiting = s.waiting,
+            next_attempt_at = now() + make_interval(secs => s.delay),
+            settling_since = CASE WHEN s.settling THEN coalesce(q.settling_since, now()) END,
+            last_error = coalesce(s.error, q.last_error), response_body = s.response::jsonb,
+            completed_at = CASE WHEN s.status <> 'queued' THEN now() END,
             lease_owner = NULL, lease_until = NULL
-        WHERE id = $20 AND lease_owner = $21 AND status = 'dispatched'
-        RETURNING delegation_id, workspace_id
+        FROM {rows.unnest(_Settlement, 1, "s")}
+        WHERE q.id = s.id AND q.lease_owner = s.owner AND q.status = 'dispatched'
+        RETURNING q.delegation_id, q.workspace_id, q.response_body, s.duration_ms
     ),
     -- The record of a task has been there since it was accepted: now it holds the answer too.
     answered AS (
-        UPDATE activity_logs a SET response_body = $29::jsonb, duration_ms = $30
+        UPDATE activity_logs a SET response_body = s.response_body, duration_ms = s.duration_ms
         FROM settled s
         JOIN delegations d ON d.delegation_id = s.delegation_id AND d.callee_id = s.workspace_id
-        WHERE a.id = d.item_id AND $29 IS NOT NULL
+        WHERE a.id = d.item_id AND s.response_body IS NOT NULL
     ),
+    -- Nothing is recorded by a holder that has lost the message.
     entries AS (
-        SELECT e.* FROM unnest({ENTRY_PARAMETERS}) WITH ORDINALITY AS e ({ENTRY_COLUMNS}, ord)
+        SELECT e.*, 0 AS step FROM {rows.unnest(Entry, _FIRST_ENTRY, "e")}
         WHERE EXISTS (SELECT FROM settled)
     ),
     {APPEND}
@@ -279,21 +301,23 @@ async def settle(
 
     False when it is in somebody else's hands now; nothing is written then.
     """
-    arrays: list[list[object]] = columns(entries) if entries else [[] for _ in Entry._fields]
+    settlement = _Settlement(
+        id=row_id,
+        owner=owner,
+        status=decision.row,
+        attempts=decision.attempts,
+        misses=decision.misses,
+        delay=decision.delay,
+        waiting=decision.waiting,
+        settling=decision.settling,
+        error=decision.error,
+        response=response,
+        duration_ms=duration_ms,
+    )
     settled: bool = await conn.fetchval(
         _SETTLE,
-        *arrays,
-        row_id,
-        owner,
-        decision.row,
-        decision.attempts,
-        decision.misses,
-        decision.delay,
-        decision.waiting,
-        decision.settling,
-        decision.error,
-        response,
-        duration_ms,
+        *rows.columns([settlement]),
+        *(rows.columns(entries) if entries else rows.no_rows(Entry)),
     )
     return settled
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.events.names import EventType
 
 
 async def over_budget(pool: Pool, workspace_id: UUID) -> bool:
@@ -55,11 +56,12 @@ async def show_answer(pool: Pool, workspace_id: UUID, payload: str) -> None:
     await pool.execute(
         """
         INSERT INTO live_events (id, event_type, organization_id, workspace_id, payload)
-        SELECT gen_random_uuid(), 'A2A_RESPONSE', organization_id, id, $2::jsonb
+        SELECT gen_random_uuid(), $3, organization_id, id, $2::jsonb
         FROM workspaces WHERE id = $1
         """,
         workspace_id,
         payload,
+        EventType.A2A_RESPONSE,
     )
 
 

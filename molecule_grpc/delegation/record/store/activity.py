@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from molecule_grpc.db import rows
 from molecule_grpc.db.pool import Connection, Pool, Writer
 from molecule_grpc.delegation.record.store.entries import (
     APPEND,
-    ENTRY_COLUMNS,
-    ENTRY_PARAMETERS,
     PLACED_COLUMNS,
     SENDER,
     Entry,
     Placed,
-    columns,
     placed,
 )
+from molecule_grpc.events.names import EventType
 
 
 class Appended(NamedTuple):
@@ -38,30 +37,34 @@ class Appended(NamedTuple):
     placed: Placed | None = None
 
 
+# Parameters: the limits of an inbox, $3 and $4 the names of the events, $5 who is exempt from the
+# limits, and the entries.
 APPEND_ENTRIES = f"""
     WITH input AS (
-        SELECT * FROM unnest({ENTRY_PARAMETERS}, $20::bool[])
-            WITH ORDINALITY AS t ({ENTRY_COLUMNS}, exempt, ord)
+        SELECT * FROM unnest($5::bool[], {rows.arrays(Entry, 6)})
+            WITH ORDINALITY AS t (exempt, {rows.names(Entry)}, ord)
     ),
+    -- Messages that their sender has sent before.
     known AS (
         SELECT i.ord, x.seq, x.activity_id
         FROM input i JOIN inbox_items x USING (workspace_id, message_id)
         WHERE x.source_id IS NOT DISTINCT FROM i.sender_id
     ),
+    -- Messages for inboxes that are full.
     filling AS (
         SELECT i.ord
         FROM input i JOIN inbox_heads h USING (workspace_id)
         WHERE i.message_id IS NOT NULL AND NOT i.exempt
-          AND (h.last_seq - h.acked_seq >= $21 OR h.bytes - h.acked_bytes >= $22)
+          AND (h.last_seq - h.acked_seq >= $1 OR h.bytes - h.acked_bytes >= $2)
     ),
     entries AS (
-        SELECT i.* FROM input i
+        SELECT i.*, 0 AS step FROM input i
         WHERE i.ord NOT IN (SELECT ord FROM known UNION ALL SELECT ord FROM filling)
     ),
+    -- What is said to a person, and what is recorded, for whoever watches at the moment.
     shown AS (
         INSERT INTO live_events (id, event_type, organization_id, workspace_id, payload)
-        SELECT gen_random_uuid(),
-               CASE e.method WHEN 'notify' THEN 'AGENT_MESSAGE' ELSE 'ACTIVITY_LOGGED' END,
+        SELECT gen_random_uuid(), CASE e.method WHEN 'notify' THEN $3::text ELSE $4::text END,
                w.organization_id, w.id,
                CASE e.method
                    WHEN 'notify' THEN jsonb_build_object(
@@ -97,10 +100,19 @@ async def append(
 
     The flag beside an entry exempts it from the limits of the inbox.
     """
-    arrays = columns([entry for entry, _ in entries])
-    exempt = [flag for _, flag in entries]
-    rows = await writer.fetch(APPEND_ENTRIES, *arrays, exempt, max_items, max_bytes)
-    return [Appended(*list(row)[:4])._replace(placed=placed(list(row)[4:])) for row in rows]
+    found = await writer.fetch(
+        APPEND_ENTRIES,
+        max_items,
+        max_bytes,
+        EventType.AGENT_MESSAGE,
+        EventType.ACTIVITY_LOGGED,
+        [exempt for _, exempt in entries],
+        *rows.columns([entry for entry, _ in entries]),
+    )
+    return [
+        Appended(row["seq"], row["activity_id"], row["known"], row["full"], placed(row))
+        for row in found
+    ]
 
 
 async def undone(pool: Pool | Connection, workspace_id: UUID) -> tuple[int, int]:

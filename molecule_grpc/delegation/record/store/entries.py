@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
+
+import asyncpg
 
 
 class Entry(NamedTuple):
     """One row for a workspace's record. With a `message_id` it is an inbox item too.
 
-    The order of the fields is the order of the columns in `ENTRY_COLUMNS`. Bodies are JSON text.
+    Bodies are JSON text. The fields are the columns of the row on its way, see `db.rows`.
     """
 
     workspace_id: UUID
@@ -37,48 +38,37 @@ class Entry(NamedTuple):
     delay: float | None = None
 
 
-ENTRY_COLUMNS = """
-    workspace_id, activity_id, activity_type, method, source_id, target_id, summary,
-    request_body, response_body, tool_trace, duration_ms, status, error_detail,
-    message_id, sender_id, delegation_id, late, bytes, delay
-"""
-
-# The arrays of `columns(entries)`, from parameter $1 on.
-ENTRY_PARAMETERS = """
-    $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::uuid[], $7::text[],
-    $8::text[], $9::text[], $10::text[], $11::int[], $12::text[], $13::text[],
-    $14::text[], $15::uuid[], $16::text[], $17::bool[], $18::int[], $19::float[]
-"""
-
-# Takes a CTE `entries (ord, <ENTRY_COLUMNS>)` and makes `placed`, which adds record_seq and seq.
-# The head row is the lock that makes both sequences gapless and commit-ordered. Heads are taken in
-# the order of their ids, so that two writers with several inboxes cannot deadlock.
+# Takes a CTE `entries (ord, step, <names(Entry)>)`, where `ord` and `step` give the order of the
+# rows within a workspace, and makes `placed`, which adds record_seq, seq and bytes_through.
 APPEND = """
-    numbered AS (
-        SELECT e.*, row_number() OVER later AS nth, count(e.message_id) OVER later AS nth_item,
-               coalesce(sum(e.bytes) FILTER (WHERE e.message_id IS NOT NULL) OVER later, 0)
-                   AS through
-        FROM entries e
-        WINDOW later AS (PARTITION BY e.workspace_id ORDER BY e.ord)
-    ),
-    totals AS (
-        SELECT workspace_id, count(*) AS rows, count(message_id) AS items, max(through) AS bytes
-        FROM numbered GROUP BY workspace_id
-    ),
+    -- One row for each workspace: the counters of its record and inbox, moved on by this batch. Its
+    -- lock makes both sequences gapless and commit-ordered. Heads are locked in the order of their
+    -- ids, so that two writers with several inboxes cannot deadlock.
     heads AS (
         INSERT INTO inbox_heads AS h (workspace_id, record_seq, last_seq, bytes)
-        SELECT workspace_id, rows, items, bytes FROM totals ORDER BY workspace_id
+        SELECT workspace_id, count(*), count(message_id),
+               coalesce(sum(bytes) FILTER (WHERE message_id IS NOT NULL), 0)
+        FROM entries GROUP BY workspace_id ORDER BY workspace_id
         ON CONFLICT (workspace_id) DO UPDATE
         SET record_seq = h.record_seq + excluded.record_seq,
             last_seq = h.last_seq + excluded.last_seq,
             bytes = h.bytes + excluded.bytes
         RETURNING h.workspace_id, h.record_seq, h.last_seq, h.bytes
     ),
+    -- The counters stand at the last row of the batch: a row's own numbers are less by what comes
+    -- behind it in its workspace.
     placed AS (
-        SELECT n.*, h.record_seq - t.rows + n.nth AS record_seq,
-               CASE WHEN n.message_id IS NOT NULL THEN h.last_seq - t.items + n.nth_item END AS seq,
-               h.bytes - t.bytes + n.through AS bytes_through
-        FROM numbered n JOIN totals t USING (workspace_id) JOIN heads h USING (workspace_id)
+        SELECT e.*, h.record_seq - count(*) OVER behind AS record_seq,
+               CASE WHEN e.message_id IS NOT NULL
+                    THEN h.last_seq - count(e.message_id) OVER behind END AS seq,
+               h.bytes - coalesce(
+                   sum(e.bytes) FILTER (WHERE e.message_id IS NOT NULL) OVER behind, 0
+               ) AS bytes_through
+        FROM entries e JOIN heads h USING (workspace_id)
+        WINDOW behind AS (
+            PARTITION BY workspace_id ORDER BY e.ord DESC, e.step DESC
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        )
     ),
     records AS (
         INSERT INTO activity_logs (
@@ -90,6 +80,7 @@ APPEND = """
                error_detail, record_seq, seq
         FROM placed
     ),
+    -- The rows that are messages.
     items AS (
         INSERT INTO inbox_items (
             workspace_id, seq, message_id, activity_id, method, source_id, delegation_id, late,
@@ -112,15 +103,17 @@ class Placed(NamedTuple):
 
 
 # Columns of a `Placed`, from `placed p` joined by `SENDER`; all NULL where there is no item.
-PLACED_COLUMNS = "p.seq, p.message_id, CASE WHEN p.seq IS NOT NULL THEN now() END, s.name"
+PLACED_COLUMNS = """
+    p.seq AS item_seq, p.message_id AS item_message_id,
+    CASE WHEN p.seq IS NOT NULL THEN now() END AS item_created_at, s.name AS item_sender_name
+"""
 SENDER = "LEFT JOIN workspaces s ON s.id = p.sender_id"
 
 
-def columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
-    """Rows as one array a column, for unnest."""
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
-def placed(values: Sequence[Any]) -> Placed | None:
-    """A `Placed` from its columns; None where there is no item."""
-    return Placed(*values) if values[0] is not None else None
+def placed(row: asyncpg.Record) -> Placed | None:
+    """The `Placed` of a row with `PLACED_COLUMNS`; None where there is no item."""
+    if row["item_seq"] is None:
+        return None
+    return Placed(
+        row["item_seq"], row["item_message_id"], row["item_created_at"], row["item_sender_name"]
+    )

@@ -1,0 +1,169 @@
+"""The SQL that accepts delegations: the ledger's rows and all that announces them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from molecule_grpc.db import rows
+from molecule_grpc.db.pool import Connection, Writer
+from molecule_grpc.delegation.ledger.store.fragments import cut
+from molecule_grpc.delegation.record.store.entries import (
+    APPEND,
+    PLACED_COLUMNS,
+    SENDER,
+    Placed,
+    placed,
+)
+from molecule_grpc.events.names import EventType
+
+
+class DelegationDraft(NamedTuple):
+    """A delegation to be accepted. The fields are the columns of the row on its way."""
+
+    delegation_id: str
+    caller_id: UUID
+    callee_id: UUID
+    organization_id: UUID
+    task_preview: str
+    # `queued` when the platform hands it over, `dispatched` when the agent did.
+    status: str
+    idempotency_key: str | None
+    request_hash: bytes
+    deadline_seconds: int
+    # The rows that announce it; `item_id` is None when there is nothing to hand over.
+    audit_id: UUID
+    item_id: UUID | None
+    # JSON text, and its length in UTF-8.
+    request_body: str
+    bytes: int
+    # Whether the inbox takes it even when it looks full.
+    exempt: bool = False
+    max_attempts: int = 1
+    retry_backoff_seconds: int = 10
+    # The delegation that an operator tries again with this one.
+    retry_of: str | None = None
+    # The row of the queue that carries it to an agent with a URL; None for one with an inbox.
+    queue_id: UUID | None = None
+
+
+class Accepted(NamedTuple):
+    """What became of a draft: `fresh` when the ledger took it, `full` when the inbox is full."""
+
+    fresh: bool
+    full: bool
+    placed: Placed | None = None
+
+
+# Drafts whose callee has no room: `$1` items or `$2` bytes wait in its inbox, or `$1` messages in
+# its queue.
+_FULL = """
+    filling AS (
+        SELECT i.ord
+        FROM input i JOIN inbox_heads h ON h.workspace_id = i.callee_id
+        WHERE i.item_id IS NOT NULL AND i.queue_id IS NULL AND NOT i.exempt
+          AND (h.last_seq - h.acked_seq >= $1 OR h.bytes - h.acked_bytes >= $2)
+        UNION ALL
+        SELECT i.ord
+        FROM input i
+        WHERE i.queue_id IS NOT NULL AND NOT i.exempt AND $1 <= (
+            SELECT count(*) FROM (
+                SELECT FROM a2a_queue q
+                WHERE q.workspace_id = i.callee_id AND q.status = 'queued' LIMIT $1
+            ) waiting
+        )
+    )
+"""
+
+_TAKE = """
+    -- No conflict target: the id or the caller's key may be the one that is taken.
+    inserted AS (
+        INSERT INTO delegations (
+            delegation_id, caller_id, callee_id, organization_id, task_preview, status,
+            idempotency_key, request_hash, deadline, item_id, max_attempts,
+            retry_backoff_seconds, retry_of
+        )
+        SELECT delegation_id, caller_id, callee_id, organization_id, task_preview, status,
+               idempotency_key, request_hash, now() + make_interval(secs => deadline_seconds),
+               item_id, max_attempts, retry_backoff_seconds, retry_of
+        FROM input WHERE ord NOT IN (SELECT ord FROM filling)
+        ORDER BY delegation_id
+        ON CONFLICT DO NOTHING
+        RETURNING delegation_id, caller_id
+    ),
+    -- The drafts that the ledger took.
+    accepted AS (SELECT * FROM input JOIN inserted USING (delegation_id, caller_id)),
+    -- For an agent with a URL the task goes into the queue.
+    outbox AS (
+        INSERT INTO a2a_queue (
+            id, workspace_id, caller_id, body, method, idempotency_key, delegation_id, expires_at
+        )
+        SELECT queue_id, callee_id, caller_id, request_body::jsonb, 'message/send',
+               delegation_id, delegation_id, now() + make_interval(secs => deadline_seconds)
+        FROM accepted WHERE queue_id IS NOT NULL
+    )
+"""
+
+# The steps of one draft, in the order in which its rows enter the record.
+_AUDIT, _TASK = 0, 1
+
+_ANNOUNCE = f"""
+    happened AS (
+        INSERT INTO structure_events (id, event_type, organization_id, workspace_id, payload)
+        SELECT gen_random_uuid(), $3::text, organization_id, caller_id,
+               jsonb_build_object('delegation_id', delegation_id, 'target_id', callee_id,
+                                  'task_preview', {cut("task_preview", 100)})
+        FROM accepted
+    ),
+    -- The caller's audit row, and the task in the callee's inbox. For an agent with a URL the task
+    -- is a row of the record only.
+    entries AS (
+        SELECT ord, {_AUDIT} AS step, caller_id AS workspace_id, audit_id AS activity_id,
+               'delegation' AS activity_type, 'delegate' AS method, caller_id AS source_id,
+               callee_id AS target_id, task_preview AS summary, NULL AS request_body,
+               json_build_object('delegation_id', delegation_id)::text AS response_body,
+               NULL AS tool_trace, NULL::int AS duration_ms,
+               CASE status WHEN 'queued' THEN 'pending' ELSE status END AS status,
+               NULL AS error_detail, NULL AS message_id, NULL::uuid AS sender_id,
+               NULL AS delegation_id, false AS late, 0 AS bytes, NULL::float AS delay
+        FROM accepted
+        UNION ALL
+        SELECT ord, {_TASK}, callee_id, item_id, 'a2a_receive', 'delegate', caller_id, callee_id,
+               task_preview, request_body, NULL, NULL, NULL, 'ok', NULL,
+               CASE WHEN queue_id IS NULL THEN delegation_id END, caller_id, delegation_id, false,
+               bytes, NULL
+        FROM accepted WHERE item_id IS NOT NULL
+    )
+"""
+
+# Parameters: the limits of an inbox, the name of the event, and the drafts.
+ACCEPT = f"""
+    WITH input AS (SELECT * FROM {rows.unnest(DelegationDraft, 4)}),
+    {_FULL}, {_TAKE}, {_ANNOUNCE}, {APPEND}
+    SELECT a.ord IS NOT NULL AS fresh, f.ord IS NOT NULL AS full, {PLACED_COLUMNS}
+    FROM input i LEFT JOIN accepted a USING (ord) LEFT JOIN filling f USING (ord)
+    LEFT JOIN placed p ON p.ord = i.ord AND p.step = {_TASK} {SENDER}
+    ORDER BY i.ord
+"""
+
+
+async def accept(
+    writer: Writer | Connection,
+    drafts: Sequence[DelegationDraft],
+    *,
+    max_items: int,
+    max_bytes: int,
+) -> list[Accepted]:
+    """Enter drafts into the ledger, with their announcements, as one transaction.
+
+    Args:
+        writer: where the statement runs.
+        drafts: no two of them with one id or one key of a caller.
+        max_items: an inbox, or a queue, with so many undone items takes no more.
+        max_bytes: an inbox with so many undone bytes takes no more.
+    """
+    found = await writer.fetch(
+        ACCEPT, max_items, max_bytes, EventType.DELEGATION_SENT, *rows.columns(drafts)
+    )
+    return [Accepted(row["fresh"], row["full"], placed(row)) for row in found]

@@ -1,0 +1,44 @@
+"""Pages that are generated are current, and pages that people write point at what exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tools import pages, settings_doc
+
+ROOT = Path(__file__).parent.parent.parent
+_LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+# The last column of the table of RPCs: a test that moves must not make the page stale.
+_TESTED_IN = re.compile(r" \[`test_\w+\.py`\]\(\.\./tests/e2e/(test_\w+\.py)\) \|$", re.MULTILINE)
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("name", sorted(pages.pages()))
+def test_a_generated_page_is_current(name: str) -> None:
+    """Otherwise: make docs."""
+    written = (ROOT / "docs" / name).read_text()
+    assert _TESTED_IN.sub("", written) == _TESTED_IN.sub("", pages.pages()[name]())
+
+
+def test_every_rpc_names_a_test_file_that_exists() -> None:
+    page = (ROOT / "docs" / "rpcs.md").read_text()
+    rows = [
+        line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| RPC")
+    ]
+    named = _TESTED_IN.findall(page)
+    assert len(named) == len(rows)
+    assert [name for name in named if not (ROOT / "tests" / "e2e" / name).exists()] == []
+
+
+def test_every_setting_has_a_meaning() -> None:
+    """In the docstring of its group: `make docs` copies it into docs/operating.md."""
+    assert [name for name, meaning in settings_doc.meanings().items() if not meaning] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_to_a_file(page: Path) -> None:
+    links = [link for link in _LINK.findall(page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
