@@ -234,7 +234,7 @@ def note(workspace_id: UUID, **changes: Any) -> Entry:
     return entry._replace(**changes)
 
 
-def draft(caller: UUID, callee: UUID, **changes: object) -> DelegationDraft:
+def draft(caller: UUID, callee: UUID, **changes: Any) -> DelegationDraft:
     """A delegation to be accepted, with something to hand over."""
     base = DelegationDraft(
         delegation_id=str(new_id()),

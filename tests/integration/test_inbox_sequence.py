@@ -19,8 +19,7 @@ from molecule_grpc.delegation.inbox.store.reads import InboxQuery
 from molecule_grpc.delegation.record.store import queries
 from molecule_grpc.delegation.record.store.entries import Entry
 from tests.integration.agents import Slice, append_on, hire, message, note, slice_of
-
-_PATIENCE = 30.0
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -44,7 +43,8 @@ async def connections(database_url: str) -> AsyncIterator[list[asyncpg.Connectio
 
 async def read_after(pool: Pool, me: UUID, seq: int, limit: int = 100) -> list[int]:
     async with pool.acquire() as conn:
-        (page,) = await reads.read(conn, [InboxQuery(me, seq, limit)])
+        # A connection fetches as a writer does.
+        (page,) = await reads.read(conn, [InboxQuery(me, seq, limit)])  # type: ignore[arg-type]
     return [row.seq for row in page.items]
 
 
@@ -195,7 +195,7 @@ async def test_readers_see_everything_once_in_order_whatever_the_writers_do(
     await append_on(connections[0], *starts.values())
     scene = Scene(pool, inboxes, random.Random(seed), {me: [] for me in inboxes})
     scene.writing = asyncio.gather(*(scene.write(connection) for connection in connections))
-    async with asyncio.timeout(_PATIENCE):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(
             scene.writing,
             *(scene.follow_inbox(me) for me in inboxes),
@@ -234,7 +234,7 @@ async def test_readers_of_every_worker_see_all_that_any_worker_writes(
                     await flag.wait(6)
         return seen
 
-    async with asyncio.timeout(_PATIENCE):
+    async with asyncio.timeout(PATIENCE):
         seen, *others = (
             await asyncio.gather(
                 *(read(worker) for worker in slices),

@@ -331,7 +331,7 @@ class Ledger(RuleBasedStateMachine):
 
 
 def _given_up(row: asyncpg.Record) -> bool:
-    return row["status"] == "stuck" or row["failure_reason"] == "deadline"
+    return bool(row["status"] == "stuck" or row["failure_reason"] == "deadline")
 
 
 async def _report(worker: Slice, actor: UUID, name: str, act: Act) -> bool:
