@@ -11,7 +11,15 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tools import errors_doc, metrics_doc, rpcs_doc, sdk_doc, settings_doc, states_doc
+from tools import (
+    errors_doc,
+    events_doc,
+    metrics_doc,
+    rpcs_doc,
+    sdk_doc,
+    settings_doc,
+    states_doc,
+)
 from tools.descriptors import Contract
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -22,6 +30,7 @@ def pages() -> dict[str, Callable[[], str]]:
     """Each generated page's name with the function that gives its text."""
     return {
         "errors.md": lambda: errors_doc.render(_commented_contract()),
+        "events.md": events_doc.render,
         "operating.md": _operating,
         "rpcs.md": lambda: rpcs_doc.render(Contract.load()),
         "sdk.md": sdk_doc.render,
