@@ -19,6 +19,7 @@ from molecule_grpc.admin.operations import Operations
 from molecule_grpc.admin.service import AdminService
 from molecule_grpc.auth import store as token_store
 from molecule_grpc.auth.authenticator import Authenticator
+from molecule_grpc.core import Core
 from molecule_grpc.db import wakeups as wake
 from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Pool, Writer, connect_pool
@@ -26,14 +27,10 @@ from molecule_grpc.delegation.inbox.reads import InboxReads
 from molecule_grpc.delegation.inbox.retention import purge
 from molecule_grpc.delegation.inbox.wiring import inbox_use_cases, open_record_and_inbox
 from molecule_grpc.delegation.ledger.dead_letters import DeadLetters
-from molecule_grpc.delegation.ledger.ledger import Ledger
-from molecule_grpc.delegation.ledger.sweeper import Sweeper
 from molecule_grpc.delegation.ledger.undelivered import Undelivered
-from molecule_grpc.delegation.ledger.watch import Watch
-from molecule_grpc.delegation.ledger.writes import LedgerWrites
+from molecule_grpc.delegation.ledger.wiring import open_ledger
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
-from molecule_grpc.delegation.outbound.messages import Messages
-from molecule_grpc.delegation.outbound.wiring import Outbound
+from molecule_grpc.delegation.outbound.wiring import open_outbound
 from molecule_grpc.delegation.record.activity import ActivityRecord
 from molecule_grpc.delegation.record.notices import file_announcer
 from molecule_grpc.delegation.record.writes import RecordWrites
@@ -43,6 +40,7 @@ from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.events.wiring import make_events
 from molecule_grpc.faces.mcp.endpoint import Endpoint
 from molecule_grpc.faces.mcp.ports import Platform
+from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.methods import Method, bind, request_types
 from molecule_grpc.server.metrics import CallMetrics
@@ -64,6 +62,7 @@ from molecule_grpc.workspace.workers import sweep_liveness
 
 _TOKEN_TOUCH_SECONDS = 60.0
 _TOKEN_RECHECK_SECONDS = 60.0
+_PAGE_TOKEN_KEY = "SELECT key FROM installation_keys WHERE purpose = 'page_tokens'"
 # The use cases behind these RPCs need nothing of a call.
 _NO_CALL = Call(metadata={})
 
@@ -114,13 +113,22 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
             open_record_and_inbox(dsn, pool, wakeups, settings)
         )
         records, reads = floors.records, floors.reads
-        linger = settings.process.group_commit_linger_ms / 1000
-        writes = await stack.enter_async_context(
-            LedgerWrites(dsn, pool, wakeups, reads, floors.limits, linger=linger)
+        audience = stack.enter_context(EventReaders.of(wakeups))
+        core = Core(
+            settings=settings,
+            dsn=dsn,
+            pool=pool,
+            wakeups=wakeups,
+            authenticator=authenticator,
+            streams=streams,
+            guards=guards,
+            readers=audience,
+            page_tokens=PageTokens(await pool.fetchval(_PAGE_TOKEN_KEY)),
         )
         due_workspaces = DueWorkspaces()
-        ledger = Ledger(pool, writes, wakeups, directory, due_workspaces)
-        audience = stack.enter_context(EventReaders.of(wakeups))
+        ledger = await stack.enter_async_context(
+            open_ledger(core, reads, directory, limits=floors.limits, on_queued=due_workspaces.add)
+        )
         heartbeat_events = HeartbeatEvents(pool, wakeups, audience)
 
         def on_heartbeats(done: Sequence[tuple[Heartbeat, HeartbeatResult]]) -> None:
@@ -140,12 +148,12 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
             settings=settings,
             directory=directory,
             heartbeats=heartbeats,
-            beat_delegations=ledger.beat,
+            beat_delegations=ledger.moves.on_heartbeat,
             on_remove=purge_uploads,
             on_purge=purge,
             wake=removed,
         )
-        undelivered = Undelivered(writes, ledger)
+        undelivered = Undelivered(ledger.moves)
         inbox = inbox_use_cases(
             floors,
             pool,
@@ -157,23 +165,17 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
             on_expired=undelivered.expired,
         )
         events = make_events(pool, wakeups, authenticator, guards, audience)
-        watch = Watch(ledger, wakeups, guards)
         outbound = await stack.enter_async_context(
-            Outbound(
-                pool,
-                records,
-                writes,
+            open_outbound(
+                core,
                 ledger,
+                records,
                 directory,
-                wakeups,
                 due_workspaces,
-                settings,
-                draining=lambda: streams.draining,
                 tasks_changed=heartbeat_events.tasks_changed,
             )
         )
         activity = ActivityRecord(pool, records, directory)
-        messages = Messages(pool, records, writes, directory, ledger, outbound.push, settings)
 
         def check(request: Message) -> None:
             validator.check(request)
@@ -187,9 +189,9 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
                 lookup=directory.lookup,
                 heartbeat=workspace_service.heartbeat,
                 list_peers=workspace_service.ListPeers,
-                delegate=ledger.delegate,
-                update=ledger.update,
-                get=ledger.get,
+                delegate=lambda request, call: serve().Delegate(request, call),
+                update=lambda request: serve().UpdateDelegation(request, _NO_CALL),
+                get=lambda request: serve().GetDelegation(request, _NO_CALL),
                 pull=lambda request, call: serve().PullInbox(request, call),
                 ack=lambda request: serve().AckInbox(request, _NO_CALL),
                 list_activity=lambda request: serve().ListActivity(request, _NO_CALL),
@@ -200,9 +202,8 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
             guards,
             settings,
         )
-        sweeper = Sweeper(pool, writes, ledger, stuck_after=settings.delegation.stuck_after)
-        tasks = _tasks(pool, settings, authenticator, sweeper, tell_readers)
-        tasks += [*inbox.tasks, *uploads.tasks, *outbound.tasks, *events.tasks]
+        tasks = _tasks(pool, settings, authenticator, tell_readers)
+        tasks += [*inbox.tasks, *ledger.tasks, *uploads.tasks, *outbound.tasks, *events.tasks]
         tasks += [
             *garbage_collection_tasks(),
             BackgroundTask("heartbeat_events", PUBLISH_SECONDS, heartbeat_events.publish),
@@ -214,20 +215,18 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
             healthy=lambda: _answers(pool),
             liveness=lambda: by_name,
             operations=Operations(
-                DeadLetters(pool, writes, wakeups, due_workspaces),
+                DeadLetters(pool, wakeups, ledger.retries),
                 lambda scope, limit: event_store.newest(pool, scope, limit=limit),
                 outbound.queue_queries.drop_stale,
             ),
         )
         delegation_service = DelegationService(
             ledger=ledger,
+            outbound=outbound,
             activity=activity,
-            messages=messages,
-            queue_queries=outbound.queue_queries,
             inbox=inbox.inbox,
             inbox_streams=inbox.streams,
             heartbeat=workspace_service.heartbeat,
-            watch=watch,
             events=events.service,
             mcp=mcp,
         )
@@ -281,7 +280,6 @@ def _tasks(
     pool: Pool,
     settings: Settings,
     authenticator: Authenticator,
-    sweeper: Sweeper,
     tell_readers: Callable[[], None],
 ) -> list[BackgroundTask]:
     async def touch_tokens() -> None:
@@ -294,7 +292,6 @@ def _tasks(
             settings.workspace.liveness_interval,
             lambda: sweep_liveness(pool, settings.workspace, tell_readers),
         ),
-        BackgroundTask("delegation-sweeper", settings.delegation.sweep_interval, sweeper.sweep),
         BackgroundTask("token-recheck", _TOKEN_RECHECK_SECONDS, authenticator.recheck),
         BackgroundTask("token-last-use", _TOKEN_TOUCH_SECONDS, touch_tokens),
     ]

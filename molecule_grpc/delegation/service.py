@@ -12,16 +12,18 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.delegation.v1.delegation_service_handlers import DelegationServiceHandlers
 
 from molecule_grpc.delegation.conversion import inbox as of_inbox
+from molecule_grpc.delegation.conversion import ledger as of_ledger
+from molecule_grpc.delegation.conversion import outbound as of_outbound
 from molecule_grpc.delegation.conversion import record as of_record
 from molecule_grpc.delegation.inbox.inbox import DEFAULT_PULL, Inbox
 from molecule_grpc.delegation.inbox.streams import InboxStreams
-from molecule_grpc.delegation.ledger.ledger import Ledger
-from molecule_grpc.delegation.ledger.watch import Watch
-from molecule_grpc.delegation.outbound.messages import Messages
-from molecule_grpc.delegation.outbound.queue_queries import QueueQueries
+from molecule_grpc.delegation.ledger.rules import FINAL
+from molecule_grpc.delegation.ledger.wiring import Ledger
+from molecule_grpc.delegation.outbound.wiring import Outbound
 from molecule_grpc.delegation.ports import Mcp
 from molecule_grpc.delegation.record.activity import DEFAULT_HITS, ActivityRecord
 from molecule_grpc.events.service import EventsService
+from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.streams import with_end
 
@@ -34,73 +36,139 @@ class DelegationService:
         *,
         ledger: Ledger,
         activity: ActivityRecord,
-        messages: Messages,
-        queue_queries: QueueQueries,
+        outbound: Outbound,
         inbox: Inbox,
         inbox_streams: InboxStreams,
         heartbeat: of_inbox.Heartbeat,
-        watch: Watch,
         events: EventsService,
         mcp: Mcp,
     ) -> None:
         self._ledger = ledger
         self._activity = activity
-        self._messages = messages
-        self._desk = queue_queries
+        self._outbound = outbound
         self._inbox = inbox
         self._inbox_streams = inbox_streams
         self._heartbeat = heartbeat
-        self._watch = watch
         self._events = events
         self._mcp = mcp
 
     async def Delegate(self, request: pb.DelegateRequest, call: Call) -> pb.DelegateResponse:
-        return await self._ledger.delegate(request, call)
+        handover = of_ledger.handover_of(request, call.remaining())
+        done = await self._ledger.handovers.delegate(handover, authorization=call.authorization)
+        response = of_ledger.delegate_response(handover, done)
+        if done.earlier or response.status in FINAL:
+            call.set_http_status(200)
+        return response
 
     async def RecordDelegation(
         self, request: pb.RecordDelegationRequest, call: Call
     ) -> pb.RecordDelegationResponse:
-        return await self._ledger.record(request)
+        stored_id = await self._ledger.handovers.record(
+            parse_id(request.workspace_id, "workspace_id"),
+            parse_id(request.target_id, "target_id"),
+            request.task,
+            request.delegation_id,
+        )
+        return pb.RecordDelegationResponse(delegation_id=stored_id, status="recorded")
 
     async def UpdateDelegation(
         self, request: pb.UpdateDelegationRequest, call: Call
     ) -> pb.UpdateDelegationResponse:
-        return await self._ledger.update(request)
+        result = await self._ledger.moves.update(
+            parse_id(request.workspace_id, "workspace_id"),
+            request.delegation_id,
+            of_ledger.status_of(request.status),
+            text=request.response_preview,
+            error=request.error,
+        )
+        return pb.UpdateDelegationResponse(
+            status=of_ledger.status_value(result.status),
+            delegation_id=request.delegation_id,
+            applied=result.applied,
+        )
 
     async def HeartbeatDelegation(
         self, request: pb.HeartbeatDelegationRequest, call: Call
     ) -> pb.HeartbeatDelegationResponse:
-        return await self._ledger.heartbeat(request)
+        result = await self._ledger.moves.heartbeat(
+            parse_id(request.workspace_id, "workspace_id"),
+            request.delegation_id,
+            note=request.note if request.HasField("note") else None,
+            percent=request.percent if request.HasField("percent") else None,
+        )
+        return pb.HeartbeatDelegationResponse(
+            status=of_ledger.status_value(result.status),
+            delegation_id=request.delegation_id,
+            applied=result.applied,
+        )
 
     async def CancelDelegation(
         self, request: pb.CancelDelegationRequest, call: Call
     ) -> pb.CancelDelegationResponse:
-        return await self._ledger.cancel(request)
+        result = await self._ledger.moves.cancel(
+            parse_id(request.workspace_id, "workspace_id"),
+            request.delegation_id,
+            reason=request.reason,
+        )
+        return pb.CancelDelegationResponse(
+            status=of_ledger.status_value(result.status),
+            delegation_id=request.delegation_id,
+            applied=result.applied,
+        )
 
-    def WatchDelegation(
+    async def WatchDelegation(
         self, request: pb.WatchDelegationRequest, call: Call
     ) -> AsyncIterator[pb.WatchDelegationResponse]:
-        return self._watch.watch(request, call)
+        viewer = parse_id(request.workspace_id, "workspace_id")
+        states = self._ledger.watch.watch(
+            viewer, request.delegation_id, authorization=call.authorization
+        )
+        shown = of_ledger.watch_frames(states, viewer)
+        async with aclosing(with_end(shown, of_ledger.watch_end)) as frames:
+            async for frame in frames:
+                yield frame
 
     async def GetDelegation(
         self, request: pb.GetDelegationRequest, call: Call
     ) -> delegation_pb2.Delegation:
-        return await self._ledger.get(request)
+        viewer = parse_id(request.workspace_id, "workspace_id")
+        row = await self._ledger.views.get(viewer, request.delegation_id)
+        return of_ledger.delegation(row, viewer, whole=True)
 
     async def ListDelegations(
         self, request: pb.ListDelegationsRequest, call: Call
     ) -> pb.ListDelegationsResponse:
-        return await self._ledger.list(request, call)
+        viewer = parse_id(request.workspace_id, "workspace_id")
+        page = await self._ledger.views.list(
+            viewer,
+            limit=request.limit,
+            status=request.status or None,
+            direction=request.direction or None,
+            page_token=request.page_token,
+        )
+        if page.next_page_token:
+            call.headers["x-next-page-token"] = page.next_page_token
+        return pb.ListDelegationsResponse(
+            delegations=[of_ledger.delegation(row, viewer, whole=False) for row in page.rows]
+        )
 
     async def SendMessage(
         self, request: pb.SendMessageRequest, call: Call
     ) -> httpbody_pb2.HttpBody:
-        return await self._messages.send(request, call)
+        message = of_outbound.message_of(request, call)
+        answer = await self._outbound.messages.send(message, call.principal)
+        return of_outbound.http_body(answer, call)
 
     async def GetQueuedMessage(
         self, request: pb.GetQueuedMessageRequest, call: Call
     ) -> pb.QueuedMessage:
-        return await self._desk.get(request, call)
+        row = await self._outbound.queue_queries.get(
+            parse_id(request.workspace_id, "workspace_id"),
+            parse_id(request.queue_id, "queue_id"),
+            call.principal,
+            claimed_source=of_outbound.claimed_source(call),
+        )
+        return of_outbound.queued_message(row)
 
     async def ListActivity(
         self, request: pb.ListActivityRequest, call: Call

@@ -6,87 +6,94 @@ import asyncio
 import contextlib
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import asyncpg
-from moleculeai.delegation.v1 import delegation_pb2
+from google.api import httpbody_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
+from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.auth.principal import OPERATOR, Principal, Role
+from molecule_grpc.core import Core
 from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Pool, Writer
 from molecule_grpc.db.wakeups import CHANNEL, Wakeups
+from molecule_grpc.delegation.conversion import outbound as convert_outbound
 from molecule_grpc.delegation.inbox.reads import InboxReads
-from molecule_grpc.delegation.ledger.ledger import Ledger
+from molecule_grpc.delegation.inbox.wiring import open_record_and_inbox
+from molecule_grpc.delegation.ledger.handover import Handover
+from molecule_grpc.delegation.ledger.moves import MoveResult
+from molecule_grpc.delegation.ledger.rules import Status
 from molecule_grpc.delegation.ledger.store.accept import DelegationDraft
+from molecule_grpc.delegation.ledger.wiring import Ledger, open_ledger
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
-from molecule_grpc.delegation.outbound.messages import Messages
-from molecule_grpc.delegation.outbound.send import Push
+from molecule_grpc.delegation.outbound.wiring import Outbound, open_outbound
 from molecule_grpc.delegation.record.activity import ActivityRecord
 from molecule_grpc.delegation.record.store import activity
 from molecule_grpc.delegation.record.store.entries import Entry
-from molecule_grpc.delegation.record.writes import InboxLimits, RecordWrites
+from molecule_grpc.delegation.record.writes import RecordWrites
+from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.server.call import Call
+from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace.directory import Directory
 from tests.settings import settings_of
 
 ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
-Status = delegation_pb2.Delegation.Status
 
 
 @dataclass(slots=True)
 class Slice:
     """One worker's worth of the slice."""
 
+    core: Core
     pool: Pool
     records: RecordWrites
     reads: InboxReads
-    writes: LedgerWrites
     wakeups: Wakeups
     ledger: Ledger
     activity: ActivityRecord
-    messages: Messages
+    outbound: Outbound
+    due_workspaces: DueWorkspaces
 
-    async def delegate(self, caller: UUID, callee: UUID, task: str = "task", key: str = "") -> str:
+    @property
+    def writes(self) -> LedgerWrites:
+        """The ledger's writers."""
+        return self.ledger.writes
+
+    async def delegate(
+        self, caller: UUID, callee: UUID, task: str = "task", key: str = "", **options: Any
+    ) -> str:
         """Hand a task over; its id."""
-        request = pb.DelegateRequest(
-            workspace_id=str(caller), target_id=str(callee), task=task, idempotency_key=key
-        )
-        return (await self.ledger.delegate(request, call_of(caller))).delegation_id
+        handover = Handover(caller, callee, task, key, **options)
+        done = await self.ledger.handovers.delegate(handover, authorization=None)
+        return done.delegation_id
 
     async def record(self, caller: UUID, callee: UUID, name: str, task: str = "task") -> None:
         """Enter a task into the ledger."""
-        await self.ledger.record(
-            pb.RecordDelegationRequest(
-                workspace_id=str(caller), target_id=str(callee), task=task, delegation_id=name
-            )
-        )
+        await self.ledger.handovers.record(caller, callee, task, name)
 
     async def update(
         self, actor: UUID, name: str, status: str, text: str = "", error: str = ""
-    ) -> pb.UpdateDelegationResponse:
+    ) -> MoveResult:
         """Report on a delegation."""
-        return await self.ledger.update(
-            pb.UpdateDelegationRequest(
-                workspace_id=str(actor),
-                delegation_id=name,
-                status=Status.Value(status),
-                response_preview=text,
-                error=error,
-            )
-        )
+        return await self.ledger.moves.update(actor, name, Status(status), text=text, error=error)
 
-    async def beat(self, actor: UUID, name: str) -> pb.HeartbeatDelegationResponse:
+    async def beat(self, actor: UUID, name: str) -> MoveResult:
         """Show a sign of work."""
-        return await self.ledger.heartbeat(
-            pb.HeartbeatDelegationRequest(workspace_id=str(actor), delegation_id=name)
-        )
+        return await self.ledger.moves.heartbeat(actor, name)
+
+    async def send(self, request: pb.SendMessageRequest, call: Call) -> httpbody_pb2.HttpBody:
+        """Send a message as the RPC does."""
+        message = convert_outbound.message_of(request, call)
+        answer = await self.outbound.messages.send(message, call.principal)
+        return convert_outbound.http_body(answer, call)
 
     async def row(self, name: str) -> asyncpg.Record:
         """A ledger row, every column."""
@@ -132,35 +139,50 @@ async def slice_of(dsn: str, pool: Pool, **settings: Any) -> AsyncIterator[Slice
         await notifier.close()
 
 
-# The agents here are in poll mode: nobody is called.
-_NOBODY = cast("Push", None)
-
-
-@contextlib.asynccontextmanager
-async def writers_of(
-    dsn: str, pool: Pool, wakeups: Wakeups, chosen: Settings
-) -> AsyncIterator[tuple[RecordWrites, InboxReads, LedgerWrites]]:
-    """What the floors write and read through, over this database."""
-    limits = InboxLimits(chosen.inbox.max_items, chosen.inbox.max_bytes)
-    linger = chosen.process.group_commit_linger_ms / 1000
-    async with (
-        InboxReads(dsn, pool, wakeups, linger=linger) as reads,
-        RecordWrites(dsn, pool, wakeups, limits, on_item=reads.on_item, linger=linger) as records,
-        LedgerWrites(dsn, pool, wakeups, reads, limits, linger=linger) as writes,
-    ):
-        yield records, reads, writes
+@contextlib.contextmanager
+def core_of(dsn: str, pool: Pool, wakeups: Wakeups, chosen: Settings) -> Iterator[Core]:
+    """What the slice is built from, over this database."""
+    authenticator = Authenticator(pool, chosen.auth, development=chosen.deployment.development)
+    streams = OpenStreams()
+    with EventReaders.of(wakeups) as readers:
+        yield Core(
+            settings=chosen,
+            dsn=dsn,
+            pool=pool,
+            wakeups=wakeups,
+            authenticator=authenticator,
+            streams=streams,
+            guards=StreamGuards(authenticator, streams, chosen.inbox),
+            readers=readers,
+            page_tokens=PageTokens(b"0" * 32),
+        )
 
 
 @contextlib.asynccontextmanager
 async def _slice_of(
     dsn: str, pool: Pool, wakeups: Wakeups, chosen: Settings
 ) -> AsyncIterator[Slice]:
+    with core_of(dsn, pool, wakeups, chosen) as core:
+        async with floors_of(core) as opened:
+            yield Slice(*opened)
+
+
+@contextlib.asynccontextmanager
+async def floors_of(core: Core) -> AsyncIterator[tuple[Any, ...]]:
+    """The floors of the slice, as a `Slice` takes them."""
+    pool = core.pool
     directory = Directory(pool)
-    async with writers_of(dsn, pool, wakeups, chosen) as (records, reads, writes):
-        ledger = Ledger(pool, writes, wakeups, directory, DueWorkspaces())
-        activity = ActivityRecord(pool, records, directory)
-        messages = Messages(pool, records, writes, directory, ledger, _NOBODY, chosen)
-        yield Slice(pool, records, reads, writes, wakeups, ledger, activity, messages)
+    due = DueWorkspaces()
+    async with open_record_and_inbox(core.dsn, pool, core.wakeups, core.settings) as floors:
+        records, reads = floors.records, floors.reads
+        async with (
+            open_ledger(core, reads, directory, limits=floors.limits, on_queued=due.add) as ledger,
+            open_outbound(core, ledger, records, directory, due) as outbound,
+        ):
+            activity = ActivityRecord(pool, records, directory)
+            yield (
+                core, pool, records, reads, core.wakeups, ledger, activity, outbound, due,
+            )  # fmt: skip
 
 
 async def append_on(conn: asyncpg.Connection, *entries: Entry) -> None:

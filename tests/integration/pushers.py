@@ -17,15 +17,9 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups, delegation_key
-from molecule_grpc.delegation.ledger.ledger import Ledger
-from molecule_grpc.delegation.outbound.due import DueWorkspaces
-from molecule_grpc.delegation.outbound.messages import Messages
-from molecule_grpc.delegation.outbound.wiring import Outbound
-from molecule_grpc.delegation.record.activity import ActivityRecord
 from molecule_grpc.server.call import Call
-from molecule_grpc.workspace.directory import Directory
 from tests.fake_agent import FakeAgent
-from tests.integration.agents import Slice, call_of, hire, writers_of
+from tests.integration.agents import Slice, call_of, core_of, floors_of, hire
 from tests.settings import settings_of
 
 # Short enough for tests, long enough to tell one from another.
@@ -42,8 +36,6 @@ QUICK: dict[str, Any] = {
 class Worker(Slice):
     """A slice whose queue is delivered while `delivering`."""
 
-    outbound: Outbound
-    due_workspaces: DueWorkspaces
     running: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def post(
@@ -59,7 +51,7 @@ class Worker(Slice):
         request = pb.SendMessageRequest(workspace_id=str(target))
         request.body.data = json.dumps(body).encode()
         call = call or call_of(caller)
-        return await self.messages.send(request, call), call
+        return await self.send(request, call), call
 
     async def busy(self, caller: UUID | None, target: UUID, text: str, **params: Any) -> UUID:
         """Send a message that is queued; its id in the queue."""
@@ -81,7 +73,7 @@ class Worker(Slice):
 
     async def landed(self) -> None:
         """Return when nothing is under way."""
-        flights = self.outbound._sending_tasks._tasks
+        flights = self.outbound.sending._tasks
         while flights:
             await asyncio.wait(flights)
 
@@ -122,27 +114,9 @@ async def worker_on(dsn: str, pool: Pool, **changes: Any) -> AsyncIterator[Worke
     """A worker over this database. Nothing is delivered from its queue before `deliver`."""
     settings = settings_of(**{**QUICK, **changes})
     wakeups = Wakeups(None, f"test-{uuid.uuid4().hex[:6]}")
-    directory = Directory(pool)
-    due_workspaces = DueWorkspaces()
-    async with writers_of(dsn, pool, wakeups, settings) as (records, reads, writes):
-        ledger = Ledger(pool, writes, wakeups, directory, due_workspaces)
-        async with Outbound(
-            pool, records, writes, ledger, directory, wakeups, due_workspaces, settings
-        ) as outbound:
-            activity = ActivityRecord(pool, records, directory)
-            messages = Messages(pool, records, writes, directory, ledger, outbound.push, settings)
-            worker = Worker(
-                pool,
-                records,
-                reads,
-                writes,
-                wakeups,
-                ledger,
-                activity,
-                messages,
-                outbound,
-                due_workspaces,
-            )
+    with core_of(dsn, pool, wakeups, settings) as core:
+        async with floors_of(core) as opened:
+            worker = Worker(*opened)
             try:
                 yield worker
             finally:

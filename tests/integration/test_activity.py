@@ -48,7 +48,7 @@ async def send(
     request = pb.SendMessageRequest(
         workspace_id=str(target), body=httpbody_pb2.HttpBody(data=data), **changes
     )
-    return await slice_.messages.send(request, call_of(source))
+    return await slice_.send(request, call_of(source))
 
 
 def a2a(text: str = "hello", **message: Any) -> dict[str, Any]:
@@ -355,7 +355,7 @@ async def test_token_of_another_organisation_speaks_for_nobody(slice_: Slice, po
     for source in (str(peer), str(me), ""):
         request = pb.SendMessageRequest(workspace_id=str(me), body=body, source_id=source)
         with pytest.raises(NotFound):
-            await slice_.messages.send(request, call)
+            await slice_.send(request, call)
     assert await slice_.items(me) == []
 
 
@@ -366,7 +366,7 @@ async def test_organisation_may_speak_for_its_workspaces(slice_: Slice, pool: Po
         principal=Principal(Role.ORGANIZATION, ORGANIZATION),
     )
     body = httpbody_pb2.HttpBody(data=json.dumps(a2a()).encode())
-    await slice_.messages.send(pb.SendMessageRequest(workspace_id=str(me), body=body), call)
+    await slice_.send(pb.SendMessageRequest(workspace_id=str(me), body=body), call)
     assert [item["source_id"] for item in await slice_.items(me)] == [peer]
 
 
@@ -375,7 +375,7 @@ async def test_inner_callers_cannot_be_claimed(slice_: Slice, me: UUID, claimed:
     call = call_of(me)
     call.metadata = {"x-workspace-id": claimed}
     with pytest.raises(Denied, match="invalid caller ID"):
-        await slice_.messages.send(pb.SendMessageRequest(workspace_id=str(me)), call)
+        await slice_.send(pb.SendMessageRequest(workspace_id=str(me)), call)
 
 
 async def test_source_must_be_the_tokens_workspace(slice_: Slice, pool: Pool) -> None:

@@ -70,7 +70,8 @@ def dispatcher(
     containers: Containers | None = None, sign: Any = silent, **changes: Any
 ) -> Dispatcher:
     settings = settings_of(**{"deployment_environment": "development", **changes})
-    return Dispatcher(settings, sign=sign, containers=containers)
+    mode = egress.Mode.of(settings.deployment)
+    return Dispatcher(settings.outbound, mode, sign=sign, containers=containers)
 
 
 async def outcome_of(behave: Behaviour, **changes: Any) -> Any:

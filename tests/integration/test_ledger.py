@@ -12,12 +12,15 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from molecule_grpc.auth.tokens import digest
 from molecule_grpc.db.pool import Pool, connect
+from molecule_grpc.delegation.ledger.handover import HandedOver, Handover
+from molecule_grpc.delegation.ledger.moves import draft_move
 from molecule_grpc.delegation.ledger.rules import Status
 from molecule_grpc.delegation.ledger.store import keys
 from molecule_grpc.delegation.ledger.store import move as ledger_moves
 from molecule_grpc.delegation.ledger.store import views as ledger_views
-from molecule_grpc.kernel.errors import Aborted, Exhausted, Invalid, NotFound
+from molecule_grpc.kernel.errors import Aborted, Exhausted, Invalid, NotFound, Unauthenticated
 from molecule_grpc.kernel.ids import new_id
 from tests.integration.agents import (
     ORGANIZATION,
@@ -28,7 +31,6 @@ from tests.integration.agents import (
     slice_of,
     someone_waits,
 )
-from tests.integration.agents import Status as Wire
 
 
 @pytest.fixture
@@ -214,7 +216,7 @@ async def test_same_report_again_changes_no_column(
     before = await slice_.row(name), await slice_.record_of(caller)
     again = await slice_.update(callee, name, status, text, error)
     assert again.applied
-    assert Wire.Name(again.status) == status
+    assert again.status == status
     assert (await slice_.row(name), await slice_.record_of(caller)) == before
 
 
@@ -234,9 +236,7 @@ async def test_text_after_an_empty_completion_is_not_taken(
 async def test_internal_move_of_an_unknown_id_writes_nothing(slice_: Slice) -> None:
     """D6: the platform's own move succeeds silently; the public report does not."""
     (stranger,) = await hire(slice_.pool, 1)
-    outcome = await slice_.writes.move(
-        slice_.ledger.draft_move("nowhere", stranger, Status.COMPLETED, text="x")
-    )
+    outcome = await slice_.writes.move(draft_move("nowhere", stranger, Status.COMPLETED, text="x"))
     assert (outcome.moved, outcome.found, outcome.late) == (False, False, False)
     with pytest.raises(NotFound):
         await slice_.update(stranger, "nowhere", "completed", "x")
@@ -272,7 +272,7 @@ async def test_beat_moves_a_live_row_and_leaves_a_final_one(
     await slice_.update(callee, name, "completed", "x")
     before = await slice_.row(name)
     beat = await slice_.beat(callee, name)
-    assert (beat.applied, Wire.Name(beat.status)) == (False, "completed")
+    assert (beat.applied, beat.status) == (False, "completed")
     assert await slice_.row(name) == before
 
 
@@ -280,9 +280,9 @@ async def test_beats_of_a_workspace_ignore_what_is_not_its_own(pool: Pool, slice
     """D8: a workspace heartbeat beats its rows only."""
     caller, callee, stranger = await hire(pool, 3)
     name = await slice_.delegate(caller, callee)
-    await slice_.ledger.beat(stranger, [name, "unknown"])
+    await slice_.ledger.moves.on_heartbeat(stranger, [name, "unknown"])
     assert (await slice_.row(name))["last_heartbeat"] is None
-    await slice_.ledger.beat(callee, [name, "unknown", name])
+    await slice_.ledger.moves.on_heartbeat(callee, [name, "unknown", name])
     assert (await slice_.row(name))["status"] == "in_progress"
 
 
@@ -363,7 +363,7 @@ async def test_each_organisation_has_ids_of_its_own(
 
     async def statuses() -> list[str]:
         found = [await ledger_views.get(pool, caller, "same") for caller, _ in pairs]
-        return [row["status"] for row in found if row is not None]
+        return [row.status for row in found if row is not None]
 
     assert await statuses() == ["dispatched", "dispatched"]
     await slice_.beat(pairs[0][1], "same")
@@ -371,9 +371,7 @@ async def test_each_organisation_has_ids_of_its_own(
     await pool.execute("UPDATE delegations SET deadline = now() - interval '1 s'")
     [one, two] = await ledger_views.lapsed(pool, beat_before=None, limit=9)
     assert {one.caller_id, two.caller_id} == {caller for caller, _ in pairs}
-    ends = slice_.ledger.draft_move(
-        "same", pairs[1][0], Status.FAILED, error="x", reason="deadline"
-    )
+    ends = draft_move("same", pairs[1][0], Status.FAILED, error="x", reason="deadline")
     assert (await slice_.writes.move(ends._replace(overdue=True))).moved
     assert await statuses() == ["in_progress", "failed"]
     await slice_.update(pairs[0][1], "same", "completed", "mine")
@@ -438,9 +436,7 @@ async def test_late_result_changes_nothing_and_is_delivered_once(
     name = await slice_.delegate(caller, callee)
     to = Status.STUCK if reason == "stuck" else Status.FAILED
     await slice_.writes.move(
-        slice_.ledger.draft_move(
-            name, caller, to, error="gave up", reason=None if reason == "stuck" else reason
-        )
+        draft_move(name, caller, to, error="gave up", reason=None if reason == "stuck" else reason)
     )
     before = await slice_.row(name)
     for _ in range(2):
@@ -456,7 +452,7 @@ async def test_late_results_that_race_are_delivered_once(
 ) -> None:
     caller, callee = pair
     name = await slice_.delegate(caller, callee)
-    await slice_.writes.move(slice_.ledger.draft_move(name, caller, Status.STUCK, error="silent"))
+    await slice_.writes.move(draft_move(name, caller, Status.STUCK, error="silent"))
     async with slice_of(database_url, pool) as other:
         await asyncio.gather(
             *(w.update(callee, name, "completed", "at last") for w in [slice_, other] * 5)
@@ -470,14 +466,14 @@ async def test_report_that_waited_for_the_sweeper_is_late(
     """It found the delegation live, and closed when its turn came."""
     caller, callee = pair
     name = await slice_.delegate(caller, callee)
-    swept = slice_.ledger.draft_move(name, caller, Status.STUCK, error="silent")
+    swept = draft_move(name, caller, Status.STUCK, error="silent")
     async with another_worker(database_url) as other:
         async with other.transaction():
             await ledger_moves.move(other, [swept])
             report = asyncio.create_task(slice_.update(callee, name, "completed", "at last"))
             await someone_waits(slice_.pool)
         answer = await report
-    assert (answer.applied, Wire.Name(answer.status)) == (False, "stuck")
+    assert (answer.applied, answer.status) == (False, "stuck")
     assert [item["late"] for item in await slice_.items(caller)] == [False, True]
 
 
@@ -492,7 +488,7 @@ async def test_failure_told_twice_uses_up_one_attempt(
     before = await slice_.row(name)
     for error, applied in (("no", True), ("something else", False)):
         answer = await slice_.update(callee, name, "failed", error=error)
-        assert (Wire.Name(answer.status), answer.applied) == ("queued", applied)
+        assert (answer.status, answer.applied) == ("queued", applied)
     assert await slice_.row(name) == before
     await slice_.pool.execute("UPDATE delegations SET attempt_due = now()")
     await slice_.update(callee, name, "failed", error="no")
@@ -520,9 +516,7 @@ async def test_failures_that_race_use_up_one_attempt(
     caller, callee = pair
     name = await slice_.delegate(caller, callee)
     await slice_.pool.execute("UPDATE delegations SET max_attempts = 2")
-    failure = slice_.ledger.draft_move(
-        name, callee, Status.FAILED, error="no", reason="agent_error"
-    )
+    failure = draft_move(name, callee, Status.FAILED, error="no", reason="agent_error")
     async with another_worker(database_url) as other:
         async with other.transaction():
             (first,) = await ledger_moves.move(other, [failure])
@@ -638,8 +632,8 @@ async def test_pages_hold_every_delegation_once(slice_: Slice, pool: Pool) -> No
     while rows := await ledger_views.list_rows(
         pool, me, ledger_views.DelegationQuery(limit=3, before=before)
     ):
-        seen += [row["delegation_id"] for row in rows]
-        before = rows[-1]["created_at"], rows[-1]["delegation_id"]
+        seen += [row.delegation_id for row in rows]
+        before = rows[-1].created_at, rows[-1].delegation_id
     assert sorted(seen) == sorted(sent + received)
     assert len(seen) == len(set(seen))
 
@@ -650,15 +644,123 @@ async def test_list_filters_combine(slice_: Slice, pool: Pool) -> None:
     received = await slice_.delegate(other, me)
     await slice_.update(other, sent[1], "completed", "x")
     page = ledger_views.DelegationQuery(limit=10, status="completed", direction="sent")
-    assert [row["delegation_id"] for row in await ledger_views.list_rows(pool, me, page)] == [
-        sent[1]
-    ]
+    assert [row.delegation_id for row in await ledger_views.list_rows(pool, me, page)] == [sent[1]]
     page = ledger_views.DelegationQuery(limit=10, direction="received")
-    assert [row["delegation_id"] for row in await ledger_views.list_rows(pool, me, page)] == [
-        received
-    ]
+    assert [row.delegation_id for row in await ledger_views.list_rows(pool, me, page)] == [received]
     page = ledger_views.DelegationQuery(limit=10, status="stuck")
     assert await ledger_views.list_rows(pool, me, page) == []
+
+
+# Callers who wait for the end.
+
+
+async def waiting_on(
+    slice_: Slice, pair: tuple[UUID, UUID], authorization: str | None = None
+) -> asyncio.Task[HandedOver]:
+    """A call that hands a task over and waits for its end, once it waits."""
+    handover = Handover(*pair, "task", wait_seconds=60)
+    call = asyncio.create_task(
+        slice_.ledger.handovers.delegate(handover, authorization=authorization)
+    )
+    async with asyncio.timeout(10):
+        while not len(slice_.core.streams):
+            await asyncio.sleep(0.01)
+    return call
+
+
+async def test_wait_ends_with_the_delegation(slice_: Slice, pair: tuple[UUID, UUID]) -> None:
+    call = await waiting_on(slice_, pair)
+    [item] = await slice_.items(pair[1])
+    await slice_.update(pair[1], item["delegation_id"], "completed", "done")
+    done = await asyncio.wait_for(call, 10)
+    assert done.delegation is not None
+    assert (done.earlier, done.delegation.status, done.delegation.result) == (
+        False,
+        "completed",
+        "done",
+    )
+
+
+async def test_revoked_token_ends_a_wait(slice_: Slice, pair: tuple[UUID, UUID]) -> None:
+    """The task stays in the ledger; its caller's token is worth nothing any more."""
+    call = await waiting_on(slice_, pair, "Bearer a-token")
+    slice_.core.authenticator.forget(digest("a-token").hex())
+    with pytest.raises(Unauthenticated):
+        await asyncio.wait_for(call, 10)
+    assert len(await slice_.items(pair[1])) == 1
+    assert not len(slice_.core.streams)
+
+
+async def test_drain_ends_a_wait_with_the_state_as_it_is(
+    slice_: Slice, pair: tuple[UUID, UUID]
+) -> None:
+    call = await waiting_on(slice_, pair)
+    slice_.core.streams.drain()
+    done = await asyncio.wait_for(call, 10)
+    assert done.delegation is not None
+    assert done.delegation.status == "queued"
+
+
+async def test_wait_ends_before_the_caller_gives_up(slice_: Slice, pair: tuple[UUID, UUID]) -> None:
+    """Half a second is left for the answer."""
+    handover = Handover(*pair, "task", wait_seconds=60, remaining=0.8)
+    done = await asyncio.wait_for(
+        slice_.ledger.handovers.delegate(handover, authorization=None), 10
+    )
+    assert done.delegation is not None
+    assert done.delegation.status == "queued"
+
+
+async def test_pages_have_tokens_that_only_we_can_make(slice_: Slice, pool: Pool) -> None:
+    """A page that ends with the last delegation has none."""
+    me, other = await hire(pool, 2)
+    names = [await slice_.delegate(me, other) for _ in range(4)]
+    first = await slice_.ledger.views.list(me, limit=2)
+    last = await slice_.ledger.views.list(me, limit=2, page_token=first.next_page_token)
+    assert [row.delegation_id for row in [*first.rows, *last.rows]] == names[::-1]
+    assert (last.next_page_token, first.rows[0].result) == ("", None)
+    forged = first.next_page_token.replace(first.next_page_token[:4], "AAAA", 1)
+    with pytest.raises(Invalid):
+        await slice_.ledger.views.list(me, page_token=forged)
+
+
+async def test_page_ends_before_a_client_with_default_limits_refuses_it(
+    slice_: Slice, pool: Pool
+) -> None:
+    """Previews of 4 KiB each: 500 rows would exceed the 4 MiB that a stock gRPC client reads."""
+    me, other = await hire(pool, 2)
+    await slice_.delegate(me, other, "x" * 5000)
+    await pool.execute(
+        """
+        INSERT INTO delegations (delegation_id, caller_id, callee_id, organization_id,
+                                 task_preview, status, error_detail)
+        SELECT 'copy ' || n, caller_id, callee_id, organization_id, task_preview, 'failed',
+               task_preview
+        FROM delegations, generate_series(1, 499) n
+        """
+    )
+    page = await slice_.ledger.views.list(me, limit=500)
+    assert 300 < len(page.rows) < 500
+    rest = await slice_.ledger.views.list(me, limit=500, page_token=page.next_page_token)
+    assert len(page.rows) + len(rest.rows) == 500
+    assert rest.next_page_token == ""
+
+
+async def test_operators_read_the_ledger_of_one_organisation_or_of_all(
+    pool: Pool, slice_: Slice, pair: tuple[UUID, UUID]
+) -> None:
+    caller, callee = pair
+    done = await slice_.delegate(caller, callee)
+    open_ = await slice_.delegate(caller, callee)
+    await slice_.update(callee, done, "completed", "x")
+    await slice_.record(*await elsewhere(pool, 2), "theirs")
+    views = slice_.ledger.views
+    assert [row.delegation_id for row in await views.list_entries("completed", None, 9)] == [done]
+    live = [row.delegation_id for row in await views.list_entries("in_flight", ORGANIZATION, 9)]
+    assert live == [open_]
+    assert len(await views.list_entries("in_flight", None, 9)) == 2
+    assert await views.count_by_status(ORGANIZATION) == {"completed": 1, "queued": 1}
+    assert await views.count_by_status(None) == {"completed": 1, "queued": 1, "dispatched": 1}
 
 
 async def test_delegations_that_share_nothing_commit_together(slice_: Slice, pool: Pool) -> None:

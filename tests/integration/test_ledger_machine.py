@@ -21,13 +21,13 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.db.pool import Pool, connect_pool
+from molecule_grpc.delegation.ledger.moves import draft_move
 from molecule_grpc.delegation.ledger.rules import FINAL, Status
 from molecule_grpc.kernel.errors import Aborted, NotFound
 from molecule_grpc.kernel.text import clean, cut_bytes
-from tests.integration.agents import Slice, call_of, hire, slice_of
+from tests.integration.agents import Slice, hire, slice_of
 from tests.loops import Loop
 
 T = TypeVar("T")
@@ -134,14 +134,9 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(target=deals, attempts=st.sampled_from([1, 1, 3]), task=_TEXTS.filter(clean))
     def delegate(self, attempts: int, task: str) -> Deal:
-        request = pb.DelegateRequest(
-            workspace_id=str(self.caller),
-            target_id=str(self.callee),
-            task=task,
-            max_attempts=attempts,
-        )
-        answer = self._run(self.world.workers[0].ledger.delegate(request, call_of(self.caller)))
-        return self._learn(Deal(answer.delegation_id, self.caller, self.callee, attempts, True))
+        worker = self.world.workers[0]
+        name = self._run(worker.delegate(self.caller, self.callee, task, max_attempts=attempts))
+        return self._learn(Deal(name, self.caller, self.callee, attempts, True))
 
     @rule(target=deals)
     def record(self) -> Deal:
@@ -299,7 +294,7 @@ class Ledger(RuleBasedStateMachine):
     async def _give_up(self, worker: Slice, deal: Deal, act: Act) -> bool:
         to = Status.STUCK if act.what == "stuck" else Status.FAILED
         reason = None if act.what == "stuck" else "deadline"
-        move = worker.ledger.draft_move(deal.name, deal.caller, to, error=act.text, reason=reason)
+        move = draft_move(deal.name, deal.caller, to, error=act.text, reason=reason)
         return (await worker.writes.move(move)).moved
 
     async def _row(self, name: str) -> asyncpg.Record:
@@ -342,8 +337,7 @@ async def _report(worker: Slice, actor: UUID, name: str, act: Act) -> bool:
             return (await worker.update(actor, name, "failed", error=act.text)).applied
         case "beat":
             return (await worker.beat(actor, name)).applied
-    request = pb.CancelDelegationRequest(workspace_id=str(actor), delegation_id=name)
-    return (await worker.ledger.cancel(request)).applied
+    return (await worker.ledger.moves.cancel(actor, name, reason="")).applied
 
 
 @pytest.mark.timeout(120)

@@ -13,6 +13,7 @@ import pytest
 
 from molecule_grpc.db.pool import Pool, Writer, connect_pool
 from molecule_grpc.delegation.inbox.store import acks, leases, reads, retention
+from molecule_grpc.delegation.ledger.moves import draft_move
 from molecule_grpc.delegation.ledger.rules import Status
 from molecule_grpc.delegation.ledger.store import accept as accepts
 from molecule_grpc.delegation.ledger.store import move as ledger_moves
@@ -347,7 +348,8 @@ async def test_move_and_accept(
 
 async def test_taken_key_is_found(watched: Watched, busy: UUID) -> None:
     taken = draft(busy, busy, idempotency_key="200", delegation_id="d200")
-    await ledger_views.find_taken(watched, taken)  # type: ignore[arg-type]
+    await ledger_views.id_holder(watched, taken)  # type: ignore[arg-type]
+    await ledger_views.key_holder(watched, taken)  # type: ignore[arg-type]
     require_bound(watched, rows=5)
 
 
@@ -360,7 +362,7 @@ async def test_sweep_looks_at_live_rows_only(watched: Watched) -> None:
 
 
 def _move(slice_: Slice, name: str, party_id: UUID) -> ledger_moves.Move:
-    return slice_.ledger.draft_move(name, party_id, Status.COMPLETED, text="x")
+    return draft_move(name, party_id, Status.COMPLETED, text="x")
 
 
 # The writers plan each statement once, as a rule on a new database.

@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from prometheus_client import REGISTRY
 
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
@@ -232,7 +231,7 @@ async def test_a_lease_lasts_as_long_as_the_call(
         two.deliver()
         first = (await one.queued(row_id))["lease_until"]
         while (await one.queued(row_id))["lease_until"] < first + timedelta(seconds=1):
-            await one.outbound.push._queue.renew()
+            await one.outbound.queue.renew()
             await two.outbound.deliveries.sweep()
         answer.set()
         await one.until(row_id, "completed")
@@ -286,7 +285,7 @@ async def test_a_worker_that_ends_in_good_order_gives_back_what_it_held(
     target = await listening(pool, agent)
     [row_id] = await fill(pool, target, "m1")
     async with worker_on(database_url, pool) as worker:
-        worker.outbound._sending_tasks._wait_limit = 0.0
+        worker.outbound.sending._wait_limit = 0.0
         worker.due_workspaces.add(target)
         worker.deliver()
         await agent.wait(1)
@@ -311,7 +310,7 @@ async def test_an_answer_outlives_an_outage_of_the_database(
             await agent.wait(1)
             await asyncio.to_thread(postgres.stop)
             answer.set()
-            done, _ = await asyncio.wait(worker.outbound._sending_tasks._tasks, timeout=1.0)
+            done, _ = await asyncio.wait(worker.outbound.sending._tasks, timeout=1.0)
             assert not done
             await asyncio.to_thread(postgres.start)
             await worker.landed()
@@ -664,14 +663,7 @@ async def test_how_an_answer_fails_a_delegation(
 
 
 async def delegate_often(worker: Worker, caller: UUID, target: UUID) -> str:
-    request = pb.DelegateRequest(
-        workspace_id=str(caller),
-        target_id=str(target),
-        task="task",
-        max_attempts=3,
-        retry_backoff_seconds=1,
-    )
-    return (await worker.ledger.delegate(request, call_of(caller))).delegation_id
+    return await worker.delegate(caller, target, max_attempts=3, retry_backoff_seconds=1)
 
 
 async def test_an_id_that_another_organisation_uses_too_is_delivered_like_any_other(
@@ -800,9 +792,7 @@ async def test_a_task_that_was_called_off_is_not_sent(
 ) -> None:
     target = await listening(worker.pool, agent)
     delegation_id = await worker.delegate(caller, target)
-    await worker.ledger.cancel(
-        pb.CancelDelegationRequest(workspace_id=str(caller), delegation_id=delegation_id)
-    )
+    await worker.ledger.moves.cancel(caller, delegation_id, reason="")
     worker.deliver()
     [row] = await worker.queue_of(target)
     await worker.until(row["id"], "dropped")
@@ -843,10 +833,7 @@ async def test_a_result_after_the_deadline_is_delivered_late(worker: Worker, cal
         worker.deliver()
         delegation_id = await worker.delegate(caller, target)
         await agent.wait(1)
-        move = worker.ledger.draft_move(
-            delegation_id, target, "failed", error="deadline", reason="deadline"
-        )  # type: ignore[arg-type]
-        await worker.writes.move(move)
+        await worker.ledger.moves.fail(target, delegation_id, error="deadline", reason="deadline")
         answer.set()
         await worker.landed()
         failed, late = await worker.items(caller)
@@ -940,7 +927,7 @@ async def test_what_a_human_left_behind_survives_the_worker(database_url: str, p
         agent.script = [agents.hangs]
         target = await listening(pool, agent)
         async with worker_on(database_url, pool, outbound_canvas_wait=0.1) as first:
-            first.outbound._sending_tasks._wait_limit = 0.0
+            first.outbound.sending._wait_limit = 0.0
             receipt, _ = await first.post(None, target, "x", message_id="m1")
         async with worker_on(database_url, pool) as second:
             second.deliver()

@@ -45,7 +45,7 @@ async def left(pool: Pool, workspace_id: UUID) -> list[int]:
 
 async def sweep(one: Slice) -> None:
     """A pass over inboxes, then records, with the default of seven days."""
-    undelivered = Undelivered(one.writes, one.ledger)
+    undelivered = Undelivered(one.ledger.moves)
     await InboxRetention(one.pool, undelivered.expired).sweep()
     await RecordRetention(one.pool, days=7).sweep()
 

@@ -17,7 +17,7 @@ STUCK_AFTER = 600.0
 
 def sweeper_of(one: Slice, *, past_grace: bool = True) -> Sweeper:
     """A sweeper, whose boot grace is over unless said otherwise."""
-    sweeper = Sweeper(one.pool, one.writes, one.ledger, stuck_after=STUCK_AFTER)
+    sweeper = Sweeper(one.pool, one.writes, stuck_after=STUCK_AFTER)
     if past_grace:
         sweeper._grace_until = 0.0
     return sweeper

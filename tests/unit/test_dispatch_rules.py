@@ -17,12 +17,12 @@ from molecule_grpc.delegation.outbound.outcome import (
     Delivered,
     DispatchOutcome,
     Failed,
+    Kind,
     Mode,
     NotSent,
     Queued,
     SendFailure,
 )
-from molecule_grpc.delegation.outbound.replies import Kind
 from molecule_grpc.delegation.outbound.rules import (
     MAX_ATTEMPTS,
     QueueHistory,

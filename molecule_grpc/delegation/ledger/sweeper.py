@@ -1,4 +1,4 @@
-"""Ends delegations that nobody will finish."""
+"""Ends delegations that are past their deadline, or whose agents fell silent."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation.ledger.ledger import Ledger
+from molecule_grpc.db.sweep import in_batches
+from molecule_grpc.delegation.ledger.moves import draft_move
 from molecule_grpc.delegation.ledger.rules import Status
-from molecule_grpc.delegation.ledger.store import views as ledger_views
+from molecule_grpc.delegation.ledger.store import views
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
 
 log = structlog.get_logger(__name__)
@@ -26,21 +27,19 @@ _BATCH = 500
 
 
 class Sweeper:
-    """Fails what is past its deadline, and marks as stuck what fell silent. Deadline first.
+    """Fails delegations past their deadline, then marks silent ones as stuck.
 
-    Several may sweep at once: a move is made by one of them, and only while its reason holds.
+    Any number of workers may sweep at once: one of them makes the move, and only while its reason
+    still holds.
 
     Args:
-        stuck_after: seconds of silence after the last beat. For so long after the start nothing
-            is called stuck: our own downtime makes every beat look old.
+        stuck_after: seconds without a heartbeat after which a delegation is stuck. No delegation is
+            stuck before the worker has run this long: its own downtime makes heartbeats look old.
     """
 
-    def __init__(
-        self, pool: Pool, writes: LedgerWrites, ledger_: Ledger, *, stuck_after: float
-    ) -> None:
+    def __init__(self, pool: Pool, writes: LedgerWrites, *, stuck_after: float) -> None:
         self._pool = pool
         self._writes = writes
-        self._ledger = ledger_
         self._stuck_after = timedelta(seconds=stuck_after)
         self._grace_until = time.monotonic() + stuck_after
 
@@ -48,24 +47,27 @@ class Sweeper:
         """One pass; how many delegations it ended."""
         with _SECONDS.time():
             ended = 0
-            while True:
-                found = await ledger_views.lapsed(
-                    self._pool, beat_before=self._beat_before(), limit=_BATCH
-                )
-                swept = await asyncio.gather(*(self._end(one) for one in found))
-                ended += sum(swept)
-                if len(found) < _BATCH or not any(swept):
-                    return ended
+
+            async def step(limit: int) -> int:
+                nonlocal ended
+                found = await views.lapsed(self._pool, beat_before=self._beat_before(), limit=limit)
+                swept = sum(await asyncio.gather(*(self._end(one) for one in found)))
+                ended += swept
+                # When no move succeeds, the next batch would be the same rows again.
+                return len(found) if swept else 0
+
+            await in_batches("delegation-sweeper", step, batch=_BATCH)
+            return ended
 
     def _beat_before(self) -> datetime | None:
         if time.monotonic() < self._grace_until:
             return None
         return datetime.now(UTC) - self._stuck_after
 
-    async def _end(self, one: ledger_views.Lapsed) -> bool:
-        """Move one of them; False when it moved by itself meanwhile, or could not be moved."""
+    async def _end(self, one: views.Lapsed) -> bool:
+        """End a delegation; False when another move came first, or the move failed."""
         if one.overdue:
-            move = self._ledger.draft_move(
+            move = draft_move(
                 one.delegation_id,
                 one.caller_id,
                 Status.FAILED,
@@ -74,7 +76,7 @@ class Sweeper:
             )._replace(overdue=True)
         else:
             silence = timedelta(seconds=int(self._stuck_after.total_seconds()))
-            move = self._ledger.draft_move(
+            move = draft_move(
                 one.delegation_id, one.caller_id, Status.STUCK, error=f"no heartbeat for {silence}"
             )._replace(beat_before=self._beat_before())
         try:

@@ -1,77 +1,92 @@
-"""Watching one delegation until it ends."""
+"""Waiting for news of one delegation: until its end, or as a stream of its states."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-from moleculeai.delegation.v1 import delegation_pb2, inbox_pb2
-from moleculeai.delegation.v1 import delegation_service_pb2 as pb
+import enum
+import time
+from collections.abc import AsyncGenerator
+from uuid import UUID
 
 from molecule_grpc.db.wakeups import Wakeups, delegation_key
-from molecule_grpc.delegation.ledger import rules
-from molecule_grpc.delegation.ledger.ledger import Ledger
-from molecule_grpc.kernel.errors import MoleculeError
+from molecule_grpc.delegation.ledger.rules import FINAL
+from molecule_grpc.delegation.ledger.store.views import DelegationRow
+from molecule_grpc.delegation.ledger.views import LedgerViews
 from molecule_grpc.kernel.text import clean
-from molecule_grpc.server.call import Call
-from molecule_grpc.server.status import render
 from molecule_grpc.server.streams import StreamGuards
 
+# A wake-up can be lost: look at the table this often, in seconds, without one.
 _LOOK_SECONDS = 5.0
-_RECONNECT_MS = 500
+
+
+class Signal(enum.Enum):
+    """What a stream of states says beside the states."""
+
+    BEAT = "beat"
+    """The stream is alive; nothing has changed for a while."""
+    DRAIN = "drain"
+    """The client must come back elsewhere; the stream ends with DRAINING."""
 
 
 class Watch:
-    """Streams the present state of a delegation, again after every change."""
+    """Waits on behalf of callers, under the stream guards."""
 
-    def __init__(self, ledger: Ledger, wakeups: Wakeups, guards: StreamGuards) -> None:
-        self._ledger = ledger
+    def __init__(self, views: LedgerViews, wakeups: Wakeups, guards: StreamGuards) -> None:
+        self._views = views
         self._wakeups = wakeups
         self._guards = guards
 
-    async def watch(
-        self, request: pb.WatchDelegationRequest, call: Call
-    ) -> AsyncIterator[pb.WatchDelegationResponse]:
-        """Frames until the delegation ends; the last one is an End."""
-        opened = False
-        try:
-            async for frame in self._frames(request, call):
-                opened = True
-                yield frame
-        except MoleculeError as error:
-            if opened:
-                failure = render(error)
-                yield pb.WatchDelegationResponse(
-                    end=inbox_pb2.End(
-                        code=int(failure.code), reason=failure.reason, message=failure.message
-                    )
-                )
-            raise
-        yield pb.WatchDelegationResponse(end=inbox_pb2.End())
+    async def wait(
+        self, workspace_id: UUID, delegation_id: str, *, until: float, authorization: str | None
+    ) -> DelegationRow:
+        """The delegation when it ends; as it is when time is up or the server drains.
 
-    async def _frames(
-        self, request: pb.WatchDelegationRequest, call: Call
-    ) -> AsyncIterator[pb.WatchDelegationResponse]:
-        get = pb.GetDelegationRequest(
-            workspace_id=request.workspace_id, delegation_id=request.delegation_id
-        )
-        shown: delegation_pb2.Delegation | None = None
-        key = delegation_key(clean(request.delegation_id))
-        with self._wakeups.watch(key) as flag, self._guards.watch(flag, call) as guard:
+        Args:
+            until: when time is up, by `time.monotonic()`.
+            authorization: the header that the caller sent.
+
+        Raises:
+            NotFound: DELEGATION_NOT_FOUND: the workspace is no party of such a delegation.
+            Unauthenticated: the token was revoked meanwhile.
+        """
+        with (
+            self._wakeups.watch(delegation_key(delegation_id)) as flag,
+            self._guards.watch_token(flag, authorization, beats=False) as guard,
+        ):
             while True:
                 guard.check()
-                found = await self._ledger.get(get)
+                found = await self._views.get(workspace_id, delegation_id)
+                left = until - time.monotonic()
+                if left <= 0 or found.status in FINAL or guard.over:
+                    return found
+                await guard.wait(min(left, _LOOK_SECONDS))
+
+    async def watch(
+        self, workspace_id: UUID, delegation_id: str, *, authorization: str | None
+    ) -> AsyncGenerator[DelegationRow | Signal, None]:
+        """The delegation as it is, and again after every change, until it ends.
+
+        Raises:
+            NotFound: DELEGATION_NOT_FOUND: the workspace is no party of such a delegation.
+            Unauthenticated: the token was revoked meanwhile.
+            Unavailable: DRAINING, after `Signal.DRAIN`.
+        """
+        shown: DelegationRow | None = None
+        with (
+            self._wakeups.watch(delegation_key(clean(delegation_id))) as flag,
+            self._guards.watch_token(flag, authorization) as guard,
+        ):
+            while True:
+                guard.check()
+                found = await self._views.get(workspace_id, delegation_id)
                 if found != shown:
                     shown = found
                     guard.spoke()
-                    yield pb.WatchDelegationResponse(delegation=found)
-                    if delegation_pb2.Delegation.Status.Name(found.status) in rules.FINAL:
+                    yield found
+                    if found.status in FINAL:
                         return
                 if guard.over:
-                    drain = inbox_pb2.Drain(reconnect_after_ms=_RECONNECT_MS)
-                    yield pb.WatchDelegationResponse(drain=drain)
+                    yield Signal.DRAIN
                     raise guard.drained_error()
                 if guard.beat_due():
-                    beat = inbox_pb2.Beat()
-                    beat.server_time.GetCurrentTime()
-                    yield pb.WatchDelegationResponse(beat=beat)
+                    yield Signal.BEAT
                 await guard.wait(_LOOK_SECONDS)

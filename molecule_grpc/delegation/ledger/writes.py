@@ -12,17 +12,21 @@ from molecule_grpc.db.pool import Pool, Writer
 from molecule_grpc.db.wakeups import Wakeups, delegation_key
 from molecule_grpc.delegation.inbox.reads import InboxReads
 from molecule_grpc.delegation.ledger.rules import LIVE
-from molecule_grpc.delegation.ledger.store import items, ledger
+from molecule_grpc.delegation.ledger.store import items
+from molecule_grpc.delegation.ledger.store.accept import ACCEPT, Accepted, DelegationDraft
+from molecule_grpc.delegation.ledger.store.accept import accept as accept_all
+from molecule_grpc.delegation.ledger.store.move import MOVE, Move, Moved
+from molecule_grpc.delegation.ledger.store.move import move as move_all
 from molecule_grpc.delegation.record.writes import InboxLimits, require_room
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.kernel.errors import Exhausted
 
-# How often a move is tried again when the ledger changed under it.
+# How often a move is repeated when another writer changed the delegation at the same time.
 _RACES = 5
 
 
 class LedgerWrites:
-    """Durable writes: when a method returns, what it wrote is committed and waiters are awake.
+    """Durable writes: when a method returns, the rows are committed and waiters are awake.
 
     Open it for as long as calls are served.
 
@@ -44,20 +48,16 @@ class LedgerWrites:
         self._wakeups = wakeups
         self._reads = reads
         self._limits = limits
-        self._accept_writer = Writer(
-            dsn, application_name="molecule-grpc-accept", statement=ledger.ACCEPT
-        )
-        self._move_writer = Writer(
-            dsn, application_name="molecule-grpc-move", statement=ledger.MOVE
-        )
-        self._accepts: GroupCommit[ledger.DelegationDraft, ledger.Accepted] = GroupCommit(
+        self._accept_writer = Writer(dsn, application_name="molecule-grpc-accept", statement=ACCEPT)
+        self._move_writer = Writer(dsn, application_name="molecule-grpc-move", statement=MOVE)
+        self._accepts: GroupCommit[DelegationDraft, Accepted] = GroupCommit(
             "accept",
             self._flush_accepts,
             key=_draft_key,
             linger=linger,
             after_flush=self._accepted,
         )
-        self._moves: GroupCommit[ledger.Move, ledger.Moved] = GroupCommit(
+        self._moves: GroupCommit[Move, Moved] = GroupCommit(
             "move",
             self._flush_moves,
             key=lambda each: each.delegation_id,
@@ -78,7 +78,7 @@ class LedgerWrites:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def accept(self, draft: ledger.DelegationDraft) -> bool:
+    async def accept(self, draft: DelegationDraft) -> bool:
         """Enter a delegation into the ledger. False when its id or key is taken.
 
         Raises:
@@ -96,8 +96,8 @@ class LedgerWrites:
             outcome = await self._accepts.submit(draft._replace(exempt=True))
         return outcome.fresh
 
-    async def move(self, move: ledger.Move) -> ledger.Moved:
-        """Move a delegation, or say why not."""
+    async def move(self, move: Move) -> Moved:
+        """Move a delegation; what became of the move."""
         outcome = await self._moves.submit(move)
         for _ in range(_RACES):
             if outcome.moved or outcome.late or not outcome.found:
@@ -105,25 +105,24 @@ class LedgerWrites:
             if outcome.before not in LIVE:
                 break
             if move.overdue or move.beat_before is not None or outcome.early:
-                break  # a guard held it back
-            # It was live when the statement began and closed before its turn: look again.
+                break  # a guard of the move did not hold
+            # The delegation was live in the statement's snapshot and another writer ended it before
+            # the UPDATE reached its row: the next statement sees that end.
             outcome = await self._moves.submit(move)
         return outcome
 
-    async def _flush_accepts(
-        self, drafts: Sequence[ledger.DelegationDraft]
-    ) -> list[ledger.Accepted]:
-        return await ledger.accept(
+    async def _flush_accepts(self, drafts: Sequence[DelegationDraft]) -> list[Accepted]:
+        return await accept_all(
             self._accept_writer,
             drafts,
             max_items=self._limits.max_items,
             max_bytes=self._limits.max_bytes,
         )
 
-    async def _flush_moves(self, moves: Sequence[ledger.Move]) -> list[ledger.Moved]:
-        return await ledger.move(self._move_writer, moves)
+    async def _flush_moves(self, moves: Sequence[Move]) -> list[Moved]:
+        return await move_all(self._move_writer, moves)
 
-    def _accepted(self, done: Sequence[tuple[ledger.DelegationDraft, ledger.Accepted]]) -> None:
+    def _accepted(self, done: Sequence[tuple[DelegationDraft, Accepted]]) -> None:
         news: set[UUID] = set()
         for draft, outcome in done:
             if outcome.placed is not None:
@@ -133,7 +132,7 @@ class LedgerWrites:
                 news.add(CHANNEL_ALL)
         self._wakeups.announce(news)
 
-    def _moved(self, done: Sequence[tuple[ledger.Move, ledger.Moved]]) -> None:
+    def _moved(self, done: Sequence[tuple[Move, Moved]]) -> None:
         news: set[UUID] = set()
         for move, outcome in done:
             if outcome.moved:
@@ -148,6 +147,6 @@ class LedgerWrites:
         self._wakeups.announce(news)
 
 
-def _draft_key(draft: ledger.DelegationDraft) -> object:
-    """Two drafts with one key cannot be told apart within a statement."""
+def _draft_key(draft: DelegationDraft) -> object:
+    """Drafts with the same key go into different statements: one would hide the other's outcome."""
     return (draft.caller_id, draft.idempotency_key or draft.delegation_id)

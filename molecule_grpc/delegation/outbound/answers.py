@@ -1,11 +1,10 @@
-"""How callers of SendMessage read what became of their message."""
+"""What became of a message, as the response that its sender reads."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-
-from google.api import httpbody_pb2
+from dataclasses import dataclass, field
 
 from molecule_grpc.delegation.outbound.outcome import (
     Delivered,
@@ -17,49 +16,66 @@ from molecule_grpc.delegation.outbound.outcome import (
     SendFailure,
 )
 from molecule_grpc.kernel.errors import Conflict, Exhausted, MoleculeError, NotFound, Unavailable
-from molecule_grpc.server.call import Call
 
 STATUS_HEADER = "x-agent-status"
 _BUSY_RETRY_SECONDS = 30
 _START_RETRY_SECONDS = 15
-# Statuses by which a response must not have a body.
+# Statuses of responses that must not have a body.
 _BODILESS = (204, 205, 304)
 
 
-def answer(outcome: DispatchOutcome, method: str, call: Call) -> httpbody_pb2.HttpBody:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The response to a caller.
+
+    Args:
+        body: JSON.
+        http_status: the status of a REST response; None for the one that the contract declares.
+        headers: response headers to add.
+    """
+
+    body: bytes
+    http_status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def answer(outcome: DispatchOutcome, method: str) -> Answer:
     """The response for an outcome.
 
+    Args:
+        method: the A2A method of the message.
+
     Raises:
-        MoleculeError: there is no answer.
+        MoleculeError: there is no answer; it says why.
     """
     match outcome:
         case Delivered():
-            call.headers[STATUS_HEADER] = str(outcome.status)
-            call.set_http_status(outcome.status)
             body = b"" if outcome.status in _BODILESS else outcome.body
-            return httpbody_pb2.HttpBody(content_type="application/json", data=body)
+            return Answer(body, outcome.status, {STATUS_HEADER: str(outcome.status)})
         case Queued():
-            return _queued(outcome, method, call)
+            return _queued(outcome, method)
         case NotSent():
             raise _refusal(outcome)
         case Failed():
             raise _failure(outcome)
 
 
-def _queued(outcome: Queued, method: str, call: Call) -> httpbody_pb2.HttpBody:
+def _queued(outcome: Queued, method: str) -> Answer:
     if outcome.mode is not Mode.BUSY:
         said = {"status": "queued", "delivery_mode": str(outcome.mode), "method": method}
         if outcome.queue_id is not None:
             said["queue_id"] = str(outcome.queue_id)
-        return json_body(said)
-    call.set_http_status(202)
-    return json_body(
-        {
-            "queued": True,
-            "queue_id": str(outcome.queue_id),
-            "queue_depth": outcome.depth,
-            "message": "workspace agent is busy; the message is queued and will be delivered",
-        }
+        return Answer(_json(said))
+    return Answer(
+        _json(
+            {
+                "queued": True,
+                "queue_id": str(outcome.queue_id),
+                "queue_depth": outcome.depth,
+                "message": "workspace agent is busy; the message is queued and will be delivered",
+            }
+        ),
+        http_status=202,
     )
 
 
@@ -110,7 +126,5 @@ def _failure(outcome: Failed) -> MoleculeError:
             return Unavailable("failed to reach workspace agent", reason="AGENT_UNREACHABLE")
 
 
-def json_body(said: Mapping[str, object]) -> httpbody_pb2.HttpBody:
-    """A body that the platform makes, compact."""
-    data = json.dumps(said, separators=(",", ":")).encode()
-    return httpbody_pb2.HttpBody(content_type="application/json", data=data)
+def _json(said: Mapping[str, object]) -> bytes:
+    return json.dumps(said, separators=(",", ":")).encode()

@@ -1,4 +1,4 @@
-"""Delivers what waits for agents, and keeps the queue in order."""
+"""Delivers messages that wait for agents, and keeps the queue in order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.sweep import in_batches
 from molecule_grpc.db.wakeups import Wakeups, delegation_key
 from molecule_grpc.delegation.ledger.store import views as ledger_views
 from molecule_grpc.delegation.outbound.dispatch import Dispatcher
@@ -30,10 +31,11 @@ from molecule_grpc.delegation.ports import Directory
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.delegation.record.writes import RecordWrites
 from molecule_grpc.events.store import CHANNEL_ALL
+from molecule_grpc.kernel.budget import WORKER, Budget
 from molecule_grpc.kernel.errors import Exhausted
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.task_set import TaskSet
-from molecule_grpc.settings.settings import Settings
+from molecule_grpc.settings.outbound import OutboundSettings
 
 log = structlog.get_logger(__name__)
 
@@ -54,21 +56,23 @@ _PHANTOMS = Counter(
     "Workspaces that said they were busy without doing anything.",
 )
 
+# Messages and workspaces of one claim.
 _BATCH = 8
 _WORKSPACES_AT_ONCE = 64
-_IN_FLIGHT = 256
+# Deliveries under way in this worker.
+_MAX_DELIVERIES = 256
 _UPKEEP_BATCH = 500
-# How long a delivery trusts wake-ups before it looks by itself whether it was called off.
+# A wake-up can be lost: a delivery looks this often, in seconds, whether it was called off.
 _LOOK_SECONDS = 15.0
 
 
 class Deliveries:
-    """Delivers what waits, as agents have room. Any number of workers may do so at once.
+    """Delivers messages as agents have room. Any number of workers may do so at once.
 
     Args:
-        tasks: where deliveries run.
-        draining: whether nothing new shall be begun.
-        tasks_changed: told of workspaces that are not busy after all.
+        tasks: holds the deliveries under way.
+        draining: whether the server is about to stop: no delivery begins then.
+        tasks_changed: called with workspaces whose count of active tasks was reset to 0.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class Deliveries:
         records: RecordWrites,
         directory: Directory,
         dispatcher: Dispatcher,
-        settings: Settings,
+        settings: OutboundSettings,
         *,
         wakeups: Wakeups,
         due_workspaces: DueWorkspaces,
@@ -96,11 +100,12 @@ class Deliveries:
         self._tasks = tasks
         self._draining = draining
         self._tasks_changed = tasks_changed
-        self._lease = settings.outbound.lease
-        self._ceiling = settings.outbound.ceiling
+        self._in_flight = Budget("deliveries", {WORKER: _MAX_DELIVERIES})
+        self._lease = settings.lease
+        self._ceiling = settings.ceiling
 
     async def run(self) -> None:
-        """Deliver for ever, to the workspaces that were nudged."""
+        """Deliver for ever, to the workspaces that are due."""
         while True:
             wanted = list(await self._due_workspaces.take())
             for start in range(0, len(wanted), _WORKSPACES_AT_ONCE):
@@ -113,7 +118,7 @@ class Deliveries:
     async def _claim(self, workspace_ids: Sequence[UUID]) -> None:
         taken = _BATCH
         while taken == _BATCH and not self._draining():
-            room = min(_BATCH, _IN_FLIGHT - len(self._queue.held))
+            room = min(_BATCH, self._in_flight.room())
             if room <= 0:
                 return
             async with self._pool.acquire() as conn, conn.transaction():
@@ -125,6 +130,7 @@ class Deliveries:
                     lease_seconds=self._lease,
                 )
             for row in claimed.rows:
+                self._in_flight.take(target=row.workspace_id)
                 self._queue.held.add(row.id)
                 self._tasks.spawn(self._deliver(row), name=f"deliver-{row.id}")
             if keys := _keys(claimed.rows):
@@ -132,6 +138,12 @@ class Deliveries:
             taken = len(claimed.rows) + claimed.dropped
 
     async def _deliver(self, row: store.HeldMessage) -> None:
+        try:
+            await self._send_and_settle(row)
+        finally:
+            self._in_flight.give_back(target=row.workspace_id)
+
+    async def _send_and_settle(self, row: store.HeldMessage) -> None:
         try:
             outcome = await self._unless_called_off(row)
         except asyncio.CancelledError:
@@ -148,7 +160,7 @@ class Deliveries:
             await self._queue.settle(row, outcome)
 
     async def _unless_called_off(self, row: store.HeldMessage) -> DispatchOutcome | None:
-        """What became of a message; None when its delegation is cancelled, at whichever worker."""
+        """What became of a message; None when its delegation was cancelled, through any worker."""
         if row.delegation_id is None:
             return await self._send(row)
         sending = asyncio.ensure_future(self._send(row))
@@ -185,7 +197,7 @@ class Deliveries:
         return await self._dispatcher.dispatch(target, row.body.encode(), ceiling=self._ceiling)
 
     async def _to_inbox(self, row: store.HeldMessage) -> DispatchOutcome:
-        """The agent has stopped listening at a URL meanwhile."""
+        """Put a message into the inbox of an agent that has stopped listening at a URL."""
         entry = Entry(
             workspace_id=row.workspace_id,
             activity_id=new_id(),
@@ -206,20 +218,37 @@ class Deliveries:
         return Queued(Mode.POLL)
 
     async def sweep(self) -> None:
-        """Put back what the dead held, let go of what has expired, look at all that waits."""
-        if again := await upkeep.reclaim(self._pool, list(self._queue.held), limit=_UPKEEP_BATCH):
+        """Put back messages of dead workers, drop expired ones, see who is due."""
+        again = await in_batches(
+            "a2a-reclaim",
+            lambda limit: upkeep.reclaim(self._pool, list(self._queue.held), limit=limit),
+            batch=_UPKEEP_BATCH,
+        )
+        if again:
             _REDELIVERED.inc(again)
             log.warning("messages were put back", count=again)
-        await upkeep.expire(self._pool, limit=_UPKEEP_BATCH)
-        await upkeep.prune(self._pool, limit=_UPKEEP_BATCH)
+        await in_batches(
+            "a2a-expire", lambda limit: upkeep.expire(self._pool, limit=limit), batch=_UPKEEP_BATCH
+        )
+        await in_batches(
+            "a2a-prune", lambda limit: upkeep.prune(self._pool, limit=limit), batch=_UPKEEP_BATCH
+        )
         waiting = await upkeep.waiting(self._pool)
         _DEPTH.set(sum(one.messages for one in waiting))
         _AGE.set(max((one.age for one in waiting), default=0.0))
         self._due_workspaces.reset({one.workspace_id: one.due_in for one in waiting})
 
     async def reset_phantoms(self) -> None:
-        """Let agents have room again that say they are busy without doing anything."""
-        if reset := await targets.reset_phantoms(self._pool, limit=_UPKEEP_BATCH):
+        """Reset the count of active tasks of agents that have shown no activity for 10 minutes."""
+        reset: list[UUID] = []
+
+        async def step(limit: int) -> int:
+            found = await targets.reset_phantoms(self._pool, limit=limit)
+            reset.extend(found)
+            return len(found)
+
+        await in_batches("phantom-busy", step, batch=_UPKEEP_BATCH)
+        if reset:
             _PHANTOMS.inc(len(reset))
             self._due_workspaces.agents_have_room(reset)
             self._tasks_changed(reset)

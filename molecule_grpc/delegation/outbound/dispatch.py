@@ -1,4 +1,4 @@
-"""Calls an agent at its URL, and says what became of it."""
+"""Calls an agent at its URL, and says what became of the call."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from molecule_grpc.delegation.outbound.breakage import (
 from molecule_grpc.delegation.outbound.outcome import Delivered, Failed, NotSent, SendFailure
 from molecule_grpc.directory import WorkspaceInfo
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.settings.settings import Settings
+from molecule_grpc.settings.outbound import OutboundSettings
 
 log = structlog.get_logger(__name__)
 
@@ -42,8 +42,8 @@ _OUTCOMES = {
 }
 
 _CHUNK_BYTES = 65_536
-# Answers up to this size are read by all at once; larger ones a few at a time, and each in time,
-# so that no crowd of agents can fill the memory.
+# Answers of up to 256 KiB are read without a limit on their number. Of larger ones 8 are read at a
+# time, and each within 60 s: many agents with answers of 10 MiB cannot fill the memory.
 _SMALL_BYTES = 262_144
 _LARGE_AT_ONCE = 8
 _LARGE_SECONDS = 60.0
@@ -53,17 +53,17 @@ Sign = Callable[[UUID], Awaitable[float | None]]
 
 
 class Containers(Protocol):
-    """Whoever runs agents' containers."""
+    """What runs agents' containers."""
 
     async def is_dead(self, workspace_id: UUID) -> bool:
-        """Whether its container definitely does not run; then it is marked offline and restarted.
+        """Whether the agent's container definitely does not run; False in doubt.
 
-        False in doubt.
+        A dead container is marked offline and restarted.
         """
         ...
 
     async def wake(self, workspace_id: UUID) -> None:
-        """Start a hibernated one. Returns at once; more calls change nothing."""
+        """Start a hibernated container. Returns at once; more calls change nothing."""
         ...
 
 
@@ -81,17 +81,23 @@ class Dispatcher:
     """Sends JSON-RPC bodies to agents. Safe to use by any number of tasks at once.
 
     Args:
+        mode: which URLs may be called.
         sign: seconds since a workspace last showed a sign of life by another way; None for never.
         containers: asked about an agent that does not answer, or sleeps.
     """
 
     def __init__(
-        self, settings: Settings, *, sign: Sign, containers: Containers | None = None
+        self,
+        settings: OutboundSettings,
+        mode: egress.Mode,
+        *,
+        sign: Sign,
+        containers: Containers | None = None,
     ) -> None:
-        self._mode = egress.Mode.of(settings.deployment)
-        self._idle = settings.outbound.idle_timeout
-        self._header_timeout = settings.outbound.header_timeout
-        self._max_response = settings.outbound.max_response_bytes
+        self._mode = mode
+        self._idle = settings.idle_timeout
+        self._header_timeout = settings.header_timeout
+        self._max_response = settings.max_response_bytes
         self._sign = sign
         self._containers = containers or NoContainers()
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
@@ -123,7 +129,7 @@ class Dispatcher:
         return outcome
 
     async def _away(self, target: WorkspaceInfo) -> NotSent | None:
-        """Why there is nothing to call."""
+        """Why no URL can be called now; None when one can."""
         if target.status in ("hibernating", "hibernated"):
             await self._containers.wake(target.id)
             return NotSent("WORKSPACE_WAKING", "the workspace is waking up", passing=True)
@@ -132,7 +138,7 @@ class Dispatcher:
         return None
 
     async def _gone(self, target: WorkspaceInfo) -> bool:
-        """Only a definite no counts; and nobody can say of an agent that runs elsewhere."""
+        """Whether the agent's container is known not to run; unknown for external agents."""
         if target.runtime == "external":
             return False
         try:
@@ -173,7 +179,7 @@ class Dispatcher:
             **headers,
             "Content-Type": "application/json",
             "Accept": "application/json",
-            # What is packed could unpack to anything.
+            # A compressed answer of the permitted size could unpack to gigabytes.
             "Accept-Encoding": "identity",
         }
         session = aiohttp.ClientSession(
@@ -186,7 +192,7 @@ class Dispatcher:
             read_bufsize=_CHUNK_BYTES,
         )
         async with session:
-            # An answer that was not read to its end is cut off by closing its connection.
+            # Leaving the session closes the connection, which cuts off an answer not yet read.
             async with asyncio.timeout(self._header_timeout):
                 response = await session.post(
                     checked.url, data=body, headers=sent, allow_redirects=False
@@ -214,7 +220,7 @@ class Dispatcher:
                         raise TooLarge
                 return bytes(data)
         finally:
-            # The traceback of an error would keep it until the next garbage collection.
+            # An error's traceback would keep the data until the next garbage collection.
             data.clear()
 
     async def _watched(
@@ -224,7 +230,7 @@ class Dispatcher:
         progress: Progress,
         ceiling: float | None,
     ) -> bytes:
-        """The call's result, as long as there are signs of life and time is left."""
+        """The call's result. Raises `Silent` when time is up, or without a sign of life."""
         idle = target.idle_timeout or self._idle
         end = None if ceiling is None else time.monotonic() + ceiling
         while True:
@@ -240,7 +246,11 @@ class Dispatcher:
                 await self._look_for_life(target.id, progress, idle)
 
     async def _look_for_life(self, workspace_id: UUID, progress: Progress, idle: float) -> None:
-        """An agent that works says so elsewhere: by heartbeats, messages, its record."""
+        """Take the agent's last heartbeat, message or row of its record as a sign of life.
+
+        Raises:
+            Silent: the last sign is older than the idle timeout.
+        """
         try:
             ago = await self._sign(workspace_id)
         except Exception:  # noqa: BLE001  (not knowing is not a reason to give up on an agent)

@@ -1,4 +1,4 @@
-"""Which workspaces' queues are worth a look."""
+"""Which workspaces' queues may have messages to deliver now."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 
 
 class DueWorkspaces:
-    """Remembers for which workspaces messages wait. A nudge that is lost costs time only."""
+    """Remembers for which workspaces messages wait. A lost entry only waits for the next sweep."""
 
     def __init__(self) -> None:
         self._known: set[UUID] = set()
@@ -16,12 +16,12 @@ class DueWorkspaces:
         self._some = asyncio.Event()
 
     def add(self, workspace_id: UUID) -> None:
-        """There is something to deliver."""
+        """A message waits for this workspace: look now."""
         self._known.add(workspace_id)
         self._want(workspace_id)
 
     def soon(self, workspace_id: UUID, delay: float) -> None:
-        """There is something to deliver after so many seconds."""
+        """A message waits for this workspace: look in `delay` seconds."""
         if delay <= 0:
             self.add(workspace_id)
         else:
@@ -29,18 +29,18 @@ class DueWorkspaces:
             asyncio.get_running_loop().call_later(delay, self._want, workspace_id)
 
     def agents_have_room(self, workspace_ids: Iterable[UUID]) -> None:
-        """These agents may have room now: look, where something is known to wait."""
+        """These agents may have room now: look at those for which messages wait."""
         for workspace_id in self._known.intersection(workspace_ids):
             self._want(workspace_id)
 
     def reset(self, due_in: Mapping[UUID, float]) -> None:
-        """These are all for which something waits, and for how many seconds yet."""
+        """Messages wait for these workspaces and for no others; look in so many seconds."""
         self._known.clear()
         for workspace_id, delay in due_in.items():
             self.soon(workspace_id, delay)
 
     async def take(self) -> set[UUID]:
-        """Wait until there is something to look at; those are forgotten then."""
+        """Wait until a workspace is due; all that are due, which are forgotten then."""
         await self._some.wait()
         self._some.clear()
         wanted, self._wanted = self._wanted, set()

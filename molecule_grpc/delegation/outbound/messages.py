@@ -1,23 +1,22 @@
-"""Messages to workspaces, and the activity record that pollers read."""
+"""Sending a message to a workspace: to its agent's URL, or into its inbox."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
-from google.api import httpbody_pb2
-from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.auth.principal import Principal
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation.ledger import rules
-from molecule_grpc.delegation.ledger.ledger import Ledger
+from molecule_grpc.delegation.ledger.moves import Moves
 from molecule_grpc.delegation.ledger.store import views as ledger_views
-from molecule_grpc.delegation.ledger.writes import LedgerWrites
-from molecule_grpc.delegation.outbound import rules as dispatch_rules
-from molecule_grpc.delegation.outbound.answers import answer
+from molecule_grpc.delegation.outbound.answers import Answer, answer
 from molecule_grpc.delegation.outbound.callers import source_of
 from molecule_grpc.delegation.outbound.outcome import Delivered, DispatchOutcome, Mode, Queued
+from molecule_grpc.delegation.outbound.rules import bounded_wait, wait_limit
 from molecule_grpc.delegation.outbound.send import Push
 from molecule_grpc.delegation.outbound.store import targets
 from molecule_grpc.delegation.ports import Directory
@@ -29,45 +28,98 @@ from molecule_grpc.directory import WorkspaceInfo
 from molecule_grpc.kernel.errors import Exhausted, Invalid, NotFound
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.text import clean, cut_chars
-from molecule_grpc.server.call import Call
-from molecule_grpc.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+# Request headers that are passed on to the agent.
+PASSED_ON = ("traceparent", "tracestate")
 _SUMMARY_CHARS = 80
-# Request headers that an agent gets to see.
-_PASSED_ON = ("traceparent", "tracestate")
 # Outcomes by which a message has reached the target, or will.
 _ARRIVED = (Delivered, Queued)
-# What it takes to answer a caller before it gives up.
-_ANSWER_SECONDS = 0.5
-_DEFAULT_HITS = 50
+
+
+class Message(NamedTuple):
+    """An A2A message as its sender handed it in.
+
+    Args:
+        claimed_source: the workspace that the sender says speaks; empty when it says nothing.
+        body: JSON-RPC 2.0, or bare `{method, params}`.
+        headers: request headers that the agent gets to see.
+        stated_wait: the text of the `X-Timeout` header; empty without one.
+        remaining: seconds until the sender gives up; None when it waits for ever.
+    """
+
+    target: UUID
+    claimed_source: str
+    body: bytes
+    headers: Mapping[str, str]
+    stated_wait: str = ""
+    remaining: float | None = None
 
 
 class Messages:
-    """Sends messages, and keeps and reads each workspace's record."""
+    """Sends messages for agents and humans.
+
+    Args:
+        max_body: most bytes of a message.
+    """
 
     def __init__(
         self,
         pool: Pool,
         records: RecordWrites,
-        writes: LedgerWrites,
+        moves: Moves,
         directory: Directory,
-        ledger: Ledger,
         push: Push,
-        settings: Settings,
+        *,
+        max_body: int,
     ) -> None:
         self._pool = pool
         self._records = records
-        self._writes = writes
+        self._moves = moves
         self._directory = directory
-        self._ledger = ledger
         self._push = push
-        self._max_body = settings.outbound.max_body_bytes
+        self._max_body = max_body
 
-    async def send(self, request: pb.SendMessageRequest, call: Call) -> httpbody_pb2.HttpBody:
-        """Deliver an A2A message: to an agent's URL, or to its inbox."""
-        if len(request.body.data) > self._max_body:
+    async def send(self, message: Message, principal: Principal) -> Answer:
+        """Deliver a message; the agent's answer, or a receipt when the answer comes later.
+
+        A message that names a delegation of which its sender is the callee ends that delegation.
+
+        Raises:
+            Invalid: BODY_TOO_LARGE, or the body is not an A2A message.
+            Denied: SOURCE_SPOOFED or NOT_RELATED.
+            Unauthenticated: the token is not the claimed source's.
+            NotFound: WORKSPACE_NOT_FOUND.
+            Exhausted: BUDGET_EXCEEDED or INBOX_FULL.
+            Unavailable: the agent gave no answer, and the message is not in its queue.
+        """
+        started = time.monotonic()
+        self._require_fit(message.body)
+        source_id = source_of(message.claimed_source, principal)
+        target = await self._reachable(source_id, message.target, principal)
+        await self._require_budget(target.id)
+        envelope = a2a.parse(message.body)
+        if target.delivery_mode == "poll":
+            outcome: DispatchOutcome = await self._to_inbox(target.id, source_id, envelope)
+        else:
+            left = message.remaining
+            outcome = await self._push.send(
+                target,
+                source_id,
+                envelope,
+                wait_limit=bounded_wait(
+                    wait_limit(message.stated_wait),
+                    None if left is None else left - (time.monotonic() - started),
+                ),
+                headers=message.headers,
+            )
+        if source_id is not None and envelope.delegation_id and isinstance(outcome, _ARRIVED):
+            await self._complete(source_id, target.id, envelope)
+        return answer(outcome, envelope.method)
+
+    def _require_fit(self, body: bytes) -> None:
+        if len(body) > self._max_body:
             raise Invalid(
                 f"the body exceeds {self._max_body} bytes",
                 field="body",
@@ -75,29 +127,11 @@ class Messages:
                 metadata={"max": str(self._max_body)},
                 body={"max": self._max_body},
             )
-        target_id = UUID(request.workspace_id)
-        source_id = source_of(request.source_id, call)
-        target = await self._reachable(source_id, target_id, call.principal)
-        await self._require_budget(target_id)
-        envelope = a2a.parse(request.body.data)
-        if target.delivery_mode == "poll":
-            outcome: DispatchOutcome = await self._leave(target_id, source_id, envelope)
-        else:
-            outcome = await self._push.send(
-                target,
-                source_id,
-                envelope,
-                wait_limit=_wait_limit(call),
-                headers={name: call.metadata[name] for name in _PASSED_ON if name in call.metadata},
-            )
-        if source_id is not None and envelope.delegation_id and isinstance(outcome, _ARRIVED):
-            await self._complete(source_id, target_id, envelope)
-        return answer(outcome, envelope.method, call)
 
-    async def _leave(
+    async def _to_inbox(
         self, target_id: UUID, source_id: UUID | None, envelope: a2a.Envelope
     ) -> Queued:
-        """Put a message into the inbox of an agent that nobody calls."""
+        """Put a message into the inbox of an agent that has no URL."""
         body = to_text(envelope.body, "body")
         await self._records.append(
             Entry(
@@ -109,7 +143,7 @@ class Messages:
                 target_id=target_id,
                 summary=cut_chars(clean(a2a.text_of(envelope.body)), _SUMMARY_CHARS),
                 request_body=body,
-                # What an agent tells itself is on record, but nothing to act on.
+                # An agent's message to itself is a row of its record, and no inbox item.
                 message_id=None if source_id == target_id else clean(envelope.message_id),
                 sender_id=source_id,
                 bytes=len(body.encode()),
@@ -117,25 +151,22 @@ class Messages:
         )
         return Queued(Mode.POLL)
 
-    async def _require(self, workspace_id: UUID) -> WorkspaceInfo:
-        facts = await self._directory.lookup(workspace_id)
-        if facts is None:
-            raise NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND")
-        return facts
-
     async def _reachable(
         self, source_id: UUID | None, target_id: UUID, principal: Principal
     ) -> WorkspaceInfo:
         if source_id is None or source_id == target_id:
-            facts = await self._require(target_id)
+            target = await self._directory.lookup(target_id)
         else:
-            facts = await self._directory.require_reachable(source_id, target_id)
-        if principal.organization_id not in (None, facts.organization_id):
+            target = await self._directory.require_reachable(source_id, target_id)
+        if target is None or principal.organization_id not in (None, target.organization_id):
             raise NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND")
-        return facts
+        return target
 
     async def _require_budget(self, target_id: UUID) -> None:
-        """Raise when the target has used up its month's budget. Not knowing counts as a no."""
+        """Refuse a message to a workspace that has used up its month's budget.
+
+        When the budget cannot be read the message passes.
+        """
         try:
             spent = await targets.over_budget(self._pool, target_id)
         except Exception as error:  # noqa: BLE001  (a message must not wait for an account)
@@ -145,22 +176,10 @@ class Messages:
             raise Exhausted("the workspace's monthly budget is used up", reason="BUDGET_EXCEEDED")
 
     async def _complete(self, source_id: UUID, target_id: UUID, envelope: a2a.Envelope) -> None:
-        """A reply that names a delegation ends it: from its callee, to its caller."""
-        named = await ledger_views.get(self._pool, source_id, clean(envelope.delegation_id))
-        if named is None or (named["callee_id"], named["caller_id"]) != (source_id, target_id):
+        """End the delegation that a message from its callee to its caller names."""
+        delegation_id = envelope.delegation_id
+        named = await ledger_views.get(self._pool, source_id, clean(delegation_id))
+        if named is None or (named.callee_id, named.caller_id) != (source_id, target_id):
             return
         text = clean(a2a.text_of(envelope.body))
-        move = self._ledger.draft_move(
-            envelope.delegation_id, source_id, rules.Status.COMPLETED, text=text
-        )
-        await self._writes.move(move)
-
-
-def _wait_limit(call: Call) -> float | None:
-    """How long the caller waits, if it says so; what is left of its deadline bounds that."""
-    stated = dispatch_rules.wait_limit(call.metadata.get("x-timeout", ""))
-    left = call.remaining()
-    if left is None:
-        return stated
-    soon = max(_ANSWER_SECONDS, left - _ANSWER_SECONDS)
-    return min(stated or soon, soon)
+        await self._moves.complete(source_id, delegation_id, text=text)

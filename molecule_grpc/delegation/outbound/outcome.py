@@ -1,4 +1,4 @@
-"""What became of a message on its way to an agent: one type for whoever sends."""
+"""What became of a message on its way to an agent: one type for every sender."""
 
 from __future__ import annotations
 
@@ -7,16 +7,44 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
 
-from molecule_grpc.delegation.outbound.replies import Reply
+
+class Kind(enum.Enum):
+    """What an agent's answer means for the work that was asked for."""
+
+    RESULT = "result"
+    """The work is done; the text is the result."""
+    EMPTY = "empty"
+    """The answer has no text."""
+    ERROR = "error"
+    """The agent says that the work failed; the text says why."""
+    OPEN = "open"
+    """The agent took the work and will report later: a queue's receipt, or a task in progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An agent's answer, read and made fit to be kept.
+
+    Args:
+        text: its text, at most 1 MiB and 4 bytes.
+        stored: the body as JSON text that Postgres takes; None when there was no body. A body
+            longer than 1 MiB is kept as its text, marked `truncated`.
+        warming: whether the agent says that it is about to be ready.
+    """
+
+    kind: Kind
+    text: str
+    stored: str | None
+    warming: bool = False
 
 
 class SendFailure(enum.StrEnum):
     """Why a message got no answer that can be used."""
 
     BUSY = "busy_retryable"
-    """It may or may not have arrived, and the agent may be well: send it again later."""
+    """The message may or may not have arrived, and the agent may be well: send it again later."""
     UNREADABLE = "delivered_unreadable"
-    """It arrived, and the answer is lost. Never send it again."""
+    """The message arrived, and the answer is lost. Never send it again."""
     DEAD = "upstream_dead"
     """The agent's container does not run."""
     UNREACHABLE = "unreachable"
@@ -27,16 +55,21 @@ class Mode(enum.StrEnum):
     """Where a message waits."""
 
     BUSY = "busy"
-    """In the queue, until the agent has room for it."""
+    """In the queue, until the agent has room."""
     PUSH_ASYNC = "push-async"
-    """On its way; whoever sent it has stopped waiting for the answer."""
+    """On its way; the sender has stopped waiting for the answer."""
     POLL = "poll"
-    """In the inbox of an agent that nobody can call."""
+    """In the inbox of an agent that reads its inbox and has no URL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The agent answered, with this HTTP status."""
+    """The agent answered with this HTTP status and body.
+
+    Args:
+        duration_ms: from the request's first byte to the answer's last one.
+        retry_after: seconds of the answer's `Retry-After`; None without one.
+    """
 
     status: int
     body: bytes
@@ -46,13 +79,18 @@ class Delivered:
 
     @property
     def ok(self) -> bool:
-        """Whether the answer is a success as far as HTTP goes."""
+        """Whether the HTTP status says success."""
         return self.status < 300
 
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """It is on disk and will be delivered."""
+    """The message is on disk and will be delivered.
+
+    Args:
+        queue_id: the row that holds the message; None in an inbox.
+        depth: how many messages wait for the agent.
+    """
 
     mode: Mode
     queue_id: UUID | None = None
@@ -61,11 +99,11 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """It was not sent.
+    """The message was not sent.
 
     Args:
         reason: name from the catalogue of errors.
-        passing: whether that may be over soon, without anybody's help.
+        passing: whether the obstacle may be over soon, without anybody's help.
     """
 
     reason: str
@@ -75,7 +113,7 @@ class NotSent:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """It was sent, or tried to be, and there is no answer."""
+    """The message was sent, or should have been, and there is no answer."""
 
     failure: SendFailure
     detail: str

@@ -10,8 +10,9 @@ from uuid import UUID
 import structlog
 
 from molecule_grpc.db.pool import Fault, Pool, fault
-from molecule_grpc.delegation.ledger.ledger import Ledger
-from molecule_grpc.delegation.ledger.store import ledger as ledger_store
+from molecule_grpc.delegation.ledger.moves import draft_move
+from molecule_grpc.delegation.ledger.rules import Status
+from molecule_grpc.delegation.ledger.store.move import Move
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.outbound import records
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
@@ -28,41 +29,46 @@ from molecule_grpc.delegation.outbound.store import queue as store
 from molecule_grpc.delegation.outbound.store import upkeep
 from molecule_grpc.kernel.errors import Exhausted
 from molecule_grpc.server.task_set import finish
-from molecule_grpc.settings.settings import Settings
+from molecule_grpc.settings.outbound import OutboundSettings
 
 log = structlog.get_logger(__name__)
 
-# How long an outcome is kept in hand while the database is away, and when the process ends.
+# How long writing an outcome is retried while the database is away; how long when the server stops.
 _PERSIST_SECONDS = 300.0
 _LAST_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS = 0.2
+_MAX_PAUSE_SECONDS = 5.0
 
 
 class Queue:
-    """Keeps messages until they have ended.
+    """Keeps messages on disk until they have ended.
+
+    Args:
+        limit: most messages that may wait for one workspace.
 
     Attributes:
-        owner: names our hands among all that hold messages.
-        held: what is in them.
+        owner: this worker's name among all that hold leases.
+        held: ids of the messages under this worker's lease.
     """
 
     def __init__(
         self,
         pool: Pool,
         writes: LedgerWrites,
-        ledger: Ledger,
         due_workspaces: DueWorkspaces,
-        settings: Settings,
+        settings: OutboundSettings,
+        *,
+        limit: int,
     ) -> None:
         self._pool = pool
         self._writes = writes
-        self._ledger = ledger
         self._due_workspaces = due_workspaces
-        self._limit = settings.inbox.max_items
-        self._lease = settings.outbound.lease
+        self._limit = limit
+        self._lease = settings.lease
         self._timing = RetryTiming(
-            backoff=settings.outbound.backoff,
-            retry=settings.outbound.retry,
-            settle=settings.outbound.settle,
+            backoff=settings.backoff,
+            retry=settings.retry,
+            settle=settings.settle,
         )
         self.owner = uuid.uuid4().hex
         self.held: set[UUID] = set()
@@ -70,22 +76,26 @@ class Queue:
     async def find(
         self, workspace_id: UUID, message_id: str, caller_id: UUID | None
     ) -> Queued | None:
-        """Where a sender's message waits already; None when it does not."""
+        """Where a message waits that this sender has sent before; None when it does not wait."""
         found = await store.find(self._pool, workspace_id, message_id, caller_id)
         return None if found is None else await self._queued(found, workspace_id, Mode.BUSY)
 
     async def enqueue(self, message: store.QueueMessage) -> Queued:
-        """Keep a message for later. One that this sender has put here already stays as it is.
+        """Keep a message for later. A message that this sender sends again is kept once.
 
         Raises:
-            Exhausted: INBOX_FULL.
+            Exhausted: INBOX_FULL: too many messages wait for the workspace.
         """
         row_id = await self._insert(message, owner=None)
         self._due_workspaces.soon(message.workspace_id, self._timing.backoff)
         return await self._queued(row_id, message.workspace_id, Mode.BUSY)
 
     async def adopt(self, message: store.QueueMessage) -> tuple[store.HeldMessage, Queued]:
-        """Keep a message that is on its way, in our hands: its outcome goes to `settle`."""
+        """Keep a message that this worker is sending, under its lease; `settle` must follow.
+
+        Raises:
+            Exhausted: INBOX_FULL: too many messages wait for the workspace.
+        """
         row_id = await self._insert(message, owner=self.owner)
         self.held.add(row_id)
         row = store.HeldMessage(
@@ -119,7 +129,7 @@ class Queue:
         return Queued(mode, row_id, await store.depth(self._pool, workspace_id))
 
     async def settle(self, row: store.HeldMessage, outcome: DispatchOutcome) -> None:
-        """Write down what became of a message in our hands, and of its delegation."""
+        """Write down what became of a message under this worker's lease, and end its delegation."""
         history = QueueHistory(
             delegated=row.delegation_id is not None,
             attempts=row.attempts,
@@ -145,9 +155,9 @@ class Queue:
     async def _persist(
         self, row: store.HeldMessage, outcome: DispatchOutcome, decision: Decision
     ) -> None:
-        """Until it is on disk: an answer that is forgotten is a message that is sent again."""
+        """Write until the outcome is on disk: a message without an outcome is sent again."""
         give_up = time.monotonic() + _PERSIST_SECONDS
-        pause = 0.2
+        pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
                 await self._write(row, outcome, decision)
@@ -157,7 +167,7 @@ class Queue:
                     log.exception("an outcome could not be recorded", queue_id=str(row.id))
                     break
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, 5.0)
+                pause = min(2 * pause, _MAX_PAUSE_SECONDS)
         lost = "its outcome could not be recorded"
         last = Decision(QueueStatus.FAILED, decision.attempts, error=lost)
         await store.settle(
@@ -167,9 +177,9 @@ class Queue:
     async def _write(
         self, row: store.HeldMessage, outcome: DispatchOutcome, decision: Decision
     ) -> None:
-        # The ledger first: whoever finds the row of a delegation that has ended lets go of it.
+        # The ledger first: a claim that finds the row still queued then drops it as ended.
         if decision.end is not None:
-            await self._writes.move(self._move(row, decision.end))
+            await self._writes.move(_move_of(row, decision.end))
         response, duration, entries = None, None, []
         if isinstance(outcome, Delivered) and decision.row is not QueueStatus.QUEUED:
             response, duration = outcome.reply.stored, outcome.duration_ms
@@ -191,25 +201,12 @@ class Queue:
         if not settled:
             log.warning("a message was in other hands meanwhile", queue_id=str(row.id))
 
-    def _move(self, row: store.HeldMessage, end: End) -> ledger_store.Move:
-        assert row.delegation_id is not None
-        move = self._ledger.draft_move(
-            row.delegation_id,
-            row.workspace_id,
-            end.status,
-            text=end.text if end.status == "completed" else None,
-            error=end.error if end.status != "completed" else None,
-            reason=end.reason,
-        )
-        via = "queue_drain" if end.status == "completed" else None
-        return move._replace(final=end.final, via=via)
-
     async def drop(self, row: store.HeldMessage) -> None:
-        """Let go of a message in our hands whose delegation was called off."""
+        """Drop a message under this worker's lease whose delegation was called off."""
         try:
             await upkeep.drop(self._pool, row.id, self.owner)
         except Exception:
-            # When its lease lapses, whoever takes it finds that its delegation has ended.
+            # When the lease lapses, the next claim drops the row: its delegation has ended.
             log.exception("a message could not be dropped", queue_id=str(row.id))
         finally:
             self.held.discard(row.id)
@@ -217,8 +214,23 @@ class Queue:
         log.info("delivery was called off", queue_id=str(row.id), delegation_id=row.delegation_id)
 
     async def renew(self) -> None:
-        """Keep what is in our hands."""
+        """Extend the leases of all messages that this worker sends."""
         if held := list(self.held):
             kept = await upkeep.renew(self._pool, held, self.owner, self._lease)
             if lost := self.held.intersection(held) - kept:
                 log.warning("leases were lost", count=len(lost))
+
+
+def _move_of(row: store.HeldMessage, end: End) -> Move:
+    """The move that ends a message's delegation."""
+    assert row.delegation_id is not None
+    completed = end.status is Status.COMPLETED
+    move = draft_move(
+        row.delegation_id,
+        row.workspace_id,
+        end.status,
+        text=end.text if completed else None,
+        error=None if completed else end.error,
+        reason=end.reason,
+    )
+    return move._replace(final=end.final, via="queue_drain" if completed else None)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from uuid import UUID
 
-from molecule_grpc.delegation.outbound.outcome import Delivered
-from molecule_grpc.delegation.outbound.replies import Kind
+from molecule_grpc.delegation.outbound.outcome import Delivered, Kind
 from molecule_grpc.delegation.record.a2a import text_of
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.kernel.ids import new_id
@@ -18,7 +17,7 @@ _SUMMARY_CHARS = 80
 def delivered(
     target_id: UUID, source_id: UUID | None, method: str, body: str, outcome: Delivered
 ) -> Entry:
-    """For the record only: what was delivered is nothing to act on for an inbox's reader.
+    """A row without an inbox item: the agent got the message at its URL.
 
     Args:
         body: the message as JSON text that Postgres takes.

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 import json
-from dataclasses import dataclass
 from typing import Any
 
+from molecule_grpc.delegation.outbound.outcome import Kind, Reply
 from molecule_grpc.delegation.record.a2a import text_of
 from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.text import RESULT_BYTES, clean, cut_bytes
-
-EMPTY_DETAIL = "workspace agent returned empty response"
 
 # States of an A2A task, old and new spelling, that are not its end.
 _OPEN_STATES = frozenset({"submitted", "working", "input-required", "auth-required"})
@@ -20,36 +17,6 @@ _BAD_STATES = frozenset({"failed", "rejected", "canceled", "cancelled"})
 # Bodies beyond this do not shrink to 1 MiB by being written without blanks.
 _MUCH_BYTES = 2 * RESULT_BYTES
 _WARMING_MARKS = ("restarting", "warming", "waking")
-
-
-class Kind(enum.Enum):
-    """What an answer means for the work that was asked for."""
-
-    RESULT = "result"
-    """It is done; the text is the result."""
-    EMPTY = "empty"
-    """It says nothing at all."""
-    ERROR = "error"
-    """The agent says that it failed; the text says why."""
-    OPEN = "open"
-    """The agent took it and will report later: a queue's receipt, or a task in progress."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer.
-
-    Args:
-        text: what it says, at most a little over 1 MiB.
-        stored: the body as JSON text that Postgres takes; None when there was none. What is longer
-            than 1 MiB is kept as its text, marked `truncated`.
-        warming: whether it says that the agent is about to be ready.
-    """
-
-    kind: Kind
-    text: str
-    stored: str | None
-    warming: bool = False
 
 
 NOTHING = Reply(Kind.EMPTY, "", None)

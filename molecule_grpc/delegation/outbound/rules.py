@@ -1,4 +1,4 @@
-"""Pure decisions about messages for agents: how urgent, how long, and what follows an outcome."""
+"""Pure decisions about messages for agents: priority, expiry, and what follows an outcome."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from molecule_grpc.delegation.outbound.outcome import (
     Delivered,
     DispatchOutcome,
     Failed,
+    Kind,
     NotSent,
     Queued,
     SendFailure,
 )
-from molecule_grpc.delegation.outbound.replies import EMPTY_DETAIL, Kind
 from molecule_grpc.delegation.record.a2a import Envelope
 from molecule_grpc.kernel.errors import Invalid
 
@@ -27,8 +27,11 @@ MAX_MISS_BACKOFF_SECONDS = 60.0
 
 DEFAULT_EXPIRY = timedelta(hours=24)
 MAX_EXPIRY_SECONDS = 7 * 24 * 3600
+# Time to answer a caller before it gives up.
+ANSWER_SECONDS = 0.5
+_EMPTY_DETAIL = "workspace agent returned empty response"
 PRIORITIES = {"critical": 100, "task": 50, "info": 10}
-# Answers of the 4xx class that may be another tomorrow.
+# The 4xx answers after which a later attempt may succeed.
 _PASSING_STATUSES = frozenset({408, 409, 423, 425, 429})
 
 
@@ -50,7 +53,7 @@ class QueueHistory:
         delegated: whether it hands over a delegation.
         attempts: answers that were no success.
         misses: how often in a row the agent could not be reached.
-        settling: seconds since it was first told to wait until the agent is ready; None if not.
+        settling: seconds since the agent first said that it is about to be ready; None if never.
     """
 
     delegated: bool
@@ -61,7 +64,13 @@ class QueueHistory:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """What an outcome means for the delegation. `final` forbids another attempt by policy."""
+    """How a delegation ends.
+
+    Args:
+        text: the result, for `completed`.
+        error: what went wrong, for `failed`.
+        final: whether the caller's `max_attempts` leads to no further attempt.
+    """
 
     status: Status
     text: str = ""
@@ -75,10 +84,10 @@ class Decision:
     """What becomes of a queued message.
 
     Args:
-        delay: seconds before it is tried again.
-        waiting: whether the whole queue of this agent waits with it.
-        settling: whether its agent is about to be ready.
-        end: how its delegation ends; None when that is still open, or there is none.
+        delay: seconds before the next attempt.
+        waiting: whether the agent's whole queue waits for this message.
+        settling: whether the agent is about to be ready.
+        end: how the delegation ends; None while it is open, or for a message without one.
     """
 
     row: QueueStatus
@@ -93,10 +102,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class RetryTiming:
-    """How patient the queue is, in seconds.
+    """Pauses of the queue, in seconds.
 
     Args:
-        backoff: the first pause after a failure.
+        backoff: the first pause after a failure; it doubles up to 300 s, or 60 s for misses.
         retry: the pause before a delegation's second try to reach its agent.
         settle: how long an agent may take to get ready.
     """
@@ -107,7 +116,7 @@ class RetryTiming:
 
 
 def next_step(outcome: DispatchOutcome, history: QueueHistory, timing: RetryTiming) -> Decision:
-    """What follows from an outcome. Only answers use up attempts."""
+    """What becomes of a message after an outcome. Only answers use up attempts."""
     decision = _next_step(outcome, history, timing)
     if history.delegated or decision.end is None:
         return decision
@@ -155,7 +164,7 @@ def _result(outcome: Delivered) -> End | None:
         case Kind.RESULT:
             return End(Status.COMPLETED, text=outcome.reply.text)
         case Kind.EMPTY:
-            return End(Status.FAILED, error=EMPTY_DETAIL, reason="agent_error")
+            return End(Status.FAILED, error=_EMPTY_DETAIL, reason="agent_error")
         case Kind.ERROR:
             return End(Status.FAILED, error=outcome.reply.text, reason="agent_error")
         case Kind.OPEN:
@@ -181,7 +190,7 @@ def _failed(outcome: Failed, history: QueueHistory, timing: RetryTiming) -> Deci
                 error=outcome.detail,
             )
         case SendFailure.UNREADABLE:
-            # Delivered, so never again, whatever the caller's policy for errors says.
+            # The agent has the message: a further attempt would do the work twice.
             end = End(Status.FAILED, error=outcome.detail, reason="agent_error", final=True)
             return Decision(
                 QueueStatus.COMPLETED, history.attempts + 1, error=outcome.detail, end=end
@@ -224,10 +233,10 @@ def _settle(history: QueueHistory, timing: RetryTiming, detail: str) -> Decision
 
 
 def priority(envelope: Envelope) -> int:
-    """How urgent the sender says it is: `params.priority`, a word or its number.
+    """The message's priority from `params.priority`, a word or its number; 50 by default.
 
     Raises:
-        Invalid: it is neither.
+        Invalid: the value is neither.
     """
     stated = _params(envelope).get("priority", "task")
     if isinstance(stated, str) and stated in PRIORITIES:
@@ -238,10 +247,10 @@ def priority(envelope: Envelope) -> int:
 
 
 def expiry(envelope: Envelope) -> timedelta:
-    """How long it may wait in the queue: `params.expires_in_seconds`, 24 h by default.
+    """How long a message may wait in the queue: `params.expires_in_seconds`, 24 h by default.
 
     Raises:
-        Invalid: it is not a positive number, or more than 7 days.
+        Invalid: the value is not a positive number, or more than 7 days.
     """
     stated = _params(envelope).get("expires_in_seconds")
     if stated is None:
@@ -255,12 +264,25 @@ def expiry(envelope: Envelope) -> timedelta:
 
 
 def wait_limit(text: str) -> float | None:
-    """Seconds from an `X-Timeout` header; 0 for no limit, None when it says nothing sensible."""
+    """Seconds from an `X-Timeout` header; 0 for no limit, None when the text is no such number."""
     try:
         seconds = float(text)
     except ValueError:
         return None
     return seconds if 0 <= seconds < 1_000_000 else None
+
+
+def bounded_wait(stated: float | None, left: float | None) -> float | None:
+    """How long a caller waits: as stated, and until half a second before its deadline.
+
+    Args:
+        stated: seconds that the caller stated; 0 for no limit, None for the default.
+        left: seconds until the caller gives up; None when it has no deadline.
+    """
+    if left is None:
+        return stated
+    soon = max(ANSWER_SECONDS, left - ANSWER_SECONDS)
+    return min(stated or soon, soon)
 
 
 def _params(envelope: Envelope) -> dict[str, object]:

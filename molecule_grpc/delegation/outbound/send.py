@@ -1,4 +1,4 @@
-"""Sends a message to an agent's URL on behalf of a caller who waits for the answer."""
+"""Sends a message to an agent's URL on behalf of a sender who waits for the answer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from uuid import UUID
 import structlog
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation.outbound import records
-from molecule_grpc.delegation.outbound import rules as dispatch_rules
+from molecule_grpc.delegation.outbound import records, rules
 from molecule_grpc.delegation.outbound.dispatch import Dispatcher
 from molecule_grpc.delegation.outbound.outcome import (
     Delivered,
@@ -32,10 +31,11 @@ from molecule_grpc.kernel.errors import MoleculeError
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.server.task_set import TaskSet, finish
-from molecule_grpc.settings.settings import Settings
+from molecule_grpc.settings.outbound import OutboundSettings
 
 log = structlog.get_logger(__name__)
 
+# A message on its way when the server stops has this long to be put down.
 _LAST_SECONDS = 3.0
 
 
@@ -60,8 +60,8 @@ class _Sending:
     """A message on its way.
 
     Args:
-        row: set when it was put into the queue because its sender does not wait any more.
-        outcome: set when it has arrived.
+        row: the row of the queue that holds the message since its sender stopped waiting.
+        outcome: what became of the message, once that is known.
     """
 
     target: WorkspaceInfo
@@ -73,10 +73,10 @@ class _Sending:
 
 
 class Push:
-    """Delivers at once, or sees to it that it is delivered later.
+    """Delivers a message at once, or leaves it in the queue.
 
     Args:
-        show: told of answers to humans.
+        show: called with each answer to a human.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Push:
         queue: Queue,
         dispatcher: Dispatcher,
         tasks: TaskSet,
-        settings: Settings,
+        settings: OutboundSettings,
         *,
         show: Show = show_nobody,
     ) -> None:
@@ -95,8 +95,8 @@ class Push:
         self._queue = queue
         self._dispatcher = dispatcher
         self._tasks = tasks
-        self._ceiling = settings.outbound.ceiling
-        self._canvas_wait = settings.outbound.canvas_wait
+        self._ceiling = settings.ceiling
+        self._canvas_wait = settings.canvas_wait
         self._show = show
 
     async def send(
@@ -108,28 +108,29 @@ class Push:
         wait_limit: float | None,
         headers: Mapping[str, str],
     ) -> DispatchOutcome:
-        """Send a message and wait for what becomes of it.
+        """Send a message and wait for the outcome.
 
-        A caller that leaves does not stop it. One that stops waiting gets a queue id, and the
-        message is on disk by then.
+        The call to the agent goes on when the sender leaves. A sender that stops waiting gets a
+        queue id; by then the message is on disk.
 
         Args:
             source_id: who sends; None for a human.
-            wait_limit: seconds that the caller waits; 0 for as long as it takes, None for the
-                default: as long as it takes for agents, 90 s for humans.
+            wait_limit: seconds that the sender waits; 0 without a limit, None for the default: no
+                limit for agents, `canvas_wait` for humans.
 
         Raises:
-            Invalid: priority or life of the message make no sense.
+            Invalid: the message's priority or expiry is not one.
+            Exhausted: INBOX_FULL: the sender stopped waiting and the queue is full.
         """
         message = QueueMessage(
             id=new_id(),
             workspace_id=target.id,
             caller_id=source_id,
-            priority=dispatch_rules.priority(envelope),
+            priority=rules.priority(envelope),
             body=to_text(envelope.body, "body"),
             method=clean(envelope.method)[:128],
             message_id=clean(envelope.message_id),
-            expiry=dispatch_rules.expiry(envelope),
+            expiry=rules.expiry(envelope),
         )
         waiting = await self._queue.find(target.id, message.message_id, source_id)
         if waiting is not None:
@@ -156,7 +157,7 @@ class Push:
     async def _send(
         self, sending: _Sending, body: bytes, headers: Mapping[str, str]
     ) -> DispatchOutcome:
-        # Humans may wait for as long as they like.
+        # A human's call has no ceiling: only the agent's silence ends the call.
         ceiling = None if sending.source_id is None else self._ceiling
         try:
             outcome: DispatchOutcome = await self._dispatcher.dispatch(
@@ -182,7 +183,7 @@ class Push:
         return outcome
 
     async def _enqueue(self, sending: _Sending, outcome: Failed) -> DispatchOutcome:
-        """In the queue; the failure as it is when that fails."""
+        """Put the message into the queue; the failure itself when the queue does not take it."""
         try:
             return await self._queue.enqueue(sending.message)
         except (MoleculeError, OSError) as error:
@@ -192,7 +193,7 @@ class Push:
         return outcome
 
     async def _note(self, sending: _Sending, outcome: Delivered) -> None:
-        """Side effects of an answer. The answer counts even where they fail."""
+        """Record an answer and show it to humans. The sender gets the answer even if this fails."""
         try:
             if sending.row is None:
                 message = sending.message

@@ -6,15 +6,112 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
-
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.delegation.ledger.store.accept import DelegationDraft
 from molecule_grpc.delegation.ledger.store.fragments import PUSHED
 
 
+class DelegationRow(NamedTuple):
+    """A delegation as its two parties see it.
+
+    The names of the fields are those of the columns. `result` is None in lists.
+    """
+
+    delegation_id: str
+    caller_id: UUID
+    callee_id: UUID
+    task_preview: str
+    status: str
+    failure_reason: str | None
+    last_heartbeat: datetime | None
+    deadline: datetime
+    result_preview: str | None
+    truncated: bool
+    error_detail: str | None
+    created_at: datetime
+    updated_at: datetime
+    progress_note: str | None
+    progress_percent: int | None
+    retry_count: int
+    max_attempts: int
+    retry_of: str | None
+    result: str | None = None
+
+
+_COLUMNS = ", ".join(DelegationRow._fields)
+_LIST_COLUMNS = ", ".join(DelegationRow._fields[:-1])
+
+
+async def get(pool: Pool, workspace_id: UUID, delegation_id: str) -> DelegationRow | None:
+    """A delegation with its whole result; None when this workspace is no party of it."""
+    row = await pool.fetchrow(
+        f"""
+        SELECT {_COLUMNS} FROM delegations
+        WHERE delegation_id = $2 AND $1 IN (caller_id, callee_id)
+        """,
+        workspace_id,
+        delegation_id,
+    )
+    return None if row is None else DelegationRow(*row)
+
+
+class DelegationQuery(NamedTuple):
+    """Which delegations to list. `before` is the last row of the page before."""
+
+    limit: int
+    status: str | None = None
+    direction: str | None = None
+    before: tuple[datetime, str] | None = None
+
+
+async def list_rows(pool: Pool, workspace_id: UUID, query: DelegationQuery) -> list[DelegationRow]:
+    """Delegations of which this workspace is a party, newest first.
+
+    Each side has its index: the newest rows of either are merged, at most twice `limit` are read.
+    """
+    sides = {"sent": ["caller_id"], "received": ["callee_id"]}.get(
+        query.direction or "", ["caller_id", "callee_id"]
+    )
+    values: list[object] = [workspace_id, query.limit]
+    extra = ""
+    if query.status is not None:
+        values.append(query.status)
+        extra += f" AND status = ${len(values)}"
+    if query.before is not None:
+        values += query.before
+        extra += f" AND (created_at, delegation_id) < (${len(values) - 1}, ${len(values)})"
+    halves = [
+        f"""
+        (SELECT {_LIST_COLUMNS} FROM delegations WHERE {side} = $1 {extra}
+         ORDER BY created_at DESC, delegation_id DESC LIMIT $2)
+        """
+        for side in sides
+    ]
+    rows = await pool.fetch(
+        f"""
+        SELECT * FROM ({" UNION ".join(halves)}) d
+        ORDER BY created_at DESC, delegation_id DESC LIMIT $2
+        """,
+        *values,
+    )
+    return [DelegationRow(*row) for row in rows]
+
+
+async def cancelled(pool: Pool, delegation_id: str, callee_id: UUID) -> bool:
+    """Whether the caller of a delegation called it off."""
+    found: bool | None = await pool.fetchval(
+        """
+        SELECT failure_reason = 'cancelled' FROM delegations
+        WHERE delegation_id = $1 AND callee_id = $2
+        """,
+        delegation_id,
+        callee_id,
+    )
+    return bool(found)
+
+
 class Lapsed(NamedTuple):
-    """A live delegation that nobody will finish."""
+    """A live delegation that is past its deadline (`overdue`), or whose agent fell silent."""
 
     delegation_id: str
     caller_id: UUID
@@ -23,10 +120,10 @@ class Lapsed(NamedTuple):
 
 
 async def lapsed(pool: Pool, *, beat_before: datetime | None, limit: int) -> list[Lapsed]:
-    """Live delegations past their deadline, or silent since `beat_before`.
+    """Live delegations past their deadline, or without a heartbeat since `beat_before`.
 
-    One that has never shown a beat is left to its deadline. The statuses are spelled out, so that
-    the partial indexes serve.
+    A delegation that never had a heartbeat is left to its deadline. The statuses are written out:
+    the partial indexes serve no parameter.
     """
     rows = await pool.fetch(
         """
@@ -42,69 +139,79 @@ async def lapsed(pool: Pool, *, beat_before: datetime | None, limit: int) -> lis
     return [Lapsed(*row) for row in rows]
 
 
-_PARTY = """
-    delegation_id, caller_id, callee_id, task_preview, status, failure_reason, last_heartbeat,
-    deadline, result_preview, truncated, error_detail, created_at, updated_at, progress_note,
-    progress_percent, retry_count, max_attempts, retry_of
+class Taken(NamedTuple):
+    """A delegation that holds the id or the idempotency key of a draft.
+
+    Args:
+        old: whether the delegation is older than 24 hours, so that its key is free.
+    """
+
+    delegation_id: str
+    caller_id: UUID
+    status: str
+    request_hash: bytes
+    old: bool
+
+
+_TAKEN = """
+    SELECT delegation_id, caller_id, status, request_hash,
+           created_at < now() - interval '24 hours' AS old
+    FROM delegations
 """
 
 
-async def get(pool: Pool, workspace_id: UUID, delegation_id: str) -> asyncpg.Record | None:
-    """A delegation of which this workspace is a party, with its whole result."""
-    return await pool.fetchrow(
-        f"""
-        SELECT {_PARTY}, result FROM delegations
-        WHERE delegation_id = $2 AND $1 IN (caller_id, callee_id)
-        """,
-        workspace_id,
-        delegation_id,
-    )
-
-
-async def cancelled(pool: Pool, delegation_id: str, callee_id: UUID) -> bool:
-    """Whether a delegation was called off."""
-    found: bool | None = await pool.fetchval(
-        """
-        SELECT failure_reason = 'cancelled' FROM delegations
-        WHERE delegation_id = $1 AND callee_id = $2
-        """,
-        delegation_id,
-        callee_id,
-    )
-    return bool(found)
-
-
-async def find_taken(
-    pool: Pool | Connection, draft: DelegationDraft
-) -> tuple[asyncpg.Record | None, asyncpg.Record | None]:
-    """What stands in a draft's way: the row with its id, and the row with its caller's key."""
-    columns_ = (
-        f"{_PARTY}, idempotency_key, request_hash, created_at < now() - interval '24 hours' AS old"
-    )
-    by_id = await pool.fetchrow(
-        f"SELECT {columns_} FROM delegations WHERE delegation_id = $1 AND organization_id = $2",
+async def id_holder(pool: Pool | Connection, draft: DelegationDraft) -> Taken | None:
+    """The delegation of the draft's organisation that has the draft's id."""
+    row = await pool.fetchrow(
+        f"{_TAKEN} WHERE delegation_id = $1 AND organization_id = $2",
         draft.delegation_id,
         draft.organization_id,
     )
-    by_key = None
-    if draft.idempotency_key is not None:
-        by_key = await pool.fetchrow(
-            f"SELECT {columns_} FROM delegations WHERE caller_id = $1 AND idempotency_key = $2",
-            draft.caller_id,
-            draft.idempotency_key,
-        )
-    return by_id, by_key
+    return None if row is None else Taken(*row)
+
+
+async def key_holder(pool: Pool | Connection, draft: DelegationDraft) -> Taken | None:
+    """The delegation of the draft's caller that has the draft's idempotency key."""
+    if draft.idempotency_key is None:
+        return None
+    row = await pool.fetchrow(
+        f"{_TAKEN} WHERE caller_id = $1 AND idempotency_key = $2",
+        draft.caller_id,
+        draft.idempotency_key,
+    )
+    return None if row is None else Taken(*row)
+
+
+class EndedDelegation(NamedTuple):
+    """A delegation as a retry needs it.
+
+    Args:
+        request_body: the message that handed the task over, as JSON text; None when retention has
+            deleted it.
+        pushed: whether the callee is called at a URL now.
+    """
+
+    caller_id: UUID
+    callee_id: UUID
+    organization_id: UUID
+    task_preview: str
+    status: str
+    max_attempts: int
+    retry_backoff_seconds: int
+    request_body: str | None
+    deadline_seconds: int
+    pushed: bool
 
 
 async def for_retry(
     pool: Pool, delegation_id: str, organization_id: UUID | None
-) -> asyncpg.Record | None:
-    """What is needed to try a delegation again; `request_body` is None when it was pruned.
+) -> EndedDelegation | None:
+    """The delegation of this id; of one organisation, or of any.
 
-    Of two organisations' delegations of one id at most one was handed over, which is what can be
-    tried again: the id of the other was an agent's choice.
+    Two organisations may use the same id when agents chose it. The platform handed over at most
+    one of these delegations, and only that one can be retried: it comes first.
     """
-    return await pool.fetchrow(
+    row = await pool.fetchrow(
         f"""
         SELECT d.caller_id, d.callee_id, d.organization_id, d.task_preview, d.status,
                d.max_attempts, d.retry_backoff_seconds, a.request_body,
@@ -118,44 +225,60 @@ async def for_retry(
         delegation_id,
         organization_id,
     )
+    return None if row is None else EndedDelegation(*row)
 
 
-class DelegationQuery(NamedTuple):
-    """Which delegations to list. `before` is the last row of the page before."""
+class LedgerEntry(NamedTuple):
+    """A delegation as operators see it. The names of the fields are those of the columns."""
 
-    limit: int
-    status: str | None = None
-    direction: str | None = None
-    before: tuple[datetime, str] | None = None
+    delegation_id: str
+    caller_id: UUID
+    callee_id: UUID
+    task_preview: str
+    status: str
+    last_heartbeat: datetime | None
+    deadline: datetime
+    result_preview: str | None
+    error_detail: str | None
+    retry_count: int
+    created_at: datetime
+    updated_at: datetime
+    failure_reason: str | None
 
 
-async def list_rows(pool: Pool, workspace_id: UUID, page: DelegationQuery) -> list[asyncpg.Record]:
-    """Delegations of which this workspace is a party, newest first.
-
-    Each side has its index: the newest of either are merged, never more than two pages read.
-    """
-    sides = {"sent": ["caller_id"], "received": ["callee_id"]}.get(
-        page.direction or "", ["caller_id", "callee_id"]
-    )
-    values: list[object] = [workspace_id, page.limit]
-    extra = ""
-    if page.status is not None:
-        values.append(page.status)
-        extra += f" AND status = ${len(values)}"
-    if page.before is not None:
-        values += page.before
-        extra += f" AND (created_at, delegation_id) < (${len(values) - 1}, ${len(values)})"
-    halves = [
-        f"""
-        (SELECT {_PARTY} FROM delegations WHERE {side} = $1 {extra}
-         ORDER BY created_at DESC, delegation_id DESC LIMIT $2)
-        """
-        for side in sides
-    ]
-    return await pool.fetch(
-        f"""
-        SELECT * FROM ({" UNION ".join(halves)}) d
+# Each filter is written out, so that the planner sees that a partial index covers it.
+_FILTERS = {
+    "in_flight": "status IN ('queued', 'dispatched', 'in_progress')",
+    "stuck": "status = 'stuck'",
+    "failed": "status = 'failed'",
+    "completed": "status = 'completed'",
+}
+LEDGER_FILTERS = tuple(_FILTERS)
+_ENTRIES = {
+    name: f"""
+        SELECT {", ".join(LedgerEntry._fields)} FROM delegations
+        WHERE {condition} AND ($1::uuid IS NULL OR organization_id = $1)
         ORDER BY created_at DESC, delegation_id DESC LIMIT $2
+    """
+    for name, condition in _FILTERS.items()
+}
+
+
+async def list_entries(
+    pool: Pool, wanted: str, organization_id: UUID | None, limit: int
+) -> list[LedgerEntry]:
+    """Delegations under one of `LEDGER_FILTERS`, newest first; of one organisation, or of all."""
+    rows = await pool.fetch(_ENTRIES[wanted], organization_id, limit)
+    return [LedgerEntry(*row) for row in rows]
+
+
+async def count_by_status(pool: Pool, organization_id: UUID | None) -> dict[str, int]:
+    """How many delegations have each status; a status that none has is absent."""
+    rows = await pool.fetch(
+        """
+        SELECT status, count(*) AS number FROM delegations
+        WHERE $1::uuid IS NULL OR organization_id = $1 GROUP BY status
         """,
-        *values,
+        organization_id,
     )
+    return {row["status"]: row["number"] for row in rows}

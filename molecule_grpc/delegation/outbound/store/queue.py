@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import NamedTuple
 from uuid import UUID
@@ -12,16 +12,16 @@ import asyncpg
 
 from molecule_grpc.db import rows
 from molecule_grpc.db.pool import Connection, Pool
-from molecule_grpc.delegation.outbound.rules import Decision
+from molecule_grpc.delegation.outbound.rules import Decision, QueueStatus
 from molecule_grpc.delegation.record.store.entries import APPEND, Entry
 from molecule_grpc.events.names import EventType
 
-# A heartbeat that is older says nothing about what the agent does now.
+# The agent's own count of its tasks is believed for this long after its heartbeat.
 FRESH_SECONDS = 90
 
 
 class QueueMessage(NamedTuple):
-    """A message that shall enter the queue. `body` is JSON text."""
+    """A message for the queue. `body` is JSON text, `message_id` the sender's own."""
 
     id: UUID
     workspace_id: UUID
@@ -34,7 +34,7 @@ class QueueMessage(NamedTuple):
 
 
 class HeldMessage(NamedTuple):
-    """A message in somebody's hands."""
+    """A message under a worker's lease."""
 
     id: UUID
     workspace_id: UUID
@@ -45,7 +45,7 @@ class HeldMessage(NamedTuple):
     delegation_id: str | None
     attempts: int
     misses: int
-    # Seconds since it was first told to wait until the agent is ready.
+    # Seconds since the agent first said that it is about to be ready.
     settling: float | None
 
 
@@ -61,7 +61,7 @@ _REPLACE_EXPIRED = """
       AND delegation_id IS NULL AND status = 'queued' AND expires_at <= now()
 """
 
-# Beside `queued` rows: one that is on its way already enters in the hands of its sender.
+# With a lease owner ($9) the message is on its way already and enters as `dispatched`.
 _INSERT = """
     INSERT INTO a2a_queue (
         id, workspace_id, caller_id, priority, body, method, idempotency_key, expires_at,
@@ -91,10 +91,12 @@ async def insert(
 ) -> UUID | None:
     """Put a message into the queue; the id of the row that holds it. Inside a transaction.
 
-    That is an earlier row when this sender's message waits already. None when the queue is full.
+    An earlier row's id when this sender's message waits already; None when the queue is full.
 
     Args:
-        owner: who has it in hand, if it is on its way already.
+        limit: most messages that may wait for the workspace.
+        owner: who sends the message now; None when it shall wait.
+        lease_seconds: how long the owner is believed to send it.
     """
     key = (message.workspace_id, message.message_id, message.caller_id)
     await conn.execute(_REPLACE_EXPIRED, *key)
@@ -129,14 +131,14 @@ async def depth(conn: Pool | Connection, workspace_id: UUID) -> int:
     return found
 
 
-# Two claims of one workspace would each see the other's slots as free.
+# Without the lock two claims for one workspace would each take the same free slots.
 _LOCK = """
     SELECT pg_advisory_xact_lock(hashtextextended(id::text, 1634887525)) FROM unnest($1::uuid[]) id
 """
 
 _CLAIM = f"""
-    -- An agent has room for what it may do at once, less what it does: what it says, what was
-    -- handed to it since it said so, and at least what is in our hands now.
+    -- An agent has room for `max_concurrent_tasks`, less the tasks of its last heartbeat and those
+    -- handed to it since, or at least those that are under a lease now.
     WITH room AS (
         SELECT w.id,
                w.max_concurrent_tasks - greatest(
@@ -154,7 +156,7 @@ _CLAIM = f"""
             FROM a2a_queue q WHERE q.workspace_id = w.id AND q.status = 'dispatched'
         ) f
         WHERE w.id = ANY($1)
-          -- An agent that is not ready is left alone, or a later message would overtake.
+          -- While a message waits for the agent to get ready, no later message may overtake it.
           AND NOT EXISTS (
               SELECT FROM a2a_queue q
               WHERE q.workspace_id = w.id AND q.status = 'queued' AND q.waiting
@@ -173,7 +175,7 @@ _CLAIM = f"""
         ) q
         LIMIT $2
     ),
-    -- In the order of their ids, as all who change many delegations.
+    -- Locked in the order of ids, like every statement that changes many delegations.
     accepted AS (
         SELECT d.delegation_id, d.callee_id, d.status IN ('completed', 'failed', 'stuck') AS ended
         FROM delegations d
@@ -202,14 +204,14 @@ _CLAIM = f"""
         dispatched_at = now(), lease_owner = $3,
         lease_until = now() + make_interval(secs => $4), waiting = false
     FROM due LEFT JOIN accepted a USING (delegation_id, callee_id)
-    -- The array makes the few rows known, so that they are looked up and not searched for.
+    -- The array makes Postgres look the few rows up by their ids instead of scanning.
     WHERE q.id = due.id AND q.id = ANY(ARRAY(SELECT id FROM due))
     RETURNING {_HELD}, coalesce(a.ended, false) AS ended, due.place
 """
 
 
 class Claimed(NamedTuple):
-    """What a claim took: messages to send now, and how many it let go instead."""
+    """Messages to send now, and how many were dropped because their delegations had ended."""
 
     rows: list[HeldMessage]
     dropped: int
@@ -218,9 +220,12 @@ class Claimed(NamedTuple):
 async def claim(
     conn: Connection, workspace_ids: Sequence[UUID], *, limit: int, owner: str, lease_seconds: float
 ) -> Claimed:
-    """Take messages whose agents have room, the most urgent and oldest first.
+    """Lease messages whose agents have room, by priority and age. Inside a transaction.
 
-    Never more for a workspace than it has room for, whoever claims. Inside a transaction.
+    However many workers claim at once, a workspace gets no more than it has room for.
+
+    Args:
+        limit: most messages to take.
     """
     await conn.execute(_LOCK, sorted(workspace_ids))
     found = await conn.fetch(
@@ -270,7 +275,7 @@ _SETTLE = f"""
         WHERE q.id = s.id AND q.lease_owner = s.owner AND q.status = 'dispatched'
         RETURNING q.delegation_id, q.workspace_id, q.response_body, s.duration_ms
     ),
-    -- The record of a task has been there since it was accepted: now it holds the answer too.
+    -- The task's row of the record was written with the delegation: add the answer to the row.
     answered AS (
         UPDATE activity_logs a SET response_body = s.response_body, duration_ms = s.duration_ms
         FROM settled s
@@ -297,9 +302,9 @@ async def settle(
     duration_ms: int | None,
     entries: Sequence[Entry],
 ) -> bool:
-    """Let go of a row as a decision says, with the rows that record it, as one transaction.
+    """End a lease as a decision says, with the rows that record it, as one transaction.
 
-    False when it is in somebody else's hands now; nothing is written then.
+    False when the lease is another worker's now; nothing is written then.
     """
     settlement = _Settlement(
         id=row_id,
@@ -322,16 +327,36 @@ async def settle(
     return settled
 
 
-async def get(pool: Pool, workspace_id: UUID, queue_id: UUID) -> asyncpg.Record | None:
-    """A queued message without its body; None when this workspace has no such one."""
-    return await pool.fetchrow(
+class QueueEntry(NamedTuple):
+    """A message in the queue without its body. `response_body` is JSON text."""
+
+    id: UUID
+    workspace_id: UUID
+    caller_id: UUID | None
+    status: QueueStatus
+    priority: int
+    attempts: int
+    last_error: str | None
+    enqueued_at: datetime
+    next_attempt_at: datetime
+    dispatched_at: datetime | None
+    completed_at: datetime | None
+    expires_at: datetime
+    response_body: str | None
+    organization_id: UUID
+
+
+async def get(pool: Pool, workspace_id: UUID, queue_id: UUID) -> QueueEntry | None:
+    """A message of this workspace's queue; None when the queue has no such message."""
+    row = await pool.fetchrow(
         """
-        SELECT q.id, q.workspace_id, q.caller_id, q.status, q.priority, q.attempts, q.method,
-               q.last_error, q.enqueued_at, q.next_attempt_at, q.dispatched_at, q.completed_at,
-               q.expires_at, q.response_body, w.organization_id
+        SELECT q.id, q.workspace_id, q.caller_id, q.status, q.priority, q.attempts, q.last_error,
+               q.enqueued_at, q.next_attempt_at, q.dispatched_at, q.completed_at, q.expires_at,
+               q.response_body, w.organization_id
         FROM a2a_queue q JOIN workspaces w ON w.id = q.workspace_id
         WHERE q.id = $2 AND q.workspace_id = $1
         """,
         workspace_id,
         queue_id,
     )
+    return None if row is None else QueueEntry(*row)

@@ -1,0 +1,73 @@
+"""The ledger put together: its writers, use cases and sweeper."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from molecule_grpc.core import Core
+from molecule_grpc.delegation.inbox.reads import InboxReads
+from molecule_grpc.delegation.ledger.handover import Handovers
+from molecule_grpc.delegation.ledger.moves import Moves
+from molecule_grpc.delegation.ledger.ports import OnQueued
+from molecule_grpc.delegation.ledger.retries import Retries
+from molecule_grpc.delegation.ledger.sweeper import Sweeper
+from molecule_grpc.delegation.ledger.views import LedgerViews
+from molecule_grpc.delegation.ledger.watch import Watch
+from molecule_grpc.delegation.ledger.writes import LedgerWrites
+from molecule_grpc.delegation.ports import Directory
+from molecule_grpc.delegation.record.writes import InboxLimits
+from molecule_grpc.server.tasks import BackgroundTask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """What others call of the ledger."""
+
+    writes: LedgerWrites
+    handovers: Handovers
+    moves: Moves
+    views: LedgerViews
+    watch: Watch
+    retries: Retries
+    tasks: Sequence[BackgroundTask]
+
+
+@asynccontextmanager
+async def open_ledger(
+    core: Core,
+    reads: InboxReads,
+    directory: Directory,
+    *,
+    limits: InboxLimits,
+    on_queued: OnQueued,
+) -> AsyncIterator[Ledger]:
+    """The ledger, for as long as calls are served.
+
+    Args:
+        reads: told of the items that the ledger puts into inboxes.
+        limits: of an inbox, and of the messages that wait for an agent with a URL.
+        on_queued: called with a callee after a task entered its queue.
+    """
+    settings = core.settings
+    linger = settings.process.group_commit_linger_ms / 1000
+    async with LedgerWrites(
+        core.dsn, core.pool, core.wakeups, reads, limits, linger=linger
+    ) as writes:
+        views = LedgerViews(core.pool, core.page_tokens)
+        watch = Watch(views, core.wakeups, core.guards)
+        sweeper = Sweeper(core.pool, writes, stuck_after=settings.delegation.stuck_after)
+        yield Ledger(
+            writes=writes,
+            handovers=Handovers(core.pool, writes, watch, directory, on_queued),
+            moves=Moves(writes),
+            views=views,
+            watch=watch,
+            retries=Retries(core.pool, writes, on_queued),
+            tasks=[
+                BackgroundTask(
+                    "delegation-sweeper", settings.delegation.sweep_interval, sweeper.sweep
+                )
+            ],
+        )
