@@ -94,7 +94,7 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 
 
 async def execute(dsn: str, sql: str) -> None:
-    """Run one statement on a connection of its own."""
+    """Open a connection, run one statement, close the connection."""
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(sql)
@@ -104,7 +104,7 @@ async def execute(dsn: str, sql: str) -> None:
 
 @pytest.fixture(scope="session")
 def session_database(postgres: str, template: str) -> Iterator[str]:
-    """A database for all tests that share one server: they use ids of their own."""
+    """One database for all tests that share the session's server; each test makes its own ids."""
     name = f"session_{uuid.uuid4().hex[:12]}"
     asyncio.run(execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}"))
     yield with_database(postgres, name)

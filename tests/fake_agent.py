@@ -63,7 +63,7 @@ class FakeAgent:
         return [one.message_id for one in self.received]
 
     async def wait(self, count: int, *, timeout: float = PATIENCE) -> list[Received]:
-        """What has arrived, when it is so many."""
+        """All requests so far, as soon as there are `count` of them."""
         async with asyncio.timeout(timeout), self._came:
             await self._came.wait_for(lambda: len(self.received) >= count)
         return self.received

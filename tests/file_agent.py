@@ -17,7 +17,7 @@ MIB = 1024 * 1024
 
 @dataclass(slots=True)
 class FileAgent:
-    """Takes files, and serves those that it has."""
+    """Accepts uploads, and serves `files` by path."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)

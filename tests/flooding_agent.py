@@ -1,4 +1,4 @@
-"""An agent in a process of its own that floods whoever calls it; its memory is not ours."""
+"""An agent that floods its callers, in a process of its own."""
 
 from __future__ import annotations
 

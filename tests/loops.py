@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Loop:
-    """An event loop in a thread, for steps that hypothesis takes one by one."""
+    """An event loop in a thread, for hypothesis' synchronous steps."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()

@@ -19,7 +19,7 @@ _BLOCKS = 48
 
 
 class PortBlock:
-    """Numbers from one block, in turn. The process that took the block keeps it until its end."""
+    """250 port numbers of this process, in turn. The kernel frees the block with the process."""
 
     def __init__(self) -> None:
         """Take the first block that no living process has.

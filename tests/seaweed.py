@@ -84,12 +84,12 @@ class Seaweed:
             self._process.wait()
 
     def keys(self, prefix: str) -> list[str]:
-        """What is stored under a prefix, without it."""
+        """Keys stored under a prefix; the prefix is cut off."""
         page = self.client.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
         return [one["Key"].removeprefix(prefix) for one in page.get("Contents", ())]
 
     def environment(self, prefix: str) -> dict[str, str]:
-        """Settings of a server that keeps its files there."""
+        """Settings of a server that stores its files in this bucket, under a prefix."""
         return {
             "MOLECULE_UPLOAD_STORE": "s3",
             "MOLECULE_S3_BUCKET": BUCKET,

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Seconds. Nothing here depends on the number: what must come ends the wait when it comes. It lies
-# below the 60 s that a test may last, so that the test itself says what it waited for.
+# Seconds. A wait ends with its event, so a large number slows no test that passes. Below the 60 s
+# of a test, so that a failed wait says itself what it waited for.
 PATIENCE = 45.0
 
 
@@ -20,7 +20,7 @@ async def until(
     timeout: float = PATIENCE,
     pause: float = 0.02,
 ) -> T:
-    """What was seen when it was as wanted; looks every `pause` seconds.
+    """Call `look` every `pause` seconds until its answer is `wanted`; that answer.
 
     Raises AssertionError, with what was seen last, after `timeout` seconds.
     """

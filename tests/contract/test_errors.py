@@ -1,4 +1,4 @@
-"""Errors: what the code raises, what the catalogue promises and what the wire shows are one."""
+"""Every error of the code is in the catalogue, and reads the same on the wire."""
 
 from __future__ import annotations
 

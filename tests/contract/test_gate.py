@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-# One test of those that ask for a database, and nothing beside it.
+# A module in which every test opens a database.
 NEEDS_POSTGRES = "tests/integration/test_migrate.py"
 # Words by which pytest runs less than everything, or hides a failure.
 CHOOSING = {"-k", "-m", "--ignore", "--deselect", "--reruns", "--maxfail", "-x", "--lf"}

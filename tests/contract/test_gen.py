@@ -1,4 +1,4 @@
-"""The contract keeps its own rules, and what is generated from it is current."""
+"""The protos keep their rules, and gen/ is current."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def _reachable(message: Descriptor, seen: set[str] | None = None) -> Iterator[De
 
 
 def _differences(committed: Path, fresh: Path) -> Iterator[str]:
-    """Paths that one of the folders lacks or whose bytes differ."""
+    """Paths present in one folder only, and paths whose bytes differ."""
     both = filecmp.dircmp(committed, fresh, ignore=["__pycache__"])
     _, different, unread = filecmp.cmpfiles(committed, fresh, both.common_files, shallow=False)
     for name in (*both.left_only, *both.right_only, *different, *unread):

@@ -13,7 +13,7 @@ from molecule_grpc.client.platform import Platform
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A workspace, and what its agent needs."""
+    """A workspace with its id, name and token."""
 
     workspace_id: str
     name: str

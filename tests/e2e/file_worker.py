@@ -1,4 +1,4 @@
-"""An agent behind NAT: it only calls out, receives files, and prints the messages that it gets."""
+"""An agent behind NAT that receives files and prints its messages."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class ToolFailed(Exception):
 
 
 def http_of(agent: Agent) -> httpx2.AsyncClient:
-    """What an agent's client sends its messages with."""
+    """An HTTP client that carries the agent's token."""
     return httpx2.AsyncClient(headers=agent.headers, timeout=90)
 
 

@@ -1,4 +1,4 @@
-"""A relay between a client and the server that can lose what it carries."""
+"""A relay between client and server that loses bytes on demand."""
 
 from __future__ import annotations
 

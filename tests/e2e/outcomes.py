@@ -86,7 +86,7 @@ async def call_rest(party: Party, rpc: Rpc, request: Message) -> httpx.Response:
 
 
 def path_of(rpc: Rpc, fields: dict[str, Any]) -> str:
-    """The path of an RPC's first REST form. Takes what it binds out of the fields."""
+    """The path of an RPC's first REST form. Removes the fields that the path binds."""
     return _VARIABLE.sub(lambda found: str(fields.pop(found[1])), rpc.bindings[0].path)
 
 

@@ -108,7 +108,7 @@ def refused(error: grpc.aio.AioRpcError) -> Refused:
 
 @dataclass(frozen=True, slots=True)
 class Agent(Party):
-    """A workspace that calls with its own token."""
+    """A workspace, calling with its token."""
 
     id: str
     token: str
@@ -121,7 +121,7 @@ class Organization(Party):
     id: str
 
     async def hire(self, name: str = "", **fields: Any) -> Agent:
-        """A new external workspace that holds its token."""
+        """Create an external workspace and mint its token."""
         name = name or f"agent {uuid.uuid4().hex[:8]}"
         answer = await self.rest("POST", "/workspaces", {"name": name, "external": True, **fields})
         assert answer.status_code == 201, answer.text

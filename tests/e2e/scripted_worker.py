@@ -1,4 +1,4 @@
-"""A worker that answers what a test tells it, for tests of what the edge makes of the answer."""
+"""A worker with scripted answers, for tests of the edge in front of it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class ScriptedWorker:
         await self._server.stop(grace)
 
     async def set_serving(self, serving: bool) -> None:
-        """What the worker tells whoever asks for its health."""
+        """Set the answer of the worker's health service."""
         status = health_pb2.HealthCheckResponse
         await self._health.set("", status.SERVING if serving else status.NOT_SERVING)
 

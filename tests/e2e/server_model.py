@@ -51,7 +51,7 @@ class Deal:
     ends: set[str] = field(default_factory=set)
     failures: int = 0
     seen: Delegation | None = None
-    # What a call was told that it had brought about.
+    # The end that a call was told it had caused.
     told: tuple[str, str] | None = None
     # Whether somebody was told of a completion after the ledger had given up.
     late: bool = False
@@ -69,7 +69,7 @@ class Deal:
         )
 
     async def look(self) -> None:
-        """See how it stands, and that this may follow what was seen before."""
+        """Read the delegation and check that its state may follow the one read before."""
         get = pb.GetDelegationRequest(workspace_id=self.caller.id, delegation_id=self.name)
         now = await insist(self.caller, get)
         before, self.seen = self.seen, now

@@ -93,7 +93,7 @@ def test_metrics_are_there_before_anything_happens(calling_server: RunningServer
         assert f"\n{gauge}" in text
 
 
-# What the agent answers is what the sender reads.
+# The agent's answer reaches the sender unchanged.
 
 
 async def test_the_agents_answer_passes_as_it_is(
@@ -455,7 +455,7 @@ async def test_what_failed_is_tried_again_at_the_agents_url(
     assert len(agent.received) == 2
 
 
-# The queue, as its users see it.
+# The queue through its RPCs.
 
 
 async def until(office: Office, target: Agent, queue_id: str, status: str) -> dict[str, Any]:
@@ -490,7 +490,7 @@ async def test_a_queued_message_arrives_when_the_agent_has_room(
 async def test_a_heartbeat_with_room_drains_the_queue(
     office: Office, sender: Agent, target: Agent, agent: FakeAgent
 ) -> None:
-    """Spec 3.2: an agent at its limit is left alone until it says that it has room."""
+    """Spec 3.2: an agent at its limit is sent nothing before it reports room."""
 
     async def beat(active: int) -> None:
         body = {"workspace_id": target.id, "active_tasks": active}
@@ -592,7 +592,7 @@ async def test_a_delegation_to_an_agent_with_a_url_ends_like_any_other(
 async def test_a_result_outlasts_the_patience_of_its_caller(
     sender: Agent, target: Agent, agent: FakeAgent
 ) -> None:
-    """D15: however long it takes, it arrives in the inbox."""
+    """D15: a late answer arrives in the caller's inbox."""
     answer = asyncio.Event()
     agent.behave = agents.waits_for(answer, agents.says("at last"))
     body = {"target_id": target.id, "task": "x", "wait_seconds": 1}

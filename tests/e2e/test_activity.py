@@ -1,4 +1,4 @@
-"""The activity record over the wire: what pollers that exist send, and exactly what they read."""
+"""The activity record over the wire: the requests of existing pollers, and the exact answers."""
 
 from __future__ import annotations
 

@@ -39,14 +39,14 @@ async def inbox(agent: Agent, wait_seconds: int = 0) -> list[dict[str, Any]]:
 
 
 async def seen_by(agent: Agent, delegation_id: str) -> dict[str, Any]:
-    """A delegation as one of its parties sees it."""
+    """A delegation, read by one of its parties."""
     answer = await agent.rest("GET", f"/workspaces/{agent.id}/delegations/{delegation_id}")
     found: dict[str, Any] = answer.json()
     return found
 
 
 async def test_cancel_ends_as_failed_and_tells_both(org: Organization) -> None:
-    """The caller calls it off; the callee learns it in its inbox; the caller gets its one end."""
+    """The caller cancels; the callee's inbox says so; the caller is told one end."""
     source, target = await org.hire(), await org.hire()
     task = await delegated(source, target)
     path = f"/workspaces/{source.id}/delegations/{task}/cancel"
@@ -259,7 +259,7 @@ async def test_poison_is_seen_and_replayed_once(org: Organization) -> None:
 
 
 async def test_poison_can_be_dropped(org: Organization, other_org: Organization) -> None:
-    """For good, and only by whoever administers it."""
+    """Dropped for good, by administrators of the organisation only."""
     target = await org.hire()
     item = await poisoned(org, target)
     path = f"/admin/dead-letters/{target.id}/{item['seq']}"

@@ -30,7 +30,7 @@ from tools.descriptors import Contract, Rpc
 
 EXAMPLES = int(os.environ.get("MOLECULE_TEST_EXAMPLES", "0"))
 RPCS = list(Contract.load().rpcs())
-# What a server says of faults of its own, or of those that it should have found itself.
+# Codes that blame the server: bad input must never lead to one of them.
 OURS = {"INTERNAL", "UNKNOWN", "DATA_LOSS", "DEADLINE_EXCEEDED", "CANCELLED", "UNIMPLEMENTED"}
 # Refusals that tell of the world and not of the server.
 AWAY = {"PEER_UNAVAILABLE", "URL_NOT_REGISTERED"}

@@ -101,7 +101,7 @@ def memory(server: RunningServer) -> int:
 async def test_a_cancelled_delegation_is_hung_up_on_wherever_it_is(
     own_server: Callable[..., RunningServer],
 ) -> None:
-    """Whichever worker carries it; its caller hears of one end, and its agent has room again."""
+    """On either worker: the caller is told one end, and the agent's slot is free again."""
     server = own_server(**QUICK, WORKERS="2")
     async with office_at(server) as office, fake_agent(agents.hangs) as agent:
         sender, target = await office.org.hire(), await office.listening(agent)

@@ -33,7 +33,7 @@ Start = Callable[..., RunningServer]
 def two_workers(
     postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:
-    """A server with two workers, for tests that leave it as it was."""
+    """One server with two workers for all tests of this module that change nothing of it."""
     with _serving(postgres, template, tmp_path_factory.mktemp("two")) as running:
         yield running
 
@@ -76,7 +76,7 @@ class Consumer:
     agent: Agent
     total: int
     news: asyncio.Event
-    # What came, in the order in which it came: number and delivery.
+    # Items in the order of arrival: sequence number and delivery count.
     seen: list[tuple[int, int]] = field(default_factory=list)
 
     async def work(self) -> None:
@@ -131,7 +131,7 @@ async def pour(sender: Agent, targets: list[Agent], count: int) -> None:
 async def _taken(
     stub: stubs.DelegationServiceAsyncStub, sender: Agent, request: pb.SendMessageRequest
 ) -> bool:
-    """Whether the server says that it has the message. If not, it may have it nevertheless."""
+    """Whether the server acknowledged the message; if not, it may be stored or lost."""
     try:
         await stub.SendMessage(request, metadata=tuple(sender.headers.items()), timeout=5)
     except grpc.aio.AioRpcError as error:
@@ -306,7 +306,7 @@ async def test_never_acking_consumer_costs_no_memory(two_workers: RunningServer)
 
 
 async def test_lost_listener_ends_no_stream(two_workers: RunningServer) -> None:
-    """What it may have missed is looked up: tokens are still valid, and news still comes."""
+    """Tokens and inboxes are read anew: valid tokens keep their streams, and news still comes."""
     async with staff_of(two_workers) as org:
         sender, target = await org.hire(), await org.hire()
         async with readers_everywhere(target, two_workers) as readers:
@@ -336,7 +336,7 @@ _LISTENERS = """
 
 
 async def test_stream_that_nobody_reads_is_ended(own_server: Start) -> None:
-    """A client that holds its connection and takes nothing: its inbox is free for another."""
+    """The inbox of a client that holds its connection and reads nothing is free for another."""
     server = own_server(MOLECULE_STREAM_WRITE_SECONDS="1")
     async with staff_of(server) as org:
         sender, target = await org.hire(), await org.hire()

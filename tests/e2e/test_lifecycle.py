@@ -1,4 +1,4 @@
-"""An installation from its first start to its end, and what it survives in between."""
+"""An installation from its first start to its end, with failures in between."""
 
 from __future__ import annotations
 
@@ -302,7 +302,7 @@ async def health_of(channel: grpc.aio.Channel, service: str) -> int:
 
 
 async def serving(server: RunningServer) -> int:
-    """What the server, or the edge for it, says of its health."""
+    """The health that a client is told, by the server or by the edge in its place."""
     async with grpc.aio.insecure_channel(server.grpc_target) as channel:
         try:
             return await health_of(channel, "")
@@ -377,7 +377,7 @@ def seconds_spent(server: RunningServer) -> float:
 
 
 def greeting(server: RunningServer) -> str:
-    """What a start printed, to its last line."""
+    """Everything that a start prints."""
     deadline = time.monotonic() + PATIENCE
     while "molecule-grpc workspace ls" not in (text := server.log.read_text()):
         assert time.monotonic() < deadline, text

@@ -232,7 +232,7 @@ async def test_a_waiting_agent_is_woken_by_a_message(
 async def test_an_agent_that_waits_is_online(
     alice: Agent, bob: Agent, server: RunningServer
 ) -> None:
-    """It cannot send heartbeats beside its tools; waiting for messages is one."""
+    """An MCP client has no heartbeat of its own: waiting for messages counts as one."""
     async with session_of(alice, server) as a, session_of(bob, server) as b:
         assert [peer["status"] for peer in await b.use("list_peers")] == ["awaiting_agent"]
         await a.use("wait_for_message", timeout_secs=0)

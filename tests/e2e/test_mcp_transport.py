@@ -189,7 +189,7 @@ async def test_headers_must_repeat_what_the_body_says(alice: Agent) -> None:
 
 
 async def test_there_is_no_stream_to_get(alice: Agent) -> None:
-    """What the protocol has a server say that starts no messages of its own."""
+    """405, as the protocol demands of a server that starts no messages."""
     answer = await alice.rest("GET", path_of(alice))
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 

@@ -51,7 +51,7 @@ async def test_registering_answers_what_bridges_read(org: Organization) -> None:
 
 
 async def test_registering_again_keeps_token_and_secret(org: Organization) -> None:
-    """Re-registering never rotates: the token that was given stays the one that works."""
+    """Re-registering never rotates the token or the secret."""
     agent = await org.hire()
     first, second = [(await register(agent, agent.id)).json() for _ in range(2)]
     assert second["auth_token"] == ""

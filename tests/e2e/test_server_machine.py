@@ -53,7 +53,7 @@ _QUICK = {
     "MOLECULE_A2A_BACKOFF_SECONDS": "0.1",
     "MOLECULE_A2A_RETRY_SECONDS": "0.1",
 }
-# A channel that has lost its server looks for it at once.
+# Reconnect within 0.2 s of a server's return.
 _EAGER = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)]
 
 # Texts by how often they repeat, so that a failing example is short: beyond the preview, and beyond
@@ -61,7 +61,7 @@ _EAGER = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backof
 _TEXTS = st.builds(
     str.__mul__, st.sampled_from("xyz€"), st.sampled_from([0, 1, 1, 2, 2000, 300_000])
 )
-# How an agent at a URL answers, time after time; when it is through it does what it is asked.
+# How an agent at a URL answers its first calls; every later call is answered well.
 _ANSWERS = st.lists(st.sampled_from(["echo", "slow", "error", "busy", "refuse"]), max_size=3)
 
 
@@ -86,7 +86,7 @@ _ACTS = st.builds(
 
 @dataclass
 class World:
-    """The server, an agent that it calls, and what is needed to reach them."""
+    """The server, an agent at a URL, and clients of both."""
 
     loop: Loop
     server: RunningServer
@@ -122,7 +122,7 @@ def world_of(server: RunningServer) -> Iterator[World]:
 
 
 class Fleet(RuleBasedStateMachine):
-    """A coordinator and another, an agent that reads its inbox, and one that is called."""
+    """Two callers, one agent that reads its inbox, one that is called at a URL."""
 
     world: ClassVar[World]
     deals = Bundle("deals")
@@ -222,7 +222,7 @@ class Fleet(RuleBasedStateMachine):
         how=st.sampled_from(["stay"] * 9 + ["server", "worker"]),
     )
     def acts_at_once(self, deal: Deal, other: Deal, acts: list[tuple[bool, Act]], how: str) -> None:
-        """Of two who would end it, one does; whoever was not answered asks again."""
+        """Of two ends at once one wins; a call without an answer is repeated."""
         steps = [self._do(deal if one else other, act) for one, act in acts]
         for outcome in self._run(self._meanwhile(steps, how)):
             if isinstance(outcome, BaseException):
@@ -239,7 +239,7 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(tasks=st.integers(0, 2))
     def drain(self, tasks: int) -> None:
-        """The agent at a URL says how much it does: with room, it is sent what waits."""
+        """The agent at a URL reports its tasks: with room, it is sent the next messages."""
         beat = workspace_pb.HeartbeatRequest(workspace_id=self.called.id, active_tasks=tasks)
         self._run(insist(self.called, beat))
 
@@ -266,7 +266,7 @@ class Fleet(RuleBasedStateMachine):
             self._run(self._check())
 
     def teardown(self) -> None:
-        """Nothing is stuck for ever: past its deadline, everything that was accepted ends."""
+        """Past its deadline every accepted delegation ends."""
         if not self.known:
             return
         for deal in self.known.values():
@@ -307,7 +307,7 @@ class Fleet(RuleBasedStateMachine):
             deal.ends.add("deadline")
         if pushed:
             deal.results.add(f"echo: {request.task}")
-            # It may have been called already, and what it answers may be told twice.
+            # A call that lost its answer may have reached the agent: its result may come twice.
             deal.ends.update({"agent_error", "refused", "unreachable"})
             deal.failures = deal.attempts
         self.known[name] = deal
@@ -328,7 +328,7 @@ class Fleet(RuleBasedStateMachine):
         await behaviours.get(word, agents.echo)(request, writer)
 
     async def _do(self, deal: Deal, act: Act) -> None:
-        """Do it, and note what may follow and what must."""
+        """Take the step, and note the ends and results that are possible from then on."""
         actor = deal.caller if act.who == "caller" else deal.callee
         names = {"workspace_id": actor.id, "delegation_id": deal.name}
         match act.what:

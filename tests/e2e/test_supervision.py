@@ -20,7 +20,7 @@ FAILING_SWEEP = """
 
 
 async def subsystem(operator: Party, name: str) -> dict[str, Any]:
-    """What the installation tells of one background job."""
+    """One background job's row of /admin/liveness."""
     answer = await operator.rest("GET", "/admin/liveness")
     found: dict[str, Any] = answer.json()["subsystems"][name]
     return found

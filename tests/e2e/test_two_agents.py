@@ -28,7 +28,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "two_agents"
 
 
 def python_files(package: str) -> list[str]:
-    """The files that there is one task for."""
+    """The files of a package: the example makes one task of each."""
     spec = importlib.util.find_spec(package)
     assert spec is not None
     assert spec.origin is not None
@@ -37,7 +37,7 @@ def python_files(package: str) -> list[str]:
 
 @dataclass(slots=True)
 class Run:
-    """The example while it runs. What its coordinator says is read line by line."""
+    """The example while it runs. `said` is the coordinator's output."""
 
     process: subprocess.Popen[str]
     said: IO[str]

@@ -363,7 +363,7 @@ async def test_an_agent_at_a_url_gets_the_body_and_serves_downloads(
 
 
 async def test_a_kill_while_staging_leaves_nothing(own_server: Make, pool: Pool) -> None:
-    """Nothing half-visible; what was written is deleted when it is due."""
+    """No notice and no list shows a part of a file, and its bytes are deleted when due."""
     server = own_server()
     async with door_to(server) as door:
         sending = asyncio.Event()

@@ -42,7 +42,7 @@ class Worker(Slice):
         self, caller: UUID | None, target: UUID, text: str = "hi", *, call: Call | None = None,
         message_id: str | None = None, **params: Any,
     ) -> tuple[httpbody_pb2.HttpBody, Call]:  # fmt: skip
-        """Send a message; the answer, and the call with what it would add to it."""
+        """Send a message; the answer, and the call with its headers and status."""
         message = {
             "messageId": message_id or str(uuid.uuid4()),
             "parts": [{"kind": "text", "text": text}],

@@ -1,4 +1,4 @@
-"""The activity record on a real database: what goes in, and what a poller gets out."""
+"""The activity record on a real database: rows written and rows polled."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ async def test_the_token_in_the_environment_wins(pool: Pool) -> None:
 
 
 async def test_only_one_operator_token_is_ever_minted(pool: Pool) -> None:
-    """Two servers that start at once print one token that works, not two of which one does."""
+    """Of two servers that start at once, one mints a token and the other none."""
     assert await insert_operator_token(pool, mint().digest)
     assert not await insert_operator_token(pool, mint().digest)
 
@@ -353,7 +353,7 @@ def peers_of(workspace_id: UUID) -> workspace.ListPeersRequest:
 
 @contextlib.asynccontextmanager
 async def server(dsn: str) -> AsyncIterator[Authenticator]:
-    """What one server knows of tokens, listening."""
+    """An authenticator that hears of revocations."""
     pool = await connect_pool(dsn, min_size=1, max_size=2)
     authenticator = Authenticator(pool, Settings().auth)
     listening = asyncio.Event()

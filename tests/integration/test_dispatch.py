@@ -406,7 +406,7 @@ async def test_the_connector_goes_nowhere_else() -> None:
 
 
 async def test_a_dead_container_is_told_from_a_busy_agent() -> None:
-    """D50: whoever runs containers is asked, whichever backend that is."""
+    """D50: the backend of the workspace is asked."""
     containers = Containers()
     outcome = await outcome_of(agents.hangs_up, containers=containers)
     assert isinstance(outcome, Failed)

@@ -143,7 +143,7 @@ def wakeups() -> Wakeups:
 
 @pytest.fixture
 def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that every reader is behind it now and then."""
+    """A window of 20 events: every reader falls behind it now and then."""
     monkeypatch.setattr(tail, "_WINDOW_EVENTS", 20)
     monkeypatch.setattr(tail, "PAGE_EVENTS", 7)
     monkeypatch.setattr("molecule_grpc.events.feed.PAGE_EVENTS", 7)
@@ -167,7 +167,7 @@ def guard_of(flag: Flag) -> StreamGuard:
 
 
 class Reader:
-    """Follows a scope and notes what it sees."""
+    """Follows a scope and notes its events."""
 
     def __init__(self, feed: EventFeed, scope: Scope, place: Position, pause: float = 0) -> None:
         self.scope = scope
@@ -185,7 +185,7 @@ class Reader:
                     await asyncio.sleep(random.random() * pause)  # a client's own pace
 
     async def has(self, count: int) -> None:
-        """Wait until it has seen that many."""
+        """Wait until `count` events were seen."""
         async with asyncio.timeout(30):
             while len(self.seen) < count:
                 self._more.clear()
@@ -300,7 +300,7 @@ async def test_what_happened_before_the_tail_looked_is_not_lost(
 
 
 async def test_retention_goes_in_batches_and_passes_by_what_others_hold(pool: Pool) -> None:
-    """All old events leave, however many; those that another worker is at are its business."""
+    """All old events are deleted, in batches; rows locked by another worker are left to it."""
     await pool.execute(
         """
         INSERT INTO live_events (id, event_type, organization_id, created_at)

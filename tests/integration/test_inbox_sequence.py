@@ -114,7 +114,7 @@ async def test_order_within_one_call_is_the_order_of_the_inbox(
 
 @dataclass
 class Scene:
-    """Writers that do as chance has it, and what they have committed."""
+    """Random writers and the numbers that they have committed."""
 
     pool: Pool
     inboxes: list[UUID]

@@ -143,7 +143,7 @@ async def test_ack_of_an_inbox_without_items(slice_: Slice, me: UUID) -> None:
 async def test_ack_that_waited_for_an_append_leaves_its_item(
     slice_: Slice, me: UUID, other: asyncpg.Connection
 ) -> None:
-    """It reads the inbox as it was and locks it as it is: no item may fall between."""
+    """A snapshot read and a later lock must not lose the item appended in between."""
     await fill(slice_, me, 2)
     async with other.transaction():
         await append_on(other, message(me))
@@ -166,7 +166,7 @@ async def test_ack_that_waited_for_an_append_leaves_its_item(
 async def test_acks_of_two_workers_at_once_reach_as_far_as_one_after_the_other(
     slice_: Slice, me: UUID, other: asyncpg.Connection, first: Ack, second: Ack
 ) -> None:
-    """Whoever waits for the other reads what is done now, not what was when it began."""
+    """The second of two acks sees the first one's effect, not the snapshot of its own start."""
     await fill(slice_, me, 4)
     async with other.transaction():
         await acks.ack(other, [first._replace(workspace_id=me)])
@@ -388,7 +388,7 @@ async def test_fifth_lost_client_poisons_and_says_so(slice_: Slice, me: UUID) ->
 
 
 async def test_resumed_session_is_not_a_failure(slice_: Slice, me: UUID) -> None:
-    """The process that held it is back: its work goes on, and comes again marked."""
+    """After a lost connection the items are delivered again, marked, and count no failure."""
     await fill(slice_, me, 1)
     first = await lease(slice_.pool, me)
     await leave(slice_.pool, me, first.epoch, 1, lost=True)

@@ -42,7 +42,7 @@ async def pair(pool: Pool) -> tuple[UUID, UUID]:
 
 @contextlib.asynccontextmanager
 async def another_worker(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that may hold its transaction open."""
+    """A connection for transactions that stay open."""
     opened = await connect(dsn)
     try:
         yield opened
@@ -167,7 +167,7 @@ async def test_key_of_a_failed_delegation_is_free_and_its_row_stays(
 async def test_key_of_a_live_delegation_is_not_freed(
     slice_: Slice, pair: tuple[UUID, UUID]
 ) -> None:
-    """Whoever saw the failed one before it was freed and taken again frees nothing."""
+    """A key freed and taken again is not freed by a caller that saw the first failure."""
     caller, callee = pair
     name = await slice_.delegate(caller, callee, key="k")
     async with slice_.pool.acquire() as conn:
@@ -512,7 +512,7 @@ async def test_next_attempt_is_not_silent_for_the_one_before(
 async def test_failures_that_race_use_up_one_attempt(
     database_url: str, slice_: Slice, pair: tuple[UUID, UUID]
 ) -> None:
-    """The second one finds what the first one left."""
+    """The second failure finds the row that the first one left."""
     caller, callee = pair
     name = await slice_.delegate(caller, callee)
     await slice_.pool.execute("UPDATE delegations SET max_attempts = 2")

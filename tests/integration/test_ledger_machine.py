@@ -247,7 +247,7 @@ class Ledger(RuleBasedStateMachine):
             assert len((row[column] or "").encode()) <= 4096
 
     def _caller_hears_of_the_end_once(self, deal: Deal, row: asyncpg.Record) -> None:
-        """D14: one item, and one more for work that came late."""
+        """D14: one item of the end, and one of a late result."""
         ends = self._run(self._items(deal, deal.caller, "delegate_result"))
         first = [item for item in ends if not item["late"]]
         assert len(first) == (row["status"] in FINAL)

@@ -70,7 +70,7 @@ _DELEGATIONS = """
 
 
 class Watched:
-    """A connection that keeps the plans of every statement that runs on it.
+    """A connection that records the plan of every statement.
 
     Two of each: as it ran, with what each step looked at; and the one that the driver's prepared
     statements settle on, which knows no values.
@@ -152,7 +152,7 @@ def require_bound(watched: Watched, rows: int = 1500) -> None:
 
 @pytest.fixture(scope="module")
 async def seeded(postgres: str, template: str) -> AsyncIterator[tuple[str, list[UUID], UUID]]:
-    """A database with rows in it, its workspaces, and the peer that the first one seldom hears."""
+    """A database with rows, its workspaces, and a peer with few messages to the first one."""
     name = f"plans_{new_id().hex[:12]}"
     await execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
     url = with_database(postgres, name)
@@ -282,7 +282,7 @@ async def test_window_of_the_last_seconds(watched: Watched, busy: UUID) -> None:
 async def test_rows_after_a_cursor(
     watched: Watched, busy: UUID, type_: str | None, bound: int
 ) -> None:
-    """Also of a busy workspace: what came since, not what there is. Without a type an hour more."""
+    """In a busy workspace, too, only rows since the cursor are read; an hour more without type."""
     start = await watched._connection.fetchval(
         "SELECT id FROM activity_logs WHERE workspace_id = $1 AND record_seq = 99000", busy
     )

@@ -37,7 +37,7 @@ def test_version_18_is_the_first_that_will_do(version: tuple[int, int], supporte
 
 
 async def test_the_server_of_these_tests_will_do(pool: Pool) -> None:
-    """Its own number, and the one made of what it said at connect, agree."""
+    """The number made of the version told at connect is `server_version_num`."""
     number = int(await pool.fetchval("SHOW server_version_num"))
     async with pool.acquire() as connection:
         assert postgres_version.version_num(connection.get_server_version()) == number

@@ -69,7 +69,7 @@ async def fill(pool: Pool, target: UUID, *texts: str, priority: int = 50) -> lis
 
 
 async def claim(pool: Pool, target: UUID, owner: str = "other", lease: float = 60.0) -> list[str]:
-    """What a worker that dies at once takes into its hands; the message ids."""
+    """Claim messages as a worker that dies at once; the message ids."""
     async with pool.acquire() as conn, conn.transaction():
         claimed = await store.claim(conn, [target], limit=8, owner=owner, lease_seconds=lease)
     return [row.message_id or "" for row in claimed.rows]
@@ -325,7 +325,7 @@ async def test_an_answer_outlives_an_outage_of_the_database(
 
 
 async def test_order_is_urgency_then_age(worker: Worker, agent: FakeAgent) -> None:
-    """I-Q-6: within one priority it is the order of entry."""
+    """I-Q-6: within one priority, first in is first out."""
     target = await listening(worker.pool, agent)
     await fill(worker.pool, target, "a", "b", "c")
     await fill(worker.pool, target, "low", priority=10)
@@ -338,7 +338,7 @@ async def test_order_is_urgency_then_age(worker: Worker, agent: FakeAgent) -> No
 
 
 async def test_a_busy_agent_keeps_the_order(worker: Worker, agent: FakeAgent) -> None:
-    """I-Q-6: what waits behind a message that must be sent again does not overtake it."""
+    """I-Q-6: no message overtakes an earlier one that is sent again."""
     target = await listening(worker.pool, agent)
     await fill(worker.pool, target, "a", "b", "c")
     agent.script = [agents.echo, agents.hangs_up, agents.hangs_up]
@@ -398,7 +398,7 @@ async def test_an_agent_gets_no_more_than_it_has_room_for(
 
 
 async def test_what_the_agent_has_not_yet_counted_is_counted(worker: Worker) -> None:
-    """Two places: one is taken by its own word, the other was filled after that word."""
+    """Of two slots the agent reported one taken; the other was filled after that report."""
     async with fake_agent() as agent:
         target = await listening(worker.pool, agent, max_concurrent_tasks=2, active_tasks=1)
         beat = "UPDATE workspaces SET last_heartbeat_at = clock_timestamp() WHERE id = $1"
@@ -406,7 +406,7 @@ async def test_what_the_agent_has_not_yet_counted_is_counted(worker: Worker) -> 
         await fill(worker.pool, target, *"abc")
         assert await claim(worker.pool, target) == ["a"]
         assert await claim(worker.pool, target) == []
-        # Now it says that one is all it does: ours is that one.
+        # The new report of one task counts our message.
         await worker.pool.execute(beat, target)
         assert await claim(worker.pool, target) == ["b"]
         assert await claim(worker.pool, target) == []
@@ -485,7 +485,7 @@ async def test_an_expired_message_makes_room_for_its_repeat(worker: Worker, call
 
 
 async def test_what_has_expired_is_dropped_and_not_sent(worker: Worker, agent: FakeAgent) -> None:
-    """I-Q-3: with its reason, also where there was none before."""
+    """I-Q-3: `last_error` says expired, also on rows without an error before."""
     target = await listening(worker.pool, agent)
     one, two = await fill(worker.pool, target, "a", "b")
     await worker.pool.execute("UPDATE a2a_queue SET expires_at = now()")
@@ -498,7 +498,7 @@ async def test_what_has_expired_is_dropped_and_not_sent(worker: Worker, agent: F
 
 
 async def test_a_full_queue_takes_no_more(database_url: str, pool: Pool, caller: UUID) -> None:
-    """The sender hears that it is busy; a delegation is not accepted."""
+    """A message is answered with busy, a delegation is refused."""
     async with (
         fake_agent(agents.hangs_up) as agent,
         worker_on(database_url, pool, inbox_max_items=2) as worker,
@@ -613,7 +613,7 @@ async def test_exhausted_attempts_fail_the_delegation(
 
 
 async def test_an_unreachable_agent_is_tried_twice(worker: Worker, caller: UUID) -> None:
-    """Spec 5.2: once more after a pause, then it has failed."""
+    """Spec 5.2: a second try after a pause, then the delegation has failed."""
     async with fake_agent() as gone:
         target = await listening(worker.pool, gone)
     worker.deliver()

@@ -76,7 +76,7 @@ async def test_what_is_unread_stays_with_its_row(database_url: str, pool: Pool) 
 
 
 async def test_after_thirty_days_unread_work_fails(database_url: str, pool: Pool) -> None:
-    """The item leaves, and its caller hears that nobody read it."""
+    """The item leaves the inbox, and the caller is told that nobody read the task."""
     async with slice_of(database_url, pool) as one:
         caller, callee = await hire(pool, 2)
         name = await one.delegate(caller, callee)

@@ -25,7 +25,7 @@ from tests.integration.agents import Slice, message
 
 @dataclass
 class Opened:
-    """A stream, its frames, and what may end it."""
+    """A stream with its frames and its guard."""
 
     stream: InboxStream
     frames: AsyncGenerator[Frame, None]
@@ -105,7 +105,7 @@ async def test_reader_without_a_lease_need_not_answer(slice_: Slice, me: UUID) -
 
 
 async def test_paused_workspace_gets_beats_and_no_items(slice_: Slice, me: UUID) -> None:
-    """And its items when it goes on."""
+    """Items come after the workspace resumed."""
     await slice_.records.append(message(me))
     await slice_.pool.execute("UPDATE workspaces SET status = 'paused' WHERE id = $1", me)
     async with streaming(slice_, me) as opened:

@@ -332,7 +332,7 @@ async def test_the_counters_are_there_at_zero() -> None:
 async def test_a_failing_sweep_is_counted_and_the_next_one_works(
     uploads: UploadSlice, agent: UUID
 ) -> None:
-    """D36: and the task that runs it goes on."""
+    """D36: the background task survives the failure."""
     await uploads.ack(agent, await uploads.one(agent))
     sweeper = uploads.sweeper(0)
     await uploads.pool.execute("ALTER TABLE pending_uploads RENAME TO hidden")
@@ -399,7 +399,7 @@ async def test_files_of_a_store_that_the_settings_no_longer_name_are_unavailable
 
 
 async def test_looking_and_sweeping_use_their_indexes_and_no_bytes(pool: Pool, agent: UUID) -> None:
-    """11.1: on many rows, each statement touches what it returns."""
+    """11.1: among many rows each statement reads only the rows that it returns."""
     await pool.execute(
         """
         INSERT INTO pending_uploads (file_id, workspace_id, organization_id, filename, size_bytes,

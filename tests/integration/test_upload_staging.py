@@ -1,4 +1,4 @@
-"""Staging: what becomes visible, when, and what does not."""
+"""Staging: files become visible all together or not at all."""
 
 from __future__ import annotations
 
@@ -316,7 +316,7 @@ async def test_without_a_url_only_push_is_worth_a_retry(
 
 
 async def test_an_installation_without_staging_says_that_no_way_exists(pool: Pool) -> None:
-    """D38, D41: poll mode without staging is what it was before there was any."""
+    """D38, D41: poll mode without staging is refused as before staging existed."""
     (agent,) = await hire(pool, 1)
     async with uploads_of(pool, {"MOLECULE_UPLOAD_STORE": "off"}) as uploads:
         with pytest.raises(Conflict) as caught:

@@ -191,7 +191,7 @@ async def test_every_step_may_be_repeated(uploads: UploadSlice, agent: UUID) -> 
 async def test_a_commit_that_lost_a_race_does_not_cost_the_file(
     uploads: UploadSlice, agent: UUID
 ) -> None:
-    """What it noted as its own is the winner's by now: the sweep must leave the bytes alone."""
+    """The loser's note names bytes that belong to the winner: the sweep must keep them."""
     upload = await start(uploads, agent, 5)
     await write(uploads, agent, upload.upload_id, 0, b"01234")
     await asyncio.gather(

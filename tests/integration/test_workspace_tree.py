@@ -204,7 +204,7 @@ async def test_moves_at_the_same_time_never_close_a_ring(bench: Bench) -> None:
 
 
 async def test_parent_that_may_not_be(bench: Bench) -> None:
-    """Itself, what is below it, a removed one, one of another organisation, one that is not."""
+    """The workspace itself, a descendant, a removed, a foreign and a missing workspace."""
     root = await bench.create("root")
     child = await bench.create("child", await bench.create("middle", root))
     removed = await bench.create("removed")

@@ -87,7 +87,7 @@ class UploadSlice:
         return found
 
     async def notices(self, workspace_id: UUID) -> list[dict[str, Any]]:
-        """What the inbox says of files, in its order."""
+        """The file notices of an inbox, in order."""
         rows = await self.pool.fetch(
             """
             SELECT a.request_body FROM inbox_items x JOIN activity_logs a ON a.id = x.activity_id

@@ -34,7 +34,7 @@ def test_vocabulary_is_one_in_code_contract_and_schema() -> None:
 
 
 def test_moves_lead_forward_and_out_of_no_end() -> None:
-    """D12: every status has its row, and nothing leaves one that is final."""
+    """D12: every status has its row, and no move leaves a final status."""
     order = list(Status)
     assert set(PERMITTED) == set(Status)
     assert all(sources <= LIVE for sources in PERMITTED.values())

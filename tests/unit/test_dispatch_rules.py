@@ -258,7 +258,7 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_every_json_answer_can_be_kept(body: Any) -> None:
-    """Whatever an agent answers, the row that records it is stored: no NUL, no lone surrogate."""
+    """Postgres takes the row of every answer: without NUL and lone surrogates."""
     try:
         data = json.dumps(body, allow_nan=False).encode()
     except ValueError:

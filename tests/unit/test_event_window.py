@@ -1,4 +1,4 @@
-"""The window of newest events: what it holds it shows exactly, and of the rest it says so."""
+"""The window of newest events: exact for its own events, and silent about older ones."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_pages_put_together_are_what_the_scope_covers(
 
 
 def test_a_reader_before_the_window_is_sent_to_the_tables() -> None:
-    """Also when what it missed is not in its scope: nobody knows that here."""
+    """Whether the missed events are in the reader's scope cannot be known here."""
     window = filled(max_events=20)
     assert len(window) <= 20
     oldest = EVENTS[-len(window)].place
@@ -118,7 +118,7 @@ def test_the_window_is_bounded_by_bytes() -> None:
 
 
 def test_a_reader_ahead_of_the_window_waits_for_it() -> None:
-    """It has read the tables later: what the window brings next, it has seen."""
+    """A reader that read the tables later has seen the window's next events."""
     window = filled()
     ahead = Position.behind(40)
     found = window.page_after(ahead, EVERYTHING, limit=9, max_bytes=10**6)

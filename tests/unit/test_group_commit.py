@@ -432,7 +432,7 @@ async def test_stop_does_not_linger() -> None:
 
 @dataclass(frozen=True)
 class Ask:
-    """One caller of a scenario: what it sends, and how many turns it waits before what."""
+    """One caller of a scenario: its item, and how many turns of the loop pass first."""
 
     key: int
     kind: str

@@ -1,4 +1,4 @@
-"""What agents read of a tool's arguments, and what the proto behind it takes."""
+"""The schema of a tool's arguments agrees with the rules of the proto behind it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""multipart bodies: what browsers send, cut anywhere, and what attackers send."""
+"""multipart bodies: bodies of browsers, cut anywhere, and of attackers."""
 
 from __future__ import annotations
 

@@ -246,7 +246,7 @@ def test_a_card_survives_storage_but_for_nul(plain: Any) -> None:
 
 
 def test_a_negative_zero_on_a_card_is_stored_as_zero() -> None:
-    """Whoever reads the card sees what was stored, not what this process remembers of it."""
+    """jsonb has no negative zero."""
     stored = convert.card_text(as_value({"a": [-0.0, -1.5]}))
     assert json.loads(stored) == {"a": [0, -1.5]}
     assert "-0" not in stored
