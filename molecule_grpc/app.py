@@ -10,19 +10,16 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from google.protobuf.message import Message
-from moleculeai.admin.v1 import admin_service_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2
-from moleculeai.upload.v1 import upload_service_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2
 
-from molecule_grpc.admin.operations import Operations
-from molecule_grpc.admin.service import AdminService
+from molecule_grpc.admin.wiring import open_admin
 from molecule_grpc.auth import store as token_store
 from molecule_grpc.auth.authenticator import Authenticator
-from molecule_grpc.core import Core
+from molecule_grpc.core import Core, Slice
 from molecule_grpc.db import wakeups as wake
 from molecule_grpc.db.listener import Listener
-from molecule_grpc.db.pool import Pool, Writer, connect_pool
+from molecule_grpc.db.pool import Connection, Pool, Writer, connect_pool
 from molecule_grpc.delegation.inbox.reads import InboxReads
 from molecule_grpc.delegation.inbox.retention import purge
 from molecule_grpc.delegation.inbox.wiring import inbox_use_cases, open_record_and_inbox
@@ -50,9 +47,8 @@ from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.server.validation import Validator
 from molecule_grpc.settings.settings import Settings
-from molecule_grpc.upload.service import UploadService
-from molecule_grpc.upload.store.uploads import purge as purge_uploads
-from molecule_grpc.upload.wiring import Uploads
+from molecule_grpc.upload.ports import OnRemove, OnRemoved
+from molecule_grpc.upload.wiring import open_upload
 from molecule_grpc.workspace.directory import Directory
 from molecule_grpc.workspace.heartbeat_events import PUBLISH_SECONDS, HeartbeatEvents
 from molecule_grpc.workspace.heartbeats import Heartbeats
@@ -84,10 +80,31 @@ class App:
         return await _answers(self.pool)
 
 
+class _Removals:
+    """Subscriptions to removals, until the workspace slice has its own."""
+
+    def __init__(self) -> None:
+        self._in_transaction: list[OnRemove] = []
+        self._after_commit: list[OnRemoved] = []
+
+    def on_remove(self, subscriber: OnRemove) -> None:
+        self._in_transaction.append(subscriber)
+
+    def on_removed(self, subscriber: OnRemoved) -> None:
+        self._after_commit.append(subscriber)
+
+    async def removing(self, conn: Connection, workspace_ids: list[UUID]) -> None:
+        for subscriber in self._in_transaction:
+            await subscriber(conn, workspace_ids)
+
+    def removed(self, workspace_ids: Iterable[UUID]) -> None:
+        ids = list(workspace_ids)
+        for subscriber in self._after_commit:
+            subscriber(ids)
+
+
 @contextlib.asynccontextmanager
-async def application(  # noqa: PLR0915  (split when every slice opens itself)
-    settings: Settings, dsn: str, worker: str
-) -> AsyncIterator[App]:
+async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterator[App]:
     """Everything wired together, running, until the block ends; then flushed and closed.
 
     Args:
@@ -136,22 +153,20 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
             heartbeat_events.on_heartbeats(done)
 
         heartbeats = await stack.enter_async_context(Heartbeats(dsn, settings, moved=on_heartbeats))
-        uploads = Uploads.of(pool, settings, file_announcer(settings), wakeups.wake)
-        stack.push_async_callback(uploads.stores.close)
-
-        def removed(workspace_ids: Iterable[UUID]) -> None:
-            wakeups.wake(workspace_ids)
-            uploads.delete_soon()
-
+        removals = _Removals()
+        removals.on_removed(wakeups.wake)
+        uploads = await stack.enter_async_context(
+            open_upload(core, file_announcer(settings), removals)
+        )
         workspace_service = WorkspaceService(
             pool=pool,
             settings=settings,
             directory=directory,
             heartbeats=heartbeats,
             beat_delegations=ledger.moves.on_heartbeat,
-            on_remove=purge_uploads,
+            on_remove=removals.removing,
             on_purge=purge,
-            wake=removed,
+            wake=removals.removed,
         )
         undelivered = Undelivered(ledger.moves)
         inbox = inbox_use_cases(
@@ -209,16 +224,15 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
             BackgroundTask("heartbeat_events", PUBLISH_SECONDS, heartbeat_events.publish),
         ]
         by_name = {task.name: task for task in tasks}
-        admin_service = AdminService(
-            pool,
-            settings.auth,
-            healthy=lambda: _answers(pool),
-            liveness=lambda: by_name,
-            operations=Operations(
-                DeadLetters(pool, wakeups, ledger.retries),
-                lambda scope, limit: event_store.newest(pool, scope, limit=limit),
-                outbound.queue_queries.drop_stale,
-            ),
+        admin = await stack.enter_async_context(
+            open_admin(
+                core,
+                ledger=ledger.views,
+                dead_letters=DeadLetters(pool, wakeups, ledger.retries),
+                drop_stale=outbound.queue_queries.drop_stale,
+                healthy=lambda: _answers(pool),
+                tasks=lambda: by_name,
+            )
         )
         delegation_service = DelegationService(
             ledger=ledger,
@@ -233,8 +247,8 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
         methods = _methods(
             workspace_service,
             delegation_service,
-            uploads.service,
-            admin_service,
+            uploads,
+            admin,
         )
         validator = Validator(request_types(methods))
         pipeline = Pipeline(
@@ -260,19 +274,21 @@ async def application(  # noqa: PLR0915  (split when every slice opens itself)
 def _methods(
     workspace: WorkspaceService,
     delegation: DelegationService,
-    upload: UploadService,
-    admin: AdminService,
+    upload: Slice,
+    admin: Slice,
 ) -> list[Method]:
     services = (
         (workspace_service_pb2, "WorkspaceService", workspace),
         (delegation_service_pb2, "DelegationService", delegation),
-        (upload_service_pb2, "UploadService", upload),
-        (admin_service_pb2, "AdminService", admin),
     )
     return [
         method
         for module, name, handlers in services
         for method in bind(module.DESCRIPTOR.services_by_name[name], handlers)
+    ] + [
+        method
+        for service, handlers in (*upload.handlers, *admin.handlers)
+        for method in bind(service, handlers)
     ]
 
 

@@ -1,65 +1,117 @@
-"""Rows to protos."""
+"""From this slice's values to its protos."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-import asyncpg
-from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf import json_format
 from moleculeai.admin.v1 import admin_service_pb2 as pb
-from moleculeai.delegation.v1 import delegation_pb2
+from moleculeai.delegation.v1 import delegation_pb2, event_pb2
+
+from molecule_grpc.admin.ports import DeadLetter, LedgerEntry
+from molecule_grpc.admin.values import (
+    KeptEvent,
+    MintedOrgToken,
+    Organization,
+    OrgToken,
+    SubsystemState,
+)
+from molecule_grpc.kernel.protos import timestamp
+
+_ORG_TOKEN_WARNING = (
+    "store this token now: it is not shown again, and it administers the whole organization"
+)
 
 
-def organization(row: asyncpg.Record) -> pb.Organization:
+def organization(made: Organization) -> pb.Organization:
     """An organisation."""
     return pb.Organization(
-        id=str(row["id"]),
-        slug=row["slug"],
-        name=row["name"],
-        created_at=timestamp(row["created_at"]),
+        id=str(made.id), slug=made.slug, name=made.name, created_at=timestamp(made.created_at)
     )
 
 
-def org_token(row: asyncpg.Record) -> pb.OrgToken:
+def org_token(token: OrgToken) -> pb.OrgToken:
     """The visible part of an organisation's token."""
     return pb.OrgToken(
-        id=str(row["id"]),
-        prefix=row["prefix"],
-        name=row["name"],
-        organization_id=str(row["organization_id"]),
-        created_by=row["created_by"],
-        created_at=timestamp(row["created_at"]),
-        last_used_at=timestamp(row["last_used_at"]),
+        id=str(token.id),
+        prefix=token.prefix,
+        name=token.name,
+        organization_id=str(token.organization_id),
+        created_by=token.created_by,
+        created_at=timestamp(token.created_at),
+        last_used_at=timestamp(token.last_used_at),
     )
 
 
-def entry(row: asyncpg.Record) -> pb.LedgerEntry:
-    """A delegation as operators see it. What is NULL stays absent."""
+def minted_org_token(minted: MintedOrgToken) -> pb.CreateOrgTokenResponse:
+    """A new token, with its secret."""
+    token, secret = minted
+    return pb.CreateOrgTokenResponse(
+        id=str(token.id),
+        prefix=token.prefix,
+        name=token.name,
+        auth_token=secret.text,
+        warning=_ORG_TOKEN_WARNING,
+        organization_id=str(token.organization_id),
+    )
+
+
+def ledger_entry(entry: LedgerEntry) -> pb.LedgerEntry:
+    """A delegation as operators see it. Fields that are None stay absent."""
     message = pb.LedgerEntry(
-        delegation_id=row["delegation_id"],
-        caller_id=str(row["caller_id"]),
-        callee_id=str(row["callee_id"]),
-        task_preview=row["task_preview"],
-        status=delegation_pb2.Delegation.Status.Value(row["status"]),
-        last_heartbeat=timestamp(row["last_heartbeat"]),
-        deadline=timestamp(row["deadline"]),
-        result_preview=row["result_preview"],
-        error_detail=row["error_detail"],
-        retry_count=row["retry_count"],
-        created_at=timestamp(row["created_at"]),
-        updated_at=timestamp(row["updated_at"]),
+        delegation_id=entry.delegation_id,
+        caller_id=str(entry.caller_id),
+        callee_id=str(entry.callee_id),
+        task_preview=entry.task_preview,
+        status=delegation_pb2.Delegation.Status.Value(entry.status),
+        last_heartbeat=timestamp(entry.last_heartbeat),
+        deadline=timestamp(entry.deadline),
+        result_preview=entry.result_preview,
+        error_detail=entry.error_detail,
+        retry_count=entry.retry_count,
+        created_at=timestamp(entry.created_at),
+        updated_at=timestamp(entry.updated_at),
     )
-    if row["failure_reason"] is not None:
-        message.failure_reason = delegation_pb2.FailureReason.Value(row["failure_reason"])
+    if entry.failure_reason is not None:
+        message.failure_reason = delegation_pb2.FailureReason.Value(entry.failure_reason)
     return message
 
 
-def timestamp(moment: datetime | float | None) -> Timestamp | None:
-    """A proto timestamp of a moment or of Unix seconds; None stays None."""
-    if moment is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(
-        moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC)
+def dead_letter(item: DeadLetter) -> pb.DeadLetter:
+    """An inbox item that was set aside."""
+    return pb.DeadLetter(
+        workspace_id=str(item.workspace_id),
+        seq=item.seq,
+        message_id=item.message_id,
+        method=item.method,
+        source_id=str(item.source_id or ""),
+        delegation_id=item.delegation_id or "",
+        deliveries=item.deliveries,
+        reason=item.reason or "",
+        summary=item.summary or "",
+        created_at=timestamp(item.created_at),
+        poisoned_at=timestamp(item.done_at),
     )
-    return stamp
+
+
+def event(kept: KeptEvent) -> event_pb2.Event:
+    """A kept event. Without a resume token: a list is not a feed."""
+    message = event_pb2.Event(
+        id=str(kept.id),
+        event_type=kept.event_type,
+        created_at=timestamp(kept.created_at),
+        kept=True,
+    )
+    json_format.Parse(kept.payload, message.payload)
+    if kept.workspace_id is not None:
+        message.workspace_id = str(kept.workspace_id)
+    return message
+
+
+def subsystem(state: SubsystemState) -> pb.GetLivenessResponse.Subsystem:
+    """A background task."""
+    return pb.GetLivenessResponse.Subsystem(
+        last_tick_at=timestamp(state.last_success),
+        seconds_ago=round(state.seconds_ago, 3),
+        interval_seconds=state.period,
+        stale=state.stale,
+        failures=state.failures,
+    )

@@ -1,191 +1,173 @@
-"""What operators do with work that failed, and how they look at what happened."""
+"""Lets operators look at the ledger and at events, and mend work that failed."""
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, cast
 from uuid import UUID
 
-import asyncpg
-from google.protobuf import json_format
-from moleculeai.admin.v1 import admin_service_pb2 as pb
-from moleculeai.delegation.v1 import event_pb2
-
-from molecule_grpc.admin.convert import timestamp
-from molecule_grpc.auth.principal import Principal, Role
-from molecule_grpc.events.values import Scope
+from molecule_grpc.admin import store
+from molecule_grpc.admin.ports import (
+    DeadLetter,
+    DeadLetterPlace,
+    DeadLetters,
+    DropStale,
+    LedgerEntry,
+    LedgerViews,
+)
+from molecule_grpc.admin.values import KeptEvent
+from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.kernel.text import clean
-from molecule_grpc.server.call import Call
+from molecule_grpc.kernel.page import page_of
+from molecule_grpc.kernel.page_tokens import PageTokens
 
-_DEFAULT_PAGE = 100
+LEDGER_FILTERS = ("in_flight", "stuck", "failed", "completed")
+
+_MAX_LISTED = 1000
 _EVENTS = 100
-_STALE_MINUTES = 60
-# Longer than anything waits, and safe to take from a clock.
-_MOST_MINUTES = 10 * 365 * 24 * 60
+_LISTING = "dead-letters"
+# Ids, times and numbers of a dead letter.
+_FIXED_BYTES = 200
+# Ten years: longer than anything waits, and safe to subtract from a timestamp.
+_MAX_MINUTES = 10 * 365 * 24 * 60
 
 
-Place = tuple[datetime, UUID, int]
+class DeadLetterPage(NamedTuple):
+    """Some dead letters, and the token of the next page; empty on the last page."""
 
-
-class DeadLetters(Protocol):
-    """Work that failed. `organization_id` None sees all of it."""
-
-    async def list_rows(
-        self,
-        *,
-        organization_id: UUID | None,
-        workspace_id: UUID | None,
-        before: Place | None,
-        limit: int,
-    ) -> list[asyncpg.Record]:
-        """Items that were set aside, newest first; None leaves a filter out."""
-        ...
-
-    async def drop(self, workspace_id: UUID, seq: int, organization_id: UUID | None) -> None:
-        """Take an item off the list."""
-        ...
-
-    async def replay(self, workspace_id: UUID, seq: int, organization_id: UUID | None) -> int:
-        """Send an item again; its new number."""
-        ...
-
-    async def retry(self, delegation_id: str, organization_id: UUID | None) -> str:
-        """Try a delegation again as a new one; its id."""
-        ...
-
-
-DropStale = Callable[[timedelta, UUID | None, UUID | None], Awaitable[int]]
-NewestEvents = Callable[[Scope, int], Awaitable[list[asyncpg.Record]]]
+    items: list[DeadLetter]
+    next_page_token: str
 
 
 class Operations:
-    """The operators' hands.
+    """Serves operators, and organisations within their own rows.
 
-    Args:
-        drop_stale: lets go of queued messages of this age, for one workspace, of one organisation;
-            None means all. Returns how many.
+    `organization_id` is the only organisation whose rows a caller may see; None means all.
     """
 
     def __init__(
-        self, dead_letters: DeadLetters, newest_events: NewestEvents, drop_stale: DropStale
+        self,
+        pool: Pool,
+        page_tokens: PageTokens,
+        ledger: LedgerViews,
+        dead_letters: DeadLetters,
+        drop_stale: DropStale,
     ) -> None:
+        self._pool = pool
+        self._page_tokens = page_tokens
+        self._ledger = ledger
         self._dead_letters = dead_letters
-        self._newest_events = newest_events
         self._drop_stale = drop_stale
 
-    async def retry(
-        self, request: pb.RetryDelegationRequest, call: Call
-    ) -> pb.RetryDelegationResponse:
-        """Try a delegation again."""
-        old = clean(request.delegation_id)
-        new = await self._dead_letters.retry(old, _scope(call.principal))
-        return pb.RetryDelegationResponse(delegation_id=new, retry_of=old)
+    async def delegations(
+        self, wanted: str, limit: int, organization_id: UUID | None
+    ) -> Sequence[LedgerEntry]:
+        """Delegations under a filter, newest first.
 
-    async def list_dead_letters(
-        self, request: pb.ListDeadLettersRequest, call: Call
-    ) -> pb.ListDeadLettersResponse:
-        """A page of items that were set aside."""
-        limit = request.limit or _DEFAULT_PAGE
-        rows = await self._dead_letters.list_rows(
-            organization_id=_scope(call.principal),
-            workspace_id=UUID(request.workspace_id) if request.workspace_id else None,
-            before=_read_token(request.page_token),
-            limit=limit,
-        )
-        if len(rows) == limit:
-            call.headers["x-next-page-token"] = _page_token(rows[-1])
-        return pb.ListDeadLettersResponse(dead_letters=[_dead_letter(row) for row in rows])
+        Args:
+            wanted: one of `LEDGER_FILTERS`.
+            limit: most of them, 1 to 1000.
 
-    async def replay(
-        self, request: pb.ReplayDeadLetterRequest, call: Call
-    ) -> pb.ReplayDeadLetterResponse:
-        """Send an item again."""
-        seq = await self._dead_letters.replay(
-            UUID(request.workspace_id), request.seq, _scope(call.principal)
-        )
-        return pb.ReplayDeadLetterResponse(seq=seq)
+        Raises:
+            Invalid: no such filter, or the limit is out of range.
+        """
+        if wanted not in LEDGER_FILTERS:
+            raise Invalid(
+                "unknown status filter",
+                field="status",
+                metadata={"allowed": ", ".join(LEDGER_FILTERS)},
+                body={"allowed": list(LEDGER_FILTERS), "requested_status": wanted},
+            )
+        if not 1 <= limit <= _MAX_LISTED:
+            raise Invalid(f"limit must be 1..{_MAX_LISTED}", field="limit")
+        return await self._ledger.list_entries(wanted, organization_id, limit)
 
-    async def drop(
-        self, request: pb.DropDeadLetterRequest, call: Call
-    ) -> pb.DropDeadLetterResponse:
-        """Take an item off the list."""
-        await self._dead_letters.drop(
-            UUID(request.workspace_id), request.seq, _scope(call.principal)
+    async def delegation_counts(self, organization_id: UUID | None) -> Mapping[str, int]:
+        """How many delegations have each status that occurs."""
+        return await self._ledger.count_by_status(organization_id)
+
+    async def retry(self, delegation_id: str, organization_id: UUID | None) -> str:
+        """Try a delegation again that failed or is stuck, as a new one; the new one's id.
+
+        Raises:
+            NotFound: DELEGATION_NOT_FOUND.
+            Aborted: INVALID_TRANSITION: the delegation has not failed.
+            Conflict: its task is no longer on record.
+        """
+        return await self._dead_letters.retry(delegation_id, organization_id)
+
+    async def dead_letters(
+        self,
+        *,
+        workspace_id: UUID | None,
+        limit: int,
+        page_token: str,
+        organization_id: UUID | None,
+    ) -> DeadLetterPage:
+        """A page of dead letters, newest first, of at most 3 MiB.
+
+        Args:
+            workspace_id: only of this workspace; None for all.
+            limit: most items of the page.
+            page_token: from the page before; empty for the first page.
+
+        Raises:
+            Invalid: the page token is not one of ours.
+        """
+        place = self._page_tokens.read(_LISTING, page_token, datetime, UUID, int)
+        items = await self._dead_letters.list_rows(
+            organization_id=organization_id,
+            workspace_id=workspace_id,
+            before=None if place is None else cast("DeadLetterPlace", tuple(place)),
+            limit=limit + 1,
         )
-        return pb.DropDeadLetterResponse(status="dropped")
+        page = page_of(items, limit=limit, size=_wire_bytes)
+        token = ""
+        if (last := page.last) is not None:
+            token = self._page_tokens.make(_LISTING, last.done_at, last.workspace_id, last.seq)
+        return DeadLetterPage(page.rows, token)
+
+    async def replay(self, workspace_id: UUID, seq: int, organization_id: UUID | None) -> int:
+        """Send a dead letter again; its new number.
+
+        Raises:
+            NotFound: ITEM_NOT_FOUND.
+        """
+        return await self._dead_letters.replay(workspace_id, seq, organization_id)
+
+    async def drop(self, workspace_id: UUID, seq: int, organization_id: UUID | None) -> None:
+        """Take a dead letter off the list for good.
+
+        Raises:
+            NotFound: ITEM_NOT_FOUND.
+        """
+        await self._dead_letters.drop(workspace_id, seq, organization_id)
 
     async def drop_stale(
-        self, request: pb.DropStaleQueueRequest, call: Call
-    ) -> pb.DropStaleQueueResponse:
-        """Let go of messages that have waited too long for agents."""
-        minutes = request.max_age_minutes if request.HasField("max_age_minutes") else _STALE_MINUTES
+        self, minutes: int, workspace_id: UUID | None, organization_id: UUID | None
+    ) -> int:
+        """Let go of messages that have waited at least this long for agents; how many.
+
+        Args:
+            workspace_id: only for this workspace; None for all.
+
+        Raises:
+            Invalid: less than a minute.
+        """
         if minutes < 1:
             raise Invalid("max_age_minutes must be at least 1", field="max_age_minutes")
-        dropped = await self._drop_stale(
-            timedelta(minutes=min(minutes, _MOST_MINUTES)),
-            UUID(request.workspace_id) if request.workspace_id else None,
-            _scope(call.principal),
-        )
-        return pb.DropStaleQueueResponse(dropped=dropped)
+        age = timedelta(minutes=min(minutes, _MAX_MINUTES))
+        return await self._drop_stale(age, workspace_id, organization_id)
 
-    async def list_events(self, request: pb.ListEventsRequest, call: Call) -> pb.ListEventsResponse:
-        """The newest kept events."""
-        workspace_id = UUID(request.workspace_id) if request.workspace_id else None
-        scope = Scope(_scope(call.principal), workspace_id, ())
-        rows = await self._newest_events(scope, _EVENTS)
-        return pb.ListEventsResponse(events=[_event(row) for row in rows])
+    async def newest_events(
+        self, workspace_id: UUID | None, organization_id: UUID | None
+    ) -> list[KeptEvent]:
+        """The newest 100 kept events, newest first."""
+        return await store.newest_events(self._pool, organization_id, workspace_id, limit=_EVENTS)
 
 
-def _scope(principal: Principal) -> UUID | None:
-    return None if principal.role is Role.OPERATOR else principal.organization_id
-
-
-def _dead_letter(row: asyncpg.Record) -> pb.DeadLetter:
-    return pb.DeadLetter(
-        workspace_id=str(row["workspace_id"]),
-        seq=row["seq"],
-        message_id=row["message_id"],
-        method=row["method"],
-        source_id=str(row["source_id"] or ""),
-        delegation_id=row["delegation_id"] or "",
-        deliveries=row["deliveries"],
-        reason=row["reason"] or "",
-        summary=row["summary"] or "",
-        created_at=timestamp(row["created_at"]),
-        poisoned_at=timestamp(row["done_at"]),
-    )
-
-
-def _event(row: asyncpg.Record) -> event_pb2.Event:
-    event = event_pb2.Event(
-        id=str(row["id"]),
-        event_type=row["event_type"],
-        created_at=timestamp(row["created_at"]),
-        kept=True,
-    )
-    json_format.Parse(row["payload"], event.payload)
-    if row["workspace_id"] is not None:
-        event.workspace_id = str(row["workspace_id"])
-    return event
-
-
-def _page_token(row: asyncpg.Record) -> str:
-    text = json.dumps([row["done_at"].isoformat(), str(row["workspace_id"]), row["seq"]])
-    return base64.urlsafe_b64encode(text.encode()).decode()
-
-
-def _read_token(token: str) -> Place | None:
-    if not token:
-        return None
-    try:
-        done_at, workspace_id, seq = json.loads(base64.urlsafe_b64decode(token))
-        moment = datetime.fromisoformat(done_at)
-        if moment.tzinfo is None or not isinstance(seq, int):
-            raise ValueError("not ours")
-        return moment, UUID(workspace_id), seq
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise Invalid("page_token is not one of ours", field="page_token") from None
+def _wire_bytes(item: DeadLetter) -> int:
+    """About how much room a dead letter takes in an answer."""
+    texts = (item.message_id, item.method, item.delegation_id, item.reason, item.summary)
+    return _FIXED_BYTES + sum(len(text.encode()) for text in texts if text)

@@ -1,25 +1,24 @@
-"""Files of agents that can be called: passed on to them, and read from them, as streams."""
+"""Forwards files to agents that can be called, and reads files from them, as streams."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
-from typing import NamedTuple
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import aiohttp
 import structlog
-from google.api import httpbody_pb2
 
 from molecule_grpc import egress
 from molecule_grpc.auth.tokens import mint
 from molecule_grpc.db.pool import Pool, database_errors
-from molecule_grpc.kernel.errors import Invalid, MoleculeError, NotFound, Unavailable
-from molecule_grpc.server.call import Call
-from molecule_grpc.settings.settings import Settings
+from molecule_grpc.kernel.errors import Conflict, Invalid, MoleculeError, NotFound, Unavailable
+from molecule_grpc.upload import refusals
 from molecule_grpc.upload.names import OCTET_STREAM
-from molecule_grpc.upload.rules import MIB, Limits, body_too_large
+from molecule_grpc.upload.rules import MIB, UploadLimits, body_too_large
 from molecule_grpc.upload.store import targets
-from molecule_grpc.upload.store.targets import Target
+from molecule_grpc.upload.store.targets import UploadTarget
+from molecule_grpc.upload.values import AgentAnswer, Download, UploadedFile
 
 log = structlog.get_logger("molecule_grpc.upload")
 
@@ -29,30 +28,30 @@ _INGEST = "/internal/chat/uploads/ingest"
 _READ = "/internal/file/read"
 _TIMEOUT = aiohttp.ClientTimeout(total=1200, sock_connect=10, sock_read=60)
 _LARGEST_ANSWER = MIB
-_FRAME_BYTES = 256 * 1024
+_PIECE_BYTES = 256 * 1024
 _SECRET_RETRY_SECONDS = 30
+_MAX_SIZE = 2**31 - 1
 _OK = 200
+_FIRST_REFUSAL = 300
 _NOT_FOUND = 404
 
 
-class Answer(NamedTuple):
-    """What an agent said about files."""
-
-    status: int
-    content_type: str
-    body: bytes
-
-
 class Forwarder:
-    """Calls agents at their address, with the secret that proves the platform to them."""
+    """Calls agents at their address, with the secret that proves the platform to them.
 
-    def __init__(self, pool: Pool, limits: Limits, settings: Settings) -> None:
+    Args:
+        mode: which addresses may be called.
+    """
+
+    def __init__(self, pool: Pool, limits: UploadLimits, mode: egress.Mode) -> None:
         self._pool = pool
         self._limits = limits
-        self._mode = egress.Mode.of(settings.deployment)
+        self._mode = mode
 
-    async def send(self, target: Target, content_type: str, pieces: AsyncIterator[bytes]) -> Answer:
-        """Pass a multipart body on, and the agent's answer back.
+    async def send(
+        self, target: UploadTarget, content_type: str, pieces: AsyncIterator[bytes]
+    ) -> AgentAnswer:
+        """Pass a multipart body on to an agent, within 20 minutes; the agent's answer.
 
         Raises:
             Invalid: URL_NOT_ALLOWED, or BODY_TOO_LARGE.
@@ -60,50 +59,48 @@ class Forwarder:
         """
         outgoing = _Outgoing(pieces, self._limits)
         try:
-            async with self._calling(target) as session:
-                response = await session.post(
+            async with (
+                self._calling(target) as session,
+                session.post(
                     _at(target, _INGEST),
                     data=outgoing.capped(),
                     headers={"content-type": content_type},
                     allow_redirects=False,
-                )
+                ) as response,
+            ):
                 body = await _whole(response)
         except Unavailable:
             if outgoing.failure is not None:
                 raise outgoing.failure from None
             raise
         log.info("upload forwarded", workspace_id=str(target.id), status=response.status)
-        return Answer(response.status, response.headers.get("content-type", ""), body)
+        return AgentAnswer(response.status, response.headers.get("content-type", ""), body)
 
-    async def read(
-        self, target: Target, path: str, call: Call
-    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        """A file of the agent.
+    @contextlib.asynccontextmanager
+    async def open(self, target: UploadTarget, path: str) -> AsyncIterator[Download]:
+        """A file of the agent, readable while inside.
 
         Raises:
-            Invalid: URL_NOT_ALLOWED, or BODY_TOO_LARGE.
+            Invalid: URL_NOT_ALLOWED, or BODY_TOO_LARGE (more than 100 MiB).
             NotFound: the agent has no such file.
             Unavailable: AGENT_UNREACHABLE or INBOUND_SECRET_PENDING.
         """
-        async with self._calling(target) as session:
-            response = await session.get(
+        async with (
+            self._calling(target) as session,
+            session.get(
                 _at(target, _READ), params={"path": path}, allow_redirects=False
-            )
+            ) as response,
+        ):
             _require_file(response)
-            _dress(call, response)
-            content_type = response.headers.get("content-type", "") or OCTET_STREAM
-            seen = 0
-            async for piece in response.content.iter_chunked(_FRAME_BYTES):
-                seen += len(piece)
-                if seen > LARGEST_DOWNLOAD:
-                    raise body_too_large(LARGEST_DOWNLOAD)
-                yield httpbody_pb2.HttpBody(content_type=content_type, data=piece)
-            if not seen:
-                yield httpbody_pb2.HttpBody(content_type=content_type)
+            yield Download(
+                content_type=response.headers.get("content-type", "") or OCTET_STREAM,
+                headers=_headers(response),
+                pieces=_pieces(response),
+            )
 
     @contextlib.asynccontextmanager
-    async def _calling(self, target: Target) -> AsyncIterator[aiohttp.ClientSession]:
-        """A session that reaches only the addresses that were checked for this call."""
+    async def _calling(self, target: UploadTarget) -> AsyncIterator[aiohttp.ClientSession]:
+        """A session that connects only to the addresses that were checked for this call."""
         secret = await self._secret(target)
         checked = await self._checked(target)
         try:
@@ -120,7 +117,7 @@ class Forwarder:
             )
             raise _unreachable() from error
 
-    async def _checked(self, target: Target) -> egress.CheckedUrl:
+    async def _checked(self, target: UploadTarget) -> egress.CheckedUrl:
         try:
             return await egress.resolve_checked(target.url, self._mode)
         except egress.Unresolvable as error:
@@ -130,7 +127,7 @@ class Forwarder:
                 "workspace URL not allowed", field="url", reason="URL_NOT_ALLOWED"
             ) from error
 
-    async def _secret(self, target: Target) -> str:
+    async def _secret(self, target: UploadTarget) -> str:
         if target.secret:
             return target.secret
         with database_errors():
@@ -143,14 +140,38 @@ class Forwarder:
         )
 
 
+def files_of(answer: AgentAnswer) -> list[UploadedFile]:
+    """The files that an agent says it took.
+
+    Raises:
+        Conflict: the agent refused, or its answer does not name files.
+    """
+    if answer.status >= _FIRST_REFUSAL:
+        raise refusals.refused_by_agent(answer.status)
+    try:
+        return [_uploaded_file(told) for told in json.loads(answer.body)["files"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise Conflict("the agent took the files, and its answer cannot be read") from error
+
+
+def _uploaded_file(told: dict[str, object]) -> UploadedFile:
+    size = int(str(told["size"]))
+    if not 0 <= size <= _MAX_SIZE:
+        raise ValueError("not the size of a file")
+    file = UploadedFile(str(told["uri"]), str(told["name"]), str(told["mimeType"]), size)
+    for text in file[:3]:
+        text.encode()  # JSON can spell lone surrogates, which no answer of ours can carry
+    return file
+
+
 class _Outgoing:
     """A body on its way to an agent.
 
     Args:
-        failure: why it broke off on our side. The HTTP client would call that the agent's fault.
+        failure: why the body broke off on our side, which the HTTP client blames on the agent.
     """
 
-    def __init__(self, pieces: AsyncIterator[bytes], limits: Limits) -> None:
+    def __init__(self, pieces: AsyncIterator[bytes], limits: UploadLimits) -> None:
         self.failure: MoleculeError | None = None
         self._pieces = pieces
         self._limits = limits
@@ -182,7 +203,7 @@ def _unreachable() -> Unavailable:
     return Unavailable("workspace unreachable", reason="AGENT_UNREACHABLE")
 
 
-def _at(target: Target, path: str) -> str:
+def _at(target: UploadTarget, path: str) -> str:
     return target.url.rstrip("/") + path
 
 
@@ -197,11 +218,26 @@ def _require_file(response: aiohttp.ClientResponse) -> None:
         raise body_too_large(LARGEST_DOWNLOAD)
 
 
-def _dress(call: Call, response: aiohttp.ClientResponse) -> None:
+def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
     """Headers of a download. Whatever the agent says, a browser must not show the file."""
     said = response.headers.get("content-disposition", "")
     attached = said.isascii() and said.lower().startswith("attachment")
-    call.headers["content-disposition"] = said if attached else "attachment"
-    call.headers["cache-control"] = "private, no-transform"
+    headers = {
+        "content-disposition": said if attached else "attachment",
+        "cache-control": "private, no-transform",
+    }
     if response.content_length is not None:
-        call.headers["x-content-length"] = str(response.content_length)
+        headers["x-content-length"] = str(response.content_length)
+    return headers
+
+
+async def _pieces(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+    """The bytes of a file; an empty file is one empty piece."""
+    seen = 0
+    async for piece in response.content.iter_chunked(_PIECE_BYTES):
+        seen += len(piece)
+        if seen > LARGEST_DOWNLOAD:
+            raise body_too_large(LARGEST_DOWNLOAD)
+        yield piece
+    if not seen:
+        yield b""

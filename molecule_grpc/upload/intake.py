@@ -1,17 +1,14 @@
-"""What a request brings, as it arrives: files and their bytes, in frames of gRPC."""
+"""A client's messages as they arrive, and the files that they spell."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from google.protobuf.message import Message
-from moleculeai.upload.v1 import upload_service_pb2 as pb
+from molecule_grpc.kernel.errors import Aborted
+from molecule_grpc.server.streams import StreamGuard
 
-from molecule_grpc.kernel.errors import Aborted, Invalid
-
-M = TypeVar("M", bound=Message)
+M = TypeVar("M")
 
 IDLE_SECONDS = 60.0
 
@@ -20,10 +17,10 @@ class FileHead(NamedTuple):
     """A file begins; its bytes follow.
 
     Args:
-        name: as the client says it.
-        mime_type: as the client says it; empty for none.
-        size: in bytes, if the client says it.
-        sha256: in hexadecimal digits, if the client says it.
+        name: from the client, not cleaned.
+        mime_type: from the client, not cleaned; empty for none.
+        size: in bytes; None when the client does not announce it.
+        sha256: 64 lower-case hexadecimal digits; empty when the client does not announce it.
     """
 
     name: str
@@ -32,19 +29,20 @@ class FileHead(NamedTuple):
     sha256: str = ""
 
 
-Event: TypeAlias = FileHead | bytes
+# A file begins, or the file that began last goes on.
+FileEvent: TypeAlias = FileHead | bytes
 
 
-async def patient(requests: AsyncIterator[M]) -> AsyncIterator[M]:
-    """The same messages.
+async def received(messages: AsyncIterator[M], guard: StreamGuard) -> AsyncIterator[M]:
+    """The client's messages, until it has sent the last one.
 
     Raises:
-        Aborted: UPLOAD_STALLED: none came for 60 s.
+        Unauthenticated: the token was revoked.
+        Aborted: UPLOAD_STALLED: the client sent nothing for 60 s.
     """
     while True:
         try:
-            async with asyncio.timeout(IDLE_SECONDS):
-                message = await anext(requests, None)
+            message = await guard.receive(messages, IDLE_SECONDS)
         except TimeoutError:
             raise stalled() from None
         if message is None:
@@ -53,25 +51,5 @@ async def patient(requests: AsyncIterator[M]) -> AsyncIterator[M]:
 
 
 def stalled() -> Aborted:
-    """The client stopped sending."""
+    """The client stopped sending, or sends too slowly."""
     return Aborted("the upload stalled", reason="UPLOAD_STALLED")
-
-
-async def read_frames(requests: AsyncIterator[pb.StageUploadsRequest]) -> AsyncIterator[Event]:
-    """Events of a typed stream, after its first frame.
-
-    Raises:
-        Invalid: a frame stands where it must not.
-    """
-    opened = False
-    async for request in requests:
-        match request.WhichOneof("frame"):
-            case "file":
-                opened = True
-                file = request.file
-                size = file.size if file.HasField("size") else None
-                yield FileHead(file.name, file.mime_type, size, file.sha256.lower())
-            case "chunk" if opened:
-                yield request.chunk
-            case _:
-                raise Invalid("a file frame must come before its chunks", field="frame")

@@ -16,7 +16,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def clean_name(name: str) -> str:
-    """The name that a file is stored under, the same on every path: 1 to 100 plain characters."""
+    """The name that a file is stored under: 1 to 100 characters of letters, digits, `._-`."""
     whole = name.rstrip("/")
     last = whole.rpartition("/")[2] if whole else name[:1]
     plain = _shortened(_FOREIGN.sub("_", last))
@@ -36,7 +36,7 @@ def _shortened(name: str) -> str:
 
 
 def clean_media_type(text: str) -> str:
-    """A media type without parameters; octet-stream for what is none, empty for nothing."""
+    """A media type without parameters; octet-stream when malformed, empty when empty."""
     plain = text.partition(";")[0].strip(" \t")
     if not plain:
         return ""
@@ -45,7 +45,7 @@ def clean_media_type(text: str) -> str:
 
 
 def content_disposition(name: str) -> str:
-    """A header that makes browsers save a file under this name, and never show it."""
+    """A Content-Disposition that makes browsers save the file under this name, not show it."""
     text = _CONTROL.sub("", name)
     quoted = text.encode("ascii", "replace").decode().replace("\\", "\\\\").replace('"', '\\"')
     encoded = urllib.parse.quote(text.encode("utf-8", "replace"), safe="")

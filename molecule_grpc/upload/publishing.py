@@ -1,4 +1,4 @@
-"""The moment at which files become visible: rows, bytes and notices in one transaction."""
+"""Makes files visible to an agent: rows, bytes and notices in one transaction."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from molecule_grpc.db.pool import Connection, Pool, database_errors
 from molecule_grpc.kernel.errors import Aborted, Exhausted
-from molecule_grpc.settings.settings import Settings
+from molecule_grpc.settings.upload import UploadSettings
 from molecule_grpc.upload.metrics import STAGED_BYTES, STAGED_FILES
-from molecule_grpc.upload.ports import Announce, Notice, Wake
+from molecule_grpc.upload.ports import Announce, Check, FileNotice, Wake
 from molecule_grpc.upload.refusals import no_workspace
 from molecule_grpc.upload.store import targets, uploads
-from molecule_grpc.upload.store.targets import Target
+from molecule_grpc.upload.store.targets import UploadTarget
 from molecule_grpc.upload.store.uploads import UploadDraft
+from molecule_grpc.upload.values import UploadedFile
 
 log = structlog.get_logger("molecule_grpc.upload")
 
@@ -26,31 +26,42 @@ Settle = Callable[[Connection], Awaitable[None]]
 
 
 class Publisher:
-    """Gives workspaces their files.
+    """Gives workspaces their files, within the quota.
 
     Args:
         storage: name of the store that holds the bytes.
     """
 
     def __init__(
-        self, pool: Pool, announce: Announce, wake: Wake, storage: str, settings: Settings
+        self,
+        pool: Pool,
+        announce: Announce,
+        wake: Wake,
+        storage: str,
+        settings: UploadSettings,
     ) -> None:
         self._pool = pool
         self._announce = announce
         self._wake = wake
         self._storage = storage
-        self._ttl = timedelta(seconds=settings.upload.ttl)
-        self._max_files = settings.upload.quota_files
-        self._max_bytes = settings.upload.quota_bytes
+        self._ttl = timedelta(seconds=settings.ttl)
+        self._max_files = settings.quota_files
+        self._max_bytes = settings.quota_bytes
 
     async def publish(
-        self, target: Target, drafts: Sequence[UploadDraft], request_id: str | None, settle: Settle
+        self,
+        target: UploadTarget,
+        drafts: Sequence[UploadDraft],
+        request_id: str | None,
+        settle: Settle,
+        check: Check | None = None,
     ) -> list[UploadDraft]:
         """Make files visible to a workspace's agent, all or none.
 
         Args:
             request_id: names the request. When it brought its files before, those are returned.
-            settle: makes the bytes these files' own, in the transaction.
+            settle: gives the bytes their owner, in the transaction.
+            check: asked right before the commit; what it raises rolls everything back.
 
         Raises:
             NotFound: the workspace was removed meanwhile.
@@ -60,7 +71,7 @@ class Publisher:
         with database_errors():
             async with self._pool.acquire() as conn, conn.transaction():
                 await uploads.lock(conn, target.id)
-                if request_id and (known := await self._brought(conn, target.id, request_id)):
+                if request_id and (known := await self._known(conn, target.id, request_id)):
                     require_same(known, drafts)
                     return known
                 if not await targets.hold(conn, target.id):
@@ -76,8 +87,10 @@ class Publisher:
                     request_id=request_id,
                     ttl=self._ttl,
                 )
-                # Last, since it locks the head of the inbox.
+                # Last, since the announcement locks the head of the inbox until the commit.
                 await self._announce(conn, [_notice(target.id, draft) for draft in drafts])
+                if check is not None:
+                    check()
         self._wake([target.id])
         self._record(target.id, drafts)
         return list(drafts)
@@ -85,7 +98,7 @@ class Publisher:
     async def known(self, workspace_id: UUID, request_id: str) -> list[UploadDraft]:
         """The files that a request brought before; none for a new one."""
         with database_errors():
-            return await self._brought(self._pool, workspace_id, request_id)
+            return await self._known(self._pool, workspace_id, request_id)
 
     async def require_room(
         self, conn: Connection | Pool, workspace_id: UUID, files: int, size: int
@@ -113,10 +126,11 @@ class Publisher:
         used = await uploads.usage(conn, workspace_id)
         return used.files + files <= self._max_files and used.bytes + size <= self._max_bytes
 
-    async def _brought(
+    async def _known(
         self, conn: Connection | Pool, workspace_id: UUID, request_id: str
     ) -> list[UploadDraft]:
-        return [draft_of(row) for row in await uploads.of_request(conn, workspace_id, request_id)]
+        files = await uploads.of_request(conn, workspace_id, request_id)
+        return [file.draft for file in files]
 
     def _record(self, workspace_id: UUID, drafts: Sequence[UploadDraft]) -> None:
         STAGED_FILES.inc(len(drafts))
@@ -133,12 +147,12 @@ class Publisher:
 
 
 def require_same(known: Sequence[UploadDraft], again: Sequence[UploadDraft]) -> None:
-    """Raise unless a repeat of a request brings what it brought before.
+    """Raise unless a repeat of a request brings the same names, types and bytes.
 
     Raises:
         Aborted: IDEMPOTENCY_MISMATCH.
     """
-    if [draft[1:] for draft in known] != [draft[1:] for draft in again]:
+    if [draft.content for draft in known] != [draft.content for draft in again]:
         raise Aborted("this request id was used for other files", reason="IDEMPOTENCY_MISMATCH")
 
 
@@ -147,26 +161,17 @@ def uri(workspace_id: UUID, file_id: UUID) -> str:
     return f"platform-pending:{workspace_id}/{file_id}"
 
 
-def facts(workspace_id: UUID, draft: UploadDraft) -> dict[str, object]:
-    """What senders are told of a file, in the names of REST."""
-    return {
-        "uri": uri(workspace_id, draft.file_id),
-        "name": draft.filename,
-        "mimeType": draft.mimetype,
-        "size": draft.size,
-    }
-
-
-def draft_of(row: asyncpg.Record) -> UploadDraft:
-    """The file of a row."""
-    return UploadDraft(
-        row["file_id"], row["filename"], row["mimetype"], row["size_bytes"], row["sha256"]
+def uploaded_file(workspace_id: UUID, draft: UploadDraft) -> UploadedFile:
+    """What the sender of a staged file is told of it."""
+    return UploadedFile(
+        uri(workspace_id, draft.file_id), draft.filename, draft.mimetype, draft.size
     )
 
 
-def _notice(workspace_id: UUID, draft: UploadDraft) -> Notice:
-    body = {"file_id": str(draft.file_id), **facts(workspace_id, draft)}
-    return Notice(
+def _notice(workspace_id: UUID, draft: UploadDraft) -> FileNotice:
+    told = uploaded_file(workspace_id, draft)
+    body = {"file_id": str(draft.file_id), **told.as_json()}
+    return FileNotice(
         workspace_id=workspace_id,
         file_id=draft.file_id,
         summary=f"chat_upload_receive: {draft.filename}",

@@ -1,4 +1,4 @@
-"""Files that are written in several steps: a broken connection costs only what was on its way."""
+"""Files that are written in several requests: a broken connection costs only the last bytes."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
 
-import asyncpg
-from google.protobuf.timestamp_pb2 import Timestamp
-from moleculeai.upload.v1 import upload_pb2
-from moleculeai.upload.v1 import upload_service_pb2 as pb
-
 from molecule_grpc.db.pool import Connection, Pool, database_errors
 from molecule_grpc.kernel.errors import Aborted, Invalid
-from molecule_grpc.kernel.ids import new_id, parse_id
-from molecule_grpc.settings.settings import Settings
-from molecule_grpc.upload.blobs.port import BlobStore
+from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.upload.blobs.port import BlobBatch, BlobStore
 from molecule_grpc.upload.blobs.postgres import CHUNK_BYTES, PostgresBlobs
 from molecule_grpc.upload.names import clean_media_type, clean_name
-from molecule_grpc.upload.publishing import Publisher, draft_of, facts
+from molecule_grpc.upload.ports import Check
+from molecule_grpc.upload.publishing import Publisher, uploaded_file
 from molecule_grpc.upload.refusals import not_found
-from molecule_grpc.upload.rules import Limits, too_large
+from molecule_grpc.upload.rules import UploadLimits, too_large
 from molecule_grpc.upload.store import sessions, uploads
-from molecule_grpc.upload.store.targets import Target
-from molecule_grpc.upload.store.uploads import UploadDraft
+from molecule_grpc.upload.store.sessions import UploadSession
+from molecule_grpc.upload.store.targets import UploadTarget
+from molecule_grpc.upload.store.uploads import StoredFile, UploadDraft
+from molecule_grpc.upload.values import UploadProgress
 
 
-class Resumable:
+class ResumableUploads:
     """Keeps what arrives, chunk by chunk, until the file is whole.
 
-    The chunks are Postgres's, whichever store the file ends up in: any length can be resumed at,
-    which the parts of S3 do not allow.
+    The chunks are in Postgres, whichever store keeps the whole file: an upload can be resumed at
+    any byte, which the parts of S3 (5 MiB and more) do not allow.
+
+    Args:
+        ttl: how long an unfinished upload is kept after its start.
     """
 
     def __init__(
@@ -39,161 +39,183 @@ class Resumable:
         pool: Pool,
         blobs: BlobStore,
         publisher: Publisher,
-        limits: Limits,
-        settings: Settings,
+        limits: UploadLimits,
+        ttl: timedelta,
     ) -> None:
         self._pool = pool
         self._blobs = blobs
         self._chunks = PostgresBlobs(pool)
         self._publisher = publisher
         self._limits = limits
-        self._ttl = timedelta(seconds=settings.upload.ttl)
+        self._ttl = ttl
 
-    async def start(self, target: Target, request: pb.StartUploadRequest) -> upload_pb2.Upload:
-        """Begin a file, or find the one that this request began."""
-        name = clean_name(request.name)
-        if request.size > self._limits.per_file:
-            raise too_large(name, request.size, self._limits.per_file)
-        request_id = request.request_id or None
+    async def start(
+        self, target: UploadTarget, filename: str, mime_type: str, size: int, request_id: str
+    ) -> UploadProgress:
+        """Begin a file, or find the one that this request began.
+
+        Raises:
+            Invalid: FILE_TOO_LARGE.
+            Exhausted: UPLOAD_QUOTA_EXCEEDED.
+            Aborted: IDEMPOTENCY_MISMATCH.
+        """
+        name = clean_name(filename)
+        if size > self._limits.per_file:
+            raise too_large(name, size, self._limits.per_file)
         with database_errors():
             async with self._pool.acquire() as conn, conn.transaction():
                 await uploads.lock(conn, target.id)
-                if request_id and (found := await self._begun(conn, target.id, request_id)):
-                    if (found.name, found.size) != (name, request.size):
+                if request_id and (found := await self._started(conn, target.id, request_id)):
+                    if (found.name, found.size) != (name, size):
                         raise _mismatch()
                     return found
-                await self._publisher.require_room(conn, target.id, 1, request.size)
-                row = await sessions.start(
+                await self._publisher.require_room(conn, target.id, 1, size)
+                session = await sessions.start(
                     conn,
                     new_id(),
                     workspace_id=target.id,
                     organization_id=target.organization_id,
                     filename=name,
-                    mimetype=clean_media_type(request.mime_type),
-                    size=request.size,
-                    request_id=request_id,
+                    mimetype=clean_media_type(mime_type),
+                    size=size,
+                    request_id=request_id or None,
                     ttl=self._ttl,
                 )
-        return _open_upload(row)
+        return _unfinished(session)
 
-    async def write(self, requests: AsyncIterator[pb.WriteUploadRequest]) -> upload_pb2.Upload:
-        """Add bytes. They are stored a chunk at a time, also when the rest never comes."""
-        first = await anext(requests)
-        workspace_id = parse_id(first.workspace_id, "workspace_id")
-        upload_id = parse_id(first.upload_id, "upload_id")
-        row = await self._require(workspace_id, upload_id)
-        if first.offset != row["committed_bytes"]:
-            raise _offset_mismatch(row["committed_bytes"])
-        writing = _Writing(self._pool, row)
+    async def write(
+        self,
+        workspace_id: UUID,
+        upload_id: UUID,
+        offset: int,
+        pieces: AsyncIterator[bytes],
+        check: Check,
+    ) -> UploadProgress:
+        """Add bytes at `offset`. They are stored a chunk at a time, also when the rest never comes.
+
+        Args:
+            check: asked before each chunk is stored.
+
+        Raises:
+            NotFound: UPLOAD_NOT_FOUND.
+            Aborted: OFFSET_MISMATCH: the stored bytes end elsewhere.
+            Invalid: more bytes than announced.
+        """
+        session = await self._require(workspace_id, upload_id)
+        if offset != session.committed_bytes:
+            raise _offset_mismatch(session.committed_bytes)
+        writer = _ChunkWriter(self._pool, session, check)
         try:
-            await writing.add(first.body.data)
-            async for request in requests:
-                await writing.add(request.body.data)
+            async for piece in pieces:
+                await writer.add(piece)
         finally:
-            # Also when the client has gone: that is what this is for.
-            await writing.flush()
-        return _open_upload(await self._require(workspace_id, upload_id))
+            # A client that left will resume: what it sent before must not be sent again.
+            await writer.flush()
+        return _unfinished(await self._require(workspace_id, upload_id))
 
-    async def get(self, workspace_id: UUID, upload_id: UUID) -> upload_pb2.Upload:
-        """How far it is."""
+    async def progress(self, workspace_id: UUID, upload_id: UUID) -> UploadProgress:
+        """How far an upload is.
+
+        Raises:
+            NotFound: UPLOAD_NOT_FOUND.
+        """
         with database_errors():
-            row = await sessions.find(self._pool, workspace_id, upload_id)
-            if row is not None:
-                return _open_upload(row)
-            done = await uploads.find(self._pool, workspace_id, upload_id)
-        if done is None:
+            session = await sessions.find(self._pool, workspace_id, upload_id)
+            if session is not None:
+                return _unfinished(session)
+            file = await uploads.find(self._pool, workspace_id, upload_id)
+        if file is None:
             raise not_found()
-        return _committed(done)
+        return _committed(file)
 
-    async def commit(self, target: Target, upload_id: UUID, sha256: str) -> upload_pb2.Upload:
-        """Make the file visible, if its bytes are all there and the right ones."""
+    async def commit(self, target: UploadTarget, upload_id: UUID, sha256: str) -> UploadProgress:
+        """Make the file visible, if all its bytes are stored and have this SHA-256.
+
+        Raises:
+            NotFound: UPLOAD_NOT_FOUND.
+            Aborted: UPLOAD_INCOMPLETE, or another commit ran at the same moment.
+            Invalid: CHECKSUM_MISMATCH; the upload is void then.
+            Exhausted: UPLOAD_QUOTA_EXCEEDED or INBOX_FULL.
+        """
         with database_errors():
-            row = await sessions.find(self._pool, target.id, upload_id)
-        if row is None:
+            session = await sessions.find(self._pool, target.id, upload_id)
+        if session is None:
             return await self._repeated(target.id, upload_id, sha256)
-        if row["committed_bytes"] != row["size_bytes"]:
-            raise Aborted(
-                f"{row['committed_bytes']} of {row['size_bytes']} bytes are there",
-                reason="UPLOAD_INCOMPLETE",
-                metadata={
-                    "committed_bytes": str(row["committed_bytes"]),
-                    "size": str(row["size_bytes"]),
-                },
-            )
+        if session.committed_bytes != session.size:
+            raise _incomplete(session)
+        moving = self._blobs.name != PostgresBlobs.name
         async with self._blobs.batch() as batch:
-            moving = self._blobs.name != PostgresBlobs.name
-            digest = hashlib.sha256()
-            if moving:
-                await batch.begin(upload_id)
-            async for piece in self._chunks.read(upload_id, 0, row["size_bytes"]):
-                digest.update(piece)
-                if moving:
-                    await batch.write(piece)
-            if digest.hexdigest() != sha256.lower():
+            digest = await self._read_all(session, batch if moving else None)
+            if digest.hex() != sha256.lower():
                 with database_errors():
                     await sessions.drop(self._pool, upload_id)
-                raise Invalid(
-                    "the bytes do not have this SHA-256", field="sha256", reason="CHECKSUM_MISMATCH"
-                )
-            if moving:
-                await batch.end()
+                raise _wrong_checksum()
+            await batch.flush()
 
             async def settle(conn: Connection) -> None:
                 await batch.settle(conn)
-                ended = sessions.drop if moving else sessions.take
-                if not await ended(conn, upload_id):
+                end = sessions.drop if moving else sessions.take
+                if not await end(conn, upload_id):
                     raise Aborted("the upload was committed or given up at the same moment")
 
-            draft = UploadDraft(
-                upload_id, row["filename"], row["mimetype"], row["size_bytes"], digest.digest()
-            )
-            await self._publisher.publish(target, [draft], row["request_id"], settle)
-        return await self.get(target.id, upload_id)
+            draft = UploadDraft(upload_id, session.filename, session.mimetype, session.size, digest)
+            await self._publisher.publish(target, [draft], session.request_id, settle)
+        return await self.progress(target.id, upload_id)
 
-    async def _begun(
+    async def _read_all(self, session: UploadSession, copy_to: BlobBatch | None) -> bytes:
+        """The SHA-256 of the stored bytes, copied to another store on the way."""
+        digest = hashlib.sha256()
+        if copy_to is not None:
+            await copy_to.begin(session.upload_id)
+        async for piece in self._chunks.read(session.upload_id, 0, session.size):
+            digest.update(piece)
+            if copy_to is not None:
+                await copy_to.write(piece)
+        if copy_to is not None:
+            await copy_to.end()
+        return digest.digest()
+
+    async def _started(
         self, conn: Connection, workspace_id: UUID, request_id: str
-    ) -> upload_pb2.Upload | None:
-        row = await sessions.of_request(conn, workspace_id, request_id)
-        if row is not None:
-            return _open_upload(row)
-        done = await uploads.of_request(conn, workspace_id, request_id)
-        return _committed(done[0]) if done else None
+    ) -> UploadProgress | None:
+        session = await sessions.of_request(conn, workspace_id, request_id)
+        if session is not None:
+            return _unfinished(session)
+        files = await uploads.of_request(conn, workspace_id, request_id)
+        return _committed(files[0]) if files else None
 
-    async def _require(self, workspace_id: UUID, upload_id: UUID) -> asyncpg.Record:
+    async def _require(self, workspace_id: UUID, upload_id: UUID) -> UploadSession:
         with database_errors():
-            row = await sessions.find(self._pool, workspace_id, upload_id)
-        if row is None:
+            session = await sessions.find(self._pool, workspace_id, upload_id)
+        if session is None:
             raise not_found()
-        return row
+        return session
 
-    async def _repeated(
-        self, workspace_id: UUID, upload_id: UUID, sha256: str
-    ) -> upload_pb2.Upload:
+    async def _repeated(self, workspace_id: UUID, upload_id: UUID, sha256: str) -> UploadProgress:
+        """The answer to a commit that succeeded before."""
         with database_errors():
-            done = await uploads.find(self._pool, workspace_id, upload_id)
-        if done is None:
+            file = await uploads.find(self._pool, workspace_id, upload_id)
+        if file is None:
             raise not_found()
-        if done["sha256"].hex() != sha256.lower():
-            raise Invalid(
-                "the bytes do not have this SHA-256", field="sha256", reason="CHECKSUM_MISMATCH"
-            )
-        return _committed(done)
+        if file.sha256.hex() != sha256.lower():
+            raise _wrong_checksum()
+        return _committed(file)
 
 
-class _Writing:
+class _ChunkWriter:
     """Collects up to 1 MiB, and stores it where the stored bytes end."""
 
-    def __init__(self, pool: Pool, row: asyncpg.Record) -> None:
+    def __init__(self, pool: Pool, session: UploadSession, check: Check) -> None:
         self._pool = pool
-        self._workspace_id = row["workspace_id"]
-        self._upload_id = row["upload_id"]
-        self._size = row["size_bytes"]
-        self._committed = row["committed_bytes"]
+        self._session = session
+        self._check = check
+        self._committed = session.committed_bytes
         self._buffer = bytearray()
 
     async def add(self, data: bytes) -> None:
-        if self._committed + len(self._buffer) + len(data) > self._size:
-            raise Invalid(f"more bytes than the {self._size} that were announced", field="body")
+        size = self._session.size
+        if self._committed + len(self._buffer) + len(data) > size:
+            raise Invalid(f"more bytes than the {size} that were announced", field="body")
         self._buffer += data
         if len(self._buffer) >= CHUNK_BYTES:
             await self.flush()
@@ -201,15 +223,46 @@ class _Writing:
     async def flush(self) -> None:
         if not self._buffer:
             return
+        self._check()
         data = bytes(self._buffer)
         self._buffer.clear()
         with database_errors():
             stored = await sessions.write(
-                self._pool, self._workspace_id, self._upload_id, self._committed, data
+                self._pool,
+                self._session.workspace_id,
+                self._session.upload_id,
+                self._committed,
+                data,
             )
         if not stored:
             raise _offset_mismatch(self._committed)
         self._committed += len(data)
+
+
+def _unfinished(session: UploadSession) -> UploadProgress:
+    return UploadProgress(
+        session.upload_id,
+        session.filename,
+        session.size,
+        session.committed_bytes,
+        session.expires_at,
+    )
+
+
+def _committed(file: StoredFile) -> UploadProgress:
+    told = uploaded_file(file.workspace_id, file.draft)
+    return UploadProgress(file.file_id, file.filename, file.size, file.size, file.expires_at, told)
+
+
+def _incomplete(session: UploadSession) -> Aborted:
+    return Aborted(
+        f"{session.committed_bytes} of {session.size} bytes are there",
+        reason="UPLOAD_INCOMPLETE",
+        metadata={
+            "committed_bytes": str(session.committed_bytes),
+            "size": str(session.size),
+        },
+    )
 
 
 def _offset_mismatch(committed: int) -> Aborted:
@@ -225,34 +278,5 @@ def _mismatch() -> Aborted:
     return Aborted("this request id was used for another file", reason="IDEMPOTENCY_MISMATCH")
 
 
-def _open_upload(row: asyncpg.Record) -> upload_pb2.Upload:
-    return upload_pb2.Upload(
-        upload_id=str(row["upload_id"]),
-        name=row["filename"],
-        size=row["size_bytes"],
-        committed_bytes=row["committed_bytes"],
-        expires_at=_timestamp(row),
-    )
-
-
-def _committed(row: asyncpg.Record) -> upload_pb2.Upload:
-    told = facts(row["workspace_id"], draft_of(row))
-    return upload_pb2.Upload(
-        upload_id=str(row["file_id"]),
-        name=row["filename"],
-        size=row["size_bytes"],
-        committed_bytes=row["size_bytes"],
-        expires_at=_timestamp(row),
-        file=upload_pb2.UploadedFile(
-            uri=str(told["uri"]),
-            name=row["filename"],
-            mime_type=row["mimetype"],
-            size=row["size_bytes"],
-        ),
-    )
-
-
-def _timestamp(row: asyncpg.Record) -> Timestamp:
-    moment = Timestamp()
-    moment.FromDatetime(row["expires_at"])
-    return moment
+def _wrong_checksum() -> Invalid:
+    return Invalid("the bytes do not have this SHA-256", field="sha256", reason="CHECKSUM_MISMATCH")

@@ -1,4 +1,4 @@
-"""Pure decisions about uploads: which way they go, how much is too much, which part is meant."""
+"""Decides which way files go, how much is too much, and which part of a file is meant."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Route(enum.Enum):
     STAGE = enum.auto()
     FORWARD = enum.auto()
     NOT_YET = enum.auto()
-    """It is starting up: a retry is right."""
+    """The workspace is starting up: a retry helps."""
     NEVER = enum.auto()
-    """No way exists, and no retry will help."""
+    """No way exists: a retry does not help."""
 
 
 def route(mode: str | None, url: str, *, staging: bool) -> Route:
     """Which way files reach a workspace.
 
     Args:
-        mode: as the row holds it; None in rows of old installations.
+        mode: its stored delivery mode; None in rows of old installations.
         url: where its agent listens; empty for nowhere.
         staging: whether this installation stages files.
     """
@@ -50,7 +50,7 @@ def route(mode: str | None, url: str, *, staging: bool) -> Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class UploadLimits:
     """How much one request may bring. Sizes are in bytes."""
 
     per_file: int
@@ -69,7 +69,7 @@ class Limits:
 
 
 def too_large(filename: str, size: int, limit: int) -> Invalid:
-    """A file is larger than one may be; `size` is how much of it was seen."""
+    """A file has more than `limit` bytes; `size` of them were seen or announced."""
     facts: dict[str, object] = {"filename": filename, "size": size, "max": limit}
     return Invalid(
         "file exceeds per-file cap",
@@ -80,7 +80,7 @@ def too_large(filename: str, size: int, limit: int) -> Invalid:
 
 
 def body_too_large(limit: int) -> Invalid:
-    """All that a request brings is more than it may bring."""
+    """A request brings more than `limit` bytes in all."""
     return Invalid(
         f"the files exceed {limit} bytes",
         reason="BODY_TOO_LARGE",
@@ -89,7 +89,7 @@ def body_too_large(limit: int) -> Invalid:
     )
 
 
-def too_many_files(limits: Limits) -> Invalid:
+def too_many_files(limits: UploadLimits) -> Invalid:
     """More files than one request may bring."""
     return Invalid(f"too many files (limit {limits.files})", field="files")
 
@@ -97,10 +97,11 @@ def too_many_files(limits: Limits) -> Invalid:
 def parse_range(header: str, size: int) -> tuple[int, int] | None:
     """First byte and end of the part that a Range header names; None for the whole.
 
-    What is malformed, or names several parts, means the whole: HTTP lets a server ignore it.
+    A header that is malformed, or names several parts, means the whole: HTTP lets servers ignore
+    the header.
 
     Raises:
-        OutOfRange: RANGE_NOT_SATISFIABLE: the part lies outside.
+        OutOfRange: RANGE_NOT_SATISFIABLE: the part begins behind the last byte.
     """
     match = _RANGE.fullmatch(header.strip())
     if match is None or not (match[1] or match[2]):
@@ -119,7 +120,7 @@ def part(offset: int, length: int, size: int) -> tuple[int, int]:
     """First byte and end of a part; `length` 0 means all that follows.
 
     Raises:
-        OutOfRange: RANGE_NOT_SATISFIABLE: it lies outside.
+        OutOfRange: RANGE_NOT_SATISFIABLE: the part begins behind the last byte.
     """
     if offset >= size:
         raise OutOfRange(
@@ -134,7 +135,7 @@ def check_download_path(path: str) -> None:
     """Raise unless an agent's file of this path may be asked for.
 
     Raises:
-        Invalid: it is missing, relative, not canonical, or outside of the agent's folders.
+        Invalid: the path is missing, relative, not canonical, or outside of the four folders.
     """
     if not path:
         raise Invalid("path query required", field="path")

@@ -1,4 +1,4 @@
-"""Takes the files of one request for an agent that reads its inbox, within the limits."""
+"""Stores the files of one request for an agent that reads its inbox, within the limits."""
 
 from __future__ import annotations
 
@@ -12,40 +12,52 @@ from uuid import UUID
 from molecule_grpc.db.pool import Connection, Pool, database_errors
 from molecule_grpc.kernel.errors import Exhausted, Invalid
 from molecule_grpc.kernel.ids import new_id
-from molecule_grpc.upload.blobs.port import Batch, BlobStore
-from molecule_grpc.upload.intake import Event, FileHead, stalled
+from molecule_grpc.upload.blobs.port import BlobBatch, BlobStore
+from molecule_grpc.upload.intake import FileEvent, FileHead, stalled
 from molecule_grpc.upload.names import clean_media_type, clean_name
-from molecule_grpc.upload.publishing import Publisher, require_same
-from molecule_grpc.upload.rules import Limits, body_too_large, too_large, too_many_files
-from molecule_grpc.upload.store.targets import Target
+from molecule_grpc.upload.ports import Check
+from molecule_grpc.upload.publishing import Publisher, require_same, uploaded_file
+from molecule_grpc.upload.rules import UploadLimits, body_too_large, too_large, too_many_files
+from molecule_grpc.upload.store.targets import UploadTarget
 from molecule_grpc.upload.store.uploads import UploadDraft
+from molecule_grpc.upload.values import UploadedFile
 
-# Each holds a few MiB.
-MOST_AT_ONCE = 32
+# Requests of one worker that stage files at the same time: each holds a few MiB.
+MAX_CONCURRENT = 32
 
 _REQUEST_SECONDS = 1200.0
-_PATIENCE_SECONDS = 30.0
+_SLOT_SECONDS = 30.0
 
 
 class Staging:
     """Stages files."""
 
-    def __init__(self, pool: Pool, blobs: BlobStore, publisher: Publisher, limits: Limits) -> None:
+    def __init__(
+        self, pool: Pool, blobs: BlobStore, publisher: Publisher, limits: UploadLimits
+    ) -> None:
         self._pool = pool
         self._blobs = blobs
         self._publisher = publisher
         self._limits = limits
-        self._slots = asyncio.Semaphore(MOST_AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def stage(
-        self, target: Target, request_id: str, events: AsyncIterator[Event]
-    ) -> list[UploadDraft]:
-        """Store the files that arrive, and announce them when all are there.
+        self,
+        target: UploadTarget,
+        request_id: str,
+        events: AsyncIterator[FileEvent],
+        check: Check,
+    ) -> list[UploadedFile]:
+        """Store the files that arrive, and announce them when all of them are stored.
+
+        Args:
+            request_id: a repeat with the same one is answered like the first; empty for none.
+            check: asked right before the commit.
 
         Raises:
-            Invalid: a file is empty, too large, or not what was announced; or there are none.
-            Exhausted: QUEUE_FULL, UPLOAD_QUOTA_EXCEEDED or INBOX_FULL.
-            Aborted: UPLOAD_STALLED or IDEMPOTENCY_MISMATCH.
+            Invalid: a file is empty, too large, or other than announced; or there are none.
+            Exhausted: QUEUE_FULL (no slot for 30 s), UPLOAD_QUOTA_EXCEEDED or INBOX_FULL.
+            Aborted: UPLOAD_STALLED (the request took 20 minutes) or IDEMPOTENCY_MISMATCH.
             Unavailable: the store or the database cannot be reached.
         """
         async with self._slot():
@@ -57,19 +69,21 @@ class Staging:
                     await self._publisher.require_room(self._pool, target.id, 1, 1)
             try:
                 async with asyncio.timeout(_REQUEST_SECONDS):
-                    return await self._take(target, request_id, events, known)
+                    drafts = await self._take(target, request_id, events, known, check)
             except TimeoutError:
                 raise stalled() from None
+        return [uploaded_file(target.id, draft) for draft in drafts]
 
     async def _take(
         self,
-        target: Target,
+        target: UploadTarget,
         request_id: str,
-        events: AsyncIterator[Event],
+        events: AsyncIterator[FileEvent],
         known: list[UploadDraft],
+        check: Check,
     ) -> list[UploadDraft]:
-        # A repeat is read, to see that it is one, and not kept.
-        batches = _nowhere() if known else self._blobs.batch()
+        # The bytes of a repeat are hashed, to compare them with the first time, and not kept.
+        batches = _discarding() if known else self._blobs.batch()
         async with batches as batch:
             receiver = _Receiver(self._limits, batch)
             async for event in events:
@@ -78,12 +92,16 @@ class Staging:
             if known:
                 require_same(known, drafts)
                 return known
-            return await self._publisher.publish(target, drafts, request_id or None, batch.settle)
+            # The store may take seconds: no transaction waits for it.
+            await batch.flush()
+            return await self._publisher.publish(
+                target, drafts, request_id or None, batch.settle, check
+            )
 
     @contextlib.asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(_SLOT_SECONDS):
                 await self._slots.acquire()
         except TimeoutError:
             raise Exhausted(
@@ -98,7 +116,7 @@ class Staging:
 class _Receiver:
     """Passes the bytes of a request on to the store, and counts and hashes them."""
 
-    def __init__(self, limits: Limits, batch: Batch) -> None:
+    def __init__(self, limits: UploadLimits, batch: BlobBatch) -> None:
         self._limits = limits
         self._batch = batch
         self._drafts: list[UploadDraft] = []
@@ -109,8 +127,8 @@ class _Receiver:
         self._size = 0
         self._hash = hashlib.sha256()
 
-    async def take(self, event: Event) -> None:
-        """A file begins, or goes on."""
+    async def take(self, event: FileEvent) -> None:
+        """Begin a file, or add to the file that began last."""
         if isinstance(event, FileHead):
             await self._end_file()
             await self._begin_file(event)
@@ -118,7 +136,11 @@ class _Receiver:
             await self._add(event)
 
     async def finish(self) -> list[UploadDraft]:
-        """Nothing more comes: the files."""
+        """End the last file; all files of the request.
+
+        Raises:
+            Invalid: the request brought no file.
+        """
         await self._end_file()
         if not self._drafts:
             raise Invalid("no files in request", field="files")
@@ -153,21 +175,21 @@ class _Receiver:
         if self._size == 0:
             raise Invalid(f"file is empty: {self._name}", field="files")
         if self._head.size not in (None, self._size):
-            raise _other(f"{self._name} has {self._size} bytes, not {self._head.size}")
+            raise _not_as_announced(f"{self._name} has {self._size} bytes, not {self._head.size}")
         if self._head.sha256 not in ("", digest.hex()):
-            raise _other(f"{self._name} does not have the SHA-256 that was announced")
+            raise _not_as_announced(f"{self._name} does not have the SHA-256 that was announced")
         await self._batch.end()
         media_type = clean_media_type(self._head.mime_type)
         self._drafts.append(UploadDraft(self._file_id, self._name, media_type, self._size, digest))
         self._head = None
 
 
-def _other(message: str) -> Invalid:
+def _not_as_announced(message: str) -> Invalid:
     return Invalid(message, field="files", reason="CHECKSUM_MISMATCH")
 
 
-class _Nowhere:
-    """Where a repeat's bytes go."""
+class _Discard:
+    """A batch that keeps nothing, for the bytes of a repeat."""
 
     async def begin(self, blob_id: UUID) -> None: ...
 
@@ -175,8 +197,10 @@ class _Nowhere:
 
     async def end(self) -> None: ...
 
+    async def flush(self) -> None: ...
+
     async def settle(self, conn: Connection) -> None: ...
 
 
-def _nowhere() -> AbstractAsyncContextManager[Batch]:
-    return contextlib.nullcontext(_Nowhere())
+def _discarding() -> AbstractAsyncContextManager[BlobBatch]:
+    return contextlib.nullcontext(_Discard())

@@ -1,48 +1,57 @@
-"""The slice put together: its service, what runs beside it, and what a removal lets go of."""
+"""Opens the slice for one worker."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from uuid import UUID
 
-from molecule_grpc.db.pool import Pool
+from molecule_grpc import egress
+from molecule_grpc.core import Core, Slice
 from molecule_grpc.server.tasks import BackgroundTask
-from molecule_grpc.settings.settings import Settings
-from molecule_grpc.upload.ports import Announce, Wake
-from molecule_grpc.upload.service import UploadService
-from molecule_grpc.upload.stores import Stores
-from molecule_grpc.upload.workers import Sweeper
+from molecule_grpc.upload.blobs.stores import BlobStores, open_blob_stores
+from molecule_grpc.upload.forward import Forwarder
+from molecule_grpc.upload.ports import Announce, Removals
+from molecule_grpc.upload.publishing import Publisher
+from molecule_grpc.upload.reads import UploadReads
+from molecule_grpc.upload.resumable import ResumableUploads
+from molecule_grpc.upload.rules import UploadLimits
+from molecule_grpc.upload.service import UploadService, handlers
+from molecule_grpc.upload.staging import Staging
+from molecule_grpc.upload.store.uploads import purge
+from molecule_grpc.upload.workers import UploadSweeper
+from molecule_grpc.upload.writes import UploadWrites
 
 _SWEEP_TIMEOUT_SECONDS = 30.0
 _ORPHANS_EVERY_SECONDS = 6 * 3600.0
 _ORPHANS_TIMEOUT_SECONDS = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Uploads:
-    """What the composition root needs of the slice."""
+@contextlib.asynccontextmanager
+async def open_upload(core: Core, announce: Announce, workspaces: Removals) -> AsyncIterator[Slice]:
+    """The slice, while inside.
 
-    service: UploadService
-    stores: Stores
-    tasks: list[BackgroundTask]
+    Files of a removed workspace are deleted in the transaction of the removal, and their bytes
+    soon after its commit.
 
-    @classmethod
-    def of(cls, pool: Pool, settings: Settings, announce: Announce, wake: Wake) -> Self:
-        """The slice over this database."""
-        stores = Stores.of(pool, settings)
-        sweeper = Sweeper(pool, stores, settings.upload.ack_retention)
+    Args:
+        announce: puts notices of files into an agent's inbox.
+        workspaces: tells of removals.
+    """
+    settings = core.settings.upload
+    async with open_blob_stores(core.pool, settings) as stores:
         service = UploadService(
-            pool=pool, settings=settings, stores=stores, announce=announce, wake=wake
+            _writes(core, stores, announce),
+            UploadReads(core.pool, stores, after_ack=settings.read_after_ack),
+            core.guards,
         )
-        tasks = [
-            BackgroundTask(
-                "upload-sweep",
-                settings.upload.sweep_interval,
-                sweeper.sweep,
-                timeout=_SWEEP_TIMEOUT_SECONDS,
-            )
-        ]
-        if stores.s3 is not None:
+        sweeper = UploadSweeper(core.pool, stores, settings.ack_retention)
+        sweep = BackgroundTask(
+            "upload-sweep", settings.sweep_interval, sweeper.sweep, timeout=_SWEEP_TIMEOUT_SECONDS
+        )
+        tasks = [sweep]
+        if stores.may_have_orphans:
             tasks.append(
                 BackgroundTask(
                     "upload-orphans",
@@ -51,8 +60,28 @@ class Uploads:
                     timeout=_ORPHANS_TIMEOUT_SECONDS,
                 )
             )
-        return cls(service, stores, tasks)
 
-    def delete_soon(self) -> None:
-        """Workspaces were removed: delete the bytes of their files now, not at the next turn."""
-        self.tasks[0].nudge()
+        def delete_bytes_soon(_: Sequence[UUID]) -> None:
+            sweep.nudge()
+
+        workspaces.on_remove(purge)
+        workspaces.on_removed(delete_bytes_soon)
+        yield Slice(handlers=[handlers(service)], tasks=tasks)
+
+
+def _writes(core: Core, stores: BlobStores, announce: Announce) -> UploadWrites:
+    settings = core.settings.upload
+    limits = UploadLimits(settings.max_bytes)
+    forwarder = Forwarder(core.pool, limits, egress.Mode.of(core.settings.deployment))
+    if (blobs := stores.active) is None:
+        return UploadWrites(core.pool, limits, forwarder, staging=None, resumable=None)
+    publisher = Publisher(core.pool, announce, core.wakeups.wake, blobs.name, settings)
+    return UploadWrites(
+        core.pool,
+        limits,
+        forwarder,
+        staging=Staging(core.pool, blobs, publisher, limits),
+        resumable=ResumableUploads(
+            core.pool, blobs, publisher, limits, ttl=timedelta(seconds=settings.ttl)
+        ),
+    )

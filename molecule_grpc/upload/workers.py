@@ -1,7 +1,8 @@
-"""Lets go of files that were acknowledged or expired, and deletes bytes that nobody owns."""
+"""Deletes files that were acknowledged or expired, and bytes that no file owns."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
@@ -10,54 +11,55 @@ from uuid import UUID
 import structlog
 
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.sweep import in_batches
 from molecule_grpc.upload.blobs.port import BlobStore
+from molecule_grpc.upload.blobs.stores import BlobStores
 from molecule_grpc.upload.metrics import SWEPT
 from molecule_grpc.upload.rules import retention_seconds
 from molecule_grpc.upload.store import loose, uploads
-from molecule_grpc.upload.stores import Stores
 
 log = structlog.get_logger("molecule_grpc.upload")
 
 _FILES_AT_ONCE = 1000
 _BLOBS_AT_ONCE = 20
-# An agent may have begun to read a file just before it expired.
+# An agent may have begun to read a file just before the file expired.
 _GRACE = timedelta(minutes=10)
 _ORPHAN_AGE = timedelta(hours=24)
 
 
-class Swept(NamedTuple):
-    """How many files left."""
+class SweepCounts(NamedTuple):
+    """How many files a sweep deleted."""
 
     acked: int
     expired: int
 
 
-class Sweeper:
-    """Sweeps. Several may at once: each takes what the others have not locked.
+class UploadSweeper:
+    """Sweeps. Several workers may at once: each takes what the others have not locked.
 
     Args:
         ack_retention: seconds for which acknowledged files stay; None means an hour, and a
             negative number means zero.
     """
 
-    def __init__(self, pool: Pool, stores: Stores, ack_retention: float | None) -> None:
+    def __init__(self, pool: Pool, stores: BlobStores, ack_retention: float | None) -> None:
         self._pool = pool
         self._stores = stores
         self._ack_retention = timedelta(seconds=retention_seconds(ack_retention))
 
-    async def sweep(self) -> Swept:
-        """Let go of what is due, then delete bytes."""
+    async def sweep(self) -> SweepCounts:
+        """Delete the files that are due, then the bytes that are due."""
         try:
-            swept = await self._let_go()
+            counts = await self._delete_files()
             for store in self._stores.by_name.values():
-                await self._delete(store)
+                await self._delete_blobs(store)
         except Exception:
             SWEPT["error"].inc()
             raise
-        return swept
+        return counts
 
     async def sweep_orphans(self) -> None:
-        """Delete objects that the database does not know."""
+        """Delete blobs of 24 hours and more that the database does not know."""
         for store in self._stores.by_name.values():
 
             async def known(blob_ids: Sequence[UUID], storage: str = store.name) -> set[UUID]:
@@ -66,32 +68,37 @@ class Sweeper:
             if swept := await store.sweep_orphans(known, _ORPHAN_AGE):
                 log.warning("orphaned blobs deleted", storage=store.name, blobs=swept)
 
-    async def _let_go(self) -> Swept:
-        counts = {"acked": 0, "expired": 0}
-        while True:
-            rows = await uploads.sweep(
-                self._pool, self._ack_retention, _GRACE, limit=_FILES_AT_ONCE
-            )
-            for row in rows:
-                counts[row["outcome"]] += 1
-                SWEPT[row["outcome"]].inc()
+    async def _delete_files(self) -> SweepCounts:
+        counts: Counter[str] = Counter()
+
+        async def step(limit: int) -> int:
+            files = await uploads.sweep(self._pool, self._ack_retention, _GRACE, limit=limit)
+            for file in files:
+                counts[file.outcome] += 1
+                SWEPT[file.outcome].inc()
                 log.info(
                     "upload swept",
-                    outcome=row["outcome"],
-                    workspace_id=str(row["workspace_id"]),
-                    file_id=str(row["file_id"]),
-                    name=row["filename"],
-                    size=row["size_bytes"],
+                    outcome=file.outcome,
+                    workspace_id=str(file.workspace_id),
+                    file_id=str(file.file_id),
+                    name=file.filename,
+                    size=file.size,
                 )
-            if len(rows) < _FILES_AT_ONCE:
-                return Swept(**counts)
+            return len(files)
 
-    async def _delete(self, store: BlobStore) -> None:
-        """Delete the bytes that are due. Whoever would own them after all waits, and loses."""
-        while True:
+        await in_batches("uploads", step, batch=_FILES_AT_ONCE)
+        return SweepCounts(counts["acked"], counts["expired"])
+
+    async def _delete_blobs(self, store: BlobStore) -> None:
+        """Delete the bytes that are due. A commit that would still own them waits, and fails."""
+
+        async def step(limit: int) -> int:
+            # The rows stay locked until the store has deleted the bytes: a crash between the two
+            # would leave bytes that nobody knows.
             async with self._pool.acquire() as conn, conn.transaction():
-                due = await loose.take_due(conn, store.name, limit=_BLOBS_AT_ONCE)
+                due = await loose.take_due(conn, store.name, limit=limit)
                 if due:
                     await store.delete(due)
-            if len(due) < _BLOBS_AT_ONCE:
-                return
+            return len(due)
+
+        await in_batches(f"blobs in {store.name}", step, batch=_BLOBS_AT_ONCE)

@@ -15,7 +15,8 @@ import pytest
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import NotFound, Unavailable
 from molecule_grpc.settings.settings import Settings
-from molecule_grpc.upload.blobs.port import Batch, BlobStore
+from molecule_grpc.settings.upload import UploadSettings
+from molecule_grpc.upload.blobs.port import BlobBatch, BlobStore
 from molecule_grpc.upload.blobs.postgres import PostgresBlobs
 from molecule_grpc.upload.blobs.s3 import PART_BYTES, S3Blobs
 from molecule_grpc.upload.store import loose
@@ -25,9 +26,9 @@ MIB = 1024 * 1024
 SIZES = [1, 1000, MIB - 1, MIB, MIB + 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES + 7]
 
 
-def s3_settings(seaweed: Seaweed, prefix: str, **more: str) -> Settings:
+def s3_settings(seaweed: Seaweed, prefix: str, **more: str) -> UploadSettings:
     """Settings of an installation that keeps its files under this prefix."""
-    return Settings.from_env({**seaweed.environment(prefix), **more})
+    return Settings.from_env({**seaweed.environment(prefix), **more}).upload
 
 
 @pytest.fixture(params=["postgres", "s3"])
@@ -41,7 +42,7 @@ async def store(request: pytest.FixtureRequest, pool: Pool) -> AsyncIterator[Blo
     await blobs.close()
 
 
-async def write(batch: Batch, data: bytes, piece: int = 256 * 1024) -> UUID:
+async def write(batch: BlobBatch, data: bytes, piece: int = 256 * 1024) -> UUID:
     """A blob, written in pieces."""
     blob_id = uuid.uuid4()
     await batch.begin(blob_id)
@@ -51,7 +52,7 @@ async def write(batch: Batch, data: bytes, piece: int = 256 * 1024) -> UUID:
     return blob_id
 
 
-async def keep(pool: Pool, batch: Batch) -> None:
+async def keep(pool: Pool, batch: BlobBatch) -> None:
     """Give the blobs of a batch an owner."""
     async with pool.acquire() as conn, conn.transaction():
         await batch.settle(conn)
@@ -90,7 +91,7 @@ async def test_a_part_is_read_alone(store: BlobStore, pool: Pool) -> None:
 
 
 async def test_a_batch_keeps_its_blobs_apart(store: BlobStore, pool: Pool) -> None:
-    """D37: small and large blobs written in turn."""
+    """D37: small ones, and large ones between them."""
     contents = [os.urandom(n) for n in (10, 2 * MIB, 1, PART_BYTES + 5, 900_000, 900_000)]
     async with store.batch() as batch:
         ids = [await write(batch, data, piece=70_001) for data in contents]
@@ -128,6 +129,20 @@ async def test_a_batch_that_was_given_up_cannot_be_settled(store: BlobStore, poo
         await pool.execute("DELETE FROM loose_blobs")
         with pytest.raises(Unavailable):
             await keep(pool, batch)
+
+
+async def test_after_a_flush_settling_does_not_wait_for_the_store(
+    store: BlobStore, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a slow store would hold a transaction, with its locks."""
+    async with store.batch() as batch:
+        blob_id = await write(batch, os.urandom(1000))
+        await batch.flush()
+        with monkeypatch.context() as patched:
+            if isinstance(store, S3Blobs):
+                patched.setattr(store, "run", None)
+            await keep(pool, batch)
+    assert len(await read(store, blob_id, 0, 1000)) == 1000
 
 
 async def test_a_rollback_leaves_the_blobs_loose(store: BlobStore, pool: Pool) -> None:
@@ -187,7 +202,7 @@ async def test_orphans_go_and_the_known_stay(store: BlobStore, pool: Pool) -> No
     assert await store.sweep_orphans(known, timedelta(hours=1)) == 0
     swept = await store.sweep_orphans(known, timedelta(seconds=-60))
     assert await read(store, known_id, 0, 5) == b"known"
-    if store.name == "s3":  # Postgres has no orphans: bytes and notes commit together
+    if store.name == "s3":  # Postgres has none: its bytes and its notes commit together
         assert swept == 1
         with pytest.raises(NotFound):
             await read(store, orphan_id, 0, 6)
@@ -222,7 +237,7 @@ async def test_open_parts_are_aborted_with_age(pool: Pool, seaweed: Seaweed) -> 
 
 
 async def test_a_store_that_is_down_is_unavailable(pool: Pool, seaweed: Seaweed) -> None:
-    """D37: every operation raises Unavailable."""
+    """D37: and says so, whatever is asked of it."""
     down = s3_settings(seaweed, new_prefix(), MOLECULE_S3_ENDPOINT="http://127.0.0.1:1")
     blobs = S3Blobs(pool, down)
     with pytest.raises(Unavailable) as caught:

@@ -269,6 +269,23 @@ async def test_poison_can_be_dropped(org: Organization, other_org: Organization)
     assert (await org.rest("GET", "/admin/dead-letters")).json() == []
 
 
+async def test_dead_letters_come_in_pages_without_gaps(org: Organization) -> None:
+    """The last page has no token; a token that is not one of ours is refused."""
+    target = await org.hire()
+    items = [await poisoned(org, target) for _ in range(4)]
+    seen: list[int] = []
+    token = ""
+    for _ in range(2):
+        answer = await org.rest("GET", "/admin/dead-letters", limit=2, page_token=token)
+        seen += [letter["seq"] for letter in answer.json()]
+        token = answer.headers.get("x-next-page-token", "")
+    assert (seen, token) == ([item["seq"] for item in reversed(items)], "")
+    for foreign in ("x", "W10=", "WyIyMDI2LTAxLTAxVDAwOjAwOjAwWiIsICIiLCAxXQ=="):
+        answer = await org.rest("GET", "/admin/dead-letters", page_token=foreign)
+        assert answer.status_code == 400
+        assert answer.json() == {"error": "page_token is not one of ours"}
+
+
 async def test_a_poisoned_task_fails_its_delegation(org: Organization) -> None:
     """The caller hears that the work was set aside."""
     source, target = await org.hire(), await org.hire()

@@ -19,8 +19,7 @@ from molecule_grpc.kernel.errors import NotFound, OutOfRange, Unavailable
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.upload.store import uploads as upload_store
-from molecule_grpc.upload.wiring import Uploads
-from molecule_grpc.upload.workers import Swept
+from molecule_grpc.upload.workers import SweepCounts
 from tests.integration.agents import hire
 from tests.integration.uploads import UploadSlice, call_of, file_id_of, rest_call, until, uploads_of
 from tests.seaweed import Seaweed, new_prefix
@@ -225,9 +224,9 @@ async def test_the_sweep_takes_the_acked_after_their_time_and_the_expired(
     await age(uploads, expired, "expires_at", hours=24, seconds=1)
     before = {name: _swept(name) for name in ("acked", "expired")}
     # What was acknowledged is never counted as expired.
-    assert await uploads.sweeper().sweep() == Swept(acked=2, expired=1)
+    assert await uploads.sweeper().sweep() == SweepCounts(acked=2, expired=1)
     assert {name: _swept(name) - before[name] for name in before} == {"acked": 2, "expired": 1}
-    assert await uploads.sweeper().sweep() == Swept(0, 0)
+    assert await uploads.sweeper().sweep() == SweepCounts(0, 0)
     kept = {
         row["file_id"] for row in await uploads.pool.fetch("SELECT file_id FROM pending_uploads")
     }
@@ -241,7 +240,7 @@ async def test_no_retention_deletes_at_once(
     """D34: a negative one is none."""
     acked, waiting = await uploads.one(agent), await uploads.one(agent)
     await uploads.ack(agent, acked)
-    assert await uploads.sweeper(retention).sweep() == Swept(acked=1, expired=0)
+    assert await uploads.sweeper(retention).sweep() == SweepCounts(acked=1, expired=0)
     assert await uploads.row(waiting) is not None
 
 
@@ -350,14 +349,9 @@ async def test_a_start_sweeps_what_became_due_meanwhile(uploads: UploadSlice, ag
     """D35."""
     file_id = await uploads.one(agent)
     await age(uploads, file_id, "expires_at", hours=25)
-
-    async def nothing(*_: object) -> None: ...
-
-    uploads_ = Uploads.of(uploads.pool, uploads.settings, nothing, lambda ids: None)
-    running = asyncio.create_task(uploads_.tasks[0].run())
+    running = asyncio.create_task(uploads.tasks[0].run())
     await until(lambda: _absent(uploads, file_id))
     running.cancel()
-    await uploads_.stores.close()
 
 
 async def test_a_removal_lets_go_of_everything_of_a_workspace(
@@ -372,12 +366,26 @@ async def test_a_removal_lets_go_of_everything_of_a_workspace(
     )
     file_id = await uploads.one(kept)
     async with pool.acquire() as conn, conn.transaction():
-        await upload_store.purge(conn, [gone])
+        await uploads.removals.remove(conn, [gone])
     await uploads.sweeper().sweep()
     assert await uploads.count("pending_uploads") == 1
     assert await uploads.count("upload_sessions") == 0
     assert await uploads.count("loose_blobs") == 0
     assert await uploads.read(kept, file_id) == b"data"
+
+
+async def test_the_bytes_of_a_removed_workspace_go_at_once(
+    uploads: UploadSlice, agent: UUID
+) -> None:
+    """I-UP-8: not at the sweep's next turn, which is minutes away."""
+    await uploads.one(agent)
+    running = asyncio.create_task(uploads.tasks[0].run())
+    await until(lambda: _swept_once(uploads))
+    async with uploads.pool.acquire() as conn, conn.transaction():
+        await uploads.removals.remove(conn, [agent])
+    uploads.removals.removed([agent])
+    await until(lambda: _no_bytes(uploads))
+    running.cancel()
 
 
 async def test_files_of_a_store_that_the_settings_no_longer_name_are_unavailable(
@@ -419,6 +427,14 @@ async def test_looking_and_sweeping_use_their_indexes_and_no_bytes(pool: Pool, a
         plan = "\n".join(row[0] for row in await pool.fetch(f"EXPLAIN {sql}", *arguments))
         assert "Seq Scan on pending_uploads" not in plan
         assert "upload_chunks" not in plan
+
+
+async def _swept_once(uploads: UploadSlice) -> bool:
+    return uploads.tasks[0].last_success is not None
+
+
+async def _no_bytes(uploads: UploadSlice) -> bool:
+    return await uploads.count("loose_blobs") == 0
 
 
 async def _absent(uploads: UploadSlice, file_id: UUID) -> bool:

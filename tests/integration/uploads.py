@@ -16,27 +16,78 @@ from google.api import httpbody_pb2
 from moleculeai.upload.v1 import upload_pb2
 from moleculeai.upload.v1 import upload_service_pb2 as pb
 
+from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.auth.principal import OPERATOR
-from molecule_grpc.db.pool import Pool
+from molecule_grpc.core import Core
+from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation.record.notices import file_announcer
+from molecule_grpc.events.readers import EventReaders
+from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.server.call import Call
+from molecule_grpc.server.streams import OpenStreams, StreamGuards
+from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.settings.settings import Settings
+from molecule_grpc.upload.blobs.stores import BlobStores, open_blob_stores
+from molecule_grpc.upload.ports import OnRemove, OnRemoved
 from molecule_grpc.upload.service import UploadService
-from molecule_grpc.upload.stores import Stores
-from molecule_grpc.upload.workers import Sweeper
+from molecule_grpc.upload.wiring import open_upload
+from molecule_grpc.upload.workers import UploadSweeper
 
 File = tuple[str, bytes, str]
+
+
+class RecordedWakeups(Wakeups):
+    """Wake-ups of this process, and whom they were for."""
+
+    def __init__(self) -> None:
+        super().__init__(None, "test")
+        self.woken: list[UUID] = []
+
+    def wake(self, workspace_ids: Iterable[UUID]) -> None:
+        self.woken += workspace_ids
+
+
+@dataclass(slots=True)
+class Removals:
+    """A workspace slice as far as this one subscribes to it."""
+
+    in_transaction: list[OnRemove] = field(default_factory=list)
+    after_commit: list[OnRemoved] = field(default_factory=list)
+
+    def on_remove(self, subscriber: OnRemove) -> None:
+        self.in_transaction.append(subscriber)
+
+    def on_removed(self, subscriber: OnRemoved) -> None:
+        self.after_commit.append(subscriber)
+
+    async def remove(self, conn: Connection, workspace_ids: list[UUID]) -> None:
+        for subscriber in self.in_transaction:
+            await subscriber(conn, workspace_ids)
+
+    def removed(self, workspace_ids: list[UUID]) -> None:
+        for subscriber in self.after_commit:
+            subscriber(workspace_ids)
 
 
 @dataclass(slots=True)
 class UploadSlice:
     """One worker's worth of the slice."""
 
-    pool: Pool
-    settings: Settings
-    stores: Stores
+    core: Core
+    stores: BlobStores
     service: UploadService
-    woken: list[UUID] = field(default_factory=list)
+    tasks: Sequence[BackgroundTask]
+    removals: Removals
+    woken: list[UUID]
+
+    @property
+    def pool(self) -> Pool:
+        return self.core.pool
+
+    @property
+    def settings(self) -> Settings:
+        return self.core.settings
 
     async def post(
         self, workspace_id: UUID, *files: File, key: str = "", headers: dict[str, str] | None = None
@@ -97,9 +148,9 @@ class UploadSlice:
         )
         return [json.loads(row["request_body"]) for row in rows]
 
-    def sweeper(self, ack_retention: float | None = None) -> Sweeper:
+    def sweeper(self, ack_retention: float | None = None) -> UploadSweeper:
         """A sweeper of this worker."""
-        return Sweeper(self.pool, self.stores, ack_retention)
+        return UploadSweeper(self.pool, self.stores, ack_retention)
 
 
 @contextlib.asynccontextmanager
@@ -108,17 +159,34 @@ async def uploads_of(
 ) -> AsyncIterator[UploadSlice]:
     """A worker's slice over this database."""
     settings = Settings.from_env(environment or {})
-    stores = Stores.of(pool, settings)
-    woken: list[UUID] = []
-    service = UploadService(
-        pool=pool,
+    wakeups = RecordedWakeups()
+    removals = Removals()
+    with EventReaders.of(wakeups) as readers:
+        core = core_of(pool, settings, wakeups, readers)
+        async with (
+            open_upload(core, file_announcer(settings), removals) as opened,
+            open_blob_stores(pool, settings.upload) as stores,
+        ):
+            ((_, service),) = opened.handlers
+            assert isinstance(service, UploadService)
+            yield UploadSlice(core, stores, service, opened.tasks, removals, wakeups.woken)
+
+
+def core_of(pool: Pool, settings: Settings, wakeups: Wakeups, readers: EventReaders) -> Core:
+    """What slices are built from, without a worker around it."""
+    authenticator = Authenticator(pool, settings.auth)
+    streams = OpenStreams()
+    return Core(
         settings=settings,
-        stores=stores,
-        announce=file_announcer(settings),
-        wake=woken.extend,
+        dsn="",
+        pool=pool,
+        wakeups=wakeups,
+        authenticator=authenticator,
+        streams=streams,
+        guards=StreamGuards(authenticator, streams, settings.inbox),
+        readers=readers,
+        page_tokens=PageTokens(b"k" * 32),
     )
-    yield UploadSlice(pool, settings, stores, service, woken)
-    await stores.close()
 
 
 def call_of(**metadata: str) -> Call:

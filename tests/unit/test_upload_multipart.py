@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.upload.encoding import Encoder
-from molecule_grpc.upload.intake import Event, FileHead
-from molecule_grpc.upload.multipart import read_multipart
-from molecule_grpc.upload.rules import Limits
+from molecule_grpc.upload.intake import FileEvent, FileHead
+from molecule_grpc.upload.multipart_reader import read_multipart
+from molecule_grpc.upload.multipart_writer import MultipartWriter
+from molecule_grpc.upload.rules import UploadLimits
 
-LIMITS = Limits(per_file=1000)
+LIMITS = UploadLimits(per_file=1000)
 KIND = "multipart/form-data; boundary=XX"
 
 
@@ -30,7 +30,7 @@ async def read(body: bytes, kind: str = KIND, size: int = 7) -> list[tuple[FileH
     return await _files(read_multipart(kind, _stream(pieces), LIMITS))
 
 
-async def _files(events: AsyncIterator[Event]) -> list[tuple[FileHead, bytes]]:
+async def _files(events: AsyncIterator[FileEvent]) -> list[tuple[FileHead, bytes]]:
     files: list[tuple[FileHead, bytes]] = []
     async for event in events:
         if isinstance(event, FileHead):
@@ -183,13 +183,13 @@ async def test_an_endless_body_ends_at_the_limit(start: bytes) -> None:
 async def test_what_we_write_we_can_read(files: list[tuple[str, bytes]]) -> None:
     """D32, D42: what gRPC clients send to an agent that is called has the same names."""
 
-    async def events() -> AsyncIterator[Event]:
+    async def events() -> AsyncIterator[FileEvent]:
         for name, data in files:
             yield FileHead(name, "image/png; x=1")
             yield data
 
-    encoder = Encoder(LIMITS)
-    body = b"".join([piece async for piece in encoder.encode(events())])
-    got = await read(body, encoder.content_type, 11)
+    writer = MultipartWriter(LIMITS)
+    body = b"".join([piece async for piece in writer.encode(events())])
+    got = await read(body, writer.content_type, 11)
     assert [data for _, data in got] == [data for _, data in files]
     assert {head.mime_type for head, _ in got} == {"image/png"}

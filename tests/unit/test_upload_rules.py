@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from molecule_grpc.kernel.errors import Invalid, OutOfRange
 from molecule_grpc.upload import rules
-from molecule_grpc.upload.rules import Limits, Route, route
+from molecule_grpc.upload.rules import Route, UploadLimits, route
 
 URL = "https://agent.example"
 
@@ -120,5 +120,5 @@ def test_retention_has_one_meaning_each(given_: float | None, kept: float) -> No
 
 
 def test_a_request_may_hold_at_least_one_largest_file() -> None:
-    assert Limits(25 * rules.MIB).per_request == 50 * rules.MIB
-    assert Limits(100 * rules.MIB).per_request == 100 * rules.MIB
+    assert UploadLimits(25 * rules.MIB).per_request == 50 * rules.MIB
+    assert UploadLimits(100 * rules.MIB).per_request == 100 * rules.MIB

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-import asyncpg
-
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation.inbox.store import dead_letters
@@ -32,7 +30,7 @@ class DeadLetters:
         workspace_id: UUID | None,
         before: tuple[datetime, UUID, int] | None,
         limit: int,
-    ) -> list[asyncpg.Record]:
+    ) -> list[dead_letters.DeadLetter]:
         """Items that were set aside, newest first; None leaves a filter out."""
         page = dead_letters.DeadLetterQuery(organization_id, workspace_id, before, limit)
         return await dead_letters.list_rows(self._pool, page)

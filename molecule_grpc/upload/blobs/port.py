@@ -1,8 +1,8 @@
-"""Where the bytes of files live: what every store of them can do.
+"""What every store of file contents can do.
 
-A blob is written through a batch and has no owner until `settle` ran in the transaction that gives
-it one. What never gets an owner, or loses it, is a row of `loose_blobs`; the sweep deletes it when
-it is due. So a crash at any point leaves nothing visible and nothing for ever.
+A blob is written through a batch, and has no owner until `settle` ran in the transaction that
+inserts its file. A blob without an owner is a row of `loose_blobs`; the sweep deletes the blob when
+the row is due. So a crash at any point leaves no half a file visible and no blob for ever.
 """
 
 from __future__ import annotations
@@ -15,60 +15,67 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
 
-# How long a blob may be in the making: longer than any request.
-MAKING: Final = timedelta(hours=1)
+# A blob that is being written is due for the sweep after this time: longer than any request.
+WRITE_LIMIT: Final = timedelta(hours=1)
 
-Owned = Callable[[Sequence[UUID]], Awaitable[set[UUID]]]
+# Which of these blobs the database knows.
+KnownBlobs = Callable[[Sequence[UUID]], Awaitable[set[UUID]]]
 
 
-class Batch(Protocol):
-    """The blobs of one request, one after the other."""
+class BlobBatch(Protocol):
+    """Writes the blobs of one request, one after the other."""
 
     async def begin(self, blob_id: UUID) -> None:
-        """The next bytes are this blob's."""
+        """Begin a blob: the next bytes belong to this one."""
 
     async def write(self, data: bytes) -> None:
-        """More of the blob. Waits while too much is on its way to the store.
+        """Add to the blob. Waits while too many bytes are on their way to the store.
 
         Raises:
             Unavailable: UPLOAD_STORE_UNAVAILABLE or DATABASE_UNAVAILABLE.
         """
 
     async def end(self) -> None:
-        """The blob is complete."""
+        """End the blob. The store may still be working on its last bytes."""
+
+    async def flush(self) -> None:
+        """Wait for what is on its way to the store, so that `settle` need not.
+
+        Raises:
+            Unavailable: UPLOAD_STORE_UNAVAILABLE or DATABASE_UNAVAILABLE.
+        """
 
     async def settle(self, conn: Connection) -> None:
         """Take every blob out of `loose_blobs`, in the transaction that gives them owners.
 
         Raises:
-            Unavailable: they took too long, and were given up.
+            Unavailable: the sweep has given the blobs up, since they took over an hour.
         """
 
 
 class BlobStore(Protocol):
-    """A place for bytes. Every method may raise `Unavailable`."""
+    """Keeps blobs. Every method may raise `Unavailable`."""
 
     @property
     def name(self) -> str:
-        """What the column `storage` calls it."""
+        """The name of this store in the column `storage`."""
 
-    def batch(self) -> AbstractAsyncContextManager[Batch]:
-        """Write some blobs. Leaving without `settle` leaves them to the sweep."""
+    def batch(self) -> AbstractAsyncContextManager[BlobBatch]:
+        """Write some blobs. Without `settle` they are left to the sweep."""
 
     def read(self, blob_id: UUID, start: int, stop: int) -> AsyncIterator[bytes]:
         """The bytes from `start` up to `stop`, in pieces.
 
         Raises:
-            NotFound: UPLOAD_NOT_FOUND: they are gone, maybe in the midst of it.
+            NotFound: UPLOAD_NOT_FOUND: the bytes are gone, maybe after some pieces.
         """
 
     async def delete(self, blob_ids: Sequence[UUID]) -> None:
-        """Delete blobs. Repeating it, or deleting what is not there, is harmless."""
+        """Delete blobs; those that are gone already are skipped."""
 
-    async def sweep_orphans(self, owned: Owned, older_than: timedelta) -> int:
-        """Delete what nothing in the database knows; how many blobs.
+    async def sweep_orphans(self, known: KnownBlobs, older_than: timedelta) -> int:
+        """Delete the blobs that the database does not know; how many.
 
         Args:
-            owned: tells which of some blobs are known.
-            older_than: spares what is younger.
+            older_than: blobs younger than this are spared.
         """

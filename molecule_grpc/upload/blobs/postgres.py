@@ -1,4 +1,4 @@
-"""Blobs as rows of at most 1 MiB, written while they arrive."""
+"""Keeps blobs in Postgres, as rows of at most 1 MiB, written while the bytes arrive."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool, database_errors
 from molecule_grpc.kernel.errors import Unavailable
-from molecule_grpc.upload.blobs.ahead import one_ahead
-from molecule_grpc.upload.blobs.port import MAKING, Owned
+from molecule_grpc.upload.blobs.port import WRITE_LIMIT, KnownBlobs
+from molecule_grpc.upload.blobs.read_ahead import read_ahead
 from molecule_grpc.upload.refusals import not_found
 from molecule_grpc.upload.store import chunks, loose
 
 CHUNK_BYTES = 1024 * 1024
 
 
-class StoredBlob(NamedTuple):
-    """A chunk that is not stored yet."""
+class Chunk(NamedTuple):
+    """Up to 1 MiB of a blob.
+
+    Args:
+        start: offset of the first byte in the blob.
+    """
 
     blob_id: UUID
     start: int
@@ -46,7 +50,7 @@ class PostgresBlobs:
 
     def read(self, blob_id: UUID, start: int, stop: int) -> AsyncIterator[bytes]:
         """The bytes from `start` up to `stop`, a chunk at a time; the next one is under way."""
-        return one_ahead(self._read(blob_id, start, stop))
+        return read_ahead(self._read(blob_id, start, stop))
 
     async def _read(self, blob_id: UUID, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         while start < stop:
@@ -62,16 +66,16 @@ class PostgresBlobs:
         with database_errors():
             await chunks.delete(self._pool, blob_ids)
 
-    async def sweep_orphans(self, owned: Owned, older_than: timedelta) -> int:  # noqa: ARG002
-        """Nothing to do: whatever is written here is noted in the same transaction."""
+    async def sweep_orphans(self, known: KnownBlobs, older_than: timedelta) -> int:  # noqa: ARG002
+        """Always 0: a chunk and the row that notes its blob commit together."""
         return 0
 
 
 class PostgresBatch:
     """Collects up to 1 MiB of chunks, and stores them while the next ones arrive.
 
-    What is left at the end is stored by the transaction that settles the batch: small requests are
-    written by that one alone. At most three chunks are in memory.
+    The rest at the end is stored by the transaction that settles the batch: a request of less than
+    1 MiB is written by that transaction alone. At most three chunks are in memory.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -79,18 +83,18 @@ class PostgresBatch:
         self._blob_id: UUID | None = None
         self._start = 0
         self._filling = bytearray()
-        self._full: list[StoredBlob] = []
+        self._full: list[Chunk] = []
         self._full_bytes = 0
         self._noted: dict[UUID, None] = {}
-        self._flushing: asyncio.Task[None] | None = None
+        self._storing: asyncio.Task[None] | None = None
 
     async def begin(self, blob_id: UUID) -> None:
-        """The next bytes are this blob's."""
+        """Begin a blob: the next bytes belong to this one."""
         self._blob_id = blob_id
         self._start = 0
 
     async def write(self, data: bytes) -> None:
-        """More of the blob."""
+        """Add to the blob."""
         view = memoryview(data)
         while view:
             room = CHUNK_BYTES - len(self._filling)
@@ -99,51 +103,52 @@ class PostgresBatch:
             if len(self._filling) == CHUNK_BYTES:
                 self._cut()
             if self._full_bytes + len(self._filling) >= CHUNK_BYTES:
-                await self._flush()
+                await self._store_full()
 
     async def end(self) -> None:
-        """The blob is complete."""
+        """End the blob. Its last chunk is stored with the next ones, or by `settle`."""
         if self._filling:
             self._cut()
         self._blob_id = None
 
+    async def flush(self) -> None:
+        """Wait for the chunks that are on their way."""
+        if self._storing is not None:
+            storing, self._storing = self._storing, None
+            await storing
+
     async def settle(self, conn: Connection) -> None:
-        """Store what is left, in this transaction, and take the blobs off the list."""
-        await self._flushed()
+        """Store the last chunks, in this transaction, and take the blobs off the list."""
+        await self.flush()
         if self._full:
             await chunks.insert(conn, self._full)
         if self._noted and not await loose.release(conn, PostgresBlobs.name, list(self._noted)):
             raise Unavailable("the upload took too long, try again")
 
     async def close(self) -> None:
-        """Wait for the last write, whatever became of it."""
-        if self._flushing is not None:
-            self._flushing.cancel()
-            await asyncio.gather(self._flushing, return_exceptions=True)
+        """Break off the write that is under way, if there is one."""
+        if self._storing is not None:
+            self._storing.cancel()
+            await asyncio.gather(self._storing, return_exceptions=True)
 
     def _cut(self) -> None:
         assert self._blob_id is not None
         data = bytes(self._filling)
-        self._full.append(StoredBlob(self._blob_id, self._start, data))
+        self._full.append(Chunk(self._blob_id, self._start, data))
         self._full_bytes += len(data)
         self._start += len(data)
         self._filling.clear()
 
-    async def _flush(self) -> None:
-        """Begin to store the full chunks. There is one write at a time."""
-        await self._flushed()
+    async def _store_full(self) -> None:
+        """Begin to store the full chunks, after the write that is under way: one at a time."""
+        await self.flush()
         rows, self._full, self._full_bytes = self._full, [], 0
         if not rows:
             return
         fresh = {row.blob_id: None for row in rows if row.blob_id not in self._noted}
         self._noted |= fresh
-        self._flushing = asyncio.create_task(self._store(rows, list(fresh)))
+        self._storing = asyncio.create_task(self._store(rows, list(fresh)))
 
-    async def _store(self, rows: list[StoredBlob], fresh: list[UUID]) -> None:
+    async def _store(self, rows: list[Chunk], fresh: list[UUID]) -> None:
         with database_errors():
-            await chunks.insert_loose(self._pool, rows, fresh, MAKING)
-
-    async def _flushed(self) -> None:
-        if self._flushing is not None:
-            flushing, self._flushing = self._flushing, None
-            await flushing
+            await chunks.insert_loose(self._pool, rows, fresh, WRITE_LIMIT)

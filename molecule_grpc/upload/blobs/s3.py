@@ -1,4 +1,4 @@
-"""Blobs as objects of an S3 bucket, for installations whose files outgrow their database."""
+"""Keeps blobs as objects of an S3 bucket: for files that would outgrow the database."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from molecule_grpc.db.pool import Connection, Pool, database_errors
 from molecule_grpc.kernel.errors import Unavailable
-from molecule_grpc.settings.settings import Settings
-from molecule_grpc.upload.blobs.ahead import one_ahead
-from molecule_grpc.upload.blobs.port import MAKING, Owned
+from molecule_grpc.settings.upload import UploadSettings
+from molecule_grpc.upload.blobs.port import WRITE_LIMIT, KnownBlobs
+from molecule_grpc.upload.blobs.read_ahead import read_ahead
 from molecule_grpc.upload.refusals import not_found, store_unavailable
 from molecule_grpc.upload.store import loose
 
@@ -42,25 +42,26 @@ _MISSING = ("NoSuchKey", "404")
 
 
 class S3Blobs:
-    """Keeps bytes in a bucket, under a prefix and the id of the blob.
+    """Keeps each blob as the object named by the prefix and the blob's id.
 
-    The client blocks, so it runs in a few threads of its own: a slow store cannot stop the server.
+    The S3 client blocks, so its calls run in 8 threads of their own: a slow store holds up uploads,
+    and no other call.
     """
 
     name = "s3"
 
-    def __init__(self, pool: Pool, settings: Settings) -> None:
+    def __init__(self, pool: Pool, settings: UploadSettings) -> None:
         self._pool = pool
-        self._bucket = settings.upload.s3_bucket
-        self._prefix = settings.upload.s3_prefix
+        self._bucket = settings.s3_bucket
+        self._prefix = settings.s3_prefix
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3")
         self.client: S3Client = boto3.client(
             "s3",
-            endpoint_url=settings.upload.s3_endpoint or None,
-            region_name=settings.upload.s3_region or None,
-            # Without ours the client looks where AWS tools do.
-            aws_access_key_id=settings.upload.s3_access_key or None,
-            aws_secret_access_key=settings.upload.s3_secret_key or None,
+            endpoint_url=settings.s3_endpoint or None,
+            region_name=settings.s3_region or None,
+            # Without keys the client looks where AWS tools do.
+            aws_access_key_id=settings.s3_access_key or None,
+            aws_secret_access_key=settings.s3_secret_key or None,
             config=Config(
                 connect_timeout=5,
                 read_timeout=30,
@@ -73,7 +74,7 @@ class S3Blobs:
         )
 
     async def close(self) -> None:
-        """Let go of the threads; calls that are under way end by themselves."""
+        """Release the threads; calls that are under way end by themselves."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.client.close()
 
@@ -87,8 +88,8 @@ class S3Blobs:
             await batch.close()
 
     def read(self, blob_id: UUID, start: int, stop: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` up to `stop`, in pieces; the next one is under way."""
-        return one_ahead(self._read(blob_id, start, stop))
+        """The bytes from `start` up to `stop`, in pieces of 2 MiB; the next is on its way."""
+        return read_ahead(self._read(blob_id, start, stop))
 
     async def _read(self, blob_id: UUID, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         while start < stop:
@@ -105,14 +106,14 @@ class S3Blobs:
             keys = [self.key(blob_id) for blob_id in blob_ids[first : first + _DELETED_AT_ONCE]]
             await self.run(self._delete, keys)
 
-    async def sweep_orphans(self, owned: Owned, older_than: timedelta) -> int:
-        """Delete objects under our prefix that the database does not know, and open uploads."""
+    async def sweep_orphans(self, known: KnownBlobs, older_than: timedelta) -> int:
+        """Delete objects under our prefix that the database does not know, and old parts."""
         before = datetime.now(UTC) - older_than
         swept, token = 0, ""
         while True:
             found, token = await self.run(self._list, token, before)
             ours = {blob_id: key for key in found if (blob_id := self._blob_id(key)) is not None}
-            orphans = set(ours) - await owned(list(ours)) if ours else set()
+            orphans = set(ours) - await known(list(ours)) if ours else set()
             if orphans:
                 await self.delete(list(orphans))
                 swept += len(orphans)
@@ -122,7 +123,7 @@ class S3Blobs:
         return swept
 
     def key(self, blob_id: UUID) -> str:
-        """Name of the object."""
+        """The name of a blob's object."""
         return f"{self._prefix}{blob_id}"
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -146,11 +147,11 @@ class S3Blobs:
         self.client.put_object(Bucket=self._bucket, Key=key, Body=data)
 
     def begin_parts(self, key: str) -> str:
-        """Begin an object of several parts; the id of that."""
+        """Begin an object of several parts; its upload id."""
         return self.client.create_multipart_upload(Bucket=self._bucket, Key=key)["UploadId"]
 
     def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> CompletedPartTypeDef:
-        """Store one of the parts."""
+        """Store a part; `number` counts from 1."""
         answer = self.client.upload_part(
             Bucket=self._bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=data
         )
@@ -197,7 +198,7 @@ class S3Blobs:
 
 
 class S3Batch:
-    """Collects parts, and stores one while the next arrives: two of them are in memory."""
+    """Collects parts of 5 MiB, and stores one while the next arrives: at most two in memory."""
 
     def __init__(self, store: S3Blobs, pool: Pool) -> None:
         self._store = store
@@ -211,16 +212,16 @@ class S3Batch:
         self._putting: asyncio.Task[None] | None = None
 
     async def begin(self, blob_id: UUID) -> None:
-        """The next bytes are this blob's."""
+        """Begin a blob: the next bytes belong to this one."""
         with database_errors():
-            await loose.note(self._pool, blob_id, S3Blobs.name, MAKING)
+            await loose.note(self._pool, blob_id, S3Blobs.name, WRITE_LIMIT)
         self._noted.append(blob_id)
         self._key = self._store.key(blob_id)
         self._upload_id, self._parts = "", []
         self._filling = bytearray()
 
     async def write(self, data: bytes) -> None:
-        """More of the blob."""
+        """Add to the blob."""
         self._filling += data
         while len(self._filling) >= PART_BYTES:
             part = bytes(memoryview(self._filling)[:PART_BYTES])
@@ -228,10 +229,10 @@ class S3Batch:
             await self._send(part)
 
     async def end(self) -> None:
-        """The blob is complete."""
+        """End the blob. A blob of one part may still be on its way."""
         rest, self._filling = bytes(self._filling), bytearray()
         if not self._upload_id:
-            await self._put()
+            await self.flush()
             self._putting = asyncio.create_task(
                 self._store.run(self._store.put, self._key, rest), name="s3-put"
             )
@@ -242,14 +243,20 @@ class S3Batch:
         upload_id, self._upload_id = self._upload_id, ""
         await self._store.run(self._store.end_parts, self._key, upload_id, self._parts)
 
+    async def flush(self) -> None:
+        """Wait for the object that is on its way."""
+        if self._putting is not None:
+            putting, self._putting = self._putting, None
+            await putting
+
     async def settle(self, conn: Connection) -> None:
-        """Wait for the last object, and take all of them off the list."""
-        await self._put()
+        """Take the blobs off the list, in this transaction."""
+        await self.flush()
         if self._noted and not await loose.release(conn, S3Blobs.name, self._noted):
             raise Unavailable("the upload took too long, try again")
 
     async def close(self) -> None:
-        """Drop what is unfinished. Objects that are whole are left to the sweep."""
+        """Abort an unfinished object. Whole objects without an owner are left to the sweep."""
         pending = [task for task in (self._sending, self._putting) if task is not None]
         await asyncio.gather(*pending, return_exceptions=True)
         if self._upload_id:
@@ -259,7 +266,7 @@ class S3Batch:
                 log.warning("parts left behind", key=self._key, error=str(error))
 
     async def _send(self, part: bytes) -> None:
-        """Begin to send a part. There is one on its way at a time."""
+        """Begin to send a part, after the part that is on its way: one at a time."""
         if not self._upload_id:
             self._upload_id = await self._store.run(self._store.begin_parts, self._key)
         await self._sent()
@@ -272,8 +279,3 @@ class S3Batch:
         if self._sending is not None:
             sending, self._sending = self._sending, None
             self._parts.append(await sending)
-
-    async def _put(self) -> None:
-        if self._putting is not None:
-            putting, self._putting = self._putting, None
-            await putting

@@ -1,4 +1,4 @@
-"""The SQL of file contents that Postgres keeps."""
+"""The SQL of file contents that are kept in Postgres."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOTE = f"""
     INSERT INTO upload_chunks (blob_id, start_offset, data)
 """
 _INSERT_LOOSE = f"{_NOTE} SELECT c.* FROM lazy, unnest($1::uuid[], $2::int[], $3::bytea[]) c"
-# A large file comes chunk by chunk, and an array of one costs a copy of it.
+# A large file comes chunk by chunk, and putting 1 MiB into an array costs a copy.
 _INSERT_ONE_LOOSE = f"{_NOTE} SELECT $1::uuid, $2::int, $3::bytea FROM lazy"
 
 # The chunk that holds this byte.
@@ -41,7 +41,13 @@ async def insert(conn: Connection, rows: Sequence[tuple[UUID, int, bytes]]) -> N
 async def insert_loose(
     pool: Pool, rows: Sequence[tuple[UUID, int, bytes]], fresh: Sequence[UUID], due_in: timedelta
 ) -> None:
-    """Store chunks of blobs that nobody owns yet, and note those that are not noted."""
+    """Store chunks of blobs without an owner.
+
+    Args:
+        rows: which blob, where in it, and the bytes.
+        fresh: those of the blobs that `loose_blobs` does not list yet; they are listed now.
+        due_in: when a listed blob is due for the sweep.
+    """
     if len(rows) == 1:
         await pool.execute(_INSERT_ONE_LOOSE, *rows[0], fresh, due_in)
     else:

@@ -1,4 +1,4 @@
-"""The SQL of blobs that no file owns: being written, or waiting to be deleted."""
+"""The SQL of blobs without an owner: they are being written, or wait to be deleted."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
 
-# Bytes need no flush of their own: the commit that gives them an owner comes later in the log.
+# Bytes need no flush to disk of their own: the commit that makes their file visible comes later
+# in the log, and flushes them too.
 LAZY = "lazy AS (SELECT set_config('synchronous_commit', 'off', true) AS done)"
 
 
 async def note(pool: Pool, blob_id: UUID, storage: str, due_in: timedelta) -> None:
-    """Note a blob that is about to be written."""
+    """List a blob that is about to be written; the sweep may delete it after `due_in`."""
     await pool.execute(
         f"""
         WITH {LAZY}
@@ -28,7 +29,7 @@ async def note(pool: Pool, blob_id: UUID, storage: str, due_in: timedelta) -> No
 
 
 async def release(conn: Connection, storage: str, blob_ids: Sequence[UUID]) -> bool:
-    """Take blobs off the list, since they get owners; False when one was given up already."""
+    """Take blobs off the list, since they get owners; False when the sweep had one already."""
     status = await conn.execute(
         "DELETE FROM loose_blobs WHERE storage = $1 AND blob_id = ANY($2)", storage, blob_ids
     )
@@ -36,9 +37,10 @@ async def release(conn: Connection, storage: str, blob_ids: Sequence[UUID]) -> b
 
 
 async def take_due(conn: Connection, storage: str, *, limit: int) -> list[UUID]:
-    """Lock and take some blobs that are due. Whoever would still own them waits, and finds none.
+    """Take blobs that are due off the list, and lock them until the transaction ends.
 
-    One that has an owner after all, since two commits of it ran at once, only leaves the list.
+    A commit that would still own one of them waits for the lock, and then fails. A blob that has an
+    owner, because two commits of the file ran at once, leaves the list and is not returned.
     """
     rows = await conn.fetch(
         """
@@ -59,7 +61,7 @@ async def take_due(conn: Connection, storage: str, *, limit: int) -> list[UUID]:
 
 
 async def known(pool: Pool, storage: str, blob_ids: Sequence[UUID]) -> set[UUID]:
-    """Which of these blobs a file owns, or are on the list."""
+    """Those of these blobs that have an owner or are on the list."""
     rows = await pool.fetch(
         """
         SELECT file_id AS id FROM pending_uploads WHERE file_id = ANY($1) AND storage = $2

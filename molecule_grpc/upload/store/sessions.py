@@ -1,17 +1,29 @@
-"""The SQL of files that are written in several steps."""
+"""The SQL of files that are written in several requests."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
-
-import asyncpg
 
 from molecule_grpc.db.pool import Connection, Pool
 
+
+class UploadSession(NamedTuple):
+    """A file that is not complete. The order of the fields is that of `_COLUMNS`."""
+
+    upload_id: UUID
+    workspace_id: UUID
+    filename: str
+    mimetype: str
+    size: int
+    committed_bytes: int
+    request_id: str | None
+    expires_at: datetime
+
+
 _COLUMNS = """
-    upload_id, workspace_id, organization_id, filename, mimetype, size_bytes, committed_bytes,
-    request_id, expires_at
+    upload_id, workspace_id, filename, mimetype, size_bytes, committed_bytes, request_id, expires_at
 """
 
 _WRITE = """
@@ -41,7 +53,7 @@ async def start(
     size: int,
     request_id: str | None,
     ttl: timedelta,
-) -> asyncpg.Record:
+) -> UploadSession:
     """Begin an upload."""
     row = await conn.fetchrow(
         f"""
@@ -62,14 +74,14 @@ async def start(
         ttl,
     )
     assert row is not None
-    return row
+    return UploadSession(*row)
 
 
 async def find(
     conn: Connection | Pool, workspace_id: UUID, upload_id: UUID
-) -> asyncpg.Record | None:
-    """An upload that goes on."""
-    return await conn.fetchrow(
+) -> UploadSession | None:
+    """An upload that is neither committed nor given up."""
+    row = await conn.fetchrow(
         f"""
         SELECT {_COLUMNS} FROM upload_sessions
         WHERE upload_id = $1 AND workspace_id = $2 AND expires_at > now()
@@ -77,31 +89,31 @@ async def find(
         upload_id,
         workspace_id,
     )
+    return None if row is None else UploadSession(*row)
 
 
-async def of_request(
-    conn: Connection, workspace_id: UUID, request_id: str
-) -> asyncpg.Record | None:
+async def of_request(conn: Connection, workspace_id: UUID, request_id: str) -> UploadSession | None:
     """The upload that a request began."""
-    return await conn.fetchrow(
+    row = await conn.fetchrow(
         f"SELECT {_COLUMNS} FROM upload_sessions WHERE workspace_id = $1 AND request_id = $2",
         workspace_id,
         request_id,
     )
+    return None if row is None else UploadSession(*row)
 
 
 async def write(pool: Pool, workspace_id: UUID, upload_id: UUID, offset: int, data: bytes) -> bool:
-    """Add bytes where the stored ones end; False when that is elsewhere, or they are too many."""
+    """Add bytes at `offset`; False when the stored ones end elsewhere, or these are too many."""
     status = await pool.execute(_WRITE, workspace_id, upload_id, offset, data)
     return status != "INSERT 0 0"
 
 
 async def take(conn: Connection, upload_id: UUID) -> bool:
-    """End an upload whose bytes get an owner; False when somebody else ended it."""
+    """End an upload whose bytes get an owner; False when it had ended before."""
     status = await conn.execute("DELETE FROM upload_sessions WHERE upload_id = $1", upload_id)
     return status != "DELETE 0"
 
 
 async def drop(conn: Connection | Pool, upload_id: UUID) -> bool:
-    """End an upload, and let go of its bytes; False when somebody else ended it."""
+    """End an upload, and list its bytes for the sweep; False when it had ended before."""
     return await conn.execute(_DROP, upload_id) != "INSERT 0 0"

@@ -1,4 +1,4 @@
-"""The SQL of workspaces as far as files need it: how to reach them, and whether they are there."""
+"""The SQL of workspaces that uploads need: how to reach a workspace, and whether it is there."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from uuid import UUID
 from molecule_grpc.db.pool import Connection, Pool
 
 
-class Target(NamedTuple):
-    """Who gets files.
+class UploadTarget(NamedTuple):
+    """A workspace that files are for.
 
     Args:
-        mode: how messages reach it, as stored: None in rows of old installations.
+        mode: its stored delivery mode; None in rows of old installations.
         url: where its agent listens; empty for nowhere.
-        secret: what the platform shows to it; empty when there is none yet.
+        secret: the bearer token that proves the platform to the agent; empty when there is none.
     """
 
     id: UUID
@@ -24,8 +24,8 @@ class Target(NamedTuple):
     secret: str
 
 
-async def find(pool: Pool, workspace_id: UUID) -> Target | None:
-    """A workspace that is not removed."""
+async def find(pool: Pool, workspace_id: UUID) -> UploadTarget | None:
+    """A workspace; None when it is unknown or removed."""
     row = await pool.fetchrow(
         """
         SELECT id, organization_id, delivery_mode, url, coalesce(platform_inbound_secret, '')
@@ -33,7 +33,7 @@ async def find(pool: Pool, workspace_id: UUID) -> Target | None:
         """,
         workspace_id,
     )
-    return None if row is None else Target(*row)
+    return None if row is None else UploadTarget(*row)
 
 
 async def hold(conn: Connection, workspace_id: UUID) -> bool:

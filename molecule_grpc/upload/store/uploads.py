@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
-
-import asyncpg
 
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.upload.store.loose import LAZY
@@ -22,17 +20,56 @@ class UploadDraft(NamedTuple):
     size: int
     sha256: bytes
 
+    @property
+    def content(self) -> tuple[str, str, int, bytes]:
+        """What a repeat of the request must bring again: all but the id."""
+        return self.filename, self.mimetype, self.size, self.sha256
 
-class Usage(NamedTuple):
-    """What a workspace keeps waiting, unfinished uploads included."""
+
+class StoredFile(NamedTuple):
+    """A visible file. The order of the fields is that of `_COLUMNS`."""
+
+    file_id: UUID
+    filename: str
+    mimetype: str
+    size: int
+    sha256: bytes
+    workspace_id: UUID
+    storage: str
+    created_at: datetime
+    fetched_at: datetime | None
+    expires_at: datetime
+
+    @property
+    def draft(self) -> UploadDraft:
+        """The file as it was before it became visible."""
+        return UploadDraft(self.file_id, self.filename, self.mimetype, self.size, self.sha256)
+
+
+class SweptFile(NamedTuple):
+    """A file that a sweep deleted. The order of the fields is that of `_SWEEP`.
+
+    Args:
+        outcome: `acked` or `expired`.
+    """
+
+    outcome: str
+    file_id: UUID
+    workspace_id: UUID
+    filename: str
+    size: int
+
+
+class QuotaUsage(NamedTuple):
+    """What a workspace has waiting, unfinished uploads included."""
 
     files: int
     bytes: int
 
 
 _COLUMNS = """
-    file_id, workspace_id, organization_id, filename, mimetype, size_bytes, sha256, storage,
-    request_id, position, created_at, fetched_at, acked_at, expires_at
+    file_id, filename, mimetype, size_bytes, sha256, workspace_id, storage, created_at, fetched_at,
+    expires_at
 """
 
 _INSERT = """
@@ -53,8 +90,8 @@ _USAGE = """
     ) kept
 """
 
-# What has an owner no longer is on the list of loose blobs from then on. Somebody may be reading
-# a file that expires now: its bytes stay a little longer.
+# Blobs without an owner are listed in `loose_blobs`. An agent may be reading a file that expires
+# now: the bytes of expired files are due only after the grace.
 _SWEEP = """
     WITH acked AS (
         DELETE FROM pending_uploads WHERE file_id IN (
@@ -141,9 +178,9 @@ async def insert(
 
 async def of_request(
     conn: Connection | Pool, workspace_id: UUID, request_id: str
-) -> list[asyncpg.Record]:
-    """The files that a request brought, in its order."""
-    return await conn.fetch(
+) -> list[StoredFile]:
+    """The files that a request brought, in the order of the request."""
+    rows = await conn.fetch(
         f"""
         SELECT {_COLUMNS} FROM pending_uploads
         WHERE workspace_id = $1 AND request_id = $2 ORDER BY position
@@ -151,30 +188,31 @@ async def of_request(
         workspace_id,
         request_id,
     )
+    return [StoredFile(*row) for row in rows]
 
 
-async def usage(conn: Connection | Pool, workspace_id: UUID) -> Usage:
-    """What a workspace keeps waiting."""
+async def usage(conn: Connection | Pool, workspace_id: UUID) -> QuotaUsage:
+    """What counts against a workspace's quota."""
     row = await conn.fetchrow(_USAGE, workspace_id)
     assert row is not None
-    return Usage(row[0], int(row[1]))
+    return QuotaUsage(row[0], int(row[1]))
 
 
 async def drop_acked(conn: Connection | Pool, workspace_id: UUID) -> None:
-    """Let acknowledged files go before their time: others need the room."""
+    """Delete acknowledged files before their time: others need the room."""
     await conn.execute(_RELEASE, [workspace_id], False)
 
 
-async def purge(conn: Connection, workspace_ids: list[UUID]) -> None:
-    """Let go of everything of these workspaces. Their bytes are due at once."""
-    await conn.execute(_RELEASE, workspace_ids, True)
+async def purge(conn: Connection, workspace_ids: Sequence[UUID]) -> None:
+    """Delete every file and upload of these workspaces. Their bytes are due at once."""
+    await conn.execute(_RELEASE, list(workspace_ids), True)
 
 
 async def readable(
     pool: Pool, workspace_id: UUID, file_id: UUID, *, after_ack: bool
-) -> asyncpg.Record | None:
-    """A file that its agent may read now."""
-    return await pool.fetchrow(
+) -> StoredFile | None:
+    """A file that is not expired and, unless `after_ack`, not acknowledged."""
+    row = await pool.fetchrow(
         f"""
         SELECT {_COLUMNS} FROM pending_uploads
         WHERE file_id = $1 AND workspace_id = $2 AND expires_at > now()
@@ -184,20 +222,22 @@ async def readable(
         workspace_id,
         after_ack,
     )
+    return None if row is None else StoredFile(*row)
 
 
-async def find(conn: Connection | Pool, workspace_id: UUID, file_id: UUID) -> asyncpg.Record | None:
-    """A file, in whatever state."""
-    return await conn.fetchrow(
+async def find(conn: Connection | Pool, workspace_id: UUID, file_id: UUID) -> StoredFile | None:
+    """A file, also one that is acknowledged or expired."""
+    row = await conn.fetchrow(
         f"SELECT {_COLUMNS} FROM pending_uploads WHERE file_id = $1 AND workspace_id = $2",
         file_id,
         workspace_id,
     )
+    return None if row is None else StoredFile(*row)
 
 
-async def waiting(pool: Pool, workspace_id: UUID) -> list[asyncpg.Record]:
-    """Files that an agent has not acknowledged, oldest first."""
-    return await pool.fetch(
+async def waiting(pool: Pool, workspace_id: UUID) -> list[StoredFile]:
+    """Files that are neither acknowledged nor expired, oldest first."""
+    rows = await pool.fetch(
         f"""
         SELECT {_COLUMNS} FROM pending_uploads
         WHERE workspace_id = $1 AND acked_at IS NULL AND expires_at > now()
@@ -205,10 +245,11 @@ async def waiting(pool: Pool, workspace_id: UUID) -> list[asyncpg.Record]:
         """,
         workspace_id,
     )
+    return [StoredFile(*row) for row in rows]
 
 
 async def mark_fetched(pool: Pool, file_id: UUID) -> None:
-    """Note that a file was read to its end. A crash of the database may forget it."""
+    """Note when a file was read to its end. A crash of the database may lose the note."""
     await pool.execute(
         f"""
         WITH {LAZY}
@@ -218,27 +259,28 @@ async def mark_fetched(pool: Pool, file_id: UUID) -> None:
     )
 
 
-class Acked(NamedTuple):
-    """What an ack met. The rest is None when the file left at the same moment."""
+class AckedFile(NamedTuple):
+    """What an ack met. All fields are None when a sweep deleted the file at the same moment."""
 
     already: bool | None
     filename: str | None
     size: int | None
 
 
-async def ack(pool: Pool, workspace_id: UUID, file_id: UUID) -> Acked | None:
+async def ack(pool: Pool, workspace_id: UUID, file_id: UUID) -> AckedFile | None:
     """Mark a file as safely received; None when there is none."""
     row = await pool.fetchrow(_ACK, workspace_id, file_id)
-    return None if row is None else Acked(*row)
+    return None if row is None else AckedFile(*row)
 
 
 async def sweep(
     pool: Pool, ack_retention: timedelta, grace: timedelta, *, limit: int
-) -> list[asyncpg.Record]:
-    """Let go of files that were acknowledged long enough ago, and of those that expired.
+) -> list[SweptFile]:
+    """Delete files that were acknowledged long enough ago, and those that expired.
 
     Args:
         grace: how much longer the bytes of an expired file stay.
         limit: most files of each kind.
     """
-    return await pool.fetch(_SWEEP, ack_retention, grace, limit)
+    rows = await pool.fetch(_SWEEP, ack_retention, grace, limit)
+    return [SweptFile(*row) for row in rows]

@@ -6,8 +6,6 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
-
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.delegation.record.store.entries import APPEND
@@ -22,7 +20,31 @@ class DeadLetterQuery(NamedTuple):
     limit: int
 
 
-async def list_rows(pool: Pool, page: DeadLetterQuery) -> list[asyncpg.Record]:
+class DeadLetter(NamedTuple):
+    """An item that was set aside. The order of the fields is that of the statement.
+
+    Args:
+        source_id: None for a human.
+        delegation_id: None for a message.
+        reason: from the agent, of the last failure.
+        done_at: when the item was set aside.
+        summary: None when its record has been deleted.
+    """
+
+    workspace_id: UUID
+    seq: int
+    message_id: str
+    method: str
+    source_id: UUID | None
+    delegation_id: str | None
+    deliveries: int
+    reason: str | None
+    created_at: datetime
+    done_at: datetime
+    summary: str | None
+
+
+async def list_rows(pool: Pool, page: DeadLetterQuery) -> list[DeadLetter]:
     """Items that were set aside, newest first."""
     values: list[object] = [page.limit]
     clauses = ["x.outcome = 'poison'"]
@@ -36,7 +58,7 @@ async def list_rows(pool: Pool, page: DeadLetterQuery) -> list[asyncpg.Record]:
         values += page.before
         last = len(values)
         clauses.append(f"(x.done_at, x.workspace_id, x.seq) < (${last - 2}, ${last - 1}, ${last})")
-    return await pool.fetch(
+    rows = await pool.fetch(
         f"""
         SELECT x.workspace_id, x.seq, x.message_id, x.method, x.source_id, x.delegation_id,
                x.deliveries, x.reason, x.created_at, x.done_at, a.summary
@@ -47,6 +69,7 @@ async def list_rows(pool: Pool, page: DeadLetterQuery) -> list[asyncpg.Record]:
         """,
         *values,
     )
+    return [DeadLetter(*row) for row in rows]
 
 
 _CLOSE = """

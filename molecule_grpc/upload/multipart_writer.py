@@ -1,20 +1,20 @@
-"""multipart/form-data, written while files arrive: what agents that can be called are sent."""
+"""Writes the multipart/form-data bodies that agents are called with, while files arrive."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
 
-from molecule_grpc.upload.intake import Event, FileHead
-from molecule_grpc.upload.multipart import FIELD
+from molecule_grpc.upload.intake import FileEvent, FileHead
+from molecule_grpc.upload.multipart_reader import FIELD
 from molecule_grpc.upload.names import OCTET_STREAM, clean_media_type, clean_name
-from molecule_grpc.upload.rules import Limits, too_large, too_many_files
+from molecule_grpc.upload.rules import UploadLimits, too_large, too_many_files
 
 
-class Encoder:
-    """Writes one body. The limits are those of staged files."""
+class MultipartWriter:
+    """Writes one body. Its files have the limits of staged ones."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: UploadLimits) -> None:
         self._limits = limits
         self._boundary = uuid.uuid4().hex
         self._name = ""
@@ -23,14 +23,14 @@ class Encoder:
 
     @property
     def content_type(self) -> str:
-        """Of the body, with its boundary."""
+        """The content type of the body, with its boundary."""
         return f"multipart/form-data; boundary={self._boundary}"
 
-    async def encode(self, events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
-        """The body of these files.
+    async def encode(self, events: AsyncIterator[FileEvent]) -> AsyncIterator[bytes]:
+        """The body of these files, in pieces.
 
         Raises:
-            Invalid: there are too many, or one is too large.
+            Invalid: more files than `limits.files`, or one above `limits.per_file` bytes.
         """
         async for event in events:
             yield self._open(event) if isinstance(event, FileHead) else self._counted(event)

@@ -1,4 +1,4 @@
-"""Reading one piece ahead, so that a store and a client do not wait for each other in turn."""
+"""Fetches one piece ahead, so that a store and a client do not wait for each other in turn."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 
 
-async def one_ahead(pieces: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
-    """The same pieces; while one is used the next is fetched."""
+async def read_ahead(pieces: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    """The same pieces; while the caller uses one, the next is fetched."""
     coming = asyncio.create_task(anext(pieces, None))
     try:
         while (piece := await coming) is not None:

@@ -1,4 +1,4 @@
-"""multipart/form-data as browsers send it, read while it arrives."""
+"""Reads the multipart/form-data bodies that browsers send, while they arrive."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.upload.intake import Event, FileHead
-from molecule_grpc.upload.rules import Limits, body_too_large, too_many_files
+from molecule_grpc.upload.intake import FileEvent, FileHead
+from molecule_grpc.upload.rules import UploadLimits, body_too_large, too_many_files
 
 FIELD = "files"
 
@@ -25,12 +25,13 @@ _PERCENT = {"%22": '"', "%0D": "\r", "%0A": "\n"}
 
 
 async def read_multipart(
-    content_type: str, pieces: AsyncIterator[bytes], limits: Limits
-) -> AsyncIterator[Event]:
+    content_type: str, pieces: AsyncIterator[bytes], limits: UploadLimits
+) -> AsyncIterator[FileEvent]:
     """The files of a body. Other fields than `files` are skipped.
 
     Raises:
-        Invalid: it is malformed, has too many parts, no file, or is longer than a body may be.
+        Invalid: the body is malformed, has too many parts or no file, or is longer than
+            `limits.per_body`.
     """
     form = _Form(content_type, limits)
     seen = 0
@@ -46,10 +47,10 @@ async def read_multipart(
 class _Form:
     """Turns what the parser finds into events, and counts files and fields."""
 
-    def __init__(self, content_type: str, limits: Limits) -> None:
+    def __init__(self, content_type: str, limits: UploadLimits) -> None:
         boundary = _boundary(content_type)
         self._limits = limits
-        self._events: list[Event] = []
+        self._events: list[FileEvent] = []
         self._name = bytearray()
         self._value = bytearray()
         self._headers: dict[str, str] = {}
@@ -72,8 +73,8 @@ class _Form:
             max_header_size=_MAX_HEADER_BYTES,
         )
 
-    def feed(self, piece: bytes) -> list[Event]:
-        """What this piece of the body brings."""
+    def feed(self, piece: bytes) -> list[FileEvent]:
+        """The events that end in this piece of the body."""
         if piece and not self._complete:
             try:
                 self._parser.write(piece)
@@ -83,7 +84,11 @@ class _Form:
         return events
 
     def finish(self) -> None:
-        """The body has ended: raise unless it was whole."""
+        """The body has ended.
+
+        Raises:
+            Invalid: the body broke off, or has no file.
+        """
         if not self._complete:
             raise _malformed()
         if not self._files:

@@ -1,0 +1,40 @@
+"""Opens the slice for one worker."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from molecule_grpc.admin.operations import Operations
+from molecule_grpc.admin.organizations import Organizations
+from molecule_grpc.admin.ports import DeadLetters, DropStale, Healthy, LedgerViews, TaskStates
+from molecule_grpc.admin.server_state import ServerState
+from molecule_grpc.admin.service import AdminService, handlers
+from molecule_grpc.core import Core, Slice
+
+
+@contextlib.asynccontextmanager
+async def open_admin(
+    core: Core,
+    *,
+    ledger: LedgerViews,
+    dead_letters: DeadLetters,
+    drop_stale: DropStale,
+    healthy: Healthy,
+    tasks: TaskStates,
+) -> AsyncIterator[Slice]:
+    """The slice, while inside.
+
+    Args:
+        ledger: delegations across workspaces.
+        dead_letters: work that failed, to be looked at, sent again or dropped.
+        drop_stale: lets go of messages that wait for agents.
+        healthy: whether the database answers.
+        tasks: the background tasks of this worker, asked for with each call.
+    """
+    service = AdminService(
+        ServerState(healthy, tasks),
+        Organizations(core.pool, test_tokens=core.settings.auth.test_tokens),
+        Operations(core.pool, core.page_tokens, ledger, dead_letters, drop_stale),
+    )
+    yield Slice(handlers=[handlers(service)])

@@ -1,0 +1,154 @@
+"""Lets an agent list, read and acknowledge the files that wait for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from uuid import UUID
+
+import structlog
+
+from molecule_grpc.db.pool import Pool, database_errors
+from molecule_grpc.upload import rules
+from molecule_grpc.upload.blobs.stores import BlobStores
+from molecule_grpc.upload.metrics import FETCHED
+from molecule_grpc.upload.names import OCTET_STREAM, content_disposition
+from molecule_grpc.upload.refusals import not_found
+from molecule_grpc.upload.store import uploads
+from molecule_grpc.upload.store.uploads import StoredFile
+from molecule_grpc.upload.values import Acknowledgement, Download
+
+log = structlog.get_logger("molecule_grpc.upload")
+
+PIECE_BYTES = 256 * 1024
+
+
+class UploadReads:
+    """Serves staged files to their agents.
+
+    Args:
+        after_ack: whether a file stays readable from its acknowledgement until it is swept.
+    """
+
+    def __init__(self, pool: Pool, stores: BlobStores, *, after_ack: bool) -> None:
+        self._pool = pool
+        self._stores = stores
+        self._after_ack = after_ack
+
+    async def waiting(self, workspace_id: UUID) -> list[StoredFile]:
+        """The files that are neither acknowledged nor expired, oldest first."""
+        with database_errors():
+            return await uploads.waiting(self._pool, workspace_id)
+
+    async def open(
+        self,
+        workspace_id: UUID,
+        file_id: UUID,
+        *,
+        offset: int = 0,
+        length: int = 0,
+        range_header: str = "",
+        if_range: str | None = None,
+    ) -> Download:
+        """A file, or the part of it that the arguments name.
+
+        Args:
+            offset: first byte; with `length` it wins over the headers.
+            length: bytes from there; 0 means all that follow.
+            range_header: the Range of HTTP; empty for none.
+            if_range: the ETag for which `range_header` holds; None for any.
+
+        Raises:
+            NotFound: UPLOAD_NOT_FOUND; also while its pieces are read, when the bytes are gone.
+            OutOfRange: RANGE_NOT_SATISFIABLE.
+            Unavailable: UPLOAD_STORE_UNAVAILABLE.
+        """
+        with database_errors():
+            file = await uploads.readable(
+                self._pool, workspace_id, file_id, after_ack=self._after_ack
+            )
+        if file is None:
+            FETCHED["missing"].inc()
+            raise not_found()
+        if offset or length:
+            start, stop = rules.part(offset, length, file.size)
+        else:
+            wanted = None
+            if range_header and if_range in (None, _etag(file)):
+                wanted = rules.parse_range(range_header, file.size)
+            start, stop = wanted or (0, file.size)
+        return Download(
+            content_type=file.mimetype or OCTET_STREAM,
+            headers=_headers(file, start, stop),
+            pieces=self._pieces(file, start, stop),
+            partial=stop - start < file.size,
+        )
+
+    async def ack(self, workspace_id: UUID, file_id: UUID) -> Acknowledgement:
+        """The agent has the file safely: it is not readable from now on, and soon gone.
+
+        Raises:
+            NotFound: UPLOAD_NOT_FOUND.
+        """
+        with database_errors():
+            acked = await uploads.ack(self._pool, workspace_id, file_id)
+        if acked is None:
+            raise not_found()
+        log.info(
+            "upload acked",
+            workspace_id=str(workspace_id),
+            file_id=str(file_id),
+            name=acked.filename,
+            size=acked.size,
+            again=bool(acked.already),
+        )
+        return Acknowledgement(already_acked=bool(acked.already), raced=acked.already is None)
+
+    async def _pieces(self, file: StoredFile, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        """The bytes, counted and logged at their end, whatever ends them."""
+        store = self._stores.holding(file.storage)
+        outcome = "broken"
+        begun = time.perf_counter()
+        try:
+            async for piece in store.read(file.file_id, start, stop):
+                for at in range(0, len(piece), PIECE_BYTES):
+                    yield piece[at : at + PIECE_BYTES]
+            outcome = "whole" if stop - start == file.size else "part"
+        finally:
+            FETCHED[outcome].inc()
+            log.info(
+                "upload fetched" if outcome != "broken" else "upload not fetched to its end",
+                workspace_id=str(file.workspace_id),
+                file_id=str(file.file_id),
+                name=file.filename,
+                size=stop - start,
+                seconds=round(time.perf_counter() - begun, 3),
+            )
+        if stop == file.size:
+            await self._mark_fetched(file)
+
+    async def _mark_fetched(self, file: StoredFile) -> None:
+        """Note the time. A failure is only logged: the reader has the file already."""
+        try:
+            await uploads.mark_fetched(self._pool, file.file_id)
+        except Exception as error:  # noqa: BLE001
+            log.warning("fetch not noted", file_id=str(file.file_id), error=type(error).__name__)
+
+
+def _headers(file: StoredFile, start: int, stop: int) -> dict[str, str]:
+    headers = {
+        "content-disposition": content_disposition(file.filename),
+        # The edge turns this into the content length, which a stream cannot state.
+        "x-content-length": str(stop - start),
+        "accept-ranges": "bytes",
+        "etag": _etag(file),
+        # A proxy that compresses a part of a file would break the download's resumption.
+        "cache-control": "private, no-transform",
+    }
+    if stop - start < file.size:
+        headers["content-range"] = f"bytes {start}-{stop - 1}/{file.size}"
+    return headers
+
+
+def _etag(file: StoredFile) -> str:
+    return f'"{file.sha256.hex()}"'
