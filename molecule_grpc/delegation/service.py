@@ -43,9 +43,13 @@ class DelegationService:
         events: EventsService,
         mcp: Mcp,
     ) -> None:
-        self._ledger = ledger
+        self._handovers = ledger.handovers
+        self._moves = ledger.moves
+        self._views = ledger.views
+        self._watch = ledger.watch
         self._activity = activity
-        self._outbound = outbound
+        self._messages = outbound.messages
+        self._queue_queries = outbound.queue_queries
         self._inbox = inbox
         self._inbox_streams = inbox_streams
         self._heartbeat = heartbeat
@@ -54,7 +58,7 @@ class DelegationService:
 
     async def Delegate(self, request: pb.DelegateRequest, call: Call) -> pb.DelegateResponse:
         handover = of_ledger.handover_of(request, call.remaining())
-        done = await self._ledger.handovers.delegate(handover, authorization=call.authorization)
+        done = await self._handovers.delegate(handover, authorization=call.authorization)
         response = of_ledger.delegate_response(handover, done)
         if done.earlier or response.status in FINAL:
             call.set_http_status(200)
@@ -63,7 +67,7 @@ class DelegationService:
     async def RecordDelegation(
         self, request: pb.RecordDelegationRequest, call: Call
     ) -> pb.RecordDelegationResponse:
-        stored_id = await self._ledger.handovers.record(
+        stored_id = await self._handovers.record(
             parse_id(request.workspace_id, "workspace_id"),
             parse_id(request.target_id, "target_id"),
             request.task,
@@ -74,7 +78,7 @@ class DelegationService:
     async def UpdateDelegation(
         self, request: pb.UpdateDelegationRequest, call: Call
     ) -> pb.UpdateDelegationResponse:
-        result = await self._ledger.moves.update(
+        result = await self._moves.update(
             parse_id(request.workspace_id, "workspace_id"),
             request.delegation_id,
             of_ledger.status_of(request.status),
@@ -90,7 +94,7 @@ class DelegationService:
     async def HeartbeatDelegation(
         self, request: pb.HeartbeatDelegationRequest, call: Call
     ) -> pb.HeartbeatDelegationResponse:
-        result = await self._ledger.moves.heartbeat(
+        result = await self._moves.heartbeat(
             parse_id(request.workspace_id, "workspace_id"),
             request.delegation_id,
             note=request.note if request.HasField("note") else None,
@@ -105,7 +109,7 @@ class DelegationService:
     async def CancelDelegation(
         self, request: pb.CancelDelegationRequest, call: Call
     ) -> pb.CancelDelegationResponse:
-        result = await self._ledger.moves.cancel(
+        result = await self._moves.cancel(
             parse_id(request.workspace_id, "workspace_id"),
             request.delegation_id,
             reason=request.reason,
@@ -120,9 +124,7 @@ class DelegationService:
         self, request: pb.WatchDelegationRequest, call: Call
     ) -> AsyncIterator[pb.WatchDelegationResponse]:
         viewer = parse_id(request.workspace_id, "workspace_id")
-        states = self._ledger.watch.watch(
-            viewer, request.delegation_id, authorization=call.authorization
-        )
+        states = self._watch.watch(viewer, request.delegation_id, authorization=call.authorization)
         shown = of_ledger.watch_frames(states, viewer)
         async with aclosing(with_end(shown, of_ledger.watch_end)) as frames:
             async for frame in frames:
@@ -132,14 +134,14 @@ class DelegationService:
         self, request: pb.GetDelegationRequest, call: Call
     ) -> delegation_pb2.Delegation:
         viewer = parse_id(request.workspace_id, "workspace_id")
-        row = await self._ledger.views.get(viewer, request.delegation_id)
+        row = await self._views.get(viewer, request.delegation_id)
         return of_ledger.delegation(row, viewer, whole=True)
 
     async def ListDelegations(
         self, request: pb.ListDelegationsRequest, call: Call
     ) -> pb.ListDelegationsResponse:
         viewer = parse_id(request.workspace_id, "workspace_id")
-        page = await self._ledger.views.list(
+        page = await self._views.list(
             viewer,
             limit=request.limit,
             status=request.status or None,
@@ -156,13 +158,13 @@ class DelegationService:
         self, request: pb.SendMessageRequest, call: Call
     ) -> httpbody_pb2.HttpBody:
         message = of_outbound.message_of(request, call)
-        answer = await self._outbound.messages.send(message, call.principal)
+        answer = await self._messages.send(message, call.principal)
         return of_outbound.http_body(answer, call)
 
     async def GetQueuedMessage(
         self, request: pb.GetQueuedMessageRequest, call: Call
     ) -> pb.QueuedMessage:
-        row = await self._outbound.queue_queries.get(
+        row = await self._queue_queries.get(
             parse_id(request.workspace_id, "workspace_id"),
             parse_id(request.queue_id, "queue_id"),
             call.principal,

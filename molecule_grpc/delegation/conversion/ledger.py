@@ -72,7 +72,7 @@ def status_of(value: delegation_pb2.Delegation.Status.ValueType) -> Status:
 
 
 def delegation(row: DelegationRow, viewer: UUID, *, whole: bool) -> delegation_pb2.Delegation:
-    """A delegation as one of its parties sees it.
+    """A delegation from the viewer's side.
 
     Args:
         whole: whether to include the result.

@@ -1,4 +1,4 @@
-"""What operators do with work that failed: look at it, send it again, or let it go."""
+"""How operators list, replay and drop poison items, and retry failed delegations."""
 
 from __future__ import annotations
 

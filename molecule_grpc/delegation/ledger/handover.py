@@ -34,7 +34,7 @@ _ANSWER_SECONDS = 0.5
 
 
 class Handover(NamedTuple):
-    """A task that one workspace hands to another.
+    """A task on its way from one workspace to another.
 
     Args:
         idempotency_key: tells a repeat from a new task, for 24 hours; empty for none.

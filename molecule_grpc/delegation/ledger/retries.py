@@ -17,7 +17,7 @@ from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.kernel.errors import Aborted, Conflict, NotFound
 from molecule_grpc.kernel.ids import new_id
 
-# A retry that ended badly gives its key to the next one: two tries see that happen once.
+# A failed earlier retry is released on the first try and replaced on the second.
 _TRIES = 2
 
 

@@ -28,7 +28,7 @@ class DelegationPage(NamedTuple):
 
 
 class LedgerViews:
-    """Answers what delegations there are and where they stand."""
+    """Reads delegations for their parties and for operators."""
 
     def __init__(self, pool: Pool, page_tokens: PageTokens) -> None:
         self._pool = pool

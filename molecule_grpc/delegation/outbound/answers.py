@@ -1,4 +1,4 @@
-"""What became of a message, as the response that its sender reads."""
+"""Outcomes of messages as responses to their senders."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from prometheus_client import Counter
 
 from molecule_grpc import egress
 from molecule_grpc.delegation.outbound import replies
-from molecule_grpc.delegation.outbound.breakage import (
+from molecule_grpc.delegation.outbound.call_failures import (
     CONNECT_SECONDS,
     EXCERPT_CHARS,
     Progress,

@@ -40,7 +40,7 @@ class DueWorkspaces:
             self.soon(workspace_id, delay)
 
     async def take(self) -> set[UUID]:
-        """Wait until a workspace is due; all that are due, which are forgotten then."""
+        """Wait until a workspace is due; return all due workspaces and forget them."""
         await self._some.wait()
         self._some.clear()
         wanted, self._wanted = self._wanted, set()

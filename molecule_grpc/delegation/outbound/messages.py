@@ -176,7 +176,7 @@ class Messages:
             raise Exhausted("the workspace's monthly budget is used up", reason="BUDGET_EXCEEDED")
 
     async def _complete(self, source_id: UUID, target_id: UUID, envelope: a2a.Envelope) -> None:
-        """End the delegation that a message from its callee to its caller names."""
+        """End the delegation that the message names, when the callee sends it to the caller."""
         delegation_id = envelope.delegation_id
         named = await ledger_views.get(self._pool, source_id, clean(delegation_id))
         if named is None or (named.callee_id, named.caller_id) != (source_id, target_id):

@@ -177,7 +177,7 @@ class Queue:
     async def _write(
         self, row: store.HeldMessage, outcome: DispatchOutcome, decision: Decision
     ) -> None:
-        # The ledger first: a claim that finds the row still queued then drops it as ended.
+        # The ledger first: if the row stays queued, its next claim finds the delegation ended.
         if decision.end is not None:
             await self._writes.move(_move_of(row, decision.end))
         response, duration, entries = None, None, []

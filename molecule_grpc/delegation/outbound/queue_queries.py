@@ -26,7 +26,7 @@ class QueueQueries:
     async def get(
         self, workspace_id: UUID, queue_id: UUID, principal: Principal, *, claimed_source: str
     ) -> store.QueueEntry:
-        """A queued message without its body, for its sender, its target and their operators.
+        """A queued message without the body, for sender, target and their operators.
 
         Args:
             claimed_source: the workspace that the caller says asks; empty when it says nothing.

@@ -1,4 +1,4 @@
-"""The row by which a workspace's record holds a message that its agent was called with."""
+"""The row of the record for a message that an agent got at its URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent answered: read once from untrusted bytes, and made fit to be kept."""
+"""Reads an agent's answer from untrusted bytes, and makes the answer fit to be kept."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.text import RESULT_BYTES, clean, cut_bytes
 
-# States of an A2A task, old and new spelling, that are not its end.
+# States of an A2A task that goes on, in the old and the new spelling.
 _OPEN_STATES = frozenset({"submitted", "working", "input-required", "auth-required"})
 _BAD_STATES = frozenset({"failed", "rejected", "canceled", "cancelled"})
-# Bodies beyond this do not shrink to 1 MiB by being written without blanks.
+# Bodies beyond 2 MiB stay longer than 1 MiB even when written without blanks.
 _MUCH_BYTES = 2 * RESULT_BYTES
 _WARMING_MARKS = ("restarting", "warming", "waking")
 
@@ -25,7 +25,7 @@ NOTHING = Reply(Kind.EMPTY, "", None)
 def read(data: bytes) -> Reply | None:
     """Read an answer's body; None when it is not JSON.
 
-    May take memory of twenty times the size of `data`, which is given back on return.
+    While reading this takes up to 20 times the memory of `data`.
     """
     if not data.strip():
         return NOTHING
@@ -59,7 +59,7 @@ def _meaning(body: Any) -> tuple[Kind, str]:
 
 
 def _result_text(result: Any) -> str:
-    """Text of a message, or of a task: its artifacts, else its last status message."""
+    """Text of a message, or of a task: of the artifacts, else of the last status message."""
     if isinstance(result, str):
         return result
     if not isinstance(result, dict):

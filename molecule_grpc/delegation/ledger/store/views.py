@@ -12,7 +12,7 @@ from molecule_grpc.delegation.ledger.store.fragments import PUSHED
 
 
 class DelegationRow(NamedTuple):
-    """A delegation as its two parties see it.
+    """The columns of a delegation that its two parties may see.
 
     The names of the fields are those of the columns. `result` is None in lists.
     """

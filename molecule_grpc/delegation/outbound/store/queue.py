@@ -89,7 +89,7 @@ async def insert(
     owner: str | None = None,
     lease_seconds: float = 0.0,
 ) -> UUID | None:
-    """Put a message into the queue; the id of the row that holds it. Inside a transaction.
+    """Put a message into the queue and return the row's id. Inside a transaction.
 
     An earlier row's id when this sender's message waits already; None when the queue is full.
 
@@ -241,7 +241,7 @@ def _held(row: asyncpg.Record) -> HeldMessage:
 
 
 class _Settlement(NamedTuple):
-    """How a message leaves its holder's hands. The fields are the columns of the row on its way."""
+    """How a lease on a message ends. The fields are the columns of the row on its way."""
 
     id: UUID
     owner: str
@@ -250,7 +250,7 @@ class _Settlement(NamedTuple):
     misses: int
     # Seconds until the next attempt.
     delay: float
-    # Whether the agent's whole queue waits with it.
+    # Whether the agent's whole queue waits for this message.
     waiting: bool
     # Whether the agent is about to be ready.
     settling: bool
@@ -282,7 +282,7 @@ _SETTLE = f"""
         JOIN delegations d ON d.delegation_id = s.delegation_id AND d.callee_id = s.workspace_id
         WHERE a.id = d.item_id AND s.response_body IS NOT NULL
     ),
-    -- Nothing is recorded by a holder that has lost the message.
+    -- A worker that has lost its lease records nothing.
     entries AS (
         SELECT e.*, 0 AS step FROM {rows.unnest(Entry, _FIRST_ENTRY, "e")}
         WHERE EXISTS (SELECT FROM settled)

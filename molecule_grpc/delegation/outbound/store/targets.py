@@ -1,4 +1,4 @@
-"""The SQL of what dispatch asks of workspaces, and notes about them."""
+"""The SQL by which dispatch reads workspaces, and notes their activity."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from molecule_grpc.events.names import EventType
 
 
 async def over_budget(pool: Pool, workspace_id: UUID) -> bool:
-    """Whether a workspace has used up what it may spend in a month."""
+    """Whether a workspace has used up its month's budget."""
     found: bool | None = await pool.fetchval(
         "SELECT monthly_spend >= budget_limit FROM workspaces WHERE id = $1", workspace_id
     )
@@ -17,9 +17,9 @@ async def over_budget(pool: Pool, workspace_id: UUID) -> bool:
 
 
 async def sign_of_life(pool: Pool, workspace_id: UUID) -> float | None:
-    """Seconds since a workspace last did anything that we know of; None for never.
+    """Seconds since a workspace's last recorded activity; None when there is none.
 
-    Of its record the last hour counts, of its delegations the last day's.
+    Rows of the record count for an hour, delegations created within the last day.
     """
     found: float | None = await pool.fetchval(
         """
@@ -40,7 +40,7 @@ async def sign_of_life(pool: Pool, workspace_id: UUID) -> float | None:
 
 
 async def touch_outbound(pool: Pool, workspace_id: UUID) -> None:
-    """Note that a workspace has spoken. Once a second is enough."""
+    """Note that a workspace has sent a message, at most once a second."""
     await pool.execute(
         """
         UPDATE workspaces SET last_outbound_at = now()
@@ -52,7 +52,7 @@ async def touch_outbound(pool: Pool, workspace_id: UUID) -> None:
 
 
 async def show_answer(pool: Pool, workspace_id: UUID, payload: str) -> None:
-    """Show an agent's answer to a human, to whoever looks now. `payload` is JSON text."""
+    """Publish an agent's answer to a human as a live event. `payload` is JSON text."""
     await pool.execute(
         """
         INSERT INTO live_events (id, event_type, organization_id, workspace_id, payload)
@@ -66,9 +66,9 @@ async def show_answer(pool: Pool, workspace_id: UUID, payload: str) -> None:
 
 
 async def reset_phantoms(pool: Pool, *, limit: int) -> list[UUID]:
-    """Take workspaces at their word no more that say they are busy without doing anything.
+    """Reset the active tasks of workspaces that claim to be busy without any activity; their ids.
 
-    Their record holds nothing of the last ten minutes, and nothing is being sent to them.
+    Their record has no row from the last ten minutes, and no message for them is under a lease.
     """
     rows = await pool.fetch(
         """

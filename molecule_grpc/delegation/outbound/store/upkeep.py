@@ -1,4 +1,4 @@
-"""The SQL that keeps the queue in order: leases, ends by time, and what operators look at."""
+"""The SQL that keeps the queue in order: leases, expiry, pruning, and drops by operators."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEPT_DAYS = 7
 
 
 async def renew(pool: Pool, row_ids: Sequence[UUID], owner: str, lease_seconds: float) -> set[UUID]:
-    """Keep rows in hand; those that still are."""
+    """Extend the leases of these rows; the ids of those whose lease this owner still has."""
     rows = await pool.fetch(
         """
         UPDATE a2a_queue SET lease_until = now() + make_interval(secs => $3)
@@ -27,7 +27,7 @@ async def renew(pool: Pool, row_ids: Sequence[UUID], owner: str, lease_seconds: 
 
 
 async def give_back(pool: Pool, row_id: UUID, owner: str) -> None:
-    """Let go of a row without an outcome: it is sent again, by whoever takes it next."""
+    """End a lease without an outcome: the next claim sends the message again."""
     await pool.execute(
         """
         UPDATE a2a_queue SET status = 'queued', lease_owner = NULL, lease_until = NULL,
@@ -40,7 +40,7 @@ async def give_back(pool: Pool, row_id: UUID, owner: str) -> None:
 
 
 async def drop(pool: Pool, row_id: UUID, owner: str) -> None:
-    """Let go of a row whose delegation has ended: it is sent no more."""
+    """End a lease and drop the message, whose delegation has ended."""
     await pool.execute(
         """
         UPDATE a2a_queue SET status = 'dropped', completed_at = now(), lease_owner = NULL,
@@ -53,7 +53,7 @@ async def drop(pool: Pool, row_id: UUID, owner: str) -> None:
 
 
 async def reclaim(pool: Pool, held: Sequence[UUID], *, limit: int) -> int:
-    """Put back what somebody had in hand who died; how many. What we hold ourselves is spared."""
+    """Put back messages whose lease has lapsed, except those in `held`; how many."""
     status = await pool.execute(
         """
         UPDATE a2a_queue SET status = 'queued', lease_owner = NULL, lease_until = NULL,
@@ -71,7 +71,7 @@ async def reclaim(pool: Pool, held: Sequence[UUID], *, limit: int) -> int:
 
 
 async def expire(pool: Pool, *, limit: int) -> int:
-    """Drop what has waited too long; how many. A delegation ends by its own deadline."""
+    """Drop messages past their expiry; how many. Their delegations end by the deadline."""
     status = await pool.execute(
         """
         UPDATE a2a_queue SET status = 'dropped', completed_at = now(), waiting = false,
@@ -87,7 +87,7 @@ async def expire(pool: Pool, *, limit: int) -> int:
 
 
 async def prune(pool: Pool, *, limit: int) -> int:
-    """Delete what ended long ago; how many."""
+    """Delete messages that ended more than 7 days ago; how many."""
     status = await pool.execute(
         f"""
         DELETE FROM a2a_queue WHERE id IN (
@@ -129,7 +129,7 @@ async def waiting(pool: Pool) -> list[Waiting]:
 
 
 class Stale(NamedTuple):
-    """Which messages an operator lets go. None leaves a bound out."""
+    """Which messages an operator drops. None leaves a bound out."""
 
     before: datetime
     workspace_id: UUID | None
@@ -144,7 +144,7 @@ _STALE = """
 
 
 async def stale_delegations(pool: Pool, stale: Stale) -> list[tuple[str, UUID]]:
-    """The delegations that such messages hand over, each with its callee."""
+    """The delegations that stale messages hand over, with their callees."""
     rows = await pool.fetch(
         f"""
         SELECT q.delegation_id, q.workspace_id
@@ -159,7 +159,7 @@ async def stale_delegations(pool: Pool, stale: Stale) -> list[tuple[str, UUID]]:
 async def drop_stale(
     pool: Pool, stale: Stale, ended: Sequence[tuple[str, UUID]], reason: str
 ) -> int:
-    """Drop such messages, and of tasks those whose delegations have ended; how many."""
+    """Drop stale messages without a delegation, and those of the `ended` delegations; how many."""
     status = await pool.execute(
         f"""
         UPDATE a2a_queue SET status = 'dropped', completed_at = now(), waiting = false,

@@ -1,4 +1,4 @@
-"""What it means when a call to an agent breaks off, or its error is no JSON."""
+"""Classifies calls to agents that failed: broken off, or answered with an error that is no JSON."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS = 10.0
 
-# How the library's message begins when not even the first line is HTTP.
+# Start of aiohttp's message for a first line that is not HTTP.
 _NO_HTTP = "Bad status line"
-# What an agent may say beside an error that is not JSON.
+# Most characters of an error that is not JSON which are passed on to the sender.
 EXCERPT_CHARS = 500
 _MAX_RETRY_AFTER_SECONDS = 300.0
 
 
 class TooLarge(Exception):
-    """The answer exceeds what is taken."""
+    """The answer is longer than `max_response_bytes`."""
 
 
 class Silent(Exception):
-    """Time is up."""
+    """The agent gave no sign of life in time; the message says how long that is."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a call has come. `heard` is `time.monotonic()` of the last byte."""
+    """How far a call has come. `heard` is `time.monotonic()` of the last sign of life."""
 
     status: int | None = None
     retry_after: float | None = None
@@ -41,7 +41,7 @@ class Progress:
 
 
 def failure_of(error: Exception, progress: Progress, started: float) -> Delivered | Failed:
-    """What a call that broke off means."""
+    """The outcome of a call that broke off with this error."""
     detail = _detail(error)
     if progress.status is not None:
         if progress.status < 300:
@@ -51,12 +51,12 @@ def failure_of(error: Exception, progress: Progress, started: float) -> Delivere
 
 
 def _class_of(error: Exception) -> SendFailure:
-    """The class of a call that broke off before there was a status."""
+    """The failure of a call that broke off before the status line arrived."""
     match error:
         case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
             return SendFailure.UNREACHABLE
         case aiohttp.ClientResponseError(message=text) if not text.startswith(_NO_HTTP):
-            # It answered in HTTP, and with what came after the status all of it was lost.
+            # The agent answered in HTTP, but its headers could not be read.
             return SendFailure.UNREADABLE
         case aiohttp.ServerDisconnectedError() | OSError() | Silent():  # OSError: TimeoutError too
             return SendFailure.BUSY
@@ -68,7 +68,7 @@ def _class_of(error: Exception) -> SendFailure:
 
 
 def error_answer(progress: Progress, started: float, data: bytes) -> Delivered:
-    """An error of the agent whose body is no JSON, as one that is."""
+    """An agent's HTTP error without a JSON body, as an answer with one."""
     assert progress.status is not None
     said: dict[str, object] = {"error": f"the workspace agent answered {progress.status}"}
     if excerpt := data.decode(errors="replace")[:EXCERPT_CHARS].replace("\x00", ""):
@@ -79,7 +79,7 @@ def error_answer(progress: Progress, started: float, data: bytes) -> Delivered:
     return Delivered(progress.status, body, reply, milliseconds(started), progress.retry_after)
 
 
-# The first kind that fits. For people, and never an address: it may be one of the inner network.
+# Texts for the sender, by the first kind that fits. No text has an address: it may be internal.
 _DETAILS: tuple[tuple[type[Exception], str], ...] = (
     (TooLarge, "it is larger than the limit"),
     (aiohttp.ClientConnectorDNSError, "its host cannot be resolved"),
@@ -100,12 +100,12 @@ def _detail(error: Exception) -> str:
 
 
 def seconds(text: str) -> float | None:
-    """A `Retry-After` in seconds, at most 5 minutes; None when it is a date or nonsense."""
+    """Seconds of a `Retry-After`, at most 300; None for a date or another text."""
     if not (text.isascii() and text.isdigit()):
         return None
     return min(float(text[:6]), _MAX_RETRY_AFTER_SECONDS)
 
 
 def milliseconds(started: float) -> int:
-    """Since then, by `time.monotonic()`."""
+    """Milliseconds since `started`, by `time.monotonic()`."""
     return min(round((time.monotonic() - started) * 1000), 2**31 - 1)
