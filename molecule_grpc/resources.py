@@ -1,4 +1,4 @@
-"""Owns where the files that are not Python are: in a checkout or inside the installed wheel."""
+"""Finds the files that are not Python: in a checkout, or in the `_data` of the installed wheel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ def descriptor_set() -> Path:
 
 
 def _resource(name: str) -> Path:
-    """Find a file or folder by its path in the repository; the wheel carries it in `_data`."""
+    """A file or folder, by its path in the repository.
+
+    Raises:
+        FileNotFoundError: this installation lacks the file.
+    """
     for root in (_PACKAGE / "_data", _PACKAGE.parent):
         path = root / name
         if path.exists():

@@ -26,7 +26,7 @@ class Organizations:
         self._test_tokens = test_tokens
 
     async def create(self, slug: str, name: str) -> Organization:
-        """Add an organisation; without a name it is named by its slug.
+        """Add an organisation, named by the slug when `name` is empty.
 
         Raises:
             AlreadyExists: ORGANIZATION_EXISTS: another one has this slug.
@@ -47,7 +47,7 @@ class Organizations:
     async def create_token(
         self, name: str, organization_id: UUID | None, principal: Principal
     ) -> MintedOrgToken:
-        """Mint a token that administers one organisation.
+        """Mint an organisation's token, with administrator's rights.
 
         Args:
             organization_id: None for the caller's own, or the default one for the operator.

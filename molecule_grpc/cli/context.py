@@ -1,4 +1,4 @@
-"""What every command is given: where the platform is, who asks, and how answers are shown."""
+"""What every command is given: the platform's URL, the token, and the output."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from molecule_grpc.client.platform import Platform
 
 P = ParamSpec("P")
 
-# A person waits: long enough for a worker's restart, too short to wonder.
+# Seconds for a call: longer than a worker's restart, and bearable for a person who waits.
 _TIMEOUT = 5.0
 
 TOKEN_FILE = "admin_token"
 
 
 class UsageError(Exception):
-    """The command line asks for something that cannot be."""
+    """The command line is wrong: exit code 2."""
 
 
 class InstallationError(Exception):
-    """The platform cannot run here as it is set up."""
+    """The platform cannot run here with these settings: exit code 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Cli:
 
     @classmethod
     def of(cls, context: typer.Context) -> Cli:
-        """The one that the root command made."""
+        """The options that the root command resolved."""
         found = context.find_object(cls)
         assert found is not None
         return found
@@ -71,7 +71,7 @@ class Cli:
 
 
 def asynchronous(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """A command written as a coroutine, as typer wants it."""
+    """A coroutine function as the plain function that typer calls."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -81,10 +81,10 @@ def asynchronous(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P
 
 
 async def find_workspace(platform: Platform, name: str) -> str:
-    """The id of the workspace that has this id or this name.
+    """The id of the workspace with this id or name.
 
     Raises:
-        UsageError: none has it, or several have.
+        UsageError: no workspace has this name, or several have.
     """
     try:
         return str(UUID(name))
@@ -98,7 +98,7 @@ async def find_workspace(platform: Platform, name: str) -> str:
 
 
 def read_token(data_dir: Path) -> str:
-    """The operator's token that `up` wrote here; empty where there is none."""
+    """The operator's token that `up` wrote into the data directory; empty without the file."""
     try:
         return (data_dir / TOKEN_FILE).read_text().strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""`molecule-grpc delegate`, `delegation` and `send`: work and words between workspaces."""
+"""`molecule-grpc delegate`, `delegation` and `send`: tasks and messages between workspaces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Delegations: work that was handed 
 
 _COLUMNS = ("delegation_id", "direction", "status", "source_id", "target_id", "summary")
 _LEDGER_COLUMNS = ("delegation_id", "caller_id", "callee_id", "status", "task_preview")
-_MAX_WAIT = 300  # what the platform waits in one call
+_MAX_WAIT = 300  # the longest `wait_seconds` of one Delegate call
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Id or name of who hands over.")]
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="Id or name of who does it.")]
@@ -105,7 +105,7 @@ async def show(
     workspace: Annotated[str, typer.Argument(help="Id or name of its source or target.")],
     delegation_id: Annotated[str, typer.Argument(help="Id of the delegation.")],
 ) -> None:
-    """Show one delegation with its whole result."""
+    """Show a delegation with the whole result."""
     cli = Cli.of(context)
     async with cli.platform() as platform:
         workspace_id = await find_workspace(platform, workspace)

@@ -1,4 +1,4 @@
-"""How failures read: one line, the next step, and an exit code that scripts can branch on."""
+"""Reports failures: one line, the next step, and an exit code that scripts can branch on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NEXT_STEPS = {
 
 
 def report(error: Exception, output: Output, url: str) -> int:
-    """Say what went wrong and what to do; the exit code."""
+    """Print the error and the next step to stderr; the exit code."""
     text = str(error)
     reason = getattr(error, "reason", "")
     output.notes.print(f"[red]error:[/] {escape(text)}" + (f" [dim]({reason})[/]" * bool(reason)))

@@ -1,4 +1,4 @@
-"""`molecule-grpc upload` and `molecule-grpc files`: files on their way to agents."""
+"""`molecule-grpc upload` and `files`: sends files to agents, lists and fetches waiting ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`molecule-grpc inbox`: what a workspace is to act on."""
+"""`molecule-grpc inbox`: shows and acks the items of a workspace."""
 
 from __future__ import annotations
 

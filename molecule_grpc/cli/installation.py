@@ -1,6 +1,7 @@
 """`molecule-grpc up`, `serve`, `migrate` and `doctor`: the platform on this machine.
 
-The server is imported by the commands that run it: the others start in a third of the time.
+The server is imported inside the commands that run it: the other commands start in a third of the
+time.
 """
 # ruff: noqa: PLC0415
 
@@ -94,7 +95,7 @@ def doctor(context: typer.Context) -> None:
 
 
 def _settings(output: Output) -> Settings:
-    """The settings of the environment; what they warn of goes to stderr, a line each.
+    """The settings of the environment, their warnings printed to stderr, a line each.
 
     Raises:
         SettingsError: a variable holds what is not allowed.
@@ -139,10 +140,10 @@ def _show_settings(output: Output, settings: Settings) -> None:
 
 @contextlib.contextmanager
 def _expected_errors() -> Iterator[None]:
-    """Failures that an operator can mend read as one line.
+    """Turn failures that an operator can mend into one line without a traceback.
 
     Raises:
-        InstallationError: one of them.
+        InstallationError: such a failure happened inside.
     """
     import asyncpg
 

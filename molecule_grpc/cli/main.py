@@ -1,4 +1,4 @@
-"""`molecule-grpc`: its commands, its global options, and how failures end it."""
+"""`molecule-grpc`: commands, global options, and the exit after a failure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _EXPECTED = (CallError, UsageError, InstallationError, TimeoutError)
 
 
 class _Root(typer.core.TyperGroup):
-    """Takes global options anywhere on the line, and ends with one line and a code."""
+    """Takes global options anywhere on the line; a failure is one line and an exit code."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, hoisted(args))
@@ -43,11 +43,11 @@ class _Root(typer.core.TyperGroup):
             output = cli.output if cli else Output(as_json=False)
             raise typer.Exit(report(error, output, cli.url if cli else "")) from error
         except (KeyboardInterrupt, asyncio.CancelledError) as interruption:
-            raise typer.Exit(0) from interruption  # the way out of a tail
+            raise typer.Exit(0) from interruption  # Ctrl-C is how `inbox tail` ends
 
 
 def hoisted(args: list[str]) -> list[str]:
-    """The arguments with the global options in front, wherever they stood before a `--`."""
+    """The arguments with the global options first; those behind a `--` stay where they are."""
     end = args.index("--") if "--" in args else len(args)
     front: list[str] = []
     rest: list[str] = []

@@ -1,4 +1,4 @@
-"""`molecule-grpc org`: the tenants."""
+"""`molecule-grpc org`: adds and lists organisations."""
 
 from __future__ import annotations
 

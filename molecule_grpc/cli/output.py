@@ -1,4 +1,4 @@
-"""How answers are shown: tables for people, plain columns for pipes, JSON for programs."""
+"""Shows answers: tables for people, plain columns for pipes, JSON for programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.table import Table
 
 
 class Output:
-    """Owns stdout. Everything else that is said goes to stderr."""
+    """Prints answers to stdout, and everything else to stderr."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
@@ -26,7 +26,7 @@ class Output:
     def table(
         self, messages: Iterable[Message], columns: Sequence[str], *, empty: str = "nothing"
     ) -> None:
-        """Many things: a JSON array, or these fields of each."""
+        """Print a list: a JSON array, or the given fields of each message as columns."""
         rows = [to_dict(message) for message in messages]
         if self.as_json:
             _print_json(rows)
@@ -38,7 +38,7 @@ class Output:
         else:
             table = Table(box=None, pad_edge=False, header_style="bold")
             for column in columns:
-                # An id is only of use when it is whole.
+                # An id that is cut cannot be pasted into the next command.
                 table.add_column(
                     column.replace("_", " "), no_wrap=column.endswith("id"), overflow="fold"
                 )
@@ -47,7 +47,7 @@ class Output:
             self.console.print(table)
 
     def one(self, message: Message | Mapping[str, Any], fields: Sequence[str] = ()) -> None:
-        """One thing: a JSON object, or these fields of it (default: all that say something)."""
+        """Print an object: as JSON, or a line for each given field (default: each not empty)."""
         row = to_dict(message) if isinstance(message, Message) else dict(message)
         if self.as_json:
             _print_json(row)
@@ -60,28 +60,28 @@ class Output:
             self.console.print(_cell(value, multiline=True), markup=False)
 
     def line(self, message: Message, text: str) -> None:
-        """One of a stream: a line of JSON, or this text. Seen at once, also through a pipe."""
+        """Print an element of a stream: a line of JSON, or `text`; flushed at once."""
         print(json.dumps(to_dict(message), ensure_ascii=False) if self.as_json else text)
         sys.stdout.flush()
 
     def done(self, text: str, **facts: Any) -> None:
-        """Something was done: its facts as JSON, or this sentence."""
+        """Report a change: `facts` as JSON on stdout, or `text` on stderr."""
         if self.as_json:
             _print_json(facts)
         else:
             self.note(text)
 
     def note(self, text: str) -> None:
-        """Something for the person at the terminal."""
+        """Print a line for the person at the terminal, on stderr."""
         self.notes.print(text, markup=False)
 
     def warning(self, text: str) -> None:
-        """Something that the person at the terminal should mend, and that stops nothing."""
+        """Print a problem that stops nothing, on stderr."""
         self.notes.print(f"[yellow]warning:[/] {escape(text)}")
 
     @contextlib.contextmanager
     def waiting(self, text: str) -> Iterator[None]:
-        """Show that something takes its time."""
+        """Show `text` with a spinner on a terminal, while inside."""
         if self.notes.is_terminal and not self.as_json:
             with self.notes.status(text):
                 yield
@@ -93,7 +93,7 @@ _SILENT: tuple[object, ...] = (None, "", [], {})
 
 
 def to_dict(message: Message) -> dict[str, Any]:
-    """A message as the REST API would print it."""
+    """A message in the names and forms of the REST API's JSON."""
     return json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )

@@ -1,4 +1,4 @@
-"""`serve`, `migrate` and `doctor`: the pieces of `up`, one by one, for operators."""
+"""`serve`, `migrate` and `doctor`: the steps of `up`, one by one, for operators."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from molecule_grpc.settings.settings import Settings
 
 
 class NoDatabaseError(Exception):
-    """DATABASE_URL is needed here; only `up` brings a database along."""
+    """`serve` needs DATABASE_URL: only `up` brings a database along."""
 
 
 def serve(settings: Settings, address: str) -> None:
@@ -43,7 +43,7 @@ def serve(settings: Settings, address: str) -> None:
 
 
 def apply_migrations(settings: Settings, to: int | None) -> list[str]:
-    """Bring the schema to a version (default: the newest); says what was done."""
+    """Bring the schema to a version (None: the newest); one line for each migration applied."""
     if settings.process.database_url:
         return asyncio.run(migrate(settings.process.database_url, migrations_dir(), to=to))
     with EmbeddedPostgres(settings.process.data_dir) as server:
@@ -52,7 +52,7 @@ def apply_migrations(settings: Settings, to: int | None) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that doctor looked at. `fix` says what to do when it is not well."""
+    """One check of doctor. `fix` is the next step when `well` is false."""
 
     name: str
     well: bool
@@ -61,7 +61,7 @@ class Finding:
 
 
 def doctor(settings: Settings) -> list[Finding]:
-    """Look at everything that `up` needs, and change nothing."""
+    """Check everything that `up` needs. Changes nothing but to make the data directory."""
     return asyncio.run(_doctor(settings))
 
 

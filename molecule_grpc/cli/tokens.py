@@ -1,4 +1,4 @@
-"""`molecule-grpc token`: who may call."""
+"""`molecule-grpc token`: mints, lists and revokes tokens of workspaces and organisations."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def org_create(
     name: Annotated[str, typer.Argument(help="For people.")] = "",
     org: Annotated[str, typer.Option(help="Id of the organisation; operators only.")] = "",
 ) -> None:
-    """Mint a token that administers one organisation. The secret is shown once."""
+    """Mint a token that administers an organisation. The secret is shown once."""
     cli = Cli.of(context)
     async with cli.platform() as platform:
         created = await platform.create_org_token(name, org)

@@ -1,4 +1,4 @@
-"""`molecule-grpc up` and `serve`: everything on this machine, until Ctrl-C."""
+"""`molecule-grpc up`: Postgres, workers and edge on this machine, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def _run(settings: Settings, dsn: str, console: Console) -> None:
 
 
 async def ensure_operator_token(settings: Settings, dsn: str) -> str | None:
-    """Mint the operator's token at the first start. Returns it once; then it is in a file.
+    """Mint the operator's token at the first start. The token, or None at later starts.
 
     The file is written before the token is valid: a crash between never locks anybody out.
     """

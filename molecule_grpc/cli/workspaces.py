@@ -1,4 +1,4 @@
-"""`molecule-grpc workspace`: the tree."""
+"""`molecule-grpc workspace`: adds, changes, removes and shows workspaces."""
 
 from __future__ import annotations
 
@@ -153,7 +153,9 @@ async def tree(context: typer.Context) -> None:
     waiting = rows
     while waiting:
         placed = [each for each in waiting if not each.parent_id or each.parent_id in nodes]
-        for each in placed or waiting:  # a parent that we may not see makes a root
+        for each in (
+            placed or waiting
+        ):  # a workspace whose parent this token does not see stands at the root
             nodes[each.id] = nodes.get(each.parent_id, root).add(_label(each))
         waiting = [each for each in waiting if each.id not in nodes]
     cli.output.console.print(root)

@@ -1,4 +1,4 @@
-"""The SDK for agents and operators. What a program needs is named here."""
+"""The SDK for agents and operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An agent: everything that one workspace does, over one connection."""
+"""An agent: all that a workspace does, over one gRPC channel."""
 
 from __future__ import annotations
 
@@ -25,10 +25,23 @@ _STATUS = delegation_pb2.Delegation.Status
 
 
 class Agent(Source):
-    """One workspace, as its agent.
+    """One workspace, as its agent. Used as an async context manager.
 
-    Every call raises `CallError` or one of its kinds. A call that does no harm when repeated is
-    tried again, with growing waits, until 30 s have passed.
+    Every call may raise any kind of `CallError`; each method names the kinds that are its own. A
+    call that does no harm when repeated is tried again, with growing waits, until `timeout` seconds
+    have passed (30 by default); `notify` is the exception.
+
+    Args:
+        url: `http://host:port`, `https://host`, `host:port` or `unix:/path`.
+        workspace_id: UUID of the workspace.
+        token: the workspace's own, or one that administers it; empty for an agent that registers
+            and is given its token.
+        timeout: seconds for a call with all its attempts.
+        root_certificates: PEM of the authority that signed the platform's certificate; None for the
+            system's.
+
+    Raises:
+        ValueError: the URL is none of these.
     """
 
     def inbox(
@@ -41,12 +54,14 @@ class Agent(Source):
     ) -> Inbox:
         """Hold the inbox: `async for item in agent.inbox()`.
 
+        The inbox raises in the loop: see `Inbox`.
+
         Args:
             max_in_flight: most items received and not done, 1 to 256.
-            consumer_id: names this consumer; the program and host by default, so that a restarted
-                program takes its place at once.
+            consumer_id: names this consumer, at most 128 bytes; None for the program and host, so
+                that a restarted program takes its old place at once.
             takeover: take the inbox from another consumer, once.
-            heartbeat_every: seconds between signs of life; None gives none.
+            heartbeat_every: seconds between the workspace's heartbeats; None sends none.
         """
         inbox = Inbox(
             self.connection,
@@ -62,7 +77,11 @@ class Agent(Source):
         return inbox
 
     def files(self, folder: Path = DEFAULT_FOLDER) -> Files:
-        """Files that others send to this agent, received into `folder`."""
+        """Files that others send to this agent.
+
+        Args:
+            folder: where received files are written; made with mode 0700 if missing.
+        """
         return Files(self.connection, self.workspace_id, folder)
 
     async def serve(
@@ -77,23 +96,26 @@ class Agent(Source):
     ) -> None:
         """Act on items as they come, until cancelled.
 
-        A handler that returns acks its item; for a task, the text it returns is the result, and
-        None means that it has replied, or will. `TaskFailed` fails the task. Any other error
-        gives the item back, to come again later; five times make it poison. A task that ended
-        meanwhile, because its source called it off, say, cancels its handler.
+        A handler that returns acks its item. For a task, the text that the handler returns is the
+        result (at most 1 MiB); None means that the handler has replied, or will. `TaskFailed` fails
+        the task. Any other error gives the item back, to come again after 2 s, 4 s and so on, at
+        most 300 s; the fifth failed delivery makes the item poison. A task that ends meanwhile,
+        because its source cancels it or it is overdue, cancels its handler.
 
         Args:
-            handler: gets an item.
-            concurrency: most handlers at once.
+            handler: called with each item.
+            concurrency: most handlers at once, 1 to 256.
             consumer_id: as for `inbox`.
             takeover: as for `inbox`.
             beat_every: seconds between signs of work on each task.
-            files: receives the files that come; handlers see messages that name them by where
-                they are. Without it a notice of a file is an item like others.
+            files: receives the files that come; handlers then see messages that name files by
+                their local paths. Without `files`, handlers get the notices of files as items.
 
         Raises:
-            CallError: the inbox is not ours (any more): InboxBusy, Fenced, Unauthenticated,
-                NotFound.
+            InboxBusy: another consumer holds the inbox.
+            Fenced: another consumer took the inbox over.
+            Unauthenticated: the token is not valid, or not any more.
+            NotFound: the workspace is gone.
         """
         inbox = self.inbox(max_in_flight=concurrency, consumer_id=consumer_id, takeover=takeover)
         await Server(self, inbox, handler, beat_every=beat_every, files=files).run(concurrency)
@@ -101,24 +123,45 @@ class Agent(Source):
     async def send(
         self, target_id: str, text: str, *, metadata: Mapping[str, Any] | None = None
     ) -> Any:
-        """Send a message to a workspace; the platform's answer as JSON."""
+        """Send a message to a workspace; the answer of the platform or of the agent as JSON.
+
+        A retry of this call makes no second message.
+
+        Args:
+            target_id: UUID of the workspace; only parent, children and siblings may be written to.
+            text: at most 1 MiB with what stands around it.
+            metadata: JSON that travels with the message.
+
+        Raises:
+            PermissionDenied: NOT_RELATED.
+            NotFound: WORKSPACE_NOT_FOUND.
+            ResourceExhausted: INBOX_FULL or QUEUE_FULL.
+            Unavailable: the agent cannot be reached.
+        """
         return await self._send(target_id, text, str(uuid.uuid4()), metadata or {})
 
     async def notify(self, text: str) -> None:
-        """Speak to the human. Not tried again on failure: the human may have read it."""
+        """Show a text to the human, at most 1 MiB.
+
+        Not tried again on failure: the human may have read the text already.
+        """
         request = pb.NotifyRequest(workspace_id=self.workspace_id, message=text)
         await self.connection.call(self.connection.delegations.Notify, request, retry=False)
 
     async def reply(self, item: Item, text: str, *, timeout: float | None = None) -> bool:
-        """Answer: complete the delegation, write to the peer, or speak to the human.
+        """Answer an item: complete its delegation, write to the peer, or speak to the human.
 
         Args:
-            item: what to answer.
+            item: from this agent's inbox.
             text: at most 1 MiB.
-            timeout: seconds for all attempts together; `math.inf` means for ever.
+            timeout: seconds for all attempts together; `math.inf` for ever, None for 30.
 
         Returns:
-            Whether a delegation took this result; another may have come first. True for messages.
+            Whether the delegation took this result: it keeps the first one. True for messages.
+
+        Raises:
+            InvalidArgument: the text is too long.
+            NotFound: the delegation is unknown, or this agent is no party of it.
         """
         if item.is_task:
             return await self._update(item, timeout, result=text)
@@ -131,10 +174,16 @@ class Agent(Source):
         return True
 
     async def fail(self, item: Item, error: str, *, timeout: float | None = None) -> bool:
-        """End the delegation of an item without a result; whether this is what counts.
+        """End the delegation of an item as failed; whether the delegation took this end.
+
+        Args:
+            item: a task from this agent's inbox.
+            error: shown to the source, at most 1 MiB.
+            timeout: seconds for all attempts together; `math.inf` for ever, None for 30.
 
         Raises:
             ValueError: the item is not a task.
+            NotFound: the delegation is unknown, or this agent is no party of it.
         """
         if not item.is_task:
             raise ValueError(f"{item.method} is not a task")
@@ -147,8 +196,11 @@ class Agent(Source):
 
         Args:
             delegation_id: of a task of this agent.
-            note: what is being done, for whoever watches; None keeps what was said.
-            percent: how far it is, 0 to 100; None keeps what was said.
+            note: progress for watchers, at most 1000 bytes; None keeps the last note.
+            percent: progress, 0 to 100; None keeps the last value.
+
+        Raises:
+            NotFound: the delegation is unknown, or this agent is no party of it.
         """
         request = pb.HeartbeatDelegationRequest(
             workspace_id=self.workspace_id, delegation_id=delegation_id, note=note, percent=percent
@@ -198,6 +250,6 @@ class Agent(Source):
 
 
 def default_consumer() -> str:
-    """The program and the host: the same again after a restart."""
+    """The program and the host, as `program@host`: the same again after a restart."""
     program = Path(sys.argv[0]).stem or "python"
     return f"{program}@{socket.gethostname()}"[:128]

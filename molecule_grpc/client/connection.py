@@ -1,4 +1,4 @@
-"""Owns the channel to a platform: its address, its token, its deadlines and retries."""
+"""The gRPC channel to a platform, with an address, a token, deadlines and retries."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Address:
     Args:
         target: `host:port` or `unix:PATH`, as gRPC wants it.
         tls: whether the connection is encrypted.
-        local: whether it stays on this machine.
+        local: whether the connection stays on this machine.
     """
 
     target: str
@@ -60,7 +60,7 @@ class Address:
         """Read `http://host:port`, `https://host`, `host:port` or `unix:/path`.
 
         Raises:
-            ValueError: it is none of these.
+            ValueError: the text is none of these.
         """
         if url.startswith("unix:"):
             return cls(url, tls=False, local=True)
@@ -82,10 +82,14 @@ class Connection:
 
     Args:
         url: `http://host:port`, `https://host`, `host:port` or `unix:/path`.
-        token: whose calls they are.
-        timeout: seconds for a call with all its attempts, unless the call says otherwise.
-        root_certificates: PEM of who signed the platform's; the system's by default.
+        token: sent with every call; empty for none.
+        timeout: seconds for a call with all its attempts, unless the call states its own.
+        root_certificates: PEM of the authority that signed the platform's certificate; None for the
+            system's.
         headers: more metadata for every call.
+
+    Raises:
+        ValueError: the URL is none of these.
     """
 
     def __init__(
@@ -121,7 +125,7 @@ class Connection:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes with every call."""
+        """The metadata of every call: the token and `headers`."""
         bearer = (("authorization", f"Bearer {self.token}"),) if self.token else ()
         return (*bearer, *self._headers)
 
@@ -136,12 +140,12 @@ class Connection:
         """Call and wait for the answer.
 
         Args:
-            retry: whether a second call does no harm. Then it is tried again until `timeout`.
-            timeout: seconds for all attempts together; `math.inf` means for ever, None means
-                the connection's own.
+            retry: whether a second call does no harm; then failures that may pass are tried again.
+            timeout: seconds for all attempts together; `math.inf` for ever, None for the
+                connection's own.
 
         Raises:
-            CallError: the call failed.
+            CallError: the last attempt failed.
         """
         response, _ = await self.call_with_headers(method, request, retry=retry, timeout=timeout)
         return response
@@ -171,10 +175,10 @@ class Connection:
         return await with_retries(attempt, budget) if retry else await attempt(budget)
 
     async def pause(self, backoff: Backoff) -> None:
-        """Wait for the next time to try.
+        """Wait before the next attempt.
 
-        A new connection, or the answer to another call, shows that the platform is back: then the
-        wait is over, and the next one is short again.
+        A new connection, or an answer to another call, shows that the platform is back: both end
+        the wait and reset the backoff.
         """
         self._answered.clear()
         signs = {
@@ -193,7 +197,7 @@ class Connection:
             await asyncio.sleep(backoff.next_wait())
 
     async def _reconnected(self) -> bool:
-        """Wait for the channel to connect; for ever when it is connected."""
+        """Wait until the channel has connected anew; for ever when it is connected already."""
         assert self._channel is not None
         state = self._channel.get_state(try_to_connect=True)
         if state is grpc.ChannelConnectivity.READY:

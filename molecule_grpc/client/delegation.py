@@ -1,4 +1,4 @@
-"""A delegation as its source sees it."""
+"""A delegation, from the point of view of its source."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ FINAL = frozenset({"completed", "failed", "stuck"})
 
 @dataclass(frozen=True, slots=True)
 class Delegation:
-    """Where one handed-over task stands.
+    """The state of a task that was handed over.
 
     Args:
-        status: queued, dispatched, in_progress, completed, failed or stuck; `delegated` when it
-            was accepted a moment ago.
-        text: the result, once completed.
+        status: queued, dispatched, in_progress, completed, failed or stuck; `delegated` for a
+            delegation that was accepted by this very call.
+        text: the result, once completed; at most 1 MiB.
         error: what went wrong, once failed or stuck.
-        failure_reason: cancelled, deadline, agent_error and so on; empty when not failed.
-        note: what the target last said of its progress.
-        percent: how far the target says it is; None when it has not.
+        failure_reason: cancelled, deadline, agent_error and so on; empty unless failed.
+        note: the target's last progress note.
+        percent: the target's last progress, 0 to 100; None when the target gave none.
         truncated: whether `text` was cut at 1 MiB.
-        known: whether an earlier call with the same idempotency key had made it.
+        known: whether an earlier call with the same idempotency key had made the delegation.
     """
 
     id: str
@@ -42,14 +42,14 @@ class Delegation:
 
     @property
     def final(self) -> bool:
-        """Whether it has ended."""
+        """Whether the delegation has ended: completed, failed or stuck."""
         return self.status in FINAL
 
     def require_text(self) -> str:
         """The result.
 
         Raises:
-            TaskFailed: it has ended without one, or has not ended.
+            TaskFailed: the delegation failed, is stuck, or has not ended.
         """
         if self.status != "completed":
             raise TaskFailed(self.error or f"the delegation is {self.status}")
@@ -57,7 +57,7 @@ class Delegation:
 
     @classmethod
     def read(cls, message: delegation_pb2.Delegation, *, known: bool = False) -> Self:
-        """From GetDelegation's answer."""
+        """A delegation from GetDelegation's answer."""
         reason = delegation_pb2.FailureReason.Name(message.failure_reason)
         return cls(
             id=message.delegation_id,
@@ -74,7 +74,7 @@ class Delegation:
 
     @classmethod
     def accepted(cls, response: pb.DelegateResponse) -> Self:
-        """From Delegate's answer."""
+        """A delegation from Delegate's answer."""
         if response.HasField("delegation"):
             return cls.read(response.delegation, known=response.idempotent_hit)
         return cls(

@@ -1,4 +1,4 @@
-"""What a client call can raise, with everything the server said about it.
+"""The errors of client calls, with code, reason and details of the server.
 
 CallError
 ├── InvalidArgument      fix the call; `violations` names the fields
@@ -12,7 +12,7 @@ CallError
 │   └── Fenced           another consumer took the inbox over
 ├── OutOfRange           a cursor that cannot be resolved
 ├── ResourceExhausted    a limit or quota
-├── Unavailable          nothing happened, or nobody knows
+├── Unavailable          nothing happened, or the outcome is unknown
 ├── DeadlineExceeded     no answer in time
 ├── Unimplemented        this installation does not offer it
 └── ServerFault          a bug of the server
@@ -30,7 +30,7 @@ _DETAILS = "grpc-status-details-bin"
 
 
 class TaskFailed(Exception):
-    """Raise it in a handler to fail the delegation with this text, instead of trying again."""
+    """Raised in a handler, fails the delegation with this text; the task does not come again."""
 
 
 class CallError(Exception):
@@ -39,10 +39,11 @@ class CallError(Exception):
     Args:
         message: one sentence from the server.
         code: canonical gRPC code.
-        reason: stable name from `ErrorReason`; empty when the server was never reached.
+        reason: stable name from `ErrorReason` (docs/errors.md); empty when the server was never
+            reached.
         metadata: dynamic parts of the message.
         violations: (field, description) of each malformed field.
-        retry_after: seconds after which a retry makes sense; None when the server did not say.
+        retry_after: seconds after which a retry makes sense; None when the server gave none.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class CallError(Exception):
 
 
 class InvalidArgument(CallError):
-    """The call is wrong on its face."""
+    """The call is malformed; `violations` names the fields."""
 
 
 class Unauthenticated(CallError):
@@ -77,7 +78,7 @@ class PermissionDenied(CallError):
 
 
 class NotFound(CallError):
-    """Absent, or invisible to this token."""
+    """The thing is absent, or invisible to this token: both read the same."""
 
 
 class AlreadyExists(CallError):
@@ -93,7 +94,7 @@ class InboxBusy(Aborted):
 
     @property
     def holder(self) -> str:
-        """The consumer that holds it."""
+        """The consumer that holds the inbox."""
         return self.metadata.get("holder", "")
 
 
@@ -102,11 +103,11 @@ class FailedPrecondition(CallError):
 
 
 class Fenced(FailedPrecondition):
-    """Another consumer took the inbox over; what this one acks is refused."""
+    """Another consumer took the inbox over; acks of this consumer are refused."""
 
     @property
     def holder(self) -> str:
-        """The consumer that holds it now."""
+        """The consumer that holds the inbox now."""
         return self.metadata.get("holder", "")
 
 
@@ -119,7 +120,7 @@ class ResourceExhausted(CallError):
 
 
 class Unavailable(CallError):
-    """Nothing happened, or the outcome is unknown."""
+    """Nothing happened, or the outcome is unknown: a retry may succeed."""
 
 
 class DeadlineExceeded(CallError):
@@ -154,7 +155,7 @@ _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Statu
 
 
 def to_call_error(error: grpc.aio.AioRpcError) -> CallError:
-    """The error of a call in our words."""
+    """The `CallError` of a failed gRPC call."""
     trailers = dict(error.trailing_metadata() or ())
     status = _status(trailers.get(_DETAILS))
     info = error_details_pb2.ErrorInfo()
@@ -185,7 +186,7 @@ def make_error(
     violations: tuple[tuple[str, str], ...] = (),
     retry_after: float | None = None,
 ) -> CallError:
-    """The error of the class that its reason, else its code, asks for."""
+    """A `CallError` of the class for this reason, else for this code."""
     if isinstance(code, int):
         code = _CODES.get(code, grpc.StatusCode.UNKNOWN)
     kind = _BY_REASON.get(reason) or _BY_CODE.get(code, CallError)

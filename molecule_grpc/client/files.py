@@ -1,4 +1,4 @@
-"""Files that wait for an agent: received into a folder, acknowledged, and found in messages."""
+"""Receives the files that wait for an agent into a folder, and names them in messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Files:
     """Receives files: fetch, write, fsync, and only then acknowledge.
 
     Args:
-        folder: where they go, as `<32 digits>-<name>`, mode 0600.
+        folder: where files go, as `<32 digits>-<name>` with mode 0600; made if missing.
     """
 
     def __init__(self, connection: Connection, workspace_id: str, folder: Path) -> None:
@@ -51,7 +51,7 @@ class Files:
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def waiting(self) -> list[upload_pb2.PendingUpload]:
-        """Files that were not acknowledged yet, oldest first."""
+        """The files that are neither acknowledged nor expired (24 h by default), oldest first."""
         request = pb.ListPendingUploadsRequest(workspace_id=self._workspace_id)
         stub = self._connection.uploads.ListPendingUploads
         return list((await self._connection.call(stub, request, retry=True)).files)
@@ -61,9 +61,12 @@ class Files:
 
         Does not ack the item.
 
+        Args:
+            item: one whose `method` is `chat_upload_receive`.
+
         Raises:
-            CallError: it cannot be fetched now.
-            OSError: it cannot be written.
+            CallError: the file cannot be fetched within 10 minutes.
+            OSError: the file cannot be written.
         """
         body = item.json()
         uri = str(body["uri"])
@@ -75,9 +78,17 @@ class Files:
             self._arriving.pop(uri, None)
 
     async def fetch(self, file_id: str, name: str) -> Path | None:
-        """A waiting file, safely on disk, and acknowledged. None when it is gone for good.
+        """A waiting file, safely on disk, and acknowledged; None when it is gone for good.
 
         A file that is on disk already, from before a crash, is only acknowledged.
+
+        Args:
+            file_id: UUID of the file.
+            name: becomes the end of the local name.
+
+        Raises:
+            CallError: the file cannot be fetched within 10 minutes, or arrived damaged.
+            OSError: the file cannot be written.
         """
         prefix = f"{UUID(file_id).hex}-"
         path = self._folder.find(prefix)
@@ -90,9 +101,9 @@ class Files:
         return path
 
     async def rewrite(self, item: Item) -> None:
-        """Let a message name its files by where they are now. Waits for those on their way.
+        """Replace the URIs of files in a message by local ones; waits for files under way.
 
-        What is not here keeps its name, so that the message shows what is missing.
+        A file that is not in the folder keeps its URI, so that the message shows what is missing.
         """
         if _PENDING not in item.body:
             return
@@ -107,9 +118,13 @@ class Files:
             item.body = item.frame.body = json.dumps(body)
 
     async def follow(self, inbox: Inbox) -> AsyncIterator[Item]:
-        """The items of an inbox without the notices of files, which are received meanwhile.
+        """The items of an inbox; files are received on the way, two at once.
 
-        Messages come with their files rewritten.
+        Notices of files are not among the items, and messages come with their files rewritten. An
+        item is acked when the next one is asked for.
+
+        Raises:
+            CallError: the inbox ended: see `Inbox`.
         """
         receiving: set[asyncio.Task[None]] = set()
         try:
@@ -156,7 +171,7 @@ class Files:
             return await asyncio.to_thread(draft.finish)
 
     async def _read_on(self, file_id: str, draft: PartialFile, seconds: float) -> str:
-        """Read what is missing; the SHA-256 that the platform states."""
+        """Read the bytes from `draft.size` on; the SHA-256 that the platform states."""
         request = pb.GetUploadContentRequest(
             workspace_id=self._workspace_id, file_id=file_id, offset=draft.size
         )
@@ -179,7 +194,7 @@ class Files:
             log.debug("file %s was acknowledged before", file_id)
 
     async def _resolve(self, uri: str) -> str:
-        """Where a file is now; empty when it is not here."""
+        """The local URI of a file; empty when the file is not in the folder."""
         if (arriving := self._arriving.get(uri)) is not None:
             await arriving.wait()
         if found := self._known.get(uri):
@@ -201,12 +216,12 @@ class Files:
 
 
 def _plain(name: str) -> str:
-    """The platform cleans names. This keeps a broken one from leaving the folder."""
+    """A name that stays in the folder, also from a platform that did not clean it."""
     return name.replace("/", "_").replace("\x00", "_")[:100]
 
 
 def _files(body: Any) -> list[dict[str, Any]]:
-    """The files of a message, wherever A2A lets them stand."""
+    """The files of a message, in each of the three places where A2A puts parts."""
     params = body.get("params") if isinstance(body, dict) else None
     message = params.get("message") if isinstance(params, dict) else None
     return [

@@ -1,4 +1,4 @@
-"""A folder that files are received into: written once, whole, and for their owner only."""
+"""A folder of received files: each written once, whole, and readable by its owner only."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _OPEN_OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Folder:
-    """Everything happens inside the one directory that was opened, whatever is done to its path.
+    """Opens the directory once, and reads and writes relative to it: swapping its path is vain.
 
     Args:
-        path: made if it is missing. Its last component must not be a symbolic link.
+        path: made with mode 0700 if missing. The last component must not be a symbolic link.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
 
     def find(self, prefix: str) -> Path | None:
-        """A file whose name begins so; None when there is none."""
+        """The first file whose name begins with `prefix`; None when there is none."""
         with self._opened() as folder:
             for name in sorted(os.listdir(folder)):  # noqa: PTH208  (of the open directory)
                 if name.startswith(prefix) and _is_file(name, folder):
@@ -40,7 +40,7 @@ class Folder:
         """Begin a file of this name.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the folder cannot be written.
         """
         with self._opened() as folder:
             return PartialFile(self.path, name, os.dup(folder))
@@ -56,7 +56,7 @@ class Folder:
 
 
 class PartialFile:
-    """A file that is not whole yet. It gets its name when it is; leaving without deletes it."""
+    """A file under a temporary name until `finish`; without `finish` the file is deleted."""
 
     def __init__(self, path: Path, name: str, folder: int) -> None:
         self._path = path / name
@@ -87,11 +87,11 @@ class PartialFile:
 
     @property
     def sha256(self) -> str:
-        """Of what was written, in hexadecimal digits."""
+        """SHA-256 of the bytes written so far, in hexadecimal digits."""
         return self._hash.hexdigest()
 
     def write(self, data: bytes) -> None:
-        """More of the file."""
+        """Add bytes at the end."""
         self._hash.update(data)
         self.size += len(data)
         view = memoryview(data)
@@ -99,13 +99,12 @@ class PartialFile:
             view = view[os.write(self._file, view) :]
 
     def finish(self) -> Path:
-        """Give the file its name, when it is safely on disk; its path.
+        """Sync the file to disk, then give the file its name; the path.
 
-        A file of that name with the same content is the same file: one that was received before a
-        crash.
+        A file of that name with the same content is taken for this one, received before a crash.
 
         Raises:
-            FileExistsError: something else has that name.
+            FileExistsError: a file with other content has that name.
         """
         os.fsync(self._file)
         try:

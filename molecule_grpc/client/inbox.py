@@ -1,4 +1,4 @@
-"""An inbox held for as long as its reader lives: reconnects, recognises repeats, acks."""
+"""Holds an inbox while its reader lives: reconnects, recognises repeats, acks."""
 
 from __future__ import annotations
 
@@ -28,14 +28,21 @@ _ACKS_IN_A_CALL = 1000
 
 
 class Inbox:
-    """The items of one workspace, in order, for ever.
+    """The items of one workspace, in order, for ever. Made by `Agent.inbox`.
 
     `async for` acks an item when it asks for the next one. A loop that is left, by `break` or by
-    an error, leaves its current item undone, so that it comes again: call `await item.ack()`
-    before a `break`. Inside `async with inbox`, an error gives the item back with its reason.
+    an error, leaves its current item undone, so that the item comes again: call `await item.ack()`
+    before a `break`. Inside `async with inbox`, an error gives the item back with its reason, to
+    come again after 5 s.
 
-    It resumes by itself after every interruption. What ends it is raised in the loop:
-    `InboxBusy`, `Fenced`, a token that is not valid (any more), a workspace that is gone.
+    The inbox resumes by itself after every interruption that may pass. The others are raised in
+    the loop.
+
+    Raises:
+        InboxBusy: another consumer holds the inbox.
+        Fenced: another consumer took the inbox over.
+        Unauthenticated: the token is not valid, or not any more.
+        NotFound: the workspace is gone.
     """
 
     def __init__(
@@ -71,7 +78,7 @@ class Inbox:
 
     @property
     def open_items(self) -> tuple[Item, ...]:
-        """Items that were handed out, and neither acked nor nacked."""
+        """Items that were handed out, and neither acked nor nacked yet."""
         return tuple(self._open.values())
 
     async def __aenter__(self) -> Self:
@@ -98,16 +105,16 @@ class Inbox:
             await self.close()
 
     async def next(self) -> Item:
-        """The next item. Whoever takes it must ack or nack it.
+        """The next item; waits for one. The caller must ack or nack the item.
 
         Raises:
-            CallError: the inbox is not ours (any more).
+            CallError: the inbox ended: one of the errors of the class.
         """
         self._start()
         while True:
             arrived = await self._wait_for_arrival()
             if isinstance(arrived, Exception):
-                self._arrived.put_nowait(arrived)  # for whoever asks again
+                self._arrived.put_nowait(arrived)  # the next call raises the same
                 raise arrived
             item = Item.read(arrived, self, self._epoch or 0)
             self._open[item.message_id] = item
@@ -121,7 +128,7 @@ class Inbox:
                 return item
 
     async def ack(self, item: Item) -> None:
-        """The item is done. Repeating it is harmless."""
+        """Mark an item as done: it never comes again. A second ack of an item does nothing."""
         if self._open.pop(item.message_id, None) is None:
             return
         self._done[item.message_id] = None
@@ -130,14 +137,19 @@ class Inbox:
         self._ack(item)
 
     async def nack(self, item: Item, *, retry_after: float = 0.0, reason: str = "") -> None:
-        """The item shall come again, `retry_after` seconds from now."""
+        """Give an item back, to come again after `retry_after` seconds.
+
+        Args:
+            reason: kept with the item, at most 1000 bytes of it. The fifth failed delivery makes
+                the item poison: operators see it with the last reason.
+        """
         if self._open.pop(item.message_id, None) is None:
             return
         if self._session is not None and item.epoch == self._session.epoch:
             self._session.nack(item.seq, retry_after=retry_after, reason=reason)
 
     async def close(self) -> None:
-        """Leave the inbox. Acks are committed; items that are not done come again."""
+        """Leave the inbox: acks are confirmed (up to 3 s each 1000), undone items come again."""
         if self._on_close is not None:
             self._on_close(self)
         runner, self._runner = self._runner, None
@@ -159,10 +171,10 @@ class Inbox:
             self._waiting -= 1
 
     def _ask(self) -> None:
-        """Let the server send as many items as somebody waits for, and no more.
+        """Let the server send as many items as callers of `next` wait for, and no more.
 
-        What is sent counts as delivered, and five failed deliveries make poison: an item that
-        kills its agent must not take those along that nobody had begun.
+        A sent item counts as delivered, and five failed deliveries make poison: an item that kills
+        its agent must not poison others that were only waiting in the client.
         """
         missing = self._waiting - self._arrived.qsize() - self._credit
         if missing > 0 and self._session is not None:
@@ -178,12 +190,16 @@ class Inbox:
         try:
             while True:
                 await self._hold_and_rest(backoff)
-        except Exception as error:  # noqa: BLE001  (whoever reads the inbox gets it)
+        except Exception as error:  # noqa: BLE001  (`next` raises it)
             self._forget_waiting()
             self._arrived.put_nowait(error)
 
     async def _hold_and_rest(self, backoff: Backoff) -> None:
-        """Hold one session until it ends, and wait until it is time for the next one."""
+        """Hold one session until it ends, then wait before the next one.
+
+        Raises:
+            CallError: another session would meet the same answer.
+        """
         try:
             await self._hold(backoff)
         except Drained as drain:
@@ -203,7 +219,7 @@ class Inbox:
             takeover=self._takeover,
             client_version=f"molecule-grpc {version()}",
         )
-        # What is being worked on comes again first, so that this session knows of it.
+        # The server sends open items again first: only items that this session sent can be acked.
         self._credit = hello.initial_credit = self._waiting + len(self._open)
         if self._epoch is not None:
             hello.resumes_epoch = self._epoch
@@ -214,7 +230,7 @@ class Inbox:
                 if frame.HasField("welcome"):
                     backoff.reset()
                     self._epoch = session.epoch
-                    self._takeover = False  # once; taking it back and forth helps nobody
+                    self._takeover = False  # once, or two consumers would take turns for ever
                     self._confirmed(frame.welcome.acked_seq)
                     await self._confirm_acks()
                 elif frame.HasField("item"):
@@ -226,7 +242,7 @@ class Inbox:
             await frames.aclose()  # type: ignore[attr-defined]
 
     def _receive(self, frame: inbox_pb2.InboxItem) -> None:
-        """Hand an item on, unless it is being worked on, or was done before."""
+        """Queue an item for `next`, unless the item is open, or was done before."""
         self._credit -= 1
         item = self._open.get(frame.message_id)
         if item is not None:
@@ -239,12 +255,13 @@ class Inbox:
 
     def _ack(self, item: Item) -> None:
         self._unconfirmed.add(item.seq)
-        # A session acks what it sent; an item of an earlier one comes again, and is acked then.
+        # A session takes acks of its own items. An item of an earlier session comes again, and is
+        # acked then.
         if self._session is not None and item.epoch == self._session.epoch:
             self._session.ack(item.seq)
 
     def _forget_waiting(self) -> None:
-        """What was received and not taken comes again in the next session."""
+        """Drop received items that nobody took: they come again in the next session."""
         while not self._arrived.empty():
             self._arrived.get_nowait()
 
@@ -252,7 +269,7 @@ class Inbox:
         self._unconfirmed = {seq for seq in self._unconfirmed if seq > acked_seq}
 
     async def _confirm_acks(self) -> None:
-        """Repeat the acks that may not have arrived."""
+        """Repeat the acks that the server has not confirmed. Failures are logged only."""
         seqs = sorted(self._unconfirmed)
         stub = self._connection.delegations.AckInbox
         for start in range(0, len(seqs), _ACKS_IN_A_CALL):
@@ -269,7 +286,7 @@ class Inbox:
             self._unconfirmed.difference_update(request.seqs)
 
     async def _fetch_body(self, item: Item, activity_id: str) -> None:
-        """Bodies above 256 KiB do not travel in the stream."""
+        """Fetch a body above 256 KiB, which does not travel in the stream."""
         row = await self._connection.call(
             self._connection.delegations.GetActivity,
             pb.GetActivityRequest(workspace_id=self._workspace_id, activity_id=activity_id),

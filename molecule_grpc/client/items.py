@@ -1,4 +1,4 @@
-"""What an agent finds in its inbox."""
+"""The items of an inbox."""
 
 from __future__ import annotations
 
@@ -11,30 +11,37 @@ from moleculeai.delegation.v1 import inbox_pb2
 
 
 class Holder(Protocol):
-    """Whoever handed an item out, and hears what became of it."""
+    """The inbox that handed an item out, and takes its ack or nack."""
 
     async def ack(self, item: Item) -> None:
-        """The item is done."""
+        """Mark the item as done."""
 
     async def nack(self, item: Item, *, retry_after: float, reason: str) -> None:
-        """The item shall come again."""
+        """Give the item back, to come again after `retry_after` seconds."""
 
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One thing to act on. Delivery is at least once: `delivery` above 1 marks a repeat.
+    """A message or task to act on. Delivery is at least once: `delivery` above 1 marks a repeat.
 
     Args:
-        seq: its number in this inbox.
+        seq: number of the item in this inbox, from 1.
+        delivery: how often the item was delivered, this time included.
         message_id: the same for every repeat and retry.
+        activity_id: UUID of the item's row in the activity record.
         method: `delegate`, `delegate_result`, `message/send` and so on.
         kind: `canvas_user` for the human, `peer_agent` for another workspace.
-        source_id: the workspace that sent it; empty for the human.
-        delegation_id: the delegation that it hands over or ends; empty otherwise.
+        source_id: UUID of the workspace that sent the item; empty for the human.
+        source_name: name of that workspace.
+        text: the text parts of the message, or the result of a delegation.
+        delegation_id: the delegation that the item hands over or ends; empty otherwise.
         status: `error` for the result of a failed delegation, else `ok`.
         body: the whole message as JSON text.
-        late: whether this result came after the delegation had ended without one.
-        frame: the item as it came over the wire.
+        late: whether this result came after the delegation had ended without a result.
+        created_at: when the platform accepted the item, in UTC.
+        frame: the item as a protobuf message.
+        holder: the inbox that takes the ack.
+        epoch: the inbox session that delivered the item.
     """
 
     seq: int
@@ -80,29 +87,34 @@ class Item:
 
     @property
     def is_task(self) -> bool:
-        """Whether it hands over a delegation that wants a result."""
+        """Whether the item hands over a delegation, which wants a result."""
         return self.method == "delegate" and bool(self.delegation_id)
 
     @property
     def is_result(self) -> bool:
-        """Whether it ends a delegation of this agent."""
+        """Whether the item is the result of a delegation that this agent handed over."""
         return self.method == "delegate_result"
 
     @property
     def from_human(self) -> bool:
-        """Whether the human wrote it."""
+        """Whether the human wrote the item."""
         return self.kind == "canvas_user"
 
     def json(self) -> Any:
-        """The whole message; None when there is none."""
+        """The parsed body; None for an item without a body."""
         return json.loads(self.body) if self.body else None
 
     async def ack(self) -> None:
-        """Say that it is done. Repeating it is harmless."""
+        """Mark the item as done: it never comes again. A second ack does nothing."""
         await self.holder.ack(self)
 
     async def nack(self, *, retry_after: float = 0.0, reason: str = "") -> None:
-        """Give it back, to come again after `retry_after` seconds. Five times make it poison."""
+        """Give the item back, to come again. The fifth failed delivery makes the item poison.
+
+        Args:
+            retry_after: seconds until the next delivery.
+            reason: kept with the item, at most 1000 bytes of it.
+        """
         await self.holder.nack(self, retry_after=retry_after, reason=reason)
 
 

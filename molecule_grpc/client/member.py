@@ -1,4 +1,4 @@
-"""A workspace's own connection: what the registry hears of it, and a look at its inbox."""
+"""A workspace on its own channel: registration, heartbeats, peers, and a look at the inbox."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MODE = workspace_pb2.Workspace.DeliveryMode
 
 
 class Member:
-    """One workspace among others. Used as an async context manager."""
+    """One workspace among others; `Agent` is its whole interface."""
 
     def __init__(
         self,
@@ -49,9 +49,16 @@ class Member:
     async def register(
         self, card: Mapping[str, Any] | None = None, url: str | None = None
     ) -> pb.RegisterResponse:
-        """Announce the agent: its A2A card, and where it listens. Without a URL it is polled.
+        """Announce the agent. A token in the answer is used from here on.
 
-        A token in the answer is used from here on.
+        Args:
+            card: the agent's A2A card, any JSON.
+            url: where the agent listens, at most 2048 bytes; None for an agent that reads its
+                inbox.
+
+        Raises:
+            InvalidArgument: URL_NOT_ALLOWED: the platform must not call this address.
+            NotFound: WORKSPACE_REMOVED, or WORKSPACE_NOT_FOUND.
         """
         request = pb.RegisterRequest(
             id=self.workspace_id,
@@ -69,17 +76,21 @@ class Member:
         return answer
 
     async def heartbeat(self, **fields: Any) -> pb.HeartbeatResponse:
-        """Give a sign of life. An open inbox does it by itself, every 20 s.
+        """Give a sign of life. An open inbox does so by itself, every 20 s.
 
         Args:
-            **fields: of HeartbeatRequest, such as `error_rate` or `current_task`.
+            **fields: of HeartbeatRequest, such as `error_rate` (0 to 1) or `current_task` (at most
+                8192 bytes).
+
+        Raises:
+            NotFound: the workspace is gone.
         """
         request = self._beat()
         request.MergeFrom(pb.HeartbeatRequest(**fields))
         return await self.connection.call(self.connection.workspaces.Heartbeat, request, retry=True)
 
     async def peers(self, q: str = "") -> list[workspace_pb2.Peer]:
-        """Workspaces that this one may talk to, whose name or role contains `q`."""
+        """The parent, children and siblings whose name or role contains `q`, in any case."""
         request = pb.ListPeersRequest(workspace_id=self.workspace_id, q=q)
         answer = await self.connection.call(
             self.connection.workspaces.ListPeers, request, retry=True
@@ -89,7 +100,13 @@ class Member:
     async def pull(
         self, *, after_seq: int | None = None, limit: int = 20, wait: int = 0
     ) -> delegation_pb.PullInboxResponse:
-        """Look at undone items, without holding the inbox. `wait` is in seconds, 0 to 55."""
+        """Look at undone items, oldest first, without holding the inbox.
+
+        Args:
+            after_seq: only items after this number; None for all.
+            limit: most items, 1 to 100.
+            wait: seconds to wait for the first item, 0 to 55.
+        """
         request = delegation_pb.PullInboxRequest(
             workspace_id=self.workspace_id, after_seq=after_seq, limit=limit, wait_seconds=wait
         )
@@ -99,7 +116,14 @@ class Member:
         )
 
     async def ack(self, seqs: Sequence[int]) -> None:
-        """Say that items are done, without holding the inbox; at most 1000."""
+        """Mark items as done, without holding the inbox.
+
+        Args:
+            seqs: numbers of the items, at most 1000.
+
+        Raises:
+            InvalidArgument: ACK_NOT_DELIVERED: an item was never delivered.
+        """
         request = delegation_pb.AckInboxRequest(workspace_id=self.workspace_id, seqs=seqs)
         await self.connection.call(self.connection.delegations.AckInbox, request, retry=True)
 

@@ -1,4 +1,4 @@
-"""What operators and organisations do: workspaces, tokens, organisations, the ledger."""
+"""The client of operators and organisations: workspaces, tokens, organisations, the ledger."""
 
 from __future__ import annotations
 
@@ -18,11 +18,21 @@ _PAGE = 500
 
 
 class Platform:
-    """A connection with an operator's or an organisation's token.
+    """A connection with an operator's or an organisation's token. An async context manager.
 
-    Every call raises `CallError` or one of its kinds. Reads are tried again until 30 s have
-    passed; calls that make something are not, since a second one would make a second thing, or
-    lose a secret that is shown once.
+    Every call may raise any kind of `CallError`; each method names the kinds that are its own.
+    Reads, changes and removals are tried again until `timeout` seconds have passed. Calls that make
+    something are not: a second call would make a second thing, or lose a secret that is shown once.
+
+    Args:
+        url: `http://host:port`, `https://host`, `host:port` or `unix:/path`.
+        token: the operator's or an organisation's; empty for none.
+        timeout: seconds for a call with all its attempts.
+        root_certificates: PEM of the authority that signed the platform's certificate; None for the
+            system's.
+
+    Raises:
+        ValueError: the URL is none of these.
     """
 
     def __init__(
@@ -45,11 +55,16 @@ class Platform:
         await self.connection.__aexit__()
 
     def agent(self, workspace_id: str, token: str = "") -> Agent:
-        """An agent on this platform, with its own token or, to act for it, with ours."""
+        """An agent on this platform.
+
+        Args:
+            workspace_id: UUID of the workspace.
+            token: the workspace's; empty to act for the workspace with this connection's token.
+        """
         return Agent(self.connection.url, workspace_id, token or self.connection.token)
 
     async def is_healthy(self) -> bool:
-        """Whether the platform can reach its database."""
+        """Whether the platform answers within 5 s and reaches its database. Raises nothing."""
         try:
             await self.connection.call(
                 self.connection.admin.GetHealth,
@@ -64,11 +79,16 @@ class Platform:
     # Workspaces.
 
     async def create_workspace(self, name: str, **fields: Any) -> pb.CreateWorkspaceResponse:
-        """Add an external workspace; its token is in `connection.auth_token`, once.
+        """Add an external workspace; its token is in `connection.auth_token` of this answer only.
 
         Args:
-            name: unique among its siblings.
-            **fields: of CreateWorkspaceRequest, such as `role` or `parent_id`.
+            name: 1 to 255 bytes, unique among its siblings.
+            **fields: of CreateWorkspaceRequest, such as `role` (at most 1000 bytes) or `parent_id`.
+
+        Raises:
+            InvalidArgument: a field is malformed, or the URL must not be called.
+            AlreadyExists: WORKSPACE_NAME_TAKEN.
+            NotFound: the parent or the organisation is unknown.
         """
         fields.setdefault("runtime", "external")
         request = pb.CreateWorkspaceRequest(name=name, **fields)
@@ -77,7 +97,7 @@ class Platform:
         )
 
     async def workspaces(self) -> AsyncIterator[workspace_pb2.Workspace]:
-        """Live workspaces, oldest first."""
+        """Every live workspace, oldest first, read in pages of 500."""
         request = pb.ListWorkspacesRequest(limit=_PAGE)
         while True:
             page = await self.connection.call(
@@ -92,7 +112,11 @@ class Platform:
     async def workspace(
         self, workspace_id: str, *, include_removed: bool = False
     ) -> workspace_pb2.Workspace:
-        """One workspace."""
+        """One workspace.
+
+        Raises:
+            NotFound: WORKSPACE_NOT_FOUND: unknown, or removed and not asked for.
+        """
         request = pb.GetWorkspaceRequest(workspace_id=workspace_id, include_removed=include_removed)
         return await self.connection.call(
             self.connection.workspaces.GetWorkspace, request, retry=True
@@ -101,12 +125,16 @@ class Platform:
     async def update_workspace(
         self, workspace_id: str, *, parent_id: str | None = None, **fields: Any
     ) -> pb.UpdateWorkspaceResponse:
-        """Change what is given.
+        """Change the given fields and no others.
 
         Args:
-            workspace_id: the workspace.
-            parent_id: UUID of the new parent, or empty to make it a root.
+            workspace_id: UUID of the workspace.
+            parent_id: UUID of the new parent; empty makes a root, None keeps the parent.
             **fields: of UpdateWorkspaceRequest, such as `name` or `role`.
+
+        Raises:
+            NotFound: WORKSPACE_NOT_FOUND.
+            AlreadyExists: WORKSPACE_NAME_TAKEN.
         """
         request = pb.UpdateWorkspaceRequest(workspace_id=workspace_id, **fields)
         if parent_id:
@@ -120,14 +148,22 @@ class Platform:
     async def remove_workspace(
         self, workspace_id: str, *, confirm: bool = False, purge: bool = False
     ) -> pb.DeleteWorkspaceResponse:
-        """Remove a workspace, and with `confirm` everything below it; `purge` deletes the rows."""
+        """Remove a workspace. Its agent's streams end, and its token is void.
+
+        With live children and without `confirm` nothing changes, and the answer's status is
+        `confirmation_required`.
+
+        Args:
+            confirm: remove all descendants, too.
+            purge: also delete the rows, for good; the history of delegations stays.
+        """
         request = pb.DeleteWorkspaceRequest(workspace_id=workspace_id, confirm=confirm, purge=purge)
         return await self.connection.call(
             self.connection.workspaces.DeleteWorkspace, request, retry=True
         )
 
     async def peers(self, workspace_id: str, q: str = "") -> list[workspace_pb2.Peer]:
-        """Workspaces that this one may talk to, whose name or role contains `q`."""
+        """Parent, children and siblings of a workspace whose name or role contains `q`."""
         request = pb.ListPeersRequest(workspace_id=workspace_id, q=q)
         answer = await self.connection.call(
             self.connection.workspaces.ListPeers, request, retry=True
@@ -137,14 +173,19 @@ class Platform:
     # Tokens.
 
     async def create_token(self, workspace_id: str) -> pb.CreateTokenResponse:
-        """Mint a workspace's token; the secret is in the answer and nowhere else."""
+        """Mint a workspace's token; only this answer carries the secret.
+
+        Raises:
+            ResourceExhausted: TOO_MANY_TOKENS: the workspace has 50 live tokens.
+            NotFound: WORKSPACE_NOT_FOUND.
+        """
         request = pb.CreateTokenRequest(workspace_id=workspace_id)
         return await self.connection.call(
             self.connection.workspaces.CreateToken, request, retry=False
         )
 
     async def tokens(self, workspace_id: str) -> list[workspace_pb2.Token]:
-        """A workspace's live tokens, newest first, without their secrets."""
+        """A workspace's live tokens (at most 50), newest first, without their secrets."""
         request = pb.ListTokensRequest(workspace_id=workspace_id, limit=200)
         answer = await self.connection.call(
             self.connection.workspaces.ListTokens, request, retry=True
@@ -152,42 +193,66 @@ class Platform:
         return list(answer.tokens)
 
     async def revoke_token(self, workspace_id: str, token_id: str) -> None:
-        """End a workspace's token at once."""
+        """End a workspace's token, and the streams and uploads that it opened, at once.
+
+        Raises:
+            NotFound: TOKEN_NOT_FOUND.
+        """
         request = pb.RevokeTokenRequest(workspace_id=workspace_id, token_id=token_id)
         await self.connection.call(self.connection.workspaces.RevokeToken, request, retry=False)
 
     async def create_org_token(
         self, name: str = "", organization_id: str = ""
     ) -> admin_pb.CreateOrgTokenResponse:
-        """Mint a token that administers one organisation; the secret is shown once."""
+        """Mint a token that administers an organisation; only this answer carries the secret.
+
+        Args:
+            name: for people, at most 100 bytes.
+            organization_id: UUID; empty for the caller's own, or the default one.
+
+        Raises:
+            NotFound: ORGANIZATION_NOT_FOUND.
+        """
         request = admin_pb.CreateOrgTokenRequest(name=name, organization_id=organization_id)
         return await self.connection.call(
             self.connection.admin.CreateOrgToken, request, retry=False
         )
 
     async def org_tokens(self) -> list[admin_pb.OrgToken]:
-        """Live tokens of organisations, newest first, without their secrets."""
+        """Live tokens of organisations (at most 500), newest first, without their secrets."""
         answer = await self.connection.call(
             self.connection.admin.ListOrgTokens, admin_pb.ListOrgTokensRequest(), retry=True
         )
         return list(answer.tokens)
 
     async def revoke_org_token(self, token_id: str) -> None:
-        """End an organisation's token at once."""
+        """End an organisation's token, and the streams that it opened, at once.
+
+        Raises:
+            NotFound: TOKEN_NOT_FOUND.
+        """
         request = admin_pb.RevokeOrgTokenRequest(token_id=token_id)
         await self.connection.call(self.connection.admin.RevokeOrgToken, request, retry=False)
 
     # Organisations and the ledger.
 
     async def create_organization(self, slug: str, name: str = "") -> admin_pb.Organization:
-        """Add an organisation."""
+        """Add an organisation. For the operator.
+
+        Args:
+            slug: 1 to 63 lower-case letters, digits and dashes, unique.
+            name: for people, at most 255 bytes; empty for the slug.
+
+        Raises:
+            AlreadyExists: ORGANIZATION_EXISTS.
+        """
         request = admin_pb.CreateOrganizationRequest(slug=slug, name=name)
         return await self.connection.call(
             self.connection.admin.CreateOrganization, request, retry=False
         )
 
     async def organizations(self) -> list[admin_pb.Organization]:
-        """Every organisation, oldest first."""
+        """Every organisation, oldest first. For the operator."""
         answer = await self.connection.call(
             self.connection.admin.ListOrganizations,
             admin_pb.ListOrganizationsRequest(),
@@ -199,8 +264,11 @@ class Platform:
         """Delegations across workspaces, newest first.
 
         Args:
-            status: in_flight (the default), stuck, failed or completed.
-            limit: 1 to 1000.
+            status: in_flight, stuck, failed or completed; empty for in_flight.
+            limit: most rows, 1 to 1000.
+
+        Raises:
+            InvalidArgument: no such status, or the limit is out of range.
         """
         request = admin_pb.ListDelegationsRequest(status=status, limit=limit)
         answer = await self.connection.call(

@@ -1,4 +1,4 @@
-"""When a call is tried again, and after how long."""
+"""Decides whether a call is tried again, and after how many seconds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Backoff:
-    """Waits that double, each drawn at random from nothing to its bound (full jitter).
+    """Waits whose bound doubles, each drawn at random from 0 to the bound (full jitter).
 
     Args:
         first: bound of the first wait, in seconds.
@@ -49,11 +49,11 @@ class Backoff:
     def next_wait(self) -> float:
         """Seconds to wait now."""
         bound, self._bound = self._bound, min(self._most, self._bound * 2)
-        return random.uniform(0, bound)  # noqa: S311  (nobody gains by guessing it)
+        return random.uniform(0, bound)  # noqa: S311  (not a secret)
 
 
 def is_retryable(error: CallError) -> bool:
-    """Whether the same call may succeed a little later."""
+    """Whether the same call may succeed some seconds later."""
     if isinstance(error, Unavailable | DeadlineExceeded):
         return True
     full = isinstance(error, ResourceExhausted)
@@ -61,7 +61,7 @@ def is_retryable(error: CallError) -> bool:
 
 
 def ends_for_good(error: CallError) -> bool:
-    """Whether opening the stream again would meet the same answer, or fight with its holder."""
+    """Whether a new stream would meet the same answer, or take the inbox from its holder."""
     if isinstance(error, NotFound):
         return error.reason != "ITEM_NOT_FOUND"
     if isinstance(error, InvalidArgument):
@@ -74,7 +74,7 @@ def ends_for_good(error: CallError) -> bool:
 async def with_retries(attempt: Callable[[float], Awaitable[T]], budget: float) -> T:
     """Run `attempt` until it succeeds, fails for good, or `budget` seconds are used up.
 
-    `attempt` gets the seconds that are left.
+    `attempt` is called with the seconds that are left.
 
     Raises:
         CallError: the last failure.

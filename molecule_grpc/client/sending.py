@@ -1,4 +1,4 @@
-"""Sending files to a workspace."""
+"""Sends files to a workspace."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from molecule_grpc.client.errors import CallError, to_call_error
 from molecule_grpc.client.retry import with_retries
 
 _CHUNK_BYTES = 256 * 1024
-# The agent is not up. Whoever sends wants to know rather than to wait.
+# The agent is down or does not keep up: no wait of seconds helps, and the sender shall know.
 _NOT_NOW = (
     "AGENT_UNREACHABLE",
     "INBOUND_SECRET_PENDING",
@@ -30,7 +30,7 @@ Progress = Callable[[int], None]
 
 
 def _ignore(sent: int) -> None:
-    """Nobody looks."""
+    """The progress callback of callers that show none."""
 
 
 async def send_files(
@@ -45,12 +45,14 @@ async def send_files(
     """Send files, all or none. A broken connection is tried again, and makes no second set.
 
     Args:
-        request_id: names the request; the same one with the same files is answered the same.
+        paths: at most 64 files, each at most 25 MiB by default (GetUploadLimits tells).
+        request_id: names the request, at most 256 bytes: a repeat with the same files is answered
+            like the first. Empty for a new one.
         timeout: seconds for all attempts together.
-        progress: told how many bytes of all files are on their way.
+        progress: called with the number of bytes sent so far, of all files together.
 
     Raises:
-        CallError: they were refused, or the platform could not be reached.
+        CallError: the files were refused, or the platform could not be reached.
         OSError: a file cannot be read.
     """
     begin = pb.StageUploadsRequest.Begin(
@@ -78,7 +80,7 @@ async def send_files(
 
 
 class _Final(Exception):
-    """An error that is not worth another attempt now, though another day it may be."""
+    """Wraps a retryable error so that `with_retries` gives up at once."""
 
     def __init__(self, error: CallError) -> None:
         super().__init__(str(error))
@@ -113,6 +115,6 @@ async def _frames(
                     sent += len(data)
                     progress(sent)
     except OSError as error:
-        # gRPC would only say that the stream broke.
+        # gRPC reports an error in the request iterator as a broken stream, without its cause.
         failures.append(error)
         raise

@@ -1,4 +1,4 @@
-"""Handlers run over an inbox: beats while they work, their results, and what their errors mean."""
+"""Runs handlers over an inbox: beats while they work, reports results, turns errors into nacks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[Item], Awaitable[str | None]]
 
-# A stuck delegation has ended too, but a result that comes late still reaches its source.
+# Not `stuck`: a late result of a stuck delegation still reaches its source.
 _OVER = frozenset({"completed", "failed"})
 
 _FIRST_RETRY_SECONDS = 2.0
@@ -27,7 +27,7 @@ _LAST_RETRY_SECONDS = 300.0
 
 
 class Worker(Protocol):
-    """What a server needs of its agent."""
+    """The methods of an agent that a server calls."""
 
     async def reply(self, item: Item, text: str, *, timeout: float | None) -> bool: ...
     async def fail(self, item: Item, error: str, *, timeout: float | None) -> bool: ...
@@ -35,7 +35,7 @@ class Worker(Protocol):
 
 
 class _Ended(Exception):
-    """The delegation has ended without us."""
+    """The delegation has ended elsewhere: cancelled, overdue, or completed by another call."""
 
 
 class Server:
@@ -58,10 +58,10 @@ class Server:
         self._called_off: dict[str, asyncio.Event] = {}
 
     async def run(self, concurrency: int) -> None:
-        """Serve until cancelled, at most so many items at once.
+        """Serve until cancelled, at most `concurrency` items at once.
 
         Raises:
-            CallError: the inbox is not ours (any more). Handlers were cancelled.
+            CallError: the inbox ended: see `Inbox`. Handlers were cancelled.
         """
         slots = asyncio.Semaphore(concurrency)
         running: set[asyncio.Task[None]] = set()
@@ -96,7 +96,7 @@ class Server:
             await item.ack()
 
     async def _work(self, item: Item) -> None:
-        """Do a task, and report its outcome before its item is acked."""
+        """Run the handler of a task, and report the outcome before the item is acked."""
         try:
             async with self._beating(item):
                 text = await self._handler(item)
@@ -109,19 +109,19 @@ class Server:
                 await self._report(item, text)
 
     async def _report(self, item: Item, text: str) -> None:
-        """Finished work waits for a server that is away: for ever, if need be."""
+        """Report a result, retried for ever: finished work must not be lost to an outage."""
         try:
             await self._worker.reply(item, text, timeout=math.inf)
         except InvalidArgument as error:
-            # Doing it again would produce the same: too long, most likely.
+            # Probably longer than 1 MiB: another run of the handler would return the same.
             await self._worker.fail(item, f"the result was refused: {error}", timeout=math.inf)
 
     @contextlib.asynccontextmanager
     async def _beating(self, item: Item) -> AsyncIterator[None]:
-        """Give signs of work while inside; leave it when the delegation ends elsewhere.
+        """Send heartbeats of the delegation while inside; cancel the block when it ends elsewhere.
 
         Raises:
-            _Ended: it has.
+            _Ended: the delegation has ended elsewhere.
         """
         if await self._has_ended(item):
             raise _Ended
@@ -152,7 +152,7 @@ class Server:
             self._called_off.pop(item.delegation_id, None)
 
     def _call_off(self, delegation_id: str) -> None:
-        """The source has cancelled it: look now whether it has ended, not at the next beat."""
+        """The source cancelled the delegation: beat now, which tells whether it has ended."""
         if event := self._called_off.get(delegation_id):
             event.set()
 

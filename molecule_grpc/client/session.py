@@ -1,4 +1,4 @@
-"""One SubscribeInbox stream, from its Hello to its end. It remembers nothing for the next one."""
+"""One SubscribeInbox stream, from Hello to end. No state outlives the stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2
 from molecule_grpc.client.connection import Connection
 from molecule_grpc.client.errors import Unavailable, make_error, to_call_error
 
-# The server says something every 15 s: three beats missed, and nobody is there.
+# The server sends a beat every 15 s: after three missed ones the connection is dead.
 SILENCE_SECONDS = 45.0
 _LEAVE_SECONDS = 1.0
 
@@ -25,7 +25,7 @@ BuildHeartbeat = Callable[[], workspace_service_pb2.HeartbeatRequest]
 
 @dataclass(slots=True)
 class Drained(Exception):
-    """The server asks to come back after so many seconds."""
+    """The server drains: open the next stream after `seconds`."""
 
     seconds: float
 
@@ -33,9 +33,8 @@ class Drained(Exception):
 class Session:
     """Frames in, frames out.
 
-    Iterate over `frames`; the iteration ends by an error:
-        Drained: come back.
-        CallError: the stream broke, or the server ended it.
+    The iteration over `frames` always ends by an error: `Drained`, or a `CallError` when the stream
+    broke or the server ended the stream.
     """
 
     def __init__(self, connection: Connection, hello: pb.SubscribeInboxRequest.Hello) -> None:
@@ -49,7 +48,16 @@ class Session:
     async def frames(
         self, heartbeat: BuildHeartbeat | None, every: float
     ) -> AsyncIterator[pb.SubscribeInboxResponse]:
-        """What the server sends, beginning with its Welcome."""
+        """The frames of the server, Welcome first.
+
+        Args:
+            heartbeat: builds the heartbeats to send; None sends none.
+            every: seconds between two heartbeats.
+
+        Raises:
+            Drained: the server asks to come back.
+            CallError: the stream broke, was silent for 45 s, or was ended by the server.
+        """
         self._outgoing.put_nowait(pb.SubscribeInboxRequest(hello=self._hello))
         call = self._connection.delegations.SubscribeInbox(
             self._requests(), metadata=self._connection.metadata
@@ -68,27 +76,27 @@ class Session:
                 yield frame
         finally:
             self._ended.set()
-            self._outgoing.put_nowait(None)  # the library stops reading it only at its end
+            self._outgoing.put_nowait(None)  # gRPC reads the request iterator until it ends
             if beating is not None:
                 beating.cancel()
             call.cancel()
 
     def credit(self, items: int) -> None:
-        """Allow so many more items."""
+        """Allow the server to send `items` more."""
         self._send(pb.SubscribeInboxRequest(credit=pb.SubscribeInboxRequest.Credit(n=items)))
 
     def ack(self, seq: int) -> None:
-        """Say that an item of this session is done."""
+        """Mark an item of this session as done."""
         self._send(pb.SubscribeInboxRequest(ack=inbox_pb2.Ack(seqs=[seq])))
 
     def nack(self, seq: int, *, retry_after: float, reason: str) -> None:
-        """Give an item of this session back."""
+        """Give an item of this session back, to come again after `retry_after` seconds."""
         nack = inbox_pb2.Nack(seq=seq, reason=_cut(reason))
         nack.retry_after.FromMilliseconds(round(retry_after * 1000))
         self._send(pb.SubscribeInboxRequest(nack=nack))
 
     async def leave(self) -> None:
-        """Close our side, and wait a moment for the server to have read everything."""
+        """Close our side, and wait up to 1 s for the server to have read all frames."""
         self._outgoing.put_nowait(None)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LEAVE_SECONDS):
@@ -124,7 +132,7 @@ class Session:
         return frame
 
     def _check(self, frame: Frame) -> None:
-        """Raise when this frame ends the session, or proves that items are missing."""
+        """Raise when this frame ends the session, or shows that items are missing before it."""
         if frame.HasField("drain"):
             raise Drained(frame.drain.reconnect_after_ms / 1000)
         if frame.HasField("fenced"):

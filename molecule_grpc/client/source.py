@@ -1,4 +1,4 @@
-"""A workspace that hands work over, and waits for what becomes of it."""
+"""The delegating half of an agent: hands tasks over, and waits for results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PAGE = 100
 
 
 class Source(Member):
-    """The delegating half of an agent."""
+    """A workspace that hands tasks over; `Agent` is its whole interface."""
 
     async def delegate(
         self,
@@ -36,12 +36,21 @@ class Source(Member):
         Args:
             target_id: UUID of that workspace.
             task: what to do, at most 1 MiB.
-            idempotency_key: the same key and task within 24 h find the same delegation. Without
-                one, only the retries of this call do.
+            idempotency_key: at most 256 bytes; the same key and task within 24 h find the same
+                delegation. None protects only the retries of this call.
             wait: seconds to wait for the end, 0 to 300. The result also comes to the inbox.
-            deadline: seconds until it fails if it has not ended; None means 6 hours.
-            attempts: how often it may be handed over in all when it fails, 1 to 20.
-            attempts_wait: seconds before the second attempt; each later one waits twice as long.
+            deadline: seconds after which the delegation fails, at most 30 days; None for 6 hours.
+            attempts: most attempts in all, 1 to 20; failures for agent_error, unreachable and
+                poisoned are tried again.
+            attempts_wait: seconds before the second attempt, doubled before each later one, at
+                most an hour.
+
+        Raises:
+            NotFound: WORKSPACE_NOT_FOUND: the target is unknown.
+            PermissionDenied: NOT_RELATED: the target is no parent, child or sibling.
+            InvalidArgument: SELF_DELEGATION, or a limit is exceeded.
+            Aborted: IDEMPOTENCY_MISMATCH: the key belongs to another task.
+            ResourceExhausted: INBOX_FULL: the target does not keep up.
         """
         request = pb.DelegateRequest(
             workspace_id=self.workspace_id,
@@ -60,11 +69,19 @@ class Source(Member):
         return Delegation.accepted(answer)
 
     async def delegation(self, delegation_id: str) -> Delegation:
-        """One delegation of this agent, with its whole result."""
+        """A delegation of this agent, with the whole result.
+
+        Raises:
+            NotFound: DELEGATION_NOT_FOUND.
+        """
         return Delegation.read(await self.get_delegation(delegation_id))
 
     async def get_delegation(self, delegation_id: str) -> delegation_pb2.Delegation:
-        """One delegation of this agent, with everything that the ledger tells."""
+        """A delegation of this agent as the protobuf message, with every field of the ledger.
+
+        Raises:
+            NotFound: DELEGATION_NOT_FOUND.
+        """
         request = pb.GetDelegationRequest(
             workspace_id=self.workspace_id, delegation_id=delegation_id
         )
@@ -74,11 +91,11 @@ class Source(Member):
     async def delegations(
         self, *, status: str = "", direction: str = ""
     ) -> AsyncIterator[delegation_pb2.Delegation]:
-        """All delegations, newest first, with the start of their results.
+        """This agent's delegations, newest first, with the start of their results.
 
         Args:
-            status: only this status.
-            direction: `sent` or `received` only.
+            status: only delegations in this status; empty for all.
+            direction: `sent` or `received`; empty for both.
         """
         request = pb.ListDelegationsRequest(
             workspace_id=self.workspace_id, limit=_PAGE, status=status, direction=direction
@@ -93,19 +110,26 @@ class Source(Member):
                 return
 
     async def watch(self, delegation_id: str) -> AsyncIterator[Delegation]:
-        """A delegation as it is, and again after every change, until it has ended."""
+        """The delegation now, and again after every change, until the delegation has ended.
+
+        Raises:
+            NotFound: DELEGATION_NOT_FOUND.
+        """
         async for found in watch_delegation(self.connection, self.workspace_id, delegation_id):
             yield found
 
     async def result(self, delegation_id: str, wait: float = 300.0) -> Delegation:
-        """The delegation when it has ended, whatever way. The inbox gets the result all the same.
+        """Wait until a delegation is completed, failed or stuck.
+
+        The result also comes to the inbox.
 
         Args:
             delegation_id: of a delegation of this agent.
-            wait: seconds.
+            wait: most seconds to wait.
 
         Raises:
-            TimeoutError: it has not ended in time.
+            TimeoutError: the delegation has not ended within `wait` seconds.
+            NotFound: DELEGATION_NOT_FOUND.
         """
         async with (
             asyncio.timeout(wait),
@@ -119,7 +143,15 @@ class Source(Member):
         raise AssertionError("a watch ends with the delegation")
 
     async def cancel(self, delegation_id: str, reason: str = "") -> bool:
-        """Call a delegation off; whether it is cancelled. Its target hears of it and why."""
+        """Cancel a delegation; False when the delegation had ended before.
+
+        Args:
+            delegation_id: of a delegation that this agent handed over.
+            reason: for the target, at most 1000 bytes.
+
+        Raises:
+            NotFound: DELEGATION_NOT_FOUND.
+        """
         request = pb.CancelDelegationRequest(
             workspace_id=self.workspace_id, delegation_id=delegation_id, reason=reason
         )

@@ -1,4 +1,4 @@
-"""Streams that are only read: an inbox looked at, a delegation watched."""
+"""Follows an inbox or a delegation without taking anything."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Frame = TypeVar("Frame", pb.StreamInboxResponse, pb.WatchDelegationResponse)
 async def watch_inbox(
     connection: Connection, workspace_id: str, start: inbox_pb2.StartPosition | None = None
 ) -> AsyncIterator[inbox_pb2.InboxItem]:
-    """Items from `start` on, by default from the first undone one, for ever. Takes nothing.
+    """Items from `start` on (None: from the first undone one), for ever, without acking any.
 
     Raises:
-        CallError: coming back would meet the same answer.
+        CallError: a new stream would meet the same answer.
     """
     request = pb.StreamInboxRequest(workspace_id=workspace_id, start=start)
     async for frame in _resumed(connection, connection.delegations.StreamInbox, request):
@@ -42,10 +42,10 @@ async def watch_inbox(
 async def watch_delegation(
     connection: Connection, workspace_id: str, delegation_id: str
 ) -> AsyncGenerator[Delegation, None]:
-    """The delegation as it is, and again after every change, until it has ended.
+    """The delegation now, and again after every change, until the delegation has ended.
 
     Raises:
-        CallError: coming back would meet the same answer.
+        CallError: a new stream would meet the same answer.
     """
     request = pb.WatchDelegationRequest(workspace_id=workspace_id, delegation_id=delegation_id)
     async for frame in _resumed(connection, connection.delegations.WatchDelegation, request):
@@ -61,7 +61,7 @@ async def _resumed(
     method: grpc.aio.UnaryStreamMultiCallable[Request, Frame],
     request: Request,
 ) -> AsyncIterator[Frame]:
-    """Frames of one stream after the other; each is opened with the request as it is then."""
+    """Frames of one stream after the other; each stream is opened with `request` of that moment."""
     backoff = Backoff(first=0.5, most=30.0)
     while True:
         try:
@@ -82,11 +82,11 @@ async def _resumed(
 async def _frames(
     call: grpc.aio.UnaryStreamCall[Request, Frame],
 ) -> AsyncGenerator[Frame, None]:
-    """Frames until the server says that this was all.
+    """Frames until the server ends the stream without an error.
 
     Raises:
-        Drained: it asks to come back.
-        CallError: the stream broke, or ended badly.
+        Drained: the server asks to come back.
+        CallError: the stream broke, was silent for 45 s, or ended with an error.
     """
     arriving = aiter(call)
     try:

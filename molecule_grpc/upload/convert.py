@@ -76,14 +76,14 @@ def files_body(files: Sequence[UploadedFile]) -> httpbody_pb2.HttpBody:
 
 
 def uploaded_file(file: UploadedFile) -> upload_pb2.UploadedFile:
-    """A file as its sender reads of it."""
+    """The proto for the sender of a file."""
     return upload_pb2.UploadedFile(
         uri=file.uri, name=file.name, mime_type=file.mime_type, size=file.size
     )
 
 
 def upload(progress: UploadProgress) -> upload_pb2.Upload:
-    """An upload in several requests."""
+    """The proto of an upload in several requests."""
     return upload_pb2.Upload(
         upload_id=str(progress.upload_id),
         name=progress.name,
@@ -95,7 +95,7 @@ def upload(progress: UploadProgress) -> upload_pb2.Upload:
 
 
 def pending_upload(file: StoredFile) -> upload_pb2.PendingUpload:
-    """A file that waits for its agent."""
+    """The proto for the agent that a file waits for."""
     return upload_pb2.PendingUpload(
         file_id=str(file.file_id),
         workspace_id=str(file.workspace_id),

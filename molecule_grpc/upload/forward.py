@@ -141,7 +141,7 @@ class Forwarder:
 
 
 def files_of(answer: AgentAnswer) -> list[UploadedFile]:
-    """The files that an agent says it took.
+    """The files named by an agent's answer.
 
     Raises:
         Conflict: the agent refused, or its answer does not name files.

@@ -12,7 +12,7 @@ from molecule_grpc.upload.rules import UploadLimits, too_large, too_many_files
 
 
 class MultipartWriter:
-    """Writes one body. Its files have the limits of staged ones."""
+    """Writes one body, within the limits of staged files."""
 
     def __init__(self, limits: UploadLimits) -> None:
         self._limits = limits

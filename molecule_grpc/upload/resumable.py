@@ -109,7 +109,7 @@ class ResumableUploads:
             async for piece in pieces:
                 await writer.add(piece)
         finally:
-            # A client that left will resume: what it sent before must not be sent again.
+            # Also after a client has left: on resuming, the client sends only the later bytes.
             await writer.flush()
         return _unfinished(await self._require(workspace_id, upload_id))
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 
 class UploadedFile(NamedTuple):
-    """A file as its sender is told of it.
+    """A file, for its sender.
 
     Args:
         uri: names the file in messages to the agent.

@@ -48,7 +48,7 @@ class UploadSweeper:
         self._ack_retention = timedelta(seconds=retention_seconds(ack_retention))
 
     async def sweep(self) -> SweepCounts:
-        """Delete the files that are due, then the bytes that are due."""
+        """Delete due files, then due bytes."""
         try:
             counts = await self._delete_files()
             for store in self._stores.by_name.values():

@@ -1,4 +1,4 @@
-"""What senders do with files: to an agent that reads its inbox, or to one that can be called."""
+"""Takes files from senders: stages them for an inbox, or forwards them to an agent's URL."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class UploadWrites:
         return await self._steps().write(workspace_id, upload_id, offset, pieces, check)
 
     async def commit(self, workspace_id: UUID, upload_id: UUID, sha256: str) -> UploadProgress:
-        """Make the file visible whose bytes are all there.
+        """Make a file visible, once all its bytes are stored.
 
         Args:
             sha256: 64 hexadecimal digits, in either case.

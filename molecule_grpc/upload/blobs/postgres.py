@@ -126,7 +126,7 @@ class PostgresBatch:
             raise Unavailable("the upload took too long, try again")
 
     async def close(self) -> None:
-        """Break off the write that is under way, if there is one."""
+        """Cancel the write in flight."""
         if self._storing is not None:
             self._storing.cancel()
             await asyncio.gather(self._storing, return_exceptions=True)

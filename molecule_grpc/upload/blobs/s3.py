@@ -244,7 +244,7 @@ class S3Batch:
         await self._store.run(self._store.end_parts, self._key, upload_id, self._parts)
 
     async def flush(self) -> None:
-        """Wait for the object that is on its way."""
+        """Wait for the object in flight."""
         if self._putting is not None:
             putting, self._putting = self._putting, None
             await putting

@@ -42,7 +42,7 @@ class StoredFile(NamedTuple):
 
     @property
     def draft(self) -> UploadDraft:
-        """The file as it was before it became visible."""
+        """The fields that were known before the file became visible."""
         return UploadDraft(self.file_id, self.filename, self.mimetype, self.size, self.sha256)
 
 
@@ -226,7 +226,7 @@ async def readable(
 
 
 async def find(conn: Connection | Pool, workspace_id: UUID, file_id: UUID) -> StoredFile | None:
-    """A file, also one that is acknowledged or expired."""
+    """A file in any state, also acknowledged or expired; None when unknown."""
     row = await conn.fetchrow(
         f"SELECT {_COLUMNS} FROM pending_uploads WHERE file_id = $1 AND workspace_id = $2",
         file_id,
