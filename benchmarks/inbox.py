@@ -160,7 +160,7 @@ async def _append(app: App, agents: list[Agent], *, rate: float, seconds: float)
 
     async def one(agent: Agent) -> None:
         body = json.dumps({"parts": [{"kind": "text", "text": str(time.monotonic() * 1000)}]})
-        await app.records.append(
+        await app.delegation.floors.records.append(
             Entry(
                 workspace_id=agent.id,
                 activity_id=new_id(),

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from molecule_grpc.auth import store as token_store
 from molecule_grpc.auth.authenticator import Authenticator
-from molecule_grpc.db.pool import Pool
+from molecule_grpc.db import wakeups as wake
+from molecule_grpc.db.installation import page_token_key
+from molecule_grpc.db.listener import Listener
+from molecule_grpc.db.pool import Pool, Writer, connect_pool
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.settings.settings import Settings
+
+_MIN_CONNECTIONS = 2
+_TOKEN_TOUCH_SECONDS = 60.0
+_TOKEN_RECHECK_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,3 +62,65 @@ class Slice:
     handlers: Sequence[tuple[ServiceDescriptor, object]] = ()
     tasks: Sequence[BackgroundTask] = ()
     loops: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+
+
+@contextlib.asynccontextmanager
+async def open_core(settings: Settings, dsn: str, worker: str) -> AsyncIterator[tuple[Core, Slice]]:
+    """The core, and what must run beside it, until the block ends.
+
+    Args:
+        worker: names this process among all that share the database.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        pool = await connect_pool(
+            dsn,
+            min_size=_MIN_CONNECTIONS,
+            max_size=settings.process.database_pool_size,
+            application_name=worker,
+        )
+        stack.push_async_callback(pool.close)
+        # A NOTIFY commits too, but nobody waits for the commit to reach the disk.
+        notifier = Writer(dsn, application_name="molecule-grpc-notify", synchronous_commit="off")
+        stack.push_async_callback(notifier.close)
+        wakeups = Wakeups(notifier if settings.process.notify else None, worker)
+        authenticator = Authenticator(
+            pool, settings.auth, development=settings.deployment.development
+        )
+        streams = OpenStreams()
+        core = Core(
+            settings=settings,
+            dsn=dsn,
+            pool=pool,
+            wakeups=wakeups,
+            authenticator=authenticator,
+            streams=streams,
+            guards=StreamGuards(authenticator, streams, settings.inbox),
+            readers=stack.enter_context(EventReaders.of(wakeups)),
+            page_tokens=PageTokens(await page_token_key(pool)),
+        )
+        yield core, _beside(core)
+
+
+def _beside(core: Core) -> Slice:
+    authenticator, wakeups = core.authenticator, core.wakeups
+
+    async def touch_tokens() -> None:
+        if used := authenticator.take_used():
+            await token_store.touch(core.pool, used)
+
+    recheck = BackgroundTask("token-recheck", _TOKEN_RECHECK_SECONDS, authenticator.recheck)
+
+    def notifications_missed() -> None:
+        authenticator.forget_all()
+        recheck.nudge()
+        wakeups.wake_everybody()
+
+    listener = Listener(
+        core.dsn,
+        {wake.CHANNEL: wakeups.hear, token_store.CHANNEL: authenticator.forget},
+        missed=notifications_missed,
+    )
+    return Slice(
+        tasks=[recheck, BackgroundTask("token-last-use", _TOKEN_TOUCH_SECONDS, touch_tokens)],
+        loops={"wakeups": wakeups.run, "listener": listener.run},
+    )

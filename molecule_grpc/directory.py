@@ -1,8 +1,9 @@
-"""What whoever deals with a workspace may know of it."""
+"""Workspaces as other slices and the faces see them: values, and who may talk to whom."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 
@@ -11,7 +12,7 @@ class WorkspaceInfo:
     """A workspace as it is now.
 
     Args:
-        delivery_mode: the one in force.
+        delivery_mode: `push` or `poll`, as it is in force.
         idle_timeout: seconds of silence after which its agent is given up; None for the default.
     """
 
@@ -24,3 +25,89 @@ class WorkspaceInfo:
     delivery_mode: str
     runtime: str
     idle_timeout: float | None = None
+
+
+class Directory(Protocol):
+    """Who is there, and who may talk to whom. Reads the rows at every call.
+
+    Every method raises `Unavailable` when the database does not answer.
+    """
+
+    async def lookup(self, workspace_id: UUID) -> WorkspaceInfo | None:
+        """A workspace that is not removed; None when there is none."""
+        ...
+
+    async def require_reachable(self, source: UUID, target: UUID) -> WorkspaceInfo:
+        """The target, if the source may message it.
+
+        Raises:
+            NotFound: WORKSPACE_NOT_FOUND: either is unknown or removed, or the target is of
+                another organisation.
+            Denied: NOT_RELATED.
+        """
+        ...
+
+
+class Peer(NamedTuple):
+    """A neighbour, as a workspace may see it.
+
+    Args:
+        agent_card: JSON text; None when the agent announced none.
+    """
+
+    id: UUID
+    name: str
+    role: str
+    tier: int
+    status: str
+    url: str
+    parent_id: UUID | None
+    active_tasks: int
+    agent_card: str | None
+
+
+class Heartbeat(NamedTuple):
+    """One heartbeat. None means that nothing was reported. Texts hold no NUL.
+
+    All but the last field are the columns of one statement, in its order.
+
+    Args:
+        error_rate: share of failed work since the last heartbeat, 0 to 1.
+        monthly_spend: US cents.
+        wedged: the agent's engine hangs although its heartbeats flow.
+        well: the engine is well.
+        self_managed: the runtime judges its own health.
+        idle_timeout_seconds: silence after which a call to the agent is given up; 0 for the
+            platform's default.
+        active_delegations: ids of delegations that the agent says it works on.
+    """
+
+    workspace_id: UUID
+    error_rate: float | None = None
+    sample_error: str | None = None
+    active_tasks: int | None = None
+    uptime_seconds: int | None = None
+    current_task: str | None = None
+    monthly_spend: int | None = None
+    wedged: bool = False
+    well: bool = True
+    self_managed: bool = False
+    idle_timeout_seconds: int | None = None
+    active_delegations: tuple[str, ...] = ()
+
+
+class HeartbeatResult(NamedTuple):
+    """What a heartbeat did.
+
+    Args:
+        before: the status that the heartbeat found.
+        after: the status that it left.
+        tasks_changed: whether the agent's task or number of tasks is another one now.
+        inbound_secret: what the platform presents when it calls the agent.
+    """
+
+    id: UUID
+    before: str
+    after: str
+    tasks_changed: bool
+    inbound_secret: str

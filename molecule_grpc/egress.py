@@ -47,7 +47,7 @@ def _networks(*texts: str) -> tuple[_Network, ...]:
     return tuple(ipaddress.ip_network(text) for text in texts)
 
 
-# Looked through from top to bottom; what is in none of them is public.
+# Networks are searched from top to bottom; an address in none of them is public.
 _LOOPBACK: Final = _networks("127.0.0.0/8", "::1/128")
 _PRIVATE: Final = _networks("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")
 _NEVER: Final = _networks(

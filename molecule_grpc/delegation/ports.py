@@ -2,38 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from google.api import httpbody_pb2
-from moleculeai.delegation.v1 import delegation_service_pb2 as pb
-
-from molecule_grpc.directory import WorkspaceInfo
+from molecule_grpc.db.pool import Connection
+from molecule_grpc.directory import Directory, Heartbeat, HeartbeatResult
 from molecule_grpc.server.call import Call
 
+OnHeartbeats = Callable[[Sequence[tuple[Heartbeat, HeartbeatResult]]], None]
+OnActiveDelegations = Callable[[UUID, list[str]], Awaitable[None]]
+InTransaction = Callable[[Connection, list[UUID]], Awaitable[None]]
+OnRemoved = Callable[[Sequence[UUID]], None]
 
-class Directory(Protocol):
-    """Who is there, and who may talk to whom."""
 
-    async def lookup(self, workspace_id: UUID) -> WorkspaceInfo | None:
-        """A workspace that is not removed; None when there is none."""
+class Workspaces(Protocol):
+    """Workspaces, and what happens to them. The `on_...` members take subscribers."""
+
+    @property
+    def directory(self) -> Directory: ...
+    @property
+    def heartbeat(self) -> Callable[[Heartbeat], Awaitable[HeartbeatResult]]:
+        """Applies a heartbeat, its sender authorised before."""
         ...
 
-    async def require_reachable(self, source: UUID, target: UUID) -> WorkspaceInfo:
-        """The target, unless it is unknown (`NotFound`) or not related (`Denied`)."""
+    @property
+    def touch_present(self) -> Callable[[list[UUID]], Awaitable[None]]:
+        """Counts workspaces as alive whose agents hold a stream open."""
         ...
+
+    @property
+    def tasks_changed(self) -> Callable[[Iterable[UUID]], None]:
+        """Tells the readers of the feed that these workspaces do something else now."""
+        ...
+
+    @property
+    def on_heartbeats(self) -> Callable[[OnHeartbeats], None]: ...
+    @property
+    def on_active_delegations(self) -> Callable[[OnActiveDelegations], None]: ...
+    @property
+    def on_purge(self) -> Callable[[InTransaction], None]: ...
+    @property
+    def on_removed(self) -> Callable[[OnRemoved], None]: ...
+
+
+class McpAnswer(Protocol):
+    """What a POST of the Model Context Protocol is answered with. The body is JSON, or empty."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def body(self) -> bytes: ...
 
 
 class Mcp(Protocol):
     """Serves agents that speak the Model Context Protocol."""
 
-    async def call(self, request: pb.CallMcpRequest, call: Call) -> httpbody_pb2.HttpBody:
+    async def call(self, workspace_id: UUID, data: bytes, call: Call) -> McpAnswer:
         """Answer what was posted."""
         ...
 
-    def stream(
-        self, request: pb.StreamMcpRequest, call: Call
-    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        """Tell where to post, and stay."""
+    def stream(self, workspace_id: UUID, call: Call) -> AsyncIterator[str]:
+        """Server-sent events that tell an older client where to post."""
         ...

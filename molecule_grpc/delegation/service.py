@@ -7,7 +7,8 @@ from contextlib import aclosing
 from uuid import UUID
 
 from google.api import httpbody_pb2
-from moleculeai.delegation.v1 import activity_pb2, delegation_pb2, event_pb2
+from google.protobuf.descriptor import ServiceDescriptor
+from moleculeai.delegation.v1 import activity_pb2, delegation_pb2, delegation_service_pb2, event_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.delegation.v1.delegation_service_handlers import DelegationServiceHandlers
 
@@ -27,6 +28,8 @@ from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.streams import with_end
 
+_OK = 200
+
 
 class DelegationService:
     """Serves `moleculeai.delegation.v1.DelegationService`."""
@@ -39,7 +42,7 @@ class DelegationService:
         outbound: Outbound,
         inbox: Inbox,
         inbox_streams: InboxStreams,
-        heartbeat: of_inbox.Heartbeat,
+        answer_heartbeat: of_inbox.AnswerHeartbeat,
         events: EventsService,
         mcp: Mcp,
     ) -> None:
@@ -52,7 +55,7 @@ class DelegationService:
         self._queue_queries = outbound.queue_queries
         self._inbox = inbox
         self._inbox_streams = inbox_streams
-        self._heartbeat = heartbeat
+        self._answer_heartbeat = answer_heartbeat
         self._events = events
         self._mcp = mcp
 
@@ -199,7 +202,7 @@ class DelegationService:
         self, requests: AsyncIterator[pb.SubscribeInboxRequest], call: Call
     ) -> AsyncIterator[pb.SubscribeInboxResponse]:
         hello = of_inbox.hello(await anext(requests))
-        client_frames = of_inbox.client_frames(requests, hello.workspace_id, self._heartbeat)
+        client_frames = of_inbox.client_frames(requests, hello.workspace_id, self._answer_heartbeat)
         stream = self._inbox_streams.consume(hello, client_frames, authorization=call.authorization)
         responses = of_inbox.InboxResponses(pb.SubscribeInboxResponse)
         async with aclosing(with_end(responses.of(stream), responses.end)) as frames:
@@ -272,14 +275,18 @@ class DelegationService:
         )
 
     async def CallMcp(self, request: pb.CallMcpRequest, call: Call) -> httpbody_pb2.HttpBody:
-        return await self._mcp.call(request, call)
+        answer = await self._mcp.call(UUID(request.workspace_id), request.body.data, call)
+        if answer.status != _OK:
+            call.set_http_status(answer.status)
+        return httpbody_pb2.HttpBody(content_type="application/json", data=answer.body)
 
-    def StreamMcp(
+    async def StreamMcp(
         self, request: pb.StreamMcpRequest, call: Call
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        return self._mcp.stream(request, call)
+        async for event in self._mcp.stream(UUID(request.workspace_id), call):
+            yield httpbody_pb2.HttpBody(content_type="text/event-stream", data=event.encode())
 
 
-def _serves_every_rpc(service: DelegationService) -> DelegationServiceHandlers:
-    """A missing handler is a type error here."""
-    return service
+def handlers(service: DelegationServiceHandlers) -> tuple[ServiceDescriptor, object]:
+    """The service with its descriptor. An RPC without a handler is a type error here."""
+    return delegation_service_pb2.DESCRIPTOR.services_by_name["DelegationService"], service

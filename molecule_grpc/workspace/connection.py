@@ -4,18 +4,46 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
 
-from moleculeai.workspace.v1 import workspace_pb2 as pb
-
-from molecule_grpc.kernel.errors import Invalid
+from molecule_grpc.kernel.errors import Conflict, Invalid
 from molecule_grpc.settings.edge import EdgeSettings
+from molecule_grpc.workspace import rules
 
 _UNSAFE = re.compile(r"[\s\"'`\\<>$]")
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+_RESTART_HINT = "credentials of this runtime are issued at start: POST /workspaces/{}/restart"
 
 
-def build_connection(platform_url: str, workspace_id: str, token: str) -> pb.ConnectionInfo:
-    """How to connect as a workspace; `token` is empty except where it was just minted.
+@dataclass(frozen=True, slots=True)
+class ConnectionDetails:
+    """How an agent connects as a workspace.
+
+    Args:
+        platform_url: without a trailing slash.
+        auth_token: empty except where it was just minted.
+    """
+
+    workspace_id: UUID
+    platform_url: str
+    auth_token: str
+
+    @property
+    def registry_endpoint(self) -> str:
+        """Where it registers."""
+        return f"{self.platform_url}/registry/register"
+
+    @property
+    def heartbeat_endpoint(self) -> str:
+        """Where its heartbeats go."""
+        return f"{self.platform_url}/registry/heartbeat"
+
+
+def connection_details(
+    platform_url: str, workspace_id: UUID, auth_token: str = ""
+) -> ConnectionDetails:
+    """How to connect as a workspace.
 
     Raises:
         Invalid: the platform URL would not survive being pasted into a shell.
@@ -23,13 +51,7 @@ def build_connection(platform_url: str, workspace_id: str, token: str) -> pb.Con
     base = platform_url.rstrip("/")
     if not base or _UNSAFE.search(base):
         raise Invalid("the platform URL must not contain spaces or quotes")
-    return pb.ConnectionInfo(
-        workspace_id=workspace_id,
-        platform_url=base,
-        auth_token=token,
-        registry_endpoint=f"{base}/registry/register",
-        heartbeat_endpoint=f"{base}/registry/heartbeat",
-    )
+    return ConnectionDetails(workspace_id, base, auth_token)
 
 
 def platform_url(settings: EdgeSettings, metadata: Mapping[str, str]) -> str:
@@ -41,3 +63,18 @@ def platform_url(settings: EdgeSettings, metadata: Mapping[str, str]) -> str:
         return f"http://{settings.host}:{settings.port}"
     scheme = "https" if metadata.get("x-forwarded-proto") == "https" else "http"
     return f"{scheme}://{host}"
+
+
+def require_external(workspace_id: UUID, runtime: str) -> None:
+    """Raise unless a workspace's agent runs outside the platform.
+
+    Raises:
+        Conflict: RUNTIME_NOT_EXTERNAL.
+    """
+    if runtime != rules.EXTERNAL:
+        raise Conflict(
+            "only an external workspace has connection details",
+            reason="RUNTIME_NOT_EXTERNAL",
+            metadata={"runtime": runtime},
+            body={"runtime": runtime, "hint": _RESTART_HINT.format(workspace_id)},
+        )

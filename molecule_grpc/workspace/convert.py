@@ -1,76 +1,227 @@
-"""Rows to protos, and an agent's card both ways."""
+"""Requests to values, and values to responses."""
 
 from __future__ import annotations
 
-import json
-import math
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 from google.protobuf import json_format, struct_pb2
-from moleculeai.workspace.v1 import workspace_pb2 as pb
+from moleculeai.workspace.v1 import workspace_pb2
+from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.auth.store import TokenRow
+from molecule_grpc.directory import Heartbeat, HeartbeatResult, Peer
 from molecule_grpc.kernel.errors import Invalid
+from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.workspace import rules
+from molecule_grpc.workspace.connection import ConnectionDetails
+from molecule_grpc.workspace.drafts import NewWorkspace
+from molecule_grpc.workspace.lifecycle import Created, Removal
+from molecule_grpc.workspace.registry.registration import Announcement
+from molecule_grpc.workspace.store.rows import Change, Place, WorkspaceRow
 
-MAX_CARD_BYTES = 256 * 1024
-MAX_CARD_LEVELS = 32
-_CARD = "agent_card"
+_CHANGEABLE = ("name", "role", "tier", "runtime", "parent_id", "workspace_dir")
 
 
-def workspace(row: asyncpg.Record, *, whole: bool) -> pb.Workspace:
+# Requests.
+
+
+def optional_id(text: str, field: str) -> UUID | None:
+    """A UUID; None for empty text. Raises `Invalid` for anything else."""
+    return parse_id(text, field) if text else None
+
+
+def new_workspace(request: pb.CreateWorkspaceRequest) -> NewWorkspace:
+    """What CreateWorkspace asks for."""
+    canvas = request.canvas if request.HasField("canvas") else None
+    return NewWorkspace(
+        name=request.name,
+        role=request.role,
+        organization_id=optional_id(request.organization_id, "organization_id"),
+        parent_id=optional_id(request.parent_id, "parent_id"),
+        tier=request.tier,
+        runtime=request.runtime,
+        external=request.external,
+        url=request.url,
+        delivery_mode=stated_mode(request.delivery_mode),
+        max_concurrent_tasks=request.max_concurrent_tasks,
+        budget_limit=request.budget_limit if request.HasField("budget_limit") else None,
+        place=Place(canvas.x, canvas.y) if canvas else None,
+    )
+
+
+def change(request: pb.UpdateWorkspaceRequest) -> Change:
+    """What UpdateWorkspace asks to change of the row.
+
+    Raises:
+        Invalid: a parent or a directory is neither text nor null.
+    """
+    given = {name for name in _CHANGEABLE if request.HasField(name)}  # type: ignore[arg-type]
+    parent = _text_or_null(request.parent_id, "parent_id")
+    return Change(
+        name=request.name if "name" in given else None,
+        role=request.role,
+        tier=request.tier if "tier" in given else None,
+        runtime=request.runtime if "runtime" in given else None,
+        parent_id=optional_id(parent, "parent_id"),
+        workspace_dir=_text_or_null(request.workspace_dir, "workspace_dir") or None,
+        given=frozenset(given),
+    )
+
+
+def place(request: pb.UpdateWorkspaceRequest) -> Place:
+    """What UpdateWorkspace asks to change of the place on the canvas."""
+    return Place(
+        request.x if request.HasField("x") else None,
+        request.y if request.HasField("y") else None,
+        request.collapsed if request.HasField("collapsed") else None,
+    )
+
+
+def announcement(request: pb.RegisterRequest) -> Announcement:
+    """What Register announces."""
+    return Announcement(
+        workspace_id=parse_id(request.id, "id"),
+        card=plain(request.agent_card),
+        url=request.url,
+        delivery_mode=stated_mode(request.delivery_mode),
+    )
+
+
+def heartbeat(request: pb.HeartbeatRequest) -> Heartbeat:
+    """What Heartbeat reports; what it leaves out is None."""
+    given: dict[str, Any] = {field.name: value for field, value in request.ListFields()}
+    metadata = given.get("runtime_metadata")
+    capabilities = metadata.capabilities if metadata else {}
+    return Heartbeat(
+        workspace_id=parse_id(request.workspace_id, "workspace_id"),
+        error_rate=given.get("error_rate"),
+        sample_error=_clean(given.get("sample_error")),
+        active_tasks=given.get("active_tasks"),
+        uptime_seconds=given.get("uptime_seconds"),
+        current_task=_clean(given.get("current_task")),
+        monthly_spend=rules.reported_spend(given.get("monthly_spend")),
+        wedged=request.runtime_state == "wedged",
+        well=request.runtime_state in ("", "ok"),
+        self_managed="status_mgmt" in capabilities and capabilities["status_mgmt"],
+        idle_timeout_seconds=metadata.idle_timeout_seconds
+        if metadata and metadata.HasField("idle_timeout_seconds")
+        else None,
+        active_delegations=tuple(given.get("active_delegations", ())),
+    )
+
+
+def stated_mode(mode: workspace_pb2.Workspace.DeliveryMode.ValueType) -> str:
+    """The mode as stored; empty when none is stated."""
+    return workspace_pb2.Workspace.DeliveryMode.Name(mode) if mode else ""
+
+
+def plain(given: struct_pb2.Value) -> Any:
+    """A proto value as `json.loads` would return it, with every number a float."""
+    kind = given.WhichOneof("kind")
+    if kind == "struct_value":
+        return {key: plain(each) for key, each in given.struct_value.fields.items()}
+    if kind == "list_value":
+        return [plain(each) for each in given.list_value.values]
+    return None if kind in (None, "null_value") else getattr(given, kind)
+
+
+# Responses.
+
+
+def workspace(row: WorkspaceRow, *, whole: bool) -> workspace_pb2.Workspace:
     """A workspace; without `whole`, what a stranger or a peer may see of it."""
-    message = pb.Workspace(
-        id=str(row["id"]),
-        organization_id=str(row["organization_id"]),
-        name=row["name"],
-        role=row["role"] or "",
-        tier=row["tier"],
-        status=status(row["status"]),
-        agent_card=value(row["agent_card"]),
-        url=row["url"],
-        parent_id=_text(row["parent_id"]),
-        active_tasks=row["active_tasks"],
-        max_concurrent_tasks=row["max_concurrent_tasks"],
-        last_error_rate=row["last_error_rate"],
-        uptime_seconds=row["uptime_seconds"],
-        runtime=row["runtime"],
-        x=row["x"],
-        y=row["y"],
-        collapsed=row["collapsed"],
-        delivery_mode=mode(rules.effective_mode("", row["delivery_mode"], row["runtime"])),
-        last_heartbeat_at=timestamp(row["last_heartbeat_at"]),
-        last_outbound_at=timestamp(row["last_outbound_at"]),
-        created_at=timestamp(row["created_at"]),
-        updated_at=timestamp(row["updated_at"]),
+    message = workspace_pb2.Workspace(
+        id=str(row.id),
+        organization_id=str(row.organization_id),
+        name=row.name,
+        role=row.role or "",
+        tier=row.tier,
+        status=status(row.status),
+        agent_card=card(row.agent_card),
+        url=row.url,
+        parent_id=_text(row.parent_id),
+        active_tasks=row.active_tasks,
+        max_concurrent_tasks=row.max_concurrent_tasks,
+        last_error_rate=row.last_error_rate,
+        uptime_seconds=row.uptime_seconds,
+        runtime=row.runtime,
+        x=row.x,
+        y=row.y,
+        collapsed=row.collapsed,
+        delivery_mode=mode(rules.effective_mode("", row.delivery_mode, row.runtime)),
+        last_heartbeat_at=timestamp(row.last_heartbeat_at),
+        last_outbound_at=timestamp(row.last_outbound_at),
+        created_at=timestamp(row.created_at),
+        updated_at=timestamp(row.updated_at),
     )
     if whole:
-        _add_private(message, row)
+        message.current_task = row.current_task
+        message.monthly_spend = row.monthly_spend
+        for name in ("last_sample_error", "workspace_dir", "budget_limit"):
+            if (value := getattr(row, name)) is not None:
+                setattr(message, name, value)
     return message
 
 
-def peer(row: asyncpg.Record) -> pb.Peer:
-    """What a workspace may know of its neighbour."""
-    return pb.Peer(
-        id=str(row["id"]),
-        name=row["name"],
-        role=row["role"],
-        tier=row["tier"],
-        status=status(row["status"]),
-        url=row["url"],
-        parent_id=_text(row["parent_id"]),
-        active_tasks=row["active_tasks"],
-        agent_card=value(row["agent_card"]),
+def created(done: Created) -> pb.CreateWorkspaceResponse:
+    """The answer to CreateWorkspace."""
+    return pb.CreateWorkspaceResponse(
+        id=str(done.id),
+        status=status(done.status),
+        external=done.external,
+        awareness_namespace=f"workspace:{done.id}",
+        workspace_access="none",
+        connection=connection(done.connection) if done.connection else None,
     )
 
 
-def token(row: TokenRow) -> pb.Token:
+def removal(done: Removal) -> pb.DeleteWorkspaceResponse:
+    """The answer to DeleteWorkspace."""
+    if not done.unconfirmed:
+        return pb.DeleteWorkspaceResponse(
+            status="purged" if done.purged else "removed", cascade_deleted=done.descendants
+        )
+    return pb.DeleteWorkspaceResponse(
+        status="confirmation_required",
+        message="the workspace has children: repeat with confirm=true to remove them too",
+        children=[
+            pb.DeleteWorkspaceResponse.Child(id=str(child.id), name=child.name)
+            for child in done.unconfirmed
+        ],
+        children_count=len(done.unconfirmed),
+    )
+
+
+def heartbeat_response(done: HeartbeatResult) -> pb.HeartbeatResponse:
+    """The answer to Heartbeat."""
+    return pb.HeartbeatResponse(
+        status="ok",
+        platform_inbound_secret=done.inbound_secret,
+        workspace_status=status(done.after),
+    )
+
+
+def peer(neighbour: Peer) -> workspace_pb2.Peer:
+    """A neighbour, as a workspace may see it."""
+    return workspace_pb2.Peer(
+        id=str(neighbour.id),
+        name=neighbour.name,
+        role=neighbour.role,
+        tier=neighbour.tier,
+        status=status(neighbour.status),
+        url=neighbour.url,
+        parent_id=_text(neighbour.parent_id),
+        active_tasks=neighbour.active_tasks,
+        agent_card=card(neighbour.agent_card),
+    )
+
+
+def token(row: TokenRow) -> workspace_pb2.Token:
     """The visible part of a token."""
-    return pb.Token(
+    return workspace_pb2.Token(
         id=str(row.id),
         prefix=row.prefix,
         created_at=timestamp(row.created_at),
@@ -78,74 +229,43 @@ def token(row: TokenRow) -> pb.Token:
     )
 
 
-def status(text: str) -> pb.Workspace.Status.ValueType:
+def connection(details: ConnectionDetails) -> workspace_pb2.ConnectionInfo:
+    """How an agent connects."""
+    return workspace_pb2.ConnectionInfo(
+        workspace_id=str(details.workspace_id),
+        platform_url=details.platform_url,
+        auth_token=details.auth_token,
+        registry_endpoint=details.registry_endpoint,
+        heartbeat_endpoint=details.heartbeat_endpoint,
+    )
+
+
+def status(text: str) -> workspace_pb2.Workspace.Status.ValueType:
     """A stored status."""
-    return pb.Workspace.Status.Value(text)
+    return workspace_pb2.Workspace.Status.Value(text)
 
 
-def mode(text: str) -> pb.Workspace.DeliveryMode.ValueType:
+def mode(text: str) -> workspace_pb2.Workspace.DeliveryMode.ValueType:
     """A stored delivery mode."""
-    return pb.Workspace.DeliveryMode.Value(text)
+    return workspace_pb2.Workspace.DeliveryMode.Value(text)
 
 
-def value(text: str | None) -> struct_pb2.Value:
-    """Stored JSON as a proto value; JSON null when nothing is stored."""
+def card(text: str | None) -> struct_pb2.Value:
+    """A stored card; JSON null when an agent announced none."""
     result = struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
     if text is not None:
         json_format.Parse(text, result)
     return result
 
 
-def card_text(card: struct_pb2.Value) -> str:
-    """An agent's card as JSON that Postgres stores and every reader can take.
-
-    Raises:
-        Invalid: it is nested too deeply, or holds a number that JSON has no word for; or, as
-            BODY_TOO_LARGE, it is larger than 256 KiB.
-    """
-    text = json.dumps(_plain(card, MAX_CARD_LEVELS), separators=(",", ":"))
-    if len(text) > MAX_CARD_BYTES:
-        raise Invalid(
-            f"agent_card must not be larger than {MAX_CARD_BYTES} bytes",
-            field=_CARD,
-            reason="BODY_TOO_LARGE",
-            metadata={"max": str(MAX_CARD_BYTES)},
-        )
-    return text
+def _text_or_null(given: struct_pb2.Value, field: str) -> str:
+    if given.WhichOneof("kind") not in (None, "null_value", "string_value"):
+        raise Invalid(f"{field} must be a string or null", field=field)
+    return given.string_value
 
 
-def _plain(given: struct_pb2.Value, levels: int) -> Any:
-    if levels < 0:
-        # One level more in a list of workspaces, and its readers could not parse the list.
-        raise Invalid(
-            f"agent_card must not be nested deeper than {MAX_CARD_LEVELS} levels", field=_CARD
-        )
-    kind = given.WhichOneof("kind")
-    if kind == "struct_value":
-        fields = given.struct_value.fields.items()
-        return {clean(key): _plain(each, levels - 1) for key, each in fields}
-    if kind == "list_value":
-        return [_plain(each, levels - 1) for each in given.list_value.values]
-    if kind == "string_value":
-        return clean(given.string_value)
-    if kind == "number_value":
-        return _number(given.number_value)
-    return given.bool_value if kind == "bool_value" else None
-
-
-def _number(number: float) -> float | int:
-    """Whole numbers as integers, exact below 2**53; -0.0 as 0, since jsonb has no negative zero."""
-    if not math.isfinite(number):
-        raise Invalid("agent_card must not contain numbers that JSON lacks", field=_CARD)
-    return int(number) if number.is_integer() and abs(number) < 2**53 else number
-
-
-def _add_private(message: pb.Workspace, row: asyncpg.Record) -> None:
-    message.current_task = row["current_task"]
-    message.monthly_spend = row["monthly_spend"]
-    for name in ("last_sample_error", "workspace_dir", "budget_limit"):
-        if row[name] is not None:
-            setattr(message, name, row[name])
+def _clean(text: str | None) -> str | None:
+    return None if text is None else clean(text)
 
 
 def _text(identifier: UUID | None) -> str | None:

@@ -16,7 +16,7 @@ def missing(**body: Any) -> NotFound:
 
 
 def removed(workspace_id: str | None = None, removed_at: datetime | None = None) -> NotFound:
-    """The workspace is a tombstone, and the caller may know."""
+    """The workspace was removed, and the caller may know it."""
     body: dict[str, Any] = {}
     if workspace_id and removed_at:
         body = {"id": workspace_id, "removed_at": removed_at.isoformat(), "hint": _HINT}

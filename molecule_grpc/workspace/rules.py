@@ -17,7 +17,7 @@ POLL: Final = "poll"
 # Levels of the tree, the root's included.
 MAX_DEPTH: Final = 50
 
-# Error rates of the status evaluation: from here on degraded; below this well again.
+# An error rate of 0.5 or more degrades a workspace; a rate below 0.1 ends that.
 DEGRADED_FROM: Final = 0.5
 WELL_BELOW: Final = 0.1
 
@@ -105,14 +105,14 @@ def effective_mode(stated: str, stored: str | None, runtime: str | None) -> str:
 
 
 def reported_spend(cents: float | None) -> int | None:
-    """What to store of a reported spend; None for no news."""
+    """The spend to store, 0 to 1e12 cents; None where the report says nothing: zero, NaN, None."""
     if cents is None or math.isnan(cents):
         return None
     return round(min(max(cents, 0.0), float(MAX_SPEND_CENTS))) or None
 
 
 def reachable(status: str, mode: str, url: str) -> bool:
-    """Whether a peer can be sent something now. An inbox also takes it while its reader is away."""
+    """Whether a message can be sent now. An agent that polls may be away: the inbox keeps it."""
     if mode == POLL:
         return status in ("online", "degraded", "awaiting_agent", "offline")
     return status in ("online", "degraded") and bool(url)

@@ -2,119 +2,217 @@
 
 from __future__ import annotations
 
-from moleculeai.workspace.v1 import workspace_pb2
+from google.protobuf.descriptor import ServiceDescriptor
+from moleculeai.workspace.v1 import workspace_pb2, workspace_service_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
+from moleculeai.workspace.v1.workspace_service_handlers import WorkspaceServiceHandlers
 
-from molecule_grpc.db.pool import Pool
+from molecule_grpc.kernel.ids import parse_id
+from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.server.call import Call
-from molecule_grpc.settings.settings import Settings
-from molecule_grpc.workspace.credentials import Credentials
-from molecule_grpc.workspace.directory import Directory
-from molecule_grpc.workspace.heartbeats import Heartbeats
-from molecule_grpc.workspace.lifecycle import Lifecycle, OnPurge, Wake, nothing_kept
-from molecule_grpc.workspace.registry import BeatDelegations, Registry
+from molecule_grpc.settings.edge import EdgeSettings
+from molecule_grpc.workspace import convert
+from molecule_grpc.workspace.connection import platform_url
+from molecule_grpc.workspace.lifecycle import Lifecycle
+from molecule_grpc.workspace.registry.discovery import Discovery
+from molecule_grpc.workspace.registry.heartbeats import Heartbeats
+from molecule_grpc.workspace.registry.registration import Registration
+from molecule_grpc.workspace.tokens import Tokens
+from molecule_grpc.workspace.tree.directory import Directory
+
+CALLER_HEADER = "x-workspace-id"
+_SHOWN_ONCE = "store this token now: it is not shown again"
+_HTTP_CONFLICT = 409
 
 
 class WorkspaceService:
-    """Serves `moleculeai.workspace.v1.WorkspaceService`.
+    """Serves `moleculeai.workspace.v1.WorkspaceService`: requests to values and back.
 
     Args:
-        beat_delegations: told which delegations an agent says it works on.
-        on_remove: lets go of what others keep for removed workspaces, in the same transaction.
-        on_purge: deletes what others keep of purged workspaces, in the same transaction.
-        wake: told which workspaces were removed, so that their streams end at once.
+        edge: how this platform is reached, for the connection details of agents.
     """
 
     def __init__(
         self,
         *,
-        pool: Pool,
-        settings: Settings,
+        edge: EdgeSettings,
         directory: Directory,
+        lifecycle: Lifecycle,
+        registration: Registration,
+        discovery: Discovery,
         heartbeats: Heartbeats,
-        beat_delegations: BeatDelegations,
-        on_remove: OnPurge = nothing_kept,
-        on_purge: OnPurge,
-        wake: Wake,
+        tokens: Tokens,
     ) -> None:
-        self._lifecycle = Lifecycle(
-            pool, settings, directory, on_remove=on_remove, on_purge=on_purge, wake=wake
-        )
-        self._registry = Registry(pool, settings, directory, heartbeats, beat_delegations)
-        self._credentials = Credentials(pool, settings, directory)
-        # Inbox streams carry heartbeats too, and being open is a sign of life in itself.
-        self.heartbeat = self._registry.heartbeat
-        self.touch_present = heartbeats.touch_present
+        self._edge = edge
+        self._directory = directory
+        self._lifecycle = lifecycle
+        self._registration = registration
+        self._discovery = discovery
+        self._heartbeats = heartbeats
+        self._tokens = tokens
 
     async def CreateWorkspace(
         self, request: pb.CreateWorkspaceRequest, call: Call
     ) -> pb.CreateWorkspaceResponse:
-        return await self._lifecycle.create(request, call)
+        base = platform_url(self._edge, call.metadata)
+        wanted = convert.new_workspace(request)
+        return convert.created(await self._lifecycle.create(call.principal, wanted, base))
 
     async def ListWorkspaces(
         self, request: pb.ListWorkspacesRequest, call: Call
     ) -> pb.ListWorkspacesResponse:
-        return await self._lifecycle.list_live(request, call)
+        page = await self._lifecycle.list_live(
+            call.principal,
+            after=convert.optional_id(request.after, "after"),
+            limit=request.limit,
+        )
+        return pb.ListWorkspacesResponse(
+            workspaces=[convert.workspace(row, whole=True) for row in page.rows]
+        )
 
     async def GetWorkspace(
         self, request: pb.GetWorkspaceRequest, call: Call
     ) -> workspace_pb2.Workspace:
-        return await self._lifecycle.get(request, call)
+        row, whole = await self._lifecycle.get(
+            call.principal,
+            parse_id(request.workspace_id, "workspace_id"),
+            include_removed=request.include_removed,
+        )
+        return convert.workspace(row, whole=whole)
 
     async def GetWorkspaceState(
         self, request: pb.GetWorkspaceStateRequest, call: Call
     ) -> pb.GetWorkspaceStateResponse:
-        return await self._lifecycle.state(request, call)
+        workspace_id = parse_id(request.workspace_id, "workspace_id")
+        status = await self._lifecycle.status(call.principal, workspace_id)
+        return pb.GetWorkspaceStateResponse(
+            workspace_id=str(workspace_id),
+            status=convert.status(status),
+            paused=status == "paused",
+        )
 
     async def UpdateWorkspace(
         self, request: pb.UpdateWorkspaceRequest, call: Call
     ) -> pb.UpdateWorkspaceResponse:
-        return await self._lifecycle.update(request)
+        needs_restart = await self._lifecycle.update(
+            parse_id(request.workspace_id, "workspace_id"),
+            convert.change(request),
+            convert.place(request),
+        )
+        return pb.UpdateWorkspaceResponse(status="updated", needs_restart=needs_restart)
 
     async def DeleteWorkspace(
         self, request: pb.DeleteWorkspaceRequest, call: Call
     ) -> pb.DeleteWorkspaceResponse:
-        return await self._lifecycle.delete(request, call)
+        done = await self._lifecycle.remove(
+            call.principal,
+            parse_id(request.workspace_id, "workspace_id"),
+            confirmed=request.confirm,
+            purge=request.purge,
+        )
+        if done.unconfirmed:
+            call.set_http_status(_HTTP_CONFLICT)
+        return convert.removal(done)
 
     async def Register(self, request: pb.RegisterRequest, call: Call) -> pb.RegisterResponse:
-        return await self._registry.register(request, call)
+        done = await self._registration.register(call.principal, convert.announcement(request))
+        return pb.RegisterResponse(
+            status="registered",
+            delivery_mode=convert.mode(done.delivery_mode),
+            auth_token=done.auth_token,
+            platform_inbound_secret=done.inbound_secret,
+        )
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, call: Call) -> pb.HeartbeatResponse:
-        return await self.heartbeat(request)
+        return convert.heartbeat_response(await self._heartbeats.beat(convert.heartbeat(request)))
+
+    async def answer_heartbeat(self, request: pb.HeartbeatRequest) -> pb.HeartbeatResponse:
+        """Answer a heartbeat that a stream carried; its sender and fields were checked."""
+        return convert.heartbeat_response(await self._heartbeats.beat(convert.heartbeat(request)))
 
     async def UpdateCard(self, request: pb.UpdateCardRequest, call: Call) -> pb.UpdateCardResponse:
-        return await self._registry.update_card(request)
+        await self._registration.update_card(
+            parse_id(request.workspace_id, "workspace_id"), convert.plain(request.agent_card)
+        )
+        return pb.UpdateCardResponse(status="updated")
 
     async def Discover(self, request: pb.DiscoverRequest, call: Call) -> pb.DiscoverResponse:
-        return await self._registry.discover(request, call)
+        stated = request.caller_id or call.metadata.get(CALLER_HEADER, "")
+        info, url = await self._discovery.discover(
+            call.principal,
+            parse_id(request.target_id, "target_id"),
+            convert.optional_id(stated, "X-Workspace-ID"),
+        )
+        return pb.DiscoverResponse(
+            id=str(info.id),
+            url=url,
+            name=info.name,
+            status=convert.status(info.status),
+            role=info.role,
+        )
 
     async def ListPeers(self, request: pb.ListPeersRequest, call: Call) -> pb.ListPeersResponse:
-        return await self._registry.peers(request)
+        peers = await self._directory.peers(
+            parse_id(request.workspace_id, "workspace_id"), request.q
+        )
+        return pb.ListPeersResponse(peers=[convert.peer(each) for each in peers])
 
     async def CheckAccess(
         self, request: pb.CheckAccessRequest, call: Call
     ) -> pb.CheckAccessResponse:
-        return await self._registry.check_access(request)
+        allowed = await self._directory.can_communicate(
+            parse_id(request.caller_id, "caller_id"), parse_id(request.target_id, "target_id")
+        )
+        return pb.CheckAccessResponse(allowed=allowed)
 
     async def ListTokens(self, request: pb.ListTokensRequest, call: Call) -> pb.ListTokensResponse:
-        return await self._credentials.list_live(request)
+        page = await self._tokens.list_live(
+            parse_id(request.workspace_id, "workspace_id"),
+            limit=request.limit,
+            offset=request.offset,
+        )
+        return pb.ListTokensResponse(
+            tokens=[convert.token(row) for row in page.rows], count=len(page.rows)
+        )
 
     async def CreateToken(
         self, request: pb.CreateTokenRequest, call: Call
     ) -> pb.CreateTokenResponse:
-        return await self._credentials.create(request)
+        row, text = await self._tokens.create(parse_id(request.workspace_id, "workspace_id"))
+        return pb.CreateTokenResponse(
+            auth_token=text,
+            workspace_id=str(parse_id(request.workspace_id, "workspace_id")),
+            message=_SHOWN_ONCE,
+            id=str(row.id),
+            prefix=row.prefix,
+            created_at=timestamp(row.created_at),
+        )
 
     async def RevokeToken(
         self, request: pb.RevokeTokenRequest, call: Call
     ) -> pb.RevokeTokenResponse:
-        return await self._credentials.revoke(request)
+        await self._tokens.revoke(
+            parse_id(request.workspace_id, "workspace_id"), parse_id(request.token_id, "token_id")
+        )
+        return pb.RevokeTokenResponse(status="revoked")
 
     async def GetExternalConnection(
         self, request: pb.GetExternalConnectionRequest, call: Call
     ) -> pb.GetExternalConnectionResponse:
-        return await self._credentials.connection(request, call)
+        details = await self._tokens.connection(
+            parse_id(request.workspace_id, "workspace_id"), platform_url(self._edge, call.metadata)
+        )
+        return pb.GetExternalConnectionResponse(connection=convert.connection(details))
 
     async def RotateExternalCredentials(
         self, request: pb.RotateExternalCredentialsRequest, call: Call
     ) -> pb.RotateExternalCredentialsResponse:
-        return await self._credentials.rotate(request, call)
+        details = await self._tokens.rotate(
+            parse_id(request.workspace_id, "workspace_id"), platform_url(self._edge, call.metadata)
+        )
+        return pb.RotateExternalCredentialsResponse(connection=convert.connection(details))
+
+
+def handlers(service: WorkspaceServiceHandlers) -> tuple[ServiceDescriptor, object]:
+    """The service with its descriptor. An RPC without a handler is a type error here."""
+    return workspace_service_pb2.DESCRIPTOR.services_by_name["WorkspaceService"], service

@@ -29,7 +29,7 @@ class Status(enum.StrEnum):
     REMOVED = "removed"
 
 
-# The event that a workspace's arrival in a state is told by.
+# The event of a workspace's arrival in a state.
 EVENTS: Final[Mapping[Status, EventType]] = {
     Status.PROVISIONING: EventType.WORKSPACE_PROVISIONING,
     Status.AWAITING_AGENT: EventType.WORKSPACE_AWAITING_AGENT,
@@ -51,7 +51,7 @@ class Move:
     Args:
         target: the state it leads to.
         sources: the states it may leave; from any other the move changes nothing.
-        cause: for the picture: what happens to the workspace.
+        cause: what happens to the workspace, in the words of docs/states.md.
     """
 
     target: Status
@@ -81,7 +81,7 @@ REGISTERED: Final = _move(
     Status.FAILED,
 )
 
-# Silence: an external agent is awaited, any other is taken for gone.
+# Silence: an external agent may come back by itself; any other agent is offline.
 EXTERNAL_SILENT: Final = _move(
     Status.AWAITING_AGENT, "external agent silent", Status.ONLINE, Status.DEGRADED
 )
@@ -111,7 +111,7 @@ REMOVED: Final = _move(
     Status.REMOVED, "remove", *(each for each in Status if each is not Status.REMOVED)
 )
 
-# What no code does until there is a backend.
+# Moves that no code makes until there is a backend.
 BACKEND_MOVES: Final = (PROVISION_FAILED, RESTARTED, IDLE, STOPPED, PAUSED)
 
 MOVES: Final = (

@@ -42,7 +42,7 @@ from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.settings.settings import Settings
-from molecule_grpc.workspace.directory import Directory
+from molecule_grpc.workspace.tree.directory import Directory
 from tests.settings import settings_of
 
 ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
@@ -173,7 +173,7 @@ async def floors_of(core: Core) -> AsyncIterator[tuple[Any, ...]]:
     pool = core.pool
     directory = Directory(pool)
     due = DueWorkspaces()
-    async with open_record_and_inbox(core.dsn, pool, core.wakeups, core.settings) as floors:
+    async with open_record_and_inbox(core) as floors:
         records, reads = floors.records, floors.reads
         async with (
             open_ledger(core, reads, directory, limits=floors.limits, on_queued=due.add) as ledger,

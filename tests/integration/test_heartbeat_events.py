@@ -10,12 +10,12 @@ from uuid import UUID
 import pytest
 
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.directory import Heartbeat
 from molecule_grpc.events.names import EventType
 from molecule_grpc.events.readers import EventReaders
-from molecule_grpc.settings.settings import Settings
-from molecule_grpc.workspace.heartbeat_events import HeartbeatEvents
-from molecule_grpc.workspace.heartbeats import Heartbeats
-from molecule_grpc.workspace.store.heartbeats import Heartbeat
+from molecule_grpc.workspace.registry.heartbeat_events import HeartbeatEvents
+from molecule_grpc.workspace.registry.heartbeats import Heartbeats
+from molecule_grpc.workspace.subscriptions import Subscriptions
 from tests.integration.agents import Slice, hire, slice_of
 from tests.waiting import PATIENCE
 
@@ -62,9 +62,11 @@ async def test_heartbeats_write_no_event_while_nobody_looks(
     now = 0.0
     [workspace_id] = await hire(pool, 1)
     with EventReaders.of(workers[0].wakeups, lambda: now) as audience:
-        heartbeat_events = HeartbeatEvents(pool, workers[0].wakeups, audience)
+        heartbeat_events = HeartbeatEvents(pool, audience, lambda: None)
+        subscriptions = Subscriptions()
+        subscriptions.on_heartbeats(heartbeat_events.on_heartbeats)
         async with Heartbeats(
-            database_url, Settings(), moved=heartbeat_events.on_heartbeats
+            database_url, subscriptions, linger=0.01, tell_readers=lambda: None
         ) as heartbeats:
 
             async def beat(tasks: int) -> None:
@@ -87,7 +89,7 @@ async def test_of_several_the_newest_is_shown(pool: Pool, workers: list[Slice]) 
     """A burst costs one row for each workspace; one that is gone costs none."""
     ids = await hire(pool, 3)
     with EventReaders.of(workers[0].wakeups) as audience:
-        heartbeat_events = HeartbeatEvents(pool, workers[0].wakeups, audience)
+        heartbeat_events = HeartbeatEvents(pool, audience, lambda: None)
         for _ in range(5):
             heartbeat_events.tasks_changed([*ids, UUID(int=7)])
         await heartbeat_events.publish()

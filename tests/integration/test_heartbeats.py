@@ -15,19 +15,21 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.auth.principal import OPERATOR
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.directory import Heartbeat
 from molecule_grpc.kernel.errors import NotFound
 from molecule_grpc.settings.settings import Settings
-from molecule_grpc.workspace.heartbeats import Heartbeats
-from molecule_grpc.workspace.store import heartbeats as beats
-from molecule_grpc.workspace.store import registry
-from molecule_grpc.workspace.store.heartbeats import Heartbeat
-from molecule_grpc.workspace.workers import sweep_liveness
+from molecule_grpc.workspace.registry.heartbeats import Heartbeats
+from molecule_grpc.workspace.registry.liveness import sweep_liveness
+from molecule_grpc.workspace.registry.store import heartbeats as beats
+from molecule_grpc.workspace.registry.store import liveness
+from molecule_grpc.workspace.subscriptions import Subscriptions
 from tests.integration.workspaces import (
     STATUSES,
     Bench,
     add,
     bench_of,
     by,
+    one_row,
 )
 
 shared_database = settings(
@@ -39,6 +41,10 @@ shared_database = settings(
 async def bench(pool: Pool, database_url: str) -> AsyncIterator[Bench]:
     async with bench_of(pool, database_url, deployment_deploy_mode="saas") as opened:
         yield opened
+
+
+def heartbeats_of(dsn: str) -> Heartbeats:
+    return Heartbeats(dsn, Subscriptions(), linger=0.01, tell_readers=lambda: None)
 
 
 def judged(before: str, stored_rate: float, beat: Heartbeat) -> str:
@@ -92,7 +98,7 @@ async def test_heartbeat_keeps_what_it_does_not_report(pool: Pool) -> None:
     )  # fmt: skip
     async with pool.acquire() as conn:
         await beats.beat(conn, [Heartbeat(workspace_id=workspace)])
-    row = await pool.fetchrow("SELECT * FROM workspaces WHERE id = $1", workspace)
+    row = await one_row(pool, "SELECT * FROM workspaces WHERE id = $1", workspace)
     kept = ("active_tasks", "current_task", "monthly_spend", "uptime_seconds", "last_sample_error")
     assert [row[name] for name in kept] == [2, "x", 7, 9, "e"]
     assert row["last_error_rate"] == 0.2
@@ -129,7 +135,7 @@ async def test_inbound_secret_is_minted_once_and_then_told(bench: Bench) -> None
     """W42: a NULL column heals on the first heartbeat, and stays as it is."""
     [workspace] = await add(bench.pool, status="online")
     request = pb.HeartbeatRequest(workspace_id=str(workspace))
-    answers = await asyncio.gather(*(bench.service.heartbeat(request) for _ in range(5)))
+    answers = await asyncio.gather(*(bench.service.answer_heartbeat(request) for _ in range(5)))
     stored = await bench.pool.fetchval(
         "SELECT platform_inbound_secret FROM workspaces WHERE id = $1", workspace
     )
@@ -151,8 +157,8 @@ async def test_workers_that_beat_the_same_workspaces_do_not_lock_each_other_out(
 ) -> None:
     ids = await add(pool, 60, status="online")
     async with (
-        Heartbeats(database_url, Settings()) as one,
-        Heartbeats(database_url, Settings()) as other,
+        heartbeats_of(database_url) as one,
+        heartbeats_of(database_url) as other,
     ):
         rounds = [
             worker.beat(Heartbeat(workspace_id=each, active_tasks=n))
@@ -162,7 +168,7 @@ async def test_workers_that_beat_the_same_workspaces_do_not_lock_each_other_out(
         ]
         touches = [other.touch_present(ids)]
         sweeps = [
-            registry.sweep_silent(pool, 0.0, 0.0, after=UUID(int=0), limit=100) for _ in range(3)
+            liveness.sweep_silent(pool, 0.0, 0.0, after=UUID(int=0), limit=100) for _ in range(3)
         ]
         await asyncio.gather(*rounds, *touches, *sweeps)
     counts = await pool.fetchval(
@@ -173,7 +179,7 @@ async def test_workers_that_beat_the_same_workspaces_do_not_lock_each_other_out(
 
 async def test_open_stream_counts_as_a_sign_of_life(bench: Bench) -> None:
     ids = {status: (await add(bench.pool, status=status))[0] for status in STATUSES}
-    await bench.service.touch_present(list(ids.values()))
+    await bench.workspace.touch_present(list(ids.values()))
     rows = await bench.pool.fetch("SELECT id, status, last_heartbeat_at FROM workspaces")
     after = {row["id"]: row["status"] for row in rows}
     woken = {"offline", "awaiting_agent", "provisioning"}
@@ -204,7 +210,8 @@ async def test_silent_workspaces_are_moved_once_however_many_sweep(pool: Pool) -
     # Two of the first three, the degraded one, one each from the run through all statuses.
     assert sum(moved) == 2 + 1 + 2 + 1
     assert await pool.fetchval(untouched) == before - sum(moved)
-    statuses = dict(await pool.fetch("SELECT id, status FROM workspaces"))
+    rows = await pool.fetch("SELECT id, status FROM workspaces")
+    statuses = {row["id"]: row["status"] for row in rows}
     assert [statuses[one] for one in external] == ["online", "awaiting_agent", "awaiting_agent"]
     assert [statuses[one] for one in inside] == ["offline", "online"]
 

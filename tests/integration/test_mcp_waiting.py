@@ -66,7 +66,7 @@ async def test_a_message_ends_a_wait_in_any_of_its_pulls(
     waiting = asyncio.create_task(wait_for_message(app, waiter, 60))
     done, _ = await asyncio.wait({waiting}, timeout=1.5)
     assert not done
-    await app.records.append(message(waiter, "hello"))
+    await app.delegation.floors.records.append(message(waiter, "hello"))
     assert (await waiting)["text"] == "hello"
 
 

@@ -21,7 +21,7 @@ from molecule_grpc.delegation.ledger.store import views as ledger_views
 from molecule_grpc.delegation.record.store import activity, queries
 from molecule_grpc.delegation.record.store import retention as record_retention
 from molecule_grpc.kernel.ids import new_id
-from molecule_grpc.workspace.store import heartbeats as beats
+from molecule_grpc.workspace.registry.store import heartbeats as beats
 from tests.conftest import execute, with_database
 from tests.integration.agents import ORGANIZATION, Slice, draft, hire, message, slice_of
 

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
+from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
-from molecule_grpc.db.pool import Pool
+from molecule_grpc.auth.principal import OPERATOR
+from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.directory import Heartbeat
 from molecule_grpc.events.names import EventType
+from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.settings.workspace import WorkspaceSettings
+from molecule_grpc.workspace.registry.liveness import sweep_liveness
+from molecule_grpc.workspace.registry.store import heartbeats, registration
 from molecule_grpc.workspace.status import (
     EVENTS,
     EXTERNAL_SILENT,
@@ -25,9 +34,8 @@ from molecule_grpc.workspace.status import (
     Move,
     Status,
 )
-from molecule_grpc.workspace.store import heartbeats, moves, registry, workspaces
-from molecule_grpc.workspace.store.heartbeats import Heartbeat
-from tests.integration.workspaces import ORGANIZATION, add
+from molecule_grpc.workspace.store import moves, rows, workspaces
+from tests.integration.workspaces import ORGANIZATION, Bench, add, bench_of, by
 
 CARD = '{"name": "a"}'
 
@@ -139,13 +147,13 @@ async def test_a_registration_tells_the_status_or_else_the_card(pool: Pool) -> N
 
     async def register(card: str) -> None:
         async with pool.acquire() as conn:
-            await registry.register(conn, workspace, card=card, url="", mode="poll", secret="s")
+            await registration.register(conn, workspace, card=card, url="", mode="poll", secret="s")
 
     await register(CARD)
     await register(CARD)
     await register('{"name": "b"}')
-    await registry.update_card(pool, workspace, CARD)
-    await registry.update_card(pool, workspace, CARD)
+    await registration.update_card(pool, workspace, CARD)
+    await registration.update_card(pool, workspace, CARD)
     assert await names(pool) == [
         EventType.WORKSPACE_ONLINE,
         EventType.AGENT_CARD_UPDATED,
@@ -155,7 +163,7 @@ async def test_a_registration_tells_the_status_or_else_the_card(pool: Pool) -> N
 
 async def test_a_new_workspace_and_a_new_parent_are_told_once(pool: Pool) -> None:
     [root] = await add(pool)
-    draft = workspaces.WorkspaceDraft(
+    draft = rows.WorkspaceDraft(
         id=new_id(),
         organization_id=ORGANIZATION,
         name="child",
@@ -163,8 +171,8 @@ async def test_a_new_workspace_and_a_new_parent_are_told_once(pool: Pool) -> Non
         status=Status.AWAITING_AGENT,
         runtime="external",
     )
-    moved = workspaces.Change(parent_id=root, given=frozenset({"parent_id"}))
-    renamed = workspaces.Change(name="other", given=frozenset({"name"}))
+    moved = rows.Change(parent_id=root, given=frozenset({"parent_id"}))
+    renamed = rows.Change(name="other", given=frozenset({"name"}))
     async with pool.acquire() as conn:
         assert await workspaces.insert(conn, draft)
         assert not await workspaces.insert(conn, draft)
@@ -190,3 +198,84 @@ async def test_a_change_that_rolls_back_tells_nothing(pool: Pool) -> None:
         assert await moves.move(conn, SEEN, [workspace]) == [workspace]
         await transaction.rollback()
     assert await events(pool) == []
+
+
+@pytest.fixture
+async def bench(pool: Pool, database_url: str) -> AsyncIterator[Bench]:
+    async with bench_of(pool, database_url) as opened:
+        yield opened
+
+
+async def test_readers_of_the_feed_are_woken_by_every_change_and_by_nothing_else(
+    bench: Bench,
+) -> None:
+    """After the commit: a reader that looks at once finds the event."""
+    with bench.core.wakeups.watch(CHANNEL_ALL) as flag:
+
+        async def wakes(change: Awaitable[object], *expected: EventType) -> None:
+            flag.clear()
+            before = len(await events(bench.pool))
+            await change
+            assert flag.raised == bool(expected)
+            assert (await names(bench.pool))[before:] == list(expected)
+
+        root, workspace = await bench.create("root"), await bench.create("w")
+        ids = [UUID(workspace)]
+        beat = Heartbeat(ids[0])
+        await wakes(bench.create("other"), EventType.WORKSPACE_AWAITING_AGENT)
+        await wakes(bench.workspace.heartbeat(beat), EventType.WORKSPACE_ONLINE)
+        await wakes(bench.workspace.heartbeat(beat))
+        await wakes(bench.workspace.touch_present(ids))
+        await wakes(
+            sweep_liveness(
+                bench.pool,
+                WorkspaceSettings(liveness_stale_after=0),
+                functools.partial(bench.core.wakeups.announce, [CHANNEL_ALL]),
+            ),
+            EventType.WORKSPACE_AWAITING_AGENT,
+        )
+        await wakes(bench.workspace.touch_present(ids), EventType.WORKSPACE_ONLINE)
+        await wakes(bench.register(workspace), EventType.AGENT_CARD_UPDATED)
+        await wakes(bench.move(workspace, root), EventType.WORKSPACE_MOVED)
+        request = pb.RotateExternalCredentialsRequest(workspace_id=workspace)
+        await wakes(
+            bench.service.RotateExternalCredentials(request, by(OPERATOR)),
+            EventType.EXTERNAL_CREDENTIALS_ROTATED,
+        )
+        await wakes(bench.delete(workspace), EventType.WORKSPACE_REMOVED)
+
+
+async def test_a_sweep_of_more_than_a_batch_moves_everybody(pool: Pool) -> None:
+    """In statements of at most a hundred rows; their readers hear of each."""
+    await add(pool, 250, status="online", runtime="external")
+    told: list[int] = []
+    moved = await sweep_liveness(
+        pool, WorkspaceSettings(liveness_stale_after=0), lambda: told.append(1)
+    )
+    assert (moved, len(told)) == (250, 3)
+    assert await names(pool) == [EventType.WORKSPACE_AWAITING_AGENT] * 250
+    moments = await pool.fetchval("SELECT count(DISTINCT xact) FROM structure_events")
+    assert moments == 3
+
+
+async def test_subscribers_hear_of_a_removal_in_its_order(bench: Bench) -> None:
+    """In the transaction first, and of its end only when it is committed."""
+    workspace = await bench.create("w")
+    heard: list[str] = []
+
+    async def remove(conn: Connection, workspace_ids: list[UUID]) -> None:
+        heard.append("remove")
+
+    async def purge(conn: Connection, workspace_ids: list[UUID]) -> None:
+        heard.append("purge")
+        if len(heard) == 2:
+            raise RuntimeError("boom")
+
+    bench.workspace.on_remove(remove)
+    bench.workspace.on_purge(purge)
+    bench.workspace.on_removed(lambda ids: heard.append("removed"))
+    with pytest.raises(RuntimeError):
+        await bench.delete(workspace, purge=True)
+    assert heard == ["remove", "purge"]
+    await bench.delete(workspace, purge=True)
+    assert heard == ["remove", "purge", "remove", "purge", "removed"]

@@ -13,6 +13,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.auth.principal import ANONYMOUS, OPERATOR, Principal, Role
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.directory import Heartbeat
 from molecule_grpc.kernel.errors import (
     AlreadyExists,
     Invalid,
@@ -20,10 +21,11 @@ from molecule_grpc.kernel.errors import (
     NotFound,
     Unauthenticated,
 )
-from molecule_grpc.workspace.store import heartbeats as beats
-from molecule_grpc.workspace.store import registry, tree, workspaces
-from molecule_grpc.workspace.store.heartbeats import Heartbeat
+from molecule_grpc.workspace.registry.store import heartbeats as beats
+from molecule_grpc.workspace.registry.store import liveness
+from molecule_grpc.workspace.store import workspaces
 from molecule_grpc.workspace.store.moves import EVENT_NAMES
+from molecule_grpc.workspace.tree import store as tree
 from tests.integration.workspaces import (
     ORGANIZATION,
     STATUSES,
@@ -32,6 +34,7 @@ from tests.integration.workspaces import (
     add_organization,
     bench_of,
     by,
+    one_row,
 )
 
 
@@ -70,7 +73,7 @@ async def test_late_signs_of_life_do_not_bring_a_removed_workspace_back(bench: B
     workspace = await bench.create("w")
     await bench.delete(workspace)
     request = pb.HeartbeatRequest(workspace_id=workspace)
-    for attempt in (bench.service.heartbeat(request), bench.register(workspace)):
+    for attempt in (bench.service.answer_heartbeat(request), bench.register(workspace)):
         with pytest.raises(NotFound) as caught:
             await attempt
         assert caught.value.reason == "WORKSPACE_REMOVED"
@@ -106,7 +109,7 @@ async def test_an_error_of_the_purge_leaves_everything_as_it_was(bench: Bench) -
     async def fail(conn: Connection, workspace_ids: list[UUID]) -> None:
         raise RuntimeError("boom")
 
-    bench.service._lifecycle._on_purge = fail
+    bench.workspace.on_purge(fail)
     with pytest.raises(RuntimeError):
         await bench.delete(workspace, purge=True)
     assert await bench.status(workspace) == "awaiting_agent"
@@ -125,7 +128,7 @@ async def test_first_registrations_at_once_share_one_token(bench: Bench) -> None
 async def test_registering_brings_online_what_nobody_stopped(bench: Bench, status: str) -> None:
     [workspace] = await add(bench.pool, status=status, runtime="external")
     await bench.register(str(workspace))
-    row = await bench.pool.fetchrow("SELECT * FROM workspaces WHERE id = $1", workspace)
+    row = await one_row(bench.pool, "SELECT * FROM workspaces WHERE id = $1", workspace)
     stopped = ("paused", "hibernating", "hibernated")
     assert row["status"] == (status if status in stopped else "online")
     assert row["last_sample_error"] is None
@@ -137,7 +140,7 @@ async def test_unknown_id_is_created_for_administrators_only(bench: Bench) -> No
     name = str(uuid4())
     answer = await bench.register(name, admin, delivery_mode=workspace_pb2.Workspace.poll)
     assert len(answer.auth_token) == 43
-    row = await bench.pool.fetchrow("SELECT * FROM workspaces WHERE id = $1", name)
+    row = await one_row(bench.pool, "SELECT * FROM workspaces WHERE id = $1", name)
     assert (row["organization_id"], row["name"], row["runtime"], row["status"]) == (
         organization, name, "external", "online",
     )  # fmt: skip
@@ -162,7 +165,7 @@ async def test_registering_settles_the_mode(
     [workspace] = await add(bench.pool, delivery_mode=stored, runtime=runtime)
     answer = await bench.register(str(workspace), **fields)
     assert workspace_pb2.Workspace.DeliveryMode.Name(answer.delivery_mode) == mode
-    row = await bench.pool.fetchrow("SELECT url, delivery_mode FROM workspaces")
+    row = await one_row(bench.pool, "SELECT url, delivery_mode FROM workspaces")
     assert tuple(row) == (url, mode)
 
 
@@ -218,7 +221,7 @@ async def test_update_changes_all_or_nothing(bench: Bench) -> None:
     request = pb.UpdateWorkspaceRequest(workspace_id=workspace, name="taken", tier=7, x=1, y=2)
     with pytest.raises(AlreadyExists):
         await bench.service.UpdateWorkspace(request, by(OPERATOR))
-    row = await bench.pool.fetchrow("SELECT name, tier FROM workspaces WHERE id = $1", workspace)
+    row = await one_row(bench.pool, "SELECT name, tier FROM workspaces WHERE id = $1", workspace)
     assert tuple(row) == ("w", 4)
     assert await bench.pool.fetchval("SELECT count(*) FROM canvas_layouts") == 0
 
@@ -239,7 +242,7 @@ async def test_hot_statements_read_no_more_rows_than_they_need(pool: Pool) -> No
         """
     )
     await pool.execute("ANALYZE workspaces")
-    one = await pool.fetchrow("SELECT * FROM workspaces LIMIT 1")
+    one = await one_row(pool, "SELECT * FROM workspaces LIMIT 1")
     start = (workspaces._BEGINNING, UUID(int=0))
     statements: list[tuple[str, tuple[object, ...]]] = [
         (tree._PAIR, (one["id"], one["id"])),
@@ -247,11 +250,11 @@ async def test_hot_statements_read_no_more_rows_than_they_need(pool: Pool) -> No
         (tree._FAMILY, (one["id"],)),
         (workspaces._LIST_OF_ORGANIZATION, (*start, 10_000, one["organization_id"])),
         (workspaces._LIST_ALL, (*start, 100)),
-        (registry._SWEEP, (90.0, 180.0, UUID(int=0), 100, EVENT_NAMES)),
+        (liveness.SWEEP, (90.0, 180.0, UUID(int=0), 100, EVENT_NAMES)),
         (beats._TOUCH, ([one["id"]], EVENT_NAMES)),
         (
             beats.HEARTBEAT,
-            (*([each] for each in Heartbeat(workspace_id=one["id"])), 0.5, 0.1, EVENT_NAMES),
+            (*([each] for each in Heartbeat(one["id"])[:-1]), 0.5, 0.1, EVENT_NAMES),
         ),
     ]
     for statement, arguments in statements:

@@ -14,8 +14,8 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 from molecule_grpc.auth.principal import OPERATOR
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
-from molecule_grpc.workspace.directory import Directory
-from molecule_grpc.workspace.store import tree
+from molecule_grpc.workspace.tree import store as tree
+from molecule_grpc.workspace.tree.directory import Directory
 from tests.integration.workspaces import (
     ORGANIZATION,
     Bench,

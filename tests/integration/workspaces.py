@@ -7,18 +7,18 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 from moleculeai.workspace.v1 import workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.auth.principal import OPERATOR, Principal
+from molecule_grpc.core import Core
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.call import Call
-from molecule_grpc.settings.settings import Settings
-from molecule_grpc.workspace.directory import Directory
-from molecule_grpc.workspace.heartbeats import Heartbeats
-from molecule_grpc.workspace.service import WorkspaceService
 from molecule_grpc.workspace.store import workspaces
+from molecule_grpc.workspace.wiring import WorkspaceSlice, open_workspace
+from tests.integration.cores import core_of
 from tests.settings import settings_of
 
 ORGANIZATION = workspaces.DEFAULT_ORGANIZATION
@@ -26,22 +26,21 @@ STATUSES = [one.name for one in workspace_pb2.Workspace.Status.DESCRIPTOR.values
 
 
 class Bench:
-    """The slice without a host."""
+    """The slice without a host, and what its subscribers were told."""
 
-    def __init__(self, pool: Pool, heartbeats: Heartbeats, chosen: Settings) -> None:
-        self.pool = pool
+    def __init__(self, core: Core, workspace: WorkspaceSlice) -> None:
+        self.core = core
+        self.pool = core.pool
+        self.workspace = workspace
+        self.service = workspace.service
+        self.removing: list[UUID] = []
         self.purged: list[UUID] = []
         self.woken: list[UUID] = []
         self.beaten: list[tuple[UUID, list[str]]] = []
-        self.service = WorkspaceService(
-            pool=pool,
-            settings=chosen,
-            directory=Directory(pool),
-            heartbeats=heartbeats,
-            beat_delegations=self._beat,
-            on_purge=self._purge,
-            wake=self.woken.extend,
-        )
+        workspace.on_active_delegations(self._beat)
+        workspace.on_remove(self._remove)
+        workspace.on_purge(self._purge)
+        workspace.on_removed(self.woken.extend)
 
     async def create(self, name: str, parent: str = "", *, organization: str = "") -> str:
         request = pb.CreateWorkspaceRequest(
@@ -66,17 +65,25 @@ class Bench:
         return await self.service.Register(request, by(principal))
 
     async def status(self, workspace: str) -> str | None:
-        return await self.pool.fetchval("SELECT status FROM workspaces WHERE id = $1", workspace)
+        found: str | None = await self.pool.fetchval(
+            "SELECT status FROM workspaces WHERE id = $1", workspace
+        )
+        return found
 
     async def live_tokens(self, workspace: str) -> int:
-        return await self.pool.fetchval(
+        count: int = await self.pool.fetchval(
             "SELECT count(*) FROM workspace_auth_tokens"
             " WHERE workspace_id = $1 AND revoked_at IS NULL",
             workspace,
         )
+        return count
 
     async def _beat(self, workspace_id: UUID, delegation_ids: list[str]) -> None:
         self.beaten.append((workspace_id, delegation_ids))
+
+    async def _remove(self, conn: Connection, workspace_ids: list[UUID]) -> None:
+        assert await conn.fetchval("SELECT count(*) FROM workspaces WHERE status = 'removed'") > 0
+        self.removing.extend(workspace_ids)
 
     async def _purge(self, conn: Connection, workspace_ids: list[UUID]) -> None:
         assert await conn.fetchval("SELECT count(*) FROM workspaces") > 0
@@ -85,6 +92,13 @@ class Bench:
 
 def by(principal: Principal) -> Call:
     return Call(metadata={}, principal=principal)
+
+
+async def one_row(pool: Pool, sql: str, *arguments: object) -> asyncpg.Record:
+    """The row of a query that has one."""
+    row = await pool.fetchrow(sql, *arguments)
+    assert row is not None
+    return row
 
 
 async def add(pool: Pool, count: int = 1, **columns: Any) -> list[UUID]:
@@ -114,6 +128,8 @@ async def add_organization(pool: Pool) -> UUID:
 @contextlib.asynccontextmanager
 async def bench_of(pool: Pool, dsn: str, **settings: Any) -> AsyncIterator[Bench]:
     """The slice over this database."""
-    chosen = settings_of(**settings)
-    async with Heartbeats(dsn, chosen) as heartbeats:
-        yield Bench(pool, heartbeats, chosen)
+    async with (
+        core_of(pool, dsn, settings_of(**settings)) as core,
+        open_workspace(core) as workspace,
+    ):
+        yield Bench(core, workspace)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import mcp_types as mcp
@@ -24,7 +25,7 @@ META = {
 
 
 def a_caller() -> Caller:
-    return Caller("workspace", Call(metadata={}))
+    return Caller(UUID(int=1), Call(metadata={}))
 
 
 def protocol_of(outcome: object) -> Protocol:

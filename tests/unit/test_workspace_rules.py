@@ -6,6 +6,7 @@ import ipaddress
 import json
 import math
 from typing import Any
+from uuid import UUID
 
 import pytest
 from google.protobuf import struct_pb2
@@ -19,8 +20,8 @@ from molecule_grpc.egress import Mode
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace import convert, drafts, rules
-from molecule_grpc.workspace.connection import build_connection, platform_url
-from molecule_grpc.workspace.heartbeats import read_beat
+from molecule_grpc.workspace.cards import card_text
+from molecule_grpc.workspace.connection import connection_details, platform_url
 from molecule_grpc.workspace.store.workspaces import DEFAULT_ORGANIZATION
 from tests.settings import settings_of
 
@@ -113,8 +114,8 @@ def test_an_inbox_takes_messages_while_its_reader_is_away(
 
 
 def drafted(**fields: Any) -> Any:
-    request = pb.CreateWorkspaceRequest(name="a", **fields)
-    return drafts.draft(request, DEFAULT_ORGANIZATION, 3)
+    wanted = convert.new_workspace(pb.CreateWorkspaceRequest(name="a", **fields))
+    return drafts.draft(wanted, DEFAULT_ORGANIZATION, 3)
 
 
 def test_external_without_url_waits_for_its_agent_and_polls() -> None:
@@ -152,9 +153,9 @@ def test_without_a_backend_the_row_says_why_it_failed() -> None:
 
 def test_update_tells_absent_from_null() -> None:
     null = struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
-    change = drafts.change(pb.UpdateWorkspaceRequest(parent_id=null))
+    change = convert.change(pb.UpdateWorkspaceRequest(parent_id=null))
     assert (change.parent_id, change.given) == (None, frozenset({"parent_id"}))
-    assert drafts.change(pb.UpdateWorkspaceRequest()).given == frozenset()
+    assert convert.change(pb.UpdateWorkspaceRequest()).given == frozenset()
 
 
 @pytest.mark.parametrize("field", ["parent_id", "workspace_dir"])
@@ -162,7 +163,7 @@ def test_update_refuses_a_parent_or_directory_that_is_not_text(field: str) -> No
     request = pb.UpdateWorkspaceRequest()
     getattr(request, field).number_value = 1
     with pytest.raises(Invalid) as caught:
-        drafts.change(request)
+        convert.change(request)
     assert caught.value.violations[0][0] == field
 
 
@@ -171,11 +172,11 @@ def test_one_coordinate_alone_is_refused(name: str) -> None:
     request = pb.UpdateWorkspaceRequest()
     setattr(request, name, 1.0)
     with pytest.raises(Invalid):
-        drafts.place(request)
+        drafts.check_new_place(convert.place(request))
 
 
 def test_heartbeat_leaves_out_what_was_not_reported() -> None:
-    beat = read_beat(pb.HeartbeatRequest(workspace_id=ID))
+    beat = convert.heartbeat(pb.HeartbeatRequest(workspace_id=ID))
     assert (beat.error_rate, beat.current_task, beat.monthly_spend) == (None, None, None)
     assert beat.well
     assert not beat.wedged
@@ -184,7 +185,7 @@ def test_heartbeat_leaves_out_what_was_not_reported() -> None:
 def test_heartbeat_reads_the_engine_and_who_judges_it() -> None:
     request = pb.HeartbeatRequest(workspace_id=ID, runtime_state="wedged", error_rate=0)
     request.runtime_metadata.capabilities["status_mgmt"] = True
-    beat = read_beat(request)
+    beat = convert.heartbeat(request)
     assert (beat.wedged, beat.well, beat.self_managed, beat.error_rate) == (True, False, True, 0)
 
 
@@ -192,7 +193,7 @@ def test_heartbeat_reads_the_engine_and_who_judges_it() -> None:
     "given_", ["https://x.example", "https://x.example/", "https://x.example//"]
 )
 def test_connection_has_no_trailing_slash(given_: str) -> None:
-    info = build_connection(given_, ID, "secret")
+    info = convert.connection(connection_details(given_, UUID(ID), "secret"))
     assert info.platform_url == "https://x.example"
     assert info.registry_endpoint == "https://x.example/registry/register"
     assert info.heartbeat_endpoint == "https://x.example/registry/heartbeat"
@@ -202,7 +203,7 @@ def test_connection_has_no_trailing_slash(given_: str) -> None:
 @pytest.mark.parametrize("url", ["", "/", "http://a b", 'http://a"', "http://a'", "http://a`id`"])
 def test_connection_refuses_what_a_shell_would_read(url: str) -> None:
     with pytest.raises(Invalid):
-        build_connection(url, ID, "")
+        connection_details(url, UUID(ID))
 
 
 @pytest.mark.parametrize(
@@ -239,15 +240,15 @@ def as_value(plain: Any) -> struct_pb2.Value:
 
 @given(JSON)
 def test_a_card_survives_storage_but_for_nul(plain: Any) -> None:
-    stored = convert.card_text(as_value(plain))
+    stored = card_text(convert.plain(as_value(plain)))
     assert "\\u0000" not in stored
     if "\x00" not in repr(plain) and "\\x00" not in repr(plain):
-        assert convert.value(stored) == as_value(plain)
+        assert convert.card(stored) == as_value(plain)
 
 
 def test_a_negative_zero_on_a_card_is_stored_as_zero() -> None:
     """jsonb has no negative zero."""
-    stored = convert.card_text(as_value({"a": [-0.0, -1.5]}))
+    stored = card_text(convert.plain(as_value({"a": [-0.0, -1.5]})))
     assert json.loads(stored) == {"a": [0, -1.5]}
     assert "-0" not in stored
 
@@ -255,7 +256,7 @@ def test_a_negative_zero_on_a_card_is_stored_as_zero() -> None:
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_numbers_that_json_lacks_are_refused(number: float) -> None:
     with pytest.raises(Invalid):
-        convert.card_text(as_value({"a": [number]}))
+        card_text(convert.plain(as_value({"a": [number]})))
 
 
 def nested(levels: int) -> list[Any]:
@@ -263,10 +264,10 @@ def nested(levels: int) -> list[Any]:
 
 
 def test_a_card_that_its_readers_could_not_take_is_refused() -> None:
-    convert.card_text(as_value(nested(32)))
+    card_text(convert.plain(as_value(nested(32))))
     for card in (nested(34), "x" * 262_145):
         with pytest.raises(Invalid):
-            convert.card_text(as_value(card))
+            card_text(convert.plain(as_value(card)))
 
 
 PUBLIC = ["8.8.8.8", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]

@@ -22,7 +22,9 @@ from molecule_grpc.kernel.errors import Invalid, Unauthenticated
 from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.server.status import CallFailure
 
-Heartbeat = Callable[[workspace_pb.HeartbeatRequest], Awaitable[workspace_pb.HeartbeatResponse]]
+AnswerHeartbeat = Callable[
+    [workspace_pb.HeartbeatRequest], Awaitable[workspace_pb.HeartbeatResponse]
+]
 
 
 # Requests.
@@ -60,7 +62,9 @@ def hello(request: pb.SubscribeInboxRequest) -> frames.Hello:
 
 
 async def client_frames(
-    requests: AsyncIterator[pb.SubscribeInboxRequest], workspace_id: UUID, heartbeat: Heartbeat
+    requests: AsyncIterator[pb.SubscribeInboxRequest],
+    workspace_id: UUID,
+    answer_heartbeat: AnswerHeartbeat,
 ) -> AsyncIterator[frames.ClientFrame]:
     """What a consumer sends after its hello.
 
@@ -69,11 +73,11 @@ async def client_frames(
         Unauthenticated: it is the heartbeat of another workspace.
     """
     async for request in requests:
-        yield _client_frame(request, workspace_id, heartbeat)
+        yield _client_frame(request, workspace_id, answer_heartbeat)
 
 
 def _client_frame(
-    request: pb.SubscribeInboxRequest, workspace_id: UUID, heartbeat: Heartbeat
+    request: pb.SubscribeInboxRequest, workspace_id: UUID, answer_heartbeat: AnswerHeartbeat
 ) -> frames.ClientFrame:
     match request.WhichOneof("frame"):
         case "ack":
@@ -86,7 +90,7 @@ def _client_frame(
         case "heartbeat":
             if request.heartbeat.workspace_id.lower() != str(workspace_id):
                 raise Unauthenticated("invalid workspace auth token")
-            return frames.HeartbeatFrame(partial(heartbeat, request.heartbeat))
+            return frames.HeartbeatFrame(partial(answer_heartbeat, request.heartbeat))
         case "pong":
             return frames.PongFrame()
         case _:

@@ -26,8 +26,6 @@ from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.kernel.protos import timestamp, value
 from molecule_grpc.kernel.text import clean
 
-_NO_REPLY = ("notify", "chat_upload_receive")
-
 
 def activity_query(request: pb.ListActivityRequest) -> ActivityQuery:
     """What a poller asks for.
@@ -97,7 +95,7 @@ def activity(row: ActivityRow) -> activity_pb2.Activity:
         created_at=timestamp(row.created_at),
         seq=row.inbox_seq,
     )
-    if row.activity_type == "a2a_receive" and row.method not in _NO_REPLY:
+    if row.answerable:
         message.data.CopyFrom(_data(row))
     return message
 
@@ -140,11 +138,9 @@ def _body(request: pb.ReportActivityRequest, name: _Body) -> str | None:
 
 def _data(row: ActivityRow) -> activity_pb2.Activity.Data:
     """The row as an older SDK reads it. Never on an agent's own words: it would answer itself."""
-    asked, answered = (json.loads(text or "null") for text in (row.request_body, row.response_body))
     return activity_pb2.Activity.Data(
         source="peer_agent" if row.source_id else "canvas_user",
-        # A result is in the answer; of a message that was answered at once, the message counts.
-        text=text_of(asked) or text_of(answered),
+        text=row.text,
         source_id=_text(row.source_id) or "",
         peer_name=row.peer_name or "",
         peer_role=row.peer_role or "",

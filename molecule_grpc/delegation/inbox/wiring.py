@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from molecule_grpc.db.pool import Pool
-from molecule_grpc.db.wakeups import Wakeups
+from molecule_grpc.core import Core
 from molecule_grpc.delegation.inbox.inbox import Inbox
 from molecule_grpc.delegation.inbox.open_inboxes import PRESENCE_SECONDS, OpenInboxes
 from molecule_grpc.delegation.inbox.ports import OnExpired, OnPoisoned
@@ -17,9 +16,7 @@ from molecule_grpc.delegation.inbox.retention import InboxRetention
 from molecule_grpc.delegation.inbox.streams import InboxStreams
 from molecule_grpc.delegation.record.retention import RecordRetention
 from molecule_grpc.delegation.record.writes import InboxLimits, RecordWrites
-from molecule_grpc.server.streams import StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
-from molecule_grpc.settings.settings import Settings
 
 _RETENTION_TIMEOUT_SECONDS = 600.0
 
@@ -43,10 +40,9 @@ class InboxUseCases:
 
 
 @contextlib.asynccontextmanager
-async def open_record_and_inbox(
-    dsn: str, pool: Pool, wakeups: Wakeups, settings: Settings
-) -> AsyncIterator[RecordAndInbox]:
+async def open_record_and_inbox(core: Core) -> AsyncIterator[RecordAndInbox]:
     """Open the writers and readers for as long as calls are served; then they are flushed."""
+    dsn, pool, wakeups, settings = core.dsn, core.pool, core.wakeups, core.settings
     limits = InboxLimits(settings.inbox.max_items, settings.inbox.max_bytes)
     linger = settings.process.group_commit_linger_ms / 1000
     async with (
@@ -57,11 +53,8 @@ async def open_record_and_inbox(
 
 
 def inbox_use_cases(
+    core: Core,
     floors: RecordAndInbox,
-    pool: Pool,
-    wakeups: Wakeups,
-    guards: StreamGuards,
-    settings: Settings,
     *,
     touch_present: Callable[[list[UUID]], Awaitable[None]],
     on_poisoned: OnPoisoned,
@@ -74,7 +67,7 @@ def inbox_use_cases(
         on_poisoned: told of each delegation whose item was set aside.
         on_expired: told of each delegation whose item left unread after 30 days.
     """
-    reads = floors.reads
+    pool, wakeups, settings, reads = core.pool, core.wakeups, core.settings, floors.reads
     open_inboxes = OpenInboxes(
         pool,
         lease_seconds=settings.inbox.lease,
@@ -82,8 +75,8 @@ def inbox_use_cases(
         wake=wakeups.wake_here,
         confirm=reads.confirm,
     )
-    inbox = Inbox(pool, reads, wakeups, guards, on_poisoned)
-    streams = InboxStreams(pool, inbox, reads, open_inboxes, wakeups, guards, settings.inbox)
+    inbox = Inbox(pool, reads, wakeups, core.guards, on_poisoned)
+    streams = InboxStreams(pool, inbox, reads, open_inboxes, wakeups, core.guards, settings.inbox)
     inbox_retention = InboxRetention(pool, on_expired)
     record_retention = RecordRetention(pool, days=settings.delegation.activity_retention_days)
 

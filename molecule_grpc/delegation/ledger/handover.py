@@ -20,10 +20,9 @@ from molecule_grpc.delegation.ledger.store.accept import DelegationDraft
 from molecule_grpc.delegation.ledger.store.views import DelegationRow
 from molecule_grpc.delegation.ledger.watch import Watch
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
-from molecule_grpc.delegation.ports import Directory
 from molecule_grpc.delegation.record.a2a import message_body
 from molecule_grpc.delegation.record.rules import PLATFORM
-from molecule_grpc.directory import WorkspaceInfo
+from molecule_grpc.directory import Directory, WorkspaceInfo
 from molecule_grpc.kernel.errors import Aborted, Invalid, Unavailable
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.text import clean, cut_bytes

@@ -16,8 +16,8 @@ from molecule_grpc.delegation.ledger.sweeper import Sweeper
 from molecule_grpc.delegation.ledger.views import LedgerViews
 from molecule_grpc.delegation.ledger.watch import Watch
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
-from molecule_grpc.delegation.ports import Directory
 from molecule_grpc.delegation.record.writes import InboxLimits
+from molecule_grpc.directory import Directory
 from molecule_grpc.server.tasks import BackgroundTask
 
 

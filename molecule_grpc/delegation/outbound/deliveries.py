@@ -27,9 +27,9 @@ from molecule_grpc.delegation.outbound.outcome import (
 from molecule_grpc.delegation.outbound.queue import Queue
 from molecule_grpc.delegation.outbound.store import queue as store
 from molecule_grpc.delegation.outbound.store import targets, upkeep
-from molecule_grpc.delegation.ports import Directory
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.delegation.record.writes import RecordWrites
+from molecule_grpc.directory import Directory
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.kernel.budget import WORKER, Budget
 from molecule_grpc.kernel.errors import Exhausted

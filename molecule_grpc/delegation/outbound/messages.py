@@ -19,12 +19,11 @@ from molecule_grpc.delegation.outbound.outcome import Delivered, DispatchOutcome
 from molecule_grpc.delegation.outbound.rules import bounded_wait, wait_limit
 from molecule_grpc.delegation.outbound.send import Push
 from molecule_grpc.delegation.outbound.store import targets
-from molecule_grpc.delegation.ports import Directory
 from molecule_grpc.delegation.record import a2a
 from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.delegation.record.writes import RecordWrites
-from molecule_grpc.directory import WorkspaceInfo
+from molecule_grpc.directory import Directory, WorkspaceInfo
 from molecule_grpc.kernel.errors import Exhausted, Invalid, NotFound
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.text import clean, cut_chars

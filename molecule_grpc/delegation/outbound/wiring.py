@@ -21,8 +21,8 @@ from molecule_grpc.delegation.outbound.queue import Queue
 from molecule_grpc.delegation.outbound.queue_queries import QueueQueries
 from molecule_grpc.delegation.outbound.send import Answered, Push, Show
 from molecule_grpc.delegation.outbound.store import targets
-from molecule_grpc.delegation.ports import Directory
 from molecule_grpc.delegation.record.writes import RecordWrites
+from molecule_grpc.directory import Directory
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.server.task_set import TaskSet
 from molecule_grpc.server.tasks import BackgroundTask

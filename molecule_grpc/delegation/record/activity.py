@@ -7,13 +7,13 @@ from typing import NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation.ports import Directory
 from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.delegation.record.rules import DEFAULT_ACTIVITY_LIMIT
 from molecule_grpc.delegation.record.store import queries
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.delegation.record.store.queries import ActivityFilter, ActivityRow
 from molecule_grpc.delegation.record.writes import RecordWrites
+from molecule_grpc.directory import Directory
 from molecule_grpc.kernel.errors import Denied, Invalid, NotFound, OutOfRange
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.text import clean, cut_chars

@@ -10,9 +10,8 @@ from molecule_grpc.db.pool import Connection
 from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.delegation.record.store import activity
 from molecule_grpc.delegation.record.store.entries import Entry
-from molecule_grpc.kernel.errors import Exhausted
+from molecule_grpc.delegation.record.writes import InboxLimits, require_room
 from molecule_grpc.kernel.ids import new_id
-from molecule_grpc.settings.settings import Settings
 
 # Pollers look for the type and tell kinds of work by the method.
 FILE_TYPE: Final = "a2a_receive"
@@ -32,27 +31,22 @@ class FileNotice(Protocol):
     def body(self) -> str: ...
 
 
-def file_announcer(
-    settings: Settings,
-) -> Callable[[Connection, Sequence[FileNotice]], Awaitable[None]]:
-    """Puts notices of files into the record and inbox of one workspace, in their order."""
+AnnounceFiles = Callable[[Connection, Sequence[FileNotice]], Awaitable[None]]
+
+
+def file_announcer(limits: InboxLimits) -> AnnounceFiles:
+    """Puts notices of files into the record and inbox of one workspace, in their order.
+
+    What is returned raises `Exhausted` INBOX_FULL.
+    """
+    bounds = {"max_items": limits.max_items, "max_bytes": limits.max_bytes}
 
     async def announce(conn: Connection, notices: Sequence[FileNotice]) -> None:
         entries = [(_entry(notice), False) for notice in notices]
-        limits = {"max_items": settings.inbox.max_items, "max_bytes": settings.inbox.max_bytes}
-        done = await activity.append(conn, entries, **limits)
-        if not any(one.full for one in done):
-            return
-        # The cheap check counts items done out of order as undone: count exactly.
-        items, size = await activity.undone(conn, notices[0].workspace_id)
-        if items >= settings.inbox.max_items or size >= settings.inbox.max_bytes:
-            raise Exhausted(
-                f"the inbox of the target holds {items} undone items, try again later",
-                reason="INBOX_FULL",
-                metadata={"items": str(items), "bytes": str(size)},
-                retry_after=30,
-            )
-        await activity.append(conn, [(entry, True) for entry, _ in entries], **limits)
+        done = await activity.append(conn, entries, **bounds)
+        if any(each.full for each in done):
+            await require_room(conn, notices[0].workspace_id, limits)
+            await activity.append(conn, [(entry, True) for entry, _ in entries], **bounds)
 
     return announce
 

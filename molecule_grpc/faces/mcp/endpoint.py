@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
 from uuid import UUID
 
 import mcp_types as mcp
 import pydantic_core
-from google.api import httpbody_pb2
-from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.auth.policy import OWN
 from molecule_grpc.auth.tokens import digest
-from molecule_grpc.db.pool import translate
 from molecule_grpc.db.wakeups import Flag
 from molecule_grpc.faces.mcp.limits import RateLimit
 from molecule_grpc.faces.mcp.messages import Messages
-from molecule_grpc.faces.mcp.ports import Platform
 from molecule_grpc.faces.mcp.protocol import Answer, Protocol, postponed, refusal
 from molecule_grpc.faces.mcp.tasks import Tasks
 from molecule_grpc.faces.mcp.tools import Caller
-from molecule_grpc.kernel.errors import Exhausted, MoleculeError
+from molecule_grpc.faces.port import Platform
+from molecule_grpc.kernel.errors import Exhausted
 from molecule_grpc.server.call import Call
-from molecule_grpc.server.status import render
-from molecule_grpc.server.streams import StreamGuards
-from molecule_grpc.settings.settings import Settings
+from molecule_grpc.server.status import CallFailure
+from molecule_grpc.server.streams import StreamGuards, with_end
 
-# Messages of a token in a minute.
+# Messages of a token in a minute, at one worker.
 MESSAGES_PER_MINUTE = 120
 BATCH_MESSAGES = 20
 # The answers to a batch travel in one message: beyond this size its other messages are not served.
@@ -37,77 +34,80 @@ BATCH_BYTES = 2 * 1024 * 1024
 _ORIGINAL_METHOD = "x-envoy-original-method"
 
 
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """What a POST is answered with. The body is JSON, or empty."""
+
+    status: int
+    body: bytes
+
+
 class Endpoint:
-    """Serves agents that speak the Model Context Protocol."""
+    """Serves agents that speak the Model Context Protocol.
+
+    Args:
+        speaks: whether agents may speak to the human.
+        limited: whether a token may send only so many messages a minute.
+    """
 
     def __init__(
         self,
         platform: Platform,
         authenticator: Authenticator,
         guards: StreamGuards,
-        settings: Settings,
+        *,
+        speaks: bool,
+        limited: bool,
     ) -> None:
         messages = Messages(platform, self._admit)
-        self._protocol = Protocol(
-            [*Tasks(platform).tools(), *messages.tools(speaks=settings.faces.mcp_send_message)]
-        )
+        self._protocol = Protocol([*Tasks(platform).tools(), *messages.tools(speaks=speaks)])
         self._authenticator = authenticator
         self._guards = guards
-        self._limit = None if settings.deployment.development else RateLimit(MESSAGES_PER_MINUTE)
+        self._limit = RateLimit(MESSAGES_PER_MINUTE) if limited else None
 
-    async def call(self, request: pb.CallMcpRequest, call: Call) -> httpbody_pb2.HttpBody:
+    async def call(self, workspace_id: UUID, data: bytes, call: Call) -> HttpAnswer:
         """Answer what was posted: one message, or a batch of them.
 
         Raises:
-            Exhausted: the token has sent too many, and the caller reads statuses of gRPC.
+            Exhausted: the token has sent too many messages, and the caller speaks gRPC.
         """
         if call.metadata.get(_ORIGINAL_METHOD, "POST") != "POST":
-            # What the protocol wants to hear of a server that starts no messages itself.
+            # The protocol asks for 405 from a server that starts no messages itself.
             call.headers["allow"] = "POST"
-            return _http(call, 405, {"error": "send messages with POST"})
-        posted = _read(request.body.data)
+            return _answer(405, {"error": "send messages with POST"})
+        posted = _read(data)
         messages = len(posted) if isinstance(posted, list) else 1
         if refused := self._over_limit(call, messages):
             return refused
-        caller = Caller(request.workspace_id, call)
+        caller = Caller(workspace_id, call)
+        if isinstance(posted, list):
+            return await self._batch(posted, caller)
         if isinstance(posted, Answer):
             answer = posted
-        elif isinstance(posted, list):
-            return await self._batch(posted, caller)
         else:
             answer = await self._protocol.answer(posted, call.metadata, caller)
-        return _http(call, answer.status, answer.body)
+        return _answer(answer.status, answer.body)
 
-    async def stream(
-        self, request: pb.StreamMcpRequest, call: Call
-    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        """Tell where to post, and stay."""
-        yield _event("endpoint", f"/workspaces/{request.workspace_id}/mcp")
-        try:
-            async for ping in self._pings(UUID(request.workspace_id), call):
-                yield ping
-        except Exception as error:
-            known = error if isinstance(error, MoleculeError) else translate(error)
-            if known is None:
-                raise
-            failure = render(known)
-            end = {"code": failure.code, "reason": failure.reason, "message": failure.message}
-            yield _event("end", json.dumps(end, separators=(",", ":")))
-            raise known from error
+    def stream(self, workspace_id: UUID, call: Call) -> AsyncIterator[str]:
+        """Server-sent events that tell an older client where to post, and stay open.
 
-    async def _pings(self, workspace_id: UUID, call: Call) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        """Signs of life until the server stops, the stream is old or its token is revoked."""
+        The stream ends when the server stops, when it is old, or when its token is revoked.
+        """
+        return with_end(self._events(workspace_id, call), _end)
+
+    async def _events(self, workspace_id: UUID, call: Call) -> AsyncGenerator[str, None]:
+        yield _event("endpoint", f"/workspaces/{workspace_id}/mcp")
         with self._guards.watch(Flag(workspace_id), call) as guard:
             while True:
                 guard.check()
                 if guard.over:
                     raise guard.drained_error()
                 if guard.beat_due():
-                    yield _sse(": ping\n\n")
+                    yield ": ping\n\n"
                 await guard.wait()
 
-    async def _batch(self, posted: list[object], caller: Caller) -> httpbody_pb2.HttpBody:
-        """Answer messages one after the other, as long as the answers fit into one."""
+    async def _batch(self, posted: list[object], caller: Caller) -> HttpAnswer:
+        """Answer messages one after the other, until the answers exceed `BATCH_BYTES`."""
         answers: list[bytes] = []
         size = 0
         for raw in posted:
@@ -119,33 +119,32 @@ class Endpoint:
                 answers.append(_encoded(answer.body))
                 size += len(answers[-1])
         if not answers:
-            return _http(caller.call, 202, None)
-        return _json(b"[" + b",".join(answers) + b"]")
+            return _answer(202, None)
+        return HttpAnswer(200, b"[" + b",".join(answers) + b"]")
 
     async def _admit(self, call: Call) -> None:
         """Raise unless the token of a call is still good."""
-        await self._authenticator.identify(OWN, call.metadata.get("authorization"))
+        await self._authenticator.identify(OWN, call.authorization)
 
-    def _over_limit(self, call: Call, messages: int) -> httpbody_pb2.HttpBody | None:
-        """Count what a token sends; how it reads that these were too many."""
-        authorization = call.metadata.get("authorization")
-        if self._limit is None or authorization is None:
+    def _over_limit(self, call: Call, messages: int) -> HttpAnswer | None:
+        """Count what a token sends; the answer when these messages were too many."""
+        if self._limit is None or call.authorization is None:
             return None
         # The token as the authenticator reads it: no spelling of the header has windows of its own.
-        token = authorization.partition(" ")[2].strip()
-        reading = self._limit.charge(digest(token), messages)
-        call.headers |= reading.headers
-        if reading.allowed:
+        token = call.authorization.partition(" ")[2].strip()
+        state = self._limit.charge(digest(token), messages)
+        call.headers |= state.headers
+        if state.allowed:
             return None
         if not call.rest:
-            raise Exhausted("too many requests", retry_after=reading.reset_seconds)
-        call.headers["retry-after"] = str(reading.reset_seconds)
-        body = {"error": "too many requests", "retry_after": reading.reset_seconds}
-        return _http(call, 429, body)
+            raise Exhausted("too many requests", retry_after=state.reset_seconds)
+        call.headers["retry-after"] = str(state.reset_seconds)
+        body = {"error": "too many requests", "retry_after": state.reset_seconds}
+        return _answer(429, body)
 
 
 def _read(data: bytes) -> object | Answer:
-    """What was posted; the answer to it where it is neither a message nor a batch."""
+    """The message or batch that was posted; the answer where the body is neither."""
     try:
         posted: object = pydantic_core.from_json(data, allow_inf_nan=False)
     except ValueError:
@@ -155,23 +154,18 @@ def _read(data: bytes) -> object | Answer:
     return posted
 
 
-def _http(call: Call, status: int, body: object) -> httpbody_pb2.HttpBody:
-    if status != 200:
-        call.set_http_status(status)
-    return _json(b"" if body is None else _encoded(body))
+def _answer(status: int, body: object) -> HttpAnswer:
+    return HttpAnswer(status, b"" if body is None else _encoded(body))
 
 
 def _encoded(body: object) -> bytes:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _json(data: bytes) -> httpbody_pb2.HttpBody:
-    return httpbody_pb2.HttpBody(content_type="application/json", data=data)
+def _end(failure: CallFailure) -> str:
+    end = {"code": failure.code, "reason": failure.reason, "message": failure.message}
+    return _event("end", json.dumps(end, separators=(",", ":")))
 
 
-def _sse(text: str) -> httpbody_pb2.HttpBody:
-    return httpbody_pb2.HttpBody(content_type="text/event-stream", data=text.encode())
-
-
-def _event(name: str, data: str) -> httpbody_pb2.HttpBody:
-    return _sse(f"event: {name}\ndata: {data}\n\n")
+def _event(name: str, data: str) -> str:
+    return f"event: {name}\ndata: {data}\n\n"

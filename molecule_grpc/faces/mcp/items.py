@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from uuid import UUID
 
-from google.protobuf.timestamp_pb2 import Timestamp
-from moleculeai.delegation.v1 import activity_pb2, inbox_pb2
-
+from molecule_grpc.delegation.inbox.store.reads import InboxRow
+from molecule_grpc.delegation.record.store.queries import ActivityRow
 from molecule_grpc.directory import WorkspaceInfo
+from molecule_grpc.kernel.protos import timestamp
 
 Json = dict[str, object]
 
@@ -18,64 +19,65 @@ _REMEMBERED_SECONDS = 300.0
 _REMEMBERED = 10_000
 
 
-class Peers:
-    """Who a message came from, remembered for five minutes."""
+class Senders:
+    """Who messages come from. A workspace is remembered for five minutes, at most 10,000 are."""
 
     def __init__(self, lookup: Callable[[UUID], Awaitable[WorkspaceInfo | None]]) -> None:
         self._lookup = lookup
-        self._known: OrderedDict[str, tuple[float, WorkspaceInfo | None]] = OrderedDict()
+        self._known: OrderedDict[UUID, tuple[float, WorkspaceInfo | None]] = OrderedDict()
 
-    async def find(self, peer_id: str) -> WorkspaceInfo | None:
-        """A peer; None for the human, and for one that is removed."""
-        if not peer_id:
+    async def find(self, workspace_id: UUID | None) -> WorkspaceInfo | None:
+        """A sender; None for the human, and for a workspace that is removed."""
+        if workspace_id is None:
             return None
-        until, facts = self._known.get(peer_id, (0.0, None))
+        until, found = self._known.get(workspace_id, (0.0, None))
         if until <= time.monotonic():
-            facts = await self._lookup(UUID(peer_id))
-            self._known[peer_id] = (time.monotonic() + _REMEMBERED_SECONDS, facts)
-            self._known.move_to_end(peer_id)
+            found = await self._lookup(workspace_id)
+            self._known[workspace_id] = (time.monotonic() + _REMEMBERED_SECONDS, found)
+            self._known.move_to_end(workspace_id)
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-        return facts
+        return found
 
 
-def of_inbox(item: inbox_pb2.InboxItem, text: str, peer: WorkspaceInfo | None) -> Json:
-    """An item of the inbox. Where it is about a task it says so, and how the task ended."""
-    message = _message(item.activity_id, text, item.source_id, item.method, item.created_at, peer)
-    message["peer_name"] = message["peer_name"] or item.source_name
-    if item.delegation_id:
-        message["task_id"] = item.delegation_id
-    if item.method == "delegate_result":
-        message |= {"status": item.status, "late": item.late}
+def of_inbox(row: InboxRow, text: str, sender: WorkspaceInfo | None) -> Json:
+    """An item of the inbox. An item about a task names the task, and how the task ended."""
+    message = _message(row.activity_id, text, row.source_id, row.method, row.created_at, sender)
+    message["peer_name"] = message["peer_name"] or row.source_name or ""
+    if row.delegation_id:
+        message["task_id"] = row.delegation_id
+    if row.method == "delegate_result":
+        message |= {"status": row.status, "late": row.late}
     return message
 
 
-def of_record(row: activity_pb2.Activity, peer: WorkspaceInfo | None) -> Json:
+def of_record(row: ActivityRow, text: str, peer: WorkspaceInfo | None) -> Json:
     """A row of the record."""
-    text = row.data.text or row.summary
-    return _message(row.id, text, peer_of(row), row.method, row.created_at, peer)
+    return _message(row.id, text, peer_of(row), row.method or "", row.created_at, peer)
 
 
-def peer_of(row: activity_pb2.Activity) -> str:
-    """Who a row is from; or about, as the outcome of a task is on record as the workspace's own."""
+def peer_of(row: ActivityRow) -> UUID | None:
+    """Whom a row is from; the outcome of a task is the workspace's own row, about a peer."""
     return row.target_id if row.source_id == row.workspace_id else row.source_id
 
 
 def _message(
-    activity_id: str,
+    activity_id: UUID,
     text: str,
-    peer_id: str,
+    peer_id: UUID | None,
     method: str,
-    created_at: Timestamp,
+    created_at: datetime,
     peer: WorkspaceInfo | None,
 ) -> Json:
+    stamp = timestamp(created_at)
+    assert stamp is not None
     return {
-        "activity_id": activity_id,
+        "activity_id": str(activity_id),
         "text": text,
-        "peer_id": peer_id,
+        "peer_id": str(peer_id or ""),
         "kind": "peer_agent" if peer_id else "canvas_user",
         "method": method,
-        "created_at": created_at.ToJsonString(),
+        "created_at": stamp.ToJsonString(),
         "peer_name": peer.name if peer else "",
         "peer_role": peer.role if peer else "",
         "agent_card_url": _card_url(peer.url) if peer else "",

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
-from moleculeai.delegation.v1 import delegation_service_pb2 as pb
-from moleculeai.delegation.v1 import inbox_pb2
-from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
-
 from molecule_grpc.auth.principal import Role
+from molecule_grpc.delegation.inbox.store.reads import InboxRow
+from molecule_grpc.delegation.record.a2a import text_of
+from molecule_grpc.delegation.record.activity import ActivityQuery, Attachment
+from molecule_grpc.delegation.record.rules import timestamp
+from molecule_grpc.delegation.record.store.queries import ActivityFilter
+from molecule_grpc.directory import Heartbeat
 from molecule_grpc.faces.mcp import arguments, items
-from molecule_grpc.faces.mcp.items import Json, Peers
-from molecule_grpc.faces.mcp.ports import Platform
+from molecule_grpc.faces.mcp.items import Json, Senders
 from molecule_grpc.faces.mcp.tools import Caller, Tool
+from molecule_grpc.faces.port import Platform
 from molecule_grpc.server.call import Call
 
-# Texts go into a model's context: a list ends with the message that makes it longer than this.
+# A list ends with the message that makes its texts reach 1 MiB.
 LIST_BYTES = 1_048_576
 
 _PULL_SECONDS = 55
 
 
 class Messages:
-    """Runs them through the use cases of the RPCs.
+    """Runs the tools through the use cases that the RPCs call.
 
     Args:
         admit: raises unless the token of a call is still good.
@@ -32,10 +35,14 @@ class Messages:
     def __init__(self, platform: Platform, admit: Callable[[Call], Awaitable[object]]) -> None:
         self._platform = platform
         self._admit = admit
-        self._peers = Peers(platform.lookup)
+        self._senders = Senders(platform.directory.lookup)
 
     def tools(self, *, speaks: bool) -> Iterator[Tool]:
-        """All of them; with the one that speaks to the human only if it may."""
+        """Every tool.
+
+        Args:
+            speaks: whether agents may speak to the human.
+        """
         yield Tool(
             "wait_for_message",
             "Wait for the oldest message in your inbox. It stays there until you inbox_pop it. An "
@@ -90,84 +97,76 @@ class Messages:
                 return {}
 
     async def _show_alive(self, caller: Caller) -> None:
-        """Whoever waits is there; so an agent that does nothing else needs no heartbeat."""
+        """An agent that waits is there: an agent that does nothing else needs no heartbeat."""
         if caller.call.principal.role is Role.WORKSPACE:
-            beat = workspace_pb.HeartbeatRequest(workspace_id=caller.workspace_id)
-            await self._platform.heartbeat(self._platform.checked(beat))
+            await self._platform.heartbeat(Heartbeat(caller.workspace_id))
 
     async def _peek(self, given: arguments.Peek, caller: Caller) -> object:
-        shown: list[Json] = []
-        size = 0
-        for item in await self._pull(caller, limit=given.limit, wait_seconds=0):
-            shown.append(await self._shown(item, caller))
-            size += _size(shown[-1])
-            if size >= LIST_BYTES:
+        shown = _Messages()
+        for row in await self._pull(caller, limit=given.limit, wait_seconds=0):
+            shown.add(await self._shown(row, caller))
+            if shown.full:
                 break
-        return shown
+        return shown.messages
 
-    async def _pull(
-        self, caller: Caller, *, limit: int, wait_seconds: int
-    ) -> list[inbox_pb2.InboxItem]:
-        request = self._platform.checked(
-            pb.PullInboxRequest(
-                workspace_id=caller.workspace_id, limit=limit, wait_seconds=wait_seconds
-            )
+    async def _pull(self, caller: Caller, *, limit: int, wait_seconds: int) -> list[InboxRow]:
+        left = caller.call.remaining()
+        pulled = await self._platform.inbox.pull(
+            caller.workspace_id,
+            limit=limit,
+            wait_seconds=wait_seconds if left is None else min(wait_seconds, left),
+            authorization=caller.call.authorization,
         )
-        return list((await self._platform.pull(request, caller.call)).items)
+        return pulled.items
 
-    async def _shown(self, item: inbox_pb2.InboxItem, caller: Caller) -> Json:
-        text = item.text
-        if item.body_ref:  # too large for the item
-            request = self._platform.checked(
-                pb.GetActivityRequest(workspace_id=caller.workspace_id, activity_id=item.body_ref)
-            )
-            text = (await self._platform.get_activity(request)).data.text
-        return items.of_inbox(item, text, await self._peers.find(item.source_id))
+    async def _shown(self, row: InboxRow, caller: Caller) -> Json:
+        if row.body is None:  # too large to travel with its item
+            whole = await self._platform.activity.get(caller.workspace_id, row.activity_id)
+            text = whole.text
+        else:
+            text = text_of(json.loads(row.body))
+        return items.of_inbox(row, text, await self._senders.find(row.source_id))
 
     async def _pop(self, given: arguments.Pop, caller: Caller) -> object:
-        request = self._platform.checked(
-            pb.AckInboxRequest(
-                workspace_id=caller.workspace_id, activity_ids=[str(given.activity_id)]
-            )
-        )
-        return {"removed": (await self._platform.ack(request)).removed > 0}
+        done = await self._platform.inbox.ack(caller.workspace_id, activity_ids=[given.activity_id])
+        return {"removed": done.marked > 0}
 
     async def _history(self, given: arguments.History, caller: Caller) -> object:
-        request = self._platform.checked(
-            pb.ListActivityRequest(
-                workspace_id=caller.workspace_id,
-                type="a2a_receive",
-                peer_id=str(given.peer_id),
-                limit=str(given.limit),
-                before_ts=given.before_ts,
-            )
+        chosen = ActivityFilter(
+            type="a2a_receive",
+            peer_id=given.peer_id,
+            before=timestamp(given.before_ts, "before_ts"),
         )
-        found = await self._platform.list_activity(request)
-        shown: list[Json] = []
-        size = 0
-        for row in found.activities:  # the newest first, so that what is cut off is the oldest
-            peer = await self._peers.find(items.peer_of(row))
-            shown.append(items.of_record(row, peer))
-            size += _size(shown[-1])
-            if size >= LIST_BYTES:
+        query = ActivityQuery(caller.workspace_id, chosen, limit=given.limit)
+        shown = _Messages()
+        # The newest rows come first, so the rows that do not fit are the oldest.
+        for row in await self._platform.activity.list(query):
+            peer = await self._senders.find(items.peer_of(row))
+            shown.add(items.of_record(row, row.text or row.summary or "", peer))
+            if shown.full:
                 break
-        return shown[::-1]
+        return shown.messages[::-1]
 
     async def _notify(self, given: arguments.Notify, caller: Caller) -> object:
-        request = self._platform.checked(
-            pb.NotifyRequest(
-                workspace_id=caller.workspace_id,
-                message=given.message,
-                attachments=[
-                    pb.Attachment(
-                        uri=file.uri, name=file.name, mime_type=file.mime_type, size=file.size
-                    )
-                    for file in given.attachments
-                ],
-            )
-        )
-        return {"status": (await self._platform.notify(request)).status}
+        attachments = [
+            Attachment(file.uri, file.name, file.mime_type, file.size) for file in given.attachments
+        ]
+        await self._platform.activity.notify(caller.workspace_id, given.message, attachments)
+        return {"status": "sent"}
 
 
-def _size(shown: Json) -> int:
-    return len(str(shown["text"]).encode())
+class _Messages:
+    """Messages of one answer, whose texts end up in a model's context."""
+
+    def __init__(self) -> None:
+        self.messages: list[Json] = []
+        self._bytes = 0
+
+    def add(self, message: Json) -> None:
+        self.messages.append(message)
+        self._bytes += len(str(message["text"]).encode())
+
+    @property
+    def full(self) -> bool:
+        """Whether the texts have reached 1 MiB."""
+        return self._bytes >= LIST_BYTES

@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from uuid import UUID
 
-from moleculeai.delegation.v1 import delegation_pb2
-from moleculeai.delegation.v1 import delegation_service_pb2 as pb
-from moleculeai.workspace.v1 import workspace_pb2
-from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
-
+from molecule_grpc.delegation.ledger.handover import HandedOver, Handover
+from molecule_grpc.delegation.ledger.rules import FINAL, Status
+from molecule_grpc.delegation.ledger.store.views import DelegationRow
+from molecule_grpc.directory import Peer
 from molecule_grpc.faces.mcp import arguments
 from molecule_grpc.faces.mcp.items import Json
-from molecule_grpc.faces.mcp.ports import Platform
 from molecule_grpc.faces.mcp.tools import Caller, Tool
+from molecule_grpc.faces.port import Platform
+from molecule_grpc.kernel.protos import timestamp
 
 # How long delegate_task holds the line.
 WAIT_SECONDS = 30
 
-_STATUS = delegation_pb2.Delegation.Status
-_REASON = delegation_pb2.FailureReason
-_ENDED = ("completed", "failed", "stuck")
-_OPTIONAL: tuple[Literal["result", "error", "progress_note", "progress_percent"], ...] = (
-    "result",
-    "error",
-    "progress_note",
-    "progress_percent",
-)
-
 
 class Tasks:
-    """Runs them through the use cases of the RPCs."""
+    """Runs the tools through the use cases that the RPCs call."""
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
@@ -77,85 +67,80 @@ class Tasks:
         )
 
     async def _list_peers(self, given: arguments.ListPeers, caller: Caller) -> object:
-        request = self._platform.checked(
-            workspace_pb.ListPeersRequest(workspace_id=caller.workspace_id, q=given.q)
-        )
-        found = await self._platform.list_peers(request, caller.call)
-        return [_peer(peer) for peer in found.peers[: given.limit]]
+        found = await self._platform.peers(caller.workspace_id, given.q)
+        return [_peer(peer) for peer in found[: given.limit]]
 
     async def _delegate(self, given: arguments.Delegate, caller: Caller) -> object:
-        response = await self._hand_over(given, caller, wait_seconds=WAIT_SECONDS)
-        task = _task(response.delegation)
-        if task["status"] not in _ENDED:
+        handed = await self._hand_over(given, caller, wait_seconds=WAIT_SECONDS)
+        assert handed.delegation is not None
+        task = _task(handed.delegation, caller.workspace_id)
+        if task["status"] not in FINAL:
             task["next"] = "not ended yet: use check_task_status with this task_id"
         return task
 
     async def _delegate_async(self, given: arguments.Delegate, caller: Caller) -> object:
-        response = await self._hand_over(given, caller, wait_seconds=0)
-        return {"task_id": response.delegation_id, "status": response.status}
+        handed = await self._hand_over(given, caller, wait_seconds=0)
+        status = handed.delegation.status if handed.delegation else "delegated"
+        return {"task_id": handed.delegation_id, "status": status}
 
     async def _hand_over(
         self, given: arguments.Delegate, caller: Caller, *, wait_seconds: int
-    ) -> pb.DelegateResponse:
-        request = self._platform.checked(
-            pb.DelegateRequest(
-                workspace_id=caller.workspace_id,
-                target_id=str(given.workspace_id),
-                task=given.task,
-                idempotency_key=given.idempotency_key,
-                wait_seconds=wait_seconds,
-            )
+    ) -> HandedOver:
+        handover = Handover(
+            source=caller.workspace_id,
+            target=given.workspace_id,
+            task=given.task,
+            idempotency_key=given.idempotency_key,
+            wait_seconds=wait_seconds,
+            remaining=caller.call.remaining(),
         )
-        return await self._platform.delegate(request, caller.call)
+        return await self._platform.handovers.delegate(
+            handover, authorization=caller.call.authorization
+        )
 
     async def _check_task(self, given: arguments.CheckTask, caller: Caller) -> object:
-        request = self._platform.checked(
-            pb.GetDelegationRequest(workspace_id=caller.workspace_id, delegation_id=given.task_id)
-        )
-        return _task(await self._platform.get(request))
+        found = await self._platform.views.get(caller.workspace_id, given.task_id)
+        return _task(found, caller.workspace_id)
 
     async def _update_task(self, given: arguments.UpdateTask, caller: Caller) -> object:
-        request = self._platform.checked(
-            pb.UpdateDelegationRequest(
-                workspace_id=caller.workspace_id,
-                delegation_id=given.task_id,
-                status=_STATUS.Value(given.status),
-                response_preview=given.text if given.status == "completed" else "",
-                error=given.text if given.status == "failed" else "",
-            )
+        done = await self._platform.moves.update(
+            caller.workspace_id,
+            given.task_id,
+            Status(given.status),
+            text=given.text,
+            error=given.text,
         )
-        done = await self._platform.update(request)
-        return {
-            "task_id": done.delegation_id,
-            "status": _STATUS.Name(done.status),
-            "applied": done.applied,
-        }
+        return {"task_id": given.task_id, "status": done.status, "applied": done.applied}
 
 
-def _peer(peer: workspace_pb2.Peer) -> Json:
+def _peer(peer: Peer) -> Json:
     return {
-        "id": peer.id,
+        "id": str(peer.id),
         "name": peer.name,
         "role": peer.role,
-        "status": workspace_pb2.Workspace.Status.Name(peer.status),
+        "status": peer.status,
         "active_tasks": peer.active_tasks,
     }
 
 
-def _task(found: delegation_pb2.Delegation) -> Json:
-    """A task as its parties see it; what is not known is left out."""
+def _task(found: DelegationRow, viewer: UUID) -> Json:
+    """A task as its parties see it; unknown values are left out."""
+    sent = found.caller_id == viewer
+    stamp = timestamp(found.updated_at)
+    assert stamp is not None
     task: Json = {
         "task_id": found.delegation_id,
-        "status": _STATUS.Name(found.status),
-        "workspace_id": found.target_id if found.direction == "sent" else found.source_id,
-        "direction": found.direction,
-        "updated_at": found.updated_at.ToJsonString(),
+        "status": found.status,
+        "workspace_id": str(found.callee_id if sent else found.caller_id),
+        "direction": "sent" if sent else "received",
+        "updated_at": stamp.ToJsonString(),
     }
-    for name in _OPTIONAL:
-        if found.HasField(name):
-            task[name] = getattr(found, name)
-    if found.failure_reason:
-        task["failure_reason"] = _REASON.Name(found.failure_reason)
-    if found.truncated:
-        task["truncated"] = True
-    return task
+    optional = {
+        "result": found.result,
+        "error": found.error_detail,
+        "progress_note": found.progress_note,
+        "progress_percent": found.progress_percent,
+        "failure_reason": found.failure_reason,
+        "truncated": found.truncated or None,
+    }
+    return task | {name: value for name, value in optional.items() if value is not None}

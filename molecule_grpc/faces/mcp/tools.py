@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from molecule_grpc.faces.mcp.arguments import Arguments
 from molecule_grpc.server.call import Call
@@ -12,9 +13,9 @@ from molecule_grpc.server.call import Call
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf a tool runs."""
+    """The workspace on whose behalf a tool runs, and the call that carries the message."""
 
-    workspace_id: str
+    workspace_id: UUID
     call: Call
 
 
@@ -23,8 +24,8 @@ class Tool:
     """One tool.
 
     Args:
-        reads: it changes nothing.
-        run: takes checked arguments; returns what JSON can say.
+        reads: the tool changes nothing.
+        run: takes checked arguments; returns a value that JSON can express.
     """
 
     name: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -13,7 +12,7 @@ import asyncpg
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.events.names import EventType
 from molecule_grpc.kernel.errors import AlreadyExists
-from molecule_grpc.workspace.status import INITIAL, REMOVED, Status
+from molecule_grpc.workspace.status import REMOVED
 from molecule_grpc.workspace.store.moves import (
     EVENT_NAMES,
     KEEP_EVENTS,
@@ -22,17 +21,18 @@ from molecule_grpc.workspace.store.moves import (
     move_statement,
     status_event,
 )
+from molecule_grpc.workspace.store.rows import Change, Held, Place, WorkspaceDraft, WorkspaceRow
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
 
-_ROW = """
-    SELECT w.id, w.organization_id, w.parent_id, w.name, w.role, w.tier, w.status, w.runtime,
-           w.agent_card, w.url, w.delivery_mode, w.last_heartbeat_at, w.last_outbound_at,
-           w.last_error_rate, w.last_sample_error, w.active_tasks, w.max_concurrent_tasks,
-           w.uptime_seconds, w.current_task, w.workspace_dir, w.budget_limit, w.monthly_spend,
-           w.created_at, w.updated_at,
-           coalesce(c.x, 0) AS x, coalesce(c.y, 0) AS y, coalesce(c.collapsed, false) AS collapsed
+_CANVAS = {"x": "0", "y": "0", "collapsed": "false"}
+_COLUMNS = ", ".join(
+    f"coalesce(c.{name}, {_CANVAS[name]}) AS {name}" if name in _CANVAS else f"w.{name}"
+    for name in WorkspaceRow._fields
+)
+_ROW = f"""
+    SELECT {_COLUMNS}
     FROM workspaces w LEFT JOIN canvas_layouts c ON c.workspace_id = w.id
 """
 
@@ -80,81 +80,22 @@ _UPDATE = f"""
 _REMOVE = move_statement(REMOVED, also=", url = '', active_tasks = 0, current_task = ''")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkspaceDraft:
-    """A workspace to insert.
-
-    Raises:
-        ValueError: no workspace begins with this status, or a failed one gives no reason.
-    """
-
-    id: UUID
-    organization_id: UUID
-    name: str
-    tier: int
-    status: Status
-    runtime: str
-    parent_id: UUID | None = None
-    role: str | None = None
-    url: str = ""
-    delivery_mode: str | None = None
-    max_concurrent_tasks: int = 1
-    budget_limit: int | None = None
-    last_sample_error: str | None = None
-    inbound_secret: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.status not in INITIAL:
-            raise ValueError(f"no workspace begins as {self.status}")
-        if self.status is Status.FAILED and not self.last_sample_error:
-            raise ValueError("a failure needs a reason")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """What to change of a workspace. Fields named in `given` are written even when None."""
-
-    name: str | None = None
-    role: str | None = None
-    tier: int | None = None
-    runtime: str | None = None
-    parent_id: UUID | None = None
-    workspace_dir: str | None = None
-    given: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A place on the canvas. None leaves what is stored."""
-
-    x: float | None = None
-    y: float | None = None
-    collapsed: bool | None = None
-
-    @property
-    def given(self) -> bool:
-        """Whether there is anything to write."""
-        return self != Place()
-
-
-async def get(
-    pool: Pool, workspace_id: UUID, organization_id: UUID | None
-) -> asyncpg.Record | None:
+async def get(pool: Pool, workspace_id: UUID, organization_id: UUID | None) -> WorkspaceRow | None:
     """A workspace, removed or not; of this organisation only unless that is None."""
-    return await pool.fetchrow(_GET, workspace_id, organization_id)
+    row = await pool.fetchrow(_GET, workspace_id, organization_id)
+    return WorkspaceRow(*row) if row else None
 
 
 async def list_live(
-    pool: Pool, organization_id: UUID | None, *, after: asyncpg.Record | None, limit: int
-) -> list[asyncpg.Record]:
+    pool: Pool, organization_id: UUID | None, *, after: WorkspaceRow | None, limit: int
+) -> list[WorkspaceRow]:
     """Live workspaces after a row, oldest first; of one organisation, or of all."""
-    if after is None:
-        start: tuple[object, object] = (_BEGINNING, UUID(int=0))
-    else:
-        start = (after["created_at"], after["id"])
+    start = (after.created_at, after.id) if after else (_BEGINNING, UUID(int=0))
     if organization_id is None:
-        return await pool.fetch(_LIST_ALL, *start, limit)
-    return await pool.fetch(_LIST_OF_ORGANIZATION, *start, limit, organization_id)
+        rows = await pool.fetch(_LIST_ALL, *start, limit)
+    else:
+        rows = await pool.fetch(_LIST_OF_ORGANIZATION, *start, limit, organization_id)
+    return [WorkspaceRow(*row) for row in rows]
 
 
 async def insert(conn: Connection, draft: WorkspaceDraft) -> bool:
@@ -233,15 +174,16 @@ async def organization_of(conn: Connection, workspace_id: UUID) -> UUID | None:
     return found
 
 
-async def lock_live(conn: Connection, workspace_id: UUID) -> asyncpg.Record | None:
-    """Hold a workspace as it is until the transaction ends; None when it is removed or missing."""
-    return await conn.fetchrow(
+async def lock_live(conn: Connection, workspace_id: UUID) -> Held | None:
+    """Lock a workspace until the transaction ends; None when it is removed or missing."""
+    row = await conn.fetchrow(
         """
         SELECT id, organization_id, runtime, workspace_dir FROM workspaces
         WHERE id = $1 AND status <> 'removed' FOR NO KEY UPDATE
         """,
         workspace_id,
     )
+    return Held(*row) if row else None
 
 
 async def status_of(pool: Pool, workspace_id: UUID) -> str | None:

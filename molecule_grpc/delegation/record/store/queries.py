@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.delegation.record.a2a import text_of
+
+_NO_REPLY = ("notify", "chat_upload_receive")
 
 
 class ActivityRow(NamedTuple):
@@ -34,6 +38,27 @@ class ActivityRow(NamedTuple):
     peer_name: str | None = None
     peer_role: str | None = None
     peer_url: str | None = None
+
+    @property
+    def answerable(self) -> bool:
+        """Whether the row is a message that its reader may answer.
+
+        An agent's words to the human and the notice of a file are not: an agent that answered them
+        would talk to itself.
+        """
+        return self.activity_type == "a2a_receive" and self.method not in _NO_REPLY
+
+    @property
+    def text(self) -> str:
+        """The text of an answerable row; empty for any other one.
+
+        The text of a result is in the response; of a message that was answered at once, the
+        request counts.
+        """
+        if not self.answerable:
+            return ""
+        bodies = (json.loads(body or "null") for body in (self.request_body, self.response_body))
+        return next(filter(None, map(text_of, bodies)), "")
 
 
 class ActivityFilter(NamedTuple):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
-
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.directory import Peer
 from molecule_grpc.workspace.rules import MAX_DEPTH
 
 _NO_PARENT = "'00000000-0000-0000-0000-000000000000'::uuid"
@@ -30,6 +30,7 @@ _RELATED = f"""
     )
 """
 
+# In the order of `Node`, and behind it the fields that `Pair` adds.
 _PAIR = f"""
     SELECT t.id, t.organization_id, t.name, coalesce(t.role, '') AS role, t.status, t.url,
            t.delivery_mode, t.runtime, t.idle_timeout_seconds,
@@ -102,26 +103,73 @@ _FAMILY = """
 """
 
 
-async def pair(pool: Pool, source: UUID, target: UUID) -> asyncpg.Record | None:
-    """The target, the source's status, and whether they are related. Removed ones count."""
-    return await pool.fetchrow(_PAIR, source, target)
+class Node(NamedTuple):
+    """A workspace of the tree, removed or not.
+
+    Args:
+        delivery_mode: as stored; None in rows of old installations.
+    """
+
+    id: UUID
+    organization_id: UUID
+    name: str
+    role: str
+    status: str
+    url: str
+    delivery_mode: str | None
+    runtime: str
+    idle_timeout_seconds: int | None
 
 
-async def one(pool: Pool, workspace_id: UUID) -> asyncpg.Record | None:
+class Pair(NamedTuple):
+    """Two workspaces, seen from the first one; `target` is the second.
+
+    Args:
+        source_status: None when there is no first one.
+        visible: both are of one organisation.
+        related: the tree lets them talk, whatever their statuses.
+    """
+
+    target: Node
+    source_status: str | None
+    visible: bool
+    related: bool
+
+
+class Member(NamedTuple):
+    """A workspace of a subtree."""
+
+    id: UUID
+    parent_id: UUID | None
+    name: str
+    live: bool
+
+
+async def pair(pool: Pool, source: UUID, target: UUID) -> Pair | None:
+    """Two workspaces, removed or not; None when there is no target."""
+    row = await pool.fetchrow(_PAIR, source, target)
+    if row is None:
+        return None
+    *target_columns, source_status, visible, related = row
+    return Pair(Node(*target_columns), source_status, visible, related)
+
+
+async def one(pool: Pool, workspace_id: UUID) -> Node | None:
     """A workspace, removed or not."""
-    return await pool.fetchrow(_ONE, workspace_id)
+    row = await pool.fetchrow(_ONE, workspace_id)
+    return Node(*row) if row else None
 
 
-async def peers(pool: Pool, workspace_id: UUID, wanted: str) -> list[asyncpg.Record]:
+async def peers(pool: Pool, workspace_id: UUID, wanted: str) -> list[Peer]:
     """Live siblings, children and parent whose name or role contains `wanted`, by name."""
-    return await pool.fetch(_PEERS, workspace_id, wanted)
+    return [Peer(*row) for row in await pool.fetch(_PEERS, workspace_id, wanted)]
 
 
 async def lock(conn: Connection, organization_id: UUID, *, shared: bool) -> None:
     """Hold the shape of an organisation's tree until the transaction ends.
 
-    Whoever adds a child shares it; whoever moves or removes has it alone. What is read afterwards
-    stays true.
+    Statements that add a child share the lock; those that move or remove hold it alone. What the
+    transaction reads of the tree afterwards stays true until it ends.
     """
     how = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
     await conn.execute(
@@ -141,6 +189,6 @@ async def height(conn: Connection, workspace_id: UUID) -> int:
     return levels
 
 
-async def family(conn: Connection, workspace_id: UUID) -> list[asyncpg.Record]:
+async def family(conn: Connection, workspace_id: UUID) -> list[Member]:
     """A workspace and everything below it, live or removed."""
-    return await conn.fetch(_FAMILY, workspace_id)
+    return [Member(*row) for row in await conn.fetch(_FAMILY, workspace_id)]

@@ -1,14 +1,13 @@
-"""The SQL of the registry: what agents announce, and who fell silent."""
+"""The SQL of registrations."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from uuid import UUID
-
-import asyncpg
 
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.events.names import EventType
-from molecule_grpc.workspace.status import EXTERNAL_SILENT, REGISTERED, SILENT
+from molecule_grpc.workspace.status import REGISTERED
 from molecule_grpc.workspace.store.moves import (
     EVENT_NAMES,
     KEEP_EVENTS,
@@ -43,31 +42,24 @@ _UPDATE_CARD = f"""
     SELECT workspace_id FROM moved
 """
 
-# Both moves of silence leave the same states. A row that somebody else holds is being changed right
-# now: the next pass looks at it again.
-_SWEEP = f"""
-    WITH silent AS (
-        SELECT id FROM workspaces w
-        WHERE {may(SILENT)} AND id > $3
-          AND coalesce(last_heartbeat_at, updated_at) < now() - make_interval(
-              secs => CASE WHEN runtime = 'external' THEN $1::float ELSE $2::float END)
-        ORDER BY id LIMIT $4
-        FOR NO KEY UPDATE SKIP LOCKED
-    ), moved AS (
-        UPDATE workspaces w SET
-            updated_at = now(),
-            status = CASE WHEN w.runtime = 'external' THEN '{EXTERNAL_SILENT.target}'
-                          ELSE '{SILENT.target}' END::workspace_status
-        FROM silent WHERE w.id = silent.id
-        RETURNING {event_columns(status_event("$5"))}
-    ), kept AS ({KEEP_EVENTS})
-    SELECT workspace_id FROM moved ORDER BY workspace_id
-"""
+
+class Registrant(NamedTuple):
+    """A workspace that an agent registers as.
+
+    Args:
+        delivery_mode: as stored; None in rows of old installations.
+        has_token: whether one of its tokens is live.
+    """
+
+    status: str
+    runtime: str
+    delivery_mode: str | None
+    has_token: bool
 
 
-async def registration(pool: Pool, workspace_id: UUID) -> asyncpg.Record | None:
-    """What a registration builds on."""
-    return await pool.fetchrow(
+async def registrant(pool: Pool, workspace_id: UUID) -> Registrant | None:
+    """A workspace before a registration, removed or not."""
+    row = await pool.fetchrow(
         """
         SELECT status, runtime, delivery_mode, EXISTS (
             SELECT FROM workspace_auth_tokens t
@@ -76,6 +68,7 @@ async def registration(pool: Pool, workspace_id: UUID) -> asyncpg.Record | None:
         """,
         workspace_id,
     )
+    return Registrant(*row) if row else None
 
 
 async def register(
@@ -95,19 +88,3 @@ async def update_card(pool: Pool, workspace_id: UUID, card: str) -> bool:
     """Replace the card of a live workspace. False when there is none."""
     found = await pool.fetchval(_UPDATE_CARD, workspace_id, card, EventType.AGENT_CARD_UPDATED)
     return found is not None
-
-
-async def sweep_silent(
-    pool: Pool, external_after: float, other_after: float, *, after: UUID, limit: int
-) -> list[UUID]:
-    """Move at most `limit` workspaces that were not heard of for so many seconds.
-
-    Args:
-        external_after: seconds of silence of an external workspace, which then awaits its agent.
-        other_after: seconds of silence of any other, which then is offline.
-        after: only workspaces with a greater id are looked at.
-
-    Returns: the workspaces that moved, by id.
-    """
-    rows = await pool.fetch(_SWEEP, external_after, other_after, after, limit, EVENT_NAMES)
-    return [row["workspace_id"] for row in rows]

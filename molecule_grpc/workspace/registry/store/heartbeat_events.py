@@ -1,4 +1,4 @@
-"""The SQL of what workspaces show of themselves, many in one statement."""
+"""The SQL of live events about workspaces, many in one statement."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ _SHOW = """
 
 
 async def publish(pool: Pool, shown: Sequence[tuple[EventType, UUID]]) -> None:
-    """Show workspaces as they are now, to whoever looks, in this order."""
-    await pool.execute(
-        _SHOW, [kind for kind, _ in shown], [each for _, each in shown], EventType.TASK_UPDATED
-    )
+    """Write these live events in this order, each with the workspace as the row is now."""
+    names, ids = [name for name, _ in shown], [workspace_id for _, workspace_id in shown]
+    await pool.execute(_SHOW, names, ids, EventType.TASK_UPDATED)

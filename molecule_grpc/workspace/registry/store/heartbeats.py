@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import cast
 from uuid import UUID
 
 from molecule_grpc.auth.tokens import mint
 from molecule_grpc.db.pool import Connection
+from molecule_grpc.directory import Heartbeat, HeartbeatResult
 from molecule_grpc.kernel.errors import NotFound
 from molecule_grpc.workspace import rules
 from molecule_grpc.workspace.refusals import missing, removed
@@ -20,8 +21,8 @@ from molecule_grpc.workspace.store.moves import (
     status_event,
 )
 
-# One pass over the rows: what was not reported stays, and the status follows from what was. A
-# failed workspace keeps its reason, and only a registration ends the failure.
+# What was not reported stays as it is, and the status follows from what was reported. A failed
+# workspace keeps its reason: only a registration ends the failure.
 HEARTBEAT = f"""
     WITH moved AS (
         UPDATE workspaces w SET
@@ -77,47 +78,10 @@ _TOUCH = f"""
 """
 
 
-class Heartbeat(NamedTuple):
-    """One heartbeat. None means that nothing was reported.
-
-    The order of the fields is the order of the columns.
-
-    Args:
-        monthly_spend: US cents.
-        wedged: the agent's engine hangs although its heartbeats flow.
-        well: the engine is well.
-        self_managed: the runtime judges its own health.
-        idle_timeout_seconds: silence after which a call to the agent is given up; 0 for the
-            platform's default.
-    """
-
-    workspace_id: UUID
-    error_rate: float | None = None
-    sample_error: str | None = None
-    active_tasks: int | None = None
-    uptime_seconds: int | None = None
-    current_task: str | None = None
-    monthly_spend: int | None = None
-    wedged: bool = False
-    well: bool = True
-    self_managed: bool = False
-    idle_timeout_seconds: int | None = None
-
-
-class HeartbeatResult(NamedTuple):
-    """What a heartbeat did: the status before and after, and what to answer."""
-
-    id: UUID
-    before: str
-    after: str
-    tasks_changed: bool
-    inbound_secret: str
-
-
 async def beat(conn: Connection, beats: Sequence[Heartbeat]) -> list[HeartbeatResult | NotFound]:
     """Apply heartbeats of different workspaces, in id order like all who change many rows."""
     order = sorted(range(len(beats)), key=lambda n: beats[n].workspace_id.int)
-    columns = zip(*(beats[n] for n in order), strict=True)
+    *columns, _ = zip(*(beats[n] for n in order), strict=True)
     rows = await conn.fetch(
         HEARTBEAT, *map(list, columns), rules.DEGRADED_FROM, rules.WELL_BELOW, EVENT_NAMES
     )
@@ -138,7 +102,7 @@ async def touch(conn: Connection, workspace_ids: list[UUID]) -> bool:
 
 
 async def _heal(conn: Connection, done: list[HeartbeatResult | None]) -> None:
-    """Rows that never had an inbound secret get one, which whoever is faster decides."""
+    """Give an inbound secret to rows without one; of two workers that try, the first decides."""
     bare = sorted(each.id for each in done if each and not each.inbound_secret)
     rows = await conn.fetch(_HEAL, bare, [mint().text for _ in bare])
     secrets = {row["id"]: row["platform_inbound_secret"] for row in rows}

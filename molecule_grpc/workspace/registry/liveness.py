@@ -1,4 +1,4 @@
-"""Background steps of the slice: idempotent, without input, on every worker at once."""
+"""The sweep that finds silent workspaces: a background step that every worker runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import structlog
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.sweep import in_batches
 from molecule_grpc.settings.workspace import WorkspaceSettings
-from molecule_grpc.workspace.store import registry
+from molecule_grpc.workspace.registry.store import liveness as store
 
 log = structlog.get_logger(__name__)
 
@@ -24,10 +24,10 @@ _BEFORE_ALL: Final = UUID(int=0)
 async def sweep_liveness(
     pool: Pool, settings: WorkspaceSettings, tell_readers: Callable[[], None]
 ) -> int:
-    """Move the workspaces that fell silent, and return how many.
+    """Move the online and degraded workspaces that fell silent, and return how many moved.
 
-    An external one waits for its agent again after `liveness_stale_after`; any other is offline
-    after `liveness_ttl`. Only online and degraded ones are looked at.
+    An external one awaits its agent again after `liveness_stale_after` seconds of silence; any
+    other is offline after `liveness_ttl`.
 
     Args:
         tell_readers: wakes the readers of the feed of events.
@@ -36,7 +36,7 @@ async def sweep_liveness(
 
     async def step(limit: int) -> int:
         nonlocal last
-        moved = await registry.sweep_silent(
+        moved = await store.sweep_silent(
             pool, settings.liveness_stale_after, settings.liveness_ttl, after=last, limit=limit
         )
         if moved:

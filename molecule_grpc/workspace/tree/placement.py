@@ -4,33 +4,32 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import asyncpg
-
 from molecule_grpc.db.pool import Connection
 from molecule_grpc.kernel.errors import Conflict, Invalid, NotFound
-from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.workspace import rules
 from molecule_grpc.workspace.refusals import missing
-from molecule_grpc.workspace.store import tree, workspaces
+from molecule_grpc.workspace.store import workspaces
+from molecule_grpc.workspace.store.rows import Held, WorkspaceDraft
+from molecule_grpc.workspace.tree import store as tree
 
 
-def home(wanted: str, own: UUID | None) -> UUID:
+def home(wanted: UUID | None, own: UUID | None) -> UUID:
     """The organisation that a new workspace belongs to.
 
     Args:
-        wanted: what the caller asks for; empty for its own, or the default one.
+        wanted: the one that the caller asks for; None for its own, or the default one.
         own: the only organisation that the caller may see; None for the operator.
 
     Raises:
         NotFound: ORGANIZATION_NOT_FOUND.
     """
-    organization_id = parse_id(wanted, "organization_id") if wanted else own
+    organization_id = wanted or own
     if own is not None and organization_id != own:
         raise _no_organization()
     return organization_id or workspaces.DEFAULT_ORGANIZATION
 
 
-async def require_room(conn: Connection, draft: workspaces.WorkspaceDraft) -> None:
+async def require_room(conn: Connection, draft: WorkspaceDraft) -> None:
     """Raise unless the draft's organisation exists and its parent can have one more child.
 
     Raises:
@@ -68,8 +67,11 @@ async def require_fit(
         )
 
 
-async def hold(conn: Connection, workspace_id: UUID, *, moving: bool) -> asyncpg.Record:
-    """A live workspace, held as it is; before it the whole tree where it moves.
+async def hold(conn: Connection, workspace_id: UUID, *, moving: bool) -> Held:
+    """Lock a live workspace until the transaction ends.
+
+    Args:
+        moving: its parent may change: lock the tree of its organisation first.
 
     Raises:
         NotFound: WORKSPACE_NOT_FOUND.

@@ -1,0 +1,42 @@
+"""What a face serves its callers with: the use cases of the slices, on values.
+
+The RPCs' own handlers call the same use cases, so every face behaves alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from molecule_grpc.delegation.inbox.inbox import Inbox
+from molecule_grpc.delegation.ledger.handover import Handovers
+from molecule_grpc.delegation.ledger.moves import Moves
+from molecule_grpc.delegation.ledger.views import LedgerViews
+from molecule_grpc.delegation.record.activity import ActivityRecord
+from molecule_grpc.directory import Directory, Heartbeat, HeartbeatResult, Peer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """The use cases that faces share. Requests are validated by the face, once.
+
+    Args:
+        directory: who is there, and who may talk to whom.
+        heartbeat: applies a workspace's heartbeat.
+        peers: a workspace's neighbours whose name or role contains a text.
+        handovers: accepts delegations.
+        moves: reports on delegations.
+        views: reads the ledger.
+        inbox: what a workspace must act on.
+        activity: a workspace's record.
+    """
+
+    directory: Directory
+    heartbeat: Callable[[Heartbeat], Awaitable[HeartbeatResult]]
+    peers: Callable[[UUID, str], Awaitable[list[Peer]]]
+    handovers: Handovers
+    moves: Moves
+    views: LedgerViews
+    inbox: Inbox
+    activity: ActivityRecord

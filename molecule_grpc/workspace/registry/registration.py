@@ -1,0 +1,163 @@
+"""Agents register as workspaces, and replace their cards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from molecule_grpc import egress
+from molecule_grpc.auth import store as tokens
+from molecule_grpc.auth.principal import Principal, Role
+from molecule_grpc.auth.tokens import mint
+from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.kernel.errors import Aborted, Invalid, Unauthenticated
+from molecule_grpc.workspace import drafts, rules
+from molecule_grpc.workspace.cards import card_text
+from molecule_grpc.workspace.refusals import missing, removed
+from molecule_grpc.workspace.registry.store import registration as store
+from molecule_grpc.workspace.scope import scope
+from molecule_grpc.workspace.status import Status
+from molecule_grpc.workspace.store import workspaces
+
+
+class Announcement(NamedTuple):
+    """What an agent announces of itself.
+
+    Args:
+        card: any JSON, as `json.loads` returns it.
+        url: where it listens; of scheme `remote:` or empty when it cannot be called.
+        delivery_mode: `push` or `poll`; empty for what is stored.
+    """
+
+    workspace_id: UUID
+    card: Any
+    url: str = ""
+    delivery_mode: str = ""
+
+
+class Registered(NamedTuple):
+    """What an agent is told.
+
+    Args:
+        delivery_mode: the one in force.
+        auth_token: empty unless no token was live.
+        inbound_secret: what the platform presents when it calls the agent.
+    """
+
+    delivery_mode: str
+    auth_token: str
+    inbound_secret: str
+
+
+class Registration:
+    """Keeps what agents announce.
+
+    Args:
+        egress_mode: which URLs an agent may listen at.
+        default_tier: the size class of a workspace that a registration creates.
+        open_to_strangers: whether a caller without a token may register a workspace without one.
+        tell_readers: wakes the readers of the feed of events.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        egress_mode: egress.Mode,
+        default_tier: int,
+        open_to_strangers: bool,
+        tell_readers: Callable[[], None],
+    ) -> None:
+        self._pool = pool
+        self._egress_mode = egress_mode
+        self._default_tier = default_tier
+        self._open_to_strangers = open_to_strangers
+        self._tell_readers = tell_readers
+
+    async def register(self, principal: Principal, announced: Announcement) -> Registered:
+        """Store what an agent announces; give it a token if none is live.
+
+        Raises:
+            Unauthenticated: the caller may not register this workspace.
+            NotFound: WORKSPACE_NOT_FOUND or WORKSPACE_REMOVED.
+            Invalid: the card or the URL breaks its rule.
+            Aborted: somebody else created the workspace meanwhile.
+        """
+        workspace_id = announced.workspace_id
+        before = await store.registrant(self._pool, workspace_id)
+        self._admit(principal, workspace_id, before)
+        card = card_text(announced.card)
+        url, mode = await self._reach(announced, before)
+        async with self._pool.acquire() as conn, conn.transaction():
+            if before is None and not await workspaces.insert(
+                conn,
+                drafts.newcomer(
+                    workspace_id,
+                    scope(principal) or workspaces.DEFAULT_ORGANIZATION,
+                    self._default_tier,
+                ),
+            ):
+                raise Aborted("the workspace was created meanwhile, try again")
+            secret = await store.register(
+                conn, workspace_id, card=card, url=url, mode=mode, secret=mint().text
+            )
+            if secret is None:  # removed since it was looked up
+                raise removed()
+            token = await self._first_token(conn, workspace_id, principal)
+        self._tell_readers()
+        return Registered(mode, token, secret)
+
+    async def update_card(self, workspace_id: UUID, card: Any) -> None:
+        """Replace an agent's card by this JSON.
+
+        Raises:
+            NotFound: WORKSPACE_NOT_FOUND.
+            Invalid: the card breaks its rule.
+        """
+        if not await store.update_card(self._pool, workspace_id, card_text(card)):
+            raise missing()
+        self._tell_readers()
+
+    def _admit(
+        self, principal: Principal, workspace_id: UUID, before: store.Registrant | None
+    ) -> None:
+        """Raise unless this caller may register this workspace."""
+        stranger = principal.role is Role.ANONYMOUS and principal.revoked_workspace != workspace_id
+        # Before anything tells whether the row exists.
+        if stranger and (before is None or before.has_token or not self._open_to_strangers):
+            raise _no_token()
+        if before is None and not principal.administers:
+            raise missing()
+        if before is not None and before.status == Status.REMOVED:
+            raise removed()
+
+    async def _reach(
+        self, announced: Announcement, before: store.Registrant | None
+    ) -> tuple[str, str]:
+        """URL and mode in force. In poll mode a URL means nothing and is not kept."""
+        remote = rules.is_remote(announced.url)
+        stated = announced.delivery_mode or (rules.POLL if remote else "")
+        mode = rules.effective_mode(
+            stated, before.delivery_mode if before else None, before.runtime if before else None
+        )
+        if mode == rules.POLL:
+            return "", mode
+        url = "" if remote else announced.url.strip()
+        if not url:
+            raise Invalid("url is required for push-mode workspaces", field="url")
+        await egress.resolve_checked(url, self._egress_mode, localhost_by_name=True)
+        return url, mode
+
+    async def _first_token(self, conn: Connection, workspace_id: UUID, principal: Principal) -> str:
+        """A token where none is live; empty elsewhere, since registering never rotates."""
+        if await tokens.count_workspace_tokens(conn, workspace_id):
+            if principal.role is Role.ANONYMOUS:  # somebody was faster
+                raise _no_token()
+            return ""
+        _, secret = await tokens.mint_workspace_token(conn, workspace_id)
+        return secret.text
+
+
+def _no_token() -> Unauthenticated:
+    return Unauthenticated("missing workspace auth token")

@@ -1,0 +1,71 @@
+"""What other slices do when something happens to workspaces: they subscribe while wired."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+from uuid import UUID
+
+from molecule_grpc.db.pool import Connection
+from molecule_grpc.directory import Heartbeat, HeartbeatResult
+
+OnHeartbeats: TypeAlias = Callable[[Sequence[tuple[Heartbeat, HeartbeatResult]]], None]
+OnActiveDelegations: TypeAlias = Callable[[UUID, list[str]], Awaitable[None]]
+InTransaction: TypeAlias = Callable[[Connection, list[UUID]], Awaitable[None]]
+OnRemoved: TypeAlias = Callable[[Sequence[UUID]], None]
+
+
+class Subscriptions:
+    """Subscribers are called in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._on_heartbeats: list[OnHeartbeats] = []
+        self._on_active_delegations: list[OnActiveDelegations] = []
+        self._on_remove: list[InTransaction] = []
+        self._on_purge: list[InTransaction] = []
+        self._on_removed: list[OnRemoved] = []
+
+    def on_heartbeats(self, subscriber: OnHeartbeats) -> None:
+        """Call after the commit of heartbeats, before their senders are answered. Must be quick."""
+        self._on_heartbeats.append(subscriber)
+
+    def on_active_delegations(self, subscriber: OnActiveDelegations) -> None:
+        """Call when an agent names the delegations it works on; its heartbeat's answer waits."""
+        self._on_active_delegations.append(subscriber)
+
+    def on_remove(self, subscriber: InTransaction) -> None:
+        """Call in the transaction that removes workspaces. An error undoes the removal."""
+        self._on_remove.append(subscriber)
+
+    def on_purge(self, subscriber: InTransaction) -> None:
+        """Call in the transaction that deletes removed workspaces, before it deletes them."""
+        self._on_purge.append(subscriber)
+
+    def on_removed(self, subscriber: OnRemoved) -> None:
+        """Call after the commit of a removal. Must be quick."""
+        self._on_removed.append(subscriber)
+
+    def heartbeats_applied(self, done: Sequence[tuple[Heartbeat, HeartbeatResult]]) -> None:
+        """Tell of committed heartbeats."""
+        for subscriber in self._on_heartbeats:
+            subscriber(done)
+
+    async def delegations_active(self, workspace_id: UUID, delegation_ids: list[str]) -> None:
+        """Tell of the delegations that an agent works on."""
+        for subscriber in self._on_active_delegations:
+            await subscriber(workspace_id, delegation_ids)
+
+    async def removing(self, conn: Connection, workspace_ids: list[UUID]) -> None:
+        """Tell of a removal under way."""
+        for subscriber in self._on_remove:
+            await subscriber(conn, workspace_ids)
+
+    async def purging(self, conn: Connection, workspace_ids: list[UUID]) -> None:
+        """Tell of a purge under way."""
+        for subscriber in self._on_purge:
+            await subscriber(conn, workspace_ids)
+
+    def removed(self, workspace_ids: Sequence[UUID]) -> None:
+        """Tell of a committed removal."""
+        for subscriber in self._on_removed:
+            subscriber(workspace_ids)

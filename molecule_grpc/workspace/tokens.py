@@ -1,0 +1,131 @@
+"""The tokens of workspaces, and how to connect an external agent with one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+from uuid import UUID
+
+from molecule_grpc.auth import store as tokens
+from molecule_grpc.auth.store import TokenRow
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.directory import Directory
+from molecule_grpc.events import store as event_store
+from molecule_grpc.events.names import EventType
+from molecule_grpc.events.store import Event
+from molecule_grpc.kernel.errors import Exhausted, NotFound
+from molecule_grpc.kernel.page import Page, page_of
+from molecule_grpc.workspace.connection import (
+    ConnectionDetails,
+    connection_details,
+    require_external,
+)
+from molecule_grpc.workspace.refusals import missing
+from molecule_grpc.workspace.status import Status
+from molecule_grpc.workspace.store import workspaces
+
+_DEFAULT_LISTED = 50
+
+
+class MintedToken(NamedTuple):
+    """A new token. Its text is told once and not stored."""
+
+    row: TokenRow
+    text: str
+
+
+class Tokens:
+    """Lists, mints and revokes tokens.
+
+    Args:
+        tell_readers: wakes the readers of the feed of events.
+    """
+
+    def __init__(self, pool: Pool, directory: Directory, tell_readers: Callable[[], None]) -> None:
+        self._pool = pool
+        self._directory = directory
+        self._tell_readers = tell_readers
+
+    async def list_live(self, workspace_id: UUID, *, limit: int, offset: int) -> Page[TokenRow]:
+        """Live tokens, newest first.
+
+        Args:
+            limit: most tokens of the page; 0 means 50.
+
+        Raises:
+            NotFound: WORKSPACE_NOT_FOUND.
+        """
+        if await workspaces.status_of(self._pool, workspace_id) in (None, Status.REMOVED):
+            raise missing()
+        limit = limit or _DEFAULT_LISTED
+        rows = await tokens.list_workspace_tokens(
+            self._pool, workspace_id, limit=limit + 1, offset=offset
+        )
+        return page_of(rows, limit=limit)
+
+    async def create(self, workspace_id: UUID) -> MintedToken:
+        """Mint a token.
+
+        Raises:
+            NotFound: WORKSPACE_NOT_FOUND.
+            Exhausted: TOO_MANY_TOKENS: 50 are live.
+        """
+        async with self._pool.acquire() as conn, conn.transaction():
+            if await workspaces.lock_live(conn, workspace_id) is None:
+                raise missing()
+            live = await tokens.count_workspace_tokens(conn, workspace_id)
+            if live >= tokens.MAX_LIVE_TOKENS:
+                raise Exhausted(
+                    f"the workspace has {live} live tokens, revoke one first",
+                    reason="TOO_MANY_TOKENS",
+                    metadata={"max": str(tokens.MAX_LIVE_TOKENS)},
+                )
+            row, secret = await tokens.mint_workspace_token(conn, workspace_id)
+        return MintedToken(row, secret.text)
+
+    async def revoke(self, workspace_id: UUID, token_id: UUID) -> None:
+        """End a token.
+
+        Raises:
+            NotFound: TOKEN_NOT_FOUND: not live, or of another workspace.
+        """
+        async with self._pool.acquire() as conn, conn.transaction():
+            if not await tokens.revoke_workspace_token(conn, workspace_id, token_id):
+                raise NotFound("token not found", reason="TOKEN_NOT_FOUND")
+
+    async def connection(self, workspace_id: UUID, platform_url: str) -> ConnectionDetails:
+        """How to connect, without a token.
+
+        Raises:
+            NotFound: WORKSPACE_NOT_FOUND.
+            Conflict: RUNTIME_NOT_EXTERNAL.
+        """
+        info = await self._directory.lookup(workspace_id)
+        if info is None:
+            raise missing()
+        require_external(workspace_id, info.runtime)
+        return connection_details(platform_url, workspace_id)
+
+    async def rotate(self, workspace_id: UUID, platform_url: str) -> ConnectionDetails:
+        """Revoke all tokens of an external workspace and mint one, in one transaction.
+
+        In two, a stranger could register as the workspace while no token is live.
+
+        Raises:
+            NotFound: WORKSPACE_NOT_FOUND.
+            Conflict: RUNTIME_NOT_EXTERNAL.
+        """
+        async with self._pool.acquire() as conn, conn.transaction():
+            held = await workspaces.lock_live(conn, workspace_id)
+            if held is None:
+                raise missing()
+            require_external(workspace_id, held.runtime)
+            await tokens.revoke_workspace_tokens(conn, [workspace_id])
+            _, secret = await tokens.mint_workspace_token(conn, workspace_id)
+            connection = connection_details(platform_url, workspace_id, secret.text)
+            rotated = Event.of(
+                EventType.EXTERNAL_CREDENTIALS_ROTATED, held.organization_id, workspace_id
+            )
+            await event_store.keep(conn, [rotated])
+        self._tell_readers()
+        return connection

@@ -1,0 +1,96 @@
+"""Who is there, and who may talk to whom: the directory that every slice asks."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from molecule_grpc.db.pool import Pool, database_errors
+from molecule_grpc.directory import Peer, WorkspaceInfo
+from molecule_grpc.kernel.errors import Denied
+from molecule_grpc.workspace import rules
+from molecule_grpc.workspace.refusals import missing
+from molecule_grpc.workspace.status import Status
+from molecule_grpc.workspace.store import workspaces
+from molecule_grpc.workspace.tree import store
+
+
+class Directory:
+    """Answers from the rows as they are now; nothing is remembered.
+
+    Every method raises `Unavailable` when the database cannot say: not knowing is never a no.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def lookup(self, workspace_id: UUID) -> WorkspaceInfo | None:
+        """A workspace that is not removed; None when there is none."""
+        with database_errors():
+            node = await store.one(self._pool, workspace_id)
+        return None if node is None or node.status == Status.REMOVED else _info(node)
+
+    async def can_communicate(self, a: UUID, b: UUID) -> bool:
+        """Whether two workspaces may message one another. Symmetric.
+
+        They are the same, siblings, or one is above the other at any depth, in one organisation,
+        and neither is removed.
+        """
+        with database_errors():
+            pair = await store.pair(self._pool, a, b)
+        return pair is not None and _both_live(pair) and pair.related
+
+    async def is_related(self, a: UUID, b: UUID) -> bool:
+        """Like `can_communicate`, for looking only: tombstones count as what they were."""
+        with database_errors():
+            pair = await store.pair(self._pool, a, b)
+        return pair is not None and pair.related
+
+    async def require_reachable(self, source: UUID, target: UUID) -> WorkspaceInfo:
+        """The target, if the source may message it.
+
+        Raises:
+            NotFound: WORKSPACE_NOT_FOUND: either is unknown or removed, or the target is of
+                another organisation.
+            Denied: NOT_RELATED.
+        """
+        with database_errors():
+            pair = await store.pair(self._pool, source, target)
+        if pair is None or not pair.visible or not _both_live(pair):
+            raise missing()
+        if not pair.related:
+            raise Denied(
+                "access denied: workspaces cannot communicate per hierarchy rules",
+                reason="NOT_RELATED",
+            )
+        return _info(pair.target)
+
+    async def peers(self, workspace_id: UUID, wanted: str = "") -> list[Peer]:
+        """Live siblings, children and parent, by name.
+
+        Args:
+            wanted: only those whose name or role contains this, in any case.
+
+        Raises:
+            NotFound: WORKSPACE_NOT_FOUND: unknown or removed.
+        """
+        if await workspaces.status_of(self._pool, workspace_id) in (None, Status.REMOVED):
+            raise missing()
+        return await store.peers(self._pool, workspace_id, wanted.replace("\x00", ""))
+
+
+def _both_live(pair: store.Pair) -> bool:
+    return pair.target.status != Status.REMOVED and pair.source_status not in (None, Status.REMOVED)
+
+
+def _info(node: store.Node) -> WorkspaceInfo:
+    return WorkspaceInfo(
+        id=node.id,
+        organization_id=node.organization_id,
+        name=node.name,
+        role=node.role,
+        status=node.status,
+        url=node.url,
+        delivery_mode=rules.effective_mode("", node.delivery_mode, node.runtime),
+        runtime=node.runtime,
+        idle_timeout=node.idle_timeout_seconds or None,
+    )

@@ -1,0 +1,143 @@
+"""The slice put together from the core. It is opened before every other slice."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from molecule_grpc import egress
+from molecule_grpc.core import Core, Slice
+from molecule_grpc.directory import Heartbeat, HeartbeatResult, Peer
+from molecule_grpc.events.store import CHANNEL_ALL
+from molecule_grpc.server.tasks import BackgroundTask
+from molecule_grpc.workspace.lifecycle import Lifecycle
+from molecule_grpc.workspace.registry.discovery import Discovery
+from molecule_grpc.workspace.registry.heartbeat_events import PUBLISH_SECONDS, HeartbeatEvents
+from molecule_grpc.workspace.registry.heartbeats import Heartbeats
+from molecule_grpc.workspace.registry.liveness import sweep_liveness
+from molecule_grpc.workspace.registry.registration import Registration
+from molecule_grpc.workspace.service import WorkspaceService, handlers
+from molecule_grpc.workspace.subscriptions import (
+    InTransaction,
+    OnActiveDelegations,
+    OnHeartbeats,
+    OnRemoved,
+    Subscriptions,
+)
+from molecule_grpc.workspace.tokens import Tokens
+from molecule_grpc.workspace.tree.directory import Directory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceSlice:
+    """What the worker and the other slices need of this one.
+
+    Args:
+        slice: handlers and background tasks.
+        service: the face, for streams that carry the heartbeats of its contract.
+        directory: who is there, and who may talk to whom.
+        heartbeat: applies a heartbeat, its sender authorised before; raises `NotFound`.
+        touch_present: counts workspaces as alive whose agents hold a stream open. One call at a
+            time.
+        peers: siblings, children and parent whose name or role contains a text; raises `NotFound`.
+        tasks_changed: shows the readers of the feed that these workspaces do something else now.
+        on_heartbeats, on_active_delegations, on_remove, on_purge, on_removed: subscribe; see
+            `Subscriptions`.
+    """
+
+    slice: Slice
+    service: WorkspaceService
+    directory: Directory
+    heartbeat: Callable[[Heartbeat], Awaitable[HeartbeatResult]]
+    touch_present: Callable[[list[UUID]], Awaitable[None]]
+    peers: Callable[[UUID, str], Awaitable[list[Peer]]]
+    tasks_changed: Callable[[Iterable[UUID]], None]
+    on_heartbeats: Callable[[OnHeartbeats], None]
+    on_active_delegations: Callable[[OnActiveDelegations], None]
+    on_remove: Callable[[InTransaction], None]
+    on_purge: Callable[[InTransaction], None]
+    on_removed: Callable[[OnRemoved], None]
+
+
+@contextlib.asynccontextmanager
+async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
+    """The slice, until the block ends: then accepted heartbeats are written first."""
+    tell_readers = functools.partial(core.wakeups.announce, [CHANNEL_ALL])
+    subscriptions = Subscriptions()
+    directory = Directory(core.pool)
+    heartbeat_events = HeartbeatEvents(core.pool, core.readers, tell_readers)
+    subscriptions.on_heartbeats(heartbeat_events.on_heartbeats)
+    async with Heartbeats(
+        core.dsn,
+        subscriptions,
+        linger=core.settings.process.group_commit_linger_ms / 1000,
+        tell_readers=tell_readers,
+    ) as heartbeats:
+        service = _service(core, directory, heartbeats, subscriptions, tell_readers)
+        yield WorkspaceSlice(
+            slice=Slice(
+                handlers=[handlers(service)],
+                tasks=_tasks(core, heartbeat_events, tell_readers),
+            ),
+            service=service,
+            directory=directory,
+            heartbeat=heartbeats.beat,
+            touch_present=heartbeats.touch_present,
+            peers=directory.peers,
+            tasks_changed=heartbeat_events.tasks_changed,
+            on_heartbeats=subscriptions.on_heartbeats,
+            on_active_delegations=subscriptions.on_active_delegations,
+            on_remove=subscriptions.on_remove,
+            on_purge=subscriptions.on_purge,
+            on_removed=subscriptions.on_removed,
+        )
+
+
+def _service(
+    core: Core,
+    directory: Directory,
+    heartbeats: Heartbeats,
+    subscriptions: Subscriptions,
+    tell_readers: Callable[[], None],
+) -> WorkspaceService:
+    settings, pool = core.settings, core.pool
+    egress_mode = egress.Mode.of(settings.deployment)
+    default_tier = settings.deployment.default_tier
+    return WorkspaceService(
+        edge=settings.edge,
+        directory=directory,
+        lifecycle=Lifecycle(
+            pool,
+            directory,
+            subscriptions,
+            egress_mode=egress_mode,
+            default_tier=default_tier,
+            public_view=settings.auth.public_workspace_view,
+            tell_readers=tell_readers,
+        ),
+        registration=Registration(
+            pool,
+            egress_mode=egress_mode,
+            default_tier=default_tier,
+            open_to_strangers=settings.auth.open_registration,
+            tell_readers=tell_readers,
+        ),
+        discovery=Discovery(directory, egress_mode),
+        heartbeats=heartbeats,
+        tokens=Tokens(pool, directory, tell_readers),
+    )
+
+
+def _tasks(
+    core: Core, heartbeat_events: HeartbeatEvents, tell_readers: Callable[[], None]
+) -> list[BackgroundTask]:
+    async def sweep() -> None:
+        await sweep_liveness(core.pool, core.settings.workspace, tell_readers)
+
+    return [
+        BackgroundTask("liveness-sweep", core.settings.workspace.liveness_interval, sweep),
+        BackgroundTask("heartbeat_events", PUBLISH_SECONDS, heartbeat_events.publish),
+    ]

@@ -1,0 +1,35 @@
+"""What a slice is opened from, over a test's database."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from molecule_grpc.auth.authenticator import Authenticator
+from molecule_grpc.core import Core
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.wakeups import Wakeups
+from molecule_grpc.events.readers import EventReaders
+from molecule_grpc.kernel.page_tokens import PageTokens
+from molecule_grpc.server.streams import OpenStreams, StreamGuards
+from molecule_grpc.settings.settings import Settings
+
+
+@contextlib.asynccontextmanager
+async def core_of(pool: Pool, dsn: str, settings: Settings) -> AsyncIterator[Core]:
+    """A worker that tells the others nothing."""
+    wakeups = Wakeups(None, "test")
+    authenticator = Authenticator(pool, settings.auth, development=settings.deployment.development)
+    streams = OpenStreams()
+    with EventReaders.of(wakeups) as readers:
+        yield Core(
+            settings=settings,
+            dsn=dsn,
+            pool=pool,
+            wakeups=wakeups,
+            authenticator=authenticator,
+            streams=streams,
+            guards=StreamGuards(authenticator, streams, settings.inbox),
+            readers=readers,
+            page_tokens=PageTokens(bytes(32)),
+        )
