@@ -6,6 +6,8 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
+# Where nothing may be kept, every process compiles pytest's plugins and all tests anew: 8 s each.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help up test test-busy lint fmt gen gen-check docs bench lock clean
 
 help: ## Show this text

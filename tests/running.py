@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +18,12 @@ from tests.ports import free_port
 from tests.waiting import PATIENCE
 
 ADMIN_TOKEN = "test-admin-token-0123456789abcdefghijklmnop"
+
+
+@functools.cache
+def _sockets() -> tempfile.TemporaryDirectory[str]:
+    """The folder of all servers' sockets: a killed server leaves some, this process none."""
+    return tempfile.TemporaryDirectory(prefix="molecule-test-")
 
 
 class RunningServer:
@@ -29,6 +37,7 @@ class RunningServer:
         self.log = data_dir / "server.log"
         self._environment = {
             **os.environ,
+            "TMPDIR": _sockets().name,
             "DATABASE_URL": database_url,
             "MOLECULE_DATA_DIR": str(data_dir),
             "PORT": str(self.port),
@@ -69,6 +78,7 @@ class RunningServer:
         deadline = time.monotonic() + PATIENCE
         while not self.healthy():
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()  # Left alone, it would compete with every test to come.
                 raise RuntimeError(f"the server did not start:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.05)
 
@@ -80,9 +90,9 @@ class RunningServer:
 
     def kill(self) -> None:
         """SIGKILL, as a power cut would end it; the kernel takes its children along."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def stop(self) -> int:
         """Stop in good order; the exit code."""

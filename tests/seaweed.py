@@ -74,6 +74,7 @@ class Seaweed:
         deadline = time.monotonic() + PATIENCE
         while not self._stores():
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
                 raise RuntimeError((self._directory / "weed.log").read_text()[-4000:])
             time.sleep(0.1)
 

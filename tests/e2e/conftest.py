@@ -65,7 +65,7 @@ def still_server(
     )
     running.start()
     yield running
-    running.stop()
+    running.kill()
     asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
 
 

@@ -41,7 +41,7 @@ def calling_server(
     )
     running.start()
     yield running
-    running.stop()
+    running.kill()
     asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
 
 

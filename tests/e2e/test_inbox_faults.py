@@ -58,7 +58,7 @@ def _serving(
     running = RunningServer(url, directory, WORKERS="2", **environment)
     running.start()
     yield running
-    running.stop()
+    running.kill()
     asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
