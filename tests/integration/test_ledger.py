@@ -477,6 +477,25 @@ async def test_report_that_waited_for_the_sweeper_is_late(
     assert [item["late"] for item in await slice_.items(caller)] == [False, True]
 
 
+async def test_beat_that_waited_for_an_end_changes_nothing(
+    database_url: str, slice_: Slice, pair: tuple[UUID, UUID]
+) -> None:
+    """A beat announces nothing that could collide: only the lock of the row tells it of the end."""
+    caller, callee = pair
+    name = await slice_.delegate(caller, callee)
+    end = slice_.ledger.draft_move(name, callee, Status.COMPLETED, text="done")
+    async with another_worker(database_url) as other:
+        async with other.transaction():
+            await ledger_moves.move(other, [end])
+            beat = asyncio.create_task(slice_.beat(callee, name))
+            await someone_waits(slice_.pool)
+        before = await slice_.row(name)
+        answer = await beat
+    assert (answer.applied, Wire.Name(answer.status)) == (False, "completed")
+    assert before["status"] == "completed"
+    assert await slice_.row(name) == before
+
+
 async def test_failure_told_twice_uses_up_one_attempt(
     slice_: Slice, pair: tuple[UUID, UUID]
 ) -> None:
