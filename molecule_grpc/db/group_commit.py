@@ -18,27 +18,28 @@ from molecule_grpc.kernel.errors import Exhausted, Unavailable
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-# A share of one core from which the process counts as short of CPU; how often it is measured.
+# From this share of one core on, measured every 250 ms, the process counts as short of CPU.
 _BUSY_SHARE = 0.75
-_LOOK_SECONDS = 0.25
-# A crowd is not waited for when nobody came for so long; how much of it is still expected then.
+_MEASURE_SECONDS = 0.25
+# Stop lingering after 4 ms without a new call.
 _PAUSE_SECONDS = 0.004
-_FADE = 0.95
+# After a flush that was smaller than the expected size, expect 5 % less of the next one.
+_EXPECTED_DECAY = 0.95
 
 _log = structlog.get_logger(__name__)
 
 
 class _Processor:
-    """How much of a core this process uses, over the last moments."""
+    """How much of a core this process has used since the last measurement, 250 ms ago or more."""
 
     def __init__(self) -> None:
         self._at, self._used = time.monotonic(), time.process_time()
         self._share = 0.0
 
     def busy(self) -> bool:
-        """Whether it is short of CPU."""
+        """Whether this process is short of CPU."""
         now = time.monotonic()
-        if (elapsed := now - self._at) >= _LOOK_SECONDS:
+        if (elapsed := now - self._at) >= _MEASURE_SECONDS:
             used = time.process_time()
             self._share = (used - self._used) / elapsed
             self._at, self._used = now, used
@@ -70,31 +71,30 @@ class _Call(Generic[In, Out]):
 class GroupCommit(Generic[In, Out]):
     """Turns many concurrent calls into few statements: writes or reads alike.
 
-    A flush takes everything that queued up while the previous one was in flight. There is no
-    timer, so a lone caller is served at once, and the batches grow with the load by themselves.
+    A flush takes every call that queued up while the previous flush was in flight. Without `linger`
+    there is no timer: a lone caller is served at once, and batches grow with the load.
 
     Args:
         name: for logs and the worker task.
         flush: runs one batch and returns one outcome per item, in the same order. An outcome
             that is an `Exception` is raised to that caller alone. Never called concurrently.
-            If it raises, the batch had no effect: it is then split in halves down to the items
-            that fail by themselves. A lost race (deadlock, serialization, unique violation)
-            repeats the batch once first. An outage is not retried: every caller gets it.
+            A flush that raises had no effect: the batch is split in halves, down to the items that
+            fail by themselves. A lost race (deadlock, serialization, unique violation) repeats the
+            whole batch once before that. An outage is not retried: every caller gets it.
         key: calls with equal keys never share a flush, and are flushed in the order submitted.
         max_batch: the most items in one flush.
         max_queue: the most calls waiting, those in flight not counted.
         linger: seconds that a flush may wait, while the process is `busy` and calls keep coming,
-            for as many as took part lately. Where CPU is short, an answer that comes at once
-            leaves no time for others to gather, and every flush serves one or two: fewer, fuller
-            ones then answer everybody sooner. A lone caller does not wait, unless a crowd has
-            just left.
+            for as many calls as the last flushes had. Where CPU is short, a flush that starts at
+            once serves one or two calls: fewer and fuller flushes answer everybody sooner. A lone
+            caller waits only right after flushes of many.
         busy: whether the process is short of CPU.
         after_flush: called with the items and outcomes that succeeded, those of cancelled
             callers included, before any caller resumes. Must be quick.
         observe: called once per batch with its size, how many of it failed, and its seconds.
 
-    One bad item in a batch of n costs about 2 log2(n) more flushes, n bad ones 2n: refuse what
-    is wrong on its face before submitting it.
+    One bad item in a batch of n costs about 2 log2(n) more flushes, n bad items cost 2n: refuse an
+    item that is wrong on its face before submitting it.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class GroupCommit(Generic[In, Out]):
 
         self._ready: deque[_Call[In, Out]] = deque()
         self._in_flight: list[_Call[In, Out]] = []
-        # Keys present in `_ready`, and the calls that wait behind one of them.
+        # Keys present in `_ready`, and by key the calls that wait until that call is taken.
         self._taken: set[Hashable] = set()
         self._behind: dict[Hashable, deque[_Call[In, Out]]] = {}
         self._waiting = 0
@@ -138,14 +138,14 @@ class GroupCommit(Generic[In, Out]):
         return self._waiting
 
     async def start(self) -> None:
-        """Begin to flush. Calls submitted earlier have waited for this."""
+        """Begin to flush, the calls submitted before `start` first."""
         if self._worker is None and not self._stopping:
             self._worker = asyncio.create_task(self._run(), name=f"group-commit-{self.name}")
 
     async def stop(self) -> None:
-        """Refuse new calls, flush those queued, return when all have their outcome.
+        """Refuse new calls, flush the queued ones, return when all have their outcome.
 
-        Cancelling this wait (a shutdown deadline) leaves the flushes running.
+        Cancelling `stop` (a shutdown deadline) leaves the flushes running.
         """
         self._stopping = True
         self._wake.set()
@@ -184,7 +184,7 @@ class GroupCommit(Generic[In, Out]):
         self._ready.append(call)
 
     def _take(self) -> list[_Call[In, Out]]:
-        """The next batch, oldest first. What waited behind its keys becomes ready for the next."""
+        """The next batch, oldest first. Calls behind its keys become ready for the batch after."""
         size = min(len(self._ready), self._max_batch)
         calls = [self._ready.popleft() for _ in range(size)]
         self._waiting -= size
@@ -201,31 +201,33 @@ class GroupCommit(Generic[In, Out]):
                 del self._behind[key]
 
     async def _run(self) -> None:
-        crowd = 0
+        expected = 0
         try:
             while await self._arrival():
                 if self._linger and self._busy():
-                    await self._gather(min(crowd, self._max_batch))
+                    await self._gather(min(expected, self._max_batch))
                 self._in_flight = self._take()
                 if self._in_flight:
                     await self._serve(self._in_flight)
-                crowd = max(len(self._in_flight) + self._waiting, int(crowd * _FADE))
+                expected = max(
+                    len(self._in_flight) + self._waiting, int(expected * _EXPECTED_DECAY)
+                )
         finally:
             self._stopping = True
             self._abandon()
 
     async def _arrival(self) -> bool:
-        """Wait for a call; False once stopped with none left."""
+        """Wait for a call; False when stopped and no call is left."""
         while not self._ready and not self._stopping:
             self._wake.clear()
             await self._wake.wait()
         return bool(self._ready)
 
-    async def _gather(self, crowd: int) -> None:
-        """Wait up to `linger` for as many calls as took part lately, as long as some come."""
+    async def _gather(self, expected: int) -> None:
+        """Wait up to `linger` for this many calls, while at least one comes every 4 ms."""
         until = time.monotonic() + self._linger
-        self._wanted, seen = crowd, 0
-        while seen < self._waiting < crowd and not self._stopping and time.monotonic() < until:
+        self._wanted, seen = expected, 0
+        while seen < self._waiting < expected and not self._stopping and time.monotonic() < until:
             seen = self._waiting
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
@@ -247,7 +249,7 @@ class GroupCommit(Generic[In, Out]):
             piece = pieces.pop()
             try:
                 outcomes = await self._flush([call.item for call in piece])
-            except Exception as exc:  # noqa: BLE001  (every one of them belongs to a caller)
+            except Exception as exc:  # noqa: BLE001  (each error belongs to a caller)
                 blame = fault(exc)
                 if blame is Fault.OUTAGE:
                     return failed + sum(_fail(rest, exc) for rest in (piece, *pieces))
@@ -266,7 +268,7 @@ class GroupCommit(Generic[In, Out]):
     def _deliver(self, piece: list[_Call[In, Out]], outcomes: Sequence[Out | Exception]) -> int:
         """Answer the callers of a flush that went through; count those who get an error."""
         if len(outcomes) != len(piece):
-            # It may have taken effect, so it must not be repeated.
+            # The flush may have taken effect: do not repeat it.
             wrong = f"{self.name}: {len(outcomes)} outcomes for {len(piece)} items"
             return _fail(piece, RuntimeError(wrong))
         done: list[tuple[In, Out]] = []
@@ -286,11 +288,11 @@ class GroupCommit(Generic[In, Out]):
     def _logged(self, hook: str) -> Iterator[None]:
         try:
             yield
-        except Exception:  # noqa: BLE001  (whatever a hook does, the worker lives on)
+        except Exception:  # noqa: BLE001  (no error of a hook ends the worker)
             _log.exception("group commit hook failed", name=self.name, hook=hook)
 
     def _abandon(self) -> None:
-        """Release whoever still waits, after the worker ended."""
+        """Fail the calls that are left after the worker has ended."""
         behind = (call for calls in self._behind.values() for call in calls)
         _fail([*self._in_flight, *self._ready, *behind], Stopped("the server has shut down"))
 

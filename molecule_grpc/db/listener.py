@@ -1,4 +1,4 @@
-"""One LISTEN connection for the whole process, that notices when it is dead."""
+"""One LISTEN connection for the whole process, which is probed every 10 s."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _MAX_BACKOFF_SECONDS = 5.0
 
 
 class Listener:
-    """Hears notifications, and says so when some may have been missed.
+    """Hears notifications, and reports when some may have been missed.
 
     Args:
         dsn: must reach Postgres itself, not a pooler in transaction mode.
-        channels: what to do with each payload. Must be quick, and must not raise.
-        missed: called after every (re)connect: anything may have been missed before.
+        channels: by channel, the function that takes a payload. Must be quick and must not raise.
+        missed: called after every connect: notifications before it may have been missed.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Listener:
         self._backoff = _FIRST_BACKOFF_SECONDS
 
     async def run(self) -> None:
-        """Listen for ever. Cancel to stop."""
+        """Listen until cancelled."""
         while True:
             try:
                 await self._listen()
@@ -58,7 +58,7 @@ class Listener:
                 )
             self._missed()
             self._backoff = _FIRST_BACKOFF_SECONDS
-            # A broken network does not close the socket: ask.
+            # A broken network does not close the socket: only a query notices.
             while True:
                 await asyncio.sleep(_PROBE_SECONDS)
                 await connection.execute("SELECT 1", timeout=_PROBE_TIMEOUT_SECONDS)

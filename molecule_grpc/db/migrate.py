@@ -17,7 +17,7 @@ from molecule_grpc.db.postgres_version import require_supported_postgres
 log = structlog.get_logger(__name__)
 
 _LOCK = 0x6D6F6C65  # one migrator at a time, on all hosts
-# The connection's own limit is made for calls; a migration may rebuild a large table.
+# Replaces the connection's limit of 35 s: a migration may rebuild a large table.
 _STEP_SECONDS = 24 * 3600.0
 _FILE = re.compile(r"^(\d{4})_([a-z0-9_]+)\.up\.sql$")
 _TABLE = """
@@ -31,7 +31,7 @@ _TABLE = """
 
 
 class MigrationError(Exception):
-    """The schema is not one that this version can work with."""
+    """The schema and the files of this version do not fit together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def load(directory: Path) -> list[Migration]:
     """The migrations in a directory, in order.
 
     Raises:
-        MigrationError: a number is missing or doubled, or a way back is.
+        MigrationError: a number is missing or doubled, or a `.down.sql` is missing.
     """
     found: list[Migration] = []
     for path in sorted(directory.glob("*.up.sql")):
@@ -68,7 +68,7 @@ def load(directory: Path) -> list[Migration]:
 
 
 async def migrate(dsn: str, directory: Path, *, to: int | None = None) -> list[str]:
-    """Bring the schema to version `to` (default: the newest). Returns what was done.
+    """Bring the schema to version `to` (default: the newest). Returns the steps taken.
 
     Safe to run from many processes at once. Each migration is one transaction and waits at most
     5 s for a lock, so that it never stands in the way of live traffic.

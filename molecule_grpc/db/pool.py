@@ -24,11 +24,11 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 STATEMENT_TIMEOUT_SECONDS: Final = 30.0
 IDLE_IN_TRANSACTION_TIMEOUT_SECONDS: Final = 60.0
-# Above the server's own limit, so that it only speaks when the server no longer does.
+# Above the server's own limit of 30 s: the driver gives up only when the server is silent.
 _SILENCE_TIMEOUT_SECONDS: Final = STATEMENT_TIMEOUT_SECONDS + 5.0
 
-# A writer's statements name their rows by key, and are planned once. A plan made while the tables
-# were small must serve when they are not: walking a table is never an option.
+# A writer's statements name their rows by key, and are planned once, whatever the values. A plan
+# made while tables were small must serve when they are large: no plan may read a whole table.
 _KEYED_STATEMENTS: Final = {"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}
 
 
@@ -40,7 +40,7 @@ class Fault(enum.Enum):
     RACE = enum.auto()
     """A concurrent transaction. The same statement may well succeed now."""
     STATEMENT = enum.auto()
-    """The statement or its data. Repeating it changes nothing."""
+    """The statement or its data. The same statement fails again."""
 
 
 _OUTAGE: Final = (
@@ -75,8 +75,8 @@ def fault(exc: BaseException) -> Fault:
 def translate(exc: BaseException) -> Unavailable | None:
     """Name a driver's outage or lost race for the caller; None for anything else.
 
-    A unique violation is None: the store that expects it knows what it means. So is a bare
-    `OSError`, which need not come from the database; `database_errors` names those too.
+    A unique violation gives None: the store that expects it knows its meaning. So does a bare
+    `OSError`, which need not come from the database; `database_errors` translates those too.
     """
     if isinstance(exc, asyncpg.UniqueViolationError):
         return None
@@ -106,8 +106,8 @@ async def connect_pool(
 ) -> Pool:
     """Open a pool whose connections keep their session from one use to the next.
 
-    On release an open transaction is rolled back and listeners are dropped, and that is all:
-    code that takes a connection must not change session state (`SET`, session advisory locks);
+    On release an open transaction is rolled back and listeners are dropped; nothing else is reset.
+    Code that takes a connection must not change session state (`SET`, session advisory locks);
     `SET LOCAL` and `pg_advisory_xact_lock` are fine. json and jsonb travel as `str`, unparsed.
     A statement may take 30 s, an idle transaction 60 s.
 
@@ -143,13 +143,13 @@ async def connect(
 class Writer:
     """One connection of its own, for the flushes of one `GroupCommit`.
 
-    It opens on first use at the latest, and again after a loss. The call that meets the loss
-    raises; whether it took effect is then unknown. One call at a time.
+    A writer connects on first use at the latest, and again after it lost the connection. The call
+    that meets the loss raises; whether that call took effect is unknown. One call at a time.
 
     Args:
-        statement: what it will run most. It is run once when the connection opens, with NULL for
-            every parameter, and must then do nothing: planning it takes 15 ms, which the first
-            call would wait for.
+        statement: the statement of most calls. It runs once when the connection opens, with NULL
+            for every parameter, and must then change nothing: planning takes up to 15 ms, which
+            the first call would wait for.
         settings: session settings of Postgres.
     """
 
@@ -167,7 +167,7 @@ class Writer:
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
     async def open(self) -> None:
-        """Connect now, so that the first call does not wait for it. Raises what `connect` does."""
+        """Connect now, so that the first call need not. Raises what `connect` raises."""
         if self._connection is None or self._connection.is_closed():
             connection = await _connect(self._dsn, **self._options)
             if self._statement:
@@ -189,7 +189,7 @@ class Writer:
             raise
 
     async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
-        """Run one statement as a transaction of its own."""
+        """Run one statement as one transaction."""
         async with self.connection() as connection:
             return await connection.fetch(sql, *args)
 

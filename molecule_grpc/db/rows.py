@@ -1,8 +1,11 @@
 """Rows on their way into a statement: one array per column, declared by a NamedTuple alone.
 
 The statement unnests the arrays again. The fields of the NamedTuple are the names of the columns,
-and their Python types give the types in Postgres, so that neither is written a second time. Of
-unnest over arrays, jsonb_to_recordset and an array of a composite type, the first costs the least.
+and their Python types give the types in Postgres, so that neither is written a second time.
+
+For 64 rows of 19 columns, jsonb_to_recordset costs Postgres three times as much processor time as
+unnest over arrays. One array of a composite type costs two thirds, and saves this process 6 µs a
+row, but its type lives in the schema: each new column would be a migration.
 """
 
 from __future__ import annotations
@@ -53,7 +56,7 @@ def unnest(row: type[tuple[object, ...]], first: int, alias: str = "t") -> str:
 
 
 def columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
-    """The values of the parameters: one list per column. There must be at least one row."""
+    """The values of the parameters: one list per column. For an empty batch see `no_rows`."""
     return [list(column) for column in zip(*rows, strict=True)]
 
 

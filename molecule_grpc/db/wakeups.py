@@ -1,7 +1,7 @@
-"""Wake-ups: who waits for news of a workspace or a delegation is told at once, in every process.
+"""Wake-ups: tell those who wait for news of a workspace or a delegation, in every process.
 
-A wake-up says "look" and carries no data. One that is lost costs time, never correctness: whoever
-waits also looks by itself every few seconds.
+A wake-up says "look" and carries no data. A lost wake-up costs time, never correctness: everybody
+who waits also looks by itself every few seconds.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ CHANNEL = "molecule_wake"
 # A payload may hold 8000 bytes: 200 ids of 32 characters, and the sender.
 _IDS_PER_NOTIFY = 200
 _EVERYBODY = "*"
-# Under load the other workers are told so often at most: each NOTIFY wakes all of them, and what
-# they then read together costs them little more than one message. A lone wake-up does not wait.
+# At least 2 ms between two NOTIFYs: each wakes all other workers, and reading many messages costs
+# them little more than reading one. A wake-up after a pause goes out at once.
 _PACE_SECONDS = 0.002
 
 
@@ -32,12 +32,12 @@ _DELEGATIONS = UUID("0f6b1c52-6f4e-5a39-9d0b-6d1f1f1c7a10")
 
 
 def delegation_key(delegation_id: str) -> UUID:
-    """What waiters for news of one delegation watch."""
+    """The key under which news of a delegation are watched and announced."""
     return uuid5(_DELEGATIONS, delegation_id)
 
 
 class Flag:
-    """What one waiter watches: set when there may be news."""
+    """One waiter's flag: set while there may be news of its workspace."""
 
     __slots__ = ("_event", "workspace_id")
 
@@ -56,7 +56,7 @@ class Flag:
         return self._event.is_set()
 
     def clear(self) -> None:
-        """Forget old news. Clear before looking, never after: what comes between is then seen."""
+        """Forget old news. Clear before reading, never after: news during the read set it again."""
         self._event.clear()
 
     async def wait(self, timeout: float) -> bool:
@@ -77,7 +77,7 @@ class Wakeups:
     Args:
         writer: connection for NOTIFY, outside every writing transaction: a NOTIFY inside one
             makes Postgres serialise commits. None keeps wake-ups in this process.
-        worker: names this process, so that it does not hear itself.
+        worker: the name of this process, which ignores its own notifications.
     """
 
     def __init__(self, writer: Writer | None, worker: str) -> None:
@@ -91,7 +91,7 @@ class Wakeups:
 
     @contextlib.contextmanager
     def watch(self, workspace_id: UUID) -> Iterator[Flag]:
-        """A flag for news of this workspace, while inside. It starts set."""
+        """A flag for news of this workspace, while inside the block. The flag starts set."""
         flag = Flag(workspace_id)
         flags = self._flags.setdefault(workspace_id, set())
         flags.add(flag)
@@ -103,7 +103,7 @@ class Wakeups:
                 self._flags.pop(workspace_id, None)
 
     def on_news(self, forget: Callable[[UUID], None], forget_all: Callable[[], None]) -> None:
-        """Tell a cache, before the waiters, that what it holds of a key may be old."""
+        """Name the cache's functions that forget one key or all, called before waiters wake."""
         self._forget, self._forget_all = forget, forget_all
 
     def wake(self, workspace_ids: Iterable[UUID]) -> None:
@@ -114,7 +114,7 @@ class Wakeups:
         self.announce(ids)
 
     def announce(self, workspace_ids: Iterable[UUID]) -> None:
-        """Like `wake`, for news that the cache has been told itself."""
+        """Like `wake`, for news that the cache holds already."""
         for workspace_id in workspace_ids:
             self._raise_flags(workspace_id)
             self._outgoing.add(workspace_id)
@@ -130,14 +130,14 @@ class Wakeups:
             flag.set()
 
     def wake_everybody(self) -> None:
-        """Wake-ups may have been missed."""
+        """Wake every waiter of this process: wake-ups may have been missed."""
         self._forget_all()
         for flags in self._flags.values():
             for flag in flags:
                 flag.set()
 
     def watched(self) -> list[UUID]:
-        """Workspaces that somebody here waits for."""
+        """Workspaces with a waiter in this process."""
         return list(self._flags)
 
     def hear(self, payload: str) -> None:
@@ -153,7 +153,7 @@ class Wakeups:
                 self.wake_here(UUID(text))
 
     async def run(self) -> None:
-        """Send NOTIFYs for ever: everything that gathered since the last one."""
+        """Send NOTIFYs until cancelled, each with all ids since the previous one."""
         sent_at = -math.inf
         while True:
             await self._something.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import uuid
 from typing import Any
@@ -17,8 +18,11 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.db.pool import Pool, connect_pool
 from molecule_grpc.delegation.conversion import record as convert
+from molecule_grpc.delegation.inbox.wiring import open_record_and_inbox
 from molecule_grpc.delegation.record.activity import Attachment, Report
 from molecule_grpc.delegation.record.bodies import MAX_DEPTH
+from molecule_grpc.events.names import EventType
+from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.errors import Denied, Invalid, NotFound, OutOfRange, Unauthenticated
 from molecule_grpc.server.call import Call
 from tests.integration.agents import ORGANIZATION, Slice, call_of, hire, message, note, slice_of
@@ -529,6 +533,29 @@ async def test_nobody_writes_for_an_unknown_workspace(slice_: Slice) -> None:
         await slice_.activity.notify(nobody, "m")
     with pytest.raises(NotFound):
         await slice_.activity.report(Report(nobody, "error"))
+
+
+async def test_records_write_no_event_while_nobody_looks(
+    pool: Pool, slice_: Slice, me: UUID
+) -> None:
+    """What is said to a person is written always: a browser comes back and asks for it."""
+    now = 0.0
+    with EventReaders.of(slice_.wakeups, lambda: now) as readers:
+        assert readers.present  # in doubt
+        now = 60.0
+        core = dataclasses.replace(slice_.core, readers=readers)
+        async with open_record_and_inbox(core) as floors:
+            await floors.records.append(note(me))
+            await floors.records.append(note(me, method="notify", response_body="{}"))
+            assert await shown(pool) == [EventType.AGENT_MESSAGE]
+            with readers.attend():
+                await floors.records.append(note(me))
+            assert await shown(pool) == [EventType.AGENT_MESSAGE, EventType.ACTIVITY_LOGGED]
+
+
+async def shown(pool: Pool) -> list[str]:
+    rows = await pool.fetch("SELECT event_type FROM live_events ORDER BY position")
+    return [row["event_type"] for row in rows]
 
 
 _MANY = """

@@ -387,11 +387,16 @@ async def test_a_plan_made_on_small_tables_still_serves_large_ones(
     await hire(pool, 3)
     await pool.execute("ANALYZE workspaces")
     writer = Writer(database_url)
+    # Not EXPLAIN (GENERIC_PLAN): the driver would bind its parameters, and Postgres fold them.
+    await writer.fetch(f"PREPARE prepared AS {statement}")
     parameters = max(int(number) for number in re.findall(r"\$(\d+)", statement))
-    rows = await writer.fetch(
-        f"EXPLAIN (FORMAT JSON, GENERIC_PLAN) {statement}", *[None] * parameters
-    )
+    nothing = ", ".join(["NULL"] * parameters)
+    rows = await writer.fetch(f"EXPLAIN (FORMAT JSON) EXECUTE prepared ({nothing})")
     await writer.close()
     for node in nodes(json.loads(rows[0][0])[0]["Plan"]):
-        if "Relation Name" in node and node["Node Type"] != "ModifyTable":
+        # Workspaces come at the pace of people: autovacuum analyses their table in time, which
+        # makes Postgres plan anew.
+        if node["Node Type"] != "ModifyTable" and node.get("Relation Name", "workspaces") != (
+            "workspaces"
+        ):
             assert "Index Cond" in node, node

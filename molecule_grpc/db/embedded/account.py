@@ -1,4 +1,4 @@
-"""Owns the choice of the system account that the embedded Postgres runs as.
+"""Chooses the system account that the embedded Postgres runs as.
 
 Postgres refuses to run as root: its superuser can run programs and read files on the machine, so
 a stolen SQL connection must not be worth more than an ordinary account. Started by root, it
@@ -23,7 +23,7 @@ _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The user and group that own the cluster and run its processes."""
+    """The user and group that own the cluster's files and run its processes."""
 
     uid: int
     gid: int

@@ -1,4 +1,4 @@
-"""Owns the signals to the processes of a Postgres: who they are, how they are ended."""
+"""Finds the processes of a Postgres server, and ends them by signals."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _POLL_SECONDS = 0.01
 
 
 def escalation(fast_seconds: float) -> Iterable[tuple[signal.Signals, float]]:
-    """The signals of Postgres' fast and immediate shutdown, then the kernel's, with wait_limit."""
+    """The signals of Postgres' fast and immediate shutdown and SIGKILL, each with its seconds."""
     yield signal.SIGINT, fast_seconds
     yield signal.SIGQUIT, _KILL_TIMEOUT_SECONDS
     yield signal.SIGKILL, _KILL_TIMEOUT_SECONDS
 
 
 def processes_in(cluster: Path) -> list[psutil.Process]:
-    """Living processes of a server over this cluster: each of them works in it."""
+    """Living processes of the server: its working directory is the cluster."""
     found = []
     for process in psutil.process_iter(["name"]):
         with contextlib.suppress(psutil.Error):
@@ -38,7 +38,7 @@ def send(signum: signal.Signals, processes: Iterable[psutil.Process]) -> None:
 
 
 def wait_until(condition: Callable[[], bool], timeout_seconds: float) -> bool:
-    """Poll until the condition holds; False when it never did."""
+    """Poll every 10 ms until the condition holds; False when the time is over before."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Owns the embedded Postgres: its files, its process and its settings, over a Unix socket only."""
+"""The embedded Postgres: files, process and settings. Only a Unix socket leads to it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SETTINGS: Mapping[str, str] = {
     "random_page_cost": "1.1",
     "jit": "off",
     "timezone": "UTC",
-    # One log file per day of the week: bounded without anybody's care.
+    # One log file per day of the week, overwritten a week later: at most seven.
     "logging_collector": "on",
     "log_directory": "log",
     "log_filename": "%a.log",
@@ -157,10 +157,10 @@ class EmbeddedPostgres:
         self._lock = lock
 
     def _end_leftovers(self) -> None:
-        """End what a killed owner left running, and forget a pid that is somebody else's now.
+        """End the processes of a killed owner, and forget a pid that another program has now.
 
         Postgres refuses to start while backends of a killed postmaster hold its shared memory,
-        and on a recorded pid that is alive, whosever it is by then.
+        and while the recorded pid is alive, even as another program's.
         """
         recorded = _recorded_pid(self._pid_file)
         for signum, wait_limit in escalation(_FAST_TIMEOUT_SECONDS):
@@ -184,7 +184,7 @@ class EmbeddedPostgres:
             [
                 str(_binary("initdb")),
                 *("--pgdata", str(place), "--username", _ROLE, "--auth", "trust"),
-                # Postgres' own collation: the same order on every machine, whatever its libc.
+                # Postgres' own collation sorts alike on every machine; that of libc does not.
                 *("--encoding", "UTF8", "--locale", "C", "--locale-provider", "builtin"),
                 *("--builtin-locale", "C.UTF-8", "--no-instructions"),
                 # Everybody waits while a new segment of the log is written full of zeros.
@@ -202,7 +202,7 @@ class EmbeddedPostgres:
         place.rename(self._cluster)
 
     def _launch(self, account: Account) -> None:
-        output = self._root / "postgres.out"  # what Postgres says before its daily log is open
+        output = self._root / "postgres.out"  # stderr until the daily log is open
         with output.open("wb") as sink:
             process = self._process = subprocess.Popen(
                 [

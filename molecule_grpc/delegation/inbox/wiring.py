@@ -45,9 +45,16 @@ async def open_record_and_inbox(core: Core) -> AsyncIterator[RecordAndInbox]:
     dsn, pool, wakeups, settings = core.dsn, core.pool, core.wakeups, core.settings
     limits = InboxLimits(settings.inbox.max_items, settings.inbox.max_bytes)
     linger = settings.process.group_commit_linger_ms / 1000
+
+    def watched() -> bool:
+        # Workers that do not notify one another do not hear of one another's readers.
+        return core.readers.present or not settings.process.notify
+
     async with (
         InboxReads(dsn, pool, wakeups, linger=linger) as reads,
-        RecordWrites(dsn, pool, wakeups, limits, on_item=reads.on_item, linger=linger) as records,
+        RecordWrites(
+            dsn, pool, wakeups, limits, on_item=reads.on_item, linger=linger, watched=watched
+        ) as records,
     ):
         yield RecordAndInbox(records, reads, limits)
 

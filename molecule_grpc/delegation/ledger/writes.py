@@ -11,7 +11,6 @@ from molecule_grpc.db.group_commit import GroupCommit
 from molecule_grpc.db.pool import Pool, Writer
 from molecule_grpc.db.wakeups import Wakeups, delegation_key
 from molecule_grpc.delegation.inbox.reads import InboxReads
-from molecule_grpc.delegation.ledger.rules import LIVE
 from molecule_grpc.delegation.ledger.store import items
 from molecule_grpc.delegation.ledger.store.accept import ACCEPT, Accepted, DelegationDraft
 from molecule_grpc.delegation.ledger.store.accept import accept as accept_all
@@ -20,9 +19,6 @@ from molecule_grpc.delegation.ledger.store.move import move as move_all
 from molecule_grpc.delegation.record.writes import InboxLimits, require_room
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.kernel.errors import Exhausted
-
-# How often a move is repeated when another writer changed the delegation at the same time.
-_RACES = 5
 
 
 class LedgerWrites:
@@ -98,18 +94,7 @@ class LedgerWrites:
 
     async def move(self, move: Move) -> Moved:
         """Move a delegation; what became of the move."""
-        outcome = await self._moves.submit(move)
-        for _ in range(_RACES):
-            if outcome.moved or outcome.late or not outcome.found:
-                break
-            if outcome.before not in LIVE:
-                break
-            if move.overdue or move.beat_before is not None or outcome.early:
-                break  # a guard of the move did not hold
-            # The delegation was live in the statement's snapshot and another writer ended it before
-            # the UPDATE reached its row: the next statement sees that end.
-            outcome = await self._moves.submit(move)
-        return outcome
+        return await self._moves.submit(move)
 
     async def _flush_accepts(self, drafts: Sequence[DelegationDraft]) -> list[Accepted]:
         return await accept_all(

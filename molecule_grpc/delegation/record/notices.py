@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 from uuid import UUID
@@ -39,14 +40,16 @@ def file_announcer(limits: InboxLimits) -> AnnounceFiles:
 
     What is returned raises `Exhausted` INBOX_FULL.
     """
-    bounds = {"max_items": limits.max_items, "max_bytes": limits.max_bytes}
+    append = functools.partial(
+        activity.append, max_items=limits.max_items, max_bytes=limits.max_bytes
+    )
 
     async def announce(conn: Connection, notices: Sequence[FileNotice]) -> None:
         entries = [(_entry(notice), False) for notice in notices]
-        done = await activity.append(conn, entries, **bounds)
+        done = await append(conn, entries)
         if any(each.full for each in done):
             await require_room(conn, notices[0].workspace_id, limits)
-            await activity.append(conn, [(entry, True) for entry, _ in entries], **bounds)
+            await append(conn, [(entry, True) for entry, _ in entries])
 
     return announce
 

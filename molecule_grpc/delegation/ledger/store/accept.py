@@ -12,7 +12,6 @@ from molecule_grpc.delegation.ledger.store.fragments import cut
 from molecule_grpc.delegation.record.store.entries import (
     APPEND,
     PLACED_COLUMNS,
-    SENDER,
     Placed,
     placed,
 )
@@ -70,7 +69,10 @@ _FULL = """
         WHERE i.queue_id IS NOT NULL AND NOT i.exempt AND $1 <= (
             SELECT count(*) FROM (
                 SELECT FROM a2a_queue q
-                WHERE q.workspace_id = i.callee_id AND q.status = 'queued' LIMIT $1
+                WHERE q.workspace_id = i.callee_id AND q.status = 'queued'
+                -- The order of the index that is wanted: a plan made while the queue was empty
+                -- would take any.
+                ORDER BY q.priority DESC, q.enqueued_at, q.id LIMIT $1
             ) waiting
         )
     )
@@ -143,7 +145,7 @@ ACCEPT = f"""
     {_FULL}, {_TAKE}, {_ANNOUNCE}, {APPEND}
     SELECT a.ord IS NOT NULL AS fresh, f.ord IS NOT NULL AS full, {PLACED_COLUMNS}
     FROM input i LEFT JOIN accepted a USING (ord) LEFT JOIN filling f USING (ord)
-    LEFT JOIN placed p ON p.ord = i.ord AND p.step = {_TASK} {SENDER}
+    LEFT JOIN placed p ON p.ord = i.ord AND p.step = {_TASK}
     ORDER BY i.ord
 """
 

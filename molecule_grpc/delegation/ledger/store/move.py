@@ -19,7 +19,6 @@ from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.delegation.record.store.entries import (
     APPEND,
     PLACED_COLUMNS,
-    SENDER,
     Placed,
     placed,
 )
@@ -102,7 +101,7 @@ _PERMITTED: Final = ", ".join(
 )
 _FINAL: Final = ", ".join(f"'{status}'" for status in sorted(FINAL))
 
-# One row for each move whose delegation exists and whose party may make it, with the decisions:
+# One row for each move that finds its delegation and whose party may make it. The decisions:
 #   retriable  a failure that may pass: the task is on record, and another attempt may help
 #   early      such a failure, told again before the next attempt is due: it belongs to the previous
 #              attempt and changes nothing
@@ -278,7 +277,7 @@ MOVE = f"""
            m.before, coalesce(m.same, false) AS same, coalesce(m.early, false) AS early,
            {PLACED_COLUMNS}
     FROM input i LEFT JOIN plan m USING (ord)
-    LEFT JOIN placed p ON p.ord = i.ord AND p.step = {_RESULT} {SENDER}
+    LEFT JOIN placed p ON p.ord = i.ord AND p.step = {_RESULT}
     ORDER BY i.ord
 """
 

@@ -11,7 +11,6 @@ from molecule_grpc.db.pool import Connection, Pool, Writer
 from molecule_grpc.delegation.record.store.entries import (
     APPEND,
     PLACED_COLUMNS,
-    SENDER,
     Entry,
     Placed,
     placed,
@@ -37,11 +36,11 @@ class Appended(NamedTuple):
     placed: Placed | None = None
 
 
-# Parameters: the limits of an inbox, $3 and $4 the names of the events, $5 who is exempt from the
-# limits, and the entries.
+# Parameters: the limits of an inbox, $3 and $4 the names of the events, $5 whether somebody reads
+# events, $6 who is exempt from the limits, and the entries.
 APPEND_ENTRIES = f"""
     WITH input AS (
-        SELECT * FROM unnest($5::bool[], {rows.arrays(Entry, 6)})
+        SELECT * FROM unnest($6::bool[], {rows.arrays(Entry, 7)})
             WITH ORDINALITY AS t (exempt, {rows.names(Entry)}, ord)
     ),
     -- Messages that their sender has sent before.
@@ -61,7 +60,8 @@ APPEND_ENTRIES = f"""
         SELECT i.*, 0 AS step FROM input i
         WHERE i.ord NOT IN (SELECT ord FROM known UNION ALL SELECT ord FROM filling)
     ),
-    -- What is said to a person, and what is recorded, for whoever watches at the moment.
+    -- What is said to a person, who may come back and ask for the last minutes; and what is
+    -- recorded, while somebody watches.
     shown AS (
         INSERT INTO live_events (id, event_type, organization_id, workspace_id, payload)
         SELECT gen_random_uuid(), CASE e.method WHEN 'notify' THEN $3::text ELSE $4::text END,
@@ -77,13 +77,14 @@ APPEND_ENTRIES = f"""
                        'target_id', e.target_id, 'duration_ms', e.duration_ms))
                END
         FROM entries e JOIN workspaces w ON w.id = e.workspace_id
+        WHERE $5 OR e.method = 'notify'
     ),
     {APPEND}
     SELECT coalesce(p.seq, k.seq) AS seq,
            coalesce(p.activity_id, k.activity_id, i.activity_id) AS activity_id,
            k.ord IS NOT NULL AS known, f.ord IS NOT NULL AND k.ord IS NULL AS full,
            {PLACED_COLUMNS}
-    FROM input i LEFT JOIN placed p USING (ord) {SENDER} LEFT JOIN known k USING (ord)
+    FROM input i LEFT JOIN placed p USING (ord) LEFT JOIN known k USING (ord)
     LEFT JOIN filling f USING (ord)
     ORDER BY i.ord
 """
@@ -95,10 +96,16 @@ async def append(
     *,
     max_items: int,
     max_bytes: int,
+    watched: bool = True,
 ) -> list[Appended]:
     """Append entries to their records and inboxes, in this order, as one transaction.
 
-    The flag beside an entry exempts it from the limits of the inbox.
+    Args:
+        writer: where the statement runs.
+        entries: each with a flag that exempts it from the limits of the inbox.
+        max_items: an inbox with so many undone items takes no more.
+        max_bytes: an inbox with so many undone bytes takes no more.
+        watched: whether somebody may read events; ACTIVITY_LOGGED is not written for nobody.
     """
     found = await writer.fetch(
         APPEND_ENTRIES,
@@ -106,6 +113,7 @@ async def append(
         max_bytes,
         EventType.AGENT_MESSAGE,
         EventType.ACTIVITY_LOGGED,
+        watched,
         [exempt for _, exempt in entries],
         *rows.columns([entry for entry, _ in entries]),
     )
@@ -116,7 +124,7 @@ async def append(
 
 
 async def undone(pool: Pool | Connection, workspace_id: UUID) -> tuple[int, int]:
-    """Items and body bytes that a workspace has not done, counted one by one."""
+    """Undone items of a workspace and their body bytes, counted row by row."""
     row = await pool.fetchrow(
         """
         SELECT count(*), coalesce(sum(x.bytes), 0)

@@ -102,12 +102,12 @@ class Placed(NamedTuple):
     sender_name: str | None
 
 
-# Columns of a `Placed`, from `placed p` joined by `SENDER`; all NULL where there is no item.
+# Columns of a `Placed`, from `placed p`; all NULL where there is no item.
 PLACED_COLUMNS = """
     p.seq AS item_seq, p.message_id AS item_message_id,
-    CASE WHEN p.seq IS NOT NULL THEN now() END AS item_created_at, s.name AS item_sender_name
+    CASE WHEN p.seq IS NOT NULL THEN now() END AS item_created_at,
+    (SELECT s.name FROM workspaces s WHERE s.id = p.sender_id) AS item_sender_name
 """
-SENDER = "LEFT JOIN workspaces s ON s.id = p.sender_id"
 
 
 def placed(row: asyncpg.Record) -> Placed | None:
