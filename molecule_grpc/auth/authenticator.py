@@ -1,4 +1,4 @@
-"""From a bearer token to a principal, and from a principal to yes or no."""
+"""Authentication: bearer token to principal. Access: principal and workspace to yes or no."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CACHE_SIZE = 50_000
 
 
 class Authenticator:
-    """Knows who holds a token. Answers from memory for seconds; a revocation empties it at once."""
+    """Finds who holds a token. Answers are cached for seconds, and forgotten at a revocation."""
 
     def __init__(self, pool: Pool, settings: AuthSettings, *, development: bool = False) -> None:
         self._pool = pool
@@ -42,11 +42,11 @@ class Authenticator:
         self._watchers: dict[str, set[Callable[[], None]]] = {}
 
     async def identify(self, policy: Policy, authorization: str | None) -> Principal:
-        """Who calls. A stranger is ANONYMOUS; a token that is nobody's is refused.
+        """Who calls. A caller without a token may be ANONYMOUS; an unknown token is refused.
 
         Raises:
             Unauthenticated: this kind of party may not call, or the token is not valid.
-            Unavailable: the database cannot say.
+            Unavailable: the database does not answer.
         """
         if not policy.asks:
             return ANONYMOUS
@@ -96,19 +96,19 @@ class Authenticator:
         return found
 
     def forget(self, token_digest_hex: str) -> None:
-        """A token was revoked: forget it, and end what it holds open."""
+        """A token was revoked: forget its holder, and end the calls that it opened."""
         self._revocations += 1
         self._cache.pop(bytes.fromhex(token_digest_hex), None)
         for end in tuple(self._watchers.get(token_digest_hex, ())):
             end()
 
     def forget_all(self) -> None:
-        """Revocations may have been missed: trust nothing that is remembered."""
+        """Revocations may have been missed: empty the cache."""
         self._revocations += 1
         self._cache.clear()
 
     async def recheck(self) -> None:
-        """End what is held open by tokens that are no longer live, revoked unheard of."""
+        """End the open calls of tokens whose revocation was missed."""
         watched = {bytes.fromhex(name) for name in self._watchers if name}
         if not watched:
             return
@@ -132,12 +132,12 @@ class Authenticator:
                 self._watchers.pop(key, None)
 
     def take_used(self) -> list[UUID]:
-        """Tokens that were used since the last time this was asked."""
+        """Tokens that were used since the previous call of this method."""
         used, self._used = list(self._used), set()
         return used
 
     async def _bootstrapping(self) -> bool:
-        """Whether calls pass for everybody, because nobody holds a token yet."""
+        """Whether every call is the operator's, because no token has been issued yet."""
         if not self._open_bootstrap:
             return False
         with database_errors():
@@ -150,7 +150,8 @@ class Authenticator:
             return cached[1]
         revocations = self._revocations
         principal = await self._find(token_digest)
-        # What was read before a revocation may be void, and nobody would say so again.
+        # A lookup that began before a revocation may have read the token as live, and no second
+        # notification would correct the cache.
         if revocations == self._revocations:
             ttl = self._ttl if principal else min(self._ttl, _NEGATIVE_CACHE_SECONDS)
             self._remember(token_digest, now + ttl, principal)
@@ -177,7 +178,7 @@ class Authenticator:
 _reader: Callable[[str], Callable[[Message], str]] = lru_cache(maxsize=None)(attrgetter)
 
 
-# An agent sends the same header with every call.
+# Cached because an agent sends the same header with every call.
 @lru_cache(maxsize=_CACHE_SIZE)
 def _token_digest(authorization: str) -> bytes:
     scheme, _, text = authorization.partition(" ")

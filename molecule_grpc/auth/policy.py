@@ -18,7 +18,7 @@ class Policy:
             into the first frame of a stream.
         missing: what a caller without a token reads.
         wrong: what a caller with an unsuitable token reads.
-        asks: whether a token is looked at; without, everybody is a stranger.
+        asks: whether the token is looked up; False makes every caller ANONYMOUS.
     """
 
     roles: frozenset[Role]
@@ -46,7 +46,7 @@ def acts_as(field: str) -> Policy:
 
 
 def may_be_unknown(field: str) -> Policy:
-    """Like `acts_as`, for anybody: the handler decides about strangers and missing workspaces."""
+    """Like `acts_as`, also for callers without a token: the handler decides about those."""
     return Policy(_EVERYBODY, workspace=field)
 
 
@@ -88,7 +88,7 @@ POLICIES: dict[str, Policy] = {
     _DELEGATION + "ListDelegations": OWN,
     # `workspace_id` is the target here: the handler derives the source from the token.
     _DELEGATION + "SendMessage": CALLER,
-    # Its sender may ask, too: the handler tells them from strangers.
+    # For the target and the sender: the handler compares them with the caller.
     _DELEGATION + "GetQueuedMessage": CALLER,
     _DELEGATION + "ListActivity": OWN,
     _DELEGATION + "GetActivity": OWN,

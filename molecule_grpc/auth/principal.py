@@ -1,4 +1,4 @@
-"""Who is calling."""
+"""The authenticated party of a call."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Principal:
         workspace_id: set for a workspace.
         token_id: the row of its token, so that a revocation can end its streams.
         prefix: first 8 characters of the token, for audit.
-        revoked_workspace: set when a revoked token of a removed workspace was shown: its agent
-            deserves to hear that it is gone.
+        revoked_workspace: the removed workspace whose revoked token was sent: its agent is told so,
+            instead of "invalid token".
     """
 
     role: Role
@@ -38,7 +38,7 @@ class Principal:
 
     @property
     def administers(self) -> bool:
-        """Whether it may administer (one organisation, or all)."""
+        """Whether the party administers its organisation, or all organisations."""
         return self.role in (Role.ORGANIZATION, Role.OPERATOR)
 
 

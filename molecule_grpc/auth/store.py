@@ -39,7 +39,7 @@ class TokenRow:
 
 
 async def find(pool: Pool, token_hash: bytes) -> Principal | None:
-    """Whose token this is; None when it is nobody's any more."""
+    """The holder of a token; None when the token is unknown or revoked."""
     row = await pool.fetchrow(_FIND, token_hash)
     if row is None:
         return None
@@ -59,7 +59,7 @@ async def find(pool: Pool, token_hash: bytes) -> Principal | None:
 
 
 async def live(pool: Pool, digests: list[bytes]) -> set[bytes]:
-    """Those of these tokens that are still somebody's."""
+    """Those of these tokens that are live: stored, not revoked, of a workspace that exists."""
     rows = await pool.fetch(
         """
         SELECT t.token_hash FROM workspace_auth_tokens t JOIN workspaces w ON w.id = t.workspace_id
@@ -88,7 +88,7 @@ async def touch(pool: Pool, token_ids: list[UUID]) -> None:
 
 
 async def organization_of(pool: Pool, workspace_id: UUID) -> UUID | None:
-    """The organisation that owns a workspace; None when there is no such workspace."""
+    """The organisation that owns a workspace; None when the workspace does not exist."""
     found: UUID | None = await pool.fetchval(
         "SELECT organization_id FROM workspaces WHERE id = $1", workspace_id
     )
@@ -96,7 +96,7 @@ async def organization_of(pool: Pool, workspace_id: UUID) -> UUID | None:
 
 
 async def any_token_live(pool: Pool) -> bool:
-    """Whether anybody at all holds a token."""
+    """Whether any workspace or organisation has a live token."""
     found: bool = await pool.fetchval(
         """
         SELECT EXISTS (SELECT FROM workspace_auth_tokens WHERE revoked_at IS NULL)
@@ -154,7 +154,7 @@ async def list_workspace_tokens(
 
 
 async def revoke_workspace_token(conn: Connection, workspace_id: UUID, token_id: UUID) -> bool:
-    """End one token. False when it is not live or not of this workspace."""
+    """Revoke one token. False when the token is not live or not of this workspace."""
     digest = await conn.fetchval(
         """
         UPDATE workspace_auth_tokens SET revoked_at = now()
@@ -170,7 +170,7 @@ async def revoke_workspace_token(conn: Connection, workspace_id: UUID, token_id:
 
 
 async def revoke_workspace_tokens(conn: Connection, workspace_ids: list[UUID]) -> None:
-    """End every token of these workspaces."""
+    """Revoke every token of these workspaces."""
     rows = await conn.fetch(
         """
         UPDATE workspace_auth_tokens SET revoked_at = now()
@@ -182,13 +182,13 @@ async def revoke_workspace_tokens(conn: Connection, workspace_ids: list[UUID]) -
 
 
 async def announce(conn: Connection, digests: list[bytes]) -> None:
-    """Tell every worker, when the transaction commits, to forget these tokens."""
+    """Make every worker forget these tokens when the transaction commits."""
     for digest in digests:
         await conn.execute("SELECT pg_notify($1, $2)", CHANNEL, digest.hex())
 
 
 async def insert_operator_token(conn: Connection, digest: bytes) -> bool:
-    """Store the operator's token unless there is one. False when there is."""
+    """Store the operator's token, once. False when the table has one already."""
     status = await conn.execute(
         """
         INSERT INTO operator_tokens (token_hash)

@@ -25,5 +25,5 @@ def mint() -> Secret:
 
 
 def digest(text: str) -> bytes:
-    """What is stored of a token."""
+    """The SHA-256 of a token: the only part of a token that is stored."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).digest()

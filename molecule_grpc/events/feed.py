@@ -1,4 +1,4 @@
-"""The feed of events, live and from where a reader left off."""
+"""The feed of events: from now on, or from where a reader left off."""
 
 from __future__ import annotations
 

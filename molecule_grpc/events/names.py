@@ -35,7 +35,7 @@ class EventType(enum.StrEnum):
     def __new__(
         cls, name: str, meaning: str, payload: tuple[str, ...], storage: Storage = Storage.KEPT
     ) -> Self:
-        """A member is its name, with what is known of the type beside it."""
+        """Make the member a string, its name on the wire, with the other fields beside it."""
         member = str.__new__(cls, name)
         member._value_ = name
         member.meaning, member.payload, member.storage = meaning, payload, storage

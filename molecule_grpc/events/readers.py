@@ -1,4 +1,4 @@
-"""Whether anybody reads the feed of events now, at whichever worker."""
+"""Whether any client of any worker reads the feed of events now."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from molecule_grpc.db.wakeups import Flag, Wakeups
 from molecule_grpc.events.store import CHANNEL_READERS
 
-# A worker with readers says so this often, and is believed for so long.
+# A worker with readers announces them every 10 s; the others believe an announcement for 30 s.
 ANNOUNCE_SECONDS = 10.0
 _BELIEVED_SECONDS = 30.0
 
 
 class EventReaders:
-    """Knows it from this worker's readers, and from what the others say of theirs."""
+    """Counts this worker's readers, and hears the announcements of the other workers."""
 
     def __init__(self, wakeups: Wakeups, flag: Flag, clock: Callable[[], float]) -> None:
         self._wakeups = wakeups
@@ -29,13 +29,13 @@ class EventReaders:
     def of(
         cls, wakeups: Wakeups, clock: Callable[[], float] = time.monotonic
     ) -> Iterator[EventReaders]:
-        """An audience that listens while inside."""
+        """One that hears announcements while inside."""
         with wakeups.watch(CHANNEL_READERS) as flag:
             yield cls(wakeups, flag, clock)
 
     @contextlib.contextmanager
     def attend(self) -> Iterator[None]:
-        """Somebody reads here, while inside."""
+        """Count one reader of this worker, while inside."""
         self._readers += 1
         self._wakeups.announce([CHANNEL_READERS])
         try:
@@ -44,13 +44,13 @@ class EventReaders:
             self._readers -= 1
 
     async def announce_readers(self) -> None:
-        """Tell the other workers of our readers."""
+        """Announce this worker's readers, if it has any, to the other workers."""
         if self._readers:
             self._wakeups.announce([CHANNEL_READERS])
 
     @property
     def present(self) -> bool:
-        """Whether somebody may read. In doubt somebody does."""
+        """Whether there may be a reader. True for the first 30 s: nothing was heard before."""
         now = self._clock()
         if self._flag.raised:
             self._flag.clear()

@@ -20,13 +20,13 @@ from molecule_grpc.events.window import EventWindow
 
 log = structlog.get_logger(__name__)
 
-# One page, whether it comes from memory or from the tables. A client that reads slowly holds one.
+# Bounds of a page, from memory or from the tables: what one slow client keeps from being freed.
 PAGE_EVENTS: Final = 200
 PAGE_BYTES: Final = 256 * 1024
 # What all readers of a worker share: at 100 events/s the last 20 seconds.
 _WINDOW_EVENTS = 2000
 _WINDOW_BYTES = 4 * 1024 * 1024
-# A wake-up may be lost, and an event waits for every older transaction to end.
+# A wake-up may be lost, and no wake-up tells that an older transaction has ended.
 _LOOK_SECONDS = 1.0
 # Under load the tables are read at most this often, so that each read brings several events.
 _PACE_SECONDS = 0.02
@@ -37,7 +37,7 @@ _Key = UUID | None
 
 
 class _Follower:
-    """One reader's scope, and the flag that tells of events in it."""
+    """A reader: its scope, and the flag that events of the scope raise."""
 
     __slots__ = ("flag", "scope")
 
@@ -47,7 +47,7 @@ class _Follower:
 
     @property
     def key(self) -> _Key:
-        """What it follows."""
+        """Under which `EventTail` finds this follower."""
         return self.scope.workspace_id or self.scope.organization_id
 
 
@@ -110,7 +110,7 @@ class EventTail:
         after = self._window.end
         if after is None:
             self._window.open(await store.now(self._pool))
-            # What happened before that place, the followers read from the tables.
+            # Followers read the tables for everything before that place.
             self._wake_everybody()
             return True
         page = await store.read(
@@ -123,7 +123,7 @@ class EventTail:
         return page.more
 
     def _fail(self, error: Exception) -> None:
-        """Let every reader ask the database by itself: it learns there that it is away."""
+        """Close the window: each reader then asks the database itself, and meets the outage."""
         outage = fault(error) is Fault.OUTAGE
         log.warning("events cannot be read", error=type(error).__name__, exc_info=not outage)
         self._window.close()

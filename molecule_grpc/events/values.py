@@ -1,4 +1,4 @@
-"""What the feed of events is made of: places in it, events as they are stored, pages of them."""
+"""Values of the feed of events: a place, a stored event, a scope, a page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
-# What an event takes in memory and on the wire beside its payload, in bytes.
+# Bytes of an event beside its payload, in memory and on the wire.
 _ENVELOPE_BYTES = 400
 _LAST_POSITION: Final = 2**62
 
@@ -42,12 +42,12 @@ class StoredEvent:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes, about."""
+        """Bytes that the event takes, about."""
         return _ENVELOPE_BYTES + len(self.payload)
 
 
 class Scope(NamedTuple):
-    """What a reader may see, narrowed to what it asks for. None and () leave a bound out."""
+    """The bounds of what a reader sees. None and () leave a bound out."""
 
     organization_id: UUID | None
     workspace_id: UUID | None

@@ -10,11 +10,11 @@ from molecule_grpc.events.values import EventPage, Position, Scope, StoredEvent
 class EventWindow:
     """Every event between two places of the feed, until they are too many or too large.
 
-    Closed at first, and again when what comes next is not known to follow what is here.
+    A window is closed at first, and closed again when the next events may not follow the last ones.
 
     Args:
-        max_events: most events here; beyond it the oldest quarter leaves.
-        max_bytes: most bytes here, in the same way.
+        max_events: most events; beyond that the oldest quarter is dropped.
+        max_bytes: most bytes, in the same way.
     """
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:

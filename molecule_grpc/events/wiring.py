@@ -17,7 +17,7 @@ from molecule_grpc.server.streams import StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
 
 _PRUNE_SECONDS = 300.0
-# Enough for a worker that finds a day of live events.
+# Enough to delete a day's live events after all workers were stopped.
 _PRUNE_TIMEOUT_SECONDS = 600.0
 
 
@@ -28,7 +28,7 @@ class Events:
     Args:
         service: the handlers of SubscribeEvents and StreamEvents.
         tasks: steps that run on a period.
-        loops: what runs without an end of its own, by name. Without it readers hear nothing new.
+        loops: endless coroutines by name. Without them readers see nothing new.
     """
 
     service: EventsService
@@ -43,7 +43,7 @@ def make_events(
     guards: StreamGuards,
     readers: EventReaders,
 ) -> Events:
-    """The feed, from what `core.Core` holds: events stand below it, and cannot take it whole."""
+    """The feed of one worker. The layers put events below `core.Core`: give its parts."""
     tail = EventTail(pool, wakeups)
     feed = EventFeed(pool, tail, authenticator, readers)
     return Events(

@@ -1,4 +1,4 @@
-"""What a handler knows of the call that it serves, whatever host carries it."""
+"""The call that a handler serves, the same for every host."""
 
 from __future__ import annotations
 

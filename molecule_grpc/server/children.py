@@ -14,7 +14,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Run in the child before exec: the kernel kills it when its parent is gone, however.
+    """Run in the child before exec: the kernel kills the child when its parent ends for any reason.
 
     Linux only. Elsewhere a killed parent leaves its children to the operator.
     """
@@ -25,7 +25,7 @@ def die_with_parent() -> None:
 async def spawn(
     command: Sequence[str | Path], *, env: Mapping[str, str]
 ) -> asyncio.subprocess.Process:
-    """Start a child out of reach of the terminal's Ctrl-C: its parent decides when it stops."""
+    """Start a child in a session of its own: Ctrl-C reaches the parent, which stops the child."""
     return await asyncio.create_subprocess_exec(
         *[str(word) for word in command],
         env=dict(env),
@@ -36,7 +36,7 @@ async def spawn(
 
 
 async def stop(process: asyncio.subprocess.Process, *, wait_limit: float) -> None:
-    """Ask a child to end; after `wait_limit` seconds make it."""
+    """Send SIGTERM to a child; after `wait_limit` seconds, SIGKILL."""
     if process.returncode is not None:
         return
     with contextlib.suppress(ProcessLookupError):

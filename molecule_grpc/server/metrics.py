@@ -1,4 +1,4 @@
-"""What Prometheus reads of every call. Series are bound in advance: `.labels()` costs a µs."""
+"""Prometheus metrics of calls. Series are bound in advance, because `.labels()` costs 1 µs."""
 
 from __future__ import annotations
 

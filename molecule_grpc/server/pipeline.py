@@ -1,7 +1,7 @@
-"""What every call goes through: who is it, is it well-formed, may it, serve it, what went wrong.
+"""The way of every call: authentication, validation, access, the handler, errors, metrics.
 
 Nothing here knows the host. A host decodes a request, makes a `Call`, and gives both to `unary`,
-`collect` or `stream`; what ends badly comes back as a `CallFailure` that is ready for the wire.
+`collect` or `stream`; an error comes back as a `CallFailure`, rendered for the wire.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Pipeline:
         self._metrics = metrics
 
     async def unary(self, method: Method, request: Message, call: Call) -> Message:
-        """Serve a call with one request and one response.
+        """Serve a unary call.
 
         Raises:
             CallFailure: the call ended without an answer.
@@ -60,7 +60,7 @@ class Pipeline:
     async def collect(
         self, method: Method, requests: AsyncIterator[Message], call: Call
     ) -> Message:
-        """Serve a call with a stream of requests and one response. The first one is admitted.
+        """Serve a call with a stream of requests and one response. The first request is admitted.
 
         Raises:
             CallFailure: the call ended without an answer.
@@ -86,7 +86,7 @@ class Pipeline:
         """Serve a call that streams. The first request decides whether it is admitted.
 
         Raises:
-            CallFailure: the call ended badly.
+            CallFailure: the call ended with an error.
         """
         code = Code.CANCELLED
         try:

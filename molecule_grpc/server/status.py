@@ -17,8 +17,8 @@ from molecule_grpc.kernel.text import clean, cut_bytes
 DOMAIN = "moleculeai.dev"
 INTERNAL_REASON = "INTERNAL"
 
-# All of it travels in headers, and a client drops a response whose headers exceed 8 KiB. Percent
-# encoding makes three bytes of one, base64 four of three.
+# Message and details travel in headers, and a client drops a response whose headers exceed 8 KiB.
+# Percent encoding makes three bytes of one, base64 four of three.
 _MESSAGE_BYTES = 1024
 _VIOLATIONS = 8
 _VIOLATION_BYTES = 128
@@ -60,7 +60,7 @@ KINDS: dict[type[errors.MoleculeError], tuple[Code, int]] = {
     errors.Unsupported: (Code.UNIMPLEMENTED, 501),
 }
 
-# Reasons whose HTTP status is not their kind's: what the clients that exist branch on.
+# Reasons with an HTTP status of their own: existing clients branch on these statuses.
 HTTP_BY_REASON: dict[str, int] = {
     "WORKSPACE_REMOVED": 410,
     "BODY_TOO_LARGE": 413,
@@ -79,7 +79,7 @@ HTTP_BY_REASON: dict[str, int] = {
 
 @dataclass(slots=True)
 class CallFailure(Exception):
-    """A call that ends without an answer, rendered for the wire.
+    """The end of a call without an answer, rendered for the wire.
 
     Args:
         details: serialised `google.rpc.Status`, for `grpc-status-details-bin`.
@@ -107,7 +107,7 @@ class CallFailure(Exception):
 
 
 def render(error: errors.MoleculeError) -> CallFailure:
-    """How an error reads on the wire."""
+    """The failure of an expected error: code, HTTP status, texts and details."""
     code, http_status = _row(type(error))
     message = cut_bytes(clean(error.message), _MESSAGE_BYTES)
     http_status = HTTP_BY_REASON.get(error.reason, http_status)
@@ -128,7 +128,7 @@ def render(error: errors.MoleculeError) -> CallFailure:
 
 
 def render_bug(incident: str) -> CallFailure:
-    """How a bug of ours reads: nothing but a number to quote."""
+    """The failure of an unexpected exception: an incident number to quote, and nothing internal."""
     error = errors.MoleculeError(
         f"internal error, incident {incident}", metadata={"incident": incident}
     )

@@ -1,4 +1,4 @@
-"""Work that outlives the call that began it."""
+"""Tasks that go on when the call that started them has ended."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ T = TypeVar("T")
 class TaskSet:
     """Holds tasks until they end.
 
-    At the end of the block they get `wait_limit` seconds, then they are cancelled, and what they do
-    about it is waited for.
+    At the end of the block the tasks get `wait_limit` seconds, then they are cancelled and awaited.
     """
 
     def __init__(self, *, wait_limit: float) -> None:
@@ -28,7 +27,7 @@ class TaskSet:
         return len(self._tasks)
 
     def spawn(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
-        """Run this beside whatever happens to the caller. An error that nobody awaits is logged."""
+        """Run this also when the caller is cancelled. An error is logged, awaited or not."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -51,7 +50,7 @@ class TaskSet:
 
 
 async def finish(work: Coroutine[Any, Any, T], *, wait_limit: float) -> T:
-    """Await this; when cancelled meanwhile, give it `wait_limit` more seconds before giving way."""
+    """Await this work; when cancelled, let the work go on for up to `wait_limit` seconds first."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

@@ -18,10 +18,10 @@ _LAST_RETRY_SECONDS = 30.0
 
 @dataclass(slots=True)
 class BackgroundTask:
-    """A step without input: what there is to do is read from the database.
+    """A step without arguments, which finds its work in the database.
 
-    It runs once at start, so that a restart heals what happened meanwhile, and then every `period`
-    seconds. A failure is logged and tried again after 1 s, doubling to 30 s or the period.
+    The step runs at start, so that work left by a crash is found, and then every `period` seconds.
+    After a failure, which is logged, it runs again in 1 s, doubling to 30 s or the period.
     """
 
     name: str
@@ -54,7 +54,7 @@ class BackgroundTask:
             self.last_success = time.time()
 
     def nudge(self) -> None:
-        """Run soon."""
+        """Run the step now instead of at the end of the period."""
         self._nudged.set()
 
     def _delay(self) -> float:

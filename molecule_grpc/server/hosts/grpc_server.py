@@ -1,4 +1,4 @@
-"""The gRPC server of one worker: its methods, health and reflection on one address."""
+"""The gRPC server of one worker, with health and reflection, on one address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from molecule_grpc.server.pipeline import Pipeline
 
 
 class GrpcServer:
-    """Serves methods through the pipeline, and says whether it can.
+    """Serves methods through the pipeline, and health of the database beside them.
 
     Args:
         address: `unix:PATH` or `HOST:PORT`.

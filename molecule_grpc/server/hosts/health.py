@@ -1,4 +1,4 @@
-"""gRPC health and reflection. Health is real: it says NOT_SERVING while the database is gone."""
+"""gRPC health and reflection. Health says NOT_SERVING while the database does not answer."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Health:
         )
 
     async def run(self) -> None:
-        """Look at the database every second. Cancel to stop."""
+        """Ask the database every second, and publish the answer. Cancel to stop."""
         while True:
             await self.look()
             await asyncio.sleep(_CHECK_SECONDS)
 
     async def look(self) -> None:
-        """Look now."""
+        """Ask the database now, and publish the answer."""
         serving = not self._draining and await self._healthy()
         await self._set(
             health_pb2.HealthCheckResponse.SERVING

@@ -1,10 +1,10 @@
-"""Keeps gRPC's polling thread on the core of the event loop, wherever the scheduler moves that.
+"""Keeps gRPC's polling thread on the core that the event loop runs on.
 
 The poller hands the loop every event of a socket, four times a call, and then waits for the next.
-On two cores each of them wakes the other core: a call costs a third more CPU, and a worker serves
-a quarter fewer of them. On one core the poller must not interrupt the loop for every event either,
-or messages of a stream cost more than before: it takes its turn when the loop pauses, and then
-takes all there is. `python -m benchmarks.wire` and `benchmarks.delegations` show it.
+On two cores, each event wakes the other core: a call costs a third more CPU, and a worker serves
+a quarter fewer calls. On one core, a poller that interrupts the loop for each event makes
+messages of a stream more expensive: SCHED_BATCH lets the poller run when the loop pauses, and then
+take all events at once. `python -m benchmarks.wire` and `benchmarks.delegations` measure both.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ import psutil
 
 from molecule_grpc.server.tasks import BackgroundTask
 
-# How often it is looked where the loop runs.
+# How often the loop's core is looked up.
 _PERIOD_SECONDS = 0.05
 
 
 class Affinity:
-    """The poller's core and turn. Make it in the main thread, the loop's, when gRPC has started.
+    """Sets the poller's core and scheduling class. Made in the loop's thread, after gRPC's start.
 
-    The loop itself stays free, so that nothing starves when another process wants the same core,
-    and what it starts is not bound either.
+    The loop's own thread is not bound to a core: it cannot starve behind another process there, and
+    child processes inherit no binding.
     """
 
     def __init__(self) -> None:
         threads = (thread for thread in threading.enumerate() if thread.daemon)
         self._pollers = [thread.native_id for thread in threads if thread.native_id is not None]
         self._process = psutil.Process()
-        # Elsewhere there are no such calls; one core is shared already.
+        # Only Linux has these calls; with a single core there is nothing to follow.
         self._useful = sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1
         self._core: int | None = None
         if self._useful:
@@ -52,10 +52,10 @@ class Affinity:
 
 
 def poller_affinity() -> BackgroundTask:
-    """What a host runs beside itself, from when gRPC has started. Call it in the loop's thread."""
+    """The task that runs beside a gRPC server. Call in the loop's thread, after gRPC's start."""
     return BackgroundTask("affinity", _PERIOD_SECONDS, Affinity().follow)
 
 
 def _at_best() -> contextlib.AbstractContextManager[None]:
-    """The thread may have ended, a sandbox forbid it, the core have been taken away."""
+    """Ignore OSError: the thread has ended, a sandbox forbids the call, the core is offline."""
     return contextlib.suppress(OSError)

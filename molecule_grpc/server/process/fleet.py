@@ -25,14 +25,14 @@ from molecule_grpc.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-# Runs a process from its start, or from now, to its end; the exit code.
+# Awaits the end of a process, started by the call or before; returns the exit code.
 Life = Callable[[], Awaitable[int]]
 
 _READY_SECONDS = 60.0
 _READY_POLL_SECONDS = 0.05
 _RESTART_SECONDS = 1.0
 _MAX_RESTART_SECONDS = 30.0
-# Beyond the drain itself: the notice to the edge, and the flush of what is queued.
+# On top of the drain: 2 s of notice to the edge, and the flush of queued writes.
 _STOP_MARGIN_SECONDS = 10.0
 # The event engine's listener costs a quarter of the throughput of a Python server.
 _GRPC_EXPERIMENTS = "-event_engine_listener"
@@ -43,7 +43,7 @@ class Fleet:
 
     def __init__(self, settings: Settings, dsn: str, environment: Mapping[str, str]) -> None:
         self._settings = settings
-        # Paths of Unix sockets are short; nobody else may enter.
+        # Private to this user, and short: a Unix socket's path has at most 107 bytes.
         self._directory = Path(tempfile.mkdtemp(prefix="molecule-"))
         (self._directory / "dsn").touch(mode=0o600)
         (self._directory / "dsn").write_text(dsn)
@@ -79,7 +79,7 @@ class Fleet:
         """Wait until a call goes all the way through.
 
         Raises:
-            TimeoutError: none did in time; the workers' log says why.
+            TimeoutError: no call did within 60 s; the workers' log says why.
         """
         url = f"http://{self._settings.edge.host}:{self._settings.edge.port}/health"
         async with httpx.AsyncClient() as client, asyncio.timeout(_READY_SECONDS):
@@ -94,16 +94,16 @@ class Fleet:
         return self._directory / f"worker-{index}.sock"
 
     def _keep(self, name: str, first: Life, again: Life) -> None:
-        """Start something again whenever it ends, until the fleet does."""
+        """Start a process again whenever it ends, until the fleet stops."""
         self._keepers.append(asyncio.create_task(_kept(name, first, again)))
 
     async def _work(self, index: int) -> int:
-        """Run one worker; its exit code."""
+        """Run one worker. Returns the exit code."""
         self.socket(index).unlink(missing_ok=True)
         process = await spawn(self._command(index), env=self._environment)
         self._workers[index] = process
         code = await process.wait()
-        # What it had open is not open any more.
+        # Gauges of open streams must not count those of a worker that has ended.
         mark_process_dead(process.pid, self._environment["PROMETHEUS_MULTIPROC_DIR"])  # type: ignore[no-untyped-call]
         return code
 
@@ -168,11 +168,11 @@ async def _kept(name: str, live: Life, again: Life) -> None:
 
 
 async def _reopen(edge: Edge) -> int:
-    """Run the edge again; its exit code."""
+    """Start the edge again and await its end. Returns the exit code."""
     await edge.start()
     return await edge.wait()
 
 
 def worker_environment() -> dict[str, str]:
-    """What a child inherits."""
+    """The environment that a worker inherits: this process's own."""
     return dict(os.environ)
