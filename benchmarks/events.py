@@ -44,8 +44,8 @@ from molecule_grpc.db.wakeups import CHANNEL
 from molecule_grpc.events.store import CHANNEL_ALL
 
 _STREAMS_PER_CHANNEL = 500
-# Postgres shows a backend's statements a second after they ended.
-_STATISTICS_SECONDS = 1.5
+# Postgres counts the statements of a busy backend within a second, those of an idle one within ten.
+_BUSY_SECONDS, _IDLE_SECONDS = 1.5, 11.0
 _WARM_UP = "-1"
 
 _WRITE = """
@@ -189,13 +189,13 @@ async def _cost(
     server = backend.ppid()
 
     async def statements() -> int:
-        await asyncio.sleep(_STATISTICS_SECONDS)
         return int(
             await connection.fetchval(
                 "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
             )
         )
 
+    await asyncio.sleep(_IDLE_SECONDS)
     before = await statements()
     start, worker_before, server_before = (
         time.monotonic(),
@@ -205,9 +205,10 @@ async def _cost(
     written = await _write_at(connection, agents, rate=rate, seconds=seconds)
     lasted = time.monotonic() - start
     worker_after, server_after = worker.cpu_seconds(), cpu_seconds(server)
+    await asyncio.sleep(_BUSY_SECONDS)
     after = await statements()
     return Cost(
-        (after - before - 2 * written) / (lasted + _STATISTICS_SECONDS),
+        (after - before - 2 * written) / (lasted + _BUSY_SECONDS),
         (worker_after - worker_before) / lasted,
         (server_after - server_before) / lasted,
     )
