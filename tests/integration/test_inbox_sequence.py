@@ -322,14 +322,14 @@ async def test_answer_that_news_has_overtaken_is_not_remembered(
     (me,) = await hire(pool, 1)
     want = InboxQuery(me, 0, 64)
     page = await slices[0].reads.look(want)
-    tails = InboxCache()
-    tails.reading(want)
-    tails.forget(me)
-    tails.read(want, page)
-    assert tails.get(want) is None
-    tails.reading(want)
-    tails.read(want, page)
-    assert tails.get(want) == page
+    cache = InboxCache()
+    cache.begin(want)
+    cache.forget(me)
+    cache.store(want, page)
+    assert cache.get(want) is None
+    cache.begin(want)
+    cache.store(want, page)
+    assert cache.get(want) == page
 
 
 async def test_what_the_table_has_proven_stays_remembered(pool: Pool, slices: list[Slice]) -> None:
@@ -338,26 +338,26 @@ async def test_what_the_table_has_proven_stays_remembered(pool: Pool, slices: li
     await slices[0].records.append(message(me))
     want = InboxQuery(me, 1, 64)
     page = await slices[0].reads.look(want)
-    stands = (await reads.positions(pool, [me]))[me]
+    position = (await reads.positions(pool, [me]))[me]
     now = 0.0
-    tails = InboxCache(clock=lambda: now)
-    tails.reading(want)
-    tails.read(want, page)
+    cache = InboxCache(clock=lambda: now)
+    cache.begin(want)
+    cache.store(want, page)
     now = 13
-    assert tails.get(want) is None
+    assert cache.get(want) is None
     for wrong in (
-        stands._replace(head_seq=2),
-        stands._replace(acked_seq=1),
-        stands._replace(lease_epoch=1),
-        stands._replace(workspace_status="paused"),
+        position._replace(head_seq=2),
+        position._replace(acked_seq=1),
+        position._replace(lease_epoch=1),
+        position._replace(workspace_status="paused"),
     ):
-        tails.confirm(me, wrong, 10)
-        assert tails.get(want) is None
-    tails.confirm(me, stands, 10)
-    assert tails.get(want) == page
+        cache.confirm(me, wrong, 10)
+        assert cache.get(want) is None
+    cache.confirm(me, position, 10)
+    assert cache.get(want) == page
     now = 61
-    tails.confirm(me, stands, now)
-    assert tails.get(want) is None
+    cache.confirm(me, position, now)
+    assert cache.get(want) is None
 
 
 def _parsed(body: str | None) -> object:

@@ -22,6 +22,7 @@ from molecule_grpc.core import Core
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation.record.notices import file_announcer
+from molecule_grpc.delegation.record.writes import InboxLimits
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.server.call import Call
@@ -164,7 +165,7 @@ async def uploads_of(
     with EventReaders.of(wakeups) as readers:
         core = core_of(pool, settings, wakeups, readers)
         async with (
-            open_upload(core, file_announcer(settings), removals) as opened,
+            open_upload(core, file_announcer(InboxLimits.of(settings.inbox)), removals) as opened,
             open_blob_stores(pool, settings.upload) as stores,
         ):
             ((_, service),) = opened.handlers

@@ -66,7 +66,7 @@ async def client_frames(
     workspace_id: UUID,
     answer_heartbeat: AnswerHeartbeat,
 ) -> AsyncIterator[frames.ClientFrame]:
-    """What a consumer sends after its hello.
+    """The consumer's frames after its hello.
 
     Raises:
         Invalid: it is another hello.
@@ -173,7 +173,7 @@ def _nack_result(result: frames.NackResult) -> inbox_pb2.NackResult:
     )
 
 
-# By kind of frame: the field of the response that carries it, and how it is made.
+# By kind of frame: the field of the response, and what makes its value.
 _FRAMES: dict[type[frames.Frame], tuple[str, Callable[[Any], object]]] = {
     frames.Welcome: ("welcome", _welcome),
     frames.Gap: ("gap", _gap),

@@ -15,20 +15,26 @@ from molecule_grpc.delegation.inbox.store.reads import (
     InboxRow,
 )
 
-# A remembered inbox is read again from the database after so long without proof that it is true,
-# which the safety check gives more often; and after so long whatever was proven, for what the check
-# does not see: items that were given back.
+# The safety check proves a cached inbox every 5 s; 12 s without proof make the copy void. 60 s
+# after the read the copy is void in any case: that check does not see items that were given back.
 _MAX_UNPROVEN_SECONDS = 12.0
 _MAX_AGE_SECONDS = 60.0
+# Per inbox and per process. Readers that are 64 items behind ask the database.
 _MAX_ROWS = 64
-_MAX_TAILS = 20_000
-# Larger items are not kept in memory: readers fetch them.
+_MAX_INBOXES = 20_000
+# Bodies above 16 KiB are not kept in memory: readers fetch them.
 _MAX_BODY = 16 * 1024
 
 
 @dataclass(slots=True)
 class _CachedInbox:
-    """An inbox as a page showed it, and what this process has appended since."""
+    """An inbox as a page showed it, and what this process has appended since.
+
+    Args:
+        page: the page without its items.
+        head: newest item, appended here or read.
+        rows: items after the page's head, in order.
+    """
 
     page: InboxPage
     read_at: float
@@ -36,18 +42,17 @@ class _CachedInbox:
     head: int
     rows: list[InboxRow] = field(default_factory=list)
 
-    def covers(self, want: InboxQuery, now: float) -> bool:
-        """Whether everything that the reader could get is remembered."""
-        due = self.page.retry_in
+    def covers(self, query: InboxQuery, now: float) -> bool:
+        """Whether everything that the reader could get is cached."""
+        retry_in = self.page.retry_in
         return (
-            not self.old(now)
-            and (due is None or now - self.read_at < due)
-            and (want.after >= self.page.head_seq)
-            and want.after <= self.head
+            not self.void(now)
+            and (retry_in is None or now - self.read_at < retry_in)
+            and self.page.head_seq <= query.after <= self.head
         )
 
-    def old(self, now: float) -> bool:
-        """Whether it may be wrong by now."""
+    def void(self, now: float) -> bool:
+        """Whether the cached inbox is too old to be believed."""
         return (
             now - self.proven_at >= _MAX_UNPROVEN_SECONDS or now - self.read_at >= _MAX_AGE_SECONDS
         )
@@ -56,96 +61,97 @@ class _CachedInbox:
 class InboxCache:
     """Answers readers that are up to date without a query.
 
-    It only knows what this process wrote itself. Any other news of an inbox must be told by
+    The cache knows what this process wrote itself. Any other news of an inbox must be told by
     `forget`; then the next reader asks the database.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._cache: OrderedDict[UUID, _CachedInbox] = OrderedDict()
-        # Reads in flight, and the inboxes that changed while they were.
+        # Reads in flight by inbox, and the inboxes that changed while they were.
         self._reading: dict[UUID, int] = {}
         self._changed: set[UUID] = set()
 
-    def get(self, want: InboxQuery) -> InboxPage | None:
-        """The answer, if it is known."""
-        tail = self._cache.get(want.workspace_id)
-        if tail is None or not tail.covers(want, self._clock()):
+    def get(self, query: InboxQuery) -> InboxPage | None:
+        """The answer, if the cache has it."""
+        cached = self._cache.get(query.workspace_id)
+        if cached is None or not cached.covers(query, self._clock()):
             return None
-        after = max(want.after, tail.page.acked_seq)
-        items = [row for row in tail.rows if row.seq > after][: want.limit]
-        return tail.page._replace(head_seq=tail.head, items=items)
+        after = max(query.after, cached.page.acked_seq)
+        items = [row for row in cached.rows if row.seq > after][: query.limit]
+        return cached.page._replace(head_seq=cached.head, items=items)
 
-    def reading(self, want: InboxQuery) -> None:
-        """The database is being asked; `read` or `abandon` must follow."""
-        self._reading[want.workspace_id] = self._reading.get(want.workspace_id, 0) + 1
+    def begin(self, query: InboxQuery) -> None:
+        """The database is being asked; `store` or `abandon` must follow."""
+        self._reading[query.workspace_id] = self._reading.get(query.workspace_id, 0) + 1
 
-    def read(self, want: InboxQuery, page: InboxPage) -> None:
-        """The database has answered: remember it, unless it is old already or not the whole.
+    def store(self, query: InboxQuery, page: InboxPage) -> None:
+        """The database has answered: cache the page if it shows the whole inbox as it is now.
 
-        Nor while items that were given back are due: other readers wait for them too.
+        A page with items that were given back is not cached: other readers wait for them, too.
         """
-        changed = want.workspace_id in self._changed
-        self.abandon(want)
-        if changed or not want.limit or len(page.items) >= want.limit:
+        changed = query.workspace_id in self._changed
+        self.abandon(query)
+        if changed or not query.limit or len(page.items) >= query.limit:
             return
         if any(row.deliveries for row in page.items):
             return
         now = self._clock()
-        self._cache[want.workspace_id] = _CachedInbox(
+        self._cache[query.workspace_id] = _CachedInbox(
             page._replace(items=[]), now, now, page.head_seq
         )
-        if len(self._cache) > _MAX_TAILS:
+        if len(self._cache) > _MAX_INBOXES:
             self._cache.popitem(last=False)
 
-    def abandon(self, want: InboxQuery) -> None:
+    def abandon(self, query: InboxQuery) -> None:
         """The database is no longer being asked."""
-        left = self._reading[want.workspace_id] - 1
+        left = self._reading[query.workspace_id] - 1
         if left:
-            self._reading[want.workspace_id] = left
+            self._reading[query.workspace_id] = left
         else:
-            del self._reading[want.workspace_id]
-            self._changed.discard(want.workspace_id)
+            del self._reading[query.workspace_id]
+            self._changed.discard(query.workspace_id)
 
     def extend(self, workspace_id: UUID, row: InboxRow) -> None:
         """This process has appended an item."""
         self._note(workspace_id)
-        tail = self._cache.get(workspace_id)
-        if tail is None:
+        cached = self._cache.get(workspace_id)
+        if cached is None:
             return
-        if tail.old(self._clock()) or row.seq != tail.head + 1 or len(row.body or "") > _MAX_BODY:
+        large = len(row.body or "") > _MAX_BODY
+        if cached.void(self._clock()) or row.seq != cached.head + 1 or large:
             del self._cache[workspace_id]
             return
-        tail.head = row.seq
-        tail.rows.append(row)
-        if len(tail.rows) > _MAX_ROWS:
-            dropped = tail.rows.pop(0)
-            tail.page = tail.page._replace(head_seq=dropped.seq)
+        cached.head = row.seq
+        cached.rows.append(row)
+        if len(cached.rows) > _MAX_ROWS:
+            dropped = cached.rows.pop(0)
+            cached.page = cached.page._replace(head_seq=dropped.seq)
 
     def acked(self, workspace_id: UUID, acked_seq: int, seqs: tuple[int, ...]) -> None:
         """This process has marked items as done: all up to `acked_seq`, and these."""
         self._note(workspace_id)
-        tail = self._cache.get(workspace_id)
-        if tail is None:
+        cached = self._cache.get(workspace_id)
+        if cached is None:
             return
-        tail.page = tail.page._replace(acked_seq=max(acked_seq, tail.page.acked_seq))
+        cached.page = cached.page._replace(acked_seq=max(acked_seq, cached.page.acked_seq))
         if seqs:
-            tail.rows = [row for row in tail.rows if row.seq not in seqs]
+            cached.rows = [row for row in cached.rows if row.seq not in seqs]
 
-    def confirm(self, workspace_id: UUID, stands: InboxPosition, asked_at: float) -> None:
-        """The table was asked at `asked_at` and held this: what is remembered is that fresh."""
-        tail = self._cache.get(workspace_id)
+    def confirm(self, workspace_id: UUID, position: InboxPosition, asked_at: float) -> None:
+        """The table held this position at `asked_at`: if the cache agrees, it is proven."""
+        cached = self._cache.get(workspace_id)
         if (
-            tail is not None
-            and stands.head_seq <= tail.head
-            and stands.acked_seq <= tail.page.acked_seq
-            and stands.lease_epoch == tail.page.lease_epoch
-            and stands.workspace_status == tail.page.workspace_status
+            cached is not None
+            and position.head_seq <= cached.head
+            and position.acked_seq <= cached.page.acked_seq
+            and position.lease_epoch == cached.page.lease_epoch
+            and position.workspace_status == cached.page.workspace_status
         ):
-            tail.proven_at = max(tail.proven_at, asked_at)
+            cached.proven_at = max(cached.proven_at, asked_at)
 
     def forget(self, workspace_id: UUID) -> None:
-        """There is news of this inbox that is not told here."""
+        """There is news of this inbox that the cache is not told."""
         self._note(workspace_id)
         self._cache.pop(workspace_id, None)
 

@@ -17,9 +17,9 @@ from molecule_grpc.delegation.record.store.entries import Entry
 
 
 class InboxReads:
-    """What inboxes hold. Readers that are up to date are answered from memory.
+    """Owns the reads and acks of inboxes, batched, and the cache that answers without a query.
 
-    Open it for as long as calls are served.
+    An async context manager, open while calls are served; its exit flushes what waits.
 
     Args:
         linger: seconds that a batch of acks may wait for more, under load.
@@ -59,22 +59,22 @@ class InboxReads:
         return done
 
     async def read(self, query: reads.InboxQuery) -> reads.InboxPage:
-        """What an inbox holds, for a reader that is woken by news: what it missed comes soon."""
+        """An inbox for a reader that is woken by news: a page from the cache may lag by 12 s."""
         return self._cache.get(query) or await self.look(query)
 
     async def look(self, query: reads.InboxQuery) -> reads.InboxPage:
-        """What an inbox holds now, whoever wrote it."""
-        self._cache.reading(query)
+        """An inbox as the database has it now."""
+        self._cache.begin(query)
         try:
             page = await self._reads.submit(query)
         except BaseException:
             self._cache.abandon(query)
             raise
-        self._cache.read(query, page)
+        self._cache.store(query, page)
         return page
 
     def confirm(self, workspace_id: UUID, position: reads.InboxPosition, asked_at: float) -> None:
-        """The table was asked at `asked_at`, by `time.monotonic()`, and held this of an inbox."""
+        """The table held this position at `asked_at`, a moment of `time.monotonic()`."""
         self._cache.confirm(workspace_id, position, asked_at)
 
     def extend(self, workspace_id: UUID, row: reads.InboxRow) -> None:

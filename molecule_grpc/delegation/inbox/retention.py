@@ -12,7 +12,7 @@ from molecule_grpc.delegation.inbox.ports import OnExpired
 from molecule_grpc.delegation.inbox.store import retention
 from molecule_grpc.delegation.record import retention as record_retention
 
-# Old items that one step looks at.
+# Most old items of one step.
 _BATCH = 10_000
 
 

@@ -42,7 +42,7 @@ def after_cursor(after_seq: int, page: InboxPage, *, allow_gap: bool) -> tuple[i
 
 
 def after_mark(start: StartPosition, page: InboxPage, first_since: int | None) -> int:
-    """The item to start after when no cursor is given: the first undone one follows, or later ones.
+    """The item to start after without a cursor: the mark, or further on as the client asks.
 
     Args:
         first_since: the oldest item of the last `since_seconds`; None when there is none.

@@ -1,4 +1,4 @@
-"""One open stream of an inbox after its Welcome: look, send, wait, and the reasons to end."""
+"""One open stream of an inbox: look, send, wait; and the reasons for which the stream ends."""
 
 from __future__ import annotations
 

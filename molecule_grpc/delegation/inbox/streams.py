@@ -91,7 +91,7 @@ class InboxStreams:
         *,
         authorization: str | None,
     ) -> AsyncGenerator[Frame, None]:
-        """Hold an inbox as its one consumer. The first frame is a Welcome.
+        """Take the lease of an inbox and read it. The first frame is a Welcome.
 
         Raises:
             Aborted: INBOX_BUSY, before the first frame.
@@ -125,7 +125,7 @@ class InboxStreams:
             finally:
                 await self._release(stream)
 
-    # Where it begins, and whose it is.
+    # The start and the lease.
 
     async def _start(
         self, start: StartPosition, workspace_id: UUID, page: reads.InboxPage
@@ -165,7 +165,7 @@ class InboxStreams:
                     metadata={"holder": taken.holder, "age_seconds": f"{taken.age:.0f}"},
                 )
         await self._inbox.report_poisoned(workspace_id, poisoned)
-        self._wakeups.wake([workspace_id])  # the session before learns that it is fenced
+        self._wakeups.wake([workspace_id])  # an earlier session finds its lease gone
         return taken
 
     async def _release(self, stream: InboxStream) -> None:
@@ -181,7 +181,7 @@ class InboxStreams:
         with contextlib.suppress(Exception):
             await asyncio.shield(asyncio.ensure_future(release))
 
-    # How it runs and ends.
+    # Frames in both directions.
 
     async def _frames(self, stream: InboxStream) -> AsyncGenerator[Frame, None]:
         """The stream's frames, with a Fenced where another consumer took the inbox over."""

@@ -1,4 +1,4 @@
-"""What one reader of an inbox was sent, and what it may be sent next."""
+"""The window of one reader: items with the client, and room for more."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Window:
             self.resent = {s: d for s, d in self.resent.items() if s > acked_seq}
 
     def given_back(self, seq: int) -> None:
-        """An item is not with the client any more. If it is undone it may be sent again."""
+        """An item left the client; if undone, the next look may send the item again."""
         sent = self.in_flight.pop(seq, None)
         if sent is not None:
             self.in_flight_bytes -= sent.size

@@ -43,7 +43,7 @@ class InboxUseCases:
 async def open_record_and_inbox(core: Core) -> AsyncIterator[RecordAndInbox]:
     """Open the writers and readers for as long as calls are served; then they are flushed."""
     dsn, pool, wakeups, settings = core.dsn, core.pool, core.wakeups, core.settings
-    limits = InboxLimits(settings.inbox.max_items, settings.inbox.max_bytes)
+    limits = InboxLimits.of(settings.inbox)
     linger = settings.process.group_commit_linger_ms / 1000
 
     def watched() -> bool:

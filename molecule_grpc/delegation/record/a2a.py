@@ -31,7 +31,7 @@ class Envelope:
 
     @property
     def delegation_id(self) -> str:
-        """The delegation that this message answers, by its metadata; empty otherwise."""
+        """The delegation named by the metadata, which this message answers; empty if none is."""
         metadata = self.message.get("metadata")
         value = metadata.get("delegation_id") if isinstance(metadata, dict) else None
         return value if isinstance(value, str) else ""

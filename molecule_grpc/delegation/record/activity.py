@@ -1,4 +1,4 @@
-"""The activity record of workspaces: what pollers read, and what agents add to it."""
+"""The activity record of workspaces: reading it, and adding reports and notices of agents."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ActivityQuery(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What an agent adds to its own record. Bodies and the trace are JSON text.
+    """A row for the agent's own record. Bodies and the trace are JSON text.
 
     Args:
         source_id: whom the agent claims to be, as it wrote it; empty for itself.

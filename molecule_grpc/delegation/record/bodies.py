@@ -8,8 +8,8 @@ import sys
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.text import clean
 
-# Parsers of protobuf give up at 100 nested messages, and an object in an object takes three. One
-# body that is deeper would make every page with it unreadable.
+# Parsers of protobuf give up at 100 nested messages, and an object in an object takes three. A
+# deeper body would make every page that holds the row unreadable.
 MAX_DEPTH = 24
 
 # Postgres cannot store these in jsonb.
@@ -48,7 +48,7 @@ def _require_readable(body: object, field: str) -> None:
 
 
 def _fits(number: float) -> bool:
-    """Whether readers that know doubles only can hold it. Not a NaN either."""
+    """Whether a reader that knows doubles alone can hold the number; False for NaN."""
     return abs(number) <= sys.float_info.max
 
 

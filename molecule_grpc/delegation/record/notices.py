@@ -1,4 +1,4 @@
-"""Notices for an inbox that belong to somebody else's transaction: a file that waits, say."""
+"""Notices of files: they enter record and inbox in the transaction that stores the files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILE_METHOD: Final = "chat_upload_receive"
 
 
 class FileNotice(Protocol):
-    """What an inbox says of a file. The body is JSON text."""
+    """A file that waits for a workspace. The body is JSON text."""
 
     @property
     def workspace_id(self) -> UUID: ...
@@ -38,7 +38,7 @@ AnnounceFiles = Callable[[Connection, Sequence[FileNotice]], Awaitable[None]]
 def file_announcer(limits: InboxLimits) -> AnnounceFiles:
     """Puts notices of files into the record and inbox of one workspace, in their order.
 
-    What is returned raises `Exhausted` INBOX_FULL.
+    The function takes part in the caller's transaction, and raises `Exhausted` INBOX_FULL.
     """
     append = functools.partial(
         activity.append, max_items=limits.max_items, max_bytes=limits.max_bytes

@@ -15,6 +15,7 @@ from molecule_grpc.delegation.record.store import activity
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.kernel.errors import Exhausted
+from molecule_grpc.settings.inbox import InboxSettings
 
 # Told of every entry that became an inbox item, after the commit and before anybody is woken.
 OnItem: TypeAlias = Callable[[Entry, activity.Appended], None]
@@ -26,6 +27,11 @@ class InboxLimits:
 
     max_items: int
     max_bytes: int
+
+    @classmethod
+    def of(cls, settings: InboxSettings) -> InboxLimits:
+        """The limits that were set."""
+        return cls(settings.max_items, settings.max_bytes)
 
 
 async def require_room(pool: Pool | Connection, workspace_id: UUID, limits: InboxLimits) -> None:
@@ -49,7 +55,7 @@ async def require_room(pool: Pool | Connection, workspace_id: UUID, limits: Inbo
 class RecordWrites:
     """Durable appends: when `append` returns, the row is committed and its readers are awake.
 
-    Open it for as long as calls are served.
+    An async context manager, open while calls are served; its exit flushes what waits.
 
     Args:
         linger: seconds that a batch may wait for more, under load.

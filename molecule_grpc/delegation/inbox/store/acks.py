@@ -107,7 +107,7 @@ async def ack(writer: Writer | Connection, acks: Sequence[Ack]) -> list[Acked | 
 
 
 class Nacked(NamedTuple):
-    """What became of an item that was given back."""
+    """The state of an item after a nack."""
 
     deliveries: int
     poisoned: bool

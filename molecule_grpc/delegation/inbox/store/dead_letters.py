@@ -85,7 +85,7 @@ _CLOSE = """
 async def drop(
     conn: Connection, workspace_id: UUID, seq: int, organization_id: UUID | None
 ) -> bool:
-    """Take an item off the list for good. False when it is not on it."""
+    """Take an item off the list for good. False when the list has no such item."""
     return bool(await conn.fetchrow(_CLOSE, workspace_id, seq, organization_id, "dropped"))
 
 
@@ -111,6 +111,6 @@ _REPLAY = f"""
 async def replay(
     conn: Connection, workspace_id: UUID, seq: int, organization_id: UUID | None
 ) -> int | None:
-    """Send an item again as a new one; its number. None when it is not on the list."""
+    """Send an item again as a new one, and return its number. None when the list has none."""
     found: int | None = await conn.fetchval(_REPLAY, workspace_id, seq, organization_id, "replayed")
     return found

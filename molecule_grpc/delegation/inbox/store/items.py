@@ -26,5 +26,5 @@ def of_entry(entry: Entry, placed: Placed) -> InboxRow:
 
 
 def inline(body: str | None, size: int) -> str | None:
-    """The body as it travels with its item; None when it is fetched by itself."""
+    """The body that travels with an item; None above 256 KiB, which clients fetch by the row."""
     return body if size <= MAX_INLINE_BYTES else None

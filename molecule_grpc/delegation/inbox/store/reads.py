@@ -132,7 +132,7 @@ class InboxPosition(NamedTuple):
 
 
 async def positions(pool: Pool, workspace_ids: Sequence[UUID]) -> dict[UUID, InboxPosition]:
-    """Where many inboxes stand. One that never received anything is left out."""
+    """Positions of many inboxes, without those that never received anything."""
     rows = await pool.fetch(
         """
         SELECT h.workspace_id, h.last_seq, h.acked_seq, h.lease_epoch, w.status::text

@@ -36,7 +36,7 @@ async def old_items(pool: Pool, *, after: datetime | None, limit: int) -> list[O
 
 
 class Expired(NamedTuple):
-    """An item that left unread, and the delegation that it carried."""
+    """An item that was deleted unread, with the delegation of its message, if any."""
 
     delegation_id: str | None
     method: str

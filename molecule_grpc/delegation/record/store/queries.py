@@ -93,7 +93,7 @@ _PEER = "LEFT JOIN workspaces p ON p.id = a.source_id"
 
 
 def _list_sql(chosen: ActivityFilter, *, after: bool) -> tuple[str, list[object]]:
-    """The statement for these filters: only those that are set, so that each finds its index."""
+    """The statement with a clause for each filter that is set, so that each finds its index."""
     clauses = ["a.workspace_id = $1"]
     values: list[object] = []
 
@@ -150,7 +150,7 @@ async def list_rows_after(
 
 
 async def cursor(pool: Pool, workspace_id: UUID, activity_id: UUID) -> Cursor | None:
-    """The place of a row of this workspace; None when there is no such row (any more)."""
+    """The place of a row of this workspace; None when the row is unknown or pruned."""
     row = await pool.fetchrow(
         """
         SELECT record_seq, created_at - interval '1 hour'
