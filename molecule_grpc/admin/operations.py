@@ -1,8 +1,8 @@
-"""Lets operators look at the ledger and at events, and mend work that failed."""
+"""What operators may ask for: which delegations, which dead letters, how old a message."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, cast
 from uuid import UUID
@@ -83,20 +83,6 @@ class Operations:
             raise Invalid(f"limit must be 1..{_MAX_LISTED}", field="limit")
         return await self._ledger.list_entries(wanted, organization_id, limit)
 
-    async def delegation_counts(self, organization_id: UUID | None) -> Mapping[str, int]:
-        """How many delegations have each status that occurs."""
-        return await self._ledger.count_by_status(organization_id)
-
-    async def retry(self, delegation_id: str, organization_id: UUID | None) -> str:
-        """Try a delegation again that failed or is stuck, as a new one; the new one's id.
-
-        Raises:
-            NotFound: DELEGATION_NOT_FOUND.
-            Aborted: INVALID_TRANSITION: the delegation has not failed.
-            Conflict: its task is no longer on record.
-        """
-        return await self._dead_letters.retry(delegation_id, organization_id)
-
     async def dead_letters(
         self,
         *,
@@ -127,22 +113,6 @@ class Operations:
         if (last := page.last) is not None:
             token = self._page_tokens.make(_LISTING, last.done_at, last.workspace_id, last.seq)
         return DeadLetterPage(page.rows, token)
-
-    async def replay(self, workspace_id: UUID, seq: int, organization_id: UUID | None) -> int:
-        """Send a dead letter again; its new number.
-
-        Raises:
-            NotFound: ITEM_NOT_FOUND.
-        """
-        return await self._dead_letters.replay(workspace_id, seq, organization_id)
-
-    async def drop(self, workspace_id: UUID, seq: int, organization_id: UUID | None) -> None:
-        """Take a dead letter off the list for good.
-
-        Raises:
-            NotFound: ITEM_NOT_FOUND.
-        """
-        await self._dead_letters.drop(workspace_id, seq, organization_id)
 
     async def drop_stale(
         self, minutes: int, workspace_id: UUID | None, organization_id: UUID | None

@@ -116,7 +116,13 @@ class DeadLetters(Protocol):
         ...
 
     async def retry(self, delegation_id: str, organization_id: UUID | None) -> str:
-        """Try a delegation again as a new one; the new one's id."""
+        """Try a delegation again that failed or is stuck, as a new one; the new one's id.
+
+        Raises:
+            NotFound: DELEGATION_NOT_FOUND.
+            Aborted: INVALID_TRANSITION: the delegation has not failed.
+            Conflict: its task is no longer on record.
+        """
         ...
 
 

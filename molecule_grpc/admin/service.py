@@ -11,6 +11,7 @@ from moleculeai.admin.v1.admin_service_handlers import AdminServiceHandlers
 from molecule_grpc.admin import convert
 from molecule_grpc.admin.operations import LEDGER_FILTERS, Operations
 from molecule_grpc.admin.organizations import Organizations, visible_organization
+from molecule_grpc.admin.ports import DeadLetters, LedgerViews
 from molecule_grpc.admin.server_state import ServerState
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.kernel.text import clean
@@ -25,11 +26,18 @@ class AdminService:
     """Serves `moleculeai.admin.v1.AdminService`."""
 
     def __init__(
-        self, state: ServerState, organizations: Organizations, operations: Operations
+        self,
+        state: ServerState,
+        organizations: Organizations,
+        operations: Operations,
+        ledger: LedgerViews,
+        dead_letters: DeadLetters,
     ) -> None:
         self._state = state
         self._organizations = organizations
         self._operations = operations
+        self._ledger = ledger
+        self._dead_letters = dead_letters
 
     async def GetHealth(self, request: pb.GetHealthRequest, call: Call) -> pb.GetHealthResponse:
         await self._state.require_healthy()
@@ -103,7 +111,7 @@ class AdminService:
         self, request: pb.RetryDelegationRequest, call: Call
     ) -> pb.RetryDelegationResponse:
         old = clean(request.delegation_id)
-        new = await self._operations.retry(old, _visible(call))
+        new = await self._dead_letters.retry(old, _visible(call))
         return pb.RetryDelegationResponse(delegation_id=new, retry_of=old)
 
     async def ListDeadLetters(
@@ -125,14 +133,14 @@ class AdminService:
         self, request: pb.ReplayDeadLetterRequest, call: Call
     ) -> pb.ReplayDeadLetterResponse:
         workspace_id = parse_id(request.workspace_id, "workspace_id")
-        seq = await self._operations.replay(workspace_id, request.seq, _visible(call))
+        seq = await self._dead_letters.replay(workspace_id, request.seq, _visible(call))
         return pb.ReplayDeadLetterResponse(seq=seq)
 
     async def DropDeadLetter(
         self, request: pb.DropDeadLetterRequest, call: Call
     ) -> pb.DropDeadLetterResponse:
         workspace_id = parse_id(request.workspace_id, "workspace_id")
-        await self._operations.drop(workspace_id, request.seq, _visible(call))
+        await self._dead_letters.drop(workspace_id, request.seq, _visible(call))
         return pb.DropDeadLetterResponse(status="dropped")
 
     async def DropStaleQueue(
@@ -154,7 +162,7 @@ class AdminService:
     async def GetDelegationStats(
         self, request: pb.GetDelegationStatsRequest, call: Call
     ) -> pb.GetDelegationStatsResponse:
-        counts = await self._operations.delegation_counts(_visible(call))
+        counts = await self._ledger.count_by_status(_visible(call))
         return pb.GetDelegationStatsResponse(
             **{status: min(number, _MAX_COUNT) for status, number in counts.items()}
         )

@@ -36,5 +36,7 @@ async def open_admin(
         ServerState(healthy, tasks),
         Organizations(core.pool, test_tokens=core.settings.auth.test_tokens),
         Operations(core.pool, core.page_tokens, ledger, dead_letters, drop_stale),
+        ledger,
+        dead_letters,
     )
     yield Slice(handlers=[handlers(service)])

@@ -1,4 +1,4 @@
-"""What Prometheus reads of uploads. Every series is there from the start, at zero."""
+"""Prometheus counters of uploads; every labelled series is exported from the start, at zero."""
 
 from __future__ import annotations
 
