@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import time
 
 import pytest
 
@@ -12,25 +10,26 @@ from molecule_grpc.server import tasks
 from molecule_grpc.server.tasks import BackgroundTask
 
 FOREVER = 3600.0
+STEP_TIMEOUT = 77.0
 
 
 class Step:
-    """A step that fails so many times, and remembers when it was run."""
+    """A step that fails so many times, and counts its runs."""
 
     def __init__(self, failures: int = 0) -> None:
-        self.runs: list[float] = []
+        self.runs = 0
         self.changed = asyncio.Event()
         self._failures = failures
 
     async def __call__(self) -> None:
-        self.runs.append(time.monotonic())
+        self.runs += 1
         self.changed.set()
-        if len(self.runs) <= self._failures:
+        if self.runs <= self._failures:
             raise RuntimeError("the database is away")
 
     async def ran(self, times: int) -> None:
         async with asyncio.timeout(30):
-            while len(self.runs) < times:
+            while self.runs < times:
                 self.changed.clear()
                 await self.changed.wait()
 
@@ -41,40 +40,40 @@ async def stop(running: asyncio.Task[None]) -> None:
         await running
 
 
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long tasks mean to wait between their steps. They wait a millisecond."""
+    asked: list[float] = []
+    real = asyncio.timeout
+
+    def timeout(seconds: float) -> asyncio.Timeout:
+        if seconds == STEP_TIMEOUT:
+            return real(seconds)
+        asked.append(seconds)
+        return real(0.001)
+
+    monkeypatch.setattr(asyncio, "timeout", timeout)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("period", "expected"),
+    [(FOREVER, [1, 2, 4, 8, 16, 30, 30, FOREVER]), (5.0, [1, 2, 4, 5, 5, 5, 5, 5])],
+    ids=["at most 30 s", "at most the period"],
+)
 async def test_a_step_that_raises_is_run_again_after_a_pause_that_doubles(
-    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float], period: float, expected: list[float]
 ) -> None:
     """W56: an exception restarts the loop with backoff; the first success ends the backoff."""
-    monkeypatch.setattr(tasks, "_FIRST_RETRY_SECONDS", 0.02)
-    step = Step(failures=4)
-    task = BackgroundTask("failing", FOREVER, step)
+    step = Step(failures=7)
+    task = BackgroundTask("failing", period, step, timeout=STEP_TIMEOUT)
     running = asyncio.create_task(task.run())
-    await step.ran(5)
-    pauses = [later - earlier for earlier, later in itertools.pairwise(step.runs)]
-    assert all(
-        pause >= least for pause, least in zip(pauses, (0.02, 0.04, 0.08, 0.16), strict=True)
-    )
-    while not task.last_success:
+    while len(pauses) < len(expected):
         await asyncio.sleep(0)
-    assert task.failures == 0
+        assert (task.last_success is None) == (step.runs <= 7)
     await stop(running)
-    assert len(step.runs) == 5
-
-
-async def test_the_pause_ends_at_the_longest_one_and_at_the_period(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """W56: backoff delays a loop that fails for long by 30 s, and never by more than its period."""
-    monkeypatch.setattr(tasks, "_LAST_RETRY_SECONDS", 0.02)
-    for period, first in ((FOREVER, 1.0), (0.01, 1.0)):
-        monkeypatch.setattr(tasks, "_FIRST_RETRY_SECONDS", first)
-        step = Step(failures=20)
-        task = BackgroundTask("failing", period, step)
-        running = asyncio.create_task(task.run())
-        await step.ran(10)
-        assert task.failures >= 9
-        assert task.last_success is None
-        await stop(running)
+    assert pauses[: len(expected)] == expected
+    assert task.failures == 0
 
 
 async def test_a_step_that_hangs_fails_and_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +101,7 @@ async def test_a_task_that_is_stopped_runs_no_more() -> None:
     await stop(running)
     task.nudge()
     await asyncio.sleep(0)
-    assert (len(step.runs), task.failures) == (1, 0)
+    assert (step.runs, task.failures) == (1, 0)
 
     started = asyncio.Event()
 
