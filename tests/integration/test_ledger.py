@@ -341,24 +341,24 @@ async def test_id_of_another_caller_is_refused(pool: Pool, slice_: Slice) -> Non
     assert refused.value.reason == "DELEGATION_ID_TAKEN"
 
 
-async def elsewhere(pool: Pool, count: int) -> list[UUID]:
-    """Workspaces of another organisation."""
+async def elsewhere(pool: Pool) -> tuple[UUID, UUID]:
+    """Two workspaces of another organisation."""
     organization_id = new_id()
     await pool.execute(
         "INSERT INTO organizations (id, slug, name) VALUES ($1, 'elsewhere', '')", organization_id
     )
-    hired = await hire(pool, count)
+    one, two = hired = await hire(pool, 2)
     await pool.execute(
         "UPDATE workspaces SET organization_id = $1 WHERE id = ANY($2)", organization_id, hired
     )
-    return hired
+    return one, two
 
 
 async def test_each_organisation_has_ids_of_its_own(
     pool: Pool, slice_: Slice, pair: tuple[UUID, UUID]
 ) -> None:
     """P6: the same id tells nothing of another's, and whatever is done to one leaves the other."""
-    pairs = [pair, tuple(await elsewhere(pool, 2))]
+    pairs = [pair, await elsewhere(pool)]
     await asyncio.gather(*(slice_.record(*each, "same") for each in pairs))
 
     async def statuses() -> list[str]:
@@ -772,7 +772,7 @@ async def test_operators_read_the_ledger_of_one_organisation_or_of_all(
     done = await slice_.delegate(caller, callee)
     open_ = await slice_.delegate(caller, callee)
     await slice_.update(callee, done, "completed", "x")
-    await slice_.record(*await elsewhere(pool, 2), "theirs")
+    await slice_.record(*await elsewhere(pool), "theirs")
     views = slice_.ledger.views
     assert [row.delegation_id for row in await views.list_entries("completed", None, 9)] == [done]
     live = [row.delegation_id for row in await views.list_entries("in_flight", ORGANIZATION, 9)]

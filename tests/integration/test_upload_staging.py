@@ -20,6 +20,8 @@ from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.upload import intake
 from tests.integration.agents import hire
 from tests.integration.uploads import (
+    Begin,
+    FileFrame,
     UploadSlice,
     call_of,
     file_id_of,
@@ -162,8 +164,8 @@ async def test_the_cap_is_felt_while_reading(uploads: UploadSlice, agent: UUID) 
 
     async def endless() -> AsyncIterator[pb.StageUploadsRequest]:
         nonlocal sent
-        yield pb.StageUploadsRequest(begin={"workspace_id": str(agent)})
-        yield pb.StageUploadsRequest(file={"name": "x", "size": 10})
+        yield pb.StageUploadsRequest(begin=Begin(workspace_id=str(agent)))
+        yield pb.StageUploadsRequest(file=FileFrame(name="x", size=10))
         while True:
             sent += MIB
             yield pb.StageUploadsRequest(chunk=bytes(MIB))
@@ -195,8 +197,8 @@ async def test_what_is_announced_must_arrive(
     uploads: UploadSlice, agent: UUID, announced: dict[str, Any], reason: str
 ) -> None:
     async def lying() -> AsyncIterator[pb.StageUploadsRequest]:
-        yield pb.StageUploadsRequest(begin={"workspace_id": str(agent)})
-        yield pb.StageUploadsRequest(file={"name": "x", **announced})
+        yield pb.StageUploadsRequest(begin=Begin(workspace_id=str(agent)))
+        yield pb.StageUploadsRequest(file=FileFrame(name="x", **announced))
         yield pb.StageUploadsRequest(chunk=b"four")
 
     with pytest.raises(Invalid) as caught:
@@ -259,7 +261,7 @@ async def test_a_client_that_falls_silent_is_given_up(
     monkeypatch.setattr(intake, "IDLE_SECONDS", 0.2)
 
     async def silent() -> AsyncIterator[pb.StageUploadsRequest]:
-        yield pb.StageUploadsRequest(begin={"workspace_id": str(agent)})
+        yield pb.StageUploadsRequest(begin=Begin(workspace_id=str(agent)))
         await asyncio.Event().wait()
 
     with pytest.raises(Aborted) as caught:
@@ -269,7 +271,7 @@ async def test_a_client_that_falls_silent_is_given_up(
 
 async def test_a_chunk_before_its_file_is_refused(uploads: UploadSlice, agent: UUID) -> None:
     async def wrong() -> AsyncIterator[pb.StageUploadsRequest]:
-        yield pb.StageUploadsRequest(begin={"workspace_id": str(agent)})
+        yield pb.StageUploadsRequest(begin=Begin(workspace_id=str(agent)))
         yield pb.StageUploadsRequest(chunk=b"x")
 
     with pytest.raises(Invalid, match="must come before"):

@@ -35,6 +35,8 @@ from molecule_grpc.upload.service import UploadService
 from molecule_grpc.upload.wiring import open_upload
 from molecule_grpc.upload.workers import UploadSweeper
 
+Begin = pb.StageUploadsRequest.Begin
+FileFrame = pb.StageUploadsRequest.File
 File = tuple[str, bytes, str]
 
 
@@ -225,9 +227,9 @@ async def frames(
     workspace_id: UUID, files: Iterable[File], *, key: str = "", piece: int = 256 * 1024
 ) -> AsyncIterator[pb.StageUploadsRequest]:
     """The frames of a gRPC client."""
-    yield pb.StageUploadsRequest(begin={"workspace_id": str(workspace_id), "request_id": key})
+    yield pb.StageUploadsRequest(begin=Begin(workspace_id=str(workspace_id), request_id=key))
     for name, data, kind in files:
-        yield pb.StageUploadsRequest(file={"name": name, "mime_type": kind})
+        yield pb.StageUploadsRequest(file=FileFrame(name=name, mime_type=kind))
         for at in range(0, len(data), piece):
             yield pb.StageUploadsRequest(chunk=data[at : at + piece])
 
