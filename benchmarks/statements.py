@@ -43,7 +43,7 @@ _NO_LIMITS: dict[str, Any] = {"max_items": 10**9, "max_bytes": 10**12}
 
 @dataclass(slots=True)
 class Cell:
-    """What the flushes of one statement and one size took, in microseconds each."""
+    """Microseconds of every flush of one statement and one size."""
 
     wall: list[float] = field(default_factory=list)
     server: list[float] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Bench:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, dsn: str) -> AsyncIterator[Bench]:
-        """Open it, with workspaces of its own."""
+        """Yield a bench with `_AGENTS` new workspaces and a connection for each statement."""
         agents = await make_agents(dsn, _AGENTS)
         admin = await connect(dsn)
         bench = cls(dsn, admin, [agent.id for agent in agents])
@@ -80,7 +80,7 @@ class Bench:
             await admin.close()
 
     async def round(self, size: int, flushes: int, cells: Cells) -> None:
-        """Run every statement so many times with this many rows."""
+        """Flush every statement repeatedly with this many rows."""
         for _ in range(flushes):
             drafts = [self._draft(*self._pair()) for _ in range(size)]
             await self._timed("accept", size, cells, partial(accept, drafts=drafts, **_NO_LIMITS))
@@ -183,7 +183,7 @@ def _on_cpu(pid: int) -> int:
 
 
 async def measure(dsn: str, sizes: Sequence[int], rounds: int, flushes: int) -> Cells:
-    """Rounds over all sizes, so that they share the machine's mood. The first one is not kept."""
+    """Rounds over all sizes, so that noise of the machine hits each. Round 0 only warms up."""
     cells: Cells = {}
     async with Bench.open(dsn) as bench:
         for size in sizes:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 _LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 # The last column of the table of RPCs: a test that moves must not make the page stale.
 _TESTED_IN = re.compile(r" \[`test_\w+\.py`\]\(\.\./tests/e2e/(test_\w+\.py)\) \|$", re.MULTILINE)
+_PLACE = re.compile(r"`(?!application/)([a-z][\w./-]*/[\w./-]*)`")
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -36,6 +37,16 @@ def test_every_rpc_names_a_test_file_that_exists() -> None:
 def test_every_setting_has_a_meaning() -> None:
     """In the docstring of its group: `make docs` copies it into docs/operating.md."""
     assert [name for name, meaning in settings_doc.meanings().items() if not meaning] == []
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/edge.md"])
+def test_every_place_that_a_map_names_exists(page: str) -> None:
+    """Paths in backticks, from the repository or from molecule_grpc."""
+    named = _PLACE.findall((ROOT / page).read_text())
+    homes = (ROOT, ROOT / "molecule_grpc", ROOT / "tests", ROOT / "docs")
+    # A folder's name alone stands for the folder of that name in each slice.
+    places = [place for place in named if place.count("/") > 1 or not place.endswith("/")]
+    assert [p for p in places if not any((home / p).exists() for home in homes)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
