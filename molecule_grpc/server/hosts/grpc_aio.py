@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Any
 
 import grpc
@@ -20,6 +21,10 @@ _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Statu
 
 _MAX_DRAINED_BYTES = 64 * 1024 * 1024
 _MAX_DRAIN_SECONDS = 10.0
+
+# A write that lasts 0.1 s has waited for the client, not for this process.
+_BLOCKED_SECONDS = 0.1
+_SETTLE_SECONDS = 1.0
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
@@ -160,23 +165,82 @@ def _stream_stream(method: Method, pipeline: Pipeline, write_seconds: float) -> 
     ) -> None:
         call = _call(context)
         responses = pipeline.stream(method, _parsed(method, requests), call)
+        writer = _StreamWriter(context, responses, write_seconds)
         opened = False
         try:
             async for response in responses:
                 if not opened:
                     await context.send_initial_metadata(tuple(call.headers.items()))
                     opened = True
-                try:
-                    async with asyncio.timeout(write_seconds):
-                        await context.write(response.SerializeToString())
-                except TimeoutError:
-                    # The status queues behind unread messages: the handler does not wait for it.
-                    slow = Exhausted("the client does not read", reason="SLOW_CONSUMER")
-                    await responses.athrow(slow)
+                await writer.write(response.SerializeToString())
         except CallFailure as failure:
+            if method.client_streaming:
+                await writer.settle()
             await _abort(context, call, failure)
 
     return serve
+
+
+class _StreamWriter:
+    """Writes the messages of one stream, and ends it when its client does not read.
+
+    Args:
+        write_seconds: a write that lasts longer ends the stream with SLOW_CONSUMER.
+    """
+
+    __slots__ = ("_blocked_until", "_context", "_ending", "_responses", "_write_seconds")
+
+    def __init__(
+        self,
+        context: grpc.aio.ServicerContext[Any, Any],
+        responses: AsyncGenerator[Message, None],
+        write_seconds: float,
+    ) -> None:
+        self._context = context
+        self._responses = responses
+        self._write_seconds = write_seconds
+        self._blocked_until = -math.inf
+        self._ending: asyncio.Task[None] | None = None
+
+    async def write(self, data: bytes) -> None:
+        """Return when the transport has taken the message.
+
+        Raises:
+            CallFailure: the stream was ended meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        timer = loop.call_later(self._write_seconds, self._give_up)
+        try:
+            await self._context.write(data)
+        finally:
+            timer.cancel()
+        now = loop.time()
+        if now - began >= _BLOCKED_SECONDS:
+            self._blocked_until = now
+        if self._ending is not None:
+            await self._ending
+
+    async def settle(self) -> None:
+        """Before the status of a call whose client may still send: let the edge pass on the rest.
+
+        Envoy 1.40 ends such a call with RST_STREAM INTERNAL_ERROR, and drops what it holds, when
+        the status arrives while the client's window is exhausted. A client that blocked a write
+        has begun to read when the write ends: one second later its window is open.
+        """
+        rest = self._blocked_until + _SETTLE_SECONDS - asyncio.get_running_loop().time()
+        if rest > 0:
+            await asyncio.sleep(rest)
+
+    def _give_up(self) -> None:
+        # The handler ends now, so that what the stream held is free for others. The write stays:
+        # cancelled, it would leave its message behind, in front of the status.
+        self._ending = asyncio.get_running_loop().create_task(self._end())
+        # Nobody awaits the end when the client leaves first.
+        self._ending.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def _end(self) -> None:
+        await self._responses.athrow(Exhausted("the client does not read", reason="SLOW_CONSUMER"))
 
 
 def _malformed() -> Invalid:

@@ -1,0 +1,102 @@
+"""How the host ends the stream of a client that does not read."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+import pytest
+from google.protobuf import empty_pb2
+from google.protobuf.message import Message
+
+from molecule_grpc.kernel.errors import MoleculeError
+from molecule_grpc.server.hosts import grpc_aio
+from molecule_grpc.server.hosts.grpc_aio import _StreamWriter
+from molecule_grpc.server.status import CallFailure, render
+
+
+class Transport:
+    """Takes a message when its client reads."""
+
+    def __init__(self) -> None:
+        self.reads = asyncio.Event()
+
+    async def write(self, data: bytes) -> None:
+        await self.reads.wait()
+
+
+class Handler:
+    """Streams, and knows whether it has ended."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    async def stream(self) -> AsyncGenerator[Message, None]:
+        try:
+            while True:
+                yield empty_pb2.Empty()
+        except MoleculeError as error:
+            raise render(error) from error
+        finally:
+            self.ended.set()
+
+
+async def opened(handler: Handler, transport: Transport, *, write_seconds: float) -> _StreamWriter:
+    """A writer whose handler has made its first message."""
+    responses = handler.stream()
+    await anext(responses)
+    return _StreamWriter(cast("Any", transport), responses, write_seconds)
+
+
+async def test_handler_ends_while_its_message_still_waits_for_the_client() -> None:
+    handler, transport = Handler(), Transport()
+    writer = await opened(handler, transport, write_seconds=0.05)
+    writing = asyncio.create_task(writer.write(b"x"))
+    async with asyncio.timeout(5):
+        await handler.ended.wait()
+    assert not writing.done()
+    transport.reads.set()
+    with pytest.raises(CallFailure) as ended:
+        await writing
+    assert ended.value.reason == "SLOW_CONSUMER"
+
+
+async def test_client_that_leaves_meanwhile_ends_the_write(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And nobody complains of an error that was not fetched."""
+    handler = Handler()
+    writer = await opened(handler, Transport(), write_seconds=0.05)
+    writing = asyncio.create_task(writer.write(b"x"))
+    await handler.ended.wait()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    del writer
+    assert "never retrieved" not in caplog.text
+
+
+async def test_status_waits_until_the_edge_has_passed_on_what_was_blocked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The edge resets a call whose status meets an exhausted window."""
+    monkeypatch.setattr(grpc_aio, "_SETTLE_SECONDS", 0.3)
+    transport = Transport()
+    writer = await opened(Handler(), transport, write_seconds=60)
+    asyncio.get_running_loop().call_later(0.15, transport.reads.set)
+    await writer.write(b"x")
+    began = time.monotonic()
+    await writer.settle()
+    assert time.monotonic() - began > 0.2
+
+
+async def test_stream_that_never_waited_for_its_client_ends_at_once() -> None:
+    transport = Transport()
+    transport.reads.set()
+    writer = await opened(Handler(), transport, write_seconds=60)
+    await writer.write(b"x")
+    began = time.monotonic()
+    await writer.settle()
+    assert time.monotonic() - began < 0.9
