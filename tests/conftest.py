@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
@@ -24,6 +25,12 @@ from tests.running import RunningServer
 from tests.seaweed import Seaweed
 
 pytest_plugins = ["tests.reruns"]
+
+# Examples may be slow: their number bounds a test, and its own limit of 60 s.
+settings.register_profile(
+    "patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 # Nothing of a test outlives its server, and the log of what it wrote stays small.

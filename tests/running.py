@@ -17,6 +17,7 @@ import httpx
 from tests.ports import free_port
 from tests.waiting import PATIENCE
 
+READY_SECONDS = 120.0
 ADMIN_TOKEN = "test-admin-token-0123456789abcdefghijklmnop"
 
 
@@ -75,7 +76,7 @@ class RunningServer:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + READY_SECONDS
         while not self.healthy():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()  # Left alone, it would compete with every test to come.

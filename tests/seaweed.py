@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.ports import free_port
-from tests.waiting import PATIENCE
+from tests.running import READY_SECONDS
 
 # Buckets are dear: each claims volumes of its own. Tests keep apart by prefixes.
 BUCKET = "molecule-tests"
@@ -71,7 +71,7 @@ class Seaweed:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + READY_SECONDS
         while not self._stores():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()

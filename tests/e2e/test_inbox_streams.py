@@ -514,6 +514,7 @@ async def test_pull_answers_at_once_when_there_is_something(me: Agent, peer: Age
     assert (page["head_seq"], page["acked_seq"], page["oldest_seq"]) == (3, 0, 1)
 
 
+@pytest.mark.clock
 async def test_pull_waits_for_the_first_item(me: Agent, peer: Agent) -> None:
     waiting = asyncio.create_task(pull(me, wait_seconds=20))
     done, _ = await asyncio.wait({waiting}, timeout=0.5)

@@ -44,6 +44,7 @@ from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace.tree.directory import Directory
 from tests.settings import settings_of
+from tests.waiting import PATIENCE
 
 ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
 
@@ -194,7 +195,7 @@ async def append_on(conn: asyncpg.Connection, *entries: Entry) -> None:
 
 async def someone_waits(pool: Pool, count: int = 1) -> None:
     """Return when so many statements of this database wait for a lock."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await pool.fetchval(_WAITING) < count:
             await asyncio.sleep(0.01)
 

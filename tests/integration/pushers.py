@@ -21,6 +21,7 @@ from molecule_grpc.server.call import Call
 from tests.fake_agent import FakeAgent
 from tests.integration.agents import Slice, call_of, core_of, floors_of, hire
 from tests.settings import settings_of
+from tests.waiting import PATIENCE
 
 # Short enough for tests, long enough to tell one from another.
 QUICK: dict[str, Any] = {
@@ -89,7 +90,9 @@ class Worker(Slice):
             "SELECT * FROM a2a_queue WHERE workspace_id = $1 ORDER BY enqueued_at, id", target
         )
 
-    async def until(self, row_id: UUID, *statuses: str, timeout: float = 10.0) -> asyncpg.Record:
+    async def until(
+        self, row_id: UUID, *statuses: str, timeout: float = PATIENCE
+    ) -> asyncpg.Record:
         """The row, when it has come to one of these."""
         async with asyncio.timeout(timeout):
             while (row := await self.queued(row_id))["status"] not in statuses:
@@ -97,7 +100,7 @@ class Worker(Slice):
                 await asyncio.sleep(0.01)
         return row
 
-    async def ended(self, delegation_id: str, *, timeout: float = 10.0) -> asyncpg.Record:
+    async def ended(self, delegation_id: str, *, timeout: float = PATIENCE) -> asyncpg.Record:
         """The delegation, when it has ended."""
         with self.wakeups.watch(delegation_key(delegation_id)) as flag:
             async with asyncio.timeout(timeout):

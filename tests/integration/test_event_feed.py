@@ -22,6 +22,7 @@ from molecule_grpc.events.values import EVERYTHING, Position, Scope, StoredEvent
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.streams import OpenStreams, StreamGuard
 from molecule_grpc.settings.settings import Settings
+from tests.waiting import PATIENCE
 
 ORGANIZATIONS = [UUID(int=21), UUID(int=22)]
 WORKSPACES = [UUID(int=31), UUID(int=32), UUID(int=33)]
@@ -186,7 +187,7 @@ class Reader:
 
     async def has(self, count: int) -> None:
         """Wait until `count` events were seen."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while len(self.seen) < count:
                 self._more.clear()
                 await self._more.wait()

@@ -31,6 +31,7 @@ from tests.integration.agents import (
     slice_of,
     someone_waits,
 )
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -681,7 +682,7 @@ async def waiting_on(
     call = asyncio.create_task(
         slice_.ledger.handovers.delegate(handover, authorization=authorization)
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not len(slice_.core.streams):
             await asyncio.sleep(0.01)
     return call

@@ -25,6 +25,7 @@ from tests.conftest import MIGRATIONS
 from tests.fake_agent import FakeAgent, fake_agent
 from tests.integration.agents import call_of, hire, someone_waits
 from tests.integration.pushers import Worker, listening, worker_on
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -632,7 +633,7 @@ async def test_an_agent_that_comes_back_in_time_gets_its_task(worker: Worker, ca
         worker.deliver()
         delegation_id = await worker.delegate(caller, target)
         [queued] = await worker.queue_of(target)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while (await worker.queued(queued["id"]))["misses"] == 0:
                 await worker.landed()
         await agent.start()
@@ -681,7 +682,7 @@ async def test_an_id_that_another_organisation_uses_too_is_delivered_like_any_ot
         new_id(),
     )
     worker.deliver()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not await worker.items(caller):
             await worker.landed()
             await asyncio.sleep(0.01)
@@ -818,7 +819,7 @@ async def test_an_agent_that_has_yet_to_register_gets_its_task(
     worker.deliver()
     delegation_id = await worker.delegate(caller, target)
     [row] = await worker.queue_of(target)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while (await worker.queued(row["id"]))["settling_since"] is None:
             await worker.landed()
     await worker.pool.execute("UPDATE workspaces SET url = $2 WHERE id = $1", target, agent.url)
@@ -951,7 +952,7 @@ async def test_the_callers_patience_is_its_own(
         call.metadata = {"x-timeout": header}
         sending = asyncio.create_task(worker.post(caller, target, "x", call=call))
         await agent.wait(1)
-        await asyncio.wait({sending}, timeout=0.5)
+        await asyncio.wait({sending}, timeout=PATIENCE if header == "0.1" else 0.5)
         assert sending.done() is (header == "0.1")
         answer.set()
         body, _ = await sending

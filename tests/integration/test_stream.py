@@ -21,6 +21,7 @@ from molecule_grpc.delegation.inbox.window import Window
 from molecule_grpc.kernel.errors import Aborted, Exhausted, NotFound, Unauthenticated, Unavailable
 from molecule_grpc.server.streams import OpenStreams, StreamGuard
 from tests.integration.agents import Slice, message
+from tests.waiting import PATIENCE
 
 
 @dataclass
@@ -55,7 +56,7 @@ async def streaming(
 
 
 async def following(opened: Opened) -> Any:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         return await anext(opened.frames)
 
 
@@ -171,7 +172,7 @@ async def test_drain_waits_for_what_is_with_the_client(slice_: Slice, me: UUID) 
         await slice_.reads.ack(acks.Ack(me, 1, (), epoch))
         slice_.wakeups.wake([me])
         with pytest.raises(Unavailable):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 await ending
 
 

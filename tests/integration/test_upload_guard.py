@@ -26,6 +26,7 @@ from tests.integration.uploads import (
     posts,
     uploads_of,
 )
+from tests.waiting import PATIENCE
 
 MIB = 1024 * 1024
 SECRET = "a token that will be revoked"
@@ -70,7 +71,7 @@ async def test_a_client_that_is_silent_hears_of_the_revocation_at_once(
     staging = asyncio.create_task(uploads.service.StageUploads(silent(), call()))
     await arrived.wait()
     revoke(uploads)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(Unauthenticated):
             await staging
     await nothing_is_there(uploads, agent)
@@ -91,7 +92,7 @@ async def test_nothing_is_committed_after_a_revocation(
             parts = posts(agent, kind, [body])
             work = asyncio.create_task(uploads.service.PostUploads(parts, call()))
         waiting = "SELECT true FROM pg_locks WHERE NOT granted LIMIT 1"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not await uploads.pool.fetchval(waiting):
                 await asyncio.sleep(0.01)
         revoke(uploads)

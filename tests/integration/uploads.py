@@ -34,6 +34,7 @@ from molecule_grpc.upload.ports import OnRemove, OnRemoved
 from molecule_grpc.upload.service import UploadService
 from molecule_grpc.upload.wiring import open_upload
 from molecule_grpc.upload.workers import UploadSweeper
+from tests.waiting import PATIENCE
 
 Begin = pb.StageUploadsRequest.Begin
 FileFrame = pb.StageUploadsRequest.File
@@ -239,7 +240,7 @@ def file_id_of(uri: str) -> UUID:
     return UUID(uri.rpartition("/")[2])
 
 
-async def until(condition: Callable[[], Awaitable[object]], timeout: float = 20.0) -> None:
+async def until(condition: Callable[[], Awaitable[object]], timeout: float = PATIENCE) -> None:
     """Look again and again until the condition holds. For what the database alone can tell."""
     async with asyncio.timeout(timeout):
         while not await condition():

@@ -11,6 +11,7 @@ import pytest
 from molecule_grpc.db.wakeups import Flag
 from molecule_grpc.kernel.errors import Unauthenticated
 from molecule_grpc.server.streams import OpenStreams, StreamGuard
+from tests.waiting import PATIENCE
 
 
 def guard_of(streams: OpenStreams, flag: Flag) -> StreamGuard:
@@ -41,7 +42,7 @@ async def test_a_revoked_token_ends_the_wait_at_once() -> None:
     """And every later look."""
     guard = guard_of(OpenStreams(), Flag(UUID(int=1)))
     asyncio.get_running_loop().call_later(0.01, guard.revoke)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(Unauthenticated):
             await guard.receive(messages(asyncio.Queue()), 60)
     with pytest.raises(Unauthenticated):

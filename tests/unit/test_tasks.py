@@ -8,6 +8,7 @@ import pytest
 
 from molecule_grpc.server import tasks
 from molecule_grpc.server.tasks import BackgroundTask
+from tests.waiting import PATIENCE
 
 FOREVER = 3600.0
 STEP_TIMEOUT = 77.0
@@ -28,7 +29,7 @@ class Step:
             raise RuntimeError("the database is away")
 
     async def ran(self, times: int) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while self.runs < times:
                 self.changed.clear()
                 await self.changed.wait()
