@@ -29,7 +29,7 @@ from benchmarks.harness import ORGANIZATION, durable_postgres, make_agents
 from molecule_grpc.db.pool import Connection, Writer, connect
 from molecule_grpc.delegation.ledger.store.accept import DelegationDraft, accept
 from molecule_grpc.delegation.ledger.store.move import Move, move
-from molecule_grpc.delegation.outbound.store import queue
+from molecule_grpc.delegation.outbound.store import leases
 from molecule_grpc.delegation.record.store.activity import append
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.kernel.ids import new_id
@@ -97,7 +97,7 @@ class Bench:
 
         async def claim(writer: Writer) -> None:
             async with writer.connection() as connection, connection.transaction():
-                found = await queue.claim(
+                found = await leases.claim(
                     connection, callees, limit=size, owner="bench", lease_seconds=60
                 )
             if len(found.rows) != size:

@@ -15,8 +15,8 @@ from prometheus_client import REGISTRY
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import Pool, connect_pool
+from molecule_grpc.delegation.outbound.store import leases, upkeep
 from molecule_grpc.delegation.outbound.store import queue as store
-from molecule_grpc.delegation.outbound.store import upkeep
 from molecule_grpc.events.names import EventType
 from molecule_grpc.kernel.errors import Exhausted, Unavailable
 from molecule_grpc.kernel.ids import new_id
@@ -72,7 +72,7 @@ async def fill(pool: Pool, target: UUID, *texts: str, priority: int = 50) -> lis
 async def claim(pool: Pool, target: UUID, owner: str = "other", lease: float = 60.0) -> list[str]:
     """Claim messages as a worker that dies at once; the message ids."""
     async with pool.acquire() as conn, conn.transaction():
-        claimed = await store.claim(conn, [target], limit=8, owner=owner, lease_seconds=lease)
+        claimed = await leases.claim(conn, [target], limit=8, owner=owner, lease_seconds=lease)
     return [row.message_id or "" for row in claimed.rows]
 
 
@@ -143,21 +143,39 @@ async def test_a_refused_message_fails_at_once(worker: Worker, agent: FakeAgent)
     assert (row["attempts"], row["last_error"], len(agent.received)) == (1, "who?", 1)
 
 
-async def test_an_agent_that_warms_up_costs_no_attempt(worker: Worker, agent: FakeAgent) -> None:
+async def test_an_agent_that_warms_up_costs_no_attempt(
+    database_url: str, pool: Pool, agent: FakeAgent
+) -> None:
     """For as long as the settle window; then its answers count."""
-    target = await listening(worker.pool, agent)
-    [row_id] = await fill(worker.pool, target, "m1")
-    agent.script = [agents.answers(503, {"restarting": True})] * 3
-    worker.due_workspaces.add(target)
-    worker.deliver()
-    row = await worker.until(row_id, "completed")
-    assert (row["attempts"], len(agent.received)) == (0, 4)
-    agent.behave = agents.answers(503, {"warming": True})
-    [late] = await fill(worker.pool, target, "m2")
-    worker.due_workspaces.add(target)
-    row = await worker.until(late, "failed")
-    assert row["attempts"] == 5
-    assert len(agent.received) > 4 + 5
+    async with worker_on(database_url, pool, outbound_settle=60.0) as worker:
+        target = await listening(pool, agent)
+        [row_id] = await fill(pool, target, "m1")
+        agent.script = [agents.answers(503, {"restarting": True})] * 3
+        worker.due_workspaces.add(target)
+        worker.deliver()
+        row = await worker.until(row_id, "completed")
+        assert (row["attempts"], len(agent.received)) == (0, 4)
+        agent.behave = agents.answers(503, {"warming": True})
+        [late] = await fill(pool, target, "m2")
+        worker.due_workspaces.add(target)
+        async with asyncio.timeout(10):
+            while not await _first_told_to_wait_an_hour_ago(pool, late):
+                await asyncio.sleep(0.01)
+        row = await worker.until(late, "failed")
+        assert row["attempts"] == 5
+        assert len(agent.received) > 4 + 5
+
+
+async def _first_told_to_wait_an_hour_ago(pool: Pool, row_id: UUID) -> bool:
+    """Move the settle window of a message into the past; False before it has begun."""
+    status = await pool.execute(
+        """
+        UPDATE a2a_queue SET settling_since = now() - interval '1 hour'
+        WHERE id = $1 AND settling_since IS NOT NULL
+        """,
+        row_id,
+    )
+    return status == "UPDATE 1"
 
 
 async def test_answers_go_into_the_record_once_and_never_into_the_inbox(
@@ -420,7 +438,7 @@ async def test_workers_that_claim_at_once_share_the_room(pool: Pool, agent: Fake
     async with pool.acquire() as conn:
         transaction = conn.transaction()
         await transaction.start()
-        first = await store.claim(conn, [target], limit=2, owner="one", lease_seconds=60.0)
+        first = await leases.claim(conn, [target], limit=2, owner="one", lease_seconds=60.0)
         second = asyncio.create_task(claim(pool, target, owner="two"))
         await asyncio.wait({second, asyncio.create_task(someone_waits(pool))}, return_when=FIRST)
         await transaction.commit()
@@ -454,7 +472,7 @@ async def test_a_long_queue_is_not_searched(pool: Pool) -> None:
     await pool.execute("ANALYZE")
     ids = [row["id"] for row in await pool.fetch("SELECT id FROM workspaces LIMIT 5")]
     plan = await pool.fetch(
-        f"EXPLAIN {store._CLAIM}", ids, 8, "owner", 60.0, EventType.DELEGATION_STATUS
+        f"EXPLAIN {leases._CLAIM}", ids, 8, "owner", 60.0, EventType.DELEGATION_STATUS
     )
     text = "\n".join(row[0] for row in plan)
     assert "Seq Scan on a2a_queue" not in text

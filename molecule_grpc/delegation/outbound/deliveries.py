@@ -25,8 +25,7 @@ from molecule_grpc.delegation.outbound.outcome import (
     SendFailure,
 )
 from molecule_grpc.delegation.outbound.queue import Queue
-from molecule_grpc.delegation.outbound.store import queue as store
-from molecule_grpc.delegation.outbound.store import targets, upkeep
+from molecule_grpc.delegation.outbound.store import leases, targets, upkeep
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.delegation.record.writes import RecordWrites
 from molecule_grpc.directory import Directory
@@ -122,7 +121,7 @@ class Deliveries:
             if room <= 0:
                 return
             async with self._pool.acquire() as conn, conn.transaction():
-                claimed = await store.claim(
+                claimed = await leases.claim(
                     conn,
                     workspace_ids,
                     limit=room,
@@ -137,13 +136,13 @@ class Deliveries:
                 self._wakeups.announce({*keys, CHANNEL_ALL})
             taken = len(claimed.rows) + claimed.dropped
 
-    async def _deliver(self, row: store.HeldMessage) -> None:
+    async def _deliver(self, row: leases.HeldMessage) -> None:
         try:
             await self._send_and_settle(row)
         finally:
             self._in_flight.give_back(target=row.workspace_id)
 
-    async def _send_and_settle(self, row: store.HeldMessage) -> None:
+    async def _send_and_settle(self, row: leases.HeldMessage) -> None:
         try:
             outcome = await self._unless_called_off(row)
         except asyncio.CancelledError:
@@ -159,7 +158,7 @@ class Deliveries:
         else:
             await self._queue.settle(row, outcome)
 
-    async def _unless_called_off(self, row: store.HeldMessage) -> DispatchOutcome | None:
+    async def _unless_called_off(self, row: leases.HeldMessage) -> DispatchOutcome | None:
         """What became of a message; None when its delegation was cancelled, through any worker."""
         if row.delegation_id is None:
             return await self._send(row)
@@ -186,7 +185,7 @@ class Deliveries:
         except Exception:  # noqa: BLE001  (not knowing is no reason to hang up on an agent)
             return False
 
-    async def _send(self, row: store.HeldMessage) -> DispatchOutcome:
+    async def _send(self, row: leases.HeldMessage) -> DispatchOutcome:
         target = await self._directory.lookup(row.workspace_id)
         if target is None:
             return NotSent("WORKSPACE_NOT_FOUND", "the workspace was removed")
@@ -196,7 +195,7 @@ class Deliveries:
             return await self._to_inbox(row)
         return await self._dispatcher.dispatch(target, row.body.encode(), ceiling=self._ceiling)
 
-    async def _to_inbox(self, row: store.HeldMessage) -> DispatchOutcome:
+    async def _to_inbox(self, row: leases.HeldMessage) -> DispatchOutcome:
         """Put a message into the inbox of an agent that has stopped listening at a URL."""
         entry = Entry(
             workspace_id=row.workspace_id,
@@ -255,5 +254,5 @@ class Deliveries:
             log.warning("agents were not busy after all", count=len(reset))
 
 
-def _keys(rows: Iterable[store.HeldMessage]) -> set[UUID]:
+def _keys(rows: Iterable[leases.HeldMessage]) -> set[UUID]:
     return {delegation_key(row.delegation_id) for row in rows if row.delegation_id}

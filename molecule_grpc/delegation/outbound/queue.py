@@ -25,8 +25,8 @@ from molecule_grpc.delegation.outbound.rules import (
     RetryTiming,
     next_step,
 )
+from molecule_grpc.delegation.outbound.store import leases, upkeep
 from molecule_grpc.delegation.outbound.store import queue as store
-from molecule_grpc.delegation.outbound.store import upkeep
 from molecule_grpc.kernel.errors import Exhausted
 from molecule_grpc.server.task_set import finish
 from molecule_grpc.settings.outbound import OutboundSettings
@@ -90,7 +90,7 @@ class Queue:
         self._due_workspaces.soon(message.workspace_id, self._timing.backoff)
         return await self._queued(row_id, message.workspace_id, Mode.BUSY)
 
-    async def adopt(self, message: store.QueueMessage) -> tuple[store.HeldMessage, Queued]:
+    async def adopt(self, message: store.QueueMessage) -> tuple[leases.HeldMessage, Queued]:
         """Keep a message that this worker is sending, under its lease; `settle` must follow.
 
         Raises:
@@ -98,7 +98,7 @@ class Queue:
         """
         row_id = await self._insert(message, owner=self.owner)
         self.held.add(row_id)
-        row = store.HeldMessage(
+        row = leases.HeldMessage(
             id=row_id,
             workspace_id=message.workspace_id,
             caller_id=message.caller_id,
@@ -128,7 +128,7 @@ class Queue:
     async def _queued(self, row_id: UUID, workspace_id: UUID, mode: Mode) -> Queued:
         return Queued(mode, row_id, await store.depth(self._pool, workspace_id))
 
-    async def settle(self, row: store.HeldMessage, outcome: DispatchOutcome) -> None:
+    async def settle(self, row: leases.HeldMessage, outcome: DispatchOutcome) -> None:
         """Write down what became of a message under this worker's lease, and end its delegation."""
         history = QueueHistory(
             delegated=row.delegation_id is not None,
@@ -153,7 +153,7 @@ class Queue:
         )
 
     async def _persist(
-        self, row: store.HeldMessage, outcome: DispatchOutcome, decision: Decision
+        self, row: leases.HeldMessage, outcome: DispatchOutcome, decision: Decision
     ) -> None:
         """Write until the outcome is on disk: a message without an outcome is sent again."""
         give_up = time.monotonic() + _PERSIST_SECONDS
@@ -170,12 +170,12 @@ class Queue:
                 pause = min(2 * pause, _MAX_PAUSE_SECONDS)
         lost = "its outcome could not be recorded"
         last = Decision(QueueStatus.FAILED, decision.attempts, error=lost)
-        await store.settle(
+        await leases.settle(
             self._pool, row.id, self.owner, last, response=None, duration_ms=None, entries=()
         )
 
     async def _write(
-        self, row: store.HeldMessage, outcome: DispatchOutcome, decision: Decision
+        self, row: leases.HeldMessage, outcome: DispatchOutcome, decision: Decision
     ) -> None:
         # The ledger first: if the row stays queued, its next claim finds the delegation ended.
         if decision.end is not None:
@@ -189,7 +189,7 @@ class Queue:
                         row.workspace_id, row.caller_id, row.method, row.body, outcome
                     )
                 ]
-        settled = await store.settle(
+        settled = await leases.settle(
             self._pool,
             row.id,
             self.owner,
@@ -201,7 +201,7 @@ class Queue:
         if not settled:
             log.warning("a message was in other hands meanwhile", queue_id=str(row.id))
 
-    async def drop(self, row: store.HeldMessage) -> None:
+    async def drop(self, row: leases.HeldMessage) -> None:
         """Drop a message under this worker's lease whose delegation was called off."""
         try:
             await upkeep.drop(self._pool, row.id, self.owner)
@@ -221,7 +221,7 @@ class Queue:
                 log.warning("leases were lost", count=len(lost))
 
 
-def _move_of(row: store.HeldMessage, end: End) -> Move:
+def _move_of(row: leases.HeldMessage, end: End) -> Move:
     """The move that ends a message's delegation."""
     assert row.delegation_id is not None
     completed = end.status is Status.COMPLETED

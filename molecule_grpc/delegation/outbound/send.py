@@ -22,7 +22,8 @@ from molecule_grpc.delegation.outbound.outcome import (
 )
 from molecule_grpc.delegation.outbound.queue import Queue
 from molecule_grpc.delegation.outbound.store import targets
-from molecule_grpc.delegation.outbound.store.queue import HeldMessage, QueueMessage
+from molecule_grpc.delegation.outbound.store.leases import HeldMessage
+from molecule_grpc.delegation.outbound.store.queue import QueueMessage
 from molecule_grpc.delegation.record.a2a import Envelope
 from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.delegation.record.writes import RecordWrites
