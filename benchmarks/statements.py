@@ -35,6 +35,7 @@ from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.kernel.ids import new_id
 
 SIZES = (1, 8, 64)
+_STATEMENTS = ("accept", "move", "append", "append, events read", "claim")
 # More workspaces than the largest flush has rows, and each row has another callee.
 _AGENTS = 512
 _BODY = '{"params": {"message": {"parts": [{"kind": "text", "text": "' + "x" * 200 + '"}]}}}'
@@ -60,7 +61,7 @@ class Bench:
         self._admin = admin
         self._ids = ids
         self._turn = 0
-        self._writers = {name: Writer(dsn) for name in ("accept", "move", "append", "claim")}
+        self._writers = {name: Writer(dsn) for name in _STATEMENTS}
         self._servers: dict[str, int] = {}
 
     @classmethod
@@ -87,7 +88,13 @@ class Bench:
             moves = [_completion(draft) for draft in drafts]
             await self._timed("move", size, cells, partial(move, moves=moves))
             entries = [(_message(self._pair()[1]), False) for _ in range(size)]
-            await self._timed("append", size, cells, partial(append, entries=entries, **_NO_LIMITS))
+            await self._timed(
+                "append", size, cells, partial(append, entries=entries, watched=False, **_NO_LIMITS)
+            )
+            entries = [(_message(self._pair()[1]), False) for _ in range(size)]
+            await self._timed(
+                "append, events read", size, cells, partial(append, entries=entries, **_NO_LIMITS)
+            )
             await self._claim(size, cells)
 
     async def _claim(self, size: int, cells: Cells) -> None:

@@ -60,8 +60,8 @@ token the feed begins now.
 | kept | with the change that it tells of, or not at all | {kept_days} days | it survives |
 | live | when it happens, in an unlogged table | {live_minutes} minutes | it is lost |
 
-A live event is for readers of the moment and may be missed. TASK_UPDATED and WORKSPACE_HEARTBEAT
-are written only while somebody reads the feed, at whichever worker.
+A live event is for readers of the moment and may be missed. TASK_UPDATED, WORKSPACE_HEARTBEAT and
+ACTIVITY_LOGGED are written only while somebody reads the feed, at whichever worker.
 
 ## Limits
 

@@ -37,7 +37,7 @@ def delegation_key(delegation_id: str) -> UUID:
 
 
 class Flag:
-    """One waiter's flag: set while there may be news of its workspace."""
+    """A waiter's flag. The flag is set while there may be news of the workspace."""
 
     __slots__ = ("_event", "workspace_id")
 

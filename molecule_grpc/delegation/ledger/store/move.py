@@ -101,22 +101,23 @@ _PERMITTED: Final = ", ".join(
 )
 _FINAL: Final = ", ".join(f"'{status}'" for status in sorted(FINAL))
 
-# One row for each move that finds its delegation and whose party may make it. The decisions:
-#   retriable  a failure that may pass: the task is on record, and another attempt may help
-#   early      such a failure, told again before the next attempt is due: it belongs to the previous
-#              attempt and changes nothing
+# The decisions: one row for each move whose delegation exists and whose party may make the move.
+#   retriable  another attempt may help against this failure, and the task is still on record
+#   early      a retriable failure, reported before the next attempt is due: the failure belongs to
+#              the previous attempt and changes nothing
 #   moves      the row changes, as the table of permitted moves and the sweeper's guards allow
-#   again      the change is another attempt and no end, as the caller allowed it
-#   ends       the change is an end
-#   late       finished work for a ledger that had given up: it changes nothing and is delivered
+#   again      the row changes by another attempt, as the caller allowed it, and the task goes on
+#   ends       the row changes to a final status
+#   late       a result for a delegation that was given up: the row stays, the result is delivered
+#   same       the row holds already what the move says
 #
-# Concurrency, under READ COMMITTED: LockRows waits for a row that another transaction has changed
-# and then evaluates this SELECT once more with the committed version, decisions included. Nobody
-# can change the row after that until this transaction ends. The UPDATE below may still find the
-# older version in its snapshot; Postgres follows it to the locked one, joins it with the row of
-# `plan` as it stands, and SET reads the locked one. Of two writers the second therefore decides
-# from what the first has left. Rows are locked in the order of their ids, as by everybody who
-# changes many delegations: two writers cannot deadlock.
+# Concurrency, under READ COMMITTED: LockRows waits for a row that another transaction has changed,
+# and then evaluates this SELECT again with the committed version, decisions included
+# (EvalPlanQual). From then on nobody else changes the row until this transaction ends. The UPDATE
+# of `changed` may find an older version in its snapshot; Postgres follows that to the locked
+# version, joins the version with the row of `plan` as computed here, and evaluates SET with it. So
+# the second of two writers decides from the state that the first has left. Rows are locked in the
+# order of their ids, as by every statement that changes many delegations: no two can deadlock.
 _PLAN = f"""
     plan AS (
         SELECT i.*, d.organization_id, d.caller_id, d.callee_id, d.status AS before, d.deadline,

@@ -1,4 +1,4 @@
-"""The SQL of the activity record: appending to it, and reading it as pollers do."""
+"""The SQL that appends to the activity record and to inboxes."""
 
 from __future__ import annotations
 
