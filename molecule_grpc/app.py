@@ -70,6 +70,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             open_admin(
                 core,
                 ledger=delegation.ledger.views,
+                retries=delegation.ledger.retries,
                 dead_letters=delegation.dead_letters,
                 drop_stale=delegation.outbound.queue_queries.drop_stale,
                 healthy=lambda: _answers(core.pool),

@@ -93,8 +93,16 @@ class DeadLetter(Protocol):
 DeadLetterPlace: TypeAlias = tuple[datetime, UUID, int]
 
 
+class Retries(Protocol):
+    """Delegations that ended as failed or stuck."""
+
+    async def retry(self, delegation_id: str, organization_id: UUID | None) -> str:
+        """Try a delegation again as a new one; the new one's id."""
+        ...
+
+
 class DeadLetters(Protocol):
-    """Work that failed."""
+    """Inbox items that were set aside."""
 
     async def list_rows(
         self,
@@ -113,16 +121,6 @@ class DeadLetters(Protocol):
 
     async def replay(self, workspace_id: UUID, seq: int, organization_id: UUID | None) -> int:
         """Send an item again; its new number. Raises `NotFound` ITEM_NOT_FOUND."""
-        ...
-
-    async def retry(self, delegation_id: str, organization_id: UUID | None) -> str:
-        """Try a delegation again that failed or is stuck, as a new one; the new one's id.
-
-        Raises:
-            NotFound: DELEGATION_NOT_FOUND.
-            Aborted: INVALID_TRANSITION: the delegation has not failed.
-            Conflict: its task is no longer on record.
-        """
         ...
 
 

@@ -11,7 +11,7 @@ from moleculeai.admin.v1.admin_service_handlers import AdminServiceHandlers
 from molecule_grpc.admin import convert
 from molecule_grpc.admin.operations import LEDGER_FILTERS, Operations
 from molecule_grpc.admin.organizations import Organizations, visible_organization
-from molecule_grpc.admin.ports import DeadLetters, LedgerViews
+from molecule_grpc.admin.ports import DeadLetters, LedgerViews, Retries
 from molecule_grpc.admin.server_state import ServerState
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.kernel.text import clean
@@ -31,12 +31,14 @@ class AdminService:
         organizations: Organizations,
         operations: Operations,
         ledger: LedgerViews,
+        retries: Retries,
         dead_letters: DeadLetters,
     ) -> None:
         self._state = state
         self._organizations = organizations
         self._operations = operations
         self._ledger = ledger
+        self._retries = retries
         self._dead_letters = dead_letters
 
     async def GetHealth(self, request: pb.GetHealthRequest, call: Call) -> pb.GetHealthResponse:
@@ -111,7 +113,7 @@ class AdminService:
         self, request: pb.RetryDelegationRequest, call: Call
     ) -> pb.RetryDelegationResponse:
         old = clean(request.delegation_id)
-        new = await self._dead_letters.retry(old, _visible(call))
+        new = await self._retries.retry(old, _visible(call))
         return pb.RetryDelegationResponse(delegation_id=new, retry_of=old)
 
     async def ListDeadLetters(

@@ -7,7 +7,14 @@ from collections.abc import AsyncIterator
 
 from molecule_grpc.admin.operations import Operations
 from molecule_grpc.admin.organizations import Organizations
-from molecule_grpc.admin.ports import DeadLetters, DropStale, Healthy, LedgerViews, TaskStates
+from molecule_grpc.admin.ports import (
+    DeadLetters,
+    DropStale,
+    Healthy,
+    LedgerViews,
+    Retries,
+    TaskStates,
+)
 from molecule_grpc.admin.server_state import ServerState
 from molecule_grpc.admin.service import AdminService, handlers
 from molecule_grpc.core import Core, Slice
@@ -18,6 +25,7 @@ async def open_admin(
     core: Core,
     *,
     ledger: LedgerViews,
+    retries: Retries,
     dead_letters: DeadLetters,
     drop_stale: DropStale,
     healthy: Healthy,
@@ -27,7 +35,8 @@ async def open_admin(
 
     Args:
         ledger: delegations across workspaces.
-        dead_letters: work that failed, to be looked at, sent again or dropped.
+        retries: hands failed delegations over again.
+        dead_letters: items that were set aside, to be looked at, sent again or dropped.
         drop_stale: lets go of messages that wait for agents.
         healthy: whether the database answers.
         tasks: the background tasks of this worker, asked for with each call.
@@ -37,6 +46,7 @@ async def open_admin(
         Organizations(core.pool, test_tokens=core.settings.auth.test_tokens),
         Operations(core.pool, core.page_tokens, ledger, dead_letters, drop_stale),
         ledger,
+        retries,
         dead_letters,
     )
     yield Slice(handlers=[handlers(service)])

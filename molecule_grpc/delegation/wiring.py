@@ -9,6 +9,7 @@ from uuid import UUID
 
 from molecule_grpc.core import Core, Slice
 from molecule_grpc.delegation.conversion.inbox import AnswerHeartbeat
+from molecule_grpc.delegation.inbox.dead_letters import DeadLetters
 from molecule_grpc.delegation.inbox.inbox import Inbox
 from molecule_grpc.delegation.inbox.retention import purge
 from molecule_grpc.delegation.inbox.wiring import (
@@ -17,7 +18,6 @@ from molecule_grpc.delegation.inbox.wiring import (
     inbox_use_cases,
     open_record_and_inbox,
 )
-from molecule_grpc.delegation.ledger.dead_letters import DeadLetters
 from molecule_grpc.delegation.ledger.undelivered import Undelivered
 from molecule_grpc.delegation.ledger.wiring import Ledger, open_ledger
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
@@ -117,7 +117,7 @@ async def open_delegation(core: Core, workspaces: Workspaces) -> AsyncIterator[D
             inboxes=inboxes,
             ledger=ledger,
             outbound=outbound,
-            dead_letters=DeadLetters(core.pool, core.wakeups, ledger.retries),
+            dead_letters=DeadLetters(core.pool, core.wakeups),
             announce_files=file_announcer(floors.limits),
         )
 

@@ -1,4 +1,4 @@
-"""How operators list, replay and drop poison items, and retry failed delegations."""
+"""Items that were set aside, for operators: look at them, send them again, drop them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from uuid import UUID
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation.inbox.store import dead_letters
-from molecule_grpc.delegation.ledger.retries import Retries
 from molecule_grpc.kernel.errors import NotFound
 
 
 class DeadLetters:
-    """Poison items and failed delegations, for the admin slice.
+    """Items that failed five times, for the admin slice.
 
     `organization_id` None is the operator, who sees all of them.
     """
 
-    def __init__(self, pool: Pool, wakeups: Wakeups, retries: Retries) -> None:
+    def __init__(self, pool: Pool, wakeups: Wakeups) -> None:
         self._pool = pool
         self._wakeups = wakeups
-        self._retries = retries
 
     async def list_rows(
         self,
@@ -49,10 +47,6 @@ class DeadLetters:
                 raise _not_found()
         self._wakeups.wake([workspace_id])
         return again
-
-    async def retry(self, delegation_id: str, organization_id: UUID | None) -> str:
-        """Hand the task of a failed or stuck delegation over again; the new id."""
-        return await self._retries.retry(delegation_id, organization_id)
 
 
 def _not_found() -> NotFound:
