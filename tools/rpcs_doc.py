@@ -130,10 +130,10 @@ class _Calls:
     def _resolve(self, func: ast.expr) -> tuple[str, str] | None:
         match func:
             case ast.Attribute(ast.Attribute(ast.Name("self"), attribute), method):
-                return _method(self._attributes.get(attribute), method)
+                return _method(self._attributes.get(attribute), method, self._module)
             case ast.Attribute(ast.Name("self"), attribute):
                 bound = self._attributes.get(attribute)
-                return _method(*bound) if isinstance(bound, tuple) else None
+                return _method(*bound, self._module) if isinstance(bound, tuple) else None
             case ast.Attribute(ast.Name(name), function):
                 target = getattr(self._module, name, None)
                 return _function(getattr(target, function, None), self._module)
@@ -142,10 +142,10 @@ class _Calls:
         return None
 
 
-def _method(owner: Any, name: str) -> tuple[str, str] | None:
+def _method(owner: Any, name: str, caller: ModuleType) -> tuple[str, str] | None:
     owner = _implementation(owner)
     function = getattr(owner, name, None)
-    if not inspect.isfunction(function) or not _is_use_case(function.__module__):
+    if not inspect.isfunction(function) or not _is_use_case(function.__module__, caller.__name__):
         return None
     return _file(importlib.import_module(owner.__module__)), f"{owner.__name__}.{name}"
 
@@ -153,20 +153,25 @@ def _method(owner: Any, name: str) -> tuple[str, str] | None:
 def _function(function: Any, caller: ModuleType) -> tuple[str, str] | None:
     if not inspect.isfunction(function) or function.__module__ == caller.__name__:
         return None
-    if not _is_use_case(function.__module__):
+    if not _is_use_case(function.__module__, caller.__name__):
         return None
     path = _file(importlib.import_module(function.__module__))
     return path, f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
 
 
-def _is_use_case(module: str) -> bool:
-    """Whether a module of ours holds use cases: not the face's conversions, not shared tools."""
+def _is_use_case(module: str, caller: str) -> bool:
+    """Whether a module of ours holds use cases: not the face's conversions, not shared tools.
+
+    The service of another package, as of events, serves RPCs that are declared with the caller's.
+    """
     parts = module.split(".")
+    if parts[-1] == "service":
+        return parts[1] != caller.split(".")[1]
     shared = {"kernel", "server", "db", "settings", "auth"}
     return parts[0] == "molecule_grpc" and parts[1] not in shared and not _FACE & set(parts)
 
 
-_FACE = {"convert", "conversion", "service", "rules"}
+_FACE = {"convert", "conversion", "rules"}
 
 
 def _attributes(service: type) -> dict[str, Any]:
