@@ -1,11 +1,12 @@
-"""What readers of the feed of events cost: statements, processor time, and how soon they see one.
+"""Readers of the feed of events: statements and CPU that they cost, and latency to the client.
 
     python -m benchmarks.events [--readers 1000] [--seconds 10] [--rates 0,100]
 
 One worker holds the readers, each with the token of a workspace of its own; another process opens
 their streams. Events are written straight into the table, round robin, with the wake-up that a
-worker of the fleet would send. Statements and processor time are those of the worker (and of
-Postgres for it) less what they were, at the same rate, without readers. The clock is the machine's.
+worker of the fleet would send. Statements and CPU time are those of the worker (and of Postgres on
+its behalf), less the same figures at the same rate without readers. Both processes read the
+machine's monotonic clock.
 """
 
 from __future__ import annotations
@@ -57,14 +58,14 @@ _WRITE = """
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a second took, of statements and of processor seconds."""
+    """Statements and CPU seconds spent in a second."""
 
     statements: float
     worker: float
     postgres: float
 
     def less(self, other: Cost) -> Cost:
-        """What remains of this cost without the other."""
+        """This cost less the other."""
         return Cost(
             self.statements - other.statements,
             self.worker - other.worker,
@@ -73,14 +74,14 @@ class Cost:
 
 
 class Readers:
-    """The other process: it follows the feed with each token, and reports what it saw."""
+    """The process with the clients: follows the feed with each token, reports the latencies."""
 
     def __init__(self, target: str, agents: list[Agent]) -> None:
         self._input = json.dumps([target, [agent.token for agent in agents]])
         self._process: asyncio.subprocess.Process | None = None
 
     async def open(self, connection: asyncpg.Connection, agents: list[Agent]) -> None:
-        """Return when every stream has shown an event: they say nothing before."""
+        """Return when every stream has received an event: a stream is silent before its first."""
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -98,7 +99,7 @@ class Readers:
         assert opened.result() == "open"
 
     async def close(self) -> list[float]:
-        """The latencies that it saw, in milliseconds."""
+        """Stop the process; return the latency of every event in milliseconds."""
         assert self._process
         self._say("stop")
         seen: list[float] = json.loads(await self._heard())
@@ -117,7 +118,7 @@ class Readers:
 
 
 async def _read() -> None:
-    """The reader process. Its own pauses are not the server's."""
+    """The reader process, without garbage collection: its pauses would count as the server's."""
     gc.disable()
     loop = asyncio.get_running_loop()
     target, tokens = json.loads(await loop.run_in_executor(None, sys.stdin.readline))
@@ -156,7 +157,7 @@ async def _read() -> None:
 
 
 async def _write(connection: asyncpg.Connection, agents: list[Agent], summary: str) -> None:
-    """An event of each of these workspaces, and the wake-up behind it."""
+    """Write an event of each of these workspaces, then announce the news."""
     await connection.execute(_WRITE, ORGANIZATION, [agent.id for agent in agents], summary)
     await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, f"bench {CHANNEL_ALL.hex}")
 
@@ -164,7 +165,7 @@ async def _write(connection: asyncpg.Connection, agents: list[Agent], summary: s
 async def _write_at(
     connection: asyncpg.Connection, agents: list[Agent], *, rate: float, seconds: float
 ) -> int:
-    """Write at a steady rate; how many events there were."""
+    """Write events at a steady rate; return how many were written."""
     start, written = time.monotonic(), 0
     while (elapsed := time.monotonic() - start) < seconds:
         if written < int(elapsed * rate):
@@ -184,7 +185,7 @@ async def _cost(
     rate: float,
     seconds: float,
 ) -> Cost:
-    """What writing at this rate costs the worker and Postgres."""
+    """The cost of writing at this rate, of the worker and of Postgres."""
     backend = psutil.Process(await connection.fetchval("SELECT pg_backend_pid()"))
     server = backend.ppid()
 
