@@ -132,8 +132,9 @@ class _Calls:
             case ast.Attribute(ast.Attribute(ast.Name("self"), attribute), method):
                 return _method(self._attributes.get(attribute), method, self._module)
             case ast.Attribute(ast.Name("self"), attribute):
-                bound = self._attributes.get(attribute)
-                return _method(*bound, self._module) if isinstance(bound, tuple) else None
+                match self._attributes.get(attribute):
+                    case (owner, method):
+                        return _method(owner, method, self._module)
             case ast.Attribute(ast.Name(name), function):
                 target = getattr(self._module, name, None)
                 return _function(getattr(target, function, None), self._module)
