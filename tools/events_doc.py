@@ -61,7 +61,7 @@ token the feed begins now.
 | live | when it happens, in an unlogged table | {live_minutes} minutes | it is lost |
 
 A live event is for readers of the moment and may be missed. TASK_UPDATED, WORKSPACE_HEARTBEAT and
-ACTIVITY_LOGGED are written only while somebody reads the feed, at whichever worker.
+ACTIVITY_LOGGED are written only while a client of some worker reads the feed.
 
 ## Limits
 

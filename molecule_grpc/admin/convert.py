@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from google.protobuf import json_format
 from moleculeai.admin.v1 import admin_service_pb2 as pb
-from moleculeai.delegation.v1 import delegation_pb2, event_pb2
+from moleculeai.delegation.v1 import delegation_pb2
 
 from molecule_grpc.admin.ports import DeadLetter, LedgerEntry
 from molecule_grpc.admin.values import (
-    KeptEvent,
     MintedOrgToken,
     Organization,
     OrgToken,
@@ -90,20 +88,6 @@ def dead_letter(item: DeadLetter) -> pb.DeadLetter:
         created_at=timestamp(item.created_at),
         poisoned_at=timestamp(item.done_at),
     )
-
-
-def event(kept: KeptEvent) -> event_pb2.Event:
-    """A kept event. Without a resume token: a list is not a feed."""
-    message = event_pb2.Event(
-        id=str(kept.id),
-        event_type=kept.event_type,
-        created_at=timestamp(kept.created_at),
-        kept=True,
-    )
-    json_format.Parse(kept.payload, message.payload)
-    if kept.workspace_id is not None:
-        message.workspace_id = str(kept.workspace_id)
-    return message
 
 
 def subsystem(state: SubsystemState) -> pb.GetLivenessResponse.Subsystem:

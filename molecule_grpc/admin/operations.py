@@ -16,8 +16,8 @@ from molecule_grpc.admin.ports import (
     LedgerEntry,
     LedgerViews,
 )
-from molecule_grpc.admin.values import KeptEvent
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.events.values import StoredEvent
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.page import page_of
 from molecule_grpc.kernel.page_tokens import PageTokens
@@ -132,7 +132,7 @@ class Operations:
 
     async def newest_events(
         self, workspace_id: UUID | None, organization_id: UUID | None
-    ) -> list[KeptEvent]:
+    ) -> list[StoredEvent]:
         """The newest 100 kept events, newest first."""
         return await store.newest_events(self._pool, organization_id, workspace_id, limit=_EVENTS)
 

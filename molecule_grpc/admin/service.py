@@ -13,6 +13,7 @@ from molecule_grpc.admin.operations import LEDGER_FILTERS, Operations
 from molecule_grpc.admin.organizations import Organizations, visible_organization
 from molecule_grpc.admin.ports import DeadLetters, LedgerViews, Retries
 from molecule_grpc.admin.server_state import ServerState
+from molecule_grpc.events.convert import event_message
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.server.call import Call
@@ -159,7 +160,7 @@ class AdminService:
     async def ListEvents(self, request: pb.ListEventsRequest, call: Call) -> pb.ListEventsResponse:
         workspace_id = _optional_id(request.workspace_id, "workspace_id")
         events = await self._operations.newest_events(workspace_id, _visible(call))
-        return pb.ListEventsResponse(events=[convert.event(kept) for kept in events])
+        return pb.ListEventsResponse(events=[event_message(each) for each in events])
 
     async def GetDelegationStats(
         self, request: pb.GetDelegationStatsRequest, call: Call

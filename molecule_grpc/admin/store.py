@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from molecule_grpc.admin.values import KeptEvent, MintedOrgToken, Organization, OrgToken
+from molecule_grpc.admin.values import MintedOrgToken, Organization, OrgToken
 from molecule_grpc.auth.store import announce
 from molecule_grpc.auth.tokens import mint
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.events import store as event_store
-from molecule_grpc.events.values import Scope
+from molecule_grpc.events.values import Scope, StoredEvent
 from molecule_grpc.kernel.ids import new_id
 
 DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
@@ -101,8 +101,7 @@ async def hold_workspace(conn: Connection, workspace_id: UUID) -> bool:
 
 async def newest_events(
     pool: Pool, organization_id: UUID | None, workspace_id: UUID | None, *, limit: int
-) -> list[KeptEvent]:
+) -> list[StoredEvent]:
     """Kept events, newest first; None leaves a filter out."""
     scope = Scope(organization_id, workspace_id, ())
-    rows = await event_store.newest(pool, scope, limit=limit)
-    return [KeptEvent(*(row[name] for name in KeptEvent._fields)) for row in rows]
+    return await event_store.newest(pool, scope, limit=limit)

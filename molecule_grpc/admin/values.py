@@ -44,16 +44,6 @@ class MintedOrgToken(NamedTuple):
     secret: Secret
 
 
-class KeptEvent(NamedTuple):
-    """An event that readers can resume after for 30 days. The payload is JSON text."""
-
-    id: UUID
-    event_type: str
-    workspace_id: UUID | None
-    payload: str
-    created_at: datetime
-
-
 @dataclass(frozen=True, slots=True)
 class SubsystemState:
     """When a background task of this worker last succeeded. Durations are in seconds.

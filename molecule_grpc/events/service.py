@@ -12,10 +12,10 @@ from weakref import WeakKeyDictionary
 from google.api import httpbody_pb2
 from moleculeai.delegation.v1 import event_pb2, inbox_pb2
 
+from molecule_grpc.events.convert import event_message
 from molecule_grpc.events.feed import Beat, EventFeed, Shown
 from molecule_grpc.events.tokens import make_token
 from molecule_grpc.events.values import Position, Scope, StoredEvent
-from molecule_grpc.kernel.protos import timestamp, value
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.status import CallFailure
 from molecule_grpc.server.streams import StreamGuards, with_end
@@ -103,17 +103,7 @@ class _OncePerEvent(Generic[T]):
 
 
 def _event_frame(stored: StoredEvent) -> Frame:
-    event = event_pb2.Event(
-        id=str(stored.id),
-        event_type=stored.type,
-        payload=value(stored.payload),
-        created_at=timestamp(stored.created_at),
-        kept=stored.kept,
-        resume_token=make_token(stored.place, stored.created_at),
-    )
-    if stored.workspace_id is not None:
-        event.workspace_id = str(stored.workspace_id)
-    return Frame(event=event)
+    return Frame(event=event_message(stored, make_token(stored.place, stored.created_at)))
 
 
 def _end_frame(failure: CallFailure) -> Frame:

@@ -152,18 +152,20 @@ async def now(pool: Pool) -> Position:
     return Position.behind(xact)
 
 
-async def newest(pool: Pool, scope: Scope, *, limit: int) -> list[asyncpg.Record]:
+async def newest(pool: Pool, scope: Scope, *, limit: int) -> list[StoredEvent]:
     """Kept events, newest first."""
     bounds, values = _bounds(scope, 2)
-    return await pool.fetch(
+    rows = await pool.fetch(
         f"""
-        SELECT id, event_type, workspace_id, payload::text AS payload, created_at
+        SELECT xact::text::bigint AS xact, position, id, event_type, organization_id, workspace_id,
+               payload::text AS payload, created_at, true AS kept
         FROM structure_events WHERE true {bounds}
         ORDER BY created_at DESC, position DESC LIMIT $1
         """,
         limit,
         *values,
     )
+    return [_stored(row) for row in rows]
 
 
 # Looks at the oldest rows alone, so that its cost does not depend on how many are left.

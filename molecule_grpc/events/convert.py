@@ -1,0 +1,23 @@
+"""An event as a message."""
+
+from __future__ import annotations
+
+from moleculeai.delegation.v1 import event_pb2
+
+from molecule_grpc.events.values import StoredEvent
+from molecule_grpc.kernel.protos import timestamp, value
+
+
+def event_message(stored: StoredEvent, resume_token: str = "") -> event_pb2.Event:
+    """An event of the feed, or, without a token, of a list."""
+    message = event_pb2.Event(
+        id=str(stored.id),
+        event_type=stored.type,
+        payload=value(stored.payload),
+        created_at=timestamp(stored.created_at),
+        kept=stored.kept,
+        resume_token=resume_token,
+    )
+    if stored.workspace_id is not None:
+        message.workspace_id = str(stored.workspace_id)
+    return message
