@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from molecule_grpc.auth.authenticator import Authenticator
@@ -174,7 +176,7 @@ class Reader:
         self.scope = scope
         self.seen: list[UUID] = []
         self._more = asyncio.Event()
-        self._task = asyncio.create_task(self._read(feed, place, pause))
+        self.task = asyncio.create_task(self._read(feed, place, pause))
 
     async def _read(self, feed: EventFeed, place: Position, pause: float) -> None:
         with feed.attend(self.scope) as flag:
@@ -194,9 +196,9 @@ class Reader:
 
     async def close(self) -> None:
         """Leave."""
-        self._task.cancel()
+        self.task.cancel()
         with suppress(asyncio.CancelledError):
-            await self._task
+            await self.task
 
 
 async def _writer(pool: Pool, wakeups: Wakeups, seed: int, transactions: int) -> None:
@@ -298,6 +300,62 @@ async def test_what_happened_before_the_tail_looked_is_not_lost(
             await reader.has(1)
             assert reader.seen == [written]
             await reader.close()
+
+
+async def test_readers_learn_that_the_tables_cannot_be_read(pool: Pool, wakeups: Wakeups) -> None:
+    """Their streams end with the error; who comes back later goes on without a gap."""
+    async with feed_of(pool, wakeups) as feed:
+        place = await store.now(pool)
+        reader = Reader(feed, EVERYTHING, place)
+        async with pool.acquire() as conn:
+            await write(conn, LIVE)
+        await reader.has(1)
+        await pool.execute("ALTER TABLE live_events RENAME TO away")
+        wakeups.announce([store.CHANNEL_ALL])
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await asyncio.wait_for(reader.task, PATIENCE)
+        await pool.execute("ALTER TABLE away RENAME TO live_events")
+        again = Reader(feed, EVERYTHING, place)
+        async with pool.acquire() as conn:
+            await write(conn, KEPT)
+        await again.has(2)
+        await again.close()
+
+
+def _walked(plan: object) -> set[str]:
+    """Tables that a plan reads from end to end."""
+    if isinstance(plan, list):
+        return set().union(*map(_walked, plan))
+    if not isinstance(plan, dict):
+        return set()
+    found = set().union(*map(_walked, plan.values()))
+    return found | {plan["Relation Name"]} if plan.get("Node Type") == "Seq Scan" else found
+
+
+async def test_reading_and_pruning_find_their_rows_by_an_index(pool: Pool) -> None:
+    """However many events there are: all readers of a worker wait for this statement."""
+    for table in ("structure_events", "live_events"):
+        await pool.execute(
+            f"""
+            INSERT INTO {table} (id, event_type, organization_id, workspace_id, xact)
+            SELECT gen_random_uuid(), 'DELEGATION_SENT', $1, $2, n::text::xid8
+            FROM generate_series(1, 30000) n
+            """,
+            *(ORGANIZATIONS[0], WORKSPACES[0]),
+        )
+        await pool.execute(f"ANALYZE {table}")
+    walk = await pool.fetchval("EXPLAIN (FORMAT json) SELECT * FROM live_events")
+    assert _walked(json.loads(walk)) == {"live_events"}  # so it would be seen
+    scopes = (EVERYTHING, Scope(ORGANIZATIONS[0], None, ()), Scope(None, None, (KEPT,)))
+    for scope in scopes:
+        bounds, values = store._bounds(scope, 5)
+        sql = store._READ.format(bounds=bounds)
+        plan = await pool.fetchval(f"EXPLAIN (FORMAT json) {sql}", 29_900, 0, 200, 10**6, *values)
+        assert _walked(json.loads(plan)) == set()
+    for table in ("structure_events", "live_events"):
+        sql = store._PRUNE.format(table=table)
+        plan = await pool.fetchval(f"EXPLAIN (FORMAT json) {sql}", 2000, 600.0)
+        assert _walked(json.loads(plan)) == set()
 
 
 async def test_retention_goes_in_batches_and_passes_by_what_others_hold(pool: Pool) -> None:
