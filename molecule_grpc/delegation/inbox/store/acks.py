@@ -22,7 +22,12 @@ class Ack(NamedTuple):
 
 
 class Acked(NamedTuple):
-    """Where the inbox stands; None when a newer session holds it."""
+    """The inbox after an ack.
+
+    Args:
+        acked_seq: all items up to this one are done.
+        marked: how many of the items that were named one by one became done.
+    """
 
     acked_seq: int
     head_seq: int
@@ -31,9 +36,9 @@ class Acked(NamedTuple):
 
 # `acked_seq` advances to just before the first item that is not done.
 #
-# The head is locked before its items, as everywhere. The lock may have been waited for: whose epoch
-# it is, and what is done, come from the rows as they are now. But which item is the newest comes
-# from the snapshot that the items come from, else one that arrived meanwhile would count as done.
+# The head is locked before its items, as everywhere. The statement may have waited for the lock:
+# the epoch and the mark come from the locked row as it is now. The newest item comes from the
+# snapshot that the items come from, else an item that arrived meanwhile would count as done.
 ACK = """
     WITH input AS (
         SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[])
@@ -64,7 +69,7 @@ ACK = """
               AND x.seq > greatest(a.acked_seq, least(a.up_to, a.last_seq))
               AND NOT EXISTS (SELECT FROM unnest($4::uuid[], $5::bigint[]) s (workspace_id, seq)
                               WHERE s.workspace_id = x.workspace_id AND s.seq = x.seq)
-            -- Locked, one that another worker has marked since the snapshot is passed over.
+            -- The lock passes over an item that another worker has marked since the snapshot.
             ORDER BY x.seq LIMIT 1 FOR SHARE OF x
         ) u ON true
     ),

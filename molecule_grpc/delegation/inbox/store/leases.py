@@ -21,7 +21,7 @@ class Lease(NamedTuple):
 
 
 class Held(NamedTuple):
-    """Who holds an inbox, and for how many seconds."""
+    """The consumer that holds an inbox, since `age` seconds."""
 
     holder: str
     age: float
@@ -36,9 +36,9 @@ _TAKE = """
     RETURNING generation, lease_epoch, last_seq, acked_seq, oldest_seq
 """
 
-# What the session before had sent and got no ack for. In good order it left the numbers ($3). When
-# its server died nobody knows, but it cannot have been more than its window ($4) after its start
-# ($5), beside items that were given back, which are marked as repeats already.
+# Items that the previous session had sent and that are not acked count one more delivery. A
+# session that ended in good order left their numbers ($3). A session whose server died has sent at
+# most its window ($4) after its start ($5); items that were given back count as repeats already.
 _HAND_BACK = f"""
     WITH unacked AS (
         SELECT seq FROM unnest($3::bigint[]) s (seq)
@@ -72,9 +72,9 @@ async def take(
     takeover: bool,
     resumes_epoch: int | None,
 ) -> tuple[Lease | Held, list[Nacked]]:
-    """Take the inbox, inside the caller's transaction. The session starts after item `after`.
+    """Take the lease in the caller's transaction, for a session that starts after item `after`.
 
-    Returns the lease, or who holds it; and the items that became poison by the way.
+    Returns the lease, or its present holder; and the items that this made poison.
     """
     await conn.execute(
         "INSERT INTO inbox_heads (workspace_id) VALUES ($1) ON CONFLICT DO NOTHING", workspace_id
@@ -116,7 +116,7 @@ async def take(
 async def release(
     pool: Pool, workspace_id: UUID, epoch: int, *, sent_seqs: Sequence[int], lost_by_client: bool
 ) -> None:
-    """Leave the inbox in good order, unless a newer session has it."""
+    """Give the lease back and leave the numbers of sent items, unless a newer session has it."""
     await pool.execute(
         """
         UPDATE inbox_heads SET lease_holder = NULL, lease_until = NULL, sent_seqs = $3,

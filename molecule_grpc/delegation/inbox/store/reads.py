@@ -15,7 +15,7 @@ MAX_INLINE_BYTES = 256 * 1024
 
 
 class InboxQuery(NamedTuple):
-    """What a reader asks for: up to `limit` undone items after `after`."""
+    """A reader's wish: up to `limit` undone items after `after`, and given-back items now due."""
 
     workspace_id: UUID
     after: int
@@ -59,8 +59,8 @@ class InboxPage(NamedTuple):
     items: list[InboxRow]
 
 
-# One statement for all readers that ask at the same time. A workspace without a head has never
-# received anything.
+# One statement for all readers that ask at the same time. A workspace without a row in inbox_heads
+# has never received anything.
 READ = f"""
     SELECT w.ord, h.generation, coalesce(h.last_seq, 0) AS head_seq,
            coalesce(h.acked_seq, 0) AS acked_seq, coalesce(h.oldest_seq, 1) AS oldest_seq,
@@ -123,7 +123,7 @@ async def read(writer: Writer, wants: Sequence[InboxQuery]) -> list[InboxPage]:
 
 
 class InboxPosition(NamedTuple):
-    """Where an inbox stands: newest item, acked up to, session, its workspace's status."""
+    """Newest item of an inbox, its mark, its newest session, and its workspace's status."""
 
     head_seq: int
     acked_seq: int
@@ -157,7 +157,7 @@ async def seqs_of(pool: Pool, workspace_id: UUID, activity_ids: Sequence[UUID]) 
 
 
 async def undone(pool: Pool, workspace_id: UUID, seqs: Sequence[int]) -> dict[int, int]:
-    """Which of these items are not done, and how often each was delivered in vain."""
+    """Those of these items that are not done, with the number of their failed deliveries."""
     rows = await pool.fetch(
         """
         SELECT x.seq, x.deliveries FROM inbox_items x JOIN inbox_heads h USING (workspace_id)
@@ -171,7 +171,7 @@ async def undone(pool: Pool, workspace_id: UUID, seqs: Sequence[int]) -> dict[in
 
 
 async def first_since(pool: Pool, workspace_id: UUID, seconds: int) -> int | None:
-    """The oldest item of the last so many seconds; None when there is none."""
+    """The oldest item of the last `seconds` seconds; None when none came."""
     found: int | None = await pool.fetchval(
         """
         SELECT min(seq) FROM inbox_items
