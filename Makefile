@@ -17,11 +17,11 @@ up: .venv/run.stamp ## Start everything on this machine; Ctrl-C stops it
 	@$(BIN)/molecule-grpc up
 
 # Each of pytest's processes has servers of its own; a core for each, and at most eight.
-WORKERS ?= -n logical --maxprocesses 8 --dist worksteal
+PYTEST_WORKERS ?= -n logical --maxprocesses 8 --dist worksteal
 BEGAN := $(shell date +%s)
 
 test: lint gen-check ## Check everything; ARGS go to pytest
-	@$(BIN)/pytest $(WORKERS) $(ARGS); code=$$?; \
+	@$(BIN)/pytest $(PYTEST_WORKERS) $(ARGS); code=$$?; \
 	echo "make test: $$(($$(date +%s) - $(BEGAN))) seconds"; exit $$code
 
 test-busy: .venv/dev.stamp ## The same while every core is kept busy

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from google.api import httpbody_pb2
 from moleculeai.delegation.v1 import event_pb2, inbox_pb2
 
+from molecule_grpc.db.wakeups import Flag
 from molecule_grpc.events.convert import event_message
 from molecule_grpc.events.feed import Beat, EventFeed, Shown
 from molecule_grpc.events.tokens import make_token
@@ -41,33 +42,48 @@ class EventsService:
         self, request: event_pb2.SubscribeEventsRequest, call: Call
     ) -> AsyncIterator[Frame]:
         """Frames until the client leaves; a stream that the server ends closes with an End."""
-        scope, place = await self._open(request, call)
-        frames = self._followed(scope, place, call, self._frame)
-        async for frame in with_end(frames, _end_frame, opened=True):
-            yield frame
+        scope = await self._scope(request, call)
+        # A reader counts as one before its first frame: events that only readers get are written
+        # from here on.
+        with self._feed.attend(scope) as flag:
+            place = await self._start(request, call)
+            frames = self._followed(scope, place, flag, call, self._frame)
+            async for frame in with_end(frames, _end_frame, opened=True):
+                yield frame
 
     async def stream(
         self, request: event_pb2.StreamEventsRequest, call: Call
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
         """The same, as the lines that an EventSource reads."""
-        scope, place = await self._open(request, call)
-        call.headers["cache-control"] = "no-cache"
-        yield _body(_PING)
-        bodies = self._followed(scope, place, call, self._lines)
-        async for body in with_end(bodies, _end_body, opened=True):
-            yield body
+        scope = await self._scope(request, call)
+        with self._feed.attend(scope) as flag:
+            place = await self._start(request, call)
+            call.headers["cache-control"] = "no-cache"
+            yield _body(_PING)
+            bodies = self._followed(scope, place, flag, call, self._lines)
+            async for body in with_end(bodies, _end_body, opened=True):
+                yield body
 
-    async def _open(self, request: Request, call: Call) -> tuple[Scope, Position]:
-        """What to show and where to begin. Refusals come before the first frame."""
+    async def _scope(self, request: Request, call: Call) -> Scope:
+        """What to show. A refusal comes before the first frame."""
         workspace_id = UUID(request.workspace_id) if request.workspace_id else None
-        scope = await self._feed.scope_of(call.principal, workspace_id, request.types)
-        token = request.resume_after or call.metadata.get("last-event-id", "")
-        return scope, await self._feed.start(token)
+        return await self._feed.scope_of(call.principal, workspace_id, request.types)
+
+    async def _start(self, request: Request, call: Call) -> Position:
+        """Where to begin. A refusal comes before the first frame."""
+        return await self._feed.start(
+            request.resume_after or call.metadata.get("last-event-id", "")
+        )
 
     async def _followed(
-        self, scope: Scope, place: Position, call: Call, rendered: Callable[[Shown], T]
+        self,
+        scope: Scope,
+        place: Position,
+        flag: Flag,
+        call: Call,
+        rendered: Callable[[Shown], T],
     ) -> AsyncGenerator[T, None]:
-        with self._feed.attend(scope) as flag, self._guards.watch(flag, call) as guard:
+        with self._guards.watch(flag, call) as guard:
             async for shown in self._feed.follow(scope, place, guard):
                 yield rendered(shown)
 

@@ -139,5 +139,5 @@ def _tasks(
 
     return [
         BackgroundTask("liveness-sweep", core.settings.workspace.liveness_interval, sweep),
-        BackgroundTask("heartbeat_events", PUBLISH_SECONDS, heartbeat_events.publish),
+        BackgroundTask("heartbeat-events", PUBLISH_SECONDS, heartbeat_events.publish),
     ]

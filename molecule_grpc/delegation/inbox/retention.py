@@ -29,20 +29,20 @@ class InboxRetention:
 
     async def sweep(self) -> None:
         """One pass over all inboxes that hold items older than seven days."""
-        pruned: set[UUID] = set()
+        due: set[UUID] = set()
         after: datetime | None = None
 
         async def step(limit: int) -> int:
             nonlocal after
             items = await retention.old_items(self._pool, after=after, limit=limit)
-            for workspace_id in {item.workspace_id for item in items} - pruned:
-                await self._prune(workspace_id)
-                pruned.add(workspace_id)
+            due.update(item.workspace_id for item in items)
             if items:
                 after = items[-1].created_at
             return len(items)
 
         await in_batches("inbox-retention", step, batch=_BATCH)
+        for workspace_id in due:
+            await self._prune(workspace_id)
 
     async def _prune(self, workspace_id: UUID) -> None:
         async with self._pool.acquire() as conn:

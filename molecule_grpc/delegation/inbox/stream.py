@@ -141,13 +141,14 @@ class InboxStream:
         window = self.window
         query = InboxQuery(self.workspace_id, window.cursor, window.wanted)
         # A removed workspace has no valid token either: the database says which of the two it is.
-        revoked = self._guard.revoked
-        page = await (self._reads.look(query) if revoked else self._reads.read(query))
+        ask = self._reads.look if self._guard.revoked else self._reads.read
+        page = await ask(query)
         if self.error is not None:
             raise self.error
         if page.workspace_status in ("", "removed"):
             raise NotFound("workspace removed", reason="WORKSPACE_REMOVED")
-        if revoked:
+        # The token may have been revoked during the read.
+        if self._guard.revoked:
             raise self._guard.revoked_error()
         if self.epoch and page.lease_epoch != self.epoch:
             raise Aborted("another consumer took over", reason="FENCED")

@@ -56,7 +56,7 @@ class Watch:
                 guard.check()
                 found = await self._views.get(workspace_id, delegation_id)
                 left = until - time.monotonic()
-                if left <= 0 or found.status in FINAL or guard.over:
+                if left <= 0 or found.status in FINAL or guard.draining:
                     return found
                 await guard.wait(min(left, _LOOK_SECONDS))
 
