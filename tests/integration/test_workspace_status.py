@@ -111,7 +111,9 @@ async def test_a_failure_cannot_be_stored_without_a_reason(pool: Pool) -> None:
                 await moves.fail(conn, move, [workspace], reason)
         with pytest.raises(asyncpg.CheckViolationError):
             await conn.execute(
-                moves.move_statement(PROVISION_FAILED), [workspace], moves.EVENT_NAMES
+                moves.move_statement(PROVISION_FAILED),
+                [workspace],
+                EVENTS[Status.FAILED],
             )
     assert await pool.fetchval("SELECT status FROM workspaces") == "provisioning"
     assert await events(pool) == []

@@ -24,7 +24,6 @@ from molecule_grpc.kernel.errors import (
 from molecule_grpc.workspace.registry.store import heartbeats as beats
 from molecule_grpc.workspace.registry.store import liveness
 from molecule_grpc.workspace.store import workspaces
-from molecule_grpc.workspace.store.moves import EVENT_NAMES
 from molecule_grpc.workspace.tree import store as tree
 from tests.integration.workspaces import (
     ORGANIZATION,
@@ -250,11 +249,11 @@ async def test_hot_statements_read_no_more_rows_than_they_need(pool: Pool) -> No
         (tree._FAMILY, (one["id"],)),
         (workspaces._LIST_OF_ORGANIZATION, (*start, 10_000, one["organization_id"])),
         (workspaces._LIST_ALL, (*start, 100)),
-        (liveness.SWEEP, (90.0, 180.0, UUID(int=0), 100, EVENT_NAMES)),
-        (beats._TOUCH, ([one["id"]], EVENT_NAMES)),
+        (liveness.SWEEP, (90.0, 180.0, UUID(int=0), 100, *liveness.EVENT_NAMES)),
+        (beats._TOUCH, ([one["id"]], "WORKSPACE_ONLINE")),
         (
             beats.HEARTBEAT,
-            (*([each] for each in Heartbeat(one["id"])[:-1]), 0.5, 0.1, EVENT_NAMES),
+            (*([each] for each in Heartbeat(one["id"])[:-1]), 0.5, 0.1, *beats.EVENT_NAMES),
         ),
     ]
     for statement, arguments in statements:

@@ -1,34 +1,44 @@
 """The SQL from which every statement is made that changes a status, a card or a parent.
 
-Such a statement has three parts: `moved`, an UPDATE or INSERT with its guard and with the columns
-of `event_columns` in its RETURNING; `kept`, the event of each row that changed; and what the caller
-reads. Change and event are thus stored together or not at all.
+Such a statement has three parts: `moved`, an UPDATE or INSERT whose RETURNING begins
+with `event_column`; `kept`, which stores the event of each row that changed; and what the caller
+reads. The change and its event are thus stored together or not at all.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
 from molecule_grpc.workspace.status import EVENTS, Move, Status
 
-# The value of the parameter that `status_event` names: status to event, as JSON.
-EVENT_NAMES: Final = json.dumps(EVENTS)
-
-# The event of each row of `moved` to which something happened.
+# The event of each row of `moved` that changed.
 KEEP_EVENTS: Final = """
     INSERT INTO structure_events (id, event_type, organization_id, workspace_id, payload)
-    SELECT gen_random_uuid(), event_type, organization_id, workspace_id, payload
-    FROM moved WHERE event_type IS NOT NULL
+    SELECT gen_random_uuid(), event ->> 'type', (event ->> 'organization_id')::uuid, workspace_id,
+           event -> 'payload'
+    FROM moved WHERE event IS NOT NULL
 """
 
 _PAYLOAD = """jsonb_strip_nulls(jsonb_build_object(
-        'name', new.name, 'tier', new.tier, 'runtime', new.runtime, 'status', new.status,
-        'parent_id', new.parent_id,
-        'error', CASE WHEN new.status IN ('failed', 'degraded') THEN new.last_sample_error END))"""
+            'name', new.name, 'tier', new.tier, 'runtime', new.runtime, 'status', new.status,
+            'parent_id', new.parent_id,
+            'error', CASE WHEN new.status IN ('failed', 'degraded')
+                          THEN new.last_sample_error END))"""
+
+
+class ToldChange(NamedTuple):
+    """A change that is told by an event. Both parts are SQL over `old` and `new`.
+
+    Args:
+        happened: whether a row changed so.
+        event: the name of the event.
+    """
+
+    happened: str
+    event: str
 
 
 def may(move: Move, column: str = "w.status") -> str:
@@ -36,40 +46,42 @@ def may(move: Move, column: str = "w.status") -> str:
     return f"{column} IN ({_states(move.sources)})"
 
 
-def status_event(names: str, otherwise: str = "") -> str:
-    """The event of a new status; where the status stays, `otherwise` or NULL.
+def new_status(names: Mapping[Status, str]) -> ToldChange:
+    """The change of a status.
 
     Args:
-        names: the parameter that carries `EVENT_NAMES`, such as `$3`.
-        otherwise: further `WHEN … THEN …`.
+        names: by each state that the statement may lead to, the parameter with its event's name.
     """
-    return (
-        "CASE WHEN old.status IS DISTINCT FROM new.status"
-        f" THEN {names}::jsonb ->> new.status::text {otherwise} END"
-    )
+    *cases, (_, last) = names.items()
+    event = f"{last}::text"
+    if cases:
+        whens = " ".join(f"WHEN '{state}' THEN {name}::text" for state, name in cases)
+        event = f"CASE new.status {whens} ELSE {event} END"
+    return ToldChange("old.status IS DISTINCT FROM new.status", event)
 
 
-def change_event(column: str, event: str) -> str:
-    """`WHEN … THEN …`: the event of a new value in a column.
+def new_value(column: str, name: str) -> ToldChange:
+    """The change of a column; `name` is the parameter with the event's name."""
+    return ToldChange(f"old.{column} IS DISTINCT FROM new.{column}", f"{name}::text")
 
-    Args:
-        event: the parameter that carries the event's name, such as `$3`.
+
+def event_column(*changes: ToldChange) -> str:
+    """What `KEEP_EVENTS` needs of the RETURNING of `moved`: the first of these changes, or NULL.
+
+    Where nothing happened neither the name nor the payload is made: most heartbeats change nothing.
     """
-    return f"WHEN old.{column} IS DISTINCT FROM new.{column} THEN {event}::text"
-
-
-def event_columns(event: str) -> str:
-    """What `KEEP_EVENTS` needs of the RETURNING of `moved`.
-
-    Args:
-        event: the event's name in SQL, over `old` and `new`; NULL where nothing happened.
-    """
-    return f"""new.id AS workspace_id, new.organization_id, {event} AS event_type,
-        CASE WHEN {event} IS NOT NULL THEN {_PAYLOAD} END AS payload"""
+    happened = " OR ".join(change.happened for change in changes)
+    event = changes[0].event
+    if len(changes) > 1:
+        whens = " ".join(f"WHEN {change.happened} THEN {change.event}" for change in changes)
+        event = f"CASE {whens} END"
+    return f"""CASE WHEN {happened} THEN jsonb_build_object(
+            'type', {event}, 'organization_id', new.organization_id, 'payload', {_PAYLOAD}
+        ) END AS event, new.id AS workspace_id"""
 
 
 def move_statement(move: Move, also: str = "") -> str:
-    """Make the move for those of $1 that it may leave, in id order; $2 is `EVENT_NAMES`.
+    """Make the move for those of $1 that it may leave, in id order; $2 is the event's name.
 
     Returns the ids that moved.
 
@@ -83,7 +95,7 @@ def move_statement(move: Move, also: str = "") -> str:
     ), moved AS (
         UPDATE workspaces w SET status = '{move.target}', updated_at = now(){also}
         FROM held WHERE w.id = held.id AND {may(move)}
-        RETURNING {event_columns(status_event("$2"))}
+        RETURNING {event_column(new_status({move.target: "$2"}))}
     ), kept AS ({KEEP_EVENTS})
     SELECT workspace_id FROM moved
 """
@@ -97,7 +109,7 @@ async def move(conn: Connection, change: Move, workspace_ids: Collection[UUID]) 
     """
     if change.target is Status.FAILED:
         raise ValueError("a failure needs a reason")
-    rows = await conn.fetch(move_statement(change), list(workspace_ids), EVENT_NAMES)
+    rows = await conn.fetch(move_statement(change), list(workspace_ids), EVENTS[change.target])
     return [row["workspace_id"] for row in rows]
 
 
@@ -112,7 +124,7 @@ async def fail(
     if change.target is not Status.FAILED or not reason.strip():
         raise ValueError("a failure needs a reason, and nothing else has one")
     statement = move_statement(change, also=", last_sample_error = $3")
-    rows = await conn.fetch(statement, list(workspace_ids), EVENT_NAMES, reason)
+    rows = await conn.fetch(statement, list(workspace_ids), EVENTS[change.target], reason)
     return [row["workspace_id"] for row in rows]
 
 

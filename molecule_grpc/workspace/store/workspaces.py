@@ -12,14 +12,13 @@ import asyncpg
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.events.names import EventType
 from molecule_grpc.kernel.errors import AlreadyExists
-from molecule_grpc.workspace.status import REMOVED
+from molecule_grpc.workspace.status import EVENTS, REMOVED
 from molecule_grpc.workspace.store.moves import (
-    EVENT_NAMES,
     KEEP_EVENTS,
-    change_event,
-    event_columns,
+    ToldChange,
+    event_column,
     move_statement,
-    status_event,
+    new_value,
 )
 from molecule_grpc.workspace.store.rows import Change, Held, Place, WorkspaceDraft, WorkspaceRow
 
@@ -56,7 +55,7 @@ _INSERT = f"""
                                 last_sample_error, platform_inbound_secret)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
         ON CONFLICT (id) DO NOTHING
-        RETURNING {event_columns(status_event("$15"))}
+        RETURNING {event_column(ToldChange("true", "$15::text"))}
     ), kept AS ({KEEP_EVENTS})
     SELECT workspace_id FROM moved
 """
@@ -72,7 +71,7 @@ _UPDATE = f"""
             workspace_dir = CASE WHEN $9 THEN $10 ELSE workspace_dir END,
             updated_at = now()
         WHERE id = $1 AND status <> 'removed'
-        RETURNING {event_columns(f"CASE {change_event('parent_id', '$11')} END")}
+        RETURNING {event_column(new_value("parent_id", "$11"))}
     ), kept AS ({KEEP_EVENTS})
     SELECT workspace_id FROM moved
 """
@@ -121,7 +120,7 @@ async def insert(conn: Connection, draft: WorkspaceDraft) -> bool:
             draft.budget_limit,
             draft.last_sample_error,
             draft.inbound_secret,
-            EVENT_NAMES,
+            EVENTS[draft.status],
         )
     return found is not None
 
@@ -204,7 +203,7 @@ async def organization_exists(conn: Connection, organization_id: UUID) -> bool:
 
 async def mark_removed(conn: Connection, workspace_ids: list[UUID]) -> None:
     """Make tombstones, in id order like every other statement that changes many."""
-    await conn.execute(_REMOVE, workspace_ids, EVENT_NAMES)
+    await conn.execute(_REMOVE, workspace_ids, EVENTS[REMOVED.target])
     await conn.execute("DELETE FROM canvas_layouts WHERE workspace_id = ANY($1)", workspace_ids)
 
 

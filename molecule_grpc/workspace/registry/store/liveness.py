@@ -5,13 +5,12 @@ from __future__ import annotations
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.workspace.status import EXTERNAL_SILENT, SILENT
+from molecule_grpc.workspace.status import EVENTS, EXTERNAL_SILENT, SILENT
 from molecule_grpc.workspace.store.moves import (
-    EVENT_NAMES,
     KEEP_EVENTS,
-    event_columns,
+    event_column,
     may,
-    status_event,
+    new_status,
 )
 
 # Both moves of silence leave the same states. A row that somebody else holds is being changed right
@@ -30,10 +29,13 @@ SWEEP = f"""
             status = CASE WHEN w.runtime = 'external' THEN '{EXTERNAL_SILENT.target}'
                           ELSE '{SILENT.target}' END::workspace_status
         FROM silent WHERE w.id = silent.id
-        RETURNING {event_columns(status_event("$5"))}
+        RETURNING {event_column(new_status({EXTERNAL_SILENT.target: "$5", SILENT.target: "$6"}))}
     ), kept AS ({KEEP_EVENTS})
     SELECT workspace_id FROM moved ORDER BY workspace_id
 """
+
+
+EVENT_NAMES = (EVENTS[EXTERNAL_SILENT.target], EVENTS[SILENT.target])
 
 
 async def sweep_silent(
@@ -48,5 +50,5 @@ async def sweep_silent(
 
     Returns: the workspaces that moved, by id.
     """
-    rows = await pool.fetch(SWEEP, external_after, other_after, after, limit, EVENT_NAMES)
+    rows = await pool.fetch(SWEEP, external_after, other_after, after, limit, *EVENT_NAMES)
     return [row["workspace_id"] for row in rows]

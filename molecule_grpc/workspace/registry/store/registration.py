@@ -7,15 +7,16 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.events.names import EventType
-from molecule_grpc.workspace.status import REGISTERED
+from molecule_grpc.workspace.status import EVENTS, REGISTERED
 from molecule_grpc.workspace.store.moves import (
-    EVENT_NAMES,
     KEEP_EVENTS,
-    change_event,
-    event_columns,
+    event_column,
     may,
-    status_event,
+    new_status,
+    new_value,
 )
+
+_TOLD = event_column(new_status({REGISTERED.target: "$6"}), new_value("agent_card", "$7"))
 
 # An operator's pause and a hibernation outlive a late registration; a failure does not.
 _REGISTER = f"""
@@ -27,8 +28,8 @@ _REGISTER = f"""
             last_sample_error = CASE WHEN w.status <> 'failed' THEN w.last_sample_error END,
             status = CASE WHEN {may(REGISTERED)} THEN '{REGISTERED.target}' ELSE w.status END
         WHERE w.id = $1 AND w.status <> 'removed'
-        RETURNING new.platform_inbound_secret,
-                  {event_columns(status_event("$6", change_event("agent_card", "$7")))}
+        RETURNING {_TOLD},
+                  new.platform_inbound_secret
     ), kept AS ({KEEP_EVENTS})
     SELECT platform_inbound_secret FROM moved
 """
@@ -37,7 +38,7 @@ _UPDATE_CARD = f"""
     WITH moved AS (
         UPDATE workspaces w SET agent_card = $2, updated_at = now()
         WHERE w.id = $1 AND w.status <> 'removed'
-        RETURNING {event_columns(f"CASE {change_event('agent_card', '$3')} END")}
+        RETURNING {event_column(new_value("agent_card", "$3"))}
     ), kept AS ({KEEP_EVENTS})
     SELECT workspace_id FROM moved
 """
@@ -79,7 +80,14 @@ async def register(
     Returns: the workspace's inbound secret; None when the workspace is removed.
     """
     stored: str | None = await conn.fetchval(
-        _REGISTER, workspace_id, card, url, mode, secret, EVENT_NAMES, EventType.AGENT_CARD_UPDATED
+        _REGISTER,
+        workspace_id,
+        card,
+        url,
+        mode,
+        secret,
+        EVENTS[REGISTERED.target],
+        EventType.AGENT_CARD_UPDATED,
     )
     return stored
 
