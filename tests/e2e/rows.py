@@ -10,8 +10,13 @@ _BESIDE = [
     "last_used_at", "fetched_at", "lease_holder", "lease_epoch", "lease_until", "lease_since",
     "lease_window", "sent_seq", "lost_by_client",
 ]  # fmt: skip
-# What a heartbeat shows comes a moment after it was answered.
-_SHOWN_LATER = "live_events WHERE event_type NOT IN ('TASK_UPDATED', 'WORKSPACE_HEARTBEAT')"
+_CHECKSUM = (
+    "sum(hashtext((to_jsonb(t) - ARRAY["
+    + ", ".join(f"'{column}'" for column in _BESIDE)
+    + "])::text)::bigint)::bigint"
+)
+# The events of a heartbeat are written a moment after it was answered.
+_SHOWN_LATER = {"live_events": "event_type NOT IN ('TASK_UPDATED', 'WORKSPACE_HEARTBEAT')"}
 
 
 class Rows:
@@ -19,11 +24,9 @@ class Rows:
 
     def __init__(self, connection: asyncpg.Connection[asyncpg.Record], tables: list[str]) -> None:
         self._connection = connection
-        self._sql = " UNION ALL ".join(
-            f"SELECT '{table}', count(*), sum(hashtext((to_jsonb(t) - $1::text[])::text)::bigint)"
-            f" FROM (SELECT * FROM {_SHOWN_LATER if table == 'live_events' else table}) t"
-            for table in tables
-        )
+        self._tables = tables
+        self._writers: dict[str, tuple[int, int]] = {}
+        self._contents: dict[str, tuple[int, int | None]] = {}
 
     @classmethod
     async def of(cls, connection: asyncpg.Connection[asyncpg.Record]) -> Rows:
@@ -34,6 +37,36 @@ class Rows:
         return cls(connection, [row["tablename"] for row in found])
 
     async def look(self) -> dict[str, tuple[int, int | None]]:
-        """Number of rows and checksum of each table."""
-        rows = await self._connection.fetch(self._sql, _BESIDE)
-        return {name: (count, checksum) for name, count, checksum in rows}
+        """Number of rows and checksum of each table.
+
+        The checksum reads every column, so a table gets a new one only when the transactions that
+        wrote its rows are others than at the last look.
+        """
+        writers = {
+            name: (count, ids)
+            for name, count, ids in await self._of_each(
+                "sum(t.xmin::text::bigint)::bigint", self._tables
+            )
+        }
+        written = [name for name in self._tables if writers[name] != self._writers.get(name)]
+        for name, count, checksum in await self._of_each(_CHECKSUM, written):
+            self._contents[name] = count, checksum
+        self._writers = writers
+        return dict(self._contents)
+
+    async def changed_since(self, before: dict[str, tuple[int, int | None]]) -> list[str]:
+        """The tables whose rows are others than `before`."""
+        now = await self.look()
+        return [table for table in now if now[table] != before.get(table)]
+
+    async def _of_each(self, value: str, tables: list[str]) -> list[asyncpg.Record]:
+        """Name, number of rows and this aggregate of each table."""
+        if not tables:
+            return []
+        return await self._connection.fetch(
+            " UNION ALL ".join(
+                f"SELECT '{table}', count(*), {value}"
+                f" FROM {table} t WHERE {_SHOWN_LATER.get(table, 'true')}"
+                for table in tables
+            )
+        )

@@ -151,8 +151,8 @@ async def send(party: Party, rpc: Rpc, sent: bytes, family: Family, rows: Rows) 
     assert outcome.code not in OURS, told
     assert outcome.code != "UNAVAILABLE" or outcome.reason in AWAY, told
     assert not INSIDE.search(outcome.message), told
-    if await rows.look() != before:
-        assert outcome.code == "OK", told
+    if changed := await rows.changed_since(before):
+        assert outcome.code == "OK", f"{told}; changed: {changed}"
         await read_everything(family)
 
 
@@ -170,8 +170,8 @@ async def send_rest(
         await answer.aread()
     told = f"{answer.status_code}: {answer.text[:500]}"
     assert answer.status_code < 500 or AWAY_TEXTS.search(told), told
-    if await rows.look() != before:
-        assert answer.is_success, told
+    if changed := await rows.changed_since(before):
+        assert answer.is_success, f"{told}; changed: {changed}"
         await read_everything(family)
     if answer.is_success:
         return
