@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import ipaddress
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Final, Self, TypeAlias
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -16,6 +15,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.settings.deployment import DeploymentSettings
+from molecule_grpc.settings.egress import EgressSettings
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -25,35 +25,26 @@ _PORTS: Final = {"http": 80, "https": 443}
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
-class Mode(enum.Enum):
-    """How much of the network may be called."""
-
-    STRICT = "strict"
-    """Public addresses only."""
-    SAAS = "saas"
-    """Private ranges too: agents live in the platform's own network."""
-    DEV = "dev"
-    """Private ranges and this machine."""
-
-    @classmethod
-    def of(cls, deployment: DeploymentSettings) -> Mode:
-        """The mode that the settings ask for."""
-        if deployment.development:
-            return cls.DEV
-        return cls.SAAS if deployment.saas else cls.STRICT
-
-
 def _networks(*texts: str) -> tuple[_Network, ...]:
     return tuple(ipaddress.ip_network(text) for text in texts)
 
 
 # Networks are searched from top to bottom; an address in none of them is public.
+# Services of clouds that hand out credentials or configuration: refused whatever is allowed.
+_METADATA: Final = _networks(
+    "169.254.0.0/16",  # link-local: metadata of most clouds
+    "fe80::/10",
+    "fd00:ec2::/32",  # AWS: metadata, DNS, time
+    "fd20:ce::/32",  # Google Cloud
+    "168.63.129.16/32",  # Azure
+    "100.100.100.200/32",  # Alibaba Cloud
+    "192.0.0.192/32",  # Oracle Cloud
+)
 _LOOPBACK: Final = _networks("127.0.0.0/8", "::1/128")
 _PRIVATE: Final = _networks("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")
 _NEVER: Final = _networks(
     "0.0.0.0/8",  # this network; Linux delivers it to the local host
     "100.64.0.0/10",  # carrier NAT
-    "169.254.0.0/16",  # link-local, cloud metadata
     "192.0.0.0/24",  # protocol assignments
     "192.0.2.0/24",  # documentation, this and the next two
     "198.51.100.0/24",
@@ -68,17 +59,37 @@ _NEVER: Final = _networks(
     "2001:db8::/32",  # documentation
     "3fff::/20",
     "fc00::/8",
-    "fe80::/10",  # link-local
     "fec0::/10",  # site-local
     "ff00::/8",  # multicast
 )
 # IPv6 ranges that carry an IPv4 address, and how many bits lie behind it.
 _CARRIERS: Final = (
     (ipaddress.IPv6Network("::ffff:0:0/96"), 0),
+    (ipaddress.IPv6Network("::ffff:0:0:0/96"), 0),  # translated by a stateless gateway
     (ipaddress.IPv6Network("64:ff9b::/96"), 0),
     (ipaddress.IPv6Network("2002::/16"), 80),
     (ipaddress.IPv6Network("::/96"), 0),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class EgressRules:
+    """Where the platform may connect to, beside public addresses.
+
+    Args:
+        networks: private networks that may be called.
+        local: whether this machine and every private network may be called: development only.
+        settings: holds the ports that may be called.
+    """
+
+    networks: tuple[_Network, ...] = ()
+    local: bool = False
+    settings: EgressSettings = field(default_factory=EgressSettings)
+
+    @classmethod
+    def of(cls, deployment: DeploymentSettings, settings: EgressSettings) -> Self:
+        """The rules that the settings ask for."""
+        return cls(_networks(*settings.networks), deployment.development, settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,25 +110,34 @@ class Unresolvable(Invalid):
     """The host of a URL has no address now. It may have one later."""
 
 
-def check_address(ip: Address | str, mode: Mode) -> bool:
+def check_address(ip: Address | str, rules: EgressRules) -> bool:
     """Whether the platform may connect to an address. IPv4 inside IPv6 counts as IPv4."""
     address = ipaddress.ip_address(ip) if isinstance(ip, str) else ip
+    if _within(address, _METADATA):
+        return False
     if _within(address, _LOOPBACK):
-        return mode is Mode.DEV
+        return rules.local
+    if _within(address, rules.networks):
+        return True
     if _within(address, _PRIVATE):
-        return mode is not Mode.STRICT
+        return rules.local
     if _within(address, _NEVER):
         return False
     carried = _carried(address)
-    return carried is None or check_address(carried, mode)
+    return carried is None or check_address(carried, rules)
 
 
 def check_url_syntax(url: str) -> tuple[str, str, int]:
     """Scheme, host and port of a URL that an agent may listen at.
 
     Raises:
-        Invalid: URL_NOT_ALLOWED: not http or https, no host, user-info, or malformed.
+        Invalid: URL_NOT_ALLOWED: not http or https, no host, user-info, a query or a fragment, or
+            malformed.
     """
+    if "?" in url or "#" in url:
+        # What the platform appends would become part of the query: the agent would be asked for
+        # another path than the one that was meant.
+        raise _refused("url must not have a query or a fragment")
     if any(character <= " " or character in '\\\x7f"<>^`{|}' for character in url):
         raise _refused("url must not contain spaces, control characters or backslashes")
     try:
@@ -136,7 +156,9 @@ def check_url_syntax(url: str) -> tuple[str, str, int]:
     return parts.scheme, host, port or _PORTS[parts.scheme]
 
 
-async def resolve_checked(url: str, mode: Mode, *, localhost_by_name: bool = False) -> CheckedUrl:
+async def resolve_checked(
+    url: str, rules: EgressRules, *, localhost_by_name: bool = False
+) -> CheckedUrl:
     """Resolve the host of a URL once, and check every answer.
 
     Args:
@@ -145,22 +167,24 @@ async def resolve_checked(url: str, mode: Mode, *, localhost_by_name: bool = Fal
 
     Raises:
         Unresolvable: URL_NOT_ALLOWED: no address within 5 s.
-        Invalid: URL_NOT_ALLOWED: malformed, or an address that may not be called.
+        Invalid: URL_NOT_ALLOWED: malformed, or an address or a port that may not be called.
     """
     scheme, host, port = check_url_syntax(url)
+    if not rules.settings.allows_port(port):
+        raise _refused("url names a port that the platform must not call")
     addresses = await _resolve(host, port)
     if not (localhost_by_name and host == "localhost"):
-        require_allowed(addresses, mode)
+        require_allowed(addresses, rules)
     return CheckedUrl(url, scheme, host, port, addresses)
 
 
-def require_allowed(addresses: Iterable[Address], mode: Mode) -> None:
+def require_allowed(addresses: Iterable[Address], rules: EgressRules) -> None:
     """Raise unless every address may be called.
 
     Raises:
         Invalid: URL_NOT_ALLOWED.
     """
-    if not all(check_address(address, mode) for address in addresses):
+    if not all(check_address(address, rules) for address in addresses):
         raise _refused("url points to an address that the platform must not call")
 
 

@@ -46,7 +46,7 @@ class DeploymentSettings:
 
     @property
     def saas(self) -> bool:
-        """Whether private address ranges may be called."""
+        """Whether this is a shared installation: its agents live in networks of the operator."""
         return self.deploy_mode == SAAS or (not self.deploy_mode and bool(self.saas_org_id))
 
     @property

@@ -16,6 +16,7 @@ from molecule_grpc.settings.auth import AuthSettings
 from molecule_grpc.settings.delegation import DelegationSettings
 from molecule_grpc.settings.deployment import PRODUCTION, DeploymentSettings
 from molecule_grpc.settings.edge import EdgeSettings
+from molecule_grpc.settings.egress import EgressSettings
 from molecule_grpc.settings.faces import FacesSettings
 from molecule_grpc.settings.inbox import InboxSettings
 from molecule_grpc.settings.outbound import OutboundSettings
@@ -47,6 +48,7 @@ class Settings:
     delegation: DelegationSettings = field(default_factory=DelegationSettings)
     inbox: InboxSettings = field(default_factory=InboxSettings)
     outbound: OutboundSettings = field(default_factory=OutboundSettings)
+    egress: EgressSettings = field(default_factory=EgressSettings)
     upload: UploadSettings = field(default_factory=UploadSettings)
     faces: FacesSettings = field(default_factory=FacesSettings)
     warnings: tuple[str, ...] = ()
@@ -65,7 +67,12 @@ class Settings:
         }
         settings = cls(**groups)
         settings._require_consistent()
-        warnings = (*_unknown(env), *_without_effect(env), *settings._open_doors())
+        warnings = (
+            *_unknown(env),
+            *_without_effect(env),
+            *settings._open_doors(),
+            *settings._closed_doors(),
+        )
         return cls(**groups, warnings=warnings)
 
     def describe(self) -> dict[str, str]:
@@ -88,6 +95,11 @@ class Settings:
         if self.deployment.development:
             doors.append("MOLECULE_ENV=development: calls without a token pass as the operator")
         return doors
+
+    def _closed_doors(self) -> list[str]:
+        if self.deployment.saas and not self.egress.networks:
+            return ["MOLECULE_AGENT_NETWORKS is empty: agents in private networks cannot be called"]
+        return []
 
 
 def variables() -> list[str]:

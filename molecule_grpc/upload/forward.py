@@ -40,13 +40,13 @@ class Forwarder:
     """Calls agents at their address, with the secret that proves the platform to them.
 
     Args:
-        mode: which addresses may be called.
+        rules: which addresses may be called.
     """
 
-    def __init__(self, pool: Pool, limits: UploadLimits, mode: egress.Mode) -> None:
+    def __init__(self, pool: Pool, limits: UploadLimits, rules: egress.EgressRules) -> None:
         self._pool = pool
         self._limits = limits
-        self._mode = mode
+        self._rules = rules
 
     async def send(
         self, target: UploadTarget, content_type: str, pieces: AsyncIterator[bytes]
@@ -119,7 +119,7 @@ class Forwarder:
 
     async def _checked(self, target: UploadTarget) -> egress.CheckedUrl:
         try:
-            return await egress.resolve_checked(target.url, self._mode)
+            return await egress.resolve_checked(target.url, self._rules)
         except egress.Unresolvable as error:
             raise _unreachable() from error
         except Invalid as error:

@@ -72,7 +72,9 @@ async def open_upload(core: Core, announce: Announce, workspaces: Removals) -> A
 def _writes(core: Core, stores: BlobStores, announce: Announce) -> UploadWrites:
     settings = core.settings.upload
     limits = UploadLimits(settings.max_bytes)
-    forwarder = Forwarder(core.pool, limits, egress.Mode.of(core.settings.deployment))
+    forwarder = Forwarder(
+        core.pool, limits, egress.EgressRules.of(core.settings.deployment, core.settings.egress)
+    )
     if (blobs := stores.active) is None:
         return UploadWrites(core.pool, limits, forwarder, staging=None, resumable=None)
     publisher = Publisher(core.pool, announce, core.wakeups.wake, blobs.name, settings)

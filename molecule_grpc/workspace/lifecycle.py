@@ -71,7 +71,7 @@ class Lifecycle:
     """The use cases of a workspace's life.
 
     Args:
-        egress_mode: which URLs an agent may listen at.
+        egress_rules: which URLs an agent may listen at.
         default_tier: the size class of a workspace that names none.
         public_view: whether strangers may read the public part of a workspace.
         subscriptions: told of removals.
@@ -84,7 +84,7 @@ class Lifecycle:
         directory: Directory,
         subscriptions: Subscriptions,
         *,
-        egress_mode: egress.Mode,
+        egress_rules: egress.EgressRules,
         default_tier: int,
         public_view: bool,
         tell_readers: Callable[[], None],
@@ -92,7 +92,7 @@ class Lifecycle:
         self._pool = pool
         self._directory = directory
         self._subscriptions = subscriptions
-        self._egress_mode = egress_mode
+        self._egress_rules = egress_rules
         self._default_tier = default_tier
         self._public_view = public_view
         self._tell_readers = tell_readers
@@ -111,7 +111,7 @@ class Lifecycle:
         home = placement.home(wanted.organization_id, scope(principal))
         draft = drafts.draft(wanted, home, self._default_tier)
         if draft.url:
-            await egress.resolve_checked(draft.url, self._egress_mode, localhost_by_name=True)
+            await egress.resolve_checked(draft.url, self._egress_rules, localhost_by_name=True)
         connection = None
         async with self._pool.acquire() as conn, conn.transaction():
             await placement.require_room(conn, draft)

@@ -104,7 +104,7 @@ def _service(
     tell_readers: Callable[[], None],
 ) -> WorkspaceService:
     settings, pool = core.settings, core.pool
-    egress_mode = egress.Mode.of(settings.deployment)
+    egress_rules = egress.EgressRules.of(settings.deployment, settings.egress)
     default_tier = settings.deployment.default_tier
     return WorkspaceService(
         edge=settings.edge,
@@ -113,19 +113,19 @@ def _service(
             pool,
             directory,
             subscriptions,
-            egress_mode=egress_mode,
+            egress_rules=egress_rules,
             default_tier=default_tier,
             public_view=settings.auth.public_workspace_view,
             tell_readers=tell_readers,
         ),
         registration=Registration(
             pool,
-            egress_mode=egress_mode,
+            egress_rules=egress_rules,
             default_tier=default_tier,
             open_to_strangers=settings.auth.open_registration,
             tell_readers=tell_readers,
         ),
-        discovery=Discovery(directory, egress_mode),
+        discovery=Discovery(directory, egress_rules),
         heartbeats=heartbeats,
         tokens=Tokens(pool, directory, tell_readers),
     )

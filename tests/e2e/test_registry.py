@@ -316,3 +316,20 @@ async def test_anybody_may_ask_who_may_talk(
         assert await may(one, another) == (200, {"allowed": allowed})
         assert await may(another, one) == (200, {"allowed": allowed})
     assert (await may("x", root.id))[0] == 400
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://8.8.8.8/secret?x=", "http://8.8.8.8/secret#", "http://[fd00:ec2::254]/",
+        "http://[fd20:ce::254]/", "http://168.63.129.16/", "http://[::ffff:0:169.254.169.254]/",
+    ],
+)  # fmt: skip
+async def test_an_agent_cannot_point_the_platform_at_something_else(
+    org: Organization, url: str
+) -> None:
+    """Neither at another path of its own host, nor at the metadata of the platform's machine."""
+    agent = await org.hire()
+    body = {"id": agent.id, "url": url, "delivery_mode": "push", "agent_card": {}}
+    answer = await agent.rest("POST", "/registry/register", body)
+    assert (answer.status_code, "url" in answer.json()["error"]) == (400, True)

@@ -70,8 +70,8 @@ def dispatcher(
     containers: Containers | None = None, sign: Any = silent, **changes: Any
 ) -> Dispatcher:
     settings = settings_of(**{"deployment_environment": "development", **changes})
-    mode = egress.Mode.of(settings.deployment)
-    return Dispatcher(settings.outbound, mode, sign=sign, containers=containers)
+    rules = egress.EgressRules.of(settings.deployment, settings.egress)
+    return Dispatcher(settings.outbound, rules, sign=sign, containers=containers)
 
 
 async def outcome_of(behave: Behaviour, **changes: Any) -> Any:
@@ -285,7 +285,7 @@ async def test_what_the_agent_gets() -> None:
     async with fake_agent() as agent:
         url = agent.url.replace("127.0.0.1", "localhost")
         await dispatcher().dispatch(
-            target_at(url + "a2a?x=1"), BODY, ceiling=5.0, headers={"traceparent": "00-1-2-03"}
+            target_at(url + "a2a"), BODY, ceiling=5.0, headers={"traceparent": "00-1-2-03"}
         )
         [request] = agent.received
     assert request.headers["host"] == f"localhost:{agent.port}"
@@ -325,7 +325,7 @@ async def test_a_crowd_of_flooding_agents_does_not_fill_the_memory() -> None:
         ({"deployment_environment": ""}, "http://127.0.0.1:{port}/"),
         ({"deployment_environment": ""}, "http://localhost:{port}/"),
         (
-            {"deployment_environment": "", "deployment_deploy_mode": "saas"},
+            {"deployment_environment": "", "egress_networks": ("10.0.0.0/8",)},
             "http://127.0.0.1:{port}/",
         ),
         ({}, "http://169.254.169.254/"),
@@ -395,7 +395,7 @@ async def test_the_connector_goes_nowhere_else() -> None:
     import aiohttp
 
     async with fake_agent() as other:
-        checked = await egress.resolve_checked("http://[::1]:1/", egress.Mode.DEV)
+        checked = await egress.resolve_checked("http://[::1]:1/", egress.EgressRules(local=True))
         async with aiohttp.ClientSession(connector=egress.connector(checked)) as session:
             with pytest.raises(aiohttp.ClientConnectorError):
                 await session.post(other.url, data=b"{}")

@@ -32,7 +32,9 @@ shared_database = settings(
 
 @pytest.fixture
 async def bench(pool: Pool, database_url: str) -> AsyncIterator[Bench]:
-    async with bench_of(pool, database_url, deployment_deploy_mode="saas") as opened:
+    async with bench_of(
+        pool, database_url, deployment_deploy_mode="saas", egress_networks=("10.0.0.0/8",)
+    ) as opened:
         yield opened
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import math
 from typing import Any
@@ -15,8 +14,6 @@ from hypothesis import strategies as st
 from moleculeai.workspace.v1 import workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
-from molecule_grpc import egress
-from molecule_grpc.egress import Mode
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace import convert, drafts, rules
@@ -268,120 +265,3 @@ def test_a_card_that_its_readers_could_not_take_is_refused() -> None:
     for card in (nested(34), "x" * 262_145):
         with pytest.raises(Invalid):
             card_text(convert.plain(as_value(card)))
-
-
-PUBLIC = ["8.8.8.8", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
-PRIVATE = ["10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "fd00::1", "::ffff:10.0.0.1",
-           "64:ff9b::a00:1", "2002:a00:1::1"]  # fmt: skip
-LOOPBACK = ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"]
-NEVER = [
-    "0.0.0.0", "0.1.2.3", "100.64.0.1", "169.254.169.254", "::ffff:169.254.169.254", "192.0.2.1",
-    "198.51.100.1", "203.0.113.1", "198.18.0.1", "198.19.255.255", "224.0.0.1", "239.255.255.250",
-    "240.0.0.1", "255.255.255.255", "::", "fe80::1", "fe80::1%lo", "fc00::1", "ff02::1", "ff05::2",
-    "2001:db8::1", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "2001::1", "fec0::1",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("addresses", "strict", "saas", "dev"),
-    [
-        (PUBLIC, True, True, True),
-        (PRIVATE, False, True, True),
-        (LOOPBACK, False, False, True),
-        (NEVER, False, False, False),
-    ],
-)
-def test_which_addresses_may_be_called(
-    addresses: list[str], strict: bool, saas: bool, dev: bool
-) -> None:
-    """The table of the URL rule, and the gaps that the original left open."""
-    expected = {Mode.STRICT: strict, Mode.SAAS: saas, Mode.DEV: dev}
-    found = {(ip, mode): egress.check_address(ip, mode) for ip in addresses for mode in Mode}
-    assert found == {(ip, mode): expected[mode] for ip in addresses for mode in Mode}
-
-
-@given(st.ip_addresses(v=4), st.sampled_from(Mode))
-def test_wrapping_an_address_in_ipv6_changes_nothing(ip: ipaddress.IPv4Address, mode: Mode) -> None:
-    bare = egress.check_address(ip, mode)
-    number = int(ip)
-    for wrapped in (0xFFFF << 32 | number, 0x64FF9B << 96 | number, 0x2002 << 112 | number << 80):
-        assert egress.check_address(ipaddress.IPv6Address(wrapped), mode) is bare
-
-
-@given(st.ip_addresses())
-def test_a_looser_mode_never_blocks_more(ip: Any) -> None:
-    strict, saas, dev = (egress.check_address(ip, mode) for mode in Mode)
-    assert strict <= saas <= dev
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "", "ftp://a", "//a", "http://", "http:///x", "http://user@a", "http://u:p@a", "http://@a",
-        "http://a b", "http://a\\@b", "http://a\n", "javascript:x", "http://a:0", "http://a:99999",
-        "http://a:x", "http://[::1", "remote://x", "http://a/\x00",
-    ],
-)  # fmt: skip
-def test_url_that_is_wrong_on_its_face(url: str) -> None:
-    with pytest.raises(Invalid) as caught:
-        egress.check_url_syntax(url)
-    assert caught.value.reason == "URL_NOT_ALLOWED"
-
-
-def test_url_is_taken_apart() -> None:
-    assert egress.check_url_syntax("HTTPS://A.example/x?y") == ("https", "a.example", 443)
-    assert egress.check_url_syntax("http://[2606:4700::1]:81") == ("http", "2606:4700::1", 81)
-
-
-@given(st.text())
-def test_any_text_is_a_url_or_refused(text: str) -> None:
-    try:
-        scheme, host, port = egress.check_url_syntax(text)
-    except Invalid:
-        return
-    assert scheme in ("http", "https")
-    assert host
-    assert 0 < port < 65536
-
-
-@pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f.1", "0177.0.0.1", "127.0.0.1."])
-async def test_other_spellings_of_this_machine_are_seen_through(host: str) -> None:
-    with pytest.raises(Invalid):
-        await egress.resolve_checked(f"http://{host}/", Mode.SAAS)
-
-
-async def test_resolved_url_pins_the_checked_addresses() -> None:
-    checked = await egress.resolve_checked("https://93.184.216.34:8443/a", Mode.STRICT)
-    assert [str(ip) for ip in checked.addresses] == ["93.184.216.34"]
-    assert (checked.scheme, checked.host, checked.port) == ("https", "93.184.216.34", 8443)
-
-
-async def test_localhost_by_name_passes_registration_only() -> None:
-    await egress.resolve_checked("http://localhost:9", Mode.STRICT, localhost_by_name=True)
-    with pytest.raises(Invalid):
-        await egress.resolve_checked("http://localhost:9", Mode.STRICT)
-    with pytest.raises(Invalid):
-        await egress.resolve_checked("http://127.0.0.1:9", Mode.STRICT, localhost_by_name=True)
-
-
-async def test_what_does_not_resolve_is_refused() -> None:
-    with pytest.raises(Invalid) as caught:
-        await egress.resolve_checked("http://nowhere.invalid", Mode.DEV)
-    assert caught.value.reason == "URL_NOT_ALLOWED"
-
-
-@pytest.mark.parametrize(
-    ("settings", "mode"),
-    [
-        (Settings(), Mode.STRICT),
-        (
-            settings_of(deployment_deploy_mode="self-hosted", deployment_saas_org_id="x"),
-            Mode.STRICT,
-        ),
-        (settings_of(deployment_deploy_mode="saas"), Mode.SAAS),
-        (settings_of(deployment_saas_org_id="x"), Mode.SAAS),
-        (settings_of(deployment_environment="development"), Mode.DEV),
-    ],
-)
-def test_mode_follows_the_settings(settings: Settings, mode: Mode) -> None:
-    assert Mode.of(settings.deployment) is mode

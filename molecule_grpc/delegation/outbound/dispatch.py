@@ -81,7 +81,7 @@ class Dispatcher:
     """Sends JSON-RPC bodies to agents. Safe to use by any number of tasks at once.
 
     Args:
-        mode: which URLs may be called.
+        rules: which URLs may be called.
         sign: seconds since a workspace last showed a sign of life by another way; None for never.
         containers: asked about an agent that does not answer, or sleeps.
     """
@@ -89,12 +89,12 @@ class Dispatcher:
     def __init__(
         self,
         settings: OutboundSettings,
-        mode: egress.Mode,
+        rules: egress.EgressRules,
         *,
         sign: Sign,
         containers: Containers | None = None,
     ) -> None:
-        self._mode = mode
+        self._rules = rules
         self._idle = settings.idle_timeout
         self._header_timeout = settings.header_timeout
         self._max_response = settings.max_response_bytes
@@ -151,7 +151,7 @@ class Dispatcher:
         self, target: WorkspaceInfo, body: bytes, ceiling: float | None, headers: Mapping[str, str]
     ) -> Outcome:
         try:
-            checked = await egress.resolve_checked(target.url, self._mode)
+            checked = await egress.resolve_checked(target.url, self._rules)
         except egress.Unresolvable as error:
             return Failed(SendFailure.UNREACHABLE, error.message)
         except Invalid:

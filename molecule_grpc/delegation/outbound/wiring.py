@@ -65,7 +65,7 @@ async def open_outbound(
     pool, settings = core.pool, core.settings.outbound
     dispatcher = Dispatcher(
         settings,
-        egress.Mode.of(core.settings.deployment),
+        egress.EgressRules.of(core.settings.deployment, core.settings.egress),
         sign=lambda workspace_id: targets.sign_of_life(pool, workspace_id),
         containers=containers,
     )

@@ -28,12 +28,12 @@ class Discovery:
     """Tells related workspaces where the others listen.
 
     Args:
-        egress_mode: which URLs an agent may listen at.
+        egress_rules: which URLs an agent may listen at.
     """
 
-    def __init__(self, directory: Directory, egress_mode: egress.Mode) -> None:
+    def __init__(self, directory: Directory, egress_rules: egress.EgressRules) -> None:
         self._directory = directory
-        self._egress_mode = egress_mode
+        self._egress_rules = egress_rules
 
     async def discover(
         self, principal: Principal, target_id: UUID, on_behalf_of: UUID | None
@@ -77,7 +77,7 @@ class Discovery:
         if target.delivery_mode == rules.POLL:
             return ""
         try:
-            await egress.resolve_checked(target.url, self._egress_mode, localhost_by_name=True)
+            await egress.resolve_checked(target.url, self._egress_rules, localhost_by_name=True)
         except Invalid as error:
             raise _peer_unavailable(target, "workspace url failed its safety check") from error
         return target.url

@@ -54,7 +54,7 @@ class Registration:
     """Keeps what agents announce.
 
     Args:
-        egress_mode: which URLs an agent may listen at.
+        egress_rules: which URLs an agent may listen at.
         default_tier: the size class of a workspace that a registration creates.
         open_to_strangers: whether a caller without a token may register a workspace without one.
         tell_readers: wakes the readers of the feed of events.
@@ -64,13 +64,13 @@ class Registration:
         self,
         pool: Pool,
         *,
-        egress_mode: egress.Mode,
+        egress_rules: egress.EgressRules,
         default_tier: int,
         open_to_strangers: bool,
         tell_readers: Callable[[], None],
     ) -> None:
         self._pool = pool
-        self._egress_mode = egress_mode
+        self._egress_rules = egress_rules
         self._default_tier = default_tier
         self._open_to_strangers = open_to_strangers
         self._tell_readers = tell_readers
@@ -146,7 +146,7 @@ class Registration:
         url = "" if remote else announced.url.strip()
         if not url:
             raise Invalid("url is required for push-mode workspaces", field="url")
-        await egress.resolve_checked(url, self._egress_mode, localhost_by_name=True)
+        await egress.resolve_checked(url, self._egress_rules, localhost_by_name=True)
         return url, mode
 
     async def _first_token(self, conn: Connection, workspace_id: UUID, principal: Principal) -> str:
