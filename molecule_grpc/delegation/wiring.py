@@ -21,6 +21,7 @@ from molecule_grpc.delegation.inbox.wiring import (
 from molecule_grpc.delegation.ledger.undelivered import Undelivered
 from molecule_grpc.delegation.ledger.wiring import Ledger, open_ledger
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
+from molecule_grpc.delegation.outbound.store import upkeep
 from molecule_grpc.delegation.outbound.wiring import Outbound, open_outbound
 from molecule_grpc.delegation.ports import Mcp, Workspaces
 from molecule_grpc.delegation.record.activity import ActivityRecord
@@ -135,5 +136,7 @@ def _subscribe(
 
     workspaces.on_heartbeats(agents_have_room)
     workspaces.on_active_delegations(ledger.moves.on_heartbeat)
+    # In the order of their locks: messages of the queue, heads, items, rows of the record.
+    workspaces.on_purge(upkeep.delete_all)
     workspaces.on_purge(purge)
     workspaces.on_removed(end_streams)

@@ -74,7 +74,7 @@ async def list_rows(pool: Pool, page: DeadLetterQuery) -> list[DeadLetter]:
 
 _CLOSE = """
     UPDATE inbox_items x SET outcome = $4
-    FROM workspaces w
+    FROM workspaces w {head}
     WHERE x.workspace_id = $1 AND x.seq = $2 AND x.outcome = 'poison'
       AND w.id = x.workspace_id AND ($3::uuid IS NULL OR w.organization_id = $3)
     RETURNING x.workspace_id, x.message_id, x.activity_id, x.method, x.source_id,
@@ -86,12 +86,15 @@ async def drop(
     conn: Connection, workspace_id: UUID, seq: int, organization_id: UUID | None
 ) -> bool:
     """Take an item off the list for good. False when the list has no such item."""
-    return bool(await conn.fetchrow(_CLOSE, workspace_id, seq, organization_id, "dropped"))
+    sql = _CLOSE.format(head="")
+    return bool(await conn.fetchrow(sql, workspace_id, seq, organization_id, "dropped"))
 
 
 _REPLAY = f"""
+    -- The head is locked before the item, as everywhere.
+    WITH head AS (SELECT workspace_id FROM inbox_heads WHERE workspace_id = $1 FOR UPDATE),
     -- The item leaves the list: a second replay at the same time finds nothing.
-    WITH closed AS ({_CLOSE}),
+    closed AS ({_CLOSE.format(head="JOIN head h ON h.workspace_id = w.id")}),
     -- The item again, with the words of its first record, under a message id of its own.
     entries AS (
         SELECT 1 AS ord, 0 AS step, c.workspace_id, gen_random_uuid() AS activity_id,

@@ -86,5 +86,11 @@ async def prune(conn: Connection, workspace_id: UUID) -> list[Expired]:
 
 
 async def delete_all(conn: Connection, workspace_ids: Sequence[UUID]) -> None:
-    """Delete every item of these inboxes."""
+    """Delete every item of these inboxes. Heads are locked first, as by every writer of items."""
+    await conn.execute(
+        """
+        SELECT FROM inbox_heads WHERE workspace_id = ANY($1) ORDER BY workspace_id FOR UPDATE
+        """,
+        workspace_ids,
+    )
     await conn.execute("DELETE FROM inbox_items WHERE workspace_id = ANY($1)", workspace_ids)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.pool import Connection, Pool
 
 KEPT_DAYS = 7
 
@@ -180,3 +180,18 @@ async def drop_stale(
         [callee_id for _, callee_id in ended],
     )
     return int(status.split()[-1])
+
+
+async def delete_all(conn: Connection, workspace_ids: Sequence[UUID]) -> None:
+    """Delete every message of these workspaces' queues.
+
+    Before their inboxes: a delivery that settles locks its message first, then the head.
+    """
+    await conn.execute(
+        """
+        DELETE FROM a2a_queue WHERE id IN (
+            SELECT id FROM a2a_queue WHERE workspace_id = ANY($1) ORDER BY id FOR UPDATE
+        )
+        """,
+        workspace_ids,
+    )
