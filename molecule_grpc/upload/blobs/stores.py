@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.settings.upload import UploadSettings
 from molecule_grpc.upload.blobs.port import BlobStore
 from molecule_grpc.upload.blobs.postgres import PostgresBlobs
-from molecule_grpc.upload.blobs.s3 import S3Blobs
 from molecule_grpc.upload.refusals import store_unavailable
+
+if TYPE_CHECKING:
+    from molecule_grpc.upload.blobs.s3 import S3Blobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ async def open_blob_stores(pool: Pool, settings: UploadSettings) -> AsyncIterato
     """
     postgres = PostgresBlobs(pool)
     by_name: dict[str, BlobStore] = {postgres.name: postgres}
-    s3 = S3Blobs(pool, settings) if settings.s3_bucket else None
+    s3 = _s3(pool, settings) if settings.s3_bucket else None
     if s3 is not None:
         by_name[s3.name] = s3
     try:
@@ -55,3 +58,10 @@ async def open_blob_stores(pool: Pool, settings: UploadSettings) -> AsyncIterato
     finally:
         if s3 is not None:
             await s3.close()
+
+
+def _s3(pool: Pool, settings: UploadSettings) -> S3Blobs:
+    # boto3 takes a sixth of a worker's start: imported only by an installation that uses S3.
+    from molecule_grpc.upload.blobs.s3 import S3Blobs  # noqa: PLC0415
+
+    return S3Blobs(pool, settings)
