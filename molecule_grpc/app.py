@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from molecule_grpc.admin.wiring import open_admin
 from molecule_grpc.core import Core, Slice, open_core
-from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.health import DatabaseHealth
 from molecule_grpc.delegation.wiring import DelegationSlice, open_delegation
 from molecule_grpc.events.wiring import make_events
 from molecule_grpc.faces.mcp.wiring import make_mcp
@@ -25,8 +25,6 @@ from molecule_grpc.settings.settings import Settings
 from molecule_grpc.upload.wiring import open_upload
 from molecule_grpc.workspace.wiring import WorkspaceSlice, open_workspace
 
-_HEALTH_SECONDS = 2.0
-
 
 @dataclass(frozen=True, slots=True)
 class App:
@@ -37,7 +35,7 @@ class App:
         delegation: for tests and benchmarks that write below the RPCs.
     """
 
-    pool: Pool
+    database: DatabaseHealth
     methods: list[Method]
     pipeline: Pipeline
     tasks: list[BackgroundTask]
@@ -46,7 +44,7 @@ class App:
 
     async def healthy(self) -> bool:
         """Whether the database answers."""
-        return await _answers(self.pool)
+        return await self.database.answers()
 
 
 @contextlib.asynccontextmanager
@@ -73,7 +71,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
                 retries=delegation.ledger.retries,
                 dead_letters=delegation.dead_letters,
                 drop_stale=delegation.outbound.queue_queries.drop_stale,
-                healthy=lambda: _answers(core.pool),
+                healthy=core.database.answers,
                 tasks=lambda: tasks,
             )
         )
@@ -90,7 +88,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         methods = [method for each in slices for pair in each.handlers for method in bind(*pair)]
         await stack.enter_async_context(_running(slices))
         yield App(
-            core.pool,
+            core.database,
             methods,
             _pipeline(core, methods),
             list(tasks.values()),
@@ -139,12 +137,3 @@ async def _running(slices: Iterable[Slice]) -> AsyncIterator[None]:
 
 async def _endless(loop: Callable[[], Awaitable[None]]) -> None:
     await loop()
-
-
-async def _answers(pool: Pool) -> bool:
-    try:
-        async with asyncio.timeout(_HEALTH_SECONDS):
-            await pool.fetchval("SELECT 1")
-    except Exception:  # noqa: BLE001  (any error means that the database does not answer)
-        return False
-    return True

@@ -10,7 +10,9 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from molecule_grpc.auth import store as token_store
 from molecule_grpc.auth.authenticator import Authenticator
+from molecule_grpc.budgets import Budgets
 from molecule_grpc.db import wakeups as wake
+from molecule_grpc.db.health import DatabaseHealth
 from molecule_grpc.db.installation import page_token_key
 from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Pool, Writer, connect_pool
@@ -24,6 +26,7 @@ from molecule_grpc.settings.settings import Settings
 _MIN_CONNECTIONS = 2
 _TOKEN_TOUCH_SECONDS = 60.0
 _TOKEN_RECHECK_SECONDS = 60.0
+_PUBLISH_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,8 @@ class Core:
 
     Args:
         dsn: for connections outside the pool.
+        database: whether the database answers.
+        budgets: what is in use at once, of what all share.
         streams: everything here that lasts; a drain wakes it.
         guards: watch over what lasts: its token, its age, a drain.
         readers: whether anybody reads events now.
@@ -41,6 +46,8 @@ class Core:
     settings: Settings
     dsn: str
     pool: Pool
+    database: DatabaseHealth
+    budgets: Budgets
     wakeups: Wakeups
     authenticator: Authenticator
     streams: OpenStreams
@@ -72,13 +79,17 @@ async def open_core(settings: Settings, dsn: str, worker: str) -> AsyncIterator[
         worker: names this process among all that share the database.
     """
     async with contextlib.AsyncExitStack() as stack:
+        budgets = Budgets.of(settings.budgets)
         pool = await connect_pool(
             dsn,
             min_size=_MIN_CONNECTIONS,
             max_size=settings.process.database_pool_size,
             application_name=worker,
+            turns=budgets.statements,
         )
         stack.push_async_callback(pool.close)
+        database = DatabaseHealth(dsn)
+        stack.push_async_callback(database.close)
         # A NOTIFY commits too, but nobody waits for the commit to reach the disk.
         notifier = Writer(dsn, application_name="molecule-grpc-notify", synchronous_commit="off")
         stack.push_async_callback(notifier.close)
@@ -91,6 +102,8 @@ async def open_core(settings: Settings, dsn: str, worker: str) -> AsyncIterator[
             settings=settings,
             dsn=dsn,
             pool=pool,
+            database=database,
+            budgets=budgets,
             wakeups=wakeups,
             authenticator=authenticator,
             streams=streams,
@@ -121,6 +134,10 @@ def _beside(core: Core) -> Slice:
         missed=notifications_missed,
     )
     return Slice(
-        tasks=[recheck, BackgroundTask("token-last-use", _TOKEN_TOUCH_SECONDS, touch_tokens)],
+        tasks=[
+            recheck,
+            BackgroundTask("token-last-use", _TOKEN_TOUCH_SECONDS, touch_tokens),
+            BackgroundTask("budgets", _PUBLISH_SECONDS, core.budgets.publish),
+        ],
         loops={"wakeups": wakeups.run, "listener": listener.run},
     )

@@ -61,8 +61,10 @@ class Authenticator:
             raise Unauthenticated(policy.missing)
         return ANONYMOUS
 
-    async def require_access(self, policy: Policy, principal: Principal, request: Message) -> None:
-        """Raise unless the principal may act as the workspace that the request names.
+    async def require_access(
+        self, policy: Policy, principal: Principal, request: Message
+    ) -> UUID | None:
+        """The workspace that a known principal acts as; None when the request names none.
 
         Raises:
             Invalid: the request names none, as a stream that begins with the wrong frame.
@@ -70,18 +72,21 @@ class Authenticator:
             NotFound: the workspace is of another organisation, or of none.
         """
         if not policy.workspace:
-            return
+            return None
         workspace_id = parse_id(_reader(policy.workspace)(request), policy.workspace)
-        if principal.role in (Role.OPERATOR, Role.ANONYMOUS):
-            return
+        if principal.role is Role.ANONYMOUS:
+            return None
+        if principal.role is Role.OPERATOR:
+            return workspace_id
         if principal.role is Role.WORKSPACE:
             if principal.workspace_id != workspace_id:
                 raise Unauthenticated(policy.wrong)
-            return
+            return workspace_id
         owner = await self.organization_of(workspace_id)
         newcomer = owner is None and Role.ANONYMOUS in policy.roles
         if owner != principal.organization_id and not newcomer:
             raise NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND")
+        return workspace_id
 
     async def organization_of(self, workspace_id: UUID) -> UUID | None:
         """The organisation of a workspace, which never changes."""

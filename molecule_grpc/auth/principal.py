@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from uuid import UUID
 
+from molecule_grpc.kernel.payer import OPERATOR_PAYS, STRANGERS_PAY, Payer
+
 
 class Role(enum.Enum):
     """What kind of party holds the token."""
@@ -40,6 +42,13 @@ class Principal:
     def administers(self) -> bool:
         """Whether the party administers its organisation, or all organisations."""
         return self.role in (Role.ORGANIZATION, Role.OPERATOR)
+
+    @property
+    def payer(self) -> Payer:
+        """Whose budgets the party's calls use."""
+        if self.organization_id is None:
+            return OPERATOR_PAYS if self.role is Role.OPERATOR else STRANGERS_PAY
+        return Payer(self.organization_id, self.workspace_id, self.token_id)
 
 
 ANONYMOUS = Principal(Role.ANONYMOUS)

@@ -10,10 +10,12 @@ from typing import Any, Final, TypeAlias
 
 import asyncpg
 
+from molecule_grpc.db.admission import AdmittingPool
 from molecule_grpc.db.postgres_version import (
     UnsupportedPostgresError,
     require_supported_postgres,
 )
+from molecule_grpc.kernel.budget import Turns
 from molecule_grpc.kernel.errors import Unavailable
 
 Connection: TypeAlias = (
@@ -24,6 +26,7 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 STATEMENT_TIMEOUT_SECONDS: Final = 30.0
 IDLE_IN_TRANSACTION_TIMEOUT_SECONDS: Final = 60.0
+_IDLE_CONNECTION_SECONDS: Final = 300.0
 # Above the server's own limit of 30 s: the driver gives up only when the server is silent.
 _SILENCE_TIMEOUT_SECONDS: Final = STATEMENT_TIMEOUT_SECONDS + 5.0
 
@@ -102,7 +105,12 @@ def _unavailable() -> Unavailable:
 
 
 async def connect_pool(
-    dsn: str, *, min_size: int, max_size: int, application_name: str = "molecule-grpc"
+    dsn: str,
+    *,
+    min_size: int,
+    max_size: int,
+    application_name: str = "molecule-grpc",
+    turns: Turns | None = None,
 ) -> Pool:
     """Open a pool whose connections keep their session from one use to the next.
 
@@ -111,16 +119,26 @@ async def connect_pool(
     `SET LOCAL` and `pg_advisory_xact_lock` are fine. json and jsonb travel as `str`, unparsed.
     A statement may take 30 s, an idle transaction 60 s.
 
+    Args:
+        turns: counts the connections that each payer's calls hold; None lets everybody in.
+
     Raises:
         UnsupportedPostgresError: the server is too old.
         asyncpg.ClientCannotConnectError: nothing answers there.
     """
-    pool: Pool = await asyncpg.create_pool(
+    pool: Pool = await AdmittingPool(
         dsn,
+        turns=turns,
         min_size=min_size,
         max_size=max_size,
         connect=_connect,
+        setup=None,
+        init=None,
         reset=_keep_session,
+        loop=None,
+        connection_class=asyncpg.Connection,
+        record_class=asyncpg.Record,
+        max_inactive_connection_lifetime=_IDLE_CONNECTION_SECONDS,
         max_queries=2**62,  # replacing a healthy connection only costs its prepared statements
         **_options(application_name),
     )

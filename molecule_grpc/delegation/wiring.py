@@ -114,7 +114,13 @@ async def open_delegation(core: Core, workspaces: Workspaces) -> AsyncIterator[D
         _subscribe(core, workspaces, ledger, due_workspaces)
         yield DelegationSlice(
             floors=floors,
-            activity=ActivityRecord(core.pool, floors.records, workspaces.directory),
+            activity=ActivityRecord(
+                core.pool,
+                floors.records,
+                workspaces.directory,
+                core.budgets.searches,
+                search_seconds=core.settings.budgets.search_seconds,
+            ),
             inboxes=inboxes,
             ledger=ledger,
             outbound=outbound,

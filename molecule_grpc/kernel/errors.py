@@ -108,9 +108,15 @@ class OutOfRange(MoleculeError):
 
 
 class Exhausted(MoleculeError):
-    """A limit, quota or queue is full."""
+    """A limit, quota or queue is full. `quota` is whose it is, and what may be used of it."""
 
     default_reason = "RESOURCE_EXHAUSTED"
+
+    def __init__(
+        self, message: str, *, quota: tuple[str, str] | None = None, **details: Any
+    ) -> None:
+        super().__init__(message, **details)
+        self.quota = quota
 
 
 class Unavailable(MoleculeError):

@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.db.pool import translate
 from molecule_grpc.kernel.errors import Invalid, MoleculeError, Unavailable
+from molecule_grpc.kernel.payer import STRANGERS_PAY, payer
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.methods import Method
 from molecule_grpc.server.metrics import CallMetrics
@@ -114,11 +115,16 @@ class Pipeline:
 
     async def _admit(self, method: Method, request: Message, call: Call) -> None:
         authenticator = self._authenticator
+        # Looking a token up is the strangers' work until its holder is known.
+        payer.set(STRANGERS_PAY)
         call.principal = await authenticator.identify(
             method.policy, call.metadata.get("authorization")
         )
+        payer.set(call.principal.payer)
         self._validator.check(request)
-        await authenticator.require_access(method.policy, call.principal, request)
+        workspace_id = await authenticator.require_access(method.policy, call.principal, request)
+        if workspace_id is not None:
+            payer.set(call.principal.payer._replace(workspace=workspace_id))
 
     async def _checked(
         self, first: Message, rest: AsyncIterator[Message]

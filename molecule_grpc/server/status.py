@@ -162,6 +162,14 @@ def _details(code: Code, message: str, error: errors.MoleculeError) -> bytes:
                 description=cut_bytes(clean(description), _VIOLATION_BYTES),
             )
         status.details.append(_packed(bad))
+    if isinstance(error, errors.Exhausted) and error.quota is not None:
+        subject, description = error.quota
+        failure = error_details_pb2.QuotaFailure()
+        failure.violations.add(
+            subject=cut_bytes(clean(subject), _VIOLATION_BYTES),
+            description=cut_bytes(clean(description), _VIOLATION_BYTES),
+        )
+        status.details.append(_packed(failure))
     if error.retry_after is not None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(int(error.retry_after * 1000))

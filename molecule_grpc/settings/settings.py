@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from molecule_grpc.settings.auth import AuthSettings
+from molecule_grpc.settings.budgets import BudgetSettings
 from molecule_grpc.settings.delegation import DelegationSettings
 from molecule_grpc.settings.deployment import PRODUCTION, DeploymentSettings
 from molecule_grpc.settings.edge import EdgeSettings
@@ -51,6 +52,7 @@ class Settings:
     egress: EgressSettings = field(default_factory=EgressSettings)
     upload: UploadSettings = field(default_factory=UploadSettings)
     faces: FacesSettings = field(default_factory=FacesSettings)
+    budgets: BudgetSettings = field(default_factory=BudgetSettings)
     warnings: tuple[str, ...] = ()
 
     @classmethod

@@ -17,7 +17,9 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.auth.principal import OPERATOR, Principal, Role
+from molecule_grpc.budgets import Budgets
 from molecule_grpc.core import Core
+from molecule_grpc.db.health import DatabaseHealth
 from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Pool, Writer
 from molecule_grpc.db.wakeups import CHANNEL, Wakeups
@@ -150,6 +152,8 @@ def core_of(dsn: str, pool: Pool, wakeups: Wakeups, chosen: Settings) -> Iterato
             settings=chosen,
             dsn=dsn,
             pool=pool,
+            database=DatabaseHealth(dsn),
+            budgets=Budgets.of(chosen.budgets),
             wakeups=wakeups,
             authenticator=authenticator,
             streams=streams,
@@ -180,7 +184,9 @@ async def floors_of(core: Core) -> AsyncIterator[tuple[Any, ...]]:
             open_ledger(core, reads, directory, limits=floors.limits, on_queued=due.add) as ledger,
             open_outbound(core, ledger, records, directory, due) as outbound,
         ):
-            activity = ActivityRecord(pool, records, directory)
+            activity = ActivityRecord(
+                pool, records, directory, core.budgets.searches, search_seconds=2
+            )
             yield (
                 core, pool, records, reads, core.wakeups, ledger, activity, outbound, due,
             )  # fmt: skip

@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from molecule_grpc.auth.authenticator import Authenticator
+from molecule_grpc.budgets import Budgets
 from molecule_grpc.core import Core
+from molecule_grpc.db.health import DatabaseHealth
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.events.readers import EventReaders
@@ -21,11 +23,14 @@ async def core_of(pool: Pool, dsn: str, settings: Settings) -> AsyncIterator[Cor
     wakeups = Wakeups(None, "test")
     authenticator = Authenticator(pool, settings.auth, development=settings.deployment.development)
     streams = OpenStreams()
+    database = DatabaseHealth(dsn)
     with EventReaders.of(wakeups) as readers:
         yield Core(
             settings=settings,
             dsn=dsn,
             pool=pool,
+            database=database,
+            budgets=Budgets.of(settings.budgets),
             wakeups=wakeups,
             authenticator=authenticator,
             streams=streams,
@@ -33,3 +38,4 @@ async def core_of(pool: Pool, dsn: str, settings: Settings) -> AsyncIterator[Cor
             readers=readers,
             page_tokens=PageTokens(bytes(32)),
         )
+    await database.close()

@@ -18,7 +18,9 @@ from moleculeai.upload.v1 import upload_service_pb2 as pb
 
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.auth.principal import OPERATOR
+from molecule_grpc.budgets import Budgets
 from molecule_grpc.core import Core
+from molecule_grpc.db.health import DatabaseHealth
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation.record.notices import file_announcer
@@ -184,6 +186,8 @@ def core_of(pool: Pool, settings: Settings, wakeups: Wakeups, readers: EventRead
         settings=settings,
         dsn="",
         pool=pool,
+        database=DatabaseHealth(""),
+        budgets=Budgets.of(settings.budgets),
         wakeups=wakeups,
         authenticator=authenticator,
         streams=streams,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molecule_grpc.db.sweep import in_batches
-from molecule_grpc.kernel.budget import Budget
+from molecule_grpc.kernel.budget import Budget, Turns
 from molecule_grpc.kernel.errors import Exhausted, Invalid
 from molecule_grpc.kernel.page import page_of
 from molecule_grpc.kernel.page_tokens import PageTokens
@@ -80,6 +81,76 @@ def test_a_budget_bounds_all_and_each() -> None:
     budget.give_back(2, organization="a")
     assert budget.used == 0
     assert budget.room(organization="a") == 2
+
+
+def turns_of(**limits: int) -> Turns:
+    return Turns(Budget("searches", limits), most_waiting=3, patience=30)
+
+
+async def test_who_finds_no_room_waits_for_a_turn_and_others_do_not() -> None:
+    turns = turns_of(organization=2, token=1)
+    await turns.take(organization="a", token="a1")
+    waiting = asyncio.create_task(turns.take(organization="a", token="a1"))
+    await asyncio.sleep(0)
+    async with turns.turn(organization="b", token="b1"):
+        assert turns.budget.used == 2
+    assert not waiting.done()
+    turns.give_back(organization="a", token="a1")
+    await waiting
+    assert [each[1:] for each in turns.budget.uses(organization="a", token="a1")] == [
+        (1, 2),
+        (1, 1),
+    ]
+
+
+async def test_turns_go_round_among_organizations_and_their_tokens() -> None:
+    turns, served = turns_of(worker=1), list[str]()
+
+    async def want(organization: str, token: str) -> None:
+        await turns.take(organization=organization, token=token)
+        served.append(token)
+
+    await want("a", "a0")
+    callers = [("a", "a1"), ("a", "a1"), ("a", "a2"), ("b", "b1")]
+    tasks = [asyncio.create_task(want(*each)) for each in callers]
+    await asyncio.sleep(0)
+    for number in range(len(callers)):
+        turns.give_back(organization=served[-1][0], token=served[-1])
+        while len(served) < number + 2:
+            await asyncio.sleep(0)
+    assert served[1] == "a1"
+    assert sorted(served[2:4]) == ["a2", "b1"]
+    assert served[4] == "a1"
+    await asyncio.gather(*tasks)
+
+
+async def test_a_line_is_bounded_and_whoever_leaves_holds_up_nobody() -> None:
+    turns = turns_of(organization=1)
+    await turns.take(organization="a")
+    waiting = [asyncio.create_task(turns.take(organization="a")) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Exhausted) as refused:
+        await turns.take(organization="a")
+    assert refused.value.quota == ("organization:a", "searches at once: 1 for each organization")
+    assert turns.budget.refused == {"organization": 1}
+    waiting[0].cancel()
+    turns.give_back(organization="a")
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    waiting[2].cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert turns.budget.used == 1
+    turns.give_back(organization="a")
+    assert turns.budget.used == 0
+
+
+async def test_a_wait_without_a_turn_ends() -> None:
+    turns = Turns(Budget("searches", {"worker": 1}), most_waiting=3, patience=0.01)
+    await turns.take()
+    with pytest.raises(Exhausted):
+        await turns.take()
+    turns.give_back()
+    async with turns.turn():
+        assert turns.budget.used == 1
 
 
 async def test_a_sweep_goes_on_until_less_than_a_batch_and_shrinks_when_slow() -> None:

@@ -56,6 +56,15 @@ def test_the_details_carry_reason_domain_and_metadata() -> None:
     assert (status.code, status.message) == (Code.ABORTED, "no")
 
 
+def test_a_quota_is_named_with_whose_it_is() -> None:
+    error = errors.Exhausted("full", quota=("organization:a", "searches: 2"), retry_after=2)
+    failure = render(error)
+    [violation] = _detail(failure, error_details_pb2.QuotaFailure()).violations
+    assert (violation.subject, violation.description) == error.quota
+    assert _detail(failure, error_details_pb2.RetryInfo()).retry_delay.seconds == 2
+    assert ("retry-after", "2") in failure.trailers(rest=True)
+
+
 def test_the_fields_at_fault_are_named() -> None:
     bad = _detail(render(errors.Invalid("too long", field="name")), error_details_pb2.BadRequest())
     assert [(v.field, v.description) for v in bad.field_violations] == [("name", "too long")]

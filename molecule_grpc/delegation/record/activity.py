@@ -14,8 +14,10 @@ from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.delegation.record.store.queries import ActivityFilter, ActivityRow
 from molecule_grpc.delegation.record.writes import RecordWrites
 from molecule_grpc.directory import Directory
-from molecule_grpc.kernel.errors import Denied, Invalid, NotFound, OutOfRange
+from molecule_grpc.kernel.budget import Turns
+from molecule_grpc.kernel.errors import Denied, Exhausted, Invalid, NotFound, OutOfRange
 from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.kernel.payer import OPERATOR_PAYS, payer
 from molecule_grpc.kernel.text import clean, cut_chars
 
 DEFAULT_HITS = 50
@@ -67,12 +69,27 @@ class Attachment(NamedTuple):
 
 
 class ActivityRecord:
-    """Keeps and reads each workspace's record."""
+    """Keeps and reads each workspace's record.
 
-    def __init__(self, pool: Pool, records: RecordWrites, directory: Directory) -> None:
+    Args:
+        searches: counts the searches that run: each reads a whole record.
+        search_seconds: seconds after which a search is given up.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        records: RecordWrites,
+        directory: Directory,
+        searches: Turns,
+        *,
+        search_seconds: float,
+    ) -> None:
         self._pool = pool
         self._records = records
         self._directory = directory
+        self._searches = searches
+        self._search_seconds = search_seconds
 
     async def list(self, query: ActivityQuery) -> list[ActivityRow]:
         """Rows of a workspace's record, as pollers ask for them.
@@ -100,8 +117,19 @@ class ActivityRecord:
     async def search(
         self, workspace_id: UUID, text: str, *, limit: int = DEFAULT_HITS
     ) -> Sequence[ActivityRow]:
-        """Rows of a workspace's record that contain a text, newest first, without their peers."""
-        return await queries.search(self._pool, workspace_id, clean(text), limit=limit)
+        """Rows of a workspace's record that contain a text, newest first, without their peers.
+
+        Raises:
+            Exhausted: the search took too long, or too many others of its organisation wait.
+        """
+        seconds = self._search_seconds
+        async with self._searches.turn(**(payer.get() or OPERATOR_PAYS).keys):
+            try:
+                return await queries.search(
+                    self._pool, workspace_id, clean(text), limit=limit, seconds=seconds
+                )
+            except TimeoutError as error:
+                raise Exhausted(f"the search took longer than {seconds:g} s") from error
 
     async def report(self, report: Report) -> None:
         """Add to the caller's own record. Never an inbox item.

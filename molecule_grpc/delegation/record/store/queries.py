@@ -176,10 +176,12 @@ async def get(pool: Pool, workspace_id: UUID, activity_id: UUID) -> ActivityRow 
     return ActivityRow(*row) if row else None
 
 
-async def search(pool: Pool, workspace_id: UUID, text: str, *, limit: int) -> list[ActivityRow]:
+async def search(
+    pool: Pool, workspace_id: UUID, text: str, *, limit: int, seconds: float
+) -> list[ActivityRow]:
     """Rows that contain a text in any case, newest first. The text is literal: no wildcards.
 
-    The rows say nothing of their peers.
+    The rows say nothing of their peers. Raises `TimeoutError` after so many seconds.
     """
     pattern = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     rows = await pool.fetch(
@@ -194,5 +196,6 @@ async def search(pool: Pool, workspace_id: UUID, text: str, *, limit: int) -> li
         text,
         f"%{pattern}%",
         limit,
+        timeout=seconds,
     )
     return [ActivityRow(*row) for row in rows]

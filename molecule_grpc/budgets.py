@@ -1,0 +1,91 @@
+"""The budgets of one worker: what all organisations share, and how much of it each may use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from prometheus_client import Counter as Metric
+from prometheus_client import Gauge
+
+from molecule_grpc.kernel.budget import WORKER, Budget, Turns
+from molecule_grpc.kernel.payer import ORGANIZATION, TOKEN, WORKSPACE
+from molecule_grpc.settings.budgets import BudgetSettings
+
+_USED = Gauge(
+    "molecule_grpc_budget_used",
+    "What is in use at once, of each budget.",
+    ["budget"],
+    multiprocess_mode="livesum",
+)
+_REFUSED = Metric(
+    "molecule_grpc_budget_refused_total",
+    "Calls that met the limit of a budget, by whose limit it was.",
+    ["budget", "of"],
+)
+# Callers of one organisation that wait for a statement or a search, in one worker.
+_MOST_WAITING = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """What is in use at once in this worker.
+
+    Args:
+        statements: connections of the pool.
+        searches: searches of records, which are costly statements.
+        streams: everything that lasts: streams, long polls, waits, uploads under way.
+        stream_bytes: bytes of messages that streams have not taken yet.
+    """
+
+    statements: Turns
+    searches: Turns
+    streams: Budget
+    stream_bytes: Budget
+    _published: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, settings: BudgetSettings) -> Budgets:
+        """The budgets that the settings ask for, nothing of them in use."""
+        patience = settings.statement_patience
+        statements = Budget(
+            "statements",
+            {
+                ORGANIZATION: settings.statements_organization,
+                TOKEN: settings.statements_token,
+            },
+        )
+        searches = Budget(
+            "searches",
+            {WORKER: settings.searches_worker, ORGANIZATION: settings.searches_organization},
+        )
+        return cls(
+            statements=Turns(statements, most_waiting=_MOST_WAITING, patience=patience),
+            searches=Turns(searches, most_waiting=_MOST_WAITING, patience=patience),
+            streams=Budget(
+                "streams",
+                {
+                    WORKSPACE: settings.streams_workspace,
+                    TOKEN: settings.streams_token,
+                    ORGANIZATION: settings.streams_organization,
+                    WORKER: settings.streams_worker,
+                },
+            ),
+            stream_bytes=Budget(
+                "bytes to streams", {ORGANIZATION: settings.stream_bytes_organization}
+            ),
+        )
+
+    @property
+    def all(self) -> tuple[Budget, ...]:
+        """Every budget of this worker."""
+        return (self.statements.budget, self.searches.budget, self.streams, self.stream_bytes)
+
+    async def publish(self) -> None:
+        """Set the metrics. Once a second: a metric set at each use would cost more than the use."""
+        for budget in self.all:
+            _USED.labels(budget.name).set(budget.used)
+            for dimension, count in budget.refused.items():
+                key = (budget.name, dimension)
+                _REFUSED.labels(*key).inc(count - self._published[key])
+                self._published[key] = count

@@ -1,0 +1,42 @@
+"""Budgets: how much of what all share one organisation, workspace or token may use at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from molecule_grpc.settings.values import COUNT, SECONDS, setting
+
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetSettings:
+    """What may be in use at once. Each worker counts by itself.
+
+    Args:
+        statements_organization: connections of the pool that one organisation's calls hold.
+        statements_token: connections of the pool that one token's calls hold.
+        statement_patience: seconds that a call waits for its turn.
+        searches_worker: searches of records that run.
+        searches_organization: searches of one organisation that run.
+        search_seconds: seconds after which a search is given up.
+        streams_worker: streams, long polls, waits and uploads that are open.
+        streams_organization: the same, of one organisation.
+        streams_token: the same, of one token.
+        streams_workspace: the same, of one workspace.
+        stream_bytes_organization: bytes of messages that an organisation's streams have not taken.
+    """
+
+    statements_organization: int = setting("MOLECULE_STATEMENTS_PER_ORGANIZATION", COUNT, 6)
+    statements_token: int = setting("MOLECULE_STATEMENTS_PER_TOKEN", COUNT, 4)
+    statement_patience: float = setting("MOLECULE_STATEMENT_PATIENCE_SECONDS", SECONDS, 10.0)
+    searches_worker: int = setting("MOLECULE_SEARCHES_PER_WORKER", COUNT, 2)
+    searches_organization: int = setting("MOLECULE_SEARCHES_PER_ORGANIZATION", COUNT, 1)
+    search_seconds: float = setting("MOLECULE_SEARCH_TIMEOUT_SECONDS", SECONDS, 2.0)
+    streams_worker: int = setting("MOLECULE_STREAMS_PER_WORKER", COUNT, 20_000)
+    streams_organization: int = setting("MOLECULE_STREAMS_PER_ORGANIZATION", COUNT, 5_000)
+    streams_token: int = setting("MOLECULE_STREAMS_PER_TOKEN", COUNT, 2_500)
+    streams_workspace: int = setting("MOLECULE_STREAMS_PER_WORKSPACE", COUNT, 64)
+    stream_bytes_organization: int = setting(
+        "MOLECULE_STREAM_BYTES_PER_ORGANIZATION", COUNT, 64 * _MIB
+    )
