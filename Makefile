@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 .DEFAULT_GOAL := help
 # Where nothing may be kept, every process compiles pytest's plugins and all tests anew: 8 s each.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help up test test-busy lint fmt gen gen-check docs bench lock clean
+.PHONY: help up test test-busy timing lint fmt gen gen-check docs bench lock clean
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: lint gen-check ## Check everything; ARGS go to pytest
 
 test-busy: .venv/dev.stamp ## The same while every core is kept busy
 	@$(BIN)/python -m tools.busy make test
+
+timing: .venv/dev.stamp ## Check that the time of a refusal tells nothing: 2,000 pairs of each kind
+	TEST_LONG=1 $(BIN)/pytest tests/e2e/test_timing.py -s
 
 lint: .venv/dev.stamp ## Check style, types, import rules and protos
 	$(BIN)/ruff check .

@@ -75,6 +75,15 @@ local function drop_what_grpc_refuses(headers)
   for _, name in ipairs(refused) do headers:remove(name) end
 end
 
+-- The transcoder replaces the content type. Where calls without a token pass, the workers judge by
+-- it whether a web page may have made a browser send the call.
+local function keep_body_type(headers, content_type)
+  local length = headers:get("content-length")
+  if (length and length ~= "0") or headers:get("transfer-encoding") then
+    headers:replace("x-body-type", content_type or "")
+  end
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local content_type = headers:get("content-type")
@@ -85,6 +94,7 @@ function envoy_on_request(handle)
   end
   handle:streamInfo():dynamicMetadata():set(KEY, "rest", true)
   drop_what_grpc_refuses(headers)
+  if not headers:get("authorization") then keep_body_type(headers, content_type) end
   local path, query = headers:get(":path"):match("^([^?]*)%?(.*)$")
   if not query then return end
   local name = contradiction(headers:get(":method"), path, query)

@@ -10,6 +10,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from molecule_grpc.auth import store as token_store
 from molecule_grpc.auth.authenticator import Authenticator
+from molecule_grpc.auth.local_calls import LocalCalls
 from molecule_grpc.budgets import Budgets
 from molecule_grpc.db import wakeups as wake
 from molecule_grpc.db.health import DatabaseHealth
@@ -95,7 +96,10 @@ async def open_core(settings: Settings, dsn: str, worker: str) -> AsyncIterator[
         stack.push_async_callback(notifier.close)
         wakeups = Wakeups(notifier if settings.process.notify else None, worker)
         authenticator = Authenticator(
-            pool, settings.auth, development=settings.deployment.development
+            pool,
+            settings.auth,
+            development=settings.deployment.development,
+            local_calls=LocalCalls(settings.edge),
         )
         streams = OpenStreams()
         core = Core(

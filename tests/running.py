@@ -45,6 +45,7 @@ class RunningServer:
             "ADMIN_TOKEN": ADMIN_TOKEN,
             "WORKERS": "1",
             "MOLECULE_DRAIN_SECONDS": "2",
+            "MOLECULE_PUBLIC_METRICS": "1",
             **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None

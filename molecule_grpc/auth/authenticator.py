@@ -6,14 +6,16 @@ import contextlib
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from operator import attrgetter
+from types import MappingProxyType
 from uuid import UUID
 
 from google.protobuf.message import Message
 
 from molecule_grpc.auth import store
+from molecule_grpc.auth.local_calls import LocalCalls
 from molecule_grpc.auth.policy import Policy
 from molecule_grpc.auth.principal import ANONYMOUS, OPERATOR, Principal, Role
 from molecule_grpc.auth.tokens import digest
@@ -21,18 +23,36 @@ from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.kernel.errors import NotFound, Unauthenticated
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.settings.auth import AuthSettings
+from molecule_grpc.settings.edge import EdgeSettings
 
 _NEGATIVE_CACHE_SECONDS = 2.0
 _CACHE_SIZE = 50_000
+_NO_METADATA: Mapping[str, str] = MappingProxyType({})
+_FROM_ELSEWHERE = (
+    "a call without a token must come from this machine or an allowed origin, with a JSON body"
+)
 
 
 class Authenticator:
-    """Finds who holds a token. Answers are cached for seconds, and forgotten at a revocation."""
+    """Finds who holds a token. Answers are cached for seconds, and forgotten at a revocation.
 
-    def __init__(self, pool: Pool, settings: AuthSettings, *, development: bool = False) -> None:
+    Args:
+        development: calls without a token pass as the operator's.
+        local_calls: which calls without a token may pass at all.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        settings: AuthSettings,
+        *,
+        development: bool = False,
+        local_calls: LocalCalls | None = None,
+    ) -> None:
         self._pool = pool
         self._ttl = settings.token_cache_seconds
         self._development = development
+        self._local_calls = local_calls or LocalCalls(EdgeSettings())
         self._open_bootstrap = settings.open_bootstrap
         self._operator = digest(settings.admin_token) if settings.admin_token else None
         self._revocations = 0
@@ -41,8 +61,14 @@ class Authenticator:
         self._used: set[UUID] = set()
         self._watchers: dict[str, set[Callable[[], None]]] = {}
 
-    async def identify(self, policy: Policy, authorization: str | None) -> Principal:
+    async def identify(
+        self, policy: Policy, authorization: str | None, metadata: Mapping[str, str] = _NO_METADATA
+    ) -> Principal:
         """Who calls. A caller without a token may be ANONYMOUS; an unknown token is refused.
+
+        Args:
+            metadata: headers of the call, by which a web page is told from a program where calls
+                without a token pass.
 
         Raises:
             Unauthenticated: this kind of party may not call, or the token is not valid.
@@ -52,14 +78,23 @@ class Authenticator:
             return ANONYMOUS
         if authorization:
             principal = await self._lookup(_token_digest(authorization))
-            if principal is None or principal.role not in policy.roles:
-                raise Unauthenticated(policy.wrong)
-            return principal
+            if principal is not None and principal.role in policy.roles:
+                return principal
+            if principal is not None and self._passes_as_operator(principal):
+                return OPERATOR
+            raise Unauthenticated(policy.wrong)
+        missing = policy.missing
         if self._development or await self._bootstrapping():
-            return OPERATOR
+            if self._local_calls.admits(metadata, files=policy.files):
+                return OPERATOR
+            missing = _FROM_ELSEWHERE
         if Role.ANONYMOUS not in policy.roles:
-            raise Unauthenticated(policy.missing)
+            raise Unauthenticated(missing)
         return ANONYMOUS
+
+    def _passes_as_operator(self, principal: Principal) -> bool:
+        """Whether a workspace's token does what no token at all may do: scripts rely on it."""
+        return self._development and self._operator is None and principal.role is Role.WORKSPACE
 
     async def require_access(
         self, policy: Policy, principal: Principal, request: Message
@@ -82,23 +117,35 @@ class Authenticator:
             if principal.workspace_id != workspace_id:
                 raise Unauthenticated(policy.wrong)
             return workspace_id
-        owner = await self.organization_of(workspace_id)
-        newcomer = owner is None and Role.ANONYMOUS in policy.roles
-        if owner != principal.organization_id and not newcomer:
-            raise NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND")
-        return workspace_id
+        if await self._owns(principal.organization_id, workspace_id):
+            return workspace_id
+        # An administrator may bring a workspace into being, where strangers may.
+        if Role.ANONYMOUS in policy.roles and await self.organization_of(workspace_id) is None:
+            return workspace_id
+        raise NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND")
+
+    async def _owns(self, organization_id: UUID | None, workspace_id: UUID) -> bool:
+        """Whether a workspace is this organisation's.
+
+        What is another's costs the same statement, with the same answer, as what does not exist,
+        and neither is remembered: the time of a refusal tells nothing.
+        """
+        if organization_id is None:
+            return False
+        if self._organizations.get(workspace_id) == organization_id:
+            return True
+        with database_errors():
+            owns = await store.owns(self._pool, organization_id, workspace_id)
+        if owns:
+            self._organizations[workspace_id] = organization_id
+            if len(self._organizations) > _CACHE_SIZE:
+                self._organizations.popitem(last=False)
+        return owns
 
     async def organization_of(self, workspace_id: UUID) -> UUID | None:
-        """The organisation of a workspace, which never changes."""
-        found = self._organizations.get(workspace_id)
-        if found is None:
-            with database_errors():
-                found = await store.organization_of(self._pool, workspace_id)
-            if found is not None:
-                self._organizations[workspace_id] = found
-                if len(self._organizations) > _CACHE_SIZE:
-                    self._organizations.popitem(last=False)
-        return found
+        """The organisation of a workspace; None when there is no such workspace."""
+        with database_errors():
+            return await store.organization_of(self._pool, workspace_id)
 
     def forget(self, token_digest_hex: str) -> None:
         """A token was revoked: forget its holder, and end the calls that it opened."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from molecule_grpc.auth.principal import Role
 
@@ -19,6 +19,7 @@ class Policy:
         missing: what a caller without a token reads.
         wrong: what a caller with an unsuitable token reads.
         asks: whether the token is looked up; False makes every caller ANONYMOUS.
+        files: whether the body of a REST call is the bytes of files, of any content type.
     """
 
     roles: frozenset[Role]
@@ -26,6 +27,7 @@ class Policy:
     missing: str = "missing workspace auth token"
     wrong: str = "invalid workspace auth token"
     asks: bool = True
+    files: bool = False
 
 
 _EVERYBODY = frozenset(Role)
@@ -56,6 +58,7 @@ _UPLOAD = "/moleculeai.upload.v1.UploadService/"
 _ADMIN = "/moleculeai.admin.v1.AdminService/"
 
 OWN = acts_as("workspace_id")
+TAKING = replace(OWN, files=True)
 
 POLICIES: dict[str, Policy] = {
     _WORKSPACE + "CreateWorkspace": ADMIN,
@@ -72,7 +75,8 @@ POLICIES: dict[str, Policy] = {
     _WORKSPACE + "UpdateCard": OWN,
     _WORKSPACE + "Discover": CALLER,
     _WORKSPACE + "ListPeers": OWN,
-    _WORKSPACE + "CheckAccess": PUBLIC,
+    # The handler answers within the caller's organisation.
+    _WORKSPACE + "CheckAccess": CALLER,
     _WORKSPACE + "ListTokens": OWN,
     _WORKSPACE + "CreateToken": OWN,
     _WORKSPACE + "RevokeToken": OWN,
@@ -105,10 +109,10 @@ POLICIES: dict[str, Policy] = {
     _DELEGATION + "NackInbox": OWN,
     _DELEGATION + "CallMcp": OWN,
     _DELEGATION + "StreamMcp": OWN,
-    _UPLOAD + "PostUploads": OWN,
+    _UPLOAD + "PostUploads": TAKING,
     _UPLOAD + "StageUploads": acts_as("begin.workspace_id"),
     _UPLOAD + "StartUpload": OWN,
-    _UPLOAD + "WriteUpload": OWN,
+    _UPLOAD + "WriteUpload": TAKING,
     _UPLOAD + "CommitUpload": OWN,
     _UPLOAD + "GetUpload": OWN,
     _UPLOAD + "ListPendingUploads": OWN,

@@ -95,6 +95,16 @@ async def organization_of(pool: Pool, workspace_id: UUID) -> UUID | None:
     return found
 
 
+async def owns(pool: Pool, organization_id: UUID, workspace_id: UUID) -> bool:
+    """Whether an organisation owns a workspace."""
+    found: bool = await pool.fetchval(
+        "SELECT EXISTS (SELECT FROM workspaces WHERE id = $1 AND organization_id = $2)",
+        workspace_id,
+        organization_id,
+    )
+    return found
+
+
 async def any_token_live(pool: Pool) -> bool:
     """Whether any workspace or organisation has a live token."""
     found: bool = await pool.fetchval(

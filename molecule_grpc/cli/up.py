@@ -93,8 +93,10 @@ def _greet(settings: Settings, console: Console, token: str | None, seconds: flo
     lines = [
         f"[bold]Molecule gRPC is up[/] ({seconds:.1f} s)",
         f"  gRPC, REST/JSON, SSE, gRPC-Web   {url}",
-        f"  health, metrics                  {url}/health  {url}/metrics",
+        f"  health                           {url}/health",
     ]
+    if metrics := _metrics_url(settings, url):
+        lines.append(f"  metrics                          {metrics}")
     if token:
         lines.append(f"  admin token (shown once)         {token}")
     lines += [
@@ -104,3 +106,11 @@ def _greet(settings: Settings, console: Console, token: str | None, seconds: flo
         "  molecule-grpc workspace ls",
     ]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def _metrics_url(settings: Settings, url: str) -> str:
+    """Where /metrics is served; empty where it is not."""
+    if settings.edge.operator_port:
+        return f"http://127.0.0.1:{settings.edge.operator_port}/metrics"
+    shown = settings.edge.public_metrics or settings.edge.metrics_token
+    return f"{url}/metrics" if shown else ""

@@ -1,4 +1,4 @@
-"""The way of every call: authentication, validation, access, the handler, errors, metrics.
+"""The way of every call: authentication, access, validation, the handler, errors, metrics.
 
 Nothing here knows the host. A host decodes a request, makes a `Call`, and gives both to `unary`,
 `collect` or `stream`; an error comes back as a `CallFailure`, rendered for the wire.
@@ -114,17 +114,18 @@ class Pipeline:
         return first
 
     async def _admit(self, method: Method, request: Message, call: Call) -> None:
+        """Raise unless the call may be made. Who may not make it learns nothing of the request."""
         authenticator = self._authenticator
         # Looking a token up is the strangers' work until its holder is known.
         payer.set(STRANGERS_PAY)
         call.principal = await authenticator.identify(
-            method.policy, call.metadata.get("authorization")
+            method.policy, call.authorization, call.metadata
         )
         payer.set(call.principal.payer)
-        self._validator.check(request)
         workspace_id = await authenticator.require_access(method.policy, call.principal, request)
         if workspace_id is not None:
             payer.set(call.principal.payer._replace(workspace=workspace_id))
+        self._validator.check(request)
 
     async def _checked(
         self, first: Message, rest: AsyncIterator[Message]

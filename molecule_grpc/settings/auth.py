@@ -6,13 +6,17 @@ from dataclasses import dataclass
 
 from molecule_grpc.settings.values import SECONDS, SWITCH, TEXT, setting
 
+_MIN_TOKEN_LENGTH = 24
+_MIN_DISTINCT_CHARACTERS = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthSettings:
     """Tokens, and the doors that are open without one.
 
     Args:
-        admin_token: the operator's token; empty for the one that the first start mints.
+        admin_token: the operator's token; empty for the one that the first start mints. Production
+            wants at least 24 characters, 10 of them different.
         open_bootstrap: admin calls pass while no token of any kind is live.
         open_registration: an agent of a workspace without a live token may register.
         test_tokens: serves `/admin/workspaces/{id}/test-token`.
@@ -35,3 +39,11 @@ class AuthSettings:
             "MOLECULE_OPEN_REGISTRATION": self.open_registration,
             "MOLECULE_ENABLE_TEST_TOKENS": self.test_tokens,
         }
+
+    @property
+    def guessable(self) -> bool:
+        """Whether `admin_token` is set and could be guessed."""
+        return bool(self.admin_token) and (
+            len(self.admin_token) < _MIN_TOKEN_LENGTH
+            or len(set(self.admin_token)) < _MIN_DISTINCT_CHARACTERS
+        )

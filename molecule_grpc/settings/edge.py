@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
-from molecule_grpc.settings.values import PORT, TEXT, WORDS, setting, whole
+from molecule_grpc.settings.values import PORT, SWITCH, TEXT, WORDS, setting, whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,8 +15,11 @@ class EdgeSettings:
     Args:
         host: address to listen on.
         port: the one public port, for every protocol.
-        operator_port: loopback port for AdminService and /metrics, which the public port then
-            refuses; 0 serves them on the public port.
+        operator_port: loopback port for AdminService and /metrics; the public port then refuses
+            AdminService. 0 serves AdminService on the public port.
+        metrics_token: with it, /metrics is served on the public port to whoever shows it as a
+            bearer token.
+        public_metrics: serves /metrics on the public port to anybody.
         cors_origins: origins of browsers that may call; `*` admits all, without credentials.
         rate_limit_per_minute: calls a minute of one client address; 0 for no limit.
         external_platform_url: the URL that agents are told; empty for the one a caller used.
@@ -24,8 +28,25 @@ class EdgeSettings:
     host: str = setting("MOLECULE_HOST", TEXT, "127.0.0.1")
     port: int = setting("PORT", PORT, 8080)
     operator_port: int = setting("MOLECULE_OPERATOR_PORT", whole(0, 65535), 0)
+    metrics_token: str = setting("MOLECULE_METRICS_TOKEN", TEXT, "", secret=True)
+    public_metrics: bool = setting("MOLECULE_PUBLIC_METRICS", SWITCH, False)
     cors_origins: tuple[str, ...] = setting(
         "CORS_ORIGINS", WORDS, ("http://localhost:3000", "http://localhost:3001")
     )
     rate_limit_per_minute: int = setting("RATE_LIMIT", whole(0), 0)
     external_platform_url: str = setting("EXTERNAL_PLATFORM_URL", TEXT, "")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine reaches the public port."""
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address, without port or brackets, is this machine's own."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

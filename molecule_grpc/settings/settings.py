@@ -15,7 +15,7 @@ from typing import Any
 from molecule_grpc.settings.auth import AuthSettings
 from molecule_grpc.settings.budgets import BudgetSettings
 from molecule_grpc.settings.delegation import DelegationSettings
-from molecule_grpc.settings.deployment import PRODUCTION, DeploymentSettings
+from molecule_grpc.settings.deployment import DEVELOPMENT, PRODUCTION, DeploymentSettings
 from molecule_grpc.settings.edge import EdgeSettings
 from molecule_grpc.settings.egress import EgressSettings
 from molecule_grpc.settings.faces import FacesSettings
@@ -27,6 +27,7 @@ from molecule_grpc.settings.values import SettingsError, describe_group, read_gr
 from molecule_grpc.settings.workspace import WorkspaceSettings
 
 _PREFIX = "MOLECULE_"
+_STRONG_TOKEN = "use one such as `openssl rand -base64 32` prints"
 # Read by the command line and by clients, not by the server.
 _OF_CLIENTS = ("MOLECULE_TOKEN", "MOLECULE_URL")
 # Switches of the platform that this one replaces: what they turned on is always on here.
@@ -88,6 +89,13 @@ class Settings:
         opened = [name for name, on in self.auth.open_doors.items() if on]
         if self.deployment.production and opened:
             raise SettingsError(f"{', '.join(opened)} is refused when MOLECULE_ENV={PRODUCTION}")
+        if self.deployment.production and self.auth.guessable:
+            raise SettingsError(f"ADMIN_TOKEN can be guessed: {_STRONG_TOKEN}")
+        if self.deployment.development and not self.edge.loopback:
+            raise SettingsError(
+                f"MOLECULE_HOST={self.edge.host} is refused when MOLECULE_ENV={DEVELOPMENT}: calls"
+                " without a token pass there, so it must be a loopback address"
+            )
         if self.upload.store == "s3" and not self.upload.s3_bucket:
             raise SettingsError("MOLECULE_UPLOAD_STORE=s3 needs MOLECULE_S3_BUCKET")
 
@@ -96,6 +104,8 @@ class Settings:
         doors = [f"{name} is on: this installation lets strangers in" for name in opened]
         if self.deployment.development:
             doors.append("MOLECULE_ENV=development: calls without a token pass as the operator")
+        elif self.auth.guessable:
+            doors.append(f"ADMIN_TOKEN can be guessed: {_STRONG_TOKEN}")
         return doors
 
     def _closed_doors(self) -> list[str]:

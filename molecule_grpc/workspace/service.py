@@ -17,6 +17,7 @@ from molecule_grpc.workspace.lifecycle import Lifecycle
 from molecule_grpc.workspace.registry.discovery import Discovery
 from molecule_grpc.workspace.registry.heartbeats import Heartbeats
 from molecule_grpc.workspace.registry.registration import Registration
+from molecule_grpc.workspace.scope import scope
 from molecule_grpc.workspace.tokens import Tokens
 from molecule_grpc.workspace.tree.directory import Directory
 
@@ -161,7 +162,9 @@ class WorkspaceService:
         self, request: pb.CheckAccessRequest, call: Call
     ) -> pb.CheckAccessResponse:
         allowed = await self._directory.can_communicate(
-            parse_id(request.caller_id, "caller_id"), parse_id(request.target_id, "target_id")
+            parse_id(request.caller_id, "caller_id"),
+            parse_id(request.target_id, "target_id"),
+            within=scope(call.principal),
         )
         return pb.CheckAccessResponse(allowed=allowed)
 

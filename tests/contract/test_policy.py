@@ -18,7 +18,7 @@ from molecule_grpc.server import methods
 from tools.descriptors import Contract, Rpc
 
 # What anybody may call. Whoever adds to this list opens a door.
-OPEN = {"GetHealth", "CheckAccess", "GetWorkspace", "GetWorkspaceState", "Register"}
+OPEN = {"GetHealth", "GetWorkspace", "GetWorkspaceState", "Register"}
 # `workspace_id` names whom the call is about, not whom it is made for.
 NOT_THE_CALLER = {
     "SendMessage", "GetQueuedMessage", "GetWorkspace", "GetWorkspaceState", "SubscribeEvents",

@@ -177,8 +177,24 @@ async def test_thousands_of_streams_are_open_at_once(edge: ScriptedEdge) -> None
 async def test_admin_is_public_only_without_an_operator_port(metrics_port: int) -> None:
     async with scripted_edge(metrics_port=metrics_port) as edge:
         assert (await edge.http.get("/admin/liveness")).status_code == 200
-        assert (await edge.http.get("/metrics")).text == "up 1\n"
         await edge.native(LIVENESS)
+
+
+async def test_metrics_are_nobodys_on_the_public_port_by_default(metrics_port: int) -> None:
+    async with scripted_edge(metrics_port=metrics_port) as edge:
+        refused = await edge.http.get("/metrics")
+        assert (refused.status_code, list(refused.json())) == (404, ["error"])
+    async with scripted_edge(metrics_port=metrics_port, public_metrics=True) as edge:
+        assert (await edge.http.get("/metrics")).text == "up 1\n"
+
+
+async def test_metrics_are_shown_for_their_token(metrics_port: int) -> None:
+    async with scripted_edge(metrics_port=metrics_port, metrics_token="metrics-token") as edge:
+        for header in ({}, {"authorization": "Bearer metrics-tokens"}, {"authorization": "Bearer"}):
+            refused = await edge.http.get("/metrics", headers=header)
+            assert (refused.status_code, list(refused.json())) == (401, ["error"])
+        shown = await edge.http.get("/metrics", headers={"authorization": "Bearer metrics-token"})
+        assert shown.text == "up 1\n"
 
 
 async def test_admin_is_on_the_operator_port_where_there_is_one(metrics_port: int) -> None:

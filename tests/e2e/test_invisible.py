@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from moleculeai.delegation.v1 import delegation_service_pb2
+from moleculeai.workspace.v1 import workspace_service_pb2
 
 from tests.e2e.families import Family
 from tests.e2e.outcomes import Outcome, call, call_rest
@@ -149,3 +151,28 @@ async def _tried_rest(named: Named, family: Family, value: str) -> tuple[int, st
     answer = await call_rest(family.org, named.rpc, request)
     text = answer.text.replace(value, "ID") if answer.status_code >= 400 else ""
     return answer.status_code, text
+
+
+# Of each kind: who may not act as the workspace learns nothing of how the request is validated.
+BROKEN: list[Callable[[Family], Message]] = [
+    lambda f: delegation_service_pb2.DelegateRequest(workspace_id=f.own.id, target_id="x"),
+    lambda f: delegation_service_pb2.PullInboxRequest(workspace_id=f.own.id, limit=100_000),
+    lambda f: workspace_service_pb2.ListTokensRequest(workspace_id=f.own.id, limit=-1),
+    lambda f: workspace_service_pb2.RevokeTokenRequest(workspace_id=f.own.id, token_id="x"),
+    lambda f: workspace_service_pb2.HeartbeatRequest(workspace_id=f.own.id, active_tasks=-1),
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+async def test_who_may_not_call_is_told_that_and_not_what_is_wrong(
+    broken: Callable[[Family], Message], bystanders: Family
+) -> None:
+    request = broken(bystanders)
+    [rpc] = [rpc for rpc in RPCS if rpc.request.full_name == request.DESCRIPTOR.full_name]
+    told = {
+        role: (await call(party, rpc, request.SerializeToString())).code
+        for role, party in bystanders.parties.items()
+    }
+    outside = dict.fromkeys(set(told) - {"foreign organization"}, "UNAUTHENTICATED")
+    inside = dict.fromkeys(("own token", "own organization", "operator"), "INVALID_ARGUMENT")
+    assert told == {**outside, "foreign organization": "NOT_FOUND", **inside}

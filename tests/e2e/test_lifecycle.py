@@ -255,6 +255,14 @@ def test_two_installations_run_side_by_side(server: RunningServer, own_server: S
             {"MOLECULE_ENV": "production", "MOLECULE_OPEN_REGISTRATION": "1"},
             "MOLECULE_OPEN_REGISTRATION is refused when MOLECULE_ENV=production",
         ),
+        (
+            {"MOLECULE_ENV": "development", "MOLECULE_HOST": "0.0.0.0"},
+            "MOLECULE_HOST=0.0.0.0 is refused when MOLECULE_ENV=development",
+        ),
+        (
+            {"MOLECULE_ENV": "production", "ADMIN_TOKEN": "a"},
+            "ADMIN_TOKEN can be guessed",
+        ),
         ({"MOLECULE_DRAIN_SECONDS": "soon"}, "MOLECULE_DRAIN_SECONDS='soon' cannot be used"),
         ({"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}, "connect"),
     ],

@@ -296,15 +296,17 @@ async def test_discovery_refuses(org: Organization, other_org: Organization) -> 
     assert told(away) == (503, {"error": "workspace is failed", "status": "failed"})
 
 
-async def test_anybody_may_ask_who_may_talk(
-    org: Organization, other_org: Organization, stranger: Party
+async def test_who_may_talk_is_told_within_the_organisation(
+    org: Organization, other_org: Organization, stranger: Party, operator: Party
 ) -> None:
+    """To anybody with a token of it; what lies outside reads like what does not exist."""
     root, other = await org.hire(), await org.hire()
     child, foreign = await org.hire(parent_id=root.id), await other_org.hire()
+    friend = await other_org.hire()
 
-    async def may(one: str, another: str) -> tuple[int, Any]:
+    async def may(party: Party, one: str, another: str) -> tuple[int, Any]:
         body = {"caller_id": one, "target_id": another}
-        return told(await stranger.rest("POST", "/registry/check-access", body))
+        return told(await party.rest("POST", "/registry/check-access", body))
 
     for one, another, allowed in (
         (root.id, other.id, True),
@@ -312,10 +314,15 @@ async def test_anybody_may_ask_who_may_talk(
         (child.id, other.id, False),
         (root.id, foreign.id, False),
         (root.id, str(uuid.uuid4()), False),
+        (friend.id, foreign.id, False),
     ):
-        assert await may(one, another) == (200, {"allowed": allowed})
-        assert await may(another, one) == (200, {"allowed": allowed})
-    assert (await may("x", root.id))[0] == 400
+        for party in (child, org):
+            assert await may(party, one, another) == (200, {"allowed": allowed})
+            assert await may(party, another, one) == (200, {"allowed": allowed})
+    assert await may(operator, friend.id, foreign.id) == (200, {"allowed": True})
+    assert (await may(org, "x", root.id))[0] == 400
+    for ids in ((root.id, other.id), (root.id, str(uuid.uuid4())), ("x", "y")):
+        assert (await may(stranger, *ids))[0] == 401
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
-from tests.e2e.parties import Agent, Organization, Party, Refused, found, until_refused, wire_to
+from tests.e2e.parties import Organization, Party, Refused, found, until_refused, wire_to
 from tests.running import RunningServer
 
 PRIVATE = {"current_task", "last_sample_error", "workspace_dir", "budget_limit", "monthly_spend"}
@@ -347,20 +347,3 @@ async def test_public_view_is_stripped_and_open_registration_mints_one_token(
         first = await stranger.rest("POST", "/registry/register", body)
         assert len(first.json()["auth_token"]) == 43
         assert (await stranger.rest("POST", "/registry/register", body)).status_code == 401
-
-
-async def test_development_mode_lets_calls_without_a_token_pass(
-    own_server: Callable[..., RunningServer],
-) -> None:
-    """Scripts without a token register ids of their own; a wrong token is still refused."""
-    running = own_server(MOLECULE_ENV="development")
-    async with wire_to(running) as wire:
-        stranger, workspace = wire.party(), str(uuid.uuid4())
-        body = {"id": workspace, "agent_card": {"name": "x"}, "url": "http://127.0.0.1:9001"}
-        answer = await stranger.rest("POST", "/registry/register", body)
-        assert answer.status_code == 200
-        assert answer.json()["delivery_mode"] == "push"
-        agent = Agent(wire, wire.party(answer.json()["auth_token"]).headers, workspace, "")
-        row = (await agent.rest("GET", f"/workspaces/{workspace}")).json()
-        assert (row["name"], row["url"]) == (workspace, "http://127.0.0.1:9001")
-        assert (await wire.party("wrong").rest("GET", "/workspaces")).status_code == 401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -39,6 +40,14 @@ with EmbeddedPostgres(Path(sys.argv[1]), {"fsync": "off"}) as postgres:
 """
 
 
+CONNECT = """
+import asyncio, asyncpg, os, sys
+user = int(sys.argv[2])
+os.setgroups([]); os.setgid(user); os.setuid(user)
+asyncio.run(asyncpg.connect(sys.argv[1]))
+"""
+
+
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="molecule-pg-"))
@@ -66,6 +75,12 @@ def dsn_of(owner: subprocess.Popen[str]) -> str:
 def bystander(user: int) -> subprocess.Popen[bytes]:
     """A process of the same account that has nothing to do with Postgres."""
     return subprocess.Popen(["sleep", "60"], cwd="/", user=user if os.geteuid() == 0 else None)
+
+
+def stranger_connects(dsn: str) -> str:
+    """What a process of the account that owns the data is told; empty when it gets in."""
+    command = [sys.executable, "-c", CONNECT, dsn, str(NOBODY)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr
 
 
 async def execute(dsn: str, sql: str) -> object:
@@ -238,6 +253,34 @@ def test_data_of_another_user_are_refused_with_a_reason(data_dir: Path) -> None:
     (data_dir / "postgres").mkdir()
     _, complaint = owner_process(data_dir, user=NOBODY).communicate()
     assert "belongs to user id 0; start as that user or as root" in complaint
+
+
+@AS_ROOT
+async def test_only_the_account_that_started_it_gets_in(data_dir: Path) -> None:
+    """A process of the account that owns the data is a stranger to the kernel's eyes."""
+    with EmbeddedPostgres(data_dir, FAST) as postgres:
+        assert await execute(postgres.dsn, "SELECT current_user") == "molecule"
+        tried = await asyncio.to_thread(stranger_connects, postgres.dsn)
+    assert "InvalidAuthorizationSpecificationError" in tried
+
+
+@AS_ROOT
+@pytest.mark.parametrize("version", [None, "17"])
+def test_what_is_no_data_of_ours_is_refused_and_left_alone(
+    data_dir: Path, version: str | None
+) -> None:
+    """No owner and no mode is changed before it is known what lies there."""
+    data_dir.chmod(0o700)
+    foreign = data_dir / "postgres"
+    foreign.mkdir(mode=0o700)
+    (foreign / "precious").touch(mode=0o600)
+    if version:
+        (foreign / "PG_VERSION").write_text(f"{version}\n")
+    with pytest.raises(EmbeddedPostgresError, match=version or "no data of Postgres"):
+        EmbeddedPostgres(data_dir, FAST).start()
+    for path in (foreign, foreign / "precious"):
+        assert path.stat().st_uid == 0
+    assert data_dir.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_failed_start_says_what_postgres_said_and_frees_the_directory(data_dir: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from molecule_grpc.auth.tokens import mint
 from molecule_grpc.settings.settings import Settings, variables
 from molecule_grpc.settings.values import SettingsError
 from tests.settings import all_variables
@@ -101,6 +102,30 @@ def test_variables_of_clients_and_of_others_are_not_unknown() -> None:
 def test_production_refuses_an_open_door(door: str) -> None:
     with pytest.raises(SettingsError, match=door):
         Settings.from_env({"MOLECULE_ENV": "production", door: "1"})
+
+
+@pytest.mark.parametrize("token", ["a", "x" * 43, "short-but-mixed-0123"])
+def test_production_refuses_a_token_that_can_be_guessed(token: str) -> None:
+    with pytest.raises(SettingsError, match="ADMIN_TOKEN"):
+        Settings.from_env({"MOLECULE_ENV": "production", "ADMIN_TOKEN": token})
+    (warning,) = Settings.from_env({"ADMIN_TOKEN": token}).warnings
+    assert "ADMIN_TOKEN" in warning
+
+
+def test_production_takes_a_token_of_our_own_making() -> None:
+    for _ in range(100):
+        Settings.from_env({"MOLECULE_ENV": "production", "ADMIN_TOKEN": mint().text})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com"])
+def test_development_listens_on_this_machine_only(host: str) -> None:
+    with pytest.raises(SettingsError, match="MOLECULE_HOST"):
+        Settings.from_env({"MOLECULE_ENV": "development", "MOLECULE_HOST": host})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_development_listens_on_any_loopback_address(host: str) -> None:
+    Settings.from_env({"MOLECULE_ENV": "development", "MOLECULE_HOST": host})
 
 
 @pytest.mark.parametrize("door", DOORS)

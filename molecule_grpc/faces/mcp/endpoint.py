@@ -124,7 +124,7 @@ class Endpoint:
 
     async def _admit(self, call: Call) -> None:
         """Raise unless the token of a call is still good."""
-        await self._authenticator.identify(OWN, call.authorization)
+        await self._authenticator.identify(OWN, call.authorization, call.metadata)
 
     def _over_limit(self, call: Call, messages: int) -> HttpAnswer | None:
         """Count what a token sends; the answer when these messages were too many."""

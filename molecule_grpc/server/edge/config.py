@@ -23,6 +23,7 @@ from molecule_grpc.server.edge.routes import face_tables, routes
 from molecule_grpc.server.edge.surface import Rpc, read_surface
 
 _MIB = 1024 * 1024
+_PUBLIC = "public"
 _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 
 
@@ -33,8 +34,10 @@ class EdgeConfig:
     Args:
         worker_sockets: Unix sockets of the workers' gRPC servers.
         metrics_port: loopback port that serves Prometheus text for all workers; None for none.
-        operator_port: loopback port for AdminService and /metrics, which the public port then
-            refuses; None serves them on the public port.
+        metrics_token: with it, /metrics is served on the public port to whoever shows the token.
+        public_metrics: whether /metrics is served on the public port to anybody.
+        operator_port: loopback port for AdminService and /metrics; the public port then refuses
+            AdminService. None serves AdminService on the public port.
         rate_limit_per_minute: calls a minute of one client address; 0 means no limit.
         stream_idle_seconds: how long a unary call may stand still.
         max_request_bytes: largest REST body.
@@ -46,6 +49,8 @@ class EdgeConfig:
     worker_sockets: Sequence[Path]
     host: str = "127.0.0.1"
     metrics_port: int | None = None
+    metrics_token: str = field(default="", repr=False)
+    public_metrics: bool = False
     operator_port: int | None = None
     operator_host: str = "127.0.0.1"
     cors_origins: Sequence[str] = ()
@@ -62,7 +67,7 @@ def render(config: EdgeConfig, admin_socket: Path) -> str:
     rpcs = read_surface(config.descriptor_set)
     split = config.operator_port is not None
     listeners = [
-        _listener(config, rpcs, "public", config.host, config.port, operator=not split),
+        _listener(config, rpcs, _PUBLIC, config.host, config.port, operator=not split),
     ]
     if config.operator_port is not None:
         listeners.append(
@@ -93,12 +98,14 @@ def _listener(
             **form,
         )
 
+    public = name == _PUBLIC
     table = routes(
         rpcs,
         sse=transcoding(stream_sse_style_delimited=True),
         lines=transcoding(stream_newline_delimited=True),
         admin=operator,
-        metrics=operator and config.metrics_port is not None,
+        metrics=config.metrics_port is not None and (not public or _shows_metrics(config)),
+        metrics_token="" if config.public_metrics or not public else config.metrics_token,
     )
     values: dict[str, Any] = {
         "name": name,
@@ -118,6 +125,10 @@ def _listener(
     }
     filled = {key: json.dumps(value) for key, value in values.items()}
     return _fill("listener.yaml", **filled, routes=_yaml_list(map(json.dumps, table), indent=16))
+
+
+def _shows_metrics(config: EdgeConfig) -> bool:
+    return config.public_metrics or bool(config.metrics_token)
 
 
 def _fill(template: str, **values: str) -> str:

@@ -31,6 +31,7 @@ _NOT_GRPC = {
     "invert_match": True,
     "treat_missing_header_as_empty": True,
 }
+_UNAUTHORIZED = {"status": 401, "body": {"inline_string": "missing metrics token"}}
 _NEVER = "0s"
 _UNARY_TIMEOUT = "60s"
 _RETRY_READS = {
@@ -50,7 +51,15 @@ _RETRY_READS = {
 }
 
 
-def routes(rpcs: list[Rpc], *, sse: Json, lines: Json, admin: bool, metrics: bool) -> list[Json]:
+def routes(
+    rpcs: list[Rpc],
+    *,
+    sse: Json,
+    lines: Json,
+    admin: bool,
+    metrics: bool,
+    metrics_token: str = "",
+) -> list[Json]:
     """The route table.
 
     Args:
@@ -58,11 +67,11 @@ def routes(rpcs: list[Rpc], *, sse: Json, lines: Json, admin: bool, metrics: boo
         lines: transcoder for streams of one JSON object a line.
         admin: whether AdminService is served, and not only its health.
         metrics: whether /metrics is served.
+        metrics_token: what a caller of /metrics must show; empty for nothing.
     """
     table: list[Json] = []
     if metrics:
-        off = {_TRANSCODER: _OFF, _RATE_LIMIT: _OFF}
-        table.append(_to("metrics", {"path": "/metrics"}, off))
+        table += _metrics_routes(metrics_token)
     for rpc in rpcs:
         if rpc.sse:
             for form in rpc.rest:
@@ -83,6 +92,22 @@ def routes(rpcs: list[Rpc], *, sse: Json, lines: Json, admin: bool, metrics: boo
     table.append(_rest({"prefix": "/"}))
     table.append({"match": {"prefix": "/"}, "direct_response": _NOT_FOUND})
     return table
+
+
+def _metrics_routes(token: str) -> Iterator[Json]:
+    filters = {_TRANSCODER: _OFF, _RATE_LIMIT: _OFF}
+    match: Json = {"path": "/metrics"}
+    if not token:
+        yield _to("metrics", match, filters)
+        return
+    shown = {"name": "authorization", "string_match": {"exact": f"Bearer {token}"}}
+    yield _to("metrics", {**match, "headers": [shown]}, filters)
+    yield {
+        "match": match,
+        "direct_response": _UNAUTHORIZED,
+        # Without a limit a stranger could try tokens at any rate.
+        "typed_per_filter_config": {_TRANSCODER: _OFF},
+    }
 
 
 def _stream_routes(form: RestPath, sse: Json, lines: Json) -> Iterator[Json]:

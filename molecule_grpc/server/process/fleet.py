@@ -125,6 +125,8 @@ class Fleet:
             operator_port=settings.edge.operator_port or None,
             worker_sockets=[self.socket(index) for index in range(settings.process.workers)],
             metrics_port=self._serve_metrics(),
+            metrics_token=settings.edge.metrics_token,
+            public_metrics=settings.edge.public_metrics,
             cors_origins=settings.edge.cors_origins,
             rate_limit_per_minute=settings.edge.rate_limit_per_minute,
         )

@@ -29,14 +29,17 @@ class Directory:
             node = await store.one(self._pool, workspace_id)
         return None if node is None or node.status == Status.REMOVED else _info(node)
 
-    async def can_communicate(self, a: UUID, b: UUID) -> bool:
+    async def can_communicate(self, a: UUID, b: UUID, within: UUID | None = None) -> bool:
         """Whether two workspaces may message one another. Symmetric.
 
         They are the same, siblings, or one is above the other at any depth, in one organisation,
         and neither is removed.
+
+        Args:
+            within: the only organisation whose workspaces count; None for all.
         """
         with database_errors():
-            pair = await store.pair(self._pool, a, b)
+            pair = await store.pair(self._pool, a, b, within)
         return pair is not None and _both_live(pair) and pair.related
 
     async def is_related(self, a: UUID, b: UUID) -> bool:

@@ -38,7 +38,7 @@ _PAIR = f"""
            coalesce(s.organization_id = t.organization_id, false) AS visible,
            coalesce({_RELATED}, false) AS related
     FROM workspaces t LEFT JOIN workspaces s ON s.id = $1
-    WHERE t.id = $2
+    WHERE t.id = $2 AND ($3::uuid IS NULL OR t.organization_id = $3)
 """
 
 _ONE = """
@@ -145,9 +145,9 @@ class Member(NamedTuple):
     live: bool
 
 
-async def pair(pool: Pool, source: UUID, target: UUID) -> Pair | None:
-    """Two workspaces, removed or not; None when there is no target."""
-    row = await pool.fetchrow(_PAIR, source, target)
+async def pair(pool: Pool, source: UUID, target: UUID, within: UUID | None = None) -> Pair | None:
+    """Two workspaces, removed or not; None when there is no target, or none `within`."""
+    row = await pool.fetchrow(_PAIR, source, target, within)
     if row is None:
         return None
     *target_columns, source_status, visible, related = row

@@ -83,7 +83,8 @@ type WorkspaceServiceClient interface {
 	Discover(ctx context.Context, in *DiscoverRequest, opts ...grpc.CallOption) (*DiscoverResponse, error)
 	// ListPeers lists siblings, children and parent.
 	ListPeers(ctx context.Context, in *ListPeersRequest, opts ...grpc.CallOption) (*ListPeersResponse, error)
-	// CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids.
+	// CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids
+	// and for workspaces outside the caller's organization.
 	CheckAccess(ctx context.Context, in *CheckAccessRequest, opts ...grpc.CallOption) (*CheckAccessResponse, error)
 	// ListTokens lists a workspace's live tokens, newest first, without their secrets.
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
@@ -320,7 +321,8 @@ type WorkspaceServiceServer interface {
 	Discover(context.Context, *DiscoverRequest) (*DiscoverResponse, error)
 	// ListPeers lists siblings, children and parent.
 	ListPeers(context.Context, *ListPeersRequest) (*ListPeersResponse, error)
-	// CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids.
+	// CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids
+	// and for workspaces outside the caller's organization.
 	CheckAccess(context.Context, *CheckAccessRequest) (*CheckAccessResponse, error)
 	// ListTokens lists a workspace's live tokens, newest first, without their secrets.
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)

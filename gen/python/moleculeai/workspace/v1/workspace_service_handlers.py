@@ -131,7 +131,9 @@ class WorkspaceServiceHandlers(Protocol):
         request: workspace_service_pb2.CheckAccessRequest,
         call: Call,
     ) -> workspace_service_pb2.CheckAccessResponse:
-        """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids."""
+        """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids
+        and for workspaces outside the caller's organization.
+        """
         ...
 
     async def ListTokens(

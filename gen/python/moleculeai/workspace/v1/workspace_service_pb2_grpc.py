@@ -221,7 +221,8 @@ class WorkspaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CheckAccess(self, request, context):
-        """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids.
+        """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids
+        and for workspaces outside the caller's organization.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -81,7 +81,9 @@ class WorkspaceServiceStub:
     ListPeers: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListPeersRequest, _workspace_service_pb2.ListPeersResponse]
     """ListPeers lists siblings, children and parent."""
     CheckAccess: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.CheckAccessRequest, _workspace_service_pb2.CheckAccessResponse]
-    """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids."""
+    """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids
+    and for workspaces outside the caller's organization.
+    """
     ListTokens: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListTokensRequest, _workspace_service_pb2.ListTokensResponse]
     """ListTokens lists a workspace's live tokens, newest first, without their secrets."""
     CreateToken: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateTokenRequest, _workspace_service_pb2.CreateTokenResponse]
@@ -149,7 +151,9 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     ListPeers: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListPeersRequest, _workspace_service_pb2.ListPeersResponse]  # type: ignore[assignment]
     """ListPeers lists siblings, children and parent."""
     CheckAccess: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.CheckAccessRequest, _workspace_service_pb2.CheckAccessResponse]  # type: ignore[assignment]
-    """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids."""
+    """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids
+    and for workspaces outside the caller's organization.
+    """
     ListTokens: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListTokensRequest, _workspace_service_pb2.ListTokensResponse]  # type: ignore[assignment]
     """ListTokens lists a workspace's live tokens, newest first, without their secrets."""
     CreateToken: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateTokenRequest, _workspace_service_pb2.CreateTokenResponse]  # type: ignore[assignment]
@@ -286,7 +290,9 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.CheckAccessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.CheckAccessResponse, _abc.Awaitable[_workspace_service_pb2.CheckAccessResponse]]:
-        """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids."""
+        """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids
+        and for workspaces outside the caller's organization.
+        """
 
     @_abc_1.abstractmethod
     def ListTokens(

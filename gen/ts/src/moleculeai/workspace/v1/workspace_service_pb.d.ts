@@ -1359,7 +1359,8 @@ export declare const WorkspaceService: GenService<{
     output: typeof ListPeersResponseSchema;
   },
   /**
-   * CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids.
+   * CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids
+   * and for workspaces outside the caller's organization.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.CheckAccess
    */

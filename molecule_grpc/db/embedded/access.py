@@ -1,0 +1,57 @@
+"""Who may connect to the embedded Postgres: the account that started it, and root.
+
+The kernel says who is behind a Unix socket. Without that, every process of the account that owns
+the data, often `nobody`, would be Postgres' superuser.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+import structlog
+
+from molecule_grpc.db.embedded.account import Account
+
+_log = structlog.get_logger(__name__)
+
+_MAP = "molecule"
+_ROOT = 0
+
+
+def write_access(cluster: Path, account: Account, role: str) -> None:
+    """Write pg_hba.conf and pg_ident.conf anew, for connections as `role` through the socket.
+
+    A user id without a name, as some containers have one, cannot be compared: then whoever reaches
+    the socket may connect, and only its mode 0700 stands between.
+    """
+    names = [name for uid in sorted({os.geteuid(), _ROOT}) if (name := _name(uid))]
+    method = f"peer map={_MAP}"
+    if not _name(os.geteuid()):
+        _log.warning("this user id has no name: Postgres trusts whoever reaches its socket")
+        method = "trust"
+    _write(
+        cluster / "pg_hba.conf",
+        f"local all {role} {method}\nlocal replication {role} {method}\n",
+        account,
+    )
+    lines = (f'{_MAP} "{name}" {role}\n' for name in names)
+    _write(cluster / "pg_ident.conf", "".join(lines), account)
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
+
+
+def _write(file: Path, text: str, account: Account) -> None:
+    """Replace a file whole: a crash leaves the old one or the new one."""
+    new = file.with_name(f"{file.name}.new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    new.write_text(text)
+    account.own(new)
+    new.rename(file)
