@@ -61,7 +61,14 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         upload = await stack.enter_async_context(
             open_upload(core, delegation.announce_files, workspace)
         )
-        events = make_events(core.pool, core.wakeups, core.authenticator, core.guards, core.readers)
+        events = make_events(
+            core.pool,
+            core.wakeups,
+            core.authenticator,
+            core.guards,
+            core.readers,
+            settings.retention,
+        )
         mcp = make_mcp(core, _platform(workspace, delegation))
         tasks: dict[str, BackgroundTask] = {}
         admin = await stack.enter_async_context(

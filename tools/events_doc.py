@@ -6,7 +6,7 @@ python -m tools.events_doc > docs/events.md
 from __future__ import annotations
 
 from molecule_grpc.events.names import EventType
-from molecule_grpc.events.store import KEPT_DAYS, LIVE_MINUTES
+from molecule_grpc.settings.retention import RetentionSettings
 
 _PAGE = """\
 # Events
@@ -89,8 +89,8 @@ ACTIVITY_LOGGED are written only while a client of some worker reads the feed.
 def render() -> str:
     """The page."""
     return _PAGE.format(
-        kept_days=KEPT_DAYS,
-        live_minutes=LIVE_MINUTES,
+        kept_days=RetentionSettings().events,
+        live_minutes=RetentionSettings().live_event_minutes,
         types=len(EventType),
         kept=_table(kept=True),
         live=_table(kept=False),

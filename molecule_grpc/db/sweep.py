@@ -10,6 +10,10 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
+# For the background task that sweeps: a day, because a sweep ends when nothing is due. A statement
+# that hangs is ended by its own timeout.
+SWEEP_TIMEOUT_SECONDS = 86_400.0
+
 _LEAST_BATCH = 10
 
 

@@ -93,7 +93,7 @@ async def open_delegation(core: Core, workspaces: Workspaces) -> AsyncIterator[D
                 on_queued=due_workspaces.add,
             )
         )
-        undelivered = Undelivered(ledger.moves)
+        undelivered = Undelivered(ledger.moves, unread_days=core.settings.retention.inbox_unread)
         inboxes = inbox_use_cases(
             core,
             floors,

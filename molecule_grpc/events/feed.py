@@ -43,15 +43,26 @@ Shown: TypeAlias = StoredEvent | Beat | Drain
 
 
 class EventFeed:
-    """Shows events to whoever may see them."""
+    """Shows events to whoever may see them.
+
+    Args:
+        kept_days: days for which kept events can be read; an older resume token is refused.
+    """
 
     def __init__(
-        self, pool: Pool, tail: EventTail, authenticator: Authenticator, readers: EventReaders
+        self,
+        pool: Pool,
+        tail: EventTail,
+        authenticator: Authenticator,
+        readers: EventReaders,
+        *,
+        kept_days: int,
     ) -> None:
         self._pool = pool
         self._tail = tail
         self._authenticator = authenticator
         self._readers = readers
+        self._kept_days = kept_days
 
     async def scope_of(
         self, principal: Principal, workspace_id: UUID | None, types: Sequence[str]
@@ -83,7 +94,9 @@ class EventFeed:
         Raises:
             Invalid, OutOfRange: as `read_token` does.
         """
-        return read_token(resume_after) if resume_after else await store.now(self._pool)
+        if not resume_after:
+            return await store.now(self._pool)
+        return read_token(resume_after, kept_days=self._kept_days)
 
     @contextlib.contextmanager
     def attend(self, scope: Scope) -> Iterator[Flag]:

@@ -15,10 +15,6 @@ from molecule_grpc.events.names import EventType
 from molecule_grpc.events.values import EventPage, Position, Scope, StoredEvent
 from molecule_grpc.kernel.ids import new_id
 
-# How long a live event can be read.
-LIVE_MINUTES = 10
-# How long a kept event can be read, and a token be resumed after.
-KEPT_DAYS = 30
 # Announced after every commit that wrote events.
 CHANNEL_ALL = UUID(int=0)
 # Announced by workers whose clients read the feed.
@@ -183,11 +179,11 @@ _PRUNE = """
 """
 
 
-async def prune(pool: Pool) -> None:
-    """Delete events that can no longer be read. Any number of workers may do it at once."""
+async def prune(pool: Pool, *, live_minutes: float, kept_days: float) -> None:
+    """Delete events of these ages and older. Any number of workers may do it at once."""
     for table, seconds in (
-        ("live_events", LIVE_MINUTES * 60.0),
-        ("structure_events", KEPT_DAYS * 86400.0),
+        ("live_events", live_minutes * 60.0),
+        ("structure_events", kept_days * 86400.0),
     ):
 
         async def step(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from molecule_grpc.events.store import KEPT_DAYS
 from molecule_grpc.events.values import Position
 from molecule_grpc.kernel.errors import Invalid, OutOfRange
 
@@ -16,8 +15,11 @@ def make_token(place: Position, moment: datetime) -> str:
     return f"{place.xact}.{place.position}.{int(moment.timestamp())}"
 
 
-def read_token(token: str) -> Position:
+def read_token(token: str, *, kept_days: int) -> Position:
     """The place that the token was made for.
+
+    Args:
+        kept_days: days for which kept events can be read.
 
     Raises:
         Invalid: the token is not one of ours.
@@ -30,7 +32,7 @@ def read_token(token: str) -> Position:
         age = datetime.now(UTC) - datetime.fromtimestamp(moment, UTC)
     except (ValueError, OverflowError, OSError):
         raise Invalid("resume_after is not one of ours", field=_FIELD) from None
-    if age > timedelta(days=KEPT_DAYS):
+    if age > timedelta(days=kept_days):
         raise OutOfRange(
             "the events after this token were pruned; start without it", reason="CURSOR_PRUNED"
         )

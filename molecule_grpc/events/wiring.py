@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.events import store
 from molecule_grpc.events.feed import EventFeed
@@ -15,10 +16,7 @@ from molecule_grpc.events.service import EventsService
 from molecule_grpc.events.tail import EventTail
 from molecule_grpc.server.streams import StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
-
-_PRUNE_SECONDS = 300.0
-# Enough to delete a day's live events after all workers were stopped.
-_PRUNE_TIMEOUT_SECONDS = 600.0
+from molecule_grpc.settings.retention import RetentionSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,18 +40,21 @@ def make_events(
     authenticator: Authenticator,
     guards: StreamGuards,
     readers: EventReaders,
+    retention: RetentionSettings,
 ) -> Events:
     """The feed of one worker. The layers put events below `core.Core`: give its parts."""
     tail = EventTail(pool, wakeups)
-    feed = EventFeed(pool, tail, authenticator, readers)
+    feed = EventFeed(pool, tail, authenticator, readers, kept_days=retention.events)
     return Events(
         service=EventsService(feed, guards),
         tasks=[
             BackgroundTask(
                 "event-retention",
-                _PRUNE_SECONDS,
-                lambda: store.prune(pool),
-                timeout=_PRUNE_TIMEOUT_SECONDS,
+                retention.sweep,
+                lambda: store.prune(
+                    pool, live_minutes=retention.live_event_minutes, kept_days=retention.events
+                ),
+                timeout=SWEEP_TIMEOUT_SECONDS,
             ),
             BackgroundTask("event-readers", ANNOUNCE_SECONDS, readers.announce_readers),
         ],

@@ -22,6 +22,7 @@ from molecule_grpc.settings.faces import FacesSettings
 from molecule_grpc.settings.inbox import InboxSettings
 from molecule_grpc.settings.outbound import OutboundSettings
 from molecule_grpc.settings.process import ProcessSettings
+from molecule_grpc.settings.retention import RetentionSettings
 from molecule_grpc.settings.upload import UploadSettings
 from molecule_grpc.settings.values import SettingsError, describe_group, read_group
 from molecule_grpc.settings.workspace import WorkspaceSettings
@@ -52,6 +53,7 @@ class Settings:
     outbound: OutboundSettings = field(default_factory=OutboundSettings)
     egress: EgressSettings = field(default_factory=EgressSettings)
     upload: UploadSettings = field(default_factory=UploadSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     faces: FacesSettings = field(default_factory=FacesSettings)
     budgets: BudgetSettings = field(default_factory=BudgetSettings)
     warnings: tuple[str, ...] = ()

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from molecule_grpc import egress
+from molecule_grpc.auth.retention import prune_revoked
 from molecule_grpc.core import Core, Slice
+from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS
 from molecule_grpc.directory import Heartbeat, HeartbeatResult, Peer
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.server.tasks import BackgroundTask
@@ -137,7 +139,16 @@ def _tasks(
     async def sweep() -> None:
         await sweep_liveness(core.pool, core.settings.workspace, tell_readers)
 
+    async def prune_tokens() -> None:
+        await prune_revoked(core.pool, days=core.settings.retention.revoked_tokens)
+
     return [
+        BackgroundTask(
+            "token-retention",
+            core.settings.retention.sweep,
+            prune_tokens,
+            timeout=SWEEP_TIMEOUT_SECONDS,
+        ),
         BackgroundTask("liveness-sweep", core.settings.workspace.liveness_interval, sweep),
         BackgroundTask("heartbeat-events", PUBLISH_SECONDS, heartbeat_events.publish),
     ]

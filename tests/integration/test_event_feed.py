@@ -158,7 +158,7 @@ async def feed_of(pool: Pool, wakeups: Wakeups) -> AsyncIterator[EventFeed]:
     followed = EventTail(pool, wakeups)
     running = asyncio.create_task(followed.run())
     with EventReaders.of(wakeups) as readers:
-        yield EventFeed(pool, followed, Authenticator(pool, Settings().auth), readers)
+        yield EventFeed(pool, followed, Authenticator(pool, Settings().auth), readers, kept_days=30)
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
@@ -373,7 +373,7 @@ async def test_retention_goes_in_batches_and_passes_by_what_others_hold(pool: Po
         held = await other.fetch(
             "SELECT id FROM live_events ORDER BY xact, position LIMIT 10 FOR UPDATE"
         )
-        await store.prune(pool)
+        await store.prune(pool, live_minutes=10, kept_days=30)
         assert await pool.fetchval("SELECT count(*) FROM live_events") == 10 + len(held)
-    await store.prune(pool)
+    await store.prune(pool, live_minutes=10, kept_days=30)
     assert await pool.fetchval("SELECT count(*) FROM live_events") == 10

@@ -418,9 +418,9 @@ async def test_retention_that_meets_an_append_leaves_its_item(
     async with other.transaction():
         await append_on(other, message(me))
         async with slice_.pool.acquire() as conn:
-            await retention.prune(conn, me)
+            await retention.prune(conn, me, done_days=7, unread_days=30, limit=100)
     async with slice_.pool.acquire() as conn:
-        await retention.prune(conn, me)
+        await retention.prune(conn, me, done_days=7, unread_days=30, limit=100)
     page = await slice_.reads.look(InboxQuery(me, 0, 10))
     assert ([row.seq for row in page.items], page.oldest_seq, page.acked_seq) == ([3], 3, 2)
 

@@ -17,6 +17,8 @@ from molecule_grpc.delegation.ledger.moves import draft_move
 from molecule_grpc.delegation.ledger.rules import Status
 from molecule_grpc.delegation.ledger.store import accept as accepts
 from molecule_grpc.delegation.ledger.store import move as ledger_moves
+from molecule_grpc.delegation.ledger.store import overview, tallies
+from molecule_grpc.delegation.ledger.store import retention as ledger_retention
 from molecule_grpc.delegation.ledger.store import views as ledger_views
 from molecule_grpc.delegation.record.store import activity, queries
 from molecule_grpc.delegation.record.store import retention as record_retention
@@ -246,10 +248,42 @@ async def test_items_by_their_activity_rows(watched: Watched, busy: UUID) -> Non
 
 
 async def test_retention_finds_what_is_old(watched: Watched) -> None:
-    """When nothing is due, nothing is read."""
-    await retention.old_items(watched, after=None, limit=100)  # type: ignore[arg-type]
-    await record_retention.prune(watched, days=7, limit=500)  # type: ignore[arg-type]
-    require_bound(watched, rows=10)
+    """When nothing is due, a row of each inbox and each record is read."""
+    start = UUID(int=0)
+    for look in (
+        retention.look(watched, after=start, done_days=7, unread_days=30, limit=1000),  # type: ignore[arg-type]
+        record_retention.look(watched, after=start, days=7, limit=1000),  # type: ignore[arg-type]
+        ledger_retention.prune(watched, days=90, limit=2000),  # type: ignore[arg-type]
+    ):
+        await look
+    require_bound(watched, rows=202)
+
+
+async def test_retention_takes_a_batch_of_the_oldest(watched: Watched, busy: UUID) -> None:
+    """However much is due, a step looks at its batch, and at no young row."""
+    async with watched._transaction():
+        await record_retention.prune(watched, busy, days=0, limit=300)  # type: ignore[arg-type]
+        await retention.prune(
+            watched,  # type: ignore[arg-type]
+            busy,
+            done_days=0,
+            unread_days=0,
+            limit=300,
+        )
+        await ledger_retention.prune(watched, days=0, limit=300)  # type: ignore[arg-type]
+    require_bound(watched, rows=320)
+
+
+@pytest.mark.parametrize("organization_id", [None, ORGANIZATION])
+@pytest.mark.parametrize("wanted", ["in_flight", "stuck", "failed", "completed"])
+async def test_operators_lists_and_counts(
+    watched: Watched, wanted: str, organization_id: UUID | None
+) -> None:
+    """A rare status costs its rows, and a count the delegations under way."""
+    await overview.list_entries(watched, wanted, organization_id, 100)  # type: ignore[arg-type]
+    require_bound(watched, rows=100)
+    await tallies.count_by_status(watched, organization_id)  # type: ignore[arg-type]
+    require_bound(watched, rows=1000)
 
 
 # The record.

@@ -548,7 +548,7 @@ async def test_what_ended_long_ago_is_deleted(worker: Worker, agent: FakeAgent) 
         WHERE idempotency_key <> 'waiting'
         """
     )
-    assert await upkeep.prune(worker.pool, limit=10) == 1
+    assert await upkeep.prune(worker.pool, days=7, limit=10) == 1
     left = [row["idempotency_key"] for row in await worker.queue_of(target)]
     assert left == ["new", "waiting"]
 

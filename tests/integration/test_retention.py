@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
+from molecule_grpc.auth.retention import prune_revoked
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.delegation.inbox.retention import InboxRetention
 from molecule_grpc.delegation.inbox.store.acks import Ack
+from molecule_grpc.delegation.ledger.retention import LedgerRetention
 from molecule_grpc.delegation.ledger.undelivered import Undelivered
 from molecule_grpc.delegation.record.retention import RecordRetention
 from molecule_grpc.events import store as event_store
@@ -45,8 +48,8 @@ async def left(pool: Pool, workspace_id: UUID) -> list[int]:
 
 async def sweep(one: Slice) -> None:
     """A pass over inboxes, then records, with the default of seven days."""
-    undelivered = Undelivered(one.ledger.moves)
-    await InboxRetention(one.pool, undelivered.expired).sweep()
+    undelivered = Undelivered(one.ledger.moves, unread_days=30)
+    await InboxRetention(one.pool, undelivered.expired, done_days=7, unread_days=30).sweep()
     await RecordRetention(one.pool, days=7).sweep()
 
 
@@ -124,6 +127,119 @@ async def test_events_leave_when_nobody_can_resume_after_them(pool: Pool) -> Non
         """UPDATE structure_events SET created_at = now() - interval '31 days'
            WHERE event_type = 'WORKSPACE_MOVED'"""
     )
-    await event_store.prune(pool)
+    await event_store.prune(pool, live_minutes=10, kept_days=30)
     rows = await pool.fetch("SELECT event_type FROM structure_events")
     assert [row["event_type"] for row in rows] == ["WORKSPACE_DEGRADED"]
+
+
+# The ledger.
+
+
+async def ended(one: Slice, caller: UUID, callee: UUID, status: str) -> str:
+    """A delegation that ended so."""
+    name = await one.delegate(caller, callee)
+    await one.update(callee, name, status, "done", error="broken" if status == "failed" else "")
+    return name
+
+
+async def test_ended_delegations_leave_after_their_time(database_url: str, pool: Pool) -> None:
+    """Counted from the end: however old, what is under way stays, and the counts stay true."""
+    async with slice_of(database_url, pool) as one:
+        caller, callee = await hire(pool, 2)
+        await ended(one, caller, callee, "completed")
+        await ended(one, caller, callee, "failed")
+        young = await ended(one, caller, callee, "completed")
+        live = await one.delegate(caller, callee)
+        await pool.execute(
+            """UPDATE delegations SET created_at = now() - interval '400 days',
+                      updated_at = now() - CASE delegation_id WHEN $1 THEN interval '89 days'
+                                                              ELSE interval '91 days' END""",
+            young,
+        )
+        assert await one.ledger.views.count_by_status(None) == {
+            "completed": 2,
+            "failed": 1,
+            "queued": 1,
+        }
+        retention = LedgerRetention(pool, days=90)
+        assert sum(await asyncio.gather(*(retention.sweep() for _ in range(3)))) == 2
+        rows = await pool.fetch("SELECT delegation_id FROM delegations")
+        assert {row["delegation_id"] for row in rows} == {young, live}
+        for organization_id in (None, ORGANIZATION):
+            counts = await one.ledger.views.count_by_status(organization_id)
+            assert counts == {"completed": 1, "queued": 1}
+
+
+async def test_counts_stay_true_while_they_are_folded_and_recounted(
+    database_url: str, pool: Pool
+) -> None:
+    """A recount repairs what a writer left out that does not know the tallies, once."""
+    async with slice_of(database_url, pool) as one:
+        caller, callee = await hire(pool, 2)
+        retention = LedgerRetention(pool, days=90)
+        for _ in range(5):
+            await asyncio.gather(
+                ended(one, caller, callee, "completed"), retention.fold(), retention.recount()
+            )
+        await retention.fold()
+        assert await pool.fetchval("SELECT count(*) FROM delegation_tallies") == 1
+        left_out = await one.delegate(caller, callee)
+        await pool.execute(
+            "UPDATE delegations SET status = 'failed' WHERE delegation_id = $1", left_out
+        )
+        await asyncio.gather(*(retention.recount() for _ in range(3)))
+        counts = await one.ledger.views.count_by_status(ORGANIZATION)
+        assert counts == {"completed": 5, "failed": 1}
+
+
+async def test_a_retry_is_no_second_end(database_url: str, pool: Pool) -> None:
+    """A failed attempt ends nothing; a repeated report ends nothing twice."""
+    async with slice_of(database_url, pool) as one:
+        caller, callee = await hire(pool, 2)
+        name = await one.delegate(caller, callee, max_attempts=2, retry_backoff_seconds=1)
+        await one.update(callee, name, "failed", error="broken")
+        assert await one.ledger.views.count_by_status(None) == {"queued": 1}
+        other = await ended(one, caller, callee, "completed")
+        await one.update(callee, other, "completed", "done")
+        assert await one.ledger.views.count_by_status(None) == {"queued": 1, "completed": 1}
+
+
+async def test_a_long_inbox_leaves_in_batches(database_url: str, pool: Pool) -> None:
+    """More done items than one statement deletes, and the mark ends up behind all of them."""
+    async with slice_of(database_url, pool) as one:
+        [agent] = await hire(pool, 1)
+        await fill(one, agent, 1)
+        await pool.execute(
+            """
+            INSERT INTO inbox_items (workspace_id, seq, message_id, activity_id, method, bytes,
+                                     bytes_through, done_at, created_at)
+            SELECT $1, n, n::text, gen_random_uuid(), 'message/send', 1, n, now(),
+                   now() - interval '8 days' FROM generate_series(2, 12000) n
+            """,
+            agent,
+        )
+        await pool.execute(
+            "UPDATE inbox_heads SET last_seq = 12000, bytes = 12000 WHERE workspace_id = $1", agent
+        )
+        await one.reads.ack(Ack(agent, 12_000, (), None))
+        await older(pool, agent, 1, days=8)
+        await asyncio.gather(sweep(one), sweep(one))
+        await sweep(one)
+        assert await left(pool, agent) == []
+        head = await pool.fetchrow("SELECT * FROM inbox_heads WHERE workspace_id = $1", agent)
+        assert head is not None
+        assert (head["oldest_seq"], head["acked_seq"], head["last_seq"]) == (12_001, 12_000, 12_000)
+
+
+async def test_revoked_tokens_leave_after_their_time(pool: Pool) -> None:
+    [agent] = await hire(pool, 1)
+    await pool.execute(
+        """INSERT INTO workspace_auth_tokens (id, workspace_id, token_hash, prefix, revoked_at)
+           SELECT gen_random_uuid(), $1, uuid_send(gen_random_uuid()), coalesce(age, 'live'),
+                  now() - age::interval
+           FROM unnest(ARRAY['91 days', '89 days', NULL]) AS t (age)""",
+        agent,
+    )
+    await prune_revoked(pool, days=90)
+    rows = await pool.fetch("SELECT prefix FROM workspace_auth_tokens ORDER BY prefix")
+    assert [row["prefix"] for row in rows] == ["89 days", "live"]

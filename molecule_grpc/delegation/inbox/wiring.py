@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from molecule_grpc.core import Core
+from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS
 from molecule_grpc.delegation.inbox.inbox import Inbox
 from molecule_grpc.delegation.inbox.open_inboxes import PRESENCE_SECONDS, OpenInboxes
 from molecule_grpc.delegation.inbox.ports import OnExpired, OnPoisoned
@@ -17,8 +18,6 @@ from molecule_grpc.delegation.inbox.streams import InboxStreams
 from molecule_grpc.delegation.record.retention import RecordRetention
 from molecule_grpc.delegation.record.writes import InboxLimits, RecordWrites
 from molecule_grpc.server.tasks import BackgroundTask
-
-_RETENTION_TIMEOUT_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,12 @@ def inbox_use_cases(
     )
     inbox = Inbox(pool, reads, wakeups, core.guards, on_poisoned)
     streams = InboxStreams(pool, inbox, reads, open_inboxes, wakeups, core.guards, settings.inbox)
-    inbox_retention = InboxRetention(pool, on_expired)
+    inbox_retention = InboxRetention(
+        pool,
+        on_expired,
+        done_days=settings.retention.inbox_done,
+        unread_days=settings.retention.inbox_unread,
+    )
     record_retention = RecordRetention(pool, days=settings.delegation.activity_retention_days)
 
     async def forget() -> None:
@@ -99,7 +103,7 @@ def inbox_use_cases(
             "retention",
             settings.delegation.activity_cleanup_hours * 3600,
             forget,
-            timeout=_RETENTION_TIMEOUT_SECONDS,
+            timeout=SWEEP_TIMEOUT_SECONDS,
         ),
     ]
     return InboxUseCases(inbox, streams, tasks)

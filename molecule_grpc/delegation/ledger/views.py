@@ -8,8 +8,9 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.delegation.ledger.moves import not_found
-from molecule_grpc.delegation.ledger.store import views
-from molecule_grpc.delegation.ledger.store.views import DelegationRow, LedgerEntry
+from molecule_grpc.delegation.ledger.store import overview, tallies, views
+from molecule_grpc.delegation.ledger.store.overview import LedgerEntry
+from molecule_grpc.delegation.ledger.store.views import DelegationRow
 from molecule_grpc.kernel.page import page_of
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.kernel.text import clean
@@ -51,13 +52,13 @@ class LedgerViews:
         """The newest delegations for operators; of one organisation, or of all.
 
         Args:
-            wanted: one of `LEDGER_FILTERS`.
+            wanted: `in_flight`, `stuck`, `failed` or `completed`.
         """
-        return await views.list_entries(self._pool, wanted, organization_id, limit)
+        return await overview.list_entries(self._pool, wanted, organization_id, limit)
 
     async def count_by_status(self, organization_id: UUID | None) -> dict[str, int]:
         """How many delegations have each status, of one organisation or of all."""
-        return await views.count_by_status(self._pool, organization_id)
+        return await tallies.count_by_status(self._pool, organization_id)
 
     async def list(
         self,

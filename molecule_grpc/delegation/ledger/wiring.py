@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from molecule_grpc.core import Core
+from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS
 from molecule_grpc.delegation.inbox.reads import InboxReads
 from molecule_grpc.delegation.ledger.handover import Handovers
 from molecule_grpc.delegation.ledger.moves import Moves
 from molecule_grpc.delegation.ledger.ports import OnQueued
+from molecule_grpc.delegation.ledger.retention import LedgerRetention
 from molecule_grpc.delegation.ledger.retries import Retries
 from molecule_grpc.delegation.ledger.sweeper import Sweeper
 from molecule_grpc.delegation.ledger.views import LedgerViews
@@ -19,6 +21,11 @@ from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.record.writes import InboxLimits
 from molecule_grpc.directory import Directory
 from molecule_grpc.server.tasks import BackgroundTask
+from molecule_grpc.settings.retention import RetentionSettings
+
+_FOLD_SECONDS = 10.0
+_RECOUNT_SECONDS = 86_400.0
+_RECOUNT_TIMEOUT_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +75,23 @@ async def open_ledger(
             tasks=[
                 BackgroundTask(
                     "delegation-sweeper", settings.delegation.sweep_interval, sweeper.sweep
-                )
+                ),
+                *_retention_tasks(core, settings.retention),
             ],
         )
+
+
+def _retention_tasks(core: Core, settings: RetentionSettings) -> list[BackgroundTask]:
+    retention = LedgerRetention(core.pool, days=settings.delegations)
+    return [
+        BackgroundTask(
+            "delegation-retention", settings.sweep, retention.sweep, timeout=SWEEP_TIMEOUT_SECONDS
+        ),
+        BackgroundTask("delegation-tallies", _FOLD_SECONDS, retention.fold),
+        BackgroundTask(
+            "delegation-recount",
+            _RECOUNT_SECONDS,
+            retention.recount,
+            timeout=_RECOUNT_TIMEOUT_SECONDS,
+        ),
+    ]

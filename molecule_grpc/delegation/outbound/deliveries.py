@@ -61,6 +61,7 @@ _WORKSPACES_AT_ONCE = 64
 # Deliveries under way in this worker.
 _MAX_DELIVERIES = 256
 _UPKEEP_BATCH = 500
+_PRUNE_BATCH = 5000
 # A wake-up can be lost: a delivery looks this often, in seconds, whether it was called off.
 _LOOK_SECONDS = 15.0
 
@@ -69,6 +70,7 @@ class Deliveries:
     """Delivers messages as agents have room. Any number of workers may do so at once.
 
     Args:
+        kept_days: days for which an ended message stays.
         tasks: holds the deliveries under way.
         draining: whether the server is about to stop: no delivery begins then.
         tasks_changed: called with workspaces whose count of active tasks was reset to 0.
@@ -83,6 +85,7 @@ class Deliveries:
         dispatcher: Dispatcher,
         settings: OutboundSettings,
         *,
+        kept_days: int,
         wakeups: Wakeups,
         due_workspaces: DueWorkspaces,
         tasks: TaskSet,
@@ -100,6 +103,7 @@ class Deliveries:
         self._draining = draining
         self._tasks_changed = tasks_changed
         self._in_flight = Budget("deliveries", {WORKER: _MAX_DELIVERIES})
+        self._kept_days = kept_days
         self._lease = settings.lease
         self._ceiling = settings.ceiling
 
@@ -229,13 +233,18 @@ class Deliveries:
         await in_batches(
             "a2a-expire", lambda limit: upkeep.expire(self._pool, limit=limit), batch=_UPKEEP_BATCH
         )
-        await in_batches(
-            "a2a-prune", lambda limit: upkeep.prune(self._pool, limit=limit), batch=_UPKEEP_BATCH
-        )
         waiting = await upkeep.waiting(self._pool)
         _DEPTH.set(sum(one.messages for one in waiting))
         _AGE.set(max((one.age for one in waiting), default=0.0))
         self._due_workspaces.reset({one.workspace_id: one.due_in for one in waiting})
+
+    async def prune(self) -> None:
+        """Delete messages whose time after their end is over."""
+        await in_batches(
+            "a2a-prune",
+            lambda limit: upkeep.prune(self._pool, days=self._kept_days, limit=limit),
+            batch=_PRUNE_BATCH,
+        )
 
     async def reset_phantoms(self) -> None:
         """Reset the count of active tasks of agents that have shown no activity for 10 minutes."""

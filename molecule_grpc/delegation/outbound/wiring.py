@@ -11,6 +11,7 @@ from uuid import UUID
 from molecule_grpc import egress
 from molecule_grpc.core import Core
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation.ledger.wiring import Ledger
 from molecule_grpc.delegation.outbound.deliveries import Deliveries
@@ -80,6 +81,7 @@ async def open_outbound(
             directory,
             dispatcher,
             settings,
+            kept_days=core.settings.retention.queue,
             wakeups=core.wakeups,
             due_workspaces=due_workspaces,
             tasks=sending,
@@ -98,6 +100,12 @@ async def open_outbound(
             sending=sending,
             tasks=[
                 BackgroundTask("a2a-queue", settings.drain_interval, deliveries.sweep),
+                BackgroundTask(
+                    "a2a-retention",
+                    core.settings.retention.sweep,
+                    deliveries.prune,
+                    timeout=SWEEP_TIMEOUT_SECONDS,
+                ),
                 BackgroundTask("a2a-leases", settings.lease / 3, queue.renew),
                 BackgroundTask("phantom-busy", _PHANTOM_SECONDS, deliveries.reset_phantoms),
             ],

@@ -9,7 +9,8 @@ from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.db.sweep import in_batches
 from molecule_grpc.delegation.record.store import retention
 
-_BATCH = 500
+_RECORDS_AT_ONCE = 1000
+_ROWS_AT_ONCE = 5000
 
 
 class RecordRetention:
@@ -25,10 +26,24 @@ class RecordRetention:
 
     async def sweep(self) -> None:
         """One pass over all records."""
-        await in_batches("activity-retention", self._prune, batch=_BATCH)
+        after = UUID(int=0)
 
-    async def _prune(self, limit: int) -> int:
-        return await retention.prune(self._pool, days=self._days, limit=limit)
+        async def step(limit: int) -> int:
+            nonlocal after
+            looked = await retention.look(self._pool, after=after, days=self._days, limit=limit)
+            for workspace_id in (record.workspace_id for record in looked if record.due):
+                await self._prune(workspace_id)
+            if looked:
+                after = looked[-1].workspace_id
+            return len(looked)
+
+        await in_batches("record-retention", step, batch=_RECORDS_AT_ONCE)
+
+    async def _prune(self, workspace_id: UUID) -> None:
+        async def step(limit: int) -> int:
+            return await retention.prune(self._pool, workspace_id, days=self._days, limit=limit)
+
+        await in_batches("record-rows", step, batch=_ROWS_AT_ONCE)
 
 
 async def purge(conn: Connection, workspace_ids: Sequence[UUID]) -> None:

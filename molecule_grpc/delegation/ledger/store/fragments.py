@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
+
+from molecule_grpc.delegation.ledger.rules import FINAL, LIVE, Status
+
+
+def _statuses(of: Iterable[Status]) -> str:
+    return ", ".join(f"'{status}'" for status in sorted(of))
+
+
+# Written out in each statement: a partial index serves no parameter.
+FINAL_STATUSES: Final = _statuses(FINAL)
+LIVE_STATUSES: Final = _statuses(LIVE)
 
 # Whether a workspace `w` is called at a URL; anything else reads its inbox.
 PUSHED: Final = (

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from molecule_grpc.db import rows
 from molecule_grpc.db.pool import Connection, Writer
-from molecule_grpc.delegation.ledger.rules import FINAL, PERMITTED, Status
-from molecule_grpc.delegation.ledger.store.fragments import PUSHED, cut
+from molecule_grpc.delegation.ledger.rules import PERMITTED, Status
+from molecule_grpc.delegation.ledger.store.fragments import FINAL_STATUSES, PUSHED, cut
 from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.delegation.record.store.entries import (
     APPEND,
@@ -99,7 +99,6 @@ _AUDIT, _RESULT, _CANCEL, _ATTEMPT = 0, 1, 2, 3
 _PERMITTED: Final = ", ".join(
     f"('{target}', '{source}')" for target in _EVENTS for source in sorted(PERMITTED[target])
 )
-_FINAL: Final = ", ".join(f"'{status}'" for status in sorted(FINAL))
 
 # The decisions: one row for each move whose delegation exists and whose party may make the move.
 #   retriable  another attempt may help against this failure, and the task is still on record
@@ -123,7 +122,7 @@ _PLAN = f"""
         SELECT i.*, d.organization_id, d.caller_id, d.callee_id, d.status AS before, d.deadline,
                d.retry_count + 2 AS attempt, task.summary AS task_summary,
                task.request_body AS task_body, r.retriable, e.early, m.moves, a.again,
-               m.moves AND NOT a.again AND i.to_status IN ({_FINAL}) AS ends,
+               m.moves AND NOT a.again AND i.to_status IN ({FINAL_STATUSES}) AS ends,
                least(3600, d.retry_backoff_seconds * 2.0 ^ d.retry_count)::float AS pause,
                (d.status = i.to_status OR e.early)
                    AND d.result IS NOT DISTINCT FROM i.result
@@ -184,6 +183,10 @@ _CHANGE = f"""
         FROM plan p
         WHERE p.moves AND d.delegation_id = p.delegation_id
           AND d.organization_id = p.organization_id
+    ),
+    tallied AS (
+        INSERT INTO delegation_tallies (organization_id, status, number)
+        SELECT organization_id, to_status, count(*) FROM plan WHERE ends GROUP BY 1, 2
     ),
     -- Another attempt: the same task, later, by whichever way the callee is reached now.
     attempts AS (

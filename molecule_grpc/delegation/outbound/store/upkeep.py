@@ -9,8 +9,6 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
 
-KEPT_DAYS = 7
-
 
 async def renew(pool: Pool, row_ids: Sequence[UUID], owner: str, lease_seconds: float) -> set[UUID]:
     """Extend the leases of these rows; the ids of those whose lease this owner still has."""
@@ -86,17 +84,18 @@ async def expire(pool: Pool, *, limit: int) -> int:
     return int(status.split()[-1])
 
 
-async def prune(pool: Pool, *, limit: int) -> int:
-    """Delete messages that ended more than 7 days ago; how many."""
+async def prune(pool: Pool, *, days: int, limit: int) -> int:
+    """Delete messages that ended more than so many days ago, oldest first; how many."""
     status = await pool.execute(
-        f"""
+        """
         DELETE FROM a2a_queue WHERE id IN (
             SELECT id FROM a2a_queue
             WHERE status IN ('completed', 'dropped', 'failed')
-              AND completed_at < now() - interval '{KEPT_DAYS} days'
-            LIMIT $1 FOR UPDATE SKIP LOCKED
+              AND completed_at < now() - make_interval(days => $1)
+            ORDER BY completed_at LIMIT $2 FOR UPDATE SKIP LOCKED
         )
         """,
+        days,
         limit,
     )
     return int(status.split()[-1])

@@ -92,7 +92,7 @@ _ROW_AND_PEER = f"{_ROW}, p.name, p.role, p.url"
 _PEER = "LEFT JOIN workspaces p ON p.id = a.source_id"
 
 
-def _list_sql(chosen: ActivityFilter, *, after: bool) -> tuple[str, list[object]]:
+def _list_sql(chosen: ActivityFilter, *, after: Cursor | None) -> tuple[str, list[object]]:
     """The statement with a clause for each filter that is set, so that each finds its index."""
     clauses = ["a.workspace_id = $1"]
     values: list[object] = []
@@ -113,11 +113,11 @@ def _list_sql(chosen: ActivityFilter, *, after: bool) -> tuple[str, list[object]
         add("a.created_at >= ?", chosen.since)
     if chosen.before is not None:
         add("a.created_at < ?", chosen.before)
-    if after:
-        # The second condition is implied (no transaction stays open for an hour) and lets the
-        # index on time serve where no type is given.
-        add("a.record_seq > ?", None)
-        add("a.created_at > ?", None)
+    if after is not None:
+        add("a.record_seq > ?", after.record_seq)
+        if chosen.type is None:
+            # Implied, as no transaction stays open for an hour: lets the index on time serve.
+            add("a.created_at > ?", after.horizon)
         order = "a.record_seq"
     else:
         order = "a.created_at DESC, a.record_seq DESC"
@@ -135,7 +135,7 @@ async def list_rows(
     pool: Pool, workspace_id: UUID, chosen: ActivityFilter, *, limit: int
 ) -> list[ActivityRow]:
     """Rows of a workspace's record, newest first."""
-    sql, values = _list_sql(chosen, after=False)
+    sql, values = _list_sql(chosen, after=None)
     values[-1] = limit
     return [ActivityRow(*row) for row in await pool.fetch(sql, workspace_id, *values)]
 
@@ -144,8 +144,8 @@ async def list_rows_after(
     pool: Pool, workspace_id: UUID, chosen: ActivityFilter, *, cursor: Cursor, limit: int
 ) -> list[ActivityRow]:
     """Rows after a cursor, oldest first."""
-    sql, values = _list_sql(chosen, after=True)
-    values[-3:] = [*cursor, limit]
+    sql, values = _list_sql(chosen, after=cursor)
+    values[-1] = limit
     return [ActivityRow(*row) for row in await pool.fetch(sql, workspace_id, *values)]
 
 
