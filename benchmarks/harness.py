@@ -73,7 +73,22 @@ async def _age_wal(dsn: str) -> None:
         await connection.close()
 
 
-async def make_agents(dsn: str, count: int) -> list[Agent]:
+async def make_organization(dsn: str) -> UUID:
+    """A new organisation; its id."""
+    organization_id = new_id()
+    connection = await connect(dsn)
+    try:
+        await connection.execute(
+            "INSERT INTO organizations (id, slug, name) VALUES ($1, $2, $2)",
+            organization_id,
+            f"bench-{organization_id.hex[-12:]}",
+        )
+    finally:
+        await connection.close()
+    return organization_id
+
+
+async def make_agents(dsn: str, count: int, organization: UUID = ORGANIZATION) -> list[Agent]:
     """Sibling workspaces in poll mode, each with a token."""
     parent = new_id()
     secrets = [(new_id(), mint()) for _ in range(count)]
@@ -83,7 +98,7 @@ async def make_agents(dsn: str, count: int) -> list[Agent]:
             """INSERT INTO workspaces (id, organization_id, name, tier, status, delivery_mode)
                VALUES ($1, $2, $3, 3, 'online', 'poll')""",
             parent,
-            ORGANIZATION,
+            organization,
             str(parent),
         )
         await connection.execute(
@@ -92,7 +107,7 @@ async def make_agents(dsn: str, count: int) -> list[Agent]:
                SELECT id, $2, $3, id::text, 3, 'online', 'external', 'poll', now()
                FROM unnest($1::uuid[]) AS t (id)""",
             [workspace_id for workspace_id, _ in secrets],
-            ORGANIZATION,
+            organization,
             parent,
         )
         await connection.execute(
