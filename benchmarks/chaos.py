@@ -1,11 +1,13 @@
-"""Kills under load, and a checker: each accepted delegation ends once, reported to its caller once.
+"""Kills under load, and a checker: nothing accepted is lost, doubled, or stuck.
 
-    python -m benchmarks.chaos [--delegations 10000] [--kills 20] [--postgres 5] [--seed 1]
+    python -m benchmarks.chaos [--delegations 10000] [--kills 20] [--postgres 3] [--seed 1]
 
 The real server runs in processes of its own over a durable Postgres. Pairs of agents hand each
-other work through Envoy with the SDK. Meanwhile workers, the whole installation, or Postgres are
-killed at random moments. Afterwards the checker compares the ledger and every inbox with the
-history that the agents recorded. Exit status 1: a promise was broken.
+other work through Envoy with the SDK; beside them files are uploaded, an inbox is followed by a
+plain stream, tokens are revoked in use, and workspaces with open work are purged. Meanwhile
+workers, the whole installation, or Postgres are killed at random moments. Afterwards the checker
+compares the ledger, every inbox, every received file and every token with the history that the
+agents recorded. Exit status 1: a promise was broken.
 """
 
 from __future__ import annotations
@@ -18,100 +20,30 @@ import random
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
+import grpc
 import psutil
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import Agent as Identity
 from benchmarks.harness import make_agents
-from molecule_grpc.client import Agent
-from molecule_grpc.client.errors import CallError
-from molecule_grpc.client.items import Item
+from benchmarks.havoc import bystanders
+from benchmarks.havoc.checker import Verdict, check
+from benchmarks.havoc.history import History
+from benchmarks.havoc.pairs import Pair
+from molecule_grpc.client.platform import Platform
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
-from molecule_grpc.db.pool import connect
 from molecule_grpc.resources import migrations_dir
 from tests.running import RunningServer
 
-_IN_HAND = 8
 _SETTLE_SECONDS = 120.0
-
-
-@dataclass(slots=True)
-class History:
-    """The agents' side of the run: delegations accepted, tasks worked on, results received."""
-
-    accepted: dict[str, str] = field(default_factory=dict)
-    worked: collections.Counter[str] = field(default_factory=collections.Counter)
-    # Delegation id → (seq, delivery) of every result item received.
-    results: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    # Results received again although their item said `delivery` 1.
-    unmarked: int = 0
-    errors: collections.Counter[str] = field(default_factory=collections.Counter)
-
-
-class Pair:
-    """A coordinator and a worker with at most 8 open delegations between them."""
-
-    def __init__(self, url: str, source: Identity, target: Identity, history: History) -> None:
-        self._source = Agent(url, str(source.id), source.token)
-        self._target = Agent(url, str(target.id), target.token)
-        self._history = history
-        self._room = asyncio.Semaphore(_IN_HAND)
-
-    async def run(self, tasks: list[str]) -> None:
-        """Delegate every task, complete it, and return once every result was received."""
-        async with self._source, self._target:
-            serving = asyncio.create_task(self._target.serve(self._work, concurrency=4))
-            collecting = asyncio.create_task(self._collect(len(tasks)))
-            try:
-                for task in tasks:
-                    await self._room.acquire()
-                    await self._delegate(task)
-                await collecting
-            finally:
-                for one in (serving, collecting):
-                    one.cancel()
-                await asyncio.gather(serving, collecting, return_exceptions=True)
-
-    async def _delegate(self, task: str) -> None:
-        """Repeat Delegate until accepted; the idempotency key keeps repeats one delegation."""
-        while True:
-            try:
-                made = await self._source.delegate(
-                    self._target.workspace_id, task, idempotency_key=task
-                )
-            except CallError as error:
-                self._history.errors[error.reason] += 1
-                await asyncio.sleep(0.2)
-            else:
-                self._history.accepted[made.id] = task
-                return
-
-    async def _work(self, item: Item) -> str:
-        self._history.worked[item.delegation_id] += 1
-        return f"done: {item.text}"
-
-    async def _collect(self, count: int) -> None:
-        seen: set[str] = set()
-        async for item in self._source.inbox(max_in_flight=32):
-            if item.method != "delegate_result":
-                continue
-            known = item.delegation_id in seen
-            if known and item.delivery == 1:
-                self._history.unmarked += 1
-            self._history.results.setdefault(item.delegation_id, []).append(
-                (item.seq, item.delivery)
-            )
-            if not known:
-                seen.add(item.delegation_id)
-                self._room.release()
-            if len(seen) >= count:
-                return
+_PURGES = 10
+# A killed server is tried again at once: gRPC would wait up to two minutes.
+_CHANNEL = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500))
 
 
 class Chaos:
@@ -167,104 +99,94 @@ class Chaos:
                 await asyncio.sleep(0.1)
 
 
-async def check(dsn: str, history: History) -> list[str]:
-    """One line for each broken promise; an empty list means that all were kept."""
-    connection = await connect(dsn)
-    try:
-        broken = await _check_ledger(connection, history)
-        broken += await _check_inboxes(connection)
-    finally:
-        await connection.close()
-    if history.unmarked:
-        broken.append(f"{history.unmarked} results came again without a mark")
-    silent = set(history.accepted) - set(history.results)
-    if silent:
-        broken.append(f"P3: {len(silent)} callers never heard of an end")
-    return broken
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Who acts: pairs, those beside them, and workspaces that will be purged."""
+
+    pairs: list[Identity]
+    writer: Identity
+    reader: Identity
+    owner: Identity
+    source: Identity
+    doomed: list[Identity]
+
+    @classmethod
+    async def make(cls, dsn: str, pairs: int) -> Cast:
+        """Siblings of one parent, each with a token."""
+        made = await make_agents(dsn, 2 * pairs + 4 + _PURGES)
+        pairs_end = 2 * pairs
+        writer, reader, owner, source = made[pairs_end : pairs_end + 4]
+        return cls(made[:pairs_end], writer, reader, owner, source, made[pairs_end + 4 :])
 
 
-async def _check_ledger(
-    connection: asyncpg.Connection[asyncpg.Record], history: History
-) -> list[str]:
-    rows = await connection.fetch("SELECT delegation_id, status, result FROM delegations")
-    ledger = {row["delegation_id"]: row for row in rows}
-    broken = []
-    lost = set(history.accepted) - set(ledger)
-    if lost:
-        broken.append(f"P1: {len(lost)} accepted delegations are not in the ledger")
-    doubled = len(ledger) - len(set(history.accepted.values()))
-    if doubled:
-        broken.append(f"P5: {doubled} delegations more than tasks")
-    wrong = [
-        name
-        for name, task in history.accepted.items()
-        if name in ledger
-        and (ledger[name]["status"], ledger[name]["result"]) != ("completed", f"done: {task}")
-    ]
-    if wrong:
-        broken.append(f"P2: {len(wrong)} delegations did not end completed with their text")
-    return broken
-
-
-async def _check_inboxes(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
-    broken = []
-    twice = await connection.fetchval(
-        """SELECT count(*) FROM (
-               SELECT FROM inbox_items WHERE method = 'delegate_result'
-               GROUP BY workspace_id, delegation_id HAVING count(*) > 1) d"""
-    )
-    if twice:
-        broken.append(f"P3: {twice} delegations have more than one end in their caller's inbox")
-    holes = await connection.fetchval(
-        """SELECT count(*) FROM (
-               SELECT h.workspace_id FROM inbox_heads h LEFT JOIN inbox_items x USING (workspace_id)
-               GROUP BY h.workspace_id, h.last_seq, h.oldest_seq
-               HAVING count(x.seq) <> h.last_seq - h.oldest_seq + 1) d"""
-    )
-    if holes:
-        broken.append(f"P3: {holes} inboxes have holes")
-    return broken
-
-
-async def _load(url: str, agents: list[Identity], total: int, history: History) -> None:
-    pairs = len(agents) // 2
+async def act(
+    server: RunningServer, cast: Cast, folder: Path, total: int, history: History
+) -> None:
+    """Let all pairs finish their tasks, then everybody else what they began."""
     tasks = [f"task {n}" for n in range(total)]
-    async with asyncio.TaskGroup() as group:
-        for index in range(pairs):
-            pair = Pair(url, agents[2 * index], agents[2 * index + 1], history)
-            group.create_task(pair.run(tasks[index::pairs]))
+    sources, targets = cast.pairs[::2], cast.pairs[1::2]
+    folders = [folder / str(target.id) for target in targets]
+    finish = asyncio.Event()
+    url = server.url
+    async with contextlib.AsyncExitStack() as stack:
+        channel = await stack.enter_async_context(
+            grpc.aio.insecure_channel(server.grpc_target, options=_CHANNEL)
+        )
+        platform = await stack.enter_async_context(Platform(url, server.admin_token))
+        pairs = [
+            await stack.enter_async_context(
+                Pair(server.url, source, target, folder, history).at_work()
+            )
+            for source, target, folder in zip(sources, targets, folders, strict=True)
+        ]
+        beside = await stack.enter_async_context(asyncio.TaskGroup())
+        for work in (
+            bystanders.upload(channel, targets, folders, history, finish),
+            bystanders.follow(url, channel, cast.writer, cast.reader, history, finish),
+            bystanders.revoke(platform, channel, cast.owner, history, finish),
+            bystanders.purge(url, platform, cast.source, cast.doomed, history, finish),
+        ):
+            beside.create_task(work)
+        async with asyncio.TaskGroup() as group:
+            for index, pair in enumerate(pairs):
+                group.create_task(pair.run(tasks[index :: len(pairs)]))
+        finish.set()
+    history.received_files = bystanders.received(folders)
 
 
 async def play(arguments: argparse.Namespace) -> int:
     """Run Postgres, server, agents and kills, then the checker; return the exit status."""
     history = History()
     dice = random.Random(arguments.seed)
-    with tempfile.TemporaryDirectory(prefix="molecule-chaos-") as directory:
-        postgres = EmbeddedPostgres(Path(directory) / "postgres")
+    with tempfile.TemporaryDirectory(prefix="molecule-chaos-") as name:
+        directory = Path(name)
+        postgres = EmbeddedPostgres(directory / "postgres")
         dsn = postgres.start()
         await migrate(dsn, migrations_dir())
-        agents = await make_agents(dsn, 2 * arguments.pairs)
-        server = RunningServer(dsn, Path(directory) / "server", WORKERS=str(arguments.workers))
+        cast = await Cast.make(dsn, arguments.pairs)
+        server = RunningServer(dsn, directory / "server", WORKERS=str(arguments.workers))
         server.start()
         chaos = Chaos(server, postgres, dice)
         started = time.monotonic()
         try:
-            load = asyncio.create_task(_load(server.url, agents, arguments.delegations, history))
+            load = asyncio.create_task(
+                act(server, cast, directory / "files", arguments.delegations, history)
+            )
             await chaos.run(arguments.kills, arguments.postgres, load)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(arguments.wait_limit):
                     await load
-            broken = await check(dsn, history)
+            verdict = await check(dsn, history)
         finally:
             server.stop()
             postgres.stop()
-    Console().print(_table(history, chaos, broken, time.monotonic() - started))
-    for line in broken:
+    Console().print(_table(history, chaos, verdict, time.monotonic() - started))
+    for line in verdict.broken:
         Console().print(f"[red]broken[/] {line}")
-    return 1 if broken else 0
+    return 1 if verdict.broken else 0
 
 
-def _table(history: History, chaos: Chaos, broken: list[str], seconds: float) -> Table:
+def _table(history: History, chaos: Chaos, verdict: Verdict, seconds: float) -> Table:
     table = Table(title="Chaos", show_header=False)
     repeats = sum(len(seen) - 1 for seen in history.results.values())
     rows = {
@@ -272,7 +194,13 @@ def _table(history: History, chaos: Chaos, broken: list[str], seconds: float) ->
         "results heard": f"{len(history.results):,}",
         "results that came again, marked": f"{repeats - history.unmarked:,}",
         "tasks worked on more than once": f"{sum(n > 1 for n in history.worked.values()):,}",
-        "promises broken": f"{len(broken)}",
+        "files sent, and on their receivers' disks": (
+            f"{len(history.sent_files):,}, {len(history.received_files):,}"
+        ),
+        "messages to a stream that resumes": f"{len(history.followed):,}",
+        "tokens revoked in use": f"{len(history.revoked):,}",
+        "workspaces purged with open work": f"{len(history.purged):,}",
+        **{kind: f"{counted.total():,}" for kind, counted in verdict.kinds().items()},
         "kills under load": ", ".join(
             f"{count} {what}" for what, count in sorted(chaos.done.items())
         ),

@@ -1,0 +1,1 @@
+"""The agents of `benchmarks.chaos`, and the checker of what was promised to them."""
