@@ -125,7 +125,6 @@ async def act(
     """Let all pairs finish their tasks, then everybody else what they began."""
     tasks = [f"task {n}" for n in range(total)]
     sources, targets = cast.pairs[::2], cast.pairs[1::2]
-    folders = [folder / str(target.id) for target in targets]
     finish = asyncio.Event()
     url = server.url
     async with contextlib.AsyncExitStack() as stack:
@@ -135,13 +134,13 @@ async def act(
         platform = await stack.enter_async_context(Platform(url, server.admin_token))
         pairs = [
             await stack.enter_async_context(
-                Pair(server.url, source, target, folder, history).at_work()
+                Pair(url, source, target, folder / str(target.id), history).at_work()
             )
-            for source, target, folder in zip(sources, targets, folders, strict=True)
+            for source, target in zip(sources, targets, strict=True)
         ]
         beside = await stack.enter_async_context(asyncio.TaskGroup())
         for work in (
-            bystanders.upload(channel, targets, folders, history, finish),
+            bystanders.upload(channel, targets, folder, history, finish),
             bystanders.follow(url, channel, cast.writer, cast.reader, history, finish),
             bystanders.revoke(platform, channel, cast.owner, history, finish),
             bystanders.purge(url, platform, cast.source, cast.doomed, history, finish),
@@ -151,7 +150,6 @@ async def act(
             for index, pair in enumerate(pairs):
                 group.create_task(pair.run(tasks[index :: len(pairs)]))
         finish.set()
-    history.received_files = bystanders.received(folders)
 
 
 async def play(arguments: argparse.Namespace) -> int:
@@ -164,7 +162,12 @@ async def play(arguments: argparse.Namespace) -> int:
         dsn = postgres.start()
         await migrate(dsn, migrations_dir())
         cast = await Cast.make(dsn, arguments.pairs)
-        server = RunningServer(dsn, directory / "server", WORKERS=str(arguments.workers))
+        server = RunningServer(
+            dsn,
+            directory / "server",
+            WORKERS=str(arguments.workers),
+            DELEGATION_SWEEPER_INTERVAL_S="5",  # ends the work of purged agents
+        )
         server.start()
         chaos = Chaos(server, postgres, dice)
         started = time.monotonic()
@@ -176,6 +179,7 @@ async def play(arguments: argparse.Namespace) -> int:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(arguments.wait_limit):
                     await load
+            history.received_files = bystanders.received(directory / "files")
             verdict = await check(dsn, history)
         finally:
             server.stop()

@@ -14,9 +14,10 @@ its session too) and pauses after each refusal, because client and server share 
 cores: what slows the victim shall be the server's work for the attacker, not the attacker's own.
 The floor row shows what remains of that: the attacker only spins.
 
-The name server of the slow names never answers; that attack needs root and `unshare`, and is left
-out without. Memory is the resident set of all workers and of Envoy: before, at its peak, and when
-the attacker has been gone for three seconds.
+All of it runs in a network namespace of its own, which needs root: its name server never answers,
+and agents with a URL listen at a private address that the server is told to call. Memory is the
+resident set of all workers and of Envoy: before, at its peak, and when the attacker has been gone
+for three seconds.
 Targets: p99 at most 1.5 times that of alone (3 times beside 10,000 connections), no failed call of
 the victim, at most 256 MiB more memory in the workers and in the edge.
 """
@@ -31,7 +32,6 @@ import os
 import shutil
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ from benchmarks.neighbourhood import members, victim
 from benchmarks.neighbourhood.attacker import ATTACKS
 from benchmarks.neighbourhood.memory import Memory
 from benchmarks.neighbourhood.party import Party
-from benchmarks.neighbourhood.site import Attack, Site
+from benchmarks.neighbourhood.site import AGENT_ADDRESS, AGENT_NETWORK, Attack, Site
 from tests.running import RunningServer
 
 _NAMESERVER = "127.0.0.53"
@@ -151,7 +151,9 @@ class Street:
 async def measure(dsn: str, attack: Attack, *, seconds: float, rounds: int) -> Row:
     """Measure beside one attacker, `rounds` times, after a window that warms up."""
     with tempfile.TemporaryDirectory(prefix="molecule-neighbours-") as directory:
-        server = RunningServer(dsn, Path(directory), MOLECULE_ENV="development", LOG_LEVEL="error")
+        server = RunningServer(
+            dsn, Path(directory), MOLECULE_AGENT_NETWORKS=AGENT_NETWORK, LOG_LEVEL="error"
+        )
         await asyncio.to_thread(server.start)
         try:
             agents = await make_agents(dsn, victim.AGENTS, await make_organization(dsn))
@@ -221,16 +223,22 @@ def _silent_nameserver() -> Iterator[None]:
 
 
 def _enter_namespace() -> None:
-    """Start this program again where /etc/resolv.conf names the silent name server."""
-    if _IN_NAMESPACE in os.environ or shutil.which("unshare") is None:
+    """Start this program again in network and mount namespaces of its own.
+
+    There /etc/resolv.conf names the silent name server, and the agents have their address.
+    """
+    if _IN_NAMESPACE in os.environ:
         return
-    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
-        return
+    if os.geteuid() != 0 or shutil.which("unshare") is None or shutil.which("ip") is None:
+        sys.exit("needs root, unshare and ip: the attacks need a network of their own")
     with tempfile.NamedTemporaryFile("w", delete=False, prefix="resolv-") as file:
         file.write(f"nameserver {_NAMESERVER}\n")
     Path(file.name).chmod(0o644)
-    script = 'mount --bind "$1" /etc/resolv.conf && rm "$1" && shift && exec "$@"'
-    command = ["unshare", "-m", "sh", "-c", script, "sh", file.name, sys.executable, "-m"]
+    script = (
+        f"ip link set lo up && ip addr add {AGENT_ADDRESS}/32 dev lo"
+        ' && mount --bind "$1" /etc/resolv.conf && rm "$1" && shift && exec "$@"'
+    )
+    command = ["unshare", "-m", "-n", "sh", "-c", script, "sh", file.name, sys.executable, "-m"]
     os.environ[_IN_NAMESPACE] = "1"
     os.execvp("unshare", [*command, "benchmarks.neighbours", *sys.argv[1:]])
 
@@ -244,13 +252,7 @@ def main() -> None:
     arguments = parser.parse_args()
     _enter_namespace()
     attacks = [ATTACKS[name] for name in arguments.attacks.split(",")]
-    with contextlib.ExitStack() as stack:
-        if _IN_NAMESPACE in os.environ:
-            stack.enter_context(_silent_nameserver())
-        else:
-            print("slow DNS names are left out: they need root and unshare", flush=True)
-            attacks = [attack for attack in attacks if attack.name != "names"]
-        dsn = stack.enter_context(durable_postgres())
+    with _silent_nameserver(), durable_postgres() as dsn:
         rows = [
             uvloop.run(measure(dsn, attack, seconds=arguments.seconds, rounds=arguments.rounds))
             for attack in attacks

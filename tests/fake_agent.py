@@ -48,6 +48,7 @@ class FakeAgent:
     script: list[Behaviour] = field(default_factory=list)
     connections: int = 0
     port: int = 0
+    host: str = "127.0.0.1"
     _server: asyncio.Server | None = None
     _came: asyncio.Condition = field(default_factory=asyncio.Condition)
     _serving: set[asyncio.Task[None]] = field(default_factory=set)
@@ -55,7 +56,7 @@ class FakeAgent:
     @property
     def url(self) -> str:
         """Its URL."""
-        return f"http://127.0.0.1:{self.port}/"
+        return f"http://{self.host}:{self.port}/"
 
     @property
     def message_ids(self) -> list[str]:
@@ -70,7 +71,7 @@ class FakeAgent:
 
     async def start(self, port: int = 0) -> None:
         """Listen; at the same port again after a stop."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port or self.port)
+        self._server = await asyncio.start_server(self._serve, self.host, port or self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -106,9 +107,11 @@ class FakeAgent:
 
 
 @contextlib.asynccontextmanager
-async def fake_agent(behave: Behaviour | None = None) -> AsyncIterator[FakeAgent]:
+async def fake_agent(
+    behave: Behaviour | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[FakeAgent]:
     """An agent that listens while inside; it echoes unless told otherwise."""
-    agent = FakeAgent(behave or echo)
+    agent = FakeAgent(behave or echo, host=host)
     await agent.start()
     try:
         yield agent

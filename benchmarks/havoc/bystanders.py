@@ -44,7 +44,7 @@ _PURGED_DEADLINE = 8
 async def upload(
     channel: grpc.aio.Channel,
     targets: Sequence[Identity],
-    folders: Sequence[Path],
+    folder: Path,
     history: History,
     finish: asyncio.Event,
 ) -> None:
@@ -59,7 +59,7 @@ async def upload(
         await _insist(partial(_stage, stub, target, name, data))
         history.sent_files[name] = hashlib.sha256(data).hexdigest()
         await asyncio.sleep(_PAUSE_SECONDS)
-    await _reached(lambda: len(received(folders)) >= len(history.sent_files))
+    await _reached(lambda: len(received(folder)) >= len(history.sent_files))
 
 
 async def _insist(call: Callable[[], Awaitable[T]]) -> T | None:
@@ -94,12 +94,11 @@ async def _frames(
         yield upload_pb.StageUploadsRequest(chunk=data[at : at + _FRAME_BYTES])
 
 
-def received(folders: Sequence[Path]) -> list[tuple[str, str]]:
-    """Name and SHA-256 of every file in the folders; the SDK puts an id in front of the name."""
+def received(folder: Path) -> list[tuple[str, str]]:
+    """Name and SHA-256 of every file in the agents' folders; the SDK puts an id before a name."""
     return [
         (path.name.partition("-")[2], hashlib.sha256(path.read_bytes()).hexdigest())
-        for folder in folders
-        for path in folder.glob("*-file-*.bin")
+        for path in folder.glob("*/*-file-*.bin")
     ]
 
 

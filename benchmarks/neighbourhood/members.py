@@ -22,7 +22,7 @@ from moleculeai.workspace.v1 import workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
 
 from benchmarks.harness import Agent
-from benchmarks.neighbourhood.site import Attack, Site
+from benchmarks.neighbourhood.site import AGENT_ADDRESS, Attack, Site
 from tests.fake_agent import fake_agent, hangs
 
 AGENTS = 8
@@ -100,7 +100,7 @@ async def names(site: Site) -> None:
 async def targets(site: Site) -> None:
     """500 parallel messages to agents that accept the connection and never answer."""
     channel = site.channel()
-    async with fake_agent(hangs) as agent:
+    async with fake_agent(hangs, AGENT_ADDRESS) as agent:
         for hired in site.agents:
             await _register(channel, hired, agent.url)
         await site.ready()

@@ -20,6 +20,9 @@ import grpc
 
 from benchmarks.harness import Agent
 
+# Where agents with a URL listen: a private address that only the benchmark's namespace has.
+AGENT_ADDRESS = "10.77.0.1"
+AGENT_NETWORK = "10.77.0.0/16"
 # gRPC's codes as the HTTP statuses that a REST client sees; any other code is a failure (500).
 _STATUSES = {
     "INVALID_ARGUMENT": 400,

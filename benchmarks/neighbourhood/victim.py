@@ -29,7 +29,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
 from moleculeai.workspace.v1 import workspace_service_pb2_grpc as workspace_stubs
 
 from benchmarks.harness import Agent
-from benchmarks.neighbourhood.site import Site, line, say, status_of
+from benchmarks.neighbourhood.site import AGENT_ADDRESS, Site, line, say, status_of
 from tests.fake_agent import fake_agent
 
 PAIRS = 8
@@ -198,7 +198,7 @@ async def _serve() -> None:
     async with (
         site.channel() as channel,
         aiohttp.ClientSession() as http,
-        fake_agent() as agent,
+        fake_agent(host=AGENT_ADDRESS) as agent,
         asyncio.TaskGroup() as group,
     ):
         victim = Victim(site, channel, http, agent.url)
