@@ -2,7 +2,8 @@
 
     python -m benchmarks            (make bench)
 
-Each benchmark is also a command of its own with a longer form. `chaos` is not run here.
+Each benchmark is also a command of its own with a longer form. Not run here: `chaos`, which takes
+minutes, and `neighbours`, which needs root.
 """
 
 from __future__ import annotations
