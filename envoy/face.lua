@@ -53,6 +53,22 @@ local function repeats_path(verb, path, field, value)
   return false
 end
 
+-- The verbs that a path is served with, as an Allow header lists them; empty for an unknown path.
+local function allowed(path)
+  local verbs = {}
+  for verb, forms in pairs(PATHS) do
+    for _, form in ipairs(forms) do
+      if path:match(form.pattern) then
+        verbs[#verbs + 1] = verb
+        if verb == "GET" then verbs[#verbs + 1] = "HEAD" end
+        break
+      end
+    end
+  end
+  table.sort(verbs)
+  return table.concat(verbs, ", ")
+end
+
 local function contradiction(verb, path, query)
   for pair in query:gmatch("[^&]+") do
     local name, value = pair:match("^([^=]*)=?(.*)$")
@@ -92,13 +108,22 @@ function envoy_on_request(handle)
     or content_type and content_type:sub(1, 17) == "application/grpc+" then
     return
   end
-  handle:streamInfo():dynamicMetadata():set(KEY, "rest", true)
+  local verb = headers:get(":method")
+  local path, query = headers:get(":path"):match("^([^?]*)%??(.*)$")
+  -- The answer may have to tell which verbs the path has.
+  handle:streamInfo():dynamicMetadata():set(KEY, "rest", verb .. " " .. path)
   drop_what_grpc_refuses(headers)
   if not headers:get("authorization") then keep_body_type(headers, content_type) end
-  local path, query = headers:get(":path"):match("^([^?]*)%?(.*)$")
-  if not query then return end
-  local name = contradiction(headers:get(":method"), path, query)
-  if name then
+  if query == "" then return end
+  if query:find("+", 1, true) then
+    -- Forms write a blank in a query as a plus; the transcoder knows only %20.
+    query = query:gsub("%+", "%%20")
+    headers:replace(":path", path .. "?" .. query)
+  end
+  local name = contradiction(verb, path, query)
+  if name and allowed(path) == "" then
+    handle:respond({[":status"] = "404"}, "not found")
+  elseif name then
     handle:respond({[":status"] = "400"}, "the query contradicts the path: " .. name)
   end
 end
@@ -122,9 +147,34 @@ local function answer_bare(handle, field)
   end)
 end
 
+-- No worker was asked: the transcoder knows no RPC for this verb and path.
+local function answer_unknown(handle, headers, request)
+  local verb, path = request:match("^(%S+) (.*)$")
+  local verbs = allowed(path)
+  if verbs == "" or (", " .. verbs .. ","):find(", " .. verb .. ",", 1, true) then
+    answer_error(handle, headers, '{"error":"not found"}')
+  else
+    headers:replace(":status", "405")
+    headers:replace("allow", verbs)
+    answer_error(handle, headers, '{"error":' .. quoted(verb .. " is not among " .. verbs) .. "}")
+  end
+end
+
+-- The transcoder could not read the body: say so in a line, without the place in the parser.
+local function answer_unreadable(handle)
+  replace_body(handle, function(bytes)
+    if bytes:find("surrogate", 1, true) then
+      return '{"error":"the body holds a lone surrogate, half of a character"}'
+    end
+    local line = bytes:match('^{"error":"(.-)%.?\\n')
+    return line and '{"error":"the body is no JSON for this call: ' .. line .. '"}'
+  end)
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
-  if not handle:streamInfo():dynamicMetadata():get(KEY) then
+  local request = (handle:streamInfo():dynamicMetadata():get(KEY) or {})["rest"]
+  if not request then
     for _, name in ipairs(OURS) do headers:remove(name) end
     return
   end
@@ -144,6 +194,10 @@ function envoy_on_response(handle)
     answer_error(handle, headers, '{"error":' .. quoted(decoded(grpc_message or "")) .. "}")
   elseif field then
     answer_bare(handle, field)
+  elseif not code and not grpc_status and headers:get(":status") == "404" then
+    answer_unknown(handle, headers, request)
+  elseif not code and not grpc_status and headers:get(":status") == "400" then
+    answer_unreadable(handle)
   elseif length then
     -- The transcoder drops the content length of a stream; downloads need the header.
     headers:replace("content-length", length)

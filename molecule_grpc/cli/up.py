@@ -87,7 +87,7 @@ def _write_secret(path: Path, text: str) -> None:
 
 
 def _greet(settings: Settings, console: Console, token: str | None, seconds: float) -> None:
-    url = f"http://{settings.edge.host}:{settings.edge.port}"
+    url = settings.edge.local_url
     file = settings.process.data_dir / TOKEN_FILE
     shown = "$ADMIN_TOKEN" if settings.auth.admin_token else f"$(cat {file})"
     lines = [

@@ -34,6 +34,7 @@ class MoleculeError(Exception):
         metadata: dynamic parts of the message, as strings, for `ErrorInfo.metadata`.
         body: extra keys of the REST error body beside `error`.
         retry_after: seconds after which a retry makes sense.
+        headers: response headers that the error comes with, by lower-case name.
     """
 
     default_reason: ClassVar[str] = "INTERNAL"
@@ -46,6 +47,7 @@ class MoleculeError(Exception):
         metadata: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -53,6 +55,7 @@ class MoleculeError(Exception):
         self.metadata = dict(metadata or {})
         self.body = dict(body or {})
         self.retry_after = retry_after
+        self.headers = dict(headers or {})
 
 
 class Invalid(MoleculeError):

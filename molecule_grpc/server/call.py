@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from molecule_grpc.auth.principal import ANONYMOUS, Principal
 
 ORIGINAL_PATH = "x-envoy-original-path"
+# Set by the edge on a HEAD request, which it forwards as GET.
+HEAD = "x-head"
 
 
 @dataclass(slots=True)
@@ -45,6 +47,11 @@ class Call:
     def rest(self) -> bool:
         """Whether the edge made this call out of a REST request."""
         return ORIGINAL_PATH in self.metadata
+
+    @property
+    def head(self) -> bool:
+        """Whether a REST client wants the headers of the answer alone."""
+        return HEAD in self.metadata
 
     def set_http_status(self, status: int) -> None:
         """Answer a REST call with this status instead of the one that the contract declares."""

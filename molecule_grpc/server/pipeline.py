@@ -97,8 +97,12 @@ class Pipeline:
             source: Any = first
             if method.client_streaming:
                 source = self._checked(first, requests)
-            async for response in method.handler(source, call):
+            responses = method.handler(source, call)
+            async for response in responses:
                 yield response
+                if call.head:
+                    await responses.aclose()
+                    break
             code = Code.OK
         except Exception as error:
             failure = self._failure(method, call, error)

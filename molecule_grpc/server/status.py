@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import urllib.parse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
@@ -85,6 +85,7 @@ class CallFailure(Exception):
         details: serialised `google.rpc.Status`, for `grpc-status-details-bin`.
         http_status: for the edge.
         body: the REST body.
+        headers: what REST clients get beside the body, gRPC clients as trailers.
     """
 
     code: Code
@@ -94,12 +95,14 @@ class CallFailure(Exception):
     http_status: int
     body: dict[str, object]
     retry_after: float | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
     def trailers(self, *, rest: bool) -> list[tuple[str, str | bytes]]:
         """Trailing metadata: rich details for gRPC callers, the REST face for the edge."""
         trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", self.details)]
         if self.retry_after is not None:
             trailers.append(("retry-after", str(max(1, round(self.retry_after)))))
+        trailers.extend(self.headers.items())
         if rest:
             trailers.append(("x-http-code", str(self.http_status)))
             trailers.append(("x-error-body", _header_body(self.body)))
@@ -124,6 +127,7 @@ def render(error: errors.MoleculeError) -> CallFailure:
         http_status=http_status,
         body=body,
         retry_after=error.retry_after,
+        headers=error.headers,
     )
 
 

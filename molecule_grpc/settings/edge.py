@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from dataclasses import dataclass
 
 from molecule_grpc.settings.values import PORT, SWITCH, TEXT, WORDS, setting, whole
+
+_IPV4 = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,16 @@ class EdgeSettings:
     )
     rate_limit_per_minute: int = setting("RATE_LIMIT", whole(0), 0)
     external_platform_url: str = setting("EXTERNAL_PLATFORM_URL", TEXT, "")
+
+    @property
+    def local_url(self) -> str:
+        """Where this machine reaches the edge: an address of all interfaces means loopback."""
+        host = self.host
+        with contextlib.suppress(ValueError):  # a name
+            address = ipaddress.ip_address(host)
+            if address.is_unspecified:
+                host = "127.0.0.1" if address.version == _IPV4 else "::1"
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def loopback(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.parse
 from collections.abc import AsyncIterator, Sequence
 
 from google.api import httpbody_pb2
@@ -12,16 +11,21 @@ from moleculeai.upload.v1 import upload_service_pb2 as pb
 
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.protos import timestamp
-from molecule_grpc.server.call import ORIGINAL_PATH, Call
+from molecule_grpc.server.call import Call
 from molecule_grpc.upload import refusals
 from molecule_grpc.upload.intake import FileEvent, FileHead
 from molecule_grpc.upload.publishing import uri
 from molecule_grpc.upload.store.uploads import StoredFile
-from molecule_grpc.upload.values import AgentAnswer, Download, UploadedFile, UploadProgress
+from molecule_grpc.upload.values import (
+    AgentAnswer,
+    Conditions,
+    Download,
+    UploadedFile,
+    UploadProgress,
+)
 
 _JSON = "application/json"
 _FIRST_REFUSAL = 300
-_PARTIAL_CONTENT = 206
 
 
 async def body_pieces(
@@ -111,18 +115,24 @@ def pending_upload(file: StoredFile) -> upload_pb2.PendingUpload:
 
 
 def apply_headers(download: Download, call: Call) -> None:
-    """Give the response the headers of a download, and for REST the status of a part."""
+    """Give the response the headers and, for REST, the status of a download."""
     call.headers |= download.headers
-    if download.partial and call.rest:
-        call.set_http_status(_PARTIAL_CONTENT)
+    if download.http_status is not None and call.rest:
+        call.set_http_status(download.http_status)
+
+
+def conditions(call: Call) -> Conditions:
+    """What a REST client's headers ask of a download."""
+    metadata = call.metadata
+    return Conditions(
+        head=call.head,
+        byte_range=metadata.get("range", ""),
+        if_range=metadata.get("if-range"),
+        if_match=metadata.get("if-match"),
+        if_none_match=metadata.get("if-none-match"),
+    )
 
 
 def body(download: Download, piece: bytes) -> httpbody_pb2.HttpBody:
     """One message of a download."""
     return httpbody_pb2.HttpBody(content_type=download.content_type, data=piece)
-
-
-def download_path(request: pb.DownloadFileRequest, call: Call) -> str:
-    """The path that is asked for, read as forms are: `+` is a blank, which the edge leaves."""
-    query = urllib.parse.urlsplit(call.metadata.get(ORIGINAL_PATH, "")).query
-    return urllib.parse.parse_qs(query).get("path", [request.path])[-1]

@@ -18,7 +18,11 @@ FIELD = "files"
 _MAX_BOUNDARY = 200
 _MAX_HEADERS = 8
 _MAX_HEADER_BYTES = 8192
-_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))')
+# Padding after a boundary, which RFC 2046 tells receivers to ignore, up to here.
+_MAX_PADDING = 200
+# Browsers write backslashes as they are, so a quote after one may end the value: a quote ends it
+# where a semicolon or the header's end follows.
+_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"(.*?)"(?=\s*(?:;|$))|([^\s;"]*))', re.DOTALL)
 _ESCAPED = re.compile(r'\\(["\\])')
 # How browsers write these characters in a quoted name; they encode no others.
 _PERCENT = {"%22": '"', "%0D": "\r", "%0A": "\n"}
@@ -58,6 +62,7 @@ class _Form:
         self._files = 0
         self._fields = 0
         self._complete = False
+        self._start: _Start | None = _Start(boundary)
         self._parser = MultipartParser(
             boundary,
             {
@@ -75,6 +80,10 @@ class _Form:
 
     def feed(self, piece: bytes) -> list[FileEvent]:
         """The events that end in this piece of the body."""
+        if self._start is not None:
+            piece = self._start.feed(piece)
+            if piece:
+                self._start = None
         if piece and not self._complete:
             try:
                 self._parser.write(piece)
@@ -136,6 +145,30 @@ class _Form:
             raise too_many_files(self._limits)
         if self._fields > self._limits.fields:
             raise Invalid(f"too many fields (limit {self._limits.fields})", field="body")
+
+
+class _Start:
+    """Skips what RFC 2046 allows before the first part: a preamble, and padding of the boundary.
+
+    The parser knows neither.
+    """
+
+    def __init__(self, boundary: str) -> None:
+        self._line = b"--" + boundary.encode()
+        line = re.escape(self._line)
+        self._pattern = re.compile(rb"\r\n" + line + rb"(?:(--)|[ \t]*\r\n)")
+        self._keep = len(self._line) + _MAX_PADDING
+        # As if the body began with a line's end: its first line needs none.
+        self._held = b"\r\n"
+
+    def feed(self, piece: bytes) -> bytes:
+        """The body from its first boundary on; empty until the boundary has arrived."""
+        self._held += piece
+        found = self._pattern.search(self._held)
+        if found is None:
+            self._held = self._held[-self._keep :]
+            return b""
+        return self._line + (found[1] or b"\r\n") + self._held[found.end() :]
 
 
 def _boundary(content_type: str) -> str:

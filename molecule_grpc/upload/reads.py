@@ -16,11 +16,15 @@ from molecule_grpc.upload.names import OCTET_STREAM, content_disposition
 from molecule_grpc.upload.refusals import not_found
 from molecule_grpc.upload.store import uploads
 from molecule_grpc.upload.store.uploads import StoredFile
-from molecule_grpc.upload.values import Acknowledgement, Download
+from molecule_grpc.upload.values import Acknowledgement, Conditions, Download
 
 log = structlog.get_logger("molecule_grpc.upload")
 
 PIECE_BYTES = 256 * 1024
+
+_PARTIAL_CONTENT = 206
+_MISMATCH_BODY = b'{"error":"If-Match names no version of the file"}'
+_UNCONDITIONAL = Conditions()
 
 
 class UploadReads:
@@ -47,16 +51,15 @@ class UploadReads:
         *,
         offset: int = 0,
         length: int = 0,
-        range_header: str = "",
-        if_range: str | None = None,
+        conditions: Conditions = _UNCONDITIONAL,
     ) -> Download:
         """A file, or the part of it that the arguments name.
 
+        A file that the conditions rule out comes without bytes, with status 304 or 412.
+
         Args:
-            offset: first byte; with `length` it wins over the headers.
+            offset: first byte; with `length` it wins over a range of the conditions.
             length: bytes from there; 0 means all that follow.
-            range_header: the Range of HTTP; empty for none.
-            if_range: the ETag for which `range_header` holds; None for any.
 
         Raises:
             NotFound: UPLOAD_NOT_FOUND; also while its pieces are read, when the bytes are gone.
@@ -70,18 +73,15 @@ class UploadReads:
         if file is None:
             FETCHED["missing"].inc()
             raise not_found()
-        if offset or length:
-            start, stop = rules.part(offset, length, file.size)
-        else:
-            wanted = None
-            if range_header and if_range in (None, _etag(file)):
-                wanted = rules.parse_range(range_header, file.size)
-            start, stop = wanted or (0, file.size)
+        refused = rules.unmet(_etag(file), conditions)
+        if refused is not None or conditions.head:
+            return _without_bytes(file, refused)
+        start, stop = _wanted(file, offset, length, conditions)
         return Download(
             content_type=file.mimetype or OCTET_STREAM,
             headers=_headers(file, start, stop),
             pieces=self._pieces(file, start, stop),
-            partial=stop - start < file.size,
+            http_status=_PARTIAL_CONTENT if stop - start < file.size else None,
         )
 
     async def ack(self, workspace_id: UUID, file_id: UUID) -> Acknowledgement:
@@ -133,6 +133,30 @@ class UploadReads:
             await uploads.mark_fetched(self._pool, file.file_id)
         except Exception as error:  # noqa: BLE001
             log.warning("fetch not noted", file_id=str(file.file_id), error=type(error).__name__)
+
+
+def _wanted(file: StoredFile, offset: int, length: int, conditions: Conditions) -> tuple[int, int]:
+    if offset or length:
+        return rules.part(offset, length, file.size)
+    wanted = None
+    if conditions.byte_range and conditions.if_range in (None, _etag(file)):
+        wanted = rules.parse_range(conditions.byte_range, file.size)
+    return wanted or (0, file.size)
+
+
+def _without_bytes(file: StoredFile, status: int | None) -> Download:
+    """The headers of a whole file; with status 412 an error instead."""
+    mismatch = status == rules.MISMATCH
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        yield _MISMATCH_BODY if mismatch else b""
+
+    if mismatch:
+        headers = {"x-content-length": str(len(_MISMATCH_BODY))}
+        return Download("application/json", headers, pieces(), http_status=status)
+    return Download(
+        file.mimetype or OCTET_STREAM, _headers(file, 0, file.size), pieces(), http_status=status
+    )
 
 
 def _headers(file: StoredFile, start: int, stop: int) -> dict[str, str]:

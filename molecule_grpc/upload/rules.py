@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from molecule_grpc.kernel.errors import Invalid, OutOfRange
+from molecule_grpc.upload.values import Conditions
 
 MIB = 1024 * 1024
 LARGEST_FILE = 100 * MIB
@@ -19,7 +20,10 @@ _REQUEST_BYTES = 50 * MIB
 # Boundaries, headers and small fields around the files of a request.
 _FRAMING_BYTES = MIB
 _DOWNLOADABLE = ("/configs", "/workspace", "/home", "/plugins")
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII | re.IGNORECASE)
+# Statuses of HTTP for conditions that a file does not meet.
+NOT_MODIFIED = 304
+MISMATCH = 412
 _DIGITS = 18
 
 
@@ -116,6 +120,22 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
     return None if stop <= start else part(start, stop - start, size)
 
 
+def unmet(etag: str, conditions: Conditions) -> int | None:
+    """The HTTP status of a request whose conditions rule a file out; None when they do not."""
+    if conditions.if_match is not None and etag not in _tags(conditions.if_match, etag):
+        return MISMATCH
+    if conditions.if_none_match is not None:
+        # A weak tag names the same bytes here.
+        tags = [tag.removeprefix("W/") for tag in _tags(conditions.if_none_match, etag)]
+        return NOT_MODIFIED if etag in tags else None
+    return None
+
+
+def _tags(header: str, etag: str) -> list[str]:
+    """The ETags of a list; `*` stands for whatever there is. Our ETags hold no comma."""
+    return [etag] if header.strip() == "*" else [tag.strip() for tag in header.split(",")]
+
+
 def part(offset: int, length: int, size: int) -> tuple[int, int]:
     """First byte and end of a part; `length` 0 means all that follows.
 
@@ -127,6 +147,7 @@ def part(offset: int, length: int, size: int) -> tuple[int, int]:
             f"the file has {size} bytes",
             reason="RANGE_NOT_SATISFIABLE",
             metadata={"size": str(size)},
+            headers={"content-range": f"bytes */{size}"},
         )
     return offset, min(offset + length, size) if length else size
 

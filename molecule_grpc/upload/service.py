@@ -114,8 +114,7 @@ class UploadService:
                 UUID(request.file_id),
                 offset=request.offset,
                 length=request.length,
-                range_header=call.metadata.get("range", ""),
-                if_range=call.metadata.get("if-range"),
+                conditions=convert.conditions(call),
             )
             convert.apply_headers(download, call)
             async with contextlib.aclosing(download.pieces) as pieces:
@@ -144,7 +143,7 @@ class UploadService:
     async def DownloadFile(
         self, request: pb.DownloadFileRequest, call: Call
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        path = convert.download_path(request, call)
+        path = request.path
         rules.check_download_path(path)
         workspace_id = parse_id(request.workspace_id, "workspace_id")
         with self._guards.watch(Flag(workspace_id), call) as guard:

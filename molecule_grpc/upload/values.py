@@ -84,10 +84,29 @@ class Download:
         content_type: of the whole file.
         headers: of the response, by lower-case name.
         pieces: the bytes, at most 256 KiB each; close them to give up.
-        partial: whether the pieces are only a part of the file.
+        http_status: for REST; None for 200.
     """
 
     content_type: str
     headers: Mapping[str, str]
     pieces: AsyncGenerator[bytes, None]
-    partial: bool = False
+    http_status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The headers of a download request that decide what is sent (RFC 9110, 13 and 14).
+
+    Args:
+        head: whether the headers of the answer alone are wanted.
+        byte_range: the Range header; empty for none.
+        if_range: the ETag for which `byte_range` holds; None for any.
+        if_match: ETags of which the file must have one; None for any.
+        if_none_match: ETags of copies that the client has; None for none.
+    """
+
+    head: bool = False
+    byte_range: str = ""
+    if_range: str | None = None
+    if_match: str | None = None
+    if_none_match: str | None = None

@@ -242,3 +242,10 @@ async def test_after_stop_nobody_listens_and_stopping_again_is_harmless(
 
 async def test_the_admin_interface_is_for_this_user_only(edge: ScriptedEdge) -> None:
     assert edge.edge.admin_socket.stat().st_mode & 0o077 == 0
+
+
+async def test_the_edge_listens_on_ipv6() -> None:
+    async with scripted_edge(host="::") as edge, httpx.AsyncClient(timeout=PATIENCE) as http:
+        for host in ("[::1]", "127.0.0.1"):
+            answer = await http.get(f"http://{host}:{edge.port}/healthz")
+            assert answer.status_code == 200

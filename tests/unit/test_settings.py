@@ -188,3 +188,16 @@ def test_speaking_to_the_human_is_allowed_by_one_word_only() -> None:
     for word in ("1", "yes", "TRUE"):
         with pytest.raises(SettingsError, match=name):
             Settings.from_env({name: word})
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8080"),
+        ("0.0.0.0", "http://127.0.0.1:8080"),
+        ("::", "http://[::1]:8080"),
+        ("fd00::7", "http://[fd00::7]:8080"),
+    ],
+)
+def test_the_edge_is_reached_from_this_machine_whatever_it_listens_on(host: str, url: str) -> None:
+    assert Settings.from_env({"MOLECULE_HOST": host}).edge.local_url == url

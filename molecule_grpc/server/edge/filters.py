@@ -7,23 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from molecule_grpc.server import headers
 from molecule_grpc.server.edge.surface import Rpc
 
 Json = dict[str, Any]
 
 _TYPE = "type.googleapis.com/envoy.extensions.filters.http."
-# Headers that scripts on web pages may send and read. Clients that are no browsers ignore CORS.
-_CORS_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
-_CORS_REQUEST = (
-    "origin, content-type, authorization, x-workspace-id, x-source-workspace-id, x-timeout, "
-    "x-request-id, traceparent, last-event-id, x-grpc-web, x-user-agent, grpc-timeout, "
-    "mcp-protocol-version, mcp-method, mcp-name"
-)
-_CORS_RESPONSE = (
-    "x-request-id, x-next-page-token, retry-after, content-disposition, "
-    "x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, "
-    "grpc-status, grpc-message, grpc-status-details-bin"
-)
+_CORS_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
 def transcoder(
@@ -57,6 +47,20 @@ def is_status(status: int) -> Json:
     """Matches local replies, which Envoy makes itself, of this status."""
     value = {"default_value": status, "runtime_key": f"edge.local_reply_{status}"}
     return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+
+
+def has_details(details: str) -> Json:
+    """Matches local replies whose reason Envoy calls `details`."""
+    return {
+        "extension_filter": {
+            "name": "envoy.access_loggers.extension_filters.cel",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3"
+                ".ExpressionFilter",
+                "expression": f"response.code_details == '{details}'",
+            },
+        }
+    }
 
 
 def retry_after(per_minute: int) -> int:
@@ -97,7 +101,7 @@ def cors(origins: Iterable[str]) -> Json:
         # With `*` allowed, cookies would go to sites that no operator has named.
         "allow_credentials": not everyone,
         "allow_methods": _CORS_METHODS,
-        "allow_headers": _CORS_REQUEST,
-        "expose_headers": _CORS_RESPONSE,
+        "allow_headers": ", ".join(headers.REQUEST),
+        "expose_headers": ", ".join(headers.RESPONSE),
         "max_age": "600",
     }

@@ -81,7 +81,7 @@ class Fleet:
         Raises:
             TimeoutError: no call did within 60 s; the workers' log says why.
         """
-        url = f"http://{self._settings.edge.host}:{self._settings.edge.port}/health"
+        url = f"{self._settings.edge.local_url}/health"
         async with httpx.AsyncClient() as client, asyncio.timeout(_READY_SECONDS):
             while True:
                 with contextlib.suppress(httpx.TransportError):  # the edge may just start again
