@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "molecule_grpc"
 OUTSIDE = ("client", "cli", "upload/forward.py", "upload/blobs", "delegation/outbound/send.py")
 # Between edge and workers, or added by proxies in front of the edge.
 INTERNAL = {
+    "x-body-type",
     "x-content-length",
     "x-envoy-original-method",
     "x-envoy-original-path",
