@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from tests.conftest import RunningServer
+from tests.running import RunningServer
 from tests.e2e.plain_http import BOUNDARY, Client, form, hire
 
 FIELD = b'name="files"; '
@@ -179,7 +179,7 @@ def test_a_file_is_sent_as_its_conditions_ask(
 ) -> None:
     tag = agent.call("HEAD", file).headers["etag"]
     sent = {name: value.replace("{tag}", tag) for name, value in headers.items()}
-    answer = agent.call("GET", file, **sent)
+    answer = agent.call("GET", file, None, **sent)
     assert answer.status == status
     if body is None:
         assert answer.json() == {"error": "If-Match names no version of the file"}
