@@ -7,8 +7,8 @@ import uuid
 
 import pytest
 
-from tests.running import RunningServer
 from tests.e2e.plain_http import BOUNDARY, Client, form, hire
+from tests.running import RunningServer
 
 FIELD = b'name="files"; '
 ORIGIN = "http://localhost:3000"
