@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from molecule_grpc.kernel.errors import Invalid
+from molecule_grpc.kernel.holding import require_no_connection
 from molecule_grpc.settings.deployment import DeploymentSettings
 from molecule_grpc.settings.egress import EgressSettings
 
@@ -193,7 +194,11 @@ def connector(checked: CheckedUrl) -> aiohttp.TCPConnector:
 
     Each connection is a new one: one that was kept may be closed by the agent just when a message
     is sent on it, and then nobody knows whether it arrived.
+
+    Raises:
+        RuntimeError: the running task holds a database connection.
     """
+    require_no_connection("an agent")
 
     def open_socket(info: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, address = info
@@ -235,6 +240,7 @@ class _Pinned(AbstractResolver):
 
 
 async def _resolve(host: str, port: int) -> tuple[Address, ...]:
+    require_no_connection("a name server")
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT_SECONDS):

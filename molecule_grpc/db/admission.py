@@ -9,6 +9,7 @@ import asyncpg
 from asyncpg.pool import PoolAcquireContext
 
 from molecule_grpc.kernel.budget import Turns
+from molecule_grpc.kernel.holding import Hold
 from molecule_grpc.kernel.payer import Payer, payer
 
 # A call that holds a connection and asks for a second one must not wait for itself.
@@ -35,11 +36,28 @@ class AdmittingPool(asyncpg.Pool):
         """
         who = payer.get()
         if self._turns is None or who is None or _admitted.get():
-            return super().acquire(timeout=timeout)
+            return _Held(self, timeout)
         return _Turn(self, timeout, self._turns, who)
 
 
-class _Turn(PoolAcquireContext):
+class _Held(PoolAcquireContext):
+    """A connection whose holder may not wait for the network."""
+
+    __slots__ = ("_hold",)
+
+    async def __aenter__(self) -> Any:
+        connection = await super().__aenter__()
+        self._hold = Hold()
+        return connection
+
+    async def __aexit__(self, *error: object) -> None:
+        try:
+            await super().__aexit__(*error)
+        finally:
+            self._hold.release()
+
+
+class _Turn(_Held):
     """A connection that counts for its payer from before it is taken."""
 
     __slots__ = ("_keys", "_turns")

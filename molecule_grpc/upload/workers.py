@@ -25,6 +25,8 @@ _BLOBS_AT_ONCE = 20
 # An agent may have begun to read a file just before the file expired.
 _GRACE = timedelta(minutes=10)
 _ORPHAN_AGE = timedelta(hours=24)
+# When bytes are tried again that a store did not delete, or whose sweep died.
+_AGAIN = timedelta(minutes=10)
 
 
 class SweepCounts(NamedTuple):
@@ -90,15 +92,15 @@ class UploadSweeper:
         return SweepCounts(counts["acked"], counts["expired"])
 
     async def _delete_blobs(self, store: BlobStore) -> None:
-        """Delete the bytes that are due. A commit that would still own them waits, and fails."""
+        """Delete the bytes that are due. A commit that would still own them fails."""
 
         async def step(limit: int) -> int:
-            # The rows stay locked until the store has deleted the bytes: a crash between the two
-            # would leave bytes that nobody knows.
-            async with self._pool.acquire() as conn, conn.transaction():
-                due = await loose.take_due(conn, store.name, limit=limit)
-                if due:
-                    await store.delete(due)
+            due = await loose.take_due(self._pool, store.name, limit=limit, again_in=_AGAIN)
+            if due:
+                kept = await store.delete(due)
+                await loose.forget(self._pool, store.name, [one for one in due if one not in kept])
+                if kept:
+                    log.warning("blobs not deleted", storage=store.name, blobs=len(kept))
             return len(due)
 
         await in_batches(f"blobs in {store.name}", step, batch=_BLOBS_AT_ONCE)

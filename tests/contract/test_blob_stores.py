@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -54,6 +55,7 @@ async def write(batch: BlobBatch, data: bytes, piece: int = 256 * 1024) -> UUID:
 
 async def keep(pool: Pool, batch: BlobBatch) -> None:
     """Give the blobs of a batch an owner."""
+    await batch.flush()
     async with pool.acquire() as conn, conn.transaction():
         await batch.settle(conn)
 
@@ -108,10 +110,9 @@ async def test_a_batch_that_is_not_settled_is_deleted_when_it_is_due(
     async with store.batch() as batch:
         blob_id = await write(batch, os.urandom(6 * MIB))
     await pool.execute("UPDATE loose_blobs SET due_at = now() - interval '1 second'")
-    async with pool.acquire() as conn, conn.transaction():
-        due = await loose.take_due(conn, store.name, limit=10)
-        assert due == [blob_id]
-        await store.delete(due)
+    due = await loose.take_due(pool, store.name, limit=10, again_in=timedelta(minutes=1))
+    assert due == [blob_id]
+    assert await store.delete(due) == set()
     with pytest.raises(NotFound):
         await read(store, blob_id, 0, 10)
     assert await pool.fetchval("SELECT count(*) FROM upload_chunks") == 0
@@ -147,6 +148,7 @@ async def test_after_a_flush_settling_does_not_wait_for_the_store(
 
 async def test_a_rollback_leaves_the_blobs_loose(store: BlobStore, pool: Pool) -> None:
     async def settle_and_fail() -> None:
+        await batch.flush()
         async with pool.acquire() as conn, conn.transaction():
             await batch.settle(conn)
             raise ZeroDivisionError
@@ -165,6 +167,21 @@ async def test_deleting_is_repeatable(store: BlobStore, pool: Pool) -> None:
         await store.delete([blob_id, uuid.uuid4()])
     with pytest.raises(NotFound):
         await read(store, blob_id, 0, 1)
+
+
+async def test_a_blob_that_is_being_deleted_gets_no_owner(store: BlobStore, pool: Pool) -> None:
+    """Whatever the store does with it: the sweep may have died, and is repeated later."""
+    async with store.batch() as batch:
+        blob_id = await write(batch, os.urandom(6 * MIB))
+        await pool.execute("UPDATE loose_blobs SET due_at = now() - interval '1 second'")
+        in_no_time, later = timedelta(0), timedelta(minutes=1)
+        assert await loose.take_due(pool, store.name, limit=10, again_in=in_no_time) == [blob_id]
+        with pytest.raises(Unavailable):
+            await keep(pool, batch)
+    assert await loose.take_due(pool, store.name, limit=10, again_in=later) == [blob_id]
+    assert await loose.take_due(pool, store.name, limit=10, again_in=later) == []
+    await loose.forget(pool, store.name, [blob_id])
+    assert await pool.fetchval("SELECT count(*) FROM loose_blobs") == 0
 
 
 async def test_a_blob_that_is_not_there_is_not_found(store: BlobStore) -> None:
@@ -247,4 +264,26 @@ async def test_a_store_that_is_down_is_unavailable(pool: Pool, seaweed: Seaweed)
         await stored(blobs, pool, b"x")
     with pytest.raises(Unavailable):
         await blobs.delete([uuid.uuid4()])
+    await blobs.close()
+
+
+async def test_objects_that_s3_will_not_delete_are_told(pool: Pool, seaweed: Seaweed) -> None:
+    """S3 answers 200 and names them in the body."""
+
+    def refuse(parsed: dict[str, Any], **_: object) -> None:
+        parsed["Errors"] = [{"Key": blobs.key(locked), "Code": "AccessDenied"}]
+
+    blobs = S3Blobs(pool, s3_settings(seaweed, new_prefix()))
+    locked, free = [await stored(blobs, pool, b"x") for _ in range(2)]
+    blobs.client.meta.events.register("after-call.s3.DeleteObjects", refuse)
+    assert await blobs.delete([locked, free]) == {locked}
+    await blobs.close()
+
+
+async def test_s3_is_not_asked_while_a_connection_is_held(pool: Pool, seaweed: Seaweed) -> None:
+    blobs = S3Blobs(pool, s3_settings(seaweed, new_prefix()))
+    async with pool.acquire():
+        with pytest.raises(RuntimeError, match="connection was held"):
+            await blobs.delete([uuid.uuid4()])
+    await blobs.delete([uuid.uuid4()])
     await blobs.close()

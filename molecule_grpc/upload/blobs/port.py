@@ -39,7 +39,7 @@ class BlobBatch(Protocol):
         """End the blob. The store may still be working on its last bytes."""
 
     async def flush(self) -> None:
-        """Wait for what is on its way to the store, so that `settle` need not.
+        """Wait for what is on its way to the store: before the transaction of `settle` begins.
 
         Raises:
             Unavailable: UPLOAD_STORE_UNAVAILABLE or DATABASE_UNAVAILABLE.
@@ -50,6 +50,7 @@ class BlobBatch(Protocol):
 
         Raises:
             Unavailable: the sweep has given the blobs up, since they took over an hour.
+            RuntimeError: the batch was not flushed.
         """
 
 
@@ -70,8 +71,8 @@ class BlobStore(Protocol):
             NotFound: UPLOAD_NOT_FOUND: the bytes are gone, maybe after some pieces.
         """
 
-    async def delete(self, blob_ids: Sequence[UUID]) -> None:
-        """Delete blobs; those that are gone already are skipped."""
+    async def delete(self, blob_ids: Sequence[UUID]) -> set[UUID]:
+        """Delete blobs; those that the store would not delete. What is gone already is deleted."""
 
     async def sweep_orphans(self, known: KnownBlobs, older_than: timedelta) -> int:
         """Delete the blobs that the database does not know; how many.

@@ -61,10 +61,11 @@ class PostgresBlobs:
             yield piece
             start += len(piece)
 
-    async def delete(self, blob_ids: Sequence[UUID]) -> None:
-        """Delete blobs."""
+    async def delete(self, blob_ids: Sequence[UUID]) -> set[UUID]:
+        """Delete blobs, all or none."""
         with database_errors():
             await chunks.delete(self._pool, blob_ids)
+        return set()
 
     async def sweep_orphans(self, known: KnownBlobs, older_than: timedelta) -> int:  # noqa: ARG002
         """Always 0: a chunk and the row that notes its blob commit together."""

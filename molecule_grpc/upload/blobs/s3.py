@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from molecule_grpc.db.pool import Connection, Pool, database_errors
 from molecule_grpc.kernel.errors import Unavailable
+from molecule_grpc.kernel.holding import require_no_connection
 from molecule_grpc.settings.upload import UploadSettings
 from molecule_grpc.upload.blobs.port import WRITE_LIMIT, KnownBlobs
 from molecule_grpc.upload.blobs.read_ahead import read_ahead
@@ -100,11 +101,16 @@ class S3Blobs:
             yield piece
             start = end
 
-    async def delete(self, blob_ids: Sequence[UUID]) -> None:
-        """Delete blobs."""
+    async def delete(self, blob_ids: Sequence[UUID]) -> set[UUID]:
+        """Delete blobs; those that the store would not delete, each with its error in the log."""
+        kept: set[UUID] = set()
         for first in range(0, len(blob_ids), _DELETED_AT_ONCE):
-            keys = [self.key(blob_id) for blob_id in blob_ids[first : first + _DELETED_AT_ONCE]]
-            await self.run(self._delete, keys)
+            asked = blob_ids[first : first + _DELETED_AT_ONCE]
+            keys = {self.key(blob_id): blob_id for blob_id in asked}
+            for key, code in await self.run(self._delete, list(keys)):
+                log.warning("object not deleted", key=key, code=code)
+                kept.add(keys[key])
+        return kept
 
     async def sweep_orphans(self, known: KnownBlobs, older_than: timedelta) -> int:
         """Delete objects under our prefix that the database does not know, and old parts."""
@@ -115,8 +121,7 @@ class S3Blobs:
             ours = {blob_id: key for key in found if (blob_id := self._blob_id(key)) is not None}
             orphans = set(ours) - await known(list(ours)) if ours else set()
             if orphans:
-                await self.delete(list(orphans))
-                swept += len(orphans)
+                swept += len(orphans - await self.delete(list(orphans)))
             if not token:
                 break
         await self.run(self._abort_stale, before)
@@ -132,6 +137,7 @@ class S3Blobs:
         Raises:
             Unavailable: UPLOAD_STORE_UNAVAILABLE.
         """
+        require_no_connection("the object store")
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._threads, lambda: call(*args, **kwargs))
@@ -170,10 +176,12 @@ class S3Blobs:
     def _get(self, key: str, part: str) -> bytes:
         return self.client.get_object(Bucket=self._bucket, Key=key, Range=part)["Body"].read()
 
-    def _delete(self, keys: list[str]) -> None:
-        self.client.delete_objects(
+    def _delete(self, keys: list[str]) -> list[tuple[str, str]]:
+        """Key and error code of each object that is still there."""
+        answer = self.client.delete_objects(
             Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
         )
+        return [(error["Key"], error.get("Code", "")) for error in answer.get("Errors", ())]
 
     def _list(self, token: str, before: datetime) -> tuple[list[str], str]:
         """A page of old objects, and the token of the next page."""
@@ -250,8 +258,9 @@ class S3Batch:
             await putting
 
     async def settle(self, conn: Connection) -> None:
-        """Take the blobs off the list, in this transaction."""
-        await self.flush()
+        """Take the blobs off the list, in this transaction, which must not wait for the store."""
+        if self._putting is not None:
+            raise RuntimeError("a batch must be flushed before its transaction begins")
         if self._noted and not await loose.release(conn, S3Blobs.name, self._noted):
             raise Unavailable("the upload took too long, try again")
 

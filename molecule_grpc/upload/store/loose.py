@@ -29,35 +29,60 @@ async def note(pool: Pool, blob_id: UUID, storage: str, due_in: timedelta) -> No
 
 
 async def release(conn: Connection, storage: str, blob_ids: Sequence[UUID]) -> bool:
-    """Take blobs off the list, since they get owners; False when the sweep had one already."""
+    """Take blobs off the list, since they get owners; False when a sweep deletes one of them."""
     status = await conn.execute(
-        "DELETE FROM loose_blobs WHERE storage = $1 AND blob_id = ANY($2)", storage, blob_ids
+        """
+        DELETE FROM loose_blobs WHERE storage = $1 AND blob_id = ANY($2) AND NOT deleting
+        """,
+        storage,
+        blob_ids,
     )
     return int(status.split()[-1]) == len(blob_ids)
 
 
-async def take_due(conn: Connection, storage: str, *, limit: int) -> list[UUID]:
-    """Take blobs that are due off the list, and lock them until the transaction ends.
+async def take_due(pool: Pool, storage: str, *, limit: int, again_in: timedelta) -> list[UUID]:
+    """Blobs that are due: the caller deletes them, then calls `forget`.
 
-    A commit that would still own one of them waits for the lock, and then fails. A blob that has an
-    owner, because two commits of the file ran at once, leaves the list and is not returned.
+    From here on no commit can own them. A blob that has an owner, because two commits of the file
+    ran at once, leaves the list and is not returned. Any number of sweeps may run at once.
+
+    Args:
+        again_in: when a blob is due again that nobody forgets, since its sweep died.
     """
-    rows = await conn.fetch(
+    rows = await pool.fetch(
         """
-        DELETE FROM loose_blobs l WHERE (l.blob_id, l.storage) IN (
-            SELECT blob_id, storage FROM loose_blobs
+        WITH due AS (
+            SELECT blob_id, EXISTS (
+                SELECT FROM pending_uploads p
+                WHERE p.file_id = l.blob_id AND p.storage = l.storage
+            ) AS owned
+            FROM loose_blobs l
             WHERE due_at <= now() AND storage = $1
             ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+        ),
+        owned AS (
+            DELETE FROM loose_blobs l USING due d
+            WHERE d.owned AND l.blob_id = d.blob_id AND l.storage = $1
         )
-        RETURNING l.blob_id, EXISTS (
-            SELECT FROM pending_uploads p
-            WHERE p.file_id = l.blob_id AND p.storage = l.storage
-        ) AS owned
+        UPDATE loose_blobs l SET deleting = true, due_at = now() + $3::interval
+        FROM due d
+        WHERE NOT d.owned AND l.blob_id = d.blob_id AND l.storage = $1
+        RETURNING l.blob_id
         """,
         storage,
         limit,
+        again_in,
     )
-    return [row["blob_id"] for row in rows if not row["owned"]]
+    return [row["blob_id"] for row in rows]
+
+
+async def forget(pool: Pool, storage: str, blob_ids: Sequence[UUID]) -> None:
+    """Take blobs off the list that their store has deleted."""
+    await pool.execute(
+        "DELETE FROM loose_blobs WHERE storage = $1 AND blob_id = ANY($2) AND deleting",
+        storage,
+        blob_ids,
+    )
 
 
 async def known(pool: Pool, storage: str, blob_ids: Sequence[UUID]) -> set[UUID]:

@@ -1,0 +1,1 @@
+ALTER TABLE loose_blobs DROP COLUMN deleting;
