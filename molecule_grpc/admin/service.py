@@ -14,8 +14,7 @@ from molecule_grpc.admin.organizations import Organizations, visible_organizatio
 from molecule_grpc.admin.ports import DeadLetters, LedgerViews, Retries
 from molecule_grpc.admin.server_state import ServerState
 from molecule_grpc.events.convert import event_message
-from molecule_grpc.kernel.ids import parse_id
-from molecule_grpc.kernel.text import clean
+from molecule_grpc.kernel.ids import identifier, parse_id
 from molecule_grpc.server.call import Call
 
 _DEFAULT_LISTED = 100
@@ -113,7 +112,7 @@ class AdminService:
     async def RetryDelegation(
         self, request: pb.RetryDelegationRequest, call: Call
     ) -> pb.RetryDelegationResponse:
-        old = clean(request.delegation_id)
+        old = identifier(request.delegation_id, "delegation_id")
         new = await self._retries.retry(old, _visible(call))
         return pb.RetryDelegationResponse(delegation_id=new, retry_of=old)
 

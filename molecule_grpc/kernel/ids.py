@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
 from molecule_grpc.kernel.errors import Invalid
+
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def new_id() -> UUID:
@@ -25,6 +28,24 @@ def parse_id(text: str, field: str) -> UUID:
         return _uuid(text)
     except ValueError:
         raise Invalid(f"{field} must be a valid UUID", field=field) from None
+
+
+def is_identifier(text: str) -> bool:
+    """Whether an id that its sender chose can be one."""
+    return not _UNFIT.search(text) and text not in (".", "..")
+
+
+def identifier(text: str, field: str) -> str:
+    """An id that its sender chose, as it was sent: it is never cleaned, cut or replaced.
+
+    Raises:
+        Invalid: it holds a control character or a lone surrogate, or is `.` or `..`; names `field`.
+    """
+    if not is_identifier(text):
+        raise Invalid(
+            f"{field} must hold no control characters, and be neither . nor ..", field=field
+        )
+    return text
 
 
 # The same workspaces call again and again, and a call may name one in several places.

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 PREVIEW_BYTES = 4096
 RESULT_BYTES = 1_048_576
+
+# What Python holds a half of a character as: a surrogate that JSON escapes gave no partner.
+_LONE = re.compile("[\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
@@ -15,6 +20,27 @@ def clean(text: str) -> str:
     except UnicodeEncodeError:
         text = text.encode("utf-8", "replace").decode()
     return text
+
+
+def broken_text(body: object, where: str = "") -> str | None:
+    """The path of a text in parsed JSON that holds a lone surrogate; None when all are whole.
+
+    Args:
+        where: the path of `body` itself.
+    """
+    found = None
+    if isinstance(body, str):
+        found = where if _LONE.search(body) else None
+    elif isinstance(body, list):
+        paths = (broken_text(part, f"{where}[{n}]") for n, part in enumerate(body))
+        found = next(filter(None, paths), None)
+    elif isinstance(body, dict):
+        if any(map(_LONE.search, body)):
+            return f"a name in {where or 'the body'}"
+        dot = f"{where}." if where else ""
+        paths = (broken_text(part, f"{dot}{name}") for name, part in body.items())
+        found = next(filter(None, paths), None)
+    return found
 
 
 def cut_bytes(text: str, limit: int = PREVIEW_BYTES) -> str:

@@ -13,7 +13,8 @@ from moleculeai.upload.v1 import upload_service_pb2 as pb
 from moleculeai.upload.v1.upload_service_handlers import UploadServiceHandlers
 
 from molecule_grpc.db.wakeups import Flag
-from molecule_grpc.kernel.ids import parse_id
+from molecule_grpc.kernel.errors import Invalid
+from molecule_grpc.kernel.ids import identifier, parse_id
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.streams import StreamGuards
 from molecule_grpc.upload import convert, rules
@@ -21,6 +22,8 @@ from molecule_grpc.upload.intake import received
 from molecule_grpc.upload.reads import UploadReads
 from molecule_grpc.upload.values import AgentAnswer
 from molecule_grpc.upload.writes import UploadWrites
+
+_REQUEST_ID_BYTES = 256
 
 
 class UploadService:
@@ -41,7 +44,9 @@ class UploadService:
                 workspace_id,
                 first.body.content_type,
                 convert.body_pieces(first.body, received(requests, guard)),
-                request_id=first.request_id or call.metadata.get("idempotency-key", "")[:256],
+                request_id=_request_id(
+                    first.request_id or call.metadata.get("idempotency-key", "")
+                ),
                 check=guard.check,
             )
         if isinstance(answer, AgentAnswer):
@@ -57,7 +62,7 @@ class UploadService:
             files = await self._writes.stage(
                 workspace_id,
                 convert.file_events(received(requests, guard)),
-                request_id=begin.request_id,
+                request_id=_request_id(begin.request_id),
                 check=guard.check,
             )
         return pb.StageUploadsResponse(files=[convert.uploaded_file(file) for file in files])
@@ -68,7 +73,7 @@ class UploadService:
             request.name,
             request.mime_type,
             request.size,
-            request_id=request.request_id,
+            request_id=_request_id(request.request_id),
         )
         return convert.upload(progress)
 
@@ -155,6 +160,13 @@ class UploadService:
                 async for piece in pieces:
                     guard.check()
                     yield convert.body(download, piece)
+
+
+def _request_id(text: str) -> str:
+    """What makes a repeat safe, from a field or from the Idempotency-Key header."""
+    if len(identifier(text, "request_id").encode()) > _REQUEST_ID_BYTES:
+        raise Invalid(f"request_id must be at most {_REQUEST_ID_BYTES} bytes", field="request_id")
+    return text
 
 
 def handlers(service: UploadServiceHandlers) -> tuple[ServiceDescriptor, object]:

@@ -249,7 +249,7 @@ async def test_id_of_nothing_but_nul_is_refused(slice_: Slice, pair: tuple[UUID,
     caller, callee = pair
     with pytest.raises(Invalid):
         await slice_.record(caller, callee, "\x00")
-    with pytest.raises(NotFound):
+    with pytest.raises(Invalid):
         await slice_.update(callee, "\x00", "completed", "x")
 
 

@@ -63,9 +63,25 @@ def test_message_without_an_id_gets_one() -> None:
     assert one.message_id == one.message["messageId"] != two.message_id
 
 
-@pytest.mark.parametrize("wrong", [7, "", None, []])
-def test_id_that_is_none_is_replaced(wrong: Any) -> None:
-    assert len(parsed(sent(parts=[], messageId=wrong)).message_id) == 36
+@pytest.mark.parametrize("none", ["", None])
+def test_message_whose_id_says_nothing_gets_one(none: Any) -> None:
+    assert len(parsed(sent(parts=[], messageId=none)).message_id) == 36
+
+
+@pytest.mark.parametrize(
+    "wrong", [7, 1.5, True, [], {}, "\x00", "a\x00b", "a\nb", ".", "..", "\ud800"]
+)
+def test_id_that_cannot_be_one_is_refused_by_name(wrong: Any) -> None:
+    with pytest.raises(Invalid) as refused:
+        parsed(sent(parts=[], messageId=wrong))
+    assert refused.value.violations[0][0] == "body.params.message.messageId"
+
+
+@pytest.mark.parametrize("method", ["x" * 129, "message\x00/send", ".."])
+def test_method_that_cannot_be_one_is_refused_by_name(method: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        parsed({"method": method})
+    assert refused.value.violations[0][0] == "body.method"
 
 
 @pytest.mark.parametrize(
@@ -101,15 +117,6 @@ def test_message_ids_that_are_not_the_senders_to_choose(name: str) -> None:
         parsed(sent(parts=[], messageId=name))
 
 
-def test_message_id_is_what_is_stored_of_it() -> None:
-    """Ids of nothing but NUL are no ids, and a NUL does not smuggle in one of the platform's."""
-    one, two = (parsed(sent(parts=[], messageId="\x00")) for _ in range(2))
-    assert one.message_id != two.message_id
-    assert parsed(sent(parts=[], messageId="a\x00b")).message_id == "ab"
-    with pytest.raises(Invalid):
-        parsed(sent(parts=[], messageId=f"\x00{PLATFORM}file"))
-
-
 def test_message_id_may_be_long() -> None:
     assert parsed(sent(parts=[], messageId="x" * 256)).message_id == "x" * 256
 
@@ -134,6 +141,7 @@ def test_handed_over_task_reads_as_a_message() -> None:
     [
         ({"params": {"message": {"parts": [{"kind": "text", "text": "a"}]}}}, "a"),
         ({"params": {"parts": [{"type": "text", "text": "b"}]}}, "b"),
+        ({"params": {"message": {"parts": [{"text": "1.0"}, {"data": {}, "text": 7}]}}}, "1.0"),
         ({"parts": [{"kind": "text", "text": "c"}, {"kind": "text", "text": "d"}]}, "c\nd"),
         ({"text": "e"}, "e"),
         ({"params": {"message": {"parts": []}}, "text": "f"}, "f"),
@@ -191,8 +199,22 @@ def test_harmless_body_is_kept() -> None:
         ({"\x00\udfff": 1}, {"?": 1}),
     ],
 )
-def test_nul_and_lone_surrogates_are_repaired_in_keys_and_values(body: Any, stored: Any) -> None:
-    assert json.loads(to_text(body, "body")) == stored
+def test_nul_and_lone_surrogates_are_repaired_in_answers_of_agents(body: Any, stored: Any) -> None:
+    assert json.loads(to_text(body, "body", repair=True)) == stored
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"a": ["x", {"b": "\ud83dx"}]}, "body.a[1].b"),
+        ("\udfff", "body"),
+        ({"a": {"\ud800": 1}}, "a name in body.a"),
+    ],
+)
+def test_lone_surrogate_is_refused_with_its_field(body: Any, field: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        to_text(body, "body")
+    assert refused.value.violations[0][0] == field
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 10**309, -(10**309)])

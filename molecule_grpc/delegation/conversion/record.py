@@ -22,9 +22,8 @@ from molecule_grpc.delegation.record.activity import (
 from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.delegation.record.store.queries import ActivityFilter, ActivityRow
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.kernel.ids import parse_id
+from molecule_grpc.kernel.ids import identifier, parse_id
 from molecule_grpc.kernel.protos import timestamp, value
-from molecule_grpc.kernel.text import clean
 
 
 def activity_query(request: pb.ListActivityRequest) -> ActivityQuery:
@@ -37,7 +36,7 @@ def activity_query(request: pb.ListActivityRequest) -> ActivityQuery:
     return ActivityQuery(
         workspace_id=UUID(request.workspace_id),
         chosen=ActivityFilter(
-            type=clean(request.type) or None,
+            type=identifier(request.type, "type") or None,
             source=request.source or None,
             peer_id=UUID(request.peer_id) if request.peer_id else None,
             since=rules.since(request.since_secs, datetime.now(UTC)),

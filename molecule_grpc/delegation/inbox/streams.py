@@ -21,7 +21,7 @@ from molecule_grpc.delegation.inbox.store import leases, reads
 from molecule_grpc.delegation.inbox.stream import InboxStream
 from molecule_grpc.delegation.inbox.window import Window
 from molecule_grpc.kernel.errors import Aborted, Invalid, MoleculeError
-from molecule_grpc.kernel.text import clean
+from molecule_grpc.kernel.ids import identifier
 from molecule_grpc.server.streams import StreamGuards
 from molecule_grpc.settings.inbox import InboxSettings
 
@@ -151,7 +151,7 @@ class InboxStreams:
             taken, poisoned = await leases.take(
                 conn,
                 workspace_id,
-                clean(hello.consumer_id),
+                identifier(hello.consumer_id, "hello.consumer_id"),
                 seconds=self._lease_seconds,
                 window=hello.max_in_flight,
                 after=after,

@@ -24,7 +24,7 @@ from molecule_grpc.delegation.record.a2a import message_body
 from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.directory import Directory, WorkspaceInfo
 from molecule_grpc.kernel.errors import Aborted, Invalid, Unavailable
-from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.kernel.ids import identifier, new_id
 from molecule_grpc.kernel.text import clean, cut_bytes
 
 _ACCEPT_TRIES = 4
@@ -92,7 +92,7 @@ class Handovers:
             authorization: the header that the caller sent; a wait ends when its token is revoked.
 
         Raises:
-            Invalid: SELF_DELEGATION, or a key that only the platform may use.
+            Invalid: SELF_DELEGATION, or a key that is not the caller's to choose.
             NotFound: WORKSPACE_NOT_FOUND.
             Denied: NOT_RELATED.
             Aborted: IDEMPOTENCY_MISMATCH: the key was used for another task.
@@ -121,15 +121,13 @@ class Handovers:
         The same id again by the same caller changes nothing.
 
         Raises:
-            Invalid: SELF_DELEGATION, or an id without a character that can be stored.
+            Invalid: SELF_DELEGATION, or an id that cannot be one.
             NotFound: WORKSPACE_NOT_FOUND.
             Denied: NOT_RELATED.
             Aborted: DELEGATION_ID_TAKEN: another caller of the organisation uses this id.
         """
         task = clean(task)
-        delegation_id = clean(delegation_id)
-        if not delegation_id:
-            raise Invalid("delegation_id is required", field="delegation_id")
+        identifier(delegation_id, "delegation_id")
         target_info = await self._require_target(source, target)
         draft = DelegationDraft(
             delegation_id=delegation_id,
@@ -159,7 +157,7 @@ class Handovers:
     async def _draft(self, handover: Handover) -> DelegationDraft:
         """The rows of a new delegation. Raises when the source may not hand work to the target."""
         task = clean(handover.task)
-        key = clean(handover.idempotency_key) or None
+        key = identifier(handover.idempotency_key, "idempotency_key") or None
         if key is not None and key.startswith(PLATFORM):
             raise Invalid(
                 f"idempotency_key must not begin with {PLATFORM}", field="idempotency_key"

@@ -11,7 +11,7 @@ from molecule_grpc.delegation.ledger.rules import Status
 from molecule_grpc.delegation.ledger.store.move import Move, Moved
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.kernel.errors import NotFound
-from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.kernel.ids import identifier, is_identifier, new_id
 from molecule_grpc.kernel.text import RESULT_BYTES, clean, cut_bytes, cut_chars
 
 _SUMMARY_CHARS = 120
@@ -42,6 +42,7 @@ class Moves:
         Raises:
             NotFound: DELEGATION_NOT_FOUND: the workspace is no party of such a delegation.
         """
+        identifier(delegation_id, "delegation_id")
         failed = status is Status.FAILED
         move = draft_move(
             delegation_id,
@@ -71,6 +72,7 @@ class Moves:
         Raises:
             NotFound: DELEGATION_NOT_FOUND: the workspace is no party of such a delegation.
         """
+        identifier(delegation_id, "delegation_id")
         move = draft_move(delegation_id, workspace_id, Status.IN_PROGRESS)
         if note is not None or percent is not None:
             move = move._replace(note=None if note is None else clean(note), percent=percent)
@@ -83,6 +85,7 @@ class Moves:
         Raises:
             NotFound: DELEGATION_NOT_FOUND: the workspace is not the caller of such a delegation.
         """
+        identifier(delegation_id, "delegation_id")
         reason = clean(reason)
         move = draft_move(
             delegation_id,
@@ -99,7 +102,7 @@ class Moves:
 
         Ids of delegations that the workspace is no party of are ignored.
         """
-        for delegation_id in dict.fromkeys(delegation_ids):
+        for delegation_id in filter(is_identifier, dict.fromkeys(delegation_ids)):
             await self._writes.move(draft_move(delegation_id, workspace_id, Status.IN_PROGRESS))
 
     async def complete(self, workspace_id: UUID, delegation_id: str, *, text: str) -> Moved:
@@ -146,7 +149,6 @@ def draft_move(
         error: what went wrong; cut to 4 KiB.
         reason: a name of `FailureReason`.
     """
-    delegation_id = clean(delegation_id)
     result = None if text is None else cut_bytes(text, RESULT_BYTES)
     detail = None if error is None else cut_bytes(error)
     announced = {"delegation_id": delegation_id, "text": result if result is not None else ""}

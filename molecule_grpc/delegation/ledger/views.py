@@ -11,9 +11,9 @@ from molecule_grpc.delegation.ledger.moves import not_found
 from molecule_grpc.delegation.ledger.store import overview, tallies, views
 from molecule_grpc.delegation.ledger.store.overview import LedgerEntry
 from molecule_grpc.delegation.ledger.store.views import DelegationRow
+from molecule_grpc.kernel.ids import identifier
 from molecule_grpc.kernel.page import page_of
 from molecule_grpc.kernel.page_tokens import PageTokens
-from molecule_grpc.kernel.text import clean
 
 _DEFAULT_LIMIT = 50
 _LISTING = "delegations"
@@ -41,7 +41,7 @@ class LedgerViews:
         Raises:
             NotFound: DELEGATION_NOT_FOUND: the workspace is no party of such a delegation.
         """
-        row = await views.get(self._pool, workspace_id, clean(delegation_id))
+        row = await views.get(self._pool, workspace_id, identifier(delegation_id, "delegation_id"))
         if row is None:
             raise not_found(delegation_id)
         return row

@@ -11,7 +11,7 @@ from molecule_grpc.db.wakeups import Wakeups, delegation_key
 from molecule_grpc.delegation.ledger.rules import FINAL
 from molecule_grpc.delegation.ledger.store.views import DelegationRow
 from molecule_grpc.delegation.ledger.views import LedgerViews
-from molecule_grpc.kernel.text import clean
+from molecule_grpc.kernel.ids import identifier
 from molecule_grpc.server.streams import StreamGuards
 
 # A wake-up can be lost: look at the table this often, in seconds, without one.
@@ -72,7 +72,7 @@ class Watch:
         """
         shown: DelegationRow | None = None
         with (
-            self._wakeups.watch(delegation_key(clean(delegation_id))) as flag,
+            self._wakeups.watch(delegation_key(identifier(delegation_id, "delegation_id"))) as flag,
             self._guards.watch_token(flag, authorization) as guard,
         ):
             while True:

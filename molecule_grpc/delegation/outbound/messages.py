@@ -99,7 +99,8 @@ class Messages:
         target = await self._reachable(source_id, message.target, principal)
         await self._require_budget(target.id)
         envelope = a2a.parse(message.body)
-        if target.delivery_mode == "poll":
+        answered = envelope.delegation_id  # Refused before the message is delivered.
+        if target.delivery_mode == "poll" or source_id == target.id:
             outcome: DispatchOutcome = await self._to_inbox(target.id, source_id, envelope)
         else:
             left = message.remaining
@@ -113,7 +114,7 @@ class Messages:
                 ),
                 headers=message.headers,
             )
-        if source_id is not None and envelope.delegation_id and isinstance(outcome, _ARRIVED):
+        if source_id is not None and answered and isinstance(outcome, _ARRIVED):
             await self._complete(source_id, target.id, envelope)
         return answer(outcome, envelope.method)
 
@@ -130,20 +131,22 @@ class Messages:
     async def _to_inbox(
         self, target_id: UUID, source_id: UUID | None, envelope: a2a.Envelope
     ) -> Queued:
-        """Put a message into the inbox of an agent that has no URL."""
+        """Put a message into the inbox of its target; one to its own sender onto the record."""
         body = to_text(envelope.body, "body")
+        own = source_id == target_id
         await self._records.append(
             Entry(
                 workspace_id=target_id,
                 activity_id=new_id(),
-                activity_type="a2a_receive",
-                method=clean(envelope.method)[:128],
+                # An agent's message to itself is a row of its record, never a message for it: no
+                # inbox item, and nothing that a poller of received messages would answer.
+                activity_type="a2a_send" if own else "a2a_receive",
+                method=envelope.method,
                 source_id=source_id,
                 target_id=target_id,
-                summary=cut_chars(clean(a2a.text_of(envelope.body)), _SUMMARY_CHARS),
+                summary=cut_chars(clean(a2a.said(envelope.body)), _SUMMARY_CHARS),
                 request_body=body,
-                # An agent's message to itself is a row of its record, and no inbox item.
-                message_id=None if source_id == target_id else clean(envelope.message_id),
+                message_id=None if own else envelope.message_id,
                 sender_id=source_id,
                 bytes=len(body.encode()),
             )
@@ -177,8 +180,8 @@ class Messages:
     async def _complete(self, source_id: UUID, target_id: UUID, envelope: a2a.Envelope) -> None:
         """End the delegation that the message names, when the callee sends it to the caller."""
         delegation_id = envelope.delegation_id
-        named = await ledger_views.get(self._pool, source_id, clean(delegation_id))
+        named = await ledger_views.get(self._pool, source_id, delegation_id)
         if named is None or (named.callee_id, named.caller_id) != (source_id, target_id):
             return
-        text = clean(a2a.text_of(envelope.body))
+        text = clean(a2a.said(envelope.body))
         await self._moves.complete(source_id, delegation_id, text=text)

@@ -6,7 +6,7 @@ import json
 from uuid import UUID
 
 from molecule_grpc.delegation.outbound.outcome import Delivered, Kind
-from molecule_grpc.delegation.record.a2a import text_of
+from molecule_grpc.delegation.record.a2a import said
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.text import clean, cut_bytes, cut_chars
@@ -31,7 +31,7 @@ def delivered(
         method=method,
         source_id=source_id,
         target_id=target_id,
-        summary=cut_chars(clean(text_of(json.loads(body))), _SUMMARY_CHARS),
+        summary=cut_chars(clean(said(json.loads(body))), _SUMMARY_CHARS),
         request_body=body,
         response_body=outcome.reply.stored,
         duration_ms=outcome.duration_ms,

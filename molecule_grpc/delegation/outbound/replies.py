@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from molecule_grpc.delegation.outbound.outcome import Kind, Reply
-from molecule_grpc.delegation.record.a2a import text_of
+from molecule_grpc.delegation.record.a2a import said
 from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.text import RESULT_BYTES, clean, cut_bytes
@@ -16,6 +16,8 @@ _OPEN_STATES = frozenset({"submitted", "working", "input-required", "auth-requir
 _BAD_STATES = frozenset({"failed", "rejected", "canceled", "cancelled"})
 # Bodies beyond 2 MiB stay longer than 1 MiB even when written without blanks.
 _MUCH_BYTES = 2 * RESULT_BYTES
+# A task or a message has at least one of these.
+_BARE = frozenset({"artifacts", "kind", "parts", "status"})
 _WARMING_MARKS = ("restarting", "warming", "waking")
 
 
@@ -48,7 +50,7 @@ def _meaning(body: Any) -> tuple[Kind, str]:
         return Kind.ERROR, _error_text(body["error"])
     if "result" not in body and (body.get("status") == "queued" or body.get("queued") is True):
         return Kind.OPEN, ""
-    result = body.get("result", body)
+    result = _unwrapped(body.get("result", body))
     text = _result_text(result)
     state = _state(result)
     if state in _BAD_STATES:
@@ -56,6 +58,15 @@ def _meaning(body: Any) -> tuple[Kind, str]:
     if state in _OPEN_STATES:
         return Kind.OPEN, text
     return (Kind.RESULT, text) if text else (Kind.EMPTY, "")
+
+
+def _unwrapped(result: Any) -> Any:
+    """The task or message that A2A 1.0 answers with under its name; 0.3 answers with it bare."""
+    if isinstance(result, dict) and not _BARE & result.keys():
+        for name in ("task", "message"):
+            if isinstance(result.get(name), dict):
+                return result[name]
+    return result
 
 
 def _result_text(result: Any) -> str:
@@ -66,12 +77,12 @@ def _result_text(result: Any) -> str:
         return ""
     artifacts = result.get("artifacts")
     if isinstance(artifacts, list):
-        texts = [text for text in map(text_of, artifacts) if text]
+        texts = [text for text in map(said, artifacts) if text]
         if texts:
             return "\n".join(texts)
     status = result.get("status")
-    spoken = text_of(status.get("message")) if isinstance(status, dict) else ""
-    return text_of(result) or spoken
+    spoken = said(status.get("message")) if isinstance(status, dict) else ""
+    return said(result) or spoken
 
 
 def _state(result: Any) -> str:
@@ -90,7 +101,7 @@ def _error_text(error: Any) -> str:
 
 def _stored(body: Any, text: str) -> str:
     try:
-        stored = to_text(body, "body")
+        stored = to_text(body, "body", repair=True)
     except (Invalid, RecursionError):
         return json.dumps({"text": cut_bytes(text, RESULT_BYTES), "unreadable": True})
     return stored if len(stored) <= RESULT_BYTES else _shortened(text)

@@ -30,7 +30,6 @@ from molecule_grpc.delegation.record.writes import RecordWrites
 from molecule_grpc.directory import WorkspaceInfo
 from molecule_grpc.kernel.errors import MoleculeError
 from molecule_grpc.kernel.ids import new_id
-from molecule_grpc.kernel.text import clean
 from molecule_grpc.server.task_set import TaskSet, finish
 from molecule_grpc.settings.outbound import OutboundSettings
 
@@ -129,8 +128,8 @@ class Push:
             caller_id=source_id,
             priority=rules.priority(envelope),
             body=to_text(envelope.body, "body"),
-            method=clean(envelope.method)[:128],
-            message_id=clean(envelope.message_id),
+            method=envelope.method,
+            message_id=envelope.message_id,
             expiry=rules.expiry(envelope),
         )
         waiting = await self._queue.find(target.id, message.message_id, source_id)

@@ -9,9 +9,12 @@ from typing import Any
 
 from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.kernel.text import clean
+from molecule_grpc.kernel.ids import identifier
 
 JSON = dict[str, Any]
+
+_ID_BYTES = 256
+_METHOD_CHARS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +34,15 @@ class Envelope:
 
     @property
     def delegation_id(self) -> str:
-        """The delegation named by the metadata, which this message answers; empty if none is."""
+        """The delegation named by the metadata, which this message answers; empty if none is.
+
+        Raises:
+            Invalid: the name cannot be an id.
+        """
         metadata = self.message.get("metadata")
         value = metadata.get("delegation_id") if isinstance(metadata, dict) else None
-        return value if isinstance(value, str) else ""
+        field = "body.params.message.metadata.delegation_id"
+        return identifier(value, field) if isinstance(value, str) else ""
 
 
 def parse(data: bytes) -> Envelope:
@@ -52,6 +60,8 @@ def parse(data: bytes) -> Envelope:
     method = body.get("method")
     if not isinstance(method, str) or not method:
         raise Invalid("method is required", field="body.method")
+    if len(identifier(method, "body.method")) > _METHOD_CHARS:
+        raise Invalid(f"method must be at most {_METHOD_CHARS} characters", field="body.method")
     params = body.get("params", {})
     if not isinstance(params, dict):
         raise Invalid("params must be an object", field="body.params")
@@ -81,32 +91,48 @@ def message_body(delegation_id: str, task: str) -> JSON:
 
 def text_of(body: Any) -> str:
     """The text in a body: of `params.message.parts`, `params.parts`, `parts`, or plain `text`."""
-    if not isinstance(body, dict):
-        return ""
-    params = body.get("params")
-    candidates = [body]
-    if isinstance(params, dict):
-        candidates.insert(0, params)
-        if isinstance(params.get("message"), dict):
-            candidates.insert(0, params["message"])
-    for candidate in candidates:
-        if texts := _texts(candidate.get("parts")):
+    for candidate in _holders(body):
+        if texts := [part["text"] for part in _parts(candidate) if _is_text(part)]:
             return "\n".join(texts)
-    text = body.get("text")
+    text = body.get("text") if isinstance(body, dict) else None
     return text if isinstance(text, str) else ""
 
 
-def _texts(parts: Any) -> list[str]:
-    """Texts of parts that say `kind` or `type` text."""
-    if not isinstance(parts, list):
+def other_parts(body: Any) -> list[Any]:
+    """The parts of a body that are not text: files, data, and what nobody knows."""
+    return [part for each in _holders(body) for part in _parts(each) if not _is_text(part)]
+
+
+def said(body: Any) -> str:
+    """The text in a body; the JSON of its other parts when it has none."""
+    text = text_of(body)
+    if not text and (parts := other_parts(body)):
+        text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    return text
+
+
+def _holders(body: Any) -> list[JSON]:
+    """The objects of a body that may hold parts, innermost first."""
+    if not isinstance(body, dict):
         return []
-    return [
-        part["text"]
-        for part in parts
-        if isinstance(part, dict)
-        and "text" in (part.get("kind"), part.get("type"))
-        and isinstance(part.get("text"), str)
-    ]
+    params = body.get("params")
+    if not isinstance(params, dict):
+        return [body]
+    message = params.get("message")
+    return [message, params, body] if isinstance(message, dict) else [params, body]
+
+
+def _parts(holder: JSON) -> list[Any]:
+    parts = holder.get("parts")
+    return parts if isinstance(parts, list) else []
+
+
+def _is_text(part: Any) -> bool:
+    """Whether a part is text: it says so in `kind` or `type`, or, as in A2A 1.0, says nothing."""
+    if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+        return False
+    kinds = (part.get("kind"), part.get("type"))
+    return "text" in kinds or kinds == (None, None)
 
 
 def _completed(method: str, params: JSON) -> JSON:
@@ -126,17 +152,23 @@ def _completed(method: str, params: JSON) -> JSON:
         raise Invalid(
             "the message has neither parts nor content", field="body.params.message.parts"
         )
-    given = message.get("messageId")
-    # As it is stored: what looks different here must not become the same there.
-    message["messageId"] = (clean(given) if isinstance(given, str) else "") or str(uuid.uuid4())
-    if len(message["messageId"].encode()) > 256:
-        raise Invalid("messageId must be at most 256 bytes", field="body.params.message.messageId")
-    if message["messageId"].startswith(PLATFORM):
-        raise Invalid(
-            f"messageId must not begin with {PLATFORM}", field="body.params.message.messageId"
-        )
+    message["messageId"] = _message_id(message.get("messageId"))
     message.setdefault("role", "user")
     return {**params, "message": message}
+
+
+def _message_id(given: Any) -> str:
+    """The id that the sender chose, as it is; a new one where there is none."""
+    field = "body.params.message.messageId"
+    if given is None or given == "":
+        return str(uuid.uuid4())
+    if not isinstance(given, str):
+        raise Invalid("messageId must be a string", field=field)
+    if len(identifier(given, field).encode()) > _ID_BYTES:
+        raise Invalid(f"messageId must be at most {_ID_BYTES} bytes", field=field)
+    if given.startswith(PLATFORM):
+        raise Invalid(f"messageId must not begin with {PLATFORM}", field=field)
+    return given
 
 
 def _refuse_constant(name: str) -> None:

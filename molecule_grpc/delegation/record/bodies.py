@@ -6,7 +6,7 @@ import json
 import sys
 
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.kernel.text import clean
+from molecule_grpc.kernel.text import broken_text, clean
 
 # Parsers of protobuf give up at 100 nested messages, and an object in an object takes three. A
 # deeper body would make every page that holds the row unreadable.
@@ -17,15 +17,21 @@ _NUL = "\\u0000"
 _SURROGATE = "\\ud"
 
 
-def to_text(body: object, field: str) -> str:
-    """JSON text that Postgres takes as jsonb: without NUL, lone surrogates replaced.
+def to_text(body: object, field: str, *, repair: bool = False) -> str:
+    """JSON text that Postgres takes as jsonb: without NUL.
+
+    Args:
+        repair: whether lone surrogates are replaced instead of refused, as in answers of agents.
 
     Raises:
-        Invalid: it is nested too deeply, or holds a number that JSON readers cannot hold.
+        Invalid: it is nested too deeply, or holds a number that JSON readers cannot hold, or a lone
+            surrogate; names the part of `field`.
     """
     _require_readable(body, field)
     text = json.dumps(body, separators=(",", ":"))
-    if _NUL in text or _SURROGATE in text:
+    if _SURROGATE in text and not repair and (where := broken_text(body, field)):
+        raise Invalid(f"{where} holds a lone surrogate, half of a character", field=where)
+    if _NUL in text or (repair and _SURROGATE in text):
         text = json.dumps(_cleaned(body), separators=(",", ":"))
     return text
 

@@ -21,6 +21,7 @@ from molecule_grpc.faces.mcp.tasks import Tasks
 from molecule_grpc.faces.mcp.tools import Caller
 from molecule_grpc.faces.port import Platform
 from molecule_grpc.kernel.errors import Exhausted
+from molecule_grpc.kernel.text import broken_text
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.status import CallFailure
 from molecule_grpc.server.streams import StreamGuards, with_end
@@ -148,10 +149,25 @@ def _read(data: bytes) -> object | Answer:
     try:
         posted: object = pydantic_core.from_json(data, allow_inf_nan=False)
     except ValueError:
-        return refusal(mcp.PARSE_ERROR, "the body is not JSON")
+        return _unreadable(data)
     if isinstance(posted, list) and not 0 < len(posted) <= BATCH_MESSAGES:
         return refusal(mcp.INVALID_REQUEST, f"a batch holds 1 to {BATCH_MESSAGES} messages")
     return posted
+
+
+def _unreadable(data: bytes) -> Answer:
+    """Why a body cannot be read: its JSON is malformed, or a text in it is no text."""
+    posted: object = None
+    try:
+        posted = json.loads(data)
+        where = broken_text(posted)
+    except (ValueError, RecursionError):
+        where = None
+    if where is None:
+        return refusal(mcp.PARSE_ERROR, "the body is not JSON")
+    return refusal(
+        mcp.INVALID_REQUEST, f"{where} holds a lone surrogate, half of a character", posted
+    )
 
 
 def _answer(status: int, body: object) -> HttpAnswer:

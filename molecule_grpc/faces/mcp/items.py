@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -9,12 +10,14 @@ from datetime import datetime
 from uuid import UUID
 
 from molecule_grpc.delegation.inbox.store.reads import InboxRow
+from molecule_grpc.delegation.record.a2a import other_parts, text_of
 from molecule_grpc.delegation.record.store.queries import ActivityRow
 from molecule_grpc.directory import WorkspaceInfo
 from molecule_grpc.kernel.protos import timestamp
 
 Json = dict[str, object]
 
+_PART_BYTES = 256 * 1024
 _REMEMBERED_SECONDS = 300.0
 _REMEMBERED = 10_000
 
@@ -40,9 +43,30 @@ class Senders:
         return found
 
 
-def of_inbox(row: InboxRow, text: str, sender: WorkspaceInfo | None) -> Json:
+def content_of(body: str | None) -> Json:
+    """What a body says: its text, and what is not text.
+
+    `parts` are the message's files and data. A body without message parts and text comes whole, as
+    `body`. Of what exceeds 256 KiB only the size is told.
+    """
+    parsed = json.loads(body or "null")
+    text, others = text_of(parsed), other_parts(parsed)
+    content: Json = {"text": text}
+    if others:
+        content["parts"] = [_bounded(part) for part in others]
+    elif not text and isinstance(parsed, dict) and "params" not in parsed:
+        content["body"] = _bounded(parsed)
+    return content
+
+
+def _bounded(part: object) -> object:
+    size = len(json.dumps(part, ensure_ascii=False, separators=(",", ":")).encode())
+    return part if size <= _PART_BYTES else {"omitted_bytes": size}
+
+
+def of_inbox(row: InboxRow, content: Json, sender: WorkspaceInfo | None) -> Json:
     """An item of the inbox. An item about a task names the task, and how the task ended."""
-    message = _message(row.activity_id, text, row.source_id, row.method, row.created_at, sender)
+    message = _message(row.activity_id, content, row.source_id, row.method, row.created_at, sender)
     message["peer_name"] = message["peer_name"] or row.source_name or ""
     if row.delegation_id:
         message["task_id"] = row.delegation_id
@@ -51,9 +75,12 @@ def of_inbox(row: InboxRow, text: str, sender: WorkspaceInfo | None) -> Json:
     return message
 
 
-def of_record(row: ActivityRow, text: str, peer: WorkspaceInfo | None) -> Json:
+def of_record(row: ActivityRow, peer: WorkspaceInfo | None) -> Json:
     """A row of the record."""
-    return _message(row.id, text, peer_of(row), row.method or "", row.created_at, peer)
+    content = content_of(row.request_body)
+    content["text"] = row.text or row.summary or ""
+    content.pop("body", None)  # of an outcome: it names the task and repeats the text
+    return _message(row.id, content, peer_of(row), row.method or "", row.created_at, peer)
 
 
 def peer_of(row: ActivityRow) -> UUID | None:
@@ -63,7 +90,7 @@ def peer_of(row: ActivityRow) -> UUID | None:
 
 def _message(
     activity_id: UUID,
-    text: str,
+    content: Json,
     peer_id: UUID | None,
     method: str,
     created_at: datetime,
@@ -73,7 +100,7 @@ def _message(
     assert stamp is not None
     return {
         "activity_id": str(activity_id),
-        "text": text,
+        **content,
         "peer_id": str(peer_id or ""),
         "kind": "peer_agent" if peer_id else "canvas_user",
         "method": method,

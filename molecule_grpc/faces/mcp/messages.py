@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from molecule_grpc.auth.principal import Role
 from molecule_grpc.delegation.inbox.store.reads import InboxRow
-from molecule_grpc.delegation.record.a2a import text_of
 from molecule_grpc.delegation.record.activity import ActivityQuery, Attachment
 from molecule_grpc.delegation.record.rules import timestamp
 from molecule_grpc.delegation.record.store.queries import ActivityFilter
@@ -19,7 +18,7 @@ from molecule_grpc.faces.mcp.tools import Caller, Tool
 from molecule_grpc.faces.port import Platform
 from molecule_grpc.server.call import Call
 
-# A list ends with the message that makes its texts reach 1 MiB.
+# A list ends with the message that makes it reach 1 MiB.
 LIST_BYTES = 1_048_576
 
 _PULL_SECONDS = 55
@@ -120,12 +119,14 @@ class Messages:
         return pulled.items
 
     async def _shown(self, row: InboxRow, caller: Caller) -> Json:
-        if row.body is None:  # too large to travel with its item
+        body = row.body
+        if body is None:  # too large to travel with its item
             whole = await self._platform.activity.get(caller.workspace_id, row.activity_id)
-            text = whole.text
-        else:
-            text = text_of(json.loads(row.body))
-        return items.of_inbox(row, text, await self._senders.find(row.source_id))
+            body = (whole.response_body if row.method == "delegate_result" else None) or (
+                whole.request_body
+            )
+        content = items.content_of(body)
+        return items.of_inbox(row, content, await self._senders.find(row.source_id))
 
     async def _pop(self, given: arguments.Pop, caller: Caller) -> object:
         done = await self._platform.inbox.ack(caller.workspace_id, activity_ids=[given.activity_id])
@@ -142,7 +143,7 @@ class Messages:
         # The newest rows come first, so the rows that do not fit are the oldest.
         for row in await self._platform.activity.list(query):
             peer = await self._senders.find(items.peer_of(row))
-            shown.add(items.of_record(row, row.text or row.summary or "", peer))
+            shown.add(items.of_record(row, peer))
             if shown.full:
                 break
         return shown.messages[::-1]
@@ -156,7 +157,7 @@ class Messages:
 
 
 class _Messages:
-    """Messages of one answer, whose texts end up in a model's context."""
+    """Messages of one answer, which end up in a model's context."""
 
     def __init__(self) -> None:
         self.messages: list[Json] = []
@@ -164,9 +165,9 @@ class _Messages:
 
     def add(self, message: Json) -> None:
         self.messages.append(message)
-        self._bytes += len(str(message["text"]).encode())
+        self._bytes += len(json.dumps(message, ensure_ascii=False).encode())
 
     @property
     def full(self) -> bool:
-        """Whether the texts have reached 1 MiB."""
+        """Whether the messages have reached 1 MiB."""
         return self._bytes >= LIST_BYTES

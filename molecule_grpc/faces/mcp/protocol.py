@@ -84,9 +84,13 @@ class Answer:
     status: int = 200
 
 
-def refusal(code: int, message: str) -> Answer:
-    """The answer to what is neither a message nor a batch."""
-    return Answer(_error(None, ProtocolError(code, message)), 400)
+def refusal(code: int, message: str, raw: object = None) -> Answer:
+    """The answer to what is neither a message nor a batch.
+
+    Args:
+        raw: what was posted, where its id can be read.
+    """
+    return Answer(_error(_id(raw), ProtocolError(code, message)), 400)
 
 
 def postponed(raw: object) -> Answer:

@@ -239,8 +239,12 @@ _ENTRIES = f"""
         -- The result in the caller's inbox.
         SELECT ord, {_RESULT}, caller_id, item_id, 'a2a_receive', 'delegate_result', caller_id,
                callee_id,
-               CASE to_status WHEN 'completed' THEN 'Delegation result delivered'
-                              ELSE 'Delegation failed' END,
+               -- Clients that look for text in the summary find the outcome there.
+               CASE to_status
+                   WHEN 'completed' THEN coalesce(nullif({cut("result_preview", 200)}, ''),
+                                                  'Delegation result delivered')
+                   ELSE coalesce('Delegation failed: ' || {cut("error_detail", 200)},
+                                 'Delegation failed') END,
                json_build_object('delegation_id', delegation_id)::text, response_body, NULL,
                NULL, CASE to_status WHEN 'completed' THEN 'ok' ELSE 'error' END, error_detail,
                '{PLATFORM}' || CASE WHEN late THEN 'late:' ELSE 'result:' END || delegation_id,

@@ -43,19 +43,23 @@ class ActivityRow(NamedTuple):
     def answerable(self) -> bool:
         """Whether the row is a message that its reader may answer.
 
-        An agent's words to the human and the notice of a file are not: an agent that answered them
-        would talk to itself.
+        An agent's words to the human, the notice of a file and the outcome of its own task are not:
+        an agent that answered them would talk to itself.
         """
+        return self._received and self.source_id != self.workspace_id
+
+    @property
+    def _received(self) -> bool:
         return self.activity_type == "a2a_receive" and self.method not in _NO_REPLY
 
     @property
     def text(self) -> str:
-        """The text of an answerable row; empty for any other one.
+        """The text of a received row; empty for any other one.
 
         The text of a result is in the response; of a message that was answered at once, the
         request counts.
         """
-        if not self.answerable:
+        if not self._received:
             return ""
         bodies = (json.loads(body or "null") for body in (self.request_body, self.response_body))
         return next(filter(None, map(text_of, bodies)), "")
