@@ -11,6 +11,10 @@
 -- fields that each binds. BOUND: the set of all bound fields.
 local PATHS = ${paths}
 local BOUND = ${bound}
+-- From server/edge/config.py: how a request is refused that a worker would not read.
+local TOO_LARGE = ${too_large}
+local TOO_LARGE_DETAILS = ${too_large_details}
+local MAX_HEADER_BYTES = ${max_header_bytes}
 
 local KEY = "moleculeai.face"
 local OURS = {"x-http-code", "x-error-body", "x-unwrap", "x-content-length"}
@@ -80,15 +84,18 @@ local function contradiction(verb, path, query)
 end
 
 -- A gRPC server refuses a whole call over header names that HTTP permits: remove such headers.
+-- Returns the size of all headers in bytes.
 local function drop_what_grpc_refuses(headers)
-  local refused = {}
-  for name in pairs(headers) do
+  local refused, size = {}, 0
+  for name, value in pairs(headers) do
+    size = size + #name + #value
     local odd = name:find("[^%w_.-]") and name:sub(1, 1) ~= ":"
     if odd or name:sub(1, 5) == "grpc-" or name:sub(-4) == "-bin" then
       refused[#refused + 1] = name
     end
   end
   for _, name in ipairs(refused) do headers:remove(name) end
+  return size
 end
 
 -- The transcoder replaces the content type. Where calls without a token pass, the workers judge by
@@ -112,7 +119,10 @@ function envoy_on_request(handle)
   local path, query = headers:get(":path"):match("^([^?]*)%??(.*)$")
   -- The answer may have to tell which verbs the path has.
   handle:streamInfo():dynamicMetadata():set(KEY, "rest", verb .. " " .. path)
-  drop_what_grpc_refuses(headers)
+  if drop_what_grpc_refuses(headers) > MAX_HEADER_BYTES then
+    handle:respond({[":status"] = "431"}, "the headers exceed " .. MAX_HEADER_BYTES .. " bytes")
+    return
+  end
   if not headers:get("authorization") then keep_body_type(headers, content_type) end
   if query == "" then return end
   if query:find("+", 1, true) then
@@ -171,11 +181,24 @@ local function answer_unreadable(handle)
   end)
 end
 
+-- Whether a worker has refused the message by its length: gRPC says so in a text alone.
+local function is_too_large(headers)
+  if headers:get("grpc-status") ~= "8" then return false end
+  local message = headers:get("grpc-message") or ""
+  return message:find("eceived message larger than max", 1, true) ~= nil
+    or message:find("eceived%20message%20larger%20than%20max", 1, true) ~= nil
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
+  local too_large = is_too_large(headers)
   local request = (handle:streamInfo():dynamicMetadata():get(KEY) or {})["rest"]
   if not request then
     for _, name in ipairs(OURS) do headers:remove(name) end
+    if too_large then
+      headers:replace("grpc-message", TOO_LARGE)
+      headers:replace("grpc-status-details-bin", TOO_LARGE_DETAILS)
+    end
     return
   end
   local code = tonumber(headers:get("x-http-code") or "")
@@ -190,6 +213,9 @@ function envoy_on_response(handle)
   if code and code >= 200 and code < 600 then headers:replace(":status", tostring(code)) end
   if error_body then
     answer_error(handle, headers, decoded(error_body))
+  elseif too_large then
+    headers:replace(":status", "413")
+    answer_error(handle, headers, '{"error":' .. quoted(TOO_LARGE) .. "}")
   elseif grpc_status and grpc_status ~= "0" then
     answer_error(handle, headers, '{"error":' .. quoted(decoded(grpc_message or "")) .. "}")
   elseif field then

@@ -18,7 +18,7 @@ from molecule_grpc.auth import store
 from molecule_grpc.auth.local_calls import LocalCalls
 from molecule_grpc.auth.policy import Policy
 from molecule_grpc.auth.principal import ANONYMOUS, OPERATOR, Principal, Role
-from molecule_grpc.auth.tokens import digest
+from molecule_grpc.auth.tokens import MAX_TOKEN_CHARS, digest
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.kernel.errors import NotFound, Unauthenticated
 from molecule_grpc.kernel.ids import parse_id
@@ -27,6 +27,8 @@ from molecule_grpc.settings.edge import EdgeSettings
 
 _NEGATIVE_CACHE_SECONDS = 2.0
 _CACHE_SIZE = 50_000
+# The longest token, "Bearer", and some blanks around both.
+_MAX_HEADER_CHARS = MAX_TOKEN_CHARS + 64
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
 _FROM_ELSEWHERE = (
     "a call without a token must come from this machine or an allowed origin, with a JSON body"
@@ -77,7 +79,8 @@ class Authenticator:
         if not policy.asks:
             return ANONYMOUS
         if authorization:
-            principal = await self._lookup(_token_digest(authorization))
+            token_digest = _token_digest(authorization)
+            principal = await self._lookup(token_digest) if token_digest else None
             if principal is not None and principal.role in policy.roles:
                 return principal
             if principal is not None and self._passes_as_operator(principal):
@@ -173,7 +176,8 @@ class Authenticator:
     @contextlib.contextmanager
     def watch(self, authorization: str | None, end: Callable[[], None]) -> Iterator[None]:
         """While inside, call `end` when the token behind this header is revoked."""
-        key = _token_digest(authorization).hex() if authorization else ""
+        token_digest = _token_digest(authorization) if authorization else None
+        key = token_digest.hex() if token_digest else ""
         watchers = self._watchers.setdefault(key, set())
         watchers.add(end)
         try:
@@ -230,11 +234,16 @@ class Authenticator:
 _reader: Callable[[str], Callable[[Message], str]] = lru_cache(maxsize=None)(attrgetter)
 
 
-# Cached because an agent sends the same header with every call.
-@lru_cache(maxsize=_CACHE_SIZE)
-def _token_digest(authorization: str) -> bytes:
+def _token_digest(authorization: str) -> bytes | None:
+    """The digest of the token in a header; None when the token is longer than any that exists.
+
+    Computed for every call, within 2 µs: a cache would hold the tokens themselves, and a stranger
+    could fill it with headers of 60 KB.
+    """
+    if len(authorization) > _MAX_HEADER_CHARS:
+        return None
     scheme, _, text = authorization.partition(" ")
     text = text.strip()
     if scheme.lower() != "bearer" or not text:
         raise Unauthenticated("the authorization header must be: Bearer TOKEN")
-    return digest(text)
+    return digest(text) if len(text) <= MAX_TOKEN_CHARS else None

@@ -7,6 +7,8 @@ import secrets
 from dataclasses import dataclass
 
 PREFIX_LENGTH = 8
+# Ours have 43 characters; operators choose ADMIN_TOKEN themselves. Longer ones are never hashed.
+MAX_TOKEN_CHARS = 512
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,8 +178,12 @@ class DelegationService:
     async def ListActivity(
         self, request: pb.ListActivityRequest, call: Call
     ) -> pb.ListActivityResponse:
-        rows = await self._activity.list(of_record.activity_query(request))
-        return pb.ListActivityResponse(activities=[of_record.activity(row) for row in rows])
+        page = await self._activity.list(of_record.activity_query(request))
+        listed = of_record.activities(page.rows)
+        if page.more or listed.more:
+            last = page.rows[len(listed.rows) - 1]
+            call.headers["x-next-page-token"] = self._activity.token_after(page, last)
+        return pb.ListActivityResponse(activities=listed.rows)
 
     async def GetActivity(
         self, request: pb.GetActivityRequest, call: Call

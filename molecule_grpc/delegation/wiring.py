@@ -118,6 +118,7 @@ async def open_delegation(core: Core, workspaces: Workspaces) -> AsyncIterator[D
                 core.pool,
                 floors.records,
                 workspaces.directory,
+                core.page_tokens,
                 core.budgets.searches,
                 search_seconds=core.settings.budgets.search_seconds,
             ),

@@ -25,9 +25,11 @@ def parse_id(text: str, field: str) -> UUID:
         Invalid: it is not one; names `field`.
     """
     try:
-        return _uuid(text)
+        if len(text) <= _MAX_ID_CHARS:
+            return _uuid(text)
     except ValueError:
-        raise Invalid(f"{field} must be a valid UUID", field=field) from None
+        pass
+    raise Invalid(f"{field} must be a valid UUID", field=field)
 
 
 def is_identifier(text: str) -> bool:
@@ -48,5 +50,7 @@ def identifier(text: str, field: str) -> str:
     return text
 
 
+# Of "urn:uuid:" and a UUID. Python takes any number of dashes, and the cache would keep the text.
+_MAX_ID_CHARS = 45
 # The same workspaces call again and again, and a call may name one in several places.
 _uuid = lru_cache(maxsize=10_000)(UUID)

@@ -10,6 +10,8 @@ T = TypeVar("T")
 
 # A stock gRPC client takes messages of 4 MiB; what stands around the rows needs some of it.
 MAX_PAGE_BYTES = 3 * 1024 * 1024
+# A row that is larger by itself must give something up.
+MAX_ROW_BYTES = 4 * 1024 * 1024 - 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)

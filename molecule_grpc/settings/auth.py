@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from molecule_grpc.settings.values import SECONDS, SWITCH, TEXT, setting
+from molecule_grpc.settings.values import SECONDS, SWITCH, setting, short
 
 _MIN_TOKEN_LENGTH = 24
 _MIN_DISTINCT_CHARACTERS = 10
@@ -24,7 +24,7 @@ class AuthSettings:
         token_cache_seconds: how long a token is known without asking the database.
     """
 
-    admin_token: str = setting("ADMIN_TOKEN", TEXT, "", secret=True)
+    admin_token: str = setting("ADMIN_TOKEN", short(512), "", secret=True)
     open_bootstrap: bool = setting("MOLECULE_OPEN_BOOTSTRAP", SWITCH, False)
     open_registration: bool = setting("MOLECULE_OPEN_REGISTRATION", SWITCH, False)
     test_tokens: bool = setting("MOLECULE_ENABLE_TEST_TOKENS", SWITCH, False)

@@ -84,6 +84,17 @@ def _shown(item: Field[Any], value: object) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
+def short(most: int) -> Kind[str]:
+    """A text of at most so many characters."""
+
+    def read(text: str) -> str:
+        if len(text) > most:
+            raise ValueError
+        return text
+
+    return Kind(read, f"at most {most} characters")
+
+
 def whole(least: int, most: int | None = None) -> Kind[int]:
     """A whole number within bounds, both included."""
 

@@ -136,9 +136,11 @@ def test_a_path_template_matches_what_it_names(
 def test_every_stream_of_events_has_its_transcoder() -> None:
     paths = [binding.path for rpc in RPCS if rpc.face.sse for binding in rpc.bindings]
     forms = [
-        route["typed_per_filter_config"]["envoy.filters.http.grpc_json_transcoder"]["print_options"]
+        filters["envoy.filters.http.grpc_json_transcoder"]["print_options"]
         for route in routes("plain")
         if "safe_regex" in route["match"]
+        and "envoy.filters.http.grpc_json_transcoder"
+        in (filters := route["typed_per_filter_config"])
     ]
     assert len(forms) == 2 * len(paths)
     in_turn = [form.get("stream_newline_delimited", False) for form in forms]

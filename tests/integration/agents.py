@@ -185,7 +185,12 @@ async def floors_of(core: Core) -> AsyncIterator[tuple[Any, ...]]:
             open_outbound(core, ledger, records, directory, due) as outbound,
         ):
             activity = ActivityRecord(
-                pool, records, directory, core.budgets.searches, search_seconds=2
+                pool,
+                records,
+                directory,
+                core.page_tokens,
+                core.budgets.searches,
+                search_seconds=2,
             )
             yield (
                 core, pool, records, reads, core.wakeups, ledger, activity, outbound, due,

@@ -30,8 +30,8 @@ from tests.integration.agents import ORGANIZATION, Slice, call_of, hire, message
 
 async def poll(slice_: Slice, me: UUID, **filters: str) -> list[activity_pb2.Activity]:
     request = pb.ListActivityRequest(workspace_id=str(me), **filters)
-    rows = await slice_.activity.list(convert.activity_query(request))
-    return [convert.activity(row) for row in rows]
+    page = await slice_.activity.list(convert.activity_query(request))
+    return [convert.activity(row) for row in page.rows]
 
 
 async def ids(slice_: Slice, me: UUID, **filters: str) -> list[str]:

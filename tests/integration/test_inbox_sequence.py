@@ -51,10 +51,10 @@ async def read_after(pool: Pool, me: UUID, seq: int, limit: int = 100) -> list[i
 async def list_after(pool: Pool, me: UUID, row: UUID, limit: int = 100) -> list[UUID]:
     position = await queries.cursor(pool, me, row)
     assert position is not None
-    rows = await queries.list_rows_after(
+    page = await queries.list_rows_after(
         pool, me, queries.ActivityFilter(), cursor=position, limit=limit
     )
-    return [found.id for found in rows]
+    return [found.id for found in page.rows]
 
 
 async def test_transaction_that_began_first_and_commits_last_is_not_skipped(

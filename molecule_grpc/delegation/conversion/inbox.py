@@ -19,6 +19,7 @@ from molecule_grpc.delegation.inbox.store.reads import InboxRow
 from molecule_grpc.delegation.inbox.streams import DEFAULT_WINDOW
 from molecule_grpc.delegation.record.a2a import text_of
 from molecule_grpc.kernel.errors import Invalid, Unauthenticated
+from molecule_grpc.kernel.page import page_of
 from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.server.status import CallFailure
 
@@ -130,17 +131,17 @@ def item(row: InboxRow, prev_seq: int) -> inbox_pb2.InboxItem:
 
 
 def pulled(inbox: PulledInbox) -> pb.PullInboxResponse:
-    """What a pull found."""
+    """What a pull found: as many items as fit in 3 MiB on the wire, at least one."""
     response = pb.PullInboxResponse(
         head_seq=inbox.head_seq,
         acked_seq=inbox.acked_seq,
         oldest_seq=inbox.oldest_seq,
         generation=inbox.generation,
     )
-    prev_seq = inbox.prev_seq
-    for row in inbox.items:
-        response.items.append(item(row, prev_seq))
-        prev_seq = row.seq
+    before = [inbox.prev_seq, *(row.seq for row in inbox.items)]
+    items = map(item, inbox.items, before)
+    page = page_of(items, limit=len(inbox.items), size=inbox_pb2.InboxItem.ByteSize)
+    response.items.extend(page.rows)
     return response
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
@@ -23,7 +24,10 @@ from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.delegation.record.store.queries import ActivityFilter, ActivityRow
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.ids import identifier, parse_id
+from molecule_grpc.kernel.page import MAX_ROW_BYTES, Page, page_of
 from molecule_grpc.kernel.protos import timestamp, value
+
+_Body = Literal["request_body", "response_body", "tool_trace"]
 
 
 def activity_query(request: pb.ListActivityRequest) -> ActivityQuery:
@@ -44,6 +48,7 @@ def activity_query(request: pb.ListActivityRequest) -> ActivityQuery:
         ),
         after_id=_cursor(request.since_id) if request.since_id else None,
         limit=rules.activity_limit(request.limit),
+        page_token=request.page_token,
     )
 
 
@@ -99,6 +104,19 @@ def activity(row: ActivityRow) -> activity_pb2.Activity:
     return message
 
 
+def activities(rows: Sequence[ActivityRow]) -> Page[activity_pb2.Activity]:
+    """The first rows, as many as fit in 3 MiB on the wire. At least one.
+
+    A row that alone exceeds what a stock gRPC client takes comes without its trace, and then
+    without its bodies: GetActivity has them.
+    """
+    page = page_of(map(activity, rows), limit=len(rows), size=activity_pb2.Activity.ByteSize)
+    for name in _LARGE:
+        if page.rows and page.rows[0].ByteSize() > MAX_ROW_BYTES:
+            page.rows[0].ClearField(name)
+    return page
+
+
 def session_hit(row: ActivityRow) -> pb.SessionHit:
     """A row of the record as a search finds it."""
     return pb.SessionHit(
@@ -115,14 +133,14 @@ def session_hit(row: ActivityRow) -> pb.SessionHit:
     )
 
 
+_LARGE: tuple[_Body, ...] = ("tool_trace", "request_body", "response_body")
+
+
 def _cursor(since_id: str) -> UUID:
     try:
         return parse_id(since_id, "since_id")
     except Invalid:
         raise cursor_pruned() from None
-
-
-_Body = Literal["request_body", "response_body", "tool_trace"]
 
 
 def _body(request: pb.ReportActivityRequest, name: _Body) -> str | None:

@@ -22,8 +22,10 @@ _MAX_AGE_SECONDS = 60.0
 # Per inbox and per process. Readers that are 64 items behind ask the database.
 _MAX_ROWS = 64
 _MAX_INBOXES = 20_000
-# Bodies above 16 KiB are not kept in memory: readers fetch them.
+# Bodies above 16 KiB are not kept in memory: readers fetch them. Of the others 64 MiB are kept, of
+# the inboxes that were read last.
 _MAX_BODY = 16 * 1024
+_MAX_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -68,6 +70,8 @@ class InboxCache:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._cache: OrderedDict[UUID, _CachedInbox] = OrderedDict()
+        # Of all rows' bodies.
+        self._bytes = 0
         # Reads in flight by inbox, and the inboxes that changed while they were.
         self._reading: dict[UUID, int] = {}
         self._changed: set[UUID] = set()
@@ -92,16 +96,17 @@ class InboxCache:
         """
         changed = query.workspace_id in self._changed
         self.abandon(query)
-        if changed or not query.limit or len(page.items) >= query.limit:
+        if changed or not query.limit or page.cut or len(page.items) >= query.limit:
             return
         if any(row.deliveries for row in page.items):
             return
         now = self._clock()
+        self._drop(query.workspace_id)
         self._cache[query.workspace_id] = _CachedInbox(
             page._replace(items=[]), now, now, page.head_seq
         )
         if len(self._cache) > _MAX_INBOXES:
-            self._cache.popitem(last=False)
+            self._drop(next(iter(self._cache)))
 
     def abandon(self, query: InboxQuery) -> None:
         """The database is no longer being asked."""
@@ -120,13 +125,17 @@ class InboxCache:
             return
         large = len(row.body or "") > _MAX_BODY
         if cached.void(self._clock()) or row.seq != cached.head + 1 or large:
-            del self._cache[workspace_id]
+            self._drop(workspace_id)
             return
         cached.head = row.seq
         cached.rows.append(row)
+        self._bytes += _size(row)
         if len(cached.rows) > _MAX_ROWS:
             dropped = cached.rows.pop(0)
+            self._bytes -= _size(dropped)
             cached.page = cached.page._replace(head_seq=dropped.seq)
+        while self._bytes > _MAX_BYTES:
+            self._drop(next(iter(self._cache)))
 
     def acked(self, workspace_id: UUID, acked_seq: int, seqs: tuple[int, ...]) -> None:
         """This process has marked items as done: all up to `acked_seq`, and these."""
@@ -136,6 +145,7 @@ class InboxCache:
             return
         cached.page = cached.page._replace(acked_seq=max(acked_seq, cached.page.acked_seq))
         if seqs:
+            self._bytes -= sum(_size(row) for row in cached.rows if row.seq in seqs)
             cached.rows = [row for row in cached.rows if row.seq not in seqs]
 
     def confirm(self, workspace_id: UUID, position: InboxPosition, asked_at: float) -> None:
@@ -153,13 +163,23 @@ class InboxCache:
     def forget(self, workspace_id: UUID) -> None:
         """There is news of this inbox that the cache is not told."""
         self._note(workspace_id)
-        self._cache.pop(workspace_id, None)
+        self._drop(workspace_id)
 
     def forget_all(self) -> None:
         """There may be news of any inbox."""
         self._changed.update(self._reading)
         self._cache.clear()
+        self._bytes = 0
+
+    def _drop(self, workspace_id: UUID) -> None:
+        cached = self._cache.pop(workspace_id, None)
+        if cached is not None:
+            self._bytes -= sum(map(_size, cached.rows))
 
     def _note(self, workspace_id: UUID) -> None:
         if workspace_id in self._reading:
             self._changed.add(workspace_id)
+
+
+def _size(row: InboxRow) -> int:
+    return len(row.body or "")

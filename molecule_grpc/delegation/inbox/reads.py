@@ -15,6 +15,9 @@ from molecule_grpc.delegation.inbox.store import acks, items, reads
 from molecule_grpc.delegation.record.store.activity import Appended
 from molecule_grpc.delegation.record.store.entries import Entry
 
+# Of one statement: each gets at least one item, whose body has up to 256 KiB.
+_MAX_READERS = 256
+
 
 class InboxReads:
     """Owns the reads and acks of inboxes, batched, and the cache that answers without a query.
@@ -35,7 +38,7 @@ class InboxReads:
             "ack", self._flush_acks, key=lambda each: each.workspace_id, linger=linger
         )
         self._reads: GroupCommit[reads.InboxQuery, reads.InboxPage] = GroupCommit(
-            "read", self._flush_reads
+            "read", self._flush_reads, max_batch=_MAX_READERS
         )
         self._stack = AsyncExitStack()
 

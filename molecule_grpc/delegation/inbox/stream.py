@@ -130,7 +130,7 @@ class InboxStream:
                 yield item
             if sent:
                 guard.spoke()
-                if sent == room:
+                if sent == room or page.cut:
                     continue  # there may be more; anything newer than this page sets the flag
             if guard.beat_due():
                 yield self._beat(page)

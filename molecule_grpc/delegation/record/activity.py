@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from datetime import datetime
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool
@@ -17,11 +18,13 @@ from molecule_grpc.directory import Directory
 from molecule_grpc.kernel.budget import Turns
 from molecule_grpc.kernel.errors import Denied, Exhausted, Invalid, NotFound, OutOfRange
 from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.kernel.payer import OPERATOR_PAYS, payer
 from molecule_grpc.kernel.text import clean, cut_chars
 
 DEFAULT_HITS = 50
 _SUMMARY_CHARS = 80
+_LISTING = "activity"
 
 
 class ActivityQuery(NamedTuple):
@@ -30,12 +33,35 @@ class ActivityQuery(NamedTuple):
     Args:
         after_id: rows after this one, oldest first; None lists the newest rows first.
         limit: most rows of the answer.
+        page_token: from the page before, which had the same filters; empty for the first page.
+            Wins over `after_id`.
     """
 
     workspace_id: UUID
     chosen: ActivityFilter = ActivityFilter()
     after_id: UUID | None = None
     limit: int = DEFAULT_ACTIVITY_LIMIT
+    page_token: str = ""
+
+
+class ActivityPage(NamedTuple):
+    """Rows of a workspace's record.
+
+    Args:
+        more: whether the list goes on behind the last row.
+    """
+
+    rows: Sequence[ActivityRow]
+    more: bool
+    oldest_first: bool
+
+
+class _Place(NamedTuple):
+    """What a page token says: the order of its list, and the last row of the page before."""
+
+    oldest_first: bool
+    created_at: datetime
+    record_seq: int
 
 
 class Report(NamedTuple):
@@ -81,6 +107,7 @@ class ActivityRecord:
         pool: Pool,
         records: RecordWrites,
         directory: Directory,
+        page_tokens: PageTokens,
         searches: Turns,
         *,
         search_seconds: float,
@@ -88,24 +115,51 @@ class ActivityRecord:
         self._pool = pool
         self._records = records
         self._directory = directory
+        self._page_tokens = page_tokens
         self._searches = searches
         self._search_seconds = search_seconds
 
-    async def list(self, query: ActivityQuery) -> list[ActivityRow]:
-        """Rows of a workspace's record, as pollers ask for them.
+    async def list(self, query: ActivityQuery) -> ActivityPage:
+        """Rows of a workspace's record, as pollers ask for them, in a page of about 3 MiB.
 
         Raises:
             OutOfRange: CURSOR_PRUNED, `after_id` is no row of this workspace.
+            Invalid: the page token is not one of ours.
         """
-        workspace_id, chosen, after_id, limit = query
-        if after_id is None:
-            return await queries.list_rows(self._pool, workspace_id, chosen, limit=limit)
-        cursor = await queries.cursor(self._pool, workspace_id, after_id)
+        workspace_id, chosen, limit = query.workspace_id, query.chosen, query.limit
+        place = self._place(query.page_token)
+        oldest_first = query.after_id is not None if place is None else place.oldest_first
+        if not oldest_first:
+            before = None if place is None else (place.created_at, place.record_seq)
+            page = await queries.list_rows(
+                self._pool, workspace_id, chosen, before=before, limit=limit
+            )
+            return ActivityPage(page.rows, page.more, oldest_first)
+        if place is not None:
+            horizon = place.created_at - queries.HORIZON
+            cursor: queries.Cursor | None = queries.Cursor(place.record_seq, horizon)
+        else:
+            assert query.after_id is not None
+            cursor = await queries.cursor(self._pool, workspace_id, query.after_id)
         if cursor is None:
             raise cursor_pruned()
-        return await queries.list_rows_after(
+        page = await queries.list_rows_after(
             self._pool, workspace_id, chosen, cursor=cursor, limit=limit
         )
+        return ActivityPage(page.rows, page.more, oldest_first)
+
+    def token_after(self, page: ActivityPage, row: ActivityRow) -> str:
+        """The token of the page that begins behind a row of this one."""
+        return self._page_tokens.make(
+            _LISTING, int(page.oldest_first), row.created_at, row.record_seq
+        )
+
+    def _place(self, page_token: str) -> _Place | None:
+        parts = self._page_tokens.read(_LISTING, page_token, int, datetime, int)
+        if parts is None:
+            return None
+        oldest_first, created_at, record_seq = cast("tuple[int, datetime, int]", tuple(parts))
+        return _Place(bool(oldest_first), created_at, record_seq)
 
     async def get(self, workspace_id: UUID, activity_id: UUID) -> ActivityRow:
         """One row of a workspace's record. Raises `NotFound` when there is none."""

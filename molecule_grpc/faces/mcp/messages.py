@@ -141,7 +141,7 @@ class Messages:
         query = ActivityQuery(caller.workspace_id, chosen, limit=given.limit)
         shown = _Messages()
         # The newest rows come first, so the rows that do not fit are the oldest.
-        for row in await self._platform.activity.list(query):
+        for row in (await self._platform.activity.list(query)).rows:
             peer = await self._senders.find(items.peer_of(row))
             shown.add(items.of_record(row, peer))
             if shown.full:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from molecule_grpc.kernel.errors import Exhausted
+from molecule_grpc.kernel.sizes import MAX_HEADER_BYTES, MAX_REQUEST_BYTES
 from molecule_grpc.resources import descriptor_set, envoy_dir
 from molecule_grpc.server.edge.filters import (
     Json,
@@ -22,6 +25,7 @@ from molecule_grpc.server.edge.filters import (
 )
 from molecule_grpc.server.edge.routes import face_tables, routes
 from molecule_grpc.server.edge.surface import Rpc, read_surface
+from molecule_grpc.server.status import render as render_failure
 
 _MIB = 1024 * 1024
 _PUBLIC = "public"
@@ -57,7 +61,7 @@ class EdgeConfig:
     cors_origins: Sequence[str] = ()
     rate_limit_per_minute: int = 0
     stream_idle_seconds: float = 300.0
-    max_request_bytes: int = 8 * _MIB
+    max_request_bytes: int = MAX_REQUEST_BYTES
     max_response_bytes: int = 64 * _MIB
     concurrency: int = max(1, (os.cpu_count() or 1) // 2)
     descriptor_set: Path = field(default_factory=descriptor_set)
@@ -125,12 +129,24 @@ def _listener(
         "retry_after": retry_after(config.rate_limit_per_minute),
         "rate_limit": rate_limit(config.rate_limit_per_minute),
         "head": (envoy_dir() / "head.lua").read_text(),
-        "face": _fill("face.lua", **face_tables(rpcs)),
+        "face": _face(config, rpcs),
         "transcoder": transcoding(),
         "cors": cors(config.cors_origins),
     }
     filled = {key: json.dumps(value) for key, value in values.items()}
     return _fill("listener.yaml", **filled, routes=_yaml_list(map(json.dumps, table), indent=16))
+
+
+def _face(config: EdgeConfig, rpcs: list[Rpc]) -> str:
+    message = f"the body exceeds {config.max_request_bytes} bytes"
+    details = render_failure(Exhausted(message, reason="BODY_TOO_LARGE")).details
+    return _fill(
+        "face.lua",
+        **face_tables(rpcs),
+        too_large=json.dumps(message),
+        too_large_details=json.dumps(base64.b64encode(details).decode()),
+        max_header_bytes=str(MAX_HEADER_BYTES),
+    )
 
 
 def _shows_metrics(config: EdgeConfig) -> bool:

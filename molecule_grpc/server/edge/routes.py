@@ -23,7 +23,10 @@ _INFRASTRUCTURE = (
 )
 _TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 _RATE_LIMIT = "envoy.filters.http.local_ratelimit"
+_BODY_LIMIT = "envoy.filters.http.body_size_limit"
 _OFF = {"@type": _TYPE + "envoy.config.route.v3.FilterConfig", "disabled": True}
+# Workers refuse a message of a gRPC call by its announced length, before they read the message.
+_GRPC = {_BODY_LIMIT: _OFF}
 _NOT_FOUND = {"status": 404, "body": {"inline_string": "not found"}}
 _NOT_GRPC = {
     "name": "content-type",
@@ -76,6 +79,9 @@ def routes(
         if rpc.sse:
             for form in rpc.rest:
                 table += _stream_routes(form, sse, lines)
+    for rpc in rpcs:
+        if rpc.taking:
+            table += [_taking_route(form) for form in rpc.rest]
     # A probe must not run into the rate limit.
     table.append(_rest({"path": "/health"}, {_RATE_LIMIT: _OFF}))
     table += _rpc_routes(rpcs, admin=admin)
@@ -84,7 +90,7 @@ def routes(
             _to(
                 "workers",
                 {"prefix": f"/{service}/"},
-                {_RATE_LIMIT: _OFF},
+                {_RATE_LIMIT: _OFF, **_GRPC},
                 timeout=_NEVER,
                 idle_timeout=_NEVER,
             )
@@ -116,6 +122,12 @@ def _stream_routes(form: RestPath, sse: Json, lines: Json) -> Iterator[Json]:
     yield _rest(path, {_TRANSCODER: sse})
 
 
+def _taking_route(form: RestPath) -> Json:
+    """An upload may have any length: the worker reads it as a stream, within its own limits."""
+    verb = {"name": ":method", "string_match": {"exact": form.verb}}
+    return _rest({"safe_regex": {"regex": form.regex}}, {_BODY_LIMIT: _OFF}, verb)
+
+
 def _rpc_routes(rpcs: Iterable[Rpc], *, admin: bool) -> Iterator[Json]:
     open_services: dict[str, None] = {}
     for rpc in rpcs:
@@ -131,10 +143,10 @@ def _rpc_routes(rpcs: Iterable[Rpc], *, admin: bool) -> Iterator[Json]:
             # To retry, Envoy would have to hold the body in memory: most of an upload.
             options["retry_policy"] = {}
         if options or rpc.path == _HEALTH_RPC:
-            yield _to("workers", {"path": rpc.path}, **options)
+            yield _to("workers", {"path": rpc.path}, _GRPC, **options)
     for service in open_services:
         if service != _ADMIN_SERVICE or admin:
-            yield _to("workers", {"prefix": f"/{service}/"})
+            yield _to("workers", {"prefix": f"/{service}/"}, _GRPC)
 
 
 def _rest(match: Json, filters: Json | None = None, *headers: Json) -> Json:

@@ -68,6 +68,12 @@ class Edge:
         """The configuration that Envoy runs with."""
         return self._directory / "envoy.yaml"
 
+    @property
+    def pid(self) -> int:
+        """The process of Envoy, once started."""
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Start Envoy; `wait_ready` tells when it serves."""
         self.config_path.write_text(render(self.config, self.admin_socket))

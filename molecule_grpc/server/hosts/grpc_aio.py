@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from molecule_grpc.kernel.errors import Exhausted, Invalid
+from molecule_grpc.kernel.sizes import MAX_HEADER_BYTES, MAX_REQUEST_BYTES
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.methods import Method
 from molecule_grpc.server.pipeline import Pipeline
@@ -26,16 +27,14 @@ _MAX_DRAIN_SECONDS = 10.0
 _BLOCKED_SECONDS = 0.1
 _SETTLE_SECONDS = 1.0
 
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-
 OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
     ("grpc.so_reuseport", 0),
-    # The edge lets 60 KiB of headers pass. With the defaults this server refuses some calls above
-    # 8 KiB and all above 16 KiB, as if a quota were used up.
-    ("grpc.max_metadata_size", 64 * 1024),
-    ("grpc.absolute_max_metadata_size", 128 * 1024),
+    # A call with more headers fails alone. The edge lets 128 KiB pass, and adds some of its own. Up
+    # to the first limit no call is refused, above the second all are.
+    ("grpc.max_metadata_size", MAX_HEADER_BYTES + 4 * 1024),
+    ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES + 4 * 1024),
     # A fleet that reconnects after a deploy opens thousands of streams at once; with the defaults
     # two in five are refused.
     ("grpc.server.max_pending_requests", 20_000),

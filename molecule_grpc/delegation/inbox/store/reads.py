@@ -9,9 +9,13 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Pool, Writer
 from molecule_grpc.db.rows import columns
+from molecule_grpc.kernel.page import MAX_PAGE_BYTES
 
 # Bodies above 256 KiB do not travel with their item: the client gets the activity row.
 MAX_INLINE_BYTES = 256 * 1024
+# All bodies of one statement, however many readers it answers. A reader gets its share of them, at
+# most a page, and at least one item of each turn.
+_MAX_BATCH_BYTES = 64 * 1024 * 1024
 
 
 class InboxQuery(NamedTuple):
@@ -47,6 +51,7 @@ class InboxPage(NamedTuple):
         generation: empty while the inbox has never received anything.
         items: those that were given back and are due, then first deliveries in order.
         retry_in: seconds until the next item that was given back is due; None when there is none.
+        cut: whether items within the reader's limit did not fit: the reader must ask again.
     """
 
     generation: str
@@ -57,6 +62,7 @@ class InboxPage(NamedTuple):
     workspace_status: str
     retry_in: float | None
     items: list[InboxRow]
+    cut: bool = False
 
 
 # One statement for all readers that ask at the same time. A workspace without a row in inbox_heads
@@ -65,7 +71,7 @@ READ = f"""
     SELECT w.ord, h.generation, coalesce(h.last_seq, 0) AS head_seq,
            coalesce(h.acked_seq, 0) AS acked_seq, coalesce(h.oldest_seq, 1) AS oldest_seq,
            coalesce(h.lease_epoch, 0) AS lease_epoch, s.status::text AS workspace_status,
-           extract(epoch FROM r.due - now())::float AS retry_in,
+           extract(epoch FROM r.due - now())::float AS retry_in, i.found,
            i.seq, i.message_id, i.activity_id, i.method, i.source_id, p.name AS source_name,
            i.delegation_id, i.late, i.deliveries, i.created_at, i.expires_at, a.status,
            CASE WHEN i.bytes <= {MAX_INLINE_BYTES}
@@ -80,26 +86,36 @@ READ = f"""
           AND x.seq > h.acked_seq
     ) r ON true
     LEFT JOIN LATERAL (
-        (SELECT x.*, 1 AS turn FROM inbox_items x
-         WHERE x.workspace_id = w.workspace_id AND x.seq > greatest(w.after, h.acked_seq)
-           AND x.done_at IS NULL AND (x.not_before IS NULL OR x.not_before <= now())
-         ORDER BY x.seq LIMIT w.wanted)
-        UNION ALL
-        (SELECT x.*, 2 FROM inbox_items x
-         WHERE x.workspace_id = w.workspace_id AND x.seq <= w.after AND x.seq > h.acked_seq
-           AND x.done_at IS NULL AND x.not_before <= now()
-         ORDER BY x.not_before LIMIT w.wanted)
+        -- Rows behind the reader's share of bytes are left out before their bodies are looked up.
+        SELECT s.* FROM (
+            SELECT t.*, count(*) OVER () AS found, row_number() OVER through AS place,
+                   sum(CASE WHEN t.bytes <= {MAX_INLINE_BYTES} THEN t.bytes ELSE 0 END)
+                       OVER through AS bytes_so_far
+            FROM (
+                (SELECT x.*, 1 AS turn FROM inbox_items x
+                 WHERE x.workspace_id = w.workspace_id AND x.seq > greatest(w.after, h.acked_seq)
+                   AND x.done_at IS NULL AND (x.not_before IS NULL OR x.not_before <= now())
+                 ORDER BY x.seq LIMIT w.wanted)
+                UNION ALL
+                (SELECT x.*, 2 FROM inbox_items x
+                 WHERE x.workspace_id = w.workspace_id AND x.seq <= w.after AND x.seq > h.acked_seq
+                   AND x.done_at IS NULL AND x.not_before <= now()
+                 ORDER BY x.not_before LIMIT w.wanted)
+            ) t
+            WINDOW through AS (PARTITION BY t.turn ORDER BY t.seq ROWS UNBOUNDED PRECEDING)
+        ) s WHERE s.place = 1 OR s.bytes_so_far <= $4::bigint
     ) i ON true
     LEFT JOIN activity_logs a ON a.id = i.activity_id
     LEFT JOIN workspaces p ON p.id = i.source_id
     ORDER BY w.ord, i.turn DESC, i.seq
 """
-_HEAD_COLUMNS = 8  # of which the first is the ordinal
+_HEAD_COLUMNS = 9  # of which the first is the ordinal, the last how many items were found
 
 
 async def read(writer: Writer, wants: Sequence[InboxQuery]) -> list[InboxPage]:
     """Answer many readers with one statement."""
-    rows = await writer.fetch(READ, *columns(wants))
+    share = min(MAX_PAGE_BYTES, _MAX_BATCH_BYTES // len(wants))
+    rows = await writer.fetch(READ, *columns(wants), share)
     pages: list[InboxPage] = []
     last = None
     for row in rows:
@@ -119,6 +135,7 @@ async def read(writer: Writer, wants: Sequence[InboxQuery]) -> list[InboxPage]:
             )
         if row["seq"] is not None:
             pages[-1].items.append(InboxRow(*list(row)[_HEAD_COLUMNS:]))
+            pages[-1] = pages[-1]._replace(cut=len(pages[-1].items) < row["found"])
     return pages
 
 

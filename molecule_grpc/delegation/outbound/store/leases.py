@@ -187,7 +187,9 @@ _SETTLE = f"""
     ),
     -- The task's row of the record was written with the delegation: add the answer to the row.
     answered AS (
-        UPDATE activity_logs a SET response_body = s.response_body, duration_ms = s.duration_ms
+        UPDATE activity_logs a SET
+            response_body = s.response_body, duration_ms = s.duration_ms,
+            body_bytes = a.body_bytes + octet_length(s.response_body::text)
         FROM settled s
         JOIN delegations d ON d.delegation_id = s.delegation_id AND d.callee_id = s.workspace_id
         WHERE a.id = d.item_id AND s.response_body IS NOT NULL

@@ -73,11 +73,14 @@ APPEND = """
     records AS (
         INSERT INTO activity_logs (
             id, workspace_id, activity_type, method, source_id, target_id, summary, request_body,
-            response_body, tool_trace, duration_ms, status, error_detail, record_seq, inbox_seq
+            response_body, tool_trace, duration_ms, status, error_detail, record_seq, inbox_seq,
+            body_bytes
         )
         SELECT activity_id, workspace_id, activity_type, method, source_id, target_id, summary,
                request_body::jsonb, response_body::jsonb, tool_trace::jsonb, duration_ms, status,
-               error_detail, record_seq, seq
+               error_detail, record_seq, seq,
+               coalesce(octet_length(request_body), 0) + coalesce(octet_length(response_body), 0)
+                   + coalesce(octet_length(tool_trace), 0)
         FROM placed
     ),
     -- The rows that are messages.

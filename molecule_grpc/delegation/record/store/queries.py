@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+import asyncpg
+
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.delegation.record.a2a import text_of
+from molecule_grpc.kernel.page import MAX_PAGE_BYTES, Page
 
 _NO_REPLY = ("notify", "chat_upload_receive")
 
@@ -18,6 +21,7 @@ class ActivityRow(NamedTuple):
 
     Args:
         inbox_seq: number of the inbox item that it is; None when it is not one.
+        record_seq: its number in the record.
     """
 
     id: UUID
@@ -35,6 +39,7 @@ class ActivityRow(NamedTuple):
     error_detail: str | None
     created_at: datetime
     inbox_seq: int | None
+    record_seq: int
     peer_name: str | None = None
     peer_role: str | None = None
     peer_url: str | None = None
@@ -87,83 +92,139 @@ class Cursor(NamedTuple):
     horizon: datetime
 
 
+# No transaction stays open for so long: a row with a higher number is not older by more.
+HORIZON = timedelta(hours=1)
+
+# Where a list of newest rows goes on: time and number of the last row seen.
+Place = tuple[datetime, int]
+
+
 _ROW = """
     a.id, a.workspace_id, a.activity_type, a.source_id, a.target_id, a.method, a.summary,
     a.request_body, a.response_body, a.tool_trace, a.duration_ms, a.status, a.error_detail,
-    a.created_at, a.inbox_seq
+    a.created_at, a.inbox_seq, a.record_seq
 """
 _ROW_AND_PEER = f"{_ROW}, p.name, p.role, p.url"
 _PEER = "LEFT JOIN workspaces p ON p.id = a.source_id"
+# About what a row takes in an answer. Rows of older versions do not know the size of their bodies.
+_BYTES = """
+    1000 + coalesce(octet_length(a.summary), 0) + coalesce(octet_length(a.error_detail), 0)
+    + coalesce(a.body_bytes, coalesce(octet_length(a.request_body::text), 0)
+        + coalesce(octet_length(a.response_body::text), 0)
+        + coalesce(octet_length(a.tool_trace::text), 0))
+"""
 
 
-def _list_sql(chosen: ActivityFilter, *, after: Cursor | None) -> tuple[str, list[object]]:
-    """The statement with a clause for each filter that is set, so that each finds its index."""
-    clauses = ["a.workspace_id = $1"]
-    values: list[object] = []
+class _Where:
+    """Clauses and the values of their parameters; `$1` is the workspace."""
 
-    def add(clause: str, value: object) -> None:
-        values.append(value)
-        clauses.append(clause.replace("?", f"${len(values) + 1}"))
+    def __init__(self) -> None:
+        self.clauses = ["a.workspace_id = $1"]
+        self.values: list[object] = []
 
+    def add(self, clause: str, value: object) -> None:
+        """A clause with `?` for the value."""
+        self.values.append(value)
+        self.clauses.append(clause.replace("?", f"${len(self.values) + 1}"))
+
+
+def _filtered(chosen: ActivityFilter) -> _Where:
+    """A clause for each filter that is set, so that each finds its index."""
+    where = _Where()
     if chosen.type is not None:
-        add("a.activity_type = ?", chosen.type)
+        where.add("a.activity_type = ?", chosen.type)
     if chosen.source == "canvas":
-        clauses.append("a.source_id IS NULL")
+        where.clauses.append("a.source_id IS NULL")
     elif chosen.source == "agent":
-        clauses.append("a.source_id IS NOT NULL")
+        where.clauses.append("a.source_id IS NOT NULL")
     if chosen.peer_id is not None:
-        add("(a.source_id = ? OR a.target_id = ?)", chosen.peer_id)
+        where.add("(a.source_id = ? OR a.target_id = ?)", chosen.peer_id)
     if chosen.since is not None:
-        add("a.created_at >= ?", chosen.since)
+        where.add("a.created_at >= ?", chosen.since)
     if chosen.before is not None:
-        add("a.created_at < ?", chosen.before)
-    if after is not None:
-        add("a.record_seq > ?", after.record_seq)
-        if chosen.type is None:
-            # Implied, as no transaction stays open for an hour: lets the index on time serve.
-            add("a.created_at > ?", after.horizon)
-        order = "a.record_seq"
-    else:
-        order = "a.created_at DESC, a.record_seq DESC"
-    values.append(None)
-    sql = f"""
-        SELECT {_ROW_AND_PEER}
-        FROM activity_logs a {_PEER}
-        WHERE {" AND ".join(clauses)}
-        ORDER BY {order} LIMIT ${len(values) + 1}
+        where.add("a.created_at < ?", chosen.before)
+    return where
+
+
+def _list_sql(where: _Where, order: str) -> str:
+    """The statement of a list. Two parameters follow those of the clauses: most rows, most bytes.
+
+    Rows behind the bytes are left out before their bodies are read; the first row always stays.
     """
-    return sql, values
+    rows, size = len(where.values) + 2, len(where.values) + 3
+    return f"""
+        SELECT {_ROW_AND_PEER}, a.found
+        FROM (
+            SELECT a.*, count(*) OVER () AS found, row_number() OVER through AS place,
+                   sum({_BYTES}) OVER through AS bytes_so_far
+            FROM (
+                SELECT * FROM activity_logs a WHERE {" AND ".join(where.clauses)}
+                ORDER BY {order} LIMIT ${rows}
+            ) a
+            WINDOW through AS (ORDER BY {order} ROWS UNBOUNDED PRECEDING)
+        ) a {_PEER}
+        WHERE a.place = 1 OR a.bytes_so_far <= ${size}
+        ORDER BY {order}
+    """
 
 
 async def list_rows(
-    pool: Pool, workspace_id: UUID, chosen: ActivityFilter, *, limit: int
-) -> list[ActivityRow]:
-    """Rows of a workspace's record, newest first."""
-    sql, values = _list_sql(chosen, after=None)
-    values[-1] = limit
-    return [ActivityRow(*row) for row in await pool.fetch(sql, workspace_id, *values)]
+    pool: Pool,
+    workspace_id: UUID,
+    chosen: ActivityFilter,
+    *,
+    before: Place | None = None,
+    limit: int,
+    max_bytes: int = MAX_PAGE_BYTES,
+) -> Page[ActivityRow]:
+    """Rows of a workspace's record, newest first, in a page of about `max_bytes`.
+
+    Args:
+        before: only rows behind this place.
+    """
+    where = _filtered(chosen)
+    if before is not None:
+        where.add("a.created_at <= ?", before[0])
+        where.add(
+            f"(a.created_at, a.record_seq) < (${len(where.values) + 1}, ?::bigint)", before[1]
+        )
+    sql = _list_sql(where, "a.created_at DESC, a.record_seq DESC")
+    return _page(await pool.fetch(sql, workspace_id, *where.values, limit + 1, max_bytes), limit)
 
 
 async def list_rows_after(
-    pool: Pool, workspace_id: UUID, chosen: ActivityFilter, *, cursor: Cursor, limit: int
-) -> list[ActivityRow]:
-    """Rows after a cursor, oldest first."""
-    sql, values = _list_sql(chosen, after=cursor)
-    values[-1] = limit
-    return [ActivityRow(*row) for row in await pool.fetch(sql, workspace_id, *values)]
+    pool: Pool,
+    workspace_id: UUID,
+    chosen: ActivityFilter,
+    *,
+    cursor: Cursor,
+    limit: int,
+    max_bytes: int = MAX_PAGE_BYTES,
+) -> Page[ActivityRow]:
+    """Rows after a cursor, oldest first, in a page of about `max_bytes`."""
+    where = _filtered(chosen)
+    where.add("a.record_seq > ?", cursor.record_seq)
+    if chosen.type is None:
+        # Implied, as no transaction stays open for an hour: lets the index on time serve.
+        where.add("a.created_at > ?", cursor.horizon)
+    sql = _list_sql(where, "a.record_seq")
+    return _page(await pool.fetch(sql, workspace_id, *where.values, limit + 1, max_bytes), limit)
+
+
+def _page(rows: list[asyncpg.Record], limit: int) -> Page[ActivityRow]:
+    """The rows, each of which ends with the number of rows found."""
+    found = [ActivityRow(*list(row)[:-1]) for row in rows[:limit]]
+    return Page(found, more=bool(rows) and rows[0]["found"] > len(found))
 
 
 async def cursor(pool: Pool, workspace_id: UUID, activity_id: UUID) -> Cursor | None:
     """The place of a row of this workspace; None when the row is unknown or pruned."""
     row = await pool.fetchrow(
-        """
-        SELECT record_seq, created_at - interval '1 hour'
-        FROM activity_logs WHERE id = $1 AND workspace_id = $2
-        """,
+        "SELECT record_seq, created_at FROM activity_logs WHERE id = $1 AND workspace_id = $2",
         activity_id,
         workspace_id,
     )
-    return Cursor(*row) if row else None
+    return Cursor(row["record_seq"], row["created_at"] - HORIZON) if row else None
 
 
 async def get(pool: Pool, workspace_id: UUID, activity_id: UUID) -> ActivityRow | None:

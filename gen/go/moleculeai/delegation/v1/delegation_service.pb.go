@@ -1473,7 +1473,10 @@ type ListActivityRequest struct {
 	// Only rows from or to this workspace.
 	PeerId string `protobuf:"bytes,7,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
 	// Only rows strictly older than this RFC 3339 time.
-	BeforeTs      string `protobuf:"bytes,8,opt,name=before_ts,json=beforeTs,proto3" json:"before_ts,omitempty"`
+	BeforeTs string `protobuf:"bytes,8,opt,name=before_ts,json=beforeTs,proto3" json:"before_ts,omitempty"`
+	// Value of `x-next-page-token` of the previous page, which had the same filters; wins over
+	// `since_id`.
+	PageToken     string `protobuf:"bytes,9,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1564,10 +1567,18 @@ func (x *ListActivityRequest) GetBeforeTs() string {
 	return ""
 }
 
+func (x *ListActivityRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 // Response of ListActivity.
 type ListActivityResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The rows.
+	// The rows. A page ends at 3 MiB, with at least one row. A row that alone exceeds 4 MiB comes without
+	// its trace, and then without its bodies: GetActivity has them.
 	Activities    []*Activity `protobuf:"bytes,1,rep,name=activities,proto3" json:"activities,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2949,7 +2960,8 @@ func (x *PullInboxRequest) GetWaitSeconds() int32 {
 // Response of PullInbox.
 type PullInboxResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Items not acked, oldest first.
+	// Items not acked, oldest first. A page ends at 3 MiB, with at least one item: there are more while
+	// the last one is below `head_seq`.
 	Items []*InboxItem `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
 	// Number of the newest item.
 	HeadSeq uint32 `protobuf:"varint,2,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
@@ -3742,7 +3754,7 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\adropped\x10\x04\x12\n" +
 	"\n" +
 	"\x06failed\x10\x05B\r\n" +
-	"\v_last_error\"\xc6\x02\n" +
+	"\v_last_error\"\xef\x02\n" +
 	"\x13ListActivityRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x1b\n" +
 	"\x04type\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@R\x04type\x12.\n" +
@@ -3752,7 +3764,9 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"since_secs\x18\x05 \x01(\tB\a\xbaH\x04r\x02( R\tsinceSecs\x12\"\n" +
 	"\bsince_id\x18\x06 \x01(\tB\a\xbaH\x04r\x02(@R\asinceId\x12$\n" +
 	"\apeer_id\x18\a \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x06peerId\x12$\n" +
-	"\tbefore_ts\x18\b \x01(\tB\a\xbaH\x04r\x02(@R\bbeforeTs\"Z\n" +
+	"\tbefore_ts\x18\b \x01(\tB\a\xbaH\x04r\x02(@R\bbeforeTs\x12'\n" +
+	"\n" +
+	"page_token\x18\t \x01(\tB\b\xbaH\x05r\x03(\x80\bR\tpageToken\"Z\n" +
 	"\x14ListActivityResponse\x12B\n" +
 	"\n" +
 	"activities\x18\x01 \x03(\v2\".moleculeai.delegation.v1.ActivityR\n" +

@@ -733,6 +733,7 @@ class ListActivityRequest(_message.Message):
     SINCE_ID_FIELD_NUMBER: _builtins.int
     PEER_ID_FIELD_NUMBER: _builtins.int
     BEFORE_TS_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID."""
     type: _builtins.str
@@ -749,6 +750,10 @@ class ListActivityRequest(_message.Message):
     """Only rows from or to this workspace."""
     before_ts: _builtins.str
     """Only rows strictly older than this RFC 3339 time."""
+    page_token: _builtins.str
+    """Value of `x-next-page-token` of the previous page, which had the same filters; wins over
+    `since_id`.
+    """
     def __init__(
         self,
         *,
@@ -760,10 +765,11 @@ class ListActivityRequest(_message.Message):
         since_id: _builtins.str = ...,
         peer_id: _builtins.str = ...,
         before_ts: _builtins.str = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_ts", b"before_ts", "limit", b"limit", "peer_id", b"peer_id", "since_id", b"since_id", "since_secs", b"since_secs", "source", b"source", "type", b"type", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_ts", b"before_ts", "limit", b"limit", "page_token", b"page_token", "peer_id", b"peer_id", "since_id", b"since_id", "since_secs", b"since_secs", "source", b"source", "type", b"type", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -778,7 +784,9 @@ class ListActivityResponse(_message.Message):
     ACTIVITIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def activities(self) -> _containers.RepeatedCompositeFieldContainer[_activity_pb2.Activity]:
-        """The rows."""
+        """The rows. A page ends at 3 MiB, with at least one row. A row that alone exceeds 4 MiB comes without
+        its trace, and then without its bodies: GetActivity has them.
+        """
 
     def __init__(
         self,
@@ -1507,7 +1515,9 @@ class PullInboxResponse(_message.Message):
     """Changes if the inbox is rebuilt; cursors of another generation are void."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_inbox_pb2.InboxItem]:
-        """Items not acked, oldest first."""
+        """Items not acked, oldest first. A page ends at 3 MiB, with at least one item: there are more while
+        the last one is below `head_seq`.
+        """
 
     def __init__(
         self,

@@ -882,6 +882,14 @@ export declare type ListActivityRequest = Message<"moleculeai.delegation.v1.List
    * @generated from field: string before_ts = 8;
    */
   beforeTs: string;
+
+  /**
+   * Value of `x-next-page-token` of the previous page, which had the same filters; wins over
+   * `since_id`.
+   *
+   * @generated from field: string page_token = 9;
+   */
+  pageToken: string;
 };
 
 /**
@@ -897,7 +905,8 @@ export declare const ListActivityRequestSchema: GenMessage<ListActivityRequest>;
  */
 export declare type ListActivityResponse = Message<"moleculeai.delegation.v1.ListActivityResponse"> & {
   /**
-   * The rows.
+   * The rows. A page ends at 3 MiB, with at least one row. A row that alone exceeds 4 MiB comes without
+   * its trace, and then without its bodies: GetActivity has them.
    *
    * @generated from field: repeated moleculeai.delegation.v1.Activity activities = 1;
    */
@@ -1709,7 +1718,8 @@ export declare const PullInboxRequestSchema: GenMessage<PullInboxRequest>;
  */
 export declare type PullInboxResponse = Message<"moleculeai.delegation.v1.PullInboxResponse"> & {
   /**
-   * Items not acked, oldest first.
+   * Items not acked, oldest first. A page ends at 3 MiB, with at least one item: there are more while
+   * the last one is below `head_seq`.
    *
    * @generated from field: repeated moleculeai.delegation.v1.InboxItem items = 1;
    */
@@ -2105,8 +2115,9 @@ export declare const DelegationService: GenService<{
   },
   /**
    * ListActivity reads a workspace's record: newest first, or with `since_id` the rows after that
-   * row, oldest first. Fails with CURSOR_PRUNED (410) if `since_id` is no row of this workspace:
-   * start again without `since_id`.
+   * row, oldest first. If there are more, the response header `x-next-page-token` carries the token of
+   * the next page. Fails with CURSOR_PRUNED (410) if `since_id` is no row of this workspace: start
+   * again without `since_id`.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.ListActivity
    */

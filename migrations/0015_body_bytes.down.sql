@@ -1,0 +1,1 @@
+ALTER TABLE activity_logs DROP COLUMN body_bytes;
