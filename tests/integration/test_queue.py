@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
-from molecule_grpc.db.pool import Pool, connect_pool
+from molecule_grpc.db.pool import Pool, connect, connect_pool
 from molecule_grpc.delegation.outbound.store import leases, upkeep
 from molecule_grpc.delegation.outbound.store import queue as store
 from molecule_grpc.events.names import EventType
@@ -920,10 +920,11 @@ async def test_an_outcome_beats_the_end_of_patience(
     database_url: str, pool: Pool, caller: UUID
 ) -> None:
     """The message was about to be queued as busy: it is not queued as under way as well."""
+    # Not of the pool: the tasks of whoever holds one of its connections may call nobody.
+    conn = await connect(database_url)
     async with (
         fake_agent(agents.hangs_up) as agent,
         worker_on(database_url, pool) as worker,
-        pool.acquire() as conn,
     ):
         target = await listening(pool, agent)
         call = call_of(caller)
@@ -936,6 +937,7 @@ async def test_an_outcome_beats_the_end_of_patience(
         await asyncio.wait({sending}, timeout=0.4)
         await transaction.rollback()
         body, _ = await sending
+    await conn.close()
     assert json.loads(body.data)["queued"] is True
     assert len(await worker.queue_of(target)) == 1
 
