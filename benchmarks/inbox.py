@@ -73,7 +73,7 @@ class Result:
 async def _served(dsn: str) -> AsyncIterator[tuple[App, str]]:
     async with application(_SETTINGS, dsn, f"bench-{new_id().hex[-6:]}") as app:
         server = grpc.aio.server(options=OPTIONS)
-        add_methods(server, app.methods, app.pipeline)
+        add_methods(server, app.methods, app.pipeline, app.unread)
         target = f"127.0.0.1:{free_port()}"
         server.add_insecure_port(target)
         await server.start()

@@ -20,6 +20,7 @@ from molecule_grpc.server.pipeline import Pipeline
 from molecule_grpc.server.process.garbage_collection import garbage_collection_tasks
 from molecule_grpc.server.streams import OpenStreams
 from molecule_grpc.server.tasks import BackgroundTask
+from molecule_grpc.server.unread import Unread
 from molecule_grpc.server.validation import Validator
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.upload.wiring import open_upload
@@ -32,6 +33,7 @@ class App:
 
     Args:
         streams: everything that lasts; the host drains it before it stops.
+        unread: what clients of streams have not taken.
         delegation: for tests and benchmarks that write below the RPCs.
     """
 
@@ -40,6 +42,7 @@ class App:
     pipeline: Pipeline
     tasks: list[BackgroundTask]
     streams: OpenStreams
+    unread: Unread
     delegation: DelegationSlice
 
     async def healthy(self) -> bool:
@@ -100,6 +103,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             _pipeline(core, methods),
             list(tasks.values()),
             core.streams,
+            core.unread,
             delegation,
         )
 

@@ -22,12 +22,14 @@ from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
+from molecule_grpc.server.unread import Unread
 from molecule_grpc.settings.settings import Settings
 
 _MIN_CONNECTIONS = 2
 _TOKEN_TOUCH_SECONDS = 60.0
 _TOKEN_RECHECK_SECONDS = 60.0
 _PUBLISH_SECONDS = 1.0
+_RELIEVE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,7 @@ class Core:
         database: whether the database answers.
         budgets: what is in use at once, of what all share.
         streams: everything here that lasts; a drain wakes it.
+        unread: what clients of streams have not taken.
         guards: watch over what lasts: its token, its age, a drain.
         readers: whether anybody reads events now.
         page_tokens: makes and reads the tokens of all lists.
@@ -52,6 +55,7 @@ class Core:
     wakeups: Wakeups
     authenticator: Authenticator
     streams: OpenStreams
+    unread: Unread
     guards: StreamGuards
     readers: EventReaders
     page_tokens: PageTokens
@@ -101,7 +105,7 @@ async def open_core(settings: Settings, dsn: str, worker: str) -> AsyncIterator[
             development=settings.deployment.development,
             local_calls=LocalCalls(settings.edge),
         )
-        streams = OpenStreams()
+        streams, unread = OpenStreams(), Unread(budgets.stream_bytes)
         core = Core(
             settings=settings,
             dsn=dsn,
@@ -111,7 +115,10 @@ async def open_core(settings: Settings, dsn: str, worker: str) -> AsyncIterator[
             wakeups=wakeups,
             authenticator=authenticator,
             streams=streams,
-            guards=StreamGuards(authenticator, streams, settings.inbox),
+            unread=unread,
+            guards=StreamGuards(
+                authenticator, streams, settings.inbox, budget=budgets.streams, unread=unread
+            ),
             readers=stack.enter_context(EventReaders.of(wakeups)),
             page_tokens=PageTokens(await page_token_key(pool)),
         )
@@ -142,6 +149,7 @@ def _beside(core: Core) -> Slice:
             recheck,
             BackgroundTask("token-last-use", _TOKEN_TOUCH_SECONDS, touch_tokens),
             BackgroundTask("budgets", _PUBLISH_SECONDS, core.budgets.publish),
+            BackgroundTask("slow-consumers", _RELIEVE_SECONDS, core.unread.relieve),
         ],
         loops={"wakeups": wakeups.run, "listener": listener.run},
     )

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
+from molecule_grpc.kernel.budget import Budget
+from molecule_grpc.kernel.payer import ORGANIZATION
+from molecule_grpc.server.unread import Unread
 from molecule_grpc.settings.settings import Settings
 
 
@@ -16,6 +19,11 @@ def settings_of(**given: Any) -> Settings:
         changed = replace(getattr(settings, group), **{member: value})
         settings = replace(settings, **{group: changed})
     return settings
+
+
+def unread_of(limit: int = 2**40) -> Unread:
+    """Counts what clients have not taken; an organisation may leave so many bytes."""
+    return Unread(Budget("bytes to streams", {ORGANIZATION: limit}))
 
 
 def all_variables(*, secret: bool = False) -> list[str]:

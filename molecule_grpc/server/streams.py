@@ -12,9 +12,12 @@ from typing import TypeVar
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.db.pool import translate
 from molecule_grpc.db.wakeups import Flag
+from molecule_grpc.kernel.budget import Budget
 from molecule_grpc.kernel.errors import MoleculeError, Unauthenticated, Unavailable
+from molecule_grpc.kernel.payer import OPERATOR_PAYS, payer
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.status import CallFailure, render
+from molecule_grpc.server.unread import Unread
 from molecule_grpc.settings.inbox import InboxSettings
 
 Frame = TypeVar("Frame")
@@ -59,11 +62,23 @@ class StreamGuard:
     takes messages in: `receive` until there is none left, then `check` before the commit.
     """
 
-    __slots__ = ("_beat", "_flag", "_old_at", "_receiving", "_revoked", "_spoke_at", "_streams")
+    __slots__ = (
+        "_beat",
+        "_flag",
+        "_old_at",
+        "_receiving",
+        "_revoked",
+        "_spoke_at",
+        "_streams",
+        "_unread",
+    )
 
-    def __init__(self, flag: Flag, streams: OpenStreams, *, beat: float, max_age: float) -> None:
+    def __init__(
+        self, flag: Flag, streams: OpenStreams, unread: Unread, *, beat: float, max_age: float
+    ) -> None:
         self._flag = flag
         self._streams = streams
+        self._unread = unread
         self._revoked = False
         self._receiving: asyncio.Timeout | None = None
         self._beat = beat
@@ -126,6 +141,11 @@ class StreamGuard:
         self._spoke_at = time.monotonic()
 
     @property
+    def crowded(self) -> bool:
+        """Whether to send nothing large now: clients of this organisation do not read."""
+        return self._unread.crowded
+
+    @property
     def draining(self) -> bool:
         """Whether the server is about to stop."""
         return self._streams.draining
@@ -156,11 +176,24 @@ class StreamGuard:
 
 
 class StreamGuards:
-    """Makes the guards of this worker's streams and long polls."""
+    """Makes the guards of this worker's streams and long polls.
+
+    Args:
+        budget: counts what is open, by payer.
+        unread: what clients of streams have not taken.
+    """
 
     def __init__(
-        self, authenticator: Authenticator, streams: OpenStreams, settings: InboxSettings
+        self,
+        authenticator: Authenticator,
+        streams: OpenStreams,
+        settings: InboxSettings,
+        *,
+        budget: Budget,
+        unread: Unread,
     ) -> None:
+        self._budget = budget
+        self._unread = unread
         self._authenticator = authenticator
         self._streams = streams
         self._beat = settings.beat
@@ -180,10 +213,17 @@ class StreamGuards:
 
         Args:
             beats: False for a long poll, whose client hears nothing before the answer.
+
+        Raises:
+            Exhausted: RESOURCE_EXHAUSTED: the caller has too many of them open.
         """
         beat = self._beat if beats else math.inf
-        guard = StreamGuard(flag, self._streams, beat=beat, max_age=self._max_age)
-        with self._authenticator.watch(authorization, guard.revoke), self._streams.attend(flag):
+        guard = StreamGuard(flag, self._streams, self._unread, beat=beat, max_age=self._max_age)
+        with (
+            self._budget.use(1, **(payer.get() or OPERATOR_PAYS).keys),
+            self._authenticator.watch(authorization, guard.revoke),
+            self._streams.attend(flag),
+        ):
             yield guard
 
 

@@ -36,7 +36,7 @@ class BudgetSettings:
     streams_worker: int = setting("MOLECULE_STREAMS_PER_WORKER", COUNT, 20_000)
     streams_organization: int = setting("MOLECULE_STREAMS_PER_ORGANIZATION", COUNT, 5_000)
     streams_token: int = setting("MOLECULE_STREAMS_PER_TOKEN", COUNT, 2_500)
-    streams_workspace: int = setting("MOLECULE_STREAMS_PER_WORKSPACE", COUNT, 64)
+    streams_workspace: int = setting("MOLECULE_STREAMS_PER_WORKSPACE", COUNT, 1_500)
     stream_bytes_organization: int = setting(
         "MOLECULE_STREAM_BYTES_PER_ORGANIZATION", COUNT, 64 * _MIB
     )

@@ -3,11 +3,135 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from typing import TypeAlias
 
 import asyncpg
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
-from tests.e2e.parties import Organization, Party
+from tests.conftest import execute, with_database
+from tests.e2e.parties import Agent, Organization, Party, Wire, found, wire_to
+from tests.e2e.readers import tell
 from tests.running import RunningServer
+from tests.waiting import PATIENCE, until
+
+STREAM = "/moleculeai.delegation.v1.DelegationService/StreamInbox"
+STREAMS = 6
+Stream: TypeAlias = "grpc.aio.UnaryStreamCall[Message, pb.StreamInboxResponse]"
+
+
+@pytest.fixture(scope="module")
+def small_server(
+    postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """A server with budgets that a test can use up."""
+    asyncio.run(execute(postgres, f"CREATE DATABASE small_budgets TEMPLATE {template}"))
+    running = RunningServer(
+        with_database(postgres, "small_budgets"),
+        tmp_path_factory.mktemp("small"),
+        MOLECULE_STREAMS_PER_WORKSPACE=str(STREAMS),
+        MOLECULE_STREAM_BYTES_PER_ORGANIZATION=str(2 * 1024 * 1024),
+    )
+    running.start()
+    yield running
+    running.kill()
+    asyncio.run(execute(postgres, "DROP DATABASE small_budgets WITH (FORCE)"))
+
+
+@pytest.fixture
+async def small_wire(small_server: RunningServer) -> AsyncIterator[Wire]:
+    async with wire_to(small_server) as opened:
+        yield opened
+
+
+def streamed(agent: Agent, channel: grpc.aio.Channel) -> Stream:
+    """An open stream of an agent's inbox, of which nothing is read."""
+    method = channel.unary_stream(
+        STREAM,
+        request_serializer=pb.StreamInboxRequest.SerializeToString,
+        response_deserializer=pb.StreamInboxResponse.FromString,
+    )
+    return method(
+        pb.StreamInboxRequest(workspace_id=agent.id), metadata=tuple(agent.headers.items())
+    )
+
+
+async def code_of(call: Stream) -> grpc.StatusCode:
+    """Read a stream to its end."""
+    async with asyncio.timeout(PATIENCE):
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            async for _ in call:
+                pass
+        return await call.code()
+
+
+async def test_streams_of_one_workspace_are_counted_until_they_end(
+    small_server: RunningServer, small_wire: Wire
+) -> None:
+    org = await found(small_wire, small_wire.party(small_server.admin_token))
+    agent, neighbour = await org.hire(), await org.hire()
+    held = [streamed(agent, small_wire.channel) for _ in range(STREAMS)]
+    for each in held:
+        await each.read()
+    refused = streamed(agent, small_wire.channel)
+    assert await code_of(refused) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    details = status_pb2.Status.FromString(
+        dict(await refused.trailing_metadata())["grpc-status-details-bin"]
+    ).details
+    quota, retry = error_details_pb2.QuotaFailure(), error_details_pb2.RetryInfo()
+    assert [each.Unpack(quota) or each.Unpack(retry) for each in details][1:] == [True, True]
+    assert quota.violations[0].subject == f"workspace:{agent.id}"
+    assert retry.retry_delay.seconds == 1
+    over_rest = await agent.rest("GET", f"/workspaces/{agent.id}/inbox?wait_seconds=1")
+    assert (over_rest.status_code, over_rest.headers["retry-after"]) == (429, "1")
+    other = streamed(neighbour, small_wire.channel)
+    await other.read()
+    for each in (*held, other):
+        each.cancel()
+
+    async def again() -> int:
+        return (await agent.rest("GET", f"/workspaces/{agent.id}/inbox")).status_code
+
+    assert await until(again, lambda status: status == 200) == 200
+
+
+async def test_streams_that_nobody_reads_end_before_they_fill_the_memory(
+    small_server: RunningServer, small_wire: Wire
+) -> None:
+    """And a neighbour's stream goes on. One line of the log for each, and no traceback."""
+    operator = small_wire.party(small_server.admin_token)
+    org, other = await found(small_wire, operator), await found(small_wire, operator)
+    sender, deaf, reader, friend = [await each.hire() for each in (org, org, other, other)]
+    before = small_server.log.read_text()
+    # Else the client's library reads megabytes ahead.
+    narrow = grpc.aio.insecure_channel(
+        small_server.grpc_target, options=[("grpc.http2.bdp_probe", 0)]
+    )
+    unread = [streamed(deaf, narrow) for _ in range(STREAMS)]
+    for _ in range(20):
+        await tell(sender, deaf, "x" * 200_000)
+
+    async def slow() -> int:
+        return small_server.log.read_text().removeprefix(before).count("slow consumer")
+
+    assert await until(slow, lambda count: count >= STREAMS - 2) >= STREAMS - 2
+    read = streamed(reader, small_wire.channel)
+    await read.read()
+    await tell(friend, reader, "hello")
+    frame = await asyncio.wait_for(read.read(), PATIENCE)
+    assert isinstance(frame, pb.StreamInboxResponse)
+    assert frame.item.text == "hello"
+    unread[0].cancel()
+    codes = [await code_of(each) for each in unread[1:3]]
+    assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 2
+    read.cancel()
+    await narrow.close()
+    assert "Traceback" not in small_server.log.read_text().removeprefix(before)
 
 
 async def test_calls_that_hold_statements_delay_their_own_organization_only(

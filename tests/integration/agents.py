@@ -43,6 +43,7 @@ from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
+from molecule_grpc.server.unread import Unread
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace.tree.directory import Directory
 from tests.settings import settings_of
@@ -146,18 +147,22 @@ async def slice_of(dsn: str, pool: Pool, **settings: Any) -> AsyncIterator[Slice
 def core_of(dsn: str, pool: Pool, wakeups: Wakeups, chosen: Settings) -> Iterator[Core]:
     """What the slice is built from, over this database."""
     authenticator = Authenticator(pool, chosen.auth, development=chosen.deployment.development)
-    streams = OpenStreams()
+    streams, budgets = OpenStreams(), Budgets.of(chosen.budgets)
+    unread = Unread(budgets.stream_bytes)
     with EventReaders.of(wakeups) as readers:
         yield Core(
             settings=chosen,
             dsn=dsn,
             pool=pool,
             database=DatabaseHealth(dsn),
-            budgets=Budgets.of(chosen.budgets),
+            budgets=budgets,
             wakeups=wakeups,
             authenticator=authenticator,
             streams=streams,
-            guards=StreamGuards(authenticator, streams, chosen.inbox),
+            unread=unread,
+            guards=StreamGuards(
+                authenticator, streams, chosen.inbox, budget=budgets.streams, unread=unread
+            ),
             readers=readers,
             page_tokens=PageTokens(b"0" * 32),
         )

@@ -14,6 +14,7 @@ from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
+from molecule_grpc.server.unread import Unread
 from molecule_grpc.settings.settings import Settings
 
 
@@ -22,7 +23,8 @@ async def core_of(pool: Pool, dsn: str, settings: Settings) -> AsyncIterator[Cor
     """A worker that tells the others nothing."""
     wakeups = Wakeups(None, "test")
     authenticator = Authenticator(pool, settings.auth, development=settings.deployment.development)
-    streams = OpenStreams()
+    streams, budgets = OpenStreams(), Budgets.of(settings.budgets)
+    unread = Unread(budgets.stream_bytes)
     database = DatabaseHealth(dsn)
     with EventReaders.of(wakeups) as readers:
         yield Core(
@@ -30,11 +32,14 @@ async def core_of(pool: Pool, dsn: str, settings: Settings) -> AsyncIterator[Cor
             dsn=dsn,
             pool=pool,
             database=database,
-            budgets=Budgets.of(settings.budgets),
+            budgets=budgets,
             wakeups=wakeups,
             authenticator=authenticator,
             streams=streams,
-            guards=StreamGuards(authenticator, streams, settings.inbox),
+            unread=unread,
+            guards=StreamGuards(
+                authenticator, streams, settings.inbox, budget=budgets.streams, unread=unread
+            ),
             readers=readers,
             page_tokens=PageTokens(bytes(32)),
         )

@@ -24,6 +24,7 @@ from molecule_grpc.events.values import EVERYTHING, Position, Scope, StoredEvent
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.streams import OpenStreams, StreamGuard
 from molecule_grpc.settings.settings import Settings
+from tests.settings import unread_of
 from tests.waiting import PATIENCE
 
 ORGANIZATIONS = [UUID(int=21), UUID(int=22)]
@@ -166,7 +167,7 @@ async def feed_of(pool: Pool, wakeups: Wakeups) -> AsyncIterator[EventFeed]:
 
 def guard_of(flag: Flag) -> StreamGuard:
     """For a stream that nothing ends."""
-    return StreamGuard(flag, OpenStreams(), beat=3600, max_age=3600)
+    return StreamGuard(flag, OpenStreams(), unread_of(), beat=3600, max_age=3600)
 
 
 class Reader:

@@ -19,6 +19,7 @@ from molecule_grpc.delegation.inbox.stream import InboxStream
 from molecule_grpc.delegation.inbox.window import Window
 from molecule_grpc.server.streams import OpenStreams, StreamGuard
 from tests.integration.agents import hire
+from tests.settings import unread_of
 
 # More than two slices, and a rest.
 _STREAMS = 250
@@ -60,7 +61,7 @@ def open_inboxes(pool: Pool, seen: Seen) -> OpenInboxes:
 
 
 def stream_of(workspace_id: UUID, *, epoch: int = 0) -> InboxStream:
-    guard = StreamGuard(Flag(workspace_id), OpenStreams(), beat=15, max_age=3600)
+    guard = StreamGuard(Flag(workspace_id), OpenStreams(), unread_of(), beat=15, max_age=3600)
     return InboxStream(workspace_id, _NOTHING, guard, Window(0, None), epoch=epoch)
 
 

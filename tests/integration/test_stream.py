@@ -21,6 +21,7 @@ from molecule_grpc.delegation.inbox.window import Window
 from molecule_grpc.kernel.errors import Aborted, Exhausted, NotFound, Unauthenticated, Unavailable
 from molecule_grpc.server.streams import OpenStreams, StreamGuard
 from tests.integration.agents import Slice, message
+from tests.settings import unread_of
 from tests.waiting import PATIENCE
 
 
@@ -47,7 +48,7 @@ async def streaming(
     """An open stream from the start of the inbox."""
     streams = OpenStreams()
     with slice_.wakeups.watch(me) as flag, streams.attend(flag):
-        guard = StreamGuard(flag, streams, beat=beat, max_age=60)
+        guard = StreamGuard(flag, streams, unread_of(), beat=beat, max_age=60)
         stream = InboxStream(
             me, slice_.reads, guard, Window(0, window), epoch=epoch, silence=silence
         )

@@ -30,6 +30,7 @@ from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
+from molecule_grpc.server.unread import Unread
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.upload.blobs.stores import BlobStores, open_blob_stores
 from molecule_grpc.upload.ports import OnRemove, OnRemoved
@@ -181,17 +182,21 @@ async def uploads_of(
 def core_of(pool: Pool, settings: Settings, wakeups: Wakeups, readers: EventReaders) -> Core:
     """What slices are built from, without a worker around it."""
     authenticator = Authenticator(pool, settings.auth)
-    streams = OpenStreams()
+    streams, budgets = OpenStreams(), Budgets.of(settings.budgets)
+    unread = Unread(budgets.stream_bytes)
     return Core(
         settings=settings,
         dsn="",
         pool=pool,
         database=DatabaseHealth(""),
-        budgets=Budgets.of(settings.budgets),
+        budgets=budgets,
         wakeups=wakeups,
         authenticator=authenticator,
         streams=streams,
-        guards=StreamGuards(authenticator, streams, settings.inbox),
+        unread=unread,
+        guards=StreamGuards(
+            authenticator, streams, settings.inbox, budget=budgets.streams, unread=unread
+        ),
         readers=readers,
         page_tokens=PageTokens(b"k" * 32),
     )

@@ -11,11 +11,12 @@ import pytest
 from molecule_grpc.db.wakeups import Flag
 from molecule_grpc.kernel.errors import Unauthenticated
 from molecule_grpc.server.streams import OpenStreams, StreamGuard
+from tests.settings import unread_of
 from tests.waiting import PATIENCE
 
 
 def guard_of(streams: OpenStreams, flag: Flag) -> StreamGuard:
-    return StreamGuard(flag, streams, beat=15, max_age=3600)
+    return StreamGuard(flag, streams, unread_of(), beat=15, max_age=3600)
 
 
 async def messages(queue: asyncio.Queue[str | None]) -> AsyncIterator[str]:

@@ -15,6 +15,7 @@ from molecule_grpc.kernel.errors import MoleculeError
 from molecule_grpc.server.hosts import grpc_aio
 from molecule_grpc.server.hosts.grpc_aio import _StreamWriter
 from molecule_grpc.server.status import CallFailure, render
+from tests.settings import unread_of
 
 
 class Transport:
@@ -47,7 +48,7 @@ async def opened(handler: Handler, transport: Transport, *, write_seconds: float
     """A writer whose handler has made its first message."""
     responses = handler.stream()
     await anext(responses)
-    return _StreamWriter(cast("Any", transport), responses, write_seconds)
+    return _StreamWriter(cast("Any", transport), responses, unread_of(), write_seconds, rpc="/a/B")
 
 
 async def test_handler_ends_while_its_message_still_waits_for_the_client() -> None:

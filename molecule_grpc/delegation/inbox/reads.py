@@ -97,4 +97,7 @@ class InboxReads:
         return await acks.ack(self._ack_writer, batch)
 
     async def _flush_reads(self, queries: Sequence[reads.InboxQuery]) -> list[reads.InboxPage]:
-        return await reads.read(self._reader, queries)
+        # Readers of one inbox at one place share the answer: its bodies are in memory once.
+        places = {query: number for number, query in enumerate(dict.fromkeys(queries))}
+        pages = await reads.read(self._reader, list(places))
+        return [pages[places[query]] for query in queries]

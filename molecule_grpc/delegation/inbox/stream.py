@@ -20,6 +20,8 @@ _DRAIN_GRACE_SECONDS = 10.0
 # While the window is full, acks and nacks that came by unary calls are looked for once a second.
 _SETTLE_SECONDS = 1.0
 _MAX_REPLIES = 1000
+# While the organisation's clients do not read, a stream waits so long before it looks again.
+_CROWDED_SECONDS = 0.5
 
 
 class InboxStream:
@@ -114,8 +116,8 @@ class InboxStream:
             while self._replies:
                 guard.spoke()
                 yield self._replies.popleft()
-            room = window.room
-            page = await self._look()
+            room = 0 if guard.crowded else window.room
+            page = await self._look(items=room > 0)
             if self.left:
                 return
             if self._drain_end is None and guard.over:
@@ -136,10 +138,10 @@ class InboxStream:
                 yield self._beat(page)
             await self._wait(page)
 
-    async def _look(self) -> InboxPage:
-        """The inbox now. Raises when the stream must end."""
+    async def _look(self, *, items: bool) -> InboxPage:
+        """The inbox now, with items or without. Raises when the stream must end."""
         window = self.window
-        query = InboxQuery(self.workspace_id, window.cursor, window.wanted)
+        query = InboxQuery(self.workspace_id, window.cursor, window.wanted if items else 0)
         # A removed workspace has no valid token either: the database says which of the two it is.
         ask = self._reads.look if self._guard.revoked else self._reads.read
         page = await ask(query)
@@ -170,6 +172,8 @@ class InboxStream:
         if page.workspace_status == "paused":
             return
         for row in page.items:
+            if self._guard.crowded:
+                return
             if window.room and window.wants(row):
                 yield Item(row, window.send(row))
 
@@ -182,6 +186,8 @@ class InboxStream:
         """Until there may be news, or something is due."""
         window = self.window
         limit = math.inf if page.retry_in is None else page.retry_in
+        if self._guard.crowded:
+            limit = min(limit, _CROWDED_SECONDS)
         if window.in_flight and not window.room:
             now = time.monotonic()
             rest = self._settled_at + _SETTLE_SECONDS - now

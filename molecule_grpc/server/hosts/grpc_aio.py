@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Any
 
 import grpc
+import structlog
 from google.protobuf.message import DecodeError, Message
 
 from molecule_grpc.kernel.errors import Exhausted, Invalid
@@ -17,6 +18,9 @@ from molecule_grpc.server.call import Call
 from molecule_grpc.server.methods import Method
 from molecule_grpc.server.pipeline import Pipeline
 from molecule_grpc.server.status import CallFailure, render
+from molecule_grpc.server.unread import Unread
+
+log = structlog.get_logger(__name__)
 
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -26,6 +30,8 @@ _MAX_DRAIN_SECONDS = 10.0
 # A write that lasts 0.1 s has waited for the client, not for this process.
 _BLOCKED_SECONDS = 0.1
 _SETTLE_SECONDS = 1.0
+# A client that was given up has so long to take the message before the end of its stream.
+_LAST_WRITE_SECONDS = 10.0
 
 OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
@@ -51,35 +57,39 @@ def add_methods(
     server: grpc.aio.Server,
     methods: Iterable[Method],
     pipeline: Pipeline,
+    unread: Unread,
     *,
     write_seconds: float = 60.0,
 ) -> None:
     """Serve these methods through the pipeline.
 
     Args:
+        unread: counts what clients of streams have not taken.
         write_seconds: a stream ends when its client takes no message for this many seconds.
     """
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for method in methods:
-        handler = _handler(method, pipeline, write_seconds)
+        handler = _handler(method, pipeline, unread, write_seconds)
         by_service.setdefault(method.service, {})[method.name] = handler
     for service, handlers in by_service.items():
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
 
 
 def _handler(
-    method: Method, pipeline: Pipeline, write_seconds: float
+    method: Method, pipeline: Pipeline, unread: Unread, write_seconds: float
 ) -> grpc.RpcMethodHandler[Any, Any]:
     # Messages travel as bytes to this point: a request that does not parse is the client's error,
     # which the library would report as ours.
     if method.client_streaming and method.server_streaming:
         return grpc.stream_stream_rpc_method_handler(
-            _stream_stream(method, pipeline, write_seconds)
+            _stream_stream(method, pipeline, unread, write_seconds)
         )
     if method.client_streaming:
         return grpc.stream_unary_rpc_method_handler(_stream_unary(method, pipeline))
     if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(_unary_stream(method, pipeline, write_seconds))
+        return grpc.unary_stream_rpc_method_handler(
+            _unary_stream(method, pipeline, unread, write_seconds)
+        )
     return grpc.unary_unary_rpc_method_handler(_unary(method, pipeline))
 
 
@@ -137,8 +147,8 @@ async def _drain(requests: AsyncIterator[bytes]) -> None:
                     return
 
 
-def _unary_stream(method: Method, pipeline: Pipeline, write_seconds: float) -> Any:
-    serve_stream = _stream_stream(method, pipeline, write_seconds)
+def _unary_stream(method: Method, pipeline: Pipeline, unread: Unread, write_seconds: float) -> Any:
+    serve_stream = _stream_stream(method, pipeline, unread, write_seconds)
 
     async def serve(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         async def requests() -> AsyncIterator[bytes]:
@@ -158,13 +168,13 @@ async def _parsed(method: Method, requests: AsyncIterator[bytes]) -> AsyncIterat
             raise _malformed() from None
 
 
-def _stream_stream(method: Method, pipeline: Pipeline, write_seconds: float) -> Any:
+def _stream_stream(method: Method, pipeline: Pipeline, unread: Unread, write_seconds: float) -> Any:
     async def serve(
         requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
         call = _call(context)
         responses = pipeline.stream(method, _parsed(method, requests), call)
-        writer = _StreamWriter(context, responses, write_seconds)
+        writer = _StreamWriter(context, responses, unread, write_seconds, rpc=method.path)
         opened = False
         try:
             async for response in responses:
@@ -184,35 +194,58 @@ class _StreamWriter:
     """Writes the messages of one stream, and ends it when its client does not read.
 
     Args:
+        unread: counts the bytes that the client has not taken, and may end the stream for them.
         write_seconds: a write that lasts longer ends the stream with SLOW_CONSUMER.
+        rpc: the method, for the log.
     """
 
-    __slots__ = ("_blocked_until", "_context", "_ending", "_responses", "_write_seconds")
+    __slots__ = (
+        "_blocked_until",
+        "_context",
+        "_ending",
+        "_responses",
+        "_rpc",
+        "_unread",
+        "_write_seconds",
+        "_writing",
+    )
 
     def __init__(
         self,
         context: grpc.aio.ServicerContext[Any, Any],
         responses: AsyncGenerator[Message, None],
+        unread: Unread,
         write_seconds: float,
+        *,
+        rpc: str,
     ) -> None:
         self._context = context
         self._responses = responses
+        self._unread = unread
         self._write_seconds = write_seconds
+        self._rpc = rpc
         self._blocked_until = -math.inf
         self._ending: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[Any] | None = None
 
     async def write(self, data: bytes) -> None:
         """Return when the transport has taken the message.
 
         Raises:
             CallFailure: the stream was ended meanwhile.
+            asyncio.CancelledError: the client left, or took neither the message nor the end.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
+        self._writing = asyncio.current_task()
         timer = loop.call_later(self._write_seconds, self._give_up)
         try:
-            await self._context.write(data)
+            with self._unread.writing(len(data), self._give_up):
+                await self._context.write(data)
+        except grpc.aio.InternalError as error:
+            raise asyncio.CancelledError("the client has left") from error
         finally:
+            self._writing = None
             timer.cancel()
         now = loop.time()
         if now - began >= _BLOCKED_SECONDS:
@@ -232,11 +265,21 @@ class _StreamWriter:
             await asyncio.sleep(rest)
 
     def _give_up(self) -> None:
-        # The handler ends now, so that what the stream held is free for others. The write stays:
-        # cancelled, it would leave its message behind, in front of the status.
-        self._ending = asyncio.get_running_loop().create_task(self._end())
+        # The handler ends now, so that what the stream held is free for others. The write stays for
+        # 10 s: cancelled, it would leave its message behind, in front of the status.
+        if self._ending is not None:
+            return
+        log.warning("slow consumer", rpc=self._rpc)
+        loop = asyncio.get_running_loop()
+        self._ending = loop.create_task(self._end())
         # Nobody awaits the end when the client leaves first.
         self._ending.add_done_callback(lambda task: task.cancelled() or task.exception())
+        loop.call_later(_LAST_WRITE_SECONDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        """Reset a call whose client still takes nothing: the transport frees what it holds."""
+        if self._writing is not None:
+            self._writing.cancel()
 
     async def _end(self) -> None:
         await self._responses.athrow(Exhausted("the client does not read", reason="SLOW_CONSUMER"))

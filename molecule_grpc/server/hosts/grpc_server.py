@@ -12,6 +12,7 @@ from molecule_grpc.server.hosts.health import Health
 from molecule_grpc.server.hosts.scheduling import poller_affinity
 from molecule_grpc.server.methods import Method
 from molecule_grpc.server.pipeline import Pipeline
+from molecule_grpc.server.unread import Unread
 
 
 class GrpcServer:
@@ -19,6 +20,7 @@ class GrpcServer:
 
     Args:
         address: `unix:PATH` or `HOST:PORT`.
+        unread: counts what clients of streams have not taken.
         healthy: whether calls would be answered; asked once a second.
         write_seconds: a stream ends whose client takes no message for this many seconds.
     """
@@ -28,12 +30,13 @@ class GrpcServer:
         address: str,
         methods: Sequence[Method],
         pipeline: Pipeline,
+        unread: Unread,
         *,
         healthy: Callable[[], Awaitable[bool]],
         write_seconds: float,
     ) -> None:
         self._server = grpc.aio.server(options=OPTIONS)
-        add_methods(self._server, methods, pipeline, write_seconds=write_seconds)
+        add_methods(self._server, methods, pipeline, unread, write_seconds=write_seconds)
         self._health = Health(sorted({method.service for method in methods}), healthy)
         self._health.add_to(self._server)
         self._server.add_insecure_port(address)

@@ -47,6 +47,7 @@ async def serve(settings: Settings, dsn: str, address: str, *, behind_edge: bool
             address,
             app.methods,
             app.pipeline,
+            app.unread,
             healthy=app.healthy,
             write_seconds=settings.process.stream_write_seconds,
         )

@@ -1,0 +1,85 @@
+"""What streams have been sent and their clients have not taken: how much of it, and whose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from molecule_grpc.kernel.budget import Budget
+from molecule_grpc.kernel.payer import OPERATOR_PAYS, ORGANIZATION, Payer, payer
+
+# A write that lasts 1 s waits for its client. By then the edge holds a full buffer of the stream:
+# 1 MiB, the stream window of its listener.
+_BLOCKED_SECONDS = 1.0
+_EDGE_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class _Write:
+    """A message on its way to a client."""
+
+    size: int
+    began: float
+    end: Callable[[], None]
+    ended: bool = False
+
+
+class Unread:
+    """Counts the bytes on their way to clients, and ends the slowest streams of a payer over limit.
+
+    Args:
+        budget: bytes that may be on their way for one organisation.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._writes: dict[Hashable, dict[_Write, None]] = {}
+
+    @contextmanager
+    def writing(self, size: int, end: Callable[[], None]) -> Iterator[None]:
+        """A message of `size` bytes is on its way to the client of this task's call, while inside.
+
+        Args:
+            end: ends the stream.
+        """
+        who = _who()
+        write = _Write(size, time.monotonic(), end)
+        writes = self._writes.setdefault(who.organization, {})
+        writes[write] = None
+        self._budget.count(size, **who.keys)
+        try:
+            yield
+        finally:
+            self._budget.count(-size, **who.keys)
+            del writes[write]
+            if not writes:
+                self._writes.pop(who.organization, None)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether this task's call must not send more: its organisation's clients do not read."""
+        return bool(self._budget.full(**_who().keys))
+
+    async def relieve(self) -> None:
+        """End the streams that were blocked longest, of organisations that hold too much.
+
+        A blocked stream counts with what the edge holds of it.
+        """
+        for organization, writes in list(self._writes.items()):
+            [use] = self._budget.uses(**{ORGANIZATION: organization})
+            blocked_before = time.monotonic() - _BLOCKED_SECONDS
+            blocked = [each for each in writes if each.began < blocked_before and not each.ended]
+            left = sum(each.size + _EDGE_BYTES for each in blocked)
+            for write in blocked:
+                if left <= use.limit:
+                    break
+                left -= write.size + _EDGE_BYTES
+                write.ended = True
+                self._budget.refused[ORGANIZATION] += 1
+                write.end()
+
+
+def _who() -> Payer:
+    return payer.get() or OPERATOR_PAYS
