@@ -28,8 +28,9 @@ SERVER = [
 NAME = re.compile(r"[A-Z][A-Z_]{3,}")
 # gRPC's own end, ends of streams that a frame tells, and what the next release raises.
 NOT_RAISED = {"DEADLINE_EXCEEDED", "STREAM_AGED", "WORKSPACE_PAUSED"}
-# A session that was replaced: its stream ends with this, its acks with the catalogue's code.
-TWO_CODES = {("FENCED", "ABORTED")}
+# A session that was replaced: its stream ends with ABORTED, its acks with the catalogue's code. A
+# message above the limit of every request: gRPC's own code for one that the host does not read.
+TWO_CODES = {("FENCED", "ABORTED"), ("BODY_TOO_LARGE", "RESOURCE_EXHAUSTED")}
 
 
 @dataclass(frozen=True, slots=True)
