@@ -126,6 +126,7 @@ def _pipeline(core: Core, methods: Sequence[Method]) -> Pipeline:
         authenticator=core.authenticator,
         validator=Validator(request_types(methods)),
         metrics=CallMetrics(method.path for method in methods),
+        audit=core.audit,
     )
 
 

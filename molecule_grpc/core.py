@@ -20,6 +20,7 @@ from molecule_grpc.db.pool import Pool, Writer, connect_pool
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.page_tokens import PageTokens
+from molecule_grpc.server.audit import AuditLog
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.server.unread import Unread
@@ -28,6 +29,7 @@ from molecule_grpc.settings.settings import Settings
 _MIN_CONNECTIONS = 2
 _TOKEN_TOUCH_SECONDS = 60.0
 _TOKEN_RECHECK_SECONDS = 60.0
+_AUDIT_SWEEP_SECONDS = 3600.0
 _PUBLISH_SECONDS = 1.0
 _RELIEVE_SECONDS = 0.5
 
@@ -45,6 +47,7 @@ class Core:
         guards: watch over what lasts: its token, its age, a drain.
         readers: whether anybody reads events now.
         page_tokens: makes and reads the tokens of all lists.
+        audit: notes who did what.
     """
 
     settings: Settings
@@ -59,6 +62,7 @@ class Core:
     guards: StreamGuards
     readers: EventReaders
     page_tokens: PageTokens
+    audit: AuditLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +109,8 @@ async def open_core(settings: Settings, dsn: str, worker: str) -> AsyncIterator[
             development=settings.deployment.development,
             local_calls=LocalCalls(settings.edge),
         )
+        audit = AuditLog(pool, settings.audit)
+        stack.push_async_callback(audit.close)
         streams, unread = OpenStreams(), Unread(budgets.stream_bytes)
         core = Core(
             settings=settings,
@@ -121,6 +127,7 @@ async def open_core(settings: Settings, dsn: str, worker: str) -> AsyncIterator[
             ),
             readers=stack.enter_context(EventReaders.of(wakeups)),
             page_tokens=PageTokens(await page_token_key(pool)),
+            audit=audit,
         )
         yield core, _beside(core)
 
@@ -144,9 +151,13 @@ def _beside(core: Core) -> Slice:
         {wake.CHANNEL: wakeups.hear, token_store.CHANNEL: authenticator.forget},
         missed=notifications_missed,
     )
+    audit = BackgroundTask("audit-log", core.settings.audit.window_seconds, core.audit.write)
+    core.audit.tell = audit.nudge
     return Slice(
         tasks=[
             recheck,
+            audit,
+            BackgroundTask("audit-retention", _AUDIT_SWEEP_SECONDS, core.audit.sweep),
             BackgroundTask("token-last-use", _TOKEN_TOUCH_SECONDS, touch_tokens),
             BackgroundTask("budgets", _PUBLISH_SECONDS, core.budgets.publish),
             BackgroundTask("slow-consumers", _RELIEVE_SECONDS, core.unread.relieve),

@@ -129,6 +129,7 @@ def server(
         MOLECULE_ENABLE_TEST_TOKENS="1",
         MOLECULE_INBOX_BEAT_SECONDS="1",
         MOLECULE_INBOX_SAFETY_SECONDS="1",
+        MOLECULE_AUDIT_WINDOW_SECONDS="1",
     )
     running.start()
     yield running

@@ -12,6 +12,7 @@ from molecule_grpc.admin.values import (
     OrgToken,
     SubsystemState,
 )
+from molecule_grpc.auth.audit_store import AuditEntry
 from molecule_grpc.kernel.protos import timestamp
 
 _ORG_TOKEN_WARNING = (
@@ -36,6 +37,8 @@ def org_token(token: OrgToken) -> pb.OrgToken:
         created_by=token.created_by,
         created_at=timestamp(token.created_at),
         last_used_at=timestamp(token.last_used_at),
+        read_only=token.read_only,
+        expires_at=timestamp(token.expires_at),
     )
 
 
@@ -49,6 +52,8 @@ def minted_org_token(minted: MintedOrgToken) -> pb.CreateOrgTokenResponse:
         auth_token=secret.text,
         warning=_ORG_TOKEN_WARNING,
         organization_id=str(token.organization_id),
+        read_only=token.read_only,
+        expires_at=timestamp(token.expires_at),
     )
 
 
@@ -87,6 +92,25 @@ def dead_letter(item: DeadLetter) -> pb.DeadLetter:
         summary=item.summary or "",
         created_at=timestamp(item.created_at),
         poisoned_at=timestamp(item.done_at),
+    )
+
+
+def audit_entry(entry: AuditEntry) -> pb.AuditEntry:
+    """Who did what."""
+    return pb.AuditEntry(
+        id=str(entry.id),
+        at=timestamp(entry.at),
+        party=entry.party,
+        token_prefix=entry.token_prefix,
+        organization_id=str(entry.organization_id or ""),
+        workspace_id=str(entry.workspace_id or ""),
+        rpc=entry.rpc,
+        subject=entry.subject,
+        outcome=entry.outcome,
+        reason=entry.reason,
+        address=entry.address,
+        request_id=entry.request_id,
+        count=entry.calls,
     )
 
 

@@ -16,6 +16,8 @@ from molecule_grpc.admin.ports import (
     LedgerEntry,
     LedgerViews,
 )
+from molecule_grpc.auth import audit_store
+from molecule_grpc.auth.audit_store import AuditEntry
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.events.values import StoredEvent
 from molecule_grpc.kernel.errors import Invalid
@@ -27,6 +29,7 @@ LEDGER_FILTERS = ("in_flight", "stuck", "failed", "completed")
 _MAX_LISTED = 1000
 _EVENTS = 100
 _LISTING = "dead-letters"
+_AUDIT = "audit-log"
 # Ids, times and numbers of a dead letter.
 _FIXED_BYTES = 200
 # Ten years: longer than anything waits, and safe to subtract from a timestamp.
@@ -37,6 +40,13 @@ class DeadLetterPage(NamedTuple):
     """Some dead letters, and the token of the next page; empty on the last page."""
 
     items: list[DeadLetter]
+    next_page_token: str
+
+
+class AuditPage(NamedTuple):
+    """Some entries of the audit log, and the token of the next page; empty on the last page."""
+
+    entries: list[AuditEntry]
     next_page_token: str
 
 
@@ -113,6 +123,38 @@ class Operations:
         if (last := page.last) is not None:
             token = self._page_tokens.make(_LISTING, last.done_at, last.workspace_id, last.seq)
         return DeadLetterPage(page.rows, token)
+
+    async def audit_entries(
+        self,
+        *,
+        workspace_id: UUID | None,
+        limit: int,
+        page_token: str,
+        organization_id: UUID | None,
+    ) -> AuditPage:
+        """A page of the audit log, newest first.
+
+        Args:
+            workspace_id: only what concerns this workspace; None for all.
+            limit: most entries of the page.
+            page_token: from the page before; empty for the first page.
+
+        Raises:
+            Invalid: the page token is not one of ours.
+        """
+        place = self._page_tokens.read(_AUDIT, page_token, datetime, UUID)
+        entries = await audit_store.newest(
+            self._pool,
+            organization_id=organization_id,
+            workspace_id=workspace_id,
+            before=None if place is None else cast("tuple[datetime, UUID]", tuple(place)),
+            limit=limit + 1,
+        )
+        page = page_of(entries, limit=limit)
+        token = ""
+        if (last := page.last) is not None:
+            token = self._page_tokens.make(_AUDIT, last.at, last.id)
+        return AuditPage(page.rows, token)
 
     async def drop_stale(
         self, minutes: int, workspace_id: UUID | None, organization_id: UUID | None

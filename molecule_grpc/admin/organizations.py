@@ -8,7 +8,7 @@ from molecule_grpc.admin import store
 from molecule_grpc.admin.values import MintedOrgToken, Organization, OrgToken
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.auth.store import mint_workspace_token
-from molecule_grpc.auth.tokens import Secret
+from molecule_grpc.auth.tokens import Secret, TokenTerms
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import AlreadyExists, NotFound
 from molecule_grpc.kernel.text import clean
@@ -45,9 +45,9 @@ class Organizations:
         return await store.list_organizations(self._pool)
 
     async def create_token(
-        self, name: str, organization_id: UUID | None, principal: Principal
+        self, name: str, organization_id: UUID | None, principal: Principal, terms: TokenTerms
     ) -> MintedOrgToken:
-        """Mint an organisation's token, with administrator's rights.
+        """Mint an organisation's token, with administrator's rights unless its terms say less.
 
         Args:
             organization_id: None for the caller's own, or the default one for the operator.
@@ -63,6 +63,7 @@ class Organizations:
             organization_id or own or store.DEFAULT_ORGANIZATION,
             name=clean(name),
             created_by=_author(principal),
+            terms=terms,
         )
         if minted is None:
             raise _no_organization()

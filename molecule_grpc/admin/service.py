@@ -13,6 +13,7 @@ from molecule_grpc.admin.operations import LEDGER_FILTERS, Operations
 from molecule_grpc.admin.organizations import Organizations, visible_organization
 from molecule_grpc.admin.ports import DeadLetters, LedgerViews, Retries
 from molecule_grpc.admin.server_state import ServerState
+from molecule_grpc.auth.tokens import TokenTerms
 from molecule_grpc.events.convert import event_message
 from molecule_grpc.kernel.ids import identifier, parse_id
 from molecule_grpc.server.call import Call
@@ -70,7 +71,14 @@ class AdminService:
         self, request: pb.CreateOrgTokenRequest, call: Call
     ) -> pb.CreateOrgTokenResponse:
         minted = await self._organizations.create_token(
-            request.name, _optional_id(request.organization_id, "organization_id"), call.principal
+            request.name,
+            _optional_id(request.organization_id, "organization_id"),
+            call.principal,
+            TokenTerms.of(
+                read_only=request.read_only,
+                ttl_seconds=request.ttl_seconds,
+                minted_by=call.principal.expires_at,
+            ),
         )
         return convert.minted_org_token(minted)
 
@@ -155,6 +163,19 @@ class AdminService:
             _visible(call),
         )
         return pb.DropStaleQueueResponse(dropped=dropped)
+
+    async def ListAuditLog(
+        self, request: pb.ListAuditLogRequest, call: Call
+    ) -> pb.ListAuditLogResponse:
+        page = await self._operations.audit_entries(
+            workspace_id=_optional_id(request.workspace_id, "workspace_id"),
+            limit=request.limit or _DEFAULT_LISTED,
+            page_token=request.page_token,
+            organization_id=_visible(call),
+        )
+        if page.next_page_token:
+            call.headers["x-next-page-token"] = page.next_page_token
+        return pb.ListAuditLogResponse(entries=[convert.audit_entry(each) for each in page.entries])
 
     async def ListEvents(self, request: pb.ListEventsRequest, call: Call) -> pb.ListEventsResponse:
         workspace_id = _optional_id(request.workspace_id, "workspace_id")

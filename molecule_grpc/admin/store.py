@@ -5,8 +5,8 @@ from __future__ import annotations
 from uuid import UUID
 
 from molecule_grpc.admin.values import MintedOrgToken, Organization, OrgToken
-from molecule_grpc.auth.store import announce
-from molecule_grpc.auth.tokens import mint
+from molecule_grpc.auth.store import LIVE, announce
+from molecule_grpc.auth.tokens import TokenTerms, mint
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.events import store as event_store
 from molecule_grpc.events.values import Scope, StoredEvent
@@ -40,14 +40,15 @@ async def list_organizations(pool: Pool) -> list[Organization]:
 
 
 async def mint_org_token(
-    pool: Pool, organization_id: UUID, *, name: str, created_by: str
+    pool: Pool, organization_id: UUID, *, name: str, created_by: str, terms: TokenTerms
 ) -> MintedOrgToken | None:
     """Store a new token of an organisation; None when the organisation is unknown."""
     secret = mint()
     row = await pool.fetchrow(
         f"""
-        INSERT INTO org_api_tokens (id, organization_id, token_hash, prefix, name, created_by)
-        SELECT $1, id, $3, $4, $5, $6 FROM organizations WHERE id = $2
+        INSERT INTO org_api_tokens
+            (id, organization_id, token_hash, prefix, name, created_by, read_only, expires_at)
+        SELECT $1, id, $3, $4, $5, $6, $7, $8 FROM organizations WHERE id = $2
         RETURNING {_ORG_TOKEN}
         """,
         new_id(),
@@ -56,6 +57,8 @@ async def mint_org_token(
         secret.prefix,
         name,
         created_by,
+        terms.read_only,
+        terms.expires_at,
     )
     return None if row is None else MintedOrgToken(OrgToken(*row), secret)
 
@@ -65,7 +68,7 @@ async def list_org_tokens(pool: Pool, organization_id: UUID | None) -> list[OrgT
     rows = await pool.fetch(
         f"""
         SELECT {_ORG_TOKEN} FROM org_api_tokens
-        WHERE revoked_at IS NULL AND ($1::uuid IS NULL OR organization_id = $1)
+        WHERE {LIVE} AND ($1::uuid IS NULL OR organization_id = $1)
         ORDER BY created_at DESC, id DESC LIMIT {MAX_ORG_TOKENS_LISTED}
         """,
         organization_id,

@@ -35,6 +35,8 @@ class OrgToken(NamedTuple):
     created_by: str
     created_at: datetime
     last_used_at: datetime | None
+    read_only: bool
+    expires_at: datetime | None
 
 
 class MintedOrgToken(NamedTuple):

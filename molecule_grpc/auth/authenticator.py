@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hmac
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter
 from types import MappingProxyType
@@ -20,7 +23,7 @@ from molecule_grpc.auth.policy import Policy
 from molecule_grpc.auth.principal import ANONYMOUS, OPERATOR, Principal, Role
 from molecule_grpc.auth.tokens import MAX_TOKEN_CHARS, digest
 from molecule_grpc.db.pool import Pool, database_errors
-from molecule_grpc.kernel.errors import NotFound, Unauthenticated
+from molecule_grpc.kernel.errors import Denied, NotFound, Unauthenticated
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.settings.auth import AuthSettings
 from molecule_grpc.settings.edge import EdgeSettings
@@ -29,6 +32,8 @@ _NEGATIVE_CACHE_SECONDS = 2.0
 _CACHE_SIZE = 50_000
 # The longest token, "Bearer", and some blanks around both.
 _MAX_HEADER_CHARS = MAX_TOKEN_CHARS + 64
+# Older streams are asked to come back, so that none needs a timer for longer.
+_LONGEST_WATCH_SECONDS = 7 * 24 * 3600.0
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
 _FROM_ELSEWHERE = (
     "a call without a token must come from this machine or an allowed origin, with a JSON body"
@@ -74,6 +79,7 @@ class Authenticator:
 
         Raises:
             Unauthenticated: this kind of party may not call, or the token is not valid.
+            Denied: READ_ONLY_TOKEN.
             Unavailable: the database does not answer.
         """
         if not policy.asks:
@@ -82,6 +88,8 @@ class Authenticator:
             token_digest = _token_digest(authorization)
             principal = await self._lookup(token_digest) if token_digest else None
             if principal is not None and principal.role in policy.roles:
+                if principal.read_only and not policy.reads:
+                    raise Denied("the token may only read", reason="READ_ONLY_TOKEN")
                 return principal
             if principal is not None and self._passes_as_operator(principal):
                 return OPERATOR
@@ -97,7 +105,12 @@ class Authenticator:
 
     def _passes_as_operator(self, principal: Principal) -> bool:
         """Whether a workspace's token does what no token at all may do: scripts rely on it."""
-        return self._development and self._operator is None and principal.role is Role.WORKSPACE
+        return (
+            self._development
+            and self._operator is None
+            and principal.role is Role.WORKSPACE
+            and not principal.read_only
+        )
 
     async def require_access(
         self, policy: Policy, principal: Principal, request: Message
@@ -175,14 +188,21 @@ class Authenticator:
 
     @contextlib.contextmanager
     def watch(self, authorization: str | None, end: Callable[[], None]) -> Iterator[None]:
-        """While inside, call `end` when the token behind this header is revoked."""
+        """While inside, call `end` when the token behind this header is revoked or expires."""
         token_digest = _token_digest(authorization) if authorization else None
         key = token_digest.hex() if token_digest else ""
         watchers = self._watchers.setdefault(key, set())
         watchers.add(end)
+        _, principal = self._cache.get(bytes.fromhex(key), (0.0, None))
+        left = _seconds_left(principal)
+        timer = None
+        if left < _LONGEST_WATCH_SECONDS:
+            timer = asyncio.get_running_loop().call_later(left, end)
         try:
             yield
         finally:
+            if timer is not None:
+                timer.cancel()
             watchers.discard(end)
             if not watchers:
                 self._watchers.pop(key, None)
@@ -210,7 +230,7 @@ class Authenticator:
         # notification would correct the cache.
         if revocations == self._revocations:
             ttl = self._ttl if principal else min(self._ttl, _NEGATIVE_CACHE_SECONDS)
-            self._remember(token_digest, now + ttl, principal)
+            self._remember(token_digest, now + min(ttl, _seconds_left(principal)), principal)
         if principal is not None and principal.token_id is not None:
             self._used.add(principal.token_id)
         return principal
@@ -229,6 +249,13 @@ class Authenticator:
         if found is OPERATOR and self._operator is not None:
             return None  # ADMIN_TOKEN in the environment wins over the minted one
         return found
+
+
+def _seconds_left(principal: Principal | None) -> float:
+    """Until the principal's token expires."""
+    if principal is None or principal.expires_at is None:
+        return math.inf
+    return max(0.0, (principal.expires_at - datetime.now(UTC)).total_seconds())
 
 
 _reader: Callable[[str], Callable[[Message], str]] = lru_cache(maxsize=None)(attrgetter)

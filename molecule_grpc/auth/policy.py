@@ -19,6 +19,8 @@ class Policy:
         missing: what a caller without a token reads.
         wrong: what a caller with an unsuitable token reads.
         asks: whether the token is looked up; False makes every caller ANONYMOUS.
+        reads: whether the RPC changes nothing, so that a read-only token may call it.
+        audited: whether every call is an entry of the audit log, whoever makes it.
         files: whether the body of a REST call is the bytes of files, of any content type.
     """
 
@@ -27,6 +29,8 @@ class Policy:
     missing: str = "missing workspace auth token"
     wrong: str = "invalid workspace auth token"
     asks: bool = True
+    reads: bool = False
+    audited: bool = False
     files: bool = False
 
 
@@ -52,6 +56,11 @@ def may_be_unknown(field: str) -> Policy:
     return Policy(_EVERYBODY, workspace=field)
 
 
+def reads(policy: Policy) -> Policy:
+    """The same for an RPC that changes nothing."""
+    return replace(policy, reads=True)
+
+
 _WORKSPACE = "/moleculeai.workspace.v1.WorkspaceService/"
 _DELEGATION = "/moleculeai.delegation.v1.DelegationService/"
 _UPLOAD = "/moleculeai.upload.v1.UploadService/"
@@ -59,51 +68,52 @@ _ADMIN = "/moleculeai.admin.v1.AdminService/"
 
 OWN = acts_as("workspace_id")
 TAKING = replace(OWN, files=True)
+CREDENTIALS = replace(OWN, audited=True)
 
 POLICIES: dict[str, Policy] = {
     _WORKSPACE + "CreateWorkspace": ADMIN,
-    _WORKSPACE + "ListWorkspaces": ADMIN,
+    _WORKSPACE + "ListWorkspaces": reads(ADMIN),
     # The stripped view may be public (MOLECULE_PUBLIC_WORKSPACE_VIEW): the handler decides.
-    _WORKSPACE + "GetWorkspace": Policy(_EVERYBODY),
+    _WORKSPACE + "GetWorkspace": reads(Policy(_EVERYBODY)),
     # A removed workspace's agent holds a revoked token: the handler tells it to stop.
-    _WORKSPACE + "GetWorkspaceState": Policy(_EVERYBODY),
+    _WORKSPACE + "GetWorkspaceState": reads(Policy(_EVERYBODY)),
     _WORKSPACE + "UpdateWorkspace": OWN,
     _WORKSPACE + "DeleteWorkspace": ADMIN,
     # Open registration (MOLECULE_OPEN_REGISTRATION) lets an agent without a token in.
     _WORKSPACE + "Register": may_be_unknown("id"),
     _WORKSPACE + "Heartbeat": OWN,
     _WORKSPACE + "UpdateCard": OWN,
-    _WORKSPACE + "Discover": CALLER,
-    _WORKSPACE + "ListPeers": OWN,
+    _WORKSPACE + "Discover": reads(CALLER),
+    _WORKSPACE + "ListPeers": reads(OWN),
     # The handler answers within the caller's organisation.
-    _WORKSPACE + "CheckAccess": CALLER,
-    _WORKSPACE + "ListTokens": OWN,
-    _WORKSPACE + "CreateToken": OWN,
-    _WORKSPACE + "RevokeToken": OWN,
-    _WORKSPACE + "GetExternalConnection": OWN,
-    _WORKSPACE + "RotateExternalCredentials": OWN,
+    _WORKSPACE + "CheckAccess": reads(CALLER),
+    _WORKSPACE + "ListTokens": reads(OWN),
+    _WORKSPACE + "CreateToken": CREDENTIALS,
+    _WORKSPACE + "RevokeToken": CREDENTIALS,
+    _WORKSPACE + "GetExternalConnection": reads(OWN),
+    _WORKSPACE + "RotateExternalCredentials": CREDENTIALS,
     _DELEGATION + "Delegate": OWN,
     _DELEGATION + "RecordDelegation": OWN,
     _DELEGATION + "UpdateDelegation": OWN,
     _DELEGATION + "HeartbeatDelegation": OWN,
     _DELEGATION + "CancelDelegation": OWN,
-    _DELEGATION + "WatchDelegation": OWN,
-    _DELEGATION + "GetDelegation": OWN,
-    _DELEGATION + "ListDelegations": OWN,
+    _DELEGATION + "WatchDelegation": reads(OWN),
+    _DELEGATION + "GetDelegation": reads(OWN),
+    _DELEGATION + "ListDelegations": reads(OWN),
     # `workspace_id` is the target here: the handler derives the source from the token.
     _DELEGATION + "SendMessage": CALLER,
     # For the target and the sender: the handler compares them with the caller.
-    _DELEGATION + "GetQueuedMessage": CALLER,
-    _DELEGATION + "ListActivity": OWN,
-    _DELEGATION + "GetActivity": OWN,
+    _DELEGATION + "GetQueuedMessage": reads(CALLER),
+    _DELEGATION + "ListActivity": reads(OWN),
+    _DELEGATION + "GetActivity": reads(OWN),
     _DELEGATION + "ReportActivity": OWN,
     _DELEGATION + "Notify": OWN,
     _DELEGATION + "SubscribeInbox": acts_as("hello.workspace_id"),
     _DELEGATION + "StreamInbox": OWN,
     # The handler narrows it to what the caller may see.
-    _DELEGATION + "SubscribeEvents": CALLER,
-    _DELEGATION + "StreamEvents": CALLER,
-    _DELEGATION + "SearchSession": OWN,
+    _DELEGATION + "SubscribeEvents": reads(CALLER),
+    _DELEGATION + "StreamEvents": reads(CALLER),
+    _DELEGATION + "SearchSession": reads(OWN),
     _DELEGATION + "PullInbox": OWN,
     _DELEGATION + "AckInbox": OWN,
     _DELEGATION + "NackInbox": OWN,
@@ -114,26 +124,27 @@ POLICIES: dict[str, Policy] = {
     _UPLOAD + "StartUpload": OWN,
     _UPLOAD + "WriteUpload": TAKING,
     _UPLOAD + "CommitUpload": OWN,
-    _UPLOAD + "GetUpload": OWN,
-    _UPLOAD + "ListPendingUploads": OWN,
-    _UPLOAD + "GetUploadContent": OWN,
+    _UPLOAD + "GetUpload": reads(OWN),
+    _UPLOAD + "ListPendingUploads": reads(OWN),
+    _UPLOAD + "GetUploadContent": reads(OWN),
     _UPLOAD + "AckUpload": OWN,
-    _UPLOAD + "GetUploadLimits": CALLER,
-    _UPLOAD + "DownloadFile": OWN,
+    _UPLOAD + "GetUploadLimits": reads(CALLER),
+    _UPLOAD + "DownloadFile": reads(OWN),
     _ADMIN + "GetHealth": PUBLIC,
-    _ADMIN + "GetLiveness": OPERATOR,
+    _ADMIN + "GetLiveness": reads(OPERATOR),
     _ADMIN + "CreateOrganization": OPERATOR,
-    _ADMIN + "ListOrganizations": OPERATOR,
+    _ADMIN + "ListOrganizations": reads(OPERATOR),
     _ADMIN + "CreateOrgToken": ADMIN,
-    _ADMIN + "ListOrgTokens": ADMIN,
+    _ADMIN + "ListOrgTokens": reads(ADMIN),
     _ADMIN + "RevokeOrgToken": ADMIN,
     _ADMIN + "IssueTestToken": OPERATOR,
-    _ADMIN + "ListDelegations": ADMIN,
-    _ADMIN + "GetDelegationStats": ADMIN,
+    _ADMIN + "ListDelegations": reads(ADMIN),
+    _ADMIN + "GetDelegationStats": reads(ADMIN),
     _ADMIN + "RetryDelegation": ADMIN,
-    _ADMIN + "ListDeadLetters": ADMIN,
+    _ADMIN + "ListDeadLetters": reads(ADMIN),
     _ADMIN + "ReplayDeadLetter": ADMIN,
     _ADMIN + "DropDeadLetter": ADMIN,
     _ADMIN + "DropStaleQueue": ADMIN,
-    _ADMIN + "ListEvents": ADMIN,
+    _ADMIN + "ListAuditLog": reads(ADMIN),
+    _ADMIN + "ListEvents": reads(ADMIN),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from molecule_grpc.kernel.payer import OPERATOR_PAYS, STRANGERS_PAY, Payer
@@ -27,6 +28,8 @@ class Principal:
         workspace_id: set for a workspace.
         token_id: the row of its token, so that a revocation can end its streams.
         prefix: first 8 characters of the token, for audit.
+        read_only: whether the token may only call RPCs that change nothing.
+        expires_at: when the token ends; None for never.
         revoked_workspace: the removed workspace whose revoked token was sent: its agent is told so,
             instead of "invalid token".
     """
@@ -36,6 +39,8 @@ class Principal:
     workspace_id: UUID | None = None
     token_id: UUID | None = None
     prefix: str = ""
+    read_only: bool = False
+    expires_at: datetime | None = None
     revoked_workspace: UUID | None = None
 
     @property

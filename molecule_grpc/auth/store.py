@@ -7,23 +7,28 @@ from datetime import datetime
 from uuid import UUID
 
 from molecule_grpc.auth.principal import OPERATOR, Principal, Role
-from molecule_grpc.auth.tokens import Secret, mint
+from molecule_grpc.auth.tokens import FULL_TERMS, Secret, TokenTerms, mint
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.kernel.ids import new_id
 
 CHANNEL = "molecule_tokens"
 MAX_LIVE_TOKENS = 50
 
+# Of a row of either table of tokens.
+LIVE = "(revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()))"
+
 _FIND = """
     SELECT 'workspace' AS role, t.id, t.prefix, w.organization_id, t.workspace_id,
-           t.revoked_at IS NOT NULL AS revoked, w.status = 'removed' AS removed
+           t.revoked_at IS NOT NULL OR t.expires_at <= now() AS revoked,
+           w.status = 'removed' AS removed, t.read_only, t.expires_at
     FROM workspace_auth_tokens t JOIN workspaces w ON w.id = t.workspace_id
     WHERE t.token_hash = $1
     UNION ALL
-    SELECT 'organization', t.id, t.prefix, t.organization_id, NULL, t.revoked_at IS NOT NULL, false
+    SELECT 'organization', t.id, t.prefix, t.organization_id, NULL,
+           t.revoked_at IS NOT NULL OR t.expires_at <= now(), false, t.read_only, t.expires_at
     FROM org_api_tokens t WHERE t.token_hash = $1
     UNION ALL
-    SELECT 'operator', NULL, '', NULL, NULL, false, false
+    SELECT 'operator', NULL, '', NULL, NULL, false, false, false, NULL
     FROM operator_tokens WHERE token_hash = $1
 """
 
@@ -36,6 +41,11 @@ class TokenRow:
     prefix: str
     created_at: datetime
     last_used_at: datetime | None
+    read_only: bool
+    expires_at: datetime | None
+
+
+_TOKEN = "id, prefix, created_at, last_used_at, read_only, expires_at"
 
 
 async def find(pool: Pool, token_hash: bytes) -> Principal | None:
@@ -55,17 +65,19 @@ async def find(pool: Pool, token_hash: bytes) -> Principal | None:
         workspace_id=row["workspace_id"],
         token_id=row["id"],
         prefix=row["prefix"],
+        read_only=row["read_only"],
+        expires_at=row["expires_at"],
     )
 
 
 async def live(pool: Pool, digests: list[bytes]) -> set[bytes]:
     """Those of these tokens that are live: stored, not revoked, of a workspace that exists."""
     rows = await pool.fetch(
-        """
+        f"""
         SELECT t.token_hash FROM workspace_auth_tokens t JOIN workspaces w ON w.id = t.workspace_id
-        WHERE t.token_hash = ANY($1) AND t.revoked_at IS NULL AND w.status <> 'removed'
+        WHERE t.token_hash = ANY($1) AND {LIVE} AND w.status <> 'removed'
         UNION ALL
-        SELECT token_hash FROM org_api_tokens WHERE token_hash = ANY($1) AND revoked_at IS NULL
+        SELECT token_hash FROM org_api_tokens WHERE token_hash = ANY($1) AND {LIVE}
         UNION ALL
         SELECT token_hash FROM operator_tokens WHERE token_hash = ANY($1)
         """,
@@ -108,26 +120,31 @@ async def owns(pool: Pool, organization_id: UUID, workspace_id: UUID) -> bool:
 async def any_token_live(pool: Pool) -> bool:
     """Whether any workspace or organisation has a live token."""
     found: bool = await pool.fetchval(
-        """
-        SELECT EXISTS (SELECT FROM workspace_auth_tokens WHERE revoked_at IS NULL)
-            OR EXISTS (SELECT FROM org_api_tokens WHERE revoked_at IS NULL)
+        f"""
+        SELECT EXISTS (SELECT FROM workspace_auth_tokens WHERE {LIVE})
+            OR EXISTS (SELECT FROM org_api_tokens WHERE {LIVE})
         """
     )
     return found
 
 
-async def mint_workspace_token(conn: Connection, workspace_id: UUID) -> tuple[TokenRow, Secret]:
+async def mint_workspace_token(
+    conn: Connection, workspace_id: UUID, terms: TokenTerms = FULL_TERMS
+) -> tuple[TokenRow, Secret]:
     """Store a new token of a workspace."""
     secret = mint()
     row = await conn.fetchrow(
-        """
-        INSERT INTO workspace_auth_tokens (id, workspace_id, token_hash, prefix)
-        VALUES ($1, $2, $3, $4) RETURNING id, prefix, created_at, last_used_at
+        f"""
+        INSERT INTO workspace_auth_tokens
+            (id, workspace_id, token_hash, prefix, read_only, expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6) RETURNING {_TOKEN}
         """,
         new_id(),
         workspace_id,
         secret.digest,
         secret.prefix,
+        terms.read_only,
+        terms.expires_at,
     )
     assert row is not None
     return TokenRow(*row), secret
@@ -137,9 +154,9 @@ async def count_workspace_tokens(conn: Connection, workspace_id: UUID) -> int:
     """How many live tokens a workspace has. Locks the workspace against a concurrent mint."""
     await conn.execute("SELECT FROM workspaces WHERE id = $1 FOR NO KEY UPDATE", workspace_id)
     count: int = await conn.fetchval(
-        """
+        f"""
         SELECT count(*) FROM workspace_auth_tokens
-        WHERE workspace_id = $1 AND revoked_at IS NULL
+        WHERE workspace_id = $1 AND {LIVE}
         """,
         workspace_id,
     )
@@ -151,9 +168,9 @@ async def list_workspace_tokens(
 ) -> list[TokenRow]:
     """Live tokens, newest first."""
     rows = await pool.fetch(
-        """
-        SELECT id, prefix, created_at, last_used_at FROM workspace_auth_tokens
-        WHERE workspace_id = $1 AND revoked_at IS NULL
+        f"""
+        SELECT {_TOKEN} FROM workspace_auth_tokens
+        WHERE workspace_id = $1 AND {LIVE}
         ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3
         """,
         workspace_id,

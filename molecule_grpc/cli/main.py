@@ -11,6 +11,7 @@ import typer
 import typer.core
 
 from molecule_grpc.cli import (
+    audit,
     delegations,
     files,
     inboxes,
@@ -71,6 +72,7 @@ app.command()(installation.doctor)
 app.add_typer(workspaces.app, name="workspace")
 app.add_typer(tokens.app, name="token")
 app.add_typer(organizations.app, name="org")
+app.add_typer(audit.app, name="audit")
 app.command("delegate")(delegations.delegate)
 app.add_typer(delegations.app, name="delegation")
 app.add_typer(inboxes.app, name="inbox")

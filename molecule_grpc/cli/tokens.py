@@ -9,6 +9,9 @@ import typer
 from molecule_grpc.cli.context import Cli, asynchronous, find_workspace
 from molecule_grpc.cli.workspaces import Name
 
+ReadOnly = Annotated[bool, typer.Option("--read-only", help="It may change nothing.")]
+Ttl = Annotated[int, typer.Option(min=0, help="Seconds until it ends; 0 for never.")]
+
 app = typer.Typer(no_args_is_help=True, help="Tokens of workspaces and organisations.")
 
 TokenId = Annotated[str, typer.Argument(help="Id of the token, not the secret.")]
@@ -16,12 +19,16 @@ TokenId = Annotated[str, typer.Argument(help="Id of the token, not the secret.")
 
 @app.command("create")
 @asynchronous
-async def create(context: typer.Context, workspace: Name) -> None:
+async def create(
+    context: typer.Context, workspace: Name, read_only: ReadOnly = False, ttl: Ttl = 0
+) -> None:
     """Mint a workspace's token. The secret is shown once."""
     cli = Cli.of(context)
     async with cli.platform() as platform:
-        created = await platform.create_token(await find_workspace(platform, workspace))
-    cli.output.one(created, ("id", "auth_token", "message"))
+        created = await platform.create_token(
+            await find_workspace(platform, workspace), read_only=read_only, ttl_seconds=ttl
+        )
+    cli.output.one(created, ("id", "auth_token", "read_only", "expires_at", "message"))
 
 
 @app.command("ls")
@@ -31,7 +38,8 @@ async def list_all(context: typer.Context, workspace: Name) -> None:
     cli = Cli.of(context)
     async with cli.platform() as platform:
         rows = await platform.tokens(await find_workspace(platform, workspace))
-    cli.output.table(rows, ("id", "prefix", "created_at", "last_used_at"), empty="no live token")
+    columns = ("id", "prefix", "read_only", "created_at", "last_used_at", "expires_at")
+    cli.output.table(rows, columns, empty="no live token")
 
 
 @app.command("revoke")
@@ -50,12 +58,15 @@ async def org_create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="For people.")] = "",
     org: Annotated[str, typer.Option(help="Id of the organisation; operators only.")] = "",
+    read_only: ReadOnly = False,
+    ttl: Ttl = 0,
 ) -> None:
     """Mint a token that administers an organisation. The secret is shown once."""
     cli = Cli.of(context)
     async with cli.platform() as platform:
-        created = await platform.create_org_token(name, org)
-    cli.output.one(created, ("id", "name", "organization_id", "auth_token", "warning"))
+        created = await platform.create_org_token(name, org, read_only=read_only, ttl_seconds=ttl)
+    columns = ("id", "name", "organization_id", "auth_token", "read_only", "expires_at", "warning")
+    cli.output.one(created, columns)
 
 
 @app.command("org-ls")
@@ -65,7 +76,10 @@ async def org_list(context: typer.Context) -> None:
     cli = Cli.of(context)
     async with cli.platform() as platform:
         rows = await platform.org_tokens()
-    columns = ("id", "prefix", "name", "organization_id", "created_by", "last_used_at")
+    columns = (
+        "id", "prefix", "name", "organization_id", "created_by", "read_only", "last_used_at",
+        "expires_at",
+    )  # fmt: skip
     cli.output.table(rows, columns, empty="no live token")
 
 

@@ -15,6 +15,7 @@ from molecule_grpc.client.connection import DEFAULT_TIMEOUT, Connection
 from molecule_grpc.client.errors import CallError
 
 _PAGE = 500
+_AUDIT_PAGE = 500
 
 
 class Platform:
@@ -172,14 +173,22 @@ class Platform:
 
     # Tokens.
 
-    async def create_token(self, workspace_id: str) -> pb.CreateTokenResponse:
+    async def create_token(
+        self, workspace_id: str, *, read_only: bool = False, ttl_seconds: int = 0
+    ) -> pb.CreateTokenResponse:
         """Mint a workspace's token; only this answer carries the secret.
+
+        Args:
+            read_only: the token may only call RPCs that change nothing.
+            ttl_seconds: seconds after which the token is refused, at most ten years; 0 for never.
 
         Raises:
             ResourceExhausted: TOO_MANY_TOKENS: the workspace has 50 live tokens.
             NotFound: WORKSPACE_NOT_FOUND.
         """
-        request = pb.CreateTokenRequest(workspace_id=workspace_id)
+        request = pb.CreateTokenRequest(
+            workspace_id=workspace_id, read_only=read_only, ttl_seconds=ttl_seconds
+        )
         return await self.connection.call(
             self.connection.workspaces.CreateToken, request, retry=False
         )
@@ -202,18 +211,30 @@ class Platform:
         await self.connection.call(self.connection.workspaces.RevokeToken, request, retry=False)
 
     async def create_org_token(
-        self, name: str = "", organization_id: str = ""
+        self,
+        name: str = "",
+        organization_id: str = "",
+        *,
+        read_only: bool = False,
+        ttl_seconds: int = 0,
     ) -> admin_pb.CreateOrgTokenResponse:
         """Mint a token that administers an organisation; only this answer carries the secret.
 
         Args:
             name: for people, at most 100 bytes.
             organization_id: UUID; empty for the caller's own, or the default one.
+            read_only: the token may only call RPCs that change nothing.
+            ttl_seconds: seconds after which the token is refused, at most ten years; 0 for never.
 
         Raises:
             NotFound: ORGANIZATION_NOT_FOUND.
         """
-        request = admin_pb.CreateOrgTokenRequest(name=name, organization_id=organization_id)
+        request = admin_pb.CreateOrgTokenRequest(
+            name=name,
+            organization_id=organization_id,
+            read_only=read_only,
+            ttl_seconds=ttl_seconds,
+        )
         return await self.connection.call(
             self.connection.admin.CreateOrgToken, request, retry=False
         )
@@ -275,3 +296,24 @@ class Platform:
             self.connection.admin.ListDelegations, request, retry=True
         )
         return list(answer.delegations)
+
+    async def audit_log(
+        self, workspace_id: str = "", limit: int = 100
+    ) -> list[admin_pb.AuditEntry]:
+        """Who did what, newest first. For administrators; an organisation sees its own entries.
+
+        Args:
+            workspace_id: only what concerns this workspace; empty for all.
+            limit: most entries.
+        """
+        request = admin_pb.ListAuditLogRequest(workspace_id=workspace_id)
+        entries: list[admin_pb.AuditEntry] = []
+        while True:
+            request.limit = min(limit - len(entries), _AUDIT_PAGE)
+            answer, headers = await self.connection.call_with_headers(
+                self.connection.admin.ListAuditLog, request, retry=True
+            )
+            entries += answer.entries
+            request.page_token = headers.get("x-next-page-token", "")
+            if not request.page_token or len(entries) >= limit:
+                return entries

@@ -22,12 +22,14 @@ class Call:
         remaining: tells the seconds until the client gives up; None when it waits for ever.
         principal: who calls; set by the pipeline before the handler runs.
         headers: response headers to send before the first message.
+        admitted: whether the caller may make this call; set by the pipeline.
     """
 
     metadata: Mapping[str, str]
     remaining: Callable[[], float | None] = lambda: None
     principal: Principal = ANONYMOUS
     headers: dict[str, str] = field(default_factory=dict)
+    admitted: bool = False
     _made_id: str = ""
 
     @property

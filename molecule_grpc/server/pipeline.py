@@ -18,6 +18,7 @@ from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.db.pool import translate
 from molecule_grpc.kernel.errors import Invalid, MoleculeError, Unavailable
 from molecule_grpc.kernel.payer import STRANGERS_PAY, payer
+from molecule_grpc.server.audit import AuditLog
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.methods import Method
 from molecule_grpc.server.metrics import CallMetrics
@@ -31,11 +32,17 @@ class Pipeline:
     """Serves calls of every method."""
 
     def __init__(
-        self, *, authenticator: Authenticator, validator: Validator, metrics: CallMetrics
+        self,
+        *,
+        authenticator: Authenticator,
+        validator: Validator,
+        metrics: CallMetrics,
+        audit: AuditLog,
     ) -> None:
         self._authenticator = authenticator
         self._validator = validator
         self._metrics = metrics
+        self._audit = audit
 
     async def unary(self, method: Method, request: Message, call: Call) -> Message:
         """Serve a unary call.
@@ -44,7 +51,7 @@ class Pipeline:
             CallFailure: the call ended without an answer.
         """
         started = time.perf_counter()
-        code = Code.CANCELLED
+        code, reason = Code.CANCELLED, ""
         try:
             await self._admit(method, request, call)
             response: Message = await method.handler(request, call)
@@ -53,10 +60,11 @@ class Pipeline:
             return response
         except Exception as error:
             failure = self._failure(method, call, error)
-            code = failure.code
+            code, reason = failure.code, failure.reason
             raise failure from error
         finally:
             self._metrics.ended(method.path, code, time.perf_counter() - started)
+            self._audit.ended(method.path, method.policy, request, call, code, reason)
 
     async def collect(
         self, method: Method, requests: AsyncIterator[Message], call: Call
@@ -66,7 +74,8 @@ class Pipeline:
         Raises:
             CallFailure: the call ended without an answer.
         """
-        code = Code.CANCELLED
+        code, reason = Code.CANCELLED, ""
+        first: Message | None = None
         try:
             first = await self._first(requests)
             await self._admit(method, first, call)
@@ -76,10 +85,11 @@ class Pipeline:
             return response
         except Exception as error:
             failure = self._failure(method, call, error)
-            code = failure.code
+            code, reason = failure.code, failure.reason
             raise failure from error
         finally:
             self._metrics.ended(method.path, code, None)
+            self._audit.ended(method.path, method.policy, first, call, code, reason)
 
     async def stream(
         self, method: Method, requests: AsyncIterator[Message], call: Call
@@ -89,7 +99,8 @@ class Pipeline:
         Raises:
             CallFailure: the call ended with an error.
         """
-        code = Code.CANCELLED
+        code, reason = Code.CANCELLED, ""
+        first: Message | None = None
         try:
             first = await self._first(requests)
             await self._admit(method, first, call)
@@ -106,10 +117,11 @@ class Pipeline:
             code = Code.OK
         except Exception as error:
             failure = self._failure(method, call, error)
-            code = failure.code
+            code, reason = failure.code, failure.reason
             raise failure from error
         finally:
             self._metrics.ended(method.path, code, None)
+            self._audit.ended(method.path, method.policy, first, call, code, reason)
 
     async def _first(self, requests: AsyncIterator[Message]) -> Message:
         first = await anext(requests, None)
@@ -129,6 +141,7 @@ class Pipeline:
         workspace_id = await authenticator.require_access(method.policy, call.principal, request)
         if workspace_id is not None:
             payer.set(call.principal.payer._replace(workspace=workspace_id))
+        call.admitted = True
         self._validator.check(request)
 
     async def _checked(

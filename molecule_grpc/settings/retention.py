@@ -18,7 +18,7 @@ class RetentionSettings:
         queue: since the end of a message for an agent with a URL.
         events: of a kept event; an older resume token is refused.
         live_event_minutes: minutes for which an event that is not kept can be read.
-        revoked_tokens: since a token was revoked; until then its holder is told so.
+        revoked_tokens: since a token was revoked or expired; until then its holder is told so.
         sweep: seconds between two sweeps. A sweep goes on until nothing is due.
     """
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from molecule_grpc.settings.audit import AuditSettings
 from molecule_grpc.settings.auth import AuthSettings
 from molecule_grpc.settings.budgets import BudgetSettings
 from molecule_grpc.settings.delegation import DelegationSettings
@@ -47,6 +48,7 @@ class Settings:
     edge: EdgeSettings = field(default_factory=EdgeSettings)
     deployment: DeploymentSettings = field(default_factory=DeploymentSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
     workspace: WorkspaceSettings = field(default_factory=WorkspaceSettings)
     delegation: DelegationSettings = field(default_factory=DelegationSettings)
     inbox: InboxSettings = field(default_factory=InboxSettings)

@@ -226,6 +226,8 @@ def token(row: TokenRow) -> workspace_pb2.Token:
         prefix=row.prefix,
         created_at=timestamp(row.created_at),
         last_used_at=timestamp(row.last_used_at),
+        read_only=row.read_only,
+        expires_at=timestamp(row.expires_at),
     )
 
 

@@ -7,6 +7,7 @@ from moleculeai.workspace.v1 import workspace_pb2, workspace_service_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 from moleculeai.workspace.v1.workspace_service_handlers import WorkspaceServiceHandlers
 
+from molecule_grpc.auth.tokens import TokenTerms
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.server.call import Call
@@ -181,7 +182,12 @@ class WorkspaceService:
     async def CreateToken(
         self, request: pb.CreateTokenRequest, call: Call
     ) -> pb.CreateTokenResponse:
-        row, text = await self._tokens.create(parse_id(request.workspace_id, "workspace_id"))
+        terms = TokenTerms.of(
+            read_only=request.read_only,
+            ttl_seconds=request.ttl_seconds,
+            minted_by=call.principal.expires_at,
+        )
+        row, text = await self._tokens.create(parse_id(request.workspace_id, "workspace_id"), terms)
         return pb.CreateTokenResponse(
             auth_token=text,
             workspace_id=str(parse_id(request.workspace_id, "workspace_id")),
@@ -189,6 +195,8 @@ class WorkspaceService:
             id=str(row.id),
             prefix=row.prefix,
             created_at=timestamp(row.created_at),
+            read_only=row.read_only,
+            expires_at=timestamp(row.expires_at),
         )
 
     async def RevokeToken(
@@ -211,7 +219,9 @@ class WorkspaceService:
         self, request: pb.RotateExternalCredentialsRequest, call: Call
     ) -> pb.RotateExternalCredentialsResponse:
         details = await self._tokens.rotate(
-            parse_id(request.workspace_id, "workspace_id"), platform_url(self._edge, call.metadata)
+            parse_id(request.workspace_id, "workspace_id"),
+            platform_url(self._edge, call.metadata),
+            TokenTerms(expires_at=call.principal.expires_at),
         )
         return pb.RotateExternalCredentialsResponse(connection=convert.connection(details))
 

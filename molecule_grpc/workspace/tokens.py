@@ -8,6 +8,7 @@ from uuid import UUID
 
 from molecule_grpc.auth import store as tokens
 from molecule_grpc.auth.store import TokenRow
+from molecule_grpc.auth.tokens import TokenTerms
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.directory import Directory
 from molecule_grpc.events import store as event_store
@@ -63,7 +64,7 @@ class Tokens:
         )
         return page_of(rows, limit=limit)
 
-    async def create(self, workspace_id: UUID) -> MintedToken:
+    async def create(self, workspace_id: UUID, terms: TokenTerms) -> MintedToken:
         """Mint a token.
 
         Raises:
@@ -80,7 +81,7 @@ class Tokens:
                     reason="TOO_MANY_TOKENS",
                     metadata={"max": str(tokens.MAX_LIVE_TOKENS)},
                 )
-            row, secret = await tokens.mint_workspace_token(conn, workspace_id)
+            row, secret = await tokens.mint_workspace_token(conn, workspace_id, terms)
         return MintedToken(row, secret.text)
 
     async def revoke(self, workspace_id: UUID, token_id: UUID) -> None:
@@ -106,7 +107,9 @@ class Tokens:
         require_external(workspace_id, info.runtime)
         return connection_details(platform_url, workspace_id)
 
-    async def rotate(self, workspace_id: UUID, platform_url: str) -> ConnectionDetails:
+    async def rotate(
+        self, workspace_id: UUID, platform_url: str, terms: TokenTerms
+    ) -> ConnectionDetails:
         """Revoke all tokens of an external workspace and mint one, in one transaction.
 
         In two, a stranger could register as the workspace while no token is live.
@@ -121,7 +124,7 @@ class Tokens:
                 raise missing()
             require_external(workspace_id, held.runtime)
             await tokens.revoke_workspace_tokens(conn, [workspace_id])
-            _, secret = await tokens.mint_workspace_token(conn, workspace_id)
+            _, secret = await tokens.mint_workspace_token(conn, workspace_id, terms)
             connection = connection_details(platform_url, workspace_id, secret.text)
             rotated = Event.of(
                 EventType.EXTERNAL_CREDENTIALS_ROTATED, held.organization_id, workspace_id

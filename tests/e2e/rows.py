@@ -15,8 +15,11 @@ _CHECKSUM = (
     + ", ".join(f"'{column}'" for column in _BESIDE)
     + "])::text)::bigint)::bigint"
 )
-# The events of a heartbeat are written a moment after it was answered.
-_SHOWN_LATER = {"live_events": "event_type NOT IN ('TASK_UPDATED', 'WORKSPACE_HEARTBEAT')"}
+# The events of a heartbeat and the entries of the audit log are written a moment after the answer.
+_SHOWN_LATER = {
+    "live_events": "event_type NOT IN ('TASK_UPDATED', 'WORKSPACE_HEARTBEAT')",
+    "audit_log": "false",
+}
 
 
 class Rows:

@@ -30,7 +30,7 @@ async def test_a_token_is_shown_once_and_listed_without_its_secret(org: Organiza
     assert made.status_code == 201
     body = made.json()
     assert body.keys() == {
-        "auth_token", "workspace_id", "message", "id", "prefix", "created_at",
+        "auth_token", "workspace_id", "message", "id", "prefix", "created_at", "read_only",
     }  # fmt: skip
     assert (len(body["auth_token"]), body["workspace_id"]) == (43, agent.id)
     listed = await agent.rest("GET", path)

@@ -344,6 +344,7 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
         "ReplayDeadLetter": _replay_dead_letter,
         "DropDeadLetter": _drop_dead_letter,
         "DropStaleQueue": lambda f: admin.DropStaleQueueRequest(),
+        "ListAuditLog": lambda f: admin.ListAuditLogRequest(),
         "ListEvents": lambda f: admin.ListEventsRequest(),
     },
     "UploadService": {

@@ -41,6 +41,7 @@ from molecule_grpc.delegation.record.writes import RecordWrites
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.page_tokens import PageTokens
+from molecule_grpc.server.audit import AuditLog
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.server.unread import Unread
@@ -165,6 +166,7 @@ def core_of(dsn: str, pool: Pool, wakeups: Wakeups, chosen: Settings) -> Iterato
             ),
             readers=readers,
             page_tokens=PageTokens(b"0" * 32),
+            audit=AuditLog(pool, chosen.audit),
         )
 
 

@@ -13,6 +13,7 @@ from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.page_tokens import PageTokens
+from molecule_grpc.server.audit import AuditLog
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.server.unread import Unread
 from molecule_grpc.settings.settings import Settings
@@ -42,5 +43,6 @@ async def core_of(pool: Pool, dsn: str, settings: Settings) -> AsyncIterator[Cor
             ),
             readers=readers,
             page_tokens=PageTokens(bytes(32)),
+            audit=AuditLog(pool, settings.audit),
         )
     await database.close()

@@ -27,6 +27,7 @@ from molecule_grpc.delegation.record.notices import file_announcer
 from molecule_grpc.delegation.record.writes import InboxLimits
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.page_tokens import PageTokens
+from molecule_grpc.server.audit import AuditLog
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
@@ -199,6 +200,7 @@ def core_of(pool: Pool, settings: Settings, wakeups: Wakeups, readers: EventRead
         ),
         readers=readers,
         page_tokens=PageTokens(b"k" * 32),
+        audit=AuditLog(pool, settings.audit),
     )
 
 

@@ -20,12 +20,14 @@ from prometheus_client import REGISTRY
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import Aborted, NotFound
+from molecule_grpc.server.audit import AuditLog
 from molecule_grpc.server.call import ORIGINAL_PATH, Call
 from molecule_grpc.server.methods import Method, bind
 from molecule_grpc.server.metrics import CallMetrics
 from molecule_grpc.server.pipeline import Pipeline
 from molecule_grpc.server.status import CallFailure, Code
 from molecule_grpc.server.validation import Validator
+from molecule_grpc.settings.audit import AuditSettings
 from tests.settings import settings_of
 
 TOKEN = "operator-token"
@@ -57,6 +59,7 @@ def a_pipeline(method: Method) -> Pipeline:
         authenticator=Authenticator(cast("Pool", None), settings_of(auth_admin_token=TOKEN).auth),
         validator=Validator([method.request_type]),
         metrics=CallMetrics([method.path]),
+        audit=AuditLog(cast("Pool", None), AuditSettings()),
     )
 
 

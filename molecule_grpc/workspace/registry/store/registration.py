@@ -64,7 +64,8 @@ async def registrant(pool: Pool, workspace_id: UUID) -> Registrant | None:
         """
         SELECT status, runtime, delivery_mode, EXISTS (
             SELECT FROM workspace_auth_tokens t
-            WHERE t.workspace_id = w.id AND t.revoked_at IS NULL) AS has_token
+            WHERE t.workspace_id = w.id AND t.revoked_at IS NULL
+                AND (t.expires_at IS NULL OR t.expires_at > now())) AS has_token
         FROM workspaces w WHERE id = $1
         """,
         workspace_id,

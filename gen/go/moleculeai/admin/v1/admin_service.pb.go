@@ -421,7 +421,11 @@ type OrgToken struct {
 	// Time of creation.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// Last use, at a resolution of a minute; absent when never used.
-	LastUsedAt    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_used_at,json=lastUsedAt,proto3" json:"last_used_at,omitempty"`
+	LastUsedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_used_at,json=lastUsedAt,proto3" json:"last_used_at,omitempty"`
+	// Whether the token may only call RPCs that change nothing.
+	ReadOnly bool `protobuf:"varint,8,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// Time after which the token is refused; absent for a token that does not expire.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -505,6 +509,20 @@ func (x *OrgToken) GetLastUsedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *OrgToken) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *OrgToken) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
 // Request of CreateOrgToken.
 type CreateOrgTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -513,8 +531,13 @@ type CreateOrgTokenRequest struct {
 	// Organisation to administer. An organisation's token may name only its own organisation. Empty
 	// means the caller's organisation; for the operator, the default organisation.
 	OrganizationId string `protobuf:"bytes,2,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Whether the token may only call RPCs that change nothing; any other RPC fails with
+	// READ_ONLY_TOKEN.
+	ReadOnly bool `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// Seconds after which the token is refused, at most ten years; 0 means never.
+	TtlSeconds    int32 `protobuf:"varint,4,opt,name=ttl_seconds,json=ttlSeconds,proto3" json:"ttl_seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateOrgTokenRequest) Reset() {
@@ -561,6 +584,20 @@ func (x *CreateOrgTokenRequest) GetOrganizationId() string {
 	return ""
 }
 
+func (x *CreateOrgTokenRequest) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *CreateOrgTokenRequest) GetTtlSeconds() int32 {
+	if x != nil {
+		return x.TtlSeconds
+	}
+	return 0
+}
+
 // Response of CreateOrgToken.
 type CreateOrgTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -576,8 +613,12 @@ type CreateOrgTokenResponse struct {
 	Warning string `protobuf:"bytes,5,opt,name=warning,proto3" json:"warning,omitempty"`
 	// Organisation that the token administers.
 	OrganizationId string `protobuf:"bytes,6,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Whether the token may only call RPCs that change nothing.
+	ReadOnly bool `protobuf:"varint,7,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// Time after which the token is refused; absent for a token that does not expire.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateOrgTokenResponse) Reset() {
@@ -650,6 +691,20 @@ func (x *CreateOrgTokenResponse) GetOrganizationId() string {
 		return x.OrganizationId
 	}
 	return ""
+}
+
+func (x *CreateOrgTokenResponse) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *CreateOrgTokenResponse) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
 }
 
 // Request of ListOrgTokens.
@@ -2089,6 +2144,270 @@ func (x *GetDelegationStatsResponse) GetStuck() int32 {
 	return 0
 }
 
+// AuditEntry tells who did what, or was refused what. It holds no secret and no content.
+type AuditEntry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the entry.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Time of the act; of the first one where `count` is above 1.
+	At *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	// Who called: operator, organization, workspace or anonymous.
+	Party string `protobuf:"bytes,3,opt,name=party,proto3" json:"party,omitempty"`
+	// First 8 characters of the caller's token; empty for the operator and for a caller without one.
+	TokenPrefix string `protobuf:"bytes,4,opt,name=token_prefix,json=tokenPrefix,proto3" json:"token_prefix,omitempty"`
+	// Organisation that the act concerns; empty where it concerns none.
+	OrganizationId string `protobuf:"bytes,5,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	// Workspace that the act concerns; empty where it concerns none.
+	WorkspaceId string `protobuf:"bytes,6,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// What was called: the service and the name of the RPC, such as `AdminService/CreateOrgToken`.
+	Rpc string `protobuf:"bytes,7,opt,name=rpc,proto3" json:"rpc,omitempty"`
+	// What else the request named: a token, a delegation, a slug. At most 200 characters.
+	Subject string `protobuf:"bytes,8,opt,name=subject,proto3" json:"subject,omitempty"`
+	// How the call ended: OK, or the name of a code of gRPC.
+	Outcome string `protobuf:"bytes,9,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// Reason of a failure, from ErrorReason; empty for OK.
+	Reason string `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Address that the call came from, as the edge saw it.
+	Address string `protobuf:"bytes,11,opt,name=address,proto3" json:"address,omitempty"`
+	// Id of the request, as on the server's log lines; of the first one where `count` is above 1.
+	RequestId string `protobuf:"bytes,12,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// How many equal refusals of this minute the entry stands for; 1 for an act.
+	Count         int32 `protobuf:"varint,13,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditEntry) Reset() {
+	*x = AuditEntry{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditEntry) ProtoMessage() {}
+
+func (x *AuditEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
+func (*AuditEntry) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *AuditEntry) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *AuditEntry) GetParty() string {
+	if x != nil {
+		return x.Party
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetTokenPrefix() string {
+	if x != nil {
+		return x.TokenPrefix
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetRpc() string {
+	if x != nil {
+		return x.Rpc
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// Request of ListAuditLog.
+type ListAuditLogRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only entries that concern this workspace; empty means all.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Maximum number of entries, 1 to 500; 0 means 100.
+	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Value of `x-next-page-token` of the previous page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditLogRequest) Reset() {
+	*x = ListAuditLogRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditLogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditLogRequest) ProtoMessage() {}
+
+func (x *ListAuditLogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditLogRequest.ProtoReflect.Descriptor instead.
+func (*ListAuditLogRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ListAuditLogRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *ListAuditLogRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListAuditLogRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Response of ListAuditLog.
+type ListAuditLogResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Newest first.
+	Entries       []*AuditEntry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditLogResponse) Reset() {
+	*x = ListAuditLogResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditLogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditLogResponse) ProtoMessage() {}
+
+func (x *ListAuditLogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditLogResponse.ProtoReflect.Descriptor instead.
+func (*ListAuditLogResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ListAuditLogResponse) GetEntries() []*AuditEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
 // Subsystem is one background task.
 type GetLivenessResponse_Subsystem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2108,7 +2427,7 @@ type GetLivenessResponse_Subsystem struct {
 
 func (x *GetLivenessResponse_Subsystem) Reset() {
 	*x = GetLivenessResponse_Subsystem{}
-	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[35]
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2439,7 @@ func (x *GetLivenessResponse_Subsystem) String() string {
 func (*GetLivenessResponse_Subsystem) ProtoMessage() {}
 
 func (x *GetLivenessResponse_Subsystem) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[35]
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +2525,7 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x04name\"\x1a\n" +
 	"\x18ListOrganizationsRequest\"d\n" +
 	"\x19ListOrganizationsResponse\x12G\n" +
-	"\rorganizations\x18\x01 \x03(\v2!.moleculeai.admin.v1.OrganizationR\rorganizations\"\x87\x02\n" +
+	"\rorganizations\x18\x01 \x03(\v2!.moleculeai.admin.v1.OrganizationR\rorganizations\"\xdf\x02\n" +
 	"\bOrgToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x12\n" +
@@ -2217,10 +2536,17 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12<\n" +
 	"\flast_used_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"lastUsedAt\"j\n" +
+	"lastUsedAt\x12\x1b\n" +
+	"\tread_only\x18\b \x01(\bR\breadOnly\x129\n" +
+	"\n" +
+	"expires_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\xb7\x01\n" +
 	"\x15CreateOrgTokenRequest\x12\x1b\n" +
 	"\x04name\x18\x01 \x01(\tB\a\xbaH\x04r\x02(dR\x04name\x124\n" +
-	"\x0forganization_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0eorganizationId\"\xb6\x01\n" +
+	"\x0forganization_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0eorganizationId\x12\x1b\n" +
+	"\tread_only\x18\x03 \x01(\bR\breadOnly\x12.\n" +
+	"\vttl_seconds\x18\x04 \x01(\x05B\r\xbaH\n" +
+	"\x1a\b\x18\x80\x86\xb0\x96\x01(\x00R\n" +
+	"ttlSeconds\"\x8e\x02\n" +
 	"\x16CreateOrgTokenResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x12\n" +
@@ -2228,7 +2554,10 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
 	"auth_token\x18\x04 \x01(\tR\tauthToken\x12\x18\n" +
 	"\awarning\x18\x05 \x01(\tR\awarning\x12'\n" +
-	"\x0forganization_id\x18\x06 \x01(\tR\x0eorganizationId\"\x16\n" +
+	"\x0forganization_id\x18\x06 \x01(\tR\x0eorganizationId\x12\x1b\n" +
+	"\tread_only\x18\a \x01(\bR\breadOnly\x129\n" +
+	"\n" +
+	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x16\n" +
 	"\x14ListOrgTokensRequest\"d\n" +
 	"\x15ListOrgTokensResponse\x125\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x1d.moleculeai.admin.v1.OrgTokenR\x06tokens\x12\x14\n" +
@@ -2335,7 +2664,32 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"inProgress\x12\x1c\n" +
 	"\tcompleted\x18\x04 \x01(\x05R\tcompleted\x12\x16\n" +
 	"\x06failed\x18\x05 \x01(\x05R\x06failed\x12\x14\n" +
-	"\x05stuck\x18\x06 \x01(\x05R\x05stuck2\xb1\x12\n" +
+	"\x05stuck\x18\x06 \x01(\x05R\x05stuck\"\xfa\x02\n" +
+	"\n" +
+	"AuditEntry\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
+	"\x05party\x18\x03 \x01(\tR\x05party\x12!\n" +
+	"\ftoken_prefix\x18\x04 \x01(\tR\vtokenPrefix\x12'\n" +
+	"\x0forganization_id\x18\x05 \x01(\tR\x0eorganizationId\x12!\n" +
+	"\fworkspace_id\x18\x06 \x01(\tR\vworkspaceId\x12\x10\n" +
+	"\x03rpc\x18\a \x01(\tR\x03rpc\x12\x18\n" +
+	"\asubject\x18\b \x01(\tR\asubject\x12\x18\n" +
+	"\aoutcome\x18\t \x01(\tR\aoutcome\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\x12\x18\n" +
+	"\aaddress\x18\v \x01(\tR\aaddress\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\f \x01(\tR\trequestId\x12\x14\n" +
+	"\x05count\x18\r \x01(\x05R\x05count\"\x90\x01\n" +
+	"\x13ListAuditLogRequest\x12.\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
+	"\x05limit\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\x05limit\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"Q\n" +
+	"\x14ListAuditLogResponse\x129\n" +
+	"\aentries\x18\x01 \x03(\v2\x1f.moleculeai.admin.v1.AuditEntryR\aentries2\xbe\x13\n" +
 	"\fAdminService\x12k\n" +
 	"\tGetHealth\x12%.moleculeai.admin.v1.GetHealthRequest\x1a&.moleculeai.admin.v1.GetHealthResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\a/health\x12y\n" +
 	"\vGetLiveness\x12'.moleculeai.admin.v1.GetLivenessRequest\x1a(.moleculeai.admin.v1.GetLivenessResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/admin/liveness\x12\x8f\x01\n" +
@@ -2350,7 +2704,8 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\x0fListDeadLetters\x12+.moleculeai.admin.v1.ListDeadLettersRequest\x1a,.moleculeai.admin.v1.ListDeadLettersResponse\"-\xc2\xda\x18\x0e\x12\fdead_letters\x82\xd3\xe4\x93\x02\x15\x12\x13/admin/dead-letters\x12\xa8\x01\n" +
 	"\x10ReplayDeadLetter\x12,.moleculeai.admin.v1.ReplayDeadLetterRequest\x1a-.moleculeai.admin.v1.ReplayDeadLetterResponse\"7\x82\xd3\xe4\x93\x021\"//admin/dead-letters/{workspace_id}/{seq}/replay\x12\x9b\x01\n" +
 	"\x0eDropDeadLetter\x12*.moleculeai.admin.v1.DropDeadLetterRequest\x1a+.moleculeai.admin.v1.DropDeadLetterResponse\"0\x82\xd3\xe4\x93\x02**(/admin/dead-letters/{workspace_id}/{seq}\x12\x8e\x01\n" +
-	"\x0eDropStaleQueue\x12*.moleculeai.admin.v1.DropStaleQueueRequest\x1a+.moleculeai.admin.v1.DropStaleQueueResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x1b/admin/a2a-queue/drop-stale\x12\x94\x01\n" +
+	"\x0eDropStaleQueue\x12*.moleculeai.admin.v1.DropStaleQueueRequest\x1a+.moleculeai.admin.v1.DropStaleQueueResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x1b/admin/a2a-queue/drop-stale\x12\x8a\x01\n" +
+	"\fListAuditLog\x12(.moleculeai.admin.v1.ListAuditLogRequest\x1a).moleculeai.admin.v1.ListAuditLogResponse\"%\xc2\xda\x18\t\x12\aentries\x82\xd3\xe4\x93\x02\x12\x12\x10/admin/audit-log\x12\x94\x01\n" +
 	"\n" +
 	"ListEvents\x12&.moleculeai.admin.v1.ListEventsRequest\x1a'.moleculeai.admin.v1.ListEventsResponse\"5\xc2\xda\x18\b\x12\x06events\x82\xd3\xe4\x93\x02#Z\x18\x12\x16/events/{workspace_id}\x12\a/events\x12\x97\x01\n" +
 	"\x12GetDelegationStats\x12..moleculeai.admin.v1.GetDelegationStatsRequest\x1a/.moleculeai.admin.v1.GetDelegationStatsResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/admin/delegations/statsBIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/admin/v1;adminv1b\x06proto3"
@@ -2367,7 +2722,7 @@ func file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_moleculeai_admin_v1_admin_service_proto_rawDescData
 }
 
-var file_moleculeai_admin_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_moleculeai_admin_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_moleculeai_admin_v1_admin_service_proto_goTypes = []any{
 	(*GetHealthRequest)(nil),              // 0: moleculeai.admin.v1.GetHealthRequest
 	(*GetHealthResponse)(nil),             // 1: moleculeai.admin.v1.GetHealthResponse
@@ -2404,70 +2759,79 @@ var file_moleculeai_admin_v1_admin_service_proto_goTypes = []any{
 	(*ListEventsResponse)(nil),            // 32: moleculeai.admin.v1.ListEventsResponse
 	(*GetDelegationStatsRequest)(nil),     // 33: moleculeai.admin.v1.GetDelegationStatsRequest
 	(*GetDelegationStatsResponse)(nil),    // 34: moleculeai.admin.v1.GetDelegationStatsResponse
-	(*GetLivenessResponse_Subsystem)(nil), // 35: moleculeai.admin.v1.GetLivenessResponse.Subsystem
-	nil,                                   // 36: moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
-	(*timestamppb.Timestamp)(nil),         // 37: google.protobuf.Timestamp
-	(v1.Delegation_Status)(0),             // 38: moleculeai.delegation.v1.Delegation.Status
-	(v1.FailureReason)(0),                 // 39: moleculeai.delegation.v1.FailureReason
-	(*v1.Event)(nil),                      // 40: moleculeai.delegation.v1.Event
+	(*AuditEntry)(nil),                    // 35: moleculeai.admin.v1.AuditEntry
+	(*ListAuditLogRequest)(nil),           // 36: moleculeai.admin.v1.ListAuditLogRequest
+	(*ListAuditLogResponse)(nil),          // 37: moleculeai.admin.v1.ListAuditLogResponse
+	(*GetLivenessResponse_Subsystem)(nil), // 38: moleculeai.admin.v1.GetLivenessResponse.Subsystem
+	nil,                                   // 39: moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
+	(*timestamppb.Timestamp)(nil),         // 40: google.protobuf.Timestamp
+	(v1.Delegation_Status)(0),             // 41: moleculeai.delegation.v1.Delegation.Status
+	(v1.FailureReason)(0),                 // 42: moleculeai.delegation.v1.FailureReason
+	(*v1.Event)(nil),                      // 43: moleculeai.delegation.v1.Event
 }
 var file_moleculeai_admin_v1_admin_service_proto_depIdxs = []int32{
-	36, // 0: moleculeai.admin.v1.GetLivenessResponse.subsystems:type_name -> moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
-	37, // 1: moleculeai.admin.v1.Organization.created_at:type_name -> google.protobuf.Timestamp
+	39, // 0: moleculeai.admin.v1.GetLivenessResponse.subsystems:type_name -> moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
+	40, // 1: moleculeai.admin.v1.Organization.created_at:type_name -> google.protobuf.Timestamp
 	4,  // 2: moleculeai.admin.v1.ListOrganizationsResponse.organizations:type_name -> moleculeai.admin.v1.Organization
-	37, // 3: moleculeai.admin.v1.OrgToken.created_at:type_name -> google.protobuf.Timestamp
-	37, // 4: moleculeai.admin.v1.OrgToken.last_used_at:type_name -> google.protobuf.Timestamp
-	8,  // 5: moleculeai.admin.v1.ListOrgTokensResponse.tokens:type_name -> moleculeai.admin.v1.OrgToken
-	38, // 6: moleculeai.admin.v1.LedgerEntry.status:type_name -> moleculeai.delegation.v1.Delegation.Status
-	37, // 7: moleculeai.admin.v1.LedgerEntry.last_heartbeat:type_name -> google.protobuf.Timestamp
-	37, // 8: moleculeai.admin.v1.LedgerEntry.deadline:type_name -> google.protobuf.Timestamp
-	37, // 9: moleculeai.admin.v1.LedgerEntry.created_at:type_name -> google.protobuf.Timestamp
-	37, // 10: moleculeai.admin.v1.LedgerEntry.updated_at:type_name -> google.protobuf.Timestamp
-	39, // 11: moleculeai.admin.v1.LedgerEntry.failure_reason:type_name -> moleculeai.delegation.v1.FailureReason
-	17, // 12: moleculeai.admin.v1.ListDelegationsResponse.delegations:type_name -> moleculeai.admin.v1.LedgerEntry
-	37, // 13: moleculeai.admin.v1.DeadLetter.created_at:type_name -> google.protobuf.Timestamp
-	37, // 14: moleculeai.admin.v1.DeadLetter.poisoned_at:type_name -> google.protobuf.Timestamp
-	22, // 15: moleculeai.admin.v1.ListDeadLettersResponse.dead_letters:type_name -> moleculeai.admin.v1.DeadLetter
-	40, // 16: moleculeai.admin.v1.ListEventsResponse.events:type_name -> moleculeai.delegation.v1.Event
-	37, // 17: moleculeai.admin.v1.GetLivenessResponse.Subsystem.last_tick_at:type_name -> google.protobuf.Timestamp
-	35, // 18: moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry.value:type_name -> moleculeai.admin.v1.GetLivenessResponse.Subsystem
-	0,  // 19: moleculeai.admin.v1.AdminService.GetHealth:input_type -> moleculeai.admin.v1.GetHealthRequest
-	2,  // 20: moleculeai.admin.v1.AdminService.GetLiveness:input_type -> moleculeai.admin.v1.GetLivenessRequest
-	5,  // 21: moleculeai.admin.v1.AdminService.CreateOrganization:input_type -> moleculeai.admin.v1.CreateOrganizationRequest
-	6,  // 22: moleculeai.admin.v1.AdminService.ListOrganizations:input_type -> moleculeai.admin.v1.ListOrganizationsRequest
-	9,  // 23: moleculeai.admin.v1.AdminService.CreateOrgToken:input_type -> moleculeai.admin.v1.CreateOrgTokenRequest
-	11, // 24: moleculeai.admin.v1.AdminService.ListOrgTokens:input_type -> moleculeai.admin.v1.ListOrgTokensRequest
-	13, // 25: moleculeai.admin.v1.AdminService.RevokeOrgToken:input_type -> moleculeai.admin.v1.RevokeOrgTokenRequest
-	15, // 26: moleculeai.admin.v1.AdminService.IssueTestToken:input_type -> moleculeai.admin.v1.IssueTestTokenRequest
-	18, // 27: moleculeai.admin.v1.AdminService.ListDelegations:input_type -> moleculeai.admin.v1.ListDelegationsRequest
-	20, // 28: moleculeai.admin.v1.AdminService.RetryDelegation:input_type -> moleculeai.admin.v1.RetryDelegationRequest
-	23, // 29: moleculeai.admin.v1.AdminService.ListDeadLetters:input_type -> moleculeai.admin.v1.ListDeadLettersRequest
-	25, // 30: moleculeai.admin.v1.AdminService.ReplayDeadLetter:input_type -> moleculeai.admin.v1.ReplayDeadLetterRequest
-	27, // 31: moleculeai.admin.v1.AdminService.DropDeadLetter:input_type -> moleculeai.admin.v1.DropDeadLetterRequest
-	29, // 32: moleculeai.admin.v1.AdminService.DropStaleQueue:input_type -> moleculeai.admin.v1.DropStaleQueueRequest
-	31, // 33: moleculeai.admin.v1.AdminService.ListEvents:input_type -> moleculeai.admin.v1.ListEventsRequest
-	33, // 34: moleculeai.admin.v1.AdminService.GetDelegationStats:input_type -> moleculeai.admin.v1.GetDelegationStatsRequest
-	1,  // 35: moleculeai.admin.v1.AdminService.GetHealth:output_type -> moleculeai.admin.v1.GetHealthResponse
-	3,  // 36: moleculeai.admin.v1.AdminService.GetLiveness:output_type -> moleculeai.admin.v1.GetLivenessResponse
-	4,  // 37: moleculeai.admin.v1.AdminService.CreateOrganization:output_type -> moleculeai.admin.v1.Organization
-	7,  // 38: moleculeai.admin.v1.AdminService.ListOrganizations:output_type -> moleculeai.admin.v1.ListOrganizationsResponse
-	10, // 39: moleculeai.admin.v1.AdminService.CreateOrgToken:output_type -> moleculeai.admin.v1.CreateOrgTokenResponse
-	12, // 40: moleculeai.admin.v1.AdminService.ListOrgTokens:output_type -> moleculeai.admin.v1.ListOrgTokensResponse
-	14, // 41: moleculeai.admin.v1.AdminService.RevokeOrgToken:output_type -> moleculeai.admin.v1.RevokeOrgTokenResponse
-	16, // 42: moleculeai.admin.v1.AdminService.IssueTestToken:output_type -> moleculeai.admin.v1.IssueTestTokenResponse
-	19, // 43: moleculeai.admin.v1.AdminService.ListDelegations:output_type -> moleculeai.admin.v1.ListDelegationsResponse
-	21, // 44: moleculeai.admin.v1.AdminService.RetryDelegation:output_type -> moleculeai.admin.v1.RetryDelegationResponse
-	24, // 45: moleculeai.admin.v1.AdminService.ListDeadLetters:output_type -> moleculeai.admin.v1.ListDeadLettersResponse
-	26, // 46: moleculeai.admin.v1.AdminService.ReplayDeadLetter:output_type -> moleculeai.admin.v1.ReplayDeadLetterResponse
-	28, // 47: moleculeai.admin.v1.AdminService.DropDeadLetter:output_type -> moleculeai.admin.v1.DropDeadLetterResponse
-	30, // 48: moleculeai.admin.v1.AdminService.DropStaleQueue:output_type -> moleculeai.admin.v1.DropStaleQueueResponse
-	32, // 49: moleculeai.admin.v1.AdminService.ListEvents:output_type -> moleculeai.admin.v1.ListEventsResponse
-	34, // 50: moleculeai.admin.v1.AdminService.GetDelegationStats:output_type -> moleculeai.admin.v1.GetDelegationStatsResponse
-	35, // [35:51] is the sub-list for method output_type
-	19, // [19:35] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	40, // 3: moleculeai.admin.v1.OrgToken.created_at:type_name -> google.protobuf.Timestamp
+	40, // 4: moleculeai.admin.v1.OrgToken.last_used_at:type_name -> google.protobuf.Timestamp
+	40, // 5: moleculeai.admin.v1.OrgToken.expires_at:type_name -> google.protobuf.Timestamp
+	40, // 6: moleculeai.admin.v1.CreateOrgTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	8,  // 7: moleculeai.admin.v1.ListOrgTokensResponse.tokens:type_name -> moleculeai.admin.v1.OrgToken
+	41, // 8: moleculeai.admin.v1.LedgerEntry.status:type_name -> moleculeai.delegation.v1.Delegation.Status
+	40, // 9: moleculeai.admin.v1.LedgerEntry.last_heartbeat:type_name -> google.protobuf.Timestamp
+	40, // 10: moleculeai.admin.v1.LedgerEntry.deadline:type_name -> google.protobuf.Timestamp
+	40, // 11: moleculeai.admin.v1.LedgerEntry.created_at:type_name -> google.protobuf.Timestamp
+	40, // 12: moleculeai.admin.v1.LedgerEntry.updated_at:type_name -> google.protobuf.Timestamp
+	42, // 13: moleculeai.admin.v1.LedgerEntry.failure_reason:type_name -> moleculeai.delegation.v1.FailureReason
+	17, // 14: moleculeai.admin.v1.ListDelegationsResponse.delegations:type_name -> moleculeai.admin.v1.LedgerEntry
+	40, // 15: moleculeai.admin.v1.DeadLetter.created_at:type_name -> google.protobuf.Timestamp
+	40, // 16: moleculeai.admin.v1.DeadLetter.poisoned_at:type_name -> google.protobuf.Timestamp
+	22, // 17: moleculeai.admin.v1.ListDeadLettersResponse.dead_letters:type_name -> moleculeai.admin.v1.DeadLetter
+	43, // 18: moleculeai.admin.v1.ListEventsResponse.events:type_name -> moleculeai.delegation.v1.Event
+	40, // 19: moleculeai.admin.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
+	35, // 20: moleculeai.admin.v1.ListAuditLogResponse.entries:type_name -> moleculeai.admin.v1.AuditEntry
+	40, // 21: moleculeai.admin.v1.GetLivenessResponse.Subsystem.last_tick_at:type_name -> google.protobuf.Timestamp
+	38, // 22: moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry.value:type_name -> moleculeai.admin.v1.GetLivenessResponse.Subsystem
+	0,  // 23: moleculeai.admin.v1.AdminService.GetHealth:input_type -> moleculeai.admin.v1.GetHealthRequest
+	2,  // 24: moleculeai.admin.v1.AdminService.GetLiveness:input_type -> moleculeai.admin.v1.GetLivenessRequest
+	5,  // 25: moleculeai.admin.v1.AdminService.CreateOrganization:input_type -> moleculeai.admin.v1.CreateOrganizationRequest
+	6,  // 26: moleculeai.admin.v1.AdminService.ListOrganizations:input_type -> moleculeai.admin.v1.ListOrganizationsRequest
+	9,  // 27: moleculeai.admin.v1.AdminService.CreateOrgToken:input_type -> moleculeai.admin.v1.CreateOrgTokenRequest
+	11, // 28: moleculeai.admin.v1.AdminService.ListOrgTokens:input_type -> moleculeai.admin.v1.ListOrgTokensRequest
+	13, // 29: moleculeai.admin.v1.AdminService.RevokeOrgToken:input_type -> moleculeai.admin.v1.RevokeOrgTokenRequest
+	15, // 30: moleculeai.admin.v1.AdminService.IssueTestToken:input_type -> moleculeai.admin.v1.IssueTestTokenRequest
+	18, // 31: moleculeai.admin.v1.AdminService.ListDelegations:input_type -> moleculeai.admin.v1.ListDelegationsRequest
+	20, // 32: moleculeai.admin.v1.AdminService.RetryDelegation:input_type -> moleculeai.admin.v1.RetryDelegationRequest
+	23, // 33: moleculeai.admin.v1.AdminService.ListDeadLetters:input_type -> moleculeai.admin.v1.ListDeadLettersRequest
+	25, // 34: moleculeai.admin.v1.AdminService.ReplayDeadLetter:input_type -> moleculeai.admin.v1.ReplayDeadLetterRequest
+	27, // 35: moleculeai.admin.v1.AdminService.DropDeadLetter:input_type -> moleculeai.admin.v1.DropDeadLetterRequest
+	29, // 36: moleculeai.admin.v1.AdminService.DropStaleQueue:input_type -> moleculeai.admin.v1.DropStaleQueueRequest
+	36, // 37: moleculeai.admin.v1.AdminService.ListAuditLog:input_type -> moleculeai.admin.v1.ListAuditLogRequest
+	31, // 38: moleculeai.admin.v1.AdminService.ListEvents:input_type -> moleculeai.admin.v1.ListEventsRequest
+	33, // 39: moleculeai.admin.v1.AdminService.GetDelegationStats:input_type -> moleculeai.admin.v1.GetDelegationStatsRequest
+	1,  // 40: moleculeai.admin.v1.AdminService.GetHealth:output_type -> moleculeai.admin.v1.GetHealthResponse
+	3,  // 41: moleculeai.admin.v1.AdminService.GetLiveness:output_type -> moleculeai.admin.v1.GetLivenessResponse
+	4,  // 42: moleculeai.admin.v1.AdminService.CreateOrganization:output_type -> moleculeai.admin.v1.Organization
+	7,  // 43: moleculeai.admin.v1.AdminService.ListOrganizations:output_type -> moleculeai.admin.v1.ListOrganizationsResponse
+	10, // 44: moleculeai.admin.v1.AdminService.CreateOrgToken:output_type -> moleculeai.admin.v1.CreateOrgTokenResponse
+	12, // 45: moleculeai.admin.v1.AdminService.ListOrgTokens:output_type -> moleculeai.admin.v1.ListOrgTokensResponse
+	14, // 46: moleculeai.admin.v1.AdminService.RevokeOrgToken:output_type -> moleculeai.admin.v1.RevokeOrgTokenResponse
+	16, // 47: moleculeai.admin.v1.AdminService.IssueTestToken:output_type -> moleculeai.admin.v1.IssueTestTokenResponse
+	19, // 48: moleculeai.admin.v1.AdminService.ListDelegations:output_type -> moleculeai.admin.v1.ListDelegationsResponse
+	21, // 49: moleculeai.admin.v1.AdminService.RetryDelegation:output_type -> moleculeai.admin.v1.RetryDelegationResponse
+	24, // 50: moleculeai.admin.v1.AdminService.ListDeadLetters:output_type -> moleculeai.admin.v1.ListDeadLettersResponse
+	26, // 51: moleculeai.admin.v1.AdminService.ReplayDeadLetter:output_type -> moleculeai.admin.v1.ReplayDeadLetterResponse
+	28, // 52: moleculeai.admin.v1.AdminService.DropDeadLetter:output_type -> moleculeai.admin.v1.DropDeadLetterResponse
+	30, // 53: moleculeai.admin.v1.AdminService.DropStaleQueue:output_type -> moleculeai.admin.v1.DropStaleQueueResponse
+	37, // 54: moleculeai.admin.v1.AdminService.ListAuditLog:output_type -> moleculeai.admin.v1.ListAuditLogResponse
+	32, // 55: moleculeai.admin.v1.AdminService.ListEvents:output_type -> moleculeai.admin.v1.ListEventsResponse
+	34, // 56: moleculeai.admin.v1.AdminService.GetDelegationStats:output_type -> moleculeai.admin.v1.GetDelegationStatsResponse
+	40, // [40:57] is the sub-list for method output_type
+	23, // [23:40] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_moleculeai_admin_v1_admin_service_proto_init() }
@@ -2484,7 +2848,7 @@ func file_moleculeai_admin_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_moleculeai_admin_v1_admin_service_proto_rawDesc), len(file_moleculeai_admin_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -35,6 +35,7 @@ const (
 	AdminService_ReplayDeadLetter_FullMethodName   = "/moleculeai.admin.v1.AdminService/ReplayDeadLetter"
 	AdminService_DropDeadLetter_FullMethodName     = "/moleculeai.admin.v1.AdminService/DropDeadLetter"
 	AdminService_DropStaleQueue_FullMethodName     = "/moleculeai.admin.v1.AdminService/DropStaleQueue"
+	AdminService_ListAuditLog_FullMethodName       = "/moleculeai.admin.v1.AdminService/ListAuditLog"
 	AdminService_ListEvents_FullMethodName         = "/moleculeai.admin.v1.AdminService/ListEvents"
 	AdminService_GetDelegationStats_FullMethodName = "/moleculeai.admin.v1.AdminService/GetDelegationStats"
 )
@@ -54,8 +55,8 @@ type AdminServiceClient interface {
 	CreateOrganization(ctx context.Context, in *CreateOrganizationRequest, opts ...grpc.CallOption) (*Organization, error)
 	// ListOrganizations lists every organisation, oldest first.
 	ListOrganizations(ctx context.Context, in *ListOrganizationsRequest, opts ...grpc.CallOption) (*ListOrganizationsResponse, error)
-	// CreateOrgToken mints a token for administering one organisation. Only this response carries the
-	// secret.
+	// CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
+	// response carries the secret. A token minted with a token that expires expires no later.
 	CreateOrgToken(ctx context.Context, in *CreateOrgTokenRequest, opts ...grpc.CallOption) (*CreateOrgTokenResponse, error)
 	// ListOrgTokens lists live tokens, newest first, at most 500.
 	ListOrgTokens(ctx context.Context, in *ListOrgTokensRequest, opts ...grpc.CallOption) (*ListOrgTokensResponse, error)
@@ -81,6 +82,11 @@ type AdminServiceClient interface {
 	// DropStaleQueue drops queued messages older than `max_age_minutes`. Delegations among them fail
 	// with reason `exhausted`, and each source gets a result item.
 	DropStaleQueue(ctx context.Context, in *DropStaleQueueRequest, opts ...grpc.CallOption) (*DropStaleQueueResponse, error)
+	// ListAuditLog lists who did what, newest first: every act of the operator, every act of an
+	// organisation's administrator, and every refusal of a caller. An organisation sees what concerns
+	// itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
+	// response header `x-next-page-token` carries the token of the next page.
+	ListAuditLog(ctx context.Context, in *ListAuditLogRequest, opts ...grpc.CallOption) (*ListAuditLogResponse, error)
 	// ListEvents lists the newest 100 kept events, newest first.
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
 	// GetDelegationStats counts the ledger by status.
@@ -235,6 +241,16 @@ func (c *adminServiceClient) DropStaleQueue(ctx context.Context, in *DropStaleQu
 	return out, nil
 }
 
+func (c *adminServiceClient) ListAuditLog(ctx context.Context, in *ListAuditLogRequest, opts ...grpc.CallOption) (*ListAuditLogResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAuditLogResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListAuditLog_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListEventsResponse)
@@ -270,8 +286,8 @@ type AdminServiceServer interface {
 	CreateOrganization(context.Context, *CreateOrganizationRequest) (*Organization, error)
 	// ListOrganizations lists every organisation, oldest first.
 	ListOrganizations(context.Context, *ListOrganizationsRequest) (*ListOrganizationsResponse, error)
-	// CreateOrgToken mints a token for administering one organisation. Only this response carries the
-	// secret.
+	// CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
+	// response carries the secret. A token minted with a token that expires expires no later.
 	CreateOrgToken(context.Context, *CreateOrgTokenRequest) (*CreateOrgTokenResponse, error)
 	// ListOrgTokens lists live tokens, newest first, at most 500.
 	ListOrgTokens(context.Context, *ListOrgTokensRequest) (*ListOrgTokensResponse, error)
@@ -297,6 +313,11 @@ type AdminServiceServer interface {
 	// DropStaleQueue drops queued messages older than `max_age_minutes`. Delegations among them fail
 	// with reason `exhausted`, and each source gets a result item.
 	DropStaleQueue(context.Context, *DropStaleQueueRequest) (*DropStaleQueueResponse, error)
+	// ListAuditLog lists who did what, newest first: every act of the operator, every act of an
+	// organisation's administrator, and every refusal of a caller. An organisation sees what concerns
+	// itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
+	// response header `x-next-page-token` carries the token of the next page.
+	ListAuditLog(context.Context, *ListAuditLogRequest) (*ListAuditLogResponse, error)
 	// ListEvents lists the newest 100 kept events, newest first.
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
 	// GetDelegationStats counts the ledger by status.
@@ -352,6 +373,9 @@ func (UnimplementedAdminServiceServer) DropDeadLetter(context.Context, *DropDead
 }
 func (UnimplementedAdminServiceServer) DropStaleQueue(context.Context, *DropStaleQueueRequest) (*DropStaleQueueResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DropStaleQueue not implemented")
+}
+func (UnimplementedAdminServiceServer) ListAuditLog(context.Context, *ListAuditLogRequest) (*ListAuditLogResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAuditLog not implemented")
 }
 func (UnimplementedAdminServiceServer) ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListEvents not implemented")
@@ -632,6 +656,24 @@ func _AdminService_DropStaleQueue_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ListAuditLog_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAuditLogRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListAuditLog(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListAuditLog_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListAuditLog(ctx, req.(*ListAuditLogRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_ListEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListEventsRequest)
 	if err := dec(in); err != nil {
@@ -730,6 +772,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DropStaleQueue",
 			Handler:    _AdminService_DropStaleQueue_Handler,
+		},
+		{
+			MethodName: "ListAuditLog",
+			Handler:    _AdminService_ListAuditLog_Handler,
 		},
 		{
 			MethodName: "ListEvents",

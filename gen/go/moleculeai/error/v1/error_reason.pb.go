@@ -55,6 +55,8 @@ const (
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 11
 	// The deadline of the call passed. Code: DEADLINE_EXCEEDED (504).
 	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 12
+	// The token may only call RPCs that change nothing. Code: PERMISSION_DENIED (403).
+	ErrorReason_ERROR_REASON_READ_ONLY_TOKEN ErrorReason = 13
 	// The database cannot be reached: a write may or may not be committed. Code: UNAVAILABLE (503).
 	// The REST body carries `code: "platform_unavailable"`.
 	ErrorReason_ERROR_REASON_DATABASE_UNAVAILABLE ErrorReason = 20
@@ -103,7 +105,8 @@ const (
 	ErrorReason_ERROR_REASON_NO_DISPATCH_PATH ErrorReason = 67
 	// The workspace has not registered its URL yet. Code: UNAVAILABLE (503).
 	ErrorReason_ERROR_REASON_URL_NOT_REGISTERED ErrorReason = 68
-	// The body is larger than the limit. Code: INVALID_ARGUMENT (413). Metadata: `max`.
+	// The body is larger than the limit. Code: INVALID_ARGUMENT (413). Metadata: `max`. A gRPC message
+	// above 4 MiB, which no handler sees, ends with RESOURCE_EXHAUSTED and without metadata.
 	ErrorReason_ERROR_REASON_BODY_TOO_LARGE ErrorReason = 69
 	// The cursor is older than the oldest kept item. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,
 	// `head_seq`. Start again without a cursor.
@@ -194,6 +197,7 @@ var (
 		10:  "ERROR_REASON_UNIMPLEMENTED",
 		11:  "ERROR_REASON_INTERNAL",
 		12:  "ERROR_REASON_DEADLINE_EXCEEDED",
+		13:  "ERROR_REASON_READ_ONLY_TOKEN",
 		20:  "ERROR_REASON_DATABASE_UNAVAILABLE",
 		21:  "ERROR_REASON_QUEUE_FULL",
 		22:  "ERROR_REASON_DRAINING",
@@ -263,6 +267,7 @@ var (
 		"ERROR_REASON_UNIMPLEMENTED":            10,
 		"ERROR_REASON_INTERNAL":                 11,
 		"ERROR_REASON_DEADLINE_EXCEEDED":        12,
+		"ERROR_REASON_READ_ONLY_TOKEN":          13,
 		"ERROR_REASON_DATABASE_UNAVAILABLE":     20,
 		"ERROR_REASON_QUEUE_FULL":               21,
 		"ERROR_REASON_DRAINING":                 22,
@@ -351,7 +356,7 @@ var File_moleculeai_error_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\x91\x12\n" +
+	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xb3\x12\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12 \n" +
@@ -366,7 +371,8 @@ const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\x1aERROR_REASON_UNIMPLEMENTED\x10\n" +
 	"\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\v\x12\"\n" +
-	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\f\x12%\n" +
+	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\f\x12 \n" +
+	"\x1cERROR_REASON_READ_ONLY_TOKEN\x10\r\x12%\n" +
 	"!ERROR_REASON_DATABASE_UNAVAILABLE\x10\x14\x12\x1b\n" +
 	"\x17ERROR_REASON_QUEUE_FULL\x10\x15\x12\x19\n" +
 	"\x15ERROR_REASON_DRAINING\x10\x16\x12$\n" +

@@ -655,7 +655,11 @@ type Token struct {
 	// Time of creation.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// Last use, at a resolution of a minute; absent when never used.
-	LastUsedAt    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_used_at,json=lastUsedAt,proto3" json:"last_used_at,omitempty"`
+	LastUsedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_used_at,json=lastUsedAt,proto3" json:"last_used_at,omitempty"`
+	// Whether the token may only call RPCs that change nothing.
+	ReadOnly bool `protobuf:"varint,5,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// Time after which the token is refused; absent for a token that does not expire.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -714,6 +718,20 @@ func (x *Token) GetCreatedAt() *timestamppb.Timestamp {
 func (x *Token) GetLastUsedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.LastUsedAt
+	}
+	return nil
+}
+
+func (x *Token) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *Token) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
 	}
 	return nil
 }
@@ -859,14 +877,17 @@ const file_moleculeai_workspace_v1_workspace_proto_rawDesc = "" +
 	"\n" +
 	"auth_token\x18\x03 \x01(\tR\tauthToken\x12+\n" +
 	"\x11registry_endpoint\x18\x04 \x01(\tR\x10registryEndpoint\x12-\n" +
-	"\x12heartbeat_endpoint\x18\x05 \x01(\tR\x11heartbeatEndpoint\"\xa8\x01\n" +
+	"\x12heartbeat_endpoint\x18\x05 \x01(\tR\x11heartbeatEndpoint\"\x80\x02\n" +
 	"\x05Token\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x129\n" +
 	"\n" +
 	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12<\n" +
 	"\flast_used_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"lastUsedAt\"\x95\x02\n" +
+	"lastUsedAt\x12\x1b\n" +
+	"\tread_only\x18\x05 \x01(\bR\breadOnly\x129\n" +
+	"\n" +
+	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x95\x02\n" +
 	"\x0fRuntimeMetadata\x12h\n" +
 	"\fcapabilities\x18\x01 \x03(\v2:.moleculeai.workspace.v1.RuntimeMetadata.CapabilitiesEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\fcapabilities\x12>\n" +
 	"\x14idle_timeout_seconds\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00H\x00R\x12idleTimeoutSeconds\x88\x01\x01\x1a?\n" +
@@ -913,12 +934,13 @@ var file_moleculeai_workspace_v1_workspace_proto_depIdxs = []int32{
 	8,  // 8: moleculeai.workspace.v1.Peer.agent_card:type_name -> google.protobuf.Value
 	9,  // 9: moleculeai.workspace.v1.Token.created_at:type_name -> google.protobuf.Timestamp
 	9,  // 10: moleculeai.workspace.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
-	7,  // 11: moleculeai.workspace.v1.RuntimeMetadata.capabilities:type_name -> moleculeai.workspace.v1.RuntimeMetadata.CapabilitiesEntry
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	9,  // 11: moleculeai.workspace.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	7,  // 12: moleculeai.workspace.v1.RuntimeMetadata.capabilities:type_name -> moleculeai.workspace.v1.RuntimeMetadata.CapabilitiesEntry
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_moleculeai_workspace_v1_workspace_proto_init() }

@@ -1769,7 +1769,12 @@ func (x *ListTokensResponse) GetCount() int32 {
 type CreateTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
-	WorkspaceId   string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Whether the token may only call RPCs that change nothing; any other RPC fails with
+	// READ_ONLY_TOKEN.
+	ReadOnly bool `protobuf:"varint,2,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// Seconds after which the token is refused, at most ten years; 0 means never.
+	TtlSeconds    int32 `protobuf:"varint,3,opt,name=ttl_seconds,json=ttlSeconds,proto3" json:"ttl_seconds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1811,6 +1816,20 @@ func (x *CreateTokenRequest) GetWorkspaceId() string {
 	return ""
 }
 
+func (x *CreateTokenRequest) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *CreateTokenRequest) GetTtlSeconds() int32 {
+	if x != nil {
+		return x.TtlSeconds
+	}
+	return 0
+}
+
 // Response of CreateToken.
 type CreateTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1825,7 +1844,11 @@ type CreateTokenResponse struct {
 	// First 8 characters of the secret.
 	Prefix string `protobuf:"bytes,5,opt,name=prefix,proto3" json:"prefix,omitempty"`
 	// Time of creation.
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// Whether the token may only call RPCs that change nothing.
+	ReadOnly bool `protobuf:"varint,7,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// Time after which the token is refused; absent for a token that does not expire.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1898,6 +1921,20 @@ func (x *CreateTokenResponse) GetPrefix() string {
 func (x *CreateTokenResponse) GetCreatedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *CreateTokenResponse) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *CreateTokenResponse) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
 	}
 	return nil
 }
@@ -2456,9 +2493,13 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x06offset\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x06offset\"b\n" +
 	"\x12ListTokensResponse\x126\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x1e.moleculeai.workspace.v1.TokenR\x06tokens\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x05R\x05count\"A\n" +
+	"\x05count\x18\x02 \x01(\x05R\x05count\"\x8e\x01\n" +
 	"\x12CreateTokenRequest\x12+\n" +
-	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\"\xd4\x01\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x1b\n" +
+	"\tread_only\x18\x02 \x01(\bR\breadOnly\x12.\n" +
+	"\vttl_seconds\x18\x03 \x01(\x05B\r\xbaH\n" +
+	"\x1a\b\x18\x80\x86\xb0\x96\x01(\x00R\n" +
+	"ttlSeconds\"\xac\x02\n" +
 	"\x13CreateTokenResponse\x12\x1d\n" +
 	"\n" +
 	"auth_token\x18\x01 \x01(\tR\tauthToken\x12!\n" +
@@ -2467,7 +2508,10 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x02id\x18\x04 \x01(\tR\x02id\x12\x16\n" +
 	"\x06prefix\x18\x05 \x01(\tR\x06prefix\x129\n" +
 	"\n" +
-	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"f\n" +
+	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1b\n" +
+	"\tread_only\x18\a \x01(\bR\breadOnly\x129\n" +
+	"\n" +
+	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"f\n" +
 	"\x12RevokeTokenRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12#\n" +
 	"\btoken_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\atokenId\"-\n" +
@@ -2484,7 +2528,7 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"!RotateExternalCredentialsResponse\x12G\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2'.moleculeai.workspace.v1.ConnectionInfoR\n" +
-	"connection2\xca\x14\n" +
+	"connection2\xcd\x14\n" +
 	"\x10WorkspaceService\x12\x93\x01\n" +
 	"\x0fCreateWorkspace\x12/.moleculeai.workspace.v1.CreateWorkspaceRequest\x1a0.moleculeai.workspace.v1.CreateWorkspaceResponse\"\x1d\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/workspaces\x12\x96\x01\n" +
 	"\x0eListWorkspaces\x12..moleculeai.workspace.v1.ListWorkspacesRequest\x1a/.moleculeai.workspace.v1.ListWorkspacesResponse\"#\xc2\xda\x18\f\x12\n" +
@@ -2501,8 +2545,8 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\tListPeers\x12).moleculeai.workspace.v1.ListPeersRequest\x1a*.moleculeai.workspace.v1.ListPeersResponse\"1\xc2\xda\x18\a\x12\x05peers\x82\xd3\xe4\x93\x02 \x12\x1e/registry/{workspace_id}/peers\x12\x8b\x01\n" +
 	"\vCheckAccess\x12+.moleculeai.workspace.v1.CheckAccessRequest\x1a,.moleculeai.workspace.v1.CheckAccessResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/registry/check-access\x12\x90\x01\n" +
 	"\n" +
-	"ListTokens\x12*.moleculeai.workspace.v1.ListTokensRequest\x1a+.moleculeai.workspace.v1.ListTokensResponse\")\x82\xd3\xe4\x93\x02#\x12!/workspaces/{workspace_id}/tokens\x12\x9a\x01\n" +
-	"\vCreateToken\x12+.moleculeai.workspace.v1.CreateTokenRequest\x1a,.moleculeai.workspace.v1.CreateTokenResponse\"0\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02#\"!/workspaces/{workspace_id}/tokens\x12\x9e\x01\n" +
+	"ListTokens\x12*.moleculeai.workspace.v1.ListTokensRequest\x1a+.moleculeai.workspace.v1.ListTokensResponse\")\x82\xd3\xe4\x93\x02#\x12!/workspaces/{workspace_id}/tokens\x12\x9d\x01\n" +
+	"\vCreateToken\x12+.moleculeai.workspace.v1.CreateTokenRequest\x1a,.moleculeai.workspace.v1.CreateTokenResponse\"3\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02&:\x01*\"!/workspaces/{workspace_id}/tokens\x12\x9e\x01\n" +
 	"\vRevokeToken\x12+.moleculeai.workspace.v1.RevokeTokenRequest\x1a,.moleculeai.workspace.v1.RevokeTokenResponse\"4\x82\xd3\xe4\x93\x02.*,/workspaces/{workspace_id}/tokens/{token_id}\x12\xbe\x01\n" +
 	"\x15GetExternalConnection\x125.moleculeai.workspace.v1.GetExternalConnectionRequest\x1a6.moleculeai.workspace.v1.GetExternalConnectionResponse\"6\x82\xd3\xe4\x93\x020\x12./workspaces/{workspace_id}/external/connection\x12\xc6\x01\n" +
 	"\x19RotateExternalCredentials\x129.moleculeai.workspace.v1.RotateExternalCredentialsRequest\x1a:.moleculeai.workspace.v1.RotateExternalCredentialsResponse\"2\x82\xd3\xe4\x93\x02,\"*/workspaces/{workspace_id}/external/rotateBQZOgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/workspace/v1;workspacev1b\x06proto3"
@@ -2586,47 +2630,48 @@ var file_moleculeai_workspace_v1_workspace_service_proto_depIdxs = []int32{
 	41, // 16: moleculeai.workspace.v1.ListPeersResponse.peers:type_name -> moleculeai.workspace.v1.Peer
 	42, // 17: moleculeai.workspace.v1.ListTokensResponse.tokens:type_name -> moleculeai.workspace.v1.Token
 	43, // 18: moleculeai.workspace.v1.CreateTokenResponse.created_at:type_name -> google.protobuf.Timestamp
-	37, // 19: moleculeai.workspace.v1.GetExternalConnectionResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	37, // 20: moleculeai.workspace.v1.RotateExternalCredentialsResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	0,  // 21: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:input_type -> moleculeai.workspace.v1.CreateWorkspaceRequest
-	2,  // 22: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:input_type -> moleculeai.workspace.v1.ListWorkspacesRequest
-	4,  // 23: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:input_type -> moleculeai.workspace.v1.GetWorkspaceRequest
-	5,  // 24: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:input_type -> moleculeai.workspace.v1.GetWorkspaceStateRequest
-	7,  // 25: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:input_type -> moleculeai.workspace.v1.UpdateWorkspaceRequest
-	9,  // 26: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:input_type -> moleculeai.workspace.v1.DeleteWorkspaceRequest
-	11, // 27: moleculeai.workspace.v1.WorkspaceService.Register:input_type -> moleculeai.workspace.v1.RegisterRequest
-	13, // 28: moleculeai.workspace.v1.WorkspaceService.Heartbeat:input_type -> moleculeai.workspace.v1.HeartbeatRequest
-	15, // 29: moleculeai.workspace.v1.WorkspaceService.UpdateCard:input_type -> moleculeai.workspace.v1.UpdateCardRequest
-	17, // 30: moleculeai.workspace.v1.WorkspaceService.Discover:input_type -> moleculeai.workspace.v1.DiscoverRequest
-	19, // 31: moleculeai.workspace.v1.WorkspaceService.ListPeers:input_type -> moleculeai.workspace.v1.ListPeersRequest
-	21, // 32: moleculeai.workspace.v1.WorkspaceService.CheckAccess:input_type -> moleculeai.workspace.v1.CheckAccessRequest
-	23, // 33: moleculeai.workspace.v1.WorkspaceService.ListTokens:input_type -> moleculeai.workspace.v1.ListTokensRequest
-	25, // 34: moleculeai.workspace.v1.WorkspaceService.CreateToken:input_type -> moleculeai.workspace.v1.CreateTokenRequest
-	27, // 35: moleculeai.workspace.v1.WorkspaceService.RevokeToken:input_type -> moleculeai.workspace.v1.RevokeTokenRequest
-	29, // 36: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:input_type -> moleculeai.workspace.v1.GetExternalConnectionRequest
-	31, // 37: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:input_type -> moleculeai.workspace.v1.RotateExternalCredentialsRequest
-	1,  // 38: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
-	3,  // 39: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
-	38, // 40: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
-	6,  // 41: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
-	8,  // 42: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
-	10, // 43: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
-	12, // 44: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
-	14, // 45: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
-	16, // 46: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
-	18, // 47: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
-	20, // 48: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
-	22, // 49: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
-	24, // 50: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
-	26, // 51: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
-	28, // 52: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
-	30, // 53: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
-	32, // 54: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	38, // [38:55] is the sub-list for method output_type
-	21, // [21:38] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	43, // 19: moleculeai.workspace.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	37, // 20: moleculeai.workspace.v1.GetExternalConnectionResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	37, // 21: moleculeai.workspace.v1.RotateExternalCredentialsResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	0,  // 22: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:input_type -> moleculeai.workspace.v1.CreateWorkspaceRequest
+	2,  // 23: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:input_type -> moleculeai.workspace.v1.ListWorkspacesRequest
+	4,  // 24: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:input_type -> moleculeai.workspace.v1.GetWorkspaceRequest
+	5,  // 25: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:input_type -> moleculeai.workspace.v1.GetWorkspaceStateRequest
+	7,  // 26: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:input_type -> moleculeai.workspace.v1.UpdateWorkspaceRequest
+	9,  // 27: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:input_type -> moleculeai.workspace.v1.DeleteWorkspaceRequest
+	11, // 28: moleculeai.workspace.v1.WorkspaceService.Register:input_type -> moleculeai.workspace.v1.RegisterRequest
+	13, // 29: moleculeai.workspace.v1.WorkspaceService.Heartbeat:input_type -> moleculeai.workspace.v1.HeartbeatRequest
+	15, // 30: moleculeai.workspace.v1.WorkspaceService.UpdateCard:input_type -> moleculeai.workspace.v1.UpdateCardRequest
+	17, // 31: moleculeai.workspace.v1.WorkspaceService.Discover:input_type -> moleculeai.workspace.v1.DiscoverRequest
+	19, // 32: moleculeai.workspace.v1.WorkspaceService.ListPeers:input_type -> moleculeai.workspace.v1.ListPeersRequest
+	21, // 33: moleculeai.workspace.v1.WorkspaceService.CheckAccess:input_type -> moleculeai.workspace.v1.CheckAccessRequest
+	23, // 34: moleculeai.workspace.v1.WorkspaceService.ListTokens:input_type -> moleculeai.workspace.v1.ListTokensRequest
+	25, // 35: moleculeai.workspace.v1.WorkspaceService.CreateToken:input_type -> moleculeai.workspace.v1.CreateTokenRequest
+	27, // 36: moleculeai.workspace.v1.WorkspaceService.RevokeToken:input_type -> moleculeai.workspace.v1.RevokeTokenRequest
+	29, // 37: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:input_type -> moleculeai.workspace.v1.GetExternalConnectionRequest
+	31, // 38: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:input_type -> moleculeai.workspace.v1.RotateExternalCredentialsRequest
+	1,  // 39: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
+	3,  // 40: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
+	38, // 41: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
+	6,  // 42: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
+	8,  // 43: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
+	10, // 44: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
+	12, // 45: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
+	14, // 46: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
+	16, // 47: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
+	18, // 48: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
+	20, // 49: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
+	22, // 50: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
+	24, // 51: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
+	26, // 52: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
+	28, // 53: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
+	30, // 54: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
+	32, // 55: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
+	39, // [39:56] is the sub-list for method output_type
+	22, // [22:39] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_moleculeai_workspace_v1_workspace_service_proto_init() }

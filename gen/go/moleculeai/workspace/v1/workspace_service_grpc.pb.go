@@ -89,7 +89,7 @@ type WorkspaceServiceClient interface {
 	// ListTokens lists a workspace's live tokens, newest first, without their secrets.
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
 	// CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
-	// the workspace has 50 live tokens.
+	// the workspace has 50 live tokens. A token minted with a token that expires expires no later.
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
 	// RevokeToken revokes a token at once, on every worker, and ends its streams within 5 s.
 	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
@@ -327,7 +327,7 @@ type WorkspaceServiceServer interface {
 	// ListTokens lists a workspace's live tokens, newest first, without their secrets.
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
 	// CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
-	// the workspace has 50 live tokens.
+	// the workspace has 50 live tokens. A token minted with a token that expires expires no later.
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
 	// RevokeToken revokes a token at once, on every worker, and ends its streams within 5 s.
 	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)

@@ -52,8 +52,8 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.CreateOrgTokenRequest,
         call: Call,
     ) -> admin_service_pb2.CreateOrgTokenResponse:
-        """CreateOrgToken mints a token for administering one organisation. Only this response carries the
-        secret.
+        """CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
+        response carries the secret. A token minted with a token that expires expires no later.
         """
         ...
 
@@ -138,6 +138,18 @@ class AdminServiceHandlers(Protocol):
     ) -> admin_service_pb2.DropStaleQueueResponse:
         """DropStaleQueue drops queued messages older than `max_age_minutes`. Delegations among them fail
         with reason `exhausted`, and each source gets a result item.
+        """
+        ...
+
+    async def ListAuditLog(
+        self,
+        request: admin_service_pb2.ListAuditLogRequest,
+        call: Call,
+    ) -> admin_service_pb2.ListAuditLogResponse:
+        """ListAuditLog lists who did what, newest first: every act of the operator, every act of an
+        organisation's administrator, and every refusal of a caller. An organisation sees what concerns
+        itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
+        response header `x-next-page-token` carries the token of the next page.
         """
         ...
 

@@ -276,6 +276,8 @@ class OrgToken(_message.Message):
     CREATED_BY_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     LAST_USED_AT_FIELD_NUMBER: _builtins.int
+    READ_ONLY_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID of the token."""
     prefix: _builtins.str
@@ -286,6 +288,8 @@ class OrgToken(_message.Message):
     """Organisation that the token administers."""
     created_by: _builtins.str
     """`admin-token`, or `org-token:` and the prefix of the creating token."""
+    read_only: _builtins.bool
+    """Whether the token may only call RPCs that change nothing."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """Time of creation."""
@@ -293,6 +297,10 @@ class OrgToken(_message.Message):
     @_builtins.property
     def last_used_at(self) -> _timestamp_pb2.Timestamp:
         """Last use, at a resolution of a minute; absent when never used."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Time after which the token is refused; absent for a token that does not expire."""
 
     def __init__(
         self,
@@ -304,10 +312,12 @@ class OrgToken(_message.Message):
         created_by: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         last_used_at: _timestamp_pb2.Timestamp | None = ...,
+        read_only: _builtins.bool = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "last_used_at", b"last_used_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "last_used_at", b"last_used_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "created_by", b"created_by", "id", b"id", "last_used_at", b"last_used_at", "name", b"name", "organization_id", b"organization_id", "prefix", b"prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "created_by", b"created_by", "expires_at", b"expires_at", "id", b"id", "last_used_at", b"last_used_at", "name", b"name", "organization_id", b"organization_id", "prefix", b"prefix", "read_only", b"read_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -321,21 +331,31 @@ class CreateOrgTokenRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    READ_ONLY_FIELD_NUMBER: _builtins.int
+    TTL_SECONDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name for people, at most 100 bytes."""
     organization_id: _builtins.str
     """Organisation to administer. An organisation's token may name only its own organisation. Empty
     means the caller's organisation; for the operator, the default organisation.
     """
+    read_only: _builtins.bool
+    """Whether the token may only call RPCs that change nothing; any other RPC fails with
+    READ_ONLY_TOKEN.
+    """
+    ttl_seconds: _builtins.int
+    """Seconds after which the token is refused, at most ten years; 0 means never."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         organization_id: _builtins.str = ...,
+        read_only: _builtins.bool = ...,
+        ttl_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "organization_id", b"organization_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "organization_id", b"organization_id", "read_only", b"read_only", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -353,6 +373,8 @@ class CreateOrgTokenResponse(_message.Message):
     AUTH_TOKEN_FIELD_NUMBER: _builtins.int
     WARNING_FIELD_NUMBER: _builtins.int
     ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    READ_ONLY_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID of the token."""
     prefix: _builtins.str
@@ -365,6 +387,12 @@ class CreateOrgTokenResponse(_message.Message):
     """A reminder that the secret is not shown again, for people."""
     organization_id: _builtins.str
     """Organisation that the token administers."""
+    read_only: _builtins.bool
+    """Whether the token may only call RPCs that change nothing."""
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Time after which the token is refused; absent for a token that does not expire."""
+
     def __init__(
         self,
         *,
@@ -374,10 +402,12 @@ class CreateOrgTokenResponse(_message.Message):
         auth_token: _builtins.str = ...,
         warning: _builtins.str = ...,
         organization_id: _builtins.str = ...,
+        read_only: _builtins.bool = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_token", b"auth_token", "id", b"id", "name", b"name", "organization_id", b"organization_id", "prefix", b"prefix", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_token", b"auth_token", "expires_at", b"expires_at", "id", b"id", "name", b"name", "organization_id", b"organization_id", "prefix", b"prefix", "read_only", b"read_only", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1087,3 +1117,129 @@ class GetDelegationStatsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetDelegationStatsResponse: _TypeAlias = GetDelegationStatsResponse  # noqa: Y015
+
+@_typing.final
+class AuditEntry(_message.Message):
+    """AuditEntry tells who did what, or was refused what. It holds no secret and no content."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    PARTY_FIELD_NUMBER: _builtins.int
+    TOKEN_PREFIX_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    RPC_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """UUID of the entry."""
+    party: _builtins.str
+    """Who called: operator, organization, workspace or anonymous."""
+    token_prefix: _builtins.str
+    """First 8 characters of the caller's token; empty for the operator and for a caller without one."""
+    organization_id: _builtins.str
+    """Organisation that the act concerns; empty where it concerns none."""
+    workspace_id: _builtins.str
+    """Workspace that the act concerns; empty where it concerns none."""
+    rpc: _builtins.str
+    """What was called: the service and the name of the RPC, such as `AdminService/CreateOrgToken`."""
+    subject: _builtins.str
+    """What else the request named: a token, a delegation, a slug. At most 200 characters."""
+    outcome: _builtins.str
+    """How the call ended: OK, or the name of a code of gRPC."""
+    reason: _builtins.str
+    """Reason of a failure, from ErrorReason; empty for OK."""
+    address: _builtins.str
+    """Address that the call came from, as the edge saw it."""
+    request_id: _builtins.str
+    """Id of the request, as on the server's log lines; of the first one where `count` is above 1."""
+    count: _builtins.int
+    """How many equal refusals of this minute the entry stands for; 1 for an act."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """Time of the act; of the first one where `count` is above 1."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        party: _builtins.str = ...,
+        token_prefix: _builtins.str = ...,
+        organization_id: _builtins.str = ...,
+        workspace_id: _builtins.str = ...,
+        rpc: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        address: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "at", b"at", "count", b"count", "id", b"id", "organization_id", b"organization_id", "outcome", b"outcome", "party", b"party", "reason", b"reason", "request_id", b"request_id", "rpc", b"rpc", "subject", b"subject", "token_prefix", b"token_prefix", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditEntry: _TypeAlias = AuditEntry  # noqa: Y015
+
+@_typing.final
+class ListAuditLogRequest(_message.Message):
+    """Request of ListAuditLog."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """Only entries that concern this workspace; empty means all."""
+    limit: _builtins.int
+    """Maximum number of entries, 1 to 500; 0 means 100."""
+    page_token: _builtins.str
+    """Value of `x-next-page-token` of the previous page."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "page_token", b"page_token", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditLogRequest: _TypeAlias = ListAuditLogRequest  # noqa: Y015
+
+@_typing.final
+class ListAuditLogResponse(_message.Message):
+    """Response of ListAuditLog."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEntry]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___AuditEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditLogResponse: _TypeAlias = ListAuditLogResponse  # noqa: Y015

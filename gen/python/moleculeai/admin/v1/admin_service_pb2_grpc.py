@@ -106,6 +106,11 @@ class AdminServiceStub:
                 request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropStaleQueueRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropStaleQueueResponse.FromString,
                 _registered_method=True)
+        self.ListAuditLog = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/ListAuditLog',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListAuditLogRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListAuditLogResponse.FromString,
+                _registered_method=True)
         self.ListEvents = channel.unary_unary(
                 '/moleculeai.admin.v1.AdminService/ListEvents',
                 request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListEventsRequest.SerializeToString,
@@ -152,8 +157,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateOrgToken(self, request, context):
-        """CreateOrgToken mints a token for administering one organisation. Only this response carries the
-        secret.
+        """CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
+        response carries the secret. A token minted with a token that expires expires no later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -223,6 +228,16 @@ class AdminServiceServicer:
     def DropStaleQueue(self, request, context):
         """DropStaleQueue drops queued messages older than `max_age_minutes`. Delegations among them fail
         with reason `exhausted`, and each source gets a result item.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditLog(self, request, context):
+        """ListAuditLog lists who did what, newest first: every act of the operator, every act of an
+        organisation's administrator, and every refusal of a caller. An organisation sees what concerns
+        itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
+        response header `x-next-page-token` carries the token of the next page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -314,6 +329,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.DropStaleQueue,
                     request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropStaleQueueRequest.FromString,
                     response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropStaleQueueResponse.SerializeToString,
+            ),
+            'ListAuditLog': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditLog,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListAuditLogRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListAuditLogResponse.SerializeToString,
             ),
             'ListEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEvents,
@@ -706,6 +726,33 @@ class AdminService:
             '/moleculeai.admin.v1.AdminService/DropStaleQueue',
             moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropStaleQueueRequest.SerializeToString,
             moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DropStaleQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/ListAuditLog',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListAuditLogRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListAuditLogResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,8 +44,8 @@ class AdminServiceStub:
     ListOrganizations: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListOrganizationsRequest, _admin_service_pb2.ListOrganizationsResponse]
     """ListOrganizations lists every organisation, oldest first."""
     CreateOrgToken: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateOrgTokenRequest, _admin_service_pb2.CreateOrgTokenResponse]
-    """CreateOrgToken mints a token for administering one organisation. Only this response carries the
-    secret.
+    """CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
+    response carries the secret. A token minted with a token that expires expires no later.
     """
     ListOrgTokens: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListOrgTokensRequest, _admin_service_pb2.ListOrgTokensResponse]
     """ListOrgTokens lists live tokens, newest first, at most 500."""
@@ -77,6 +77,12 @@ class AdminServiceStub:
     """DropStaleQueue drops queued messages older than `max_age_minutes`. Delegations among them fail
     with reason `exhausted`, and each source gets a result item.
     """
+    ListAuditLog: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditLogRequest, _admin_service_pb2.ListAuditLogResponse]
+    """ListAuditLog lists who did what, newest first: every act of the operator, every act of an
+    organisation's administrator, and every refusal of a caller. An organisation sees what concerns
+    itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
+    response header `x-next-page-token` carries the token of the next page.
+    """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListEventsRequest, _admin_service_pb2.ListEventsResponse]
     """ListEvents lists the newest 100 kept events, newest first."""
     GetDelegationStats: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetDelegationStatsRequest, _admin_service_pb2.GetDelegationStatsResponse]
@@ -98,8 +104,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListOrganizations: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListOrganizationsRequest, _admin_service_pb2.ListOrganizationsResponse]  # type: ignore[assignment]
     """ListOrganizations lists every organisation, oldest first."""
     CreateOrgToken: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateOrgTokenRequest, _admin_service_pb2.CreateOrgTokenResponse]  # type: ignore[assignment]
-    """CreateOrgToken mints a token for administering one organisation. Only this response carries the
-    secret.
+    """CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
+    response carries the secret. A token minted with a token that expires expires no later.
     """
     ListOrgTokens: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListOrgTokensRequest, _admin_service_pb2.ListOrgTokensResponse]  # type: ignore[assignment]
     """ListOrgTokens lists live tokens, newest first, at most 500."""
@@ -130,6 +136,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     DropStaleQueue: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DropStaleQueueRequest, _admin_service_pb2.DropStaleQueueResponse]  # type: ignore[assignment]
     """DropStaleQueue drops queued messages older than `max_age_minutes`. Delegations among them fail
     with reason `exhausted`, and each source gets a result item.
+    """
+    ListAuditLog: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditLogRequest, _admin_service_pb2.ListAuditLogResponse]  # type: ignore[assignment]
+    """ListAuditLog lists who did what, newest first: every act of the operator, every act of an
+    organisation's administrator, and every refusal of a caller. An organisation sees what concerns
+    itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
+    response header `x-next-page-token` carries the token of the next page.
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListEventsRequest, _admin_service_pb2.ListEventsResponse]  # type: ignore[assignment]
     """ListEvents lists the newest 100 kept events, newest first."""
@@ -179,8 +191,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.CreateOrgTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.CreateOrgTokenResponse, _abc.Awaitable[_admin_service_pb2.CreateOrgTokenResponse]]:
-        """CreateOrgToken mints a token for administering one organisation. Only this response carries the
-        secret.
+        """CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
+        response carries the secret. A token minted with a token that expires expires no later.
         """
 
     @_abc_1.abstractmethod
@@ -265,6 +277,18 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_service_pb2.DropStaleQueueResponse, _abc.Awaitable[_admin_service_pb2.DropStaleQueueResponse]]:
         """DropStaleQueue drops queued messages older than `max_age_minutes`. Delegations among them fail
         with reason `exhausted`, and each source gets a result item.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAuditLog(
+        self,
+        request: _admin_service_pb2.ListAuditLogRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListAuditLogResponse, _abc.Awaitable[_admin_service_pb2.ListAuditLogResponse]]:
+        """ListAuditLog lists who did what, newest first: every act of the operator, every act of an
+        organisation's administrator, and every refusal of a caller. An organisation sees what concerns
+        itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
+        response header `x-next-page-token` carries the token of the next page.
         """
 
     @_abc_1.abstractmethod

@@ -50,6 +50,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A bug of the server. Code: INTERNAL (500). Metadata: `incident`, to be quoted in a report."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 12
     """The deadline of the call passed. Code: DEADLINE_EXCEEDED (504)."""
+    ERROR_REASON_READ_ONLY_TOKEN: _ErrorReason.ValueType  # 13
+    """The token may only call RPCs that change nothing. Code: PERMISSION_DENIED (403)."""
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 20
     """The database cannot be reached: a write may or may not be committed. Code: UNAVAILABLE (503).
     The REST body carries `code: "platform_unavailable"`.
@@ -103,7 +105,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_URL_NOT_REGISTERED: _ErrorReason.ValueType  # 68
     """The workspace has not registered its URL yet. Code: UNAVAILABLE (503)."""
     ERROR_REASON_BODY_TOO_LARGE: _ErrorReason.ValueType  # 69
-    """The body is larger than the limit. Code: INVALID_ARGUMENT (413). Metadata: `max`."""
+    """The body is larger than the limit. Code: INVALID_ARGUMENT (413). Metadata: `max`. A gRPC message
+    above 4 MiB, which no handler sees, ends with RESOURCE_EXHAUSTED and without metadata.
+    """
     ERROR_REASON_CURSOR_PRUNED: _ErrorReason.ValueType  # 80
     """The cursor is older than the oldest kept item. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,
     `head_seq`. Start again without a cursor.
@@ -218,6 +222,8 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 11
 """A bug of the server. Code: INTERNAL (500). Metadata: `incident`, to be quoted in a report."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 12
 """The deadline of the call passed. Code: DEADLINE_EXCEEDED (504)."""
+ERROR_REASON_READ_ONLY_TOKEN: ErrorReason.ValueType  # 13
+"""The token may only call RPCs that change nothing. Code: PERMISSION_DENIED (403)."""
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 20
 """The database cannot be reached: a write may or may not be committed. Code: UNAVAILABLE (503).
 The REST body carries `code: "platform_unavailable"`.
@@ -271,7 +277,9 @@ ERROR_REASON_NO_DISPATCH_PATH: ErrorReason.ValueType  # 67
 ERROR_REASON_URL_NOT_REGISTERED: ErrorReason.ValueType  # 68
 """The workspace has not registered its URL yet. Code: UNAVAILABLE (503)."""
 ERROR_REASON_BODY_TOO_LARGE: ErrorReason.ValueType  # 69
-"""The body is larger than the limit. Code: INVALID_ARGUMENT (413). Metadata: `max`."""
+"""The body is larger than the limit. Code: INVALID_ARGUMENT (413). Metadata: `max`. A gRPC message
+above 4 MiB, which no handler sees, ends with RESOURCE_EXHAUSTED and without metadata.
+"""
 ERROR_REASON_CURSOR_PRUNED: ErrorReason.ValueType  # 80
 """The cursor is older than the oldest kept item. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,
 `head_seq`. Start again without a cursor.

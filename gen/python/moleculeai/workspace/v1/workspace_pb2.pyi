@@ -366,10 +366,14 @@ class Token(_message.Message):
     PREFIX_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     LAST_USED_AT_FIELD_NUMBER: _builtins.int
+    READ_ONLY_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID of the token, for revoking it."""
     prefix: _builtins.str
     """First 8 characters of the secret."""
+    read_only: _builtins.bool
+    """Whether the token may only call RPCs that change nothing."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """Time of creation."""
@@ -378,6 +382,10 @@ class Token(_message.Message):
     def last_used_at(self) -> _timestamp_pb2.Timestamp:
         """Last use, at a resolution of a minute; absent when never used."""
 
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Time after which the token is refused; absent for a token that does not expire."""
+
     def __init__(
         self,
         *,
@@ -385,10 +393,12 @@ class Token(_message.Message):
         prefix: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         last_used_at: _timestamp_pb2.Timestamp | None = ...,
+        read_only: _builtins.bool = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "last_used_at", b"last_used_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "last_used_at", b"last_used_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "last_used_at", b"last_used_at", "prefix", b"prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "id", b"id", "last_used_at", b"last_used_at", "prefix", b"prefix", "read_only", b"read_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

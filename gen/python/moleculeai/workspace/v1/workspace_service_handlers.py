@@ -150,7 +150,7 @@ class WorkspaceServiceHandlers(Protocol):
         call: Call,
     ) -> workspace_service_pb2.CreateTokenResponse:
         """CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
-        the workspace has 50 live tokens.
+        the workspace has 50 live tokens. A token minted with a token that expires expires no later.
         """
         ...
 

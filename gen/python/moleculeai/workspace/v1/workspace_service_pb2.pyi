@@ -973,16 +973,26 @@ class CreateTokenRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    READ_ONLY_FIELD_NUMBER: _builtins.int
+    TTL_SECONDS_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID."""
+    read_only: _builtins.bool
+    """Whether the token may only call RPCs that change nothing; any other RPC fails with
+    READ_ONLY_TOKEN.
+    """
+    ttl_seconds: _builtins.int
+    """Seconds after which the token is refused, at most ten years; 0 means never."""
     def __init__(
         self,
         *,
         workspace_id: _builtins.str = ...,
+        read_only: _builtins.bool = ...,
+        ttl_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["read_only", b"read_only", "ttl_seconds", b"ttl_seconds", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1000,6 +1010,8 @@ class CreateTokenResponse(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     PREFIX_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    READ_ONLY_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
     auth_token: _builtins.str
     """The secret. No other response carries it."""
     workspace_id: _builtins.str
@@ -1010,9 +1022,15 @@ class CreateTokenResponse(_message.Message):
     """UUID of the token."""
     prefix: _builtins.str
     """First 8 characters of the secret."""
+    read_only: _builtins.bool
+    """Whether the token may only call RPCs that change nothing."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """Time of creation."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Time after which the token is refused; absent for a token that does not expire."""
 
     def __init__(
         self,
@@ -1023,10 +1041,12 @@ class CreateTokenResponse(_message.Message):
         id: _builtins.str = ...,
         prefix: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        read_only: _builtins.bool = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_token", b"auth_token", "created_at", b"created_at", "id", b"id", "message", b"message", "prefix", b"prefix", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_token", b"auth_token", "created_at", b"created_at", "expires_at", b"expires_at", "id", b"id", "message", b"message", "prefix", b"prefix", "read_only", b"read_only", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

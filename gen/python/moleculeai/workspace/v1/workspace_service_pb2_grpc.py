@@ -237,7 +237,7 @@ class WorkspaceServiceServicer:
 
     def CreateToken(self, request, context):
         """CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
-        the workspace has 50 live tokens.
+        the workspace has 50 live tokens. A token minted with a token that expires expires no later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

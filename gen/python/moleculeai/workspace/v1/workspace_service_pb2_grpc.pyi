@@ -88,7 +88,7 @@ class WorkspaceServiceStub:
     """ListTokens lists a workspace's live tokens, newest first, without their secrets."""
     CreateToken: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateTokenRequest, _workspace_service_pb2.CreateTokenResponse]
     """CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
-    the workspace has 50 live tokens.
+    the workspace has 50 live tokens. A token minted with a token that expires expires no later.
     """
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.RevokeTokenRequest, _workspace_service_pb2.RevokeTokenResponse]
     """RevokeToken revokes a token at once, on every worker, and ends its streams within 5 s."""
@@ -158,7 +158,7 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """ListTokens lists a workspace's live tokens, newest first, without their secrets."""
     CreateToken: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateTokenRequest, _workspace_service_pb2.CreateTokenResponse]  # type: ignore[assignment]
     """CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
-    the workspace has 50 live tokens.
+    the workspace has 50 live tokens. A token minted with a token that expires expires no later.
     """
     RevokeToken: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.RevokeTokenRequest, _workspace_service_pb2.RevokeTokenResponse]  # type: ignore[assignment]
     """RevokeToken revokes a token at once, on every worker, and ends its streams within 5 s."""
@@ -309,7 +309,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.CreateTokenResponse, _abc.Awaitable[_workspace_service_pb2.CreateTokenResponse]]:
         """CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
-        the workspace has 50 live tokens.
+        the workspace has 50 live tokens. A token minted with a token that expires expires no later.
         """
 
     @_abc_1.abstractmethod

@@ -287,6 +287,20 @@ export declare type OrgToken = Message<"moleculeai.admin.v1.OrgToken"> & {
    * @generated from field: google.protobuf.Timestamp last_used_at = 7;
    */
   lastUsedAt?: Timestamp | undefined;
+
+  /**
+   * Whether the token may only call RPCs that change nothing.
+   *
+   * @generated from field: bool read_only = 8;
+   */
+  readOnly: boolean;
+
+  /**
+   * Time after which the token is refused; absent for a token that does not expire.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 9;
+   */
+  expiresAt?: Timestamp | undefined;
 };
 
 /**
@@ -315,6 +329,21 @@ export declare type CreateOrgTokenRequest = Message<"moleculeai.admin.v1.CreateO
    * @generated from field: string organization_id = 2;
    */
   organizationId: string;
+
+  /**
+   * Whether the token may only call RPCs that change nothing; any other RPC fails with
+   * READ_ONLY_TOKEN.
+   *
+   * @generated from field: bool read_only = 3;
+   */
+  readOnly: boolean;
+
+  /**
+   * Seconds after which the token is refused, at most ten years; 0 means never.
+   *
+   * @generated from field: int32 ttl_seconds = 4;
+   */
+  ttlSeconds: number;
 };
 
 /**
@@ -370,6 +399,20 @@ export declare type CreateOrgTokenResponse = Message<"moleculeai.admin.v1.Create
    * @generated from field: string organization_id = 6;
    */
   organizationId: string;
+
+  /**
+   * Whether the token may only call RPCs that change nothing.
+   *
+   * @generated from field: bool read_only = 7;
+   */
+  readOnly: boolean;
+
+  /**
+   * Time after which the token is refused; absent for a token that does not expire.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 8;
+   */
+  expiresAt?: Timestamp | undefined;
 };
 
 /**
@@ -1120,6 +1163,164 @@ export declare type GetDelegationStatsResponse = Message<"moleculeai.admin.v1.Ge
 export declare const GetDelegationStatsResponseSchema: GenMessage<GetDelegationStatsResponse>;
 
 /**
+ * AuditEntry tells who did what, or was refused what. It holds no secret and no content.
+ *
+ * @generated from message moleculeai.admin.v1.AuditEntry
+ */
+export declare type AuditEntry = Message<"moleculeai.admin.v1.AuditEntry"> & {
+  /**
+   * UUID of the entry.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * Time of the act; of the first one where `count` is above 1.
+   *
+   * @generated from field: google.protobuf.Timestamp at = 2;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * Who called: operator, organization, workspace or anonymous.
+   *
+   * @generated from field: string party = 3;
+   */
+  party: string;
+
+  /**
+   * First 8 characters of the caller's token; empty for the operator and for a caller without one.
+   *
+   * @generated from field: string token_prefix = 4;
+   */
+  tokenPrefix: string;
+
+  /**
+   * Organisation that the act concerns; empty where it concerns none.
+   *
+   * @generated from field: string organization_id = 5;
+   */
+  organizationId: string;
+
+  /**
+   * Workspace that the act concerns; empty where it concerns none.
+   *
+   * @generated from field: string workspace_id = 6;
+   */
+  workspaceId: string;
+
+  /**
+   * What was called: the service and the name of the RPC, such as `AdminService/CreateOrgToken`.
+   *
+   * @generated from field: string rpc = 7;
+   */
+  rpc: string;
+
+  /**
+   * What else the request named: a token, a delegation, a slug. At most 200 characters.
+   *
+   * @generated from field: string subject = 8;
+   */
+  subject: string;
+
+  /**
+   * How the call ended: OK, or the name of a code of gRPC.
+   *
+   * @generated from field: string outcome = 9;
+   */
+  outcome: string;
+
+  /**
+   * Reason of a failure, from ErrorReason; empty for OK.
+   *
+   * @generated from field: string reason = 10;
+   */
+  reason: string;
+
+  /**
+   * Address that the call came from, as the edge saw it.
+   *
+   * @generated from field: string address = 11;
+   */
+  address: string;
+
+  /**
+   * Id of the request, as on the server's log lines; of the first one where `count` is above 1.
+   *
+   * @generated from field: string request_id = 12;
+   */
+  requestId: string;
+
+  /**
+   * How many equal refusals of this minute the entry stands for; 1 for an act.
+   *
+   * @generated from field: int32 count = 13;
+   */
+  count: number;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.AuditEntry.
+ * Use `create(AuditEntrySchema)` to create a new message.
+ */
+export declare const AuditEntrySchema: GenMessage<AuditEntry>;
+
+/**
+ * Request of ListAuditLog.
+ *
+ * @generated from message moleculeai.admin.v1.ListAuditLogRequest
+ */
+export declare type ListAuditLogRequest = Message<"moleculeai.admin.v1.ListAuditLogRequest"> & {
+  /**
+   * Only entries that concern this workspace; empty means all.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Maximum number of entries, 1 to 500; 0 means 100.
+   *
+   * @generated from field: int32 limit = 2;
+   */
+  limit: number;
+
+  /**
+   * Value of `x-next-page-token` of the previous page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ListAuditLogRequest.
+ * Use `create(ListAuditLogRequestSchema)` to create a new message.
+ */
+export declare const ListAuditLogRequestSchema: GenMessage<ListAuditLogRequest>;
+
+/**
+ * Response of ListAuditLog.
+ *
+ * @generated from message moleculeai.admin.v1.ListAuditLogResponse
+ */
+export declare type ListAuditLogResponse = Message<"moleculeai.admin.v1.ListAuditLogResponse"> & {
+  /**
+   * Newest first.
+   *
+   * @generated from field: repeated moleculeai.admin.v1.AuditEntry entries = 1;
+   */
+  entries: AuditEntry[];
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ListAuditLogResponse.
+ * Use `create(ListAuditLogResponseSchema)` to create a new message.
+ */
+export declare const ListAuditLogResponseSchema: GenMessage<ListAuditLogResponse>;
+
+/**
  * AdminService is for operators: organisations, their tokens, the ledger across workspaces, and
  * the state of the server itself.
  *
@@ -1167,8 +1368,8 @@ export declare const AdminService: GenService<{
     output: typeof ListOrganizationsResponseSchema;
   },
   /**
-   * CreateOrgToken mints a token for administering one organisation. Only this response carries the
-   * secret.
+   * CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
+   * response carries the secret. A token minted with a token that expires expires no later.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.CreateOrgToken
    */
@@ -1272,6 +1473,19 @@ export declare const AdminService: GenService<{
     methodKind: "unary";
     input: typeof DropStaleQueueRequestSchema;
     output: typeof DropStaleQueueResponseSchema;
+  },
+  /**
+   * ListAuditLog lists who did what, newest first: every act of the operator, every act of an
+   * organisation's administrator, and every refusal of a caller. An organisation sees what concerns
+   * itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
+   * response header `x-next-page-token` carries the token of the next page.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.ListAuditLog
+   */
+  listAuditLog: {
+    methodKind: "unary";
+    input: typeof ListAuditLogRequestSchema;
+    output: typeof ListAuditLogResponseSchema;
   },
   /**
    * ListEvents lists the newest 100 kept events, newest first.

@@ -111,6 +111,13 @@ export enum ErrorReason {
   DEADLINE_EXCEEDED = 12,
 
   /**
+   * The token may only call RPCs that change nothing. Code: PERMISSION_DENIED (403).
+   *
+   * @generated from enum value: ERROR_REASON_READ_ONLY_TOKEN = 13;
+   */
+  READ_ONLY_TOKEN = 13,
+
+  /**
    * The database cannot be reached: a write may or may not be committed. Code: UNAVAILABLE (503).
    * The REST body carries `code: "platform_unavailable"`.
    *
@@ -269,7 +276,8 @@ export enum ErrorReason {
   URL_NOT_REGISTERED = 68,
 
   /**
-   * The body is larger than the limit. Code: INVALID_ARGUMENT (413). Metadata: `max`.
+   * The body is larger than the limit. Code: INVALID_ARGUMENT (413). Metadata: `max`. A gRPC message
+   * above 4 MiB, which no handler sees, ends with RESOURCE_EXHAUSTED and without metadata.
    *
    * @generated from enum value: ERROR_REASON_BODY_TOO_LARGE = 69;
    */

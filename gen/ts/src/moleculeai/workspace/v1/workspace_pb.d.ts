@@ -495,6 +495,20 @@ export declare type Token = Message<"moleculeai.workspace.v1.Token"> & {
    * @generated from field: google.protobuf.Timestamp last_used_at = 4;
    */
   lastUsedAt?: Timestamp | undefined;
+
+  /**
+   * Whether the token may only call RPCs that change nothing.
+   *
+   * @generated from field: bool read_only = 5;
+   */
+  readOnly: boolean;
+
+  /**
+   * Time after which the token is refused; absent for a token that does not expire.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 6;
+   */
+  expiresAt?: Timestamp | undefined;
 };
 
 /**

@@ -1037,6 +1037,21 @@ export declare type CreateTokenRequest = Message<"moleculeai.workspace.v1.Create
    * @generated from field: string workspace_id = 1;
    */
   workspaceId: string;
+
+  /**
+   * Whether the token may only call RPCs that change nothing; any other RPC fails with
+   * READ_ONLY_TOKEN.
+   *
+   * @generated from field: bool read_only = 2;
+   */
+  readOnly: boolean;
+
+  /**
+   * Seconds after which the token is refused, at most ten years; 0 means never.
+   *
+   * @generated from field: int32 ttl_seconds = 3;
+   */
+  ttlSeconds: number;
 };
 
 /**
@@ -1092,6 +1107,20 @@ export declare type CreateTokenResponse = Message<"moleculeai.workspace.v1.Creat
    * @generated from field: google.protobuf.Timestamp created_at = 6;
    */
   createdAt?: Timestamp | undefined;
+
+  /**
+   * Whether the token may only call RPCs that change nothing.
+   *
+   * @generated from field: bool read_only = 7;
+   */
+  readOnly: boolean;
+
+  /**
+   * Time after which the token is refused; absent for a token that does not expire.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 8;
+   */
+  expiresAt?: Timestamp | undefined;
 };
 
 /**
@@ -1381,7 +1410,7 @@ export declare const WorkspaceService: GenService<{
   },
   /**
    * CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
-   * the workspace has 50 live tokens.
+   * the workspace has 50 live tokens. A token minted with a token that expires expires no later.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.CreateToken
    */
