@@ -18,6 +18,7 @@ INTERNAL = {
     "x-envoy-original-method",
     "x-envoy-original-path",
     "x-error-body",
+    "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
     "x-head",

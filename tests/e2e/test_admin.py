@@ -64,7 +64,9 @@ async def test_an_org_token_administers_its_organization_only(
     made = await org.rest("POST", "/org/tokens", {"name": "ci"})
     assert made.status_code == 200
     body = made.json()
-    assert body.keys() == {"id", "prefix", "name", "auth_token", "warning", "organization_id"}
+    assert body.keys() == {
+        *("id", "prefix", "name", "auth_token", "warning", "organization_id", "read_only")
+    }
     assert (body["name"], body["organization_id"]) == ("ci", org.id)
     assert body["prefix"] == body["auth_token"][:8]
     listed = (await org.rest("GET", "/org/tokens")).json()

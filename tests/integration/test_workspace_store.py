@@ -246,7 +246,7 @@ async def test_hot_statements_read_no_more_rows_than_they_need(pool: Pool) -> No
     one = await one_row(pool, "SELECT * FROM workspaces LIMIT 1")
     start = (workspaces._BEGINNING, UUID(int=0))
     statements: list[tuple[str, tuple[object, ...]]] = [
-        (tree._PAIR, (one["id"], one["id"])),
+        (tree._PAIR, (one["id"], one["id"], one["organization_id"])),
         (tree._PEERS, (one["id"], "")),
         (tree._FAMILY, (one["id"],)),
         (workspaces._LIST_OF_ORGANIZATION, (*start, 10_000, one["organization_id"])),
