@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import structlog
@@ -108,12 +109,12 @@ class Pipeline:
             source: Any = first
             if method.client_streaming:
                 source = self._checked(first, requests)
-            responses = method.handler(source, call)
-            async for response in responses:
-                yield response
-                if call.head:
-                    await responses.aclose()
-                    break
+            # What the handler holds, such as an inbox, is free as soon as the call has ended.
+            async with aclosing(method.handler(source, call)) as responses:
+                async for response in responses:
+                    yield response
+                    if call.head:
+                        break
             code = Code.OK
         except Exception as error:
             failure = self._failure(method, call, error)
