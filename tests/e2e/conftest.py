@@ -62,6 +62,7 @@ def still_server(
         REMOTE_LIVENESS_STALE_AFTER="100000",
         MOLECULE_LIVENESS_TTL_SECONDS="100000",
         DELEGATION_SWEEPER_INTERVAL_S="100000",
+        MOLECULE_PHANTOM_BUSY_INTERVAL_SECONDS="100000",
     )
     running.start()
     yield running

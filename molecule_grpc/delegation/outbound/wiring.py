@@ -28,7 +28,6 @@ from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.server.task_set import TaskSet
 from molecule_grpc.server.tasks import BackgroundTask
 
-_PHANTOM_SECONDS = 300.0
 # When the server stops, deliveries have this long after the calls in flight.
 _STOP_SECONDS = 2.0
 
@@ -107,7 +106,9 @@ async def open_outbound(
                     timeout=SWEEP_TIMEOUT_SECONDS,
                 ),
                 BackgroundTask("a2a-leases", settings.lease / 3, queue.renew),
-                BackgroundTask("phantom-busy", _PHANTOM_SECONDS, deliveries.reset_phantoms),
+                BackgroundTask(
+                    "phantom-busy", settings.phantom_interval, deliveries.reset_phantoms
+                ),
             ],
         )
 
