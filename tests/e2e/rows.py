@@ -15,10 +15,12 @@ _CHECKSUM = (
     + ", ".join(f"'{column}'" for column in _BESIDE)
     + "])::text)::bigint)::bigint"
 )
-# The events of a heartbeat and the entries of the audit log are written a moment after the answer.
+# The events of a heartbeat and the entries of the audit log are written a moment after the answer;
+# the tallies, sums of what `delegations` shows itself, are summed up in the background.
 _SHOWN_LATER = {
     "live_events": "event_type NOT IN ('TASK_UPDATED', 'WORKSPACE_HEARTBEAT')",
     "audit_log": "false",
+    "delegation_tallies": "false",
 }
 
 
