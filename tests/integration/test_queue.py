@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import pytest
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
@@ -25,7 +26,9 @@ from tests.conftest import MIGRATIONS
 from tests.fake_agent import FakeAgent, fake_agent
 from tests.integration.agents import call_of, hire, someone_waits
 from tests.integration.pushers import Worker, listening, worker_on
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -338,6 +341,92 @@ async def test_an_answer_outlives_an_outage_of_the_database(
         await pool.close()
     assert (row["status"], row["result"], queued["status"]) == ("completed", "done", "completed")
     assert len(agent.received) == 1
+
+
+# Fails the next three changes of a table as Postgres fails the victim of a deadlock.
+_DEADLOCKS = """
+    CREATE SEQUENCE tries;
+    CREATE FUNCTION deadlock() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF nextval('tries') <= 3 THEN
+            RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01';
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER deadlock BEFORE {change} ON {table} FOR EACH ROW
+    EXECUTE FUNCTION deadlock()
+"""
+
+
+@pytest.mark.parametrize("table", ["delegations", "a2a_queue"])
+async def test_an_answer_outlives_a_deadlock(
+    worker: Worker, agent: FakeAgent, caller: UUID, table: str
+) -> None:
+    answer = asyncio.Event()
+    agent.behave = agents.waits_for(answer, agents.says("done"))
+    target = await listening(worker.pool, agent)
+    worker.deliver()
+    delegation_id = await worker.delegate(caller, target)
+    await agent.wait(1)
+    await worker.pool.execute(_DEADLOCKS.format(change="UPDATE", table=table))
+    answer.set()
+    await worker.landed()
+    row, [queued] = await worker.row(delegation_id), await worker.queue_of(target)
+    assert (row["status"], row["result"], queued["status"]) == ("completed", "done", "completed")
+    assert "done" in queued["response_body"]
+    assert len(agent.received) == 1
+
+
+async def test_record_of_an_answer_outlives_a_deadlock(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    """The sender has the answer at once, and the record gets it when the deadlocks are over."""
+    target = await listening(worker.pool, agent)
+    await worker.pool.execute(_DEADLOCKS.format(change="INSERT", table="activity_logs"))
+    body, _ = await worker.post(caller, target, "x")
+    assert b"echo: x" in body.data
+    await worker.landed()
+    [row] = await worker.record_of(target)
+    assert "echo: x" in row["response_body"]
+
+
+async def test_an_answer_outlives_a_full_queue_of_writes(
+    database_url: str, worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    answer = asyncio.Event()
+    agent.behave = agents.waits_for(answer, agents.says("done"))
+    target = await listening(worker.pool, agent)
+    worker.deliver()
+    delegation_id, other = await worker.delegate(caller, target), str(new_id())
+    await agent.wait(1)
+    await worker.record(caller, target, other)
+    moves = worker.ledger.writes._moves
+    moves._max_queue = 1
+    lock = await connect(database_url)
+    with capture_logs() as logs:
+        async with lock.transaction():
+            # One move waits for its row, one behind that move: the queue is full.
+            await lock.execute("SELECT FROM delegations WHERE delegation_id = $1 FOR UPDATE", other)
+            first = asyncio.create_task(worker.beat(target, other))
+            await someone_waits(worker.pool)
+            second = asyncio.create_task(worker.beat(target, other))
+            await until(_now(lambda: moves.waiting), lambda waiting: waiting == 1)
+            answer.set()
+            await until(
+                _now(lambda: list(logs)), lambda seen: any("answer" in str(e) for e in seen)
+            )
+        await asyncio.gather(first, second)
+        await worker.landed()
+    await lock.close()
+    row, [queued] = await worker.row(delegation_id), await worker.queue_of(target)
+    assert (row["status"], row["result"], queued["status"]) == ("completed", "done", "completed")
+    assert len(agent.received) == 1
+
+
+def _now(look: Callable[[], T]) -> Callable[[], Awaitable[T]]:
+    async def looked() -> T:
+        return look()
+
+    return looked
 
 
 # Order and room.
@@ -955,6 +1044,71 @@ async def test_what_a_human_left_behind_survives_the_worker(database_url: str, p
             await second.outbound.deliveries.sweep()
             await second.until(UUID(json.loads(receipt.data)["queue_id"]), "completed")
     assert agent.message_ids == ["m1", "m1"]
+
+
+# Makes the commit of a message for the queue wait for whoever holds advisory lock 7.
+_SLOW_COMMIT = """
+    CREATE FUNCTION wait_for_lock() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON a2a_queue DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION wait_for_lock()
+"""
+_BREAK = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> ALL($1)
+"""
+
+
+@pytest.mark.parametrize("how", ["the caller leaves", "the connection breaks"])
+@pytest.mark.parametrize("when", ["at the insert", "at the commit", "after the commit"])
+async def test_a_message_is_in_hand_no_longer_than_its_call(
+    database_url: str, pool: Pool, how: str, when: str
+) -> None:
+    """A handover to the queue may break off anywhere: the answer is kept, the slot is free."""
+    lock, table = await connect(database_url), await connect(database_url)
+    pids = [lock.get_server_pid(), table.get_server_pid()]
+    answer = asyncio.Event()
+    async with (
+        fake_agent(agents.echo) as agent,
+        worker_on(database_url, pool, outbound_canvas_wait=0.1) as worker,
+    ):
+        agent.script = [agents.waits_for(answer, agents.says("done"))]
+        target = await listening(pool, agent, max_concurrent_tasks=1)
+        await lock.execute(_SLOW_COMMIT)
+        await lock.fetchval("SELECT pg_advisory_lock(7)")
+        await table.execute("BEGIN")
+        if when == "at the insert":
+            await table.execute("LOCK TABLE a2a_queue IN SHARE MODE")
+        sending = asyncio.create_task(worker.post(None, target, "x", message_id="m1"))
+        await someone_waits(pool)
+        if when == "after the commit":
+            # Nobody reads or writes the queue once the message is in it.
+            locking = asyncio.create_task(table.execute("LOCK TABLE a2a_queue"))
+            await someone_waits(pool, 2)
+            await lock.fetchval("SELECT pg_advisory_unlock(7)")
+            await locking
+        waiting = asyncio.create_task(someone_waits(pool))
+        await asyncio.wait({sending, waiting}, return_when=FIRST)
+        waiting.cancel()
+        if how == "the caller leaves":
+            sending.cancel()
+        else:
+            await pool.execute(_BREAK, pids)
+        await asyncio.wait({sending})
+        await table.execute("ROLLBACK")
+        await lock.fetchval("SELECT pg_advisory_unlock(7)")
+        answer.set()
+        await worker.landed()
+        assert worker.outbound.queue.held == set()
+        [row] = await worker.record_of(target)
+        assert "done" in row["response_body"]
+        [next_id] = await fill(pool, target, "m2")
+        worker.due_workspaces.add(target)
+        worker.deliver()
+        await worker.until(next_id, "completed")
+    assert agent.message_ids == ["m1", "m2"]
+    await lock.close()
+    await table.close()
 
 
 @pytest.mark.parametrize("header", ["0.1", "x"])

@@ -150,9 +150,11 @@ class Deliveries:
         try:
             outcome = await self._unless_called_off(row)
         except asyncio.CancelledError:
-            with suppress(Exception):
-                await upkeep.give_back(self._pool, row.id, self._queue.owner)
-            self._queue.held.discard(row.id)
+            try:
+                with suppress(Exception):
+                    await upkeep.give_back(self._pool, row.id, self._queue.owner)
+            finally:
+                self._queue.held.discard(row.id)
             raise
         except Exception:
             log.exception("delivery broke off", queue_id=str(row.id))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 import uuid
 from uuid import UUID
 
 import structlog
 
-from molecule_grpc.db.pool import Fault, Pool, fault
+from molecule_grpc.db.pool import Pool
 from molecule_grpc.delegation.ledger.moves import draft_move
 from molecule_grpc.delegation.ledger.rules import Status
 from molecule_grpc.delegation.ledger.store.move import Move
@@ -27,17 +25,15 @@ from molecule_grpc.delegation.outbound.rules import (
 )
 from molecule_grpc.delegation.outbound.store import leases, upkeep
 from molecule_grpc.delegation.outbound.store import queue as store
+from molecule_grpc.delegation.outbound.until_written import until_written
 from molecule_grpc.kernel.errors import Exhausted
 from molecule_grpc.server.task_set import finish
 from molecule_grpc.settings.outbound import OutboundSettings
 
 log = structlog.get_logger(__name__)
 
-# How long writing an outcome is retried while the database is away; how long when the server stops.
-_PERSIST_SECONDS = 300.0
+# When the server stops, an outcome has this long to be written down.
 _LAST_SECONDS = 5.0
-_FIRST_PAUSE_SECONDS = 0.2
-_MAX_PAUSE_SECONDS = 5.0
 
 
 class Queue:
@@ -78,7 +74,9 @@ class Queue:
     ) -> Queued | None:
         """Where a message waits that this sender has sent before; None when it does not wait."""
         found = await store.find(self._pool, workspace_id, message_id, caller_id)
-        return None if found is None else await self._queued(found, workspace_id, Mode.BUSY)
+        if found is None:
+            return None
+        return Queued(Mode.BUSY, found, await store.depth(self._pool, workspace_id))
 
     async def enqueue(self, message: store.QueueMessage) -> Queued:
         """Keep a message for later. A message that this sender sends again is kept once.
@@ -86,20 +84,18 @@ class Queue:
         Raises:
             Exhausted: INBOX_FULL: too many messages wait for the workspace.
         """
-        row_id = await self._insert(message, owner=None)
+        queued = await self._insert(message, Mode.BUSY, owner=None)
         self._due_workspaces.soon(message.workspace_id, self._timing.backoff)
-        return await self._queued(row_id, message.workspace_id, Mode.BUSY)
+        return queued
 
-    async def adopt(self, message: store.QueueMessage) -> tuple[leases.HeldMessage, Queued]:
-        """Keep a message that this worker is sending, under its lease; `settle` must follow.
+    def hold(self, message: store.QueueMessage) -> leases.HeldMessage:
+        """Note a message as in this worker's hands; `settle` or `release` must follow.
 
-        Raises:
-            Exhausted: INBOX_FULL: too many messages wait for the workspace.
+        Call this before `adopt`: when `adopt` breaks off, nobody knows whether the row is there.
         """
-        row_id = await self._insert(message, owner=self.owner)
-        self.held.add(row_id)
-        row = leases.HeldMessage(
-            id=row_id,
+        self.held.add(message.id)
+        return leases.HeldMessage(
+            id=message.id,
             workspace_id=message.workspace_id,
             caller_id=message.caller_id,
             body=message.body,
@@ -110,26 +106,42 @@ class Queue:
             misses=0,
             settling=None,
         )
-        return row, await self._queued(row_id, message.workspace_id, Mode.PUSH_ASYNC)
 
-    async def _insert(self, message: store.QueueMessage, *, owner: str | None) -> UUID:
+    def release(self, row: leases.HeldMessage) -> None:
+        """A message is no longer in this worker's hands: the queue never took it."""
+        self.held.discard(row.id)
+
+    async def adopt(self, message: store.QueueMessage) -> Queued:
+        """Put a message that this worker is sending into the queue, under its lease.
+
+        The receipt names an earlier row when that row holds this sender's message already.
+
+        Raises:
+            Exhausted: INBOX_FULL: too many messages wait for the workspace.
+        """
+        return await self._insert(message, Mode.PUSH_ASYNC, owner=self.owner)
+
+    async def _insert(
+        self, message: store.QueueMessage, mode: Mode, *, owner: str | None
+    ) -> Queued:
         async with self._pool.acquire() as conn, conn.transaction():
             row_id = await store.insert(
                 conn, message, limit=self._limit, owner=owner, lease_seconds=self._lease
             )
-        if row_id is None:
-            raise Exhausted(
-                f"{self._limit} messages wait for the target, try again later",
-                reason="INBOX_FULL",
-                retry_after=30,
-            )
-        return row_id
+            if row_id is not None:
+                # Inside the transaction: a depth that cannot be read leaves no message behind.
+                return Queued(mode, row_id, await store.depth(conn, message.workspace_id))
+        raise Exhausted(
+            f"{self._limit} messages wait for the target, try again later",
+            reason="INBOX_FULL",
+            retry_after=30,
+        )
 
-    async def _queued(self, row_id: UUID, workspace_id: UUID, mode: Mode) -> Queued:
-        return Queued(mode, row_id, await store.depth(self._pool, workspace_id))
+    async def settle(self, row: leases.HeldMessage, outcome: DispatchOutcome) -> bool:
+        """Write down what became of a message under this worker's lease, and end its delegation.
 
-    async def settle(self, row: leases.HeldMessage, outcome: DispatchOutcome) -> None:
-        """Write down what became of a message under this worker's lease, and end its delegation."""
+        False when this worker has no such lease: another has it, or the queue has no such row.
+        """
         history = QueueHistory(
             delegated=row.delegation_id is not None,
             attempts=row.attempts,
@@ -138,7 +150,7 @@ class Queue:
         )
         decision = next_step(outcome, history, self._timing)
         try:
-            await finish(self._persist(row, outcome, decision), wait_limit=_LAST_SECONDS)
+            settled = await finish(self._persist(row, outcome, decision), wait_limit=_LAST_SECONDS)
         finally:
             self.held.discard(row.id)
             self._due_workspaces.add(row.workspace_id)
@@ -150,33 +162,27 @@ class Queue:
             delegation_id=row.delegation_id,
             status=decision.row,
             attempts=decision.attempts,
+            settled=settled,
         )
+        return settled
 
     async def _persist(
         self, row: leases.HeldMessage, outcome: DispatchOutcome, decision: Decision
-    ) -> None:
+    ) -> bool:
         """Write until the outcome is on disk: a message without an outcome is sent again."""
-        give_up = time.monotonic() + _PERSIST_SECONDS
-        pause = _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                await self._write(row, outcome, decision)
-                return
-            except Exception as error:
-                if fault(error) is not Fault.OUTAGE or time.monotonic() > give_up:
-                    log.exception("an outcome could not be recorded", queue_id=str(row.id))
-                    break
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _MAX_PAUSE_SECONDS)
+        try:
+            return await until_written(lambda: self._write(row, outcome, decision), str(row.id))
+        except Exception:
+            log.exception("an outcome could not be recorded", queue_id=str(row.id))
         lost = "its outcome could not be recorded"
         last = Decision(QueueStatus.FAILED, decision.attempts, error=lost)
-        await leases.settle(
+        return await leases.settle(
             self._pool, row.id, self.owner, last, response=None, duration_ms=None, entries=()
         )
 
     async def _write(
         self, row: leases.HeldMessage, outcome: DispatchOutcome, decision: Decision
-    ) -> None:
+    ) -> bool:
         # The ledger first: if the row stays queued, its next claim finds the delegation ended.
         if decision.end is not None:
             await self._writes.move(_move_of(row, decision.end))
@@ -189,7 +195,7 @@ class Queue:
                         row.workspace_id, row.caller_id, row.method, row.body, outcome
                     )
                 ]
-        settled = await leases.settle(
+        return await leases.settle(
             self._pool,
             row.id,
             self.owner,
@@ -198,8 +204,6 @@ class Queue:
             duration_ms=duration,
             entries=entries,
         )
-        if not settled:
-            log.warning("a message was in other hands meanwhile", queue_id=str(row.id))
 
     async def drop(self, row: leases.HeldMessage) -> None:
         """Drop a message under this worker's lease whose delegation was called off."""

@@ -24,11 +24,12 @@ from molecule_grpc.delegation.outbound.queue import Queue
 from molecule_grpc.delegation.outbound.store import targets
 from molecule_grpc.delegation.outbound.store.leases import HeldMessage
 from molecule_grpc.delegation.outbound.store.queue import QueueMessage
+from molecule_grpc.delegation.outbound.until_written import passes, until_written
 from molecule_grpc.delegation.record.a2a import Envelope
 from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.delegation.record.writes import RecordWrites
 from molecule_grpc.directory import WorkspaceInfo
-from molecule_grpc.kernel.errors import MoleculeError
+from molecule_grpc.kernel.errors import Exhausted, MoleculeError
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.task_set import TaskSet, finish
 from molecule_grpc.settings.outbound import OutboundSettings
@@ -61,6 +62,7 @@ class _Sending:
 
     Args:
         row: the row of the queue that holds the message since its sender stopped waiting.
+        adopted: whether the queue said that it has that row; otherwise it may have it or not.
         outcome: what became of the message, once that is known.
     """
 
@@ -68,6 +70,7 @@ class _Sending:
     source_id: UUID | None
     message: QueueMessage
     row: HeldMessage | None = None
+    adopted: bool = False
     outcome: DispatchOutcome | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -143,11 +146,30 @@ class Push:
         await asyncio.wait({task}, timeout=self._wait(source_id, wait_limit))
         if task.done():
             return task.result()
+        return await self._adopt(sending)
+
+    async def _adopt(self, sending: _Sending) -> DispatchOutcome:
+        """Leave a message that is on its way to the queue; the outcome if that came first."""
         async with sending.lock:
             if sending.outcome is not None:
                 return sending.outcome
-            sending.row, queued = await self._queue.adopt(message)
+            # Noted before the first await: whatever breaks `adopt` off, the row may be there.
+            sending.row = row = self._queue.hold(sending.message)
+            try:
+                queued = await self._queue.adopt(sending.message)
+            except Exhausted:
+                self._never_queued(sending, row)
+                raise
+            if queued.queue_id == row.id:
+                sending.adopted = True
+            else:
+                # An earlier row holds the message, and whoever took that row ends it.
+                self._never_queued(sending, row)
             return queued
+
+    def _never_queued(self, sending: _Sending, row: HeldMessage) -> None:
+        self._queue.release(row)
+        sending.row = None
 
     def _wait(self, source_id: UUID | None, wait_limit: float | None) -> float | None:
         if wait_limit is None:
@@ -174,15 +196,17 @@ class Push:
     async def _finish(self, sending: _Sending, outcome: DispatchOutcome) -> DispatchOutcome:
         async with sending.lock:
             if sending.row is not None:
-                await self._queue.settle(sending.row, outcome)
-            elif isinstance(outcome, Failed) and outcome.failure is SendFailure.BUSY:
+                settled = await self._queue.settle(sending.row, outcome)
+                if not settled and not sending.adopted:
+                    sending.row = None
+            if sending.row is None and _busy(outcome):
                 outcome = await self._enqueue(sending, outcome)
             sending.outcome = outcome
         if isinstance(outcome, Delivered):
             await self._note(sending, outcome)
         return outcome
 
-    async def _enqueue(self, sending: _Sending, outcome: Failed) -> DispatchOutcome:
+    async def _enqueue(self, sending: _Sending, outcome: DispatchOutcome) -> DispatchOutcome:
         """Put the message into the queue; the failure itself when the queue does not take it."""
         try:
             return await self._queue.enqueue(sending.message)
@@ -196,15 +220,30 @@ class Push:
         """Record an answer and show it to humans. The sender gets the answer even if this fails."""
         try:
             if sending.row is None:
-                message = sending.message
-                await self._records.append(
-                    records.delivered(
-                        sending.target.id, sending.source_id, message.method, message.body, outcome
-                    )
-                )
+                await self._record(sending, outcome)
             if sending.source_id is not None:
                 await targets.touch_outbound(self._pool, sending.source_id)
             else:
                 await self._show(Answered(sending.target, sending.message.method, outcome))
         except Exception:
             log.exception("an answer was not recorded", workspace_id=str(sending.target.id))
+
+    async def _record(self, sending: _Sending, outcome: Delivered) -> None:
+        """Append an answer to the record; later, without its sender waiting, if need be."""
+        message = sending.message
+        entry = records.delivered(
+            sending.target.id, sending.source_id, message.method, message.body, outcome
+        )
+        try:
+            await self._records.append(entry)
+        except Exception as error:
+            if not passes(error):
+                raise
+            self._tasks.spawn(
+                until_written(lambda: self._records.append(entry), message.message_id),
+                name=f"record-{message.message_id}",
+            )
+
+
+def _busy(outcome: DispatchOutcome) -> bool:
+    return isinstance(outcome, Failed) and outcome.failure is SendFailure.BUSY
