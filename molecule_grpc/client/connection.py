@@ -6,9 +6,9 @@ import asyncio
 import importlib.metadata
 import ipaddress
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 import grpc
@@ -22,6 +22,15 @@ from molecule_grpc.client.retry import Backoff, with_retries
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+
+
+class PagedRequest(Protocol):
+    """A request for a page of a list."""
+
+    page_token: str
+
+
+Paged = TypeVar("Paged", bound=PagedRequest)
 
 DEFAULT_TIMEOUT = 30.0
 
@@ -173,6 +182,23 @@ class Connection:
             return response, {key: str(value) for key, value in headers}
 
         return await with_retries(attempt, budget) if retry else await attempt(budget)
+
+    async def pages(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Paged, Response],
+        request: Paged,
+    ) -> AsyncIterator[Response]:
+        """Read a list page by page, by its `page_token`; each page is tried again like `call`.
+
+        Raises:
+            CallError: the last attempt failed.
+        """
+        while True:
+            page, headers = await self.call_with_headers(method, request, retry=True)
+            yield page
+            request.page_token = headers.get("x-next-page-token", "")
+            if not request.page_token:
+                return
 
     async def pause(self, backoff: Backoff) -> None:
         """Wait before the next attempt.

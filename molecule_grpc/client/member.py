@@ -14,6 +14,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 from molecule_grpc.client.connection import DEFAULT_TIMEOUT, Connection
 from molecule_grpc.client.inbox import Inbox
 
+_PAGE = 500
 _MODE = workspace_pb2.Workspace.DeliveryMode
 
 
@@ -90,12 +91,13 @@ class Member:
         return await self.connection.call(self.connection.workspaces.Heartbeat, request, retry=True)
 
     async def peers(self, q: str = "") -> list[workspace_pb2.Peer]:
-        """The parent, children and siblings whose name or role contains `q`, in any case."""
-        request = pb.ListPeersRequest(workspace_id=self.workspace_id, q=q)
-        answer = await self.connection.call(
-            self.connection.workspaces.ListPeers, request, retry=True
-        )
-        return list(answer.peers)
+        """The parent, children and siblings whose name or role contains `q`, in any case, by name.
+
+        Read in pages of 500.
+        """
+        request = pb.ListPeersRequest(workspace_id=self.workspace_id, q=q, limit=_PAGE)
+        pages = self.connection.pages(self.connection.workspaces.ListPeers, request)
+        return [peer async for page in pages for peer in page.peers]
 
     async def pull(
         self, *, after_seq: int | None = None, limit: int = 20, wait: int = 0

@@ -100,15 +100,9 @@ class Platform:
     async def workspaces(self) -> AsyncIterator[workspace_pb2.Workspace]:
         """Every live workspace, oldest first, read in pages of 500."""
         request = pb.ListWorkspacesRequest(limit=_PAGE)
-        while True:
-            page = await self.connection.call(
-                self.connection.workspaces.ListWorkspaces, request, retry=True
-            )
+        async for page in self.connection.pages(self.connection.workspaces.ListWorkspaces, request):
             for workspace in page.workspaces:
                 yield workspace
-            if len(page.workspaces) < _PAGE:
-                return
-            request.after = page.workspaces[-1].id
 
     async def workspace(
         self, workspace_id: str, *, include_removed: bool = False
@@ -164,12 +158,10 @@ class Platform:
         )
 
     async def peers(self, workspace_id: str, q: str = "") -> list[workspace_pb2.Peer]:
-        """Parent, children and siblings of a workspace whose name or role contains `q`."""
-        request = pb.ListPeersRequest(workspace_id=workspace_id, q=q)
-        answer = await self.connection.call(
-            self.connection.workspaces.ListPeers, request, retry=True
-        )
-        return list(answer.peers)
+        """Parent, children and siblings of a workspace whose name or role contains `q`, by name."""
+        request = pb.ListPeersRequest(workspace_id=workspace_id, q=q, limit=_PAGE)
+        pages = self.connection.pages(self.connection.workspaces.ListPeers, request)
+        return [peer async for page in pages for peer in page.peers]
 
     # Tokens.
 

@@ -101,13 +101,9 @@ class Source(Member):
             workspace_id=self.workspace_id, limit=_PAGE, status=status, direction=direction
         )
         stub = self.connection.delegations.ListDelegations
-        while True:
-            page, headers = await self.connection.call_with_headers(stub, request, retry=True)
+        async for page in self.connection.pages(stub, request):
             for message in page.delegations:
                 yield message
-            request.page_token = headers.get("x-next-page-token", "")
-            if not request.page_token:
-                return
 
     async def watch(self, delegation_id: str) -> AsyncIterator[Delegation]:
         """The delegation now, and again after every change, until the delegation has ended.

@@ -24,7 +24,7 @@ class Platform:
     Args:
         directory: who is there, and who may talk to whom.
         heartbeat: applies a workspace's heartbeat.
-        peers: a workspace's neighbours whose name or role contains a text.
+        peers: a workspace's first so many neighbours whose name or role contains a text.
         handovers: accepts delegations.
         moves: reports on delegations.
         views: reads the ledger.
@@ -34,7 +34,7 @@ class Platform:
 
     directory: Directory
     heartbeat: Callable[[Heartbeat], Awaitable[HeartbeatResult]]
-    peers: Callable[[UUID, str], Awaitable[list[Peer]]]
+    peers: Callable[[UUID, str, int], Awaitable[list[Peer]]]
     handovers: Handovers
     moves: Moves
     views: LedgerViews

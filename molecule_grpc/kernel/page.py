@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+Message = TypeVar("Message")
 
 # A stock gRPC client takes messages of 4 MiB; what stands around the rows needs some of it.
 MAX_PAGE_BYTES = 3 * 1024 * 1024
@@ -29,6 +30,31 @@ class Page(Generic[T]):
     def last(self) -> T | None:
         """The row after which the next page begins; None when there is no next page."""
         return self.rows[-1] if self.more and self.rows else None
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePage(Generic[T, Message]):
+    """The rows of a page as messages, as many as fit.
+
+    Args:
+        last: the row after which the next page begins; None when there is no next page.
+    """
+
+    messages: list[Message]
+    last: T | None
+
+
+def messages_of(
+    page: Page[T], message: Callable[[T], Message], size: Callable[[Message], int]
+) -> MessagePage[T, Message]:
+    """The rows of a page as messages, cut again where the messages are larger than the rows.
+
+    A number of two bytes in JSON text takes eleven in a message.
+    """
+    fitting = page_of(map(message, page.rows), limit=len(page.rows), size=size)
+    if not fitting.more:
+        return MessagePage(fitting.rows, page.last)
+    return MessagePage(fitting.rows, page.rows[len(fitting.rows) - 1])
 
 
 def page_of(

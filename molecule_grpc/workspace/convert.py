@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from molecule_grpc.auth.store import TokenRow
 from molecule_grpc.directory import Heartbeat, HeartbeatResult, Peer
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.ids import parse_id
+from molecule_grpc.kernel.page import MessagePage, Page, messages_of
 from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.workspace import rules
@@ -166,6 +168,13 @@ def workspace(row: WorkspaceRow, *, whole: bool) -> workspace_pb2.Workspace:
     return message
 
 
+def workspaces(page: Page[WorkspaceRow]) -> MessagePage[WorkspaceRow, workspace_pb2.Workspace]:
+    """Workspaces, whole, as many as fit in 3 MiB."""
+    return messages_of(
+        page, functools.partial(workspace, whole=True), workspace_pb2.Workspace.ByteSize
+    )
+
+
 def created(done: Created) -> pb.CreateWorkspaceResponse:
     """The answer to CreateWorkspace."""
     return pb.CreateWorkspaceResponse(
@@ -217,6 +226,11 @@ def peer(neighbour: Peer) -> workspace_pb2.Peer:
         active_tasks=neighbour.active_tasks,
         agent_card=card(neighbour.agent_card),
     )
+
+
+def peers(page: Page[Peer]) -> MessagePage[Peer, workspace_pb2.Peer]:
+    """Neighbours, as many as fit in 3 MiB."""
+    return messages_of(page, peer, workspace_pb2.Peer.ByteSize)
 
 
 def token(row: TokenRow) -> workspace_pb2.Token:

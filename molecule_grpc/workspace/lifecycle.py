@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from datetime import datetime
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from molecule_grpc import egress
@@ -12,7 +13,8 @@ from molecule_grpc.auth import store as tokens
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.kernel.errors import Unauthenticated
-from molecule_grpc.kernel.page import Page, page_of
+from molecule_grpc.kernel.page import Page
+from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.workspace import drafts, rules
 from molecule_grpc.workspace.connection import ConnectionDetails, connection_details
 from molecule_grpc.workspace.drafts import NewWorkspace
@@ -26,7 +28,8 @@ from molecule_grpc.workspace.tree import placement
 from molecule_grpc.workspace.tree import store as tree
 from molecule_grpc.workspace.tree.directory import Directory
 
-MAX_LISTED = 10_000
+MAX_LISTED = 1_000
+_LISTING = "workspaces"
 
 
 class Created(NamedTuple):
@@ -83,6 +86,7 @@ class Lifecycle:
         pool: Pool,
         directory: Directory,
         subscriptions: Subscriptions,
+        page_tokens: PageTokens,
         *,
         egress_rules: egress.EgressRules,
         default_tier: int,
@@ -92,6 +96,7 @@ class Lifecycle:
         self._pool = pool
         self._directory = directory
         self._subscriptions = subscriptions
+        self._page_tokens = page_tokens
         self._egress_rules = egress_rules
         self._default_tier = default_tier
         self._public_view = public_view
@@ -125,26 +130,34 @@ class Lifecycle:
         return Created(draft.id, draft.status, draft.runtime == rules.EXTERNAL, connection)
 
     async def list_live(
-        self, principal: Principal, *, after: UUID | None, limit: int
+        self, principal: Principal, *, after: UUID | None, limit: int, page_token: str
     ) -> Page[WorkspaceRow]:
-        """Live workspaces that the caller administers, oldest first.
+        """Live workspaces that the caller administers, oldest first, in a page of about 3 MiB.
 
         Args:
             after: only workspaces behind this one in the list.
-            limit: most workspaces of the page; 0 means 10,000.
+            limit: most workspaces of the page; 0, and anything above 1000, means 1000.
+            page_token: from the page before; empty for the first page.
 
         Raises:
             NotFound: WORKSPACE_NOT_FOUND: there is no `after`.
+            Invalid: the page token is not one of ours.
         """
         organization_id = scope(principal)
-        start: WorkspaceRow | None = None
-        if after is not None:
+        parts = self._page_tokens.read(_LISTING, page_token, datetime, UUID)
+        place = None if parts is None else cast("tuple[datetime, UUID]", tuple(parts))
+        if place is None and after is not None:
             start = await workspaces.get(self._pool, after, organization_id)
             if start is None:
                 raise missing()
-        limit = limit or MAX_LISTED
-        rows = await workspaces.list_live(self._pool, organization_id, after=start, limit=limit + 1)
-        return page_of(rows, limit=limit)
+            place = start.created_at, start.id
+        return await workspaces.list_live(
+            self._pool, organization_id, after=place, limit=min(limit or MAX_LISTED, MAX_LISTED)
+        )
+
+    def token_after(self, row: WorkspaceRow) -> str:
+        """The token of the page of `list_live` that begins behind a row."""
+        return self._page_tokens.make(_LISTING, row.created_at, row.id)
 
     async def get(
         self, principal: Principal, workspace_id: UUID, *, include_removed: bool

@@ -23,6 +23,7 @@ from molecule_grpc.workspace.tokens import Tokens
 from molecule_grpc.workspace.tree.directory import Directory
 
 CALLER_HEADER = "x-workspace-id"
+_PEERS_LISTED = 500
 _SHOWN_ONCE = "store this token now: it is not shown again"
 _HTTP_CONFLICT = 409
 
@@ -67,10 +68,12 @@ class WorkspaceService:
             call.principal,
             after=convert.optional_id(request.after, "after"),
             limit=request.limit,
+            page_token=request.page_token,
         )
-        return pb.ListWorkspacesResponse(
-            workspaces=[convert.workspace(row, whole=True) for row in page.rows]
-        )
+        shown = convert.workspaces(page)
+        if shown.last is not None:
+            call.headers["x-next-page-token"] = self._lifecycle.token_after(shown.last)
+        return pb.ListWorkspacesResponse(workspaces=shown.messages)
 
     async def GetWorkspace(
         self, request: pb.GetWorkspaceRequest, call: Call
@@ -154,10 +157,16 @@ class WorkspaceService:
         )
 
     async def ListPeers(self, request: pb.ListPeersRequest, call: Call) -> pb.ListPeersResponse:
-        peers = await self._directory.peers(
-            parse_id(request.workspace_id, "workspace_id"), request.q
+        page = await self._directory.peers(
+            parse_id(request.workspace_id, "workspace_id"),
+            request.q,
+            limit=request.limit or _PEERS_LISTED,
+            page_token=request.page_token,
         )
-        return pb.ListPeersResponse(peers=[convert.peer(each) for each in peers])
+        shown = convert.peers(page)
+        if shown.last is not None:
+            call.headers["x-next-page-token"] = self._directory.token_after(shown.last)
+        return pb.ListPeersResponse(peers=shown.messages)
 
     async def CheckAccess(
         self, request: pb.CheckAccessRequest, call: Call

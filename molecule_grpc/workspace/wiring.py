@@ -44,7 +44,8 @@ class WorkspaceSlice:
         heartbeat: applies a heartbeat, its sender authorised before; raises `NotFound`.
         touch_present: counts workspaces as alive whose agents hold a stream open. One call at a
             time.
-        peers: siblings, children and parent whose name or role contains a text; raises `NotFound`.
+        peers: the first so many siblings, children and parent whose name or role contains a text,
+            without their cards; raises `NotFound`.
         tasks_changed: shows the readers of the feed that these workspaces do something else now.
         on_heartbeats, on_active_delegations, on_remove, on_purge, on_removed: subscribe; see
             `Subscriptions`.
@@ -55,7 +56,7 @@ class WorkspaceSlice:
     directory: Directory
     heartbeat: Callable[[Heartbeat], Awaitable[HeartbeatResult]]
     touch_present: Callable[[list[UUID]], Awaitable[None]]
-    peers: Callable[[UUID, str], Awaitable[list[Peer]]]
+    peers: Callable[[UUID, str, int], Awaitable[list[Peer]]]
     tasks_changed: Callable[[Iterable[UUID]], None]
     on_heartbeats: Callable[[OnHeartbeats], None]
     on_active_delegations: Callable[[OnActiveDelegations], None]
@@ -69,7 +70,7 @@ async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
     """The slice, until the block ends: then accepted heartbeats are written first."""
     tell_readers = functools.partial(core.wakeups.announce, [CHANNEL_ALL])
     subscriptions = Subscriptions()
-    directory = Directory(core.pool)
+    directory = Directory(core.pool, core.page_tokens)
     heartbeat_events = HeartbeatEvents(core.pool, core.readers, tell_readers)
     subscriptions.on_heartbeats(heartbeat_events.on_heartbeats)
     async with Heartbeats(
@@ -88,7 +89,7 @@ async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
             directory=directory,
             heartbeat=heartbeats.beat,
             touch_present=heartbeats.touch_present,
-            peers=directory.peers,
+            peers=directory.first_peers,
             tasks_changed=heartbeat_events.tasks_changed,
             on_heartbeats=subscriptions.on_heartbeats,
             on_active_delegations=subscriptions.on_active_delegations,
@@ -115,6 +116,7 @@ def _service(
             pool,
             directory,
             subscriptions,
+            core.page_tokens,
             egress_rules=egress_rules,
             default_tier=default_tier,
             public_view=settings.auth.public_workspace_view,

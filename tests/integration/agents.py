@@ -183,7 +183,7 @@ async def _slice_of(
 async def floors_of(core: Core) -> AsyncIterator[tuple[Any, ...]]:
     """The floors of the slice, as a `Slice` takes them."""
     pool = core.pool
-    directory = Directory(pool)
+    directory = Directory(pool, core.page_tokens)
     due = DueWorkspaces()
     async with open_record_and_inbox(core) as floors:
         records, reads = floors.records, floors.reads

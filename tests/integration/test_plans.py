@@ -24,8 +24,11 @@ from molecule_grpc.delegation.record.store import activity, queries
 from molecule_grpc.delegation.record.store import retention as record_retention
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.workspace.registry.store import heartbeats as beats
+from molecule_grpc.workspace.store import workspaces
+from molecule_grpc.workspace.tree import store as tree
 from tests.conftest import execute, with_database
 from tests.integration.agents import ORGANIZATION, Slice, draft, hire, message, slice_of
+from tests.integration.workspaces import add_organization
 
 Plan = dict[str, Any]
 
@@ -68,6 +71,13 @@ _DELEGATIONS = """
            now(), now() + make_interval(secs => n), now() - make_interval(secs => 50000 - n),
            CASE WHEN n % 10 = 0 THEN n::text END
     FROM generate_series(1, 50000) n;
+"""
+# Roots of an organisation of their own, `$1`.
+_SIBLINGS = """
+    INSERT INTO workspaces (id, organization_id, name, tier, status, agent_card, created_at)
+    SELECT gen_random_uuid(), $1, 'agent ' || n, 3, 'online', '{"name": "x"}',
+           now() - make_interval(secs => n)
+    FROM generate_series(1, 10000) n
 """
 
 
@@ -135,7 +145,7 @@ def indexes(plan: Plan) -> set[str]:
     return {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
 
 
-_BIG = {"activity_logs", "inbox_items", "delegations"}
+_BIG = {"activity_logs", "inbox_items", "delegations", "workspaces"}
 
 
 def require_bound(watched: Watched, rows: int = 1500) -> None:
@@ -159,15 +169,16 @@ async def seeded(postgres: str, template: str) -> AsyncIterator[tuple[str, list[
     await execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
     url = with_database(postgres, name)
     pool = await connect_pool(url, min_size=1, max_size=1)
-    workspaces = await hire(pool, 200)
+    agents = await hire(pool, 200)
     rare, often = await hire(pool, 2)
-    await pool.execute(_SEED, workspaces, rare, often)
-    await pool.execute(_ITEMS, workspaces)
-    await pool.execute(_HEADS, workspaces)
-    await pool.execute(_DELEGATIONS, workspaces, ORGANIZATION)
+    await pool.execute(_SEED, agents, rare, often)
+    await pool.execute(_ITEMS, agents)
+    await pool.execute(_HEADS, agents)
+    await pool.execute(_DELEGATIONS, agents, ORGANIZATION)
+    await pool.execute(_SIBLINGS, await add_organization(pool))
     await pool.execute("ANALYZE")
     await pool.close()
-    yield url, workspaces, rare
+    yield url, agents, rare
     await execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
 
 
@@ -284,6 +295,44 @@ async def test_operators_lists_and_counts(
     require_bound(watched, rows=100)
     await tallies.count_by_status(watched, organization_id)  # type: ignore[arg-type]
     require_bound(watched, rows=1000)
+
+
+# The tree.
+
+
+@pytest.fixture
+async def crowded(watched: Watched) -> tuple[UUID, UUID]:
+    """One of ten thousand siblings, and its organisation."""
+    row = await watched._connection.fetchrow(
+        "SELECT id, organization_id FROM workspaces WHERE name = 'agent 5000'"
+    )
+    assert row is not None
+    return row["id"], row["organization_id"]
+
+
+@pytest.mark.parametrize("after", [None, ("agent 5", UUID(int=0))])
+async def test_a_page_of_peers_reads_its_rows(
+    watched: Watched, crowded: tuple[UUID, UUID], after: tuple[str, UUID] | None
+) -> None:
+    page = await tree.peers(watched, crowded[0], "", after=after, limit=100)  # type: ignore[arg-type]
+    assert len(page.rows) == 100
+    require_bound(watched, rows=102)
+
+
+@pytest.mark.parametrize("of_all", [True, False])
+async def test_a_page_of_workspaces_reads_its_rows(
+    watched: Watched, crowded: tuple[UUID, UUID], of_all: bool
+) -> None:
+    after = await watched._connection.fetchval("SELECT now() - interval '5000 s'"), UUID(int=0)
+    organization_id = None if of_all else crowded[1]
+    page = await workspaces.list_live(
+        watched,  # type: ignore[arg-type]
+        organization_id,
+        after=after,
+        limit=100,
+    )
+    assert len(page.rows) == 100
+    require_bound(watched, rows=102)
 
 
 # The record.

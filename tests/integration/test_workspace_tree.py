@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
+from moleculeai.workspace.v1.workspace_pb2 import Peer
 
 from molecule_grpc.auth.principal import OPERATOR
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
+from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.workspace.tree import store as tree
 from molecule_grpc.workspace.tree.directory import Directory
 from tests.integration.workspaces import (
@@ -24,6 +27,8 @@ from tests.integration.workspaces import (
     bench_of,
     by,
 )
+
+TOKENS = PageTokens(bytes(32))
 
 shared_database = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
@@ -77,7 +82,7 @@ async def test_whoever_may_talk_may_also_answer(
         "UPDATE workspaces SET status = 'removed' WHERE id = ANY($1)",
         [ids[one] for one in removed if one < len(ids)],
     )
-    directory = Directory(pool)
+    directory = Directory(pool, TOKENS)
     pairs = [(a, b) for a in range(len(ids)) for b in range(len(ids))]
     found = [await directory.can_communicate(ids[a], ids[b]) for a, b in pairs]
     assert found == [talk(parents, removed, a, b) for a, b in pairs]
@@ -90,7 +95,7 @@ async def test_the_ends_of_the_deepest_tree_may_talk(pool: Pool) -> None:
         "UPDATE workspaces SET parent_id = $2 WHERE id = $1",
         list(zip(chain[1:], chain, strict=False)),
     )
-    directory = Directory(pool)
+    directory = Directory(pool, TOKENS)
     assert await directory.can_communicate(chain[0], chain[49])
     assert await directory.can_communicate(chain[49], chain[0])
 
@@ -98,7 +103,7 @@ async def test_the_ends_of_the_deepest_tree_may_talk(pool: Pool) -> None:
 async def test_roots_of_two_organizations_are_strangers(pool: Pool) -> None:
     [ours] = await add(pool)
     [theirs] = await add(pool, organization_id=await add_organization(pool))
-    directory = Directory(pool)
+    directory = Directory(pool, TOKENS)
     assert not await directory.can_communicate(ours, theirs)
     with pytest.raises(NotFound):
         await directory.require_reachable(ours, theirs)
@@ -108,7 +113,7 @@ async def test_unknown_and_removed_read_the_same_and_cousins_are_refused(pool: P
     [root], [removed] = await add(pool), await add(pool, status="removed")
     uncles = await add(pool, 2, parent_id=root)
     [cousin] = await add(pool, parent_id=uncles[0])
-    directory = Directory(pool)
+    directory = Directory(pool, TOKENS)
     texts = set()
     for target in (removed, uuid4()):
         with pytest.raises(NotFound) as caught:
@@ -130,7 +135,7 @@ async def test_rows_of_old_installations_have_a_mode(
 ) -> None:
     """W61: a NULL delivery mode is read as what the runtime needs."""
     [workspace] = await add(pool, delivery_mode=stored, runtime=runtime)
-    facts = await Directory(pool).lookup(workspace)
+    facts = await Directory(pool, TOKENS).lookup(workspace)
     assert facts is not None
     assert facts.delivery_mode == mode
 
@@ -154,6 +159,55 @@ async def test_peers_are_siblings_children_and_parent(bench: Bench) -> None:
     assert await peers(a, "O") == ["root"]
     assert await peers(a, "%") == []
     assert await peers(a, "\x00") == ["b", "c", "root"]
+
+
+async def test_pages_of_peers_give_each_once(bench: Bench) -> None:
+    """By rows and by bytes; names that sort alike in two sets are told apart by their ids."""
+    root = await bench.create("m")
+    me = await bench.create("me", root)
+    names = ["a", "b", "m", "n", "z", "\u00e9", "\U0001f600" * 60]
+    for parent in (root, me):
+        for name in names:
+            await bench.create(name, parent)
+    everybody = [peer.name for peer in await all_peers(bench, me, limit=100)]
+    assert len(everybody) == 2 * len(names) + 1
+    for limit in (1, 2, 3):
+        assert [peer.name for peer in await all_peers(bench, me, limit=limit)] == everybody
+    found = await all_peers(bench, me, limit=1, q="M")
+    assert [peer.name for peer in found] == ["m", "m", "m"]
+    card = json.dumps({"x": "y" * 250_000})
+    await bench.pool.execute("UPDATE workspaces SET agent_card = $1", card)
+    assert [peer.name for peer in await all_peers(bench, me, limit=0)] == everybody
+    page = await bench.service.ListPeers(pb.ListPeersRequest(workspace_id=me), by(OPERATOR))
+    assert 10 < len(page.peers) < len(everybody)
+    first = await bench.workspace.peers(UUID(me), "", len(everybody) - 1)
+    assert [peer.name for peer in first] == everybody[:-1]
+
+
+async def test_the_token_of_one_list_is_refused_by_another(bench: Bench) -> None:
+    root = await bench.create("root")
+    await bench.create("other")
+    call = by(OPERATOR)
+    await bench.service.ListWorkspaces(pb.ListWorkspacesRequest(limit=1), call)
+    token = call.headers["x-next-page-token"]
+    request = pb.ListPeersRequest(workspace_id=root, page_token=token)
+    with pytest.raises(Invalid) as refused:
+        await bench.service.ListPeers(request, by(OPERATOR))
+    assert "page_token" in refused.value.message
+
+
+async def all_peers(bench: Bench, me: str, *, limit: int, q: str = "") -> list[Peer]:
+    """Every peer, page by page."""
+    found: list[Peer] = []
+    request = pb.ListPeersRequest(workspace_id=me, q=q, limit=limit)
+    while True:
+        call = by(OPERATOR)
+        page = await bench.service.ListPeers(request, call)
+        assert page.peers
+        found += page.peers
+        request.page_token = call.headers.get("x-next-page-token", "")
+        if not request.page_token:
+            return found
 
 
 async def test_only_one_of_many_gets_the_name(bench: Bench) -> None:

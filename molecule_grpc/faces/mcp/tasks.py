@@ -67,8 +67,8 @@ class Tasks:
         )
 
     async def _list_peers(self, given: arguments.ListPeers, caller: Caller) -> object:
-        found = await self._platform.peers(caller.workspace_id, given.q)
-        return [_peer(peer) for peer in found[: given.limit]]
+        found = await self._platform.peers(caller.workspace_id, given.q, given.limit)
+        return [_peer(peer) for peer in found]
 
     async def _delegate(self, given: arguments.Delegate, caller: Caller) -> object:
         handed = await self._hand_over(given, caller, wait_seconds=WAIT_SECONDS)

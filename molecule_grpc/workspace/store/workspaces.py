@@ -12,6 +12,7 @@ import asyncpg
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.events.names import EventType
 from molecule_grpc.kernel.errors import AlreadyExists
+from molecule_grpc.kernel.page import MAX_PAGE_BYTES, Page
 from molecule_grpc.workspace.status import EVENTS, REMOVED
 from molecule_grpc.workspace.store.moves import (
     KEEP_EVENTS,
@@ -37,16 +38,33 @@ _ROW = f"""
 
 _GET = f"{_ROW} WHERE w.id = $1 AND ($2::uuid IS NULL OR w.organization_id = $2)"
 
+# About what a row takes in an answer. Its other texts have bounds of their own.
+ROW_BYTES = "2000 + coalesce(octet_length(w.agent_card::text), 0)"
+
+
+def _list_statement(organization: str) -> str:
+    """Rows behind a place. Those behind the bytes are left out before their cards are sent."""
+    return f"""
+        WITH found AS (
+            SELECT w.* FROM workspaces w
+            WHERE w.status <> 'removed' {organization} AND (w.created_at, w.id) > ($1, $2)
+            ORDER BY w.created_at, w.id LIMIT $3
+        ), measured AS (
+            SELECT w.*, row_number() OVER through AS number, count(*) OVER () AS found,
+                   sum({ROW_BYTES}) OVER through AS bytes_so_far
+            FROM found w
+            WINDOW through AS (ORDER BY w.created_at, w.id ROWS UNBOUNDED PRECEDING)
+        )
+        SELECT {_COLUMNS}, w.found
+        FROM measured w LEFT JOIN canvas_layouts c ON c.workspace_id = w.id
+        WHERE w.number = 1 OR w.bytes_so_far <= $4
+        ORDER BY w.created_at, w.id
+    """
+
+
 # Two statements, so that each walks an index of its own in the list's order.
-_LIST_ALL = f"""
-    {_ROW} WHERE w.status <> 'removed' AND (w.created_at, w.id) > ($1, $2)
-    ORDER BY w.created_at, w.id LIMIT $3
-"""
-_LIST_OF_ORGANIZATION = f"""
-    {_ROW} WHERE w.status <> 'removed' AND w.organization_id = $4
-        AND (w.created_at, w.id) > ($1, $2)
-    ORDER BY w.created_at, w.id LIMIT $3
-"""
+_LIST_ALL = _list_statement("")
+_LIST_OF_ORGANIZATION = _list_statement("AND w.organization_id = $5")
 
 _INSERT = f"""
     WITH moved AS (
@@ -86,15 +104,27 @@ async def get(pool: Pool, workspace_id: UUID, organization_id: UUID | None) -> W
 
 
 async def list_live(
-    pool: Pool, organization_id: UUID | None, *, after: WorkspaceRow | None, limit: int
-) -> list[WorkspaceRow]:
-    """Live workspaces after a row, oldest first; of one organisation, or of all."""
-    start = (after.created_at, after.id) if after else (_BEGINNING, UUID(int=0))
+    pool: Pool,
+    organization_id: UUID | None,
+    *,
+    after: tuple[datetime, UUID] | None,
+    limit: int,
+    max_bytes: int = MAX_PAGE_BYTES,
+) -> Page[WorkspaceRow]:
+    """Live workspaces behind a place, oldest first, in a page of about `max_bytes`.
+
+    Args:
+        organization_id: only of this organisation; None for all.
+        after: time of creation and id of a workspace.
+    """
+    start = after or (_BEGINNING, UUID(int=0))
+    given: list[object] = [*start, limit + 1, max_bytes]
     if organization_id is None:
-        rows = await pool.fetch(_LIST_ALL, *start, limit)
+        rows = await pool.fetch(_LIST_ALL, *given)
     else:
-        rows = await pool.fetch(_LIST_OF_ORGANIZATION, *start, limit, organization_id)
-    return [WorkspaceRow(*row) for row in rows]
+        rows = await pool.fetch(_LIST_OF_ORGANIZATION, *given, organization_id)
+    listed = [WorkspaceRow(*list(row)[:-1]) for row in rows[:limit]]
+    return Page(listed, more=bool(rows) and rows[0]["found"] > len(listed))
 
 
 async def insert(conn: Connection, draft: WorkspaceDraft) -> bool:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import cast
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.directory import Peer, WorkspaceInfo
 from molecule_grpc.kernel.errors import Denied
+from molecule_grpc.kernel.page import Page
+from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.workspace import rules
 from molecule_grpc.workspace.refusals import missing
 from molecule_grpc.workspace.status import Status
 from molecule_grpc.workspace.store import workspaces
 from molecule_grpc.workspace.tree import store
+
+_LISTING = "peers"
 
 
 class Directory:
@@ -20,8 +25,9 @@ class Directory:
     Every method raises `Unavailable` when the database cannot say: not knowing is never a no.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, page_tokens: PageTokens) -> None:
         self._pool = pool
+        self._page_tokens = page_tokens
 
     async def lookup(self, workspace_id: UUID) -> WorkspaceInfo | None:
         """A workspace that is not removed; None when there is none."""
@@ -67,18 +73,50 @@ class Directory:
             )
         return _info(pair.target)
 
-    async def peers(self, workspace_id: UUID, wanted: str = "") -> list[Peer]:
-        """Live siblings, children and parent, by name.
+    async def peers(
+        self, workspace_id: UUID, wanted: str = "", *, limit: int, page_token: str = ""
+    ) -> Page[Peer]:
+        """Live siblings, children and parent, by name, in a page of about 3 MiB.
 
         Args:
             wanted: only those whose name or role contains this, in any case.
+            limit: most peers of the page.
+            page_token: from the page before; empty for the first page.
+
+        Raises:
+            NotFound: WORKSPACE_NOT_FOUND: unknown or removed.
+            Invalid: the page token is not one of ours.
+        """
+        place = self._page_tokens.read(_LISTING, page_token, str, UUID)
+        if await workspaces.status_of(self._pool, workspace_id) in (None, Status.REMOVED):
+            raise missing()
+        return await store.peers(
+            self._pool,
+            workspace_id,
+            wanted.replace("\x00", ""),
+            after=None if place is None else cast("tuple[str, UUID]", tuple(place)),
+            limit=limit,
+        )
+
+    async def first_peers(self, workspace_id: UUID, wanted: str, limit: int) -> list[Peer]:
+        """The first peers by name, without their cards, however many pages those fill.
 
         Raises:
             NotFound: WORKSPACE_NOT_FOUND: unknown or removed.
         """
-        if await workspaces.status_of(self._pool, workspace_id) in (None, Status.REMOVED):
-            raise missing()
-        return await store.peers(self._pool, workspace_id, wanted.replace("\x00", ""))
+        found: list[Peer] = []
+        token = ""
+        while True:
+            left = limit - len(found)
+            page = await self.peers(workspace_id, wanted, limit=left, page_token=token)
+            found += [peer._replace(agent_card=None) for peer in page.rows]
+            if page.last is None or len(found) == limit:
+                return found
+            token = self.token_after(page.last)
+
+    def token_after(self, peer: Peer) -> str:
+        """The token of the page of `peers` that begins behind a peer."""
+        return self._page_tokens.make(_LISTING, peer.name, peer.id)
 
 
 def _both_live(pair: store.Pair) -> bool:

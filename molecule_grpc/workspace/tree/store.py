@@ -7,7 +7,9 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.directory import Peer
+from molecule_grpc.kernel.page import MAX_PAGE_BYTES, Page
 from molecule_grpc.workspace.rules import MAX_DEPTH
+from molecule_grpc.workspace.store.workspaces import ROW_BYTES
 
 _NO_PARENT = "'00000000-0000-0000-0000-000000000000'::uuid"
 
@@ -47,24 +49,49 @@ _ONE = """
     FROM workspaces WHERE id = $1
 """
 
-# The expression of the index on live names, so that each set is one range of it.
+# Among live children of one parent a name is unique, so that (name, id) is the order of names.
+_WANTED = """
+    w.status <> 'removed' AND w.name >= $3 AND (w.name, w.id) > ($3, $4)
+    AND ($2 = '' OR position(lower($2) IN lower(w.name)) > 0
+        OR position(lower($2) IN lower(coalesce(w.role, ''))) > 0)
+"""
+
+# Of each set the first rows behind a place, read in the order of the index on live names, whose
+# expressions these are. Rows behind the bytes are left out before their cards are sent.
 _PEERS = f"""
-    WITH me AS (SELECT id, organization_id, parent_id FROM workspaces WHERE id = $1)
-    SELECT p.id, p.name, coalesce(p.role, '') AS role, p.tier, p.status, p.url, p.parent_id,
-           p.active_tasks, p.agent_card
-    FROM (
-        SELECT w.* FROM me JOIN workspaces w ON w.organization_id = me.organization_id
-            AND coalesce(w.parent_id, {_NO_PARENT}) = coalesce(me.parent_id, {_NO_PARENT})
-            AND w.status <> 'removed' AND w.id <> me.id
+    WITH me AS (
+        SELECT id, organization_id, parent_id, coalesce(parent_id, {_NO_PARENT}) AS parent
+        FROM workspaces WHERE id = $1
+    ), found AS (
+        (SELECT w.* FROM me, LATERAL (
+            SELECT * FROM workspaces w
+            WHERE w.organization_id = me.organization_id
+                AND coalesce(w.parent_id, {_NO_PARENT}) = me.parent
+                AND w.id <> me.id AND {_WANTED}
+            ORDER BY w.name LIMIT $5
+        ) w)
         UNION ALL
-        SELECT w.* FROM me JOIN workspaces w ON w.organization_id = me.organization_id
-            AND coalesce(w.parent_id, {_NO_PARENT}) = me.id AND w.status <> 'removed'
+        (SELECT w.* FROM me, LATERAL (
+            SELECT * FROM workspaces w
+            WHERE w.organization_id = me.organization_id
+                AND coalesce(w.parent_id, {_NO_PARENT}) = me.id AND {_WANTED}
+            ORDER BY w.name LIMIT $5
+        ) w)
         UNION ALL
-        SELECT w.* FROM me JOIN workspaces w ON w.id = me.parent_id AND w.status <> 'removed'
-    ) p
-    WHERE $2 = '' OR position(lower($2) IN lower(p.name)) > 0
-        OR position(lower($2) IN lower(coalesce(p.role, ''))) > 0
-    ORDER BY p.name, p.id
+        SELECT w.* FROM me JOIN workspaces w ON w.id = me.parent_id AND {_WANTED}
+    ), first AS (
+        SELECT * FROM found ORDER BY name, id LIMIT $5
+    ), measured AS (
+        SELECT w.*, row_number() OVER through AS number, count(*) OVER () AS found,
+               sum({ROW_BYTES}) OVER through AS bytes_so_far
+        FROM first w
+        WINDOW through AS (ORDER BY w.name, w.id ROWS UNBOUNDED PRECEDING)
+    )
+    SELECT id, name, coalesce(role, '') AS role, tier, status, url, parent_id, active_tasks,
+           agent_card, found
+    FROM measured
+    WHERE number = 1 OR bytes_so_far <= $6
+    ORDER BY name, id
 """
 
 _BRANCH = f"""
@@ -160,9 +187,25 @@ async def one(pool: Pool, workspace_id: UUID) -> Node | None:
     return Node(*row) if row else None
 
 
-async def peers(pool: Pool, workspace_id: UUID, wanted: str) -> list[Peer]:
-    """Live siblings, children and parent whose name or role contains `wanted`, by name."""
-    return [Peer(*row) for row in await pool.fetch(_PEERS, workspace_id, wanted)]
+async def peers(
+    pool: Pool,
+    workspace_id: UUID,
+    wanted: str,
+    *,
+    after: tuple[str, UUID] | None,
+    limit: int,
+    max_bytes: int = MAX_PAGE_BYTES,
+) -> Page[Peer]:
+    """Live siblings, children and parent, by name, in a page of about `max_bytes`.
+
+    Args:
+        wanted: only those whose name or role contains this, in any case.
+        after: only peers behind this name and id.
+    """
+    name, peer_id = after or ("", UUID(int=0))
+    rows = await pool.fetch(_PEERS, workspace_id, wanted, name, peer_id, limit + 1, max_bytes)
+    listed = [Peer(*list(row)[:-1]) for row in rows[:limit]]
+    return Page(listed, more=bool(rows) and rows[0]["found"] > len(listed))
 
 
 async def lock(conn: Connection, organization_id: UUID, *, shared: bool) -> None:

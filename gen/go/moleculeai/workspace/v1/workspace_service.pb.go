@@ -268,10 +268,12 @@ func (x *CreateWorkspaceResponse) GetConnection() *ConnectionInfo {
 // Request of ListWorkspaces.
 type ListWorkspacesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Maximum number of rows, at most 10000; 0 means 10000.
+	// Maximum number of rows, 1 to 1000; 0 and 1001 to 10000 mean 1000.
 	Limit int32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Return only rows after this workspace, in the list's order.
-	After         string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	After string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	// Value of `x-next-page-token` of the previous page; wins over `after`.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -320,10 +322,17 @@ func (x *ListWorkspacesRequest) GetAfter() string {
 	return ""
 }
 
+func (x *ListWorkspacesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 // Response of ListWorkspaces.
 type ListWorkspacesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Live workspaces, oldest first.
+	// Live workspaces, oldest first. A page ends at 3 MiB, with at least one row.
 	Workspaces    []*Workspace `protobuf:"bytes,1,rep,name=workspaces,proto3" json:"workspaces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1450,7 +1459,11 @@ type ListPeersRequest struct {
 	// UUID.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// Case-insensitive part of the name or role.
-	Q             string `protobuf:"bytes,2,opt,name=q,proto3" json:"q,omitempty"`
+	Q string `protobuf:"bytes,2,opt,name=q,proto3" json:"q,omitempty"`
+	// Maximum number of rows, 1 to 1000; 0 means 500.
+	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Value of `x-next-page-token` of the previous page, which had the same `q`.
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1499,10 +1512,24 @@ func (x *ListPeersRequest) GetQ() string {
 	return ""
 }
 
+func (x *ListPeersRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListPeersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 // Response of ListPeers.
 type ListPeersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Siblings, children and parent, by name.
+	// Siblings, children and parent, by name. A page ends at 3 MiB, with at least one row.
 	Peers         []*Peer `protobuf:"bytes,1,rep,name=peers,proto3" json:"peers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2366,11 +2393,13 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x10workspace_access\x18\x05 \x01(\tR\x0fworkspaceAccess\x12G\n" +
 	"\n" +
 	"connection\x18\x06 \x01(\v2'.moleculeai.workspace.v1.ConnectionInfoR\n" +
-	"connection\"\\\n" +
+	"connection\"\x85\x01\n" +
 	"\x15ListWorkspacesRequest\x12 \n" +
 	"\x05limit\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\x90N(\x00R\x05limit\x12!\n" +
-	"\x05after\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x05after\"\\\n" +
+	"\x05after\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x05after\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"\\\n" +
 	"\x16ListWorkspacesResponse\x12B\n" +
 	"\n" +
 	"workspaces\x18\x01 \x03(\v2\".moleculeai.workspace.v1.WorkspaceR\n" +
@@ -2475,10 +2504,14 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12A\n" +
 	"\x06status\x18\x04 \x01(\x0e2).moleculeai.workspace.v1.Workspace.StatusR\x06status\x12\x12\n" +
-	"\x04role\x18\x05 \x01(\tR\x04role\"W\n" +
+	"\x04role\x18\x05 \x01(\tR\x04role\"\xa2\x01\n" +
 	"\x10ListPeersRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x16\n" +
-	"\x01q\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\x01q\"H\n" +
+	"\x01q\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\x01q\x12 \n" +
+	"\x05limit\x18\x03 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x05limit\x12'\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80\x10R\tpageToken\"H\n" +
 	"\x11ListPeersResponse\x123\n" +
 	"\x05peers\x18\x01 \x03(\v2\x1d.moleculeai.workspace.v1.PeerR\x05peers\"b\n" +
 	"\x12CheckAccessRequest\x12%\n" +

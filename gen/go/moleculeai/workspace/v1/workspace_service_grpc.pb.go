@@ -54,7 +54,8 @@ type WorkspaceServiceClient interface {
 	// retry never creates a second workspace.
 	CreateWorkspace(ctx context.Context, in *CreateWorkspaceRequest, opts ...grpc.CallOption) (*CreateWorkspaceResponse, error)
 	// ListWorkspaces lists the live workspaces of the caller's organisation, oldest first.
-	// The operator sees every organisation.
+	// The operator sees every organisation. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
 	ListWorkspaces(ctx context.Context, in *ListWorkspacesRequest, opts ...grpc.CallOption) (*ListWorkspacesResponse, error)
 	// GetWorkspace returns one workspace. A removed one fails with WORKSPACE_REMOVED (410)
 	// unless `include_removed` is set.
@@ -81,7 +82,8 @@ type WorkspaceServiceClient interface {
 	// the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
 	// (503) for one not reachable at present.
 	Discover(ctx context.Context, in *DiscoverRequest, opts ...grpc.CallOption) (*DiscoverResponse, error)
-	// ListPeers lists siblings, children and parent.
+	// ListPeers lists siblings, children and parent, by name. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
 	ListPeers(ctx context.Context, in *ListPeersRequest, opts ...grpc.CallOption) (*ListPeersResponse, error)
 	// CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids
 	// and for workspaces outside the caller's organization.
@@ -292,7 +294,8 @@ type WorkspaceServiceServer interface {
 	// retry never creates a second workspace.
 	CreateWorkspace(context.Context, *CreateWorkspaceRequest) (*CreateWorkspaceResponse, error)
 	// ListWorkspaces lists the live workspaces of the caller's organisation, oldest first.
-	// The operator sees every organisation.
+	// The operator sees every organisation. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
 	ListWorkspaces(context.Context, *ListWorkspacesRequest) (*ListWorkspacesResponse, error)
 	// GetWorkspace returns one workspace. A removed one fails with WORKSPACE_REMOVED (410)
 	// unless `include_removed` is set.
@@ -319,7 +322,8 @@ type WorkspaceServiceServer interface {
 	// the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
 	// (503) for one not reachable at present.
 	Discover(context.Context, *DiscoverRequest) (*DiscoverResponse, error)
-	// ListPeers lists siblings, children and parent.
+	// ListPeers lists siblings, children and parent, by name. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
 	ListPeers(context.Context, *ListPeersRequest) (*ListPeersResponse, error)
 	// CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids
 	// and for workspaces outside the caller's organization.

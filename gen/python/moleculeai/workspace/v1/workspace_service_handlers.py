@@ -35,7 +35,8 @@ class WorkspaceServiceHandlers(Protocol):
         call: Call,
     ) -> workspace_service_pb2.ListWorkspacesResponse:
         """ListWorkspaces lists the live workspaces of the caller's organisation, oldest first.
-        The operator sees every organisation.
+        The operator sees every organisation. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
         """
         ...
 
@@ -123,7 +124,9 @@ class WorkspaceServiceHandlers(Protocol):
         request: workspace_service_pb2.ListPeersRequest,
         call: Call,
     ) -> workspace_service_pb2.ListPeersResponse:
-        """ListPeers lists siblings, children and parent."""
+        """ListPeers lists siblings, children and parent, by name. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
         ...
 
     async def CheckAccess(

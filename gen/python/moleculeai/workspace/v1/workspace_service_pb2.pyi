@@ -169,19 +169,23 @@ class ListWorkspacesRequest(_message.Message):
 
     LIMIT_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """Maximum number of rows, at most 10000; 0 means 10000."""
+    """Maximum number of rows, 1 to 1000; 0 and 1001 to 10000 mean 1000."""
     after: _builtins.str
     """Return only rows after this workspace, in the list's order."""
+    page_token: _builtins.str
+    """Value of `x-next-page-token` of the previous page; wins over `after`."""
     def __init__(
         self,
         *,
         limit: _builtins.int = ...,
         after: _builtins.str = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -196,7 +200,7 @@ class ListWorkspacesResponse(_message.Message):
     WORKSPACES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def workspaces(self) -> _containers.RepeatedCompositeFieldContainer[_workspace_pb2.Workspace]:
-        """Live workspaces, oldest first."""
+        """Live workspaces, oldest first. A page ends at 3 MiB, with at least one row."""
 
     def __init__(
         self,
@@ -818,19 +822,27 @@ class ListPeersRequest(_message.Message):
 
     WORKSPACE_ID_FIELD_NUMBER: _builtins.int
     Q_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID."""
     q: _builtins.str
     """Case-insensitive part of the name or role."""
+    limit: _builtins.int
+    """Maximum number of rows, 1 to 1000; 0 means 500."""
+    page_token: _builtins.str
+    """Value of `x-next-page-token` of the previous page, which had the same `q`."""
     def __init__(
         self,
         *,
         workspace_id: _builtins.str = ...,
         q: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["q", b"q", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "page_token", b"page_token", "q", b"q", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -845,7 +857,7 @@ class ListPeersResponse(_message.Message):
     PEERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def peers(self) -> _containers.RepeatedCompositeFieldContainer[_workspace_pb2.Peer]:
-        """Siblings, children and parent, by name."""
+        """Siblings, children and parent, by name. A page ends at 3 MiB, with at least one row."""
 
     def __init__(
         self,

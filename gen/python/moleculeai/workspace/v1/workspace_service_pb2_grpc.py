@@ -142,7 +142,8 @@ class WorkspaceServiceServicer:
 
     def ListWorkspaces(self, request, context):
         """ListWorkspaces lists the live workspaces of the caller's organisation, oldest first.
-        The operator sees every organisation.
+        The operator sees every organisation. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -214,7 +215,8 @@ class WorkspaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPeers(self, request, context):
-        """ListPeers lists siblings, children and parent.
+        """ListPeers lists siblings, children and parent, by name. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,8 @@ class WorkspaceServiceStub:
     """
     ListWorkspaces: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListWorkspacesRequest, _workspace_service_pb2.ListWorkspacesResponse]
     """ListWorkspaces lists the live workspaces of the caller's organisation, oldest first.
-    The operator sees every organisation.
+    The operator sees every organisation. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
     """
     GetWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetWorkspaceRequest, _workspace_pb2.Workspace]
     """GetWorkspace returns one workspace. A removed one fails with WORKSPACE_REMOVED (410)
@@ -79,7 +80,9 @@ class WorkspaceServiceStub:
     (503) for one not reachable at present.
     """
     ListPeers: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListPeersRequest, _workspace_service_pb2.ListPeersResponse]
-    """ListPeers lists siblings, children and parent."""
+    """ListPeers lists siblings, children and parent, by name. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
     CheckAccess: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.CheckAccessRequest, _workspace_service_pb2.CheckAccessResponse]
     """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids
     and for workspaces outside the caller's organization.
@@ -115,7 +118,8 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """
     ListWorkspaces: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListWorkspacesRequest, _workspace_service_pb2.ListWorkspacesResponse]  # type: ignore[assignment]
     """ListWorkspaces lists the live workspaces of the caller's organisation, oldest first.
-    The operator sees every organisation.
+    The operator sees every organisation. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
     """
     GetWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetWorkspaceRequest, _workspace_pb2.Workspace]  # type: ignore[assignment]
     """GetWorkspace returns one workspace. A removed one fails with WORKSPACE_REMOVED (410)
@@ -149,7 +153,9 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     (503) for one not reachable at present.
     """
     ListPeers: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListPeersRequest, _workspace_service_pb2.ListPeersResponse]  # type: ignore[assignment]
-    """ListPeers lists siblings, children and parent."""
+    """ListPeers lists siblings, children and parent, by name. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
     CheckAccess: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.CheckAccessRequest, _workspace_service_pb2.CheckAccessResponse]  # type: ignore[assignment]
     """CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids
     and for workspaces outside the caller's organization.
@@ -194,7 +200,8 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.ListWorkspacesResponse, _abc.Awaitable[_workspace_service_pb2.ListWorkspacesResponse]]:
         """ListWorkspaces lists the live workspaces of the caller's organisation, oldest first.
-        The operator sees every organisation.
+        The operator sees every organisation. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
         """
 
     @_abc_1.abstractmethod
@@ -282,7 +289,9 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.ListPeersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.ListPeersResponse, _abc.Awaitable[_workspace_service_pb2.ListPeersResponse]]:
-        """ListPeers lists siblings, children and parent."""
+        """ListPeers lists siblings, children and parent, by name. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
 
     @_abc_1.abstractmethod
     def CheckAccess(

@@ -201,7 +201,7 @@ export declare const CreateWorkspaceResponseSchema: GenMessage<CreateWorkspaceRe
  */
 export declare type ListWorkspacesRequest = Message<"moleculeai.workspace.v1.ListWorkspacesRequest"> & {
   /**
-   * Maximum number of rows, at most 10000; 0 means 10000.
+   * Maximum number of rows, 1 to 1000; 0 and 1001 to 10000 mean 1000.
    *
    * @generated from field: int32 limit = 1;
    */
@@ -213,6 +213,13 @@ export declare type ListWorkspacesRequest = Message<"moleculeai.workspace.v1.Lis
    * @generated from field: string after = 2;
    */
   after: string;
+
+  /**
+   * Value of `x-next-page-token` of the previous page; wins over `after`.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
 };
 
 /**
@@ -228,7 +235,7 @@ export declare const ListWorkspacesRequestSchema: GenMessage<ListWorkspacesReque
  */
 export declare type ListWorkspacesResponse = Message<"moleculeai.workspace.v1.ListWorkspacesResponse"> & {
   /**
-   * Live workspaces, oldest first.
+   * Live workspaces, oldest first. A page ends at 3 MiB, with at least one row.
    *
    * @generated from field: repeated moleculeai.workspace.v1.Workspace workspaces = 1;
    */
@@ -889,6 +896,20 @@ export declare type ListPeersRequest = Message<"moleculeai.workspace.v1.ListPeer
    * @generated from field: string q = 2;
    */
   q: string;
+
+  /**
+   * Maximum number of rows, 1 to 1000; 0 means 500.
+   *
+   * @generated from field: int32 limit = 3;
+   */
+  limit: number;
+
+  /**
+   * Value of `x-next-page-token` of the previous page, which had the same `q`.
+   *
+   * @generated from field: string page_token = 4;
+   */
+  pageToken: string;
 };
 
 /**
@@ -904,7 +925,7 @@ export declare const ListPeersRequestSchema: GenMessage<ListPeersRequest>;
  */
 export declare type ListPeersResponse = Message<"moleculeai.workspace.v1.ListPeersResponse"> & {
   /**
-   * Siblings, children and parent, by name.
+   * Siblings, children and parent, by name. A page ends at 3 MiB, with at least one row.
    *
    * @generated from field: repeated moleculeai.workspace.v1.Peer peers = 1;
    */
@@ -1279,7 +1300,8 @@ export declare const WorkspaceService: GenService<{
   },
   /**
    * ListWorkspaces lists the live workspaces of the caller's organisation, oldest first.
-   * The operator sees every organisation.
+   * The operator sees every organisation. If there are more, the response header
+   * `x-next-page-token` carries the token of the next page.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ListWorkspaces
    */
@@ -1378,7 +1400,8 @@ export declare const WorkspaceService: GenService<{
     output: typeof DiscoverResponseSchema;
   },
   /**
-   * ListPeers lists siblings, children and parent.
+   * ListPeers lists siblings, children and parent, by name. If there are more, the response header
+   * `x-next-page-token` carries the token of the next page.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ListPeers
    */
