@@ -36,12 +36,14 @@ class Budgets:
         searches: searches of records, which are costly statements.
         streams: everything that lasts: streams, long polls, waits, uploads under way.
         stream_bytes: bytes of messages that streams have not taken yet.
+        lookups: questions to name servers, for URLs of agents.
     """
 
     statements: Turns
     searches: Turns
     streams: Budget
     stream_bytes: Budget
+    lookups: Budget
     _published: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @classmethod
@@ -74,12 +76,25 @@ class Budgets:
             stream_bytes=Budget(
                 "bytes to streams", {ORGANIZATION: settings.stream_bytes_organization}
             ),
+            lookups=Budget(
+                "name lookups",
+                {
+                    ORGANIZATION: settings.lookups_organization,
+                    WORKER: settings.lookups_worker,
+                },
+            ),
         )
 
     @property
     def all(self) -> tuple[Budget, ...]:
         """Every budget of this worker."""
-        return (self.statements.budget, self.searches.budget, self.streams, self.stream_bytes)
+        return (
+            self.statements.budget,
+            self.searches.budget,
+            self.streams,
+            self.stream_bytes,
+            self.lookups,
+        )
 
     async def publish(self) -> None:
         """Set the metrics. Once a second: a metric set at each use would cost more than the use."""

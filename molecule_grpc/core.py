@@ -18,8 +18,10 @@ from molecule_grpc.db.installation import page_token_key
 from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Pool, Writer, connect_pool
 from molecule_grpc.db.wakeups import Wakeups
+from molecule_grpc.egress import Egress, EgressRules
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.page_tokens import PageTokens
+from molecule_grpc.lookups import Lookups
 from molecule_grpc.server.audit import AuditLog
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
@@ -47,6 +49,7 @@ class Core:
         guards: watch over what lasts: its token, its age, a drain.
         readers: whether anybody reads events now.
         page_tokens: makes and reads the tokens of all lists.
+        egress: checks URLs of agents before they are called.
         audit: notes who did what.
     """
 
@@ -62,6 +65,7 @@ class Core:
     guards: StreamGuards
     readers: EventReaders
     page_tokens: PageTokens
+    egress: Egress
     audit: AuditLog
 
 
@@ -111,6 +115,8 @@ async def open_core(settings: Settings, dsn: str, worker: str) -> AsyncIterator[
         )
         audit = AuditLog(pool, settings.audit)
         stack.push_async_callback(audit.close)
+        lookups = Lookups(budgets.lookups, settings.egress.name_servers)
+        stack.push_async_callback(lookups.close)
         streams, unread = OpenStreams(), Unread(budgets.stream_bytes)
         core = Core(
             settings=settings,
@@ -127,6 +133,7 @@ async def open_core(settings: Settings, dsn: str, worker: str) -> AsyncIterator[
             ),
             readers=stack.enter_context(EventReaders.of(wakeups)),
             page_tokens=PageTokens(await page_token_key(pool)),
+            egress=Egress(EgressRules.of(settings.deployment, settings.egress), lookups),
             audit=audit,
         )
         yield core, _beside(core)

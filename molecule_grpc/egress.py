@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeAlias
 from urllib.parse import urlsplit
@@ -15,13 +14,12 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.holding import require_no_connection
+from molecule_grpc.lookups import Address, Lookups
 from molecule_grpc.settings.deployment import DeploymentSettings
 from molecule_grpc.settings.egress import EgressSettings
 
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-RESOLVE_TIMEOUT_SECONDS: Final = 5.0
 _PORTS: Final = {"http": 80, "https": 443}
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -157,26 +155,45 @@ def check_url_syntax(url: str) -> tuple[str, str, int]:
     return parts.scheme, host, port or _PORTS[parts.scheme]
 
 
-async def resolve_checked(
-    url: str, rules: EgressRules, *, localhost_by_name: bool = False
-) -> CheckedUrl:
-    """Resolve the host of a URL once, and check every answer.
+class Egress:
+    """Checks URLs before anything is sent there. Safe to use by any number of tasks at once.
 
     Args:
-        localhost_by_name: let the name `localhost` pass whatever it resolves to. For registration
-            only: the address is checked again before anything is sent there.
-
-    Raises:
-        Unresolvable: URL_NOT_ALLOWED: no address within 5 s.
-        Invalid: URL_NOT_ALLOWED: malformed, or an address or a port that may not be called.
+        rules: which addresses may be called.
+        lookups: finds the addresses of hosts.
     """
-    scheme, host, port = check_url_syntax(url)
-    if not rules.settings.allows_port(port):
-        raise _refused("url names a port that the platform must not call")
-    addresses = await _resolve(host, port)
-    if not (localhost_by_name and host == "localhost"):
-        require_allowed(addresses, rules)
-    return CheckedUrl(url, scheme, host, port, addresses)
+
+    def __init__(self, rules: EgressRules, lookups: Lookups) -> None:
+        self.rules = rules
+        self._lookups = lookups
+
+    async def check(
+        self, url: str, *, organization: Hashable | None = None, localhost_by_name: bool = False
+    ) -> CheckedUrl:
+        """Resolve the host of a URL once, and check every answer.
+
+        Args:
+            organization: whose budget of lookups is used; None for that of the call's payer.
+            localhost_by_name: let the name `localhost` pass whatever it resolves to. For
+                registration only: the address is checked again before anything is sent there.
+
+        Raises:
+            Unresolvable: URL_NOT_ALLOWED: no address within 5 s.
+            Invalid: URL_NOT_ALLOWED: malformed, or an address or a port that may not be called.
+            Exhausted: RESOURCE_EXHAUSTED: too many lookups are under way; nothing is known.
+        """
+        scheme, host, port = check_url_syntax(url)
+        if not self.rules.settings.allows_port(port):
+            raise _refused("url names a port that the platform must not call")
+        require_no_connection("a name server")
+        addresses = await self._lookups.addresses(host, organization)
+        if not addresses:
+            raise Unresolvable(
+                "the host of the url cannot be resolved", field="url", reason="URL_NOT_ALLOWED"
+            )
+        if not (localhost_by_name and host == "localhost"):
+            require_allowed(addresses, self.rules)
+        return CheckedUrl(url, scheme, host, port, addresses)
 
 
 def require_allowed(addresses: Iterable[Address], rules: EgressRules) -> None:
@@ -237,19 +254,6 @@ class _Pinned(AbstractResolver):
 
     async def close(self) -> None:
         """Holds nothing."""
-
-
-async def _resolve(host: str, port: int) -> tuple[Address, ...]:
-    require_no_connection("a name server")
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(RESOLVE_TIMEOUT_SECONDS):
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise Unresolvable(
-            "the host of the url cannot be resolved", field="url", reason="URL_NOT_ALLOWED"
-        ) from None
-    return tuple(dict.fromkeys(ipaddress.ip_address(answer[4][0]) for answer in found))
 
 
 def _within(address: Address, networks: Iterable[_Network]) -> bool:

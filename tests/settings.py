@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
+from molecule_grpc.egress import Egress, EgressRules
 from molecule_grpc.kernel.budget import Budget
 from molecule_grpc.kernel.payer import ORGANIZATION
+from molecule_grpc.lookups import Lookups
 from molecule_grpc.server.unread import Unread
 from molecule_grpc.settings.settings import Settings
 
@@ -19,6 +21,11 @@ def settings_of(**given: Any) -> Settings:
         changed = replace(getattr(settings, group), **{member: value})
         settings = replace(settings, **{group: changed})
     return settings
+
+
+def egress_of(rules: EgressRules) -> Egress:
+    """Checks URLs by these rules, with any number of lookups at once."""
+    return Egress(rules, Lookups(Budget("name lookups", {}), rules.settings.name_servers))
 
 
 def unread_of(limit: int = 2**40) -> Unread:

@@ -25,6 +25,8 @@ class BudgetSettings:
         streams_token: the same, of one token.
         streams_workspace: the same, of one workspace.
         stream_bytes_organization: bytes of messages that an organisation's streams have not taken.
+        lookups_worker: host names of agents that are being looked up.
+        lookups_organization: the same, of one organisation.
     """
 
     statements_organization: int = setting("MOLECULE_STATEMENTS_PER_ORGANIZATION", COUNT, 6)
@@ -40,3 +42,5 @@ class BudgetSettings:
     stream_bytes_organization: int = setting(
         "MOLECULE_STREAM_BYTES_PER_ORGANIZATION", COUNT, 64 * _MIB
     )
+    lookups_worker: int = setting("MOLECULE_LOOKUPS_PER_WORKER", COUNT, 2_000)
+    lookups_organization: int = setting("MOLECULE_LOOKUPS_PER_ORGANIZATION", COUNT, 100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from molecule_grpc.settings.values import Kind, setting
 
@@ -35,6 +36,14 @@ def _port(word: str) -> str:
     return word
 
 
+def _name_server(word: str) -> str:
+    parts = urlsplit(f"dns://{word}")
+    ipaddress.ip_address(parts.hostname or "")
+    if parts.port == 0 or parts.netloc != word or "@" in word:
+        raise ValueError
+    return word
+
+
 _NETWORKS = Kind(
     lambda text: tuple(map(_network, _words(text))),
     "networks such as 10.1.0.0/16 with commas between them, each within "
@@ -43,6 +52,11 @@ _NETWORKS = Kind(
 _PORTS = Kind(
     lambda text: tuple(map(_port, _words(text))),
     "ports and ranges such as 443,8000-8999, from 1 to 65535",
+)
+
+_NAME_SERVERS = Kind(
+    lambda text: tuple(map(_name_server, _words(text))),
+    "addresses of name servers such as 10.0.0.2 or [fd00::53]:5353 with commas between them",
 )
 
 
@@ -54,10 +68,13 @@ class EgressSettings:
         networks: private networks that agents may listen in; metadata addresses inside them stay
             refused. Development mode admits all private networks.
         ports: ports that agents may listen at; empty for any.
+        name_servers: asked for the addresses of agents' host names, after /etc/hosts; empty for
+            those of the system.
     """
 
     networks: tuple[str, ...] = setting("MOLECULE_AGENT_NETWORKS", _NETWORKS, ())
     ports: tuple[str, ...] = setting("MOLECULE_AGENT_PORTS", _PORTS, ())
+    name_servers: tuple[str, ...] = setting("MOLECULE_NAME_SERVERS", _NAME_SERVERS, ())
 
     def allows_port(self, port: int) -> bool:
         """Whether an agent may listen at this port."""

@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import aiohttp
 import structlog
 
-from molecule_grpc import egress
 from molecule_grpc.auth.tokens import mint
 from molecule_grpc.db.pool import Pool, database_errors
+from molecule_grpc.egress import CheckedUrl, Egress, Unresolvable, connector
 from molecule_grpc.kernel.errors import Conflict, Invalid, MoleculeError, NotFound, Unavailable
 from molecule_grpc.upload import refusals
 from molecule_grpc.upload.names import OCTET_STREAM
@@ -40,13 +40,13 @@ class Forwarder:
     """Calls agents at their address, with the secret that proves the platform to them.
 
     Args:
-        rules: which addresses may be called.
+        egress: checks the URLs of agents.
     """
 
-    def __init__(self, pool: Pool, limits: UploadLimits, rules: egress.EgressRules) -> None:
+    def __init__(self, pool: Pool, limits: UploadLimits, egress: Egress) -> None:
         self._pool = pool
         self._limits = limits
-        self._rules = rules
+        self._egress = egress
 
     async def send(
         self, target: UploadTarget, content_type: str, pieces: AsyncIterator[bytes]
@@ -105,7 +105,7 @@ class Forwarder:
         checked = await self._checked(target)
         try:
             async with aiohttp.ClientSession(
-                connector=egress.connector(checked),
+                connector=connector(checked),
                 timeout=_TIMEOUT,
                 auto_decompress=False,
                 headers={"authorization": f"Bearer {secret}"},
@@ -117,10 +117,10 @@ class Forwarder:
             )
             raise _unreachable() from error
 
-    async def _checked(self, target: UploadTarget) -> egress.CheckedUrl:
+    async def _checked(self, target: UploadTarget) -> CheckedUrl:
         try:
-            return await egress.resolve_checked(target.url, self._rules)
-        except egress.Unresolvable as error:
+            return await self._egress.check(target.url, organization=target.organization_id)
+        except Unresolvable as error:
             raise _unreachable() from error
         except Invalid as error:
             raise Invalid(

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from molecule_grpc import egress
 from molecule_grpc.core import Core, Slice
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.upload.blobs.stores import BlobStores, open_blob_stores
@@ -72,9 +71,7 @@ async def open_upload(core: Core, announce: Announce, workspaces: Removals) -> A
 def _writes(core: Core, stores: BlobStores, announce: Announce) -> UploadWrites:
     settings = core.settings.upload
     limits = UploadLimits(settings.max_bytes)
-    forwarder = Forwarder(
-        core.pool, limits, egress.EgressRules.of(core.settings.deployment, core.settings.egress)
-    )
+    forwarder = Forwarder(core.pool, limits, core.egress)
     if (blobs := stores.active) is None:
         return UploadWrites(core.pool, limits, forwarder, staging=None, resumable=None)
     publisher = Publisher(core.pool, announce, core.wakeups.wake, blobs.name, settings)

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import NamedTuple, cast
 from uuid import UUID
 
-from molecule_grpc import egress
 from molecule_grpc.auth import store as tokens
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.egress import Egress
 from molecule_grpc.kernel.errors import Unauthenticated
 from molecule_grpc.kernel.page import Page
 from molecule_grpc.kernel.page_tokens import PageTokens
@@ -74,7 +74,7 @@ class Lifecycle:
     """The use cases of a workspace's life.
 
     Args:
-        egress_rules: which URLs an agent may listen at.
+        egress: checks the URLs of agents.
         default_tier: the size class of a workspace that names none.
         public_view: whether strangers may read the public part of a workspace.
         subscriptions: told of removals.
@@ -88,7 +88,7 @@ class Lifecycle:
         subscriptions: Subscriptions,
         page_tokens: PageTokens,
         *,
-        egress_rules: egress.EgressRules,
+        egress: Egress,
         default_tier: int,
         public_view: bool,
         tell_readers: Callable[[], None],
@@ -97,7 +97,7 @@ class Lifecycle:
         self._directory = directory
         self._subscriptions = subscriptions
         self._page_tokens = page_tokens
-        self._egress_rules = egress_rules
+        self._egress = egress
         self._default_tier = default_tier
         self._public_view = public_view
         self._tell_readers = tell_readers
@@ -116,7 +116,7 @@ class Lifecycle:
         home = placement.home(wanted.organization_id, scope(principal))
         draft = drafts.draft(wanted, home, self._default_tier)
         if draft.url:
-            await egress.resolve_checked(draft.url, self._egress_rules, localhost_by_name=True)
+            await self._egress.check(draft.url, localhost_by_name=True)
         connection = None
         async with self._pool.acquire() as conn, conn.transaction():
             await placement.require_room(conn, draft)

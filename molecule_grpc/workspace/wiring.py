@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from molecule_grpc import egress
 from molecule_grpc.auth.retention import prune_revoked
 from molecule_grpc.core import Core, Slice
 from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS
@@ -107,7 +106,6 @@ def _service(
     tell_readers: Callable[[], None],
 ) -> WorkspaceService:
     settings, pool = core.settings, core.pool
-    egress_rules = egress.EgressRules.of(settings.deployment, settings.egress)
     default_tier = settings.deployment.default_tier
     return WorkspaceService(
         edge=settings.edge,
@@ -117,19 +115,19 @@ def _service(
             directory,
             subscriptions,
             core.page_tokens,
-            egress_rules=egress_rules,
+            egress=core.egress,
             default_tier=default_tier,
             public_view=settings.auth.public_workspace_view,
             tell_readers=tell_readers,
         ),
         registration=Registration(
             pool,
-            egress_rules=egress_rules,
+            egress=core.egress,
             default_tier=default_tier,
             open_to_strangers=settings.auth.open_registration,
             tell_readers=tell_readers,
         ),
-        discovery=Discovery(directory, egress_rules),
+        discovery=Discovery(directory, core.egress),
         heartbeats=heartbeats,
         tokens=Tokens(pool, directory, tell_readers),
     )

@@ -38,6 +38,7 @@ from molecule_grpc.delegation.record.activity import ActivityRecord
 from molecule_grpc.delegation.record.store import activity
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.delegation.record.writes import RecordWrites
+from molecule_grpc.egress import EgressRules
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.page_tokens import PageTokens
@@ -47,7 +48,7 @@ from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.server.unread import Unread
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace.tree.directory import Directory
-from tests.settings import settings_of
+from tests.settings import egress_of, settings_of
 from tests.waiting import PATIENCE
 
 ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
@@ -167,6 +168,7 @@ def core_of(dsn: str, pool: Pool, wakeups: Wakeups, chosen: Settings) -> Iterato
             readers=readers,
             page_tokens=PageTokens(b"0" * 32),
             audit=AuditLog(pool, chosen.audit),
+            egress=egress_of(EgressRules.of(chosen.deployment, chosen.egress)),
         )
 
 

@@ -11,12 +11,14 @@ from molecule_grpc.core import Core
 from molecule_grpc.db.health import DatabaseHealth
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups
+from molecule_grpc.egress import EgressRules
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.server.audit import AuditLog
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.server.unread import Unread
 from molecule_grpc.settings.settings import Settings
+from tests.settings import egress_of
 
 
 @contextlib.asynccontextmanager
@@ -44,5 +46,6 @@ async def core_of(pool: Pool, dsn: str, settings: Settings) -> AsyncIterator[Cor
             readers=readers,
             page_tokens=PageTokens(bytes(32)),
             audit=AuditLog(pool, settings.audit),
+            egress=egress_of(EgressRules.of(settings.deployment, settings.egress)),
         )
     await database.close()

@@ -19,7 +19,8 @@ from molecule_grpc.directory import WorkspaceInfo
 from tests import fake_agent as agents
 from tests.fake_agent import Behaviour, fake_agent
 from tests.flooding_agent import flooding_agent
-from tests.settings import settings_of
+from tests.name_server import name_server
+from tests.settings import egress_of, settings_of
 
 BODY = b'{"method":"message/send","params":{"message":{"messageId":"m1","parts":[]}}}'
 MIB = 1_048_576
@@ -71,7 +72,7 @@ def dispatcher(
 ) -> Dispatcher:
     settings = settings_of(**{"deployment_environment": "development", **changes})
     rules = egress.EgressRules.of(settings.deployment, settings.egress)
-    return Dispatcher(settings.outbound, rules, sign=sign, containers=containers)
+    return Dispatcher(settings.outbound, egress_of(rules), sign=sign, containers=containers)
 
 
 async def outcome_of(behave: Behaviour, **changes: Any) -> Any:
@@ -347,46 +348,30 @@ async def test_a_url_that_may_not_be_called_is_refused_at_dispatch(
     assert outcome == NotSent("URL_NOT_ROUTABLE", "workspace URL is not publicly routable")
 
 
-async def test_a_name_that_changes_its_mind_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_that_changes_its_mind_gains_nothing() -> None:
     """The name is resolved once, and the connection goes to what was checked."""
-    loop = asyncio.get_running_loop()
-    resolve, asked = loop.getaddrinfo, []
-
-    async def rebinding(host: str, port: int, **options: Any) -> Any:
-        if host != "rebind.example":
-            return await resolve(host, port, **options)
-        asked.append(host)
-        address = "127.0.0.1" if len(asked) == 1 else "169.254.169.254"
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
-
-    monkeypatch.setattr(loop, "getaddrinfo", rebinding)
-    async with fake_agent(agents.says("hello")) as agent:
-        outcome = await dispatcher().dispatch(
-            target_at(f"http://rebind.example:{agent.port}/"), BODY, ceiling=5.0
-        )
-        [request] = agent.received
+    with name_server({"rebind.test": [("127.0.0.1",), ("169.254.169.254",)]}) as names:
+        async with fake_agent(agents.says("hello")) as agent:
+            calling = dispatcher(egress_name_servers=(f"127.0.0.1:{names.port}",))
+            target = target_at(f"http://rebind.test:{agent.port}/")
+            outcome = await calling.dispatch(target, BODY, ceiling=5.0)
+            [request] = agent.received
+            again = await calling.dispatch(target, BODY, ceiling=5.0)
     assert isinstance(outcome, Delivered)
-    assert asked == ["rebind.example"]
-    assert request.headers["host"] == f"rebind.example:{agent.port}"
+    assert isinstance(again, NotSent)
+    assert names.asked == ["rebind.test"] * 2
+    assert request.headers["host"] == f"rebind.test:{agent.port}"
 
 
-async def test_one_bad_address_among_good_ones_refuses_the_name(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_one_bad_address_among_good_ones_refuses_the_name() -> None:
     """Every answer is checked, not the first one."""
-
-    async def mixed(host: str, port: int, **options: Any) -> Any:
-        return [
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
-            for address in ("127.0.0.1", "169.254.169.254")
-        ]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", mixed)
-    async with fake_agent() as agent:
-        outcome = await dispatcher().dispatch(
-            target_at(f"http://mixed.example:{agent.port}/"), BODY, ceiling=5.0
-        )
-        assert agent.connections == 0
+    with name_server({"mixed.test": [("127.0.0.1", "169.254.169.254")]}) as names:
+        async with fake_agent() as agent:
+            calling = dispatcher(egress_name_servers=(f"127.0.0.1:{names.port}",))
+            outcome = await calling.dispatch(
+                target_at(f"http://mixed.test:{agent.port}/"), BODY, ceiling=5.0
+            )
+            assert agent.connections == 0
     assert isinstance(outcome, NotSent)
 
 
@@ -395,7 +380,7 @@ async def test_the_connector_goes_nowhere_else() -> None:
     import aiohttp
 
     async with fake_agent() as other:
-        checked = await egress.resolve_checked("http://[::1]:1/", egress.EgressRules(local=True))
+        checked = await egress_of(egress.EgressRules(local=True)).check("http://[::1]:1/")
         async with aiohttp.ClientSession(connector=egress.connector(checked)) as session:
             with pytest.raises(aiohttp.ClientConnectorError):
                 await session.post(other.url, data=b"{}")

@@ -25,6 +25,7 @@ from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation.record.notices import file_announcer
 from molecule_grpc.delegation.record.writes import InboxLimits
+from molecule_grpc.egress import EgressRules
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.server.audit import AuditLog
@@ -38,6 +39,7 @@ from molecule_grpc.upload.ports import OnRemove, OnRemoved
 from molecule_grpc.upload.service import UploadService
 from molecule_grpc.upload.wiring import open_upload
 from molecule_grpc.upload.workers import UploadSweeper
+from tests.settings import egress_of
 from tests.waiting import PATIENCE
 
 Begin = pb.StageUploadsRequest.Begin
@@ -201,6 +203,7 @@ def core_of(pool: Pool, settings: Settings, wakeups: Wakeups, readers: EventRead
         readers=readers,
         page_tokens=PageTokens(b"k" * 32),
         audit=AuditLog(pool, settings.audit),
+        egress=egress_of(EgressRules.of(settings.deployment, settings.egress)),
     )
 
 

@@ -15,6 +15,7 @@ from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.settings.egress import EgressSettings
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.settings.values import SettingsError
+from tests.settings import egress_of
 
 STRICT = EgressRules()
 LISTED = EgressRules(
@@ -120,10 +121,10 @@ async def test_only_listed_ports_may_be_called() -> None:
     settings = Settings.from_env({"MOLECULE_AGENT_PORTS": "443, 8000-8999"})
     rules = EgressRules.of(settings.deployment, settings.egress)
     for good in ("https://8.8.8.8/", "http://8.8.8.8:8000", "http://8.8.8.8:8999"):
-        await egress.resolve_checked(good, rules)
+        await egress_of(rules).check(good)
     for bad in ("http://8.8.8.8/", "http://8.8.8.8:22", "http://8.8.8.8:9000"):
         with pytest.raises(Invalid):
-            await egress.resolve_checked(bad, rules)
+            await egress_of(rules).check(bad)
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "9-8", "-", "1-", "http"])
@@ -153,7 +154,7 @@ async def test_url_that_is_wrong_on_its_face(url: str) -> None:
         egress.check_url_syntax(url)
     assert caught.value.reason == "URL_NOT_ALLOWED"
     with pytest.raises(Invalid):
-        await egress.resolve_checked(url, LOCAL)
+        await egress_of(LOCAL).check(url)
 
 
 def test_url_is_taken_apart() -> None:
@@ -182,24 +183,24 @@ def test_any_text_is_a_url_or_refused(text: str) -> None:
 async def test_other_spellings_of_this_machine_are_this_machine(host: str) -> None:
     """The check sees what the socket would connect to, not what the URL says."""
     with pytest.raises(Invalid):
-        await egress.resolve_checked(f"http://{host}/", LISTED)
+        await egress_of(LISTED).check(f"http://{host}/")
 
 
 async def test_resolved_url_pins_the_checked_addresses() -> None:
-    checked = await egress.resolve_checked("https://93.184.216.34:8443/a", STRICT)
+    checked = await egress_of(STRICT).check("https://93.184.216.34:8443/a")
     assert [str(ip) for ip in checked.addresses] == ["93.184.216.34"]
     assert (checked.scheme, checked.host, checked.port) == ("https", "93.184.216.34", 8443)
 
 
 async def test_localhost_by_name_passes_registration_only() -> None:
-    await egress.resolve_checked("http://localhost:9", STRICT, localhost_by_name=True)
+    await egress_of(STRICT).check("http://localhost:9", localhost_by_name=True)
     with pytest.raises(Invalid):
-        await egress.resolve_checked("http://localhost:9", STRICT)
+        await egress_of(STRICT).check("http://localhost:9")
     with pytest.raises(Invalid):
-        await egress.resolve_checked("http://127.0.0.1:9", STRICT, localhost_by_name=True)
+        await egress_of(STRICT).check("http://127.0.0.1:9", localhost_by_name=True)
 
 
 async def test_what_does_not_resolve_is_refused() -> None:
     with pytest.raises(Invalid) as caught:
-        await egress.resolve_checked("http://nowhere.invalid", LOCAL)
+        await egress_of(LOCAL).check("http://nowhere.invalid")
     assert caught.value.reason == "URL_NOT_ALLOWED"

@@ -13,7 +13,6 @@ import aiohttp
 import structlog
 from prometheus_client import Counter
 
-from molecule_grpc import egress
 from molecule_grpc.delegation.outbound import replies
 from molecule_grpc.delegation.outbound.call_failures import (
     CONNECT_SECONDS,
@@ -28,7 +27,8 @@ from molecule_grpc.delegation.outbound.call_failures import (
 )
 from molecule_grpc.delegation.outbound.outcome import Delivered, Failed, NotSent, SendFailure
 from molecule_grpc.directory import WorkspaceInfo
-from molecule_grpc.kernel.errors import Invalid
+from molecule_grpc.egress import CheckedUrl, Egress, Unresolvable, connector
+from molecule_grpc.kernel.errors import Exhausted, Invalid
 from molecule_grpc.settings.outbound import OutboundSettings
 
 log = structlog.get_logger(__name__)
@@ -81,7 +81,7 @@ class Dispatcher:
     """Sends JSON-RPC bodies to agents. Safe to use by any number of tasks at once.
 
     Args:
-        rules: which URLs may be called.
+        egress: checks the URLs of agents.
         sign: seconds since a workspace last showed a sign of life by another way; None for never.
         containers: asked about an agent that does not answer, or sleeps.
     """
@@ -89,12 +89,12 @@ class Dispatcher:
     def __init__(
         self,
         settings: OutboundSettings,
-        rules: egress.EgressRules,
+        egress: Egress,
         *,
         sign: Sign,
         containers: Containers | None = None,
     ) -> None:
-        self._rules = rules
+        self._egress = egress
         self._idle = settings.idle_timeout
         self._header_timeout = settings.header_timeout
         self._max_response = settings.max_response_bytes
@@ -151,8 +151,11 @@ class Dispatcher:
         self, target: WorkspaceInfo, body: bytes, ceiling: float | None, headers: Mapping[str, str]
     ) -> Outcome:
         try:
-            checked = await egress.resolve_checked(target.url, self._rules)
-        except egress.Unresolvable as error:
+            checked = await self._egress.check(target.url, organization=target.organization_id)
+        except Exhausted as full:
+            # No name server was asked: nothing is known of the agent.
+            return Failed(SendFailure.BUSY, full.message)
+        except Unresolvable as error:
             return Failed(SendFailure.UNREACHABLE, error.message)
         except Invalid:
             return NotSent("URL_NOT_ROUTABLE", "workspace URL is not publicly routable")
@@ -170,7 +173,7 @@ class Dispatcher:
 
     async def _post(
         self,
-        checked: egress.CheckedUrl,
+        checked: CheckedUrl,
         body: bytes,
         headers: Mapping[str, str],
         progress: Progress,
@@ -183,7 +186,7 @@ class Dispatcher:
             "Accept-Encoding": "identity",
         }
         session = aiohttp.ClientSession(
-            connector=egress.connector(checked),
+            connector=connector(checked),
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS
             ),

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from molecule_grpc import egress
 from molecule_grpc.core import Core
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS
@@ -65,7 +64,7 @@ async def open_outbound(
     pool, settings = core.pool, core.settings.outbound
     dispatcher = Dispatcher(
         settings,
-        egress.EgressRules.of(core.settings.deployment, core.settings.egress),
+        core.egress,
         sign=lambda workspace_id: targets.sign_of_life(pool, workspace_id),
         containers=containers,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 from uuid import UUID
 
-from molecule_grpc import egress
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.directory import Directory, WorkspaceInfo
+from molecule_grpc.egress import Egress
 from molecule_grpc.kernel.errors import Invalid, Unauthenticated, Unavailable
 from molecule_grpc.workspace import rules
 from molecule_grpc.workspace.refusals import missing
@@ -28,12 +28,12 @@ class Discovery:
     """Tells related workspaces where the others listen.
 
     Args:
-        egress_rules: which URLs an agent may listen at.
+        egress: checks the URLs of agents.
     """
 
-    def __init__(self, directory: Directory, egress_rules: egress.EgressRules) -> None:
+    def __init__(self, directory: Directory, egress: Egress) -> None:
         self._directory = directory
-        self._egress_rules = egress_rules
+        self._egress = egress
 
     async def discover(
         self, principal: Principal, target_id: UUID, on_behalf_of: UUID | None
@@ -77,7 +77,7 @@ class Discovery:
         if target.delivery_mode == rules.POLL:
             return ""
         try:
-            await egress.resolve_checked(target.url, self._egress_rules, localhost_by_name=True)
+            await self._egress.check(target.url, localhost_by_name=True)
         except Invalid as error:
             raise _peer_unavailable(target, "workspace url failed its safety check") from error
         return target.url

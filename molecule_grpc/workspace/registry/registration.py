@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from molecule_grpc import egress
 from molecule_grpc.auth import store as tokens
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.auth.tokens import mint
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.egress import Egress
 from molecule_grpc.kernel.errors import Aborted, Invalid, Unauthenticated
 from molecule_grpc.workspace import drafts, rules
 from molecule_grpc.workspace.cards import card_text
@@ -54,7 +54,7 @@ class Registration:
     """Keeps what agents announce.
 
     Args:
-        egress_rules: which URLs an agent may listen at.
+        egress: checks the URLs of agents.
         default_tier: the size class of a workspace that a registration creates.
         open_to_strangers: whether a caller without a token may register a workspace without one.
         tell_readers: wakes the readers of the feed of events.
@@ -64,13 +64,13 @@ class Registration:
         self,
         pool: Pool,
         *,
-        egress_rules: egress.EgressRules,
+        egress: Egress,
         default_tier: int,
         open_to_strangers: bool,
         tell_readers: Callable[[], None],
     ) -> None:
         self._pool = pool
-        self._egress_rules = egress_rules
+        self._egress = egress
         self._default_tier = default_tier
         self._open_to_strangers = open_to_strangers
         self._tell_readers = tell_readers
@@ -146,7 +146,7 @@ class Registration:
         url = "" if remote else announced.url.strip()
         if not url:
             raise Invalid("url is required for push-mode workspaces", field="url")
-        await egress.resolve_checked(url, self._egress_rules, localhost_by_name=True)
+        await self._egress.check(url, localhost_by_name=True)
         return url, mode
 
     async def _first_token(self, conn: Connection, workspace_id: UUID, principal: Principal) -> str:
