@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
 from molecule_grpc.admin.wiring import open_admin
@@ -29,7 +29,7 @@ from molecule_grpc.workspace.wiring import WorkspaceSlice, open_workspace
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """What a host serves, and what runs beside it.
+    """The methods for a host to serve, and the background tasks of the worker.
 
     Args:
         streams: everything that lasts; the host drains it before it stops.
@@ -137,15 +137,9 @@ async def _running(slices: Iterable[Slice]) -> AsyncIterator[None]:
         running: list[asyncio.Task[None]] = []
         for each in slices:
             running += [group.create_task(task.run(), name=task.name) for task in each.tasks]
-            running += [
-                group.create_task(_endless(loop), name=name) for name, loop in each.loops.items()
-            ]
+            running += [group.create_task(loop(), name=name) for name, loop in each.loops.items()]
         try:
             yield
         finally:
             for one in running:
                 one.cancel()
-
-
-async def _endless(loop: Callable[[], Awaitable[None]]) -> None:
-    await loop()

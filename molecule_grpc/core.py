@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -81,7 +81,7 @@ class Slice:
 
     handlers: Sequence[tuple[ServiceDescriptor, object]] = ()
     tasks: Sequence[BackgroundTask] = ()
-    loops: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    loops: Mapping[str, Callable[[], Coroutine[None, None, None]]] = field(default_factory=dict)
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""The SQL of the audit log: who did what, or was refused what."""
+"""The SQL of the audit log of operators' acts and of refusals."""
 
 from __future__ import annotations
 

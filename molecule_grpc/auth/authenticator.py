@@ -164,7 +164,7 @@ class Authenticator:
             return await store.organization_of(self._pool, workspace_id)
 
     def forget(self, token_digest_hex: str) -> None:
-        """A token was revoked: forget its holder, and end the calls that it opened."""
+        """Forget the holder of a revoked token and end the calls opened with the token."""
         self._revocations += 1
         self._cache.pop(bytes.fromhex(token_digest_hex), None)
         for end in tuple(self._watchers.get(token_digest_hex, ())):

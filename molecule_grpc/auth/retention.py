@@ -1,4 +1,4 @@
-"""Tokens that ended leave after a set time: until then their holders are told what happened."""
+"""Deletes ended tokens after a set time; until then their holders are told of the end."""
 
 from __future__ import annotations
 

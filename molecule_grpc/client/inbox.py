@@ -195,7 +195,7 @@ class Inbox:
             self._arrived.put_nowait(error)
 
     async def _hold_and_rest(self, backoff: Backoff) -> None:
-        """Hold one session until it ends, then wait before the next one.
+        """Hold a session until its end, then pause before the next.
 
         Raises:
             CallError: another session would meet the same answer.

@@ -143,7 +143,7 @@ class Platform:
     async def remove_workspace(
         self, workspace_id: str, *, confirm: bool = False, purge: bool = False
     ) -> pb.DeleteWorkspaceResponse:
-        """Remove a workspace. Its agent's streams end, and its token is void.
+        """Remove a workspace. Open streams of the workspace end, and its tokens are revoked.
 
         With live children and without `confirm` nothing changes, and the answer's status is
         `confirmation_required`.

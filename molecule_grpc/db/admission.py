@@ -58,7 +58,7 @@ class _Held(PoolAcquireContext):
 
 
 class _Turn(_Held):
-    """A connection that counts for its payer from before it is taken."""
+    """A connection counted against its payer while waiting and while in use."""
 
     __slots__ = ("_keys", "_turns")
 

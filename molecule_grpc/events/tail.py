@@ -20,7 +20,7 @@ from molecule_grpc.events.window import EventWindow
 
 log = structlog.get_logger(__name__)
 
-# Bounds of a page, from memory or from the tables: what one slow client keeps from being freed.
+# Bounds of a page, from memory or from the tables: a slow client keeps a page from being freed.
 PAGE_EVENTS: Final = 200
 PAGE_BYTES: Final = 256 * 1024
 # What all readers of a worker share: at 100 events/s the last 20 seconds.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
 from molecule_grpc.auth.authenticator import Authenticator
@@ -31,7 +31,7 @@ class Events:
 
     service: EventsService
     tasks: Sequence[BackgroundTask]
-    loops: Mapping[str, Callable[[], Awaitable[None]]]
+    loops: Mapping[str, Callable[[], Coroutine[None, None, None]]]
 
 
 def make_events(

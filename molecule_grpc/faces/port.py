@@ -1,4 +1,4 @@
-"""What a face serves its callers with: the use cases of the slices, on values.
+"""The port of all faces: the use cases of the slices, on values.
 
 The RPCs' own handlers call the same use cases, so every face behaves alike.
 """

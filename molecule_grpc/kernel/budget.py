@@ -196,7 +196,7 @@ class Turns:
 
 
 class _Line:
-    """The callers of one organisation that wait, by token."""
+    """Waiting callers of an organisation, by token."""
 
     def __init__(self) -> None:
         self.waiting = 0
@@ -222,7 +222,7 @@ class _Line:
             keys = self._keys[token]
             full = budget.full(**keys)
             if not full:
-                # A caller that was cancelled stays in its place until its task runs.
+                # A cancelled caller keeps its place until its task runs.
                 turn = next((each for each in turns if not each.done()), None)
                 if turn is None:
                     continue

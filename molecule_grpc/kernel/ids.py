@@ -33,12 +33,12 @@ def parse_id(text: str, field: str) -> UUID:
 
 
 def is_identifier(text: str) -> bool:
-    """Whether an id that its sender chose can be one."""
+    """Whether a client's own id is acceptable."""
     return not _UNFIT.search(text) and text not in (".", "..")
 
 
 def identifier(text: str, field: str) -> str:
-    """An id that its sender chose, as it was sent: it is never cleaned, cut or replaced.
+    """A client's own id as sent, never cleaned, cut or replaced.
 
     Raises:
         Invalid: it holds a control character or a lone surrogate, or is `.` or `..`; names `field`.

@@ -12,7 +12,7 @@ _MIN_DISTINCT_CHARACTERS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthSettings:
-    """Tokens, and the doors that are open without one.
+    """Tokens, and what is open to callers without a token.
 
     Args:
         admin_token: the operator's token; empty for the one that the first start mints. Production

@@ -1,4 +1,4 @@
-"""What kind of installation this is. It decides what is allowed, so it is read once, here."""
+"""The kind of installation, development or production, which decides what is allowed."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _PREFIX = "MOLECULE_"
 _STRONG_TOKEN = "use one such as `openssl rand -base64 32` prints"
 # Read by the command line and by clients, not by the server.
 _OF_CLIENTS = ("MOLECULE_TOKEN", "MOLECULE_URL")
-# Switches of the platform that this one replaces: what they turned on is always on here.
+# Switches of the platform's predecessor: what they turned on is always on here.
 _WITHOUT_EFFECT = (
     "DELEGATION_LEDGER_WRITE",
     "DELEGATION_RESULT_INBOX_PUSH",
@@ -42,7 +42,7 @@ _WITHOUT_EFFECT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is in force, in groups: whoever needs a setting is given its group."""
+    """All settings in force, in groups; a constructor takes the group with its settings."""
 
     process: ProcessSettings = field(default_factory=ProcessSettings)
     edge: EdgeSettings = field(default_factory=EdgeSettings)

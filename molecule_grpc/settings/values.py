@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class SettingsError(Exception):
-    """The installation must not start like this. The message is for whoever set it up."""
+    """A setting must be changed before the server can start; the message is for the operator."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Who may connect to the embedded Postgres: the account that started it, and root.
+"""Who may connect to the embedded Postgres: root and the account that runs the server.
 
 The kernel says who is behind a Unix socket. Without that, every process of the account that owns
 the data, often `nobody`, would be Postgres' superuser.

@@ -46,7 +46,7 @@ async def open_record_and_inbox(core: Core) -> AsyncIterator[RecordAndInbox]:
     linger = settings.process.group_commit_linger_ms / 1000
 
     def watched() -> bool:
-        # Workers that do not notify one another do not hear of one another's readers.
+        # Without notifications a worker does not know the readers of other workers.
         return core.readers.present or not settings.process.notify
 
     async with (

@@ -158,7 +158,7 @@ def _completed(method: str, params: JSON) -> JSON:
 
 
 def _message_id(given: Any) -> str:
-    """The id that the sender chose, as it is; a new one where there is none."""
+    """The sender's own message id as sent, or a new UUID."""
     field = "body.params.message.messageId"
     if given is None or given == "":
         return str(uuid.uuid4())

@@ -44,7 +44,7 @@ class Senders:
 
 
 def content_of(body: str | None) -> Json:
-    """What a body says: its text, and what is not text.
+    """A body as text, with files and data beside.
 
     `parts` are the message's files and data. A body without message parts and text comes whole, as
     `body`. Of what exceeds 256 KiB only the size is told.

@@ -25,7 +25,7 @@ class RateLimitState:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the caller is told of it."""
+        """The limit's headers in the answer."""
         return {
             "x-ratelimit-limit": str(self.limit),
             "x-ratelimit-remaining": str(self.remaining),

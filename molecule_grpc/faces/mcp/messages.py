@@ -91,7 +91,7 @@ class Messages:
             await self._admit(caller.call)
             if found:
                 return await self._shown(found[0], caller)
-            # A pull that gives up early has its reasons, such as a server that stops.
+            # A pull ends early when, for instance, the server drains: asking again is no use.
             if left == 0 or time.monotonic() - asked < slice_seconds - 1:
                 return {}
 

@@ -211,7 +211,7 @@ def _handshake_version(headers: Mapping[str, str]) -> str:
 
 
 def _modern_version(request: mcp.JSONRPCRequest, headers: Mapping[str, str]) -> str:
-    """The revision of a request, whose headers repeat what its body says."""
+    """The revision of a request; headers and body must name the same."""
     version, params = headers[VERSION_HEADER], request.params or {}
     if version not in MODERN_PROTOCOL_VERSIONS:
         raise ProtocolError(
@@ -296,7 +296,7 @@ def _result(value: object, *, failed: bool = False) -> mcp.CallToolResult:
 
 
 def _failed(error: MoleculeError) -> mcp.CallToolResult:
-    """A tool that could not do it, and why; a bad argument is the caller's fault, not the tool's.
+    """The result of a failed tool, with the reason; a bad argument raises instead.
 
     Raises:
         ProtocolError: an argument is wrong.

@@ -1,4 +1,4 @@
-"""The tools for work: who is there, handing it over, following it, reporting on it."""
+"""The tools for delegations: list peers, delegate, follow, report."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _peer(peer: Peer) -> Json:
 
 
 def _task(found: DelegationRow, viewer: UUID) -> Json:
-    """A task as its parties see it; unknown values are left out."""
+    """A delegation as JSON for caller or callee; unknown values are left out."""
     sent = found.caller_id == viewer
     stamp = timestamp(found.updated_at)
     assert stamp is not None

@@ -129,7 +129,7 @@ class _Where:
 
 
 def _filtered(chosen: ActivityFilter) -> _Where:
-    """A clause for each filter that is set, so that each finds its index."""
+    """A clause for each filter in use, written so that Postgres finds the index."""
     where = _Where()
     if chosen.type is not None:
         where.add("a.activity_type = ?", chosen.type)
