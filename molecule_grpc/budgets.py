@@ -18,9 +18,9 @@ _USED = Gauge(
     ["budget"],
     multiprocess_mode="livesum",
 )
-_REFUSED = Metric(
+REFUSED = Metric(
     "molecule_grpc_budget_refused_total",
-    "Calls that met the limit of a budget, by whose limit it was.",
+    "Calls that met the limit of a budget or a quota, by whose limit it was.",
     ["budget", "of"],
 )
 # Callers of one organisation that wait for a statement or a search, in one worker.
@@ -102,5 +102,5 @@ class Budgets:
             _USED.labels(budget.name).set(budget.used)
             for dimension, count in budget.refused.items():
                 key = (budget.name, dimension)
-                _REFUSED.labels(*key).inc(count - self._published[key])
+                REFUSED.labels(*key).inc(count - self._published[key])
                 self._published[key] = count

@@ -22,6 +22,7 @@ from molecule_grpc.egress import Egress, EgressRules
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.lookups import Lookups
+from molecule_grpc.quotas import Quotas
 from molecule_grpc.server.audit import AuditLog
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
@@ -44,6 +45,7 @@ class Core:
         dsn: for connections outside the pool.
         database: whether the database answers.
         budgets: what is in use at once, of what all share.
+        quotas: what organisations and workspaces may keep.
         streams: everything here that lasts; a drain wakes it.
         unread: what clients of streams have not taken.
         guards: watch over what lasts: its token, its age, a drain.
@@ -58,6 +60,7 @@ class Core:
     pool: Pool
     database: DatabaseHealth
     budgets: Budgets
+    quotas: Quotas
     wakeups: Wakeups
     authenticator: Authenticator
     streams: OpenStreams
@@ -124,6 +127,7 @@ async def open_core(settings: Settings, dsn: str, worker: str) -> AsyncIterator[
             pool=pool,
             database=database,
             budgets=budgets,
+            quotas=Quotas.of(settings.quotas),
             wakeups=wakeups,
             authenticator=authenticator,
             streams=streams,

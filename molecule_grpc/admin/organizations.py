@@ -7,11 +7,12 @@ from uuid import UUID
 from molecule_grpc.admin import store
 from molecule_grpc.admin.values import MintedOrgToken, Organization, OrgToken
 from molecule_grpc.auth.principal import Principal, Role
-from molecule_grpc.auth.store import mint_workspace_token
+from molecule_grpc.auth.store import mint_workspace_token, require_token_room
 from molecule_grpc.auth.tokens import Secret, TokenTerms
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import AlreadyExists, NotFound
 from molecule_grpc.kernel.text import clean
+from molecule_grpc.quotas import Quotas
 
 
 class Organizations:
@@ -21,8 +22,9 @@ class Organizations:
         test_tokens: whether this installation mints tokens of workspaces for test scripts.
     """
 
-    def __init__(self, pool: Pool, *, test_tokens: bool) -> None:
+    def __init__(self, pool: Pool, quotas: Quotas, *, test_tokens: bool) -> None:
         self._pool = pool
+        self._quotas = quotas
         self._test_tokens = test_tokens
 
     async def create(self, slug: str, name: str) -> Organization:
@@ -54,20 +56,21 @@ class Organizations:
 
         Raises:
             NotFound: ORGANIZATION_NOT_FOUND: unknown, or not the caller's.
+            Exhausted: TOO_MANY_TOKENS: as many are live as the quota permits.
         """
         own = visible_organization(principal)
         if own is not None and organization_id not in (None, own):
             raise _no_organization()
-        minted = await store.mint_org_token(
-            self._pool,
-            organization_id or own or store.DEFAULT_ORGANIZATION,
-            name=clean(name),
-            created_by=_author(principal),
-            terms=terms,
-        )
-        if minted is None:
-            raise _no_organization()
-        return minted
+        home = organization_id or own or store.DEFAULT_ORGANIZATION
+        quota = self._quotas.organization_tokens
+        async with self._pool.acquire() as conn, conn.transaction():
+            if not await store.hold_organization(conn, home):
+                raise _no_organization()
+            if quota.exceeded(await store.count_org_tokens(conn, home, most=quota.bound)):
+                raise quota.refusal(home, metadata={"max": str(quota.limit)})
+            return await store.mint_org_token(
+                conn, home, name=clean(name), created_by=_author(principal), terms=terms
+            )
 
     async def list_tokens(self, organization_id: UUID | None) -> list[OrgToken]:
         """Live tokens, newest first, at most 500; of one organisation, or of all."""
@@ -88,12 +91,14 @@ class Organizations:
 
         Raises:
             NotFound: WORKSPACE_NOT_FOUND, or this installation mints none.
+            Exhausted: TOO_MANY_TOKENS: as many are live as the quota permits.
         """
         if not self._test_tokens:
             raise NotFound("not found")
         async with self._pool.acquire() as conn, conn.transaction():
             if not await store.hold_workspace(conn, workspace_id):
                 raise NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND")
+            await require_token_room(conn, workspace_id, self._quotas.workspace_tokens)
             _, secret = await mint_workspace_token(conn, workspace_id)
         return secret
 

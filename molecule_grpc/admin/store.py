@@ -39,16 +39,38 @@ async def list_organizations(pool: Pool) -> list[Organization]:
     return [Organization(*row) for row in rows]
 
 
+async def hold_organization(conn: Connection, organization_id: UUID) -> bool:
+    """Keep others from adding to an organisation until the transaction ends; False for none."""
+    found = await conn.fetchval(
+        "SELECT id FROM organizations WHERE id = $1 FOR NO KEY UPDATE", organization_id
+    )
+    return found is not None
+
+
+async def count_org_tokens(conn: Connection | Pool, organization_id: UUID, *, most: int) -> int:
+    """How many live tokens administer an organisation, counted up to `most` of them."""
+    found: int = await conn.fetchval(
+        f"""
+        SELECT count(*) FROM (
+            SELECT FROM org_api_tokens WHERE organization_id = $1 AND {LIVE} LIMIT $2
+        ) live
+        """,
+        organization_id,
+        most,
+    )
+    return found
+
+
 async def mint_org_token(
-    pool: Pool, organization_id: UUID, *, name: str, created_by: str, terms: TokenTerms
-) -> MintedOrgToken | None:
-    """Store a new token of an organisation; None when the organisation is unknown."""
+    conn: Connection, organization_id: UUID, *, name: str, created_by: str, terms: TokenTerms
+) -> MintedOrgToken:
+    """Store a new token of an organisation."""
     secret = mint()
-    row = await pool.fetchrow(
+    row = await conn.fetchrow(
         f"""
         INSERT INTO org_api_tokens
             (id, organization_id, token_hash, prefix, name, created_by, read_only, expires_at)
-        SELECT $1, id, $3, $4, $5, $6, $7, $8 FROM organizations WHERE id = $2
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         RETURNING {_ORG_TOKEN}
         """,
         new_id(),
@@ -60,7 +82,8 @@ async def mint_org_token(
         terms.read_only,
         terms.expires_at,
     )
-    return None if row is None else MintedOrgToken(OrgToken(*row), secret)
+    assert row is not None
+    return MintedOrgToken(OrgToken(*row), secret)
 
 
 async def list_org_tokens(pool: Pool, organization_id: UUID | None) -> list[OrgToken]:

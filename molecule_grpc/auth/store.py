@@ -10,9 +10,9 @@ from molecule_grpc.auth.principal import OPERATOR, Principal, Role
 from molecule_grpc.auth.tokens import FULL_TERMS, Secret, TokenTerms, mint
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.quotas import Quota
 
 CHANNEL = "molecule_tokens"
-MAX_LIVE_TOKENS = 50
 
 # Of a row of either table of tokens.
 LIVE = "(revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()))"
@@ -148,6 +148,17 @@ async def mint_workspace_token(
     )
     assert row is not None
     return TokenRow(*row), secret
+
+
+async def require_token_room(conn: Connection, workspace_id: UUID, quota: Quota) -> None:
+    """Raise unless a workspace may have one more live token. Locks as `count_workspace_tokens`.
+
+    Raises:
+        Exhausted: TOO_MANY_TOKENS.
+    """
+    live = await count_workspace_tokens(conn, workspace_id)
+    if quota.exceeded(live):
+        raise quota.refusal(workspace_id, metadata={"max": str(quota.limit)})
 
 
 async def count_workspace_tokens(conn: Connection, workspace_id: UUID) -> int:

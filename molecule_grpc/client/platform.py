@@ -175,7 +175,7 @@ class Platform:
             ttl_seconds: seconds after which the token is refused, at most ten years; 0 for never.
 
         Raises:
-            ResourceExhausted: TOO_MANY_TOKENS: the workspace has 50 live tokens.
+            ResourceExhausted: TOO_MANY_TOKENS: the workspace has as many live tokens as it may.
             NotFound: WORKSPACE_NOT_FOUND.
         """
         request = pb.CreateTokenRequest(

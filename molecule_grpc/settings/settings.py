@@ -23,6 +23,7 @@ from molecule_grpc.settings.faces import FacesSettings
 from molecule_grpc.settings.inbox import InboxSettings
 from molecule_grpc.settings.outbound import OutboundSettings
 from molecule_grpc.settings.process import ProcessSettings
+from molecule_grpc.settings.quotas import QuotaSettings
 from molecule_grpc.settings.retention import RetentionSettings
 from molecule_grpc.settings.upload import UploadSettings
 from molecule_grpc.settings.values import SettingsError, describe_group, read_group
@@ -58,6 +59,7 @@ class Settings:
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     faces: FacesSettings = field(default_factory=FacesSettings)
     budgets: BudgetSettings = field(default_factory=BudgetSettings)
+    quotas: QuotaSettings = field(default_factory=QuotaSettings)
     warnings: tuple[str, ...] = ()
 
     @classmethod

@@ -162,6 +162,8 @@ def _words(text: str) -> tuple[str, ...]:
 
 SECONDS = number(above=0)
 COUNT = whole(1)
+# 0 is no limit.
+LIMIT = whole(0)
 PORT = whole(1, 65535)
 SWITCH = Kind(_switch, "1 or 0")
 TRUE_OR_FALSE = Kind(_true_or_false, "true or false")

@@ -15,6 +15,7 @@ from molecule_grpc.egress import Egress
 from molecule_grpc.kernel.errors import Unauthenticated
 from molecule_grpc.kernel.page import Page
 from molecule_grpc.kernel.page_tokens import PageTokens
+from molecule_grpc.quotas import Quota
 from molecule_grpc.workspace import drafts, rules
 from molecule_grpc.workspace.connection import ConnectionDetails, connection_details
 from molecule_grpc.workspace.drafts import NewWorkspace
@@ -77,6 +78,7 @@ class Lifecycle:
         egress: checks the URLs of agents.
         default_tier: the size class of a workspace that names none.
         public_view: whether strangers may read the public part of a workspace.
+        quota: of the live workspaces of an organisation.
         subscriptions: told of removals.
         tell_readers: wakes the readers of the feed of events.
     """
@@ -91,6 +93,7 @@ class Lifecycle:
         egress: Egress,
         default_tier: int,
         public_view: bool,
+        quota: Quota,
         tell_readers: Callable[[], None],
     ) -> None:
         self._pool = pool
@@ -100,6 +103,7 @@ class Lifecycle:
         self._egress = egress
         self._default_tier = default_tier
         self._public_view = public_view
+        self._quota = quota
         self._tell_readers = tell_readers
 
     async def create(
@@ -112,6 +116,7 @@ class Lifecycle:
             Invalid: a field breaks its rule; URL_NOT_ALLOWED or PARENT_INVALID.
             Conflict: TREE_TOO_DEEP.
             AlreadyExists: WORKSPACE_NAME_TAKEN.
+            Exhausted: QUOTA_EXCEEDED: the organisation has as many workspaces as it may.
         """
         home = placement.home(wanted.organization_id, scope(principal))
         draft = drafts.draft(wanted, home, self._default_tier)
@@ -120,6 +125,7 @@ class Lifecycle:
         connection = None
         async with self._pool.acquire() as conn, conn.transaction():
             await placement.require_room(conn, draft)
+            await workspaces.require_quota(conn, draft.organization_id, self._quota)
             await workspaces.insert(conn, draft)
             if wanted.place is not None:
                 await workspaces.place(conn, draft.id, drafts.check_first_place(wanted.place))

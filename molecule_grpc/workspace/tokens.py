@@ -14,8 +14,9 @@ from molecule_grpc.directory import Directory
 from molecule_grpc.events import store as event_store
 from molecule_grpc.events.names import EventType
 from molecule_grpc.events.store import Event
-from molecule_grpc.kernel.errors import Exhausted, NotFound
+from molecule_grpc.kernel.errors import NotFound
 from molecule_grpc.kernel.page import Page, page_of
+from molecule_grpc.quotas import Quota
 from molecule_grpc.workspace.connection import (
     ConnectionDetails,
     connection_details,
@@ -39,11 +40,15 @@ class Tokens:
     """Lists, mints and revokes tokens.
 
     Args:
+        quota: of the live tokens of a workspace.
         tell_readers: wakes the readers of the feed of events.
     """
 
-    def __init__(self, pool: Pool, directory: Directory, tell_readers: Callable[[], None]) -> None:
+    def __init__(
+        self, pool: Pool, directory: Directory, quota: Quota, tell_readers: Callable[[], None]
+    ) -> None:
         self._pool = pool
+        self._quota = quota
         self._directory = directory
         self._tell_readers = tell_readers
 
@@ -69,18 +74,12 @@ class Tokens:
 
         Raises:
             NotFound: WORKSPACE_NOT_FOUND.
-            Exhausted: TOO_MANY_TOKENS: 50 are live.
+            Exhausted: TOO_MANY_TOKENS: as many are live as the quota permits.
         """
         async with self._pool.acquire() as conn, conn.transaction():
             if await workspaces.lock_live(conn, workspace_id) is None:
                 raise missing()
-            live = await tokens.count_workspace_tokens(conn, workspace_id)
-            if live >= tokens.MAX_LIVE_TOKENS:
-                raise Exhausted(
-                    f"the workspace has {live} live tokens, revoke one first",
-                    reason="TOO_MANY_TOKENS",
-                    metadata={"max": str(tokens.MAX_LIVE_TOKENS)},
-                )
+            await tokens.require_token_room(conn, workspace_id, self._quota)
             row, secret = await tokens.mint_workspace_token(conn, workspace_id, terms)
         return MintedToken(row, secret.text)
 

@@ -118,6 +118,7 @@ def _service(
             egress=core.egress,
             default_tier=default_tier,
             public_view=settings.auth.public_workspace_view,
+            quota=core.quotas.workspaces,
             tell_readers=tell_readers,
         ),
         registration=Registration(
@@ -125,11 +126,12 @@ def _service(
             egress=core.egress,
             default_tier=default_tier,
             open_to_strangers=settings.auth.open_registration,
+            quota=core.quotas.workspaces,
             tell_readers=tell_readers,
         ),
         discovery=Discovery(directory, core.egress),
         heartbeats=heartbeats,
-        tokens=Tokens(pool, directory, tell_readers),
+        tokens=Tokens(pool, directory, core.quotas.workspace_tokens, tell_readers),
     )
 
 

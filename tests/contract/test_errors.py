@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from molecule_grpc import quotas
 from molecule_grpc.db import group_commit
 from molecule_grpc.kernel import errors
 from molecule_grpc.kernel.errors import MoleculeError
@@ -122,15 +123,15 @@ def test_the_page_about_errors_is_current(commented: Contract) -> None:
 def _kinds() -> list[type[MoleculeError]]:
     return [
         member
-        for module in (errors, group_commit)
+        for module in (errors, group_commit, quotas)
         for _, member in inspect.getmembers(module, inspect.isclass)
         if issubclass(member, MoleculeError)
     ]
 
 
 def _made(path: Path) -> Iterator[Raised]:
-    """Every call in a file that makes one of our errors."""
-    kinds = {kind.__name__: kind for kind in _kinds()}
+    """Every call in a file that makes one of our errors, or a quota, which makes its refusals."""
+    kinds = {kind.__name__: kind for kind in _kinds()} | {"Quota": quotas.QuotaExceeded}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
             name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr

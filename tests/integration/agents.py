@@ -42,6 +42,7 @@ from molecule_grpc.egress import EgressRules
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.page_tokens import PageTokens
+from molecule_grpc.quotas import Quotas
 from molecule_grpc.server.audit import AuditLog
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
@@ -158,6 +159,7 @@ def core_of(dsn: str, pool: Pool, wakeups: Wakeups, chosen: Settings) -> Iterato
             pool=pool,
             database=DatabaseHealth(dsn),
             budgets=budgets,
+            quotas=Quotas.of(chosen.quotas),
             wakeups=wakeups,
             authenticator=authenticator,
             streams=streams,

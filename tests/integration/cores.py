@@ -14,6 +14,7 @@ from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.egress import EgressRules
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.page_tokens import PageTokens
+from molecule_grpc.quotas import Quotas
 from molecule_grpc.server.audit import AuditLog
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.server.unread import Unread
@@ -36,6 +37,7 @@ async def core_of(pool: Pool, dsn: str, settings: Settings) -> AsyncIterator[Cor
             pool=pool,
             database=database,
             budgets=budgets,
+            quotas=Quotas.of(settings.quotas),
             wakeups=wakeups,
             authenticator=authenticator,
             streams=streams,

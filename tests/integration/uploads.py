@@ -28,6 +28,7 @@ from molecule_grpc.delegation.record.writes import InboxLimits
 from molecule_grpc.egress import EgressRules
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.page_tokens import PageTokens
+from molecule_grpc.quotas import Quotas
 from molecule_grpc.server.audit import AuditLog
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
@@ -193,6 +194,7 @@ def core_of(pool: Pool, settings: Settings, wakeups: Wakeups, readers: EventRead
         pool=pool,
         database=DatabaseHealth(""),
         budgets=budgets,
+        quotas=Quotas.of(settings.quotas),
         wakeups=wakeups,
         authenticator=authenticator,
         streams=streams,

@@ -12,6 +12,7 @@ from molecule_grpc.auth.tokens import mint
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.egress import Egress
 from molecule_grpc.kernel.errors import Aborted, Invalid, Unauthenticated
+from molecule_grpc.quotas import Quota
 from molecule_grpc.workspace import drafts, rules
 from molecule_grpc.workspace.cards import card_text
 from molecule_grpc.workspace.refusals import missing, removed
@@ -57,6 +58,7 @@ class Registration:
         egress: checks the URLs of agents.
         default_tier: the size class of a workspace that a registration creates.
         open_to_strangers: whether a caller without a token may register a workspace without one.
+        quota: of the live workspaces of an organisation.
         tell_readers: wakes the readers of the feed of events.
     """
 
@@ -67,12 +69,14 @@ class Registration:
         egress: Egress,
         default_tier: int,
         open_to_strangers: bool,
+        quota: Quota,
         tell_readers: Callable[[], None],
     ) -> None:
         self._pool = pool
         self._egress = egress
         self._default_tier = default_tier
         self._open_to_strangers = open_to_strangers
+        self._quota = quota
         self._tell_readers = tell_readers
 
     async def register(self, principal: Principal, announced: Announcement) -> Registered:
@@ -83,6 +87,7 @@ class Registration:
             NotFound: WORKSPACE_NOT_FOUND or WORKSPACE_REMOVED.
             Invalid: the card or the URL breaks its rule.
             Aborted: somebody else created the workspace meanwhile.
+            Exhausted: QUOTA_EXCEEDED: the organisation has as many workspaces as it may.
         """
         workspace_id = announced.workspace_id
         before = await store.registrant(self._pool, workspace_id)
@@ -90,15 +95,8 @@ class Registration:
         card = card_text(announced.card)
         url, mode = await self._reach(announced, before)
         async with self._pool.acquire() as conn, conn.transaction():
-            if before is None and not await workspaces.insert(
-                conn,
-                drafts.newcomer(
-                    workspace_id,
-                    scope(principal) or workspaces.DEFAULT_ORGANIZATION,
-                    self._default_tier,
-                ),
-            ):
-                raise Aborted("the workspace was created meanwhile, try again")
+            if before is None:
+                await self._create(conn, workspace_id, principal)
             secret = await store.register(
                 conn, workspace_id, card=card, url=url, mode=mode, secret=mint().text
             )
@@ -148,6 +146,14 @@ class Registration:
             raise Invalid("url is required for push-mode workspaces", field="url")
         await self._egress.check(url, localhost_by_name=True)
         return url, mode
+
+    async def _create(self, conn: Connection, workspace_id: UUID, principal: Principal) -> None:
+        """The row of an agent that registers under an id that nobody has yet."""
+        organization_id = scope(principal) or workspaces.DEFAULT_ORGANIZATION
+        await workspaces.require_quota(conn, organization_id, self._quota)
+        newcomer = drafts.newcomer(workspace_id, organization_id, self._default_tier)
+        if not await workspaces.insert(conn, newcomer):
+            raise Aborted("the workspace was created meanwhile, try again")
 
     async def _first_token(self, conn: Connection, workspace_id: UUID, principal: Principal) -> str:
         """A token where none is live; empty elsewhere, since registering never rotates."""

@@ -13,6 +13,7 @@ from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.events.names import EventType
 from molecule_grpc.kernel.errors import AlreadyExists
 from molecule_grpc.kernel.page import MAX_PAGE_BYTES, Page
+from molecule_grpc.quotas import Quota
 from molecule_grpc.workspace.status import EVENTS, REMOVED
 from molecule_grpc.workspace.store.moves import (
     KEEP_EVENTS,
@@ -227,6 +228,37 @@ async def organization_exists(conn: Connection, organization_id: UUID) -> bool:
     """Whether there is such an organisation."""
     found: bool = await conn.fetchval(
         "SELECT EXISTS (SELECT FROM organizations WHERE id = $1)", organization_id
+    )
+    return found
+
+
+async def require_quota(conn: Connection, organization_id: UUID, quota: Quota) -> None:
+    """Raise unless an organisation may have one more live workspace.
+
+    Others that add a workspace to it wait until the transaction ends. Nothing where the
+    organisation is unknown.
+
+    Raises:
+        Exhausted: QUOTA_EXCEEDED.
+    """
+    if not quota.limit:
+        return
+    # The lock first, in a statement of its own: the count then sees what others have committed.
+    await conn.execute("SELECT FROM organizations WHERE id = $1 FOR NO KEY UPDATE", organization_id)
+    if quota.exceeded(await count_live(conn, organization_id, most=quota.limit)):
+        raise quota.refusal(organization_id)
+
+
+async def count_live(conn: Connection | Pool, organization_id: UUID, *, most: int) -> int:
+    """How many live workspaces an organisation has, counted up to `most` of them."""
+    found: int = await conn.fetchval(
+        """
+        SELECT count(*) FROM (
+            SELECT FROM workspaces WHERE organization_id = $1 AND status <> 'removed' LIMIT $2
+        ) live
+        """,
+        organization_id,
+        most,
     )
     return found
 

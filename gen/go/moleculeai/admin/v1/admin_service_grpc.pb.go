@@ -56,7 +56,8 @@ type AdminServiceClient interface {
 	// ListOrganizations lists every organisation, oldest first.
 	ListOrganizations(ctx context.Context, in *ListOrganizationsRequest, opts ...grpc.CallOption) (*ListOrganizationsResponse, error)
 	// CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
-	// response carries the secret. A token minted with a token that expires expires no later.
+	// response carries the secret. A token minted with a token that expires expires no later. Fails with
+	// TOO_MANY_TOKENS if the organisation has as many live tokens as it may.
 	CreateOrgToken(ctx context.Context, in *CreateOrgTokenRequest, opts ...grpc.CallOption) (*CreateOrgTokenResponse, error)
 	// ListOrgTokens lists live tokens, newest first, at most 500.
 	ListOrgTokens(ctx context.Context, in *ListOrgTokensRequest, opts ...grpc.CallOption) (*ListOrgTokensResponse, error)
@@ -287,7 +288,8 @@ type AdminServiceServer interface {
 	// ListOrganizations lists every organisation, oldest first.
 	ListOrganizations(context.Context, *ListOrganizationsRequest) (*ListOrganizationsResponse, error)
 	// CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
-	// response carries the secret. A token minted with a token that expires expires no later.
+	// response carries the secret. A token minted with a token that expires expires no later. Fails with
+	// TOO_MANY_TOKENS if the organisation has as many live tokens as it may.
 	CreateOrgToken(context.Context, *CreateOrgTokenRequest) (*CreateOrgTokenResponse, error)
 	// ListOrgTokens lists live tokens, newest first, at most 500.
 	ListOrgTokens(context.Context, *ListOrgTokensRequest) (*ListOrgTokensResponse, error)

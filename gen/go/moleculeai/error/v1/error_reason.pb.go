@@ -64,6 +64,10 @@ const (
 	ErrorReason_ERROR_REASON_QUEUE_FULL ErrorReason = 21
 	// The server is shutting down. Code: UNAVAILABLE (503).
 	ErrorReason_ERROR_REASON_DRAINING ErrorReason = 22
+	// The organisation or the workspace keeps as much of something as it may. Code: RESOURCE_EXHAUSTED
+	// (429). Metadata: `quota`, `limit`, `of` (whose quota it is). Comes with `google.rpc.RetryInfo`
+	// where waiting helps.
+	ErrorReason_ERROR_REASON_QUOTA_EXCEEDED ErrorReason = 23
 	// The caller can see no workspace with this id. Code: NOT_FOUND (404).
 	ErrorReason_ERROR_REASON_WORKSPACE_NOT_FOUND ErrorReason = 40
 	// The workspace was removed. Code: NOT_FOUND (410).
@@ -79,7 +83,8 @@ const (
 	ErrorReason_ERROR_REASON_TREE_TOO_DEEP ErrorReason = 45
 	// The URL may not be called by the platform. Code: INVALID_ARGUMENT (400).
 	ErrorReason_ERROR_REASON_URL_NOT_ALLOWED ErrorReason = 46
-	// The workspace has 50 live tokens. Code: RESOURCE_EXHAUSTED (429).
+	// The workspace, or the organisation, has as many live tokens as it may: revoke one.
+	// Code: RESOURCE_EXHAUSTED (429). Metadata: `max`, and as QUOTA_EXCEEDED.
 	ErrorReason_ERROR_REASON_TOO_MANY_TOKENS ErrorReason = 47
 	// The peer is not reachable at present. Code: UNAVAILABLE (503). The REST body carries `status`.
 	ErrorReason_ERROR_REASON_PEER_UNAVAILABLE ErrorReason = 48
@@ -201,6 +206,7 @@ var (
 		20:  "ERROR_REASON_DATABASE_UNAVAILABLE",
 		21:  "ERROR_REASON_QUEUE_FULL",
 		22:  "ERROR_REASON_DRAINING",
+		23:  "ERROR_REASON_QUOTA_EXCEEDED",
 		40:  "ERROR_REASON_WORKSPACE_NOT_FOUND",
 		41:  "ERROR_REASON_WORKSPACE_REMOVED",
 		42:  "ERROR_REASON_WORKSPACE_NAME_TAKEN",
@@ -271,6 +277,7 @@ var (
 		"ERROR_REASON_DATABASE_UNAVAILABLE":     20,
 		"ERROR_REASON_QUEUE_FULL":               21,
 		"ERROR_REASON_DRAINING":                 22,
+		"ERROR_REASON_QUOTA_EXCEEDED":           23,
 		"ERROR_REASON_WORKSPACE_NOT_FOUND":      40,
 		"ERROR_REASON_WORKSPACE_REMOVED":        41,
 		"ERROR_REASON_WORKSPACE_NAME_TAKEN":     42,
@@ -356,7 +363,7 @@ var File_moleculeai_error_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xb3\x12\n" +
+	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xd4\x12\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12 \n" +
@@ -375,7 +382,8 @@ const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\x1cERROR_REASON_READ_ONLY_TOKEN\x10\r\x12%\n" +
 	"!ERROR_REASON_DATABASE_UNAVAILABLE\x10\x14\x12\x1b\n" +
 	"\x17ERROR_REASON_QUEUE_FULL\x10\x15\x12\x19\n" +
-	"\x15ERROR_REASON_DRAINING\x10\x16\x12$\n" +
+	"\x15ERROR_REASON_DRAINING\x10\x16\x12\x1f\n" +
+	"\x1bERROR_REASON_QUOTA_EXCEEDED\x10\x17\x12$\n" +
 	" ERROR_REASON_WORKSPACE_NOT_FOUND\x10(\x12\"\n" +
 	"\x1eERROR_REASON_WORKSPACE_REMOVED\x10)\x12%\n" +
 	"!ERROR_REASON_WORKSPACE_NAME_TAKEN\x10*\x12!\n" +

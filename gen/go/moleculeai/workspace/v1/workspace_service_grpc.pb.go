@@ -51,7 +51,8 @@ type WorkspaceServiceClient interface {
 	//
 	// For an `external` workspace without a URL the response carries connection details and a new
 	// token. Fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN if a live sibling has the name, so a
-	// retry never creates a second workspace.
+	// retry never creates a second workspace. Fails with QUOTA_EXCEEDED if the organisation has as many
+	// live workspaces as it may; so does Register for an id that nobody has yet.
 	CreateWorkspace(ctx context.Context, in *CreateWorkspaceRequest, opts ...grpc.CallOption) (*CreateWorkspaceResponse, error)
 	// ListWorkspaces lists the live workspaces of the caller's organisation, oldest first.
 	// The operator sees every organisation. If there are more, the response header
@@ -91,7 +92,8 @@ type WorkspaceServiceClient interface {
 	// ListTokens lists a workspace's live tokens, newest first, without their secrets.
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
 	// CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
-	// the workspace has 50 live tokens. A token minted with a token that expires expires no later.
+	// the workspace has as many live tokens as it may. A token minted with a token that expires expires
+	// no later.
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
 	// RevokeToken revokes a token at once, on every worker, and ends its streams within 5 s.
 	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
@@ -291,7 +293,8 @@ type WorkspaceServiceServer interface {
 	//
 	// For an `external` workspace without a URL the response carries connection details and a new
 	// token. Fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN if a live sibling has the name, so a
-	// retry never creates a second workspace.
+	// retry never creates a second workspace. Fails with QUOTA_EXCEEDED if the organisation has as many
+	// live workspaces as it may; so does Register for an id that nobody has yet.
 	CreateWorkspace(context.Context, *CreateWorkspaceRequest) (*CreateWorkspaceResponse, error)
 	// ListWorkspaces lists the live workspaces of the caller's organisation, oldest first.
 	// The operator sees every organisation. If there are more, the response header
@@ -331,7 +334,8 @@ type WorkspaceServiceServer interface {
 	// ListTokens lists a workspace's live tokens, newest first, without their secrets.
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
 	// CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
-	// the workspace has 50 live tokens. A token minted with a token that expires expires no later.
+	// the workspace has as many live tokens as it may. A token minted with a token that expires expires
+	// no later.
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
 	// RevokeToken revokes a token at once, on every worker, and ends its streams within 5 s.
 	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)

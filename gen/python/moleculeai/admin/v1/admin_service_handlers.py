@@ -53,7 +53,8 @@ class AdminServiceHandlers(Protocol):
         call: Call,
     ) -> admin_service_pb2.CreateOrgTokenResponse:
         """CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
-        response carries the secret. A token minted with a token that expires expires no later.
+        response carries the secret. A token minted with a token that expires expires no later. Fails with
+        TOO_MANY_TOKENS if the organisation has as many live tokens as it may.
         """
         ...
 

@@ -158,7 +158,8 @@ class AdminServiceServicer:
 
     def CreateOrgToken(self, request, context):
         """CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
-        response carries the secret. A token minted with a token that expires expires no later.
+        response carries the secret. A token minted with a token that expires expires no later. Fails with
+        TOO_MANY_TOKENS if the organisation has as many live tokens as it may.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,8 @@ class AdminServiceStub:
     """ListOrganizations lists every organisation, oldest first."""
     CreateOrgToken: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateOrgTokenRequest, _admin_service_pb2.CreateOrgTokenResponse]
     """CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
-    response carries the secret. A token minted with a token that expires expires no later.
+    response carries the secret. A token minted with a token that expires expires no later. Fails with
+    TOO_MANY_TOKENS if the organisation has as many live tokens as it may.
     """
     ListOrgTokens: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListOrgTokensRequest, _admin_service_pb2.ListOrgTokensResponse]
     """ListOrgTokens lists live tokens, newest first, at most 500."""
@@ -105,7 +106,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """ListOrganizations lists every organisation, oldest first."""
     CreateOrgToken: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateOrgTokenRequest, _admin_service_pb2.CreateOrgTokenResponse]  # type: ignore[assignment]
     """CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
-    response carries the secret. A token minted with a token that expires expires no later.
+    response carries the secret. A token minted with a token that expires expires no later. Fails with
+    TOO_MANY_TOKENS if the organisation has as many live tokens as it may.
     """
     ListOrgTokens: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListOrgTokensRequest, _admin_service_pb2.ListOrgTokensResponse]  # type: ignore[assignment]
     """ListOrgTokens lists live tokens, newest first, at most 500."""
@@ -192,7 +194,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.CreateOrgTokenResponse, _abc.Awaitable[_admin_service_pb2.CreateOrgTokenResponse]]:
         """CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
-        response carries the secret. A token minted with a token that expires expires no later.
+        response carries the secret. A token minted with a token that expires expires no later. Fails with
+        TOO_MANY_TOKENS if the organisation has as many live tokens as it may.
         """
 
     @_abc_1.abstractmethod

@@ -60,6 +60,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The worker's queue of waiting writes is full. Code: RESOURCE_EXHAUSTED (429)."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 22
     """The server is shutting down. Code: UNAVAILABLE (503)."""
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 23
+    """The organisation or the workspace keeps as much of something as it may. Code: RESOURCE_EXHAUSTED
+    (429). Metadata: `quota`, `limit`, `of` (whose quota it is). Comes with `google.rpc.RetryInfo`
+    where waiting helps.
+    """
     ERROR_REASON_WORKSPACE_NOT_FOUND: _ErrorReason.ValueType  # 40
     """The caller can see no workspace with this id. Code: NOT_FOUND (404)."""
     ERROR_REASON_WORKSPACE_REMOVED: _ErrorReason.ValueType  # 41
@@ -77,7 +82,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_URL_NOT_ALLOWED: _ErrorReason.ValueType  # 46
     """The URL may not be called by the platform. Code: INVALID_ARGUMENT (400)."""
     ERROR_REASON_TOO_MANY_TOKENS: _ErrorReason.ValueType  # 47
-    """The workspace has 50 live tokens. Code: RESOURCE_EXHAUSTED (429)."""
+    """The workspace, or the organisation, has as many live tokens as it may: revoke one.
+    Code: RESOURCE_EXHAUSTED (429). Metadata: `max`, and as QUOTA_EXCEEDED.
+    """
     ERROR_REASON_PEER_UNAVAILABLE: _ErrorReason.ValueType  # 48
     """The peer is not reachable at present. Code: UNAVAILABLE (503). The REST body carries `status`."""
     ERROR_REASON_RUNTIME_NOT_EXTERNAL: _ErrorReason.ValueType  # 49
@@ -232,6 +239,11 @@ ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 21
 """The worker's queue of waiting writes is full. Code: RESOURCE_EXHAUSTED (429)."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 22
 """The server is shutting down. Code: UNAVAILABLE (503)."""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 23
+"""The organisation or the workspace keeps as much of something as it may. Code: RESOURCE_EXHAUSTED
+(429). Metadata: `quota`, `limit`, `of` (whose quota it is). Comes with `google.rpc.RetryInfo`
+where waiting helps.
+"""
 ERROR_REASON_WORKSPACE_NOT_FOUND: ErrorReason.ValueType  # 40
 """The caller can see no workspace with this id. Code: NOT_FOUND (404)."""
 ERROR_REASON_WORKSPACE_REMOVED: ErrorReason.ValueType  # 41
@@ -249,7 +261,9 @@ ERROR_REASON_TREE_TOO_DEEP: ErrorReason.ValueType  # 45
 ERROR_REASON_URL_NOT_ALLOWED: ErrorReason.ValueType  # 46
 """The URL may not be called by the platform. Code: INVALID_ARGUMENT (400)."""
 ERROR_REASON_TOO_MANY_TOKENS: ErrorReason.ValueType  # 47
-"""The workspace has 50 live tokens. Code: RESOURCE_EXHAUSTED (429)."""
+"""The workspace, or the organisation, has as many live tokens as it may: revoke one.
+Code: RESOURCE_EXHAUSTED (429). Metadata: `max`, and as QUOTA_EXCEEDED.
+"""
 ERROR_REASON_PEER_UNAVAILABLE: ErrorReason.ValueType  # 48
 """The peer is not reachable at present. Code: UNAVAILABLE (503). The REST body carries `status`."""
 ERROR_REASON_RUNTIME_NOT_EXTERNAL: ErrorReason.ValueType  # 49

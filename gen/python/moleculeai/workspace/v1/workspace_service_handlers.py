@@ -25,7 +25,8 @@ class WorkspaceServiceHandlers(Protocol):
 
         For an `external` workspace without a URL the response carries connection details and a new
         token. Fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN if a live sibling has the name, so a
-        retry never creates a second workspace.
+        retry never creates a second workspace. Fails with QUOTA_EXCEEDED if the organisation has as many
+        live workspaces as it may; so does Register for an id that nobody has yet.
         """
         ...
 
@@ -153,7 +154,8 @@ class WorkspaceServiceHandlers(Protocol):
         call: Call,
     ) -> workspace_service_pb2.CreateTokenResponse:
         """CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
-        the workspace has 50 live tokens. A token minted with a token that expires expires no later.
+        the workspace has as many live tokens as it may. A token minted with a token that expires expires
+        no later.
         """
         ...
 

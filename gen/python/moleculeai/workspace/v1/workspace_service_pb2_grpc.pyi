@@ -41,7 +41,8 @@ class WorkspaceServiceStub:
 
     For an `external` workspace without a URL the response carries connection details and a new
     token. Fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN if a live sibling has the name, so a
-    retry never creates a second workspace.
+    retry never creates a second workspace. Fails with QUOTA_EXCEEDED if the organisation has as many
+    live workspaces as it may; so does Register for an id that nobody has yet.
     """
     ListWorkspaces: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListWorkspacesRequest, _workspace_service_pb2.ListWorkspacesResponse]
     """ListWorkspaces lists the live workspaces of the caller's organisation, oldest first.
@@ -91,7 +92,8 @@ class WorkspaceServiceStub:
     """ListTokens lists a workspace's live tokens, newest first, without their secrets."""
     CreateToken: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateTokenRequest, _workspace_service_pb2.CreateTokenResponse]
     """CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
-    the workspace has 50 live tokens. A token minted with a token that expires expires no later.
+    the workspace has as many live tokens as it may. A token minted with a token that expires expires
+    no later.
     """
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.RevokeTokenRequest, _workspace_service_pb2.RevokeTokenResponse]
     """RevokeToken revokes a token at once, on every worker, and ends its streams within 5 s."""
@@ -114,7 +116,8 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
 
     For an `external` workspace without a URL the response carries connection details and a new
     token. Fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN if a live sibling has the name, so a
-    retry never creates a second workspace.
+    retry never creates a second workspace. Fails with QUOTA_EXCEEDED if the organisation has as many
+    live workspaces as it may; so does Register for an id that nobody has yet.
     """
     ListWorkspaces: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListWorkspacesRequest, _workspace_service_pb2.ListWorkspacesResponse]  # type: ignore[assignment]
     """ListWorkspaces lists the live workspaces of the caller's organisation, oldest first.
@@ -164,7 +167,8 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """ListTokens lists a workspace's live tokens, newest first, without their secrets."""
     CreateToken: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateTokenRequest, _workspace_service_pb2.CreateTokenResponse]  # type: ignore[assignment]
     """CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
-    the workspace has 50 live tokens. A token minted with a token that expires expires no later.
+    the workspace has as many live tokens as it may. A token minted with a token that expires expires
+    no later.
     """
     RevokeToken: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.RevokeTokenRequest, _workspace_service_pb2.RevokeTokenResponse]  # type: ignore[assignment]
     """RevokeToken revokes a token at once, on every worker, and ends its streams within 5 s."""
@@ -190,7 +194,8 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
 
         For an `external` workspace without a URL the response carries connection details and a new
         token. Fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN if a live sibling has the name, so a
-        retry never creates a second workspace.
+        retry never creates a second workspace. Fails with QUOTA_EXCEEDED if the organisation has as many
+        live workspaces as it may; so does Register for an id that nobody has yet.
         """
 
     @_abc_1.abstractmethod
@@ -318,7 +323,8 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.CreateTokenResponse, _abc.Awaitable[_workspace_service_pb2.CreateTokenResponse]]:
         """CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
-        the workspace has 50 live tokens. A token minted with a token that expires expires no later.
+        the workspace has as many live tokens as it may. A token minted with a token that expires expires
+        no later.
         """
 
     @_abc_1.abstractmethod

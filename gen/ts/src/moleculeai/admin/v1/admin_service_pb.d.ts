@@ -1369,7 +1369,8 @@ export declare const AdminService: GenService<{
   },
   /**
    * CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
-   * response carries the secret. A token minted with a token that expires expires no later.
+   * response carries the secret. A token minted with a token that expires expires no later. Fails with
+   * TOO_MANY_TOKENS if the organisation has as many live tokens as it may.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.CreateOrgToken
    */

@@ -140,6 +140,15 @@ export enum ErrorReason {
   DRAINING = 22,
 
   /**
+   * The organisation or the workspace keeps as much of something as it may. Code: RESOURCE_EXHAUSTED
+   * (429). Metadata: `quota`, `limit`, `of` (whose quota it is). Comes with `google.rpc.RetryInfo`
+   * where waiting helps.
+   *
+   * @generated from enum value: ERROR_REASON_QUOTA_EXCEEDED = 23;
+   */
+  QUOTA_EXCEEDED = 23,
+
+  /**
    * The caller can see no workspace with this id. Code: NOT_FOUND (404).
    *
    * @generated from enum value: ERROR_REASON_WORKSPACE_NOT_FOUND = 40;
@@ -190,7 +199,8 @@ export enum ErrorReason {
   URL_NOT_ALLOWED = 46,
 
   /**
-   * The workspace has 50 live tokens. Code: RESOURCE_EXHAUSTED (429).
+   * The workspace, or the organisation, has as many live tokens as it may: revoke one.
+   * Code: RESOURCE_EXHAUSTED (429). Metadata: `max`, and as QUOTA_EXCEEDED.
    *
    * @generated from enum value: ERROR_REASON_TOO_MANY_TOKENS = 47;
    */

@@ -1289,7 +1289,8 @@ export declare const WorkspaceService: GenService<{
    *
    * For an `external` workspace without a URL the response carries connection details and a new
    * token. Fails with ALREADY_EXISTS / WORKSPACE_NAME_TAKEN if a live sibling has the name, so a
-   * retry never creates a second workspace.
+   * retry never creates a second workspace. Fails with QUOTA_EXCEEDED if the organisation has as many
+   * live workspaces as it may; so does Register for an id that nobody has yet.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.CreateWorkspace
    */
@@ -1433,7 +1434,8 @@ export declare const WorkspaceService: GenService<{
   },
   /**
    * CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
-   * the workspace has 50 live tokens. A token minted with a token that expires expires no later.
+   * the workspace has as many live tokens as it may. A token minted with a token that expires expires
+   * no later.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.CreateToken
    */
