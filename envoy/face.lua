@@ -2,13 +2,15 @@
 -- that REST clients expect. gRPC calls pass unchanged.
 --
 -- The server sends, on calls that arrived as REST:
---   x-http-code       the HTTP status
---   x-error-body      the body of an error, percent-encoded JSON
---   x-unwrap          the name of the response's only field: its value becomes the whole body
---   x-content-length  the length in bytes of a streamed body
+--   x-http-code        the HTTP status
+--   x-error-body       the body of an error, percent-encoded JSON
+--   x-unwrap           the name of the response's only field: its value becomes the whole body
+--   x-content-length   the length in bytes of a streamed body
+--   x-marked-integers  texts of a NUL and digits stand for integers
 
 -- Filled in by server/edge/routes.py from the protos. PATHS: verb → patterns of REST paths with the
--- fields that each binds. BOUND: the set of all bound fields.
+-- fields that each binds, and whether long integers in its body are marked. BOUND: the set of all
+-- bound fields.
 local PATHS = ${paths}
 local BOUND = ${bound}
 -- From server/edge/config.py: how a request is refused that a worker would not read.
@@ -17,7 +19,9 @@ local TOO_LARGE_DETAILS = ${too_large_details}
 local MAX_HEADER_BYTES = ${max_header_bytes}
 
 local KEY = "moleculeai.face"
-local OURS = {"x-http-code", "x-error-body", "x-unwrap", "x-content-length"}
+local OURS = {
+  "x-http-code", "x-error-body", "x-unwrap", "x-content-length", "x-marked-integers",
+}
 local OF_GRPC = {
   "grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-encoding", "grpc-accept-encoding",
 }
@@ -41,6 +45,73 @@ local function quoted(text)
   return '"' .. escaped .. '"'
 end
 
+-- Whether a number is an integer from 2^53 on. What is beyond any double the transcoder refuses.
+local function is_long(number)
+  return #number <= 400 and number:find("^-?%d+$") and math.abs(tonumber(number)) >= 2^53
+end
+
+-- What a byte of JSON text is, where no string is open: part of a number, or a quote.
+local NUMERIC, QUOTE, BACKSLASH, MAX_HELD = {}, 34, 92, 1024
+for char in ("0123456789+-.eE"):gmatch(".") do NUMERIC[char:byte()] = true end
+
+-- Where an RPC takes any JSON, the transcoder makes a double of each number, which changes most long
+-- integers. Marks them: a text of a NUL and the digits. Takes a body piece by piece; a number at the
+-- end of one is held back for the next, unless it is too long for any mark.
+local function marker()
+  local in_string, escaped, passed, held = false, false, false, ""
+  return function(text)
+    local open = held ~= "" and 1
+    local first = #held + 1
+    text = held .. text
+    held = ""
+    local pieces, copied = {}, 1
+    for at = first, #text do
+      local byte = text:byte(at)
+      if in_string then
+        if escaped then
+          escaped = false
+        elseif byte == BACKSLASH then
+          escaped = true
+        elseif byte == QUOTE then
+          in_string = false
+        end
+      elseif NUMERIC[byte] then
+        open = open or not passed and at
+      else
+        passed = false
+        if open and at - open > 15 then
+          local number = text:sub(open, at - 1)
+          if is_long(number) then
+            pieces[#pieces + 1] = text:sub(copied, open - 1)
+            pieces[#pieces + 1] = '"\\u0000' .. number .. '"'
+            copied = at
+          end
+        end
+        open = false
+        in_string = byte == QUOTE
+      end
+    end
+    passed = passed or open and #text - open >= MAX_HELD
+    if open and not passed then
+      held = text:sub(open)
+      text = text:sub(1, open - 1)
+    end
+    pieces[#pieces + 1] = text:sub(copied)
+    return table.concat(pieces)
+  end
+end
+
+local function mark_integers(handle)
+  local marked = marker()
+  for piece in handle:bodyChunks() do
+    piece:setBytes(marked(piece:getBytes(0, piece:length())))
+  end
+end
+
+local function unmark_integers(bytes)
+  return (bytes:gsub('"\\u0000(%-?%d+)"', "%1"))
+end
+
 -- The transcoder lets a query parameter override the path variable of the same name. Accept the
 -- parameter only if it repeats the path's value, as existing clients do.
 local function repeats_path(verb, path, field, value)
@@ -55,6 +126,12 @@ local function repeats_path(verb, path, field, value)
     end
   end
   return false
+end
+
+local function is_marking(verb, path)
+  for _, form in ipairs(PATHS[verb] or {}) do
+    if path:match(form.pattern) then return form.marking end
+  end
 end
 
 -- The verbs that a path is served with, as an Allow header lists them; empty for an unknown path.
@@ -107,6 +184,23 @@ local function keep_body_type(headers, content_type)
   end
 end
 
+-- Answers a call whose query names a field of the path otherwise; returns whether it has.
+local function refuse_contradiction(handle, verb, path, query)
+  if query:find("+", 1, true) then
+    -- Forms write a blank in a query as a plus; the transcoder knows only %20.
+    query = query:gsub("%+", "%%20")
+    handle:headers():replace(":path", path .. "?" .. query)
+  end
+  local name = contradiction(verb, path, query)
+  if not name then return false end
+  if allowed(path) == "" then
+    handle:respond({[":status"] = "404"}, "not found")
+  else
+    handle:respond({[":status"] = "400"}, "the query contradicts the path: " .. name)
+  end
+  return true
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local content_type = headers:get("content-type")
@@ -124,18 +218,8 @@ function envoy_on_request(handle)
     return
   end
   if not headers:get("authorization") then keep_body_type(headers, content_type) end
-  if query == "" then return end
-  if query:find("+", 1, true) then
-    -- Forms write a blank in a query as a plus; the transcoder knows only %20.
-    query = query:gsub("%+", "%%20")
-    headers:replace(":path", path .. "?" .. query)
-  end
-  local name = contradiction(verb, path, query)
-  if name and allowed(path) == "" then
-    handle:respond({[":status"] = "404"}, "not found")
-  elseif name then
-    handle:respond({[":status"] = "400"}, "the query contradicts the path: " .. name)
-  end
+  if query ~= "" and refuse_contradiction(handle, verb, path, query) then return end
+  if is_marking(verb, path) then mark_integers(handle) end
 end
 
 local function replace_body(handle, change)
@@ -150,10 +234,13 @@ local function answer_error(handle, headers, json)
   replace_body(handle, function() return json end)
 end
 
-local function answer_bare(handle, field)
-  local opening = '{"' .. field .. '":'
+-- The answer of a worker: the value of its only field, if one is named, and its integers as numbers.
+local function answer_json(handle, field, marked)
+  local opening = field and '{"' .. field .. '":'
   replace_body(handle, function(bytes)
-    if bytes:sub(1, #opening) == opening then return bytes:sub(#opening + 1, -2) end
+    if marked then bytes = unmark_integers(bytes) end
+    if opening and bytes:sub(1, #opening) == opening then bytes = bytes:sub(#opening + 1, -2) end
+    return bytes
   end)
 end
 
@@ -204,6 +291,7 @@ function envoy_on_response(handle)
   local code = tonumber(headers:get("x-http-code") or "")
   local error_body = headers:get("x-error-body")
   local field = headers:get("x-unwrap")
+  local marked = headers:get("x-marked-integers")
   local length = headers:get("x-content-length")
   local grpc_status = headers:get("grpc-status")
   local grpc_message = headers:get("grpc-message")
@@ -218,8 +306,8 @@ function envoy_on_response(handle)
     answer_error(handle, headers, '{"error":' .. quoted(TOO_LARGE) .. "}")
   elseif grpc_status and grpc_status ~= "0" then
     answer_error(handle, headers, '{"error":' .. quoted(decoded(grpc_message or "")) .. "}")
-  elseif field then
-    answer_bare(handle, field)
+  elseif field or marked then
+    answer_json(handle, field, marked)
   elseif not code and not grpc_status and headers:get(":status") == "404" then
     answer_unknown(handle, headers, request)
   elseif not code and not grpc_status and headers:get(":status") == "400" then

@@ -292,6 +292,9 @@ class Inbox:
             pb.GetActivityRequest(workspace_id=self._workspace_id, activity_id=activity_id),
             retry=True,
         )
-        value = row.response_body if item.is_result else row.request_body
-        item.body = item.frame.body = json_format.MessageToJson(value, indent=None)
+        name = "response_body" if item.is_result else "request_body"
+        # Where the value has rounded an integer, the text is beside it.
+        text = getattr(row, f"{name}_json")
+        item.body = text or json_format.MessageToJson(getattr(row, name), indent=None)
+        item.frame.body = item.body
         item.text = item.frame.text = text_of(item.json())

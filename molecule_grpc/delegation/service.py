@@ -173,13 +173,13 @@ class DelegationService:
             call.principal,
             claimed_source=of_outbound.claimed_source(call),
         )
-        return of_outbound.queued_message(row)
+        return of_outbound.queued_message(row, call)
 
     async def ListActivity(
         self, request: pb.ListActivityRequest, call: Call
     ) -> pb.ListActivityResponse:
         page = await self._activity.list(of_record.activity_query(request))
-        listed = of_record.activities(page.rows)
+        listed = of_record.activities(page.rows, call)
         if page.more or listed.more:
             last = page.rows[len(listed.rows) - 1]
             call.headers["x-next-page-token"] = self._activity.token_after(page, last)
@@ -189,12 +189,12 @@ class DelegationService:
         self, request: pb.GetActivityRequest, call: Call
     ) -> activity_pb2.Activity:
         row = await self._activity.get(UUID(request.workspace_id), UUID(request.activity_id))
-        return of_record.activity(row)
+        return of_record.activity(row, call)
 
     async def ReportActivity(
         self, request: pb.ReportActivityRequest, call: Call
     ) -> pb.ReportActivityResponse:
-        await self._activity.report(of_record.report(request))
+        await self._activity.report(of_record.report(request, call))
         return pb.ReportActivityResponse(status="logged")
 
     async def Notify(self, request: pb.NotifyRequest, call: Call) -> pb.NotifyResponse:
@@ -241,14 +241,15 @@ class DelegationService:
         rows = await self._activity.search(
             UUID(request.workspace_id), request.q, limit=request.limit or DEFAULT_HITS
         )
-        return pb.SearchSessionResponse(hits=[of_record.session_hit(row) for row in rows])
+        return pb.SearchSessionResponse(hits=[of_record.session_hit(row, call) for row in rows])
 
     async def PullInbox(self, request: pb.PullInboxRequest, call: Call) -> pb.PullInboxResponse:
+        left = call.remaining()
         found = await self._inbox.pull(
             UUID(request.workspace_id),
             after_seq=request.after_seq if request.HasField("after_seq") else None,
             limit=request.limit or DEFAULT_PULL,
-            wait_seconds=call.wait_limit(request.wait_seconds),
+            wait_seconds=request.wait_seconds if left is None else min(request.wait_seconds, left),
             authorization=call.authorization,
         )
         return of_inbox.pulled(found)

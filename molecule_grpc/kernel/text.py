@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 PREVIEW_BYTES = 4096
 RESULT_BYTES = 1_048_576
@@ -28,19 +29,33 @@ def broken_text(body: object, where: str = "") -> str | None:
     Args:
         where: the path of `body` itself.
     """
+    return path_to(_is_broken, body, where)
+
+
+def path_to(wrong: Callable[[object], bool], body: object, where: str = "") -> str | None:
+    """The path of the first part of parsed JSON that is wrong; None when none is.
+
+    Args:
+        wrong: tells of a text, a number, true, false or null; of names in objects, too.
+        where: the path of `body` itself.
+    """
     found = None
-    if isinstance(body, str):
-        found = where if _LONE.search(body) else None
-    elif isinstance(body, list):
-        paths = (broken_text(part, f"{where}[{n}]") for n, part in enumerate(body))
+    if isinstance(body, list):
+        paths = (path_to(wrong, part, f"{where}[{n}]") for n, part in enumerate(body))
         found = next(filter(None, paths), None)
     elif isinstance(body, dict):
-        if any(map(_LONE.search, body)):
+        if any(map(wrong, body)):
             return f"a name in {where or 'the body'}"
         dot = f"{where}." if where else ""
-        paths = (broken_text(part, f"{dot}{name}") for name, part in body.items())
+        paths = (path_to(wrong, part, f"{dot}{name}") for name, part in body.items())
         found = next(filter(None, paths), None)
+    elif wrong(body):
+        found = where
     return found
+
+
+def _is_broken(part: object) -> bool:
+    return isinstance(part, str) and _LONE.search(part) is not None
 
 
 def cut_bytes(text: str, limit: int = PREVIEW_BYTES) -> str:

@@ -7,7 +7,8 @@ import math
 from typing import Any, Final
 
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.kernel.text import clean
+from molecule_grpc.kernel.numbers import marked_integer
+from molecule_grpc.kernel.text import clean, path_to
 
 MAX_CARD_BYTES: Final = 256 * 1024
 MAX_CARD_LEVELS: Final = 32
@@ -21,9 +22,11 @@ def card_text(card: Any) -> str:
         card: what `json.loads` could have returned.
 
     Raises:
-        Invalid: more than 32 levels, or a number that JSON has no word for; or, as BODY_TOO_LARGE,
-            more than 256 KiB of text.
+        Invalid: more than 32 levels, a number that JSON has no word for, or an integer that a
+            double would change; or, as BODY_TOO_LARGE, more than 256 KiB of text.
     """
+    if where := path_to(_is_rounded, card, _FIELD):
+        raise Invalid(f"{where} is an integer that no double holds: send a string", field=where)
     text = json.dumps(_checked(card, MAX_CARD_LEVELS), separators=(",", ":"))
     if len(text) > MAX_CARD_BYTES:
         raise Invalid(
@@ -45,9 +48,20 @@ def _checked(part: Any, levels: int) -> Any:
         return {clean(key): _checked(each, levels - 1) for key, each in part.items()}
     if isinstance(part, list):
         return [_checked(each, levels - 1) for each in part]
+    if (number := marked_integer(part)) is not None:
+        return float(number)
     if isinstance(part, str):
         return clean(part)
     return _number(part) if isinstance(part, float) else part
+
+
+def _is_rounded(part: object) -> bool:
+    """Whether a number is one that readers of a card, who know doubles, would see changed."""
+    number = marked_integer(part)
+    try:
+        return number is not None and int(float(number)) != number
+    except OverflowError:
+        return True
 
 
 def _number(number: float) -> float | int:

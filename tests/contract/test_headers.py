@@ -23,6 +23,7 @@ INTERNAL = {
     "x-forwarded-proto",
     "x-head",
     "x-http-code",
+    "x-marked-integers",
     "x-unwrap",
     "host",
 }

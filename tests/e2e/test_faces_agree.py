@@ -28,6 +28,18 @@ CONTENTS: dict[str, tuple[list[dict[str, Any]], str]] = {
     "data alone": ([DATA], ""),
     "a file alone": ([FILE_1_0], ""),
     "emoji": ([{"text": "🔑 Zoë 東京 \u202e"}], "🔑 Zoë 東京 \u202e"),
+    "long integers": (
+        [
+            {
+                "data": {
+                    "ids": [2**53 + 1, -(2**63), 2**64 - 1, 10**30 + 7],
+                    "n": 1e22,
+                }
+            }
+        ],
+        "",
+    ),
+    "digits in text": ([{"text": '{"n": 9007199254740993, "\\'}], '{"n": 9007199254740993, "\\'),
 }
 
 
@@ -113,6 +125,97 @@ async def test_every_exit_has_everything_that_was_sent(
     [hit] = (await reader.rest("GET", f"/workspaces/{reader.id}/session-search")).json()
     for body in (row["request_body"], one["request_body"], hit["request_body"]):
         assert body["params"]["message"]["parts"] == parts
+
+
+# 2**53 + 1 is the first integer that no double holds.
+LONG: dict[str, Any] = {
+    "ids": [2**53 + 1, -(2**53) - 1, 10**30 + 7],
+    "short": [2**53 - 1, 1.5],
+    "text": ["\\", '": 9007199254740993, ', "9007199254740993"],
+}
+
+
+async def test_a_report_keeps_the_digits_of_its_integers(pair: tuple[Agent, Agent]) -> None:
+    agent, _ = pair
+    path = f"/workspaces/{agent.id}/activity"
+    report = {"activity_type": "agent_log", "request_body": LONG, "response_body": 2**63}
+    assert (await agent.rest("POST", path, report | {"tool_trace": [LONG]})).status_code == 200
+    [row] = (await agent.rest("GET", path)).json()
+    assert row["request_body"] == LONG
+    assert (row["response_body"], row["tool_trace"]) == (2**63, [LONG])
+
+
+@pytest.mark.parametrize("size", [0, 100_000, 1_000_000])
+async def test_digits_are_kept_wherever_the_edge_cuts_a_body(
+    pair: tuple[Agent, Agent], size: int
+) -> None:
+    agent, _ = pair
+    ids = [10**20 + n for n in range(size // 20)]
+    body = {"ids": ids, "text": '"' * (size // 2), "share": 0.5}
+    path = f"/workspaces/{agent.id}/activity"
+    report = json.dumps({"activity_type": "agent_log", "request_body": body})
+    # A fraction of more digits than any that is held back.
+    report = report.replace("0.5", "0.5" + "0" * size)
+    answer = await agent.wire.http.post(path, content=report, headers=agent.headers)
+    assert answer.status_code == 200
+    [row] = (await agent.rest("GET", path)).json()
+    assert row["request_body"] == body
+
+
+async def test_grpc_has_the_text_of_a_body_that_its_value_changes(
+    pair: tuple[Agent, Agent],
+) -> None:
+    sender, reader = pair
+    for n, part in enumerate(({"data": LONG}, {"data": {"short": 2**53 - 1}})):
+        await by_rest(sender, reader, json.dumps(message([part], messageId=f"m{n}")))
+    plain, long = (await reader.rpc(pb.ListActivityRequest(workspace_id=reader.id))).activities
+    assert not plain.HasField("request_body_json")
+    one = await reader.rpc(pb.GetActivityRequest(workspace_id=reader.id, activity_id=long.id))
+    _, hit = (await reader.rpc(pb.SearchSessionRequest(workspace_id=reader.id))).hits
+    for row in (long, one, hit):
+        assert json.loads(row.request_body_json)["params"]["message"]["parts"] == [{"data": LONG}]
+        assert not row.HasField("response_body_json")
+    path = f"/workspaces/{reader.id}/activity/{long.id}"
+    assert "request_body_json" not in (await reader.rest("GET", path)).json()
+
+
+@pytest.mark.parametrize("entrance", [by_rest, by_grpc])
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1" + "0" * 400, "1" * 5000])
+async def test_a_number_out_of_range_is_refused_with_its_field(
+    pair: tuple[Agent, Agent],
+    entrance: Callable[[Agent, Agent, str], Awaitable[str]],
+    number: str,
+) -> None:
+    body = json.dumps(message([{"data": {"a": [0, "N"]}}])).replace('"N"', number)
+    refusal = await entrance(*pair, body)
+    assert refusal == "body.params.message.parts[0].data.a[1] is a number out of range"
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1" + "0" * 400])
+async def test_a_report_with_a_number_out_of_range_is_refused(
+    pair: tuple[Agent, Agent], number: str
+) -> None:
+    agent, _ = pair
+    body = f'{{"activity_type":"agent_log","request_body":{{"a":{number}}}}}'
+    path = f"/workspaces/{agent.id}/activity"
+    answer = await agent.wire.http.post(path, content=body, headers=agent.headers)
+    assert answer.status_code == 400
+    assert "range" in answer.json()["error"]
+    assert (await agent.rest("GET", path)).json() == []
+
+
+async def test_a_card_with_an_integer_that_no_double_holds_is_refused(
+    pair: tuple[Agent, Agent],
+) -> None:
+    agent, _ = pair
+    card = {"name": "a", "versions": [1, {"build": 2**53 + 1}]}
+    for path, body in (
+        ("/registry/register", {"id": agent.id, "agent_card": card}),
+        ("/registry/update-card", {"workspace_id": agent.id, "agent_card": card}),
+    ):
+        answer = await agent.rest("POST", path, body)
+        assert answer.status_code == 400
+        assert answer.json()["error"].startswith("agent_card.versions[1].build ")
 
 
 BROKEN = "\\ud83d"

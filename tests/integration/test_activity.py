@@ -31,7 +31,7 @@ from tests.integration.agents import ORGANIZATION, Slice, call_of, hire, message
 async def poll(slice_: Slice, me: UUID, **filters: str) -> list[activity_pb2.Activity]:
     request = pb.ListActivityRequest(workspace_id=str(me), **filters)
     page = await slice_.activity.list(convert.activity_query(request))
-    return [convert.activity(row) for row in page.rows]
+    return [convert.activity(row, Call({})) for row in page.rows]
 
 
 async def ids(slice_: Slice, me: UUID, **filters: str) -> list[str]:
@@ -490,7 +490,8 @@ async def test_report_with_a_number_that_json_lacks_is_refused(me: UUID, number:
                 workspace_id=str(me),
                 activity_type="error",
                 tool_trace=struct_pb2.Value(number_value=number),
-            )
+            ),
+            Call({}),
         )
 
 
@@ -527,7 +528,7 @@ async def test_notice_with_files_carries_them(slice_: Slice, me: UUID) -> None:
     [
         (Attachment("u", ""), "attachment[1]: uri and name are required"),
         (Attachment("", "n"), "attachment[1]: uri and name are required"),
-        (Attachment("u", "n", size=float("inf")), "a number is out of range"),
+        (Attachment("u", "n", size=float("inf")), "attachment[1]: size is a number out of range"),
     ],
 )
 async def test_notice_names_the_attachment_that_is_wrong(

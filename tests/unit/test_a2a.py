@@ -221,7 +221,7 @@ def test_lone_surrogate_is_refused_with_its_field(body: Any, field: str) -> None
 def test_number_that_readers_cannot_hold_is_refused(number: float) -> None:
     with pytest.raises(Invalid) as refused:
         to_text({"a": [number]}, "field")
-    assert refused.value.violations == [("field", "a number is out of range")]
+    assert refused.value.violations == [("field.a[0]", "field.a[0] is a number out of range")]
 
 
 def test_depth_is_bounded() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from google.api import httpbody_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
+from molecule_grpc.delegation.conversion.bodies import put_body
 from molecule_grpc.delegation.outbound.answers import Answer
 from molecule_grpc.delegation.outbound.messages import PASSED_ON, Message
 from molecule_grpc.delegation.outbound.rules import QueueStatus
 from molecule_grpc.delegation.outbound.store.queue import QueueEntry
 from molecule_grpc.kernel.ids import parse_id
-from molecule_grpc.kernel.protos import timestamp, value
+from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.server.call import Call
 
 
@@ -40,7 +41,7 @@ def http_body(answer: Answer, call: Call) -> httpbody_pb2.HttpBody:
     return httpbody_pb2.HttpBody(content_type="application/json", data=answer.body)
 
 
-def queued_message(row: QueueEntry) -> pb.QueuedMessage:
+def queued_message(row: QueueEntry, call: Call) -> pb.QueuedMessage:
     """A message in the queue, as its sender sees it."""
     message = pb.QueuedMessage(
         queue_id=str(row.id),
@@ -53,8 +54,8 @@ def queued_message(row: QueueEntry) -> pb.QueuedMessage:
         dispatched_at=timestamp(row.dispatched_at),
         completed_at=timestamp(row.completed_at),
         expires_at=timestamp(row.expires_at),
-        response_body=value(row.response_body),
     )
+    put_body(message, "response_body", row.response_body, call)
     if row.status == QueueStatus.QUEUED:
         message.next_attempt_at.FromDatetime(row.next_attempt_at)
     return message

@@ -12,6 +12,7 @@ from google.protobuf import json_format
 from moleculeai.delegation.v1 import activity_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
+from molecule_grpc.delegation.conversion.bodies import clear_body, put_body
 from molecule_grpc.delegation.record import rules
 from molecule_grpc.delegation.record.a2a import text_of
 from molecule_grpc.delegation.record.activity import (
@@ -24,8 +25,10 @@ from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.delegation.record.store.queries import ActivityFilter, ActivityRow
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.ids import identifier, parse_id
+from molecule_grpc.kernel.numbers import unmarked
 from molecule_grpc.kernel.page import MAX_ROW_BYTES, Page, page_of
-from molecule_grpc.kernel.protos import timestamp, value
+from molecule_grpc.kernel.protos import timestamp
+from molecule_grpc.server.call import Call
 
 _Body = Literal["request_body", "response_body", "tool_trace"]
 
@@ -52,7 +55,7 @@ def activity_query(request: pb.ListActivityRequest) -> ActivityQuery:
     )
 
 
-def report(request: pb.ReportActivityRequest) -> Report:
+def report(request: pb.ReportActivityRequest, call: Call) -> Report:
     """What an agent reports.
 
     Raises:
@@ -68,9 +71,9 @@ def report(request: pb.ReportActivityRequest) -> Report:
         status=request.status,
         error_detail=request.error_detail,
         duration_ms=request.duration_ms if request.HasField("duration_ms") else None,
-        request_body=_body(request, "request_body"),
-        response_body=_body(request, "response_body"),
-        tool_trace=_body(request, "tool_trace"),
+        request_body=_body(request, "request_body", call),
+        response_body=_body(request, "response_body", call),
+        tool_trace=_body(request, "tool_trace", call),
     )
 
 
@@ -80,7 +83,7 @@ def attachment(message: pb.Attachment) -> Attachment:
     return Attachment(message.uri, message.name, message.mime_type, size)
 
 
-def activity(row: ActivityRow) -> activity_pb2.Activity:
+def activity(row: ActivityRow, call: Call) -> activity_pb2.Activity:
     """A row of the record."""
     message = activity_pb2.Activity(
         id=str(row.id),
@@ -90,36 +93,37 @@ def activity(row: ActivityRow) -> activity_pb2.Activity:
         target_id=_text(row.target_id),
         method=row.method,
         summary=row.summary,
-        request_body=value(row.request_body),
-        response_body=value(row.response_body),
-        tool_trace=value(row.tool_trace),
         duration_ms=row.duration_ms,
         status=row.status,
         error_detail=row.error_detail,
         created_at=timestamp(row.created_at),
         seq=row.inbox_seq,
     )
+    put_body(message, "request_body", row.request_body, call)
+    put_body(message, "response_body", row.response_body, call)
+    put_body(message, "tool_trace", row.tool_trace, call)
     if row.answerable:
         message.data.CopyFrom(_data(row))
     return message
 
 
-def activities(rows: Sequence[ActivityRow]) -> Page[activity_pb2.Activity]:
+def activities(rows: Sequence[ActivityRow], call: Call) -> Page[activity_pb2.Activity]:
     """The first rows, as many as fit in 3 MiB on the wire. At least one.
 
     A row that alone exceeds what a stock gRPC client takes comes without its trace, and then
     without its bodies: GetActivity has them.
     """
-    page = page_of(map(activity, rows), limit=len(rows), size=activity_pb2.Activity.ByteSize)
+    messages = (activity(row, call) for row in rows)
+    page = page_of(messages, limit=len(rows), size=activity_pb2.Activity.ByteSize)
     for name in _LARGE:
         if page.rows and page.rows[0].ByteSize() > MAX_ROW_BYTES:
-            page.rows[0].ClearField(name)
+            clear_body(page.rows[0], name)
     return page
 
 
-def session_hit(row: ActivityRow) -> pb.SessionHit:
+def session_hit(row: ActivityRow, call: Call) -> pb.SessionHit:
     """A row of the record as a search finds it."""
-    return pb.SessionHit(
+    hit = pb.SessionHit(
         kind="activity",
         id=str(row.id),
         workspace_id=str(row.workspace_id),
@@ -127,10 +131,11 @@ def session_hit(row: ActivityRow) -> pb.SessionHit:
         content=text_of(json.loads(row.response_body or row.request_body or "null")),
         method=row.method or "",
         status=row.status,
-        request_body=value(row.request_body),
-        response_body=value(row.response_body),
         created_at=timestamp(row.created_at),
     )
+    put_body(hit, "request_body", row.request_body, call)
+    put_body(hit, "response_body", row.response_body, call)
+    return hit
 
 
 _LARGE: tuple[_Body, ...] = ("tool_trace", "request_body", "response_body")
@@ -143,14 +148,14 @@ def _cursor(since_id: str) -> UUID:
         raise cursor_pruned() from None
 
 
-def _body(request: pb.ReportActivityRequest, name: _Body) -> str | None:
+def _body(request: pb.ReportActivityRequest, name: _Body, call: Call) -> str | None:
     if not request.HasField(name):
         return None
     try:
         body = json_format.MessageToDict(getattr(request, name))
     except ValueError:  # NaN or an infinity
-        raise Invalid("a number is out of range", field=name) from None
-    return to_text(body, name)
+        raise Invalid(f"{name} holds a number out of range", field=name) from None
+    return to_text(unmarked(body) if call.rest else body, name)
 
 
 def _data(row: ActivityRow) -> activity_pb2.Activity.Data:

@@ -15,6 +15,7 @@ JSON = dict[str, Any]
 
 _ID_BYTES = 256
 _METHOD_CHARS = 128
+_OUT_OF_RANGE_DIGITS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def parse(data: bytes) -> Envelope:
         Invalid: it is not JSON, or has neither method nor content.
     """
     try:
-        body = json.loads(data or b"null", parse_constant=_refuse_constant)
+        body = json.loads(data or b"null", parse_int=_integer, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise Invalid("invalid JSON", field="body") from None
     if not isinstance(body, dict):
@@ -169,6 +170,12 @@ def _message_id(given: Any) -> str:
     if given.startswith(PLATFORM):
         raise Invalid(f"messageId must not begin with {PLATFORM}", field=field)
     return given
+
+
+def _integer(digits: str) -> int | float:
+    # Python reads no integer of more than 4,300 digits: as a double such a one is infinite, and is
+    # refused by its place.
+    return int(digits) if len(digits) < _OUT_OF_RANGE_DIGITS else float(digits)
 
 
 def _refuse_constant(name: str) -> None:

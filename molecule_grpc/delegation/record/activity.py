@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, cast
@@ -263,5 +264,10 @@ def _file_part(index: int, attachment: Attachment) -> dict[str, object]:
     if attachment.mime_type:
         file["mimeType"] = clean(attachment.mime_type)
     if attachment.size is not None:
+        if not math.isfinite(attachment.size):
+            raise Invalid(
+                f"attachment[{index}]: size is a number out of range",
+                field=f"attachments[{index}].size",
+            )
         file["size"] = attachment.size
     return {"kind": "file", "file": file}

@@ -6,7 +6,7 @@ import json
 import sys
 
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.kernel.text import broken_text, clean
+from molecule_grpc.kernel.text import broken_text, clean, path_to
 
 # Parsers of protobuf give up at 100 nested messages, and an object in an object takes three. A
 # deeper body would make every page that holds the row unreadable.
@@ -24,7 +24,7 @@ def to_text(body: object, field: str, *, repair: bool = False) -> str:
         repair: whether lone surrogates are replaced instead of refused, as in answers of agents.
 
     Raises:
-        Invalid: it is nested too deeply, or holds a number that JSON readers cannot hold, or a lone
+        Invalid: it is nested too deeply, or holds a number beyond any double, or a lone
             surrogate; names the part of `field`.
     """
     _require_readable(body, field)
@@ -47,8 +47,9 @@ def _require_readable(body: object, field: str) -> None:
                 below.extend(part.values())
             elif isinstance(part, list):
                 below.extend(part)
-            elif isinstance(part, (int, float)) and not _fits(part):
-                raise Invalid("a number is out of range", field=field)
+            elif _is_out_of_range(part):
+                where = path_to(_is_out_of_range, body, field) or field
+                raise Invalid(f"{where} is a number out of range", field=where)
         level = below
         depth += 1
 
@@ -56,6 +57,10 @@ def _require_readable(body: object, field: str) -> None:
 def _fits(number: float) -> bool:
     """Whether a reader that knows doubles alone can hold the number; False for NaN."""
     return abs(number) <= sys.float_info.max
+
+
+def _is_out_of_range(part: object) -> bool:
+    return isinstance(part, (int, float)) and not _fits(part)
 
 
 def _cleaned(body: object) -> object:

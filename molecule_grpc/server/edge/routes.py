@@ -174,7 +174,7 @@ def face_tables(rpcs: Iterable[Rpc]) -> dict[str, str]:
     for form in (form for rpc in rpcs for form in rpc.rest):
         fields = [_canonical(field) for field in form.fields]
         bound |= dict.fromkeys(fields, True)
-        entry = {"pattern": f"^{form.lua_pattern}$", "fields": fields}
+        entry = {"pattern": f"^{form.lua_pattern}$", "fields": fields, "marking": form.marking}
         paths.setdefault(form.verb, []).append(entry)
     for entries in paths.values():
         entries.sort(key=lambda entry: len(entry["fields"]))

@@ -14,6 +14,7 @@ from pathlib import Path
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
+    FieldDescriptorProto,
     FileDescriptorSet,
     MethodDescriptorProto,
 )
@@ -21,6 +22,7 @@ from moleculeai.rest.v1 import rest_pb2
 
 _OURS = "moleculeai."
 _HTTP_BODY = "google.api.HttpBody"
+_VALUE = "google.protobuf.Value"
 _WAIT = "wait_seconds"
 _VARIABLE = re.compile(r"\{([\w.]+)(?:=([^}]*))?\}")
 _WILDCARD = re.compile(r"(\*\*|\*)")
@@ -29,10 +31,15 @@ _WILDCARDS = {"*": "[^/]+", "**": ".*"}  # The same for RE2 and Lua.
 
 @dataclass(frozen=True, slots=True)
 class RestPath:
-    """A verb and a path template of google.api.http."""
+    """A verb and a path template of google.api.http.
+
+    Args:
+        marking: whether the edge marks long integers in a request's body.
+    """
 
     verb: str
     template: str
+    marking: bool = False
 
     @property
     def fields(self) -> list[str]:
@@ -106,7 +113,8 @@ def read_surface(descriptor_set: Path) -> list[Rpc]:
 
 
 def _rpc(service: str, method: MethodDescriptorProto, messages: dict[str, DescriptorProto]) -> Rpc:
-    rest = tuple(_rest_paths(method.options.Extensions[annotations_pb2.http]))
+    marking = _takes_json(messages[method.input_type])
+    rest = tuple(_rest_paths(method.options.Extensions[annotations_pb2.http], marking=marking))
     streaming = method.client_streaming or method.server_streaming
     lasting = streaming or _waits(method, messages)
     return Rpc(
@@ -131,11 +139,23 @@ def _waits(method: MethodDescriptorProto, messages: dict[str, DescriptorProto]) 
     )
 
 
-def _rest_paths(rule: http_pb2.HttpRule) -> Iterator[RestPath]:
+def _takes_json(request: DescriptorProto) -> bool:
+    """Whether all numbers of a request that may be long are in fields that hold any JSON.
+
+    A mark is a text: in a field of doubles it would be refused.
+    """
+    fields = request.field
+    doubles = FieldDescriptorProto.TYPE_DOUBLE
+    return any(field.type_name == f".{_VALUE}" for field in fields) and not any(
+        field.type == doubles for field in fields
+    )
+
+
+def _rest_paths(rule: http_pb2.HttpRule, *, marking: bool) -> Iterator[RestPath]:
     kind = rule.WhichOneof("pattern")
     if kind == "custom":
-        yield RestPath(rule.custom.kind, rule.custom.path)
+        yield RestPath(rule.custom.kind, rule.custom.path, marking)
     elif kind:
-        yield RestPath(kind.upper(), getattr(rule, kind))
+        yield RestPath(kind.upper(), getattr(rule, kind), marking)
     for other in rule.additional_bindings:
-        yield from _rest_paths(other)
+        yield from _rest_paths(other, marking=marking)

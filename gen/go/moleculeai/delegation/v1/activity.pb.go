@@ -60,7 +60,14 @@ type Activity struct {
 	// The row's number in the workspace's inbox; absent if the row was never an inbox item.
 	Seq *uint32 `protobuf:"varint,15,opt,name=seq,proto3,oneof" json:"seq,omitempty"`
 	// The row in the field names of an older SDK. Only on messages that an agent may answer.
-	Data          *Activity_Data `protobuf:"bytes,16,opt,name=data,proto3" json:"data,omitempty"`
+	Data *Activity_Data `protobuf:"bytes,16,opt,name=data,proto3" json:"data,omitempty"`
+	// The request's JSON text. Only on gRPC calls, and only if it has an integer from 2^53 on, which
+	// `request_body` may round; REST bodies have all digits.
+	RequestBodyJson *string `protobuf:"bytes,17,opt,name=request_body_json,json=requestBodyJson,proto3,oneof" json:"request_body_json,omitempty"`
+	// The same for `response_body`.
+	ResponseBodyJson *string `protobuf:"bytes,18,opt,name=response_body_json,json=responseBodyJson,proto3,oneof" json:"response_body_json,omitempty"`
+	// The same for `tool_trace`.
+	ToolTraceJson *string `protobuf:"bytes,19,opt,name=tool_trace_json,json=toolTraceJson,proto3,oneof" json:"tool_trace_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -207,6 +214,27 @@ func (x *Activity) GetData() *Activity_Data {
 	return nil
 }
 
+func (x *Activity) GetRequestBodyJson() string {
+	if x != nil && x.RequestBodyJson != nil {
+		return *x.RequestBodyJson
+	}
+	return ""
+}
+
+func (x *Activity) GetResponseBodyJson() string {
+	if x != nil && x.ResponseBodyJson != nil {
+		return *x.ResponseBodyJson
+	}
+	return ""
+}
+
+func (x *Activity) GetToolTraceJson() string {
+	if x != nil && x.ToolTraceJson != nil {
+		return *x.ToolTraceJson
+	}
+	return ""
+}
+
 // Data repeats a message row in the field names of an older SDK.
 type Activity_Data struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -302,7 +330,7 @@ var File_moleculeai_delegation_v1_activity_proto protoreflect.FileDescriptor
 
 const file_moleculeai_delegation_v1_activity_proto_rawDesc = "" +
 	"\n" +
-	"'moleculeai/delegation/v1/activity.proto\x12\x18moleculeai.delegation.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd5\a\n" +
+	"'moleculeai/delegation/v1/activity.proto\x12\x18moleculeai.delegation.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\t\n" +
 	"\bActivity\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fworkspace_id\x18\x02 \x01(\tR\vworkspaceId\x12#\n" +
@@ -323,7 +351,11 @@ const file_moleculeai_delegation_v1_activity_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x15\n" +
 	"\x03seq\x18\x0f \x01(\rH\tR\x03seq\x88\x01\x01\x12;\n" +
-	"\x04data\x18\x10 \x01(\v2'.moleculeai.delegation.v1.Activity.DataR\x04data\x1a\xaf\x01\n" +
+	"\x04data\x18\x10 \x01(\v2'.moleculeai.delegation.v1.Activity.DataR\x04data\x12/\n" +
+	"\x11request_body_json\x18\x11 \x01(\tH\n" +
+	"R\x0frequestBodyJson\x88\x01\x01\x121\n" +
+	"\x12response_body_json\x18\x12 \x01(\tH\vR\x10responseBodyJson\x88\x01\x01\x12+\n" +
+	"\x0ftool_trace_json\x18\x13 \x01(\tH\fR\rtoolTraceJson\x88\x01\x01\x1a\xaf\x01\n" +
 	"\x04Data\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1b\n" +
@@ -343,7 +375,10 @@ const file_moleculeai_delegation_v1_activity_proto_rawDesc = "" +
 	"\v_tool_traceB\x0e\n" +
 	"\f_duration_msB\x0f\n" +
 	"\r_error_detailB\x06\n" +
-	"\x04_seqBSZQgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/delegation/v1;delegationv1b\x06proto3"
+	"\x04_seqB\x14\n" +
+	"\x12_request_body_jsonB\x15\n" +
+	"\x13_response_body_jsonB\x12\n" +
+	"\x10_tool_trace_jsonBSZQgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/delegation/v1;delegationv1b\x06proto3"
 
 var (
 	file_moleculeai_delegation_v1_activity_proto_rawDescOnce sync.Once

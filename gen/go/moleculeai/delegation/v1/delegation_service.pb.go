@@ -1336,9 +1336,12 @@ type QueuedMessage struct {
 	// A message not delivered by this time is dropped.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// The agent's response; only its text if the response exceeds 1 MiB.
-	ResponseBody  *structpb.Value `protobuf:"bytes,12,opt,name=response_body,json=responseBody,proto3" json:"response_body,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ResponseBody *structpb.Value `protobuf:"bytes,12,opt,name=response_body,json=responseBody,proto3" json:"response_body,omitempty"`
+	// The response's JSON text. Only on gRPC calls, and only if it has an integer from 2^53 on, which
+	// `response_body` may round; REST bodies have all digits.
+	ResponseBodyJson *string `protobuf:"bytes,13,opt,name=response_body_json,json=responseBodyJson,proto3,oneof" json:"response_body_json,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *QueuedMessage) Reset() {
@@ -1453,6 +1456,13 @@ func (x *QueuedMessage) GetResponseBody() *structpb.Value {
 		return x.ResponseBody
 	}
 	return nil
+}
+
+func (x *QueuedMessage) GetResponseBodyJson() string {
+	if x != nil && x.ResponseBodyJson != nil {
+		return *x.ResponseBodyJson
+	}
+	return ""
 }
 
 // Request of ListActivity. Filters combine.
@@ -2733,9 +2743,14 @@ type SessionHit struct {
 	// The response's JSON.
 	ResponseBody *structpb.Value `protobuf:"bytes,9,opt,name=response_body,json=responseBody,proto3,oneof" json:"response_body,omitempty"`
 	// Time of the row.
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// The request's JSON text. Only on gRPC calls, and only if it has an integer from 2^53 on, which
+	// `request_body` may round; REST bodies have all digits.
+	RequestBodyJson *string `protobuf:"bytes,11,opt,name=request_body_json,json=requestBodyJson,proto3,oneof" json:"request_body_json,omitempty"`
+	// The same for `response_body`.
+	ResponseBodyJson *string `protobuf:"bytes,12,opt,name=response_body_json,json=responseBodyJson,proto3,oneof" json:"response_body_json,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *SessionHit) Reset() {
@@ -2836,6 +2851,20 @@ func (x *SessionHit) GetCreatedAt() *timestamppb.Timestamp {
 		return x.CreatedAt
 	}
 	return nil
+}
+
+func (x *SessionHit) GetRequestBodyJson() string {
+	if x != nil && x.RequestBodyJson != nil {
+		return *x.RequestBodyJson
+	}
+	return ""
+}
+
+func (x *SessionHit) GetResponseBodyJson() string {
+	if x != nil && x.ResponseBodyJson != nil {
+		return *x.ResponseBodyJson
+	}
+	return ""
 }
 
 // Response of SearchSession.
@@ -3726,7 +3755,7 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\tsource_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\bsourceId\"k\n" +
 	"\x17GetQueuedMessageRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12#\n" +
-	"\bqueue_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\aqueueId\"\xdf\x05\n" +
+	"\bqueue_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\aqueueId\"\xa9\x06\n" +
 	"\rQueuedMessage\x12\x19\n" +
 	"\bqueue_id\x18\x01 \x01(\tR\aqueueId\x12!\n" +
 	"\fworkspace_id\x18\x02 \x01(\tR\vworkspaceId\x12F\n" +
@@ -3743,7 +3772,8 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\vcompletedAt\x129\n" +
 	"\n" +
 	"expires_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12;\n" +
-	"\rresponse_body\x18\f \x01(\v2\x16.google.protobuf.ValueR\fresponseBody\"d\n" +
+	"\rresponse_body\x18\f \x01(\v2\x16.google.protobuf.ValueR\fresponseBody\x121\n" +
+	"\x12response_body_json\x18\r \x01(\tH\x01R\x10responseBodyJson\x88\x01\x01\"d\n" +
 	"\x06Status\x12\x16\n" +
 	"\x12status_unspecified\x10\x00\x12\n" +
 	"\n" +
@@ -3754,7 +3784,8 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\adropped\x10\x04\x12\n" +
 	"\n" +
 	"\x06failed\x10\x05B\r\n" +
-	"\v_last_error\"\xef\x02\n" +
+	"\v_last_errorB\x15\n" +
+	"\x13_response_body_json\"\xef\x02\n" +
 	"\x13ListActivityRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x1b\n" +
 	"\x04type\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@R\x04type\x12.\n" +
@@ -3865,7 +3896,7 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x16\n" +
 	"\x01q\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x04R\x01q\x12 \n" +
 	"\x05limit\x18\x03 \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\xc8\x01(\x00R\x05limit\"\x93\x03\n" +
+	"\xbaH\a\x1a\x05\x18\xc8\x01(\x00R\x05limit\"\xa4\x04\n" +
 	"\n" +
 	"SessionHit\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +
@@ -3879,9 +3910,13 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\rresponse_body\x18\t \x01(\v2\x16.google.protobuf.ValueH\x01R\fresponseBody\x88\x01\x01\x129\n" +
 	"\n" +
 	"created_at\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAtB\x0f\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12/\n" +
+	"\x11request_body_json\x18\v \x01(\tH\x02R\x0frequestBodyJson\x88\x01\x01\x121\n" +
+	"\x12response_body_json\x18\f \x01(\tH\x03R\x10responseBodyJson\x88\x01\x01B\x0f\n" +
 	"\r_request_bodyB\x10\n" +
-	"\x0e_response_body\"Q\n" +
+	"\x0e_response_bodyB\x14\n" +
+	"\x12_request_body_jsonB\x15\n" +
+	"\x13_response_body_json\"Q\n" +
 	"\x15SearchSessionResponse\x128\n" +
 	"\x04hits\x18\x01 \x03(\v2$.moleculeai.delegation.v1.SessionHitR\x04hits\"\xbe\x01\n" +
 	"\x10PullInboxRequest\x12+\n" +

@@ -80,6 +80,9 @@ class Activity(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    REQUEST_BODY_JSON_FIELD_NUMBER: _builtins.int
+    RESPONSE_BODY_JSON_FIELD_NUMBER: _builtins.int
+    TOOL_TRACE_JSON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID of the row. ListActivity takes it as `since_id`."""
     workspace_id: _builtins.str
@@ -104,6 +107,14 @@ class Activity(_message.Message):
     """Error text; absent without an error."""
     seq: _builtins.int
     """The row's number in the workspace's inbox; absent if the row was never an inbox item."""
+    request_body_json: _builtins.str
+    """The request's JSON text. Only on gRPC calls, and only if it has an integer from 2^53 on, which
+    `request_body` may round; REST bodies have all digits.
+    """
+    response_body_json: _builtins.str
+    """The same for `response_body`."""
+    tool_trace_json: _builtins.str
+    """The same for `tool_trace`."""
     @_builtins.property
     def request_body(self) -> _struct_pb2.Value:
         """The request's JSON, unchanged."""
@@ -143,10 +154,13 @@ class Activity(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         seq: _builtins.int | None = ...,
         data: Global___Activity.Data | None = ...,
+        request_body_json: _builtins.str | None = ...,
+        response_body_json: _builtins.str | None = ...,
+        tool_trace_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "_error_detail", b"_error_detail", "_method", b"_method", "_request_body", b"_request_body", "_response_body", b"_response_body", "_seq", b"_seq", "_source_id", b"_source_id", "_summary", b"_summary", "_target_id", b"_target_id", "_tool_trace", b"_tool_trace", "created_at", b"created_at", "data", b"data", "duration_ms", b"duration_ms", "error_detail", b"error_detail", "method", b"method", "request_body", b"request_body", "response_body", b"response_body", "seq", b"seq", "source_id", b"source_id", "summary", b"summary", "target_id", b"target_id", "tool_trace", b"tool_trace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "_error_detail", b"_error_detail", "_method", b"_method", "_request_body", b"_request_body", "_request_body_json", b"_request_body_json", "_response_body", b"_response_body", "_response_body_json", b"_response_body_json", "_seq", b"_seq", "_source_id", b"_source_id", "_summary", b"_summary", "_target_id", b"_target_id", "_tool_trace", b"_tool_trace", "_tool_trace_json", b"_tool_trace_json", "created_at", b"created_at", "data", b"data", "duration_ms", b"duration_ms", "error_detail", b"error_detail", "method", b"method", "request_body", b"request_body", "request_body_json", b"request_body_json", "response_body", b"response_body", "response_body_json", b"response_body_json", "seq", b"seq", "source_id", b"source_id", "summary", b"summary", "target_id", b"target_id", "tool_trace", b"tool_trace", "tool_trace_json", b"tool_trace_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "_error_detail", b"_error_detail", "_method", b"_method", "_request_body", b"_request_body", "_response_body", b"_response_body", "_seq", b"_seq", "_source_id", b"_source_id", "_summary", b"_summary", "_target_id", b"_target_id", "_tool_trace", b"_tool_trace", "activity_type", b"activity_type", "created_at", b"created_at", "data", b"data", "duration_ms", b"duration_ms", "error_detail", b"error_detail", "id", b"id", "method", b"method", "request_body", b"request_body", "response_body", b"response_body", "seq", b"seq", "source_id", b"source_id", "status", b"status", "summary", b"summary", "target_id", b"target_id", "tool_trace", b"tool_trace", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "_error_detail", b"_error_detail", "_method", b"_method", "_request_body", b"_request_body", "_request_body_json", b"_request_body_json", "_response_body", b"_response_body", "_response_body_json", b"_response_body_json", "_seq", b"_seq", "_source_id", b"_source_id", "_summary", b"_summary", "_target_id", b"_target_id", "_tool_trace", b"_tool_trace", "_tool_trace_json", b"_tool_trace_json", "activity_type", b"activity_type", "created_at", b"created_at", "data", b"data", "duration_ms", b"duration_ms", "error_detail", b"error_detail", "id", b"id", "method", b"method", "request_body", b"request_body", "request_body_json", b"request_body_json", "response_body", b"response_body", "response_body_json", b"response_body_json", "seq", b"seq", "source_id", b"source_id", "status", b"status", "summary", b"summary", "target_id", b"target_id", "tool_trace", b"tool_trace", "tool_trace_json", b"tool_trace_json", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__duration_ms: _TypeAlias = _typing.Literal["duration_ms"]  # noqa: Y015
     _WhichOneofArgType__duration_ms: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms"]  # noqa: Y015
@@ -156,8 +170,12 @@ class Activity(_message.Message):
     _WhichOneofArgType__method: _TypeAlias = _typing.Literal["_method", b"_method"]  # noqa: Y015
     _WhichOneofReturnType__request_body: _TypeAlias = _typing.Literal["request_body"]  # noqa: Y015
     _WhichOneofArgType__request_body: _TypeAlias = _typing.Literal["_request_body", b"_request_body"]  # noqa: Y015
+    _WhichOneofReturnType__request_body_json: _TypeAlias = _typing.Literal["request_body_json"]  # noqa: Y015
+    _WhichOneofArgType__request_body_json: _TypeAlias = _typing.Literal["_request_body_json", b"_request_body_json"]  # noqa: Y015
     _WhichOneofReturnType__response_body: _TypeAlias = _typing.Literal["response_body"]  # noqa: Y015
     _WhichOneofArgType__response_body: _TypeAlias = _typing.Literal["_response_body", b"_response_body"]  # noqa: Y015
+    _WhichOneofReturnType__response_body_json: _TypeAlias = _typing.Literal["response_body_json"]  # noqa: Y015
+    _WhichOneofArgType__response_body_json: _TypeAlias = _typing.Literal["_response_body_json", b"_response_body_json"]  # noqa: Y015
     _WhichOneofReturnType__seq: _TypeAlias = _typing.Literal["seq"]  # noqa: Y015
     _WhichOneofArgType__seq: _TypeAlias = _typing.Literal["_seq", b"_seq"]  # noqa: Y015
     _WhichOneofReturnType__source_id: _TypeAlias = _typing.Literal["source_id"]  # noqa: Y015
@@ -168,6 +186,8 @@ class Activity(_message.Message):
     _WhichOneofArgType__target_id: _TypeAlias = _typing.Literal["_target_id", b"_target_id"]  # noqa: Y015
     _WhichOneofReturnType__tool_trace: _TypeAlias = _typing.Literal["tool_trace"]  # noqa: Y015
     _WhichOneofArgType__tool_trace: _TypeAlias = _typing.Literal["_tool_trace", b"_tool_trace"]  # noqa: Y015
+    _WhichOneofReturnType__tool_trace_json: _TypeAlias = _typing.Literal["tool_trace_json"]  # noqa: Y015
+    _WhichOneofArgType__tool_trace_json: _TypeAlias = _typing.Literal["_tool_trace_json", b"_tool_trace_json"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_ms) -> _WhichOneofReturnType__duration_ms | None: ...
     @_typing.overload
@@ -177,7 +197,11 @@ class Activity(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__request_body) -> _WhichOneofReturnType__request_body | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_body_json) -> _WhichOneofReturnType__request_body_json | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__response_body) -> _WhichOneofReturnType__response_body | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__response_body_json) -> _WhichOneofReturnType__response_body_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seq) -> _WhichOneofReturnType__seq | None: ...
     @_typing.overload
@@ -188,5 +212,7 @@ class Activity(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__target_id) -> _WhichOneofReturnType__target_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tool_trace) -> _WhichOneofReturnType__tool_trace | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tool_trace_json) -> _WhichOneofReturnType__tool_trace_json | None: ...
 
 Global___Activity: _TypeAlias = Activity  # noqa: Y015

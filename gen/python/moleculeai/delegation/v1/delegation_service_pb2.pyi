@@ -657,6 +657,7 @@ class QueuedMessage(_message.Message):
     COMPLETED_AT_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     RESPONSE_BODY_FIELD_NUMBER: _builtins.int
+    RESPONSE_BODY_JSON_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.str
     """UUID of the message in the queue."""
     workspace_id: _builtins.str
@@ -669,6 +670,10 @@ class QueuedMessage(_message.Message):
     """Failed attempts, at most 5."""
     last_error: _builtins.str
     """Error text of the last failed attempt."""
+    response_body_json: _builtins.str
+    """The response's JSON text. Only on gRPC calls, and only if it has an integer from 2^53 on, which
+    `response_body` may round; REST bodies have all digits.
+    """
     @_builtins.property
     def enqueued_at(self) -> _timestamp_pb2.Timestamp:
         """Time of entering the queue."""
@@ -708,14 +713,20 @@ class QueuedMessage(_message.Message):
         completed_at: _timestamp_pb2.Timestamp | None = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         response_body: _struct_pb2.Value | None = ...,
+        response_body_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_error", b"_last_error", "completed_at", b"completed_at", "dispatched_at", b"dispatched_at", "enqueued_at", b"enqueued_at", "expires_at", b"expires_at", "last_error", b"last_error", "next_attempt_at", b"next_attempt_at", "response_body", b"response_body"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_error", b"_last_error", "_response_body_json", b"_response_body_json", "completed_at", b"completed_at", "dispatched_at", b"dispatched_at", "enqueued_at", b"enqueued_at", "expires_at", b"expires_at", "last_error", b"last_error", "next_attempt_at", b"next_attempt_at", "response_body", b"response_body", "response_body_json", b"response_body_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_error", b"_last_error", "attempts", b"attempts", "completed_at", b"completed_at", "dispatched_at", b"dispatched_at", "enqueued_at", b"enqueued_at", "expires_at", b"expires_at", "last_error", b"last_error", "next_attempt_at", b"next_attempt_at", "priority", b"priority", "queue_id", b"queue_id", "response_body", b"response_body", "status", b"status", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_error", b"_last_error", "_response_body_json", b"_response_body_json", "attempts", b"attempts", "completed_at", b"completed_at", "dispatched_at", b"dispatched_at", "enqueued_at", b"enqueued_at", "expires_at", b"expires_at", "last_error", b"last_error", "next_attempt_at", b"next_attempt_at", "priority", b"priority", "queue_id", b"queue_id", "response_body", b"response_body", "response_body_json", b"response_body_json", "status", b"status", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__last_error: _TypeAlias = _typing.Literal["last_error"]  # noqa: Y015
     _WhichOneofArgType__last_error: _TypeAlias = _typing.Literal["_last_error", b"_last_error"]  # noqa: Y015
+    _WhichOneofReturnType__response_body_json: _TypeAlias = _typing.Literal["response_body_json"]  # noqa: Y015
+    _WhichOneofArgType__response_body_json: _TypeAlias = _typing.Literal["_response_body_json", b"_response_body_json"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_error) -> _WhichOneofReturnType__last_error | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__response_body_json) -> _WhichOneofReturnType__response_body_json | None: ...
 
 Global___QueuedMessage: _TypeAlias = QueuedMessage  # noqa: Y015
 
@@ -1379,6 +1390,8 @@ class SessionHit(_message.Message):
     REQUEST_BODY_FIELD_NUMBER: _builtins.int
     RESPONSE_BODY_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    REQUEST_BODY_JSON_FIELD_NUMBER: _builtins.int
+    RESPONSE_BODY_JSON_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """Always `activity`."""
     id: _builtins.str
@@ -1393,6 +1406,12 @@ class SessionHit(_message.Message):
     """Subtype within the activity type."""
     status: _builtins.str
     """The row's status word: ok, error and so on."""
+    request_body_json: _builtins.str
+    """The request's JSON text. Only on gRPC calls, and only if it has an integer from 2^53 on, which
+    `request_body` may round; REST bodies have all digits.
+    """
+    response_body_json: _builtins.str
+    """The same for `response_body`."""
     @_builtins.property
     def request_body(self) -> _struct_pb2.Value:
         """The request's JSON."""
@@ -1418,19 +1437,29 @@ class SessionHit(_message.Message):
         request_body: _struct_pb2.Value | None = ...,
         response_body: _struct_pb2.Value | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        request_body_json: _builtins.str | None = ...,
+        response_body_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_request_body", b"_request_body", "_response_body", b"_response_body", "created_at", b"created_at", "request_body", b"request_body", "response_body", b"response_body"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_request_body", b"_request_body", "_request_body_json", b"_request_body_json", "_response_body", b"_response_body", "_response_body_json", b"_response_body_json", "created_at", b"created_at", "request_body", b"request_body", "request_body_json", b"request_body_json", "response_body", b"response_body", "response_body_json", b"response_body_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_request_body", b"_request_body", "_response_body", b"_response_body", "content", b"content", "created_at", b"created_at", "id", b"id", "kind", b"kind", "label", b"label", "method", b"method", "request_body", b"request_body", "response_body", b"response_body", "status", b"status", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_request_body", b"_request_body", "_request_body_json", b"_request_body_json", "_response_body", b"_response_body", "_response_body_json", b"_response_body_json", "content", b"content", "created_at", b"created_at", "id", b"id", "kind", b"kind", "label", b"label", "method", b"method", "request_body", b"request_body", "request_body_json", b"request_body_json", "response_body", b"response_body", "response_body_json", b"response_body_json", "status", b"status", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__request_body: _TypeAlias = _typing.Literal["request_body"]  # noqa: Y015
     _WhichOneofArgType__request_body: _TypeAlias = _typing.Literal["_request_body", b"_request_body"]  # noqa: Y015
+    _WhichOneofReturnType__request_body_json: _TypeAlias = _typing.Literal["request_body_json"]  # noqa: Y015
+    _WhichOneofArgType__request_body_json: _TypeAlias = _typing.Literal["_request_body_json", b"_request_body_json"]  # noqa: Y015
     _WhichOneofReturnType__response_body: _TypeAlias = _typing.Literal["response_body"]  # noqa: Y015
     _WhichOneofArgType__response_body: _TypeAlias = _typing.Literal["_response_body", b"_response_body"]  # noqa: Y015
+    _WhichOneofReturnType__response_body_json: _TypeAlias = _typing.Literal["response_body_json"]  # noqa: Y015
+    _WhichOneofArgType__response_body_json: _TypeAlias = _typing.Literal["_response_body_json", b"_response_body_json"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__request_body) -> _WhichOneofReturnType__request_body | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_body_json) -> _WhichOneofReturnType__request_body_json | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__response_body) -> _WhichOneofReturnType__response_body | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__response_body_json) -> _WhichOneofReturnType__response_body_json | None: ...
 
 Global___SessionHit: _TypeAlias = SessionHit  # noqa: Y015
 

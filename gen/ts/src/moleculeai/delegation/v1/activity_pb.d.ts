@@ -131,6 +131,28 @@ export declare type Activity = Message<"moleculeai.delegation.v1.Activity"> & {
    * @generated from field: moleculeai.delegation.v1.Activity.Data data = 16;
    */
   data?: Activity_Data | undefined;
+
+  /**
+   * The request's JSON text. Only on gRPC calls, and only if it has an integer from 2^53 on, which
+   * `request_body` may round; REST bodies have all digits.
+   *
+   * @generated from field: optional string request_body_json = 17;
+   */
+  requestBodyJson?: string | undefined;
+
+  /**
+   * The same for `response_body`.
+   *
+   * @generated from field: optional string response_body_json = 18;
+   */
+  responseBodyJson?: string | undefined;
+
+  /**
+   * The same for `tool_trace`.
+   *
+   * @generated from field: optional string tool_trace_json = 19;
+   */
+  toolTraceJson?: string | undefined;
 };
 
 /**

@@ -759,6 +759,14 @@ export declare type QueuedMessage = Message<"moleculeai.delegation.v1.QueuedMess
    * @generated from field: google.protobuf.Value response_body = 12;
    */
   responseBody?: Value | undefined;
+
+  /**
+   * The response's JSON text. Only on gRPC calls, and only if it has an integer from 2^53 on, which
+   * `response_body` may round; REST bodies have all digits.
+   *
+   * @generated from field: optional string response_body_json = 13;
+   */
+  responseBodyJson?: string | undefined;
 };
 
 /**
@@ -1642,6 +1650,21 @@ export declare type SessionHit = Message<"moleculeai.delegation.v1.SessionHit"> 
    * @generated from field: google.protobuf.Timestamp created_at = 10;
    */
   createdAt?: Timestamp | undefined;
+
+  /**
+   * The request's JSON text. Only on gRPC calls, and only if it has an integer from 2^53 on, which
+   * `request_body` may round; REST bodies have all digits.
+   *
+   * @generated from field: optional string request_body_json = 11;
+   */
+  requestBodyJson?: string | undefined;
+
+  /**
+   * The same for `response_body`.
+   *
+   * @generated from field: optional string response_body_json = 12;
+   */
+  responseBodyJson?: string | undefined;
 };
 
 /**
