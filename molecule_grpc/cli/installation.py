@@ -148,7 +148,7 @@ def _expected_errors() -> Iterator[None]:
     import asyncpg
 
     from molecule_grpc.cli.serve import NoDatabaseError
-    from molecule_grpc.db.embedded.server import EmbeddedPostgresError
+    from molecule_grpc.db.embedded.failures import EmbeddedPostgresError
     from molecule_grpc.db.migrate import MigrationError
     from molecule_grpc.db.postgres_version import UnsupportedPostgresError
     from molecule_grpc.server.hosts.envoy import EdgeError

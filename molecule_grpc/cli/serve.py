@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import asyncpg
 import uvloop
 
-from molecule_grpc.db.embedded.server import EmbeddedPostgres, embedded_postgres_version
+from molecule_grpc.db.embedded.programs import embedded_postgres_version
+from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate, pending
 from molecule_grpc.db.pool import connect
 from molecule_grpc.db.postgres_version import (

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from molecule_grpc.auth import store as token_store
 from molecule_grpc.auth.tokens import mint
+from molecule_grpc.db.embedded.keeper import KeptPostgres
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import connect
@@ -40,7 +41,7 @@ def _database(settings: Settings) -> Iterator[str]:
     if settings.process.database_url:
         yield settings.process.database_url
         return
-    with EmbeddedPostgres(settings.process.data_dir) as server:
+    with KeptPostgres(EmbeddedPostgres(settings.process.data_dir)) as server:
         yield server.dsn
 
 

@@ -128,7 +128,7 @@ class Session:
                 code=grpc.StatusCode.UNAVAILABLE,
             ) from None
         if not isinstance(frame, Frame):
-            raise Unavailable("the stream ended", code=grpc.StatusCode.UNAVAILABLE)
+            raise _stream_ended()
         return frame
 
     def _check(self, frame: Frame) -> None:
@@ -145,6 +145,8 @@ class Session:
             )
         if frame.HasField("end"):
             end = frame.end
+            if not end.code:  # the answer to `leave`
+                raise _stream_ended()
             raise make_error(end.message, code=end.code, reason=end.reason)
         if frame.HasField("item"):
             self._check_complete(frame.item)
@@ -159,6 +161,10 @@ class Session:
 
 
 _FENCED = "another consumer took the inbox over"
+
+
+def _stream_ended() -> Unavailable:
+    return Unavailable("the stream ended", code=grpc.StatusCode.UNAVAILABLE)
 
 
 def _cut(reason: str) -> str:

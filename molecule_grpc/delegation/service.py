@@ -244,12 +244,11 @@ class DelegationService:
         return pb.SearchSessionResponse(hits=[of_record.session_hit(row, call) for row in rows])
 
     async def PullInbox(self, request: pb.PullInboxRequest, call: Call) -> pb.PullInboxResponse:
-        left = call.remaining()
         found = await self._inbox.pull(
             UUID(request.workspace_id),
             after_seq=request.after_seq if request.HasField("after_seq") else None,
             limit=request.limit or DEFAULT_PULL,
-            wait_seconds=request.wait_seconds if left is None else min(request.wait_seconds, left),
+            wait_seconds=call.wait_limit(request.wait_seconds),
             authorization=call.authorization,
         )
         return of_inbox.pulled(found)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from molecule_grpc.auth.principal import ANONYMOUS, Principal
+from molecule_grpc.kernel import deadlines
 
 ORIGINAL_PATH = "x-envoy-original-path"
 # Set by the edge on a HEAD request, which it forwards as GET.
@@ -54,6 +55,10 @@ class Call:
     def head(self) -> bool:
         """Whether a REST client wants the headers of the answer alone."""
         return HEAD in self.metadata
+
+    def wait_limit(self, asked: float) -> float:
+        """Seconds to wait: those asked for, and no longer than until 0.5 s before the deadline."""
+        return deadlines.wait_limit(asked, self.remaining())
 
     def set_http_status(self, status: int) -> None:
         """Answer a REST call with this status instead of the one that the contract declares."""

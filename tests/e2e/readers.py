@@ -128,9 +128,13 @@ class Holder(Reader):
         result: inbox_pb2.NackResult = await self.of("nack_result")
         return result
 
+    async def close_own_side(self) -> None:
+        """Send nothing more."""
+        await self._call.done_writing()
+
     async def leave(self) -> None:
         """Leave in good order."""
-        await self._call.done_writing()
+        await self.close_own_side()
         with contextlib.suppress(EOFError):
             while True:
                 await self.frame()

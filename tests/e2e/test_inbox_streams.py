@@ -400,6 +400,28 @@ async def test_first_frame_must_be_a_hello(me: Agent, operator: Party) -> None:
         assert (await call.code()).name == "INVALID_ARGUMENT"
 
 
+async def test_stream_without_any_frame_is_refused(me: Agent) -> None:
+    call = stubs.DelegationServiceStub(me.wire.channel).SubscribeInbox(
+        metadata=tuple(me.headers.items())
+    )
+    await call.done_writing()
+    assert (await call.code()).name == "INVALID_ARGUMENT"
+
+
+async def test_client_that_closes_its_side_reads_an_end(me: Agent, peer: Agent) -> None:
+    """Without an error, whether there were items or none."""
+    for last_seq in (0, 1):
+        async with holding(me) as held:
+            if last_seq:
+                await tell(peer, me, "hi")
+                await held.item()
+            await held.close_own_side()
+            end = await held.of("end")
+            assert (end.code, end.reason, end.last_seq) == (0, "", last_seq)
+            with pytest.raises(EOFError):
+                await held.frame()
+
+
 async def test_second_hello_ends_the_stream(me: Agent) -> None:
     async with holding(me) as held:
         await held.send(hello=Request.Hello(workspace_id=me.id, consumer_id="one"))
@@ -527,6 +549,18 @@ async def test_pull_waits_for_the_first_item(me: Agent, peer: Agent) -> None:
 async def test_pull_without_items_answers_when_time_is_up(me: Agent) -> None:
     page = await pull(me, wait_seconds=1)
     assert page == {"items": [], "head_seq": 0, "acked_seq": 0, "oldest_seq": 1, "generation": ""}
+
+
+@pytest.mark.clock
+async def test_pull_answers_before_its_caller_gives_up(me: Agent) -> None:
+    """Who asks to wait beyond its own deadline reads an answer, and no DEADLINE_EXCEEDED."""
+    stub = stubs.DelegationServiceStub(me.wire.channel)
+    answer = await stub.PullInbox(
+        pb.PullInboxRequest(workspace_id=me.id, wait_seconds=30),
+        metadata=tuple(me.headers.items()),
+        timeout=2,
+    )
+    assert len(answer.items) == 0
 
 
 async def test_pull_after_a_number(me: Agent, peer: Agent) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -10,18 +11,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
+from molecule_grpc.db.embedded.failures import EmbeddedPostgresError
+from molecule_grpc.db.embedded.keeper import KeptPostgres
 from molecule_grpc.db.embedded.processes import processes_in, send, wait_until
-from molecule_grpc.db.embedded.server import (
-    EmbeddedPostgres,
-    EmbeddedPostgresError,
-    embedded_postgres_version,
-)
+from molecule_grpc.db.embedded.programs import embedded_postgres_version
+from molecule_grpc.db.embedded.server import EmbeddedPostgres
+from tests.small_disk import CannotMountError, fill, small_disk
+from tests.waiting import until
 
 FAST = {"fsync": "off"}
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="changes to another account")
@@ -39,6 +43,7 @@ with EmbeddedPostgres(Path(sys.argv[1]), {"fsync": "off"}) as postgres:
     sys.stdin.read()
 """
 
+GROW_LOG = "SELECT pg_logical_emit_message(true, '', repeat('x', 100000000))"
 
 CONNECT = """
 import asyncio, asyncpg, os, sys
@@ -288,3 +293,36 @@ def test_a_failed_start_says_what_postgres_said_and_frees_the_directory(data_dir
         EmbeddedPostgres(data_dir, {"fsync": "off", "max_connections": "many"}).start()
     with EmbeddedPostgres(data_dir, FAST):
         pass
+
+
+async def test_postgres_that_ran_out_of_disk_says_so_and_comes_back(tmp_path: Path) -> None:
+    """The operator's log says "disk is full" at each attempt; space alone brings Postgres back."""
+    with contextlib.ExitStack() as stack:
+        try:
+            disk = stack.enter_context(small_disk(tmp_path / "disk", 200))
+        except CannotMountError:
+            pytest.skip("may not mount")
+        logged = stack.enter_context(capture_logs())
+        kept = stack.enter_context(KeptPostgres(EmbeddedPostgres(disk)))
+        await execute(kept.dsn, "CREATE TABLE kept AS SELECT 7 AS number")
+        ballast = disk / "ballast"
+        fill(ballast)
+        # A table that cannot grow fails a statement; a log that cannot grow ends Postgres.
+        with pytest.raises((asyncpg.PostgresError, OSError)):
+            await execute(kept.dsn, GROW_LOG)
+
+        async def attempts() -> list[MutableMapping[str, Any]]:
+            return [entry for entry in logged if entry["event"] == "Postgres did not start"]
+
+        await until(attempts, bool)
+        down = [entry for entry in logged if entry["event"].startswith("Postgres is down")]
+        assert all("the disk is full: 0 MiB are free" in entry["because"] for entry in down)
+        ballast.unlink()
+
+        async def answers() -> object:
+            with contextlib.suppress(asyncpg.PostgresError, OSError):
+                return await execute(kept.dsn, "SELECT number FROM kept ORDER BY number LIMIT 1")
+            return None
+
+        await until(answers, lambda number: number is not None)
+        assert logged[-1]["event"] == "Postgres is up again"

@@ -12,15 +12,27 @@ from uuid import UUID
 
 import pytest
 
-from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation.inbox.frames import Beat, Drain, Frame, Item
+from molecule_grpc.db.pool import Pool, connect
+from molecule_grpc.delegation.inbox.frames import (
+    Beat,
+    ClientFrame,
+    Drain,
+    Frame,
+    Hello,
+    Item,
+    PongFrame,
+    StartPosition,
+)
 from molecule_grpc.delegation.inbox.store import acks, leases
 from molecule_grpc.delegation.inbox.store.leases import Lease
 from molecule_grpc.delegation.inbox.stream import InboxStream
 from molecule_grpc.delegation.inbox.window import Window
+from molecule_grpc.delegation.inbox.wiring import InboxUseCases, RecordAndInbox, inbox_use_cases
+from molecule_grpc.delegation.ledger.undelivered import Undelivered
+from molecule_grpc.delegation.record.writes import InboxLimits
 from molecule_grpc.kernel.errors import Aborted, Exhausted, NotFound, Unauthenticated, Unavailable
 from molecule_grpc.server.streams import OpenStreams, StreamGuard
-from tests.integration.agents import Slice, message
+from tests.integration.agents import Slice, hire, message, someone_waits
 from tests.settings import unread_of
 from tests.waiting import PATIENCE
 
@@ -204,3 +216,69 @@ async def test_due_redelivery_is_not_starved_by_new_items(slice_: Slice, me: UUI
             assert (again.row.seq, again.row.deliveries) == (seq, 1)
             await slice_.reads.ack(acks.Ack(me, seq, (), None))
             opened.stream.window.done(seq)
+
+
+# Taking the lease.
+
+
+@pytest.mark.parametrize("how", ["the client leaves", "the report fails"])
+async def test_taking_that_breaks_off_leaves_the_inbox_free(
+    database_url: str, slice_: Slice, me: UUID, how: str
+) -> None:
+    """The lease was committed; the report of an item that it made poison was still under way."""
+    [caller] = await hire(slice_.pool, 1)
+    delegation_id = await slice_.delegate(caller, me)
+    await slice_.pool.execute("UPDATE inbox_items SET failures = 4 WHERE workspace_id = $1", me)
+    await slice_.pool.execute(
+        "UPDATE inbox_heads SET sent_seqs = '{1}', lost_by_client = true WHERE workspace_id = $1",
+        me,
+    )
+    streams = inbox_of(slice_).streams
+    lock = await connect(database_url)
+    async with lock.transaction():
+        await lock.execute(
+            "SELECT FROM delegations WHERE delegation_id = $1 FOR UPDATE", delegation_id
+        )
+        frames = streams.consume(
+            Hello(me, "one", StartPosition(), 16), nothing(), authorization=None
+        )
+        opening = asyncio.ensure_future(anext(frames))
+        await someone_waits(slice_.pool)
+        assert await leases.holder(slice_.pool, me) == "one"
+        if how == "the client leaves":
+            opening.cancel()
+        else:
+            await slice_.pool.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+    await asyncio.wait({opening})
+    await lock.close()
+    assert await leases.holder(slice_.pool, me) == ""
+    if how == "the client leaves":
+        assert (await slice_.row(delegation_id))["status"] == "failed"
+
+
+def inbox_of(slice_: Slice) -> InboxUseCases:
+    """The use cases of a worker's inboxes."""
+    floors = RecordAndInbox(
+        slice_.records, slice_.reads, InboxLimits.of(slice_.core.settings.inbox)
+    )
+    told = Undelivered(slice_.ledger.moves, unread_days=30)
+
+    async def nobody(_: list[UUID]) -> None:
+        pass
+
+    return inbox_use_cases(
+        slice_.core,
+        floors,
+        touch_present=nobody,
+        on_poisoned=told.poisoned,
+        on_expired=told.expired,
+    )
+
+
+async def nothing() -> AsyncIterator[ClientFrame]:
+    """A client that sends no frame after its hello."""
+    await asyncio.Event().wait()
+    yield PongFrame()

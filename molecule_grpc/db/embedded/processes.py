@@ -45,3 +45,20 @@ def wait_until(condition: Callable[[], bool], timeout_seconds: float) -> bool:
             return False
         time.sleep(_POLL_SECONDS)
     return True
+
+
+def recorded_pid(pid_file: Path) -> int | None:
+    """The postmaster that the file names; None without a file, or while it is written."""
+    try:
+        return int(pid_file.read_text().split("\n", 1)[0])
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def is_ready(pid_file: Path, pid: int) -> bool:
+    """Whether the postmaster has written its closing line, after recovery."""
+    try:
+        lines = pid_file.read_text().splitlines()
+    except FileNotFoundError:
+        return False
+    return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"

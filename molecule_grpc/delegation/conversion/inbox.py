@@ -14,6 +14,7 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.delegation.v1 import inbox_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
 
+from molecule_grpc.delegation.conversion.frames import end as end_of
 from molecule_grpc.delegation.inbox import frames
 from molecule_grpc.delegation.inbox.inbox import PulledInbox
 from molecule_grpc.delegation.inbox.store.reads import InboxRow
@@ -233,7 +234,7 @@ class InboxResponses(Generic[Response]):
     async def of(
         self, stream: AsyncGenerator[frames.Frame, None]
     ) -> AsyncGenerator[Response, None]:
-        """A response for each frame."""
+        """A response for each frame, and an End without an error when the client has left."""
         async with contextlib.aclosing(stream):
             async for frame in stream:
                 if isinstance(frame, frames.Item):
@@ -242,13 +243,12 @@ class InboxResponses(Generic[Response]):
                     self._starts_after = frame.starts_after
                 field, convert = _FRAMES[type(frame)]
                 yield self._response(**{field: convert(frame)})
+        yield self._response(end=inbox_pb2.End(last_seq=self._last_seq))
 
     def end(self, failure: CallFailure) -> Response:
-        """The last response of a stream that the server ends."""
-        end = inbox_pb2.End(
-            code=int(failure.code),
-            reason=failure.reason,
-            message=failure.message,
-            last_seq=self._last_sent or self._starts_after,
-        )
-        return self._response(end=end)
+        """The last response of a stream that the server ends with an error."""
+        return self._response(end=end_of(failure, last_seq=self._last_seq))
+
+    @property
+    def _last_seq(self) -> int:
+        return self._last_sent or self._starts_after

@@ -105,12 +105,12 @@ class InboxStreams:
         ):
             page = await self._reads.look(reads.InboxQuery(workspace_id, 0, 0))
             after, gap = await self._start(hello.start, workspace_id, page)
-            lease = await self._take(hello, after)
             window = Window(after, hello.max_in_flight, hello.initial_credit)
-            stream = InboxStream(
-                workspace_id, self._reads, guard, window, epoch=lease.epoch, silence=self._silence
-            )
+            stream = InboxStream(workspace_id, self._reads, guard, window, silence=self._silence)
+            taking = asyncio.ensure_future(self._take(hello, after, stream))
             try:
+                # A client that leaves now does not break the taking off half-way.
+                lease = await asyncio.shield(taking)
                 with self._open_inboxes.attend(stream):
                     yield _welcome(_as_taken(page, lease), after, epoch=lease.epoch)
                     if gap is not None:
@@ -123,7 +123,7 @@ class InboxStreams:
                     finally:
                         listening.cancel()
             finally:
-                await self._release(stream)
+                await self._release(stream, taking)
 
     # The start and the lease.
 
@@ -140,8 +140,8 @@ class InboxStreams:
         after = starts.after_mark(start, page, first)
         return after, starts.skipped(after, page)
 
-    async def _take(self, hello: Hello, after: int) -> leases.Lease:
-        """Take the lease for a session that starts after this item.
+    async def _take(self, hello: Hello, after: int, stream: InboxStream) -> leases.Lease:
+        """Take the lease for a session that starts after this item; the stream gets its number.
 
         Raises:
             Aborted: INBOX_BUSY, another consumer holds it.
@@ -164,22 +164,29 @@ class InboxStreams:
                     reason="INBOX_BUSY",
                     metadata={"holder": taken.holder, "age_seconds": f"{taken.age:.0f}"},
                 )
+        stream.epoch = taken.epoch
         await self._inbox.report_poisoned(workspace_id, poisoned)
         self._wakeups.wake([workspace_id])  # an earlier session finds its lease gone
         return taken
 
-    async def _release(self, stream: InboxStream) -> None:
+    async def _release(self, stream: InboxStream, taking: asyncio.Future[leases.Lease]) -> None:
         """Leave the inbox in good order, whoever ends the stream, also when this is cancelled."""
+        with contextlib.suppress(Exception):
+            await asyncio.shield(asyncio.ensure_future(self._give_back(stream, taking)))
+
+    async def _give_back(self, stream: InboxStream, taking: asyncio.Future[leases.Lease]) -> None:
+        # However the taking ended, the stream has a number if a lease was taken.
+        await asyncio.gather(taking, return_exceptions=True)
+        if stream.epoch == 0:
+            return
         in_flight = sorted(stream.window.in_flight)
-        release = leases.release(
+        await leases.release(
             self._pool,
             stream.workspace_id,
             stream.epoch,
             sent_seqs=in_flight,
             lost_by_client=bool(in_flight) and not (stream.blameless or stream.draining),
         )
-        with contextlib.suppress(Exception):
-            await asyncio.shield(asyncio.ensure_future(release))
 
     # Frames in both directions.
 

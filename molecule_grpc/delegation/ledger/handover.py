@@ -23,13 +23,12 @@ from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.record.a2a import message_body
 from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.directory import Directory, WorkspaceInfo
+from molecule_grpc.kernel.deadlines import ANSWER_SECONDS
 from molecule_grpc.kernel.errors import Aborted, Invalid, Unavailable
 from molecule_grpc.kernel.ids import identifier, new_id
 from molecule_grpc.kernel.text import clean, cut_bytes
 
 _ACCEPT_TRIES = 4
-# A caller that waits is answered this long before it would give up.
-_ANSWER_SECONDS = 0.5
 
 
 class Handover(NamedTuple):
@@ -109,7 +108,7 @@ class Handovers:
             return HandedOver(delegation_id, earlier=False, delegation=None)
         until = time.monotonic() + handover.wait_seconds
         if give_up is not None:
-            until = min(until, give_up - _ANSWER_SECONDS)
+            until = min(until, give_up - ANSWER_SECONDS)
         found = await self._watch.wait(
             handover.source, delegation_id, until=until, authorization=authorization
         )

@@ -17,6 +17,7 @@ from molecule_grpc.delegation.outbound.outcome import (
     SendFailure,
 )
 from molecule_grpc.delegation.record.a2a import Envelope
+from molecule_grpc.kernel.deadlines import ANSWER_SECONDS
 from molecule_grpc.kernel.errors import Invalid
 
 MAX_ATTEMPTS = 5
@@ -27,8 +28,6 @@ MAX_MISS_BACKOFF_SECONDS = 60.0
 
 DEFAULT_EXPIRY = timedelta(hours=24)
 MAX_EXPIRY_SECONDS = 7 * 24 * 3600
-# Time to answer a caller before it gives up.
-ANSWER_SECONDS = 0.5
 _EMPTY_DETAIL = "workspace agent returned empty response"
 PRIORITIES = {"critical": 100, "task": 50, "info": 10}
 # The 4xx answers after which a later attempt may succeed.

@@ -109,11 +109,10 @@ class Messages:
         return shown.messages
 
     async def _pull(self, caller: Caller, *, limit: int, wait_seconds: int) -> list[InboxRow]:
-        left = caller.call.remaining()
         pulled = await self._platform.inbox.pull(
             caller.workspace_id,
             limit=limit,
-            wait_seconds=wait_seconds if left is None else min(wait_seconds, left),
+            wait_seconds=caller.call.wait_limit(wait_seconds),
             authorization=caller.call.authorization,
         )
         return pulled.items

@@ -730,7 +730,7 @@ func (x *Fenced) GetHolder() string {
 	return ""
 }
 
-// End is the last frame of a stream ended by the server.
+// End is the last frame of a stream ended by the server, be it because the client closed its side.
 type End struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Canonical gRPC code: 0 ok, 14 unavailable and so on.

@@ -370,7 +370,7 @@ Global___Fenced: _TypeAlias = Fenced  # noqa: Y015
 
 @_typing.final
 class End(_message.Message):
-    """End is the last frame of a stream ended by the server."""
+    """End is the last frame of a stream ended by the server, be it because the client closed its side."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -436,7 +436,7 @@ export declare type Fenced = Message<"moleculeai.delegation.v1.Fenced"> & {
 export declare const FencedSchema: GenMessage<Fenced>;
 
 /**
- * End is the last frame of a stream ended by the server.
+ * End is the last frame of a stream ended by the server, be it because the client closed its side.
  *
  * @generated from message moleculeai.delegation.v1.End
  */
