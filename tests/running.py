@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -48,12 +49,15 @@ class RunningServer:
             "MOLECULE_PUBLIC_METRICS": "1",
             **environment,
         }
+        self._tls = bool(environment.get("MOLECULE_TLS_CERT_FILE"))
+        self._client = environment.get("MOLECULE_CLIENT_CERT_FILE", "")
+        self._client_key = environment.get("MOLECULE_CLIENT_KEY_FILE", "")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Where Envoy listens."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def grpc_target(self) -> str:
@@ -87,8 +91,18 @@ class RunningServer:
     def healthy(self) -> bool:
         """Whether it answers now."""
         with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"{self.url}/health", timeout=2, verify=False).status_code == 200
+            answer = httpx.get(f"{self.url}/health", timeout=2, verify=self._verify())
+            return answer.status_code == 200
         return False
+
+    def _verify(self) -> ssl.SSLContext | bool:
+        """Trust any certificate, and show one where this server asks for it."""
+        if not self._client:
+            return False
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.load_cert_chain(self._client, self._client_key)
+        return context
 
     def kill(self) -> None:
         """SIGKILL, as a power cut would end it; the kernel takes its children along."""

@@ -14,6 +14,7 @@ import typer
 
 from molecule_grpc.cli.output import Output
 from molecule_grpc.client.agent import Agent
+from molecule_grpc.client.connection import ClientCertificate
 from molecule_grpc.client.platform import Platform
 
 P = ParamSpec("P")
@@ -33,12 +34,45 @@ class InstallationError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """Files of the global options for `https://`. Read when a connection is made, not before."""
+
+    ca_file: Path | None = None
+    client_cert_file: Path | None = None
+    client_key_file: Path | None = None
+
+    def root_certificates(self) -> bytes | None:
+        """The authority that signed the platform's certificate; None for the system's.
+
+        Raises:
+            UsageError: the file cannot be read.
+        """
+        return None if self.ca_file is None else _read("--ca-file", self.ca_file)
+
+    def client_certificate(self) -> ClientCertificate | None:
+        """What is shown to a platform that asks for a certificate; None for nothing.
+
+        Raises:
+            UsageError: a file cannot be read, or only one of both is given.
+        """
+        if self.client_cert_file is None and self.client_key_file is None:
+            return None
+        if self.client_cert_file is None or self.client_key_file is None:
+            raise UsageError("--client-cert-file and --client-key-file need one another")
+        return ClientCertificate(
+            _read("--client-cert-file", self.client_cert_file),
+            _read("--client-key-file", self.client_key_file),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Cli:
     """The global options, resolved."""
 
     url: str
     token: str
     output: Output
+    tls: TlsOptions = TlsOptions()
 
     @classmethod
     def of(cls, context: typer.Context) -> Cli:
@@ -51,10 +85,16 @@ class Cli:
         """A connection with the token in force.
 
         Raises:
-            UsageError: the URL is not one of a platform.
+            UsageError: the URL is not one of a platform, or a file of TLS cannot be read.
         """
         try:
-            return Platform(self.url, self.token, timeout=_TIMEOUT)
+            return Platform(
+                self.url,
+                self.token,
+                timeout=_TIMEOUT,
+                root_certificates=self.tls.root_certificates(),
+                client_certificate=self.tls.client_certificate(),
+            )
         except ValueError as error:
             raise UsageError(str(error)) from error
 
@@ -62,10 +102,17 @@ class Cli:
         """A connection that acts for a workspace.
 
         Raises:
-            UsageError: the URL is not one of a platform.
+            UsageError: the URL is not one of a platform, or a file of TLS cannot be read.
         """
         try:
-            return Agent(self.url, workspace_id, self.token, timeout=_TIMEOUT)
+            return Agent(
+                self.url,
+                workspace_id,
+                self.token,
+                timeout=_TIMEOUT,
+                root_certificates=self.tls.root_certificates(),
+                client_certificate=self.tls.client_certificate(),
+            )
         except ValueError as error:
             raise UsageError(str(error)) from error
 
@@ -103,3 +150,10 @@ def read_token(data_dir: Path) -> str:
         return (data_dir / TOKEN_FILE).read_text().strip()
     except OSError:
         return ""
+
+
+def _read(option: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{option} {path} cannot be read: {error.strerror}") from error

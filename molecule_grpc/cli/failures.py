@@ -56,5 +56,7 @@ def _next_step(error: Exception, reason: str, url: str) -> str:
             "`molecule-grpc up` wrote the operator's to admin_token in its data directory"
         )
     if isinstance(error, errors.Unavailable | errors.DeadlineExceeded):
-        return f"is the platform running at {url}? `molecule-grpc up` starts one; --url names it"
+        step = f"is the platform running at {url}? `molecule-grpc up` starts one; --url names it"
+        trust = ", --ca-file the authority of its certificate, --client-cert-file yours"
+        return step + trust if url.startswith("https:") else step
     return ""

@@ -1,4 +1,4 @@
-"""`molecule-grpc up`, `serve`, `migrate` and `doctor`: the platform on this machine.
+"""`molecule-grpc up`, `serve`, `migrate`, `doctor` and `dev-ca`: the platform on this machine.
 
 The server is imported inside the commands that run it: the other commands start in a third of the
 time.
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -94,6 +96,36 @@ def doctor(context: typer.Context) -> None:
         raise typer.Exit(FAILED)
 
 
+def dev_ca(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(help="Made if missing; nothing is overwritten.")],
+    host: Annotated[
+        list[str] | None,
+        typer.Option(help="One more name or address of the server; may be given several times."),
+    ] = None,
+) -> None:
+    """Make a certificate authority, a server's certificate and a client's, for development.
+
+    The server is called localhost, 127.0.0.1, ::1 and by this machine's name. All are valid for
+    365 days. Whoever reads ca-key.pem can sign for whoever trusts ca.pem.
+    """
+    from molecule_grpc.cli.dev_ca import dev_ca_variables, make_dev_ca
+
+    with _expected_errors():
+        make_dev_ca(directory, host or [])
+    plain, mutual = dev_ca_variables(directory)
+    output = Cli.of(context).output
+    if output.as_json:
+        output.one(plain | mutual)
+        return
+    print("# The server, and whoever calls it:")
+    for name, path in plain.items():
+        print(f"export {name}={shlex.quote(path)}")
+    print("# With these, too, clients without a certificate of this authority are refused:")
+    for name, path in mutual.items():
+        print(f"# export {name}={shlex.quote(path)}")
+
+
 def _settings(output: Output) -> Settings:
     """The settings of the environment, their warnings printed to stderr, a line each.
 
@@ -167,5 +199,7 @@ def _expected_errors() -> Iterator[None]:
         raise InstallationError(str(error)) from error
     except asyncpg.PostgresError as error:
         raise InstallationError(f"the database refused: {error}") from error
+    except FileExistsError as error:
+        raise InstallationError(f"{error.filename} exists, and is not overwritten") from error
     except OSError as error:
         raise InstallationError(f"{error}") from error

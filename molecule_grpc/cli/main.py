@@ -20,13 +20,14 @@ from molecule_grpc.cli import (
     tokens,
     workspaces,
 )
-from molecule_grpc.cli.context import Cli, InstallationError, UsageError, read_token
+from molecule_grpc.cli.context import Cli, InstallationError, TlsOptions, UsageError, read_token
 from molecule_grpc.cli.failures import report
 from molecule_grpc.cli.output import Output
 from molecule_grpc.client.connection import version
 from molecule_grpc.client.errors import CallError
 
-_ANYWHERE = ("--json", "--url", "--token")
+_TLS_OPTIONS = ("--ca-file", "--client-cert-file", "--client-key-file")
+_ANYWHERE = ("--json", "--url", "--token", *_TLS_OPTIONS)
 _EXPECTED = (CallError, UsageError, InstallationError, TimeoutError)
 
 
@@ -69,6 +70,7 @@ app.command()(installation.up)
 app.command()(installation.serve)
 app.command()(installation.migrate)
 app.command()(installation.doctor)
+app.command()(installation.dev_ca)
 app.add_typer(workspaces.app, name="workspace")
 app.add_typer(tokens.app, name="token")
 app.add_typer(organizations.app, name="org")
@@ -90,9 +92,12 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def root(
     context: typer.Context,
+    *,
     url: Annotated[
         str | None,
-        typer.Option(envvar="MOLECULE_URL", help="The platform; http://127.0.0.1:PORT by default."),
+        typer.Option(
+            envvar="MOLECULE_URL", help="The platform; port PORT of this machine by default."
+        ),
     ] = None,
     token: Annotated[
         str,
@@ -105,6 +110,25 @@ def root(
     as_json: Annotated[
         bool, typer.Option("--json", help="JSON, and only JSON, on stdout.")
     ] = False,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="MOLECULE_CA_FILE",
+            help="PEM of the authority of an https:// platform; the system's by default.",
+        ),
+    ] = None,
+    client_cert_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="MOLECULE_CLIENT_CERT_FILE",
+            help="PEM of the certificate for a platform that asks for one.",
+        ),
+    ] = None,
+    client_key_file: Annotated[
+        Path | None,
+        typer.Option(envvar="MOLECULE_CLIENT_KEY_FILE", help="PEM of that certificate's key."),
+    ] = None,
+    tls: Annotated[str, typer.Option(envvar="MOLECULE_TLS_CERT_FILE", hidden=True)] = "",
     port: Annotated[str, typer.Option(envvar="PORT", hidden=True)] = "8080",
     data_dir: Annotated[Path, typer.Option(envvar="MOLECULE_DATA_DIR", hidden=True)] = Path("data"),
     version: Annotated[  # noqa: ARG001
@@ -113,12 +137,13 @@ def root(
 ) -> None:
     """Molecule gRPC: a control plane for AI agents.
 
-    --json, --url and --token may stand anywhere on the line.
+    --json, --url, --token and the files of TLS may stand anywhere on the line.
     """
     context.obj = Cli(
-        url=url or f"http://127.0.0.1:{port}",
+        url=url or f"{'https' if tls else 'http'}://127.0.0.1:{port}",
         token=token or read_token(data_dir),
         output=Output(as_json=as_json),
+        tls=TlsOptions(ca_file, client_cert_file, client_key_file),
     )
 
 

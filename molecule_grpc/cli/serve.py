@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import resource
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import asyncpg
@@ -21,10 +22,15 @@ from molecule_grpc.db.postgres_version import (
     version_num,
 )
 from molecule_grpc.resources import migrations_dir
+from molecule_grpc.server.edge.tls import TlsFiles, read_tls
 from molecule_grpc.server.hosts.envoy import envoy_program
 from molecule_grpc.server.process import worker
 from molecule_grpc.server.process.logs import configure
 from molecule_grpc.settings.settings import Settings
+from molecule_grpc.settings.values import SettingsError
+
+_RENEWAL = dt.timedelta(days=14)
+_CERTIFICATES = {"server": "certificate", "client_ca": "authority of clients"}
 
 
 class NoDatabaseError(Exception):
@@ -67,7 +73,7 @@ def doctor(settings: Settings) -> list[Finding]:
 
 
 async def _doctor(settings: Settings) -> list[Finding]:
-    findings = [_edge(), _port(settings), _files(), _data(settings)]
+    findings = [_edge(), _port(settings), *_tls(settings), _files(), _data(settings)]
     findings += [Finding("setting", well=False, detail=text) for text in settings.warnings]
     findings += [found async for found in _database(settings)]
     return findings
@@ -97,6 +103,25 @@ def _port(settings: Settings) -> Finding:
                 fix="choose another with PORT, or stop what uses it (perhaps this server)",
             )
     return Finding("port", well=True, detail=f"{settings.edge.host}:{settings.edge.port} is free")
+
+
+def _tls(settings: Settings) -> Iterator[Finding]:
+    files = TlsFiles.of(settings.edge)
+    if files is None:
+        return
+    try:
+        material = read_tls(files)
+    except SettingsError as error:
+        yield Finding("certificate", well=False, detail=str(error), fix="`up` refuses to start")
+        return
+    soon = dt.datetime.now(dt.UTC) + _RENEWAL
+    for name, expiry in material.expiries().items():
+        yield Finding(
+            _CERTIFICATES[name],
+            well=expiry > soon,
+            detail=f"{material.subjects()[name]}, expires {expiry:%Y-%m-%d %H:%M} UTC",
+            fix=f"renew it {_RENEWAL.days} days before it expires: a new file is served at once",
+        )
 
 
 def _files() -> Finding:

@@ -18,6 +18,7 @@ from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import connect
 from molecule_grpc.resources import migrations_dir
+from molecule_grpc.server.edge.tls import TlsFiles, read_tls
 from molecule_grpc.server.process.fleet import Fleet, worker_environment
 from molecule_grpc.server.process.logs import configure
 from molecule_grpc.settings.settings import Settings
@@ -30,8 +31,13 @@ def up(settings: Settings, console: Console) -> None:
     """Run until SIGINT or SIGTERM: Postgres (embedded unless DATABASE_URL), workers, edge.
 
     Data stay in `settings.process.data_dir`.
+
+    Raises:
+        SettingsError: a file of TLS cannot be served.
     """
     configure(settings.process.log_level)
+    if files := TlsFiles.of(settings.edge):
+        read_tls(files)
     with _database(settings) as dsn:
         asyncio.run(_run(settings, dsn, console))
 
@@ -100,13 +106,22 @@ def _greet(settings: Settings, console: Console, token: str | None, seconds: flo
         lines.append(f"  metrics                          {metrics}")
     if token:
         lines.append(f"  admin token (shown once)         {token}")
+    curl = f"curl -s{_curl_options(settings)}"
     lines += [
         "Try this:",
-        f"  curl -s {url}/health",
-        f'  curl -s {url}/workspaces -H "Authorization: Bearer {shown}" -d {_EXAMPLE}',
+        f"  {curl} {url}/health",
+        f'  {curl} {url}/workspaces -H "Authorization: Bearer {shown}" -d {_EXAMPLE}',
         "  molecule-grpc workspace ls",
     ]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def _curl_options(settings: Settings) -> str:
+    """How curl is to trust the edge, and what to show to it, by variables of the command line."""
+    options = ' --cacert "$MOLECULE_CA_FILE"' if settings.edge.tls else ""
+    if settings.edge.tls_client_ca_file:
+        options += ' --cert "$MOLECULE_CLIENT_CERT_FILE" --key "$MOLECULE_CLIENT_KEY_FILE"'
+    return options
 
 
 def _metrics_url(settings: Settings, url: str) -> str:

@@ -39,6 +39,7 @@ class Agent(Source):
         timeout: seconds for a call with all its attempts.
         root_certificates: PEM of the authority that signed the platform's certificate; None for the
             system's.
+        client_certificate: shown to a platform that asks its clients for one.
 
     Raises:
         ValueError: the URL is none of these.

@@ -8,7 +8,7 @@ import ipaddress
 import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 import grpc
@@ -86,6 +86,18 @@ class Address:
         return cls(f"{shown}:{port}", tls=tls, local=_is_loopback(host))
 
 
+class ClientCertificate(NamedTuple):
+    """What a client shows to a platform that serves only clients of an authority of its choice.
+
+    Args:
+        chain: PEM of the certificate, followed by those that lead to the authority.
+        key: PEM of the certificate's key, without a password.
+    """
+
+    chain: bytes
+    key: bytes
+
+
 class Connection:
     """One channel with one token. Used as an async context manager.
 
@@ -95,6 +107,7 @@ class Connection:
         timeout: seconds for a call with all its attempts, unless the call states its own.
         root_certificates: PEM of the authority that signed the platform's certificate; None for the
             system's.
+        client_certificate: shown to a platform that asks its clients for one.
         headers: more metadata for every call.
 
     Raises:
@@ -108,13 +121,15 @@ class Connection:
         *,
         timeout: float = DEFAULT_TIMEOUT,
         root_certificates: bytes | None = None,
+        client_certificate: ClientCertificate | None = None,
         headers: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.url = url
         self.token = token
         self.timeout = timeout
         self._address = Address.parse(url)
-        self._roots = root_certificates
+        self.root_certificates = root_certificates
+        self.client_certificate = client_certificate
         self._headers = tuple(headers)
         self._channel: grpc.aio.Channel | None = None
         self._answered = asyncio.Event()
@@ -239,7 +254,8 @@ class Connection:
             options.append(("grpc.enable_http_proxy", 0))
         if not self._address.tls:
             return grpc.aio.insecure_channel(self._address.target, options)
-        credentials = grpc.ssl_channel_credentials(self._roots)
+        chain, key = self.client_certificate or (None, None)
+        credentials = grpc.ssl_channel_credentials(self.root_certificates, key, chain)
         return grpc.aio.secure_channel(self._address.target, credentials, options)
 
 

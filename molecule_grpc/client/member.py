@@ -11,7 +11,7 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as delegation_pb
 from moleculeai.workspace.v1 import workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
-from molecule_grpc.client.connection import DEFAULT_TIMEOUT, Connection
+from molecule_grpc.client.connection import DEFAULT_TIMEOUT, ClientCertificate, Connection
 from molecule_grpc.client.inbox import Inbox
 
 _PAGE = 500
@@ -29,10 +29,15 @@ class Member:
         *,
         timeout: float = DEFAULT_TIMEOUT,
         root_certificates: bytes | None = None,
+        client_certificate: ClientCertificate | None = None,
     ) -> None:
         self.workspace_id = workspace_id
         self.connection = Connection(
-            url, token, timeout=timeout, root_certificates=root_certificates
+            url,
+            token,
+            timeout=timeout,
+            root_certificates=root_certificates,
+            client_certificate=client_certificate,
         )
         self.current_task = ""
         self._started = time.monotonic()

@@ -11,7 +11,7 @@ from moleculeai.workspace.v1 import workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.client.agent import Agent
-from molecule_grpc.client.connection import DEFAULT_TIMEOUT, Connection
+from molecule_grpc.client.connection import DEFAULT_TIMEOUT, ClientCertificate, Connection
 from molecule_grpc.client.errors import CallError
 
 _PAGE = 500
@@ -31,6 +31,7 @@ class Platform:
         timeout: seconds for a call with all its attempts.
         root_certificates: PEM of the authority that signed the platform's certificate; None for the
             system's.
+        client_certificate: shown to a platform that asks its clients for one.
 
     Raises:
         ValueError: the URL is none of these.
@@ -43,9 +44,14 @@ class Platform:
         *,
         timeout: float = DEFAULT_TIMEOUT,
         root_certificates: bytes | None = None,
+        client_certificate: ClientCertificate | None = None,
     ) -> None:
         self.connection = Connection(
-            url, token, timeout=timeout, root_certificates=root_certificates
+            url,
+            token,
+            timeout=timeout,
+            root_certificates=root_certificates,
+            client_certificate=client_certificate,
         )
 
     async def __aenter__(self) -> Self:
@@ -62,7 +68,13 @@ class Platform:
             workspace_id: UUID of the workspace.
             token: the workspace's; empty to act for the workspace with this connection's token.
         """
-        return Agent(self.connection.url, workspace_id, token or self.connection.token)
+        return Agent(
+            self.connection.url,
+            workspace_id,
+            token or self.connection.token,
+            root_certificates=self.connection.root_certificates,
+            client_certificate=self.connection.client_certificate,
+        )
 
     async def is_healthy(self) -> bool:
         """Whether the platform answers within 5 s and reaches its database. Raises nothing."""

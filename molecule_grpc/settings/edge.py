@@ -5,8 +5,17 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 from dataclasses import dataclass
+from pathlib import Path
 
-from molecule_grpc.settings.values import PORT, SWITCH, TEXT, WORDS, setting, whole
+from molecule_grpc.settings.values import (
+    OPTIONAL_PATH,
+    PORT,
+    SWITCH,
+    TEXT,
+    WORDS,
+    setting,
+    whole,
+)
 
 _IPV4 = 4
 
@@ -18,6 +27,11 @@ class EdgeSettings:
     Args:
         host: address to listen on.
         port: the one public port, for every protocol.
+        tls_cert_file: PEM of the certificate chain that `port` shows; with it, `port` speaks TLS
+            alone. A change of the files is served within two seconds.
+        tls_key_file: PEM of that certificate's key, without a password.
+        tls_client_ca_file: PEM of the authorities of clients: without a certificate of theirs no
+            client is served at `port`.
         operator_port: loopback port for AdminService and /metrics; the public port then refuses
             AdminService. 0 serves AdminService on the public port.
         metrics_token: with it, /metrics is served on the public port to whoever shows it as a
@@ -30,6 +44,9 @@ class EdgeSettings:
 
     host: str = setting("MOLECULE_HOST", TEXT, "127.0.0.1")
     port: int = setting("PORT", PORT, 8080)
+    tls_cert_file: Path | None = setting("MOLECULE_TLS_CERT_FILE", OPTIONAL_PATH, None)
+    tls_key_file: Path | None = setting("MOLECULE_TLS_KEY_FILE", OPTIONAL_PATH, None)
+    tls_client_ca_file: Path | None = setting("MOLECULE_TLS_CLIENT_CA_FILE", OPTIONAL_PATH, None)
     operator_port: int = setting("MOLECULE_OPERATOR_PORT", whole(0, 65535), 0)
     metrics_token: str = setting("MOLECULE_METRICS_TOKEN", TEXT, "", secret=True)
     public_metrics: bool = setting("MOLECULE_PUBLIC_METRICS", SWITCH, False)
@@ -40,14 +57,29 @@ class EdgeSettings:
     external_platform_url: str = setting("EXTERNAL_PLATFORM_URL", TEXT, "")
 
     @property
-    def local_url(self) -> str:
+    def tls(self) -> bool:
+        """Whether the public port speaks TLS."""
+        return self.tls_cert_file is not None
+
+    @property
+    def scheme(self) -> str:
+        """`https` or `http`."""
+        return "https" if self.tls else "http"
+
+    @property
+    def local_host(self) -> str:
         """Where this machine reaches the edge: an address of all interfaces means loopback."""
-        host = self.host
         with contextlib.suppress(ValueError):  # a name
-            address = ipaddress.ip_address(host)
+            address = ipaddress.ip_address(self.host)
             if address.is_unspecified:
-                host = "127.0.0.1" if address.version == _IPV4 else "::1"
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+                return "127.0.0.1" if address.version == _IPV4 else "::1"
+        return self.host
+
+    @property
+    def local_url(self) -> str:
+        """The URL of the edge for this machine."""
+        host = self.local_host
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def loopback(self) -> bool:

@@ -32,7 +32,13 @@ from molecule_grpc.settings.workspace import WorkspaceSettings
 _PREFIX = "MOLECULE_"
 _STRONG_TOKEN = "use one such as `openssl rand -base64 32` prints"
 # Read by the command line and by clients, not by the server.
-_OF_CLIENTS = ("MOLECULE_TOKEN", "MOLECULE_URL")
+_OF_CLIENTS = (
+    "MOLECULE_TOKEN",
+    "MOLECULE_URL",
+    "MOLECULE_CA_FILE",
+    "MOLECULE_CLIENT_CERT_FILE",
+    "MOLECULE_CLIENT_KEY_FILE",
+)
 # Switches of the platform's predecessor: what they turned on is always on here.
 _WITHOUT_EFFECT = (
     "DELEGATION_LEDGER_WRITE",
@@ -102,8 +108,20 @@ class Settings:
                 f"MOLECULE_HOST={self.edge.host} is refused when MOLECULE_ENV={DEVELOPMENT}: calls"
                 " without a token pass there, so it must be a loopback address"
             )
+        self._require_whole_pair()
         if self.upload.store == "s3" and not self.upload.s3_bucket:
             raise SettingsError("MOLECULE_UPLOAD_STORE=s3 needs MOLECULE_S3_BUCKET")
+
+    def _require_whole_pair(self) -> None:
+        pair = {
+            "MOLECULE_TLS_CERT_FILE": self.edge.tls_cert_file,
+            "MOLECULE_TLS_KEY_FILE": self.edge.tls_key_file,
+        }
+        wanting = {**pair, "MOLECULE_TLS_CLIENT_CA_FILE": self.edge.tls_client_ca_file}
+        missing = [name for name, path in pair.items() if path is None]
+        given = [name for name, path in wanting.items() if path is not None]
+        if missing and given:
+            raise SettingsError(f"{given[0]} needs {' and '.join(missing)}")
 
     def _open_doors(self) -> list[str]:
         opened = [name for name, on in self.auth.open_doors.items() if on]

@@ -81,6 +81,8 @@ def _read(item: Field[Any], text: str) -> Any:
 def _shown(item: Field[Any], value: object) -> str:
     if item.metadata["secret"] and value:
         return "***"
+    if value is None:
+        return ""
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
@@ -169,4 +171,5 @@ SWITCH = Kind(_switch, "1 or 0")
 TRUE_OR_FALSE = Kind(_true_or_false, "true or false")
 TEXT: Kind[str] = Kind(str.strip, "a text")
 PATH = Kind(_path, "a path; ~ must be a home directory that exists")
+OPTIONAL_PATH: Kind[Path | None] = Kind(_path, PATH.allowed)
 WORDS = Kind(_words, "words with commas between them")

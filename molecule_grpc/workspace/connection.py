@@ -60,7 +60,7 @@ def platform_url(settings: EdgeSettings, metadata: Mapping[str, str]) -> str:
         return settings.external_platform_url
     host = metadata.get("x-forwarded-host") or metadata.get("host") or ""
     if not _HOST.fullmatch(host):
-        return f"http://{settings.host}:{settings.port}"
+        return f"{settings.scheme}://{settings.host}:{settings.port}"
     scheme = "https" if metadata.get("x-forwarded-proto") == "https" else "http"
     return f"{scheme}://{host}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from molecule_grpc.cli.dev_ca import CA, SERVER, SERVER_KEY, make_dev_ca
 from molecule_grpc.server.edge.config import EdgeConfig, render
 from molecule_grpc.server.edge.surface import RestPath, read_surface
+from molecule_grpc.server.edge.tls import TlsFiles, read_tls, write_secrets
 from molecule_grpc.server.hosts.envoy import EdgeError, validate
 from tools.descriptors import DEFAULT_PATH, Contract, Rpc
 
@@ -30,6 +33,14 @@ CONFIGS = {
         operator_port=18081,
         cors_origins=["http://localhost:3000", 'http://with"quote'],
         rate_limit_per_minute=600,
+    ),
+    "tls": EdgeConfig(port=18080, worker_sockets=[], tls_directory=Path("/run/tls")),
+    "mutual tls": EdgeConfig(
+        port=18080,
+        worker_sockets=[],
+        operator_port=18081,
+        tls_directory=Path("/run/tls"),
+        client_certificates=True,
     ),
     "open": EdgeConfig(port=18080, worker_sockets=[], cors_origins=["*"]),
 }
@@ -65,6 +76,11 @@ def route_of(table: list[Json], path: str) -> Json:
 def test_envoy_accepts_the_configuration_and_nothing_in_it_is_deprecated(
     config: EdgeConfig, tmp_path: Path
 ) -> None:
+    if config.tls_directory is not None:
+        make_dev_ca(tmp_path, ())
+        files = TlsFiles(tmp_path / SERVER, tmp_path / SERVER_KEY, tmp_path / CA)
+        config = dataclasses.replace(config, tls_directory=tmp_path)
+        write_secrets(read_tls(files), tmp_path)
     path = tmp_path / "envoy.yaml"
     path.write_text(render(config, Path("/run/admin.sock")))
     assert "eprecated" not in validate(path)

@@ -25,6 +25,7 @@ from molecule_grpc.server.edge.filters import (
 )
 from molecule_grpc.server.edge.routes import face_tables, routes
 from molecule_grpc.server.edge.surface import Rpc, read_surface
+from molecule_grpc.server.edge.tls import transport_socket
 from molecule_grpc.server.status import render as render_failure
 
 _MIB = 1024 * 1024
@@ -38,6 +39,9 @@ class EdgeConfig:
 
     Args:
         worker_sockets: Unix sockets of the workers' gRPC servers.
+        tls_directory: where `write_secrets` has written what TLS needs; None for plain HTTP. The
+            operator's port stays plain.
+        client_certificates: whether clients must show a certificate of the authority of clients.
         metrics_port: loopback port that serves Prometheus text for all workers; None for none.
         metrics_token: with it, /metrics is served on the public port to whoever shows the token.
         public_metrics: whether /metrics is served on the public port to anybody.
@@ -53,6 +57,8 @@ class EdgeConfig:
     port: int
     worker_sockets: Sequence[Path]
     host: str = "127.0.0.1"
+    tls_directory: Path | None = None
+    client_certificates: bool = False
     metrics_port: int | None = None
     metrics_token: str = field(default="", repr=False)
     public_metrics: bool = False
@@ -117,6 +123,7 @@ def _listener(
         "host": host,
         "port": port,
         "every_family": host == "::",
+        "transport_socket": _transport_socket(config) if public else None,
         "stream_idle_timeout": f"{config.stream_idle_seconds}s",
         "is_status_200": is_status(200),
         "is_status_413": is_status(413),
@@ -135,6 +142,12 @@ def _listener(
     }
     filled = {key: json.dumps(value) for key, value in values.items()}
     return _fill("listener.yaml", **filled, routes=_yaml_list(map(json.dumps, table), indent=16))
+
+
+def _transport_socket(config: EdgeConfig) -> Json | None:
+    if config.tls_directory is None:
+        return None
+    return transport_socket(config.tls_directory, client_certificates=config.client_certificates)
 
 
 def _face(config: EdgeConfig, rpcs: list[Rpc]) -> str:

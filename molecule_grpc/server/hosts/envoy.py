@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import re
 import resource
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from molecule_grpc.server.edge.config import EdgeConfig, render
 
 _READY_POLL_SECONDS = 0.02
 _STOP_SECONDS = 5.0
+_HEALTHY_WORKERS = "cluster.workers.membership_healthy"
 
 
 class EdgeError(Exception):
@@ -111,14 +113,24 @@ class Edge:
                 await asyncio.sleep(_READY_POLL_SECONDS)
 
     async def _ready(self) -> bool:
+        return b" 200 " in (await self._ask("/ready")).partition(b"\n")[0]
+
+    async def has_healthy_worker(self) -> bool:
+        """Whether Envoy would send a call to a worker now."""
+        answer = await self._ask(f"/stats?filter=^{_HEALTHY_WORKERS}$")
+        found = re.search(rf"{_HEALTHY_WORKERS}: (\d+)".encode(), answer)
+        return found is not None and int(found[1]) > 0
+
+    async def _ask(self, path: str) -> bytes:
+        """An answer of the admin interface, its head included; empty while it does not listen."""
+        request = f"GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n"
         try:
             reader, writer = await asyncio.open_unix_connection(self.admin_socket)
             with contextlib.closing(writer):
-                writer.write(b"GET /ready HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n")
-                answer = await reader.readline()
+                writer.write(request.encode())
+                return await reader.read()
         except OSError:
-            return False
-        return b" 200 " in answer
+            return b""
 
     async def wait(self) -> int:
         """Wait until Envoy has ended. Returns the exit code."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
+import ssl
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,14 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-import httpx
 import structlog
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from molecule_grpc.server.children import spawn, stop
 from molecule_grpc.server.edge.config import EdgeConfig
+from molecule_grpc.server.edge.tls import TlsFiles
 from molecule_grpc.server.hosts.envoy import Edge
+from molecule_grpc.server.process.certificates import EXPIRY, CertificateKeeper
+from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -30,6 +32,7 @@ Life = Callable[[], Awaitable[int]]
 
 _READY_SECONDS = 60.0
 _READY_POLL_SECONDS = 0.05
+_LOOK_SECONDS = 1.0  # Between two looks at the certificate's files.
 _RESTART_SECONDS = 1.0
 _MAX_RESTART_SECONDS = 30.0
 # On top of the drain: 2 s of notice to the edge, and the flush of queued writes.
@@ -56,17 +59,24 @@ class Fleet:
         self._keepers: list[asyncio.Task[None]] = []
         self._workers: dict[int, asyncio.subprocess.Process] = {}
         self._edge: Edge | None = None
+        self._certificates = None
+        if files := TlsFiles.of(settings.edge):
+            self._certificates = CertificateKeeper(files, self._tls_directory)
 
     async def __aenter__(self) -> Self:
         try:
             for index in range(self._settings.process.workers):
                 work = partial(self._work, index)
                 self._keep(f"worker {index}", work, work)
+            if self._certificates is not None:
+                self._certificates.install()
+                looking = BackgroundTask("certificates", _LOOK_SECONDS, self._certificates.look)
+                self._keepers.append(asyncio.create_task(looking.run()))
             self._edge = edge = Edge(self._edge_config(), self._directory)
             await edge.start()
             await edge.wait_ready()
             self._keep("edge", edge.wait, partial(_reopen, edge))
-            await self._answering()
+            await self._answering(edge)
         except BaseException:
             await self._end()
             raise
@@ -75,19 +85,41 @@ class Fleet:
     async def __aexit__(self, *_: object) -> None:
         await self._end()
 
-    async def _answering(self) -> None:
-        """Wait until a call goes all the way through.
+    async def _answering(self, edge: Edge) -> None:
+        """Wait until the port accepts clients and a worker is healthy, so reaches its database.
+
+        No call is made: where clients need a certificate, this process has none.
 
         Raises:
-            TimeoutError: no call did within 60 s; the workers' log says why.
+            TimeoutError: that took 60 s; the log of workers and edge says why.
         """
-        url = f"{self._settings.edge.local_url}/health"
-        async with httpx.AsyncClient() as client, asyncio.timeout(_READY_SECONDS):
+        async with asyncio.timeout(_READY_SECONDS):
             while True:
-                with contextlib.suppress(httpx.TransportError):  # the edge may just start again
-                    if (await client.get(url)).status_code == httpx.codes.OK:
-                        return
+                if await edge.has_healthy_worker() and await self._accepts():
+                    return
                 await asyncio.sleep(_READY_POLL_SECONDS)
+
+    async def _accepts(self) -> bool:
+        """Whether the public port takes a connection, and shows a certificate where it has one."""
+        settings = self._settings.edge
+        context = None
+        if settings.tls:
+            context = ssl.create_default_context()
+            # The question is whether the edge has a certificate, not whether others trust it.
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        try:
+            _, writer = await asyncio.open_connection(
+                settings.local_host, settings.port, ssl=context
+            )
+        except OSError:  # the edge may just start again
+            return False
+        writer.close()
+        return True
+
+    @property
+    def _tls_directory(self) -> Path:
+        return self._directory / "tls"
 
     def socket(self, index: int) -> Path:
         """Where a worker listens."""
@@ -122,6 +154,8 @@ class Fleet:
         return EdgeConfig(
             host=settings.edge.host,
             port=settings.edge.port,
+            tls_directory=self._tls_directory if settings.edge.tls else None,
+            client_certificates=settings.edge.tls_client_ca_file is not None,
             operator_port=settings.edge.operator_port or None,
             worker_sockets=[self.socket(index) for index in range(settings.process.workers)],
             metrics_port=self._serve_metrics(),
@@ -135,6 +169,7 @@ class Fleet:
         """Serve the sum of all workers' metrics on a loopback port of the kernel's choice."""
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=str(self._directory / "metrics"))  # type: ignore[no-untyped-call]
+        registry.register(EXPIRY)
         server, _ = start_http_server(0, addr="127.0.0.1", registry=registry)
         return int(server.server_port)
 
