@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import enum
 import re
@@ -29,6 +30,9 @@ IDLE_IN_TRANSACTION_TIMEOUT_SECONDS: Final = 60.0
 _IDLE_CONNECTION_SECONDS: Final = 300.0
 # Above the server's own limit of 30 s: the driver gives up only when the server is silent.
 _SILENCE_TIMEOUT_SECONDS: Final = STATEMENT_TIMEOUT_SECONDS + 5.0
+
+# A backend confirms a cancel within milliseconds; one that does not is frozen.
+_CANCEL_SECONDS: Final = 5.0
 
 # A writer's statements name their rows by key, and are planned once, whatever the values. A plan
 # made while tables were small must serve when they are large: no plan may read a whole table.
@@ -104,6 +108,20 @@ def _unavailable() -> Unavailable:
     return Unavailable("the database is not available, try again", reason="DATABASE_UNAVAILABLE")
 
 
+class _Connection(asyncpg.Connection):
+    """A connection that is given up when Postgres does not confirm a cancel.
+
+    The driver itself waits for the confirmation as long as for a statement, and so does whoever
+    rolls back a transaction or gives the connection back.
+    """
+
+    async def _cancel(self, waiter: Any, cancel_waiter: Any = None) -> None:
+        async with asyncio.timeout(_CANCEL_SECONDS) as limit:
+            await super()._cancel(waiter, cancel_waiter)  # type: ignore[misc]
+        if limit.expired():
+            self.terminate()
+
+
 async def connect_pool(
     dsn: str,
     *,
@@ -136,7 +154,6 @@ async def connect_pool(
         init=None,
         reset=_keep_session,
         loop=None,
-        connection_class=asyncpg.Connection,
         record_class=asyncpg.Record,
         max_inactive_connection_lifetime=_IDLE_CONNECTION_SECONDS,
         max_queries=2**62,  # replacing a healthy connection only costs its prepared statements
@@ -234,6 +251,7 @@ async def _keep_session(connection: object) -> None:
 
 def _options(application_name: str, **more: str) -> dict[str, Any]:
     return {
+        "connection_class": _Connection,
         "timeout": CONNECT_TIMEOUT_SECONDS,
         "command_timeout": _SILENCE_TIMEOUT_SECONDS,
         "max_cached_statement_lifetime": 0,
