@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from prometheus_client import Counter as Metric
 from prometheus_client import Gauge
 
+from molecule_grpc.kernel import open_files
 from molecule_grpc.kernel.budget import WORKER, Budget, Turns
-from molecule_grpc.kernel.payer import ORGANIZATION, TOKEN, WORKSPACE
+from molecule_grpc.kernel.payer import ORGANIZATION, TARGET, TOKEN, WORKSPACE
 from molecule_grpc.settings.budgets import BudgetSettings
 
 _USED = Gauge(
@@ -37,6 +38,8 @@ class Budgets:
         streams: everything that lasts: streams, long polls, waits, uploads under way.
         stream_bytes: bytes of messages that streams have not taken yet.
         lookups: questions to name servers, for URLs of agents.
+        calls: calls to agents at their URLs, with and without a caller that waits.
+        call_bytes: bytes of the messages of these calls.
     """
 
     statements: Turns
@@ -44,6 +47,8 @@ class Budgets:
     streams: Budget
     stream_bytes: Budget
     lookups: Budget
+    calls: Budget
+    call_bytes: Budget
     _published: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @classmethod
@@ -83,6 +88,22 @@ class Budgets:
                     WORKER: settings.lookups_worker,
                 },
             ),
+            calls=Budget(
+                "calls to agents",
+                {
+                    TARGET: settings.calls_target,
+                    ORGANIZATION: settings.calls_organization,
+                    # Half of the files: a call that gets no socket would count against its agent.
+                    WORKER: min(settings.calls_worker, open_files.limit() // 2),
+                },
+            ),
+            call_bytes=Budget(
+                "bytes to agents",
+                {
+                    ORGANIZATION: settings.call_bytes_organization,
+                    WORKER: settings.call_bytes_worker,
+                },
+            ),
         )
 
     @property
@@ -94,6 +115,8 @@ class Budgets:
             self.streams,
             self.stream_bytes,
             self.lookups,
+            self.calls,
+            self.call_bytes,
         )
 
     async def publish(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from molecule_grpc.db.postgres_version import (
     is_supported,
     version_num,
 )
+from molecule_grpc.kernel import open_files
 from molecule_grpc.resources import migrations_dir
 from molecule_grpc.server.edge.tls import TlsFiles, read_tls
 from molecule_grpc.server.hosts.envoy import envoy_program
@@ -73,7 +73,7 @@ def doctor(settings: Settings) -> list[Finding]:
 
 
 async def _doctor(settings: Settings) -> list[Finding]:
-    findings = [_edge(), _port(settings), *_tls(settings), _files(), _data(settings)]
+    findings = [_edge(), _port(settings), *_tls(settings), _files(settings), _data(settings)]
     findings += [Finding("setting", well=False, detail=text) for text in settings.warnings]
     findings += [found async for found in _database(settings)]
     return findings
@@ -124,13 +124,14 @@ def _tls(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _files() -> Finding:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+def _files(settings: Settings) -> Finding:
+    # Workers and edge raise their limit to the hard one; a worker calls with half of its files.
+    limit = open_files.highest_limit()
     return Finding(
         "open files",
-        well=soft >= 4096,
-        detail=f"limit {soft}",
-        fix="every stream holds a file: raise it with `ulimit -n 65536`",
+        well=limit >= 2 * settings.budgets.calls_worker,
+        detail=f"limit {limit}",
+        fix="connections and calls to agents hold a file each: raise it with `ulimit -Hn 65536`",
     )
 
 

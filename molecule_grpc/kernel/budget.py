@@ -62,6 +62,11 @@ class Budget:
             if dimension == WORKER or dimension in keys
         )
 
+    def full_keys(self, dimension: str) -> list[Hashable]:
+        """The keys of a dimension for which nothing more may be taken now."""
+        limit = self._limits[dimension]
+        return [key for (of, key), used in self._used.items() if of == dimension and used >= limit]
+
     def take(self, amount: int = 1, **keys: Hashable) -> None:
         """Count something as used; `give_back` must follow.
 

@@ -27,6 +27,12 @@ class BudgetSettings:
         stream_bytes_organization: bytes of messages that an organisation's streams have not taken.
         lookups_worker: host names of agents that are being looked up.
         lookups_organization: the same, of one organisation.
+        calls_worker: calls to agents at their URLs that are open; at most half of the files that
+            the process may open.
+        calls_organization: the same, of one organisation.
+        calls_target: the same, of one agent that is called.
+        call_bytes_worker: bytes of the messages of open calls to agents.
+        call_bytes_organization: the same, of one organisation.
     """
 
     statements_organization: int = setting("MOLECULE_STATEMENTS_PER_ORGANIZATION", COUNT, 6)
@@ -44,3 +50,8 @@ class BudgetSettings:
     )
     lookups_worker: int = setting("MOLECULE_LOOKUPS_PER_WORKER", COUNT, 2_000)
     lookups_organization: int = setting("MOLECULE_LOOKUPS_PER_ORGANIZATION", COUNT, 100)
+    calls_worker: int = setting("MOLECULE_CALLS_PER_WORKER", COUNT, 4_000)
+    calls_organization: int = setting("MOLECULE_CALLS_PER_ORGANIZATION", COUNT, 1_000)
+    calls_target: int = setting("MOLECULE_CALLS_PER_AGENT", COUNT, 100)
+    call_bytes_worker: int = setting("MOLECULE_CALL_BYTES_PER_WORKER", COUNT, 256 * _MIB)
+    call_bytes_organization: int = setting("MOLECULE_CALL_BYTES_PER_ORGANIZATION", COUNT, 64 * _MIB)

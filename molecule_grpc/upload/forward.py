@@ -12,7 +12,9 @@ import structlog
 from molecule_grpc.auth.tokens import mint
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.egress import CheckedUrl, Egress, Unresolvable, connector
+from molecule_grpc.kernel.budget import Budget
 from molecule_grpc.kernel.errors import Conflict, Invalid, MoleculeError, NotFound, Unavailable
+from molecule_grpc.kernel.payer import ORGANIZATION, TARGET
 from molecule_grpc.upload import refusals
 from molecule_grpc.upload.names import OCTET_STREAM
 from molecule_grpc.upload.rules import MIB, UploadLimits, body_too_large
@@ -41,12 +43,14 @@ class Forwarder:
 
     Args:
         egress: checks the URLs of agents.
+        calls: counts the calls to agents that are open.
     """
 
-    def __init__(self, pool: Pool, limits: UploadLimits, egress: Egress) -> None:
+    def __init__(self, pool: Pool, limits: UploadLimits, egress: Egress, calls: Budget) -> None:
         self._pool = pool
         self._limits = limits
         self._egress = egress
+        self._calls = calls
 
     async def send(
         self, target: UploadTarget, content_type: str, pieces: AsyncIterator[bytes]
@@ -103,14 +107,16 @@ class Forwarder:
         """A session that connects only to the addresses that were checked for this call."""
         secret = await self._secret(target)
         checked = await self._checked(target)
+        keys = {ORGANIZATION: target.organization_id, TARGET: target.id}
         try:
-            async with aiohttp.ClientSession(
-                connector=connector(checked),
-                timeout=_TIMEOUT,
-                auto_decompress=False,
-                headers={"authorization": f"Bearer {secret}"},
-            ) as session:
-                yield session
+            with self._calls.use(1, **keys):
+                async with aiohttp.ClientSession(
+                    connector=connector(checked),
+                    timeout=_TIMEOUT,
+                    auto_decompress=False,
+                    headers={"authorization": f"Bearer {secret}"},
+                ) as session:
+                    yield session
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             log.warning(
                 "agent unreachable", workspace_id=str(target.id), error=type(error).__name__

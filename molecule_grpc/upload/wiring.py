@@ -71,7 +71,7 @@ async def open_upload(core: Core, announce: Announce, workspaces: Removals) -> A
 def _writes(core: Core, stores: BlobStores, announce: Announce) -> UploadWrites:
     settings = core.settings.upload
     limits = UploadLimits(settings.max_bytes)
-    forwarder = Forwarder(core.pool, limits, core.egress)
+    forwarder = Forwarder(core.pool, limits, core.egress, core.budgets.calls)
     if (blobs := stores.active) is None:
         return UploadWrites(core.pool, limits, forwarder, staging=None, resumable=None)
     publisher = Publisher(core.pool, announce, core.wakeups.wake, blobs.name, settings)

@@ -561,7 +561,7 @@ async def test_a_long_queue_is_not_searched(pool: Pool) -> None:
     await pool.execute("ANALYZE")
     ids = [row["id"] for row in await pool.fetch("SELECT id FROM workspaces LIMIT 5")]
     plan = await pool.fetch(
-        f"EXPLAIN {leases._CLAIM}", ids, 8, "owner", 60.0, EventType.DELEGATION_STATUS
+        f"EXPLAIN {leases._CLAIM}", ids, 8, "owner", 60.0, EventType.DELEGATION_STATUS, []
     )
     text = "\n".join(row[0] for row in plan)
     assert "Seq Scan on a2a_queue" not in text

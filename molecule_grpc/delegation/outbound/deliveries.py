@@ -16,6 +16,7 @@ from molecule_grpc.db.wakeups import Wakeups, delegation_key
 from molecule_grpc.delegation.ledger.store import views as ledger_views
 from molecule_grpc.delegation.outbound.dispatch import Dispatcher
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
+from molecule_grpc.delegation.outbound.open_calls import OpenCall, OpenCalls
 from molecule_grpc.delegation.outbound.outcome import (
     DispatchOutcome,
     Failed,
@@ -30,7 +31,6 @@ from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.delegation.record.writes import RecordWrites
 from molecule_grpc.directory import Directory
 from molecule_grpc.events.store import CHANNEL_ALL
-from molecule_grpc.kernel.budget import WORKER, Budget
 from molecule_grpc.kernel.errors import Exhausted
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.task_set import TaskSet
@@ -58,8 +58,6 @@ _PHANTOMS = Counter(
 # Messages and workspaces of one claim.
 _BATCH = 8
 _WORKSPACES_AT_ONCE = 64
-# Deliveries under way in this worker.
-_MAX_DELIVERIES = 256
 _UPKEEP_BATCH = 500
 _PRUNE_BATCH = 5000
 # A wake-up can be lost: a delivery looks this often, in seconds, whether it was called off.
@@ -71,6 +69,8 @@ class Deliveries:
 
     Args:
         kept_days: days for which an ended message stays.
+        calls: counts the deliveries under way among all calls to agents. Messages of an
+            organisation without room wait for the next sweep.
         tasks: holds the deliveries under way.
         draining: whether the server is about to stop: no delivery begins then.
         tasks_changed: called with workspaces whose count of active tasks was reset to 0.
@@ -83,6 +83,7 @@ class Deliveries:
         records: RecordWrites,
         directory: Directory,
         dispatcher: Dispatcher,
+        calls: OpenCalls,
         settings: OutboundSettings,
         *,
         kept_days: int,
@@ -97,12 +98,12 @@ class Deliveries:
         self._records = records
         self._directory = directory
         self._dispatcher = dispatcher
+        self._calls = calls
         self._wakeups = wakeups
         self._due_workspaces = due_workspaces
         self._tasks = tasks
         self._draining = draining
         self._tasks_changed = tasks_changed
-        self._in_flight = Budget("deliveries", {WORKER: _MAX_DELIVERIES})
         self._kept_days = kept_days
         self._lease = settings.lease
         self._ceiling = settings.ceiling
@@ -121,7 +122,7 @@ class Deliveries:
     async def _claim(self, workspace_ids: Sequence[UUID]) -> None:
         taken = _BATCH
         while taken == _BATCH and not self._draining():
-            room = min(_BATCH, self._in_flight.room())
+            room = min(_BATCH, self._calls.room)
             if room <= 0:
                 return
             async with self._pool.acquire() as conn, conn.transaction():
@@ -131,22 +132,22 @@ class Deliveries:
                     limit=room,
                     owner=self._queue.owner,
                     lease_seconds=self._lease,
+                    without=self._calls.full_organizations,
                 )
             for row in claimed.rows:
-                self._in_flight.take(target=row.workspace_id)
                 self._queue.held.add(row.id)
-                self._tasks.spawn(self._deliver(row), name=f"deliver-{row.id}")
+                self._begin(row)
             if keys := _keys(claimed.rows):
                 self._wakeups.announce({*keys, CHANNEL_ALL})
             taken = len(claimed.rows) + claimed.dropped
 
-    async def _deliver(self, row: leases.HeldMessage) -> None:
-        try:
-            await self._send_and_settle(row)
-        finally:
-            self._in_flight.give_back(target=row.workspace_id)
+    def _begin(self, row: leases.HeldMessage) -> None:
+        call = OpenCall(row.organization_id, row.workspace_id, len(row.body))
+        self._calls.count(call)
+        delivering = self._tasks.spawn(self._deliver(row), name=f"deliver-{row.id}")
+        delivering.add_done_callback(lambda _: self._calls.end(call))
 
-    async def _send_and_settle(self, row: leases.HeldMessage) -> None:
+    async def _deliver(self, row: leases.HeldMessage) -> None:
         try:
             outcome = await self._unless_called_off(row)
         except asyncio.CancelledError:

@@ -88,7 +88,7 @@ class Queue:
         self._due_workspaces.soon(message.workspace_id, self._timing.backoff)
         return queued
 
-    def hold(self, message: store.QueueMessage) -> leases.HeldMessage:
+    def hold(self, message: store.QueueMessage, organization_id: UUID) -> leases.HeldMessage:
         """Note a message as in this worker's hands; `settle` or `release` must follow.
 
         Call this before `adopt`: when `adopt` breaks off, nobody knows whether the row is there.
@@ -97,6 +97,7 @@ class Queue:
         return leases.HeldMessage(
             id=message.id,
             workspace_id=message.workspace_id,
+            organization_id=organization_id,
             caller_id=message.caller_id,
             body=message.body,
             method=message.method,

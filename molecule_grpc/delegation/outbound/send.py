@@ -14,6 +14,7 @@ import structlog
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.delegation.outbound import records, rules
 from molecule_grpc.delegation.outbound.dispatch import Dispatcher
+from molecule_grpc.delegation.outbound.open_calls import OpenCall, OpenCalls
 from molecule_grpc.delegation.outbound.outcome import (
     Delivered,
     DispatchOutcome,
@@ -79,6 +80,7 @@ class Push:
     """Delivers a message at once, or leaves it in the queue.
 
     Args:
+        calls: counts the calls under way; a message without room among them is queued.
         show: called with each answer to a human.
     """
 
@@ -88,6 +90,7 @@ class Push:
         records: RecordWrites,
         queue: Queue,
         dispatcher: Dispatcher,
+        calls: OpenCalls,
         tasks: TaskSet,
         settings: OutboundSettings,
         *,
@@ -97,6 +100,7 @@ class Push:
         self._records = records
         self._queue = queue
         self._dispatcher = dispatcher
+        self._calls = calls
         self._tasks = tasks
         self._ceiling = settings.ceiling
         self._canvas_wait = settings.canvas_wait
@@ -123,7 +127,8 @@ class Push:
 
         Raises:
             Invalid: the message's priority or expiry is not one.
-            Exhausted: INBOX_FULL: the sender stopped waiting and the queue is full.
+            Exhausted: INBOX_FULL: the sender stopped waiting, or too many calls are open, and the
+                queue is full.
         """
         message = QueueMessage(
             id=new_id(),
@@ -140,9 +145,15 @@ class Push:
             return waiting
         sending = _Sending(target, source_id, message)
         body = json.dumps(envelope.body, separators=(",", ":")).encode()
+        call = OpenCall(target.organization_id, target.id, len(body))
+        try:
+            self._calls.take(call)
+        except Exhausted:
+            return await self._queue.enqueue(message)
         task = self._tasks.spawn(
             self._send(sending, body, headers), name=f"send-{message.message_id}"
         )
+        task.add_done_callback(lambda _: self._calls.end(call))
         await asyncio.wait({task}, timeout=self._wait(source_id, wait_limit))
         if task.done():
             return task.result()
@@ -154,7 +165,7 @@ class Push:
             if sending.outcome is not None:
                 return sending.outcome
             # Noted before the first await: whatever breaks `adopt` off, the row may be there.
-            sending.row = row = self._queue.hold(sending.message)
+            sending.row = row = self._queue.hold(sending.message, sending.target.organization_id)
             try:
                 queued = await self._queue.adopt(sending.message)
             except Exhausted:

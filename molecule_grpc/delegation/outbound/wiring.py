@@ -17,6 +17,7 @@ from molecule_grpc.delegation.outbound.deliveries import Deliveries
 from molecule_grpc.delegation.outbound.dispatch import Containers, Dispatcher
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
 from molecule_grpc.delegation.outbound.messages import Messages
+from molecule_grpc.delegation.outbound.open_calls import OpenCalls
 from molecule_grpc.delegation.outbound.queue import Queue
 from molecule_grpc.delegation.outbound.queue_queries import QueueQueries
 from molecule_grpc.delegation.outbound.send import Answered, Push, Show
@@ -68,6 +69,7 @@ async def open_outbound(
         sign=lambda workspace_id: targets.sign_of_life(pool, workspace_id),
         containers=containers,
     )
+    calls = OpenCalls(core.budgets)
     queue = Queue(
         pool, ledger.writes, due_workspaces, settings, limit=core.settings.inbox.max_items
     )
@@ -78,6 +80,7 @@ async def open_outbound(
             records,
             directory,
             dispatcher,
+            calls,
             settings,
             kept_days=core.settings.retention.queue,
             wakeups=core.wakeups,
@@ -87,7 +90,7 @@ async def open_outbound(
             tasks_changed=tasks_changed,
         )
         show = show_with(pool, core.wakeups)
-        push = Push(pool, records, queue, dispatcher, sending, settings, show=show)
+        push = Push(pool, records, queue, dispatcher, calls, sending, settings, show=show)
         yield Outbound(
             messages=Messages(
                 pool, records, ledger.moves, directory, push, max_body=settings.max_body_bytes

@@ -17,6 +17,7 @@ import structlog
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from molecule_grpc.kernel import open_files
 from molecule_grpc.server.children import spawn, stop
 from molecule_grpc.server.edge.config import EdgeConfig
 from molecule_grpc.server.edge.tls import TlsFiles
@@ -64,6 +65,7 @@ class Fleet:
             self._certificates = CertificateKeeper(files, self._tls_directory)
 
     async def __aenter__(self) -> Self:
+        open_files.raise_limit()  # For the edge, which inherits the limit.
         try:
             for index in range(self._settings.process.workers):
                 work = partial(self._work, index)

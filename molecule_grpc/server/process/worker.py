@@ -15,6 +15,7 @@ import structlog
 import uvloop
 
 from molecule_grpc.app import application
+from molecule_grpc.kernel import open_files
 from molecule_grpc.server.hosts.grpc_server import GrpcServer
 from molecule_grpc.server.process.garbage_collection import freeze_startup_objects
 from molecule_grpc.server.process.logs import configure
@@ -37,6 +38,7 @@ async def serve(settings: Settings, dsn: str, address: str, *, behind_edge: bool
         address: `unix:PATH` or `HOST:PORT`.
         behind_edge: whether an edge must be given time to notice that health has changed.
     """
+    open_files.raise_limit()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

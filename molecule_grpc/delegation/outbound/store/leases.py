@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 from uuid import UUID
@@ -24,6 +24,7 @@ class HeldMessage(NamedTuple):
 
     id: UUID
     workspace_id: UUID
+    organization_id: UUID
     caller_id: UUID | None
     body: str
     method: str
@@ -36,7 +37,7 @@ class HeldMessage(NamedTuple):
 
 
 _HELD = """
-    q.id, q.workspace_id, q.caller_id, q.body::text AS body, q.method,
+    q.id, q.workspace_id, due.organization_id, q.caller_id, q.body::text AS body, q.method,
     q.idempotency_key AS message_id, q.delegation_id, q.attempts, q.misses,
     extract(epoch FROM now() - q.settling_since)::float AS settling
 """
@@ -50,7 +51,7 @@ _CLAIM = f"""
     -- An agent has room for `max_concurrent_tasks`, less the tasks of its last heartbeat and those
     -- handed to it since, or at least those that are under a lease now.
     WITH room AS (
-        SELECT w.id,
+        SELECT w.id, w.organization_id,
                w.max_concurrent_tasks - greatest(
                    f.in_flight, f.unseen + CASE WHEN h.fresh THEN w.active_tasks ELSE 0 END
                ) AS slots
@@ -65,7 +66,7 @@ _CLAIM = f"""
                    count(*) FILTER (WHERE q.dispatched_at > w.last_heartbeat_at) AS unseen
             FROM a2a_queue q WHERE q.workspace_id = w.id AND q.status = 'dispatched'
         ) f
-        WHERE w.id = ANY($1)
+        WHERE w.id = ANY($1) AND w.organization_id <> ALL($6::uuid[])
           -- While a message waits for the agent to get ready, no later message may overtake it.
           AND NOT EXISTS (
               SELECT FROM a2a_queue q
@@ -74,7 +75,8 @@ _CLAIM = f"""
           )
     ),
     due AS (
-        SELECT q.id, q.delegation_id, r.id AS callee_id, row_number() OVER () AS place
+        SELECT q.id, q.delegation_id, r.id AS callee_id, r.organization_id,
+               row_number() OVER () AS place
         FROM room r CROSS JOIN LATERAL (
             SELECT id, delegation_id FROM a2a_queue
             WHERE workspace_id = r.id AND status = 'queued' AND next_attempt_at <= now()
@@ -128,7 +130,13 @@ class Claimed(NamedTuple):
 
 
 async def claim(
-    conn: Connection, workspace_ids: Sequence[UUID], *, limit: int, owner: str, lease_seconds: float
+    conn: Connection,
+    workspace_ids: Sequence[UUID],
+    *,
+    limit: int,
+    owner: str,
+    lease_seconds: float,
+    without: Collection[Hashable] = (),
 ) -> Claimed:
     """Lease messages whose agents have room, by priority and age. Inside a transaction.
 
@@ -136,10 +144,17 @@ async def claim(
 
     Args:
         limit: most messages to take.
+        without: organisations whose messages are not taken.
     """
     await conn.execute(_LOCK, sorted(workspace_ids))
     found = await conn.fetch(
-        _CLAIM, list(workspace_ids), limit, owner, lease_seconds, EventType.DELEGATION_STATUS
+        _CLAIM,
+        list(workspace_ids),
+        limit,
+        owner,
+        lease_seconds,
+        EventType.DELEGATION_STATUS,
+        list(without),
     )
     found.sort(key=itemgetter("place"))
     held = [_held(row) for row in found if not row["ended"]]
