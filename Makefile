@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 .DEFAULT_GOAL := help
 # Where nothing may be kept, every process compiles pytest's plugins and all tests anew: 8 s each.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help up test test-busy timing lint fmt gen gen-check docs bench lock clean
+.PHONY: help up test test-busy timing lint fmt gen gen-check docs bench audit lock clean
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ docs: .venv/dev.stamp ## Write the generated pages of docs/ anew
 
 bench: .venv/dev.stamp ## Measure; prints ratios to floors of the same run
 	$(BIN)/python -m benchmarks
+
+audit: .venv/dev.stamp ## Ask the OSV database for known vulnerabilities of every locked version
+	@$(BIN)/python -m tools.audit
 
 lock: .venv/dev.stamp ## Resolve the requirements anew; UPGRADE=1 takes newer versions
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group build --output-file requirements/run.lock
