@@ -153,7 +153,7 @@ def workspace(row: WorkspaceRow, *, whole: bool) -> workspace_pb2.Workspace:
         x=row.x,
         y=row.y,
         collapsed=row.collapsed,
-        delivery_mode=mode(rules.effective_mode("", row.delivery_mode, row.runtime)),
+        delivery_mode=mode(row.mode_in_force),
         last_heartbeat_at=timestamp(row.last_heartbeat_at),
         last_outbound_at=timestamp(row.last_outbound_at),
         created_at=timestamp(row.created_at),

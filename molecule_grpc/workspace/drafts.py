@@ -122,13 +122,12 @@ def _runtime(wanted: NewWorkspace, *, external: bool) -> str:
     return rules.check_runtime(wanted.runtime or rules.DEFAULT_RUNTIME)
 
 
-def _reach(wanted: NewWorkspace, *, external: bool) -> tuple[str, str]:
-    """URL and mode. Only an external agent in push mode is called at a URL that others chose."""
+def _reach(wanted: NewWorkspace, *, external: bool) -> tuple[str, str | None]:
+    """URL and stated mode. Only an external agent in push mode is called at a URL of others."""
     if not external:
         return "", wanted.delivery_mode or rules.PUSH
     url = "" if rules.is_remote(wanted.url) else wanted.url.strip()
-    mode = wanted.delivery_mode or (rules.PUSH if url else rules.POLL)
-    return (url if mode == rules.PUSH else ""), mode
+    return (url if wanted.delivery_mode != rules.POLL else ""), wanted.delivery_mode or None
 
 
 def _first_status(url: str, *, external: bool) -> Status:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 from molecule_grpc.kernel.errors import Invalid
 
@@ -93,15 +93,35 @@ def is_remote(url: str) -> bool:
     return url.strip().lower().startswith("remote:")
 
 
-def effective_mode(stated: str, stored: str | None, runtime: str | None) -> str:
-    """How messages reach an agent: as stated, else as stored, else by its kind.
+class RegisteredMode(NamedTuple):
+    """How messages reach an agent that registers.
+
+    Args:
+        stated: what the row keeps; None where nobody has stated a mode, and the URL decides anew.
+        in_force: `push` or `poll`.
+    """
+
+    stated: str | None
+    in_force: str
+
+
+def registered_mode(stated: str, stored: str | None, url: str, runtime: str) -> RegisteredMode:
+    """The mode of a registration: as stated, else as stated earlier, else by the URL.
+
+    Only a stated mode is kept: an agent that comes back with a URL, or without, is not bound by
+    what had been worked out of the former one. The column `mode_in_force` says the same in SQL.
 
     Args:
         stated: what the agent says; empty when it says nothing.
-        stored: what the row holds; None in rows of old installations.
-        runtime: None when there is no row.
+        stored: what the row keeps of an earlier statement.
+        url: as announced. With the scheme `remote:` it revokes an earlier statement.
     """
-    return stated or stored or (POLL if runtime == EXTERNAL else PUSH)
+    remote = is_remote(url)
+    kept = stated or (None if remote else stored)
+    if kept:
+        return RegisteredMode(kept, kept)
+    polls = remote or (runtime == EXTERNAL and not url.strip())
+    return RegisteredMode(None, POLL if polls else PUSH)
 
 
 def reported_spend(cents: float | None) -> int | None:

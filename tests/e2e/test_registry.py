@@ -82,6 +82,34 @@ async def test_an_agent_without_an_inbound_url_polls(org: Organization) -> None:
     assert both.status_code == 400
 
 
+@pytest.mark.parametrize("created", [{}, {"url": URL}, {"url": "remote://none"}])
+async def test_the_url_of_a_registration_decides_each_time(
+    org: Organization, created: dict[str, Any]
+) -> None:
+    """Whatever the workspace was created as, and had registered as before."""
+    made = await org.rest("POST", "/workspaces", {"name": "a", "external": True, **created})
+    workspace = made.json()["id"]
+    for url, mode in ((URL, "push"), ("", "poll"), (URL, "push"), ("remote://none", "poll")):
+        answer = await register(org, workspace, url=url)
+        assert told(answer)[1]["delivery_mode"] == mode
+        row = (await org.rest("GET", f"/workspaces/{workspace}")).json()
+        assert (row["url"], row["delivery_mode"]) == (url if mode == "push" else "", mode)
+
+
+async def test_a_stated_mode_outlives_registrations_that_state_none(org: Organization) -> None:
+    agent = await org.hire(delivery_mode="poll")
+    assert (await register(agent, agent.id, url=URL)).json()["delivery_mode"] == "poll"
+    assert (await register(agent, agent.id, url=URL, delivery_mode="push")).status_code == 200
+    assert (await register(agent, agent.id)).status_code == 400
+    assert (await register(agent, agent.id, delivery_mode="poll")).status_code == 200
+    assert (await register(agent, agent.id, url=URL)).json()["delivery_mode"] == "poll"
+
+
+async def test_an_agent_that_registers_without_a_row_and_url_polls(org: Organization) -> None:
+    answer = await register(org, str(uuid.uuid4()))
+    assert answer.json()["delivery_mode"] == "poll"
+
+
 @pytest.mark.parametrize(
     "body",
     [

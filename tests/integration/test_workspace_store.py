@@ -153,20 +153,22 @@ async def test_unknown_id_is_created_for_administrators_only(bench: Bench) -> No
     ("stored", "runtime", "fields", "mode", "url"),
     [
         (None, "external", {}, "poll", ""),
+        (None, "external", {"url": "http://10.1.1.1"}, "push", "http://10.1.1.1"),
         ("push", "external", {"url": "http://10.1.1.1"}, "push", "http://10.1.1.1"),
         ("poll", "external", {"url": "http://10.1.1.1"}, "poll", ""),
         ("push", "external", {"url": "remote://no-inbound"}, "poll", ""),
+        ("push", "hermes", {"url": "remote://no-inbound"}, "poll", ""),
         ("push", "hermes", {"delivery_mode": workspace_pb2.Workspace.poll}, "poll", ""),
     ],
 )
 async def test_registering_settles_the_mode(
     bench: Bench, stored: str | None, runtime: str, fields: dict[str, Any], mode: str, url: str
 ) -> None:
-    """W61, Q2: stated, else stored, else by runtime; in poll mode no URL is kept."""
+    """W61, Q2: stated, else stated earlier, else by the URL; in poll mode no URL is kept."""
     [workspace] = await add(bench.pool, delivery_mode=stored, runtime=runtime)
     answer = await bench.register(str(workspace), **fields)
     assert workspace_pb2.Workspace.DeliveryMode.Name(answer.delivery_mode) == mode
-    row = await one_row(bench.pool, "SELECT url, delivery_mode FROM workspaces")
+    row = await one_row(bench.pool, "SELECT url, mode_in_force FROM workspaces")
     assert tuple(row) == (url, mode)
 
 

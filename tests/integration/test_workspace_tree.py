@@ -127,14 +127,19 @@ async def test_unknown_and_removed_read_the_same_and_cousins_are_refused(pool: P
 
 
 @pytest.mark.parametrize(
-    ("stored", "runtime", "mode"),
-    [(None, "external", "poll"), (None, "hermes", "push"), ("poll", "hermes", "poll")],
+    ("stored", "runtime", "url", "mode"),
+    [
+        (None, "external", "", "poll"),
+        (None, "external", "http://a", "push"),
+        (None, "hermes", "", "push"),
+        ("poll", "hermes", "", "poll"),
+    ],
 )
-async def test_rows_of_old_installations_have_a_mode(
-    pool: Pool, stored: str | None, runtime: str, mode: str
+async def test_rows_without_a_stated_mode_have_one(
+    pool: Pool, stored: str | None, runtime: str, url: str, mode: str
 ) -> None:
-    """W61: a NULL delivery mode is read as what the runtime needs."""
-    [workspace] = await add(pool, delivery_mode=stored, runtime=runtime)
+    """W61: a NULL delivery mode is read as what URL and runtime need."""
+    [workspace] = await add(pool, delivery_mode=stored, runtime=runtime, url=url)
     facts = await Directory(pool, TOKENS).lookup(workspace)
     assert facts is not None
     assert facts.delivery_mode == mode

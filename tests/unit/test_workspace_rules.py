@@ -66,22 +66,25 @@ def test_directory_that_may_be_mounted(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stated", "stored", "runtime", "mode"),
+    ("stated", "stored", "url", "runtime", "kept", "mode"),
     [
-        ("push", "poll", "external", "push"),
-        ("poll", "push", "langgraph", "poll"),
-        ("", "poll", "langgraph", "poll"),
-        ("", "push", "external", "push"),
-        ("", None, "external", "poll"),
-        ("", None, "langgraph", "push"),
-        ("", None, None, "push"),
+        ("push", "poll", "", "external", "push", "push"),
+        ("poll", "push", "http://a", "langgraph", "poll", "poll"),
+        ("", "poll", "http://a", "langgraph", "poll", "poll"),
+        ("", "push", "", "external", "push", "push"),
+        ("", None, "", "external", None, "poll"),
+        ("", None, " ", "external", None, "poll"),
+        ("", None, "", "langgraph", None, "push"),
+        ("", None, "http://a", "external", None, "push"),
+        ("", "push", "remote://no-inbound", "langgraph", None, "poll"),
+        ("push", None, "remote://no-inbound", "external", "push", "push"),
     ],
 )
-def test_mode_is_what_is_stated_else_stored_else_by_runtime(
-    stated: str, stored: str | None, runtime: str | None, mode: str
+def test_mode_is_what_is_stated_else_stated_earlier_else_by_the_url(
+    stated: str, stored: str | None, url: str, runtime: str, kept: str | None, mode: str
 ) -> None:
     """W61: NULL, push and poll are all readable, and register resolves them in this order."""
-    assert rules.effective_mode(stated, stored, runtime) == mode
+    assert rules.registered_mode(stated, stored, url, runtime) == (kept, mode)
 
 
 @given(st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True)))
@@ -118,7 +121,7 @@ def drafted(**fields: Any) -> Any:
 
 def test_external_without_url_waits_for_its_agent_and_polls() -> None:
     draft = drafted(runtime="external")
-    assert (draft.status, draft.delivery_mode, draft.url) == ("awaiting_agent", "poll", "")
+    assert (draft.status, draft.delivery_mode, draft.url) == ("awaiting_agent", None, "")
 
 
 def test_external_flag_means_runtime_external() -> None:
@@ -129,18 +132,18 @@ def test_external_with_url_is_online_and_pushed_to() -> None:
     draft = drafted(external=True, url=" http://a.example/x ")
     assert (draft.status, draft.delivery_mode, draft.url) == (
         "online",
-        "push",
+        None,
         "http://a.example/x",
     )
 
 
 def test_external_that_polls_has_no_url() -> None:
-    for fields in (
-        {"delivery_mode": workspace_pb2.Workspace.poll, "url": "http://a.example"},
-        {"url": "remote://no-inbound"},
+    for fields, mode in (
+        ({"delivery_mode": workspace_pb2.Workspace.poll, "url": "http://a.example"}, "poll"),
+        ({"url": "remote://no-inbound"}, None),
     ):
         draft = drafted(external=True, **fields)
-        assert (draft.status, draft.delivery_mode, draft.url) == ("awaiting_agent", "poll", "")
+        assert (draft.status, draft.delivery_mode, draft.url) == ("awaiting_agent", mode, "")
 
 
 def test_without_a_backend_the_row_says_why_it_failed() -> None:

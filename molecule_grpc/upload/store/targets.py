@@ -12,7 +12,7 @@ class UploadTarget(NamedTuple):
     """A workspace that files are for.
 
     Args:
-        mode: its stored delivery mode; None in rows of old installations.
+        mode: its delivery mode in force; None where nothing was stated and no agent has come.
         url: where its agent listens; empty for nowhere.
         secret: the bearer token that proves the platform to the agent; empty when there is none.
     """
@@ -28,7 +28,10 @@ async def find(pool: Pool, workspace_id: UUID) -> UploadTarget | None:
     """A workspace; None when it is unknown or removed."""
     row = await pool.fetchrow(
         """
-        SELECT id, organization_id, delivery_mode, url, coalesce(platform_inbound_secret, '')
+        SELECT id, organization_id,
+               CASE WHEN delivery_mode IS NOT NULL OR url <> '' OR mode_in_force = 'poll'
+                    THEN mode_in_force END,
+               url, coalesce(platform_inbound_secret, '')
         FROM workspaces WHERE id = $1 AND status <> 'removed'
         """,
         workspace_id,

@@ -28,7 +28,7 @@ class Announcement(NamedTuple):
     Args:
         card: any JSON, as `json.loads` returns it.
         url: where it listens; of scheme `remote:` or empty when it cannot be called.
-        delivery_mode: `push` or `poll`; empty for what is stored.
+        delivery_mode: `push` or `poll`; empty for what was stated earlier, or what the URL means.
     """
 
     workspace_id: UUID
@@ -98,13 +98,13 @@ class Registration:
             if before is None:
                 await self._create(conn, workspace_id, principal)
             secret = await store.register(
-                conn, workspace_id, card=card, url=url, mode=mode, secret=mint().text
+                conn, workspace_id, card=card, url=url, mode=mode.stated, secret=mint().text
             )
             if secret is None:  # removed since it was looked up
                 raise removed()
             token = await self._first_token(conn, workspace_id, principal)
         self._tell_readers()
-        return Registered(mode, token, secret)
+        return Registered(mode.in_force, token, secret)
 
     async def update_card(self, workspace_id: UUID, card: Any) -> None:
         """Replace an agent's card by this JSON.
@@ -132,16 +132,17 @@ class Registration:
 
     async def _reach(
         self, announced: Announcement, before: store.Registrant | None
-    ) -> tuple[str, str]:
-        """URL and mode in force. In poll mode a URL means nothing and is not kept."""
-        remote = rules.is_remote(announced.url)
-        stated = announced.delivery_mode or (rules.POLL if remote else "")
-        mode = rules.effective_mode(
-            stated, before.delivery_mode if before else None, before.runtime if before else None
+    ) -> tuple[str, rules.RegisteredMode]:
+        """URL and mode. In poll mode a URL means nothing and is not kept."""
+        mode = rules.registered_mode(
+            announced.delivery_mode,
+            before.delivery_mode if before else None,
+            announced.url,
+            before.runtime if before else rules.EXTERNAL,
         )
-        if mode == rules.POLL:
+        if mode.in_force == rules.POLL:
             return "", mode
-        url = "" if remote else announced.url.strip()
+        url = "" if rules.is_remote(announced.url) else announced.url.strip()
         if not url:
             raise Invalid("url is required for push-mode workspaces", field="url")
         await self._egress.check(url, localhost_by_name=True)

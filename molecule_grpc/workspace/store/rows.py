@@ -15,7 +15,6 @@ class WorkspaceRow(NamedTuple):
 
     Args:
         agent_card: JSON text.
-        delivery_mode: as stored; None in rows of old installations.
         budget_limit: US cents a month.
         monthly_spend: US cents, as reported.
     """
@@ -30,7 +29,7 @@ class WorkspaceRow(NamedTuple):
     runtime: str
     agent_card: str | None
     url: str
-    delivery_mode: str | None
+    mode_in_force: str
     last_heartbeat_at: datetime | None
     last_outbound_at: datetime | None
     last_error_rate: float
@@ -61,6 +60,9 @@ class Held(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceDraft:
     """A workspace to insert.
+
+    Args:
+        delivery_mode: as stated; None where nobody has.
 
     Raises:
         ValueError: no workspace begins with this status, or a failed one gives no reason.

@@ -10,7 +10,6 @@ from molecule_grpc.directory import Peer, WorkspaceInfo
 from molecule_grpc.kernel.errors import Denied
 from molecule_grpc.kernel.page import Page
 from molecule_grpc.kernel.page_tokens import PageTokens
-from molecule_grpc.workspace import rules
 from molecule_grpc.workspace.refusals import missing
 from molecule_grpc.workspace.status import Status
 from molecule_grpc.workspace.store import workspaces
@@ -131,7 +130,7 @@ def _info(node: store.Node) -> WorkspaceInfo:
         role=node.role,
         status=node.status,
         url=node.url,
-        delivery_mode=rules.effective_mode("", node.delivery_mode, node.runtime),
+        delivery_mode=node.mode_in_force,
         runtime=node.runtime,
         idle_timeout=node.idle_timeout_seconds or None,
     )

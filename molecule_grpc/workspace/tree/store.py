@@ -35,7 +35,7 @@ _RELATED = f"""
 # In the order of `Node`, and behind it the fields that `Pair` adds.
 _PAIR = f"""
     SELECT t.id, t.organization_id, t.name, coalesce(t.role, '') AS role, t.status, t.url,
-           t.delivery_mode, t.runtime, t.idle_timeout_seconds,
+           t.mode_in_force, t.runtime, t.idle_timeout_seconds,
            s.status AS source_status,
            coalesce(s.organization_id = t.organization_id, false) AS visible,
            coalesce({_RELATED}, false) AS related
@@ -44,7 +44,7 @@ _PAIR = f"""
 """
 
 _ONE = """
-    SELECT id, organization_id, name, coalesce(role, '') AS role, status, url, delivery_mode,
+    SELECT id, organization_id, name, coalesce(role, '') AS role, status, url, mode_in_force,
            runtime, idle_timeout_seconds
     FROM workspaces WHERE id = $1
 """
@@ -131,11 +131,7 @@ _FAMILY = """
 
 
 class Node(NamedTuple):
-    """A workspace of the tree, removed or not.
-
-    Args:
-        delivery_mode: as stored; None in rows of old installations.
-    """
+    """A workspace of the tree, removed or not."""
 
     id: UUID
     organization_id: UUID
@@ -143,7 +139,7 @@ class Node(NamedTuple):
     role: str
     status: str
     url: str
-    delivery_mode: str | None
+    mode_in_force: str
     runtime: str
     idle_timeout_seconds: int | None
 

@@ -17,9 +17,7 @@ FINAL_STATUSES: Final = _statuses(FINAL)
 LIVE_STATUSES: Final = _statuses(LIVE)
 
 # Whether a workspace `w` is called at a URL; anything else reads its inbox.
-PUSHED: Final = (
-    "coalesce(w.delivery_mode, CASE w.runtime WHEN 'external' THEN 'poll' ELSE 'push' END) = 'push'"
-)
+PUSHED: Final = "w.mode_in_force = 'push'"
 
 
 def cut(text: str, limit: int) -> str:

@@ -48,7 +48,7 @@ class Registrant(NamedTuple):
     """A workspace that an agent registers as.
 
     Args:
-        delivery_mode: as stored; None in rows of old installations.
+        delivery_mode: as stated earlier; None where nobody has.
         has_token: whether one of its tokens is live.
     """
 
@@ -74,9 +74,12 @@ async def registrant(pool: Pool, workspace_id: UUID) -> Registrant | None:
 
 
 async def register(
-    conn: Connection, workspace_id: UUID, *, card: str, url: str, mode: str, secret: str
+    conn: Connection, workspace_id: UUID, *, card: str, url: str, mode: str | None, secret: str
 ) -> str | None:
     """Store what an agent announced, and `secret` where there is none yet.
+
+    Args:
+        mode: as stated; None where nobody has.
 
     Returns: the workspace's inbound secret; None when the workspace is removed.
     """

@@ -43,7 +43,7 @@ type CreateWorkspaceRequest struct {
 	External bool `protobuf:"varint,5,opt,name=external,proto3" json:"external,omitempty"`
 	// URL of an external agent. Without a URL the agent reads its inbox.
 	Url string `protobuf:"bytes,6,opt,name=url,proto3" json:"url,omitempty"`
-	// How messages reach the agent. Default: push with a URL, poll without.
+	// How messages reach the agent. Default: push while it has a URL, poll without.
 	DeliveryMode Workspace_DeliveryMode `protobuf:"varint,7,opt,name=delivery_mode,json=deliveryMode,proto3,enum=moleculeai.workspace.v1.Workspace_DeliveryMode" json:"delivery_mode,omitempty"`
 	// Parent in the tree; empty for a root.
 	ParentId string `protobuf:"bytes,8,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`
@@ -887,7 +887,8 @@ type RegisterRequest struct {
 	// URL of the agent. Required in push mode, ignored in poll mode. A URL of scheme `remote:` counts
 	// as no URL.
 	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
-	// How messages reach the agent. Default: the stored mode, else poll for external, else push.
+	// How messages reach the agent. Default: the mode stated earlier, which a URL of scheme `remote:`
+	// revokes; else push with a URL; without one poll for external, push for other runtimes.
 	DeliveryMode  Workspace_DeliveryMode `protobuf:"varint,4,opt,name=delivery_mode,json=deliveryMode,proto3,enum=moleculeai.workspace.v1.Workspace_DeliveryMode" json:"delivery_mode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -956,7 +957,7 @@ type RegisterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Always `registered`.
 	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
-	// The stored delivery mode.
+	// The delivery mode in force.
 	DeliveryMode Workspace_DeliveryMode `protobuf:"varint,2,opt,name=delivery_mode,json=deliveryMode,proto3,enum=moleculeai.workspace.v1.Workspace_DeliveryMode" json:"delivery_mode,omitempty"`
 	// A new token, only if the workspace had no live token. No other response carries the secret.
 	AuthToken string `protobuf:"bytes,3,opt,name=auth_token,json=authToken,proto3" json:"auth_token,omitempty"`

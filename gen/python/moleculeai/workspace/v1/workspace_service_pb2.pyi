@@ -76,7 +76,7 @@ class CreateWorkspaceRequest(_message.Message):
     url: _builtins.str
     """URL of an external agent. Without a URL the agent reads its inbox."""
     delivery_mode: _workspace_pb2.Workspace.DeliveryMode.ValueType
-    """How messages reach the agent. Default: push with a URL, poll without."""
+    """How messages reach the agent. Default: push while it has a URL, poll without."""
     parent_id: _builtins.str
     """Parent in the tree; empty for a root."""
     max_concurrent_tasks: _builtins.int
@@ -530,7 +530,9 @@ class RegisterRequest(_message.Message):
     as no URL.
     """
     delivery_mode: _workspace_pb2.Workspace.DeliveryMode.ValueType
-    """How messages reach the agent. Default: the stored mode, else poll for external, else push."""
+    """How messages reach the agent. Default: the mode stated earlier, which a URL of scheme `remote:`
+    revokes; else push with a URL; without one poll for external, push for other runtimes.
+    """
     @_builtins.property
     def agent_card(self) -> _struct_pb2.Value:
         """The agent's A2A card, any JSON."""
@@ -564,7 +566,7 @@ class RegisterResponse(_message.Message):
     status: _builtins.str
     """Always `registered`."""
     delivery_mode: _workspace_pb2.Workspace.DeliveryMode.ValueType
-    """The stored delivery mode."""
+    """The delivery mode in force."""
     auth_token: _builtins.str
     """A new token, only if the workspace had no live token. No other response carries the secret."""
     platform_inbound_secret: _builtins.str

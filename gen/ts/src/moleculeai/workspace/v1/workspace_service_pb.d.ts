@@ -63,7 +63,7 @@ export declare type CreateWorkspaceRequest = Message<"moleculeai.workspace.v1.Cr
   url: string;
 
   /**
-   * How messages reach the agent. Default: push with a URL, poll without.
+   * How messages reach the agent. Default: push while it has a URL, poll without.
    *
    * @generated from field: moleculeai.workspace.v1.Workspace.DeliveryMode delivery_mode = 7;
    */
@@ -584,7 +584,8 @@ export declare type RegisterRequest = Message<"moleculeai.workspace.v1.RegisterR
   url: string;
 
   /**
-   * How messages reach the agent. Default: the stored mode, else poll for external, else push.
+   * How messages reach the agent. Default: the mode stated earlier, which a URL of scheme `remote:`
+   * revokes; else push with a URL; without one poll for external, push for other runtimes.
    *
    * @generated from field: moleculeai.workspace.v1.Workspace.DeliveryMode delivery_mode = 4;
    */
@@ -611,7 +612,7 @@ export declare type RegisterResponse = Message<"moleculeai.workspace.v1.Register
   status: string;
 
   /**
-   * The stored delivery mode.
+   * The delivery mode in force.
    *
    * @generated from field: moleculeai.workspace.v1.Workspace.DeliveryMode delivery_mode = 2;
    */
