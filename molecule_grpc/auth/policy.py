@@ -22,6 +22,8 @@ class Policy:
         reads: whether the RPC changes nothing, so that a read-only token may call it.
         audited: whether every call is an entry of the audit log, whoever makes it.
         files: whether the body of a REST call is the bytes of files, of any content type.
+        lasts: whether a call may go on for long: a stream, a wait, an upload or a download. Its
+            handler runs it under `StreamGuards`, so that the call ends with its token.
     """
 
     roles: frozenset[Role]
@@ -32,6 +34,7 @@ class Policy:
     reads: bool = False
     audited: bool = False
     files: bool = False
+    lasts: bool = False
 
 
 _EVERYBODY = frozenset(Role)
@@ -61,13 +64,18 @@ def reads(policy: Policy) -> Policy:
     return replace(policy, reads=True)
 
 
+def lasts(policy: Policy) -> Policy:
+    """The same for an RPC that may go on for long."""
+    return replace(policy, lasts=True)
+
+
 _WORKSPACE = "/moleculeai.workspace.v1.WorkspaceService/"
 _DELEGATION = "/moleculeai.delegation.v1.DelegationService/"
 _UPLOAD = "/moleculeai.upload.v1.UploadService/"
 _ADMIN = "/moleculeai.admin.v1.AdminService/"
 
 OWN = acts_as("workspace_id")
-TAKING = replace(OWN, files=True)
+TAKING = replace(OWN, files=True, lasts=True)
 CREDENTIALS = replace(OWN, audited=True)
 
 POLICIES: dict[str, Policy] = {
@@ -92,44 +100,44 @@ POLICIES: dict[str, Policy] = {
     _WORKSPACE + "RevokeToken": CREDENTIALS,
     _WORKSPACE + "GetExternalConnection": reads(OWN),
     _WORKSPACE + "RotateExternalCredentials": CREDENTIALS,
-    _DELEGATION + "Delegate": OWN,
+    _DELEGATION + "Delegate": lasts(OWN),
     _DELEGATION + "RecordDelegation": OWN,
     _DELEGATION + "UpdateDelegation": OWN,
     _DELEGATION + "HeartbeatDelegation": OWN,
     _DELEGATION + "CancelDelegation": OWN,
-    _DELEGATION + "WatchDelegation": reads(OWN),
+    _DELEGATION + "WatchDelegation": lasts(reads(OWN)),
     _DELEGATION + "GetDelegation": reads(OWN),
     _DELEGATION + "ListDelegations": reads(OWN),
     # `workspace_id` is the target here: the handler derives the source from the token.
-    _DELEGATION + "SendMessage": CALLER,
+    _DELEGATION + "SendMessage": lasts(CALLER),
     # For the target and the sender: the handler compares them with the caller.
     _DELEGATION + "GetQueuedMessage": reads(CALLER),
     _DELEGATION + "ListActivity": reads(OWN),
     _DELEGATION + "GetActivity": reads(OWN),
     _DELEGATION + "ReportActivity": OWN,
     _DELEGATION + "Notify": OWN,
-    _DELEGATION + "SubscribeInbox": acts_as("hello.workspace_id"),
-    _DELEGATION + "StreamInbox": OWN,
+    _DELEGATION + "SubscribeInbox": lasts(acts_as("hello.workspace_id")),
+    _DELEGATION + "StreamInbox": lasts(OWN),
     # The handler narrows it to what the caller may see.
-    _DELEGATION + "SubscribeEvents": reads(CALLER),
-    _DELEGATION + "StreamEvents": reads(CALLER),
+    _DELEGATION + "SubscribeEvents": lasts(reads(CALLER)),
+    _DELEGATION + "StreamEvents": lasts(reads(CALLER)),
     _DELEGATION + "SearchSession": reads(OWN),
-    _DELEGATION + "PullInbox": OWN,
+    _DELEGATION + "PullInbox": lasts(OWN),
     _DELEGATION + "AckInbox": OWN,
     _DELEGATION + "NackInbox": OWN,
-    _DELEGATION + "CallMcp": OWN,
-    _DELEGATION + "StreamMcp": OWN,
+    _DELEGATION + "CallMcp": lasts(OWN),
+    _DELEGATION + "StreamMcp": lasts(OWN),
     _UPLOAD + "PostUploads": TAKING,
-    _UPLOAD + "StageUploads": acts_as("begin.workspace_id"),
+    _UPLOAD + "StageUploads": lasts(acts_as("begin.workspace_id")),
     _UPLOAD + "StartUpload": OWN,
     _UPLOAD + "WriteUpload": TAKING,
-    _UPLOAD + "CommitUpload": OWN,
+    _UPLOAD + "CommitUpload": lasts(OWN),
     _UPLOAD + "GetUpload": reads(OWN),
     _UPLOAD + "ListPendingUploads": reads(OWN),
-    _UPLOAD + "GetUploadContent": reads(OWN),
+    _UPLOAD + "GetUploadContent": lasts(reads(OWN)),
     _UPLOAD + "AckUpload": OWN,
     _UPLOAD + "GetUploadLimits": reads(CALLER),
-    _UPLOAD + "DownloadFile": reads(OWN),
+    _UPLOAD + "DownloadFile": lasts(reads(OWN)),
     _ADMIN + "GetHealth": PUBLIC,
     _ADMIN + "GetLiveness": reads(OPERATOR),
     _ADMIN + "CreateOrganization": OPERATOR,

@@ -59,14 +59,15 @@ class StreamGuard:
     """Watches over one call that lasts: its token, its age, a drain, and how long it was quiet.
 
     A turn of a stream: `check`, then its own news, then `over`, `beat_due` and `wait`. A call that
-    takes messages in: `receive` until there is none left, then `check` before the commit.
+    takes messages in: `receive` until there is none left, then `check` before the commit. A call
+    that waits for others: `interruptible`.
     """
 
     __slots__ = (
         "_beat",
         "_flag",
+        "_interrupts",
         "_old_at",
-        "_receiving",
         "_revoked",
         "_spoke_at",
         "_streams",
@@ -80,7 +81,7 @@ class StreamGuard:
         self._streams = streams
         self._unread = unread
         self._revoked = False
-        self._receiving: asyncio.Timeout | None = None
+        self._interrupts: set[asyncio.Timeout] = set()
         self._beat = beat
         self._spoke_at = time.monotonic()
         self._old_at = self._spoke_at + max_age
@@ -116,8 +117,30 @@ class StreamGuard:
         """The token was revoked: wake the call, which ends at its next `check`."""
         self._revoked = True
         self._flag.set()
-        if self._receiving is not None and not self._receiving.expired():
-            self._receiving.reschedule(0)
+        for interrupt in self._interrupts:
+            if not interrupt.expired():
+                interrupt.reschedule(0)
+
+    @contextlib.asynccontextmanager
+    async def interruptible(self, timeout: float | None = None) -> AsyncIterator[None]:
+        """A revocation cancels what is awaited inside; a drain does not. Blocks may be nested.
+
+        Raises:
+            Unauthenticated: the token was revoked.
+            TimeoutError: it took longer than `timeout` seconds.
+        """
+        self.check()
+        interrupt = asyncio.timeout(timeout)
+        try:
+            async with interrupt:
+                self._interrupts.add(interrupt)
+                yield
+        except TimeoutError:
+            if self._revoked:
+                raise self.revoked_error() from None
+            raise
+        finally:
+            self._interrupts.discard(interrupt)
 
     async def receive(self, messages: AsyncIterator[T], timeout: float) -> T | None:
         """The client's next message; None after the last one. A drain does not end the wait.
@@ -126,15 +149,21 @@ class StreamGuard:
             Unauthenticated: the token was revoked.
             TimeoutError: none came within `timeout` seconds.
         """
-        self.check()
-        try:
-            async with asyncio.timeout(timeout) as self._receiving:
-                return await anext(messages, None)
-        except TimeoutError:
-            self.check()
-            raise
-        finally:
-            self._receiving = None
+        async with self.interruptible(timeout):
+            return await anext(messages, None)
+
+    async def each(self, pieces: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+        """The pieces of what is sent to the client, until the token is revoked.
+
+        Raises:
+            Unauthenticated: the token was revoked.
+        """
+        while True:
+            async with self.interruptible():
+                piece = await anext(pieces, None)
+            if piece is None:
+                return
+            yield piece
 
     def spoke(self) -> None:
         """The client has just been sent something: the next beat is due a whole period later."""

@@ -128,8 +128,13 @@ class ResumableUploads:
             raise not_found()
         return _committed(file)
 
-    async def commit(self, target: UploadTarget, upload_id: UUID, sha256: str) -> UploadProgress:
+    async def commit(
+        self, target: UploadTarget, upload_id: UUID, sha256: str, check: Check
+    ) -> UploadProgress:
         """Make the file visible, if all its bytes are stored and have this SHA-256.
+
+        Args:
+            check: asked right before the file becomes visible.
 
         Raises:
             NotFound: UPLOAD_NOT_FOUND.
@@ -159,7 +164,7 @@ class ResumableUploads:
                     raise Aborted("the upload was committed or given up at the same moment")
 
             draft = UploadDraft(upload_id, session.filename, session.mimetype, session.size, digest)
-            await self._publisher.publish(target, [draft], session.request_id, settle)
+            await self._publisher.publish(target, [draft], session.request_id, settle, check)
         return await self.progress(target.id, upload_id)
 
     async def _read_all(self, session: UploadSession, copy_to: BlobBatch | None) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from uuid import UUID
 
 from google.api import httpbody_pb2
@@ -16,11 +16,11 @@ from molecule_grpc.db.wakeups import Flag
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.ids import identifier, parse_id
 from molecule_grpc.server.call import Call
-from molecule_grpc.server.streams import StreamGuards
+from molecule_grpc.server.streams import StreamGuard, StreamGuards
 from molecule_grpc.upload import convert, rules
 from molecule_grpc.upload.intake import received
 from molecule_grpc.upload.reads import UploadReads
-from molecule_grpc.upload.values import AgentAnswer
+from molecule_grpc.upload.values import AgentAnswer, Download
 from molecule_grpc.upload.writes import UploadWrites
 
 _REQUEST_ID_BYTES = 256
@@ -39,7 +39,7 @@ class UploadService:
     ) -> httpbody_pb2.HttpBody:
         first = await anext(requests)
         workspace_id = parse_id(first.workspace_id, "workspace_id")
-        with self._guards.watch(Flag(workspace_id), call) as guard:
+        async with self._guarded(workspace_id, call) as guard:
             answer = await self._writes.post(
                 workspace_id,
                 first.body.content_type,
@@ -58,7 +58,7 @@ class UploadService:
     ) -> pb.StageUploadsResponse:
         begin = (await anext(requests)).begin
         workspace_id = parse_id(begin.workspace_id, "workspace_id")
-        with self._guards.watch(Flag(workspace_id), call) as guard:
+        async with self._guarded(workspace_id, call) as guard:
             files = await self._writes.stage(
                 workspace_id,
                 convert.file_events(received(requests, guard)),
@@ -83,7 +83,7 @@ class UploadService:
         first = await anext(requests)
         workspace_id = parse_id(first.workspace_id, "workspace_id")
         upload_id = parse_id(first.upload_id, "upload_id")
-        with self._guards.watch(Flag(workspace_id), call) as guard:
+        async with self._guarded(workspace_id, call) as guard:
             progress = await self._writes.write(
                 workspace_id,
                 upload_id,
@@ -94,9 +94,11 @@ class UploadService:
         return convert.upload(progress)
 
     async def CommitUpload(self, request: pb.CommitUploadRequest, call: Call) -> upload_pb2.Upload:
-        progress = await self._writes.commit(
-            parse_id(request.workspace_id, "workspace_id"), UUID(request.upload_id), request.sha256
-        )
+        workspace_id = parse_id(request.workspace_id, "workspace_id")
+        async with self._guarded(workspace_id, call) as guard:
+            progress = await self._writes.commit(
+                workspace_id, UUID(request.upload_id), request.sha256, check=guard.check
+            )
         return convert.upload(progress)
 
     async def GetUpload(self, request: pb.GetUploadRequest, call: Call) -> upload_pb2.Upload:
@@ -114,18 +116,17 @@ class UploadService:
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
         workspace_id = UUID(request.workspace_id)
         with self._guards.watch(Flag(workspace_id), call) as guard:
-            download = await self._reads.open(
-                workspace_id,
-                UUID(request.file_id),
-                offset=request.offset,
-                length=request.length,
-                conditions=convert.conditions(call),
-            )
-            convert.apply_headers(download, call)
-            async with contextlib.aclosing(download.pieces) as pieces:
-                async for piece in pieces:
-                    guard.check()
-                    yield convert.body(download, piece)
+            async with guard.interruptible():
+                download = await self._reads.open(
+                    workspace_id,
+                    UUID(request.file_id),
+                    offset=request.offset,
+                    length=request.length,
+                    conditions=convert.conditions(call),
+                )
+            async with contextlib.aclosing(_bodies(download, call, guard)) as bodies:
+                async for body in bodies:
+                    yield body
 
     async def AckUpload(self, request: pb.AckUploadRequest, call: Call) -> pb.AckUploadResponse:
         met = await self._reads.ack(UUID(request.workspace_id), UUID(request.file_id))
@@ -152,14 +153,34 @@ class UploadService:
         rules.check_download_path(path)
         workspace_id = parse_id(request.workspace_id, "workspace_id")
         with self._guards.watch(Flag(workspace_id), call) as guard:
-            async with (
-                self._writes.open_agent_file(workspace_id, path) as download,
-                contextlib.aclosing(download.pieces) as pieces,
-            ):
-                convert.apply_headers(download, call)
-                async for piece in pieces:
-                    guard.check()
-                    yield convert.body(download, piece)
+            async with contextlib.AsyncExitStack() as stack:
+                async with guard.interruptible():
+                    download = await stack.enter_async_context(
+                        self._writes.open_agent_file(workspace_id, path)
+                    )
+                async with contextlib.aclosing(_bodies(download, call, guard)) as bodies:
+                    async for body in bodies:
+                        yield body
+
+    @contextlib.asynccontextmanager
+    async def _guarded(self, workspace_id: UUID, call: Call) -> AsyncIterator[StreamGuard]:
+        """An upload: a revocation of its token ends whatever is awaited inside."""
+        with self._guards.watch(Flag(workspace_id), call) as guard:
+            async with guard.interruptible():
+                yield guard
+
+
+async def _bodies(
+    download: Download, call: Call, guard: StreamGuard
+) -> AsyncGenerator[httpbody_pb2.HttpBody, None]:
+    """The pieces of a file as responses, with its headers before the first one."""
+    convert.apply_headers(download, call)
+    async with (
+        contextlib.aclosing(download.pieces) as pieces,
+        contextlib.aclosing(guard.each(pieces)) as guarded,
+    ):
+        async for piece in guarded:
+            yield convert.body(download, piece)
 
 
 def _request_id(text: str) -> str:

@@ -131,11 +131,14 @@ class UploadWrites:
         """
         return await self._steps().write(workspace_id, upload_id, offset, pieces, check)
 
-    async def commit(self, workspace_id: UUID, upload_id: UUID, sha256: str) -> UploadProgress:
+    async def commit(
+        self, workspace_id: UUID, upload_id: UUID, sha256: str, *, check: Check
+    ) -> UploadProgress:
         """Make a file visible, once all its bytes are stored.
 
         Args:
             sha256: 64 hexadecimal digits, in either case.
+            check: asked right before the file becomes visible.
 
         Raises:
             NotFound: UPLOAD_NOT_FOUND.
@@ -146,7 +149,7 @@ class UploadWrites:
         target = await self._target(workspace_id)
         if self._staging_for(target) is None:
             raise refusals.one_request_only()
-        return await self._steps().commit(target, upload_id, sha256)
+        return await self._steps().commit(target, upload_id, sha256, check)
 
     async def progress(self, workspace_id: UUID, upload_id: UUID) -> UploadProgress:
         """How far an upload is.

@@ -15,7 +15,8 @@ from molecule_grpc.auth import policy
 from molecule_grpc.auth.policy import POLICIES, Policy
 from molecule_grpc.auth.principal import Role
 from molecule_grpc.server import methods
-from tools.descriptors import Contract, Rpc
+from molecule_grpc.server.edge.surface import read_surface
+from tools.descriptors import DEFAULT_PATH, Contract, Rpc
 
 # What anybody may call. Whoever adds to this list opens a door.
 OPEN = {"GetHealth", "GetWorkspace", "GetWorkspaceState", "Register"}
@@ -72,6 +73,15 @@ def test_a_request_that_names_the_caller_is_checked_against_the_token(
         and not POLICIES[path].workspace
     }
     assert unchecked == NOT_THE_CALLER
+
+
+def test_every_rpc_that_may_last_says_so() -> None:
+    """A revocation in its middle ends each of them: the access matrix tries it."""
+    lasting = {path for path, row in POLICIES.items() if row.lasts}
+    # What streams, waits or carries the bytes of others; a commit copies up to 100 MiB.
+    streaming = {rpc.path for rpc in read_surface(DEFAULT_PATH) if rpc.lasting}
+    assert {path.rpartition("/")[2] for path in lasting ^ streaming} == {"CommitUpload"}
+    assert streaming <= lasting
 
 
 def test_no_rpc_has_two_rows() -> None:

@@ -8,9 +8,11 @@ from molecule_grpc.auth.policy import POLICIES
 from molecule_grpc.auth.principal import Role
 from molecule_grpc.server.status import KINDS
 from tests.e2e.families import ROLES, Family
+from tests.e2e.lasting import under_way
 from tests.e2e.outcomes import call, call_rest
 from tests.e2e.rows import Rows
 from tests.e2e.valid_requests import known_rpcs, valid_frames
+from tests.running import RunningServer
 from tools.descriptors import Contract, Rpc
 
 OK, NO_TOKEN, MISSING = "OK", "UNAUTHENTICATED", "NOT_FOUND"
@@ -49,6 +51,7 @@ REST_ROLES = ("no token", "unrelated workspace", "foreign organization", "own to
 
 RPCS = list(Contract.load().rpcs())
 REST_RPCS = [rpc for rpc in RPCS if rpc.bindings]
+LASTING = [rpc for rpc in RPCS if POLICIES[f"/{rpc.service}/{rpc.name}"].lasts]
 
 
 def kind_of(rpc: Rpc) -> str:
@@ -110,3 +113,16 @@ async def test_each_caller_gets_the_status_that_goes_with_it(rpc: Rpc, family: F
         if role in REST_ROLES
     }
     assert wrong_bodies == []
+
+
+async def test_revoked_token_ends_everything_that_lasts(
+    family: Family, still_server: RunningServer
+) -> None:
+    """In the middle of each call that may last; all of them are counted by the one guard."""
+    async with under_way(LASTING, family, still_server) as calls:
+        for call in calls.values():
+            path = f"/workspaces/{call.agent.id}/tokens"
+            [token] = (await family.org.rest("GET", path)).json()["tokens"]
+            await family.org.rest("DELETE", f"{path}/{token['id']}")
+        codes = {name: await call.code() for name, call in calls.items()}
+    assert codes == dict.fromkeys(calls, NO_TOKEN)

@@ -210,6 +210,26 @@ async def test_an_older_client_learns_where_to_post(alice: Agent) -> None:
     assert json.loads(rest[1].removeprefix("data: "))["reason"] == "UNAUTHENTICATED"
 
 
+async def test_rest_of_a_batch_is_not_served_after_a_revocation(
+    org: Organization, alice: Agent
+) -> None:
+    minted = await alice.rpc(workspace.CreateTokenRequest(workspace_id=alice.id))
+    headers = alice.wire.party(minted.auth_token).headers
+    doomed = Agent(alice.wire, headers, alice.id, minted.auth_token)
+    bob = await org.hire("bob")
+    batch = [
+        tool_call("wait_for_message", {"timeout_secs": 60}),
+        tool_call("delegate_task_async", {"workspace_id": bob.id, "task": "too late"}),
+    ]
+    posting = asyncio.create_task(post(doomed, batch))
+    done, _ = await asyncio.wait({posting}, timeout=1)
+    assert not done
+    await alice.rpc(workspace.RevokeTokenRequest(workspace_id=alice.id, token_id=minted.id))
+    assert (await posting).status_code == 401
+    listed = await alice.rest("GET", f"/workspaces/{alice.id}/delegations")
+    assert listed.json() == []
+
+
 # Whatever is posted.
 
 

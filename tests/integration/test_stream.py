@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from molecule_grpc.auth.tokens import digest
 from molecule_grpc.db.pool import Pool, connect
 from molecule_grpc.delegation.inbox.frames import (
     Beat,
@@ -216,6 +217,27 @@ async def test_due_redelivery_is_not_starved_by_new_items(slice_: Slice, me: UUI
             assert (again.row.seq, again.row.deliveries) == (seq, 1)
             await slice_.reads.ack(acks.Ack(me, seq, (), None))
             opened.stream.window.done(seq)
+
+
+# Pulls.
+
+
+async def test_pull_gives_nothing_to_a_token_that_was_revoked_during_the_look(
+    database_url: str, slice_: Slice, me: UUID
+) -> None:
+    await slice_.records.append(message(me))
+    slice_.wakeups.wake([me])  # whatever is cached is read again
+    secret = "a token that will be revoked"
+    inbox = inbox_of(slice_).inbox
+    lock = await connect(database_url)
+    async with lock.transaction():
+        await lock.execute("LOCK TABLE inbox_items")
+        pulling = asyncio.create_task(inbox.pull(me, authorization=f"Bearer {secret}"))
+        await someone_waits(slice_.pool)
+        slice_.core.authenticator.forget(digest(secret).hex())
+    await lock.close()
+    with pytest.raises(Unauthenticated):
+        await pulling
 
 
 # Taking the lease.

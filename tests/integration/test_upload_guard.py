@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from uuid import UUID
@@ -16,7 +17,7 @@ from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import Unauthenticated
 from molecule_grpc.server.call import Call
 from tests.file_agent import FileAgent, file_agent
-from tests.integration.agents import hire
+from tests.integration.agents import hire, someone_waits
 from tests.integration.uploads import (
     UploadSlice,
     call_of,
@@ -99,6 +100,39 @@ async def test_nothing_is_committed_after_a_revocation(
     with pytest.raises(Unauthenticated):
         await work
     await nothing_is_there(uploads, agent)
+
+
+async def test_no_upload_in_steps_is_committed_after_a_revocation(
+    uploads: UploadSlice, agent: UUID
+) -> None:
+    """Its bytes were all there, and the commit waited for a lock. Another token may commit it."""
+    start = pb.StartUploadRequest(workspace_id=str(agent), name="a", size=1)
+    upload = await uploads.service.StartUpload(start, call_of())
+
+    async def body() -> AsyncIterator[pb.WriteUploadRequest]:
+        yield pb.WriteUploadRequest(
+            workspace_id=str(agent),
+            upload_id=upload.upload_id,
+            body=httpbody_pb2.HttpBody(data=b"x"),
+        )
+
+    await uploads.service.WriteUpload(body(), call_of())
+    request = pb.CommitUploadRequest(
+        workspace_id=str(agent),
+        upload_id=upload.upload_id,
+        sha256=hashlib.sha256(b"x").hexdigest(),
+    )
+    async with uploads.pool.acquire() as conn, conn.transaction():
+        await conn.execute("LOCK TABLE pending_uploads IN SHARE MODE")
+        work = asyncio.create_task(uploads.service.CommitUpload(request, call()))
+        await someone_waits(uploads.pool)
+        revoke(uploads)
+        # The lock is still held: the call does not wait for it.
+        with pytest.raises(Unauthenticated):
+            await work
+    await nothing_is_there(uploads, agent)
+    await uploads.service.CommitUpload(request, call_of())
+    assert await uploads.count("pending_uploads") == 1
 
 
 async def test_no_chunk_is_stored_after_a_revocation(uploads: UploadSlice, agent: UUID) -> None:

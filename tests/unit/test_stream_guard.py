@@ -62,3 +62,32 @@ async def test_a_drain_does_not_disturb_the_wait() -> None:
         await asyncio.sleep(0.01)
         queue.put_nowait("after the drain")
         assert await receiving == "after the drain"
+
+
+async def test_a_revocation_cancels_what_is_awaited_and_what_is_awaited_within() -> None:
+    """An upload waits for its client inside the step that takes it."""
+    guard = guard_of(OpenStreams(), Flag(UUID(int=1)))
+    asyncio.get_running_loop().call_later(0.01, guard.revoke)
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(Unauthenticated):
+            async with guard.interruptible():
+                await guard.receive(messages(asyncio.Queue()), 60)
+
+
+async def test_a_time_limit_inside_stays_a_time_limit() -> None:
+    guard = guard_of(OpenStreams(), Flag(UUID(int=1)))
+    with pytest.raises(TimeoutError):
+        async with guard.interruptible():
+            await guard.receive(messages(asyncio.Queue()), 0.01)
+
+
+async def test_pieces_end_with_the_token_though_none_comes() -> None:
+    guard = guard_of(OpenStreams(), Flag(UUID(int=1)))
+    queue: asyncio.Queue[str | None] = asyncio.Queue()
+    queue.put_nowait("a")
+    pieces = guard.each(messages(queue))
+    assert await anext(pieces) == "a"
+    asyncio.get_running_loop().call_later(0.01, guard.revoke)
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(Unauthenticated):
+            await anext(pieces)

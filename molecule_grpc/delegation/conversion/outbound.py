@@ -27,6 +27,7 @@ def message_of(request: pb.SendMessageRequest, call: Call) -> Message:
         target=parse_id(request.workspace_id, "workspace_id"),
         claimed_source=request.source_id or claimed_source(call),
         body=request.body.data,
+        authorization=call.authorization,
         stated_wait=metadata.get("x-timeout", ""),
         remaining=call.remaining(),
         headers={name: metadata[name] for name in PASSED_ON if name in metadata},

@@ -80,6 +80,8 @@ class Inbox:
             while True:
                 guard.check()
                 page = await self._reads.look(query)
+                if guard.revoked:  # during the look
+                    raise guard.revoked_error()
                 # The page has items that were given back in the order in which they are due.
                 items = sorted(page.items, key=lambda row: row.seq)[:limit]
                 if after_seq is not None:

@@ -55,6 +55,8 @@ class Watch:
             while True:
                 guard.check()
                 found = await self._views.get(workspace_id, delegation_id)
+                if guard.revoked:  # during the look
+                    raise guard.revoked_error()
                 left = until - time.monotonic()
                 if left <= 0 or found.status in FINAL or guard.draining:
                     return found
@@ -78,6 +80,8 @@ class Watch:
             while True:
                 guard.check()
                 found = await self._views.get(workspace_id, delegation_id)
+                if guard.revoked:  # during the look
+                    raise guard.revoked_error()
                 if found != shown:
                     shown = found
                     guard.spoke()

@@ -11,6 +11,7 @@ import structlog
 
 from molecule_grpc.auth.principal import Principal
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.wakeups import Flag
 from molecule_grpc.delegation.ledger.moves import Moves
 from molecule_grpc.delegation.ledger.store import views as ledger_views
 from molecule_grpc.delegation.outbound.answers import Answer, answer
@@ -27,6 +28,7 @@ from molecule_grpc.directory import Directory, WorkspaceInfo
 from molecule_grpc.kernel.errors import Exhausted, Invalid, NotFound
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.text import clean, cut_chars
+from molecule_grpc.server.streams import StreamGuards
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +46,7 @@ class Message(NamedTuple):
         claimed_source: the workspace that the sender says speaks; empty when it says nothing.
         body: JSON-RPC 2.0, or bare `{method, params}`.
         headers: request headers that the agent gets to see.
+        authorization: the header that the sender sent; its wait ends when the token is revoked.
         stated_wait: the text of the `X-Timeout` header; empty without one.
         remaining: seconds until the sender gives up; None when it waits for ever.
     """
@@ -52,6 +55,7 @@ class Message(NamedTuple):
     claimed_source: str
     body: bytes
     headers: Mapping[str, str]
+    authorization: str | None = None
     stated_wait: str = ""
     remaining: float | None = None
 
@@ -70,6 +74,7 @@ class Messages:
         moves: Moves,
         directory: Directory,
         push: Push,
+        guards: StreamGuards,
         *,
         max_body: int,
     ) -> None:
@@ -78,6 +83,7 @@ class Messages:
         self._moves = moves
         self._directory = directory
         self._push = push
+        self._guards = guards
         self._max_body = max_body
 
     async def send(self, message: Message, principal: Principal) -> Answer:
@@ -88,7 +94,8 @@ class Messages:
         Raises:
             Invalid: BODY_TOO_LARGE, or the body is not an A2A message.
             Denied: SOURCE_SPOOFED or NOT_RELATED.
-            Unauthenticated: the token is not the claimed source's.
+            Unauthenticated: the token is not the claimed source's, or was revoked during the wait;
+                the message goes on.
             NotFound: WORKSPACE_NOT_FOUND.
             Exhausted: BUDGET_EXCEEDED or INBOX_FULL.
             Unavailable: the agent gave no answer, and the message is not in its queue.
@@ -104,19 +111,33 @@ class Messages:
             outcome: DispatchOutcome = await self._to_inbox(target.id, source_id, envelope)
         else:
             left = message.remaining
-            outcome = await self._push.send(
-                target,
-                source_id,
-                envelope,
-                wait_limit=bounded_wait(
-                    wait_limit(message.stated_wait),
-                    None if left is None else left - (time.monotonic() - started),
-                ),
-                headers=message.headers,
-            )
+            if left is not None:
+                left -= time.monotonic() - started
+            outcome = await self._to_agent(target, source_id, envelope, message, left)
         if source_id is not None and answered and isinstance(outcome, _ARRIVED):
             await self._complete(source_id, target.id, envelope)
         return answer(outcome, envelope.method)
+
+    async def _to_agent(
+        self,
+        target: WorkspaceInfo,
+        source_id: UUID | None,
+        envelope: a2a.Envelope,
+        message: Message,
+        left: float | None,
+    ) -> DispatchOutcome:
+        """Call the agent at its URL, and wait as long as the sender does.
+
+        Args:
+            left: seconds until the sender gives up; None when it waits for ever.
+        """
+        limit = bounded_wait(wait_limit(message.stated_wait), left)
+        watched = self._guards.watch_token(Flag(target.id), message.authorization, beats=False)
+        with watched as guard:
+            async with guard.interruptible():
+                return await self._push.send(
+                    target, source_id, envelope, wait_limit=limit, headers=message.headers
+                )
 
     def _require_fit(self, body: bytes) -> None:
         if len(body) > self._max_body:

@@ -93,7 +93,13 @@ async def open_outbound(
         push = Push(pool, records, queue, dispatcher, calls, sending, settings, show=show)
         yield Outbound(
             messages=Messages(
-                pool, records, ledger.moves, directory, push, max_body=settings.max_body_bytes
+                pool,
+                records,
+                ledger.moves,
+                directory,
+                push,
+                core.guards,
+                max_body=settings.max_body_bytes,
             ),
             queue_queries=QueueQueries(pool, ledger.moves),
             queue=queue,

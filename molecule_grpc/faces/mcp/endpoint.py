@@ -108,10 +108,15 @@ class Endpoint:
                 await guard.wait()
 
     async def _batch(self, posted: list[object], caller: Caller) -> HttpAnswer:
-        """Answer messages one after the other, until the answers exceed `BATCH_BYTES`."""
+        """Answer messages one after the other, until the answers exceed `BATCH_BYTES`.
+
+        Raises:
+            Unauthenticated: the token was revoked while an earlier message was served.
+        """
         answers: list[bytes] = []
         size = 0
         for raw in posted:
+            await self._admit(caller.call)
             if size > BATCH_BYTES:
                 answer = postponed(raw)
             else:
