@@ -47,10 +47,16 @@ async def upload(
     folder: Path,
     history: History,
     finish: asyncio.Event,
+    *,
+    first: int = 0,
 ) -> None:
-    """Send files of up to 1 MiB to the agents, until all lie in their folders."""
+    """Send files of up to 1 MiB to the agents, until all lie in their folders.
+
+    Args:
+        first: number of the first file.
+    """
     stub, dice = upload_stubs.UploadServiceStub(channel), random.Random(1)
-    for number in itertools.count():
+    for number in itertools.count(first):
         if finish.is_set():
             break
         target = targets[number % len(targets)]
@@ -109,12 +115,18 @@ async def follow(
     reader: Identity,
     history: History,
     finish: asyncio.Event,
+    *,
+    first: int = 0,
 ) -> None:
-    """Write to an inbox, and read it by a plain stream that resumes after the last number seen."""
+    """Write to an inbox, and read it by a plain stream that resumes after the last number seen.
+
+    Args:
+        first: number of the first message.
+    """
     reading = asyncio.create_task(_read(stubs.DelegationServiceStub(channel), reader, history))
     try:
         async with Agent(url, str(writer.id), writer.token) as agent:
-            for number in itertools.count():
+            for number in itertools.count(first):
                 if finish.is_set():
                     break
                 with contextlib.suppress(CallError):

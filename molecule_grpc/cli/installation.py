@@ -41,8 +41,8 @@ def up(
     """
     from molecule_grpc.cli.up import up as run
 
-    with _expected_errors():
-        settings = _settings(Cli.of(context).output)
+    with expected_errors():
+        settings = settings_of(Cli.of(context).output)
         if workers is not None:
             process = dataclasses.replace(settings.process, workers=workers)
             settings = dataclasses.replace(settings, process=process)
@@ -56,8 +56,8 @@ def serve(
     """Run one worker over DATABASE_URL, without the edge."""
     from molecule_grpc.cli.serve import serve as run
 
-    with _expected_errors():
-        run(_settings(Cli.of(context).output), address)
+    with expected_errors():
+        run(settings_of(Cli.of(context).output), address)
 
 
 def migrate(
@@ -68,8 +68,8 @@ def migrate(
     from molecule_grpc.cli.serve import apply_migrations
 
     output = Cli.of(context).output
-    with _expected_errors():
-        done = apply_migrations(_settings(output), to)
+    with expected_errors():
+        done = apply_migrations(settings_of(output), to)
     text = "\n".join(done) or "nothing to do"
     output.done(text, migrated=done)
 
@@ -79,7 +79,7 @@ def doctor(context: typer.Context) -> None:
     from molecule_grpc.cli.serve import doctor as run
 
     output = Cli.of(context).output
-    with _expected_errors():
+    with expected_errors():
         settings = Settings.from_env()
         findings = run(settings)
     if output.as_json:
@@ -91,7 +91,7 @@ def doctor(context: typer.Context) -> None:
         )
     else:
         _show_findings(output, findings)
-        _show_settings(output, settings)
+        _showsettings_of(output, settings)
     if not all(finding.well for finding in findings):
         raise typer.Exit(FAILED)
 
@@ -111,7 +111,7 @@ def dev_ca(
     """
     from molecule_grpc.cli.dev_ca import dev_ca_variables, make_dev_ca
 
-    with _expected_errors():
+    with expected_errors():
         make_dev_ca(directory, host or [])
     plain, mutual = dev_ca_variables(directory)
     output = Cli.of(context).output
@@ -126,7 +126,7 @@ def dev_ca(
         print(f"# export {name}={shlex.quote(path)}")
 
 
-def _settings(output: Output) -> Settings:
+def settings_of(output: Output) -> Settings:
     """The settings of the environment, their warnings printed to stderr, a line each.
 
     Raises:
@@ -153,7 +153,7 @@ def _show_findings(output: Output, findings: Sequence[Finding]) -> None:
     output.console.print(table)
 
 
-def _show_settings(output: Output, settings: Settings) -> None:
+def _showsettings_of(output: Output, settings: Settings) -> None:
     """Every variable with its value, and whether that is the default; in a pipe a line each."""
     table = Table(box=None, pad_edge=False, title="Settings in force", title_justify="left")
     for heading in ("variable", "value", "why"):
@@ -171,7 +171,7 @@ def _show_settings(output: Output, settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def _expected_errors() -> Iterator[None]:
+def expected_errors() -> Iterator[None]:
     """Turn failures that an operator can mend into one line without a traceback.
 
     Raises:
@@ -179,6 +179,7 @@ def _expected_errors() -> Iterator[None]:
     """
     import asyncpg
 
+    from molecule_grpc.backup.manifest import BackupError
     from molecule_grpc.cli.serve import NoDatabaseError
     from molecule_grpc.db.embedded.failures import EmbeddedPostgresError
     from molecule_grpc.db.migrate import MigrationError
@@ -192,6 +193,7 @@ def _expected_errors() -> Iterator[None]:
         EmbeddedPostgresError,
         MigrationError,
         EdgeError,
+        BackupError,
     )
     try:
         yield

@@ -12,6 +12,7 @@ import typer.core
 
 from molecule_grpc.cli import (
     audit,
+    backups,
     delegations,
     files,
     inboxes,
@@ -71,6 +72,8 @@ app.command()(installation.serve)
 app.command()(installation.migrate)
 app.command()(installation.doctor)
 app.command()(installation.dev_ca)
+app.command()(backups.backup)
+app.command()(backups.restore)
 app.add_typer(workspaces.app, name="workspace")
 app.add_typer(tokens.app, name="token")
 app.add_typer(organizations.app, name="org")

@@ -51,6 +51,7 @@ def serve(settings: Settings, address: str) -> None:
 
 def apply_migrations(settings: Settings, to: int | None) -> list[str]:
     """Bring the schema to a version (None: the newest); one line for each migration applied."""
+    configure(settings.process.log_level)
     if settings.process.database_url:
         return asyncio.run(migrate(settings.process.database_url, migrations_dir(), to=to))
     with EmbeddedPostgres(settings.process.data_dir) as server:

@@ -106,11 +106,27 @@ async def pending(dsn: str, directory: Path) -> int:
     migrations = load(directory)
     connection = await connect(dsn, application_name="molecule-grpc-migrate")
     try:
-        if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
-            return len(migrations)
-        return len(migrations) - await _checked_version(connection, migrations)
+        return len(migrations) - await schema_version(connection, migrations)
     finally:
         await connection.close()
+
+
+async def schema_version(
+    connection: asyncpg.Connection[asyncpg.Record], migrations: list[Migration]
+) -> int:
+    """How many migrations were applied; 0 in a database of something else.
+
+    Raises:
+        MigrationError: as `migrate` does.
+    """
+    if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
+        return 0
+    return await _checked_version(connection, migrations)
+
+
+def schema_checksum(migrations: Iterable[Migration]) -> str:
+    """Tells whether two schemas were made by the same migrations."""
+    return hashlib.sha256("".join(each.checksum for each in migrations).encode()).hexdigest()
 
 
 def _steps(migrations: list[Migration], current: int, target: int) -> Iterable[Migration]:

@@ -16,6 +16,10 @@ class EmbeddedPostgresError(RuntimeError):
     """The embedded Postgres cannot be started here; the text says why and what to do."""
 
 
+class DataDirectoryInUseError(EmbeddedPostgresError):
+    """Another process, `molecule-grpc up` most of the time, owns the data directory."""
+
+
 def last_lines(file: Path, start: int = 0) -> list[str]:
     """The last lines of a log behind its first `start` bytes; none where there is no file."""
     try:

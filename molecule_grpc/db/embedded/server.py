@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -26,6 +25,7 @@ from molecule_grpc.db.embedded.failures import (
     last_lines,
     reason_of_end,
 )
+from molecule_grpc.db.embedded.lock import DirectoryLock
 from molecule_grpc.db.embedded.processes import (
     escalation,
     is_ready,
@@ -61,7 +61,7 @@ class EmbeddedPostgres:
         self._output = self._root / "postgres.out"  # stderr until the daily log is open
         self._logged: dict[Path, int] = {}  # each log's size at the start
         self._settings = {**SETTINGS, **(settings or {})}
-        self._lock: int | None = None
+        self._lock = DirectoryLock(self._root)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -90,7 +90,7 @@ class EmbeddedPostgres:
         if self.pid:
             raise EmbeddedPostgresError(f"Postgres over {self._root} runs already")
         try:
-            self._take_lock()
+            self._lock.take()
             self._open(threading.Event())
         except BaseException as error:
             self.stop()
@@ -113,9 +113,7 @@ class EmbeddedPostgres:
     def stop(self, timeout_seconds: float = _FAST_TIMEOUT_SECONDS) -> None:
         """Shut down: fast (rolls back, checkpoints), past the timeout immediate. Idempotent."""
         self._end(timeout_seconds)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     def last_words(self) -> list[str]:
         """The last lines that Postgres logged since its start."""
@@ -150,20 +148,6 @@ class EmbeddedPostgres:
         write_access(self._cluster, account, _ROLE)
         self._make_socket_dir(account)
         self._launch(account, give_up)
-
-    def _take_lock(self) -> None:
-        if self._lock is not None:
-            return
-        self._root.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self._root / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise EmbeddedPostgresError(
-                f"{self._root} is in use by another process; stop it or choose another directory"
-            ) from None
-        self._lock = lock
 
     def _require_own_data(self) -> None:
         """Raise unless the place is free, or holds data of this Postgres.

@@ -39,7 +39,29 @@ READ_BYTES = 2 * 1024 * 1024
 
 _THREADS = 8
 _DELETED_AT_ONCE = 1000
-_MISSING = ("NoSuchKey", "404")
+# What a missing object is called, by the request that meets it.
+MISSING = ("NoSuchKey", "404")
+
+
+def s3_client(settings: UploadSettings) -> S3Client:
+    """A client for the S3 server that the settings name. Its calls block."""
+    return boto3.client(
+        "s3",
+        endpoint_url=settings.s3_endpoint or None,
+        region_name=settings.s3_region or None,
+        # Without keys the client looks where AWS tools do.
+        aws_access_key_id=settings.s3_access_key or None,
+        aws_secret_access_key=settings.s3_secret_key or None,
+        config=Config(
+            connect_timeout=5,
+            read_timeout=30,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            max_pool_connections=_THREADS,
+            # Other stores than Amazon's do not know its newer checksums.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
 
 
 class S3Blobs:
@@ -56,23 +78,7 @@ class S3Blobs:
         self._bucket = settings.s3_bucket
         self._prefix = settings.s3_prefix
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3")
-        self.client: S3Client = boto3.client(
-            "s3",
-            endpoint_url=settings.s3_endpoint or None,
-            region_name=settings.s3_region or None,
-            # Without keys the client looks where AWS tools do.
-            aws_access_key_id=settings.s3_access_key or None,
-            aws_secret_access_key=settings.s3_secret_key or None,
-            config=Config(
-                connect_timeout=5,
-                read_timeout=30,
-                retries={"mode": "standard", "total_max_attempts": 3},
-                max_pool_connections=_THREADS,
-                # Other stores than Amazon's do not know its newer checksums.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
+        self.client = s3_client(settings)
 
     async def close(self) -> None:
         """Release the threads; calls that are under way end by themselves."""
@@ -142,7 +148,7 @@ class S3Blobs:
         try:
             return await loop.run_in_executor(self._threads, lambda: call(*args, **kwargs))
         except ClientError as error:
-            if error.response["Error"]["Code"] in _MISSING:
+            if error.response["Error"]["Code"] in MISSING:
                 raise not_found() from error
             raise store_unavailable() from error
         except (BotoCoreError, OSError) as error:
