@@ -43,7 +43,7 @@ def audit(service_url: str = "") -> int:
     if done.returncode == _UV_FOUND:
         return VULNERABLE
     print(
-        f"audit: NOT DONE, for the reason above: nothing is known about the {len(packages)} packages;"
+        f"audit: NOT DONE, for the reason above: nothing is known of the {len(packages)} packages;"
         " run `make audit` where https://api.osv.dev can be reached",
         file=sys.stderr,
     )
