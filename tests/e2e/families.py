@@ -13,6 +13,8 @@ ROLES = (
     "no token",
     "wrong token",
     "revoked token",
+    "expired token",
+    "expired organization",
     "removed workspace",
     "related workspace",
     "unrelated workspace",
@@ -34,6 +36,8 @@ class Family:
         unrelated: the sibling's child; it may not.
         foreign: a workspace of another organisation, with a sibling `foreign_friend`.
         revoked: who holds a revoked token of `own`.
+        expired: who holds a token of `own` that has expired.
+        expired_org: who holds a token of the organisation that has expired.
         ghost: a workspace that was removed, with the token it had.
         database: for what no call can bring about.
     """
@@ -47,6 +51,8 @@ class Family:
     foreign: Agent
     foreign_friend: Agent
     revoked: Party
+    expired: Party
+    expired_org: Party
     ghost: Agent
     database: asyncpg.Connection[asyncpg.Record]
 
@@ -58,6 +64,8 @@ class Family:
             wire.party(),
             wire.party("x" * 43),
             self.revoked,
+            self.expired,
+            self.expired_org,
             self.ghost,
             self.related,
             self.unrelated,
@@ -78,12 +86,25 @@ async def found_family(
     own, related, ghost, foreign, foreign_friend = await asyncio.gather(
         org.hire(), org.hire(), org.hire(), other_org.hire(), other_org.hire()
     )
-    minted = (await own.rest("POST", f"/workspaces/{own.id}/tokens")).json()
+    minted, ending, org_ending = [
+        answer.json()
+        for answer in await asyncio.gather(
+            own.rest("POST", f"/workspaces/{own.id}/tokens"),
+            own.rest("POST", f"/workspaces/{own.id}/tokens", {"ttl_seconds": 600}),
+            org.rest("POST", "/org/tokens", {"ttl_seconds": 600}),
+        )
+    ]
     unrelated, *_ = await asyncio.gather(
         org.hire(parent_id=related.id),
         own.rest("DELETE", f"/workspaces/{own.id}/tokens/{minted['id']}"),
         org.rest("DELETE", f"/workspaces/{ghost.id}"),
     )
+    # Nobody has used these tokens, so no worker knows them: they expire without a wait.
+    for table, token in (("workspace_auth_tokens", ending), ("org_api_tokens", org_ending)):
+        await database.execute(
+            f"UPDATE {table} SET expires_at = now() - interval '1 second' WHERE id = $1",
+            token["id"],
+        )
     return Family(
         operator=operator,
         org=org,
@@ -94,6 +115,8 @@ async def found_family(
         foreign=foreign,
         foreign_friend=foreign_friend,
         revoked=wire.party(minted["auth_token"]),
+        expired=wire.party(ending["auth_token"]),
+        expired_org=wire.party(org_ending["auth_token"]),
         ghost=ghost,
         database=database,
     )

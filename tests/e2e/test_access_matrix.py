@@ -21,14 +21,14 @@ ADMINS = frozenset({Role.ORGANIZATION, Role.OPERATOR})
 # Kind of RPC → the codes that callers meet, in the order of ROLES. What is not visible to an
 # organisation is missing to it; a workspace's token that does not fit is no token.
 EXPECTED: dict[str, tuple[str, ...]] = {
-    "open to all": (OK,) * 11,
-    "the operator's": (NO_TOKEN,) * 10 + (OK,),
-    "an administrator's": (NO_TOKEN,) * 7 + (OK, NO_TOKEN, OK, OK),
-    "an administrator's, on something": (NO_TOKEN,) * 7 + (MISSING, NO_TOKEN, OK, OK),
-    "a workspace's": (NO_TOKEN,) * 7 + (MISSING, OK, OK, OK),
-    "a participant's": (NO_TOKEN,) * 4 + (MISSING,) * 4 + (OK, OK, OK),
-    "anybody's with a token": (NO_TOKEN,) * 4 + (OK,) * 7,
-    "a glance": (NO_TOKEN,) * 4 + (OK, MISSING, MISSING, MISSING, OK, OK, OK),
+    "open to all": (OK,) * 13,
+    "the operator's": (NO_TOKEN,) * 12 + (OK,),
+    "an administrator's": (NO_TOKEN,) * 9 + (OK, NO_TOKEN, OK, OK),
+    "an administrator's, on something": (NO_TOKEN,) * 9 + (MISSING, NO_TOKEN, OK, OK),
+    "a workspace's": (NO_TOKEN,) * 9 + (MISSING, OK, OK, OK),
+    "a participant's": (NO_TOKEN,) * 6 + (MISSING,) * 4 + (OK, OK, OK),
+    "anybody's with a token": (NO_TOKEN,) * 6 + (OK,) * 7,
+    "a glance": (NO_TOKEN,) * 6 + (OK, MISSING, MISSING, MISSING, OK, OK, OK),
 }
 # Their requests name something that belongs to the organisation of the family.
 ON_SOMETHING = {
