@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import enum
 import re
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, TypeAlias
 
@@ -26,6 +27,8 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 STATEMENT_TIMEOUT_SECONDS: Final = 30.0
+DATABASE_WAIT_SECONDS: Final = 30.0
+_CONNECT_AGAIN_SECONDS: Final = 0.1
 IDLE_IN_TRANSACTION_TIMEOUT_SECONDS: Final = 60.0
 _IDLE_CONNECTION_SECONDS: Final = 300.0
 # Above the server's own limit of 30 s: the driver gives up only when the server is silent.
@@ -175,6 +178,24 @@ async def connect(
     return await _connect(dsn, **_options(application_name))
 
 
+async def wait_for_database(dsn: str, seconds: float = DATABASE_WAIT_SECONDS) -> None:
+    """Wait until Postgres takes connections: it may be starting again.
+
+    Raises what `connect` raises: Postgres refuses for another reason, or the time is over.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            connection = await connect(dsn)
+        except (asyncpg.ClientCannotConnectError, asyncpg.CannotConnectNowError, TimeoutError):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(_CONNECT_AGAIN_SECONDS)
+        else:
+            await connection.close()
+            return
+
+
 class Writer:
     """One connection of its own, for the flushes of one `GroupCommit`.
 
@@ -218,6 +239,10 @@ class Writer:
         assert connection is not None
         try:
             yield connection
+        except asyncio.CancelledError:
+            # Given up in the middle of a statement: the next one would wait for its end.
+            connection.terminate()
+            raise
         except Exception as exc:
             if fault(exc) is Fault.OUTAGE:
                 connection.terminate()

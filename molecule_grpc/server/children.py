@@ -23,13 +23,17 @@ def die_with_parent() -> None:
 
 
 async def spawn(
-    command: Sequence[str | Path], *, env: Mapping[str, str]
+    command: Sequence[str | Path], *, env: Mapping[str, str], piped: bool = False
 ) -> asyncio.subprocess.Process:
-    """Start a child in a session of its own: Ctrl-C reaches the parent, which stops the child."""
+    """Start a child in a session of its own: Ctrl-C reaches the parent, which stops the child.
+
+    Args:
+        piped: whether the child's standard input is a pipe from here; else it is empty.
+    """
     return await asyncio.create_subprocess_exec(
         *[str(word) for word in command],
         env=dict(env),
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE if piped else asyncio.subprocess.DEVNULL,
         preexec_fn=die_with_parent,
         start_new_session=True,
     )

@@ -24,6 +24,8 @@ class ProcessSettings:
 
     Args:
         workers: worker processes.
+        spare_worker: whether `up` keeps one more process, of about 100 MB, that has loaded the
+            program and replaces a worker that died without the second that loading takes.
         data_dir: embedded Postgres and the operator's token.
         database_url: an own Postgres; empty for the embedded one.
         database_pool_size: connections of one worker for calls.
@@ -35,6 +37,7 @@ class ProcessSettings:
     """
 
     workers: int = setting("WORKERS", COUNT, max(1, (os.cpu_count() or 1) // 2))
+    spare_worker: bool = setting("MOLECULE_SPARE_WORKER", SWITCH, True)
     data_dir: Path = setting("MOLECULE_DATA_DIR", PATH, Path("data"))
     database_url: str = setting("DATABASE_URL", TEXT, "", secret=True)
     database_pool_size: int = setting("MOLECULE_DATABASE_POOL_SIZE", COUNT, 16)

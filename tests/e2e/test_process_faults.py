@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -13,7 +15,7 @@ import pytest
 
 from molecule_grpc.db.embedded.processes import processes_in, recorded_pid, send
 from tests.e2e.parties import Agent, Organization, Party, found, wire_to
-from tests.e2e.test_attempts import delegated, inbox
+from tests.e2e.test_attempts import delegated, inbox, seen_by
 from tests.running import RunningServer
 from tests.waiting import until
 
@@ -23,7 +25,7 @@ UNAVAILABLE = 503
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with a Postgres of its own. Kill what you like: it must come back by itself."""
-    server = RunningServer("", tmp_path_factory.mktemp("installation"))
+    server = RunningServer("", tmp_path_factory.mktemp("installation"), MOLECULE_SPARE_WORKER="1")
     try:
         server.start()
         yield server
@@ -57,12 +59,53 @@ def stopped(processes: list[psutil.Process]) -> Iterator[None]:
         send(signal.SIGCONT, processes)
 
 
+def children(server: RunningServer, *words: str) -> set[int]:
+    """The children of `up` whose command lines have all these words."""
+    found = set()
+    for process in psutil.Process(server.pid).children():
+        with suppress(psutil.Error):
+            line = process.cmdline()  # empty once it has died
+            if line and set(words) <= {*line, Path(line[0]).name}:
+                found.add(process.pid)
+    return found
+
+
+async def spare(server: RunningServer) -> int:
+    """The process that waits to replace a worker, once it is there."""
+
+    async def look() -> set[int]:
+        return children(server, "--standby") - {worker(server)}
+
+    [found] = await until(look, bool)
+    return found
+
+
+def worker(server: RunningServer) -> int:
+    """The process of the worker that was ready last."""
+    name: str = json.loads(logged(server.log, "worker ready"))["worker"]
+    return int(name.split("-")[-2])
+
+
+async def serving_worker(server: RunningServer, before: int) -> int:
+    """Wait for another worker than the one before."""
+
+    async def look() -> int:
+        return worker(server)
+
+    return await until(look, lambda pid: pid != before)
+
+
 async def status(party: Party, path: str) -> int:
     """What a read answers; 503 also where nobody listens at this moment."""
     try:
         return (await party.rest("GET", path)).status_code
     except httpx.TransportError:
         return UNAVAILABLE
+
+
+async def reads(agent: Agent) -> int:
+    """What a call that reads the database answers."""
+    return await status(agent, f"/workspaces/{agent.id}/inbox")
 
 
 def logged(log: Path, event: str) -> str:
@@ -77,14 +120,13 @@ async def test_postgres_that_was_killed_is_started_again(
 ) -> None:
     """Meanwhile calls read 503; what was accepted before is there after."""
     source, target = agents
-    accepted = await delegated(source, target)
+    await delegated(source, target)
     killed = postgres(installation)[0]
     killed.kill()
-    path = f"/workspaces/{source.id}/delegations/{accepted}"
     seen = set()
 
     async def look() -> int:
-        seen.add(answer := await status(source, path))
+        seen.add(answer := await reads(source))
         return answer if postgres(installation)[:1] not in ([], [killed]) else 0
 
     await until(look, lambda code: code == 200)
@@ -102,7 +144,51 @@ async def test_postgres_that_freezes_is_waited_for(
     before = postgres(installation)
     with stopped(before):
         await until(lambda: status(source, "/healthz"), lambda code: code == UNAVAILABLE)
-        assert await status(source, f"/workspaces/{source.id}/inbox") == UNAVAILABLE
+        assert await reads(source) == UNAVAILABLE
     await until(lambda: status(source, "/healthz"), lambda code: code == 200)
     await delegated(source, target)
     assert postgres(installation)[0] == before[0]
+
+
+async def test_a_worker_that_was_killed_is_replaced_by_the_one_that_waits(
+    installation: RunningServer, agents: tuple[Agent, Agent]
+) -> None:
+    """The spare process has loaded the program before; then the next one does."""
+    source, target = agents
+    accepted = await delegated(source, target)
+    killed, waiting = worker(installation), await spare(installation)
+    os.kill(killed, signal.SIGKILL)
+    assert await serving_worker(installation, killed) == waiting
+    await until(lambda: status(source, "/healthz"), lambda code: code == 200)
+    assert (await seen_by(source, accepted))["status"] == "queued"
+    assert await spare(installation) != waiting
+
+
+async def test_a_frozen_worker_is_replaced(
+    installation: RunningServer, agents: tuple[Agent, Agent]
+) -> None:
+    """Calls in flight break, and new ones are served."""
+    source, target = agents
+    frozen = worker(installation)
+    os.kill(frozen, signal.SIGSTOP)
+    await serving_worker(installation, frozen)
+    assert not psutil.pid_exists(frozen)
+    await until(lambda: status(source, "/healthz"), lambda code: code == 200)
+    await delegated(source, target)
+    assert "stopped by a signal" in logged(installation.log, "a process is frozen")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+async def test_an_edge_that_ends_or_freezes_is_replaced(
+    installation: RunningServer, agents: tuple[Agent, Agent], signum: signal.Signals
+) -> None:
+    source, target = agents
+    [gone] = children(installation, "envoy")
+    os.kill(gone, signum)
+
+    async def look() -> set[int]:
+        return children(installation, "envoy")
+
+    await until(look, lambda edges: bool(edges - {gone}))
+    await until(lambda: status(source, "/healthz"), lambda code: code == 200)
+    await delegated(source, target)

@@ -90,6 +90,7 @@ def render(config: EdgeConfig, admin_socket: Path) -> str:
         "envoy.yaml",
         admin_socket=json.dumps(str(admin_socket)),
         listeners=_yaml_list(listeners),
+        health_timeout="1s" if len(config.worker_sockets) > 1 else "3s",
         worker_endpoints=json.dumps(
             [_endpoint({"pipe": {"path": str(path)}}) for path in config.worker_sockets]
         ),

@@ -14,6 +14,7 @@ from molecule_grpc.server.children import spawn, stop
 from molecule_grpc.server.edge.config import EdgeConfig, render
 
 _READY_POLL_SECONDS = 0.02
+_ANSWER_SECONDS = 1.0
 _STOP_SECONDS = 5.0
 _HEALTHY_WORKERS = "cluster.workers.membership_healthy"
 
@@ -111,6 +112,13 @@ class Edge:
                 if self._process is None or self._process.returncode is not None:
                     raise EdgeError(f"Envoy did not start; is port {self.config.port} taken?")
                 await asyncio.sleep(_READY_POLL_SECONDS)
+
+    async def answers(self) -> bool:
+        """Whether Envoy's main thread answers within a second, ready or not."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return bool(await self._ask("/ready"))
+        return False
 
     async def _ready(self) -> bool:
         return b" 200 " in (await self._ask("/ready")).partition(b"\n")[0]

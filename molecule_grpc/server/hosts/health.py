@@ -11,6 +11,8 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 _CHECK_SECONDS = 1.0
+# While the database is away, so that service is back as soon as the database.
+_AWAY_CHECK_SECONDS = 0.2
 
 
 class Health:
@@ -32,17 +34,18 @@ class Health:
     async def run(self) -> None:
         """Ask the database every second, and publish the answer. Cancel to stop."""
         while True:
-            await self.look()
-            await asyncio.sleep(_CHECK_SECONDS)
+            serving = await self.look()
+            await asyncio.sleep(_CHECK_SECONDS if serving else _AWAY_CHECK_SECONDS)
 
-    async def look(self) -> None:
-        """Ask the database now, and publish the answer."""
+    async def look(self) -> bool:
+        """Ask the database now, publish the answer, and return whether calls are served."""
         serving = not self._draining and await self._healthy()
         await self._set(
             health_pb2.HealthCheckResponse.SERVING
             if serving
             else health_pb2.HealthCheckResponse.NOT_SERVING
         )
+        return serving
 
     async def drain(self) -> None:
         """Say NOT_SERVING from now on."""

@@ -6,36 +6,31 @@ import asyncio
 import os
 import shutil
 import ssl
-import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import structlog
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from molecule_grpc.kernel import open_files
-from molecule_grpc.server.children import spawn, stop
 from molecule_grpc.server.edge.config import EdgeConfig
 from molecule_grpc.server.edge.tls import TlsFiles
 from molecule_grpc.server.hosts.envoy import Edge
 from molecule_grpc.server.process.certificates import EXPIRY, CertificateKeeper
+from molecule_grpc.server.process.child import keep
+from molecule_grpc.server.process.worker_child import Spare, WorkerChild
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-# Awaits the end of a process, started by the call or before; returns the exit code.
-Life = Callable[[], Awaitable[int]]
-
 _READY_SECONDS = 60.0
 _READY_POLL_SECONDS = 0.05
 _LOOK_SECONDS = 1.0  # Between two looks at the certificate's files.
-_RESTART_SECONDS = 1.0
-_MAX_RESTART_SECONDS = 30.0
+_SPARE_SECONDS = 1.0
 # On top of the drain: 2 s of notice to the edge, and the flush of queued writes.
 _STOP_MARGIN_SECONDS = 10.0
 # The event engine's listener costs a quarter of the throughput of a Python server.
@@ -43,7 +38,7 @@ _GRPC_EXPERIMENTS = "-event_engine_listener"
 
 
 class Fleet:
-    """Runs workers on Unix sockets and the edge before them, and restarts what dies."""
+    """Runs workers on Unix sockets and the edge before them, and restarts what dies or freezes."""
 
     def __init__(self, settings: Settings, dsn: str, environment: Mapping[str, str]) -> None:
         self._settings = settings
@@ -57,9 +52,13 @@ class Fleet:
             "GRPC_EXPERIMENTS": environment.get("GRPC_EXPERIMENTS", _GRPC_EXPERIMENTS),
             "PROMETHEUS_MULTIPROC_DIR": str(self._directory / "metrics"),
         }
-        self._keepers: list[asyncio.Task[None]] = []
-        self._workers: dict[int, asyncio.subprocess.Process] = {}
+        self._spare = Spare(self._environment) if settings.process.spare_worker else None
+        self._workers = [
+            WorkerChild(index, self._directory, self._environment, self._spare)
+            for index in range(settings.process.workers)
+        ]
         self._edge: Edge | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._certificates = None
         if files := TlsFiles.of(settings.edge):
             self._certificates = CertificateKeeper(files, self._tls_directory)
@@ -67,18 +66,20 @@ class Fleet:
     async def __aenter__(self) -> Self:
         open_files.raise_limit()  # For the edge, which inherits the limit.
         try:
-            for index in range(self._settings.process.workers):
-                work = partial(self._work, index)
-                self._keep(f"worker {index}", work, work)
+            for index, worker in enumerate(self._workers):
+                await worker.start()
+                self._run(keep(f"worker {index}", worker))
             if self._certificates is not None:
                 self._certificates.install()
                 looking = BackgroundTask("certificates", _LOOK_SECONDS, self._certificates.look)
-                self._keepers.append(asyncio.create_task(looking.run()))
+                self._run(looking.run())
             self._edge = edge = Edge(self._edge_config(), self._directory)
             await edge.start()
             await edge.wait_ready()
-            self._keep("edge", edge.wait, partial(_reopen, edge))
+            self._run(keep("edge", edge))
             await self._answering(edge)
+            if self._spare:
+                self._run(self._keep_spare(self._spare))
         except BaseException:
             await self._end()
             raise
@@ -123,33 +124,19 @@ class Fleet:
     def _tls_directory(self) -> Path:
         return self._directory / "tls"
 
-    def socket(self, index: int) -> Path:
-        """Where a worker listens."""
-        return self._directory / f"worker-{index}.sock"
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run until the fleet stops."""
+        self._tasks.append(asyncio.create_task(work))
 
-    def _keep(self, name: str, first: Life, again: Life) -> None:
-        """Start a process again whenever it ends, until the fleet stops."""
-        self._keepers.append(asyncio.create_task(_kept(name, first, again)))
-
-    async def _work(self, index: int) -> int:
-        """Run one worker. Returns the exit code."""
-        self.socket(index).unlink(missing_ok=True)
-        process = await spawn(self._command(index), env=self._environment)
-        self._workers[index] = process
-        code = await process.wait()
-        # Gauges of open streams must not count those of a worker that has ended.
-        mark_process_dead(process.pid, self._environment["PROMETHEUS_MULTIPROC_DIR"])  # type: ignore[no-untyped-call]
-        return code
-
-    def _command(self, index: int) -> list[str | Path]:
-        return [
-            sys.executable,
-            "-m",
-            "molecule_grpc.server.process.worker",
-            f"--address=unix:{self.socket(index)}",
-            f"--dsn-file={self._directory / 'dsn'}",
-            "--behind-edge",
-        ]
+    async def _keep_spare(self, spare: Spare) -> None:
+        """Load a spare process whenever there is none, but not while a worker starts."""
+        while True:
+            if not spare.there and all(worker.ready for worker in self._workers):
+                try:
+                    await spare.start()
+                except OSError as error:
+                    log.warning("no spare worker", error=str(error))
+            await asyncio.sleep(_SPARE_SECONDS)
 
     def _edge_config(self) -> EdgeConfig:
         settings = self._settings
@@ -159,7 +146,7 @@ class Fleet:
             tls_directory=self._tls_directory if settings.edge.tls else None,
             client_certificates=settings.edge.tls_client_ca_file is not None,
             operator_port=settings.edge.operator_port or None,
-            worker_sockets=[self.socket(index) for index in range(settings.process.workers)],
+            worker_sockets=[worker.socket for worker in self._workers],
             metrics_port=self._serve_metrics(),
             metrics_token=settings.edge.metrics_token,
             public_metrics=settings.edge.public_metrics,
@@ -177,39 +164,16 @@ class Fleet:
 
     async def _end(self) -> None:
         """Drain the workers behind the edge, then take the edge down."""
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         wait_limit = self._settings.process.drain_seconds + _STOP_MARGIN_SECONDS
-        await asyncio.gather(
-            *(stop(process, wait_limit=wait_limit) for process in self._workers.values())
-        )
+        await asyncio.gather(*(worker.stop(wait_limit) for worker in self._workers))
+        if self._spare is not None:
+            await self._spare.stop()
         if self._edge is not None:
             await self._edge.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
-
-
-async def _kept(name: str, live: Life, again: Life) -> None:
-    loop = asyncio.get_running_loop()
-    pause = _RESTART_SECONDS
-    while True:
-        started = loop.time()
-        try:
-            end: object = await live()
-        except OSError as error:  # not even started
-            end = error
-        if loop.time() - started > _MAX_RESTART_SECONDS:
-            pause = _RESTART_SECONDS
-        log.error("a process died, restarting", process=name, end=str(end), pause=pause)
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, _MAX_RESTART_SECONDS)
-        live = again
-
-
-async def _reopen(edge: Edge) -> int:
-    """Start the edge again and await its end. Returns the exit code."""
-    await edge.start()
-    return await edge.wait()
 
 
 def worker_environment() -> dict[str, str]:
