@@ -24,8 +24,9 @@ REFUSED = Metric(
     "Calls that met the limit of a budget or a quota, by whose limit it was.",
     ["budget", "of"],
 )
-# Callers of one organisation that wait for a statement or a search, in one worker.
+# Callers of one organisation that wait for a statement, a search or an upload, in one worker.
 _MOST_WAITING = 2_000
+_UPLOAD_PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Budgets:
         searches: searches of records, which are costly statements.
         streams: everything that lasts: streams, long polls, waits, uploads under way.
         stream_bytes: bytes of messages that streams have not taken yet.
+        uploads: requests that bring files to be kept: each holds a few MiB.
         lookups: questions to name servers, for URLs of agents.
         calls: calls to agents at their URLs, with and without a caller that waits.
         call_bytes: bytes of the messages of these calls.
@@ -46,6 +48,7 @@ class Budgets:
     searches: Turns
     streams: Budget
     stream_bytes: Budget
+    uploads: Turns
     lookups: Budget
     calls: Budget
     call_bytes: Budget
@@ -81,6 +84,17 @@ class Budgets:
             stream_bytes=Budget(
                 "bytes to streams", {ORGANIZATION: settings.stream_bytes_organization}
             ),
+            uploads=Turns(
+                Budget(
+                    "uploads",
+                    {
+                        WORKER: settings.uploads_worker,
+                        ORGANIZATION: settings.uploads_organization,
+                    },
+                ),
+                most_waiting=_MOST_WAITING,
+                patience=_UPLOAD_PATIENCE_SECONDS,
+            ),
             lookups=Budget(
                 "name lookups",
                 {
@@ -114,6 +128,7 @@ class Budgets:
             self.searches.budget,
             self.streams,
             self.stream_bytes,
+            self.uploads.budget,
             self.lookups,
             self.calls,
             self.call_bytes,

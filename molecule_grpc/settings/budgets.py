@@ -25,6 +25,8 @@ class BudgetSettings:
         streams_token: the same, of one token.
         streams_workspace: the same, of one workspace.
         stream_bytes_organization: bytes of messages that an organisation's streams have not taken.
+        uploads_worker: requests that bring files to be kept, under way; further ones wait 30 s.
+        uploads_organization: the same, of one organisation.
         lookups_worker: host names of agents that are being looked up.
         lookups_organization: the same, of one organisation.
         calls_worker: calls to agents at their URLs that are open; at most half of the files that
@@ -48,6 +50,8 @@ class BudgetSettings:
     stream_bytes_organization: int = setting(
         "MOLECULE_STREAM_BYTES_PER_ORGANIZATION", COUNT, 64 * _MIB
     )
+    uploads_worker: int = setting("MOLECULE_UPLOADS_PER_WORKER", COUNT, 32)
+    uploads_organization: int = setting("MOLECULE_UPLOADS_PER_ORGANIZATION", COUNT, 8)
     lookups_worker: int = setting("MOLECULE_LOOKUPS_PER_WORKER", COUNT, 2_000)
     lookups_organization: int = setting("MOLECULE_LOOKUPS_PER_ORGANIZATION", COUNT, 100)
     calls_worker: int = setting("MOLECULE_CALLS_PER_WORKER", COUNT, 4_000)

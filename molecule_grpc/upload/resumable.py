@@ -8,6 +8,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool, database_errors
+from molecule_grpc.kernel.budget import Turns
 from molecule_grpc.kernel.errors import Aborted, Invalid
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.upload.blobs.port import BlobBatch, BlobStore
@@ -31,6 +32,7 @@ class ResumableUploads:
     any byte, which the parts of S3 (5 MiB and more) do not allow.
 
     Args:
+        turns: lets so many requests write at the same time: each holds up to 1 MiB.
         ttl: how long an unfinished upload is kept after its start.
     """
 
@@ -40,6 +42,7 @@ class ResumableUploads:
         blobs: BlobStore,
         publisher: Publisher,
         limits: UploadLimits,
+        turns: Turns,
         ttl: timedelta,
     ) -> None:
         self._pool = pool
@@ -47,6 +50,7 @@ class ResumableUploads:
         self._chunks = PostgresBlobs(pool)
         self._publisher = publisher
         self._limits = limits
+        self._turns = turns
         self._ttl = ttl
 
     async def start(
@@ -100,17 +104,19 @@ class ResumableUploads:
             NotFound: UPLOAD_NOT_FOUND.
             Aborted: OFFSET_MISMATCH: the stored bytes end elsewhere.
             Invalid: more bytes than announced.
+            Exhausted: RESOURCE_EXHAUSTED: no turn for 30 s.
         """
         session = await self._require(workspace_id, upload_id)
         if offset != session.committed_bytes:
             raise _offset_mismatch(session.committed_bytes)
         writer = _ChunkWriter(self._pool, session, check)
-        try:
-            async for piece in pieces:
-                await writer.add(piece)
-        finally:
-            # Also after a client has left: on resuming, the client sends only the later bytes.
-            await writer.flush()
+        async with self._turns.turn(organization=session.organization_id):
+            try:
+                async for piece in pieces:
+                    await writer.add(piece)
+            finally:
+                # Also after a client has left: on resuming, the client sends only the later bytes.
+                await writer.flush()
         return _unfinished(await self._require(workspace_id, upload_id))
 
     async def progress(self, workspace_id: UUID, upload_id: UUID) -> UploadProgress:

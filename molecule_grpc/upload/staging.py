@@ -10,7 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool, database_errors
-from molecule_grpc.kernel.errors import Exhausted, Invalid
+from molecule_grpc.kernel.budget import Turns
+from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.upload.blobs.port import BlobBatch, BlobStore
 from molecule_grpc.upload.intake import FileEvent, FileHead, stalled
@@ -22,24 +23,29 @@ from molecule_grpc.upload.store.targets import UploadTarget
 from molecule_grpc.upload.store.uploads import UploadDraft
 from molecule_grpc.upload.values import UploadedFile
 
-# Requests of one worker that stage files at the same time: each holds a few MiB.
-MAX_CONCURRENT = 32
-
 _REQUEST_SECONDS = 1200.0
-_SLOT_SECONDS = 30.0
 
 
 class Staging:
-    """Stages files."""
+    """Stages files.
+
+    Args:
+        turns: lets so many requests stage at the same time: each holds a few MiB.
+    """
 
     def __init__(
-        self, pool: Pool, blobs: BlobStore, publisher: Publisher, limits: UploadLimits
+        self,
+        pool: Pool,
+        blobs: BlobStore,
+        publisher: Publisher,
+        limits: UploadLimits,
+        turns: Turns,
     ) -> None:
         self._pool = pool
         self._blobs = blobs
         self._publisher = publisher
         self._limits = limits
-        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
+        self._turns = turns
 
     async def stage(
         self,
@@ -56,11 +62,11 @@ class Staging:
 
         Raises:
             Invalid: a file is empty, too large, or other than announced; or there are none.
-            Exhausted: QUEUE_FULL (no slot for 30 s), UPLOAD_QUOTA_EXCEEDED or INBOX_FULL.
+            Exhausted: RESOURCE_EXHAUSTED (no turn for 30 s), UPLOAD_QUOTA_EXCEEDED or INBOX_FULL.
             Aborted: UPLOAD_STALLED (the request took 20 minutes) or IDEMPOTENCY_MISMATCH.
             Unavailable: the store or the database cannot be reached.
         """
-        async with self._slot():
+        async with self._turns.turn(organization=target.organization_id):
             with database_errors():
                 known: list[UploadDraft] = []
                 if request_id:
@@ -97,20 +103,6 @@ class Staging:
             return await self._publisher.publish(
                 target, drafts, request_id or None, batch.settle, check
             )
-
-    @contextlib.asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(_SLOT_SECONDS):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise Exhausted(
-                "too many uploads at once, try again", reason="QUEUE_FULL", retry_after=10
-            ) from None
-        try:
-            yield
-        finally:
-            self._slots.release()
 
 
 class _Receiver:

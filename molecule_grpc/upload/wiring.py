@@ -79,8 +79,13 @@ def _writes(core: Core, stores: BlobStores, announce: Announce) -> UploadWrites:
         core.pool,
         limits,
         forwarder,
-        staging=Staging(core.pool, blobs, publisher, limits),
+        staging=Staging(core.pool, blobs, publisher, limits, core.budgets.uploads),
         resumable=ResumableUploads(
-            core.pool, blobs, publisher, limits, ttl=timedelta(seconds=settings.ttl)
+            core.pool,
+            blobs,
+            publisher,
+            limits,
+            core.budgets.uploads,
+            ttl=timedelta(seconds=settings.ttl),
         ),
     )

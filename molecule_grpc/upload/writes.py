@@ -68,7 +68,7 @@ class UploadWrites:
 
         Raises:
             Invalid: the body is malformed, or a limit is exceeded.
-            Exhausted: QUEUE_FULL, UPLOAD_QUOTA_EXCEEDED or INBOX_FULL.
+            Exhausted: RESOURCE_EXHAUSTED, UPLOAD_QUOTA_EXCEEDED or INBOX_FULL.
             Aborted: UPLOAD_STALLED or IDEMPOTENCY_MISMATCH.
             Unavailable: AGENT_UNREACHABLE, or a store or the database is away.
         """

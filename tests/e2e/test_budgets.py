@@ -23,6 +23,10 @@ from tests.waiting import PATIENCE, until
 
 STREAM = "/moleculeai.delegation.v1.DelegationService/StreamInbox"
 STREAMS = 6
+UPLOADS = 2
+FORM = "multipart/form-data; boundary=xx"
+FORM_HEAD = b'--xx\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+FORM_END = b"\r\n--xx--\r\n"
 Stream: TypeAlias = "grpc.aio.UnaryStreamCall[Message, pb.StreamInboxResponse]"
 
 
@@ -36,6 +40,8 @@ def small_server(
         with_database(postgres, "small_budgets"),
         tmp_path_factory.mktemp("small"),
         MOLECULE_STREAMS_PER_WORKSPACE=str(STREAMS),
+        MOLECULE_UPLOADS_PER_ORGANIZATION=str(UPLOADS),
+        MOLECULE_UPLOADS_PER_WORKER=str(UPLOADS + 1),
         MOLECULE_STREAM_BYTES_PER_ORGANIZATION=str(2 * 1024 * 1024),
     )
     running.start()
@@ -167,3 +173,69 @@ async def test_calls_that_hold_statements_delay_their_own_organization_only(
         await connection.close()
     answers = await asyncio.gather(*waiting)
     assert {answer.status_code for answer in answers} == {201}
+
+
+async def test_streams_of_mcp_count_as_streams(small_server: RunningServer) -> None:
+    async with wire_to(small_server) as wire, contextlib.AsyncExitStack() as stack:
+        org = await found(wire, wire.party(small_server.admin_token))
+        agent = await org.hire()
+        path = f"/workspaces/{agent.id}/mcp/stream"
+        # An iterator that is dropped closes its connection.
+        held: list[AsyncIterator[bytes]] = []
+
+        async def opened() -> int:
+            answer = await stack.enter_async_context(
+                wire.http.stream("GET", path, headers=agent.headers)
+            )
+            pieces = answer.aiter_bytes()
+            await anext(pieces)
+            held.append(pieces)
+            return answer.status_code
+
+        assert [await opened() for _ in range(STREAMS)] == [200] * STREAMS
+        assert (await agent.rest("GET", path)).status_code == 429
+
+
+async def test_uploads_that_crawl_delay_their_own_organization_only(
+    small_server: RunningServer, small_wire: Wire
+) -> None:
+    """Whole requests and steps count alike; all arrive when the crawling ones end."""
+    operator = small_wire.party(small_server.admin_token)
+    slow = await (await found(small_wire, operator)).hire()
+    neighbour = await (await found(small_wire, operator)).hire()
+    released, begun = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def crawling() -> int:
+        async def body() -> AsyncIterator[bytes]:
+            yield FORM_HEAD + b"x"
+            begun.release()
+            await released.wait()
+            yield FORM_END
+
+        answer = await small_wire.http.post(
+            f"/workspaces/{slow.id}/chat/uploads",
+            content=body(),
+            headers={**slow.headers, "content-type": FORM},
+        )
+        return answer.status_code
+
+    held = [asyncio.create_task(crawling()) for _ in range(UPLOADS + 2)]
+    for _ in held:
+        await begun.acquire()
+
+    async def under_way() -> bool:
+        metrics = (await small_wire.http.get("/metrics")).text
+        return f'molecule_grpc_budget_used{{budget="uploads"}} {UPLOADS}.0' in metrics
+
+    await until(under_way, bool)
+    started = await slow.rest("POST", f"/workspaces/{slow.id}/uploads", {"name": "b", "size": 5})
+    step = f"/workspaces/{slow.id}/uploads/{started.json()['upload_id']}?offset=0"
+    writing = asyncio.create_task(small_wire.http.put(step, content=b"hello", headers=slow.headers))
+    files = {"files": ("a.txt", b"hello")}
+    path = f"/workspaces/{neighbour.id}/chat/uploads"
+    sent = await small_wire.http.post(path, files=files, headers=neighbour.headers)
+    assert sent.status_code == 200, sent.text
+    assert not writing.done()
+    released.set()
+    assert {await each for each in held} == {200}
+    assert (await writing).json()["committed_bytes"] == 5

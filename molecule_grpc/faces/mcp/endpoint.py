@@ -97,8 +97,8 @@ class Endpoint:
         return with_end(self._events(workspace_id, call), _end)
 
     async def _events(self, workspace_id: UUID, call: Call) -> AsyncGenerator[str, None]:
-        yield _event("endpoint", f"/workspaces/{workspace_id}/mcp")
         with self._guards.watch(Flag(workspace_id), call) as guard:
+            yield _event("endpoint", f"/workspaces/{workspace_id}/mcp")
             while True:
                 guard.check()
                 if guard.over:

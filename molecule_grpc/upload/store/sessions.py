@@ -14,6 +14,7 @@ class UploadSession(NamedTuple):
 
     upload_id: UUID
     workspace_id: UUID
+    organization_id: UUID
     filename: str
     mimetype: str
     size: int
@@ -23,7 +24,8 @@ class UploadSession(NamedTuple):
 
 
 _COLUMNS = """
-    upload_id, workspace_id, filename, mimetype, size_bytes, committed_bytes, request_id, expires_at
+    upload_id, workspace_id, organization_id, filename, mimetype, size_bytes, committed_bytes,
+    request_id, expires_at
 """
 
 _WRITE = """
