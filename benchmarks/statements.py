@@ -30,7 +30,7 @@ from molecule_grpc.db.pool import Connection, Writer, connect
 from molecule_grpc.delegation.ledger.store.accept import DelegationDraft, accept
 from molecule_grpc.delegation.ledger.store.move import Move, move
 from molecule_grpc.delegation.outbound.store import leases
-from molecule_grpc.delegation.record.store.activity import append
+from molecule_grpc.delegation.record.store.activity import EntryDraft, append
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.kernel.ids import new_id
 
@@ -87,11 +87,11 @@ class Bench:
             await self._timed("accept", size, cells, partial(accept, drafts=drafts, **_NO_LIMITS))
             moves = [_completion(draft) for draft in drafts]
             await self._timed("move", size, cells, partial(move, moves=moves))
-            entries = [(_message(self._pair()[1]), False) for _ in range(size)]
+            entries = [EntryDraft(_message(self._pair()[1])) for _ in range(size)]
             await self._timed(
                 "append", size, cells, partial(append, entries=entries, watched=False, **_NO_LIMITS)
             )
-            entries = [(_message(self._pair()[1]), False) for _ in range(size)]
+            entries = [EntryDraft(_message(self._pair()[1])) for _ in range(size)]
             await self._timed(
                 "append, events read", size, cells, partial(append, entries=entries, **_NO_LIMITS)
             )

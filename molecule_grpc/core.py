@@ -127,7 +127,7 @@ async def open_core(settings: Settings, dsn: str, worker: str) -> AsyncIterator[
             pool=pool,
             database=database,
             budgets=budgets,
-            quotas=Quotas.of(settings.quotas),
+            quotas=Quotas.of(settings),
             wakeups=wakeups,
             authenticator=authenticator,
             streams=streams,

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from molecule_grpc.budgets import REFUSED
 from molecule_grpc.kernel.errors import Exhausted
 from molecule_grpc.kernel.payer import ORGANIZATION, WORKSPACE
-from molecule_grpc.settings.quotas import QuotaSettings
+from molecule_grpc.settings.settings import Settings
 
 # What statements compare with where there is no limit: more than anything that can be kept.
 UNLIMITED: Final = 2**62
+# After so many seconds a caller may find room: delegations end, agents read and fetch.
+_DELEGATION_SECONDS: Final = 30.0
+_INBOX_SECONDS: Final = 30.0
+_UPLOAD_SECONDS: Final = 60.0
 
 
 class QuotaExceeded(Exhausted):
@@ -52,6 +58,7 @@ class Quota:
         self,
         key: object,
         *,
+        message: str = "",
         metadata: Mapping[str, str] | None = None,
         retry_after: float | None = None,
     ) -> QuotaExceeded:
@@ -59,13 +66,14 @@ class Quota:
 
         Args:
             key: whose limit it is: an id.
+            message: instead of the usual one.
             metadata: more facts for clients.
             retry_after: wins over the quota's own.
         """
         REFUSED.labels(self.name, self.of).inc()
         facts = {"quota": self.name, "limit": str(self.limit), "of": self.of}
         return QuotaExceeded(
-            f"too many {self.name}: the limit of each {self.of} is {self.limit}",
+            message or f"too many {self.name}: the limit of each {self.of} is {self.limit}",
             reason=self.reason,
             metadata=facts | dict(metadata or {}),
             retry_after=self.retry_after if retry_after is None else retry_after,
@@ -81,21 +89,85 @@ class Quotas:
         workspaces: live workspaces of an organisation.
         organization_tokens: live tokens that administer an organisation.
         workspace_tokens: live tokens of a workspace.
+        open_of_organization: delegations of an organisation that are under way.
+        open_of_workspace: delegations that a workspace has handed out and that are under way.
+        record_bytes: bytes that enter the records of an organisation in a day.
+        inbox_items: undone items of a workspace's inbox, and messages that wait for an agent.
+        inbox_bytes: bytes of the undone items of a workspace's inbox.
+        upload_files: files that wait for a workspace.
+        upload_bytes: bytes of the files that wait for a workspace.
     """
 
     workspaces: Quota
     organization_tokens: Quota
     workspace_tokens: Quota
+    open_of_organization: Quota
+    open_of_workspace: Quota
+    record_bytes: Quota
+    inbox_items: Quota
+    inbox_bytes: Quota
+    upload_files: Quota
+    upload_bytes: Quota
 
     @classmethod
-    def of(cls, settings: QuotaSettings) -> Quotas:
+    def of(cls, settings: Settings) -> Quotas:
         """The quotas that the settings ask for."""
+        quotas, inbox, upload = settings.quotas, settings.inbox, settings.upload
         return cls(
-            workspaces=Quota("workspaces", ORGANIZATION, settings.workspaces),
+            workspaces=Quota("workspaces", ORGANIZATION, quotas.workspaces),
             organization_tokens=Quota(
-                "live tokens", ORGANIZATION, settings.organization_tokens, reason="TOO_MANY_TOKENS"
+                "live tokens", ORGANIZATION, quotas.organization_tokens, reason="TOO_MANY_TOKENS"
             ),
             workspace_tokens=Quota(
-                "live tokens", WORKSPACE, settings.workspace_tokens, reason="TOO_MANY_TOKENS"
+                "live tokens", WORKSPACE, quotas.workspace_tokens, reason="TOO_MANY_TOKENS"
+            ),
+            open_of_organization=Quota(
+                "open delegations",
+                ORGANIZATION,
+                quotas.open_delegations_organization,
+                retry_after=_DELEGATION_SECONDS,
+            ),
+            open_of_workspace=Quota(
+                "open delegations",
+                WORKSPACE,
+                quotas.open_delegations_workspace,
+                retry_after=_DELEGATION_SECONDS,
+            ),
+            record_bytes=Quota("bytes of records a day", ORGANIZATION, quotas.record_bytes),
+            inbox_items=Quota(
+                "undone items of an inbox",
+                WORKSPACE,
+                inbox.max_items,
+                reason="INBOX_FULL",
+                retry_after=_INBOX_SECONDS,
+            ),
+            inbox_bytes=Quota(
+                "undone bytes of an inbox",
+                WORKSPACE,
+                inbox.max_bytes,
+                reason="INBOX_FULL",
+                retry_after=_INBOX_SECONDS,
+            ),
+            upload_files=Quota(
+                "waiting files",
+                WORKSPACE,
+                upload.quota_files,
+                reason="UPLOAD_QUOTA_EXCEEDED",
+                retry_after=_UPLOAD_SECONDS,
+            ),
+            upload_bytes=Quota(
+                "bytes of waiting files",
+                WORKSPACE,
+                upload.quota_bytes,
+                reason="UPLOAD_QUOTA_EXCEEDED",
+                retry_after=_UPLOAD_SECONDS,
             ),
         )
+
+    def too_much_recorded(self, organization_id: UUID) -> QuotaExceeded:
+        """What a caller reads whose organisation has recorded its bytes of the day."""
+        now = datetime.now(UTC)
+        rest = timedelta(days=1) - timedelta(
+            hours=now.hour, minutes=now.minute, seconds=now.second - 1
+        )
+        return self.record_bytes.refusal(organization_id, retry_after=rest.total_seconds())

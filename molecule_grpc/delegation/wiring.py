@@ -89,7 +89,6 @@ async def open_delegation(core: Core, workspaces: Workspaces) -> AsyncIterator[D
                 core,
                 floors.reads,
                 workspaces.directory,
-                limits=floors.limits,
                 on_queued=due_workspaces.add,
             )
         )
@@ -126,7 +125,7 @@ async def open_delegation(core: Core, workspaces: Workspaces) -> AsyncIterator[D
             ledger=ledger,
             outbound=outbound,
             dead_letters=DeadLetters(core.pool, core.wakeups),
-            announce_files=file_announcer(floors.limits),
+            announce_files=file_announcer(core.quotas),
         )
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from molecule_grpc.settings.values import LIMIT, setting
 
+_GIB = 1024**3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuotaSettings:
@@ -15,8 +17,19 @@ class QuotaSettings:
         workspaces: live workspaces of one organisation.
         organization_tokens: live tokens that administer one organisation.
         workspace_tokens: live tokens of one workspace.
+        open_delegations_organization: delegations under way in one organisation.
+        open_delegations_workspace: delegations under way that one workspace has handed out.
+        record_bytes: bytes a day that enter the records of one organisation's workspaces; a row
+            counts 256 more than its texts.
     """
 
     workspaces: int = setting("MOLECULE_WORKSPACES_PER_ORGANIZATION", LIMIT, 10_000)
     organization_tokens: int = setting("MOLECULE_TOKENS_PER_ORGANIZATION", LIMIT, 2_000)
     workspace_tokens: int = setting("MOLECULE_TOKENS_PER_WORKSPACE", LIMIT, 50)
+    open_delegations_organization: int = setting(
+        "MOLECULE_OPEN_DELEGATIONS_PER_ORGANIZATION", LIMIT, 100_000
+    )
+    open_delegations_workspace: int = setting(
+        "MOLECULE_OPEN_DELEGATIONS_PER_WORKSPACE", LIMIT, 10_000
+    )
+    record_bytes: int = setting("MOLECULE_RECORD_BYTES_PER_DAY", LIMIT, 32 * _GIB)

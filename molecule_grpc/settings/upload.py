@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from molecule_grpc.settings.values import (
-    COUNT,
+    LIMIT,
     SECONDS,
     SWITCH,
     TEXT,
@@ -25,8 +25,8 @@ class UploadSettings:
     Args:
         store: `postgres`, `s3`, or `off` to take none.
         max_bytes: largest file.
-        quota_bytes: bytes that may wait for one workspace.
-        quota_files: files that may wait for one workspace.
+        quota_bytes: bytes that may wait for one workspace; 0 for no limit.
+        quota_files: files that may wait for one workspace; 0 for no limit.
         read_after_ack: whether a file stays readable until it is swept.
         ttl: how long a file waits to be acknowledged.
         ack_retention: how long an acknowledged file stays; below 0 counts as 0.
@@ -41,8 +41,8 @@ class UploadSettings:
 
     store: str = setting("MOLECULE_UPLOAD_STORE", choice("postgres", "s3", "off"), "postgres")
     max_bytes: int = setting("MOLECULE_UPLOAD_MAX_BYTES", whole(1, 100 * _MIB), 25 * _MIB)
-    quota_bytes: int = setting("MOLECULE_UPLOAD_QUOTA_BYTES", COUNT, 500 * _MIB)
-    quota_files: int = setting("MOLECULE_UPLOAD_QUOTA_FILES", COUNT, 200)
+    quota_bytes: int = setting("MOLECULE_UPLOAD_QUOTA_BYTES", LIMIT, 500 * _MIB)
+    quota_files: int = setting("MOLECULE_UPLOAD_QUOTA_FILES", LIMIT, 200)
     read_after_ack: bool = setting("MOLECULE_UPLOAD_READ_AFTER_ACK", SWITCH, False)
     ttl: float = setting("MOLECULE_UPLOAD_TTL_SECONDS", SECONDS, 86_400.0)
     ack_retention: float = setting("MOLECULE_UPLOAD_ACK_RETENTION_SECONDS", number(), 3600.0)

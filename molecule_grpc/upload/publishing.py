@@ -10,7 +10,8 @@ from uuid import UUID
 import structlog
 
 from molecule_grpc.db.pool import Connection, Pool, database_errors
-from molecule_grpc.kernel.errors import Aborted, Exhausted
+from molecule_grpc.kernel.errors import Aborted
+from molecule_grpc.quotas import Quotas
 from molecule_grpc.settings.upload import UploadSettings
 from molecule_grpc.upload.metrics import STAGED_BYTES, STAGED_FILES
 from molecule_grpc.upload.ports import Announce, Check, FileNotice, Wake
@@ -39,14 +40,15 @@ class Publisher:
         wake: Wake,
         storage: str,
         settings: UploadSettings,
+        quotas: Quotas,
     ) -> None:
         self._pool = pool
         self._announce = announce
         self._wake = wake
         self._storage = storage
         self._ttl = timedelta(seconds=settings.ttl)
-        self._max_files = settings.quota_files
-        self._max_bytes = settings.quota_bytes
+        self._files = quotas.upload_files
+        self._bytes = quotas.upload_bytes
 
     async def publish(
         self,
@@ -112,19 +114,25 @@ class Publisher:
             return
         await uploads.drop_acked(conn, workspace_id)
         if not await self._fits(conn, workspace_id, files, size):
-            raise Exhausted(
-                f"the workspace may have {self._max_files} files and {self._max_bytes} bytes "
-                "waiting, and its agent has yet to fetch them",
-                reason="UPLOAD_QUOTA_EXCEEDED",
-                metadata={"max_files": str(self._max_files), "max_bytes": str(self._max_bytes)},
-                retry_after=60,
+            used = await uploads.usage(conn, workspace_id)
+            full = self._files if self._files.exceeded(used.files, files) else self._bytes
+            raise full.refusal(
+                workspace_id,
+                message=f"the workspace may have {self._files.limit} files and {self._bytes.limit} "
+                "bytes waiting, and its agent has yet to fetch them",
+                metadata={
+                    "max_files": str(self._files.limit),
+                    "max_bytes": str(self._bytes.limit),
+                },
             )
 
     async def _fits(
         self, conn: Connection | Pool, workspace_id: UUID, files: int, size: int
     ) -> bool:
         used = await uploads.usage(conn, workspace_id)
-        return used.files + files <= self._max_files and used.bytes + size <= self._max_bytes
+        return not (
+            self._files.exceeded(used.files, files) or self._bytes.exceeded(used.bytes, size)
+        )
 
     async def _known(
         self, conn: Connection | Pool, workspace_id: UUID, request_id: str

@@ -74,7 +74,7 @@ def _writes(core: Core, stores: BlobStores, announce: Announce) -> UploadWrites:
     forwarder = Forwarder(core.pool, limits, core.egress, core.budgets.calls)
     if (blobs := stores.active) is None:
         return UploadWrites(core.pool, limits, forwarder, staging=None, resumable=None)
-    publisher = Publisher(core.pool, announce, core.wakeups.wake, blobs.name, settings)
+    publisher = Publisher(core.pool, announce, core.wakeups.wake, blobs.name, settings, core.quotas)
     return UploadWrites(
         core.pool,
         limits,

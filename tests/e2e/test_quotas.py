@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from moleculeai.admin.v1 import admin_service_pb2 as admin
+from moleculeai.delegation.v1 import delegation_service_pb2 as delegations
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspaces
 
 from tests.conftest import execute, with_database
@@ -22,6 +23,8 @@ from tests.waiting import PATIENCE, until
 WORKSPACES = 3
 ORGANIZATION_TOKENS = 4
 WORKSPACE_TOKENS = 2
+OPEN = 2
+RECORD_BYTES = 100_000
 AT_ONCE = 12
 
 
@@ -38,6 +41,8 @@ def narrow_server(
         MOLECULE_WORKSPACES_PER_ORGANIZATION=str(WORKSPACES),
         MOLECULE_TOKENS_PER_ORGANIZATION=str(ORGANIZATION_TOKENS),
         MOLECULE_TOKENS_PER_WORKSPACE=str(WORKSPACE_TOKENS),
+        MOLECULE_OPEN_DELEGATIONS_PER_WORKSPACE=str(OPEN),
+        MOLECULE_RECORD_BYTES_PER_DAY=str(RECORD_BYTES),
     )
     running.start()
     yield running
@@ -162,3 +167,62 @@ async def test_a_workspace_has_so_many_live_tokens_whoever_mints_them(
     assert (await ruler.rest("GET", test_token)).status_code == 200
     assert (await ruler.rest("GET", test_token)).status_code == 429
     assert (await agent.rest("POST", f"/workspaces/{agent.id}/tokens")).status_code == 429
+
+
+async def test_a_caller_with_too_many_delegations_under_way_may_come_back(
+    narrow: Organization, narrow_server: RunningServer
+) -> None:
+    caller, callee = await narrow.hire(), await narrow.hire()
+    task = {"target_id": callee.id, "task": "work"}
+    made = [await caller.rest("POST", f"/workspaces/{caller.id}/delegate", task) for _ in range(3)]
+    assert [each.status_code for each in made] == [202, 202, 429]
+    assert made[2].headers["retry-after"] == "30"
+    assert made[2].json() == {
+        "error": "too many open delegations: the limit of each workspace is 2",
+        "retry_after": 30,
+    }
+    details = await details_of(
+        caller,
+        delegations.DelegateRequest(workspace_id=caller.id, target_id=callee.id, task="work"),
+        "/moleculeai.delegation.v1.DelegationService/Delegate",
+    )
+    retry = details["RetryInfo"]
+    assert isinstance(retry, error_details_pb2.RetryInfo)
+    assert retry.retry_delay.seconds == 30
+    done = made[0].json()["delegation_id"]
+    await callee.rest(
+        "POST", f"/workspaces/{callee.id}/delegations/{done}/update", {"status": "completed"}
+    )
+    again = await caller.rest("POST", f"/workspaces/{caller.id}/delegate", task)
+    assert again.status_code == 202
+    assert await refusals(narrow_server, "open delegations", "workspace") >= 2
+
+
+async def test_a_record_takes_so_many_bytes_a_day(narrow: Organization, narrow_wire: Wire) -> None:
+    """Whichever agent of the organisation writes, over REST and gRPC; the answer says when."""
+    one, two = await narrow.hire(), await narrow.hire()
+    report = {"activity_type": "agent_log", "request_body": {"text": "x" * 30_000}}
+    for _ in range(3):
+        assert (await one.rest("POST", f"/workspaces/{one.id}/activity", report)).is_success
+    for answer in (
+        await two.rest("POST", f"/workspaces/{two.id}/activity", report),
+        await two.rest("POST", f"/workspaces/{two.id}/notify", {"message": "x" * 30_000}),
+        await narrow.rest(
+            "POST",
+            f"/workspaces/{two.id}/a2a",
+            {
+                "method": "message/send",
+                "params": {
+                    "message": {
+                        "role": "user",
+                        "messageId": "m",
+                        "parts": [{"kind": "text", "text": "x" * 30_000}],
+                    }
+                },
+            },
+        ),
+    ):
+        assert answer.status_code == 429, answer.text
+        assert 0 < int(answer.headers["retry-after"]) <= 86_400
+    small = {"activity_type": "agent_log", "summary": "small"}
+    assert (await two.rest("POST", f"/workspaces/{two.id}/activity", small)).is_success

@@ -36,6 +36,7 @@ from molecule_grpc.delegation.outbound.due import DueWorkspaces
 from molecule_grpc.delegation.outbound.wiring import Outbound, open_outbound
 from molecule_grpc.delegation.record.activity import ActivityRecord
 from molecule_grpc.delegation.record.store import activity
+from molecule_grpc.delegation.record.store.activity import EntryDraft
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.delegation.record.writes import RecordWrites
 from molecule_grpc.egress import EgressRules
@@ -159,7 +160,7 @@ def core_of(dsn: str, pool: Pool, wakeups: Wakeups, chosen: Settings) -> Iterato
             pool=pool,
             database=DatabaseHealth(dsn),
             budgets=budgets,
-            quotas=Quotas.of(chosen.quotas),
+            quotas=Quotas.of(chosen),
             wakeups=wakeups,
             authenticator=authenticator,
             streams=streams,
@@ -192,7 +193,7 @@ async def floors_of(core: Core) -> AsyncIterator[tuple[Any, ...]]:
     async with open_record_and_inbox(core) as floors:
         records, reads = floors.records, floors.reads
         async with (
-            open_ledger(core, reads, directory, limits=floors.limits, on_queued=due.add) as ledger,
+            open_ledger(core, reads, directory, on_queued=due.add) as ledger,
             open_outbound(core, ledger, records, directory, due) as outbound,
         ):
             activity = ActivityRecord(
@@ -211,7 +212,10 @@ async def floors_of(core: Core) -> AsyncIterator[tuple[Any, ...]]:
 async def append_on(conn: asyncpg.Connection, *entries: Entry) -> None:
     """Append inside this connection's transaction, as another worker would."""
     await activity.append(
-        conn, [(entry, True) for entry in entries], max_items=10**9, max_bytes=10**12
+        conn,
+        [EntryDraft(entry, exempt=True) for entry in entries],
+        max_items=10**9,
+        max_bytes=10**12,
     )
 
 

@@ -37,7 +37,7 @@ async def core_of(pool: Pool, dsn: str, settings: Settings) -> AsyncIterator[Cor
             pool=pool,
             database=database,
             budgets=budgets,
-            quotas=Quotas.of(settings.quotas),
+            quotas=Quotas.of(settings),
             wakeups=wakeups,
             authenticator=authenticator,
             streams=streams,

@@ -30,7 +30,6 @@ from molecule_grpc.delegation.inbox.stream import InboxStream
 from molecule_grpc.delegation.inbox.window import Window
 from molecule_grpc.delegation.inbox.wiring import InboxUseCases, RecordAndInbox, inbox_use_cases
 from molecule_grpc.delegation.ledger.undelivered import Undelivered
-from molecule_grpc.delegation.record.writes import InboxLimits
 from molecule_grpc.kernel.errors import Aborted, Exhausted, NotFound, Unauthenticated, Unavailable
 from molecule_grpc.server.streams import OpenStreams, StreamGuard
 from tests.integration.agents import Slice, hire, message, someone_waits
@@ -283,9 +282,7 @@ async def test_taking_that_breaks_off_leaves_the_inbox_free(
 
 def inbox_of(slice_: Slice) -> InboxUseCases:
     """The use cases of a worker's inboxes."""
-    floors = RecordAndInbox(
-        slice_.records, slice_.reads, InboxLimits.of(slice_.core.settings.inbox)
-    )
+    floors = RecordAndInbox(slice_.records, slice_.reads)
     told = Undelivered(slice_.ledger.moves, unread_days=30)
 
     async def nobody(_: list[UUID]) -> None:

@@ -24,7 +24,6 @@ from molecule_grpc.db.health import DatabaseHealth
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation.record.notices import file_announcer
-from molecule_grpc.delegation.record.writes import InboxLimits
 from molecule_grpc.egress import EgressRules
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.page_tokens import PageTokens
@@ -175,7 +174,7 @@ async def uploads_of(
     with EventReaders.of(wakeups) as readers:
         core = core_of(pool, settings, wakeups, readers)
         async with (
-            open_upload(core, file_announcer(InboxLimits.of(settings.inbox)), removals) as opened,
+            open_upload(core, file_announcer(core.quotas), removals) as opened,
             open_blob_stores(pool, settings.upload) as stores,
         ):
             ((_, service),) = opened.handlers
@@ -194,7 +193,7 @@ def core_of(pool: Pool, settings: Settings, wakeups: Wakeups, readers: EventRead
         pool=pool,
         database=DatabaseHealth(""),
         budgets=budgets,
-        quotas=Quotas.of(settings.quotas),
+        quotas=Quotas.of(settings),
         wakeups=wakeups,
         authenticator=authenticator,
         streams=streams,

@@ -10,6 +10,7 @@ from molecule_grpc.db.sweep import in_batches
 from molecule_grpc.delegation.inbox.ports import OnExpired
 from molecule_grpc.delegation.inbox.store import retention
 from molecule_grpc.delegation.record import retention as record_retention
+from molecule_grpc.delegation.record.store import usage
 
 _INBOXES_AT_ONCE = 1000
 _ITEMS_AT_ONCE = 5000
@@ -77,4 +78,5 @@ async def purge(conn: Connection, workspace_ids: Sequence[UUID]) -> None:
     The ledger stays.
     """
     await retention.delete_all(conn, workspace_ids)
+    await usage.forget(conn, workspace_ids)
     await record_retention.purge(conn, workspace_ids)

@@ -16,7 +16,7 @@ from molecule_grpc.delegation.inbox.reads import InboxReads
 from molecule_grpc.delegation.inbox.retention import InboxRetention
 from molecule_grpc.delegation.inbox.streams import InboxStreams
 from molecule_grpc.delegation.record.retention import RecordRetention
-from molecule_grpc.delegation.record.writes import InboxLimits, RecordWrites
+from molecule_grpc.delegation.record.writes import RecordWrites
 from molecule_grpc.server.tasks import BackgroundTask
 
 
@@ -26,7 +26,6 @@ class RecordAndInbox:
 
     records: RecordWrites
     reads: InboxReads
-    limits: InboxLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,6 @@ class InboxUseCases:
 async def open_record_and_inbox(core: Core) -> AsyncIterator[RecordAndInbox]:
     """Open the writers and readers for as long as calls are served; then they are flushed."""
     dsn, pool, wakeups, settings = core.dsn, core.pool, core.wakeups, core.settings
-    limits = InboxLimits.of(settings.inbox)
     linger = settings.process.group_commit_linger_ms / 1000
 
     def watched() -> bool:
@@ -52,10 +50,10 @@ async def open_record_and_inbox(core: Core) -> AsyncIterator[RecordAndInbox]:
     async with (
         InboxReads(dsn, pool, wakeups, linger=linger) as reads,
         RecordWrites(
-            dsn, pool, wakeups, limits, on_item=reads.on_item, linger=linger, watched=watched
+            dsn, pool, wakeups, core.quotas, on_item=reads.on_item, linger=linger, watched=watched
         ) as records,
     ):
-        yield RecordAndInbox(records, reads, limits)
+        yield RecordAndInbox(records, reads)
 
 
 def inbox_use_cases(

@@ -95,7 +95,7 @@ class Handovers:
             NotFound: WORKSPACE_NOT_FOUND.
             Denied: NOT_RELATED.
             Aborted: IDEMPOTENCY_MISMATCH: the key was used for another task.
-            Exhausted: INBOX_FULL.
+            Exhausted: INBOX_FULL or QUOTA_EXCEEDED.
             Unauthenticated: the token was revoked during the wait.
         """
         give_up = None if handover.remaining is None else time.monotonic() + handover.remaining

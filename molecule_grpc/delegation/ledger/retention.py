@@ -40,8 +40,8 @@ class LedgerRetention:
             await tallies.fold(conn)
 
     async def recount(self) -> None:
-        """Compare the tallies with the ledger and repair them."""
+        """Compare what is kept of the ledger with the ledger, and repair it."""
         async with self._pool.acquire() as conn, conn.transaction():
             wrong = await tallies.recount(conn)
         if wrong:
-            log.warning("the counts of ended delegations were wrong, and are repaired", by=wrong)
+            log.warning("the counts of delegations were wrong, and are repaired", by=wrong)

@@ -18,7 +18,6 @@ from molecule_grpc.delegation.ledger.sweeper import Sweeper
 from molecule_grpc.delegation.ledger.views import LedgerViews
 from molecule_grpc.delegation.ledger.watch import Watch
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
-from molecule_grpc.delegation.record.writes import InboxLimits
 from molecule_grpc.directory import Directory
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.settings.retention import RetentionSettings
@@ -47,20 +46,18 @@ async def open_ledger(
     reads: InboxReads,
     directory: Directory,
     *,
-    limits: InboxLimits,
     on_queued: OnQueued,
 ) -> AsyncIterator[Ledger]:
     """The ledger, for as long as calls are served.
 
     Args:
         reads: told of the items that the ledger puts into inboxes.
-        limits: of an inbox, and of the messages that wait for an agent with a URL.
         on_queued: called with a callee after a task entered its queue.
     """
     settings = core.settings
     linger = settings.process.group_commit_linger_ms / 1000
     async with LedgerWrites(
-        core.dsn, core.pool, core.wakeups, reads, limits, linger=linger
+        core.dsn, core.pool, core.wakeups, reads, core.quotas, linger=linger
     ) as writes:
         views = LedgerViews(core.pool, core.page_tokens)
         watch = Watch(views, core.wakeups, core.guards)

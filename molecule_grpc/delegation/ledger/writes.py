@@ -11,14 +11,15 @@ from molecule_grpc.db.group_commit import GroupCommit
 from molecule_grpc.db.pool import Pool, Writer
 from molecule_grpc.db.wakeups import Wakeups, delegation_key
 from molecule_grpc.delegation.inbox.reads import InboxReads
-from molecule_grpc.delegation.ledger.store import items
-from molecule_grpc.delegation.ledger.store.accept import ACCEPT, Accepted, DelegationDraft
+from molecule_grpc.delegation.ledger.store import items, views
+from molecule_grpc.delegation.ledger.store.accept import ACCEPT, Accepted, Beyond, DelegationDraft
 from molecule_grpc.delegation.ledger.store.accept import accept as accept_all
 from molecule_grpc.delegation.ledger.store.move import MOVE, Move, Moved
 from molecule_grpc.delegation.ledger.store.move import move as move_all
-from molecule_grpc.delegation.record.writes import InboxLimits, require_room
+from molecule_grpc.delegation.record.writes import require_room
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.kernel.errors import Exhausted
+from molecule_grpc.quotas import Quotas
 
 
 class LedgerWrites:
@@ -36,14 +37,14 @@ class LedgerWrites:
         pool: Pool,
         wakeups: Wakeups,
         reads: InboxReads,
-        limits: InboxLimits,
+        quotas: Quotas,
         *,
         linger: float,
     ) -> None:
         self._pool = pool
         self._wakeups = wakeups
         self._reads = reads
-        self._limits = limits
+        self._quotas = quotas
         self._accept_writer = Writer(dsn, application_name="molecule-grpc-accept", statement=ACCEPT)
         self._move_writer = Writer(dsn, application_name="molecule-grpc-move", statement=MOVE)
         self._accepts: GroupCommit[DelegationDraft, Accepted] = GroupCommit(
@@ -78,19 +79,35 @@ class LedgerWrites:
         """Enter a delegation into the ledger. False when its id or key is taken.
 
         Raises:
-            Exhausted: INBOX_FULL: the callee's inbox or queue is full.
+            Exhausted: INBOX_FULL: the callee's inbox or queue is full. QUOTA_EXCEEDED: too many
+                delegations are under way, or too much was recorded today.
         """
         outcome = await self._accepts.submit(draft)
         if outcome.full and draft.queue_id is not None:
-            raise Exhausted(
-                f"{self._limits.max_items} messages wait for the target, try again later",
-                reason="INBOX_FULL",
-                retry_after=30,
+            items = self._quotas.inbox_items
+            raise items.refusal(
+                draft.callee_id,
+                message=f"{items.limit} messages wait for the target, try again later",
             )
         if outcome.full:
-            await require_room(self._pool, draft.callee_id, self._limits)
+            await require_room(self._pool, draft.callee_id, self._quotas)
             outcome = await self._accepts.submit(draft._replace(exempt=True))
+        if outcome.beyond is not None and not await self._repeats(draft):
+            raise self._refusal(draft, outcome.beyond)
         return outcome.fresh
+
+    async def _repeats(self, draft: DelegationDraft) -> bool:
+        """Whether the draft's id or key is taken: a repeat needs no room."""
+        return bool(
+            await views.key_holder(self._pool, draft) or await views.id_holder(self._pool, draft)
+        )
+
+    def _refusal(self, draft: DelegationDraft, beyond: str) -> Exhausted:
+        if beyond == Beyond.WORKSPACE:
+            return self._quotas.open_of_workspace.refusal(draft.caller_id)
+        if beyond == Beyond.ORGANIZATION:
+            return self._quotas.open_of_organization.refusal(draft.organization_id)
+        return self._quotas.too_much_recorded(draft.organization_id)
 
     async def move(self, move: Move) -> Moved:
         """Move a delegation; what became of the move."""
@@ -100,8 +117,11 @@ class LedgerWrites:
         return await accept_all(
             self._accept_writer,
             drafts,
-            max_items=self._limits.max_items,
-            max_bytes=self._limits.max_bytes,
+            max_items=self._quotas.inbox_items.bound,
+            max_bytes=self._quotas.inbox_bytes.bound,
+            open_of_workspace=self._quotas.open_of_workspace.bound,
+            open_of_organization=self._quotas.open_of_organization.bound,
+            day_bytes=self._quotas.record_bytes.bound,
         )
 
     async def _flush_moves(self, moves: Sequence[Move]) -> list[Moved]:

@@ -218,7 +218,7 @@ class Deliveries:
             bytes=len(row.body.encode()),
         )
         try:
-            await self._records.append(entry)
+            await self._records.append(entry, kept=True)
         except Exhausted as full:
             return Failed(SendFailure.BUSY, full.message)
         return Queued(Mode.POLL)

@@ -23,11 +23,12 @@ from molecule_grpc.delegation.outbound.store import targets
 from molecule_grpc.delegation.record import a2a
 from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.delegation.record.store.entries import Entry
-from molecule_grpc.delegation.record.writes import RecordWrites
+from molecule_grpc.delegation.record.writes import RecordWrites, require_day_room
 from molecule_grpc.directory import Directory, WorkspaceInfo
 from molecule_grpc.kernel.errors import Exhausted, Invalid, NotFound
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.text import clean, cut_chars
+from molecule_grpc.quotas import Quotas
 from molecule_grpc.server.streams import StreamGuards
 
 log = structlog.get_logger(__name__)
@@ -64,6 +65,7 @@ class Messages:
     """Sends messages for agents and humans.
 
     Args:
+        quotas: what organisations and workspaces may keep.
         max_body: most bytes of a message.
     """
 
@@ -75,6 +77,7 @@ class Messages:
         directory: Directory,
         push: Push,
         guards: StreamGuards,
+        quotas: Quotas,
         *,
         max_body: int,
     ) -> None:
@@ -84,6 +87,7 @@ class Messages:
         self._directory = directory
         self._push = push
         self._guards = guards
+        self._quotas = quotas
         self._max_body = max_body
 
     async def send(self, message: Message, principal: Principal) -> Answer:
@@ -97,7 +101,7 @@ class Messages:
             Unauthenticated: the token is not the claimed source's, or was revoked during the wait;
                 the message goes on.
             NotFound: WORKSPACE_NOT_FOUND.
-            Exhausted: BUDGET_EXCEEDED or INBOX_FULL.
+            Exhausted: BUDGET_EXCEEDED, INBOX_FULL or QUOTA_EXCEEDED.
             Unavailable: the agent gave no answer, and the message is not in its queue.
         """
         started = time.monotonic()
@@ -110,6 +114,7 @@ class Messages:
         if target.delivery_mode == "poll" or source_id == target.id:
             outcome: DispatchOutcome = await self._to_inbox(target.id, source_id, envelope)
         else:
+            await require_day_room(self._pool, target.organization_id, self._quotas)
             left = message.remaining
             if left is not None:
                 left -= time.monotonic() - started

@@ -26,7 +26,7 @@ from molecule_grpc.delegation.outbound.rules import (
 from molecule_grpc.delegation.outbound.store import leases, upkeep
 from molecule_grpc.delegation.outbound.store import queue as store
 from molecule_grpc.delegation.outbound.until_written import until_written
-from molecule_grpc.kernel.errors import Exhausted
+from molecule_grpc.quotas import Quota
 from molecule_grpc.server.task_set import finish
 from molecule_grpc.settings.outbound import OutboundSettings
 
@@ -40,7 +40,7 @@ class Queue:
     """Keeps messages on disk until they have ended.
 
     Args:
-        limit: most messages that may wait for one workspace.
+        quota: of the messages that wait for one workspace.
 
     Attributes:
         owner: this worker's name among all that hold leases.
@@ -54,12 +54,12 @@ class Queue:
         due_workspaces: DueWorkspaces,
         settings: OutboundSettings,
         *,
-        limit: int,
+        quota: Quota,
     ) -> None:
         self._pool = pool
         self._writes = writes
         self._due_workspaces = due_workspaces
-        self._limit = limit
+        self._quota = quota
         self._lease = settings.lease
         self._timing = RetryTiming(
             backoff=settings.backoff,
@@ -127,15 +127,14 @@ class Queue:
     ) -> Queued:
         async with self._pool.acquire() as conn, conn.transaction():
             row_id = await store.insert(
-                conn, message, limit=self._limit, owner=owner, lease_seconds=self._lease
+                conn, message, limit=self._quota.bound, owner=owner, lease_seconds=self._lease
             )
             if row_id is not None:
                 # Inside the transaction: a depth that cannot be read leaves no message behind.
                 return Queued(mode, row_id, await store.depth(conn, message.workspace_id))
-        raise Exhausted(
-            f"{self._limit} messages wait for the target, try again later",
-            reason="INBOX_FULL",
-            retry_after=30,
+        raise self._quota.refusal(
+            message.workspace_id,
+            message=f"{self._quota.limit} messages wait for the target, try again later",
         )
 
     async def settle(self, row: leases.HeldMessage, outcome: DispatchOutcome) -> bool:

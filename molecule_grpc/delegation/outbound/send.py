@@ -246,12 +246,12 @@ class Push:
             sending.target.id, sending.source_id, message.method, message.body, outcome
         )
         try:
-            await self._records.append(entry)
+            await self._records.append(entry, kept=True)
         except Exception as error:
             if not passes(error):
                 raise
             self._tasks.spawn(
-                until_written(lambda: self._records.append(entry), message.message_id),
+                until_written(lambda: self._records.append(entry, kept=True), message.message_id),
                 name=f"record-{message.message_id}",
             )
 

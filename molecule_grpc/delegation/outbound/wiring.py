@@ -70,9 +70,7 @@ async def open_outbound(
         containers=containers,
     )
     calls = OpenCalls(core.budgets)
-    queue = Queue(
-        pool, ledger.writes, due_workspaces, settings, limit=core.settings.inbox.max_items
-    )
+    queue = Queue(pool, ledger.writes, due_workspaces, settings, quota=core.quotas.inbox_items)
     async with TaskSet(wait_limit=_STOP_SECONDS) as sending:
         deliveries = Deliveries(
             pool,
@@ -99,6 +97,7 @@ async def open_outbound(
                 directory,
                 push,
                 core.guards,
+                core.quotas,
                 max_body=settings.max_body_bytes,
             ),
             queue_queries=QueueQueries(pool, ledger.moves),

@@ -192,6 +192,7 @@ class ActivityRecord:
         Raises:
             Denied: SOURCE_SPOOFED.
             NotFound: WORKSPACE_NOT_FOUND.
+            Exhausted: QUOTA_EXCEEDED: the organisation has recorded its bytes of the day.
         """
         workspace_id = report.workspace_id
         if report.source_id and report.source_id.lower() != str(workspace_id):
@@ -223,6 +224,7 @@ class ActivityRecord:
         Raises:
             Invalid: the message is empty, or an attachment lacks its URI or name.
             NotFound: WORKSPACE_NOT_FOUND.
+            Exhausted: QUOTA_EXCEEDED: the organisation has recorded its bytes of the day.
         """
         message = clean(message)
         if not message:

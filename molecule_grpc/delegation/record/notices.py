@@ -10,9 +10,11 @@ from uuid import UUID
 from molecule_grpc.db.pool import Connection
 from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.delegation.record.store import activity
+from molecule_grpc.delegation.record.store.activity import EntryDraft
 from molecule_grpc.delegation.record.store.entries import Entry
-from molecule_grpc.delegation.record.writes import InboxLimits, require_room
+from molecule_grpc.delegation.record.writes import require_room
 from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.quotas import Quotas
 
 # Pollers look for the type and tell kinds of work by the method.
 FILE_TYPE: Final = "a2a_receive"
@@ -35,21 +37,28 @@ class FileNotice(Protocol):
 AnnounceFiles = Callable[[Connection, Sequence[FileNotice]], Awaitable[None]]
 
 
-def file_announcer(limits: InboxLimits) -> AnnounceFiles:
+def file_announcer(quotas: Quotas) -> AnnounceFiles:
     """Puts notices of files into the record and inbox of one workspace, in their order.
 
-    The function takes part in the caller's transaction, and raises `Exhausted` INBOX_FULL.
+    The function takes part in the caller's transaction, and raises `Exhausted` INBOX_FULL or
+    QUOTA_EXCEEDED.
     """
     append = functools.partial(
-        activity.append, max_items=limits.max_items, max_bytes=limits.max_bytes
+        activity.append,
+        max_items=quotas.inbox_items.bound,
+        max_bytes=quotas.inbox_bytes.bound,
+        day_bytes=quotas.record_bytes.bound,
     )
 
     async def announce(conn: Connection, notices: Sequence[FileNotice]) -> None:
-        entries = [(_entry(notice), False) for notice in notices]
-        done = await append(conn, entries)
+        drafts = [EntryDraft(_entry(notice)) for notice in notices]
+        done = await append(conn, drafts)
+        for each in done:
+            if each.beyond is not None:
+                raise quotas.too_much_recorded(each.beyond)
         if any(each.full for each in done):
-            await require_room(conn, notices[0].workspace_id, limits)
-            await append(conn, [(entry, True) for entry, _ in entries])
+            await require_room(conn, notices[0].workspace_id, quotas)
+            await append(conn, [draft._replace(exempt=True) for draft in drafts])
 
     return announce
 

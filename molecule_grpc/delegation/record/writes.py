@@ -4,37 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Self, TypeAlias
 from uuid import UUID
 
 from molecule_grpc.db.group_commit import GroupCommit
 from molecule_grpc.db.pool import Connection, Pool, Writer
 from molecule_grpc.db.wakeups import Wakeups
-from molecule_grpc.delegation.record.store import activity
+from molecule_grpc.delegation.record.store import activity, usage
+from molecule_grpc.delegation.record.store.activity import EntryDraft
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.events.store import CHANNEL_ALL
-from molecule_grpc.kernel.errors import Exhausted
-from molecule_grpc.settings.inbox import InboxSettings
+from molecule_grpc.quotas import Quotas
 
 # Told of every entry that became an inbox item, after the commit and before anybody is woken.
 OnItem: TypeAlias = Callable[[Entry, activity.Appended], None]
 
 
-@dataclass(frozen=True, slots=True)
-class InboxLimits:
-    """How much undone work an inbox holds before its senders are refused."""
-
-    max_items: int
-    max_bytes: int
-
-    @classmethod
-    def of(cls, settings: InboxSettings) -> InboxLimits:
-        """The limits that were set."""
-        return cls(settings.max_items, settings.max_bytes)
-
-
-async def require_room(pool: Pool | Connection, workspace_id: UUID, limits: InboxLimits) -> None:
+async def require_room(pool: Pool | Connection, workspace_id: UUID, quotas: Quotas) -> None:
     """Raise when an inbox is full, counted item by item.
 
     The statements' own check is cheap and counts items done out of order as undone.
@@ -43,13 +29,26 @@ async def require_room(pool: Pool | Connection, workspace_id: UUID, limits: Inbo
         Exhausted: INBOX_FULL.
     """
     items, size = await activity.undone(pool, workspace_id)
-    if items >= limits.max_items or size >= limits.max_bytes:
-        raise Exhausted(
-            f"the inbox of the target holds {items} undone items, try again later",
-            reason="INBOX_FULL",
-            metadata={"items": str(items), "bytes": str(size)},
-            retry_after=30,
-        )
+    for quota, used in ((quotas.inbox_items, items), (quotas.inbox_bytes, size)):
+        if quota.exceeded(used):
+            raise quota.refusal(
+                workspace_id,
+                message=f"the inbox of the target holds {items} undone items, try again later",
+                metadata={"items": str(items), "bytes": str(size)},
+            )
+
+
+async def require_day_room(pool: Pool, organization_id: UUID, quotas: Quotas) -> None:
+    """Raise when an organisation has recorded its bytes of the day, before a message is sent.
+
+    Raises:
+        Exhausted: QUOTA_EXCEEDED.
+    """
+    if not quotas.record_bytes.limit:
+        return
+    used = await usage.of_organization(pool, organization_id)
+    if quotas.record_bytes.exceeded(used.bytes):
+        raise quotas.too_much_recorded(organization_id)
 
 
 class RecordWrites:
@@ -69,7 +68,7 @@ class RecordWrites:
         dsn: str,
         pool: Pool,
         wakeups: Wakeups,
-        limits: InboxLimits,
+        quotas: Quotas,
         *,
         on_item: OnItem,
         linger: float,
@@ -77,13 +76,13 @@ class RecordWrites:
     ) -> None:
         self._pool = pool
         self._wakeups = wakeups
-        self._limits = limits
+        self._quotas = quotas
         self._on_item = on_item
         self._watched = watched
         self._writer = Writer(
             dsn, application_name="molecule-grpc-append", statement=activity.APPEND_ENTRIES
         )
-        self._queue: GroupCommit[tuple[Entry, bool], activity.Appended] = GroupCommit(
+        self._queue: GroupCommit[EntryDraft, activity.Appended] = GroupCommit(
             "append", self._flush, key=_key, linger=linger, after_flush=self._appended
         )
         self._stack = AsyncExitStack()
@@ -98,36 +97,44 @@ class RecordWrites:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def append(self, entry: Entry) -> activity.Appended:
+    async def append(self, entry: Entry, *, kept: bool = False) -> activity.Appended:
         """Append to a workspace's record, and to its inbox when the entry is a message.
 
+        Args:
+            kept: whether the record takes it however much was recorded today: it tells of what was
+                accepted before.
+
         Raises:
-            Exhausted: INBOX_FULL.
+            Exhausted: INBOX_FULL or QUOTA_EXCEEDED.
         """
-        outcome = await self._queue.submit((entry, False))
+        draft = EntryDraft(entry, kept=kept)
+        outcome = await self._queue.submit(draft)
         if outcome.full:
-            await require_room(self._pool, entry.workspace_id, self._limits)
-            outcome = await self._queue.submit((entry, True))
+            await require_room(self._pool, entry.workspace_id, self._quotas)
+            outcome = await self._queue.submit(draft._replace(exempt=True))
+        if outcome.beyond is not None:
+            raise self._quotas.too_much_recorded(outcome.beyond)
         return outcome
 
-    async def _flush(self, batch: Sequence[tuple[Entry, bool]]) -> list[activity.Appended]:
+    async def _flush(self, batch: Sequence[EntryDraft]) -> list[activity.Appended]:
         return await activity.append(
             self._writer,
             batch,
-            max_items=self._limits.max_items,
-            max_bytes=self._limits.max_bytes,
+            max_items=self._quotas.inbox_items.bound,
+            max_bytes=self._quotas.inbox_bytes.bound,
+            day_bytes=self._quotas.record_bytes.bound,
             watched=self._watched(),
         )
 
-    def _appended(self, done: Sequence[tuple[tuple[Entry, bool], activity.Appended]]) -> None:
+    def _appended(self, done: Sequence[tuple[EntryDraft, activity.Appended]]) -> None:
         news: set[UUID] = {CHANNEL_ALL}
-        for (entry, _), outcome in done:
+        for draft, outcome in done:
             if outcome.placed is not None:
-                news.add(entry.workspace_id)
-                self._on_item(entry, outcome)
+                news.add(draft.entry.workspace_id)
+                self._on_item(draft.entry, outcome)
         self._wakeups.announce(news)
 
 
-def _key(item: tuple[Entry, bool]) -> object:
-    entry, _ = item
+def _key(draft: EntryDraft) -> object:
+    entry = draft.entry
     return (entry.workspace_id, entry.message_id or entry.activity_id)

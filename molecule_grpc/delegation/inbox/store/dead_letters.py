@@ -78,7 +78,7 @@ _CLOSE = """
     WHERE x.workspace_id = $1 AND x.seq = $2 AND x.outcome = 'poison'
       AND w.id = x.workspace_id AND ($3::uuid IS NULL OR w.organization_id = $3)
     RETURNING x.workspace_id, x.message_id, x.activity_id, x.method, x.source_id,
-              x.delegation_id, x.bytes
+              x.delegation_id, x.bytes, w.organization_id
 """
 
 
@@ -103,7 +103,7 @@ _REPLAY = f"""
                a.tool_trace::text AS tool_trace, a.duration_ms, a.status, a.error_detail,
                '{PLATFORM}replay:' || $2::bigint || ':' || c.message_id AS message_id,
                c.source_id AS sender_id, c.delegation_id, false AS late, c.bytes,
-               NULL::float AS delay
+               NULL::float AS delay, c.organization_id, 0 AS opened
         FROM closed c JOIN activity_logs a ON a.id = c.activity_id
     ),
     {APPEND}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
@@ -15,7 +16,9 @@ from molecule_grpc.delegation.record.store.entries import (
     Placed,
     placed,
 )
+from molecule_grpc.delegation.record.store.usage import USAGE
 from molecule_grpc.events.names import EventType
+from molecule_grpc.quotas import UNLIMITED
 
 
 class DelegationDraft(NamedTuple):
@@ -47,17 +50,27 @@ class DelegationDraft(NamedTuple):
     queue_id: UUID | None = None
 
 
+class Beyond(enum.StrEnum):
+    """A quota that has no room for a delegation."""
+
+    WORKSPACE = "workspace"
+    ORGANIZATION = "organization"
+    RECORD = "record"
+
+
 class Accepted(NamedTuple):
     """What became of a draft: `fresh` when the ledger took it, `full` when the inbox is full."""
 
     fresh: bool
     full: bool
     placed: Placed | None = None
+    # The quota that has no room for the draft: see `Beyond`.
+    beyond: str | None = None
 
 
 # Drafts whose callee has no room: `$1` items or `$2` bytes wait in its inbox, or `$1` messages in
 # its queue.
-_FULL = """
+_FULL = f"""
     filling AS (
         SELECT i.ord
         FROM input i JOIN inbox_heads h ON h.workspace_id = i.callee_id
@@ -66,7 +79,7 @@ _FULL = """
         UNION ALL
         SELECT i.ord
         FROM input i
-        WHERE i.queue_id IS NOT NULL AND NOT i.exempt AND $1 <= (
+        WHERE i.queue_id IS NOT NULL AND NOT i.exempt AND $1 < {UNLIMITED} AND $1 <= (
             SELECT count(*) FROM (
                 SELECT FROM a2a_queue q
                 WHERE q.workspace_id = i.callee_id AND q.status = 'queued'
@@ -75,6 +88,36 @@ _FULL = """
                 ORDER BY q.priority DESC, q.enqueued_at, q.id LIMIT $1
             ) waiting
         )
+    )
+"""
+
+# Drafts for which there is no room under a quota: `$4` delegations of a caller and `$5` of an
+# organisation are under way, or the organisation has recorded `$6` bytes today. Drafts of one batch
+# count one after the other.
+_BEYOND = f"""
+    {USAGE},
+    beyond AS (
+        SELECT i.ord, i.quota
+        FROM (
+            SELECT n.ord, CASE
+                WHEN coalesce(h.open_delegations, 0) + n.of_caller > $4::bigint
+                    THEN '{Beyond.WORKSPACE}'
+                WHEN coalesce(u.open, 0) + n.of_organization > $5::bigint
+                    THEN '{Beyond.ORGANIZATION}'
+                WHEN coalesce(u.bytes, 0) + n.total > $6::bigint THEN '{Beyond.RECORD}'
+            END AS quota
+            FROM (
+                SELECT ord, caller_id, organization_id,
+                       count(*) OVER (PARTITION BY caller_id ORDER BY ord) AS of_caller,
+                       count(*) OVER in_order AS of_organization,
+                       sum(bytes) OVER in_order AS total
+                FROM input
+                WINDOW in_order AS (PARTITION BY organization_id ORDER BY ord)
+            ) n
+            LEFT JOIN inbox_heads h ON h.workspace_id = n.caller_id
+            LEFT JOIN usage u USING (organization_id)
+        ) i
+        WHERE i.quota IS NOT NULL
     )
 """
 
@@ -89,7 +132,8 @@ _TAKE = """
         SELECT delegation_id, caller_id, callee_id, organization_id, task_preview, status,
                idempotency_key, request_hash, now() + make_interval(secs => deadline_seconds),
                item_id, max_attempts, retry_backoff_seconds, retry_of
-        FROM input WHERE ord NOT IN (SELECT ord FROM filling)
+        FROM input
+        WHERE ord NOT IN (SELECT ord FROM filling UNION ALL SELECT ord FROM beyond)
         ORDER BY delegation_id
         ON CONFLICT DO NOTHING
         RETURNING delegation_id, caller_id
@@ -128,23 +172,26 @@ _ANNOUNCE = f"""
                NULL AS tool_trace, NULL::int AS duration_ms,
                CASE status WHEN 'queued' THEN 'pending' ELSE status END AS status,
                NULL AS error_detail, NULL AS message_id, NULL::uuid AS sender_id,
-               NULL AS delegation_id, false AS late, 0 AS bytes, NULL::float AS delay
+               NULL AS delegation_id, false AS late, 0 AS bytes, NULL::float AS delay,
+               organization_id, 1 AS opened
         FROM accepted
         UNION ALL
         SELECT ord, {_TASK}, callee_id, item_id, 'a2a_receive', 'delegate', caller_id, callee_id,
                task_preview, request_body, NULL, NULL, NULL, 'ok', NULL,
                CASE WHEN queue_id IS NULL THEN delegation_id END, caller_id, delegation_id, false,
-               bytes, NULL
+               bytes, NULL, organization_id, 0
         FROM accepted WHERE item_id IS NOT NULL
     )
 """
 
-# Parameters: the limits of an inbox, the name of the event, and the drafts.
+# Parameters: the limits of an inbox, the name of the event, the quotas, and the drafts.
 ACCEPT = f"""
-    WITH input AS (SELECT * FROM {rows.unnest(DelegationDraft, 4)}),
-    {_FULL}, {_TAKE}, {_ANNOUNCE}, {APPEND}
-    SELECT a.ord IS NOT NULL AS fresh, f.ord IS NOT NULL AS full, {PLACED_COLUMNS}
+    WITH input AS (SELECT * FROM {rows.unnest(DelegationDraft, 7)}),
+    {_FULL}, {_BEYOND}, {_TAKE}, {_ANNOUNCE}, {APPEND}
+    SELECT a.ord IS NOT NULL AS fresh, f.ord IS NOT NULL AS full, b.quota AS beyond,
+           {PLACED_COLUMNS}
     FROM input i LEFT JOIN accepted a USING (ord) LEFT JOIN filling f USING (ord)
+    LEFT JOIN beyond b USING (ord)
     LEFT JOIN placed p ON p.ord = i.ord AND p.step = {_TASK}
     ORDER BY i.ord
 """
@@ -156,6 +203,9 @@ async def accept(
     *,
     max_items: int,
     max_bytes: int,
+    open_of_workspace: int = UNLIMITED,
+    open_of_organization: int = UNLIMITED,
+    day_bytes: int = UNLIMITED,
 ) -> list[Accepted]:
     """Enter drafts into the ledger, with their announcements, as one transaction.
 
@@ -164,8 +214,21 @@ async def accept(
         drafts: no two of them with one id or one key of a caller.
         max_items: an inbox, or a queue, with so many undone items takes no more.
         max_bytes: an inbox with so many undone bytes takes no more.
+        open_of_workspace: a caller may have so many delegations under way.
+        open_of_organization: an organisation may have so many under way.
+        day_bytes: an organisation may record so many bytes a day.
+
+    The quotas hold within a statement. Statements of several workers at once do not see one
+    another, so that each may add a batch more.
     """
     found = await writer.fetch(
-        ACCEPT, max_items, max_bytes, EventType.DELEGATION_SENT, *rows.columns(drafts)
+        ACCEPT,
+        max_items,
+        max_bytes,
+        EventType.DELEGATION_SENT,
+        open_of_workspace,
+        open_of_organization,
+        day_bytes,
+        *rows.columns(drafts),
     )
-    return [Accepted(row["fresh"], row["full"], placed(row)) for row in found]
+    return [Accepted(row["fresh"], row["full"], placed(row), row["beyond"]) for row in found]

@@ -233,7 +233,7 @@ _ENTRIES = f"""
                                  'text', result_preview)::text AS response_body,
                NULL AS tool_trace, NULL::int AS duration_ms, to_status AS status, error_detail,
                NULL AS message_id, NULL::uuid AS sender_id, NULL AS delegation_id, false AS late,
-               0 AS bytes, NULL::float AS delay
+               0 AS bytes, NULL::float AS delay, organization_id, -1 AS opened
         FROM plan WHERE ends
         UNION ALL
         -- The result in the caller's inbox.
@@ -248,7 +248,7 @@ _ENTRIES = f"""
                json_build_object('delegation_id', delegation_id)::text, response_body, NULL,
                NULL, CASE to_status WHEN 'completed' THEN 'ok' ELSE 'error' END, error_detail,
                '{PLATFORM}' || CASE WHEN late THEN 'late:' ELSE 'result:' END || delegation_id,
-               callee_id, delegation_id, late, bytes, NULL
+               callee_id, delegation_id, late, bytes, NULL, organization_id, 0
         FROM plan WHERE ends OR late
         UNION ALL
         -- Called off: whoever works on it hears of it.
@@ -256,14 +256,15 @@ _ENTRIES = f"""
                caller_id, callee_id, 'Delegation cancelled',
                json_build_object('delegation_id', delegation_id, 'text', error_detail)::text,
                NULL, NULL, NULL, 'ok', NULL, '{PLATFORM}cancel:' || delegation_id,
-               caller_id, delegation_id, false, 0, NULL
+               caller_id, delegation_id, false, 0, NULL, organization_id, 0
         FROM plan WHERE ends AND failure_reason = 'cancelled'
         UNION ALL
         -- The task once more, for an agent with an inbox, under a message id of its own.
         SELECT ord, {_ATTEMPT}, callee_id, gen_random_uuid(), 'a2a_receive', 'delegate',
                caller_id, callee_id, task_summary, task_body::text, NULL, NULL, NULL, 'ok',
                NULL, '{PLATFORM}attempt:' || delegation_id || ':' || attempt,
-               caller_id, delegation_id, false, octet_length(task_body::text), pause
+               caller_id, delegation_id, false, octet_length(task_body::text), pause,
+               organization_id, 0
         FROM attempts WHERE NOT pushed
     ),
     -- The ledger outlives workspaces: of one that was purged nobody is left to tell.

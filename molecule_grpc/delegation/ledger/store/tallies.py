@@ -11,6 +11,7 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.delegation.ledger.store.fragments import FINAL_STATUSES, LIVE_STATUSES
+from molecule_grpc.delegation.record.store.usage import RECOUNT_SHARD, TODAY
 
 # One worker at a time folds or recounts.
 _LOCK: Final = "SELECT pg_try_advisory_xact_lock(7310034921557001)"
@@ -61,6 +62,50 @@ _RECOUNT: Final = f"""
     )
     SELECT coalesce(sum(number), 0)::bigint FROM repaired
 """
+# Delegations under way, as their callers' heads and their organisations' rows say: repaired alike.
+# A caller that was purged has no head, and its delegations count for nobody.
+_RECOUNT_OPEN: Final = f"""
+    WITH counted AS (
+        SELECT d.caller_id, w.organization_id, count(*) AS number
+        FROM delegations d JOIN workspaces w ON w.id = d.caller_id
+        WHERE d.status IN ({LIVE_STATUSES}) GROUP BY 1, 2
+    ),
+    wrong AS (
+        SELECT h.workspace_id, coalesce(c.number, 0) - h.open_delegations AS number
+        FROM inbox_heads h LEFT JOIN counted c ON c.caller_id = h.workspace_id
+        WHERE h.open_delegations <> coalesce(c.number, 0)
+    ),
+    locked AS (
+        SELECT workspace_id FROM inbox_heads WHERE workspace_id IN (SELECT workspace_id FROM wrong)
+        ORDER BY workspace_id FOR UPDATE
+    ),
+    heads AS (
+        UPDATE inbox_heads h SET open_delegations = h.open_delegations + w.number
+        FROM wrong w JOIN locked l USING (workspace_id) WHERE h.workspace_id = w.workspace_id
+        RETURNING abs(w.number) AS number
+    ),
+    of_organizations AS (
+        SELECT organization_id, sum(number) AS number FROM counted GROUP BY 1
+    ),
+    kept AS (
+        SELECT organization_id, sum(open_delegations)::bigint AS number FROM organization_usage
+        GROUP BY 1
+    ),
+    repaired AS (
+        INSERT INTO organization_usage AS u
+            (organization_id, shard, day, record_bytes, open_delegations)
+        SELECT organization_id, {RECOUNT_SHARD}, {TODAY}, 0,
+               coalesce(c.number, 0) - coalesce(k.number, 0)
+        FROM of_organizations c FULL JOIN kept k USING (organization_id)
+        WHERE coalesce(c.number, 0) <> coalesce(k.number, 0)
+          -- Heads are locked first, as by every writer.
+          AND (SELECT count(*) FROM heads) >= 0
+        ORDER BY organization_id
+        ON CONFLICT (organization_id, shard) DO UPDATE
+        SET open_delegations = u.open_delegations + excluded.open_delegations
+    )
+    SELECT coalesce(sum(number), 0)::bigint FROM heads
+"""
 _RECOUNT_SECONDS: Final = 600.0
 
 
@@ -80,12 +125,13 @@ async def fold(conn: Connection) -> None:
 
 
 async def recount(conn: Connection) -> int:
-    """Count the ledger and repair the tallies; by how much they were wrong in all.
+    """Count the ledger and repair what is kept of it; by how much that was wrong in all.
 
     Inside a transaction. Reads every row of the ledger, for up to ten minutes.
     """
     if not await conn.fetchval(_LOCK):
         return 0
     await conn.execute(f"SET LOCAL statement_timeout = '{_RECOUNT_SECONDS:.0f}s'")
-    wrong: int = await conn.fetchval(_RECOUNT, timeout=_RECOUNT_SECONDS)
-    return wrong
+    ended: int = await conn.fetchval(_RECOUNT, timeout=_RECOUNT_SECONDS)
+    under_way: int = await conn.fetchval(_RECOUNT_OPEN, timeout=_RECOUNT_SECONDS)
+    return ended + under_way

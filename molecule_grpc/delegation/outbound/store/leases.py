@@ -211,7 +211,9 @@ _SETTLE = f"""
     ),
     -- A worker that has lost its lease records nothing.
     entries AS (
-        SELECT e.*, 0 AS step FROM {rows.unnest(Entry, _FIRST_ENTRY, "e")}
+        SELECT e.*, 0 AS step, 0 AS opened,
+               (SELECT w.organization_id FROM workspaces w WHERE w.id = e.workspace_id)
+        FROM {rows.unnest(Entry, _FIRST_ENTRY, "e")}
         WHERE EXISTS (SELECT FROM settled)
     ),
     {APPEND}

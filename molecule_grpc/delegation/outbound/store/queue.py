@@ -8,6 +8,7 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.delegation.outbound.rules import QueueStatus
+from molecule_grpc.quotas import UNLIMITED
 
 
 class QueueMessage(NamedTuple):
@@ -30,7 +31,7 @@ _REPLACE_EXPIRED = """
 """
 
 # With a lease owner ($9) the message is on its way already and enters as `dispatched`.
-_INSERT = """
+_INSERT = f"""
     INSERT INTO a2a_queue (
         id, workspace_id, caller_id, priority, body, method, idempotency_key, expires_at,
         status, lease_owner, lease_until, dispatched_at
@@ -39,7 +40,7 @@ _INSERT = """
            CASE WHEN $9::text IS NULL THEN 'queued' ELSE 'dispatched' END, $9,
            CASE WHEN $9 IS NOT NULL THEN now() + make_interval(secs => $10) END,
            CASE WHEN $9 IS NOT NULL THEN now() END
-    WHERE $11 > (
+    WHERE $11 >= {UNLIMITED} OR $11 > (
         SELECT count(*) FROM (
             SELECT FROM a2a_queue WHERE workspace_id = $2 AND status = 'queued' LIMIT $11
         ) waiting

@@ -8,6 +8,8 @@ from uuid import UUID
 
 import asyncpg
 
+from molecule_grpc.delegation.record.store.usage import ADD_USAGE
+
 
 class Entry(NamedTuple):
     """One row for a workspace's record. With a `message_id` it is an inbox item too.
@@ -38,21 +40,24 @@ class Entry(NamedTuple):
     delay: float | None = None
 
 
-# Takes a CTE `entries (ord, step, <names(Entry)>)`, where `ord` and `step` give the order of the
-# rows within a workspace, and makes `placed`, which adds record_seq, seq and bytes_through.
-APPEND = """
+# Takes a CTE `entries (ord, step, <names(Entry)>, organization_id, opened)`: `ord` and `step` give
+# the order of the rows within a workspace, `opened` is 1 where a delegation of the workspace begins
+# with the row, -1 where one ends, else 0. Makes `placed`, which adds record_seq, seq and
+# bytes_through.
+APPEND = f"""
     -- One row for each workspace: the counters of its record and inbox, moved on by this batch. Its
     -- lock makes both sequences gapless and commit-ordered. Heads are locked in the order of their
     -- ids, so that two writers with several inboxes cannot deadlock.
     heads AS (
-        INSERT INTO inbox_heads AS h (workspace_id, record_seq, last_seq, bytes)
+        INSERT INTO inbox_heads AS h (workspace_id, record_seq, last_seq, bytes, open_delegations)
         SELECT workspace_id, count(*), count(message_id),
-               coalesce(sum(bytes) FILTER (WHERE message_id IS NOT NULL), 0)
+               coalesce(sum(bytes) FILTER (WHERE message_id IS NOT NULL), 0), sum(opened)
         FROM entries GROUP BY workspace_id ORDER BY workspace_id
         ON CONFLICT (workspace_id) DO UPDATE
         SET record_seq = h.record_seq + excluded.record_seq,
             last_seq = h.last_seq + excluded.last_seq,
-            bytes = h.bytes + excluded.bytes
+            bytes = h.bytes + excluded.bytes,
+            open_delegations = h.open_delegations + excluded.open_delegations
         RETURNING h.workspace_id, h.record_seq, h.last_seq, h.bytes
     ),
     -- The counters stand at the last row of the batch: a row's own numbers are less by what comes
@@ -92,7 +97,8 @@ APPEND = """
         SELECT workspace_id, seq, message_id, activity_id, method, sender_id, delegation_id, late,
                bytes, bytes_through, now() + make_interval(secs => delay)
         FROM placed WHERE seq IS NOT NULL
-    )
+    ),
+    {ADD_USAGE}
 """
 
 
