@@ -159,7 +159,11 @@ def _beside(core: Core) -> Slice:
 
     listener = Listener(
         core.dsn,
-        {wake.CHANNEL: wakeups.hear, token_store.CHANNEL: authenticator.forget},
+        {
+            wake.CHANNEL: wakeups.hear,
+            token_store.CHANNEL: authenticator.forget,
+            token_store.PURGED_CHANNEL: authenticator.forget_workspace,
+        },
         missed=notifications_missed,
     )
     audit = BackgroundTask("audit-log", core.settings.audit.window_seconds, core.audit.write)

@@ -65,6 +65,7 @@ class Authenticator:
         self._revocations = 0
         self._cache: OrderedDict[bytes, tuple[float, Principal | None]] = OrderedDict()
         self._organizations: OrderedDict[UUID, UUID] = OrderedDict()
+        self._purges = 0
         self._used: set[UUID] = set()
         self._watchers: dict[str, set[Callable[[], None]]] = {}
 
@@ -150,9 +151,11 @@ class Authenticator:
             return False
         if self._organizations.get(workspace_id) == organization_id:
             return True
+        purges = self._purges
         with database_errors():
             owns = await store.owns(self._pool, organization_id, workspace_id)
-        if owns:
+        # A look that began before a purge may have seen the workspace that was deleted.
+        if owns and purges == self._purges:
             self._organizations[workspace_id] = organization_id
             if len(self._organizations) > _CACHE_SIZE:
                 self._organizations.popitem(last=False)
@@ -170,10 +173,17 @@ class Authenticator:
         for end in tuple(self._watchers.get(token_digest_hex, ())):
             end()
 
+    def forget_workspace(self, workspace_id: str) -> None:
+        """A workspace was purged: its id may become another organisation's."""
+        self._purges += 1
+        self._organizations.pop(UUID(workspace_id), None)
+
     def forget_all(self) -> None:
-        """Revocations may have been missed: empty the cache."""
+        """Revocations and purges may have been missed: empty the caches."""
         self._revocations += 1
         self._cache.clear()
+        self._purges += 1
+        self._organizations.clear()
 
     async def recheck(self) -> None:
         """End the open calls of tokens whose revocation was missed."""

@@ -13,6 +13,7 @@ from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.quotas import Quota
 
 CHANNEL = "molecule_tokens"
+PURGED_CHANNEL = "molecule_purged"
 
 # Of a row of either table of tokens.
 LIVE = "(revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()))"
@@ -191,15 +192,25 @@ async def list_workspace_tokens(
     return [TokenRow(*row) for row in rows]
 
 
-async def revoke_workspace_token(conn: Connection, workspace_id: UUID, token_id: UUID) -> bool:
-    """Revoke one token. False when the token is not live or not of this workspace."""
+async def revoke_workspace_token(
+    conn: Connection, workspace_id: UUID, within: UUID | None, token_id: UUID
+) -> bool:
+    """Revoke one token. False when the token is not live or not of this workspace.
+
+    Args:
+        within: the only organisation that the workspace may be of; None for any.
+    """
     digest = await conn.fetchval(
         """
-        UPDATE workspace_auth_tokens SET revoked_at = now()
-        WHERE id = $1 AND workspace_id = $2 AND revoked_at IS NULL RETURNING token_hash
+        UPDATE workspace_auth_tokens t SET revoked_at = now()
+        FROM workspaces w
+        WHERE t.id = $1 AND t.workspace_id = $2 AND t.revoked_at IS NULL
+          AND w.id = t.workspace_id AND ($3::uuid IS NULL OR w.organization_id = $3)
+        RETURNING t.token_hash
         """,
         token_id,
         workspace_id,
+        within,
     )
     if digest is None:
         return False
@@ -223,6 +234,13 @@ async def announce(conn: Connection, digests: list[bytes]) -> None:
     """Make every worker forget these tokens when the transaction commits."""
     for digest in digests:
         await conn.execute("SELECT pg_notify($1, $2)", CHANNEL, digest.hex())
+
+
+async def announce_purged(conn: Connection, workspace_ids: list[UUID]) -> None:
+    """Make every worker forget whose these workspaces were when the transaction commits."""
+    await conn.execute(
+        "SELECT pg_notify($1, id::text) FROM unnest($2::uuid[]) id", PURGED_CHANNEL, workspace_ids
+    )
 
 
 async def insert_operator_token(conn: Connection, digest: bytes) -> bool:

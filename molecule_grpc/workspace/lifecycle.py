@@ -202,7 +202,9 @@ class Lifecycle:
             raise missing(workspace_id=str(workspace_id), deleted=True, **told)
         return row.status
 
-    async def update(self, workspace_id: UUID, change: Change, place: Place) -> bool:
+    async def update(
+        self, principal: Principal, workspace_id: UUID, change: Change, place: Place
+    ) -> bool:
         """Change what is given, all or nothing. Whether the change needs a restart.
 
         Raises:
@@ -214,7 +216,7 @@ class Lifecycle:
         change, place = drafts.check_change(change), drafts.check_new_place(place)
         moving = "parent_id" in change.given
         async with self._pool.acquire() as conn, conn.transaction():
-            before = await placement.hold(conn, workspace_id, moving=moving)
+            before = await placement.hold(conn, workspace_id, scope(principal), moving=moving)
             if change.parent_id is not None:
                 await placement.require_fit(
                     conn, before.organization_id, workspace_id, change.parent_id
@@ -242,6 +244,9 @@ class Lifecycle:
             raise missing()
         async with self._pool.acquire() as conn, conn.transaction():
             await tree.lock(conn, row.organization_id, shared=False)
+            # A purge locks the same tree: from here on the id is nobody else's.
+            if await workspaces.get(conn, workspace_id, row.organization_id) is None:
+                raise missing()
             family = await tree.family(conn, workspace_id)
             if not family:
                 raise missing()
@@ -272,4 +277,5 @@ class Lifecycle:
             return Removal(descendants=max(0, len(live) - 1))
         await self._subscriptions.purging(conn, everyone)
         await workspaces.purge(conn, everyone)
+        await tokens.announce_purged(conn, everyone)
         return Removal(purged=True, descendants=len(everyone) - 1)

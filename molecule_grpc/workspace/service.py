@@ -100,6 +100,7 @@ class WorkspaceService:
         self, request: pb.UpdateWorkspaceRequest, call: Call
     ) -> pb.UpdateWorkspaceResponse:
         needs_restart = await self._lifecycle.update(
+            call.principal,
             parse_id(request.workspace_id, "workspace_id"),
             convert.change(request),
             convert.place(request),
@@ -137,7 +138,9 @@ class WorkspaceService:
 
     async def UpdateCard(self, request: pb.UpdateCardRequest, call: Call) -> pb.UpdateCardResponse:
         await self._registration.update_card(
-            parse_id(request.workspace_id, "workspace_id"), convert.plain(request.agent_card)
+            parse_id(request.workspace_id, "workspace_id"),
+            scope(call.principal),
+            convert.plain(request.agent_card),
         )
         return pb.UpdateCardResponse(status="updated")
 
@@ -181,6 +184,7 @@ class WorkspaceService:
     async def ListTokens(self, request: pb.ListTokensRequest, call: Call) -> pb.ListTokensResponse:
         page = await self._tokens.list_live(
             parse_id(request.workspace_id, "workspace_id"),
+            scope(call.principal),
             limit=request.limit,
             offset=request.offset,
         )
@@ -196,10 +200,11 @@ class WorkspaceService:
             ttl_seconds=request.ttl_seconds,
             minted_by=call.principal.expires_at,
         )
-        row, text = await self._tokens.create(parse_id(request.workspace_id, "workspace_id"), terms)
+        workspace_id = parse_id(request.workspace_id, "workspace_id")
+        row, text = await self._tokens.create(workspace_id, scope(call.principal), terms)
         return pb.CreateTokenResponse(
             auth_token=text,
-            workspace_id=str(parse_id(request.workspace_id, "workspace_id")),
+            workspace_id=str(workspace_id),
             message=_SHOWN_ONCE,
             id=str(row.id),
             prefix=row.prefix,
@@ -212,7 +217,9 @@ class WorkspaceService:
         self, request: pb.RevokeTokenRequest, call: Call
     ) -> pb.RevokeTokenResponse:
         await self._tokens.revoke(
-            parse_id(request.workspace_id, "workspace_id"), parse_id(request.token_id, "token_id")
+            parse_id(request.workspace_id, "workspace_id"),
+            scope(call.principal),
+            parse_id(request.token_id, "token_id"),
         )
         return pb.RevokeTokenResponse(status="revoked")
 
@@ -220,7 +227,9 @@ class WorkspaceService:
         self, request: pb.GetExternalConnectionRequest, call: Call
     ) -> pb.GetExternalConnectionResponse:
         details = await self._tokens.connection(
-            parse_id(request.workspace_id, "workspace_id"), platform_url(self._edge, call.metadata)
+            parse_id(request.workspace_id, "workspace_id"),
+            scope(call.principal),
+            platform_url(self._edge, call.metadata),
         )
         return pb.GetExternalConnectionResponse(connection=convert.connection(details))
 
@@ -229,6 +238,7 @@ class WorkspaceService:
     ) -> pb.RotateExternalCredentialsResponse:
         details = await self._tokens.rotate(
             parse_id(request.workspace_id, "workspace_id"),
+            scope(call.principal),
             platform_url(self._edge, call.metadata),
             TokenTerms(expires_at=call.principal.expires_at),
         )

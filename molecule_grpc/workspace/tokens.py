@@ -39,6 +39,8 @@ class MintedToken(NamedTuple):
 class Tokens:
     """Lists, mints and revokes tokens.
 
+    `within` is the only organisation whose workspaces the caller may act as; None for any.
+
     Args:
         quota: of the live tokens of a workspace.
         tell_readers: wakes the readers of the feed of events.
@@ -52,7 +54,9 @@ class Tokens:
         self._directory = directory
         self._tell_readers = tell_readers
 
-    async def list_live(self, workspace_id: UUID, *, limit: int, offset: int) -> Page[TokenRow]:
+    async def list_live(
+        self, workspace_id: UUID, within: UUID | None, *, limit: int, offset: int
+    ) -> Page[TokenRow]:
         """Live tokens, newest first.
 
         Args:
@@ -61,15 +65,16 @@ class Tokens:
         Raises:
             NotFound: WORKSPACE_NOT_FOUND.
         """
-        if await workspaces.status_of(self._pool, workspace_id) in (None, Status.REMOVED):
-            raise missing()
+        await self._require_live(workspace_id, within)
         limit = limit or _DEFAULT_LISTED
         rows = await tokens.list_workspace_tokens(
             self._pool, workspace_id, limit=limit + 1, offset=offset
         )
         return page_of(rows, limit=limit)
 
-    async def create(self, workspace_id: UUID, terms: TokenTerms) -> MintedToken:
+    async def create(
+        self, workspace_id: UUID, within: UUID | None, terms: TokenTerms
+    ) -> MintedToken:
         """Mint a token.
 
         Raises:
@@ -77,23 +82,25 @@ class Tokens:
             Exhausted: TOO_MANY_TOKENS: as many are live as the quota permits.
         """
         async with self._pool.acquire() as conn, conn.transaction():
-            if await workspaces.lock_live(conn, workspace_id) is None:
+            if await workspaces.lock_live(conn, workspace_id, within) is None:
                 raise missing()
             await tokens.require_token_room(conn, workspace_id, self._quota)
             row, secret = await tokens.mint_workspace_token(conn, workspace_id, terms)
         return MintedToken(row, secret.text)
 
-    async def revoke(self, workspace_id: UUID, token_id: UUID) -> None:
+    async def revoke(self, workspace_id: UUID, within: UUID | None, token_id: UUID) -> None:
         """End a token.
 
         Raises:
             NotFound: TOKEN_NOT_FOUND: not live, or of another workspace.
         """
         async with self._pool.acquire() as conn, conn.transaction():
-            if not await tokens.revoke_workspace_token(conn, workspace_id, token_id):
+            if not await tokens.revoke_workspace_token(conn, workspace_id, within, token_id):
                 raise NotFound("token not found", reason="TOKEN_NOT_FOUND")
 
-    async def connection(self, workspace_id: UUID, platform_url: str) -> ConnectionDetails:
+    async def connection(
+        self, workspace_id: UUID, within: UUID | None, platform_url: str
+    ) -> ConnectionDetails:
         """How to connect, without a token.
 
         Raises:
@@ -101,13 +108,13 @@ class Tokens:
             Conflict: RUNTIME_NOT_EXTERNAL.
         """
         info = await self._directory.lookup(workspace_id)
-        if info is None:
+        if info is None or within not in (None, info.organization_id):
             raise missing()
         require_external(workspace_id, info.runtime)
         return connection_details(platform_url, workspace_id)
 
     async def rotate(
-        self, workspace_id: UUID, platform_url: str, terms: TokenTerms
+        self, workspace_id: UUID, within: UUID | None, platform_url: str, terms: TokenTerms
     ) -> ConnectionDetails:
         """Revoke all tokens of an external workspace and mint one, in one transaction.
 
@@ -118,7 +125,7 @@ class Tokens:
             Conflict: RUNTIME_NOT_EXTERNAL.
         """
         async with self._pool.acquire() as conn, conn.transaction():
-            held = await workspaces.lock_live(conn, workspace_id)
+            held = await workspaces.lock_live(conn, workspace_id, within)
             if held is None:
                 raise missing()
             require_external(workspace_id, held.runtime)
@@ -131,3 +138,8 @@ class Tokens:
             await event_store.keep(conn, [rotated])
         self._tell_readers()
         return connection
+
+    async def _require_live(self, workspace_id: UUID, within: UUID | None) -> None:
+        row = await workspaces.get(self._pool, workspace_id, within)
+        if row is None or row.status == Status.REMOVED:
+            raise missing()

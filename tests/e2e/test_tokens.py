@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
-from tests.e2e.parties import Organization, Party, Refused, until_refused
+from tests.e2e.parties import Organization, Party, Refused, found, until_refused, wire_to
+from tests.running import RunningServer
+from tests.waiting import until
 
 
 def told(answer: httpx.Response) -> tuple[int, Any]:
@@ -135,3 +138,35 @@ async def test_strangers_and_siblings_touch_no_tokens(org: Organization, strange
         ):
             assert told(await party.rest(method, path)) == (401, {"error": text})
     assert await alive(agent, agent.id)
+
+
+async def test_a_purged_id_is_its_next_organisations_alone(
+    own_server: Callable[..., RunningServer],
+) -> None:
+    """Its first one mints no token of it, at no worker, and reads nothing of the next one."""
+    server = own_server(WORKERS="2")
+    async with wire_to(server) as wire:
+        operator = wire.party(server.admin_token)
+        first, second = await found(wire, operator), await found(wire, operator)
+        agent, friend = await first.hire(), await first.hire()
+        path = f"/workspaces/{agent.id}"
+        task = {"target_id": friend.id, "task": "confidential"}
+        assert (await agent.rest("POST", f"{path}/delegate", task)).status_code == 202
+        for _ in range(20):  # at both workers
+            assert (await first.rest("GET", f"{path}/activity")).status_code == 200
+        purged = await first.rest("DELETE", path, confirm="true", purge="true")
+        assert purged.status_code == 200
+        card = {"id": agent.id, "agent_card": {}}
+        taken = (await second.rest("POST", "/registry/register", card)).json()
+        assert taken["auth_token"]
+        minted = [(await first.rest("POST", f"{path}/tokens")).status_code for _ in range(20)]
+        assert minted == [404] * 20
+
+        async def read() -> set[int]:
+            answers = [await first.rest("GET", f"{path}/activity") for _ in range(20)]
+            return {answer.status_code for answer in answers}
+
+        await until(read, lambda statuses: statuses == {404})
+        successor = wire.party(taken["auth_token"])
+        assert (await successor.rest("GET", f"{path}/delegations")).json() == []
+        assert len((await second.rest("GET", f"{path}/tokens")).json()["tokens"]) == 1

@@ -22,8 +22,9 @@ from molecule_grpc.db.pool import Pool, connect_pool
 from molecule_grpc.kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.settings.settings import Settings
+from tests.integration.agents import someone_waits
 from tests.settings import settings_of
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
 ADMIN_TOKEN = "from-the-environment"
@@ -332,6 +333,59 @@ async def test_an_organisation_acts_as_its_own_workspaces_only(
         await authenticator.require_access(policy.OWN, principal, peers_of(foreign.workspace_id))
 
 
+@pytest.mark.parametrize("how", ["heard", "missed"])
+async def test_a_purged_id_is_nobodys_at_every_worker(
+    pool: Pool, database_url: str, agent: Agent, how: str
+) -> None:
+    """Its old organisation acts as it no longer, though another one has the id by then."""
+    secret = await an_org_token(pool, agent.organization_id)
+    request = peers_of(agent.workspace_id)
+    async with server(database_url) as here, server(database_url) as there:
+        principal = await here.identify(policy.OWN, bearer(secret))
+        for each in (here, there):
+            await each.require_access(policy.OWN, principal, request)
+        async with pool.acquire() as conn, conn.transaction():
+            await conn.execute("DELETE FROM workspaces WHERE id = $1", agent.workspace_id)
+            await conn.execute(
+                "INSERT INTO workspaces (id, organization_id, name, tier) VALUES ($1, $2, 'x', 3)",
+                agent.workspace_id,
+                DEFAULT_ORGANIZATION,
+            )
+            if how == "heard":
+                await store.announce_purged(conn, [agent.workspace_id])
+        for each in (here, there):
+            if how == "missed":
+                each.forget_all()
+            await until(
+                functools.partial(admitted, each, principal, request), lambda answer: not answer
+            )
+
+
+async def test_a_look_that_began_before_a_purge_is_not_remembered(
+    pool: Pool, authenticator: Authenticator, agent: Agent
+) -> None:
+    principal = Principal(Role.ORGANIZATION, organization_id=agent.organization_id)
+    request = peers_of(agent.workspace_id)
+    async with pool.acquire() as conn, conn.transaction():
+        await conn.execute("LOCK TABLE workspaces")
+        looking = asyncio.create_task(admitted(authenticator, principal, request))
+        await someone_waits(pool)
+        authenticator.forget_workspace(str(agent.workspace_id))
+    assert await looking
+    await pool.execute("DELETE FROM workspaces WHERE id = $1", agent.workspace_id)
+    assert not await admitted(authenticator, principal, request)
+
+
+async def admitted(
+    authenticator: Authenticator, principal: Principal, request: workspace.ListPeersRequest
+) -> bool:
+    try:
+        await authenticator.require_access(policy.OWN, principal, request)
+    except NotFound:
+        return False
+    return True
+
+
 async def test_a_stream_that_begins_with_the_wrong_frame_is_the_clients_fault(
     authenticator: Authenticator, agent: Agent
 ) -> None:
@@ -357,7 +411,11 @@ async def server(dsn: str) -> AsyncIterator[Authenticator]:
     pool = await connect_pool(dsn, min_size=1, max_size=2)
     authenticator = Authenticator(pool, Settings().auth)
     listening = asyncio.Event()
-    listener = Listener(dsn, {store.CHANNEL: authenticator.forget}, missed=listening.set)
+    channels = {
+        store.CHANNEL: authenticator.forget,
+        store.PURGED_CHANNEL: authenticator.forget_workspace,
+    }
+    listener = Listener(dsn, channels, missed=listening.set)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(listener.run())
         await listening.wait()
@@ -395,7 +453,9 @@ async def an_org_token(pool: Pool, organization_id: UUID) -> Secret:
 async def revoke(pool: Pool, agent: Agent, *, announce: bool = True) -> None:
     if announce:
         async with pool.acquire() as conn, conn.transaction():
-            assert await store.revoke_workspace_token(conn, agent.workspace_id, agent.token_id)
+            assert await store.revoke_workspace_token(
+                conn, agent.workspace_id, None, agent.token_id
+            )
     else:
         await pool.execute(
             "UPDATE workspace_auth_tokens SET revoked_at = now() WHERE id = $1", agent.token_id

@@ -149,13 +149,15 @@ async def test_a_registration_tells_the_status_or_else_the_card(pool: Pool) -> N
 
     async def register(card: str) -> None:
         async with pool.acquire() as conn:
-            await registration.register(conn, workspace, card=card, url="", mode="poll", secret="s")
+            await registration.register(
+                conn, workspace, None, card=card, url="", mode="poll", secret="s"
+            )
 
     await register(CARD)
     await register(CARD)
     await register('{"name": "b"}')
-    await registration.update_card(pool, workspace, CARD)
-    await registration.update_card(pool, workspace, CARD)
+    await registration.update_card(pool, workspace, None, CARD)
+    await registration.update_card(pool, workspace, None, CARD)
     assert await names(pool) == [
         EventType.WORKSPACE_ONLINE,
         EventType.AGENT_CARD_UPDATED,

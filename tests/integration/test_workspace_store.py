@@ -104,6 +104,46 @@ async def test_purge_deletes_rows_and_leaves_the_ledger(bench: Bench) -> None:
         await bench.delete(root)
 
 
+async def test_credentials_of_an_id_are_its_organisations_though_a_worker_remembers_another(
+    bench: Bench,
+) -> None:
+    """The statements name the organisation: here the caller was admitted by mistake."""
+    before, now = [
+        Principal(Role.ORGANIZATION, organization_id=await add_organization(bench.pool))
+        for _ in range(2)
+    ]
+    workspace = str(uuid4())
+    token = (await bench.register(workspace, now)).auth_token
+    assert token
+    token_id = await bench.pool.fetchval("SELECT id FROM workspace_auth_tokens")
+    service, caller = bench.service, by(before)
+    change = pb.UpdateWorkspaceRequest(workspace_id=workspace)
+    change.name = "mine"
+    card = pb.UpdateCardRequest(workspace_id=workspace)
+    card.agent_card.string_value = "x"
+    for refused in (
+        service.CreateToken(pb.CreateTokenRequest(workspace_id=workspace), caller),
+        service.ListTokens(pb.ListTokensRequest(workspace_id=workspace), caller),
+        service.RevokeToken(
+            pb.RevokeTokenRequest(workspace_id=workspace, token_id=str(token_id)), caller
+        ),
+        service.RotateExternalCredentials(
+            pb.RotateExternalCredentialsRequest(workspace_id=workspace), caller
+        ),
+        service.GetExternalConnection(
+            pb.GetExternalConnectionRequest(workspace_id=workspace), caller
+        ),
+        bench.register(workspace, before),
+        service.UpdateWorkspace(change, caller),
+        service.UpdateCard(card, caller),
+        service.DeleteWorkspace(pb.DeleteWorkspaceRequest(workspace_id=workspace), caller),
+    ):
+        with pytest.raises(NotFound):
+            await refused
+    assert await bench.live_tokens(workspace) == 1
+    assert await bench.status(workspace) == "online"
+
+
 async def test_an_error_of_the_purge_leaves_everything_as_it_was(bench: Bench) -> None:
     workspace = await bench.create("w")
 

@@ -98,7 +98,13 @@ class Registration:
             if before is None:
                 await self._create(conn, workspace_id, principal)
             secret = await store.register(
-                conn, workspace_id, card=card, url=url, mode=mode.stated, secret=mint().text
+                conn,
+                workspace_id,
+                scope(principal),
+                card=card,
+                url=url,
+                mode=mode.stated,
+                secret=mint().text,
             )
             if secret is None:  # removed since it was looked up
                 raise removed()
@@ -106,14 +112,17 @@ class Registration:
         self._tell_readers()
         return Registered(mode.in_force, token, secret)
 
-    async def update_card(self, workspace_id: UUID, card: Any) -> None:
+    async def update_card(self, workspace_id: UUID, within: UUID | None, card: Any) -> None:
         """Replace an agent's card by this JSON.
+
+        Args:
+            within: the only organisation that the workspace may be of; None for any.
 
         Raises:
             NotFound: WORKSPACE_NOT_FOUND.
             Invalid: the card breaks its rule.
         """
-        if not await store.update_card(self._pool, workspace_id, card_text(card)):
+        if not await store.update_card(self._pool, workspace_id, within, card_text(card)):
             raise missing()
         self._tell_readers()
 
@@ -126,6 +135,8 @@ class Registration:
         if stranger and (before is None or before.has_token or not self._open_to_strangers):
             raise _no_token()
         if before is None and not principal.administers:
+            raise missing()
+        if before is not None and scope(principal) not in (None, before.organization_id):
             raise missing()
         if before is not None and before.status == Status.REMOVED:
             raise removed()

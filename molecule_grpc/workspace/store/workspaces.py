@@ -98,7 +98,9 @@ _UPDATE = f"""
 _REMOVE = move_statement(REMOVED, also=", url = '', active_tasks = 0, current_task = ''")
 
 
-async def get(pool: Pool, workspace_id: UUID, organization_id: UUID | None) -> WorkspaceRow | None:
+async def get(
+    pool: Pool | Connection, workspace_id: UUID, organization_id: UUID | None
+) -> WorkspaceRow | None:
     """A workspace, removed or not; of this organisation only unless that is None."""
     row = await pool.fetchrow(_GET, workspace_id, organization_id)
     return WorkspaceRow(*row) if row else None
@@ -204,14 +206,21 @@ async def organization_of(conn: Connection, workspace_id: UUID) -> UUID | None:
     return found
 
 
-async def lock_live(conn: Connection, workspace_id: UUID) -> Held | None:
-    """Lock a workspace until the transaction ends; None when it is removed or missing."""
+async def lock_live(conn: Connection, workspace_id: UUID, within: UUID | None) -> Held | None:
+    """Lock a workspace until the transaction ends; None when it is removed or missing.
+
+    Args:
+        within: the only organisation that the workspace may be of; None for any. Whoever was
+            admitted by what a worker remembers learns here that the id has changed hands.
+    """
     row = await conn.fetchrow(
         """
         SELECT id, organization_id, runtime, workspace_dir FROM workspaces
-        WHERE id = $1 AND status <> 'removed' FOR NO KEY UPDATE
+        WHERE id = $1 AND status <> 'removed' AND ($2::uuid IS NULL OR organization_id = $2)
+        FOR NO KEY UPDATE
         """,
         workspace_id,
+        within,
     )
     return Held(*row) if row else None
 

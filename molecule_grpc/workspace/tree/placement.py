@@ -67,10 +67,11 @@ async def require_fit(
         )
 
 
-async def hold(conn: Connection, workspace_id: UUID, *, moving: bool) -> Held:
+async def hold(conn: Connection, workspace_id: UUID, within: UUID | None, *, moving: bool) -> Held:
     """Lock a live workspace until the transaction ends.
 
     Args:
+        within: the only organisation that the workspace may be of; None for any.
         moving: its parent may change: lock the tree of its organisation first.
 
     Raises:
@@ -80,7 +81,7 @@ async def hold(conn: Connection, workspace_id: UUID, *, moving: bool) -> Held:
         organization_id = await workspaces.organization_of(conn, workspace_id)
         if organization_id is not None:
             await tree.lock(conn, organization_id, shared=False)
-    row = await workspaces.lock_live(conn, workspace_id)
+    row = await workspaces.lock_live(conn, workspace_id, within)
     if row is None:
         raise missing()
     return row

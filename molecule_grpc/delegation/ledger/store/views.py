@@ -42,12 +42,20 @@ _COLUMNS = ", ".join(DelegationRow._fields)
 _LIST_COLUMNS = ", ".join(DelegationRow._fields[:-1])
 
 
+# The ledger outlives a purge, after which the id of a party may become another organisation's.
+_STILL_ITS_OWN = """
+    organization_id = coalesce(
+        (SELECT w.organization_id FROM workspaces w WHERE w.id = $1), organization_id
+    )
+"""
+
+
 async def get(pool: Pool, workspace_id: UUID, delegation_id: str) -> DelegationRow | None:
     """A delegation with its whole result; None when this workspace is no party of it."""
     row = await pool.fetchrow(
         f"""
         SELECT {_COLUMNS} FROM delegations
-        WHERE delegation_id = $2 AND $1 IN (caller_id, callee_id)
+        WHERE delegation_id = $2 AND $1 IN (caller_id, callee_id) AND {_STILL_ITS_OWN}
         """,
         workspace_id,
         delegation_id,
@@ -82,7 +90,7 @@ async def list_rows(pool: Pool, workspace_id: UUID, query: DelegationQuery) -> l
         extra += f" AND (created_at, delegation_id) < (${len(values) - 1}, ${len(values)})"
     halves = [
         f"""
-        (SELECT {_LIST_COLUMNS} FROM delegations WHERE {side} = $1 {extra}
+        (SELECT {_LIST_COLUMNS} FROM delegations WHERE {side} = $1 AND {_STILL_ITS_OWN} {extra}
          ORDER BY created_at DESC, delegation_id DESC LIMIT $2)
         """
         for side in sides

@@ -27,7 +27,7 @@ _REGISTER = f"""
             platform_inbound_secret = coalesce(nullif(w.platform_inbound_secret, ''), $5),
             last_sample_error = CASE WHEN w.status <> 'failed' THEN w.last_sample_error END,
             status = CASE WHEN {may(REGISTERED)} THEN '{REGISTERED.target}' ELSE w.status END
-        WHERE w.id = $1 AND w.status <> 'removed'
+        WHERE w.id = $1 AND w.status <> 'removed' AND ($8::uuid IS NULL OR w.organization_id = $8)
         RETURNING {_TOLD},
                   new.platform_inbound_secret
     ), kept AS ({KEEP_EVENTS})
@@ -37,7 +37,7 @@ _REGISTER = f"""
 _UPDATE_CARD = f"""
     WITH moved AS (
         UPDATE workspaces w SET agent_card = $2, updated_at = now()
-        WHERE w.id = $1 AND w.status <> 'removed'
+        WHERE w.id = $1 AND w.status <> 'removed' AND ($4::uuid IS NULL OR w.organization_id = $4)
         RETURNING {event_column(new_value("agent_card", "$3"))}
     ), kept AS ({KEEP_EVENTS})
     SELECT workspace_id FROM moved
@@ -52,6 +52,7 @@ class Registrant(NamedTuple):
         has_token: whether one of its tokens is live.
     """
 
+    organization_id: UUID
     status: str
     runtime: str
     delivery_mode: str | None
@@ -62,7 +63,7 @@ async def registrant(pool: Pool, workspace_id: UUID) -> Registrant | None:
     """A workspace before a registration, removed or not."""
     row = await pool.fetchrow(
         """
-        SELECT status, runtime, delivery_mode, EXISTS (
+        SELECT organization_id, status, runtime, delivery_mode, EXISTS (
             SELECT FROM workspace_auth_tokens t
             WHERE t.workspace_id = w.id AND t.revoked_at IS NULL
                 AND (t.expires_at IS NULL OR t.expires_at > now())) AS has_token
@@ -74,11 +75,19 @@ async def registrant(pool: Pool, workspace_id: UUID) -> Registrant | None:
 
 
 async def register(
-    conn: Connection, workspace_id: UUID, *, card: str, url: str, mode: str | None, secret: str
+    conn: Connection,
+    workspace_id: UUID,
+    within: UUID | None,
+    *,
+    card: str,
+    url: str,
+    mode: str | None,
+    secret: str,
 ) -> str | None:
     """Store what an agent announced, and `secret` where there is none yet.
 
     Args:
+        within: the only organisation that the workspace may be of; None for any.
         mode: as stated; None where nobody has.
 
     Returns: the workspace's inbound secret; None when the workspace is removed.
@@ -92,11 +101,14 @@ async def register(
         secret,
         EVENTS[REGISTERED.target],
         EventType.AGENT_CARD_UPDATED,
+        within,
     )
     return stored
 
 
-async def update_card(pool: Pool, workspace_id: UUID, card: str) -> bool:
-    """Replace the card of a live workspace. False when there is none."""
-    found = await pool.fetchval(_UPDATE_CARD, workspace_id, card, EventType.AGENT_CARD_UPDATED)
+async def update_card(pool: Pool, workspace_id: UUID, within: UUID | None, card: str) -> bool:
+    """Replace the card of a live workspace of this organisation. False when there is none."""
+    found = await pool.fetchval(
+        _UPDATE_CARD, workspace_id, card, EventType.AGENT_CARD_UPDATED, within
+    )
     return found is not None
