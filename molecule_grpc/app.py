@@ -127,6 +127,7 @@ def _pipeline(core: Core, methods: Sequence[Method]) -> Pipeline:
         validator=Validator(request_types(methods)),
         metrics=CallMetrics(method.path for method in methods),
         audit=core.audit,
+        disk=core.disk,
     )
 
 

@@ -13,6 +13,7 @@ from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.auth.local_calls import LocalCalls
 from molecule_grpc.budgets import Budgets
 from molecule_grpc.db import wakeups as wake
+from molecule_grpc.db.disk import DiskSpace
 from molecule_grpc.db.health import DatabaseHealth
 from molecule_grpc.db.installation import page_token_key
 from molecule_grpc.db.listener import Listener
@@ -27,12 +28,14 @@ from molecule_grpc.server.audit import AuditLog
 from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.server.unread import Unread
+from molecule_grpc.settings.process import ProcessSettings
 from molecule_grpc.settings.settings import Settings
 
 _MIN_CONNECTIONS = 2
 _TOKEN_TOUCH_SECONDS = 60.0
 _TOKEN_RECHECK_SECONDS = 60.0
 _AUDIT_SWEEP_SECONDS = 3600.0
+_DISK_SECONDS = 1.0
 _PUBLISH_SECONDS = 1.0
 _RELIEVE_SECONDS = 0.5
 
@@ -44,6 +47,7 @@ class Core:
     Args:
         dsn: for connections outside the pool.
         database: whether the database answers.
+        disk: whether the disk of the embedded Postgres has room.
         budgets: what is in use at once, of what all share.
         quotas: what organisations and workspaces may keep.
         streams: everything here that lasts; a drain wakes it.
@@ -59,6 +63,7 @@ class Core:
     dsn: str
     pool: Pool
     database: DatabaseHealth
+    disk: DiskSpace
     budgets: Budgets
     quotas: Quotas
     wakeups: Wakeups
@@ -126,6 +131,7 @@ async def open_core(settings: Settings, dsn: str, worker: str) -> AsyncIterator[
             dsn=dsn,
             pool=pool,
             database=database,
+            disk=_disk(settings.process),
             budgets=budgets,
             quotas=Quotas.of(settings),
             wakeups=wakeups,
@@ -141,6 +147,13 @@ async def open_core(settings: Settings, dsn: str, worker: str) -> AsyncIterator[
             audit=audit,
         )
         yield core, _beside(core)
+
+
+def _disk(settings: ProcessSettings) -> DiskSpace:
+    """The disk of the embedded Postgres, where that is the database."""
+    cluster = settings.data_dir / "postgres"
+    embedded = not settings.database_url and cluster.exists()
+    return DiskSpace(cluster if embedded else None, settings.disk_low_bytes)
 
 
 def _beside(core: Core) -> Slice:
@@ -174,6 +187,7 @@ def _beside(core: Core) -> Slice:
             audit,
             BackgroundTask("audit-retention", _AUDIT_SWEEP_SECONDS, core.audit.sweep),
             BackgroundTask("token-last-use", _TOKEN_TOUCH_SECONDS, touch_tokens),
+            BackgroundTask("disk", _DISK_SECONDS, core.disk.look),
             BackgroundTask("budgets", _PUBLISH_SECONDS, core.budgets.publish),
             BackgroundTask("slow-consumers", _RELIEVE_SECONDS, core.unread.relieve),
         ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,10 +33,12 @@ def small_disk(directory: Path, mebibytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
-def fill(file: Path) -> None:
-    """Write into a file until nothing is free on its disk. Delete the file to free it."""
-    with contextlib.suppress(OSError), file.open("wb", buffering=0) as ballast:
-        for size in (1024 * 1024, 4096):
-            with contextlib.suppress(OSError):
-                while ballast.write(bytes(size)) == size:
-                    pass
+def fill(file: Path, *, leave: int = 0) -> None:
+    """Take what is free on a file's disk but for `leave` bytes. Delete the file to free it."""
+    with file.open("wb") as ballast:
+        while (rest := shutil.disk_usage(file).free - leave) > 0:
+            size = os.fstat(ballast.fileno()).st_size
+            try:
+                os.posix_fallocate(ballast.fileno(), size, rest)
+            except OSError:  # somebody else was quicker
+                continue

@@ -20,6 +20,8 @@ class Policy:
         wrong: what a caller with an unsuitable token reads.
         asks: whether the token is looked up; False makes every caller ANONYMOUS.
         reads: whether the RPC changes nothing, so that a read-only token may call it.
+        stores: whether the RPC stores what it was sent, so that a nearly full disk refuses it. What
+            works down or ends things, and what only notes a time, is served.
         audited: whether every call is an entry of the audit log, whoever makes it.
         files: whether the body of a REST call is the bytes of files, of any content type.
         lasts: whether a call may go on for long: a stream, a wait, an upload or a download. Its
@@ -32,6 +34,7 @@ class Policy:
     wrong: str = "invalid workspace auth token"
     asks: bool = True
     reads: bool = False
+    stores: bool = False
     audited: bool = False
     files: bool = False
     lasts: bool = False
@@ -69,6 +72,11 @@ def lasts(policy: Policy) -> Policy:
     return replace(policy, lasts=True)
 
 
+def stores(policy: Policy) -> Policy:
+    """The same for an RPC that stores what it was sent."""
+    return replace(policy, stores=True)
+
+
 _WORKSPACE = "/moleculeai.workspace.v1.WorkspaceService/"
 _DELEGATION = "/moleculeai.delegation.v1.DelegationService/"
 _UPLOAD = "/moleculeai.upload.v1.UploadService/"
@@ -79,43 +87,43 @@ TAKING = replace(OWN, files=True, lasts=True)
 CREDENTIALS = replace(OWN, audited=True)
 
 POLICIES: dict[str, Policy] = {
-    _WORKSPACE + "CreateWorkspace": ADMIN,
+    _WORKSPACE + "CreateWorkspace": stores(ADMIN),
     _WORKSPACE + "ListWorkspaces": reads(ADMIN),
     # The stripped view may be public (MOLECULE_PUBLIC_WORKSPACE_VIEW): the handler decides.
     _WORKSPACE + "GetWorkspace": reads(Policy(_EVERYBODY)),
     # A removed workspace's agent holds a revoked token: the handler tells it to stop.
     _WORKSPACE + "GetWorkspaceState": reads(Policy(_EVERYBODY)),
-    _WORKSPACE + "UpdateWorkspace": OWN,
+    _WORKSPACE + "UpdateWorkspace": stores(OWN),
     _WORKSPACE + "DeleteWorkspace": ADMIN,
     # Open registration (MOLECULE_OPEN_REGISTRATION) lets an agent without a token in.
-    _WORKSPACE + "Register": may_be_unknown("id"),
+    _WORKSPACE + "Register": stores(may_be_unknown("id")),
     _WORKSPACE + "Heartbeat": OWN,
-    _WORKSPACE + "UpdateCard": OWN,
+    _WORKSPACE + "UpdateCard": stores(OWN),
     _WORKSPACE + "Discover": reads(CALLER),
     _WORKSPACE + "ListPeers": reads(OWN),
     # The handler answers within the caller's organisation.
     _WORKSPACE + "CheckAccess": reads(CALLER),
     _WORKSPACE + "ListTokens": reads(OWN),
-    _WORKSPACE + "CreateToken": CREDENTIALS,
+    _WORKSPACE + "CreateToken": stores(CREDENTIALS),
     _WORKSPACE + "RevokeToken": CREDENTIALS,
     _WORKSPACE + "GetExternalConnection": reads(OWN),
     _WORKSPACE + "RotateExternalCredentials": CREDENTIALS,
-    _DELEGATION + "Delegate": lasts(OWN),
-    _DELEGATION + "RecordDelegation": OWN,
-    _DELEGATION + "UpdateDelegation": OWN,
+    _DELEGATION + "Delegate": stores(lasts(OWN)),
+    _DELEGATION + "RecordDelegation": stores(OWN),
+    _DELEGATION + "UpdateDelegation": stores(OWN),
     _DELEGATION + "HeartbeatDelegation": OWN,
     _DELEGATION + "CancelDelegation": OWN,
     _DELEGATION + "WatchDelegation": lasts(reads(OWN)),
     _DELEGATION + "GetDelegation": reads(OWN),
     _DELEGATION + "ListDelegations": reads(OWN),
     # `workspace_id` is the target here: the handler derives the source from the token.
-    _DELEGATION + "SendMessage": lasts(CALLER),
+    _DELEGATION + "SendMessage": stores(lasts(CALLER)),
     # For the target and the sender: the handler compares them with the caller.
     _DELEGATION + "GetQueuedMessage": reads(CALLER),
     _DELEGATION + "ListActivity": reads(OWN),
     _DELEGATION + "GetActivity": reads(OWN),
-    _DELEGATION + "ReportActivity": OWN,
-    _DELEGATION + "Notify": OWN,
+    _DELEGATION + "ReportActivity": stores(OWN),
+    _DELEGATION + "Notify": stores(OWN),
     _DELEGATION + "SubscribeInbox": lasts(acts_as("hello.workspace_id")),
     _DELEGATION + "StreamInbox": lasts(OWN),
     # The handler narrows it to what the caller may see.
@@ -127,11 +135,11 @@ POLICIES: dict[str, Policy] = {
     _DELEGATION + "NackInbox": OWN,
     _DELEGATION + "CallMcp": lasts(OWN),
     _DELEGATION + "StreamMcp": lasts(OWN),
-    _UPLOAD + "PostUploads": TAKING,
-    _UPLOAD + "StageUploads": lasts(acts_as("begin.workspace_id")),
-    _UPLOAD + "StartUpload": OWN,
-    _UPLOAD + "WriteUpload": TAKING,
-    _UPLOAD + "CommitUpload": lasts(OWN),
+    _UPLOAD + "PostUploads": stores(TAKING),
+    _UPLOAD + "StageUploads": stores(lasts(acts_as("begin.workspace_id"))),
+    _UPLOAD + "StartUpload": stores(OWN),
+    _UPLOAD + "WriteUpload": stores(TAKING),
+    _UPLOAD + "CommitUpload": stores(lasts(OWN)),
     _UPLOAD + "GetUpload": reads(OWN),
     _UPLOAD + "ListPendingUploads": reads(OWN),
     _UPLOAD + "GetUploadContent": lasts(reads(OWN)),
@@ -140,17 +148,17 @@ POLICIES: dict[str, Policy] = {
     _UPLOAD + "DownloadFile": lasts(reads(OWN)),
     _ADMIN + "GetHealth": PUBLIC,
     _ADMIN + "GetLiveness": reads(OPERATOR),
-    _ADMIN + "CreateOrganization": OPERATOR,
+    _ADMIN + "CreateOrganization": stores(OPERATOR),
     _ADMIN + "ListOrganizations": reads(OPERATOR),
-    _ADMIN + "CreateOrgToken": ADMIN,
+    _ADMIN + "CreateOrgToken": stores(ADMIN),
     _ADMIN + "ListOrgTokens": reads(ADMIN),
     _ADMIN + "RevokeOrgToken": ADMIN,
-    _ADMIN + "IssueTestToken": OPERATOR,
+    _ADMIN + "IssueTestToken": stores(OPERATOR),
     _ADMIN + "ListDelegations": reads(ADMIN),
     _ADMIN + "GetDelegationStats": reads(ADMIN),
-    _ADMIN + "RetryDelegation": ADMIN,
+    _ADMIN + "RetryDelegation": stores(ADMIN),
     _ADMIN + "ListDeadLetters": reads(ADMIN),
-    _ADMIN + "ReplayDeadLetter": ADMIN,
+    _ADMIN + "ReplayDeadLetter": stores(ADMIN),
     _ADMIN + "DropDeadLetter": ADMIN,
     _ADMIN + "DropStaleQueue": ADMIN,
     _ADMIN + "ListAuditLog": reads(ADMIN),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import shutil
 import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ from molecule_grpc.settings.values import SettingsError
 
 _RENEWAL = dt.timedelta(days=14)
 _CERTIFICATES = {"server": "certificate", "client_ca": "authority of clients"}
+
+
+_MIB = 1024 * 1024
 
 
 class NoDatabaseError(Exception):
@@ -75,6 +79,7 @@ def doctor(settings: Settings) -> list[Finding]:
 
 async def _doctor(settings: Settings) -> list[Finding]:
     findings = [_edge(), _port(settings), *_tls(settings), _files(settings), _data(settings)]
+    findings += _disk(settings)
     findings += [Finding("setting", well=False, detail=text) for text in settings.warnings]
     findings += [found async for found in _database(settings)]
     return findings
@@ -150,6 +155,20 @@ def _data(settings: Settings) -> Finding:
             fix="choose another with MOLECULE_DATA_DIR",
         )
     return Finding("data directory", well=True, detail=str(settings.process.data_dir.resolve()))
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    """The disk of the embedded Postgres; an own Postgres keeps its data elsewhere."""
+    if settings.process.database_url or not settings.process.data_dir.exists():
+        return
+    free = shutil.disk_usage(settings.process.data_dir).free
+    low = settings.process.disk_low_bytes
+    yield Finding(
+        "disk",
+        well=free >= low,
+        detail=f"{free // _MIB} MiB free; below {low // _MIB} MiB nothing is stored",
+        fix="free space, or set MOLECULE_DISK_LOW_BYTES lower",
+    )
 
 
 async def _database(settings: Settings) -> AsyncIterator[Finding]:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 
 from molecule_grpc.db.admission import AdmittingPool
+from molecule_grpc.db.disk import disk_low
 from molecule_grpc.db.postgres_version import (
     UnsupportedPostgresError,
     require_supported_postgres,
@@ -90,6 +91,8 @@ def translate(exc: BaseException) -> Unavailable | None:
     """
     if isinstance(exc, asyncpg.UniqueViolationError):
         return None
+    if isinstance(exc, asyncpg.DiskFullError):
+        return disk_low()
     return _unavailable() if isinstance(exc, (*_OUTAGE, *_RACE)) else None
 
 

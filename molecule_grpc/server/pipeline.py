@@ -16,6 +16,7 @@ import structlog
 from google.protobuf.message import Message
 
 from molecule_grpc.auth.authenticator import Authenticator
+from molecule_grpc.db.disk import DiskSpace
 from molecule_grpc.db.pool import translate
 from molecule_grpc.kernel.errors import Invalid, MoleculeError, Unavailable
 from molecule_grpc.kernel.payer import STRANGERS_PAY, payer
@@ -39,11 +40,13 @@ class Pipeline:
         validator: Validator,
         metrics: CallMetrics,
         audit: AuditLog,
+        disk: DiskSpace,
     ) -> None:
         self._authenticator = authenticator
         self._validator = validator
         self._metrics = metrics
         self._audit = audit
+        self._disk = disk
 
     async def unary(self, method: Method, request: Message, call: Call) -> Message:
         """Serve a unary call.
@@ -80,7 +83,7 @@ class Pipeline:
         try:
             first = await self._first(requests)
             await self._admit(method, first, call)
-            response: Message = await method.handler(self._checked(first, requests), call)
+            response: Message = await method.handler(self._checked(method, first, requests), call)
             code = Code.OK
             self._dress(method, call)
             return response
@@ -108,7 +111,7 @@ class Pipeline:
             self._dress(method, call)
             source: Any = first
             if method.client_streaming:
-                source = self._checked(first, requests)
+                source = self._checked(method, first, requests)
             # What the handler holds, such as an inbox, is free as soon as the call has ended.
             async with aclosing(method.handler(source, call)) as responses:
                 async for response in responses:
@@ -144,13 +147,17 @@ class Pipeline:
             payer.set(call.principal.payer._replace(workspace=workspace_id))
         call.admitted = True
         self._validator.check(request)
+        if method.policy.stores:
+            self._disk.require_room()
 
     async def _checked(
-        self, first: Message, rest: AsyncIterator[Message]
+        self, method: Method, first: Message, rest: AsyncIterator[Message]
     ) -> AsyncIterator[Message]:
         yield first
         async for request in rest:
             self._validator.check(request)
+            if method.policy.stores:
+                self._disk.require_room()
             yield request
 
     def _dress(self, method: Method, call: Call) -> None:

@@ -15,6 +15,7 @@ from molecule_grpc.settings.values import (
     choice,
     number,
     setting,
+    whole,
 )
 
 
@@ -27,6 +28,8 @@ class ProcessSettings:
         spare_worker: whether `up` keeps one more process, of about 100 MB, that has loaded the
             program and replaces a worker that died without the second that loading takes.
         data_dir: embedded Postgres and the operator's token.
+        disk_low_bytes: with less free than this on the disk of the embedded Postgres, calls that
+            store something are refused with `DISK_LOW`; 0 refuses none.
         database_url: an own Postgres; empty for the embedded one.
         database_pool_size: connections of one worker for calls.
         log_level: least level of log lines that are written.
@@ -39,6 +42,7 @@ class ProcessSettings:
     workers: int = setting("WORKERS", COUNT, max(1, (os.cpu_count() or 1) // 2))
     spare_worker: bool = setting("MOLECULE_SPARE_WORKER", SWITCH, True)
     data_dir: Path = setting("MOLECULE_DATA_DIR", PATH, Path("data"))
+    disk_low_bytes: int = setting("MOLECULE_DISK_LOW_BYTES", whole(0), 256 * 1024 * 1024)
     database_url: str = setting("DATABASE_URL", TEXT, "", secret=True)
     database_pool_size: int = setting("MOLECULE_DATABASE_POOL_SIZE", COUNT, 16)
     log_level: str = setting(

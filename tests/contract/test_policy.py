@@ -25,6 +25,14 @@ NOT_THE_CALLER = {
     "SendMessage", "GetQueuedMessage", "GetWorkspace", "GetWorkspaceState", "SubscribeEvents",
     "StreamEvents",
 }  # fmt: skip
+# Neither reads nor stores: works down or ends what is kept, or notes a time. A nearly full disk
+# serves them; whoever adds to this list lets the disk fill up.
+SERVED_ON_A_LOW_DISK = {
+    "GetHealth", "Heartbeat", "HeartbeatDelegation", "CancelDelegation", "SubscribeInbox",
+    "StreamInbox", "PullInbox", "AckInbox", "NackInbox", "AckUpload", "DeleteWorkspace",
+    "RevokeToken", "RevokeOrgToken", "RotateExternalCredentials", "DropDeadLetter",
+    "DropStaleQueue", "StreamMcp", "CallMcp",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +49,16 @@ def test_only_the_known_rpcs_let_strangers_in() -> None:
     """Default deny: a row that admits callers without a token is on this page too."""
     opened = {path.rpartition("/")[2] for path, row in POLICIES.items() if _admits_strangers(row)}
     assert opened == OPEN
+
+
+def test_every_rpc_reads_or_stores_or_is_known_to_store_next_to_nothing() -> None:
+    """A nearly full disk refuses what stores, and nothing that only reads. CallMcp asks by tool."""
+    served = set()
+    for path, row in POLICIES.items():
+        assert not (row.reads and row.stores), path
+        if not row.reads and not row.stores:
+            served.add(path.rpartition("/")[2])
+    assert served == SERVED_ON_A_LOW_DISK
 
 
 def test_the_operator_may_call_everything() -> None:

@@ -19,6 +19,7 @@ from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.auth.principal import OPERATOR, Principal, Role
 from molecule_grpc.budgets import Budgets
 from molecule_grpc.core import Core
+from molecule_grpc.db.disk import DiskSpace
 from molecule_grpc.db.health import DatabaseHealth
 from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Pool, Writer
@@ -159,6 +160,7 @@ def core_of(dsn: str, pool: Pool, wakeups: Wakeups, chosen: Settings) -> Iterato
             dsn=dsn,
             pool=pool,
             database=DatabaseHealth(dsn),
+            disk=DiskSpace(None, 0),
             budgets=budgets,
             quotas=Quotas.of(chosen),
             wakeups=wakeups,

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.budgets import Budgets
 from molecule_grpc.core import Core
+from molecule_grpc.db.disk import DiskSpace
 from molecule_grpc.db.health import DatabaseHealth
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.wakeups import Wakeups
@@ -36,6 +37,7 @@ async def core_of(pool: Pool, dsn: str, settings: Settings) -> AsyncIterator[Cor
             dsn=dsn,
             pool=pool,
             database=database,
+            disk=DiskSpace(None, 0),
             budgets=budgets,
             quotas=Quotas.of(settings),
             wakeups=wakeups,

@@ -20,6 +20,7 @@ from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.auth.principal import OPERATOR
 from molecule_grpc.budgets import Budgets
 from molecule_grpc.core import Core
+from molecule_grpc.db.disk import DiskSpace
 from molecule_grpc.db.health import DatabaseHealth
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.db.wakeups import Wakeups
@@ -192,6 +193,7 @@ def core_of(pool: Pool, settings: Settings, wakeups: Wakeups, readers: EventRead
         dsn="",
         pool=pool,
         database=DatabaseHealth(""),
+        disk=DiskSpace(None, 0),
         budgets=budgets,
         quotas=Quotas.of(settings),
         wakeups=wakeups,

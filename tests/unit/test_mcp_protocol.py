@@ -12,6 +12,7 @@ import pytest
 from mcp_types import methods
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_MODERN_VERSION
 
+from molecule_grpc.db.disk import DiskSpace
 from molecule_grpc.faces.mcp.arguments import Arguments, Wait
 from molecule_grpc.faces.mcp.protocol import Answer, Protocol, postponed
 from molecule_grpc.faces.mcp.tools import Caller, Tool
@@ -37,7 +38,7 @@ def protocol_of(outcome: object) -> Protocol:
             raise outcome
         return outcome
 
-    return Protocol([Tool("act", "Act.", Wait, run)])
+    return Protocol([Tool("act", "Act.", Wait, run)], DiskSpace(None, 0))
 
 
 async def answer_to(

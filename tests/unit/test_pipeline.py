@@ -18,6 +18,7 @@ from moleculeai.delegation.v1 import inbox_pb2
 from prometheus_client import REGISTRY
 
 from molecule_grpc.auth.authenticator import Authenticator
+from molecule_grpc.db.disk import DiskSpace
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import Aborted, NotFound
 from molecule_grpc.server.audit import AuditLog
@@ -60,6 +61,7 @@ def a_pipeline(method: Method) -> Pipeline:
         validator=Validator([method.request_type]),
         metrics=CallMetrics([method.path]),
         audit=AuditLog(cast("Pool", None), AuditSettings()),
+        disk=DiskSpace(None, 0),
     )
 
 

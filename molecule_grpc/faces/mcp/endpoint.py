@@ -13,6 +13,7 @@ import pydantic_core
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.auth.policy import OWN
 from molecule_grpc.auth.tokens import digest
+from molecule_grpc.db.disk import DiskSpace
 from molecule_grpc.db.wakeups import Flag
 from molecule_grpc.faces.mcp.limits import RateLimit
 from molecule_grpc.faces.mcp.messages import Messages
@@ -56,12 +57,13 @@ class Endpoint:
         platform: Platform,
         authenticator: Authenticator,
         guards: StreamGuards,
+        disk: DiskSpace,
         *,
         speaks: bool,
         limited: bool,
     ) -> None:
         messages = Messages(platform, self._admit)
-        self._protocol = Protocol([*Tasks(platform).tools(), *messages.tools(speaks=speaks)])
+        self._protocol = Protocol([*Tasks(platform).tools(), *messages.tools(speaks=speaks)], disk)
         self._authenticator = authenticator
         self._guards = guards
         self._limit = RateLimit(MESSAGES_PER_MINUTE) if limited else None

@@ -77,6 +77,7 @@ class Messages:
                 "Say something to the human, asked or unasked.",
                 arguments.Notify,
                 self._notify,
+                stores=True,
             )
 
     async def _wait(self, given: arguments.Wait, caller: Caller) -> object:

@@ -24,6 +24,7 @@ from mcp_types.version import (
 from prometheus_client import Counter
 from pydantic import BaseModel, ValidationError
 
+from molecule_grpc.db.disk import DiskSpace
 from molecule_grpc.db.pool import translate
 from molecule_grpc.faces.mcp.arguments import schema_of
 from molecule_grpc.faces.mcp.tools import Caller, Tool
@@ -104,7 +105,8 @@ def postponed(raw: object) -> Answer:
 class Protocol:
     """Answers messages. `headers` are the HTTP headers, by lower-case name."""
 
-    def __init__(self, tools: list[Tool]) -> None:
+    def __init__(self, tools: list[Tool], disk: DiskSpace) -> None:
+        self._disk = disk
         self._tools = {tool.name: tool for tool in tools}
         for tool, outcome in itertools.product(self._tools, ("done", "failed")):
             _CALLS.labels(tool, outcome)  # zeros are exported, too
@@ -182,6 +184,8 @@ class Protocol:
         # What a use case says of its own answer over REST is not about this one.
         inner = replace(caller, call=replace(caller.call, headers={}))
         try:
+            if tool.stores:
+                self._disk.require_room()
             result = _result(await tool.run(given, inner))
         except Exception as error:
             known = error if isinstance(error, MoleculeError) else translate(error)

@@ -42,6 +42,7 @@ class Tasks:
             "inbox. To answer a peer's message, delegate to that peer.",
             arguments.Delegate,
             self._delegate,
+            stores=True,
         )
         yield Tool(
             "delegate_task_async",
@@ -49,6 +50,7 @@ class Tasks:
             "the result comes to your inbox.",
             arguments.Delegate,
             self._delegate_async,
+            stores=True,
         )
         yield Tool(
             "check_task_status",
@@ -64,6 +66,7 @@ class Tasks:
             "task_id. The first final report counts and goes to the peer's inbox.",
             arguments.UpdateTask,
             self._update_task,
+            stores=True,
         )
 
     async def _list_peers(self, given: arguments.ListPeers, caller: Caller) -> object:

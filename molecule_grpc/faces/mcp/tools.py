@@ -25,6 +25,7 @@ class Tool:
 
     Args:
         reads: the tool changes nothing.
+        stores: the tool stores what it was told, so that a nearly full disk refuses it.
         run: takes checked arguments; returns a value that JSON can express.
     """
 
@@ -33,3 +34,4 @@ class Tool:
     arguments: type[Arguments]
     run: Callable[[Any, Caller], Awaitable[object]]
     reads: bool = False
+    stores: bool = False

@@ -13,6 +13,7 @@ def make_mcp(core: Core, platform: Platform) -> Endpoint:
         platform,
         core.authenticator,
         core.guards,
+        core.disk,
         speaks=core.settings.faces.mcp_send_message,
         limited=not core.settings.deployment.development,
     )

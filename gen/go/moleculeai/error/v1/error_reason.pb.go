@@ -68,6 +68,10 @@ const (
 	// (429). Metadata: `quota`, `limit`, `of` (whose quota it is). Comes with `google.rpc.RetryInfo`
 	// where waiting helps.
 	ErrorReason_ERROR_REASON_QUOTA_EXCEEDED ErrorReason = 23
+	// The disk of the database is nearly full: nothing can be stored until the operator frees space.
+	// Reads are served. Nothing was stored: retry later. Code: UNAVAILABLE (503). Comes with
+	// `google.rpc.RetryInfo`.
+	ErrorReason_ERROR_REASON_DISK_LOW ErrorReason = 24
 	// The caller can see no workspace with this id. Code: NOT_FOUND (404).
 	ErrorReason_ERROR_REASON_WORKSPACE_NOT_FOUND ErrorReason = 40
 	// The workspace was removed. Code: NOT_FOUND (410).
@@ -207,6 +211,7 @@ var (
 		21:  "ERROR_REASON_QUEUE_FULL",
 		22:  "ERROR_REASON_DRAINING",
 		23:  "ERROR_REASON_QUOTA_EXCEEDED",
+		24:  "ERROR_REASON_DISK_LOW",
 		40:  "ERROR_REASON_WORKSPACE_NOT_FOUND",
 		41:  "ERROR_REASON_WORKSPACE_REMOVED",
 		42:  "ERROR_REASON_WORKSPACE_NAME_TAKEN",
@@ -278,6 +283,7 @@ var (
 		"ERROR_REASON_QUEUE_FULL":               21,
 		"ERROR_REASON_DRAINING":                 22,
 		"ERROR_REASON_QUOTA_EXCEEDED":           23,
+		"ERROR_REASON_DISK_LOW":                 24,
 		"ERROR_REASON_WORKSPACE_NOT_FOUND":      40,
 		"ERROR_REASON_WORKSPACE_REMOVED":        41,
 		"ERROR_REASON_WORKSPACE_NAME_TAKEN":     42,
@@ -363,7 +369,7 @@ var File_moleculeai_error_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xd4\x12\n" +
+	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xef\x12\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12 \n" +
@@ -383,7 +389,8 @@ const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"!ERROR_REASON_DATABASE_UNAVAILABLE\x10\x14\x12\x1b\n" +
 	"\x17ERROR_REASON_QUEUE_FULL\x10\x15\x12\x19\n" +
 	"\x15ERROR_REASON_DRAINING\x10\x16\x12\x1f\n" +
-	"\x1bERROR_REASON_QUOTA_EXCEEDED\x10\x17\x12$\n" +
+	"\x1bERROR_REASON_QUOTA_EXCEEDED\x10\x17\x12\x19\n" +
+	"\x15ERROR_REASON_DISK_LOW\x10\x18\x12$\n" +
 	" ERROR_REASON_WORKSPACE_NOT_FOUND\x10(\x12\"\n" +
 	"\x1eERROR_REASON_WORKSPACE_REMOVED\x10)\x12%\n" +
 	"!ERROR_REASON_WORKSPACE_NAME_TAKEN\x10*\x12!\n" +

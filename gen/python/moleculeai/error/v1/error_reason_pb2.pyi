@@ -65,6 +65,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     (429). Metadata: `quota`, `limit`, `of` (whose quota it is). Comes with `google.rpc.RetryInfo`
     where waiting helps.
     """
+    ERROR_REASON_DISK_LOW: _ErrorReason.ValueType  # 24
+    """The disk of the database is nearly full: nothing can be stored until the operator frees space.
+    Reads are served. Nothing was stored: retry later. Code: UNAVAILABLE (503). Comes with
+    `google.rpc.RetryInfo`.
+    """
     ERROR_REASON_WORKSPACE_NOT_FOUND: _ErrorReason.ValueType  # 40
     """The caller can see no workspace with this id. Code: NOT_FOUND (404)."""
     ERROR_REASON_WORKSPACE_REMOVED: _ErrorReason.ValueType  # 41
@@ -243,6 +248,11 @@ ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 23
 """The organisation or the workspace keeps as much of something as it may. Code: RESOURCE_EXHAUSTED
 (429). Metadata: `quota`, `limit`, `of` (whose quota it is). Comes with `google.rpc.RetryInfo`
 where waiting helps.
+"""
+ERROR_REASON_DISK_LOW: ErrorReason.ValueType  # 24
+"""The disk of the database is nearly full: nothing can be stored until the operator frees space.
+Reads are served. Nothing was stored: retry later. Code: UNAVAILABLE (503). Comes with
+`google.rpc.RetryInfo`.
 """
 ERROR_REASON_WORKSPACE_NOT_FOUND: ErrorReason.ValueType  # 40
 """The caller can see no workspace with this id. Code: NOT_FOUND (404)."""

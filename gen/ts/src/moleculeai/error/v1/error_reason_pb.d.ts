@@ -149,6 +149,15 @@ export enum ErrorReason {
   QUOTA_EXCEEDED = 23,
 
   /**
+   * The disk of the database is nearly full: nothing can be stored until the operator frees space.
+   * Reads are served. Nothing was stored: retry later. Code: UNAVAILABLE (503). Comes with
+   * `google.rpc.RetryInfo`.
+   *
+   * @generated from enum value: ERROR_REASON_DISK_LOW = 24;
+   */
+  DISK_LOW = 24,
+
+  /**
    * The caller can see no workspace with this id. Code: NOT_FOUND (404).
    *
    * @generated from enum value: ERROR_REASON_WORKSPACE_NOT_FOUND = 40;
