@@ -54,6 +54,7 @@ from benchmarks.neighbourhood.attacker import ATTACKS
 from benchmarks.neighbourhood.memory import Memory
 from benchmarks.neighbourhood.party import Party
 from benchmarks.neighbourhood.site import AGENT_ADDRESS, AGENT_NETWORK, Attack, Site
+from molecule_grpc.settings.edge import EdgeSettings
 from tests.running import RunningServer
 
 _NAMESERVER = "127.0.0.53"
@@ -152,7 +153,11 @@ async def measure(dsn: str, attack: Attack, *, seconds: float, rounds: int) -> R
     """Measure beside one attacker, `rounds` times, after a window that warms up."""
     with tempfile.TemporaryDirectory(prefix="molecule-neighbours-") as directory:
         server = RunningServer(
-            dsn, Path(directory), MOLECULE_AGENT_NETWORKS=AGENT_NETWORK, LOG_LEVEL="error"
+            dsn,
+            Path(directory),
+            MOLECULE_AGENT_NETWORKS=AGENT_NETWORK,
+            MOLECULE_STRANGER_CALLS_PER_MINUTE=str(EdgeSettings().stranger_calls_per_minute),
+            LOG_LEVEL="error",
         )
         await asyncio.to_thread(server.start)
         try:

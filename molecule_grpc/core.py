@@ -11,6 +11,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from molecule_grpc.auth import store as token_store
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.auth.local_calls import LocalCalls
+from molecule_grpc.auth.strangers import StrangerLimit
 from molecule_grpc.budgets import Budgets
 from molecule_grpc.db import wakeups as wake
 from molecule_grpc.db.disk import DiskSpace
@@ -120,6 +121,7 @@ async def open_core(settings: Settings, dsn: str, worker: str) -> AsyncIterator[
             settings.auth,
             development=settings.deployment.development,
             local_calls=LocalCalls(settings.edge),
+            strangers=StrangerLimit(settings.edge.stranger_calls_per_minute),
         )
         audit = AuditLog(pool, settings.audit)
         stack.push_async_callback(audit.close)

@@ -49,6 +49,8 @@ class RunningServer:
             "MOLECULE_SPARE_WORKER": "0",
             "MOLECULE_DRAIN_SECONDS": "2",
             "MOLECULE_PUBLIC_METRICS": "1",
+            # All strangers of a run of tests come from one address.
+            "MOLECULE_STRANGER_CALLS_PER_MINUTE": "0",
             **environment,
         }
         self._tls = bool(environment.get("MOLECULE_TLS_CERT_FILE"))

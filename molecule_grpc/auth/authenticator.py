@@ -21,6 +21,7 @@ from molecule_grpc.auth import store
 from molecule_grpc.auth.local_calls import LocalCalls
 from molecule_grpc.auth.policy import Policy
 from molecule_grpc.auth.principal import ANONYMOUS, OPERATOR, Principal, Role
+from molecule_grpc.auth.strangers import StrangerLimit, client_address
 from molecule_grpc.auth.tokens import MAX_TOKEN_CHARS, digest
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.kernel.errors import Denied, NotFound, Unauthenticated
@@ -46,6 +47,8 @@ class Authenticator:
     Args:
         development: calls without a token pass as the operator's.
         local_calls: which calls without a token may pass at all.
+        strangers: counts tokens that nobody knows; None lets any number be looked up. Tokens that
+            were good before are not counted, whoever else calls from their address.
     """
 
     def __init__(
@@ -55,11 +58,13 @@ class Authenticator:
         *,
         development: bool = False,
         local_calls: LocalCalls | None = None,
+        strangers: StrangerLimit | None = None,
     ) -> None:
         self._pool = pool
         self._ttl = settings.token_cache_seconds
         self._development = development
         self._local_calls = local_calls or LocalCalls(EdgeSettings())
+        self._strangers = strangers or StrangerLimit(0)
         self._open_bootstrap = settings.open_bootstrap
         self._operator = digest(settings.admin_token) if settings.admin_token else None
         self._revocations = 0
@@ -81,13 +86,13 @@ class Authenticator:
         Raises:
             Unauthenticated: this kind of party may not call, or the token is not valid.
             Denied: READ_ONLY_TOKEN.
+            Exhausted: RESOURCE_EXHAUSTED: too many unknown tokens came from the caller's address.
             Unavailable: the database does not answer.
         """
         if not policy.asks:
             return ANONYMOUS
         if authorization:
-            token_digest = _token_digest(authorization)
-            principal = await self._lookup(token_digest) if token_digest else None
+            principal = await self._holder(authorization, client_address(metadata))
             if principal is not None and principal.role in policy.roles:
                 if principal.read_only and not policy.reads:
                     raise Denied("the token may only read", reason="READ_ONLY_TOKEN")
@@ -103,6 +108,36 @@ class Authenticator:
         if Role.ANONYMOUS not in policy.roles:
             raise Unauthenticated(missing)
         return ANONYMOUS
+
+    async def _holder(self, authorization: str, address: str) -> Principal | None:
+        """Whose token a header holds; None for nobody's.
+
+        Raises:
+            Exhausted: the token is not known to be good, and its address has sent too many others.
+        """
+        try:
+            token_digest = _token_digest(authorization)
+        except Unauthenticated:
+            self._strangers.charge(address)
+            raise
+        if token_digest is not None and self._was_good(token_digest):
+            return await self._lookup(token_digest)
+        self._strangers.charge(address)
+        if token_digest is None:
+            return None
+        try:
+            principal = await self._lookup(token_digest)
+        except BaseException:
+            self._strangers.refund(address)
+            raise
+        if principal is not None:
+            self._strangers.refund(address)
+        return principal
+
+    def _was_good(self, token_digest: bytes) -> bool:
+        """Whether the token was good when it was last looked up."""
+        cached = self._cache.get(token_digest)
+        return cached is not None and cached[1] is not None
 
     def _passes_as_operator(self, principal: Principal) -> bool:
         """Whether a workspace's token does what no token at all may do: scripts rely on it."""

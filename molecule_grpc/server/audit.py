@@ -23,6 +23,7 @@ from molecule_grpc.auth import audit_store
 from molecule_grpc.auth.audit_store import AuditEntry
 from molecule_grpc.auth.policy import Policy
 from molecule_grpc.auth.principal import Role
+from molecule_grpc.auth.strangers import client_address
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.sweep import in_batches
 from molecule_grpc.kernel.ids import new_id
@@ -184,8 +185,7 @@ def _entry(
         subject=_subject(request),
         outcome=code.name,
         reason=reason if code is not Code.OK else "",
-        # The last one is what the edge saw; those before are the client's word.
-        address=call.metadata.get("x-forwarded-for", "").rpartition(",")[2].strip()[:_MAX_ADDRESS],
+        address=client_address(call.metadata)[:_MAX_ADDRESS],
         request_id=clean(call.request_id)[:_MAX_REQUEST_ID],
         calls=1,
     )

@@ -18,6 +18,7 @@ from molecule_grpc.settings.values import (
 )
 
 _IPV4 = 4
+_MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,9 @@ class EdgeSettings:
         public_metrics: serves /metrics on the public port to anybody.
         cors_origins: origins of browsers that may call; `*` admits all, without credentials.
         rate_limit_per_minute: calls a minute of one client address; 0 for no limit.
+        stranger_calls_per_minute: calls a minute of one client address without a token, and as
+            many with an unknown one; 0 for no limit. Development mode has none for the former.
+        memory_bytes: memory of the edge from which on it cuts off calls that hold much of it.
         external_platform_url: the URL that agents are told; empty for the one a caller used.
     """
 
@@ -54,6 +58,8 @@ class EdgeSettings:
         "CORS_ORIGINS", WORDS, ("http://localhost:3000", "http://localhost:3001")
     )
     rate_limit_per_minute: int = setting("RATE_LIMIT", whole(0), 0)
+    stranger_calls_per_minute: int = setting("MOLECULE_STRANGER_CALLS_PER_MINUTE", whole(0), 600)
+    memory_bytes: int = setting("MOLECULE_EDGE_MEMORY_BYTES", whole(128 * _MIB), 1024 * _MIB)
     external_platform_url: str = setting("EXTERNAL_PLATFORM_URL", TEXT, "")
 
     @property

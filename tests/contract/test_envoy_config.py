@@ -33,6 +33,7 @@ CONFIGS = {
         operator_port=18081,
         cors_origins=["http://localhost:3000", 'http://with"quote'],
         rate_limit_per_minute=600,
+        stranger_calls_per_minute=600,
     ),
     "tls": EdgeConfig(port=18080, worker_sockets=[], tls_directory=Path("/run/tls")),
     "mutual tls": EdgeConfig(

@@ -158,6 +158,20 @@ async def test_a_client_that_calls_too_often_is_told_when_to_come_back() -> None
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+async def test_an_address_without_a_token_is_limited_and_tokens_from_there_are_not() -> None:
+    async with scripted_edge(stranger_calls_per_minute=3) as edge:
+        answers = [await edge.http.get("/workspaces") for _ in range(5)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+        assert answers[-1].headers["retry-after"] == "20"
+        assert (await edge.http.get("/health")).status_code == 200
+        known = {"authorization": "Bearer token"}
+        for _ in range(5):
+            assert (await edge.http.get("/workspaces", headers=known)).status_code == 200
+        elsewhere = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
+        async with httpx.AsyncClient(base_url=edge.http.base_url, transport=elsewhere) as another:
+            assert (await another.get("/workspaces")).status_code == 200
+
+
 async def test_thousands_of_streams_are_open_at_once(edge: ScriptedEdge) -> None:
     """Envoy's default would refuse the 1,025th."""
     path = "/moleculeai.delegation.v1.DelegationService/StreamInbox"

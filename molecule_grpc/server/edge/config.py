@@ -48,6 +48,8 @@ class EdgeConfig:
         operator_port: loopback port for AdminService and /metrics; the public port then refuses
             AdminService. None serves AdminService on the public port.
         rate_limit_per_minute: calls a minute of one client address; 0 means no limit.
+        stranger_calls_per_minute: the same of calls without a token.
+        memory_bytes: memory from which on calls that hold much of it are cut off.
         stream_idle_seconds: how long a unary call may stand still.
         max_request_bytes: largest REST body.
         max_response_bytes: largest REST answer, or message of a stream.
@@ -66,6 +68,8 @@ class EdgeConfig:
     operator_host: str = "127.0.0.1"
     cors_origins: Sequence[str] = ()
     rate_limit_per_minute: int = 0
+    stranger_calls_per_minute: int = 0
+    memory_bytes: int = 1024 * _MIB
     stream_idle_seconds: float = 300.0
     max_request_bytes: int = MAX_REQUEST_BYTES
     max_response_bytes: int = 64 * _MIB
@@ -134,8 +138,8 @@ def _listener(
         "max_request_bytes": config.max_request_bytes,
         "is_status_429": is_status(429),
         "is_status_503": is_status(503),
-        "retry_after": retry_after(config.rate_limit_per_minute),
-        "rate_limit": rate_limit(config.rate_limit_per_minute),
+        "retry_after": retry_after(config.rate_limit_per_minute, config.stranger_calls_per_minute),
+        "rate_limit": rate_limit(config.rate_limit_per_minute, config.stranger_calls_per_minute),
         "head": (envoy_dir() / "head.lua").read_text(),
         "face": _face(config, rpcs),
         "transcoder": transcoding(),

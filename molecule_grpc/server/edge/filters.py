@@ -13,6 +13,15 @@ from molecule_grpc.server.edge.surface import Rpc
 Json = dict[str, Any]
 
 _TYPE = "type.googleapis.com/envoy.extensions.filters.http."
+_ADDRESS: Json = {"masked_remote_address": {"v6_prefix_mask_len": 64}}
+_WITHOUT_TOKEN: Json = {
+    "header_value_match": {
+        "descriptor_value": "stranger",
+        "expect_match": False,
+        "headers": [{"name": "authorization", "present_match": True}],
+    }
+}
+_ANY = 2**32 - 1
 _CORS_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
@@ -63,27 +72,51 @@ def has_details(details: str) -> Json:
     }
 
 
-def retry_after(per_minute: int) -> int:
-    """Seconds until a client that ran into the limit may call once more."""
-    return math.ceil(60 / per_minute) if per_minute else 60
+def retry_after(per_minute: int, strangers: int) -> int:
+    """Seconds until a client that ran into a limit may call once more."""
+    return max((math.ceil(60 / each) for each in (per_minute, strangers) if each), default=60)
 
 
-def rate_limit(per_minute: int) -> Json:
-    """A token bucket for each client address, refilled once a minute; 0 calls mean no limit."""
-    share = {"default_value": {"numerator": 100 if per_minute else 0, "denominator": "HUNDRED"}}
-    tokens = max(1, per_minute)
-    bucket = {"max_tokens": tokens, "tokens_per_fill": tokens, "fill_interval": "60s"}
-    retry = {"key": "retry-after", "value": str(retry_after(per_minute))}
+def rate_limit(per_minute: int, strangers: int) -> Json:
+    """Token buckets for each client address; 0 calls mean no limit.
+
+    Args:
+        per_minute: calls of an address, refilled once a minute.
+        strangers: calls of an address without a token, refilled continuously. Networks of 64 bits
+            count as one IPv6 address. Unknown tokens are counted by the workers.
+    """
+    limited = per_minute or strangers
+    share = {"default_value": {"numerator": 100 if limited else 0, "denominator": "HUNDRED"}}
+    retry = {"key": "retry-after", "value": str(retry_after(per_minute, strangers))}
+    limits: list[Json] = []
+    descriptors: list[Json] = []
+    if per_minute:
+        limits.append({"actions": [{"remote_address": {}}]})
+        bucket = {
+            "max_tokens": per_minute,
+            "tokens_per_fill": per_minute,
+            "fill_interval": "60s",
+        }
+        descriptors.append({"entries": [{"key": "remote_address"}], "token_bucket": bucket})
+    if strangers:
+        limits.append({"actions": [_ADDRESS, _WITHOUT_TOKEN]})
+        entries = [{"key": "masked_remote_address"}, {"key": "header_match", "value": "stranger"}]
+        refilled = {
+            "max_tokens": strangers,
+            "tokens_per_fill": max(1, strangers // 60),
+            "fill_interval": f"{max(1.0, 60 / strangers):.3f}s",
+        }
+        descriptors.append({"entries": entries, "token_bucket": refilled})
     return {
         "@type": _TYPE + "local_ratelimit.v3.LocalRateLimit",
         "stat_prefix": "rate_limit",
         "filter_enabled": share,
         "filter_enforced": share,
-        # Drawn on by calls without a descriptor: there are none, as each has a client address.
-        "token_bucket": bucket,
+        # Drawn on by calls without a descriptor, which have no limit.
+        "token_bucket": {"max_tokens": _ANY, "tokens_per_fill": _ANY, "fill_interval": "1s"},
         "always_consume_default_token_bucket": False,
-        "rate_limits": [{"actions": [{"remote_address": {}}]}],
-        "descriptors": [{"entries": [{"key": "remote_address"}], "token_bucket": bucket}],
+        "rate_limits": limits,
+        "descriptors": descriptors,
         "max_dynamic_descriptors": 10_000,
         "response_headers_to_add": [{"header": retry}],
         "rate_limited_as_resource_exhausted": True,

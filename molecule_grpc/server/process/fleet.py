@@ -152,6 +152,11 @@ class Fleet:
             public_metrics=settings.edge.public_metrics,
             cors_origins=settings.edge.cors_origins,
             rate_limit_per_minute=settings.edge.rate_limit_per_minute,
+            # There a call without a token is the operator's.
+            stranger_calls_per_minute=0
+            if settings.deployment.development
+            else settings.edge.stranger_calls_per_minute,
+            memory_bytes=settings.edge.memory_bytes,
         )
 
     def _serve_metrics(self) -> int:
