@@ -26,6 +26,8 @@ class Policy:
         files: whether the body of a REST call is the bytes of files, of any content type.
         lasts: whether a call may go on for long: a stream, a wait, an upload or a download. Its
             handler runs it under `StreamGuards`, so that the call ends with its token.
+        caller: request field, or else the header X-Workspace-ID, by which a REST call must say
+            which workspace asks. Who does not say so is told that, with whatever token.
     """
 
     roles: frozenset[Role]
@@ -38,6 +40,7 @@ class Policy:
     audited: bool = False
     files: bool = False
     lasts: bool = False
+    caller: str = ""
 
 
 _EVERYBODY = frozenset(Role)
@@ -99,7 +102,7 @@ POLICIES: dict[str, Policy] = {
     _WORKSPACE + "Register": stores(may_be_unknown("id")),
     _WORKSPACE + "Heartbeat": OWN,
     _WORKSPACE + "UpdateCard": stores(OWN),
-    _WORKSPACE + "Discover": reads(CALLER),
+    _WORKSPACE + "Discover": replace(reads(CALLER), caller="caller_id"),
     _WORKSPACE + "ListPeers": reads(OWN),
     # The handler answers within the caller's organisation.
     _WORKSPACE + "CheckAccess": reads(CALLER),

@@ -178,7 +178,7 @@ class DelegationService:
     async def ListActivity(
         self, request: pb.ListActivityRequest, call: Call
     ) -> pb.ListActivityResponse:
-        page = await self._activity.list(of_record.activity_query(request))
+        page = await self._activity.list(of_record.activity_query(request, call))
         listed = of_record.activities(page.rows, call)
         if page.more or listed.more:
             last = page.rows[len(listed.rows) - 1]

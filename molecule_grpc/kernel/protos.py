@@ -20,6 +20,13 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
     return stamp
 
 
+def rfc3339(moment: datetime) -> str:
+    """A moment as every answer has it: with `Z` for UTC, and 0, 3, 6 or 9 digits of a fraction."""
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp.ToJsonString()
+
+
 def value(text: str | None) -> struct_pb2.Value | None:
     """JSON text as a proto value; None stays None. Numbers become doubles."""
     if text is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from molecule_grpc.auth.principal import ANONYMOUS, Principal
 from molecule_grpc.kernel import deadlines
 
+CALLER_HEADER = "x-workspace-id"
 ORIGINAL_PATH = "x-envoy-original-path"
 # Set by the edge on a HEAD request, which it forwards as GET.
 HEAD = "x-head"
@@ -45,6 +46,11 @@ class Call:
     def authorization(self) -> str | None:
         """The `authorization` header; None when there is none."""
         return self.metadata.get("authorization")
+
+    @property
+    def caller(self) -> str:
+        """The workspace that the caller says it is, as the header has it; empty without one."""
+        return self.metadata.get(CALLER_HEADER, "")
 
     @property
     def rest(self) -> bool:

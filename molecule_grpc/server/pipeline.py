@@ -16,6 +16,7 @@ import structlog
 from google.protobuf.message import Message
 
 from molecule_grpc.auth.authenticator import Authenticator
+from molecule_grpc.auth.policy import Policy
 from molecule_grpc.db.disk import DiskSpace
 from molecule_grpc.db.pool import translate
 from molecule_grpc.kernel.errors import Invalid, MoleculeError, Unavailable
@@ -136,6 +137,7 @@ class Pipeline:
     async def _admit(self, method: Method, request: Message, call: Call) -> None:
         """Raise unless the call may be made. Who may not make it learns nothing of the request."""
         authenticator = self._authenticator
+        _require_named_caller(method.policy, request, call)
         # Looking a token up is the strangers' work until its holder is known.
         payer.set(STRANGERS_PAY)
         call.principal = await authenticator.identify(
@@ -200,3 +202,9 @@ class Pipeline:
                 cause=type(cause).__name__ if cause else None,
             )
         return failure
+
+
+def _require_named_caller(policy: Policy, request: Message, call: Call) -> None:
+    """Raise unless a REST call says who asks, where that must be said. Tells nothing of anybody."""
+    if policy.caller and call.rest and not (getattr(request, policy.caller) or call.caller):
+        raise Invalid("X-Workspace-ID header is required", field=policy.caller)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from molecule_grpc.kernel.errors import NotFound
+from molecule_grpc.kernel.protos import rfc3339
 
 _HINT = "it cannot come back; create a new workspace, or read it with include_removed=true"
 
@@ -19,5 +20,5 @@ def removed(workspace_id: str | None = None, removed_at: datetime | None = None)
     """The workspace was removed, and the caller may know it."""
     body: dict[str, Any] = {}
     if workspace_id and removed_at:
-        body = {"id": workspace_id, "removed_at": removed_at.isoformat(), "hint": _HINT}
+        body = {"id": workspace_id, "removed_at": rfc3339(removed_at), "hint": _HINT}
     return NotFound("workspace removed", reason="WORKSPACE_REMOVED", body=body)

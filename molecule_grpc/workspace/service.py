@@ -22,7 +22,6 @@ from molecule_grpc.workspace.scope import scope
 from molecule_grpc.workspace.tokens import Tokens
 from molecule_grpc.workspace.tree.directory import Directory
 
-CALLER_HEADER = "x-workspace-id"
 _PEERS_LISTED = 500
 _SHOWN_ONCE = "store this token now: it is not shown again"
 _HTTP_CONFLICT = 409
@@ -145,7 +144,7 @@ class WorkspaceService:
         return pb.UpdateCardResponse(status="updated")
 
     async def Discover(self, request: pb.DiscoverRequest, call: Call) -> pb.DiscoverResponse:
-        stated = request.caller_id or call.metadata.get(CALLER_HEADER, "")
+        stated = request.caller_id or call.caller
         info, url = await self._discovery.discover(
             call.principal,
             parse_id(request.target_id, "target_id"),

@@ -161,7 +161,7 @@ async def test_the_sender_is_told_by_its_token_or_named(
     rows = (
         await target.rest("GET", f"/workspaces/{target.id}/activity", type="a2a_receive")
     ).json()
-    assert [row.get("source_id") for row in rows] == [None, sender.id, sender.id]
+    assert [row.get("source_id") for row in rows] == [sender.id, sender.id, None]
     for row in rows:
         assert (row["method"], row["status"], row["target_id"]) == ("message/send", "ok", target.id)
         assert row["request_body"]["params"]["message"]["parts"][0]["text"] == "hi"

@@ -78,6 +78,28 @@ async def test_poller_walks_through_everything_once(me: Agent, peer: Agent) -> N
     assert seen == [row["id"] for row in (await rows(me))[::-1]]
 
 
+async def test_poller_without_any_cursor_handles_its_backlog_once(
+    me: Agent, peer: Agent, org: Organization
+) -> None:
+    """Q5: as the SDK and the Go client do, which go on after the last row of any answer."""
+    await tell_many(peer, me, 5)
+    query: dict[str, Any] = {"type": "a2a_receive", "limit": 2}
+    seen: list[dict[str, Any]] = []
+    while page := await rows(me, **query):
+        seen += page
+        query["since_id"] = page[-1]["id"]
+    assert [row["data"]["text"] for row in seen] == [str(n) for n in range(5)]
+    first = await poll(me, type="a2a_receive", limit=2)
+    token = first.headers["x-next-page-token"]
+    assert await rows(me, type="a2a_receive", limit=2, page_token=token) == seen[2:4]
+    newest = seen[::-1]
+    for others in ({"source": "agent"}, {"peer_id": peer.id}, {"since_secs": 600}):
+        assert await rows(me, type="a2a_receive", **others) == newest
+    assert await rows(me) == newest
+    path = f"/workspaces/{me.id}/activity"
+    assert (await org.rest("GET", path, type="a2a_receive")).json() == newest
+
+
 async def test_poller_that_lost_its_cursor_starts_again(
     me: Agent, peer: Agent, org: Organization
 ) -> None:

@@ -230,9 +230,10 @@ async def test_list_shows_the_start_of_a_result_and_get_all_of_it(
     (row,) = await listed(caller)
     assert row["response_preview"] == "é" * 299 + "…"
     assert row["summary"] == "Delegation completed: " + "é" * 79 + "…"
-    assert "result" not in row
+    assert not {"result", "failure_reason"} & row.keys()
     whole = await caller.rest("GET", f"/workspaces/{caller.id}/delegations/{name}")
     assert whole.json()["result"] == text
+    assert "failure_reason" not in whole.json()
     got = await caller.rpc(pb.GetDelegationRequest(workspace_id=caller.id, delegation_id=name))
     assert (got.result, got.status, got.truncated) == (text, Status.completed, False)
 

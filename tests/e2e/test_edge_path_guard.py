@@ -58,6 +58,19 @@ async def test_every_bound_field_of_every_path_is_guarded(
         assert str(getattr(edge.worker.call.request, field)) == mine[field]
 
 
+@pytest.mark.parametrize("path", ["/nowhere", "/workspaces/mine/nowhere", "/a/b?c=d"])
+@pytest.mark.parametrize("value", ["mine", "other", ""])
+async def test_a_path_that_is_unknown_is_404_whatever_the_query(
+    edge: ScriptedEdge, path: str, value: str
+) -> None:
+    edge.script()
+    joint = "&" if "?" in path else "?"
+    for verb in ("GET", "POST"):
+        answer = await edge.http.request(verb, f"{path}{joint}workspace_id={value}")
+        assert (answer.status_code, answer.json()) == (404, {"error": "not found"})
+    assert not edge.worker.calls
+
+
 @pytest.mark.parametrize(
     "query",
     [

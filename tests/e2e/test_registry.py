@@ -296,31 +296,40 @@ async def test_discovery_tells_where_a_peer_listens(org: Organization) -> None:
         "id": peer.id, "url": URL, "name": "peer", "status": "online", "role": "does it",
     }  # fmt: skip
     assert told(await discover(agent, peer.id, agent.id)) == (200, expected)
-    assert told(await discover(agent, peer.id)) == (200, expected)
     assert told(await discover(org, peer.id, agent.id)) == (200, expected)
     await register(peer, peer.id, delivery_mode="poll")
-    assert (await discover(agent, peer.id)).json()["url"] == ""
+    assert (await discover(agent, peer.id, agent.id)).json()["url"] == ""
+    found = await agent.rpc(pb.DiscoverRequest(target_id=peer.id))
+    assert (found.id, found.url) == (peer.id, "")
 
 
-async def test_discovery_refuses(org: Organization, other_org: Organization) -> None:
+async def test_discovery_refuses(
+    org: Organization, other_org: Organization, stranger: Party
+) -> None:
     """400 nobody asks, 401 somebody else's id, 403 cousins, 404 unknown or foreign, 503 away."""
     root, other_root = await org.hire(), await org.hire()
     cousin = await org.hire(parent_id=root.id)
     foreign = await other_org.hire()
     expected = (400, {"error": "X-Workspace-ID header is required"})
-    assert told(await discover(org, root.id)) == expected
+    for party in (org, root, stranger, org.wire.party("wrong")):
+        assert told(await discover(party, root.id)) == expected
+    for unknown in (stranger, org.wire.party("wrong")):
+        assert (await discover(unknown, root.id, root.id)).status_code == 401
     assert (await discover(org, root.id, "not-a-uuid")).status_code == 400
     assert (await discover(root, other_root.id, other_root.id)).status_code == 401
-    denied = await discover(cousin, other_root.id)
+    denied = await discover(cousin, other_root.id, cousin.id)
     assert told(denied) == (
         403,
         {"error": "access denied: workspaces cannot communicate per hierarchy rules"},
     )
     for target in (foreign.id, str(uuid.uuid4())):
-        assert told(await discover(root, target)) == (404, {"error": "workspace not found"})
+        assert told(await discover(root, target, root.id)) == (
+            404,
+            {"error": "workspace not found"},
+        )
     assert (await discover(org, root.id, foreign.id)).status_code == 404
     failed = await org.rest("POST", "/workspaces", {"name": "no backend"})
-    away = await discover(root, failed.json()["id"])
+    away = await discover(root, failed.json()["id"], root.id)
     assert told(away) == (503, {"error": "workspace is failed", "status": "failed"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -203,6 +204,7 @@ async def test_removed_workspace_answers_410_with_when_and_what_to_do(org: Organ
         answer = await party.rest("GET", f"/workspaces/{agent.id}")
         assert answer.status_code == 410
         assert answer.json().keys() == {"error", "id", "removed_at", "hint"}
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}(\.\d+)?Z", answer.json()["removed_at"])
         assert answer.json()["id"] == agent.id
     with pytest.raises(Refused) as caught:
         await org.rpc(pb.GetWorkspaceRequest(workspace_id=agent.id))

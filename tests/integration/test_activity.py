@@ -30,7 +30,7 @@ from tests.integration.agents import ORGANIZATION, Slice, call_of, hire, message
 
 async def poll(slice_: Slice, me: UUID, **filters: str) -> list[activity_pb2.Activity]:
     request = pb.ListActivityRequest(workspace_id=str(me), **filters)
-    page = await slice_.activity.list(convert.activity_query(request))
+    page = await slice_.activity.list(convert.activity_query(request, Call({})))
     return [convert.activity(row, Call({})) for row in page.rows]
 
 

@@ -17,7 +17,7 @@ from molecule_grpc.server.call import Call
 
 def claimed_source(call: Call) -> str:
     """The workspace that a REST caller says speaks: its header; empty without one."""
-    return call.metadata.get("x-workspace-id", "")
+    return call.caller
 
 
 def message_of(request: pb.SendMessageRequest, call: Call) -> Message:

@@ -12,6 +12,7 @@ from google.protobuf import json_format
 from moleculeai.delegation.v1 import activity_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
+from molecule_grpc.auth.principal import Role
 from molecule_grpc.delegation.conversion.bodies import clear_body, put_body
 from molecule_grpc.delegation.record import rules
 from molecule_grpc.delegation.record.a2a import text_of
@@ -33,7 +34,7 @@ from molecule_grpc.server.call import Call
 _Body = Literal["request_body", "response_body", "tool_trace"]
 
 
-def activity_query(request: pb.ListActivityRequest) -> ActivityQuery:
+def activity_query(request: pb.ListActivityRequest, call: Call) -> ActivityQuery:
     """What a poller asks for.
 
     Raises:
@@ -50,6 +51,7 @@ def activity_query(request: pb.ListActivityRequest) -> ActivityQuery:
             before=rules.timestamp(request.before_ts, "before_ts"),
         ),
         after_id=_cursor(request.since_id) if request.since_id else None,
+        from_oldest=_begins_polling(request, call),
         limit=rules.activity_limit(request.limit),
         page_token=request.page_token,
     )
@@ -139,6 +141,20 @@ def session_hit(row: ActivityRow, call: Call) -> pb.SessionHit:
 
 
 _LARGE: tuple[_Body, ...] = ("tool_trace", "request_body", "response_body")
+
+
+def _begins_polling(request: pb.ListActivityRequest, call: Call) -> bool:
+    """Whether this is the first call of a poller that will go on after the last row of the answer.
+
+    With the newest row first it would read the first page twice.
+    """
+    filters = (request.source, request.since_secs, request.peer_id, request.before_ts)
+    return (
+        call.principal.role is Role.WORKSPACE
+        and request.type == "a2a_receive"
+        and not any(filters)
+        and not request.since_id
+    )
 
 
 def _cursor(since_id: str) -> UUID:

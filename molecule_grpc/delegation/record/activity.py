@@ -33,6 +33,7 @@ class ActivityQuery(NamedTuple):
 
     Args:
         after_id: rows after this one, oldest first; None lists the newest rows first.
+        from_oldest: without `after_id`, begin with the oldest row.
         limit: most rows of the answer.
         page_token: from the page before, which had the same filters; empty for the first page.
             Wins over `after_id`.
@@ -41,6 +42,7 @@ class ActivityQuery(NamedTuple):
     workspace_id: UUID
     chosen: ActivityFilter = ActivityFilter()
     after_id: UUID | None = None
+    from_oldest: bool = False
     limit: int = DEFAULT_ACTIVITY_LIMIT
     page_token: str = ""
 
@@ -129,7 +131,9 @@ class ActivityRecord:
         """
         workspace_id, chosen, limit = query.workspace_id, query.chosen, query.limit
         place = self._place(query.page_token)
-        oldest_first = query.after_id is not None if place is None else place.oldest_first
+        oldest_first = (
+            place.oldest_first if place else query.from_oldest or query.after_id is not None
+        )
         if not oldest_first:
             before = None if place is None else (place.created_at, place.record_seq)
             page = await queries.list_rows(
@@ -139,8 +143,9 @@ class ActivityRecord:
         if place is not None:
             horizon = place.created_at - queries.HORIZON
             cursor: queries.Cursor | None = queries.Cursor(place.record_seq, horizon)
+        elif query.after_id is None:
+            cursor = queries.BEGINNING
         else:
-            assert query.after_id is not None
             cursor = await queries.cursor(self._pool, workspace_id, query.after_id)
         if cursor is None:
             raise cursor_pruned()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -91,6 +91,9 @@ class Cursor(NamedTuple):
     record_seq: int
     horizon: datetime
 
+
+# Before the first row of any record.
+BEGINNING = Cursor(0, datetime(1970, 1, 1, tzinfo=UTC))
 
 # No transaction stays open for so long: a row with a higher number is not older by more.
 HORIZON = timedelta(hours=1)

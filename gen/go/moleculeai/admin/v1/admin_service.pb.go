@@ -1019,8 +1019,8 @@ type LedgerEntry struct {
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// Time of the last change.
 	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
-	// Why the delegation failed; unspecified unless `status` is failed.
-	FailureReason v1.FailureReason `protobuf:"varint,13,opt,name=failure_reason,json=failureReason,proto3,enum=moleculeai.delegation.v1.FailureReason" json:"failure_reason,omitempty"`
+	// Why the delegation failed; absent unless `status` is failed.
+	FailureReason *v1.FailureReason `protobuf:"varint,13,opt,name=failure_reason,json=failureReason,proto3,enum=moleculeai.delegation.v1.FailureReason,oneof" json:"failure_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1140,8 +1140,8 @@ func (x *LedgerEntry) GetUpdatedAt() *timestamppb.Timestamp {
 }
 
 func (x *LedgerEntry) GetFailureReason() v1.FailureReason {
-	if x != nil {
-		return x.FailureReason
+	if x != nil && x.FailureReason != nil {
+		return *x.FailureReason
 	}
 	return v1.FailureReason(0)
 }
@@ -2571,7 +2571,7 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\x16IssueTestTokenResponse\x12\x1d\n" +
 	"\n" +
 	"auth_token\x18\x01 \x01(\tR\tauthToken\x12!\n" +
-	"\fworkspace_id\x18\x02 \x01(\tR\vworkspaceId\"\xae\x05\n" +
+	"\fworkspace_id\x18\x02 \x01(\tR\vworkspaceId\"\xc6\x05\n" +
 	"\vLedgerEntry\x12#\n" +
 	"\rdelegation_id\x18\x01 \x01(\tR\fdelegationId\x12\x1b\n" +
 	"\tcaller_id\x18\x02 \x01(\tR\bcallerId\x12\x1b\n" +
@@ -2588,10 +2588,11 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12N\n" +
-	"\x0efailure_reason\x18\r \x01(\x0e2'.moleculeai.delegation.v1.FailureReasonR\rfailureReasonB\x11\n" +
+	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12S\n" +
+	"\x0efailure_reason\x18\r \x01(\x0e2'.moleculeai.delegation.v1.FailureReasonH\x02R\rfailureReason\x88\x01\x01B\x11\n" +
 	"\x0f_result_previewB\x0f\n" +
-	"\r_error_detail\"^\n" +
+	"\r_error_detailB\x11\n" +
+	"\x0f_failure_reason\"^\n" +
 	"\x16ListDelegationsRequest\x12\x1f\n" +
 	"\x06status\x18\x01 \x01(\tB\a\xbaH\x04r\x02(@R\x06status\x12\x19\n" +
 	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01B\b\n" +

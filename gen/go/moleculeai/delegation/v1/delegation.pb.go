@@ -191,8 +191,8 @@ type Delegation struct {
 	ResponsePreview *string `protobuf:"bytes,9,opt,name=response_preview,json=responsePreview,proto3,oneof" json:"response_preview,omitempty"`
 	// `sent` or `received`, from the view of the workspace in the request.
 	Direction string `protobuf:"bytes,10,opt,name=direction,proto3" json:"direction,omitempty"`
-	// Why the delegation failed; unspecified unless `status` is failed.
-	FailureReason FailureReason `protobuf:"varint,11,opt,name=failure_reason,json=failureReason,proto3,enum=moleculeai.delegation.v1.FailureReason" json:"failure_reason,omitempty"`
+	// Why the delegation failed; absent unless `status` is failed.
+	FailureReason *FailureReason `protobuf:"varint,11,opt,name=failure_reason,json=failureReason,proto3,enum=moleculeai.delegation.v1.FailureReason,oneof" json:"failure_reason,omitempty"`
 	// The first 4096 bytes of the task.
 	TaskPreview string `protobuf:"bytes,12,opt,name=task_preview,json=taskPreview,proto3" json:"task_preview,omitempty"`
 	// The whole result, at most 1 MiB. Only in GetDelegation, and in Delegate with `wait_seconds`.
@@ -322,8 +322,8 @@ func (x *Delegation) GetDirection() string {
 }
 
 func (x *Delegation) GetFailureReason() FailureReason {
-	if x != nil {
-		return x.FailureReason
+	if x != nil && x.FailureReason != nil {
+		return *x.FailureReason
 	}
 	return FailureReason_failure_reason_unspecified
 }
@@ -416,7 +416,7 @@ var File_moleculeai_delegation_v1_delegation_proto protoreflect.FileDescriptor
 
 const file_moleculeai_delegation_v1_delegation_proto_rawDesc = "" +
 	"\n" +
-	")moleculeai/delegation/v1/delegation.proto\x12\x18moleculeai.delegation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\t\n" +
+	")moleculeai/delegation/v1/delegation.proto\x12\x18moleculeai.delegation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9f\t\n" +
 	"\n" +
 	"Delegation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -429,10 +429,10 @@ const file_moleculeai_delegation_v1_delegation_proto_rawDesc = "" +
 	"\x05error\x18\b \x01(\tH\x00R\x05error\x88\x01\x01\x12.\n" +
 	"\x10response_preview\x18\t \x01(\tH\x01R\x0fresponsePreview\x88\x01\x01\x12\x1c\n" +
 	"\tdirection\x18\n" +
-	" \x01(\tR\tdirection\x12N\n" +
-	"\x0efailure_reason\x18\v \x01(\x0e2'.moleculeai.delegation.v1.FailureReasonR\rfailureReason\x12!\n" +
+	" \x01(\tR\tdirection\x12S\n" +
+	"\x0efailure_reason\x18\v \x01(\x0e2'.moleculeai.delegation.v1.FailureReasonH\x02R\rfailureReason\x88\x01\x01\x12!\n" +
 	"\ftask_preview\x18\f \x01(\tR\vtaskPreview\x12\x1b\n" +
-	"\x06result\x18\r \x01(\tH\x02R\x06result\x88\x01\x01\x12\x1c\n" +
+	"\x06result\x18\r \x01(\tH\x03R\x06result\x88\x01\x01\x12\x1c\n" +
 	"\ttruncated\x18\x0e \x01(\bR\ttruncated\x12A\n" +
 	"\x0elast_heartbeat\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\rlastHeartbeat\x126\n" +
 	"\bdeadline\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x129\n" +
@@ -440,12 +440,12 @@ const file_moleculeai_delegation_v1_delegation_proto_rawDesc = "" +
 	"created_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
 	"updated_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12(\n" +
-	"\rprogress_note\x18\x13 \x01(\tH\x03R\fprogressNote\x88\x01\x01\x12.\n" +
-	"\x10progress_percent\x18\x14 \x01(\x05H\x04R\x0fprogressPercent\x88\x01\x01\x12\x1f\n" +
+	"\rprogress_note\x18\x13 \x01(\tH\x04R\fprogressNote\x88\x01\x01\x12.\n" +
+	"\x10progress_percent\x18\x14 \x01(\x05H\x05R\x0fprogressPercent\x88\x01\x01\x12\x1f\n" +
 	"\vretry_count\x18\x15 \x01(\x05R\n" +
 	"retryCount\x12!\n" +
 	"\fmax_attempts\x18\x16 \x01(\x05R\vmaxAttempts\x12\x1e\n" +
-	"\bretry_of\x18\x17 \x01(\tH\x05R\aretryOf\x88\x01\x01\"s\n" +
+	"\bretry_of\x18\x17 \x01(\tH\x06R\aretryOf\x88\x01\x01\"s\n" +
 	"\x06Status\x12\x16\n" +
 	"\x12status_unspecified\x10\x00\x12\n" +
 	"\n" +
@@ -458,7 +458,8 @@ const file_moleculeai_delegation_v1_delegation_proto_rawDesc = "" +
 	"\x06failed\x10\x05\x12\t\n" +
 	"\x05stuck\x10\x06B\b\n" +
 	"\x06_errorB\x13\n" +
-	"\x11_response_previewB\t\n" +
+	"\x11_response_previewB\x11\n" +
+	"\x0f_failure_reasonB\t\n" +
 	"\a_resultB\x10\n" +
 	"\x0e_progress_noteB\x13\n" +
 	"\x11_progress_percentB\v\n" +

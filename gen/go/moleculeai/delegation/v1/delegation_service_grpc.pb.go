@@ -111,9 +111,10 @@ type DelegationServiceClient interface {
 	// callers get MESSAGE_NOT_FOUND.
 	GetQueuedMessage(ctx context.Context, in *GetQueuedMessageRequest, opts ...grpc.CallOption) (*QueuedMessage, error)
 	// ListActivity reads a workspace's record: newest first, or with `since_id` the rows after that
-	// row, oldest first. If there are more, the response header `x-next-page-token` carries the token of
-	// the next page. Fails with CURSOR_PRUNED (410) if `since_id` is no row of this workspace: start
-	// again without `since_id`.
+	// row, oldest first. A poller's first call, with the workspace's token for `a2a_receive` and without
+	// another filter, begins with the oldest row, too: its last row is the next `since_id`. If there are
+	// more, the response header `x-next-page-token` carries the token of the next page. Fails with
+	// CURSOR_PRUNED (410) if `since_id` is no row of this workspace: start again without `since_id`.
 	ListActivity(ctx context.Context, in *ListActivityRequest, opts ...grpc.CallOption) (*ListActivityResponse, error)
 	// GetActivity returns one row of a workspace's record, for inbox items that carry a `body_ref`.
 	GetActivity(ctx context.Context, in *GetActivityRequest, opts ...grpc.CallOption) (*Activity, error)
@@ -522,9 +523,10 @@ type DelegationServiceServer interface {
 	// callers get MESSAGE_NOT_FOUND.
 	GetQueuedMessage(context.Context, *GetQueuedMessageRequest) (*QueuedMessage, error)
 	// ListActivity reads a workspace's record: newest first, or with `since_id` the rows after that
-	// row, oldest first. If there are more, the response header `x-next-page-token` carries the token of
-	// the next page. Fails with CURSOR_PRUNED (410) if `since_id` is no row of this workspace: start
-	// again without `since_id`.
+	// row, oldest first. A poller's first call, with the workspace's token for `a2a_receive` and without
+	// another filter, begins with the oldest row, too: its last row is the next `since_id`. If there are
+	// more, the response header `x-next-page-token` carries the token of the next page. Fails with
+	// CURSOR_PRUNED (410) if `since_id` is no row of this workspace: start again without `since_id`.
 	ListActivity(context.Context, *ListActivityRequest) (*ListActivityResponse, error)
 	// GetActivity returns one row of a workspace's record, for inbox items that carry a `body_ref`.
 	GetActivity(context.Context, *GetActivityRequest) (*Activity, error)

@@ -1322,7 +1322,7 @@ type DiscoverRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the workspace to find.
 	TargetId string `protobuf:"bytes,1,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
-	// UUID of the caller; empty means the `X-Workspace-ID` header.
+	// UUID of the caller; empty means the `X-Workspace-ID` header, and over gRPC the token's workspace.
 	CallerId      string `protobuf:"bytes,2,opt,name=caller_id,json=callerId,proto3" json:"caller_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -80,7 +80,7 @@ type WorkspaceServiceClient interface {
 	// UpdateCard replaces the agent's card.
 	UpdateCard(ctx context.Context, in *UpdateCardRequest, opts ...grpc.CallOption) (*UpdateCardResponse, error)
 	// Discover returns the URL of a related workspace. `caller_id` or the `X-Workspace-ID` header names
-	// the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
+	// the caller: required of REST calls, whatever their token. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
 	// (503) for one not reachable at present.
 	Discover(ctx context.Context, in *DiscoverRequest, opts ...grpc.CallOption) (*DiscoverResponse, error)
 	// ListPeers lists siblings, children and parent, by name. If there are more, the response header
@@ -322,7 +322,7 @@ type WorkspaceServiceServer interface {
 	// UpdateCard replaces the agent's card.
 	UpdateCard(context.Context, *UpdateCardRequest) (*UpdateCardResponse, error)
 	// Discover returns the URL of a related workspace. `caller_id` or the `X-Workspace-ID` header names
-	// the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
+	// the caller: required of REST calls, whatever their token. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
 	// (503) for one not reachable at present.
 	Discover(context.Context, *DiscoverRequest) (*DiscoverResponse, error)
 	// ListPeers lists siblings, children and parent, by name. If there are more, the response header

@@ -586,7 +586,7 @@ class LedgerEntry(_message.Message):
     retry_count: _builtins.int
     """Attempts after the first one."""
     failure_reason: _delegation_pb2.FailureReason.ValueType
-    """Why the delegation failed; unspecified unless `status` is failed."""
+    """Why the delegation failed; absent unless `status` is failed."""
     @_builtins.property
     def last_heartbeat(self) -> _timestamp_pb2.Timestamp:
         """Time of the last heartbeat or report by the target."""
@@ -618,18 +618,22 @@ class LedgerEntry(_message.Message):
         retry_count: _builtins.int = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
-        failure_reason: _delegation_pb2.FailureReason.ValueType = ...,
+        failure_reason: _delegation_pb2.FailureReason.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_detail", b"_error_detail", "_result_preview", b"_result_preview", "created_at", b"created_at", "deadline", b"deadline", "error_detail", b"error_detail", "last_heartbeat", b"last_heartbeat", "result_preview", b"result_preview", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_detail", b"_error_detail", "_failure_reason", b"_failure_reason", "_result_preview", b"_result_preview", "created_at", b"created_at", "deadline", b"deadline", "error_detail", b"error_detail", "failure_reason", b"failure_reason", "last_heartbeat", b"last_heartbeat", "result_preview", b"result_preview", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_detail", b"_error_detail", "_result_preview", b"_result_preview", "callee_id", b"callee_id", "caller_id", b"caller_id", "created_at", b"created_at", "deadline", b"deadline", "delegation_id", b"delegation_id", "error_detail", b"error_detail", "failure_reason", b"failure_reason", "last_heartbeat", b"last_heartbeat", "result_preview", b"result_preview", "retry_count", b"retry_count", "status", b"status", "task_preview", b"task_preview", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_detail", b"_error_detail", "_failure_reason", b"_failure_reason", "_result_preview", b"_result_preview", "callee_id", b"callee_id", "caller_id", b"caller_id", "created_at", b"created_at", "deadline", b"deadline", "delegation_id", b"delegation_id", "error_detail", b"error_detail", "failure_reason", b"failure_reason", "last_heartbeat", b"last_heartbeat", "result_preview", b"result_preview", "retry_count", b"retry_count", "status", b"status", "task_preview", b"task_preview", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error_detail: _TypeAlias = _typing.Literal["error_detail"]  # noqa: Y015
     _WhichOneofArgType__error_detail: _TypeAlias = _typing.Literal["_error_detail", b"_error_detail"]  # noqa: Y015
+    _WhichOneofReturnType__failure_reason: _TypeAlias = _typing.Literal["failure_reason"]  # noqa: Y015
+    _WhichOneofArgType__failure_reason: _TypeAlias = _typing.Literal["_failure_reason", b"_failure_reason"]  # noqa: Y015
     _WhichOneofReturnType__result_preview: _TypeAlias = _typing.Literal["result_preview"]  # noqa: Y015
     _WhichOneofArgType__result_preview: _TypeAlias = _typing.Literal["_result_preview", b"_result_preview"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__error_detail) -> _WhichOneofReturnType__error_detail | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failure_reason) -> _WhichOneofReturnType__failure_reason | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__result_preview) -> _WhichOneofReturnType__result_preview | None: ...
 

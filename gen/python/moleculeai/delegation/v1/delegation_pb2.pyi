@@ -155,7 +155,7 @@ class Delegation(_message.Message):
     direction: _builtins.str
     """`sent` or `received`, from the view of the workspace in the request."""
     failure_reason: Global___FailureReason.ValueType
-    """Why the delegation failed; unspecified unless `status` is failed."""
+    """Why the delegation failed; absent unless `status` is failed."""
     task_preview: _builtins.str
     """The first 4096 bytes of the task."""
     result: _builtins.str
@@ -201,7 +201,7 @@ class Delegation(_message.Message):
         error: _builtins.str | None = ...,
         response_preview: _builtins.str | None = ...,
         direction: _builtins.str = ...,
-        failure_reason: Global___FailureReason.ValueType = ...,
+        failure_reason: Global___FailureReason.ValueType | None = ...,
         task_preview: _builtins.str = ...,
         result: _builtins.str | None = ...,
         truncated: _builtins.bool = ...,
@@ -215,12 +215,14 @@ class Delegation(_message.Message):
         max_attempts: _builtins.int = ...,
         retry_of: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_progress_note", b"_progress_note", "_progress_percent", b"_progress_percent", "_response_preview", b"_response_preview", "_result", b"_result", "_retry_of", b"_retry_of", "created_at", b"created_at", "deadline", b"deadline", "error", b"error", "last_heartbeat", b"last_heartbeat", "progress_note", b"progress_note", "progress_percent", b"progress_percent", "response_preview", b"response_preview", "result", b"result", "retry_of", b"retry_of", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_failure_reason", b"_failure_reason", "_progress_note", b"_progress_note", "_progress_percent", b"_progress_percent", "_response_preview", b"_response_preview", "_result", b"_result", "_retry_of", b"_retry_of", "created_at", b"created_at", "deadline", b"deadline", "error", b"error", "failure_reason", b"failure_reason", "last_heartbeat", b"last_heartbeat", "progress_note", b"progress_note", "progress_percent", b"progress_percent", "response_preview", b"response_preview", "result", b"result", "retry_of", b"retry_of", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_progress_note", b"_progress_note", "_progress_percent", b"_progress_percent", "_response_preview", b"_response_preview", "_result", b"_result", "_retry_of", b"_retry_of", "created_at", b"created_at", "deadline", b"deadline", "delegation_id", b"delegation_id", "direction", b"direction", "error", b"error", "failure_reason", b"failure_reason", "id", b"id", "last_heartbeat", b"last_heartbeat", "max_attempts", b"max_attempts", "progress_note", b"progress_note", "progress_percent", b"progress_percent", "response_preview", b"response_preview", "result", b"result", "retry_count", b"retry_count", "retry_of", b"retry_of", "source_id", b"source_id", "status", b"status", "summary", b"summary", "target_id", b"target_id", "task_preview", b"task_preview", "truncated", b"truncated", "type", b"type", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_failure_reason", b"_failure_reason", "_progress_note", b"_progress_note", "_progress_percent", b"_progress_percent", "_response_preview", b"_response_preview", "_result", b"_result", "_retry_of", b"_retry_of", "created_at", b"created_at", "deadline", b"deadline", "delegation_id", b"delegation_id", "direction", b"direction", "error", b"error", "failure_reason", b"failure_reason", "id", b"id", "last_heartbeat", b"last_heartbeat", "max_attempts", b"max_attempts", "progress_note", b"progress_note", "progress_percent", b"progress_percent", "response_preview", b"response_preview", "result", b"result", "retry_count", b"retry_count", "retry_of", b"retry_of", "source_id", b"source_id", "status", b"status", "summary", b"summary", "target_id", b"target_id", "task_preview", b"task_preview", "truncated", b"truncated", "type", b"type", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
     _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
+    _WhichOneofReturnType__failure_reason: _TypeAlias = _typing.Literal["failure_reason"]  # noqa: Y015
+    _WhichOneofArgType__failure_reason: _TypeAlias = _typing.Literal["_failure_reason", b"_failure_reason"]  # noqa: Y015
     _WhichOneofReturnType__progress_note: _TypeAlias = _typing.Literal["progress_note"]  # noqa: Y015
     _WhichOneofArgType__progress_note: _TypeAlias = _typing.Literal["_progress_note", b"_progress_note"]  # noqa: Y015
     _WhichOneofReturnType__progress_percent: _TypeAlias = _typing.Literal["progress_percent"]  # noqa: Y015
@@ -233,6 +235,8 @@ class Delegation(_message.Message):
     _WhichOneofArgType__retry_of: _TypeAlias = _typing.Literal["_retry_of", b"_retry_of"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__error) -> _WhichOneofReturnType__error | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failure_reason) -> _WhichOneofReturnType__failure_reason | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__progress_note) -> _WhichOneofReturnType__progress_note | None: ...
     @_typing.overload

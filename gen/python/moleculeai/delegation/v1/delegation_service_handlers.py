@@ -152,9 +152,10 @@ class DelegationServiceHandlers(Protocol):
         call: Call,
     ) -> delegation_service_pb2.ListActivityResponse:
         """ListActivity reads a workspace's record: newest first, or with `since_id` the rows after that
-        row, oldest first. If there are more, the response header `x-next-page-token` carries the token of
-        the next page. Fails with CURSOR_PRUNED (410) if `since_id` is no row of this workspace: start
-        again without `since_id`.
+        row, oldest first. A poller's first call, with the workspace's token for `a2a_receive` and without
+        another filter, begins with the oldest row, too: its last row is the next `since_id`. If there are
+        more, the response header `x-next-page-token` carries the token of the next page. Fails with
+        CURSOR_PRUNED (410) if `since_id` is no row of this workspace: start again without `since_id`.
         """
         ...
 

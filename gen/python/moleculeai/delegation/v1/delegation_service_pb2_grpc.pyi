@@ -106,9 +106,10 @@ class DelegationServiceStub:
     """
     ListActivity: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.ListActivityRequest, _delegation_service_pb2.ListActivityResponse]
     """ListActivity reads a workspace's record: newest first, or with `since_id` the rows after that
-    row, oldest first. If there are more, the response header `x-next-page-token` carries the token of
-    the next page. Fails with CURSOR_PRUNED (410) if `since_id` is no row of this workspace: start
-    again without `since_id`.
+    row, oldest first. A poller's first call, with the workspace's token for `a2a_receive` and without
+    another filter, begins with the oldest row, too: its last row is the next `since_id`. If there are
+    more, the response header `x-next-page-token` carries the token of the next page. Fails with
+    CURSOR_PRUNED (410) if `since_id` is no row of this workspace: start again without `since_id`.
     """
     GetActivity: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.GetActivityRequest, _activity_pb2.Activity]
     """GetActivity returns one row of a workspace's record, for inbox items that carry a `body_ref`."""
@@ -239,9 +240,10 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
     """
     ListActivity: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.ListActivityRequest, _delegation_service_pb2.ListActivityResponse]  # type: ignore[assignment]
     """ListActivity reads a workspace's record: newest first, or with `since_id` the rows after that
-    row, oldest first. If there are more, the response header `x-next-page-token` carries the token of
-    the next page. Fails with CURSOR_PRUNED (410) if `since_id` is no row of this workspace: start
-    again without `since_id`.
+    row, oldest first. A poller's first call, with the workspace's token for `a2a_receive` and without
+    another filter, begins with the oldest row, too: its last row is the next `since_id`. If there are
+    more, the response header `x-next-page-token` carries the token of the next page. Fails with
+    CURSOR_PRUNED (410) if `since_id` is no row of this workspace: start again without `since_id`.
     """
     GetActivity: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.GetActivityRequest, _activity_pb2.Activity]  # type: ignore[assignment]
     """GetActivity returns one row of a workspace's record, for inbox items that carry a `body_ref`."""
@@ -435,9 +437,10 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_delegation_service_pb2.ListActivityResponse, _abc.Awaitable[_delegation_service_pb2.ListActivityResponse]]:
         """ListActivity reads a workspace's record: newest first, or with `since_id` the rows after that
-        row, oldest first. If there are more, the response header `x-next-page-token` carries the token of
-        the next page. Fails with CURSOR_PRUNED (410) if `since_id` is no row of this workspace: start
-        again without `since_id`.
+        row, oldest first. A poller's first call, with the workspace's token for `a2a_receive` and without
+        another filter, begins with the oldest row, too: its last row is the next `since_id`. If there are
+        more, the response header `x-next-page-token` carries the token of the next page. Fails with
+        CURSOR_PRUNED (410) if `since_id` is no row of this workspace: start again without `since_id`.
         """
 
     @_abc_1.abstractmethod

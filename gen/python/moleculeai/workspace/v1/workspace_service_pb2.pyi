@@ -763,7 +763,7 @@ class DiscoverRequest(_message.Message):
     target_id: _builtins.str
     """UUID of the workspace to find."""
     caller_id: _builtins.str
-    """UUID of the caller; empty means the `X-Workspace-ID` header."""
+    """UUID of the caller; empty means the `X-Workspace-ID` header, and over gRPC the token's workspace."""
     def __init__(
         self,
         *,

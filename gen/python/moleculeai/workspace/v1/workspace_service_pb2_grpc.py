@@ -208,7 +208,7 @@ class WorkspaceServiceServicer:
 
     def Discover(self, request, context):
         """Discover returns the URL of a related workspace. `caller_id` or the `X-Workspace-ID` header names
-        the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
+        the caller: required of REST calls, whatever their token. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
         (503) for one not reachable at present.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -77,7 +77,7 @@ class WorkspaceServiceStub:
     """UpdateCard replaces the agent's card."""
     Discover: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.DiscoverRequest, _workspace_service_pb2.DiscoverResponse]
     """Discover returns the URL of a related workspace. `caller_id` or the `X-Workspace-ID` header names
-    the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
+    the caller: required of REST calls, whatever their token. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
     (503) for one not reachable at present.
     """
     ListPeers: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListPeersRequest, _workspace_service_pb2.ListPeersResponse]
@@ -152,7 +152,7 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """UpdateCard replaces the agent's card."""
     Discover: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.DiscoverRequest, _workspace_service_pb2.DiscoverResponse]  # type: ignore[assignment]
     """Discover returns the URL of a related workspace. `caller_id` or the `X-Workspace-ID` header names
-    the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
+    the caller: required of REST calls, whatever their token. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
     (503) for one not reachable at present.
     """
     ListPeers: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListPeersRequest, _workspace_service_pb2.ListPeersResponse]  # type: ignore[assignment]
@@ -284,7 +284,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.DiscoverResponse, _abc.Awaitable[_workspace_service_pb2.DiscoverResponse]]:
         """Discover returns the URL of a related workspace. `caller_id` or the `X-Workspace-ID` header names
-        the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
+        the caller: required of REST calls, whatever their token. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
         (503) for one not reachable at present.
         """
 

@@ -640,11 +640,11 @@ export declare type LedgerEntry = Message<"moleculeai.admin.v1.LedgerEntry"> & {
   updatedAt?: Timestamp | undefined;
 
   /**
-   * Why the delegation failed; unspecified unless `status` is failed.
+   * Why the delegation failed; absent unless `status` is failed.
    *
-   * @generated from field: moleculeai.delegation.v1.FailureReason failure_reason = 13;
+   * @generated from field: optional moleculeai.delegation.v1.FailureReason failure_reason = 13;
    */
-  failureReason: FailureReason;
+  failureReason?: FailureReason | undefined;
 };
 
 /**

@@ -91,11 +91,11 @@ export declare type Delegation = Message<"moleculeai.delegation.v1.Delegation"> 
   direction: string;
 
   /**
-   * Why the delegation failed; unspecified unless `status` is failed.
+   * Why the delegation failed; absent unless `status` is failed.
    *
-   * @generated from field: moleculeai.delegation.v1.FailureReason failure_reason = 11;
+   * @generated from field: optional moleculeai.delegation.v1.FailureReason failure_reason = 11;
    */
-  failureReason: FailureReason;
+  failureReason?: FailureReason | undefined;
 
   /**
    * The first 4096 bytes of the task.

@@ -817,7 +817,7 @@ export declare type DiscoverRequest = Message<"moleculeai.workspace.v1.DiscoverR
   targetId: string;
 
   /**
-   * UUID of the caller; empty means the `X-Workspace-ID` header.
+   * UUID of the caller; empty means the `X-Workspace-ID` header, and over gRPC the token's workspace.
    *
    * @generated from field: string caller_id = 2;
    */
@@ -1391,7 +1391,7 @@ export declare const WorkspaceService: GenService<{
   },
   /**
    * Discover returns the URL of a related workspace. `caller_id` or the `X-Workspace-ID` header names
-   * the caller. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
+   * the caller: required of REST calls, whatever their token. Fails with NOT_RELATED (403) for an unrelated workspace, and with PEER_UNAVAILABLE
    * (503) for one not reachable at present.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.Discover
