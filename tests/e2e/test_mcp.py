@@ -298,6 +298,20 @@ async def test_history_goes_back_page_by_page(
         assert older[0]["peer_name"] == "bob"
 
 
+async def test_history_is_whole_though_messages_came_together(
+    alice: Agent, bob: Agent, server: RunningServer
+) -> None:
+    await asyncio.gather(*(tell(bob, alice, str(number)) for number in range(20)))
+    seen: list[str] = []
+    async with session_of(alice, server) as session:
+        page = await session.use("chat_history", peer_id=bob.id, limit=3)
+        while page:
+            seen += [row["text"] for row in page]
+            before = page[0]["created_at"]
+            page = await session.use("chat_history", peer_id=bob.id, limit=3, before_ts=before)
+    assert sorted(seen) == sorted(map(str, range(20)))
+
+
 async def test_the_outcome_of_a_task_is_history_with_its_peer(
     alice: Agent, bob: Agent, server: RunningServer
 ) -> None:

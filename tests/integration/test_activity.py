@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import uuid
@@ -16,7 +17,7 @@ from moleculeai.delegation.v1 import activity_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from molecule_grpc.auth.principal import Principal, Role
-from molecule_grpc.db.pool import Pool, connect_pool
+from molecule_grpc.db.pool import Pool, connect, connect_pool
 from molecule_grpc.delegation.conversion import record as convert
 from molecule_grpc.delegation.inbox.wiring import open_record_and_inbox
 from molecule_grpc.delegation.record.activity import Attachment, Report
@@ -25,7 +26,16 @@ from molecule_grpc.events.names import EventType
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.errors import Denied, Invalid, NotFound, OutOfRange, Unauthenticated
 from molecule_grpc.server.call import Call
-from tests.integration.agents import ORGANIZATION, Slice, call_of, hire, message, note, slice_of
+from tests.integration.agents import (
+    ORGANIZATION,
+    Slice,
+    append_on,
+    call_of,
+    hire,
+    message,
+    note,
+    slice_of,
+)
 
 
 async def poll(slice_: Slice, me: UUID, **filters: str) -> list[activity_pb2.Activity]:
@@ -195,6 +205,39 @@ async def test_before_is_strict_and_pages_backwards(slice_: Slice, me: UUID) -> 
     rows = await wrote(slice_, *(message(me) for _ in range(3)))
     middle = (await poll(slice_, me))[1].created_at.ToJsonString()
     assert await ids(slice_, me, before_ts=middle) == [rows[0]]
+
+
+async def test_history_cut_by_a_time_loses_no_row_that_was_written_with_others(
+    slice_: Slice, me: UUID
+) -> None:
+    """Forty messages come at once: one or two statements write them all."""
+    sent = [message(me) for _ in range(40)]
+    await asyncio.gather(*(slice_.records.append(entry) for entry in sent))
+    seen, page = list[str](), await poll(slice_, me, limit="7")
+    while page:
+        seen += [row.id for row in page]
+        before = page[-1].created_at.ToJsonString()
+        page = await poll(slice_, me, limit="7", before_ts=before)
+    assert sorted(seen) == sorted(str(entry.activity_id) for entry in sent)
+
+
+async def test_time_and_number_of_a_row_agree_whichever_worker_was_first(
+    slice_: Slice, database_url: str, me: UUID
+) -> None:
+    """A transaction that began earlier comes later: its rows are not older than those before."""
+    conn = await connect(database_url)
+    async with conn.transaction():
+        await conn.execute("SELECT now()")
+        await wrote(slice_, message(me), note(me))
+        await append_on(conn, message(me), message(me))
+    await conn.close()
+    await wrote(slice_, message(me))
+    rows = await slice_.record_of(me)
+    times = [row["created_at"] for row in rows]
+    assert len(rows) == 5
+    assert times == sorted(set(times))
+    items = {item["activity_id"]: item["created_at"] for item in await slice_.items(me)}
+    assert items == {row["id"]: row["created_at"] for row in rows if row["inbox_seq"]}
 
 
 @pytest.mark.parametrize(

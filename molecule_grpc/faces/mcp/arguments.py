@@ -103,7 +103,7 @@ class History(Arguments):
         "",
         max_length=64,
         description="Only messages strictly older than this RFC 3339 time: `created_at` of the "
-        "oldest one that you have.",
+        "oldest one that you have, with all its digits.",
     )
 
 

@@ -42,33 +42,42 @@ class Entry(NamedTuple):
 
 # Takes a CTE `entries (ord, step, <names(Entry)>, organization_id, opened)`: `ord` and `step` give
 # the order of the rows within a workspace, `opened` is 1 where a delegation of the workspace begins
-# with the row, -1 where one ends, else 0. Makes `placed`, which adds record_seq, seq and
-# bytes_through.
+# with the row, -1 where one ends, else 0. Makes `placed`, which adds record_seq, seq,
+# bytes_through and created_at.
 APPEND = f"""
     -- One row for each workspace: the counters of its record and inbox, moved on by this batch. Its
     -- lock makes both sequences gapless and commit-ordered. Heads are locked in the order of their
-    -- ids, so that two writers with several inboxes cannot deadlock.
+    -- ids, so that two writers with several inboxes cannot deadlock. `record_time` is the time of
+    -- the workspace's newest row: rows are a microsecond apart at least, so that a time names one.
     heads AS (
-        INSERT INTO inbox_heads AS h (workspace_id, record_seq, last_seq, bytes, open_delegations)
+        INSERT INTO inbox_heads AS h (
+            workspace_id, record_seq, last_seq, bytes, open_delegations, record_time
+        )
         SELECT workspace_id, count(*), count(message_id),
-               coalesce(sum(bytes) FILTER (WHERE message_id IS NOT NULL), 0), sum(opened)
+               coalesce(sum(bytes) FILTER (WHERE message_id IS NOT NULL), 0), sum(opened),
+               now() + (count(*) - 1) * interval '1 microsecond'
         FROM entries GROUP BY workspace_id ORDER BY workspace_id
         ON CONFLICT (workspace_id) DO UPDATE
         SET record_seq = h.record_seq + excluded.record_seq,
             last_seq = h.last_seq + excluded.last_seq,
             bytes = h.bytes + excluded.bytes,
-            open_delegations = h.open_delegations + excluded.open_delegations
-        RETURNING h.workspace_id, h.record_seq, h.last_seq, h.bytes
+            open_delegations = h.open_delegations + excluded.open_delegations,
+            record_time = greatest(
+                h.record_time + excluded.record_seq * interval '1 microsecond',
+                excluded.record_time
+            )
+        RETURNING h.workspace_id, h.record_seq, h.last_seq, h.bytes, h.record_time
     ),
-    -- The counters stand at the last row of the batch: a row's own numbers are less by what comes
-    -- behind it in its workspace.
+    -- The counters stand at the last row of the batch: a row's own numbers, and its time, are less
+    -- by what comes behind it in its workspace.
     placed AS (
         SELECT e.*, h.record_seq - count(*) OVER behind AS record_seq,
                CASE WHEN e.message_id IS NOT NULL
                     THEN h.last_seq - count(e.message_id) OVER behind END AS seq,
                h.bytes - coalesce(
                    sum(e.bytes) FILTER (WHERE e.message_id IS NOT NULL) OVER behind, 0
-               ) AS bytes_through
+               ) AS bytes_through,
+               h.record_time - (count(*) OVER behind) * interval '1 microsecond' AS created_at
         FROM entries e JOIN heads h USING (workspace_id)
         WINDOW behind AS (
             PARTITION BY workspace_id ORDER BY e.ord DESC, e.step DESC
@@ -79,23 +88,24 @@ APPEND = f"""
         INSERT INTO activity_logs (
             id, workspace_id, activity_type, method, source_id, target_id, summary, request_body,
             response_body, tool_trace, duration_ms, status, error_detail, record_seq, inbox_seq,
-            body_bytes
+            body_bytes, created_at
         )
         SELECT activity_id, workspace_id, activity_type, method, source_id, target_id, summary,
                request_body::jsonb, response_body::jsonb, tool_trace::jsonb, duration_ms, status,
                error_detail, record_seq, seq,
                coalesce(octet_length(request_body), 0) + coalesce(octet_length(response_body), 0)
-                   + coalesce(octet_length(tool_trace), 0)
+                   + coalesce(octet_length(tool_trace), 0),
+               created_at
         FROM placed
     ),
     -- The rows that are messages.
     items AS (
         INSERT INTO inbox_items (
             workspace_id, seq, message_id, activity_id, method, source_id, delegation_id, late,
-            bytes, bytes_through, not_before
+            bytes, bytes_through, not_before, created_at
         )
         SELECT workspace_id, seq, message_id, activity_id, method, sender_id, delegation_id, late,
-               bytes, bytes_through, now() + make_interval(secs => delay)
+               bytes, bytes_through, now() + make_interval(secs => delay), created_at
         FROM placed WHERE seq IS NOT NULL
     ),
     {ADD_USAGE}
@@ -114,7 +124,7 @@ class Placed(NamedTuple):
 # Columns of a `Placed`, from `placed p`; all NULL where there is no item.
 PLACED_COLUMNS = """
     p.seq AS item_seq, p.message_id AS item_message_id,
-    CASE WHEN p.seq IS NOT NULL THEN now() END AS item_created_at,
+    CASE WHEN p.seq IS NOT NULL THEN p.created_at END AS item_created_at,
     (SELECT s.name FROM workspaces s WHERE s.id = p.sender_id) AS item_sender_name
 """
 

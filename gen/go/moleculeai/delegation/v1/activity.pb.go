@@ -55,7 +55,7 @@ type Activity struct {
 	Status string `protobuf:"bytes,12,opt,name=status,proto3" json:"status,omitempty"`
 	// Error text; absent without an error.
 	ErrorDetail *string `protobuf:"bytes,13,opt,name=error_detail,json=errorDetail,proto3,oneof" json:"error_detail,omitempty"`
-	// Time of the row.
+	// Time of the row; no other row of the workspace has it.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// The row's number in the workspace's inbox; absent if the row was never an inbox item.
 	Seq *uint32 `protobuf:"varint,15,opt,name=seq,proto3,oneof" json:"seq,omitempty"`

@@ -1482,7 +1482,8 @@ type ListActivityRequest struct {
 	SinceId string `protobuf:"bytes,6,opt,name=since_id,json=sinceId,proto3" json:"since_id,omitempty"`
 	// Only rows from or to this workspace.
 	PeerId string `protobuf:"bytes,7,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
-	// Only rows strictly older than this RFC 3339 time.
+	// Only rows strictly older than this RFC 3339 time. Rows of a workspace are a microsecond apart at
+	// least: `created_at` of the last row of a page, with all its digits, begins the next page.
 	BeforeTs string `protobuf:"bytes,8,opt,name=before_ts,json=beforeTs,proto3" json:"before_ts,omitempty"`
 	// Value of `x-next-page-token` of the previous page, which had the same filters; wins over
 	// `since_id`.

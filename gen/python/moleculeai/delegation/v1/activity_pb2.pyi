@@ -129,7 +129,7 @@ class Activity(_message.Message):
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """Time of the row."""
+        """Time of the row; no other row of the workspace has it."""
 
     @_builtins.property
     def data(self) -> Global___Activity.Data:

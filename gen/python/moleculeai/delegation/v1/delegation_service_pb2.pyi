@@ -760,7 +760,9 @@ class ListActivityRequest(_message.Message):
     peer_id: _builtins.str
     """Only rows from or to this workspace."""
     before_ts: _builtins.str
-    """Only rows strictly older than this RFC 3339 time."""
+    """Only rows strictly older than this RFC 3339 time. Rows of a workspace are a microsecond apart at
+    least: `created_at` of the last row of a page, with all its digits, begins the next page.
+    """
     page_token: _builtins.str
     """Value of `x-next-page-token` of the previous page, which had the same filters; wins over
     `since_id`.

@@ -112,7 +112,7 @@ export declare type Activity = Message<"moleculeai.delegation.v1.Activity"> & {
   errorDetail?: string | undefined;
 
   /**
-   * Time of the row.
+   * Time of the row; no other row of the workspace has it.
    *
    * @generated from field: google.protobuf.Timestamp created_at = 14;
    */

@@ -885,7 +885,8 @@ export declare type ListActivityRequest = Message<"moleculeai.delegation.v1.List
   peerId: string;
 
   /**
-   * Only rows strictly older than this RFC 3339 time.
+   * Only rows strictly older than this RFC 3339 time. Rows of a workspace are a microsecond apart at
+   * least: `created_at` of the last row of a page, with all its digits, begins the next page.
    *
    * @generated from field: string before_ts = 8;
    */

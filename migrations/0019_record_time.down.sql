@@ -1,0 +1,1 @@
+ALTER TABLE inbox_heads DROP COLUMN record_time;
