@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, cast
 from uuid import UUID
@@ -13,21 +12,21 @@ from molecule_grpc.admin.ports import (
     DeadLetterPlace,
     DeadLetters,
     DropStale,
-    LedgerEntry,
+    LedgerPage,
     LedgerViews,
 )
 from molecule_grpc.auth import audit_store
 from molecule_grpc.auth.audit_store import AuditEntry
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.events.values import StoredEvent
+from molecule_grpc.events.values import Position, StoredEvent
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.kernel.page import page_of
+from molecule_grpc.kernel.page import Page, page_of
 from molecule_grpc.kernel.page_tokens import PageTokens
 
 LEDGER_FILTERS = ("in_flight", "stuck", "failed", "completed")
 
 _MAX_LISTED = 1000
-_EVENTS = 100
+_EVENTS = "events"
 _LISTING = "dead-letters"
 _AUDIT = "audit-log"
 # Ids, times and numbers of a dead letter.
@@ -71,16 +70,18 @@ class Operations:
         self._drop_stale = drop_stale
 
     async def delegations(
-        self, wanted: str, limit: int, organization_id: UUID | None
-    ) -> Sequence[LedgerEntry]:
-        """Delegations under a filter, newest first.
+        self, wanted: str, *, limit: int, page_token: str, organization_id: UUID | None
+    ) -> LedgerPage:
+        """A page of delegations under a filter, newest first, of at most 3 MiB.
 
         Args:
             wanted: one of `LEDGER_FILTERS`.
-            limit: most of them, 1 to 1000.
+            limit: most delegations of the page, 1 to 1000.
+            page_token: from the page before; empty for the first page.
 
         Raises:
-            Invalid: no such filter, or the limit is out of range.
+            Invalid: no such filter, the limit is out of range, or the page token is not one of
+                ours.
         """
         if wanted not in LEDGER_FILTERS:
             raise Invalid(
@@ -91,7 +92,9 @@ class Operations:
             )
         if not 1 <= limit <= _MAX_LISTED:
             raise Invalid(f"limit must be 1..{_MAX_LISTED}", field="limit")
-        return await self._ledger.list_entries(wanted, organization_id, limit)
+        return await self._ledger.list_entries(
+            wanted, organization_id, limit=limit, page_token=page_token
+        )
 
     async def dead_letters(
         self,
@@ -173,10 +176,35 @@ class Operations:
         return await self._drop_stale(age, workspace_id, organization_id)
 
     async def newest_events(
-        self, workspace_id: UUID | None, organization_id: UUID | None
-    ) -> list[StoredEvent]:
-        """The newest 100 kept events, newest first."""
-        return await store.newest_events(self._pool, organization_id, workspace_id, limit=_EVENTS)
+        self,
+        *,
+        workspace_id: UUID | None,
+        limit: int,
+        page_token: str,
+        organization_id: UUID | None,
+    ) -> Page[StoredEvent]:
+        """A page of kept events, newest first, of about 3 MiB.
+
+        Args:
+            workspace_id: only of this workspace; None for all.
+            limit: most events of the page.
+            page_token: from the page before; empty for the first page.
+
+        Raises:
+            Invalid: the page token is not one of ours.
+        """
+        place = self._page_tokens.read(_EVENTS, page_token, int, int)
+        return await store.newest_events(
+            self._pool,
+            organization_id,
+            workspace_id,
+            before=None if place is None else Position(*cast("tuple[int, int]", tuple(place))),
+            limit=limit,
+        )
+
+    def token_after(self, event: StoredEvent) -> str:
+        """The token of the page of `newest_events` that begins behind an event."""
+        return self._page_tokens.make(_EVENTS, event.place.xact, event.place.position)
 
 
 def _wire_bytes(item: DeadLetter) -> int:

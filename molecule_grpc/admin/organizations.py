@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from molecule_grpc.admin import store
@@ -11,8 +13,29 @@ from molecule_grpc.auth.store import mint_workspace_token, require_token_room
 from molecule_grpc.auth.tokens import Secret, TokenTerms
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import AlreadyExists, NotFound
+from molecule_grpc.kernel.page import page_of
+from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.quotas import Quotas
+
+_ORGANIZATIONS_LISTED = 1000
+_TOKENS_LISTED = 500
+_ORGANIZATIONS = "organizations"
+_TOKENS = "org-tokens"
+
+
+class OrganizationPage(NamedTuple):
+    """Some organisations, and the token of the next page; empty on the last page."""
+
+    rows: list[Organization]
+    next_page_token: str
+
+
+class OrgTokenPage(NamedTuple):
+    """Some tokens of organisations, and the token of the next page; empty on the last page."""
+
+    rows: list[OrgToken]
+    next_page_token: str
 
 
 class Organizations:
@@ -22,8 +45,11 @@ class Organizations:
         test_tokens: whether this installation mints tokens of workspaces for test scripts.
     """
 
-    def __init__(self, pool: Pool, quotas: Quotas, *, test_tokens: bool) -> None:
+    def __init__(
+        self, pool: Pool, page_tokens: PageTokens, quotas: Quotas, *, test_tokens: bool
+    ) -> None:
         self._pool = pool
+        self._page_tokens = page_tokens
         self._quotas = quotas
         self._test_tokens = test_tokens
 
@@ -42,9 +68,21 @@ class Organizations:
             )
         return made
 
-    async def list_all(self) -> list[Organization]:
-        """Every organisation, oldest first."""
-        return await store.list_organizations(self._pool)
+    async def list_all(self, *, limit: int, page_token: str) -> OrganizationPage:
+        """A page of all organisations, oldest first.
+
+        Args:
+            limit: most organisations of the page; 0 for 1000.
+            page_token: from the page before; empty for the first page.
+
+        Raises:
+            Invalid: the page token is not one of ours.
+        """
+        limit = limit or _ORGANIZATIONS_LISTED
+        after = self._place(_ORGANIZATIONS, page_token)
+        rows = await store.list_organizations(self._pool, after=after, limit=limit + 1)
+        page = page_of(rows, limit=limit)
+        return OrganizationPage(page.rows, self._token_after(_ORGANIZATIONS, page.last))
 
     async def create_token(
         self, name: str, organization_id: UUID | None, principal: Principal, terms: TokenTerms
@@ -72,9 +110,25 @@ class Organizations:
                 conn, home, name=clean(name), created_by=_author(principal), terms=terms
             )
 
-    async def list_tokens(self, organization_id: UUID | None) -> list[OrgToken]:
-        """Live tokens, newest first, at most 500; of one organisation, or of all."""
-        return await store.list_org_tokens(self._pool, organization_id)
+    async def list_tokens(
+        self, organization_id: UUID | None, *, limit: int, page_token: str
+    ) -> OrgTokenPage:
+        """A page of live tokens, newest first; of one organisation, or of all.
+
+        Args:
+            limit: most tokens of the page; 0 for 500.
+            page_token: from the page before; empty for the first page.
+
+        Raises:
+            Invalid: the page token is not one of ours.
+        """
+        limit = limit or _TOKENS_LISTED
+        before = self._place(_TOKENS, page_token)
+        rows = await store.list_org_tokens(
+            self._pool, organization_id, before=before, limit=limit + 1
+        )
+        page = page_of(rows, limit=limit)
+        return OrgTokenPage(page.rows, self._token_after(_TOKENS, page.last))
 
     async def revoke_token(self, token_id: UUID, organization_id: UUID | None) -> None:
         """End a token at once, on every worker.
@@ -101,6 +155,14 @@ class Organizations:
             await require_token_room(conn, workspace_id, self._quotas.workspace_tokens)
             _, secret = await mint_workspace_token(conn, workspace_id)
         return secret
+
+    def _place(self, listing: str, page_token: str) -> store.Place | None:
+        parts = self._page_tokens.read(listing, page_token, datetime, UUID)
+        return None if parts is None else cast("store.Place", tuple(parts))
+
+    def _token_after(self, listing: str, last: Organization | OrgToken | None) -> str:
+        """The token of the page behind a row; empty when there is none."""
+        return "" if last is None else self._page_tokens.make(listing, last.created_at, last.id)
 
 
 def visible_organization(principal: Principal) -> UUID | None:

@@ -39,16 +39,28 @@ class LedgerEntry(Protocol):
     def failure_reason(self) -> str | None: ...
 
 
+class LedgerPage(Protocol):
+    """Some delegations, and the token of the next page; empty on the last page."""
+
+    @property
+    def entries(self) -> Sequence[LedgerEntry]: ...
+    @property
+    def next_page_token(self) -> str: ...
+
+
 class LedgerViews(Protocol):
     """The ledger across workspaces."""
 
     async def list_entries(
-        self, wanted: str, organization_id: UUID | None, limit: int
-    ) -> Sequence[LedgerEntry]:
-        """Delegations under a filter, newest first.
+        self, wanted: str, organization_id: UUID | None, *, limit: int, page_token: str = ""
+    ) -> LedgerPage:
+        """A page of delegations under a filter, newest first, of at most 3 MiB.
 
         Args:
             wanted: `in_flight`, `stuck`, `failed` or `completed`.
+
+        Raises:
+            Invalid: the page token is not one of ours.
         """
         ...
 

@@ -14,7 +14,7 @@ from molecule_grpc.admin.organizations import Organizations, visible_organizatio
 from molecule_grpc.admin.ports import DeadLetters, LedgerViews, Retries
 from molecule_grpc.admin.server_state import ServerState
 from molecule_grpc.auth.tokens import TokenTerms
-from molecule_grpc.events.convert import event_message
+from molecule_grpc.events.convert import event_messages
 from molecule_grpc.kernel.ids import identifier, parse_id
 from molecule_grpc.server.call import Call
 
@@ -62,9 +62,12 @@ class AdminService:
     async def ListOrganizations(
         self, request: pb.ListOrganizationsRequest, call: Call
     ) -> pb.ListOrganizationsResponse:
-        found = await self._organizations.list_all()
+        page = await self._organizations.list_all(
+            limit=request.limit, page_token=request.page_token
+        )
+        _tell_of_next_page(call, page.next_page_token)
         return pb.ListOrganizationsResponse(
-            organizations=[convert.organization(one) for one in found]
+            organizations=[convert.organization(one) for one in page.rows]
         )
 
     async def CreateOrgToken(
@@ -85,9 +88,12 @@ class AdminService:
     async def ListOrgTokens(
         self, request: pb.ListOrgTokensRequest, call: Call
     ) -> pb.ListOrgTokensResponse:
-        tokens = await self._organizations.list_tokens(_visible(call))
+        page = await self._organizations.list_tokens(
+            _visible(call), limit=request.limit, page_token=request.page_token
+        )
+        _tell_of_next_page(call, page.next_page_token)
         return pb.ListOrgTokensResponse(
-            tokens=[convert.org_token(token) for token in tokens], count=len(tokens)
+            tokens=[convert.org_token(token) for token in page.rows], count=len(page.rows)
         )
 
     async def RevokeOrgToken(
@@ -109,10 +115,13 @@ class AdminService:
     ) -> pb.ListDelegationsResponse:
         wanted = request.status or LEDGER_FILTERS[0]
         limit = request.limit if request.HasField("limit") else _DEFAULT_LISTED
-        entries = await self._operations.delegations(wanted, limit, _visible(call))
+        page = await self._operations.delegations(
+            wanted, limit=limit, page_token=request.page_token, organization_id=_visible(call)
+        )
+        _tell_of_next_page(call, page.next_page_token)
         return pb.ListDelegationsResponse(
-            delegations=[convert.ledger_entry(entry) for entry in entries],
-            count=len(entries),
+            delegations=[convert.ledger_entry(entry) for entry in page.entries],
+            count=len(page.entries),
             status=wanted,
             limit=limit,
         )
@@ -133,8 +142,7 @@ class AdminService:
             page_token=request.page_token,
             organization_id=_visible(call),
         )
-        if page.next_page_token:
-            call.headers["x-next-page-token"] = page.next_page_token
+        _tell_of_next_page(call, page.next_page_token)
         return pb.ListDeadLettersResponse(
             dead_letters=[convert.dead_letter(item) for item in page.items]
         )
@@ -173,14 +181,20 @@ class AdminService:
             page_token=request.page_token,
             organization_id=_visible(call),
         )
-        if page.next_page_token:
-            call.headers["x-next-page-token"] = page.next_page_token
+        _tell_of_next_page(call, page.next_page_token)
         return pb.ListAuditLogResponse(entries=[convert.audit_entry(each) for each in page.entries])
 
     async def ListEvents(self, request: pb.ListEventsRequest, call: Call) -> pb.ListEventsResponse:
-        workspace_id = _optional_id(request.workspace_id, "workspace_id")
-        events = await self._operations.newest_events(workspace_id, _visible(call))
-        return pb.ListEventsResponse(events=[event_message(each) for each in events])
+        page = await self._operations.newest_events(
+            workspace_id=_optional_id(request.workspace_id, "workspace_id"),
+            limit=request.limit or _DEFAULT_LISTED,
+            page_token=request.page_token,
+            organization_id=_visible(call),
+        )
+        shown = event_messages(page)
+        if shown.last is not None:
+            _tell_of_next_page(call, self._operations.token_after(shown.last))
+        return pb.ListEventsResponse(events=shown.messages)
 
     async def GetDelegationStats(
         self, request: pb.GetDelegationStatsRequest, call: Call
@@ -198,6 +212,12 @@ def handlers(service: AdminServiceHandlers) -> tuple[ServiceDescriptor, object]:
 
 def _visible(call: Call) -> UUID | None:
     return visible_organization(call.principal)
+
+
+def _tell_of_next_page(call: Call, token: str) -> None:
+    """Say where the list goes on, unless this was its last page."""
+    if token:
+        call.headers["x-next-page-token"] = token
 
 
 def _optional_id(text: str, field: str) -> UUID | None:

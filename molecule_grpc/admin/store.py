@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
 from molecule_grpc.admin.values import MintedOrgToken, Organization, OrgToken
@@ -9,11 +10,14 @@ from molecule_grpc.auth.store import LIVE, announce
 from molecule_grpc.auth.tokens import TokenTerms, mint
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.events import store as event_store
-from molecule_grpc.events.values import Scope, StoredEvent
+from molecule_grpc.events.values import Position, Scope, StoredEvent
 from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.kernel.page import Page
 
 DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
-MAX_ORG_TOKENS_LISTED = 500
+
+# Where a list goes on: time of creation and id of the last row seen.
+Place = tuple[datetime, UUID]
 
 _ORGANIZATION = ", ".join(Organization._fields)
 _ORG_TOKEN = ", ".join(OrgToken._fields)
@@ -33,9 +37,17 @@ async def insert_organization(pool: Pool, slug: str, name: str) -> Organization 
     return None if row is None else Organization(*row)
 
 
-async def list_organizations(pool: Pool) -> list[Organization]:
-    """Every organisation, oldest first."""
-    rows = await pool.fetch(f"SELECT {_ORGANIZATION} FROM organizations ORDER BY created_at, id")
+async def list_organizations(pool: Pool, *, after: Place | None, limit: int) -> list[Organization]:
+    """Organisations behind a place, oldest first."""
+    rows = await pool.fetch(
+        f"""
+        SELECT {_ORGANIZATION} FROM organizations
+        WHERE $1::timestamptz IS NULL OR (created_at, id) > ($1, $2::uuid)
+        ORDER BY created_at, id LIMIT $3
+        """,
+        *(after or (None, None)),
+        limit,
+    )
     return [Organization(*row) for row in rows]
 
 
@@ -86,15 +98,20 @@ async def mint_org_token(
     return MintedOrgToken(OrgToken(*row), secret)
 
 
-async def list_org_tokens(pool: Pool, organization_id: UUID | None) -> list[OrgToken]:
-    """Live tokens, newest first; of one organisation, or of all."""
+async def list_org_tokens(
+    pool: Pool, organization_id: UUID | None, *, before: Place | None, limit: int
+) -> list[OrgToken]:
+    """Live tokens behind a place, newest first; of one organisation, or of all."""
     rows = await pool.fetch(
         f"""
         SELECT {_ORG_TOKEN} FROM org_api_tokens
         WHERE {LIVE} AND ($1::uuid IS NULL OR organization_id = $1)
-        ORDER BY created_at DESC, id DESC LIMIT {MAX_ORG_TOKENS_LISTED}
+            AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3::uuid))
+        ORDER BY created_at DESC, id DESC LIMIT $4
         """,
         organization_id,
+        *(before or (None, None)),
+        limit,
     )
     return [OrgToken(*row) for row in rows]
 
@@ -126,8 +143,13 @@ async def hold_workspace(conn: Connection, workspace_id: UUID) -> bool:
 
 
 async def newest_events(
-    pool: Pool, organization_id: UUID | None, workspace_id: UUID | None, *, limit: int
-) -> list[StoredEvent]:
-    """Kept events, newest first; None leaves a filter out."""
+    pool: Pool,
+    organization_id: UUID | None,
+    workspace_id: UUID | None,
+    *,
+    before: Position | None,
+    limit: int,
+) -> Page[StoredEvent]:
+    """Kept events behind a place, newest first; None leaves a filter out."""
     scope = Scope(organization_id, workspace_id, ())
-    return await event_store.newest(pool, scope, limit=limit)
+    return await event_store.newest(pool, scope, before=before, limit=limit)

@@ -43,7 +43,12 @@ async def open_admin(
     """
     service = AdminService(
         ServerState(healthy, tasks),
-        Organizations(core.pool, core.quotas, test_tokens=core.settings.auth.test_tokens),
+        Organizations(
+            core.pool,
+            core.page_tokens,
+            core.quotas,
+            test_tokens=core.settings.auth.test_tokens,
+        ),
         Operations(core.pool, core.page_tokens, ledger, dead_letters, drop_stale),
         ledger,
         retries,

@@ -176,18 +176,29 @@ async def count_workspace_tokens(conn: Connection, workspace_id: UUID) -> int:
 
 
 async def list_workspace_tokens(
-    pool: Pool, workspace_id: UUID, *, limit: int, offset: int
+    pool: Pool,
+    workspace_id: UUID,
+    *,
+    limit: int,
+    offset: int = 0,
+    before: tuple[datetime, UUID] | None = None,
 ) -> list[TokenRow]:
-    """Live tokens, newest first."""
+    """Live tokens, newest first.
+
+    Args:
+        before: only tokens behind this time of creation and id.
+    """
     rows = await pool.fetch(
         f"""
         SELECT {_TOKEN} FROM workspace_auth_tokens
         WHERE workspace_id = $1 AND {LIVE}
+            AND ($4::timestamptz IS NULL OR (created_at, id) < ($4, $5::uuid))
         ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3
         """,
         workspace_id,
         limit,
         offset,
+        *(before or (None, None)),
     )
     return [TokenRow(*row) for row in rows]
 

@@ -53,8 +53,8 @@ class Files:
     async def waiting(self) -> list[upload_pb2.PendingUpload]:
         """The files that are neither acknowledged nor expired (24 h by default), oldest first."""
         request = pb.ListPendingUploadsRequest(workspace_id=self._workspace_id)
-        stub = self._connection.uploads.ListPendingUploads
-        return list((await self._connection.call(stub, request, retry=True)).files)
+        pages = self._connection.pages(self._connection.uploads.ListPendingUploads, request)
+        return [file async for page in pages for file in page.files]
 
     async def receive(self, item: Item) -> Path | None:
         """The file that an item announces, safely on disk; None when it is gone for good.

@@ -15,7 +15,7 @@ from molecule_grpc.client.connection import DEFAULT_TIMEOUT, ClientCertificate, 
 from molecule_grpc.client.errors import CallError
 
 _PAGE = 500
-_AUDIT_PAGE = 500
+_LEDGER_PAGE = 1000
 
 
 class Platform:
@@ -200,10 +200,8 @@ class Platform:
     async def tokens(self, workspace_id: str) -> list[workspace_pb2.Token]:
         """A workspace's live tokens (at most 50), newest first, without their secrets."""
         request = pb.ListTokensRequest(workspace_id=workspace_id, limit=200)
-        answer = await self.connection.call(
-            self.connection.workspaces.ListTokens, request, retry=True
-        )
-        return list(answer.tokens)
+        pages = self.connection.pages(self.connection.workspaces.ListTokens, request)
+        return [token async for page in pages for token in page.tokens]
 
     async def revoke_token(self, workspace_id: str, token_id: str) -> None:
         """End a workspace's token, and the streams and uploads that it opened, at once.
@@ -244,11 +242,10 @@ class Platform:
         )
 
     async def org_tokens(self) -> list[admin_pb.OrgToken]:
-        """Live tokens of organisations (at most 500), newest first, without their secrets."""
-        answer = await self.connection.call(
-            self.connection.admin.ListOrgTokens, admin_pb.ListOrgTokensRequest(), retry=True
-        )
-        return list(answer.tokens)
+        """Live tokens of organisations, newest first, without their secrets."""
+        request = admin_pb.ListOrgTokensRequest(limit=_PAGE)
+        pages = self.connection.pages(self.connection.admin.ListOrgTokens, request)
+        return [token async for page in pages for token in page.tokens]
 
     async def revoke_org_token(self, token_id: str) -> None:
         """End an organisation's token, and the streams that it opened, at once.
@@ -278,28 +275,27 @@ class Platform:
 
     async def organizations(self) -> list[admin_pb.Organization]:
         """Every organisation, oldest first. For the operator."""
-        answer = await self.connection.call(
-            self.connection.admin.ListOrganizations,
-            admin_pb.ListOrganizationsRequest(),
-            retry=True,
-        )
-        return list(answer.organizations)
+        request = admin_pb.ListOrganizationsRequest(limit=_PAGE)
+        pages = self.connection.pages(self.connection.admin.ListOrganizations, request)
+        return [made async for page in pages for made in page.organizations]
 
     async def ledger(self, status: str = "", limit: int = 100) -> list[admin_pb.LedgerEntry]:
         """Delegations across workspaces, newest first.
 
         Args:
             status: in_flight, stuck, failed or completed; empty for in_flight.
-            limit: most rows, 1 to 1000.
+            limit: most delegations, however many pages those fill.
 
         Raises:
-            InvalidArgument: no such status, or the limit is out of range.
+            InvalidArgument: no such status, or the limit is below 1.
         """
-        request = admin_pb.ListDelegationsRequest(status=status, limit=limit)
-        answer = await self.connection.call(
-            self.connection.admin.ListDelegations, request, retry=True
-        )
-        return list(answer.delegations)
+        request = admin_pb.ListDelegationsRequest(status=status, limit=min(limit, _LEDGER_PAGE))
+        found: list[admin_pb.LedgerEntry] = []
+        async for page in self.connection.pages(self.connection.admin.ListDelegations, request):
+            found += page.delegations
+            if len(found) >= limit:
+                break
+        return found[:limit]
 
     async def audit_log(
         self, workspace_id: str = "", limit: int = 100
@@ -310,14 +306,10 @@ class Platform:
             workspace_id: only what concerns this workspace; empty for all.
             limit: most entries.
         """
-        request = admin_pb.ListAuditLogRequest(workspace_id=workspace_id)
-        entries: list[admin_pb.AuditEntry] = []
-        while True:
-            request.limit = min(limit - len(entries), _AUDIT_PAGE)
-            answer, headers = await self.connection.call_with_headers(
-                self.connection.admin.ListAuditLog, request, retry=True
-            )
-            entries += answer.entries
-            request.page_token = headers.get("x-next-page-token", "")
-            if not request.page_token or len(entries) >= limit:
-                return entries
+        request = admin_pb.ListAuditLogRequest(workspace_id=workspace_id, limit=min(limit, _PAGE))
+        found: list[admin_pb.AuditEntry] = []
+        async for page in self.connection.pages(self.connection.admin.ListAuditLog, request):
+            found += page.entries
+            if len(found) >= limit:
+                break
+        return found[:limit]

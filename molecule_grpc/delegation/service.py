@@ -238,10 +238,16 @@ class DelegationService:
     async def SearchSession(
         self, request: pb.SearchSessionRequest, call: Call
     ) -> pb.SearchSessionResponse:
-        rows = await self._activity.search(
-            UUID(request.workspace_id), request.q, limit=request.limit or DEFAULT_HITS
+        page = await self._activity.search(
+            UUID(request.workspace_id),
+            request.q,
+            limit=request.limit or DEFAULT_HITS,
+            page_token=request.page_token,
         )
-        return pb.SearchSessionResponse(hits=[of_record.session_hit(row, call) for row in rows])
+        shown = of_record.session_hits(page, call)
+        if shown.last is not None:
+            call.headers["x-next-page-token"] = self._activity.token_after_hit(shown.last)
+        return pb.SearchSessionResponse(hits=shown.messages)
 
     async def PullInbox(self, request: pb.PullInboxRequest, call: Call) -> pb.PullInboxResponse:
         found = await self._inbox.pull(

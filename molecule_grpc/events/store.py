@@ -12,8 +12,9 @@ import asyncpg
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.db.sweep import in_batches
 from molecule_grpc.events.names import EventType
-from molecule_grpc.events.values import EventPage, Position, Scope, StoredEvent
+from molecule_grpc.events.values import LAST_PLACE, EventPage, Position, Scope, StoredEvent
 from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.kernel.page import MAX_PAGE_BYTES, Page
 
 # Announced after every commit that wrote events.
 CHANNEL_ALL = UUID(int=0)
@@ -148,20 +149,44 @@ async def now(pool: Pool) -> Position:
     return Position.behind(xact)
 
 
-async def newest(pool: Pool, scope: Scope, *, limit: int) -> list[StoredEvent]:
-    """Kept events, newest first."""
-    bounds, values = _bounds(scope, 2)
-    rows = await pool.fetch(
-        f"""
-        SELECT xact::text::bigint AS xact, position, id, event_type, organization_id, workspace_id,
-               payload::text AS payload, created_at, true AS kept
-        FROM structure_events WHERE true {bounds}
-        ORDER BY created_at DESC, position DESC LIMIT $1
-        """,
-        limit,
-        *values,
+# Events behind the bytes are left out before their payloads are sent; the first one always stays.
+_NEWEST = """
+    WITH page AS (
+        SELECT * FROM structure_events
+        WHERE (xact, position) < ($1::bigint::text::xid8, $2) {bounds}
+        ORDER BY xact DESC, position DESC LIMIT $3
+    ),
+    bounded AS (
+        SELECT *, count(*) OVER () AS found, row_number() OVER through AS number,
+               sum(octet_length(payload::text)) OVER through AS bytes_so_far
+        FROM page
+        WINDOW through AS (ORDER BY xact DESC, position DESC ROWS UNBOUNDED PRECEDING)
     )
-    return [_stored(row) for row in rows]
+    SELECT xact::text::bigint AS xact, position, id, event_type, organization_id, workspace_id,
+           payload::text AS payload, created_at, true AS kept, found
+    FROM bounded WHERE number = 1 OR bytes_so_far <= $4
+    ORDER BY bounded.xact DESC, position DESC
+"""
+
+
+async def newest(
+    pool: Pool,
+    scope: Scope,
+    *,
+    before: Position | None,
+    limit: int,
+    max_bytes: int = MAX_PAGE_BYTES,
+) -> Page[StoredEvent]:
+    """Kept events behind a place, newest first, in a page of about `max_bytes`."""
+    bounds, values = _bounds(scope, 5)
+    if scope.workspace_id is not None:
+        # Not by the index of the organisation, whose other workspaces have most of its events.
+        bounds = bounds.replace("organization_id = $5", "(organization_id = $5) IS TRUE")
+    sql = _NEWEST.format(bounds=bounds)
+    place = before or LAST_PLACE
+    rows = await pool.fetch(sql, *place, limit + 1, max_bytes, *values)
+    listed = [_stored(row) for row in rows[:limit]]
+    return Page(listed, more=bool(rows) and rows[0]["found"] > len(listed))
 
 
 # Looks at the oldest rows alone, so that its cost does not depend on how many are left.

@@ -24,6 +24,10 @@ class Position(NamedTuple):
         return cls(xact, _LAST_POSITION)
 
 
+# Behind every event that there will ever be.
+LAST_PLACE: Final = Position(2**62, _LAST_POSITION)
+
+
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class StoredEvent:
     """One event as it is read. `payload` is JSON text; `type` may be one that writers have dropped.

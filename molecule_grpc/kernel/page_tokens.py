@@ -40,7 +40,8 @@ class PageTokens:
             listing: names the list; the token of one list is refused by any other.
         """
         spoken = [part if isinstance(part, str | int) else _text(part) for part in parts]
-        data = json.dumps(spoken, separators=(",", ":")).encode()
+        # Not escaped to ASCII, so that a key of 256 bytes takes at most twice as many.
+        data = json.dumps(spoken, separators=(",", ":"), ensure_ascii=False).encode()
         return base64.urlsafe_b64encode(self._signature(listing, data) + data).decode()
 
     def read(self, listing: str, token: str, *kinds: type[Part]) -> list[Part] | None:

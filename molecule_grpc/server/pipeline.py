@@ -19,8 +19,9 @@ from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.auth.policy import Policy
 from molecule_grpc.db.disk import DiskSpace
 from molecule_grpc.db.pool import translate
-from molecule_grpc.kernel.errors import Invalid, MoleculeError, Unavailable
+from molecule_grpc.kernel.errors import Exhausted, Invalid, MoleculeError, Unavailable
 from molecule_grpc.kernel.payer import STRANGERS_PAY, payer
+from molecule_grpc.kernel.sizes import MAX_ANSWER_BYTES
 from molecule_grpc.server.audit import AuditLog
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.methods import Method
@@ -32,7 +33,11 @@ log = structlog.get_logger("molecule_grpc.call")
 
 
 class Pipeline:
-    """Serves calls of every method."""
+    """Serves calls of every method.
+
+    Args:
+        max_answer_bytes: an answer, or a message of a stream, that is larger fails its call.
+    """
 
     def __init__(
         self,
@@ -42,12 +47,14 @@ class Pipeline:
         metrics: CallMetrics,
         audit: AuditLog,
         disk: DiskSpace,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         self._authenticator = authenticator
         self._validator = validator
         self._metrics = metrics
         self._audit = audit
         self._disk = disk
+        self._max_answer_bytes = max_answer_bytes
 
     async def unary(self, method: Method, request: Message, call: Call) -> Message:
         """Serve a unary call.
@@ -60,6 +67,7 @@ class Pipeline:
         try:
             await self._admit(method, request, call)
             response: Message = await method.handler(request, call)
+            self._require_sendable(response)
             code = Code.OK
             self._dress(method, call)
             return response
@@ -85,6 +93,7 @@ class Pipeline:
             first = await self._first(requests)
             await self._admit(method, first, call)
             response: Message = await method.handler(self._checked(method, first, requests), call)
+            self._require_sendable(response)
             code = Code.OK
             self._dress(method, call)
             return response
@@ -116,6 +125,7 @@ class Pipeline:
             # What the handler holds, such as an inbox, is free as soon as the call has ended.
             async with aclosing(method.handler(source, call)) as responses:
                 async for response in responses:
+                    self._require_sendable(response)
                     yield response
                     if call.head:
                         break
@@ -161,6 +171,15 @@ class Pipeline:
             if method.policy.stores:
                 self._disk.require_room()
             yield request
+
+    def _require_sendable(self, response: Message) -> None:
+        """Raise for an answer that the host would drop, after the call was counted as OK."""
+        if response.ByteSize() > self._max_answer_bytes:
+            raise Exhausted(
+                f"the answer exceeds {self._max_answer_bytes} bytes",
+                reason="ANSWER_TOO_LARGE",
+                metadata={"max": str(self._max_answer_bytes)},
+            )
 
     def _dress(self, method: Method, call: Call) -> None:
         if call.rest:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator
+from datetime import datetime
+from typing import cast
 from uuid import UUID
 
 import structlog
 
 from molecule_grpc.db.pool import Pool, database_errors
+from molecule_grpc.kernel.page import Page, page_of
+from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.upload import rules
 from molecule_grpc.upload.blobs.stores import BlobStores
 from molecule_grpc.upload.metrics import FETCHED
@@ -22,6 +26,11 @@ log = structlog.get_logger("molecule_grpc.upload")
 
 PIECE_BYTES = 256 * 1024
 
+_LISTED = 1000
+_LISTING = "pending-uploads"
+# Ids, times and numbers of a listed file.
+_FIXED_BYTES = 300
+
 _PARTIAL_CONTENT = 206
 _MISMATCH_BODY = b'{"error":"If-Match names no version of the file"}'
 _UNCONDITIONAL = Conditions()
@@ -34,15 +43,34 @@ class UploadReads:
         after_ack: whether a file stays readable from its acknowledgement until it is swept.
     """
 
-    def __init__(self, pool: Pool, stores: BlobStores, *, after_ack: bool) -> None:
+    def __init__(
+        self, pool: Pool, stores: BlobStores, page_tokens: PageTokens, *, after_ack: bool
+    ) -> None:
         self._pool = pool
+        self._page_tokens = page_tokens
         self._stores = stores
         self._after_ack = after_ack
 
-    async def waiting(self, workspace_id: UUID) -> list[StoredFile]:
-        """The files that are neither acknowledged nor expired, oldest first."""
+    async def waiting(self, workspace_id: UUID, *, limit: int, page_token: str) -> Page[StoredFile]:
+        """The files that are neither acknowledged nor expired, oldest first, in a page of 3 MiB.
+
+        Args:
+            limit: most files of the page; 0 means 1000.
+            page_token: from the page before; empty for the first page.
+
+        Raises:
+            Invalid: the page token is not one of ours.
+        """
+        parts = self._page_tokens.read(_LISTING, page_token, datetime, int, UUID)
+        place = None if parts is None else cast("uploads.Place", tuple(parts))
+        limit = limit or _LISTED
         with database_errors():
-            return await uploads.waiting(self._pool, workspace_id)
+            files = await uploads.waiting(self._pool, workspace_id, after=place, limit=limit + 1)
+        return page_of(files, limit=limit, size=_wire_bytes)
+
+    def token_after(self, file: StoredFile) -> str:
+        """The token of the page of `waiting` that begins behind a file."""
+        return self._page_tokens.make(_LISTING, file.created_at, file.position, file.file_id)
 
     async def open(
         self,
@@ -133,6 +161,11 @@ class UploadReads:
             await uploads.mark_fetched(self._pool, file.file_id)
         except Exception as error:  # noqa: BLE001
             log.warning("fetch not noted", file_id=str(file.file_id), error=type(error).__name__)
+
+
+def _wire_bytes(file: StoredFile) -> int:
+    """About how much room a listed file takes in an answer."""
+    return _FIXED_BYTES + len(file.filename) + len(file.mimetype.encode())
 
 
 def _wanted(file: StoredFile, offset: int, length: int, conditions: Conditions) -> tuple[int, int]:

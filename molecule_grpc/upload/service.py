@@ -108,8 +108,14 @@ class UploadService:
     async def ListPendingUploads(
         self, request: pb.ListPendingUploadsRequest, call: Call
     ) -> pb.ListPendingUploadsResponse:
-        files = await self._reads.waiting(UUID(request.workspace_id))
-        return pb.ListPendingUploadsResponse(files=[convert.pending_upload(file) for file in files])
+        page = await self._reads.waiting(
+            UUID(request.workspace_id), limit=request.limit, page_token=request.page_token
+        )
+        if page.last is not None:
+            call.headers["x-next-page-token"] = self._reads.token_after(page.last)
+        return pb.ListPendingUploadsResponse(
+            files=[convert.pending_upload(file) for file in page.rows]
+        )
 
     async def GetUploadContent(
         self, request: pb.GetUploadContentRequest, call: Call

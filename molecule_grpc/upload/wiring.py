@@ -42,7 +42,7 @@ async def open_upload(core: Core, announce: Announce, workspaces: Removals) -> A
     async with open_blob_stores(core.pool, settings) as stores:
         service = UploadService(
             _writes(core, stores, announce),
-            UploadReads(core.pool, stores, after_ack=settings.read_after_ack),
+            UploadReads(core.pool, stores, core.page_tokens, after_ack=settings.read_after_ack),
             core.guards,
         )
         sweeper = UploadSweeper(core.pool, stores, settings.ack_retention)

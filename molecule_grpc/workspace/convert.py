@@ -24,6 +24,7 @@ from molecule_grpc.workspace.lifecycle import Created, Removal
 from molecule_grpc.workspace.registry.registration import Announcement
 from molecule_grpc.workspace.store.rows import Change, Place, WorkspaceRow
 
+_MOST_CHILDREN = 100
 _CHANGEABLE = ("name", "role", "tier", "runtime", "parent_id", "workspace_dir")
 
 
@@ -198,7 +199,7 @@ def removal(done: Removal) -> pb.DeleteWorkspaceResponse:
         message="the workspace has children: repeat with confirm=true to remove them too",
         children=[
             pb.DeleteWorkspaceResponse.Child(id=str(child.id), name=child.name)
-            for child in done.unconfirmed
+            for child in done.unconfirmed[:_MOST_CHILDREN]
         ],
         children_count=len(done.unconfirmed),
     )

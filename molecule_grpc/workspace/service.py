@@ -186,7 +186,10 @@ class WorkspaceService:
             scope(call.principal),
             limit=request.limit,
             offset=request.offset,
+            page_token=request.page_token,
         )
+        if page.last is not None:
+            call.headers["x-next-page-token"] = self._tokens.token_after(page.last)
         return pb.ListTokensResponse(
             tokens=[convert.token(row) for row in page.rows], count=len(page.rows)
         )

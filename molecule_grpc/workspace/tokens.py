@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from datetime import datetime
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from molecule_grpc.auth import store as tokens
@@ -16,6 +17,7 @@ from molecule_grpc.events.names import EventType
 from molecule_grpc.events.store import Event
 from molecule_grpc.kernel.errors import NotFound
 from molecule_grpc.kernel.page import Page, page_of
+from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.quotas import Quota
 from molecule_grpc.workspace.connection import (
     ConnectionDetails,
@@ -27,6 +29,7 @@ from molecule_grpc.workspace.status import Status
 from molecule_grpc.workspace.store import workspaces
 
 _DEFAULT_LISTED = 50
+_LISTING = "tokens"
 
 
 class MintedToken(NamedTuple):
@@ -47,30 +50,54 @@ class Tokens:
     """
 
     def __init__(
-        self, pool: Pool, directory: Directory, quota: Quota, tell_readers: Callable[[], None]
+        self,
+        pool: Pool,
+        directory: Directory,
+        page_tokens: PageTokens,
+        quota: Quota,
+        tell_readers: Callable[[], None],
     ) -> None:
         self._pool = pool
+        self._page_tokens = page_tokens
         self._quota = quota
         self._directory = directory
         self._tell_readers = tell_readers
 
     async def list_live(
-        self, workspace_id: UUID, within: UUID | None, *, limit: int, offset: int
+        self,
+        workspace_id: UUID,
+        within: UUID | None,
+        *,
+        limit: int,
+        offset: int,
+        page_token: str,
     ) -> Page[TokenRow]:
         """Live tokens, newest first.
 
         Args:
             limit: most tokens of the page; 0 means 50.
+            offset: tokens to skip, unless there is a page token.
+            page_token: from the page before; empty for the first page.
 
         Raises:
             NotFound: WORKSPACE_NOT_FOUND.
+            Invalid: the page token is not one of ours.
         """
+        place = self._page_tokens.read(_LISTING, page_token, datetime, UUID)
         await self._require_live(workspace_id, within)
         limit = limit or _DEFAULT_LISTED
         rows = await tokens.list_workspace_tokens(
-            self._pool, workspace_id, limit=limit + 1, offset=offset
+            self._pool,
+            workspace_id,
+            limit=limit + 1,
+            offset=offset if place is None else 0,
+            before=None if place is None else cast("tuple[datetime, UUID]", tuple(place)),
         )
         return page_of(rows, limit=limit)
+
+    def token_after(self, row: TokenRow) -> str:
+        """The token of the page of `list_live` that begins behind a token."""
+        return self._page_tokens.make(_LISTING, row.created_at, row.id)
 
     async def create(
         self, workspace_id: UUID, within: UUID | None, terms: TokenTerms

@@ -131,7 +131,9 @@ def _service(
         ),
         discovery=Discovery(directory, core.egress),
         heartbeats=heartbeats,
-        tokens=Tokens(pool, directory, core.quotas.workspace_tokens, tell_readers),
+        tokens=Tokens(
+            pool, directory, core.page_tokens, core.quotas.workspace_tokens, tell_readers
+        ),
     )
 
 

@@ -775,10 +775,15 @@ async def test_operators_read_the_ledger_of_one_organisation_or_of_all(
     await slice_.update(callee, done, "completed", "x")
     await slice_.record(*await elsewhere(pool), "theirs")
     views = slice_.ledger.views
-    assert [row.delegation_id for row in await views.list_entries("completed", None, 9)] == [done]
-    live = [row.delegation_id for row in await views.list_entries("in_flight", ORGANIZATION, 9)]
+    assert [
+        row.delegation_id for row in (await views.list_entries("completed", None, limit=9)).entries
+    ] == [done]
+    live = [
+        row.delegation_id
+        for row in (await views.list_entries("in_flight", ORGANIZATION, limit=9)).entries
+    ]
     assert live == [open_]
-    assert len(await views.list_entries("in_flight", None, 9)) == 2
+    assert len((await views.list_entries("in_flight", None, limit=9)).entries) == 2
     assert await views.count_by_status(ORGANIZATION) == {"completed": 1, "queued": 1}
     assert await views.count_by_status(None) == {"completed": 1, "queued": 1, "dispatched": 1}
 

@@ -22,6 +22,8 @@ from molecule_grpc.delegation.ledger.store import retention as ledger_retention
 from molecule_grpc.delegation.ledger.store import views as ledger_views
 from molecule_grpc.delegation.record.store import activity, queries
 from molecule_grpc.delegation.record.store import retention as record_retention
+from molecule_grpc.events import store as event_store
+from molecule_grpc.events.values import Position, Scope
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.workspace.registry.store import heartbeats as beats
 from molecule_grpc.workspace.store import workspaces
@@ -71,6 +73,12 @@ _DELEGATIONS = """
            now(), now() + make_interval(secs => n), now() - make_interval(secs => 50000 - n),
            CASE WHEN n % 10 = 0 THEN n::text END
     FROM generate_series(1, 50000) n;
+"""
+_EVENTS = """
+    INSERT INTO structure_events (id, xact, event_type, organization_id, payload, workspace_id)
+    SELECT gen_random_uuid(), n::text::xid8, 'WORKSPACE_ONLINE', $2, '{}',
+           ($1::uuid[])[1 + CASE WHEN n % 5 = 0 THEN 0 ELSE n % cardinality($1::uuid[]) END]
+    FROM generate_series(1, 20000) n
 """
 # Roots of an organisation of their own, `$1`.
 _SIBLINGS = """
@@ -145,7 +153,7 @@ def indexes(plan: Plan) -> set[str]:
     return {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
 
 
-_BIG = {"activity_logs", "inbox_items", "delegations", "workspaces"}
+_BIG = {"activity_logs", "inbox_items", "delegations", "workspaces", "structure_events"}
 
 
 def require_bound(watched: Watched, rows: int = 1500) -> None:
@@ -175,6 +183,7 @@ async def seeded(postgres: str, template: str) -> AsyncIterator[tuple[str, list[
     await pool.execute(_ITEMS, agents)
     await pool.execute(_HEADS, agents)
     await pool.execute(_DELEGATIONS, agents, ORGANIZATION)
+    await pool.execute(_EVENTS, agents, ORGANIZATION)
     await pool.execute(_SIBLINGS, await add_organization(pool))
     await pool.execute("ANALYZE")
     await pool.close()
@@ -291,7 +300,7 @@ async def test_operators_lists_and_counts(
     watched: Watched, wanted: str, organization_id: UUID | None
 ) -> None:
     """A rare status costs its rows, and a count the delegations under way."""
-    await overview.list_entries(watched, wanted, organization_id, 100)  # type: ignore[arg-type]
+    await overview.list_entries(watched, wanted, organization_id, limit=100)  # type: ignore[arg-type]
     require_bound(watched, rows=100)
     await tallies.count_by_status(watched, organization_id)  # type: ignore[arg-type]
     require_bound(watched, rows=1000)
@@ -333,6 +342,26 @@ async def test_a_page_of_workspaces_reads_its_rows(
     )
     assert len(page.rows) == 100
     require_bound(watched, rows=102)
+
+
+# Events.
+
+
+@pytest.mark.parametrize("of_workspace", [True, False])
+async def test_a_page_of_events_reads_its_rows(
+    watched: Watched, seeded: tuple[str, list[UUID], UUID], of_workspace: bool
+) -> None:
+    """Of one workspace or of an organisation, also far from the newest event."""
+    quiet = seeded[1][7]
+    row = await watched._connection.fetchrow(
+        "SELECT xact::text::bigint, position FROM structure_events ORDER BY position OFFSET 10100"
+    )
+    assert row is not None
+    scope = Scope(ORGANIZATION, quiet if of_workspace else None, ())
+    for before in (None, Position(*row)):
+        page = await event_store.newest(watched, scope, before=before, limit=30)  # type: ignore[arg-type]
+        assert len(page.rows) == 30
+    require_bound(watched, rows=32)
 
 
 # The record.

@@ -54,7 +54,7 @@ def a_method(service: ServiceDescriptor, name: str, handler: Callable[..., Any])
     return next(method for method in bind(service, Handlers()) if method.name == name)
 
 
-def a_pipeline(method: Method) -> Pipeline:
+def a_pipeline(method: Method, **changes: int) -> Pipeline:
     """A pipeline that knows the operator's token; nothing here asks the database."""
     return Pipeline(
         authenticator=Authenticator(cast("Pool", None), settings_of(auth_admin_token=TOKEN).auth),
@@ -62,6 +62,7 @@ def a_pipeline(method: Method) -> Pipeline:
         metrics=CallMetrics([method.path]),
         audit=AuditLog(cast("Pool", None), AuditSettings()),
         disk=DiskSpace(None, 0),
+        **changes,
     )
 
 
@@ -89,6 +90,37 @@ async def failure_of(
 
 async def answer(request: Message, call: Call) -> Message:
     return admin.Organization(slug="acme")
+
+
+async def test_an_answer_that_cannot_be_sent_is_a_failure_with_a_reason_and_counted_so() -> None:
+    """Not an OK that the host then drops, nor a 429 that a client repeats."""
+
+    async def long_answer(request: Message, call: Call) -> Message:
+        return admin.Organization(name="x" * 1000)
+
+    method = a_method(ADMIN, "CreateOrganization", long_answer)
+    pipeline = a_pipeline(method, max_answer_bytes=999)
+    before = counted("RESOURCE_EXHAUSTED")
+    with pytest.raises(CallFailure) as caught:
+        await pipeline.unary(method, GOOD, a_call())
+    failure = caught.value
+    assert (failure.code, failure.reason) == (Code.RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE")
+    assert failure.http_status == 500
+    assert failure.body == {"error": "the answer exceeds 999 bytes"}
+    assert counted("RESOURCE_EXHAUSTED") == before + 1
+
+
+async def test_a_frame_that_cannot_be_sent_ends_its_stream_with_a_reason() -> None:
+    async def frames(request: Message, call: Call) -> AsyncIterator[Message]:
+        yield delegation.StreamInboxResponse(item=inbox_pb2.InboxItem(text="x" * 1000))
+
+    method = a_method(DELEGATION, "StreamInbox", frames)
+    pipeline = a_pipeline(method, max_answer_bytes=999)
+    request = delegation.StreamInboxRequest(workspace_id=WORKSPACE)
+    with pytest.raises(CallFailure) as caught:
+        async for _ in pipeline.stream(method, one(request), a_call()):
+            pass
+    assert caught.value.reason == "ANSWER_TOO_LARGE"
 
 
 async def never(request: Message, call: Call) -> Message:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Literal
 from uuid import UUID
 
@@ -27,7 +28,7 @@ from molecule_grpc.delegation.record.store.queries import ActivityFilter, Activi
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.ids import identifier, parse_id
 from molecule_grpc.kernel.numbers import unmarked
-from molecule_grpc.kernel.page import MAX_ROW_BYTES, Page, page_of
+from molecule_grpc.kernel.page import MAX_ROW_BYTES, MessagePage, Page, messages_of, page_of
 from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.server.call import Call
 
@@ -138,6 +139,18 @@ def session_hit(row: ActivityRow, call: Call) -> pb.SessionHit:
     put_body(hit, "request_body", row.request_body, call)
     put_body(hit, "response_body", row.response_body, call)
     return hit
+
+
+def session_hits(page: Page[ActivityRow], call: Call) -> MessagePage[ActivityRow, pb.SessionHit]:
+    """Rows that a search found, as many as fit in 3 MiB on the wire.
+
+    A row that alone exceeds what a stock gRPC client takes comes without its bodies.
+    """
+    shown = messages_of(page, partial(session_hit, call=call), pb.SessionHit.ByteSize)
+    for name in ("request_body", "response_body"):
+        if shown.messages and shown.messages[0].ByteSize() > MAX_ROW_BYTES:
+            clear_body(shown.messages[0], name)
+    return shown
 
 
 _LARGE: tuple[_Body, ...] = ("tool_trace", "request_body", "response_body")

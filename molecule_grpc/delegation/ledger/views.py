@@ -17,6 +17,7 @@ from molecule_grpc.kernel.page_tokens import PageTokens
 
 _DEFAULT_LIMIT = 50
 _LISTING = "delegations"
+_ENTRIES = "ledger"
 # Ids, times and numbers of a listed delegation, and the start of its text that `summary` repeats.
 _FIXED_BYTES = 1200
 
@@ -25,6 +26,13 @@ class DelegationPage(NamedTuple):
     """Some delegations, and the token of the next page; empty on the last page."""
 
     rows: list[DelegationRow]
+    next_page_token: str
+
+
+class EntryPage(NamedTuple):
+    """Some delegations as operators see them, and the token of the next page; empty on the last."""
+
+    entries: list[LedgerEntry]
     next_page_token: str
 
 
@@ -47,14 +55,23 @@ class LedgerViews:
         return row
 
     async def list_entries(
-        self, wanted: str, organization_id: UUID | None, limit: int
-    ) -> list[LedgerEntry]:
-        """The newest delegations for operators; of one organisation, or of all.
+        self, wanted: str, organization_id: UUID | None, *, limit: int, page_token: str = ""
+    ) -> EntryPage:
+        """A page of delegations for operators, newest first, of at most 3 MiB.
 
         Args:
             wanted: `in_flight`, `stuck`, `failed` or `completed`.
+            organization_id: only of this organisation; None for all.
+
+        Raises:
+            Invalid: the page token is not one of ours.
         """
-        return await overview.list_entries(self._pool, wanted, organization_id, limit)
+        before = self._place(_ENTRIES, page_token)
+        entries = await overview.list_entries(
+            self._pool, wanted, organization_id, before=before, limit=limit + 1
+        )
+        page = page_of(entries, limit=limit, size=_entry_bytes)
+        return EntryPage(page.rows, self._token_after(_ENTRIES, page.last))
 
     async def count_by_status(self, organization_id: UUID | None) -> dict[str, int]:
         """How many delegations have each status, of one organisation or of all."""
@@ -79,15 +96,27 @@ class LedgerViews:
             Invalid: the page token is not one of ours.
         """
         limit = limit or _DEFAULT_LIMIT
-        place = self._page_tokens.read(_LISTING, page_token, datetime, str)
-        before = None if place is None else cast("tuple[datetime, str]", tuple(place))
+        before = self._place(_LISTING, page_token)
         query = views.DelegationQuery(limit + 1, status, direction, before)
         rows = await views.list_rows(self._pool, workspace_id, query)
         page = page_of(rows, limit=limit, size=_wire_bytes)
-        token = ""
-        if page.last is not None:
-            token = self._page_tokens.make(_LISTING, page.last.created_at, page.last.delegation_id)
-        return DelegationPage(page.rows, token)
+        return DelegationPage(page.rows, self._token_after(_LISTING, page.last))
+
+    def _place(self, listing: str, page_token: str) -> tuple[datetime, str] | None:
+        parts = self._page_tokens.read(listing, page_token, datetime, str)
+        return None if parts is None else cast("tuple[datetime, str]", tuple(parts))
+
+    def _token_after(self, listing: str, last: DelegationRow | LedgerEntry | None) -> str:
+        """The token of the page behind a row; empty when there is none."""
+        if last is None:
+            return ""
+        return self._page_tokens.make(listing, last.created_at, last.delegation_id)
+
+
+def _entry_bytes(row: LedgerEntry) -> int:
+    """About how much room a delegation takes in an answer to operators."""
+    texts = (row.task_preview, row.result_preview, row.error_detail)
+    return _FIXED_BYTES + sum(len(text.encode()) for text in texts if text)
 
 
 def _wire_bytes(row: DelegationRow) -> int:

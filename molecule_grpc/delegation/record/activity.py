@@ -19,6 +19,7 @@ from molecule_grpc.directory import Directory
 from molecule_grpc.kernel.budget import Turns
 from molecule_grpc.kernel.errors import Denied, Exhausted, Invalid, NotFound, OutOfRange
 from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.kernel.page import Page
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.kernel.payer import OPERATOR_PAYS, payer
 from molecule_grpc.kernel.text import clean, cut_chars
@@ -26,6 +27,7 @@ from molecule_grpc.kernel.text import clean, cut_chars
 DEFAULT_HITS = 50
 _SUMMARY_CHARS = 80
 _LISTING = "activity"
+_HITS = "search"
 
 
 class ActivityQuery(NamedTuple):
@@ -175,21 +177,37 @@ class ActivityRecord:
         return row
 
     async def search(
-        self, workspace_id: UUID, text: str, *, limit: int = DEFAULT_HITS
-    ) -> Sequence[ActivityRow]:
-        """Rows of a workspace's record that contain a text, newest first, without their peers.
+        self, workspace_id: UUID, text: str, *, limit: int = DEFAULT_HITS, page_token: str = ""
+    ) -> Page[ActivityRow]:
+        """Rows of a workspace's record that contain a text, newest first, in a page of about 3 MiB.
+
+        Args:
+            limit: most rows of the page.
+            page_token: from the page before; empty for the first page.
 
         Raises:
+            Invalid: the page token is not one of ours.
             Exhausted: the search took too long, or too many others of its organisation wait.
         """
+        parts = self._page_tokens.read(_HITS, page_token, datetime, int)
+        before = None if parts is None else cast("tuple[datetime, int]", tuple(parts))
         seconds = self._search_seconds
         async with self._searches.turn(**(payer.get() or OPERATOR_PAYS).keys):
             try:
                 return await queries.search(
-                    self._pool, workspace_id, clean(text), limit=limit, seconds=seconds
+                    self._pool,
+                    workspace_id,
+                    clean(text),
+                    before=before,
+                    limit=limit,
+                    seconds=seconds,
                 )
             except TimeoutError as error:
                 raise Exhausted(f"the search took longer than {seconds:g} s") from error
+
+    def token_after_hit(self, row: ActivityRow) -> str:
+        """The token of the page of `search` that begins behind a row."""
+        return self._page_tokens.make(_HITS, row.created_at, row.record_seq)
 
     async def report(self, report: Report) -> None:
         """Add to the caller's own record. Never an inbox item.

@@ -13,7 +13,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from molecule_grpc.kernel.errors import Exhausted, Invalid
-from molecule_grpc.kernel.sizes import MAX_HEADER_BYTES, MAX_REQUEST_BYTES
+from molecule_grpc.kernel.sizes import MAX_ANSWER_BYTES, MAX_HEADER_BYTES, MAX_REQUEST_BYTES
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.methods import Method
 from molecule_grpc.server.pipeline import Pipeline
@@ -35,7 +35,7 @@ _LAST_WRITE_SECONDS = 10.0
 
 OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    ("grpc.max_send_message_length", 16 * 1024 * 1024),
+    ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
     ("grpc.so_reuseport", 0),
     # A call with more headers fails alone. The edge lets 128 KiB pass, and adds some of its own. Up
     # to the first limit no call is refused, above the second all are.

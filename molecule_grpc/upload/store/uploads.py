@@ -39,6 +39,7 @@ class StoredFile(NamedTuple):
     created_at: datetime
     fetched_at: datetime | None
     expires_at: datetime
+    position: int
 
     @property
     def draft(self) -> UploadDraft:
@@ -69,8 +70,11 @@ class QuotaUsage(NamedTuple):
 
 _COLUMNS = """
     file_id, filename, mimetype, size_bytes, sha256, workspace_id, storage, created_at, fetched_at,
-    expires_at
+    expires_at, position
 """
+
+# Where the list goes on: time of creation, place in its request, and id of the last file seen.
+Place = tuple[datetime, int, UUID]
 
 _INSERT = """
     INSERT INTO pending_uploads (
@@ -235,15 +239,21 @@ async def find(conn: Connection | Pool, workspace_id: UUID, file_id: UUID) -> St
     return None if row is None else StoredFile(*row)
 
 
-async def waiting(pool: Pool, workspace_id: UUID) -> list[StoredFile]:
-    """Files that are neither acknowledged nor expired, oldest first."""
+async def waiting(
+    pool: Pool, workspace_id: UUID, *, after: Place | None, limit: int
+) -> list[StoredFile]:
+    """Files behind a place that are neither acknowledged nor expired, oldest first."""
     rows = await pool.fetch(
         f"""
         SELECT {_COLUMNS} FROM pending_uploads
         WHERE workspace_id = $1 AND acked_at IS NULL AND expires_at > now()
-        ORDER BY created_at, position
+            AND ($2::timestamptz IS NULL
+                 OR (created_at, position, file_id) > ($2, $3::integer, $4::uuid))
+        ORDER BY created_at, position, file_id LIMIT $5
         """,
         workspace_id,
+        *(after or (None, None, None)),
+        limit,
     )
     return [StoredFile(*row) for row in rows]
 

@@ -46,18 +46,27 @@ _OF_STATUS = f"""
 
 
 async def list_entries(
-    pool: Pool, wanted: str, organization_id: UUID | None, limit: int
+    pool: Pool,
+    wanted: str,
+    organization_id: UUID | None,
+    *,
+    before: tuple[datetime, str] | None = None,
+    limit: int,
 ) -> list[LedgerEntry]:
     """Delegations under a filter, newest first; of one organisation, or of all.
 
     Args:
         wanted: `in_flight`, `stuck`, `failed` or `completed`.
+        before: only delegations behind this time of acceptance and id.
     """
     values: list[object] = [limit]
     clauses = ""
     if organization_id is not None:
         values.append(organization_id)
-        clauses = "AND organization_id = $2"
+        clauses += f" AND organization_id = ${len(values)}"
+    if before is not None:
+        values += before
+        clauses += f" AND (created_at, delegation_id) < (${len(values) - 1}, ${len(values)})"
     each = [_OF_STATUS.format(status=status, clauses=clauses) for status in _FILTERS[wanted]]
     rows = await pool.fetch(
         f"""

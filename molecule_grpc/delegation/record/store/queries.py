@@ -130,6 +130,11 @@ class _Where:
         self.values.append(value)
         self.clauses.append(clause.replace("?", f"${len(self.values) + 1}"))
 
+    def behind(self, place: Place) -> None:
+        """Only rows behind a place in the order of newest first."""
+        self.add("a.created_at <= ?", place[0])
+        self.add(f"(a.created_at, a.record_seq) < (${len(self.values) + 1}, ?::bigint)", place[1])
+
 
 def _filtered(chosen: ActivityFilter) -> _Where:
     """A clause for each filter in use, written so that Postgres finds the index."""
@@ -187,10 +192,7 @@ async def list_rows(
     """
     where = _filtered(chosen)
     if before is not None:
-        where.add("a.created_at <= ?", before[0])
-        where.add(
-            f"(a.created_at, a.record_seq) < (${len(where.values) + 1}, ?::bigint)", before[1]
-        )
+        where.behind(before)
     sql = _list_sql(where, "a.created_at DESC, a.record_seq DESC")
     return _page(await pool.fetch(sql, workspace_id, *where.values, limit + 1, max_bytes), limit)
 
@@ -245,25 +247,31 @@ async def get(pool: Pool, workspace_id: UUID, activity_id: UUID) -> ActivityRow 
 
 
 async def search(
-    pool: Pool, workspace_id: UUID, text: str, *, limit: int, seconds: float
-) -> list[ActivityRow]:
-    """Rows that contain a text in any case, newest first. The text is literal: no wildcards.
+    pool: Pool,
+    workspace_id: UUID,
+    text: str,
+    *,
+    before: Place | None = None,
+    limit: int,
+    seconds: float,
+    max_bytes: int = MAX_PAGE_BYTES,
+) -> Page[ActivityRow]:
+    """Rows that contain a text in any case, newest first, in a page of about `max_bytes`.
 
-    The rows say nothing of their peers. Raises `TimeoutError` after so many seconds.
+    The text is literal: no wildcards. Raises `TimeoutError` after so many seconds.
+
+    Args:
+        before: only rows behind this place.
     """
-    pattern = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    rows = await pool.fetch(
-        f"""
-        SELECT {_ROW} FROM activity_logs a
-        WHERE a.workspace_id = $1
-          AND ($2 = '' OR a.summary ILIKE $3 OR a.request_body::text ILIKE $3
-               OR a.response_body::text ILIKE $3)
-        ORDER BY a.created_at DESC, a.record_seq DESC LIMIT $4
-        """,
-        workspace_id,
-        text,
-        f"%{pattern}%",
-        limit,
-        timeout=seconds,
-    )
-    return [ActivityRow(*row) for row in rows]
+    where = _Where()
+    if text:
+        pattern = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        columns = ("a.summary", "a.request_body::text", "a.response_body::text")
+        where.add(
+            "(" + " OR ".join(f"{column} ILIKE ?" for column in columns) + ")", f"%{pattern}%"
+        )
+    if before is not None:
+        where.behind(before)
+    sql = _list_sql(where, "a.created_at DESC, a.record_seq DESC")
+    rows = await pool.fetch(sql, workspace_id, *where.values, limit + 1, max_bytes, timeout=seconds)
+    return _page(rows, limit)

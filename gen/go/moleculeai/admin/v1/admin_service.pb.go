@@ -324,7 +324,11 @@ func (x *CreateOrganizationRequest) GetName() string {
 
 // Request of ListOrganizations.
 type ListOrganizationsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Maximum number of rows, 1 to 1000; 0 means 1000.
+	Limit int32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Value of `x-next-page-token` of the previous page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -357,6 +361,20 @@ func (x *ListOrganizationsRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ListOrganizationsRequest.ProtoReflect.Descriptor instead.
 func (*ListOrganizationsRequest) Descriptor() ([]byte, []int) {
 	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListOrganizationsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListOrganizationsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
 }
 
 // Response of ListOrganizations.
@@ -709,7 +727,11 @@ func (x *CreateOrgTokenResponse) GetExpiresAt() *timestamppb.Timestamp {
 
 // Request of ListOrgTokens.
 type ListOrgTokensRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Maximum number of rows, 1 to 500; 0 means 500.
+	Limit int32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Value of `x-next-page-token` of the previous page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -742,6 +764,20 @@ func (x *ListOrgTokensRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ListOrgTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListOrgTokensRequest) Descriptor() ([]byte, []int) {
 	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListOrgTokensRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListOrgTokensRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
 }
 
 // Response of ListOrgTokens.
@@ -1152,7 +1188,9 @@ type ListDelegationsRequest struct {
 	// in_flight (default), stuck, failed or completed.
 	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
 	// Maximum number of rows, 1 to 1000; absent means 100.
-	Limit         *int32 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	Limit *int32 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// Value of `x-next-page-token` of the previous page, which had the same `status`.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1201,10 +1239,17 @@ func (x *ListDelegationsRequest) GetLimit() int32 {
 	return 0
 }
 
+func (x *ListDelegationsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 // Response of ListDelegations.
 type ListDelegationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Newest first.
+	// Newest first. A page ends at 3 MiB, with at least one row.
 	Delegations []*LedgerEntry `protobuf:"bytes,1,rep,name=delegations,proto3" json:"delegations,omitempty"`
 	// Number of elements in this response.
 	Count int32 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
@@ -1928,7 +1973,11 @@ func (x *DropStaleQueueResponse) GetDropped() int32 {
 type ListEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only rows of this workspace; empty means all.
-	WorkspaceId   string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Maximum number of rows, 1 to 500; 0 means 100.
+	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Value of `x-next-page-token` of the previous page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1970,10 +2019,24 @@ func (x *ListEventsRequest) GetWorkspaceId() string {
 	return ""
 }
 
+func (x *ListEventsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListEventsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 // Response of ListEvents.
 type ListEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Newest first.
+	// Newest first. A page ends at 3 MiB, with at least one row.
 	Events        []*v1.Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2522,8 +2585,12 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"created_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"z\n" +
 	"\x19CreateOrganizationRequest\x12?\n" +
 	"\x04slug\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x04slug\x12\x1c\n" +
-	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x04name\"\x1a\n" +
-	"\x18ListOrganizationsRequest\"d\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x04name\"e\n" +
+	"\x18ListOrganizationsRequest\x12 \n" +
+	"\x05limit\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x05limit\x12'\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"d\n" +
 	"\x19ListOrganizationsResponse\x12G\n" +
 	"\rorganizations\x18\x01 \x03(\v2!.moleculeai.admin.v1.OrganizationR\rorganizations\"\xdf\x02\n" +
 	"\bOrgToken\x12\x0e\n" +
@@ -2557,8 +2624,12 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\x0forganization_id\x18\x06 \x01(\tR\x0eorganizationId\x12\x1b\n" +
 	"\tread_only\x18\a \x01(\bR\breadOnly\x129\n" +
 	"\n" +
-	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x16\n" +
-	"\x14ListOrgTokensRequest\"d\n" +
+	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"a\n" +
+	"\x14ListOrgTokensRequest\x12 \n" +
+	"\x05limit\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\x05limit\x12'\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"d\n" +
 	"\x15ListOrgTokensResponse\x125\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x1d.moleculeai.admin.v1.OrgTokenR\x06tokens\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x05R\x05count\"<\n" +
@@ -2592,10 +2663,12 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\x0efailure_reason\x18\r \x01(\x0e2'.moleculeai.delegation.v1.FailureReasonH\x02R\rfailureReason\x88\x01\x01B\x11\n" +
 	"\x0f_result_previewB\x0f\n" +
 	"\r_error_detailB\x11\n" +
-	"\x0f_failure_reason\"^\n" +
+	"\x0f_failure_reason\"\x87\x01\n" +
 	"\x16ListDelegationsRequest\x12\x1f\n" +
 	"\x06status\x18\x01 \x01(\tB\a\xbaH\x04r\x02(@R\x06status\x12\x19\n" +
-	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01B\b\n" +
+	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\tpageTokenB\b\n" +
 	"\x06_limit\"\xa1\x01\n" +
 	"\x17ListDelegationsResponse\x12B\n" +
 	"\vdelegations\x18\x01 \x03(\v2 .moleculeai.admin.v1.LedgerEntryR\vdelegations\x12\x14\n" +
@@ -2650,9 +2723,13 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\fworkspace_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vworkspaceIdB\x12\n" +
 	"\x10_max_age_minutes\"2\n" +
 	"\x16DropStaleQueueResponse\x12\x18\n" +
-	"\adropped\x18\x01 \x01(\x05R\adropped\"C\n" +
+	"\adropped\x18\x01 \x01(\x05R\adropped\"\x8e\x01\n" +
 	"\x11ListEventsRequest\x12.\n" +
-	"\fworkspace_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vworkspaceId\"M\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
+	"\x05limit\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\x05limit\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"M\n" +
 	"\x12ListEventsResponse\x127\n" +
 	"\x06events\x18\x01 \x03(\v2\x1f.moleculeai.delegation.v1.EventR\x06events\"\x1b\n" +
 	"\x19GetDelegationStatsRequest\"\xc1\x01\n" +

@@ -53,20 +53,23 @@ type AdminServiceClient interface {
 	GetLiveness(ctx context.Context, in *GetLivenessRequest, opts ...grpc.CallOption) (*GetLivenessResponse, error)
 	// CreateOrganization adds an organisation. Fails with ORGANIZATION_EXISTS if the slug is taken.
 	CreateOrganization(ctx context.Context, in *CreateOrganizationRequest, opts ...grpc.CallOption) (*Organization, error)
-	// ListOrganizations lists every organisation, oldest first.
+	// ListOrganizations lists every organisation, oldest first. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
 	ListOrganizations(ctx context.Context, in *ListOrganizationsRequest, opts ...grpc.CallOption) (*ListOrganizationsResponse, error)
 	// CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
 	// response carries the secret. A token minted with a token that expires expires no later. Fails with
 	// TOO_MANY_TOKENS if the organisation has as many live tokens as it may.
 	CreateOrgToken(ctx context.Context, in *CreateOrgTokenRequest, opts ...grpc.CallOption) (*CreateOrgTokenResponse, error)
-	// ListOrgTokens lists live tokens, newest first, at most 500.
+	// ListOrgTokens lists live tokens, newest first. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
 	ListOrgTokens(ctx context.Context, in *ListOrgTokensRequest, opts ...grpc.CallOption) (*ListOrgTokensResponse, error)
 	// RevokeOrgToken revokes a token at once, on every worker.
 	RevokeOrgToken(ctx context.Context, in *RevokeOrgTokenRequest, opts ...grpc.CallOption) (*RevokeOrgTokenResponse, error)
 	// IssueTestToken mints a workspace token for test scripts. Fails with NOT_FOUND unless the
 	// installation sets MOLECULE_ENABLE_TEST_TOKENS=1.
 	IssueTestToken(ctx context.Context, in *IssueTestTokenRequest, opts ...grpc.CallOption) (*IssueTestTokenResponse, error)
-	// ListDelegations shows the ledger, newest first.
+	// ListDelegations shows the ledger, newest first. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
 	ListDelegations(ctx context.Context, in *ListDelegationsRequest, opts ...grpc.CallOption) (*ListDelegationsResponse, error)
 	// RetryDelegation repeats a failed or stuck delegation as a new delegation. A second call returns
 	// the same new delegation until that one has ended.
@@ -88,7 +91,8 @@ type AdminServiceClient interface {
 	// itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
 	// response header `x-next-page-token` carries the token of the next page.
 	ListAuditLog(ctx context.Context, in *ListAuditLogRequest, opts ...grpc.CallOption) (*ListAuditLogResponse, error)
-	// ListEvents lists the newest 100 kept events, newest first.
+	// ListEvents lists kept events, newest first. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
 	// GetDelegationStats counts the ledger by status.
 	GetDelegationStats(ctx context.Context, in *GetDelegationStatsRequest, opts ...grpc.CallOption) (*GetDelegationStatsResponse, error)
@@ -285,20 +289,23 @@ type AdminServiceServer interface {
 	GetLiveness(context.Context, *GetLivenessRequest) (*GetLivenessResponse, error)
 	// CreateOrganization adds an organisation. Fails with ORGANIZATION_EXISTS if the slug is taken.
 	CreateOrganization(context.Context, *CreateOrganizationRequest) (*Organization, error)
-	// ListOrganizations lists every organisation, oldest first.
+	// ListOrganizations lists every organisation, oldest first. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
 	ListOrganizations(context.Context, *ListOrganizationsRequest) (*ListOrganizationsResponse, error)
 	// CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
 	// response carries the secret. A token minted with a token that expires expires no later. Fails with
 	// TOO_MANY_TOKENS if the organisation has as many live tokens as it may.
 	CreateOrgToken(context.Context, *CreateOrgTokenRequest) (*CreateOrgTokenResponse, error)
-	// ListOrgTokens lists live tokens, newest first, at most 500.
+	// ListOrgTokens lists live tokens, newest first. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
 	ListOrgTokens(context.Context, *ListOrgTokensRequest) (*ListOrgTokensResponse, error)
 	// RevokeOrgToken revokes a token at once, on every worker.
 	RevokeOrgToken(context.Context, *RevokeOrgTokenRequest) (*RevokeOrgTokenResponse, error)
 	// IssueTestToken mints a workspace token for test scripts. Fails with NOT_FOUND unless the
 	// installation sets MOLECULE_ENABLE_TEST_TOKENS=1.
 	IssueTestToken(context.Context, *IssueTestTokenRequest) (*IssueTestTokenResponse, error)
-	// ListDelegations shows the ledger, newest first.
+	// ListDelegations shows the ledger, newest first. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
 	ListDelegations(context.Context, *ListDelegationsRequest) (*ListDelegationsResponse, error)
 	// RetryDelegation repeats a failed or stuck delegation as a new delegation. A second call returns
 	// the same new delegation until that one has ended.
@@ -320,7 +327,8 @@ type AdminServiceServer interface {
 	// itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
 	// response header `x-next-page-token` carries the token of the next page.
 	ListAuditLog(context.Context, *ListAuditLogRequest) (*ListAuditLogResponse, error)
-	// ListEvents lists the newest 100 kept events, newest first.
+	// ListEvents lists kept events, newest first. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
 	// GetDelegationStats counts the ledger by status.
 	GetDelegationStats(context.Context, *GetDelegationStatsRequest) (*GetDelegationStatsResponse, error)

@@ -2666,7 +2666,9 @@ type SearchSessionRequest struct {
 	// Case-insensitive substring to find; empty matches every row.
 	Q string `protobuf:"bytes,2,opt,name=q,proto3" json:"q,omitempty"`
 	// Maximum number of rows, 1 to 200; 0 means 50.
-	Limit         int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Value of `x-next-page-token` of the previous page, which had the same `q`.
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2720,6 +2722,13 @@ func (x *SearchSessionRequest) GetLimit() int32 {
 		return x.Limit
 	}
 	return 0
+}
+
+func (x *SearchSessionRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
 }
 
 // SessionHit is one activity row found by SearchSession.
@@ -2871,7 +2880,8 @@ func (x *SessionHit) GetResponseBodyJson() string {
 // Response of SearchSession.
 type SearchSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Newest first.
+	// Newest first. A page ends at 3 MiB, with at least one row. A row that alone exceeds 4 MiB comes
+	// without its bodies: GetActivity has them.
 	Hits          []*SessionHit `protobuf:"bytes,1,rep,name=hits,proto3" json:"hits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3892,12 +3902,14 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\x04beat\x18\x04 \x01(\v2\x1e.moleculeai.delegation.v1.BeatH\x00R\x04beat\x127\n" +
 	"\x05drain\x18\x05 \x01(\v2\x1f.moleculeai.delegation.v1.DrainH\x00R\x05drain\x121\n" +
 	"\x03end\x18\x06 \x01(\v2\x1d.moleculeai.delegation.v1.EndH\x00R\x03endB\a\n" +
-	"\x05frame\"}\n" +
+	"\x05frame\"\xa6\x01\n" +
 	"\x14SearchSessionRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x16\n" +
 	"\x01q\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x04R\x01q\x12 \n" +
 	"\x05limit\x18\x03 \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\xc8\x01(\x00R\x05limit\"\xa4\x04\n" +
+	"\xbaH\a\x1a\x05\x18\xc8\x01(\x00R\x05limit\x12'\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"\xa4\x04\n" +
 	"\n" +
 	"SessionHit\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +

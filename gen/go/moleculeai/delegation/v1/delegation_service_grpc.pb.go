@@ -140,7 +140,8 @@ type DelegationServiceClient interface {
 	// StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
 	// `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
 	StreamEvents(ctx context.Context, in *StreamEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
-	// SearchSession finds activity rows by a substring of their text, newest first.
+	// SearchSession finds activity rows by a substring of their text, newest first. If there are more,
+	// the response header `x-next-page-token` carries the token of the next page.
 	SearchSession(ctx context.Context, in *SearchSessionRequest, opts ...grpc.CallOption) (*SearchSessionResponse, error)
 	// PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
 	PullInbox(ctx context.Context, in *PullInboxRequest, opts ...grpc.CallOption) (*PullInboxResponse, error)
@@ -552,7 +553,8 @@ type DelegationServiceServer interface {
 	// StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
 	// `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
 	StreamEvents(*StreamEventsRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
-	// SearchSession finds activity rows by a substring of their text, newest first.
+	// SearchSession finds activity rows by a substring of their text, newest first. If there are more,
+	// the response header `x-next-page-token` carries the token of the next page.
 	SearchSession(context.Context, *SearchSessionRequest) (*SearchSessionResponse, error)
 	// PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
 	PullInbox(context.Context, *PullInboxRequest) (*PullInboxResponse, error)

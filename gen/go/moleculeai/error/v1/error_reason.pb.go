@@ -117,6 +117,9 @@ const (
 	// The body is larger than the limit. Code: INVALID_ARGUMENT (413). Metadata: `max`. A gRPC message
 	// above 4 MiB, which no handler sees, ends with RESOURCE_EXHAUSTED and without metadata.
 	ErrorReason_ERROR_REASON_BODY_TOO_LARGE ErrorReason = 69
+	// The answer is larger than a call may carry: ask for fewer rows. Code: RESOURCE_EXHAUSTED (500).
+	// Metadata: `max`.
+	ErrorReason_ERROR_REASON_ANSWER_TOO_LARGE ErrorReason = 70
 	// The cursor is older than the oldest kept item. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,
 	// `head_seq`. Start again without a cursor.
 	ErrorReason_ERROR_REASON_CURSOR_PRUNED ErrorReason = 80
@@ -232,6 +235,7 @@ var (
 		67:  "ERROR_REASON_NO_DISPATCH_PATH",
 		68:  "ERROR_REASON_URL_NOT_REGISTERED",
 		69:  "ERROR_REASON_BODY_TOO_LARGE",
+		70:  "ERROR_REASON_ANSWER_TOO_LARGE",
 		80:  "ERROR_REASON_CURSOR_PRUNED",
 		81:  "ERROR_REASON_CURSOR_UNKNOWN",
 		82:  "ERROR_REASON_CURSOR_AHEAD",
@@ -304,6 +308,7 @@ var (
 		"ERROR_REASON_NO_DISPATCH_PATH":         67,
 		"ERROR_REASON_URL_NOT_REGISTERED":       68,
 		"ERROR_REASON_BODY_TOO_LARGE":           69,
+		"ERROR_REASON_ANSWER_TOO_LARGE":         70,
 		"ERROR_REASON_CURSOR_PRUNED":            80,
 		"ERROR_REASON_CURSOR_UNKNOWN":           81,
 		"ERROR_REASON_CURSOR_AHEAD":             82,
@@ -369,7 +374,7 @@ var File_moleculeai_error_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xef\x12\n" +
+	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\x92\x13\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12 \n" +
@@ -410,7 +415,8 @@ const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	" ERROR_REASON_DELEGATION_ID_TAKEN\x10B\x12!\n" +
 	"\x1dERROR_REASON_NO_DISPATCH_PATH\x10C\x12#\n" +
 	"\x1fERROR_REASON_URL_NOT_REGISTERED\x10D\x12\x1f\n" +
-	"\x1bERROR_REASON_BODY_TOO_LARGE\x10E\x12\x1e\n" +
+	"\x1bERROR_REASON_BODY_TOO_LARGE\x10E\x12!\n" +
+	"\x1dERROR_REASON_ANSWER_TOO_LARGE\x10F\x12\x1e\n" +
 	"\x1aERROR_REASON_CURSOR_PRUNED\x10P\x12\x1f\n" +
 	"\x1bERROR_REASON_CURSOR_UNKNOWN\x10Q\x12\x1d\n" +
 	"\x19ERROR_REASON_CURSOR_AHEAD\x10R\x12\"\n" +

@@ -519,7 +519,11 @@ func (x *GetUploadRequest) GetUploadId() string {
 type ListPendingUploadsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
-	WorkspaceId   string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Maximum number of rows, 1 to 1000; 0 means 1000.
+	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Value of `x-next-page-token` of the previous page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -557,6 +561,20 @@ func (*ListPendingUploadsRequest) Descriptor() ([]byte, []int) {
 func (x *ListPendingUploadsRequest) GetWorkspaceId() string {
 	if x != nil {
 		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *ListPendingUploadsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListPendingUploadsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
 	}
 	return ""
 }
@@ -1137,9 +1155,13 @@ const file_moleculeai_upload_v1_upload_service_proto_rawDesc = "" +
 	"\x06sha256\x18\x03 \x01(\tB\x18\xbaH\x15r\x132\x11^[0-9A-Fa-f]{64}$R\x06sha256\"f\n" +
 	"\x10GetUploadRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12%\n" +
-	"\tupload_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\buploadId\"H\n" +
+	"\tupload_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\buploadId\"\x93\x01\n" +
 	"\x19ListPendingUploadsRequest\x12+\n" +
-	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\"W\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
+	"\x05limit\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x05limit\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"W\n" +
 	"\x1aListPendingUploadsResponse\x129\n" +
 	"\x05files\x18\x01 \x03(\v2#.moleculeai.upload.v1.PendingUploadR\x05files\"\xab\x01\n" +
 	"\x17GetUploadContentRequest\x12+\n" +

@@ -68,7 +68,8 @@ type UploadServiceClient interface {
 	CommitUpload(ctx context.Context, in *CommitUploadRequest, opts ...grpc.CallOption) (*Upload, error)
 	// GetUpload returns the state of an upload: resume at `committed_bytes`.
 	GetUpload(ctx context.Context, in *GetUploadRequest, opts ...grpc.CallOption) (*Upload, error)
-	// ListPendingUploads lists the files waiting for a workspace's agent, oldest first.
+	// ListPendingUploads lists the files waiting for a workspace's agent, oldest first. If there are
+	// more, the response header `x-next-page-token` carries the token of the next page.
 	ListPendingUploads(ctx context.Context, in *ListPendingUploadsRequest, opts ...grpc.CallOption) (*ListPendingUploadsResponse, error)
 	// GetUploadContent reads a file, or the range named by `offset` and `length` or by a Range header.
 	// Fails with UPLOAD_NOT_FOUND if the file is unknown, of another workspace, acknowledged or expired.
@@ -261,7 +262,8 @@ type UploadServiceServer interface {
 	CommitUpload(context.Context, *CommitUploadRequest) (*Upload, error)
 	// GetUpload returns the state of an upload: resume at `committed_bytes`.
 	GetUpload(context.Context, *GetUploadRequest) (*Upload, error)
-	// ListPendingUploads lists the files waiting for a workspace's agent, oldest first.
+	// ListPendingUploads lists the files waiting for a workspace's agent, oldest first. If there are
+	// more, the response header `x-next-page-token` carries the token of the next page.
 	ListPendingUploads(context.Context, *ListPendingUploadsRequest) (*ListPendingUploadsResponse, error)
 	// GetUploadContent reads a file, or the range named by `offset` and `length` or by a Range header.
 	// Fails with UPLOAD_NOT_FOUND if the file is unknown, of another workspace, acknowledged or expired.

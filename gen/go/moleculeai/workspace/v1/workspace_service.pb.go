@@ -804,7 +804,7 @@ type DeleteWorkspaceResponse struct {
 	CascadeDeleted int32 `protobuf:"varint,2,opt,name=cascade_deleted,json=cascadeDeleted,proto3" json:"cascade_deleted,omitempty"`
 	// Advice for people, if confirmation is required.
 	Message *string `protobuf:"bytes,3,opt,name=message,proto3,oneof" json:"message,omitempty"`
-	// Live children, if confirmation is required.
+	// The first 100 live children by name, if confirmation is required.
 	Children []*DeleteWorkspaceResponse_Child `protobuf:"bytes,4,rep,name=children,proto3" json:"children,omitempty"`
 	// Number of live children, if confirmation is required.
 	ChildrenCount *int32 `protobuf:"varint,5,opt,name=children_count,json=childrenCount,proto3,oneof" json:"children_count,omitempty"`
@@ -1682,7 +1682,9 @@ type ListTokensRequest struct {
 	// Maximum number of rows, 1 to 200; 0 means 50.
 	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Number of rows to skip.
-	Offset        int32 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	Offset int32 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// Value of `x-next-page-token` of the previous page; wins over `offset`.
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1736,6 +1738,13 @@ func (x *ListTokensRequest) GetOffset() int32 {
 		return x.Offset
 	}
 	return 0
+}
+
+func (x *ListTokensRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
 }
 
 // Response of ListTokens.
@@ -2519,12 +2528,14 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\tcaller_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bcallerId\x12%\n" +
 	"\ttarget_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\btargetId\"/\n" +
 	"\x13CheckAccessResponse\x12\x18\n" +
-	"\aallowed\x18\x01 \x01(\bR\aallowed\"\x83\x01\n" +
+	"\aallowed\x18\x01 \x01(\bR\aallowed\"\xac\x01\n" +
 	"\x11ListTokensRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
 	"\x05limit\x18\x02 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xc8\x01(\x00R\x05limit\x12\x1f\n" +
-	"\x06offset\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x06offset\"b\n" +
+	"\x06offset\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x06offset\x12'\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"b\n" +
 	"\x12ListTokensResponse\x126\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x1e.moleculeai.workspace.v1.TokenR\x06tokens\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x05R\x05count\"\x8e\x01\n" +

@@ -89,7 +89,8 @@ type WorkspaceServiceClient interface {
 	// CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids
 	// and for workspaces outside the caller's organization.
 	CheckAccess(ctx context.Context, in *CheckAccessRequest, opts ...grpc.CallOption) (*CheckAccessResponse, error)
-	// ListTokens lists a workspace's live tokens, newest first, without their secrets.
+	// ListTokens lists a workspace's live tokens, newest first, without their secrets. If there are
+	// more, the response header `x-next-page-token` carries the token of the next page.
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
 	// CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
 	// the workspace has as many live tokens as it may. A token minted with a token that expires expires
@@ -331,7 +332,8 @@ type WorkspaceServiceServer interface {
 	// CheckAccess tells whether two workspaces may talk to each other. Symmetric; false for unknown ids
 	// and for workspaces outside the caller's organization.
 	CheckAccess(context.Context, *CheckAccessRequest) (*CheckAccessResponse, error)
-	// ListTokens lists a workspace's live tokens, newest first, without their secrets.
+	// ListTokens lists a workspace's live tokens, newest first, without their secrets. If there are
+	// more, the response header `x-next-page-token` carries the token of the next page.
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
 	// CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
 	// the workspace has as many live tokens as it may. A token minted with a token that expires expires

@@ -44,7 +44,9 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.ListOrganizationsRequest,
         call: Call,
     ) -> admin_service_pb2.ListOrganizationsResponse:
-        """ListOrganizations lists every organisation, oldest first."""
+        """ListOrganizations lists every organisation, oldest first. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
         ...
 
     async def CreateOrgToken(
@@ -63,7 +65,9 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.ListOrgTokensRequest,
         call: Call,
     ) -> admin_service_pb2.ListOrgTokensResponse:
-        """ListOrgTokens lists live tokens, newest first, at most 500."""
+        """ListOrgTokens lists live tokens, newest first. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
         ...
 
     async def RevokeOrgToken(
@@ -89,7 +93,9 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.ListDelegationsRequest,
         call: Call,
     ) -> admin_service_pb2.ListDelegationsResponse:
-        """ListDelegations shows the ledger, newest first."""
+        """ListDelegations shows the ledger, newest first. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
         ...
 
     async def RetryDelegation(
@@ -159,7 +165,9 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.ListEventsRequest,
         call: Call,
     ) -> admin_service_pb2.ListEventsResponse:
-        """ListEvents lists the newest 100 kept events, newest first."""
+        """ListEvents lists kept events, newest first. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
         ...
 
     async def GetDelegationStats(

@@ -150,7 +150,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListOrganizations(self, request, context):
-        """ListOrganizations lists every organisation, oldest first.
+        """ListOrganizations lists every organisation, oldest first. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -166,7 +167,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListOrgTokens(self, request, context):
-        """ListOrgTokens lists live tokens, newest first, at most 500.
+        """ListOrgTokens lists live tokens, newest first. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,7 +190,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDelegations(self, request, context):
-        """ListDelegations shows the ledger, newest first.
+        """ListDelegations shows the ledger, newest first. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -245,7 +248,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEvents(self, request, context):
-        """ListEvents lists the newest 100 kept events, newest first.
+        """ListEvents lists kept events, newest first. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,14 +42,18 @@ class AdminServiceStub:
     CreateOrganization: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateOrganizationRequest, _admin_service_pb2.Organization]
     """CreateOrganization adds an organisation. Fails with ORGANIZATION_EXISTS if the slug is taken."""
     ListOrganizations: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListOrganizationsRequest, _admin_service_pb2.ListOrganizationsResponse]
-    """ListOrganizations lists every organisation, oldest first."""
+    """ListOrganizations lists every organisation, oldest first. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
     CreateOrgToken: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateOrgTokenRequest, _admin_service_pb2.CreateOrgTokenResponse]
     """CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
     response carries the secret. A token minted with a token that expires expires no later. Fails with
     TOO_MANY_TOKENS if the organisation has as many live tokens as it may.
     """
     ListOrgTokens: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListOrgTokensRequest, _admin_service_pb2.ListOrgTokensResponse]
-    """ListOrgTokens lists live tokens, newest first, at most 500."""
+    """ListOrgTokens lists live tokens, newest first. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
     RevokeOrgToken: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeOrgTokenRequest, _admin_service_pb2.RevokeOrgTokenResponse]
     """RevokeOrgToken revokes a token at once, on every worker."""
     IssueTestToken: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.IssueTestTokenRequest, _admin_service_pb2.IssueTestTokenResponse]
@@ -57,7 +61,9 @@ class AdminServiceStub:
     installation sets MOLECULE_ENABLE_TEST_TOKENS=1.
     """
     ListDelegations: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListDelegationsRequest, _admin_service_pb2.ListDelegationsResponse]
-    """ListDelegations shows the ledger, newest first."""
+    """ListDelegations shows the ledger, newest first. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
     RetryDelegation: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RetryDelegationRequest, _admin_service_pb2.RetryDelegationResponse]
     """RetryDelegation repeats a failed or stuck delegation as a new delegation. A second call returns
     the same new delegation until that one has ended.
@@ -85,7 +91,9 @@ class AdminServiceStub:
     response header `x-next-page-token` carries the token of the next page.
     """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListEventsRequest, _admin_service_pb2.ListEventsResponse]
-    """ListEvents lists the newest 100 kept events, newest first."""
+    """ListEvents lists kept events, newest first. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
     GetDelegationStats: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetDelegationStatsRequest, _admin_service_pb2.GetDelegationStatsResponse]
     """GetDelegationStats counts the ledger by status."""
 
@@ -103,14 +111,18 @@ class AdminServiceAsyncStub(AdminServiceStub):
     CreateOrganization: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateOrganizationRequest, _admin_service_pb2.Organization]  # type: ignore[assignment]
     """CreateOrganization adds an organisation. Fails with ORGANIZATION_EXISTS if the slug is taken."""
     ListOrganizations: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListOrganizationsRequest, _admin_service_pb2.ListOrganizationsResponse]  # type: ignore[assignment]
-    """ListOrganizations lists every organisation, oldest first."""
+    """ListOrganizations lists every organisation, oldest first. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
     CreateOrgToken: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateOrgTokenRequest, _admin_service_pb2.CreateOrgTokenResponse]  # type: ignore[assignment]
     """CreateOrgToken mints a token for administering one organisation, or for reading alone. Only this
     response carries the secret. A token minted with a token that expires expires no later. Fails with
     TOO_MANY_TOKENS if the organisation has as many live tokens as it may.
     """
     ListOrgTokens: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListOrgTokensRequest, _admin_service_pb2.ListOrgTokensResponse]  # type: ignore[assignment]
-    """ListOrgTokens lists live tokens, newest first, at most 500."""
+    """ListOrgTokens lists live tokens, newest first. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
     RevokeOrgToken: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeOrgTokenRequest, _admin_service_pb2.RevokeOrgTokenResponse]  # type: ignore[assignment]
     """RevokeOrgToken revokes a token at once, on every worker."""
     IssueTestToken: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.IssueTestTokenRequest, _admin_service_pb2.IssueTestTokenResponse]  # type: ignore[assignment]
@@ -118,7 +130,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     installation sets MOLECULE_ENABLE_TEST_TOKENS=1.
     """
     ListDelegations: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListDelegationsRequest, _admin_service_pb2.ListDelegationsResponse]  # type: ignore[assignment]
-    """ListDelegations shows the ledger, newest first."""
+    """ListDelegations shows the ledger, newest first. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
     RetryDelegation: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RetryDelegationRequest, _admin_service_pb2.RetryDelegationResponse]  # type: ignore[assignment]
     """RetryDelegation repeats a failed or stuck delegation as a new delegation. A second call returns
     the same new delegation until that one has ended.
@@ -146,7 +160,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     response header `x-next-page-token` carries the token of the next page.
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListEventsRequest, _admin_service_pb2.ListEventsResponse]  # type: ignore[assignment]
-    """ListEvents lists the newest 100 kept events, newest first."""
+    """ListEvents lists kept events, newest first. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
     GetDelegationStats: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetDelegationStatsRequest, _admin_service_pb2.GetDelegationStatsResponse]  # type: ignore[assignment]
     """GetDelegationStats counts the ledger by status."""
 
@@ -185,7 +201,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListOrganizationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListOrganizationsResponse, _abc.Awaitable[_admin_service_pb2.ListOrganizationsResponse]]:
-        """ListOrganizations lists every organisation, oldest first."""
+        """ListOrganizations lists every organisation, oldest first. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
 
     @_abc_1.abstractmethod
     def CreateOrgToken(
@@ -204,7 +222,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListOrgTokensRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListOrgTokensResponse, _abc.Awaitable[_admin_service_pb2.ListOrgTokensResponse]]:
-        """ListOrgTokens lists live tokens, newest first, at most 500."""
+        """ListOrgTokens lists live tokens, newest first. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
 
     @_abc_1.abstractmethod
     def RevokeOrgToken(
@@ -230,7 +250,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListDelegationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListDelegationsResponse, _abc.Awaitable[_admin_service_pb2.ListDelegationsResponse]]:
-        """ListDelegations shows the ledger, newest first."""
+        """ListDelegations shows the ledger, newest first. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
 
     @_abc_1.abstractmethod
     def RetryDelegation(
@@ -300,7 +322,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListEventsResponse, _abc.Awaitable[_admin_service_pb2.ListEventsResponse]]:
-        """ListEvents lists the newest 100 kept events, newest first."""
+        """ListEvents lists kept events, newest first. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
 
     @_abc_1.abstractmethod
     def GetDelegationStats(

@@ -235,7 +235,9 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.SearchSessionRequest,
         call: Call,
     ) -> delegation_service_pb2.SearchSessionResponse:
-        """SearchSession finds activity rows by a substring of their text, newest first."""
+        """SearchSession finds activity rows by a substring of their text, newest first. If there are more,
+        the response header `x-next-page-token` carries the token of the next page.
+        """
         ...
 
     async def PullInbox(

@@ -1355,22 +1355,26 @@ class SearchSessionRequest(_message.Message):
     WORKSPACE_ID_FIELD_NUMBER: _builtins.int
     Q_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID."""
     q: _builtins.str
     """Case-insensitive substring to find; empty matches every row."""
     limit: _builtins.int
     """Maximum number of rows, 1 to 200; 0 means 50."""
+    page_token: _builtins.str
+    """Value of `x-next-page-token` of the previous page, which had the same `q`."""
     def __init__(
         self,
         *,
         workspace_id: _builtins.str = ...,
         q: _builtins.str = ...,
         limit: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "q", b"q", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "page_token", b"page_token", "q", b"q", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1474,7 +1478,9 @@ class SearchSessionResponse(_message.Message):
     HITS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionHit]:
-        """Newest first."""
+        """Newest first. A page ends at 3 MiB, with at least one row. A row that alone exceeds 4 MiB comes
+        without its bodies: GetActivity has them.
+        """
 
     def __init__(
         self,

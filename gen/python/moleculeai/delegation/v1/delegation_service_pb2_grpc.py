@@ -343,7 +343,8 @@ class DelegationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchSession(self, request, context):
-        """SearchSession finds activity rows by a substring of their text, newest first.
+        """SearchSession finds activity rows by a substring of their text, newest first. If there are more,
+        the response header `x-next-page-token` carries the token of the next page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -120,6 +120,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The body is larger than the limit. Code: INVALID_ARGUMENT (413). Metadata: `max`. A gRPC message
     above 4 MiB, which no handler sees, ends with RESOURCE_EXHAUSTED and without metadata.
     """
+    ERROR_REASON_ANSWER_TOO_LARGE: _ErrorReason.ValueType  # 70
+    """The answer is larger than a call may carry: ask for fewer rows. Code: RESOURCE_EXHAUSTED (500).
+    Metadata: `max`.
+    """
     ERROR_REASON_CURSOR_PRUNED: _ErrorReason.ValueType  # 80
     """The cursor is older than the oldest kept item. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,
     `head_seq`. Start again without a cursor.
@@ -303,6 +307,10 @@ ERROR_REASON_URL_NOT_REGISTERED: ErrorReason.ValueType  # 68
 ERROR_REASON_BODY_TOO_LARGE: ErrorReason.ValueType  # 69
 """The body is larger than the limit. Code: INVALID_ARGUMENT (413). Metadata: `max`. A gRPC message
 above 4 MiB, which no handler sees, ends with RESOURCE_EXHAUSTED and without metadata.
+"""
+ERROR_REASON_ANSWER_TOO_LARGE: ErrorReason.ValueType  # 70
+"""The answer is larger than a call may carry: ask for fewer rows. Code: RESOURCE_EXHAUSTED (500).
+Metadata: `max`.
 """
 ERROR_REASON_CURSOR_PRUNED: ErrorReason.ValueType  # 80
 """The cursor is older than the oldest kept item. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,

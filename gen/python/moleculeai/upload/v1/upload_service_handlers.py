@@ -91,7 +91,9 @@ class UploadServiceHandlers(Protocol):
         request: upload_service_pb2.ListPendingUploadsRequest,
         call: Call,
     ) -> upload_service_pb2.ListPendingUploadsResponse:
-        """ListPendingUploads lists the files waiting for a workspace's agent, oldest first."""
+        """ListPendingUploads lists the files waiting for a workspace's agent, oldest first. If there are
+        more, the response header `x-next-page-token` carries the token of the next page.
+        """
         ...
 
     def GetUploadContent(

@@ -157,7 +157,8 @@ class UploadServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPendingUploads(self, request, context):
-        """ListPendingUploads lists the files waiting for a workspace's agent, oldest first.
+        """ListPendingUploads lists the files waiting for a workspace's agent, oldest first. If there are
+        more, the response header `x-next-page-token` carries the token of the next page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

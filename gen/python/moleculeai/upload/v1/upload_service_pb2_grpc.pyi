@@ -69,7 +69,9 @@ class UploadServiceStub:
     GetUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.GetUploadRequest, _upload_pb2.Upload]
     """GetUpload returns the state of an upload: resume at `committed_bytes`."""
     ListPendingUploads: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.ListPendingUploadsRequest, _upload_service_pb2.ListPendingUploadsResponse]
-    """ListPendingUploads lists the files waiting for a workspace's agent, oldest first."""
+    """ListPendingUploads lists the files waiting for a workspace's agent, oldest first. If there are
+    more, the response header `x-next-page-token` carries the token of the next page.
+    """
     GetUploadContent: _grpc.UnaryStreamMultiCallable[_upload_service_pb2.GetUploadContentRequest, _httpbody_pb2.HttpBody]
     """GetUploadContent reads a file, or the range named by `offset` and `length` or by a Range header.
     Fails with UPLOAD_NOT_FOUND if the file is unknown, of another workspace, acknowledged or expired.
@@ -124,7 +126,9 @@ class UploadServiceAsyncStub(UploadServiceStub):
     GetUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.GetUploadRequest, _upload_pb2.Upload]  # type: ignore[assignment]
     """GetUpload returns the state of an upload: resume at `committed_bytes`."""
     ListPendingUploads: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.ListPendingUploadsRequest, _upload_service_pb2.ListPendingUploadsResponse]  # type: ignore[assignment]
-    """ListPendingUploads lists the files waiting for a workspace's agent, oldest first."""
+    """ListPendingUploads lists the files waiting for a workspace's agent, oldest first. If there are
+    more, the response header `x-next-page-token` carries the token of the next page.
+    """
     GetUploadContent: _aio.UnaryStreamMultiCallable[_upload_service_pb2.GetUploadContentRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """GetUploadContent reads a file, or the range named by `offset` and `length` or by a Range header.
     Fails with UPLOAD_NOT_FOUND if the file is unknown, of another workspace, acknowledged or expired.
@@ -218,7 +222,9 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _upload_service_pb2.ListPendingUploadsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_upload_service_pb2.ListPendingUploadsResponse, _abc.Awaitable[_upload_service_pb2.ListPendingUploadsResponse]]:
-        """ListPendingUploads lists the files waiting for a workspace's agent, oldest first."""
+        """ListPendingUploads lists the files waiting for a workspace's agent, oldest first. If there are
+        more, the response header `x-next-page-token` carries the token of the next page.
+        """
 
     @_abc_1.abstractmethod
     def GetUploadContent(

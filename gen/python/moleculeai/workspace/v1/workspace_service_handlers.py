@@ -145,7 +145,9 @@ class WorkspaceServiceHandlers(Protocol):
         request: workspace_service_pb2.ListTokensRequest,
         call: Call,
     ) -> workspace_service_pb2.ListTokensResponse:
-        """ListTokens lists a workspace's live tokens, newest first, without their secrets."""
+        """ListTokens lists a workspace's live tokens, newest first, without their secrets. If there are
+        more, the response header `x-next-page-token` carries the token of the next page.
+        """
         ...
 
     async def CreateToken(

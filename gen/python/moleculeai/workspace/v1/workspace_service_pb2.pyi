@@ -487,7 +487,7 @@ class DeleteWorkspaceResponse(_message.Message):
     """Number of live children, if confirmation is required."""
     @_builtins.property
     def children(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeleteWorkspaceResponse.Child]:
-        """Live children, if confirmation is required."""
+        """The first 100 live children by name, if confirmation is required."""
 
     def __init__(
         self,
@@ -931,22 +931,26 @@ class ListTokensRequest(_message.Message):
     WORKSPACE_ID_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID."""
     limit: _builtins.int
     """Maximum number of rows, 1 to 200; 0 means 50."""
     offset: _builtins.int
     """Number of rows to skip."""
+    page_token: _builtins.str
+    """Value of `x-next-page-token` of the previous page; wins over `offset`."""
     def __init__(
         self,
         *,
         workspace_id: _builtins.str = ...,
         limit: _builtins.int = ...,
         offset: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset", "page_token", b"page_token", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -232,7 +232,8 @@ class WorkspaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTokens(self, request, context):
-        """ListTokens lists a workspace's live tokens, newest first, without their secrets.
+        """ListTokens lists a workspace's live tokens, newest first, without their secrets. If there are
+        more, the response header `x-next-page-token` carries the token of the next page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

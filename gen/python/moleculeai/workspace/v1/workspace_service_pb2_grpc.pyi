@@ -89,7 +89,9 @@ class WorkspaceServiceStub:
     and for workspaces outside the caller's organization.
     """
     ListTokens: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListTokensRequest, _workspace_service_pb2.ListTokensResponse]
-    """ListTokens lists a workspace's live tokens, newest first, without their secrets."""
+    """ListTokens lists a workspace's live tokens, newest first, without their secrets. If there are
+    more, the response header `x-next-page-token` carries the token of the next page.
+    """
     CreateToken: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateTokenRequest, _workspace_service_pb2.CreateTokenResponse]
     """CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
     the workspace has as many live tokens as it may. A token minted with a token that expires expires
@@ -164,7 +166,9 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     and for workspaces outside the caller's organization.
     """
     ListTokens: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListTokensRequest, _workspace_service_pb2.ListTokensResponse]  # type: ignore[assignment]
-    """ListTokens lists a workspace's live tokens, newest first, without their secrets."""
+    """ListTokens lists a workspace's live tokens, newest first, without their secrets. If there are
+    more, the response header `x-next-page-token` carries the token of the next page.
+    """
     CreateToken: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateTokenRequest, _workspace_service_pb2.CreateTokenResponse]  # type: ignore[assignment]
     """CreateToken mints a token; only this response carries the secret. Fails with TOO_MANY_TOKENS if
     the workspace has as many live tokens as it may. A token minted with a token that expires expires
@@ -314,7 +318,9 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.ListTokensRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.ListTokensResponse, _abc.Awaitable[_workspace_service_pb2.ListTokensResponse]]:
-        """ListTokens lists a workspace's live tokens, newest first, without their secrets."""
+        """ListTokens lists a workspace's live tokens, newest first, without their secrets. If there are
+        more, the response header `x-next-page-token` carries the token of the next page.
+        """
 
     @_abc_1.abstractmethod
     def CreateToken(

@@ -205,6 +205,19 @@ export declare const CreateOrganizationRequestSchema: GenMessage<CreateOrganizat
  * @generated from message moleculeai.admin.v1.ListOrganizationsRequest
  */
 export declare type ListOrganizationsRequest = Message<"moleculeai.admin.v1.ListOrganizationsRequest"> & {
+  /**
+   * Maximum number of rows, 1 to 1000; 0 means 1000.
+   *
+   * @generated from field: int32 limit = 1;
+   */
+  limit: number;
+
+  /**
+   * Value of `x-next-page-token` of the previous page.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
 };
 
 /**
@@ -427,6 +440,19 @@ export declare const CreateOrgTokenResponseSchema: GenMessage<CreateOrgTokenResp
  * @generated from message moleculeai.admin.v1.ListOrgTokensRequest
  */
 export declare type ListOrgTokensRequest = Message<"moleculeai.admin.v1.ListOrgTokensRequest"> & {
+  /**
+   * Maximum number of rows, 1 to 500; 0 means 500.
+   *
+   * @generated from field: int32 limit = 1;
+   */
+  limit: number;
+
+  /**
+   * Value of `x-next-page-token` of the previous page.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
 };
 
 /**
@@ -672,6 +698,13 @@ export declare type ListDelegationsRequest = Message<"moleculeai.admin.v1.ListDe
    * @generated from field: optional int32 limit = 2;
    */
   limit?: number | undefined;
+
+  /**
+   * Value of `x-next-page-token` of the previous page, which had the same `status`.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
 };
 
 /**
@@ -687,7 +720,7 @@ export declare const ListDelegationsRequestSchema: GenMessage<ListDelegationsReq
  */
 export declare type ListDelegationsResponse = Message<"moleculeai.admin.v1.ListDelegationsResponse"> & {
   /**
-   * Newest first.
+   * Newest first. A page ends at 3 MiB, with at least one row.
    *
    * @generated from field: repeated moleculeai.admin.v1.LedgerEntry delegations = 1;
    */
@@ -1065,6 +1098,20 @@ export declare type ListEventsRequest = Message<"moleculeai.admin.v1.ListEventsR
    * @generated from field: string workspace_id = 1;
    */
   workspaceId: string;
+
+  /**
+   * Maximum number of rows, 1 to 500; 0 means 100.
+   *
+   * @generated from field: int32 limit = 2;
+   */
+  limit: number;
+
+  /**
+   * Value of `x-next-page-token` of the previous page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
 };
 
 /**
@@ -1080,7 +1127,7 @@ export declare const ListEventsRequestSchema: GenMessage<ListEventsRequest>;
  */
 export declare type ListEventsResponse = Message<"moleculeai.admin.v1.ListEventsResponse"> & {
   /**
-   * Newest first.
+   * Newest first. A page ends at 3 MiB, with at least one row.
    *
    * @generated from field: repeated moleculeai.delegation.v1.Event events = 1;
    */
@@ -1358,7 +1405,8 @@ export declare const AdminService: GenService<{
     output: typeof OrganizationSchema;
   },
   /**
-   * ListOrganizations lists every organisation, oldest first.
+   * ListOrganizations lists every organisation, oldest first. If there are more, the response header
+   * `x-next-page-token` carries the token of the next page.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.ListOrganizations
    */
@@ -1380,7 +1428,8 @@ export declare const AdminService: GenService<{
     output: typeof CreateOrgTokenResponseSchema;
   },
   /**
-   * ListOrgTokens lists live tokens, newest first, at most 500.
+   * ListOrgTokens lists live tokens, newest first. If there are more, the response header
+   * `x-next-page-token` carries the token of the next page.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.ListOrgTokens
    */
@@ -1411,7 +1460,8 @@ export declare const AdminService: GenService<{
     output: typeof IssueTestTokenResponseSchema;
   },
   /**
-   * ListDelegations shows the ledger, newest first.
+   * ListDelegations shows the ledger, newest first. If there are more, the response header
+   * `x-next-page-token` carries the token of the next page.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.ListDelegations
    */
@@ -1489,7 +1539,8 @@ export declare const AdminService: GenService<{
     output: typeof ListAuditLogResponseSchema;
   },
   /**
-   * ListEvents lists the newest 100 kept events, newest first.
+   * ListEvents lists kept events, newest first. If there are more, the response header
+   * `x-next-page-token` carries the token of the next page.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.ListEvents
    */

@@ -1568,6 +1568,13 @@ export declare type SearchSessionRequest = Message<"moleculeai.delegation.v1.Sea
    * @generated from field: int32 limit = 3;
    */
   limit: number;
+
+  /**
+   * Value of `x-next-page-token` of the previous page, which had the same `q`.
+   *
+   * @generated from field: string page_token = 4;
+   */
+  pageToken: string;
 };
 
 /**
@@ -1681,7 +1688,8 @@ export declare const SessionHitSchema: GenMessage<SessionHit>;
  */
 export declare type SearchSessionResponse = Message<"moleculeai.delegation.v1.SearchSessionResponse"> & {
   /**
-   * Newest first.
+   * Newest first. A page ends at 3 MiB, with at least one row. A row that alone exceeds 4 MiB comes
+   * without its bodies: GetActivity has them.
    *
    * @generated from field: repeated moleculeai.delegation.v1.SessionHit hits = 1;
    */
@@ -2232,7 +2240,8 @@ export declare const DelegationService: GenService<{
     output: typeof HttpBodySchema;
   },
   /**
-   * SearchSession finds activity rows by a substring of their text, newest first.
+   * SearchSession finds activity rows by a substring of their text, newest first. If there are more,
+   * the response header `x-next-page-token` carries the token of the next page.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.SearchSession
    */

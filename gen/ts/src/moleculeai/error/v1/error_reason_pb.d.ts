@@ -303,6 +303,14 @@ export enum ErrorReason {
   BODY_TOO_LARGE = 69,
 
   /**
+   * The answer is larger than a call may carry: ask for fewer rows. Code: RESOURCE_EXHAUSTED (500).
+   * Metadata: `max`.
+   *
+   * @generated from enum value: ERROR_REASON_ANSWER_TOO_LARGE = 70;
+   */
+  ANSWER_TOO_LARGE = 70,
+
+  /**
    * The cursor is older than the oldest kept item. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,
    * `head_seq`. Start again without a cursor.
    *

@@ -342,6 +342,20 @@ export declare type ListPendingUploadsRequest = Message<"moleculeai.upload.v1.Li
    * @generated from field: string workspace_id = 1;
    */
   workspaceId: string;
+
+  /**
+   * Maximum number of rows, 1 to 1000; 0 means 1000.
+   *
+   * @generated from field: int32 limit = 2;
+   */
+  limit: number;
+
+  /**
+   * Value of `x-next-page-token` of the previous page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
 };
 
 /**
@@ -636,7 +650,8 @@ export declare const UploadService: GenService<{
     output: typeof UploadSchema;
   },
   /**
-   * ListPendingUploads lists the files waiting for a workspace's agent, oldest first.
+   * ListPendingUploads lists the files waiting for a workspace's agent, oldest first. If there are
+   * more, the response header `x-next-page-token` carries the token of the next page.
    *
    * @generated from rpc moleculeai.upload.v1.UploadService.ListPendingUploads
    */

@@ -508,7 +508,7 @@ export declare type DeleteWorkspaceResponse = Message<"moleculeai.workspace.v1.D
   message?: string | undefined;
 
   /**
-   * Live children, if confirmation is required.
+   * The first 100 live children by name, if confirmation is required.
    *
    * @generated from field: repeated moleculeai.workspace.v1.DeleteWorkspaceResponse.Child children = 4;
    */
@@ -1012,6 +1012,13 @@ export declare type ListTokensRequest = Message<"moleculeai.workspace.v1.ListTok
    * @generated from field: int32 offset = 3;
    */
   offset: number;
+
+  /**
+   * Value of `x-next-page-token` of the previous page; wins over `offset`.
+   *
+   * @generated from field: string page_token = 4;
+   */
+  pageToken: string;
 };
 
 /**
@@ -1424,7 +1431,8 @@ export declare const WorkspaceService: GenService<{
     output: typeof CheckAccessResponseSchema;
   },
   /**
-   * ListTokens lists a workspace's live tokens, newest first, without their secrets.
+   * ListTokens lists a workspace's live tokens, newest first, without their secrets. If there are
+   * more, the response header `x-next-page-token` carries the token of the next page.
    *
    * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ListTokens
    */
