@@ -1,4 +1,4 @@
-"""Measurements, and the chaos that checks the promises."""
+"""Measurements, and the kills and faults that check the promises."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -83,6 +84,11 @@ class Seaweed:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, such as SIGSTOP: then it hangs."""
+        assert self._process is not None, "not started"
+        self._process.send_signal(number)
 
     def keys(self, prefix: str) -> list[str]:
         """Keys stored under a prefix; the prefix is cut off."""

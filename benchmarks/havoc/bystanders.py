@@ -62,7 +62,7 @@ async def upload(
         target = targets[number % len(targets)]
         data, name = dice.randbytes(dice.randrange(1, _LARGEST_FILE)), f"file-{number}.bin"
 
-        await _insist(partial(_stage, stub, target, name, data))
+        await _insist(partial(stage, stub, target, name, data))
         history.sent_files[name] = hashlib.sha256(data).hexdigest()
         await asyncio.sleep(_PAUSE_SECONDS)
     await _reached(lambda: len(received(folder)) >= len(history.sent_files))
@@ -84,9 +84,10 @@ async def _reached(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
-async def _stage(
+async def stage(
     stub: upload_stubs.UploadServiceAsyncStub, target: Identity, name: str, data: bytes
 ) -> None:
+    """Send one file to an agent. A repeat makes no second file."""
     await stub.StageUploads(_frames(target, name, data), metadata=target.metadata, timeout=30)
 
 
