@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from molecule_grpc.admin.wiring import open_admin
 from molecule_grpc.core import Core, Slice, open_core
 from molecule_grpc.db.health import DatabaseHealth
+from molecule_grpc.db.installation import generation
 from molecule_grpc.delegation.wiring import DelegationSlice, open_delegation
 from molecule_grpc.events.wiring import make_events
 from molecule_grpc.faces.mcp.wiring import make_mcp
@@ -71,6 +72,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             core.guards,
             core.readers,
             settings.retention,
+            await generation(core.pool),
         )
         mcp = make_mcp(core, _platform(workspace, delegation))
         tasks: dict[str, BackgroundTask] = {}

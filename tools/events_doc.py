@@ -50,8 +50,9 @@ data: {{"type":"WORKSPACE_MOVED","workspace_id":"…","timestamp":…,"data":…
 Each event and each beat carries a `resume_token`. Hand the last one back as `resume_after` (a
 browser does so by itself, in `Last-Event-ID`), and the feed goes on behind it: no kept event is
 skipped, and none comes twice. Tokens are opaque and good for {kept_days} days; an older one is
-refused with `CURSOR_PRUNED` (410): list anew what you need, and start without a token. Without a
-token the feed begins now.
+refused with `CURSOR_PRUNED` (410): list anew what you need, and start without a token. Do the same
+after `CURSOR_UNKNOWN` and `CURSOR_AHEAD` (410): the installation was restored from a backup, and
+what came before the token may never have happened. Without a token the feed begins now.
 
 ## What is kept, and for how long
 

@@ -17,6 +17,13 @@ _INBOXES: Final = """
         lease_epoch = greatest(lease_epoch + 1, extract(epoch FROM now())::bigint);
 """
 
+# Resume tokens of events carry the installation's generation, which is the head of this "key".
+_GENERATION: Final = """
+    INSERT INTO installation_keys (purpose, key)
+    VALUES ('generation', sha256(uuid_send(gen_random_uuid())))
+    ON CONFLICT (purpose) DO UPDATE SET key = excluded.key;
+"""
+
 # Page tokens name places in lists.
 _PAGE_TOKENS: Final = """
     UPDATE installation_keys
@@ -39,4 +46,4 @@ _EVENTS: Final = """
 def statements(schema: str) -> str:
     """The statements, to run in the transaction that loads the data."""
     quoted = '"' + schema.replace('"', '""') + '"'
-    return f"SET LOCAL search_path = {quoted};\n{_INBOXES}{_PAGE_TOKENS}{_EVENTS}"
+    return f"SET LOCAL search_path = {quoted};\n{_INBOXES}{_GENERATION}{_PAGE_TOKENS}{_EVENTS}"

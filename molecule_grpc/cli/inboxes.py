@@ -64,7 +64,8 @@ async def pull(
         answer = await agent.pull(limit=limit, wait=wait)
         cli.output.table(answer.items, _COLUMNS, empty="nothing to do")
         if ack and answer.items:
-            await agent.ack([item.seq for item in answer.items])
+            seqs = [item.seq for item in answer.items]
+            await agent.ack(seqs, generation=answer.generation)
 
 
 def _print(output: Output, item: inbox_pb2.InboxItem) -> None:

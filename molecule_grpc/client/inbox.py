@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 _REMEMBERED = 4096
 _RETRY_AFTER_SECONDS = 5.0
 _ACKS_IN_A_CALL = 1000
+# Session of an item that the inbox may not know, since it was restored from a backup.
+_LOST = -1
 
 
 class Inbox:
@@ -67,6 +69,7 @@ class Inbox:
         self._on_close = on_close
         self._session: Session | None = None
         self._epoch: int | None = None
+        self._generation = ""
         self._runner: asyncio.Task[None] | None = None
         self._arrived: asyncio.Queue[inbox_pb2.InboxItem | Exception] = asyncio.Queue()
         self._current: Item | None = None
@@ -229,6 +232,7 @@ class Inbox:
             async for frame in frames:
                 if frame.HasField("welcome"):
                     backoff.reset()
+                    self._enter(frame.welcome.generation)
                     self._epoch = session.epoch
                     self._takeover = False  # once, or two consumers would take turns for ever
                     self._confirmed(frame.welcome.acked_seq)
@@ -240,6 +244,18 @@ class Inbox:
         finally:
             self._session = None
             await frames.aclose()  # type: ignore[attr-defined]
+
+    def _enter(self, generation: str) -> None:
+        """Forget numbers of another generation: they may name other items now.
+
+        The inbox was restored from a backup. An item in hand is done when its message comes again.
+        """
+        if self._generation and generation != self._generation:
+            log.warning("the inbox was restored from a backup: items may come again")
+            self._unconfirmed.clear()
+            for item in self._open.values():
+                item.epoch = _LOST
+        self._generation = generation
 
     def _receive(self, frame: inbox_pb2.InboxItem) -> None:
         """Queue an item for `next`, unless the item is open, or was done before."""
@@ -254,6 +270,8 @@ class Inbox:
         self._ask()
 
     def _ack(self, item: Item) -> None:
+        if item.epoch == _LOST:
+            return
         self._unconfirmed.add(item.seq)
         # A session takes acks of its own items. An item of an earlier session comes again, and is
         # acked then.
@@ -277,6 +295,7 @@ class Inbox:
                 workspace_id=self._workspace_id,
                 seqs=seqs[start : start + _ACKS_IN_A_CALL],
                 session_epoch=self._epoch,
+                generation=self._generation,
             )
             try:
                 await self._connection.call(stub, request, retry=True, timeout=3.0)

@@ -105,33 +105,50 @@ class Member:
         return [peer async for page in pages for peer in page.peers]
 
     async def pull(
-        self, *, after_seq: int | None = None, limit: int = 20, wait: int = 0
+        self,
+        *,
+        after_seq: int | None = None,
+        generation: str = "",
+        limit: int = 20,
+        wait: int = 0,
     ) -> delegation_pb.PullInboxResponse:
         """Look at undone items, oldest first, without holding the inbox.
 
         Args:
             after_seq: only items after this number; None for all.
+            generation: of the answer that `after_seq` comes from; empty is not checked.
             limit: most items, 1 to 100.
             wait: seconds to wait for the first item, 0 to 55.
+
+        Raises:
+            OutOfRange: CURSOR_PRUNED, CURSOR_AHEAD or CURSOR_UNKNOWN: begin without `after_seq`.
         """
         request = delegation_pb.PullInboxRequest(
-            workspace_id=self.workspace_id, after_seq=after_seq, limit=limit, wait_seconds=wait
+            workspace_id=self.workspace_id,
+            after_seq=after_seq,
+            generation=generation,
+            limit=limit,
+            wait_seconds=wait,
         )
         stub = self.connection.delegations.PullInbox
         return await self.connection.call(
             stub, request, retry=True, timeout=wait + self.connection.timeout
         )
 
-    async def ack(self, seqs: Sequence[int]) -> None:
+    async def ack(self, seqs: Sequence[int], *, generation: str = "") -> None:
         """Mark items as done, without holding the inbox.
 
         Args:
             seqs: numbers of the items, at most 1000.
+            generation: of the answer that the items come from; empty is not checked.
 
         Raises:
-            InvalidArgument: ACK_NOT_DELIVERED: an item was never delivered.
+            OutOfRange: CURSOR_AHEAD or CURSOR_UNKNOWN: the numbers are not of this inbox, which
+                was restored from a backup.
         """
-        request = delegation_pb.AckInboxRequest(workspace_id=self.workspace_id, seqs=seqs)
+        request = delegation_pb.AckInboxRequest(
+            workspace_id=self.workspace_id, seqs=seqs, generation=generation
+        )
         await self.connection.call(self.connection.delegations.AckInbox, request, retry=True)
 
     def _beat(self) -> pb.HeartbeatRequest:

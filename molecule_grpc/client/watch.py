@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TypeVar
 
@@ -13,9 +14,17 @@ from moleculeai.delegation.v1 import inbox_pb2
 
 from molecule_grpc.client.connection import Connection
 from molecule_grpc.client.delegation import Delegation
-from molecule_grpc.client.errors import CallError, Unavailable, make_error, to_call_error
+from molecule_grpc.client.errors import (
+    CallError,
+    OutOfRange,
+    Unavailable,
+    make_error,
+    to_call_error,
+)
 from molecule_grpc.client.retry import Backoff, ends_for_good
 from molecule_grpc.client.session import SILENCE_SECONDS, Drained
+
+log = logging.getLogger(__name__)
 
 Request = TypeVar("Request", pb.StreamInboxRequest, pb.WatchDelegationRequest)
 Frame = TypeVar("Frame", pb.StreamInboxResponse, pb.WatchDelegationResponse)
@@ -26,17 +35,33 @@ async def watch_inbox(
 ) -> AsyncIterator[inbox_pb2.InboxItem]:
     """Items from `start` on (None: from the first undone one), for ever, without acking any.
 
+    After a restore from a backup, again from the first undone one.
+
     Raises:
         CallError: a new stream would meet the same answer.
     """
     request = pb.StreamInboxRequest(workspace_id=workspace_id, start=start)
-    async for frame in _resumed(connection, connection.delegations.StreamInbox, request):
-        if frame.HasField("item"):
-            yield frame.item
-            newest = max(frame.item.seq, request.start.after_seq)
+    generation, resumed = "", False
+    while True:
+        try:
+            async for frame in _resumed(connection, connection.delegations.StreamInbox, request):
+                if frame.HasField("welcome"):
+                    generation = frame.welcome.generation
+                if frame.HasField("item"):
+                    yield frame.item
+                    newest = max(frame.item.seq, request.start.after_seq)
+                    request.start.Clear()
+                    request.start.after_seq = newest
+                    request.start.generation = generation
+                    request.start.allow_gap = resumed = True
+        except OutOfRange as error:
+            if not resumed:  # the caller's own start
+                raise
+            log.warning("the inbox begins anew: %s", error)
             request.start.Clear()
-            request.start.after_seq = newest
-            request.start.allow_gap = True
+            resumed = False
+        else:
+            return
 
 
 async def watch_delegation(

@@ -253,6 +253,7 @@ class DelegationService:
         found = await self._inbox.pull(
             UUID(request.workspace_id),
             after_seq=request.after_seq if request.HasField("after_seq") else None,
+            generation=request.generation,
             limit=request.limit or DEFAULT_PULL,
             wait_seconds=call.wait_limit(request.wait_seconds),
             authorization=call.authorization,
@@ -266,6 +267,7 @@ class DelegationService:
             seqs=request.seqs,
             activity_ids=[UUID(text) for text in request.activity_ids],
             epoch=request.session_epoch if request.HasField("session_epoch") else None,
+            generation=request.generation,
         )
         return pb.AckInboxResponse(
             acked_seq=done.acked_seq, head_seq=done.head_seq, removed=done.marked
@@ -278,6 +280,7 @@ class DelegationService:
             delay=of_inbox.retry_delay(request),
             reason=request.reason,
             epoch=request.session_epoch if request.HasField("session_epoch") else None,
+            generation=request.generation,
         )
         return pb.NackInboxResponse(
             seq=request.seq, deliveries=nacked.deliveries, poisoned=nacked.poisoned

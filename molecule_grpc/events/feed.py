@@ -17,9 +17,9 @@ from molecule_grpc.events import store
 from molecule_grpc.events.names import EventType
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.events.tail import PAGE_BYTES, PAGE_EVENTS, EventTail
-from molecule_grpc.events.tokens import make_token, read_token
+from molecule_grpc.events.tokens import ResumeTokens
 from molecule_grpc.events.values import EventPage, Position, Scope, StoredEvent
-from molecule_grpc.kernel.errors import Invalid, NotFound, Unauthenticated
+from molecule_grpc.kernel.errors import Invalid, NotFound, OutOfRange, Unauthenticated
 from molecule_grpc.server.streams import StreamGuard
 
 _RECONNECT_MS = 500
@@ -43,11 +43,7 @@ Shown: TypeAlias = StoredEvent | Beat | Drain
 
 
 class EventFeed:
-    """Shows events to whoever may see them.
-
-    Args:
-        kept_days: days for which kept events can be read; an older resume token is refused.
-    """
+    """Shows events to whoever may see them."""
 
     def __init__(
         self,
@@ -55,14 +51,13 @@ class EventFeed:
         tail: EventTail,
         authenticator: Authenticator,
         readers: EventReaders,
-        *,
-        kept_days: int,
+        tokens: ResumeTokens,
     ) -> None:
         self._pool = pool
         self._tail = tail
         self._authenticator = authenticator
         self._readers = readers
-        self._kept_days = kept_days
+        self._tokens = tokens
 
     async def scope_of(
         self, principal: Principal, workspace_id: UUID | None, types: Sequence[str]
@@ -92,11 +87,16 @@ class EventFeed:
         """Where to begin: behind the event of this token; now, when it is empty.
 
         Raises:
-            Invalid, OutOfRange: as `read_token` does.
+            Invalid, OutOfRange: as `ResumeTokens.read` does.
+            OutOfRange: CURSOR_AHEAD, the place lies beyond everything that has happened.
         """
-        if not resume_after:
-            return await store.now(self._pool)
-        return read_token(resume_after, kept_days=self._kept_days)
+        place = self._tokens.read(resume_after) if resume_after else None
+        now = await store.now(self._pool)
+        if place is not None and place > now:
+            raise OutOfRange(
+                "the token lies beyond the newest event; start without it", reason="CURSOR_AHEAD"
+            )
+        return now if place is None else place
 
     @contextlib.contextmanager
     def attend(self, scope: Scope) -> Iterator[Flag]:
@@ -130,7 +130,7 @@ class EventFeed:
             if page.more:
                 continue
             if guard.beat_due():
-                yield Beat(make_token(place, datetime.now(UTC)))
+                yield Beat(self._tokens.make(place, datetime.now(UTC)))
             await guard.wait()
 
     async def _read(self, place: Position, scope: Scope) -> EventPage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Generic, TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -15,7 +16,7 @@ from moleculeai.delegation.v1 import event_pb2, inbox_pb2
 from molecule_grpc.db.wakeups import Flag
 from molecule_grpc.events.convert import event_message
 from molecule_grpc.events.feed import Beat, EventFeed, Shown
-from molecule_grpc.events.tokens import make_token
+from molecule_grpc.events.tokens import ResumeTokens
 from molecule_grpc.events.values import Position, Scope, StoredEvent
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.status import CallFailure
@@ -32,11 +33,11 @@ T = TypeVar("T")
 class EventsService:
     """Serves SubscribeEvents and StreamEvents of `moleculeai.delegation.v1.DelegationService`."""
 
-    def __init__(self, feed: EventFeed, guards: StreamGuards) -> None:
+    def __init__(self, feed: EventFeed, guards: StreamGuards, tokens: ResumeTokens) -> None:
         self._feed = feed
         self._guards = guards
-        self._event_frame = _OncePerEvent(_event_frame)
-        self._event_body = _OncePerEvent(_event_body)
+        self._event_frame = _OncePerEvent(partial(_event_frame, tokens))
+        self._event_body = _OncePerEvent(partial(_event_body, tokens))
 
     async def subscribe(
         self, request: event_pb2.SubscribeEventsRequest, call: Call
@@ -118,8 +119,8 @@ class _OncePerEvent(Generic[T]):
         return rendered
 
 
-def _event_frame(stored: StoredEvent) -> Frame:
-    return Frame(event=event_message(stored, make_token(stored.place, stored.created_at)))
+def _event_frame(tokens: ResumeTokens, stored: StoredEvent) -> Frame:
+    return Frame(event=event_message(stored, tokens.make(stored.place, stored.created_at)))
 
 
 def _end_frame(failure: CallFailure) -> Frame:
@@ -127,7 +128,7 @@ def _end_frame(failure: CallFailure) -> Frame:
     return Frame(end=end)
 
 
-def _event_body(stored: StoredEvent) -> httpbody_pb2.HttpBody:
+def _event_body(tokens: ResumeTokens, stored: StoredEvent) -> httpbody_pb2.HttpBody:
     body = {
         "type": stored.type,
         "event": stored.type,
@@ -135,7 +136,7 @@ def _event_body(stored: StoredEvent) -> httpbody_pb2.HttpBody:
         "timestamp": (stored.created_at - _EPOCH) // timedelta(milliseconds=1),
         "data": json.loads(stored.payload),
     }
-    token = make_token(stored.place, stored.created_at)
+    token = tokens.make(stored.place, stored.created_at)
     data = json.dumps(body, separators=(",", ":"))
     return _body(f"id: {token}\nevent: {stored.type}\ndata: {data}\n\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from molecule_grpc.events.values import Position
@@ -10,30 +11,48 @@ from molecule_grpc.kernel.errors import Invalid, OutOfRange
 _FIELD = "resume_after"
 
 
-def make_token(place: Position, moment: datetime) -> str:
-    """A token for the place. Its moment tells when events behind the place have been pruned."""
-    return f"{place.xact}.{place.position}.{int(moment.timestamp())}"
-
-
-def read_token(token: str, *, kept_days: int) -> Position:
-    """The place that the token was made for.
+@dataclass(frozen=True, slots=True)
+class ResumeTokens:
+    """Makes and reads the tokens of one installation.
 
     Args:
+        generation: of the installation; empty until it is restored from a backup. A token of
+            another generation names a place in a future that was lost.
         kept_days: days for which kept events can be read.
-
-    Raises:
-        Invalid: the token is not one of ours.
-        OutOfRange: events behind the place were pruned, so a reader would miss them.
     """
-    try:
-        xact, position, moment = (int(part) for part in token.split("."))
-        if not (0 <= xact < 2**63 and 0 <= position < 2**63):
-            raise ValueError("out of range")
-        age = datetime.now(UTC) - datetime.fromtimestamp(moment, UTC)
-    except (ValueError, OverflowError, OSError):
-        raise Invalid("resume_after is not one of ours", field=_FIELD) from None
-    if age > timedelta(days=kept_days):
-        raise OutOfRange(
-            "the events after this token were pruned; start without it", reason="CURSOR_PRUNED"
-        )
-    return Position(xact, position)
+
+    generation: str
+    kept_days: int
+
+    def make(self, place: Position, moment: datetime) -> str:
+        """A token for the place. Its moment tells when events behind the place were pruned."""
+        token = f"{place.xact}.{place.position}.{int(moment.timestamp())}"
+        return f"{token}.{self.generation}" if self.generation else token
+
+    def read(self, token: str) -> Position:
+        """The place that the token was made for.
+
+        Raises:
+            Invalid: the token is not one of ours.
+            OutOfRange: CURSOR_UNKNOWN, the installation was restored since. CURSOR_PRUNED, events
+                behind the place were pruned, so a reader would miss them.
+        """
+        try:
+            numbers, generation = token.split(".")[:3], token.split(".")[3:]
+            xact, position, moment = (int(number) for number in numbers)
+            if not (0 <= xact < 2**63 and 0 <= position < 2**63 and len(generation) <= 1):
+                raise ValueError("out of range")
+            age = datetime.now(UTC) - datetime.fromtimestamp(moment, UTC)
+        except (ValueError, OverflowError, OSError):
+            raise Invalid("resume_after is not one of ours", field=_FIELD) from None
+        if "".join(generation) != self.generation:
+            raise OutOfRange(
+                "the installation was restored from a backup after this token was made; start "
+                "without it",
+                reason="CURSOR_UNKNOWN",
+            )
+        if age > timedelta(days=self.kept_days):
+            raise OutOfRange(
+                "the events after this token were pruned; start without it", reason="CURSOR_PRUNED"
+            )
+        return Position(xact, position)

@@ -14,6 +14,7 @@ from molecule_grpc.events.feed import EventFeed
 from molecule_grpc.events.readers import ANNOUNCE_SECONDS, EventReaders
 from molecule_grpc.events.service import EventsService
 from molecule_grpc.events.tail import EventTail
+from molecule_grpc.events.tokens import ResumeTokens
 from molecule_grpc.server.streams import StreamGuards
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.settings.retention import RetentionSettings
@@ -41,12 +42,14 @@ def make_events(
     guards: StreamGuards,
     readers: EventReaders,
     retention: RetentionSettings,
+    generation: str,
 ) -> Events:
     """The feed of one worker. The layers put events below `core.Core`: give its parts."""
     tail = EventTail(pool, wakeups)
-    feed = EventFeed(pool, tail, authenticator, readers, kept_days=retention.events)
+    tokens = ResumeTokens(generation, retention.events)
+    feed = EventFeed(pool, tail, authenticator, readers, tokens)
     return Events(
-        service=EventsService(feed, guards),
+        service=EventsService(feed, guards, tokens),
         tasks=[
             BackgroundTask(
                 "event-retention",

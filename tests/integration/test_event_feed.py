@@ -20,6 +20,7 @@ from molecule_grpc.events.feed import EventFeed
 from molecule_grpc.events.names import EventType
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.events.tail import EventTail
+from molecule_grpc.events.tokens import ResumeTokens
 from molecule_grpc.events.values import EVERYTHING, Position, Scope, StoredEvent
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.streams import OpenStreams, StreamGuard
@@ -159,7 +160,8 @@ async def feed_of(pool: Pool, wakeups: Wakeups) -> AsyncIterator[EventFeed]:
     followed = EventTail(pool, wakeups)
     running = asyncio.create_task(followed.run())
     with EventReaders.of(wakeups) as readers:
-        yield EventFeed(pool, followed, Authenticator(pool, Settings().auth), readers, kept_days=30)
+        tokens = ResumeTokens("", kept_days=30)
+        yield EventFeed(pool, followed, Authenticator(pool, Settings().auth), readers, tokens)
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running

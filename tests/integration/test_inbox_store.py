@@ -12,7 +12,7 @@ import pytest
 
 from molecule_grpc.db.pool import Pool, connect
 from molecule_grpc.delegation.inbox.store import acks, leases, retention
-from molecule_grpc.delegation.inbox.store.acks import Ack, Acked, Nacked
+from molecule_grpc.delegation.inbox.store.acks import Ack, Acked, AckRefusal, Nacked
 from molecule_grpc.delegation.inbox.store.leases import Held, Lease
 from molecule_grpc.delegation.inbox.store.reads import InboxQuery
 from tests.integration.agents import Slice, append_on, hire, message, slice_of, someone_waits
@@ -40,7 +40,7 @@ async def acked(
     slice_: Slice, me: UUID, *singles: int, up_to: int = 0, epoch: int | None = None
 ) -> Acked:
     done = await slice_.reads.ack(Ack(me, up_to, singles, epoch))
-    assert done is not None
+    assert isinstance(done, Acked)
     return done
 
 
@@ -128,16 +128,30 @@ async def test_ack_again_changes_nothing(slice_: Slice, me: UUID) -> None:
     assert await slice_.items(me) == before
 
 
-async def test_ack_beyond_the_newest_item_is_an_ack_of_all(slice_: Slice, me: UUID) -> None:
-    """What arrives later is not done."""
+@pytest.mark.parametrize(("up_to", "singles"), [(3, ()), (0, (1, 3)), (3, (1,))])
+async def test_ack_beyond_the_newest_item_marks_nothing(
+    slice_: Slice, me: UUID, up_to: int, singles: tuple[int, ...]
+) -> None:
+    """The number is of another future, whose items were others."""
     await fill(slice_, me, 2)
-    assert await acked(slice_, me, 7, up_to=9) == Acked(2, 2, 0)
-    await fill(slice_, me, 1)
-    assert await seqs(slice_, me) == [3]
+    refused = await slice_.reads.ack(Ack(me, up_to, singles, None))
+    assert refused is AckRefusal.CURSOR_AHEAD
+    assert await seqs(slice_, me) == [1, 2]
 
 
-async def test_ack_of_an_inbox_without_items(slice_: Slice, me: UUID) -> None:
-    assert await acked(slice_, me, 1, up_to=1) == Acked(0, 0, 0)
+async def test_ack_in_an_inbox_without_items(slice_: Slice, me: UUID) -> None:
+    assert await slice_.reads.ack(Ack(me, 1, (), None)) is AckRefusal.CURSOR_AHEAD
+    assert await acked(slice_, me) == Acked(0, 0, 0)
+
+
+async def test_ack_of_another_generation_marks_nothing(slice_: Slice, me: UUID) -> None:
+    await fill(slice_, me, 2)
+    ours = (await slice_.reads.look(InboxQuery(me, 0, 1))).generation
+    refused = await slice_.reads.ack(Ack(me, 2, (1,), None, str(UUID(int=7))))
+    assert refused is AckRefusal.CURSOR_UNKNOWN
+    assert await nack(slice_.pool, me, 1, generation=str(UUID(int=7))) is None
+    assert await seqs(slice_, me) == [1, 2]
+    assert await slice_.reads.ack(Ack(me, 2, (), None, ours)) == Acked(2, 2, 0)
 
 
 async def test_ack_that_waited_for_an_append_leaves_its_item(
@@ -173,7 +187,7 @@ async def test_acks_of_two_workers_at_once_reach_as_far_as_one_after_the_other(
         waiting = asyncio.create_task(slice_.reads.ack(second._replace(workspace_id=me)))
         await someone_waits(slice_.pool)
     done = await waiting
-    assert done is not None
+    assert isinstance(done, Acked)
     assert done.acked_seq == 3
     assert await seqs(slice_, me) == [4]
 
@@ -201,10 +215,17 @@ async def test_acks_of_many_workspaces_do_not_deadlock(
 
 
 async def nack(
-    pool: Pool, me: UUID, seq: int, delay: float = 0.0, epoch: int | None = None
+    pool: Pool,
+    me: UUID,
+    seq: int,
+    delay: float = 0.0,
+    epoch: int | None = None,
+    generation: str | None = None,
 ) -> Nacked | None:
     async with pool.acquire() as conn:
-        return await acks.nack(conn, me, seq, delay=delay, reason="busy", epoch=epoch)
+        return await acks.nack(
+            conn, me, seq, delay=delay, reason="busy", epoch=epoch, generation=generation
+        )
 
 
 async def test_nacked_item_comes_back_when_it_is_due(slice_: Slice, me: UUID) -> None:
@@ -301,7 +322,7 @@ async def test_old_epoch_acks_and_nacks_nothing(slice_: Slice, me: UUID) -> None
     first = await lease(slice_.pool, me)
     await lease(slice_.pool, me, "two", takeover=True)
     before = await slice_.items(me)
-    assert await slice_.reads.ack(Ack(me, 1, (3,), first.epoch)) is None
+    assert await slice_.reads.ack(Ack(me, 1, (3,), first.epoch)) is AckRefusal.FENCED
     assert await nack(slice_.pool, me, 2, epoch=first.epoch) is None
     assert await slice_.items(me) == before
     assert await seqs(slice_, me) == [1, 2, 3]
@@ -321,7 +342,7 @@ async def test_takeover_that_overtakes_an_ack_wins_whole(
         back = asyncio.create_task(nack(slice_.pool, me, 2, epoch=first.epoch))
         await someone_waits(slice_.pool, 2)
     assert isinstance(taken, Lease)
-    assert await ack is None
+    assert await ack is AckRefusal.FENCED
     assert await back is None
     assert await seqs(slice_, me) == [1, 2, 3]
     assert await deliveries(slice_.pool, me) == [1, 1, 0]

@@ -111,7 +111,7 @@ async def test_old_rows_of_the_record_leave(database_url: str, pool: Pool) -> No
         name = await one.delegate(caller, callee)
         await one.update(callee, name, "completed", "done")
         for agent in (caller, callee):
-            await one.reads.ack(Ack(agent, 99, (), None))
+            await one.reads.ack(Ack(agent, 1, (), None))
         await pool.execute("UPDATE activity_logs SET created_at = now() - interval '8 days'")
         await sweep(one)
         assert await one.record_of(caller) == await one.record_of(callee) == []

@@ -13,7 +13,7 @@ from molecule_grpc.delegation.inbox import rules, starts
 from molecule_grpc.delegation.inbox.ports import OnPoisoned
 from molecule_grpc.delegation.inbox.reads import InboxReads
 from molecule_grpc.delegation.inbox.store import acks, leases, reads
-from molecule_grpc.kernel.errors import Conflict, NotFound
+from molecule_grpc.kernel.errors import Conflict, NotFound, OutOfRange
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.server.streams import StreamGuards
 
@@ -58,6 +58,7 @@ class Inbox:
         workspace_id: UUID,
         *,
         after_seq: int | None = None,
+        generation: str = "",
         limit: int = DEFAULT_PULL,
         wait_seconds: float = 0.0,
         authorization: str | None = None,
@@ -65,10 +66,11 @@ class Inbox:
         """Undone items, waiting up to `wait_seconds` for the first one; a drain ends the wait.
 
         Args:
+            generation: of the inbox that `after_seq` belongs to; empty is not checked.
             authorization: the header that the caller sent: the wait ends when its token is revoked.
 
         Raises:
-            OutOfRange: CURSOR_AHEAD or CURSOR_PRUNED.
+            OutOfRange: CURSOR_AHEAD, CURSOR_PRUNED or CURSOR_UNKNOWN.
             Unauthenticated: the token was revoked during the wait.
         """
         end = time.monotonic() + wait_seconds
@@ -82,6 +84,7 @@ class Inbox:
                 page = await self._reads.look(query)
                 if guard.revoked:  # during the look
                     raise guard.revoked_error()
+                starts.require_generation(generation, page.generation)
                 # The page has items that were given back in the order in which they are due.
                 items = sorted(page.items, key=lambda row: row.seq)[:limit]
                 if after_seq is not None:
@@ -100,16 +103,22 @@ class Inbox:
         seqs: Sequence[int] = (),
         activity_ids: Sequence[UUID] = (),
         epoch: int | None = None,
+        generation: str = "",
     ) -> acks.Acked:
         """Mark items as done: all up to a number, and some by their number or activity row.
 
+        Args:
+            generation: of the inbox that the numbers belong to; empty is not checked.
+
         Raises:
             Conflict: FENCED, `epoch` is not the session that holds the inbox.
+            OutOfRange: CURSOR_UNKNOWN, or CURSOR_AHEAD: an item lies beyond the newest one.
         """
         chosen = set(seqs)
         if activity_ids:
             chosen.update(await reads.seqs_of(self._pool, workspace_id, activity_ids))
-        done = await self.ack_in_session(workspace_id, up_to, tuple(sorted(chosen)), epoch)
+        ack = acks.Ack(workspace_id, up_to, tuple(sorted(chosen)), epoch, generation or None)
+        done = await self._ack(ack)
         self._wakeups.wake([workspace_id])
         return done
 
@@ -121,10 +130,18 @@ class Inbox:
         Raises:
             Conflict: FENCED, `epoch` is not the session that holds the inbox.
         """
-        done = await self._reads.ack(acks.Ack(workspace_id, up_to, seqs, epoch))
-        if done is None:
-            raise _fenced()
-        return done
+        return await self._ack(acks.Ack(workspace_id, up_to, seqs, epoch))
+
+    async def _ack(self, ack: acks.Ack) -> acks.Acked:
+        match await self._reads.ack(ack):
+            case acks.Acked() as done:
+                return done
+            case acks.AckRefusal.CURSOR_UNKNOWN:
+                raise starts.unknown_cursor()
+            case acks.AckRefusal.CURSOR_AHEAD:
+                raise OutOfRange("the ack names an item beyond the newest", reason="CURSOR_AHEAD")
+            case acks.AckRefusal.FENCED:
+                raise _fenced()
 
     async def nack(
         self,
@@ -134,15 +151,19 @@ class Inbox:
         delay: float = 0.0,
         reason: str = "",
         epoch: int | None = None,
+        generation: str = "",
     ) -> acks.Nacked:
         """Give an item back, for `delay` seconds and at most a day. The fifth time it is poison.
 
         Raises:
             Conflict: FENCED, `epoch` is not the session that holds the inbox.
+            OutOfRange: CURSOR_UNKNOWN, the number is of another generation.
             NotFound: ITEM_NOT_FOUND, there is no such undone item.
         """
         async with self._pool.acquire() as conn:
-            if epoch is not None and await leases.newest_epoch(conn, workspace_id) != epoch:
+            session = await leases.newest_session(conn, workspace_id)
+            starts.require_generation(generation, session.generation)
+            if epoch not in (None, session.epoch):
                 raise _fenced()
             nacked = await acks.nack(
                 conn,
@@ -151,6 +172,7 @@ class Inbox:
                 delay=rules.nack_delay(delay),
                 reason=clean(reason),
                 epoch=epoch,
+                generation=generation or None,
             )
         if nacked is None:
             raise NotFound("no undone item of this number", reason="ITEM_NOT_FOUND")

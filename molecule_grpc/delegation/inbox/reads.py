@@ -34,7 +34,7 @@ class InboxReads:
         wakeups.on_news(self._cache.forget, self._cache.forget_all)
         self._ack_writer = Writer(dsn, application_name="molecule-grpc-ack", statement=acks.ACK)
         self._reader = Writer(dsn, application_name="molecule-grpc-read", statement=reads.READ)
-        self._acks: GroupCommit[acks.Ack, acks.Acked | None] = GroupCommit(
+        self._acks: GroupCommit[acks.Ack, acks.Acked | acks.AckRefusal] = GroupCommit(
             "ack", self._flush_acks, key=lambda each: each.workspace_id, linger=linger
         )
         self._reads: GroupCommit[reads.InboxQuery, reads.InboxPage] = GroupCommit(
@@ -54,10 +54,10 @@ class InboxReads:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def ack(self, ack: acks.Ack) -> acks.Acked | None:
-        """Mark items as done; None when the epoch is not the holder's."""
+    async def ack(self, ack: acks.Ack) -> acks.Acked | acks.AckRefusal:
+        """Mark items as done, or none of them and say why."""
         done = await self._acks.submit(ack)
-        if done is not None:
+        if isinstance(done, acks.Acked):
             self._cache.acked(ack.workspace_id, done.acked_seq, ack.seqs)
         return done
 
@@ -93,7 +93,7 @@ class InboxReads:
         """Which of these items are not done, and how often each was delivered in vain."""
         return await reads.undone(self._pool, workspace_id, seqs)
 
-    async def _flush_acks(self, batch: Sequence[acks.Ack]) -> list[acks.Acked | None]:
+    async def _flush_acks(self, batch: Sequence[acks.Ack]) -> list[acks.Acked | acks.AckRefusal]:
         return await acks.ack(self._ack_writer, batch)
 
     async def _flush_reads(self, queries: Sequence[reads.InboxQuery]) -> list[reads.InboxPage]:

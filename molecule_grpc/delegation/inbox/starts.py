@@ -7,16 +7,23 @@ from molecule_grpc.delegation.inbox.store.reads import InboxPage
 from molecule_grpc.kernel.errors import OutOfRange
 
 
-def require_generation(generation: str, page: InboxPage) -> None:
+def require_generation(generation: str, inbox_generation: str) -> None:
     """Raise unless a cursor's generation is the inbox's, or is not given.
 
     Raises:
         OutOfRange: CURSOR_UNKNOWN.
     """
-    if generation and generation != page.generation:
-        raise OutOfRange(
-            "the cursor belongs to another generation of this inbox", reason="CURSOR_UNKNOWN"
-        )
+    if generation and generation != inbox_generation:
+        raise unknown_cursor()
+
+
+def unknown_cursor() -> OutOfRange:
+    """How a reader learns that its numbers may name other items here."""
+    return OutOfRange(
+        "the number belongs to another generation of this inbox: the installation was restored "
+        "from a backup; start without a cursor",
+        reason="CURSOR_UNKNOWN",
+    )
 
 
 def after_cursor(after_seq: int, page: InboxPage, *, allow_gap: bool) -> tuple[int, Gap | None]:

@@ -132,7 +132,7 @@ class InboxStreams:
     ) -> tuple[int, Gap | None]:
         """The item that a stream starts after; and what the stream leaves out."""
         if start.after_seq is not None:
-            starts.require_generation(start.generation, page)
+            starts.require_generation(start.generation, page.generation)
             return starts.after_cursor(start.after_seq, page, allow_gap=start.allow_gap)
         first = None
         if start.since_seconds is not None and not start.from_now:

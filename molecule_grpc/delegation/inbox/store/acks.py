@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
@@ -13,12 +14,29 @@ MAX_FAILURES = 5
 
 
 class Ack(NamedTuple):
-    """Items that are done: all up to `up_to`, and those in `seqs`."""
+    """Items that are done: all up to `up_to`, and those in `seqs`.
+
+    Args:
+        epoch: the session that acks; None is not checked.
+        generation: of the inbox that the numbers belong to; None is not checked.
+    """
 
     workspace_id: UUID
     up_to: int
     seqs: tuple[int, ...]
     epoch: int | None
+    generation: str | None = None
+
+
+class AckRefusal(enum.StrEnum):
+    """Why an ack marked nothing."""
+
+    CURSOR_UNKNOWN = enum.auto()
+    """Its numbers are of another generation."""
+    FENCED = enum.auto()
+    """Another session holds the inbox."""
+    CURSOR_AHEAD = enum.auto()
+    """It names an item beyond the newest one."""
 
 
 class Acked(NamedTuple):
@@ -37,22 +55,29 @@ class Acked(NamedTuple):
 # `acked_seq` advances to just before the first item that is not done.
 #
 # The head is locked before its items, as everywhere. The statement may have waited for the lock:
-# the epoch and the mark come from the locked row as it is now. The newest item comes from the
-# snapshot that the items come from, else an item that arrived meanwhile would count as done.
+# the mark, and what may refuse an ack, come from the locked row as it is now. The newest item comes
+# from the snapshot that the items come from, else an item that arrived meanwhile would count as done.
 ACK = """
     WITH input AS (
-        SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[])
-            WITH ORDINALITY AS t (workspace_id, up_to, epoch, ord)
+        SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $6::text[], $7::bigint[])
+            WITH ORDINALITY AS t (workspace_id, up_to, epoch, generation, highest, ord)
     ),
     locked AS (
-        SELECT h.workspace_id, h.lease_epoch, h.acked_seq
+        SELECT h.workspace_id, h.lease_epoch, h.acked_seq, h.generation, h.last_seq
         FROM input i JOIN inbox_heads h USING (workspace_id)
         ORDER BY h.workspace_id FOR UPDATE OF h
     ),
+    judged AS (
+        SELECT i.*, l.acked_seq, l.workspace_id IS NOT NULL AS received,
+               CASE WHEN i.generation <> coalesce(l.generation::text, '') THEN 'cursor_unknown'
+                    WHEN i.epoch <> l.lease_epoch THEN 'fenced'
+                    WHEN i.highest > coalesce(l.last_seq, 0) THEN 'cursor_ahead' END AS refusal
+        FROM input i LEFT JOIN locked l USING (workspace_id)
+    ),
     admitted AS (
-        SELECT i.*, l.acked_seq, h.last_seq
-        FROM input i JOIN locked l USING (workspace_id) JOIN inbox_heads h USING (workspace_id)
-        WHERE i.epoch IS NULL OR i.epoch = l.lease_epoch
+        SELECT j.*, h.last_seq
+        FROM judged j JOIN inbox_heads h USING (workspace_id)
+        WHERE j.received AND j.refusal IS NULL
     ),
     marked AS (
         UPDATE inbox_items x SET done_at = now(), outcome = 'done'
@@ -84,15 +109,15 @@ ACK = """
         WHERE h.workspace_id = r.workspace_id
         RETURNING r.ord, h.acked_seq, h.last_seq
     )
-    SELECT v.acked_seq, v.last_seq, h.workspace_id IS NOT NULL AS received,
-           (SELECT count(*)::int FROM marked m WHERE m.workspace_id = i.workspace_id) AS marked
-    FROM input i LEFT JOIN advanced v USING (ord) LEFT JOIN inbox_heads h USING (workspace_id)
-    ORDER BY i.ord
+    SELECT coalesce(v.acked_seq, 0) AS acked_seq, coalesce(v.last_seq, 0) AS last_seq, j.refusal,
+           (SELECT count(*)::int FROM marked m WHERE m.workspace_id = j.workspace_id) AS marked
+    FROM judged j LEFT JOIN advanced v USING (ord)
+    ORDER BY j.ord
 """
 
 
-async def ack(writer: Writer | Connection, acks: Sequence[Ack]) -> list[Acked | None]:
-    """Mark items as done. Each workspace may occur once. None: the epoch is not the holder's."""
+async def ack(writer: Writer | Connection, acks: Sequence[Ack]) -> list[Acked | AckRefusal]:
+    """Mark items as done. Each workspace may occur once. A refused ack has marked nothing."""
     singles = [(a.workspace_id, seq) for a in acks for seq in a.seqs]
     rows = await writer.fetch(
         ACK,
@@ -101,14 +126,15 @@ async def ack(writer: Writer | Connection, acks: Sequence[Ack]) -> list[Acked | 
         [a.epoch for a in acks],
         [workspace_id for workspace_id, _ in singles],
         [seq for _, seq in singles],
+        [a.generation for a in acks],
+        [max(a.up_to, *a.seqs, 0) for a in acks],
     )
-    outcomes: list[Acked | None] = []
-    for row in rows:
-        if row["acked_seq"] is not None:
-            outcomes.append(Acked(row["acked_seq"], row["last_seq"], row["marked"]))
-        else:
-            outcomes.append(None if row["received"] else Acked(0, 0, 0))
-    return outcomes
+    return [
+        AckRefusal(row["refusal"])
+        if row["refusal"]
+        else Acked(row["acked_seq"], row["last_seq"], row["marked"])
+        for row in rows
+    ]
 
 
 class Nacked(NamedTuple):
@@ -128,15 +154,17 @@ async def nack(
     delay: float,
     reason: str,
     epoch: int | None,
+    generation: str | None = None,
 ) -> Nacked | None:
     """Give an item back for `delay` seconds.
 
-    None when there is no such undone item, or the epoch is not the holder's.
+    None when there is no such undone item, the epoch is not the holder's, or the generation not
+    the inbox's.
     """
     row = await conn.fetchrow(
         f"""
         WITH head AS (
-            SELECT workspace_id, acked_seq, lease_epoch FROM inbox_heads
+            SELECT workspace_id, acked_seq, lease_epoch, generation FROM inbox_heads
             WHERE workspace_id = $1 FOR UPDATE
         )
         UPDATE inbox_items x SET
@@ -150,6 +178,7 @@ async def nack(
         WHERE x.workspace_id = $1 AND x.seq = $2 AND x.done_at IS NULL
           AND h.workspace_id = x.workspace_id AND x.seq > h.acked_seq
           AND ($5::bigint IS NULL OR h.lease_epoch = $5)
+          AND ($6::text IS NULL OR h.generation::text = $6)
         RETURNING x.deliveries, x.outcome IS NOT NULL AS poisoned, x.delegation_id, x.method
         """,
         workspace_id,
@@ -157,5 +186,6 @@ async def nack(
         delay,
         reason,
         epoch,
+        generation,
     )
     return Nacked(*row) if row else None

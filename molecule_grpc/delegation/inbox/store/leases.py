@@ -151,12 +151,20 @@ async def renew(pool: Pool, leases: Sequence[tuple[UUID, int]], *, seconds: floa
     return {row["workspace_id"] for row in rows}
 
 
-async def newest_epoch(conn: Connection, workspace_id: UUID) -> int:
-    """Number of the newest session of an inbox."""
-    found = await conn.fetchval(
-        "SELECT lease_epoch FROM inbox_heads WHERE workspace_id = $1", workspace_id
+class Session(NamedTuple):
+    """The newest session of an inbox, and the inbox's generation; 0 and empty without items."""
+
+    epoch: int
+    generation: str
+
+
+async def newest_session(conn: Connection, workspace_id: UUID) -> Session:
+    """The newest session of an inbox."""
+    found = await conn.fetchrow(
+        "SELECT lease_epoch, generation::text FROM inbox_heads WHERE workspace_id = $1",
+        workspace_id,
     )
-    return found or 0
+    return Session(*found) if found else Session(0, "")
 
 
 async def holder(pool: Pool, workspace_id: UUID) -> str:

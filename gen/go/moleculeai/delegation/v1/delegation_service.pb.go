@@ -2934,7 +2934,9 @@ type PullInboxRequest struct {
 	// Maximum number of items, 1 to 100; 0 means 20.
 	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Seconds to wait for the first item, 0 to 55.
-	WaitSeconds   int32 `protobuf:"varint,4,opt,name=wait_seconds,json=waitSeconds,proto3" json:"wait_seconds,omitempty"`
+	WaitSeconds int32 `protobuf:"varint,4,opt,name=wait_seconds,json=waitSeconds,proto3" json:"wait_seconds,omitempty"`
+	// `generation` of the answer that `after_seq` comes from; empty skips the check.
+	Generation    string `protobuf:"bytes,5,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2997,6 +2999,13 @@ func (x *PullInboxRequest) GetWaitSeconds() int32 {
 	return 0
 }
 
+func (x *PullInboxRequest) GetGeneration() string {
+	if x != nil {
+		return x.Generation
+	}
+	return ""
+}
+
 // Response of PullInbox.
 type PullInboxResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3009,7 +3018,8 @@ type PullInboxResponse struct {
 	AckedSeq uint32 `protobuf:"varint,3,opt,name=acked_seq,json=ackedSeq,proto3" json:"acked_seq,omitempty"`
 	// Number of the oldest kept item.
 	OldestSeq uint32 `protobuf:"varint,4,opt,name=oldest_seq,json=oldestSeq,proto3" json:"oldest_seq,omitempty"`
-	// Changes if the inbox is rebuilt; cursors of another generation are void.
+	// Changes when the installation is restored from a backup: numbers of another generation may name
+	// other items, so hand this value back with them.
 	Generation    string `protobuf:"bytes,5,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3092,7 +3102,9 @@ type AckInboxRequest struct {
 	// Ack the items of these activity rows; at most 1000.
 	ActivityIds []string `protobuf:"bytes,4,rep,name=activity_ids,json=activityIds,proto3" json:"activity_ids,omitempty"`
 	// `session_epoch` of the acking session; absent skips the check.
-	SessionEpoch  *uint32 `protobuf:"varint,5,opt,name=session_epoch,json=sessionEpoch,proto3,oneof" json:"session_epoch,omitempty"`
+	SessionEpoch *uint32 `protobuf:"varint,5,opt,name=session_epoch,json=sessionEpoch,proto3,oneof" json:"session_epoch,omitempty"`
+	// `generation` of the answer or Welcome that the items came with; empty skips the check.
+	Generation    string `protobuf:"bytes,6,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3160,6 +3172,13 @@ func (x *AckInboxRequest) GetSessionEpoch() uint32 {
 		return *x.SessionEpoch
 	}
 	return 0
+}
+
+func (x *AckInboxRequest) GetGeneration() string {
+	if x != nil {
+		return x.Generation
+	}
+	return ""
 }
 
 // Response of AckInbox.
@@ -3238,7 +3257,9 @@ type NackInboxRequest struct {
 	// Reason for operators, at most 1000 bytes.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// `session_epoch` of the session returning the item; absent skips the check.
-	SessionEpoch  *uint32 `protobuf:"varint,5,opt,name=session_epoch,json=sessionEpoch,proto3,oneof" json:"session_epoch,omitempty"`
+	SessionEpoch *uint32 `protobuf:"varint,5,opt,name=session_epoch,json=sessionEpoch,proto3,oneof" json:"session_epoch,omitempty"`
+	// `generation` of the answer or Welcome that the item came with; empty skips the check.
+	Generation    string `protobuf:"bytes,6,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3306,6 +3327,13 @@ func (x *NackInboxRequest) GetSessionEpoch() uint32 {
 		return *x.SessionEpoch
 	}
 	return 0
+}
+
+func (x *NackInboxRequest) GetGeneration() string {
+	if x != nil {
+		return x.Generation
+	}
+	return ""
 }
 
 // Response of NackInbox.
@@ -3931,12 +3959,15 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"\x12_request_body_jsonB\x15\n" +
 	"\x13_response_body_json\"Q\n" +
 	"\x15SearchSessionResponse\x128\n" +
-	"\x04hits\x18\x01 \x03(\v2$.moleculeai.delegation.v1.SessionHitR\x04hits\"\xbe\x01\n" +
+	"\x04hits\x18\x01 \x03(\v2$.moleculeai.delegation.v1.SessionHitR\x04hits\"\xe7\x01\n" +
 	"\x10PullInboxRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
 	"\tafter_seq\x18\x02 \x01(\rH\x00R\bafterSeq\x88\x01\x01\x12\x1f\n" +
 	"\x05limit\x18\x03 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\x05limit\x12,\n" +
-	"\fwait_seconds\x18\x04 \x01(\x05B\t\xbaH\x06\x1a\x04\x187(\x00R\vwaitSecondsB\f\n" +
+	"\fwait_seconds\x18\x04 \x01(\x05B\t\xbaH\x06\x1a\x04\x187(\x00R\vwaitSeconds\x12'\n" +
+	"\n" +
+	"generation\x18\x05 \x01(\tB\a\xbaH\x04r\x02(@R\n" +
+	"generationB\f\n" +
 	"\n" +
 	"_after_seq\"\xc5\x01\n" +
 	"\x11PullInboxResponse\x129\n" +
@@ -3947,28 +3978,34 @@ const file_moleculeai_delegation_v1_delegation_service_proto_rawDesc = "" +
 	"oldest_seq\x18\x04 \x01(\rR\toldestSeq\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x05 \x01(\tR\n" +
-	"generation\"\xfd\x01\n" +
+	"generation\"\xa6\x02\n" +
 	"\x0fAckInboxRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x1f\n" +
 	"\tup_to_seq\x18\x02 \x01(\rH\x00R\aupToSeq\x88\x01\x01\x12\x1d\n" +
 	"\x04seqs\x18\x03 \x03(\rB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04seqs\x123\n" +
 	"\factivity_ids\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\x10\xe8\a\"\x05r\x03\xb0\x01\x01R\vactivityIds\x12(\n" +
-	"\rsession_epoch\x18\x05 \x01(\rH\x01R\fsessionEpoch\x88\x01\x01B\f\n" +
+	"\rsession_epoch\x18\x05 \x01(\rH\x01R\fsessionEpoch\x88\x01\x01\x12'\n" +
+	"\n" +
+	"generation\x18\x06 \x01(\tB\a\xbaH\x04r\x02(@R\n" +
+	"generationB\f\n" +
 	"\n" +
 	"_up_to_seqB\x10\n" +
 	"\x0e_session_epoch\"d\n" +
 	"\x10AckInboxResponse\x12\x1b\n" +
 	"\tacked_seq\x18\x01 \x01(\rR\backedSeq\x12\x19\n" +
 	"\bhead_seq\x18\x02 \x01(\rR\aheadSeq\x12\x18\n" +
-	"\aremoved\x18\x03 \x01(\x05R\aremoved\"\x84\x02\n" +
+	"\aremoved\x18\x03 \x01(\x05R\aremoved\"\xad\x02\n" +
 	"\x10NackInboxRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x19\n" +
 	"\x03seq\x18\x02 \x01(\rB\a\xbaH\x04*\x02(\x01R\x03seq\x12J\n" +
 	"\vretry_after\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x052\x00R\n" +
 	"retryAfter\x12 \n" +
 	"\x06reason\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\xe8\aR\x06reason\x12(\n" +
-	"\rsession_epoch\x18\x05 \x01(\rH\x00R\fsessionEpoch\x88\x01\x01B\x10\n" +
+	"\rsession_epoch\x18\x05 \x01(\rH\x00R\fsessionEpoch\x88\x01\x01\x12'\n" +
+	"\n" +
+	"generation\x18\x06 \x01(\tB\a\xbaH\x04r\x02(@R\n" +
+	"generationB\x10\n" +
 	"\x0e_session_epoch\"a\n" +
 	"\x11NackInboxResponse\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\rR\x03seq\x12\x1e\n" +

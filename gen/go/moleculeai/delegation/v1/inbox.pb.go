@@ -412,7 +412,8 @@ func (x *StartPosition) GetAllowGap() bool {
 // Welcome is the first frame of every stream.
 type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Changes if the inbox is rebuilt; cursors of another generation are void.
+	// Changes when the installation is restored from a backup: numbers of another generation may name
+	// other items.
 	Generation string `protobuf:"bytes,1,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Number of this session; acks of an older session are refused. 0: the stream takes no lease.
 	SessionEpoch uint32 `protobuf:"varint,2,opt,name=session_epoch,json=sessionEpoch,proto3" json:"session_epoch,omitempty"`

@@ -1505,6 +1505,7 @@ class PullInboxRequest(_message.Message):
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     WAIT_SECONDS_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID."""
     after_seq: _builtins.int
@@ -1513,6 +1514,8 @@ class PullInboxRequest(_message.Message):
     """Maximum number of items, 1 to 100; 0 means 20."""
     wait_seconds: _builtins.int
     """Seconds to wait for the first item, 0 to 55."""
+    generation: _builtins.str
+    """`generation` of the answer that `after_seq` comes from; empty skips the check."""
     def __init__(
         self,
         *,
@@ -1520,10 +1523,11 @@ class PullInboxRequest(_message.Message):
         after_seq: _builtins.int | None = ...,
         limit: _builtins.int = ...,
         wait_seconds: _builtins.int = ...,
+        generation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after_seq", b"_after_seq", "after_seq", b"after_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_seq", b"_after_seq", "after_seq", b"after_seq", "limit", b"limit", "wait_seconds", b"wait_seconds", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_seq", b"_after_seq", "after_seq", b"after_seq", "generation", b"generation", "limit", b"limit", "wait_seconds", b"wait_seconds", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_seq: _TypeAlias = _typing.Literal["after_seq"]  # noqa: Y015
     _WhichOneofArgType__after_seq: _TypeAlias = _typing.Literal["_after_seq", b"_after_seq"]  # noqa: Y015
@@ -1549,7 +1553,9 @@ class PullInboxResponse(_message.Message):
     oldest_seq: _builtins.int
     """Number of the oldest kept item."""
     generation: _builtins.str
-    """Changes if the inbox is rebuilt; cursors of another generation are void."""
+    """Changes when the installation is restored from a backup: numbers of another generation may name
+    other items, so hand this value back with them.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_inbox_pb2.InboxItem]:
         """Items not acked, oldest first. A page ends at 3 MiB, with at least one item: there are more while
@@ -1584,12 +1590,15 @@ class AckInboxRequest(_message.Message):
     SEQS_FIELD_NUMBER: _builtins.int
     ACTIVITY_IDS_FIELD_NUMBER: _builtins.int
     SESSION_EPOCH_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID."""
     up_to_seq: _builtins.int
     """Ack all items up to this number."""
     session_epoch: _builtins.int
     """`session_epoch` of the acking session; absent skips the check."""
+    generation: _builtins.str
+    """`generation` of the answer or Welcome that the items came with; empty skips the check."""
     @_builtins.property
     def seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Ack these items, regardless of earlier ones; at most 1000."""
@@ -1606,10 +1615,11 @@ class AckInboxRequest(_message.Message):
         seqs: _abc.Iterable[_builtins.int] | None = ...,
         activity_ids: _abc.Iterable[_builtins.str] | None = ...,
         session_epoch: _builtins.int | None = ...,
+        generation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_session_epoch", b"_session_epoch", "_up_to_seq", b"_up_to_seq", "session_epoch", b"session_epoch", "up_to_seq", b"up_to_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_session_epoch", b"_session_epoch", "_up_to_seq", b"_up_to_seq", "activity_ids", b"activity_ids", "seqs", b"seqs", "session_epoch", b"session_epoch", "up_to_seq", b"up_to_seq", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_session_epoch", b"_session_epoch", "_up_to_seq", b"_up_to_seq", "activity_ids", b"activity_ids", "generation", b"generation", "seqs", b"seqs", "session_epoch", b"session_epoch", "up_to_seq", b"up_to_seq", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__session_epoch: _TypeAlias = _typing.Literal["session_epoch"]  # noqa: Y015
     _WhichOneofArgType__session_epoch: _TypeAlias = _typing.Literal["_session_epoch", b"_session_epoch"]  # noqa: Y015
@@ -1663,6 +1673,7 @@ class NackInboxRequest(_message.Message):
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     SESSION_EPOCH_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID."""
     seq: _builtins.int
@@ -1671,6 +1682,8 @@ class NackInboxRequest(_message.Message):
     """Reason for operators, at most 1000 bytes."""
     session_epoch: _builtins.int
     """`session_epoch` of the session returning the item; absent skips the check."""
+    generation: _builtins.str
+    """`generation` of the answer or Welcome that the item came with; empty skips the check."""
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
         """Pause before the next delivery, at most a day."""
@@ -1683,10 +1696,11 @@ class NackInboxRequest(_message.Message):
         retry_after: _duration_pb2.Duration | None = ...,
         reason: _builtins.str = ...,
         session_epoch: _builtins.int | None = ...,
+        generation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_session_epoch", b"_session_epoch", "retry_after", b"retry_after", "session_epoch", b"session_epoch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_session_epoch", b"_session_epoch", "reason", b"reason", "retry_after", b"retry_after", "seq", b"seq", "session_epoch", b"session_epoch", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_session_epoch", b"_session_epoch", "generation", b"generation", "reason", b"reason", "retry_after", b"retry_after", "seq", b"seq", "session_epoch", b"session_epoch", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__session_epoch: _TypeAlias = _typing.Literal["session_epoch"]  # noqa: Y015
     _WhichOneofArgType__session_epoch: _TypeAlias = _typing.Literal["_session_epoch", b"_session_epoch"]  # noqa: Y015

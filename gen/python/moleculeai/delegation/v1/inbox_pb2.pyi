@@ -202,7 +202,9 @@ class Welcome(_message.Message):
     OLDEST_SEQ_FIELD_NUMBER: _builtins.int
     SERVER_TIME_FIELD_NUMBER: _builtins.int
     generation: _builtins.str
-    """Changes if the inbox is rebuilt; cursors of another generation are void."""
+    """Changes when the installation is restored from a backup: numbers of another generation may name
+    other items.
+    """
     session_epoch: _builtins.int
     """Number of this session; acks of an older session are refused. 0: the stream takes no lease."""
     head_seq: _builtins.int

@@ -238,7 +238,8 @@ export declare const StartPositionSchema: GenMessage<StartPosition>;
  */
 export declare type Welcome = Message<"moleculeai.delegation.v1.Welcome"> & {
   /**
-   * Changes if the inbox is rebuilt; cursors of another generation are void.
+   * Changes when the installation is restored from a backup: numbers of another generation may name
+   * other items.
    *
    * @generated from field: string generation = 1;
    */
