@@ -17,7 +17,7 @@ from moleculeai.delegation.v1.delegation_service_pb2_grpc import DelegationServi
 from moleculeai.upload.v1.upload_service_pb2_grpc import UploadServiceStub
 from moleculeai.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 
-from molecule_grpc.client.errors import to_call_error
+from molecule_grpc.client.errors import InvalidArgument, to_call_error
 from molecule_grpc.client.retry import Backoff, with_retries
 
 Request = TypeVar("Request")
@@ -33,6 +33,10 @@ class PagedRequest(Protocol):
 Paged = TypeVar("Paged", bound=PagedRequest)
 
 DEFAULT_TIMEOUT = 30.0
+# Metadata of a call, counted as HTTP/2 does. A platform refuses a call with more, and ends the
+# connection, with every other call on it, at twice as much.
+MAX_METADATA_BYTES = 60 * 1024
+_ENTRY_BYTES = 32
 
 _KEEPALIVE_SECONDS = 30
 _OPTIONS: list[tuple[str, Any]] = [
@@ -149,9 +153,20 @@ class Connection:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The metadata of every call: the token and `headers`."""
+        """The metadata of every call: the token and `headers`.
+
+        Raises:
+            InvalidArgument: it has more than 60 KiB: nothing was sent.
+        """
         bearer = (("authorization", f"Bearer {self.token}"),) if self.token else ()
-        return (*bearer, *self._headers)
+        entries = (*bearer, *self._headers)
+        size = sum(_ENTRY_BYTES + len(key) + len(value.encode()) for key, value in entries)
+        if size > MAX_METADATA_BYTES:
+            raise InvalidArgument(
+                f"token and headers have {size} bytes, at most {MAX_METADATA_BYTES} may be sent",
+                code=grpc.StatusCode.INVALID_ARGUMENT,
+            )
+        return entries
 
     async def call(
         self,

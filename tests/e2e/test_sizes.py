@@ -14,7 +14,9 @@ import pytest
 from google.protobuf.message import Message
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
-from molecule_grpc.kernel.sizes import MAX_REQUEST_BYTES
+from molecule_grpc.client.connection import MAX_METADATA_BYTES, Connection
+from molecule_grpc.client.errors import InvalidArgument
+from molecule_grpc.kernel.sizes import MAX_HEADER_BYTES, MAX_REQUEST_BYTES
 from molecule_grpc.resources import descriptor_set
 from molecule_grpc.server.edge.surface import Rpc, read_surface
 from tests.e2e.parties import Agent, Organization, Party, Refused, refused
@@ -162,9 +164,10 @@ def oversized(rpc: Rpc) -> tuple[str, str] | None:
 WITH_BODY = [(rpc.path, *found) for rpc in RPCS if (found := oversized(rpc))]
 
 
+@pytest.mark.parametrize("token", ["", "authorization: Bearer t\r\n"], ids=["stranger", "token"])
 @pytest.mark.parametrize(("path", "verb", "url"), WITH_BODY, ids=[each[0] for each in WITH_BODY])
 async def test_no_rest_call_takes_more_than_the_limit(
-    edge: ScriptedEdge, path: str, verb: str, url: str
+    edge: ScriptedEdge, path: str, verb: str, url: str, token: str
 ) -> None:
     """413 in our shape, before a worker hears of the call: by its length, and without a length."""
 
@@ -175,8 +178,8 @@ async def test_no_rest_call_takes_more_than_the_limit(
 
     said = {"error": f"the body exceeds {MAX_REQUEST_BYTES} bytes"}
     for framing, body in (
-        (f"content-length: {MAX_REQUEST_BYTES + 1}", nothing()),
-        ("transfer-encoding: chunked", pieces()),
+        (f"{token}content-length: {MAX_REQUEST_BYTES + 1}", nothing()),
+        (f"{token}transfer-encoding: chunked", pieces()),
     ):
         async with asyncio.timeout(PATIENCE):
             answer = await refused_while_sending(edge.port, verb, url, framing, body)
@@ -295,6 +298,25 @@ async def test_too_much_metadata_fails_its_call_alone(org: Organization, size: i
         frame: Any = await stream.read()
         assert frame.WhichOneof("frame") == "beat"
     stream.cancel()
+
+
+async def test_the_sdk_refuses_too_much_metadata_before_it_is_sent(
+    org: Organization, server: RunningServer
+) -> None:
+    """As much as the server takes is sent; more would end the connection and its other calls."""
+    agent = await org.hire()
+    assert MAX_METADATA_BYTES == MAX_HEADER_BYTES
+    room = MAX_METADATA_BYTES - 2 * 32 - len(f"authorizationBearer {agent.token}") - len("x-large")
+    request = pb.PullInboxRequest(workspace_id=agent.id)
+    for size, fits in ((room, True), (room + 1, False)):
+        headers = [("x-large", "y" * size)]
+        async with Connection(server.url, agent.token, headers=headers) as connection:
+            call = connection.call(connection.delegations.PullInbox, request, retry=False)
+            if fits:
+                await call
+                continue
+            with pytest.raises(InvalidArgument, match="at most 61440 may be sent"):
+                await call
 
 
 async def test_a_token_longer_than_any_is_refused(server: RunningServer, wire: Any) -> None:
