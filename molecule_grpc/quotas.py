@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from molecule_grpc.budgets import REFUSED
@@ -79,6 +79,13 @@ class Quota:
             retry_after=self.retry_after if retry_after is None else retry_after,
             quota=(f"{self.of}:{key}", f"{self.name}: {self.limit} for each {self.of}"),
         )
+
+
+class QuotaUse(NamedTuple):
+    """How much of a quota one organisation or workspace uses."""
+
+    quota: Quota
+    used: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from uuid import UUID
 from molecule_grpc.admin import store
 from molecule_grpc.admin.values import MintedOrgToken, Organization, OrgToken
 from molecule_grpc.auth.principal import Principal, Role
-from molecule_grpc.auth.store import mint_workspace_token, require_token_room
+from molecule_grpc.auth.store import live_org_tokens, mint_workspace_token, require_token_room
 from molecule_grpc.auth.tokens import Secret, TokenTerms
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import AlreadyExists, NotFound
@@ -104,7 +104,7 @@ class Organizations:
         async with self._pool.acquire() as conn, conn.transaction():
             if not await store.hold_organization(conn, home):
                 raise _no_organization()
-            if quota.exceeded(await store.count_org_tokens(conn, home, most=quota.bound)):
+            if quota.exceeded(await live_org_tokens(conn, home, most=quota.bound)):
                 raise quota.refusal(home, metadata={"max": str(quota.limit)})
             return await store.mint_org_token(
                 conn, home, name=clean(name), created_by=_author(principal), terms=terms

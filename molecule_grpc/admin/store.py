@@ -59,20 +59,6 @@ async def hold_organization(conn: Connection, organization_id: UUID) -> bool:
     return found is not None
 
 
-async def count_org_tokens(conn: Connection | Pool, organization_id: UUID, *, most: int) -> int:
-    """How many live tokens administer an organisation, counted up to `most` of them."""
-    found: int = await conn.fetchval(
-        f"""
-        SELECT count(*) FROM (
-            SELECT FROM org_api_tokens WHERE organization_id = $1 AND {LIVE} LIMIT $2
-        ) live
-        """,
-        organization_id,
-        most,
-    )
-    return found
-
-
 async def mint_org_token(
     conn: Connection, organization_id: UUID, *, name: str, created_by: str, terms: TokenTerms
 ) -> MintedOrgToken:

@@ -106,6 +106,8 @@ POLICIES: dict[str, Policy] = {
     _WORKSPACE + "ListPeers": reads(OWN),
     # The handler answers within the caller's organisation.
     _WORKSPACE + "CheckAccess": reads(CALLER),
+    # The handler answers within the caller's organisation, a workspace about itself.
+    _WORKSPACE + "GetQuota": reads(CALLER),
     _WORKSPACE + "ListTokens": reads(OWN),
     _WORKSPACE + "CreateToken": stores(CREDENTIALS),
     _WORKSPACE + "RevokeToken": CREDENTIALS,

@@ -10,7 +10,7 @@ from molecule_grpc.auth.principal import OPERATOR, Principal, Role
 from molecule_grpc.auth.tokens import FULL_TERMS, Secret, TokenTerms, mint
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.kernel.ids import new_id
-from molecule_grpc.quotas import Quota
+from molecule_grpc.quotas import UNLIMITED, Quota
 
 CHANNEL = "molecule_tokens"
 PURGED_CHANNEL = "molecule_purged"
@@ -165,6 +165,11 @@ async def require_token_room(conn: Connection, workspace_id: UUID, quota: Quota)
 async def count_workspace_tokens(conn: Connection, workspace_id: UUID) -> int:
     """How many live tokens a workspace has. Locks the workspace against a concurrent mint."""
     await conn.execute("SELECT FROM workspaces WHERE id = $1 FOR NO KEY UPDATE", workspace_id)
+    return await live_workspace_tokens(conn, workspace_id)
+
+
+async def live_workspace_tokens(conn: Connection | Pool, workspace_id: UUID) -> int:
+    """How many live tokens a workspace has now."""
     count: int = await conn.fetchval(
         f"""
         SELECT count(*) FROM workspace_auth_tokens
@@ -173,6 +178,22 @@ async def count_workspace_tokens(conn: Connection, workspace_id: UUID) -> int:
         workspace_id,
     )
     return count
+
+
+async def live_org_tokens(
+    conn: Connection | Pool, organization_id: UUID, *, most: int = UNLIMITED
+) -> int:
+    """How many live tokens administer an organisation, counted up to `most` of them."""
+    found: int = await conn.fetchval(
+        f"""
+        SELECT count(*) FROM (
+            SELECT FROM org_api_tokens WHERE organization_id = $1 AND {LIVE} LIMIT $2
+        ) live
+        """,
+        organization_id,
+        most,
+    )
+    return found
 
 
 async def list_workspace_tokens(

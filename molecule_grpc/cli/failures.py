@@ -29,7 +29,7 @@ _NEXT_STEPS = {
     "INBOX_BUSY": "look without --ack, or take it with --takeover",
     "INBOX_FULL": "its agent does not keep up: see `molecule-grpc inbox pull`",
     "TOO_MANY_TOKENS": "revoke one: `molecule-grpc token ls` shows them",
-    "QUOTA_EXCEEDED": "an operator may raise the quota: see the settings in docs/operating.md",
+    "QUOTA_EXCEEDED": "`molecule-grpc quota` shows what is used; an operator may raise the limit",
     "DATABASE_UNAVAILABLE": "the platform runs, but its database does not answer: "
     "`molecule-grpc doctor` looks at it",
 }

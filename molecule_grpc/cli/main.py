@@ -18,6 +18,7 @@ from molecule_grpc.cli import (
     inboxes,
     installation,
     organizations,
+    quotas,
     tokens,
     workspaces,
 )
@@ -78,6 +79,7 @@ app.add_typer(workspaces.app, name="workspace")
 app.add_typer(tokens.app, name="token")
 app.add_typer(organizations.app, name="org")
 app.add_typer(audit.app, name="audit")
+app.command("quota")(quotas.quota)
 app.command("delegate")(delegations.delegate)
 app.add_typer(delegations.app, name="delegation")
 app.add_typer(inboxes.app, name="inbox")

@@ -175,6 +175,21 @@ class Platform:
         pages = self.connection.pages(self.connection.workspaces.ListPeers, request)
         return [peer async for page in pages for peer in page.peers]
 
+    async def quota(
+        self, *, organization_id: str = "", workspace_id: str = ""
+    ) -> pb.GetQuotaResponse:
+        """How much an organisation, and a workspace of it, uses of what it may use.
+
+        Args:
+            organization_id: UUID; empty for the workspace's or the caller's own.
+            workspace_id: UUID; empty for the caller's own, or for the organisation alone.
+
+        Raises:
+            NotFound: ORGANIZATION_NOT_FOUND or WORKSPACE_NOT_FOUND, also for another's.
+        """
+        request = pb.GetQuotaRequest(organization_id=organization_id, workspace_id=workspace_id)
+        return await self.connection.call(self.connection.workspaces.GetQuota, request, retry=True)
+
     # Tokens.
 
     async def create_token(

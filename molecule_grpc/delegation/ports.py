@@ -8,12 +8,14 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
 from molecule_grpc.directory import Directory, Heartbeat, HeartbeatResult
+from molecule_grpc.quotas import QuotaUse
 from molecule_grpc.server.call import Call
 
 OnHeartbeats = Callable[[Sequence[tuple[Heartbeat, HeartbeatResult]]], None]
 OnActiveDelegations = Callable[[UUID, list[str]], Awaitable[None]]
 InTransaction = Callable[[Connection, list[UUID]], Awaitable[None]]
 OnRemoved = Callable[[Sequence[UUID]], None]
+OnUses = Callable[[UUID, UUID | None], Awaitable[list[QuotaUse]]]
 
 
 class Workspaces(Protocol):
@@ -44,6 +46,8 @@ class Workspaces(Protocol):
     def on_purge(self) -> Callable[[InTransaction], None]: ...
     @property
     def on_removed(self) -> Callable[[OnRemoved], None]: ...
+    @property
+    def on_uses(self) -> Callable[[OnUses], None]: ...
 
 
 class McpAnswer(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -26,6 +27,7 @@ from molecule_grpc.delegation.outbound.wiring import Outbound, open_outbound
 from molecule_grpc.delegation.ports import Mcp, Workspaces
 from molecule_grpc.delegation.record.activity import ActivityRecord
 from molecule_grpc.delegation.record.notices import AnnounceFiles, file_announcer
+from molecule_grpc.delegation.record.quota_uses import quota_uses
 from molecule_grpc.delegation.service import DelegationService, handlers
 from molecule_grpc.directory import Heartbeat, HeartbeatResult
 from molecule_grpc.events.service import EventsService
@@ -146,3 +148,4 @@ def _subscribe(
     workspaces.on_purge(upkeep.delete_all)
     workspaces.on_purge(purge)
     workspaces.on_removed(end_streams)
+    workspaces.on_uses(functools.partial(quota_uses, core.pool, core.quotas))

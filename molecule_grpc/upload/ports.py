@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
+from molecule_grpc.quotas import QuotaUse
 
 
 class FileNotice(NamedTuple):
@@ -25,10 +26,11 @@ Announce = Callable[[Connection, Sequence[FileNotice]], Awaitable[None]]
 Wake = Callable[[Iterable[UUID]], None]
 OnRemove = Callable[[Connection, list[UUID]], Awaitable[None]]
 OnRemoved = Callable[[Sequence[UUID]], None]
+OnUses = Callable[[UUID, UUID | None], Awaitable[list[QuotaUse]]]
 
 
-class Removals(Protocol):
-    """Where to subscribe to removals of workspaces."""
+class Workspaces(Protocol):
+    """Where to subscribe to what happens to workspaces."""
 
     @property
     def on_remove(self) -> Callable[[OnRemove], None]:
@@ -38,6 +40,11 @@ class Removals(Protocol):
     @property
     def on_removed(self) -> Callable[[OnRemoved], None]:
         """Called after the commit of a removal."""
+        ...
+
+    @property
+    def on_uses(self) -> Callable[[OnUses], None]:
+        """Called when somebody asks how much of its quotas an organisation uses."""
         ...
 
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from uuid import UUID
 
 from molecule_grpc.core import Core, Slice
+from molecule_grpc.quotas import QuotaUse
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.upload.blobs.stores import BlobStores, open_blob_stores
 from molecule_grpc.upload.forward import Forwarder
-from molecule_grpc.upload.ports import Announce, Removals
+from molecule_grpc.upload.ports import Announce, Workspaces
 from molecule_grpc.upload.publishing import Publisher
 from molecule_grpc.upload.reads import UploadReads
 from molecule_grpc.upload.resumable import ResumableUploads
 from molecule_grpc.upload.rules import UploadLimits
 from molecule_grpc.upload.service import UploadService, handlers
 from molecule_grpc.upload.staging import Staging
-from molecule_grpc.upload.store.uploads import purge
+from molecule_grpc.upload.store import uploads
 from molecule_grpc.upload.workers import UploadSweeper
 from molecule_grpc.upload.writes import UploadWrites
 
@@ -28,7 +30,9 @@ _ORPHANS_TIMEOUT_SECONDS = 600.0
 
 
 @contextlib.asynccontextmanager
-async def open_upload(core: Core, announce: Announce, workspaces: Removals) -> AsyncIterator[Slice]:
+async def open_upload(
+    core: Core, announce: Announce, workspaces: Workspaces
+) -> AsyncIterator[Slice]:
     """The slice, while inside.
 
     Files of a removed workspace are deleted in the transaction of the removal, and their bytes
@@ -36,7 +40,7 @@ async def open_upload(core: Core, announce: Announce, workspaces: Removals) -> A
 
     Args:
         announce: puts notices of files into an agent's inbox.
-        workspaces: tells of removals.
+        workspaces: tells of removals, and of questions about quotas.
     """
     settings = core.settings.upload
     async with open_blob_stores(core.pool, settings) as stores:
@@ -63,9 +67,23 @@ async def open_upload(core: Core, announce: Announce, workspaces: Removals) -> A
         def delete_bytes_soon(_: Sequence[UUID]) -> None:
             sweep.nudge()
 
-        workspaces.on_remove(purge)
+        workspaces.on_remove(uploads.purge)
         workspaces.on_removed(delete_bytes_soon)
+        workspaces.on_uses(functools.partial(_quota_uses, core))
         yield Slice(handlers=[handlers(service)], tasks=tasks)
+
+
+async def _quota_uses(
+    core: Core, _organization_id: UUID, workspace_id: UUID | None
+) -> list[QuotaUse]:
+    """What a workspace uses of the quotas of files."""
+    if workspace_id is None:
+        return []
+    used = await uploads.usage(core.pool, workspace_id)
+    return [
+        QuotaUse(core.quotas.upload_files, used.files),
+        QuotaUse(core.quotas.upload_bytes, used.bytes),
+    ]
 
 
 def _writes(core: Core, stores: BlobStores, announce: Announce) -> UploadWrites:

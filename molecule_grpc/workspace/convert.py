@@ -21,6 +21,7 @@ from molecule_grpc.workspace import rules
 from molecule_grpc.workspace.connection import ConnectionDetails
 from molecule_grpc.workspace.drafts import NewWorkspace
 from molecule_grpc.workspace.lifecycle import Created, Removal
+from molecule_grpc.workspace.quota_report import Report
 from molecule_grpc.workspace.registry.registration import Announcement
 from molecule_grpc.workspace.store.rows import Change, Place, WorkspaceRow
 
@@ -287,3 +288,12 @@ def _clean(text: str | None) -> str | None:
 
 def _text(identifier: UUID | None) -> str | None:
     return None if identifier is None else str(identifier)
+
+
+def quota_report(report: Report) -> pb.GetQuotaResponse:
+    """What is used of the limits of an organisation and a workspace."""
+    return pb.GetQuotaResponse(
+        organization_id=str(report.organization_id),
+        workspace_id=str(report.workspace_id or ""),
+        quotas=[pb.Quota(**each._asdict()) for each in report.limits],
+    )

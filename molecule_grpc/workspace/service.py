@@ -15,6 +15,7 @@ from molecule_grpc.settings.edge import EdgeSettings
 from molecule_grpc.workspace import convert
 from molecule_grpc.workspace.connection import platform_url
 from molecule_grpc.workspace.lifecycle import Lifecycle
+from molecule_grpc.workspace.quota_report import QuotaReports
 from molecule_grpc.workspace.registry.discovery import Discovery
 from molecule_grpc.workspace.registry.heartbeats import Heartbeats
 from molecule_grpc.workspace.registry.registration import Registration
@@ -44,6 +45,7 @@ class WorkspaceService:
         discovery: Discovery,
         heartbeats: Heartbeats,
         tokens: Tokens,
+        quotas: QuotaReports,
     ) -> None:
         self._edge = edge
         self._directory = directory
@@ -52,6 +54,7 @@ class WorkspaceService:
         self._discovery = discovery
         self._heartbeats = heartbeats
         self._tokens = tokens
+        self._quotas = quotas
 
     async def CreateWorkspace(
         self, request: pb.CreateWorkspaceRequest, call: Call
@@ -245,6 +248,14 @@ class WorkspaceService:
             TokenTerms(expires_at=call.principal.expires_at),
         )
         return pb.RotateExternalCredentialsResponse(connection=convert.connection(details))
+
+    async def GetQuota(self, request: pb.GetQuotaRequest, call: Call) -> pb.GetQuotaResponse:
+        report = await self._quotas.report(
+            call.principal,
+            convert.optional_id(request.organization_id, "organization_id"),
+            convert.optional_id(request.workspace_id, "workspace_id"),
+        )
+        return convert.quota_report(report)
 
 
 def handlers(service: WorkspaceServiceHandlers) -> tuple[ServiceDescriptor, object]:

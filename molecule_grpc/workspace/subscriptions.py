@@ -8,11 +8,14 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
 from molecule_grpc.directory import Heartbeat, HeartbeatResult
+from molecule_grpc.quotas import QuotaUse
 
 OnHeartbeats: TypeAlias = Callable[[Sequence[tuple[Heartbeat, HeartbeatResult]]], None]
 OnActiveDelegations: TypeAlias = Callable[[UUID, list[str]], Awaitable[None]]
 InTransaction: TypeAlias = Callable[[Connection, list[UUID]], Awaitable[None]]
 OnRemoved: TypeAlias = Callable[[Sequence[UUID]], None]
+# What an organisation, and a workspace of it, uses of quotas that another slice keeps.
+OnUses: TypeAlias = Callable[[UUID, UUID | None], Awaitable[list[QuotaUse]]]
 
 
 class Subscriptions:
@@ -24,6 +27,7 @@ class Subscriptions:
         self._on_remove: list[InTransaction] = []
         self._on_purge: list[InTransaction] = []
         self._on_removed: list[OnRemoved] = []
+        self._on_uses: list[OnUses] = []
 
     def on_heartbeats(self, subscriber: OnHeartbeats) -> None:
         """Call after the commit of heartbeats, before their senders are answered. Must be quick."""
@@ -44,6 +48,10 @@ class Subscriptions:
     def on_removed(self, subscriber: OnRemoved) -> None:
         """Call after the commit of a removal. Must be quick."""
         self._on_removed.append(subscriber)
+
+    def on_uses(self, subscriber: OnUses) -> None:
+        """Call when somebody asks how much of its quotas an organisation uses."""
+        self._on_uses.append(subscriber)
 
     def heartbeats_applied(self, done: Sequence[tuple[Heartbeat, HeartbeatResult]]) -> None:
         """Tell of committed heartbeats."""
@@ -69,3 +77,10 @@ class Subscriptions:
         """Tell of a committed removal."""
         for subscriber in self._on_removed:
             subscriber(workspace_ids)
+
+    async def uses(self, organization_id: UUID, workspace_id: UUID | None) -> list[QuotaUse]:
+        """What an organisation, and a workspace of it, uses of the quotas of other slices."""
+        found: list[QuotaUse] = []
+        for subscriber in self._on_uses:
+            found += await subscriber(organization_id, workspace_id)
+        return found

@@ -15,6 +15,7 @@ from molecule_grpc.directory import Heartbeat, HeartbeatResult, Peer
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.workspace.lifecycle import Lifecycle
+from molecule_grpc.workspace.quota_report import QuotaReports
 from molecule_grpc.workspace.registry.discovery import Discovery
 from molecule_grpc.workspace.registry.heartbeat_events import PUBLISH_SECONDS, HeartbeatEvents
 from molecule_grpc.workspace.registry.heartbeats import Heartbeats
@@ -26,6 +27,7 @@ from molecule_grpc.workspace.subscriptions import (
     OnActiveDelegations,
     OnHeartbeats,
     OnRemoved,
+    OnUses,
     Subscriptions,
 )
 from molecule_grpc.workspace.tokens import Tokens
@@ -46,7 +48,8 @@ class WorkspaceSlice:
         peers: the first so many siblings, children and parent whose name or role contains a text,
             without their cards; raises `NotFound`.
         tasks_changed: shows the readers of the feed that these workspaces do something else now.
-        on_heartbeats, on_active_delegations, on_remove, on_purge, on_removed: subscribe; see
+        on_heartbeats, on_active_delegations, on_remove, on_purge, on_removed,
+            on_uses: subscribe; see
             `Subscriptions`.
     """
 
@@ -62,6 +65,7 @@ class WorkspaceSlice:
     on_remove: Callable[[InTransaction], None]
     on_purge: Callable[[InTransaction], None]
     on_removed: Callable[[OnRemoved], None]
+    on_uses: Callable[[OnUses], None]
 
 
 @contextlib.asynccontextmanager
@@ -95,6 +99,7 @@ async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
             on_remove=subscriptions.on_remove,
             on_purge=subscriptions.on_purge,
             on_removed=subscriptions.on_removed,
+            on_uses=subscriptions.on_uses,
         )
 
 
@@ -131,6 +136,7 @@ def _service(
         ),
         discovery=Discovery(directory, core.egress),
         heartbeats=heartbeats,
+        quotas=QuotaReports(pool, core.quotas, core.budgets, subscriptions),
         tokens=Tokens(
             pool, directory, core.page_tokens, core.quotas.workspace_tokens, tell_readers
         ),

@@ -23,7 +23,7 @@ OPEN = {"GetHealth", "GetWorkspace", "GetWorkspaceState", "Register"}
 # `workspace_id` names whom the call is about, not whom it is made for.
 NOT_THE_CALLER = {
     "SendMessage", "GetQueuedMessage", "GetWorkspace", "GetWorkspaceState", "SubscribeEvents",
-    "StreamEvents",
+    "StreamEvents", "GetQuota",
 }  # fmt: skip
 # Neither reads nor stores: works down or ends what is kept, or notes a time. A nearly full disk
 # serves them; whoever adds to this list lets the disk fill up.

@@ -41,6 +41,7 @@ BY_HANDLER = {
     "GetQueuedMessage": "a participant's",
     "GetUploadLimits": "anybody's with a token",
     "CheckAccess": "anybody's with a token",
+    "GetQuota": "anybody's with a token",
 }
 # Success is not to be had without an agent that can be called.
 AT_BEST = {"DownloadFile": ("FAILED_PRECONDITION", 422)}

@@ -171,6 +171,17 @@ def test_a_token_works_until_it_is_revoked(shell: Shell) -> None:
     assert shell.run(*own).returncode == 4
 
 
+def test_an_agent_sees_how_much_of_its_quotas_is_used(shell: Shell) -> None:
+    workspace, _ = shell.workspace()
+    minted = shell.json("token", "create", workspace)
+    rows = shell.json("quota", "--token", minted["auth_token"])
+    (tokens,) = [
+        each for each in rows if (each["name"], each["of"]) == ("live tokens", "workspace")
+    ]
+    assert (tokens["used"], tokens["limit"], tokens["at_once"]) == (2, 50, False)
+    assert shell.json("quota", workspace) != shell.json("quota")
+
+
 def test_an_organisations_token_sees_only_its_own(shell: Shell) -> None:
     slug = f"org-{uuid.uuid4().hex[:8]}"
     organisation = shell.json("org", "create", slug)

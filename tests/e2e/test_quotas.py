@@ -226,3 +226,66 @@ async def test_a_record_takes_so_many_bytes_a_day(narrow: Organization, narrow_w
         assert 0 < int(answer.headers["retry-after"]) <= 86_400
     small = {"activity_type": "agent_log", "summary": "small"}
     assert (await two.rest("POST", f"/workspaces/{two.id}/activity", small)).is_success
+
+
+def uses_of(answer: workspaces.GetQuotaResponse) -> dict[tuple[str, str], tuple[float, float]]:
+    """What is used and what may be used, by name and whose limit it is."""
+    return {(each.name, each.of): (each.used, each.limit) for each in answer.quotas}
+
+
+async def test_who_asks_reads_where_it_stands(narrow: Organization, ruler: Party) -> None:
+    """An agent of itself, an organisation of any of its own, the operator of all."""
+    caller, callee = await narrow.hire(), await narrow.hire()
+    await caller.rest("POST", f"/workspaces/{caller.id}/tokens")
+    task = {"target_id": callee.id, "task": "work"}
+    await caller.rest("POST", f"/workspaces/{caller.id}/delegate", task)
+    own = await caller.rpc(workspaces.GetQuotaRequest())
+    assert (own.organization_id, own.workspace_id) == (narrow.id, caller.id)
+    uses = uses_of(own)
+    assert uses["workspaces", "organization"] == (2, WORKSPACES)
+    assert uses["live tokens", "organization"] == (1, ORGANIZATION_TOKENS)
+    assert uses["live tokens", "workspace"] == (2, WORKSPACE_TOKENS)
+    assert uses["open delegations", "workspace"] == (1, OPEN)
+    assert uses["open delegations", "organization"] == (1, 100_000)
+    assert uses["undone items of an inbox", "workspace"] == (0, 10_000)
+    assert uses["waiting files", "workspace"] == (0, 200)
+    used, limit = uses["bytes of records a day", "organization"]
+    assert limit == RECORD_BYTES
+    assert 512 < used < 2_000
+    # Kept first; then what is in use at once, by this very call, too.
+    kept = [each.at_once for each in own.quotas]
+    assert kept == sorted(kept)
+    assert uses["streams", "workspace"] == (0, 1_500)
+    assert uses["statements", "token"][1] == 4
+    assert ("statements", "worker") not in uses
+    of_callee = await narrow.rest("GET", "/quota", workspace_id=callee.id)
+    assert of_callee.status_code == 200
+    body = of_callee.json()
+    assert (body["organization_id"], body["workspace_id"]) == (narrow.id, callee.id)
+    assert {"name": "undone items of an inbox", "of": "workspace", "used": 1, "limit": 10_000,
+            "at_once": False} in body["quotas"]  # fmt: skip
+    alone = await narrow.rpc(workspaces.GetQuotaRequest())
+    assert {each.of for each in alone.quotas} == {"organization", "token"}
+    seen = await ruler.rpc(workspaces.GetQuotaRequest(organization_id=narrow.id))
+    assert uses_of(seen)["workspaces", "organization"] == (2, WORKSPACES)
+    assert ("streams", "worker") in uses_of(seen)
+
+
+async def test_nobody_reads_where_others_stand(
+    narrow: Organization, narrow_wire: Wire, ruler: Party
+) -> None:
+    stranger = await found(narrow_wire, ruler)
+    agent, peer = await narrow.hire(), await narrow.hire()
+    for party, query in (
+        (agent, {"workspace_id": peer.id}),
+        (agent, {"organization_id": stranger.id}),
+        (stranger, {"workspace_id": agent.id}),
+        (stranger, {"organization_id": narrow.id}),
+        (ruler, {"organization_id": stranger.id, "workspace_id": agent.id}),
+        (ruler, {"organization_id": str(uuid.uuid4())}),
+    ):
+        answer = await party.rest("GET", "/quota", **query)
+        assert answer.status_code == 404, (query, answer.text)
+    await narrow.rest("DELETE", f"/workspaces/{peer.id}")
+    gone = await narrow.rest("GET", "/quota", workspace_id=peer.id)
+    assert gone.status_code == 404

@@ -275,6 +275,7 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
         "CheckAccess": lambda f: workspace.CheckAccessRequest(
             caller_id=f.own.id, target_id=f.related.id
         ),
+        "GetQuota": lambda f: workspace.GetQuotaRequest(),
         "ListTokens": lambda f: workspace.ListTokensRequest(workspace_id=f.own.id),
         "CreateToken": lambda f: workspace.CreateTokenRequest(workspace_id=f.own.id),
         "GetExternalConnection": lambda f: workspace.GetExternalConnectionRequest(

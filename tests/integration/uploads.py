@@ -36,7 +36,7 @@ from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.server.unread import Unread
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.upload.blobs.stores import BlobStores, open_blob_stores
-from molecule_grpc.upload.ports import OnRemove, OnRemoved
+from molecule_grpc.upload.ports import OnRemove, OnRemoved, OnUses
 from molecule_grpc.upload.service import UploadService
 from molecule_grpc.upload.wiring import open_upload
 from molecule_grpc.upload.workers import UploadSweeper
@@ -71,6 +71,9 @@ class Removals:
 
     def on_removed(self, subscriber: OnRemoved) -> None:
         self.after_commit.append(subscriber)
+
+    def on_uses(self, subscriber: OnUses) -> None:
+        pass  # Nobody asks here.
 
     async def remove(self, conn: Connection, workspace_ids: list[UUID]) -> None:
         for subscriber in self.in_transaction:

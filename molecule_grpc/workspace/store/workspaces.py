@@ -13,7 +13,7 @@ from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.events.names import EventType
 from molecule_grpc.kernel.errors import AlreadyExists
 from molecule_grpc.kernel.page import MAX_PAGE_BYTES, Page
-from molecule_grpc.quotas import Quota
+from molecule_grpc.quotas import UNLIMITED, Quota
 from molecule_grpc.workspace.status import EVENTS, REMOVED
 from molecule_grpc.workspace.store.moves import (
     KEEP_EVENTS,
@@ -233,7 +233,7 @@ async def status_of(pool: Pool, workspace_id: UUID) -> str | None:
     return found
 
 
-async def organization_exists(conn: Connection, organization_id: UUID) -> bool:
+async def organization_exists(conn: Connection | Pool, organization_id: UUID) -> bool:
     """Whether there is such an organisation."""
     found: bool = await conn.fetchval(
         "SELECT EXISTS (SELECT FROM organizations WHERE id = $1)", organization_id
@@ -258,7 +258,9 @@ async def require_quota(conn: Connection, organization_id: UUID, quota: Quota) -
         raise quota.refusal(organization_id)
 
 
-async def count_live(conn: Connection | Pool, organization_id: UUID, *, most: int) -> int:
+async def count_live(
+    conn: Connection | Pool, organization_id: UUID, *, most: int = UNLIMITED
+) -> int:
     """How many live workspaces an organisation has, counted up to `most` of them."""
     found: int = await conn.fetchval(
         """

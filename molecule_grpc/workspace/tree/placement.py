@@ -25,7 +25,7 @@ def home(wanted: UUID | None, own: UUID | None) -> UUID:
     """
     organization_id = wanted or own
     if own is not None and organization_id != own:
-        raise _no_organization()
+        raise no_organization()
     return organization_id or workspaces.DEFAULT_ORGANIZATION
 
 
@@ -37,7 +37,7 @@ async def require_room(conn: Connection, draft: WorkspaceDraft) -> None:
         Invalid, Conflict: as `require_fit`.
     """
     if not await workspaces.organization_exists(conn, draft.organization_id):
-        raise _no_organization()
+        raise no_organization()
     if draft.parent_id is not None:
         await tree.lock(conn, draft.organization_id, shared=True)
         await require_fit(conn, draft.organization_id, draft.id, draft.parent_id)
@@ -91,5 +91,6 @@ def _no_parent(message: str) -> Invalid:
     return Invalid(message, field="parent_id", reason="PARENT_INVALID")
 
 
-def _no_organization() -> NotFound:
+def no_organization() -> NotFound:
+    """No organisation of this id is visible to the caller, whatever the cause."""
     return NotFound("organization not found", reason="ORGANIZATION_NOT_FOUND")

@@ -91,6 +91,14 @@ async def of_organization(pool: Pool | Connection, organization_id: UUID) -> Usa
     return Usage(*row)
 
 
+async def open_of(pool: Pool, workspace_id: UUID) -> int:
+    """How many delegations are under way that a workspace has handed out."""
+    found: int | None = await pool.fetchval(
+        "SELECT open_delegations FROM inbox_heads WHERE workspace_id = $1", workspace_id
+    )
+    return found or 0
+
+
 async def forget(conn: Connection, workspace_ids: Sequence[UUID]) -> None:
     """Let go of the delegations under way of workspaces that are purged. Their heads are locked.
 

@@ -61,7 +61,7 @@ type DelegationServiceClient interface {
 	// Repeating a call with the same `idempotency_key` and content within 24 h returns the first
 	// delegation with `idempotent_hit`; other content fails with IDEMPOTENCY_MISMATCH. The key of a
 	// failed delegation is free again. Fails with WORKSPACE_NOT_FOUND, NOT_RELATED,
-	// SELF_DELEGATION or INBOX_FULL.
+	// SELF_DELEGATION, INBOX_FULL or QUOTA_EXCEEDED.
 	Delegate(ctx context.Context, in *DelegateRequest, opts ...grpc.CallOption) (*DelegateResponse, error)
 	// RecordDelegation adds a task to the ledger that the agent delivered without the platform.
 	// Repeating a call with the same id succeeds and changes nothing; an id used by another caller of
@@ -134,8 +134,7 @@ type DelegationServiceClient interface {
 	// AckInbox marks items as done. Several streams may read one inbox.
 	StreamInbox(ctx context.Context, in *StreamInboxRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamInboxResponse], error)
 	// SubscribeEvents sends events in commit order: each kept event at least once, other events without
-	// a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention, with
-	// CURSOR_UNKNOWN or CURSOR_AHEAD if the installation was restored from a backup since. The server
+	// a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
 	// buffers nothing for a slow client: events are read from the database when the client is ready.
 	SubscribeEvents(ctx context.Context, in *SubscribeEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeEventsResponse], error)
 	// StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
@@ -145,11 +144,9 @@ type DelegationServiceClient interface {
 	// the response header `x-next-page-token` carries the token of the next page.
 	SearchSession(ctx context.Context, in *SearchSessionRequest, opts ...grpc.CallOption) (*SearchSessionResponse, error)
 	// PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
-	// Fails with CURSOR_PRUNED, CURSOR_AHEAD or CURSOR_UNKNOWN if nothing can be read after `after_seq`.
 	PullInbox(ctx context.Context, in *PullInboxRequest, opts ...grpc.CallOption) (*PullInboxResponse, error)
 	// AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
-	// names a replaced session, with CURSOR_UNKNOWN if `generation` is not the inbox's, and with
-	// CURSOR_AHEAD if an item lies beyond the newest one; nothing is marked then.
+	// names a replaced session.
 	AckInbox(ctx context.Context, in *AckInboxRequest, opts ...grpc.CallOption) (*AckInboxResponse, error)
 	// NackInbox returns an item for another delivery. A repeat counts as another failure.
 	NackInbox(ctx context.Context, in *NackInboxRequest, opts ...grpc.CallOption) (*NackInboxResponse, error)
@@ -477,7 +474,7 @@ type DelegationServiceServer interface {
 	// Repeating a call with the same `idempotency_key` and content within 24 h returns the first
 	// delegation with `idempotent_hit`; other content fails with IDEMPOTENCY_MISMATCH. The key of a
 	// failed delegation is free again. Fails with WORKSPACE_NOT_FOUND, NOT_RELATED,
-	// SELF_DELEGATION or INBOX_FULL.
+	// SELF_DELEGATION, INBOX_FULL or QUOTA_EXCEEDED.
 	Delegate(context.Context, *DelegateRequest) (*DelegateResponse, error)
 	// RecordDelegation adds a task to the ledger that the agent delivered without the platform.
 	// Repeating a call with the same id succeeds and changes nothing; an id used by another caller of
@@ -550,8 +547,7 @@ type DelegationServiceServer interface {
 	// AckInbox marks items as done. Several streams may read one inbox.
 	StreamInbox(*StreamInboxRequest, grpc.ServerStreamingServer[StreamInboxResponse]) error
 	// SubscribeEvents sends events in commit order: each kept event at least once, other events without
-	// a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention, with
-	// CURSOR_UNKNOWN or CURSOR_AHEAD if the installation was restored from a backup since. The server
+	// a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
 	// buffers nothing for a slow client: events are read from the database when the client is ready.
 	SubscribeEvents(*SubscribeEventsRequest, grpc.ServerStreamingServer[SubscribeEventsResponse]) error
 	// StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
@@ -561,11 +557,9 @@ type DelegationServiceServer interface {
 	// the response header `x-next-page-token` carries the token of the next page.
 	SearchSession(context.Context, *SearchSessionRequest) (*SearchSessionResponse, error)
 	// PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
-	// Fails with CURSOR_PRUNED, CURSOR_AHEAD or CURSOR_UNKNOWN if nothing can be read after `after_seq`.
 	PullInbox(context.Context, *PullInboxRequest) (*PullInboxResponse, error)
 	// AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
-	// names a replaced session, with CURSOR_UNKNOWN if `generation` is not the inbox's, and with
-	// CURSOR_AHEAD if an item lies beyond the newest one; nothing is marked then.
+	// names a replaced session.
 	AckInbox(context.Context, *AckInboxRequest) (*AckInboxResponse, error)
 	// NackInbox returns an item for another delivery. A repeat counts as another failure.
 	NackInbox(context.Context, *NackInboxRequest) (*NackInboxResponse, error)

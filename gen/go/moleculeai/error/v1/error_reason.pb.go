@@ -64,8 +64,8 @@ const (
 	ErrorReason_ERROR_REASON_QUEUE_FULL ErrorReason = 21
 	// The server is shutting down. Code: UNAVAILABLE (503).
 	ErrorReason_ERROR_REASON_DRAINING ErrorReason = 22
-	// The organisation or the workspace keeps as much of something as it may. Code: RESOURCE_EXHAUSTED
-	// (429). Metadata: `quota`, `limit`, `of` (whose quota it is). Comes with `google.rpc.RetryInfo`
+	// The organisation or the workspace keeps as much of something as it may: GetQuota tells of what.
+	// Code: RESOURCE_EXHAUSTED (429). Metadata: `quota`, `limit`, `of` (whose quota it is). Comes with `google.rpc.RetryInfo`
 	// where waiting helps.
 	ErrorReason_ERROR_REASON_QUOTA_EXCEEDED ErrorReason = 23
 	// The disk of the database is nearly full: nothing can be stored until the operator frees space.
@@ -123,11 +123,9 @@ const (
 	// The cursor is older than the oldest kept item. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,
 	// `head_seq`. Start again without a cursor.
 	ErrorReason_ERROR_REASON_CURSOR_PRUNED ErrorReason = 80
-	// The cursor, or the number of an item, is of another generation: the installation was restored
-	// from a backup. Code: OUT_OF_RANGE (410). Start again without a cursor, at the first item not acked.
+	// The cursor belongs to another generation of this inbox. Code: OUT_OF_RANGE (410).
 	ErrorReason_ERROR_REASON_CURSOR_UNKNOWN ErrorReason = 81
-	// The cursor, or the number of an item, lies beyond the newest one: it is of a future that a restored
-	// backup has lost. Code: OUT_OF_RANGE (410). Start again without a cursor.
+	// The cursor lies beyond the newest item. Code: OUT_OF_RANGE (410).
 	ErrorReason_ERROR_REASON_CURSOR_AHEAD ErrorReason = 82
 	// The ack names an item that was not delivered in this session. Code: INVALID_ARGUMENT (400).
 	ErrorReason_ERROR_REASON_ACK_NOT_DELIVERED ErrorReason = 83

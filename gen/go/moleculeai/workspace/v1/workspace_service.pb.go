@@ -28,6 +28,210 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Request of GetQuota.
+type GetQuotaRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the organisation. Empty means the workspace's, else the caller's; for the operator, the
+	// default organisation.
+	OrganizationId string `protobuf:"bytes,1,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	// UUID of the workspace. Empty means the caller's own; for others than workspaces, the organisation
+	// alone.
+	WorkspaceId   string `protobuf:"bytes,2,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetQuotaRequest) Reset() {
+	*x = GetQuotaRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetQuotaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetQuotaRequest) ProtoMessage() {}
+
+func (x *GetQuotaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetQuotaRequest.ProtoReflect.Descriptor instead.
+func (*GetQuotaRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *GetQuotaRequest) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+func (x *GetQuotaRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+// Quota is one limit, and how much of it is used.
+type Quota struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is counted, as an error of QUOTA_EXCEEDED names it: `open delegations`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whose limit it is: organization, workspace, token or worker.
+	Of string `protobuf:"bytes,2,opt,name=of,proto3" json:"of,omitempty"`
+	// How much is used: a number, or bytes where the name says so.
+	Used float64 `protobuf:"fixed64,3,opt,name=used,proto3" json:"used,omitempty"`
+	// The most that may be used; 0 for no limit.
+	Limit float64 `protobuf:"fixed64,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Whether it counts what the answering worker has in use at this moment. Each worker has this limit
+	// for itself.
+	AtOnce        bool `protobuf:"varint,5,opt,name=at_once,json=atOnce,proto3" json:"at_once,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Quota) Reset() {
+	*x = Quota{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Quota) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Quota) ProtoMessage() {}
+
+func (x *Quota) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Quota.ProtoReflect.Descriptor instead.
+func (*Quota) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Quota) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Quota) GetOf() string {
+	if x != nil {
+		return x.Of
+	}
+	return ""
+}
+
+func (x *Quota) GetUsed() float64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *Quota) GetLimit() float64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Quota) GetAtOnce() bool {
+	if x != nil {
+		return x.AtOnce
+	}
+	return false
+}
+
+// Response of GetQuota.
+type GetQuotaResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the organisation.
+	OrganizationId string `protobuf:"bytes,1,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	// UUID of the workspace; empty for the organisation alone.
+	WorkspaceId string `protobuf:"bytes,2,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// What is kept, then what is in use at once.
+	Quotas        []*Quota `protobuf:"bytes,3,rep,name=quotas,proto3" json:"quotas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetQuotaResponse) Reset() {
+	*x = GetQuotaResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetQuotaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetQuotaResponse) ProtoMessage() {}
+
+func (x *GetQuotaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetQuotaResponse.ProtoReflect.Descriptor instead.
+func (*GetQuotaResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetQuotaResponse) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+func (x *GetQuotaResponse) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *GetQuotaResponse) GetQuotas() []*Quota {
+	if x != nil {
+		return x.Quotas
+	}
+	return nil
+}
+
 // Request of CreateWorkspace.
 type CreateWorkspaceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -62,7 +266,7 @@ type CreateWorkspaceRequest struct {
 
 func (x *CreateWorkspaceRequest) Reset() {
 	*x = CreateWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[0]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -74,7 +278,7 @@ func (x *CreateWorkspaceRequest) String() string {
 func (*CreateWorkspaceRequest) ProtoMessage() {}
 
 func (x *CreateWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[0]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -87,7 +291,7 @@ func (x *CreateWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*CreateWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{0}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CreateWorkspaceRequest) GetName() string {
@@ -195,7 +399,7 @@ type CreateWorkspaceResponse struct {
 
 func (x *CreateWorkspaceResponse) Reset() {
 	*x = CreateWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[1]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -207,7 +411,7 @@ func (x *CreateWorkspaceResponse) String() string {
 func (*CreateWorkspaceResponse) ProtoMessage() {}
 
 func (x *CreateWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[1]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -220,7 +424,7 @@ func (x *CreateWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*CreateWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{1}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateWorkspaceResponse) GetId() string {
@@ -280,7 +484,7 @@ type ListWorkspacesRequest struct {
 
 func (x *ListWorkspacesRequest) Reset() {
 	*x = ListWorkspacesRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[2]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -292,7 +496,7 @@ func (x *ListWorkspacesRequest) String() string {
 func (*ListWorkspacesRequest) ProtoMessage() {}
 
 func (x *ListWorkspacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[2]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -305,7 +509,7 @@ func (x *ListWorkspacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkspacesRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkspacesRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{2}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListWorkspacesRequest) GetLimit() int32 {
@@ -340,7 +544,7 @@ type ListWorkspacesResponse struct {
 
 func (x *ListWorkspacesResponse) Reset() {
 	*x = ListWorkspacesResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -352,7 +556,7 @@ func (x *ListWorkspacesResponse) String() string {
 func (*ListWorkspacesResponse) ProtoMessage() {}
 
 func (x *ListWorkspacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -365,7 +569,7 @@ func (x *ListWorkspacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkspacesResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkspacesResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{3}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListWorkspacesResponse) GetWorkspaces() []*Workspace {
@@ -388,7 +592,7 @@ type GetWorkspaceRequest struct {
 
 func (x *GetWorkspaceRequest) Reset() {
 	*x = GetWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +604,7 @@ func (x *GetWorkspaceRequest) String() string {
 func (*GetWorkspaceRequest) ProtoMessage() {}
 
 func (x *GetWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +617,7 @@ func (x *GetWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*GetWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{4}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetWorkspaceRequest) GetWorkspaceId() string {
@@ -441,7 +645,7 @@ type GetWorkspaceStateRequest struct {
 
 func (x *GetWorkspaceStateRequest) Reset() {
 	*x = GetWorkspaceStateRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[5]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +657,7 @@ func (x *GetWorkspaceStateRequest) String() string {
 func (*GetWorkspaceStateRequest) ProtoMessage() {}
 
 func (x *GetWorkspaceStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[5]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,7 +670,7 @@ func (x *GetWorkspaceStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkspaceStateRequest.ProtoReflect.Descriptor instead.
 func (*GetWorkspaceStateRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{5}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetWorkspaceStateRequest) GetWorkspaceId() string {
@@ -493,7 +697,7 @@ type GetWorkspaceStateResponse struct {
 
 func (x *GetWorkspaceStateResponse) Reset() {
 	*x = GetWorkspaceStateResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +709,7 @@ func (x *GetWorkspaceStateResponse) String() string {
 func (*GetWorkspaceStateResponse) ProtoMessage() {}
 
 func (x *GetWorkspaceStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +722,7 @@ func (x *GetWorkspaceStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkspaceStateResponse.ProtoReflect.Descriptor instead.
 func (*GetWorkspaceStateResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{6}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetWorkspaceStateResponse) GetWorkspaceId() string {
@@ -578,7 +782,7 @@ type UpdateWorkspaceRequest struct {
 
 func (x *UpdateWorkspaceRequest) Reset() {
 	*x = UpdateWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +794,7 @@ func (x *UpdateWorkspaceRequest) String() string {
 func (*UpdateWorkspaceRequest) ProtoMessage() {}
 
 func (x *UpdateWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +807,7 @@ func (x *UpdateWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*UpdateWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{7}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateWorkspaceRequest) GetWorkspaceId() string {
@@ -689,7 +893,7 @@ type UpdateWorkspaceResponse struct {
 
 func (x *UpdateWorkspaceResponse) Reset() {
 	*x = UpdateWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[8]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +905,7 @@ func (x *UpdateWorkspaceResponse) String() string {
 func (*UpdateWorkspaceResponse) ProtoMessage() {}
 
 func (x *UpdateWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[8]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +918,7 @@ func (x *UpdateWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*UpdateWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{8}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpdateWorkspaceResponse) GetStatus() string {
@@ -746,7 +950,7 @@ type DeleteWorkspaceRequest struct {
 
 func (x *DeleteWorkspaceRequest) Reset() {
 	*x = DeleteWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[9]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +962,7 @@ func (x *DeleteWorkspaceRequest) String() string {
 func (*DeleteWorkspaceRequest) ProtoMessage() {}
 
 func (x *DeleteWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[9]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +975,7 @@ func (x *DeleteWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{9}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteWorkspaceRequest) GetWorkspaceId() string {
@@ -814,7 +1018,7 @@ type DeleteWorkspaceResponse struct {
 
 func (x *DeleteWorkspaceResponse) Reset() {
 	*x = DeleteWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +1030,7 @@ func (x *DeleteWorkspaceResponse) String() string {
 func (*DeleteWorkspaceResponse) ProtoMessage() {}
 
 func (x *DeleteWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +1043,7 @@ func (x *DeleteWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{10}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteWorkspaceResponse) GetStatus() string {
@@ -896,7 +1100,7 @@ type RegisterRequest struct {
 
 func (x *RegisterRequest) Reset() {
 	*x = RegisterRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1112,7 @@ func (x *RegisterRequest) String() string {
 func (*RegisterRequest) ProtoMessage() {}
 
 func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1125,7 @@ func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{11}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RegisterRequest) GetId() string {
@@ -969,7 +1173,7 @@ type RegisterResponse struct {
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1185,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1198,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{12}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RegisterResponse) GetStatus() string {
@@ -1054,7 +1258,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1270,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1283,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{13}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HeartbeatRequest) GetWorkspaceId() string {
@@ -1167,7 +1371,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1383,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1396,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{14}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HeartbeatResponse) GetStatus() string {
@@ -1229,7 +1433,7 @@ type UpdateCardRequest struct {
 
 func (x *UpdateCardRequest) Reset() {
 	*x = UpdateCardRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[15]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1445,7 @@ func (x *UpdateCardRequest) String() string {
 func (*UpdateCardRequest) ProtoMessage() {}
 
 func (x *UpdateCardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[15]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1458,7 @@ func (x *UpdateCardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateCardRequest.ProtoReflect.Descriptor instead.
 func (*UpdateCardRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{15}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UpdateCardRequest) GetWorkspaceId() string {
@@ -1282,7 +1486,7 @@ type UpdateCardResponse struct {
 
 func (x *UpdateCardResponse) Reset() {
 	*x = UpdateCardResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1498,7 @@ func (x *UpdateCardResponse) String() string {
 func (*UpdateCardResponse) ProtoMessage() {}
 
 func (x *UpdateCardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1511,7 @@ func (x *UpdateCardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateCardResponse.ProtoReflect.Descriptor instead.
 func (*UpdateCardResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{16}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UpdateCardResponse) GetStatus() string {
@@ -1330,7 +1534,7 @@ type DiscoverRequest struct {
 
 func (x *DiscoverRequest) Reset() {
 	*x = DiscoverRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +1546,7 @@ func (x *DiscoverRequest) String() string {
 func (*DiscoverRequest) ProtoMessage() {}
 
 func (x *DiscoverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +1559,7 @@ func (x *DiscoverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscoverRequest.ProtoReflect.Descriptor instead.
 func (*DiscoverRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{17}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DiscoverRequest) GetTargetId() string {
@@ -1391,7 +1595,7 @@ type DiscoverResponse struct {
 
 func (x *DiscoverResponse) Reset() {
 	*x = DiscoverResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1607,7 @@ func (x *DiscoverResponse) String() string {
 func (*DiscoverResponse) ProtoMessage() {}
 
 func (x *DiscoverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1620,7 @@ func (x *DiscoverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscoverResponse.ProtoReflect.Descriptor instead.
 func (*DiscoverResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{18}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DiscoverResponse) GetId() string {
@@ -1471,7 +1675,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1687,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1700,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{19}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListPeersRequest) GetWorkspaceId() string {
@@ -1538,7 +1742,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[20]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1550,7 +1754,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[20]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1563,7 +1767,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{20}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListPeersResponse) GetPeers() []*Peer {
@@ -1586,7 +1790,7 @@ type CheckAccessRequest struct {
 
 func (x *CheckAccessRequest) Reset() {
 	*x = CheckAccessRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[21]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +1802,7 @@ func (x *CheckAccessRequest) String() string {
 func (*CheckAccessRequest) ProtoMessage() {}
 
 func (x *CheckAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[21]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +1815,7 @@ func (x *CheckAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckAccessRequest.ProtoReflect.Descriptor instead.
 func (*CheckAccessRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{21}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CheckAccessRequest) GetCallerId() string {
@@ -1639,7 +1843,7 @@ type CheckAccessResponse struct {
 
 func (x *CheckAccessResponse) Reset() {
 	*x = CheckAccessResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[22]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +1855,7 @@ func (x *CheckAccessResponse) String() string {
 func (*CheckAccessResponse) ProtoMessage() {}
 
 func (x *CheckAccessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[22]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1868,7 @@ func (x *CheckAccessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckAccessResponse.ProtoReflect.Descriptor instead.
 func (*CheckAccessResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{22}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CheckAccessResponse) GetAllowed() bool {
@@ -1691,7 +1895,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[23]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1703,7 +1907,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[23]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1716,7 +1920,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{23}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListTokensRequest) GetWorkspaceId() string {
@@ -1760,7 +1964,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[24]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +1976,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[24]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +1989,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{24}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -1818,7 +2022,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1830,7 +2034,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1843,7 +2047,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{25}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CreateTokenRequest) GetWorkspaceId() string {
@@ -1892,7 +2096,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[26]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +2108,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[26]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +2121,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{26}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CreateTokenResponse) GetAuthToken() string {
@@ -1989,7 +2193,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[27]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2205,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[27]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2218,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{27}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RevokeTokenRequest) GetWorkspaceId() string {
@@ -2042,7 +2246,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2258,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2271,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{28}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RevokeTokenResponse) GetStatus() string {
@@ -2088,7 +2292,7 @@ type GetExternalConnectionRequest struct {
 
 func (x *GetExternalConnectionRequest) Reset() {
 	*x = GetExternalConnectionRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[29]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2100,7 +2304,7 @@ func (x *GetExternalConnectionRequest) String() string {
 func (*GetExternalConnectionRequest) ProtoMessage() {}
 
 func (x *GetExternalConnectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[29]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2113,7 +2317,7 @@ func (x *GetExternalConnectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExternalConnectionRequest.ProtoReflect.Descriptor instead.
 func (*GetExternalConnectionRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{29}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetExternalConnectionRequest) GetWorkspaceId() string {
@@ -2134,7 +2338,7 @@ type GetExternalConnectionResponse struct {
 
 func (x *GetExternalConnectionResponse) Reset() {
 	*x = GetExternalConnectionResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[30]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2350,7 @@ func (x *GetExternalConnectionResponse) String() string {
 func (*GetExternalConnectionResponse) ProtoMessage() {}
 
 func (x *GetExternalConnectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[30]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2363,7 @@ func (x *GetExternalConnectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExternalConnectionResponse.ProtoReflect.Descriptor instead.
 func (*GetExternalConnectionResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{30}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetExternalConnectionResponse) GetConnection() *ConnectionInfo {
@@ -2180,7 +2384,7 @@ type RotateExternalCredentialsRequest struct {
 
 func (x *RotateExternalCredentialsRequest) Reset() {
 	*x = RotateExternalCredentialsRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2192,7 +2396,7 @@ func (x *RotateExternalCredentialsRequest) String() string {
 func (*RotateExternalCredentialsRequest) ProtoMessage() {}
 
 func (x *RotateExternalCredentialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2205,7 +2409,7 @@ func (x *RotateExternalCredentialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateExternalCredentialsRequest.ProtoReflect.Descriptor instead.
 func (*RotateExternalCredentialsRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{31}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RotateExternalCredentialsRequest) GetWorkspaceId() string {
@@ -2226,7 +2430,7 @@ type RotateExternalCredentialsResponse struct {
 
 func (x *RotateExternalCredentialsResponse) Reset() {
 	*x = RotateExternalCredentialsResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[32]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2238,7 +2442,7 @@ func (x *RotateExternalCredentialsResponse) String() string {
 func (*RotateExternalCredentialsResponse) ProtoMessage() {}
 
 func (x *RotateExternalCredentialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[32]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2251,7 +2455,7 @@ func (x *RotateExternalCredentialsResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use RotateExternalCredentialsResponse.ProtoReflect.Descriptor instead.
 func (*RotateExternalCredentialsResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{32}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RotateExternalCredentialsResponse) GetConnection() *ConnectionInfo {
@@ -2274,7 +2478,7 @@ type CreateWorkspaceRequest_Canvas struct {
 
 func (x *CreateWorkspaceRequest_Canvas) Reset() {
 	*x = CreateWorkspaceRequest_Canvas{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[33]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2286,7 +2490,7 @@ func (x *CreateWorkspaceRequest_Canvas) String() string {
 func (*CreateWorkspaceRequest_Canvas) ProtoMessage() {}
 
 func (x *CreateWorkspaceRequest_Canvas) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[33]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2299,7 +2503,7 @@ func (x *CreateWorkspaceRequest_Canvas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkspaceRequest_Canvas.ProtoReflect.Descriptor instead.
 func (*CreateWorkspaceRequest_Canvas) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{0, 0}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{3, 0}
 }
 
 func (x *CreateWorkspaceRequest_Canvas) GetX() float64 {
@@ -2329,7 +2533,7 @@ type DeleteWorkspaceResponse_Child struct {
 
 func (x *DeleteWorkspaceResponse_Child) Reset() {
 	*x = DeleteWorkspaceResponse_Child{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2341,7 +2545,7 @@ func (x *DeleteWorkspaceResponse_Child) String() string {
 func (*DeleteWorkspaceResponse_Child) ProtoMessage() {}
 
 func (x *DeleteWorkspaceResponse_Child) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2354,7 +2558,7 @@ func (x *DeleteWorkspaceResponse_Child) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkspaceResponse_Child.ProtoReflect.Descriptor instead.
 func (*DeleteWorkspaceResponse_Child) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{10, 0}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{13, 0}
 }
 
 func (x *DeleteWorkspaceResponse_Child) GetId() string {
@@ -2375,7 +2579,20 @@ var File_moleculeai_workspace_v1_workspace_service_proto protoreflect.FileDescri
 
 const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\n" +
-	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a'moleculeai/workspace/v1/workspace.proto\"\x97\x05\n" +
+	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a'moleculeai/workspace/v1/workspace.proto\"w\n" +
+	"\x0fGetQuotaRequest\x124\n" +
+	"\x0forganization_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0eorganizationId\x12.\n" +
+	"\fworkspace_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vworkspaceId\"n\n" +
+	"\x05Quota\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02of\x18\x02 \x01(\tR\x02of\x12\x12\n" +
+	"\x04used\x18\x03 \x01(\x01R\x04used\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x01R\x05limit\x12\x17\n" +
+	"\aat_once\x18\x05 \x01(\bR\x06atOnce\"\x96\x01\n" +
+	"\x10GetQuotaResponse\x12'\n" +
+	"\x0forganization_id\x18\x01 \x01(\tR\x0eorganizationId\x12!\n" +
+	"\fworkspace_id\x18\x02 \x01(\tR\vworkspaceId\x126\n" +
+	"\x06quotas\x18\x03 \x03(\v2\x1e.moleculeai.workspace.v1.QuotaR\x06quotas\"\x97\x05\n" +
 	"\x16CreateWorkspaceRequest\x12\x1f\n" +
 	"\x04name\x18\x01 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03(\xff\x01R\x04name\x12\x1c\n" +
 	"\x04role\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\xe8\aR\x04role\x12\x1d\n" +
@@ -2573,7 +2790,7 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"!RotateExternalCredentialsResponse\x12G\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2'.moleculeai.workspace.v1.ConnectionInfoR\n" +
-	"connection2\xcd\x14\n" +
+	"connection2\xbe\x15\n" +
 	"\x10WorkspaceService\x12\x93\x01\n" +
 	"\x0fCreateWorkspace\x12/.moleculeai.workspace.v1.CreateWorkspaceRequest\x1a0.moleculeai.workspace.v1.CreateWorkspaceResponse\"\x1d\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/workspaces\x12\x96\x01\n" +
 	"\x0eListWorkspaces\x12..moleculeai.workspace.v1.ListWorkspacesRequest\x1a/.moleculeai.workspace.v1.ListWorkspacesResponse\"#\xc2\xda\x18\f\x12\n" +
@@ -2594,7 +2811,8 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\vCreateToken\x12+.moleculeai.workspace.v1.CreateTokenRequest\x1a,.moleculeai.workspace.v1.CreateTokenResponse\"3\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02&:\x01*\"!/workspaces/{workspace_id}/tokens\x12\x9e\x01\n" +
 	"\vRevokeToken\x12+.moleculeai.workspace.v1.RevokeTokenRequest\x1a,.moleculeai.workspace.v1.RevokeTokenResponse\"4\x82\xd3\xe4\x93\x02.*,/workspaces/{workspace_id}/tokens/{token_id}\x12\xbe\x01\n" +
 	"\x15GetExternalConnection\x125.moleculeai.workspace.v1.GetExternalConnectionRequest\x1a6.moleculeai.workspace.v1.GetExternalConnectionResponse\"6\x82\xd3\xe4\x93\x020\x12./workspaces/{workspace_id}/external/connection\x12\xc6\x01\n" +
-	"\x19RotateExternalCredentials\x129.moleculeai.workspace.v1.RotateExternalCredentialsRequest\x1a:.moleculeai.workspace.v1.RotateExternalCredentialsResponse\"2\x82\xd3\xe4\x93\x02,\"*/workspaces/{workspace_id}/external/rotateBQZOgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/workspace/v1;workspacev1b\x06proto3"
+	"\x19RotateExternalCredentials\x129.moleculeai.workspace.v1.RotateExternalCredentialsRequest\x1a:.moleculeai.workspace.v1.RotateExternalCredentialsResponse\"2\x82\xd3\xe4\x93\x02,\"*/workspaces/{workspace_id}/external/rotate\x12o\n" +
+	"\bGetQuota\x12(.moleculeai.workspace.v1.GetQuotaRequest\x1a).moleculeai.workspace.v1.GetQuotaResponse\"\x0e\x82\xd3\xe4\x93\x02\b\x12\x06/quotaBQZOgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/workspace/v1;workspacev1b\x06proto3"
 
 var (
 	file_moleculeai_workspace_v1_workspace_service_proto_rawDescOnce sync.Once
@@ -2608,115 +2826,121 @@ func file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP() []byte {
 	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescData
 }
 
-var file_moleculeai_workspace_v1_workspace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_moleculeai_workspace_v1_workspace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_moleculeai_workspace_v1_workspace_service_proto_goTypes = []any{
-	(*CreateWorkspaceRequest)(nil),            // 0: moleculeai.workspace.v1.CreateWorkspaceRequest
-	(*CreateWorkspaceResponse)(nil),           // 1: moleculeai.workspace.v1.CreateWorkspaceResponse
-	(*ListWorkspacesRequest)(nil),             // 2: moleculeai.workspace.v1.ListWorkspacesRequest
-	(*ListWorkspacesResponse)(nil),            // 3: moleculeai.workspace.v1.ListWorkspacesResponse
-	(*GetWorkspaceRequest)(nil),               // 4: moleculeai.workspace.v1.GetWorkspaceRequest
-	(*GetWorkspaceStateRequest)(nil),          // 5: moleculeai.workspace.v1.GetWorkspaceStateRequest
-	(*GetWorkspaceStateResponse)(nil),         // 6: moleculeai.workspace.v1.GetWorkspaceStateResponse
-	(*UpdateWorkspaceRequest)(nil),            // 7: moleculeai.workspace.v1.UpdateWorkspaceRequest
-	(*UpdateWorkspaceResponse)(nil),           // 8: moleculeai.workspace.v1.UpdateWorkspaceResponse
-	(*DeleteWorkspaceRequest)(nil),            // 9: moleculeai.workspace.v1.DeleteWorkspaceRequest
-	(*DeleteWorkspaceResponse)(nil),           // 10: moleculeai.workspace.v1.DeleteWorkspaceResponse
-	(*RegisterRequest)(nil),                   // 11: moleculeai.workspace.v1.RegisterRequest
-	(*RegisterResponse)(nil),                  // 12: moleculeai.workspace.v1.RegisterResponse
-	(*HeartbeatRequest)(nil),                  // 13: moleculeai.workspace.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),                 // 14: moleculeai.workspace.v1.HeartbeatResponse
-	(*UpdateCardRequest)(nil),                 // 15: moleculeai.workspace.v1.UpdateCardRequest
-	(*UpdateCardResponse)(nil),                // 16: moleculeai.workspace.v1.UpdateCardResponse
-	(*DiscoverRequest)(nil),                   // 17: moleculeai.workspace.v1.DiscoverRequest
-	(*DiscoverResponse)(nil),                  // 18: moleculeai.workspace.v1.DiscoverResponse
-	(*ListPeersRequest)(nil),                  // 19: moleculeai.workspace.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),                 // 20: moleculeai.workspace.v1.ListPeersResponse
-	(*CheckAccessRequest)(nil),                // 21: moleculeai.workspace.v1.CheckAccessRequest
-	(*CheckAccessResponse)(nil),               // 22: moleculeai.workspace.v1.CheckAccessResponse
-	(*ListTokensRequest)(nil),                 // 23: moleculeai.workspace.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),                // 24: moleculeai.workspace.v1.ListTokensResponse
-	(*CreateTokenRequest)(nil),                // 25: moleculeai.workspace.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),               // 26: moleculeai.workspace.v1.CreateTokenResponse
-	(*RevokeTokenRequest)(nil),                // 27: moleculeai.workspace.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),               // 28: moleculeai.workspace.v1.RevokeTokenResponse
-	(*GetExternalConnectionRequest)(nil),      // 29: moleculeai.workspace.v1.GetExternalConnectionRequest
-	(*GetExternalConnectionResponse)(nil),     // 30: moleculeai.workspace.v1.GetExternalConnectionResponse
-	(*RotateExternalCredentialsRequest)(nil),  // 31: moleculeai.workspace.v1.RotateExternalCredentialsRequest
-	(*RotateExternalCredentialsResponse)(nil), // 32: moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	(*CreateWorkspaceRequest_Canvas)(nil),     // 33: moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
-	(*DeleteWorkspaceResponse_Child)(nil),     // 34: moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
-	(Workspace_DeliveryMode)(0),               // 35: moleculeai.workspace.v1.Workspace.DeliveryMode
-	(Workspace_Status)(0),                     // 36: moleculeai.workspace.v1.Workspace.Status
-	(*ConnectionInfo)(nil),                    // 37: moleculeai.workspace.v1.ConnectionInfo
-	(*Workspace)(nil),                         // 38: moleculeai.workspace.v1.Workspace
-	(*structpb.Value)(nil),                    // 39: google.protobuf.Value
-	(*RuntimeMetadata)(nil),                   // 40: moleculeai.workspace.v1.RuntimeMetadata
-	(*Peer)(nil),                              // 41: moleculeai.workspace.v1.Peer
-	(*Token)(nil),                             // 42: moleculeai.workspace.v1.Token
-	(*timestamppb.Timestamp)(nil),             // 43: google.protobuf.Timestamp
+	(*GetQuotaRequest)(nil),                   // 0: moleculeai.workspace.v1.GetQuotaRequest
+	(*Quota)(nil),                             // 1: moleculeai.workspace.v1.Quota
+	(*GetQuotaResponse)(nil),                  // 2: moleculeai.workspace.v1.GetQuotaResponse
+	(*CreateWorkspaceRequest)(nil),            // 3: moleculeai.workspace.v1.CreateWorkspaceRequest
+	(*CreateWorkspaceResponse)(nil),           // 4: moleculeai.workspace.v1.CreateWorkspaceResponse
+	(*ListWorkspacesRequest)(nil),             // 5: moleculeai.workspace.v1.ListWorkspacesRequest
+	(*ListWorkspacesResponse)(nil),            // 6: moleculeai.workspace.v1.ListWorkspacesResponse
+	(*GetWorkspaceRequest)(nil),               // 7: moleculeai.workspace.v1.GetWorkspaceRequest
+	(*GetWorkspaceStateRequest)(nil),          // 8: moleculeai.workspace.v1.GetWorkspaceStateRequest
+	(*GetWorkspaceStateResponse)(nil),         // 9: moleculeai.workspace.v1.GetWorkspaceStateResponse
+	(*UpdateWorkspaceRequest)(nil),            // 10: moleculeai.workspace.v1.UpdateWorkspaceRequest
+	(*UpdateWorkspaceResponse)(nil),           // 11: moleculeai.workspace.v1.UpdateWorkspaceResponse
+	(*DeleteWorkspaceRequest)(nil),            // 12: moleculeai.workspace.v1.DeleteWorkspaceRequest
+	(*DeleteWorkspaceResponse)(nil),           // 13: moleculeai.workspace.v1.DeleteWorkspaceResponse
+	(*RegisterRequest)(nil),                   // 14: moleculeai.workspace.v1.RegisterRequest
+	(*RegisterResponse)(nil),                  // 15: moleculeai.workspace.v1.RegisterResponse
+	(*HeartbeatRequest)(nil),                  // 16: moleculeai.workspace.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),                 // 17: moleculeai.workspace.v1.HeartbeatResponse
+	(*UpdateCardRequest)(nil),                 // 18: moleculeai.workspace.v1.UpdateCardRequest
+	(*UpdateCardResponse)(nil),                // 19: moleculeai.workspace.v1.UpdateCardResponse
+	(*DiscoverRequest)(nil),                   // 20: moleculeai.workspace.v1.DiscoverRequest
+	(*DiscoverResponse)(nil),                  // 21: moleculeai.workspace.v1.DiscoverResponse
+	(*ListPeersRequest)(nil),                  // 22: moleculeai.workspace.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),                 // 23: moleculeai.workspace.v1.ListPeersResponse
+	(*CheckAccessRequest)(nil),                // 24: moleculeai.workspace.v1.CheckAccessRequest
+	(*CheckAccessResponse)(nil),               // 25: moleculeai.workspace.v1.CheckAccessResponse
+	(*ListTokensRequest)(nil),                 // 26: moleculeai.workspace.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),                // 27: moleculeai.workspace.v1.ListTokensResponse
+	(*CreateTokenRequest)(nil),                // 28: moleculeai.workspace.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),               // 29: moleculeai.workspace.v1.CreateTokenResponse
+	(*RevokeTokenRequest)(nil),                // 30: moleculeai.workspace.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),               // 31: moleculeai.workspace.v1.RevokeTokenResponse
+	(*GetExternalConnectionRequest)(nil),      // 32: moleculeai.workspace.v1.GetExternalConnectionRequest
+	(*GetExternalConnectionResponse)(nil),     // 33: moleculeai.workspace.v1.GetExternalConnectionResponse
+	(*RotateExternalCredentialsRequest)(nil),  // 34: moleculeai.workspace.v1.RotateExternalCredentialsRequest
+	(*RotateExternalCredentialsResponse)(nil), // 35: moleculeai.workspace.v1.RotateExternalCredentialsResponse
+	(*CreateWorkspaceRequest_Canvas)(nil),     // 36: moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
+	(*DeleteWorkspaceResponse_Child)(nil),     // 37: moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
+	(Workspace_DeliveryMode)(0),               // 38: moleculeai.workspace.v1.Workspace.DeliveryMode
+	(Workspace_Status)(0),                     // 39: moleculeai.workspace.v1.Workspace.Status
+	(*ConnectionInfo)(nil),                    // 40: moleculeai.workspace.v1.ConnectionInfo
+	(*Workspace)(nil),                         // 41: moleculeai.workspace.v1.Workspace
+	(*structpb.Value)(nil),                    // 42: google.protobuf.Value
+	(*RuntimeMetadata)(nil),                   // 43: moleculeai.workspace.v1.RuntimeMetadata
+	(*Peer)(nil),                              // 44: moleculeai.workspace.v1.Peer
+	(*Token)(nil),                             // 45: moleculeai.workspace.v1.Token
+	(*timestamppb.Timestamp)(nil),             // 46: google.protobuf.Timestamp
 }
 var file_moleculeai_workspace_v1_workspace_service_proto_depIdxs = []int32{
-	35, // 0: moleculeai.workspace.v1.CreateWorkspaceRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	33, // 1: moleculeai.workspace.v1.CreateWorkspaceRequest.canvas:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
-	36, // 2: moleculeai.workspace.v1.CreateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	37, // 3: moleculeai.workspace.v1.CreateWorkspaceResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	38, // 4: moleculeai.workspace.v1.ListWorkspacesResponse.workspaces:type_name -> moleculeai.workspace.v1.Workspace
-	36, // 5: moleculeai.workspace.v1.GetWorkspaceStateResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	39, // 6: moleculeai.workspace.v1.UpdateWorkspaceRequest.parent_id:type_name -> google.protobuf.Value
-	39, // 7: moleculeai.workspace.v1.UpdateWorkspaceRequest.workspace_dir:type_name -> google.protobuf.Value
-	34, // 8: moleculeai.workspace.v1.DeleteWorkspaceResponse.children:type_name -> moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
-	39, // 9: moleculeai.workspace.v1.RegisterRequest.agent_card:type_name -> google.protobuf.Value
-	35, // 10: moleculeai.workspace.v1.RegisterRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	35, // 11: moleculeai.workspace.v1.RegisterResponse.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	40, // 12: moleculeai.workspace.v1.HeartbeatRequest.runtime_metadata:type_name -> moleculeai.workspace.v1.RuntimeMetadata
-	36, // 13: moleculeai.workspace.v1.HeartbeatResponse.workspace_status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	39, // 14: moleculeai.workspace.v1.UpdateCardRequest.agent_card:type_name -> google.protobuf.Value
-	36, // 15: moleculeai.workspace.v1.DiscoverResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	41, // 16: moleculeai.workspace.v1.ListPeersResponse.peers:type_name -> moleculeai.workspace.v1.Peer
-	42, // 17: moleculeai.workspace.v1.ListTokensResponse.tokens:type_name -> moleculeai.workspace.v1.Token
-	43, // 18: moleculeai.workspace.v1.CreateTokenResponse.created_at:type_name -> google.protobuf.Timestamp
-	43, // 19: moleculeai.workspace.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	37, // 20: moleculeai.workspace.v1.GetExternalConnectionResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	37, // 21: moleculeai.workspace.v1.RotateExternalCredentialsResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	0,  // 22: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:input_type -> moleculeai.workspace.v1.CreateWorkspaceRequest
-	2,  // 23: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:input_type -> moleculeai.workspace.v1.ListWorkspacesRequest
-	4,  // 24: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:input_type -> moleculeai.workspace.v1.GetWorkspaceRequest
-	5,  // 25: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:input_type -> moleculeai.workspace.v1.GetWorkspaceStateRequest
-	7,  // 26: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:input_type -> moleculeai.workspace.v1.UpdateWorkspaceRequest
-	9,  // 27: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:input_type -> moleculeai.workspace.v1.DeleteWorkspaceRequest
-	11, // 28: moleculeai.workspace.v1.WorkspaceService.Register:input_type -> moleculeai.workspace.v1.RegisterRequest
-	13, // 29: moleculeai.workspace.v1.WorkspaceService.Heartbeat:input_type -> moleculeai.workspace.v1.HeartbeatRequest
-	15, // 30: moleculeai.workspace.v1.WorkspaceService.UpdateCard:input_type -> moleculeai.workspace.v1.UpdateCardRequest
-	17, // 31: moleculeai.workspace.v1.WorkspaceService.Discover:input_type -> moleculeai.workspace.v1.DiscoverRequest
-	19, // 32: moleculeai.workspace.v1.WorkspaceService.ListPeers:input_type -> moleculeai.workspace.v1.ListPeersRequest
-	21, // 33: moleculeai.workspace.v1.WorkspaceService.CheckAccess:input_type -> moleculeai.workspace.v1.CheckAccessRequest
-	23, // 34: moleculeai.workspace.v1.WorkspaceService.ListTokens:input_type -> moleculeai.workspace.v1.ListTokensRequest
-	25, // 35: moleculeai.workspace.v1.WorkspaceService.CreateToken:input_type -> moleculeai.workspace.v1.CreateTokenRequest
-	27, // 36: moleculeai.workspace.v1.WorkspaceService.RevokeToken:input_type -> moleculeai.workspace.v1.RevokeTokenRequest
-	29, // 37: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:input_type -> moleculeai.workspace.v1.GetExternalConnectionRequest
-	31, // 38: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:input_type -> moleculeai.workspace.v1.RotateExternalCredentialsRequest
-	1,  // 39: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
-	3,  // 40: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
-	38, // 41: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
-	6,  // 42: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
-	8,  // 43: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
-	10, // 44: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
-	12, // 45: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
-	14, // 46: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
-	16, // 47: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
-	18, // 48: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
-	20, // 49: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
-	22, // 50: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
-	24, // 51: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
-	26, // 52: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
-	28, // 53: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
-	30, // 54: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
-	32, // 55: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	39, // [39:56] is the sub-list for method output_type
-	22, // [22:39] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	1,  // 0: moleculeai.workspace.v1.GetQuotaResponse.quotas:type_name -> moleculeai.workspace.v1.Quota
+	38, // 1: moleculeai.workspace.v1.CreateWorkspaceRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	36, // 2: moleculeai.workspace.v1.CreateWorkspaceRequest.canvas:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
+	39, // 3: moleculeai.workspace.v1.CreateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	40, // 4: moleculeai.workspace.v1.CreateWorkspaceResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	41, // 5: moleculeai.workspace.v1.ListWorkspacesResponse.workspaces:type_name -> moleculeai.workspace.v1.Workspace
+	39, // 6: moleculeai.workspace.v1.GetWorkspaceStateResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	42, // 7: moleculeai.workspace.v1.UpdateWorkspaceRequest.parent_id:type_name -> google.protobuf.Value
+	42, // 8: moleculeai.workspace.v1.UpdateWorkspaceRequest.workspace_dir:type_name -> google.protobuf.Value
+	37, // 9: moleculeai.workspace.v1.DeleteWorkspaceResponse.children:type_name -> moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
+	42, // 10: moleculeai.workspace.v1.RegisterRequest.agent_card:type_name -> google.protobuf.Value
+	38, // 11: moleculeai.workspace.v1.RegisterRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	38, // 12: moleculeai.workspace.v1.RegisterResponse.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	43, // 13: moleculeai.workspace.v1.HeartbeatRequest.runtime_metadata:type_name -> moleculeai.workspace.v1.RuntimeMetadata
+	39, // 14: moleculeai.workspace.v1.HeartbeatResponse.workspace_status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	42, // 15: moleculeai.workspace.v1.UpdateCardRequest.agent_card:type_name -> google.protobuf.Value
+	39, // 16: moleculeai.workspace.v1.DiscoverResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	44, // 17: moleculeai.workspace.v1.ListPeersResponse.peers:type_name -> moleculeai.workspace.v1.Peer
+	45, // 18: moleculeai.workspace.v1.ListTokensResponse.tokens:type_name -> moleculeai.workspace.v1.Token
+	46, // 19: moleculeai.workspace.v1.CreateTokenResponse.created_at:type_name -> google.protobuf.Timestamp
+	46, // 20: moleculeai.workspace.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	40, // 21: moleculeai.workspace.v1.GetExternalConnectionResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	40, // 22: moleculeai.workspace.v1.RotateExternalCredentialsResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	3,  // 23: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:input_type -> moleculeai.workspace.v1.CreateWorkspaceRequest
+	5,  // 24: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:input_type -> moleculeai.workspace.v1.ListWorkspacesRequest
+	7,  // 25: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:input_type -> moleculeai.workspace.v1.GetWorkspaceRequest
+	8,  // 26: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:input_type -> moleculeai.workspace.v1.GetWorkspaceStateRequest
+	10, // 27: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:input_type -> moleculeai.workspace.v1.UpdateWorkspaceRequest
+	12, // 28: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:input_type -> moleculeai.workspace.v1.DeleteWorkspaceRequest
+	14, // 29: moleculeai.workspace.v1.WorkspaceService.Register:input_type -> moleculeai.workspace.v1.RegisterRequest
+	16, // 30: moleculeai.workspace.v1.WorkspaceService.Heartbeat:input_type -> moleculeai.workspace.v1.HeartbeatRequest
+	18, // 31: moleculeai.workspace.v1.WorkspaceService.UpdateCard:input_type -> moleculeai.workspace.v1.UpdateCardRequest
+	20, // 32: moleculeai.workspace.v1.WorkspaceService.Discover:input_type -> moleculeai.workspace.v1.DiscoverRequest
+	22, // 33: moleculeai.workspace.v1.WorkspaceService.ListPeers:input_type -> moleculeai.workspace.v1.ListPeersRequest
+	24, // 34: moleculeai.workspace.v1.WorkspaceService.CheckAccess:input_type -> moleculeai.workspace.v1.CheckAccessRequest
+	26, // 35: moleculeai.workspace.v1.WorkspaceService.ListTokens:input_type -> moleculeai.workspace.v1.ListTokensRequest
+	28, // 36: moleculeai.workspace.v1.WorkspaceService.CreateToken:input_type -> moleculeai.workspace.v1.CreateTokenRequest
+	30, // 37: moleculeai.workspace.v1.WorkspaceService.RevokeToken:input_type -> moleculeai.workspace.v1.RevokeTokenRequest
+	32, // 38: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:input_type -> moleculeai.workspace.v1.GetExternalConnectionRequest
+	34, // 39: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:input_type -> moleculeai.workspace.v1.RotateExternalCredentialsRequest
+	0,  // 40: moleculeai.workspace.v1.WorkspaceService.GetQuota:input_type -> moleculeai.workspace.v1.GetQuotaRequest
+	4,  // 41: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
+	6,  // 42: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
+	41, // 43: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
+	9,  // 44: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
+	11, // 45: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
+	13, // 46: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
+	15, // 47: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
+	17, // 48: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
+	19, // 49: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
+	21, // 50: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
+	23, // 51: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
+	25, // 52: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
+	27, // 53: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
+	29, // 54: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
+	31, // 55: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
+	33, // 56: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
+	35, // 57: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
+	2,  // 58: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
+	41, // [41:59] is the sub-list for method output_type
+	23, // [23:41] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_moleculeai_workspace_v1_workspace_service_proto_init() }
@@ -2725,17 +2949,17 @@ func file_moleculeai_workspace_v1_workspace_service_proto_init() {
 		return
 	}
 	file_moleculeai_workspace_v1_workspace_proto_init()
-	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[0].OneofWrappers = []any{}
-	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3].OneofWrappers = []any{}
 	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10].OneofWrappers = []any{}
 	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_moleculeai_workspace_v1_workspace_service_proto_rawDesc), len(file_moleculeai_workspace_v1_workspace_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -38,6 +38,7 @@ const (
 	WorkspaceService_RevokeToken_FullMethodName               = "/moleculeai.workspace.v1.WorkspaceService/RevokeToken"
 	WorkspaceService_GetExternalConnection_FullMethodName     = "/moleculeai.workspace.v1.WorkspaceService/GetExternalConnection"
 	WorkspaceService_RotateExternalCredentials_FullMethodName = "/moleculeai.workspace.v1.WorkspaceService/RotateExternalCredentials"
+	WorkspaceService_GetQuota_FullMethodName                  = "/moleculeai.workspace.v1.WorkspaceService/GetQuota"
 )
 
 // WorkspaceServiceClient is the client API for WorkspaceService service.
@@ -103,6 +104,11 @@ type WorkspaceServiceClient interface {
 	// RotateExternalCredentials revokes every token of an external workspace and mints one, in one
 	// transaction. Id, delegations and inbox stay.
 	RotateExternalCredentials(ctx context.Context, in *RotateExternalCredentialsRequest, opts ...grpc.CallOption) (*RotateExternalCredentialsResponse, error)
+	// GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
+	// kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
+	// own organisation, a workspace's token its own workspace; anything else fails with
+	// ORGANIZATION_NOT_FOUND or WORKSPACE_NOT_FOUND.
+	GetQuota(ctx context.Context, in *GetQuotaRequest, opts ...grpc.CallOption) (*GetQuotaResponse, error)
 }
 
 type workspaceServiceClient struct {
@@ -283,6 +289,16 @@ func (c *workspaceServiceClient) RotateExternalCredentials(ctx context.Context, 
 	return out, nil
 }
 
+func (c *workspaceServiceClient) GetQuota(ctx context.Context, in *GetQuotaRequest, opts ...grpc.CallOption) (*GetQuotaResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetQuotaResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_GetQuota_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WorkspaceServiceServer is the server API for WorkspaceService service.
 // All implementations must embed UnimplementedWorkspaceServiceServer
 // for forward compatibility.
@@ -346,6 +362,11 @@ type WorkspaceServiceServer interface {
 	// RotateExternalCredentials revokes every token of an external workspace and mints one, in one
 	// transaction. Id, delegations and inbox stay.
 	RotateExternalCredentials(context.Context, *RotateExternalCredentialsRequest) (*RotateExternalCredentialsResponse, error)
+	// GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
+	// kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
+	// own organisation, a workspace's token its own workspace; anything else fails with
+	// ORGANIZATION_NOT_FOUND or WORKSPACE_NOT_FOUND.
+	GetQuota(context.Context, *GetQuotaRequest) (*GetQuotaResponse, error)
 	mustEmbedUnimplementedWorkspaceServiceServer()
 }
 
@@ -406,6 +427,9 @@ func (UnimplementedWorkspaceServiceServer) GetExternalConnection(context.Context
 }
 func (UnimplementedWorkspaceServiceServer) RotateExternalCredentials(context.Context, *RotateExternalCredentialsRequest) (*RotateExternalCredentialsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RotateExternalCredentials not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) GetQuota(context.Context, *GetQuotaRequest) (*GetQuotaResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetQuota not implemented")
 }
 func (UnimplementedWorkspaceServiceServer) mustEmbedUnimplementedWorkspaceServiceServer() {}
 func (UnimplementedWorkspaceServiceServer) testEmbeddedByValue()                          {}
@@ -734,6 +758,24 @@ func _WorkspaceService_RotateExternalCredentials_Handler(srv interface{}, ctx co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkspaceService_GetQuota_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetQuotaRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).GetQuota(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_GetQuota_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).GetQuota(ctx, req.(*GetQuotaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // WorkspaceService_ServiceDesc is the grpc.ServiceDesc for WorkspaceService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -808,6 +850,10 @@ var WorkspaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RotateExternalCredentials",
 			Handler:    _WorkspaceService_RotateExternalCredentials_Handler,
+		},
+		{
+			MethodName: "GetQuota",
+			Handler:    _WorkspaceService_GetQuota_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

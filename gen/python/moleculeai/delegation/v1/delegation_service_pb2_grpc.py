@@ -174,7 +174,7 @@ class DelegationServiceServicer:
         Repeating a call with the same `idempotency_key` and content within 24 h returns the first
         delegation with `idempotent_hit`; other content fails with IDEMPOTENCY_MISMATCH. The key of a
         failed delegation is free again. Fails with WORKSPACE_NOT_FOUND, NOT_RELATED,
-        SELF_DELEGATION or INBOX_FULL.
+        SELF_DELEGATION, INBOX_FULL or QUOTA_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -327,8 +327,7 @@ class DelegationServiceServicer:
 
     def SubscribeEvents(self, request, context):
         """SubscribeEvents sends events in commit order: each kept event at least once, other events without
-        a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention, with
-        CURSOR_UNKNOWN or CURSOR_AHEAD if the installation was restored from a backup since. The server
+        a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
         buffers nothing for a slow client: events are read from the database when the client is ready.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -353,7 +352,6 @@ class DelegationServiceServicer:
 
     def PullInbox(self, request, context):
         """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
-        Fails with CURSOR_PRUNED, CURSOR_AHEAD or CURSOR_UNKNOWN if nothing can be read after `after_seq`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -361,8 +359,7 @@ class DelegationServiceServicer:
 
     def AckInbox(self, request, context):
         """AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
-        names a replaced session, with CURSOR_UNKNOWN if `generation` is not the inbox's, and with
-        CURSOR_AHEAD if an item lies beyond the newest one; nothing is marked then.
+        names a replaced session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

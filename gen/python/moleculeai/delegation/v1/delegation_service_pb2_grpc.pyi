@@ -46,7 +46,7 @@ class DelegationServiceStub:
     Repeating a call with the same `idempotency_key` and content within 24 h returns the first
     delegation with `idempotent_hit`; other content fails with IDEMPOTENCY_MISMATCH. The key of a
     failed delegation is free again. Fails with WORKSPACE_NOT_FOUND, NOT_RELATED,
-    SELF_DELEGATION or INBOX_FULL.
+    SELF_DELEGATION, INBOX_FULL or QUOTA_EXCEEDED.
     """
     RecordDelegation: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.RecordDelegationRequest, _delegation_service_pb2.RecordDelegationResponse]
     """RecordDelegation adds a task to the ledger that the agent delivered without the platform.
@@ -133,8 +133,7 @@ class DelegationServiceStub:
     """
     SubscribeEvents: _grpc.UnaryStreamMultiCallable[_event_pb2.SubscribeEventsRequest, _event_pb2.SubscribeEventsResponse]
     """SubscribeEvents sends events in commit order: each kept event at least once, other events without
-    a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention, with
-    CURSOR_UNKNOWN or CURSOR_AHEAD if the installation was restored from a backup since. The server
+    a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
     buffers nothing for a slow client: events are read from the database when the client is ready.
     """
     StreamEvents: _grpc.UnaryStreamMultiCallable[_event_pb2.StreamEventsRequest, _httpbody_pb2.HttpBody]
@@ -146,13 +145,10 @@ class DelegationServiceStub:
     the response header `x-next-page-token` carries the token of the next page.
     """
     PullInbox: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.PullInboxRequest, _delegation_service_pb2.PullInboxResponse]
-    """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
-    Fails with CURSOR_PRUNED, CURSOR_AHEAD or CURSOR_UNKNOWN if nothing can be read after `after_seq`.
-    """
+    """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one."""
     AckInbox: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.AckInboxRequest, _delegation_service_pb2.AckInboxResponse]
     """AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
-    names a replaced session, with CURSOR_UNKNOWN if `generation` is not the inbox's, and with
-    CURSOR_AHEAD if an item lies beyond the newest one; nothing is marked then.
+    names a replaced session.
     """
     NackInbox: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.NackInboxRequest, _delegation_service_pb2.NackInboxResponse]
     """NackInbox returns an item for another delivery. A repeat counts as another failure."""
@@ -186,7 +182,7 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
     Repeating a call with the same `idempotency_key` and content within 24 h returns the first
     delegation with `idempotent_hit`; other content fails with IDEMPOTENCY_MISMATCH. The key of a
     failed delegation is free again. Fails with WORKSPACE_NOT_FOUND, NOT_RELATED,
-    SELF_DELEGATION or INBOX_FULL.
+    SELF_DELEGATION, INBOX_FULL or QUOTA_EXCEEDED.
     """
     RecordDelegation: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.RecordDelegationRequest, _delegation_service_pb2.RecordDelegationResponse]  # type: ignore[assignment]
     """RecordDelegation adds a task to the ledger that the agent delivered without the platform.
@@ -273,8 +269,7 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
     """
     SubscribeEvents: _aio.UnaryStreamMultiCallable[_event_pb2.SubscribeEventsRequest, _event_pb2.SubscribeEventsResponse]  # type: ignore[assignment]
     """SubscribeEvents sends events in commit order: each kept event at least once, other events without
-    a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention, with
-    CURSOR_UNKNOWN or CURSOR_AHEAD if the installation was restored from a backup since. The server
+    a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
     buffers nothing for a slow client: events are read from the database when the client is ready.
     """
     StreamEvents: _aio.UnaryStreamMultiCallable[_event_pb2.StreamEventsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -286,13 +281,10 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
     the response header `x-next-page-token` carries the token of the next page.
     """
     PullInbox: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.PullInboxRequest, _delegation_service_pb2.PullInboxResponse]  # type: ignore[assignment]
-    """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
-    Fails with CURSOR_PRUNED, CURSOR_AHEAD or CURSOR_UNKNOWN if nothing can be read after `after_seq`.
-    """
+    """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one."""
     AckInbox: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.AckInboxRequest, _delegation_service_pb2.AckInboxResponse]  # type: ignore[assignment]
     """AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
-    names a replaced session, with CURSOR_UNKNOWN if `generation` is not the inbox's, and with
-    CURSOR_AHEAD if an item lies beyond the newest one; nothing is marked then.
+    names a replaced session.
     """
     NackInbox: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.NackInboxRequest, _delegation_service_pb2.NackInboxResponse]  # type: ignore[assignment]
     """NackInbox returns an item for another delivery. A repeat counts as another failure."""
@@ -329,7 +321,7 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
         Repeating a call with the same `idempotency_key` and content within 24 h returns the first
         delegation with `idempotent_hit`; other content fails with IDEMPOTENCY_MISMATCH. The key of a
         failed delegation is free again. Fails with WORKSPACE_NOT_FOUND, NOT_RELATED,
-        SELF_DELEGATION or INBOX_FULL.
+        SELF_DELEGATION, INBOX_FULL or QUOTA_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
@@ -512,8 +504,7 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_event_pb2.SubscribeEventsResponse], _abc.AsyncIterator[_event_pb2.SubscribeEventsResponse]]:
         """SubscribeEvents sends events in commit order: each kept event at least once, other events without
-        a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention, with
-        CURSOR_UNKNOWN or CURSOR_AHEAD if the installation was restored from a backup since. The server
+        a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
         buffers nothing for a slow client: events are read from the database when the client is ready.
         """
 
@@ -543,9 +534,7 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _delegation_service_pb2.PullInboxRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_delegation_service_pb2.PullInboxResponse, _abc.Awaitable[_delegation_service_pb2.PullInboxResponse]]:
-        """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
-        Fails with CURSOR_PRUNED, CURSOR_AHEAD or CURSOR_UNKNOWN if nothing can be read after `after_seq`.
-        """
+        """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one."""
 
     @_abc_1.abstractmethod
     def AckInbox(
@@ -554,8 +543,7 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_delegation_service_pb2.AckInboxResponse, _abc.Awaitable[_delegation_service_pb2.AckInboxResponse]]:
         """AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
-        names a replaced session, with CURSOR_UNKNOWN if `generation` is not the inbox's, and with
-        CURSOR_AHEAD if an item lies beyond the newest one; nothing is marked then.
+        names a replaced session.
         """
 
     @_abc_1.abstractmethod

@@ -61,8 +61,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 22
     """The server is shutting down. Code: UNAVAILABLE (503)."""
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 23
-    """The organisation or the workspace keeps as much of something as it may. Code: RESOURCE_EXHAUSTED
-    (429). Metadata: `quota`, `limit`, `of` (whose quota it is). Comes with `google.rpc.RetryInfo`
+    """The organisation or the workspace keeps as much of something as it may: GetQuota tells of what.
+    Code: RESOURCE_EXHAUSTED (429). Metadata: `quota`, `limit`, `of` (whose quota it is). Comes with `google.rpc.RetryInfo`
     where waiting helps.
     """
     ERROR_REASON_DISK_LOW: _ErrorReason.ValueType  # 24
@@ -129,13 +129,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `head_seq`. Start again without a cursor.
     """
     ERROR_REASON_CURSOR_UNKNOWN: _ErrorReason.ValueType  # 81
-    """The cursor, or the number of an item, is of another generation: the installation was restored
-    from a backup. Code: OUT_OF_RANGE (410). Start again without a cursor, at the first item not acked.
-    """
+    """The cursor belongs to another generation of this inbox. Code: OUT_OF_RANGE (410)."""
     ERROR_REASON_CURSOR_AHEAD: _ErrorReason.ValueType  # 82
-    """The cursor, or the number of an item, lies beyond the newest one: it is of a future that a restored
-    backup has lost. Code: OUT_OF_RANGE (410). Start again without a cursor.
-    """
+    """The cursor lies beyond the newest item. Code: OUT_OF_RANGE (410)."""
     ERROR_REASON_ACK_NOT_DELIVERED: _ErrorReason.ValueType  # 83
     """The ack names an item that was not delivered in this session. Code: INVALID_ARGUMENT (400)."""
     ERROR_REASON_FENCED: _ErrorReason.ValueType  # 84
@@ -253,8 +249,8 @@ ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 21
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 22
 """The server is shutting down. Code: UNAVAILABLE (503)."""
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 23
-"""The organisation or the workspace keeps as much of something as it may. Code: RESOURCE_EXHAUSTED
-(429). Metadata: `quota`, `limit`, `of` (whose quota it is). Comes with `google.rpc.RetryInfo`
+"""The organisation or the workspace keeps as much of something as it may: GetQuota tells of what.
+Code: RESOURCE_EXHAUSTED (429). Metadata: `quota`, `limit`, `of` (whose quota it is). Comes with `google.rpc.RetryInfo`
 where waiting helps.
 """
 ERROR_REASON_DISK_LOW: ErrorReason.ValueType  # 24
@@ -321,13 +317,9 @@ ERROR_REASON_CURSOR_PRUNED: ErrorReason.ValueType  # 80
 `head_seq`. Start again without a cursor.
 """
 ERROR_REASON_CURSOR_UNKNOWN: ErrorReason.ValueType  # 81
-"""The cursor, or the number of an item, is of another generation: the installation was restored
-from a backup. Code: OUT_OF_RANGE (410). Start again without a cursor, at the first item not acked.
-"""
+"""The cursor belongs to another generation of this inbox. Code: OUT_OF_RANGE (410)."""
 ERROR_REASON_CURSOR_AHEAD: ErrorReason.ValueType  # 82
-"""The cursor, or the number of an item, lies beyond the newest one: it is of a future that a restored
-backup has lost. Code: OUT_OF_RANGE (410). Start again without a cursor.
-"""
+"""The cursor lies beyond the newest item. Code: OUT_OF_RANGE (410)."""
 ERROR_REASON_ACK_NOT_DELIVERED: ErrorReason.ValueType  # 83
 """The ack names an item that was not delivered in this session. Code: INVALID_ARGUMENT (400)."""
 ERROR_REASON_FENCED: ErrorReason.ValueType  # 84

@@ -186,3 +186,15 @@ class WorkspaceServiceHandlers(Protocol):
         transaction. Id, delegations and inbox stay.
         """
         ...
+
+    async def GetQuota(
+        self,
+        request: workspace_service_pb2.GetQuotaRequest,
+        call: Call,
+    ) -> workspace_service_pb2.GetQuotaResponse:
+        """GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
+        kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
+        own organisation, a workspace's token its own workspace; anything else fails with
+        ORGANIZATION_NOT_FOUND or WORKSPACE_NOT_FOUND.
+        """
+        ...

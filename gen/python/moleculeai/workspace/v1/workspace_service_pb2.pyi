@@ -22,6 +22,108 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class GetQuotaRequest(_message.Message):
+    """Request of GetQuota."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    organization_id: _builtins.str
+    """UUID of the organisation. Empty means the workspace's, else the caller's; for the operator, the
+    default organisation.
+    """
+    workspace_id: _builtins.str
+    """UUID of the workspace. Empty means the caller's own; for others than workspaces, the organisation
+    alone.
+    """
+    def __init__(
+        self,
+        *,
+        organization_id: _builtins.str = ...,
+        workspace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["organization_id", b"organization_id", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQuotaRequest: _TypeAlias = GetQuotaRequest  # noqa: Y015
+
+@_typing.final
+class Quota(_message.Message):
+    """Quota is one limit, and how much of it is used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    OF_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    AT_ONCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What is counted, as an error of QUOTA_EXCEEDED names it: `open delegations`."""
+    of: _builtins.str
+    """Whose limit it is: organization, workspace, token or worker."""
+    used: _builtins.float
+    """How much is used: a number, or bytes where the name says so."""
+    limit: _builtins.float
+    """The most that may be used; 0 for no limit."""
+    at_once: _builtins.bool
+    """Whether it counts what the answering worker has in use at this moment. Each worker has this limit
+    for itself.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        of: _builtins.str = ...,
+        used: _builtins.float = ...,
+        limit: _builtins.float = ...,
+        at_once: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_once", b"at_once", "limit", b"limit", "name", b"name", "of", b"of", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quota: _TypeAlias = Quota  # noqa: Y015
+
+@_typing.final
+class GetQuotaResponse(_message.Message):
+    """Response of GetQuota."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
+    organization_id: _builtins.str
+    """UUID of the organisation."""
+    workspace_id: _builtins.str
+    """UUID of the workspace; empty for the organisation alone."""
+    @_builtins.property
+    def quotas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Quota]:
+        """What is kept, then what is in use at once."""
+
+    def __init__(
+        self,
+        *,
+        organization_id: _builtins.str = ...,
+        workspace_id: _builtins.str = ...,
+        quotas: _abc.Iterable[Global___Quota] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["organization_id", b"organization_id", "quotas", b"quotas", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQuotaResponse: _TypeAlias = GetQuotaResponse  # noqa: Y015
+
+@_typing.final
 class CreateWorkspaceRequest(_message.Message):
     """Request of CreateWorkspace."""
 

@@ -122,6 +122,11 @@ class WorkspaceServiceStub:
                 request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RotateExternalCredentialsRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RotateExternalCredentialsResponse.FromString,
                 _registered_method=True)
+        self.GetQuota = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/GetQuota',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetQuotaRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetQuotaResponse.FromString,
+                _registered_method=True)
 
 
 class WorkspaceServiceServicer:
@@ -270,6 +275,16 @@ class WorkspaceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetQuota(self, request, context):
+        """GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
+        kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
+        own organisation, a workspace's token its own workspace; anything else fails with
+        ORGANIZATION_NOT_FOUND or WORKSPACE_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkspaceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -357,6 +372,11 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.RotateExternalCredentials,
                     request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RotateExternalCredentialsRequest.FromString,
                     response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RotateExternalCredentialsResponse.SerializeToString,
+            ),
+            'GetQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQuota,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetQuotaRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetQuotaResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -820,6 +840,33 @@ class WorkspaceService:
             '/moleculeai.workspace.v1.WorkspaceService/RotateExternalCredentials',
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RotateExternalCredentialsRequest.SerializeToString,
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RotateExternalCredentialsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/GetQuota',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetQuotaRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetQuotaResponse.FromString,
             options,
             channel_credentials,
             insecure,

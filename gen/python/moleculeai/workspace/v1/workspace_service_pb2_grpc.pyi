@@ -105,6 +105,12 @@ class WorkspaceServiceStub:
     """RotateExternalCredentials revokes every token of an external workspace and mints one, in one
     transaction. Id, delegations and inbox stay.
     """
+    GetQuota: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetQuotaRequest, _workspace_service_pb2.GetQuotaResponse]
+    """GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
+    kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
+    own organisation, a workspace's token its own workspace; anything else fails with
+    ORGANIZATION_NOT_FOUND or WORKSPACE_NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
@@ -181,6 +187,12 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     RotateExternalCredentials: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.RotateExternalCredentialsRequest, _workspace_service_pb2.RotateExternalCredentialsResponse]  # type: ignore[assignment]
     """RotateExternalCredentials revokes every token of an external workspace and mints one, in one
     transaction. Id, delegations and inbox stay.
+    """
+    GetQuota: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetQuotaRequest, _workspace_service_pb2.GetQuotaResponse]  # type: ignore[assignment]
+    """GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
+    kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
+    own organisation, a workspace's token its own workspace; anything else fails with
+    ORGANIZATION_NOT_FOUND or WORKSPACE_NOT_FOUND.
     """
 
 class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -357,6 +369,18 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_workspace_service_pb2.RotateExternalCredentialsResponse, _abc.Awaitable[_workspace_service_pb2.RotateExternalCredentialsResponse]]:
         """RotateExternalCredentials revokes every token of an external workspace and mints one, in one
         transaction. Id, delegations and inbox stay.
+        """
+
+    @_abc_1.abstractmethod
+    def GetQuota(
+        self,
+        request: _workspace_service_pb2.GetQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.GetQuotaResponse, _abc.Awaitable[_workspace_service_pb2.GetQuotaResponse]]:
+        """GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
+        kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
+        own organisation, a workspace's token its own workspace; anything else fails with
+        ORGANIZATION_NOT_FOUND or WORKSPACE_NOT_FOUND.
         """
 
 def add_WorkspaceServiceServicer_to_server(servicer: WorkspaceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -140,8 +140,8 @@ export enum ErrorReason {
   DRAINING = 22,
 
   /**
-   * The organisation or the workspace keeps as much of something as it may. Code: RESOURCE_EXHAUSTED
-   * (429). Metadata: `quota`, `limit`, `of` (whose quota it is). Comes with `google.rpc.RetryInfo`
+   * The organisation or the workspace keeps as much of something as it may: GetQuota tells of what.
+   * Code: RESOURCE_EXHAUSTED (429). Metadata: `quota`, `limit`, `of` (whose quota it is). Comes with `google.rpc.RetryInfo`
    * where waiting helps.
    *
    * @generated from enum value: ERROR_REASON_QUOTA_EXCEEDED = 23;
@@ -319,16 +319,14 @@ export enum ErrorReason {
   CURSOR_PRUNED = 80,
 
   /**
-   * The cursor, or the number of an item, is of another generation: the installation was restored
-   * from a backup. Code: OUT_OF_RANGE (410). Start again without a cursor, at the first item not acked.
+   * The cursor belongs to another generation of this inbox. Code: OUT_OF_RANGE (410).
    *
    * @generated from enum value: ERROR_REASON_CURSOR_UNKNOWN = 81;
    */
   CURSOR_UNKNOWN = 81,
 
   /**
-   * The cursor, or the number of an item, lies beyond the newest one: it is of a future that a restored
-   * backup has lost. Code: OUT_OF_RANGE (410). Start again without a cursor.
+   * The cursor lies beyond the newest item. Code: OUT_OF_RANGE (410).
    *
    * @generated from enum value: ERROR_REASON_CURSOR_AHEAD = 82;
    */

@@ -15,6 +15,118 @@ import type { Timestamp, Value } from "@bufbuild/protobuf/wkt";
 export declare const file_moleculeai_workspace_v1_workspace_service: GenFile;
 
 /**
+ * Request of GetQuota.
+ *
+ * @generated from message moleculeai.workspace.v1.GetQuotaRequest
+ */
+export declare type GetQuotaRequest = Message<"moleculeai.workspace.v1.GetQuotaRequest"> & {
+  /**
+   * UUID of the organisation. Empty means the workspace's, else the caller's; for the operator, the
+   * default organisation.
+   *
+   * @generated from field: string organization_id = 1;
+   */
+  organizationId: string;
+
+  /**
+   * UUID of the workspace. Empty means the caller's own; for others than workspaces, the organisation
+   * alone.
+   *
+   * @generated from field: string workspace_id = 2;
+   */
+  workspaceId: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.GetQuotaRequest.
+ * Use `create(GetQuotaRequestSchema)` to create a new message.
+ */
+export declare const GetQuotaRequestSchema: GenMessage<GetQuotaRequest>;
+
+/**
+ * Quota is one limit, and how much of it is used.
+ *
+ * @generated from message moleculeai.workspace.v1.Quota
+ */
+export declare type Quota = Message<"moleculeai.workspace.v1.Quota"> & {
+  /**
+   * What is counted, as an error of QUOTA_EXCEEDED names it: `open delegations`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Whose limit it is: organization, workspace, token or worker.
+   *
+   * @generated from field: string of = 2;
+   */
+  of: string;
+
+  /**
+   * How much is used: a number, or bytes where the name says so.
+   *
+   * @generated from field: double used = 3;
+   */
+  used: number;
+
+  /**
+   * The most that may be used; 0 for no limit.
+   *
+   * @generated from field: double limit = 4;
+   */
+  limit: number;
+
+  /**
+   * Whether it counts what the answering worker has in use at this moment. Each worker has this limit
+   * for itself.
+   *
+   * @generated from field: bool at_once = 5;
+   */
+  atOnce: boolean;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.Quota.
+ * Use `create(QuotaSchema)` to create a new message.
+ */
+export declare const QuotaSchema: GenMessage<Quota>;
+
+/**
+ * Response of GetQuota.
+ *
+ * @generated from message moleculeai.workspace.v1.GetQuotaResponse
+ */
+export declare type GetQuotaResponse = Message<"moleculeai.workspace.v1.GetQuotaResponse"> & {
+  /**
+   * UUID of the organisation.
+   *
+   * @generated from field: string organization_id = 1;
+   */
+  organizationId: string;
+
+  /**
+   * UUID of the workspace; empty for the organisation alone.
+   *
+   * @generated from field: string workspace_id = 2;
+   */
+  workspaceId: string;
+
+  /**
+   * What is kept, then what is in use at once.
+   *
+   * @generated from field: repeated moleculeai.workspace.v1.Quota quotas = 3;
+   */
+  quotas: Quota[];
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.GetQuotaResponse.
+ * Use `create(GetQuotaResponseSchema)` to create a new message.
+ */
+export declare const GetQuotaResponseSchema: GenMessage<GetQuotaResponse>;
+
+/**
  * Request of CreateWorkspace.
  *
  * @generated from message moleculeai.workspace.v1.CreateWorkspaceRequest
@@ -1483,6 +1595,19 @@ export declare const WorkspaceService: GenService<{
     methodKind: "unary";
     input: typeof RotateExternalCredentialsRequestSchema;
     output: typeof RotateExternalCredentialsResponseSchema;
+  },
+  /**
+   * GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
+   * kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
+   * own organisation, a workspace's token its own workspace; anything else fails with
+   * ORGANIZATION_NOT_FOUND or WORKSPACE_NOT_FOUND.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.GetQuota
+   */
+  getQuota: {
+    methodKind: "unary";
+    input: typeof GetQuotaRequestSchema;
+    output: typeof GetQuotaResponseSchema;
   },
 }>;
 
