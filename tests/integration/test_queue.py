@@ -18,13 +18,14 @@ from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import Pool, connect, connect_pool
 from molecule_grpc.delegation.outbound.store import leases, upkeep
 from molecule_grpc.delegation.outbound.store import queue as store
+from molecule_grpc.delegation.record.store import usage
 from molecule_grpc.events.names import EventType
 from molecule_grpc.kernel.errors import Exhausted, Unavailable
 from molecule_grpc.kernel.ids import new_id
 from tests import fake_agent as agents
 from tests.conftest import MIGRATIONS
 from tests.fake_agent import FakeAgent, fake_agent
-from tests.integration.agents import call_of, hire, someone_waits
+from tests.integration.agents import ORGANIZATION, call_of, hire, someone_waits
 from tests.integration.pushers import Worker, listening, worker_on
 from tests.waiting import PATIENCE, until
 
@@ -203,6 +204,40 @@ async def test_answers_go_into_the_record_once_and_never_into_the_inbox(
         "SELECT last_outbound_at FROM workspaces WHERE id = $1", caller
     )
     assert spoken is not None
+
+
+async def test_every_byte_of_the_record_counts_for_its_organization(
+    worker: Worker, agent: FakeAgent, caller: UUID
+) -> None:
+    """Answers of agents, too, at once, out of the queue, and of delegations."""
+    target = await listening(worker.pool, agent)
+    await worker.post(caller, target, "direct")
+    agent.script = [agents.hangs_up]
+    row_id = await worker.busy(caller, target, "later")
+    name = await worker.delegate(caller, target, "x" * 3_000)
+    worker.deliver()
+    await worker.until(row_id, "completed")
+
+    # The answer is added to the task's row after the delegation has ended.
+    async def answered() -> bool:
+        return bool(
+            await worker.pool.fetchval(
+                """
+                SELECT a.response_body IS NOT NULL FROM activity_logs a
+                JOIN delegations d ON d.item_id = a.id WHERE d.delegation_id = $1
+                """,
+                name,
+            )
+        )
+
+    assert await until(answered, bool)
+    kept = await worker.pool.fetchval(
+        """
+        SELECT sum(256 + body_bytes + coalesce(octet_length(summary), 0)
+                   + coalesce(octet_length(error_detail), 0)) FROM activity_logs
+        """
+    )
+    assert (await usage.of_organization(worker.pool, ORGANIZATION)).bytes == kept
 
 
 # Who holds a message.

@@ -13,6 +13,7 @@ from molecule_grpc.db import rows
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.delegation.outbound.rules import Decision
 from molecule_grpc.delegation.record.store.entries import APPEND, Entry
+from molecule_grpc.delegation.record.store.usage import add_usage
 from molecule_grpc.events.names import EventType
 
 # The agent's own count of its tasks is believed for this long after its heartbeat.
@@ -208,7 +209,10 @@ _SETTLE = f"""
         FROM settled s
         JOIN delegations d ON d.delegation_id = s.delegation_id AND d.callee_id = s.workspace_id
         WHERE a.id = d.item_id AND s.response_body IS NOT NULL
+        RETURNING d.organization_id, octet_length(s.response_body::text) AS size
     ),
+    -- Such a row's answer counts like a row; a message that carries no delegation has `entries`.
+    counted AS ({add_usage("FROM answered", "sum(size)", "0")}),
     -- A worker that has lost its lease records nothing.
     entries AS (
         SELECT e.*, 0 AS step, 0 AS opened,

@@ -37,18 +37,38 @@ USAGE: Final = f"""
     )
 """
 
-# A CTE: what the rows of `placed` add. It reads `placed`, so that heads are locked before.
-ADD_USAGE: Final = f"""
-    used AS (
+
+def add_usage(rows: str, size: str, opened: str) -> str:
+    """SQL that adds to what organisations use.
+
+    A statement may add to an organisation by one of these only.
+
+    Args:
+        rows: FROM and WHERE, with `organization_id` not NULL.
+        size: the sum of bytes that enter records.
+        opened: the sum of delegations that begin, less those that end.
+    """
+    return f"""
         INSERT INTO organization_usage AS u
             (organization_id, shard, day, record_bytes, open_delegations)
-        SELECT organization_id, {_SHARD}, {TODAY}, sum({RECORD_BYTES}), sum(opened)
-        FROM placed WHERE organization_id IS NOT NULL
+        SELECT organization_id, {_SHARD}, {TODAY}, {size}, {opened}
+        {rows}
         GROUP BY organization_id ORDER BY organization_id
         ON CONFLICT (organization_id, shard) DO UPDATE
         SET record_bytes = excluded.record_bytes
                 + CASE WHEN u.day = excluded.day THEN u.record_bytes ELSE 0 END,
             day = excluded.day, open_delegations = u.open_delegations + excluded.open_delegations
+    """
+
+
+# A CTE: what the rows of `placed` add. It reads `placed`, so that heads are locked before.
+ADD_USAGE: Final = f"""
+    used AS (
+        {
+    add_usage(
+        "FROM placed WHERE organization_id IS NOT NULL", f"sum({RECORD_BYTES})", "sum(opened)"
+    )
+}
     )
 """
 

@@ -134,7 +134,8 @@ type DelegationServiceClient interface {
 	// AckInbox marks items as done. Several streams may read one inbox.
 	StreamInbox(ctx context.Context, in *StreamInboxRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamInboxResponse], error)
 	// SubscribeEvents sends events in commit order: each kept event at least once, other events without
-	// a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
+	// a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention, with
+	// CURSOR_UNKNOWN or CURSOR_AHEAD if the installation was restored from a backup since. The server
 	// buffers nothing for a slow client: events are read from the database when the client is ready.
 	SubscribeEvents(ctx context.Context, in *SubscribeEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeEventsResponse], error)
 	// StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
@@ -144,9 +145,11 @@ type DelegationServiceClient interface {
 	// the response header `x-next-page-token` carries the token of the next page.
 	SearchSession(ctx context.Context, in *SearchSessionRequest, opts ...grpc.CallOption) (*SearchSessionResponse, error)
 	// PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
+	// Fails with CURSOR_PRUNED, CURSOR_AHEAD or CURSOR_UNKNOWN if nothing can be read after `after_seq`.
 	PullInbox(ctx context.Context, in *PullInboxRequest, opts ...grpc.CallOption) (*PullInboxResponse, error)
 	// AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
-	// names a replaced session.
+	// names a replaced session, with CURSOR_UNKNOWN if `generation` is not the inbox's, and with
+	// CURSOR_AHEAD if an item lies beyond the newest one; nothing is marked then.
 	AckInbox(ctx context.Context, in *AckInboxRequest, opts ...grpc.CallOption) (*AckInboxResponse, error)
 	// NackInbox returns an item for another delivery. A repeat counts as another failure.
 	NackInbox(ctx context.Context, in *NackInboxRequest, opts ...grpc.CallOption) (*NackInboxResponse, error)
@@ -547,7 +550,8 @@ type DelegationServiceServer interface {
 	// AckInbox marks items as done. Several streams may read one inbox.
 	StreamInbox(*StreamInboxRequest, grpc.ServerStreamingServer[StreamInboxResponse]) error
 	// SubscribeEvents sends events in commit order: each kept event at least once, other events without
-	// a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
+	// a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention, with
+	// CURSOR_UNKNOWN or CURSOR_AHEAD if the installation was restored from a backup since. The server
 	// buffers nothing for a slow client: events are read from the database when the client is ready.
 	SubscribeEvents(*SubscribeEventsRequest, grpc.ServerStreamingServer[SubscribeEventsResponse]) error
 	// StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
@@ -557,9 +561,11 @@ type DelegationServiceServer interface {
 	// the response header `x-next-page-token` carries the token of the next page.
 	SearchSession(context.Context, *SearchSessionRequest) (*SearchSessionResponse, error)
 	// PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
+	// Fails with CURSOR_PRUNED, CURSOR_AHEAD or CURSOR_UNKNOWN if nothing can be read after `after_seq`.
 	PullInbox(context.Context, *PullInboxRequest) (*PullInboxResponse, error)
 	// AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
-	// names a replaced session.
+	// names a replaced session, with CURSOR_UNKNOWN if `generation` is not the inbox's, and with
+	// CURSOR_AHEAD if an item lies beyond the newest one; nothing is marked then.
 	AckInbox(context.Context, *AckInboxRequest) (*AckInboxResponse, error)
 	// NackInbox returns an item for another delivery. A repeat counts as another failure.
 	NackInbox(context.Context, *NackInboxRequest) (*NackInboxResponse, error)

@@ -123,9 +123,11 @@ const (
 	// The cursor is older than the oldest kept item. Code: OUT_OF_RANGE (410). Metadata: `oldest_seq`,
 	// `head_seq`. Start again without a cursor.
 	ErrorReason_ERROR_REASON_CURSOR_PRUNED ErrorReason = 80
-	// The cursor belongs to another generation of this inbox. Code: OUT_OF_RANGE (410).
+	// The cursor, or the number of an item, is of another generation: the installation was restored
+	// from a backup. Code: OUT_OF_RANGE (410). Start again without a cursor, at the first item not acked.
 	ErrorReason_ERROR_REASON_CURSOR_UNKNOWN ErrorReason = 81
-	// The cursor lies beyond the newest item. Code: OUT_OF_RANGE (410).
+	// The cursor, or the number of an item, lies beyond the newest one: it is of a future that a restored
+	// backup has lost. Code: OUT_OF_RANGE (410). Start again without a cursor.
 	ErrorReason_ERROR_REASON_CURSOR_AHEAD ErrorReason = 82
 	// The ack names an item that was not delivered in this session. Code: INVALID_ARGUMENT (400).
 	ErrorReason_ERROR_REASON_ACK_NOT_DELIVERED ErrorReason = 83

@@ -215,7 +215,8 @@ class DelegationServiceHandlers(Protocol):
         call: Call,
     ) -> AsyncIterator[event_pb2.SubscribeEventsResponse]:
         """SubscribeEvents sends events in commit order: each kept event at least once, other events without
-        a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
+        a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention, with
+        CURSOR_UNKNOWN or CURSOR_AHEAD if the installation was restored from a backup since. The server
         buffers nothing for a slow client: events are read from the database when the client is ready.
         """
         ...
@@ -245,7 +246,9 @@ class DelegationServiceHandlers(Protocol):
         request: delegation_service_pb2.PullInboxRequest,
         call: Call,
     ) -> delegation_service_pb2.PullInboxResponse:
-        """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one."""
+        """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
+        Fails with CURSOR_PRUNED, CURSOR_AHEAD or CURSOR_UNKNOWN if nothing can be read after `after_seq`.
+        """
         ...
 
     async def AckInbox(
@@ -254,7 +257,8 @@ class DelegationServiceHandlers(Protocol):
         call: Call,
     ) -> delegation_service_pb2.AckInboxResponse:
         """AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
-        names a replaced session.
+        names a replaced session, with CURSOR_UNKNOWN if `generation` is not the inbox's, and with
+        CURSOR_AHEAD if an item lies beyond the newest one; nothing is marked then.
         """
         ...
 

@@ -327,7 +327,8 @@ class DelegationServiceServicer:
 
     def SubscribeEvents(self, request, context):
         """SubscribeEvents sends events in commit order: each kept event at least once, other events without
-        a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
+        a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention, with
+        CURSOR_UNKNOWN or CURSOR_AHEAD if the installation was restored from a backup since. The server
         buffers nothing for a slow client: events are read from the database when the client is ready.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -352,6 +353,7 @@ class DelegationServiceServicer:
 
     def PullInbox(self, request, context):
         """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
+        Fails with CURSOR_PRUNED, CURSOR_AHEAD or CURSOR_UNKNOWN if nothing can be read after `after_seq`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -359,7 +361,8 @@ class DelegationServiceServicer:
 
     def AckInbox(self, request, context):
         """AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
-        names a replaced session.
+        names a replaced session, with CURSOR_UNKNOWN if `generation` is not the inbox's, and with
+        CURSOR_AHEAD if an item lies beyond the newest one; nothing is marked then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -133,7 +133,8 @@ class DelegationServiceStub:
     """
     SubscribeEvents: _grpc.UnaryStreamMultiCallable[_event_pb2.SubscribeEventsRequest, _event_pb2.SubscribeEventsResponse]
     """SubscribeEvents sends events in commit order: each kept event at least once, other events without
-    a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
+    a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention, with
+    CURSOR_UNKNOWN or CURSOR_AHEAD if the installation was restored from a backup since. The server
     buffers nothing for a slow client: events are read from the database when the client is ready.
     """
     StreamEvents: _grpc.UnaryStreamMultiCallable[_event_pb2.StreamEventsRequest, _httpbody_pb2.HttpBody]
@@ -145,10 +146,13 @@ class DelegationServiceStub:
     the response header `x-next-page-token` carries the token of the next page.
     """
     PullInbox: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.PullInboxRequest, _delegation_service_pb2.PullInboxResponse]
-    """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one."""
+    """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
+    Fails with CURSOR_PRUNED, CURSOR_AHEAD or CURSOR_UNKNOWN if nothing can be read after `after_seq`.
+    """
     AckInbox: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.AckInboxRequest, _delegation_service_pb2.AckInboxResponse]
     """AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
-    names a replaced session.
+    names a replaced session, with CURSOR_UNKNOWN if `generation` is not the inbox's, and with
+    CURSOR_AHEAD if an item lies beyond the newest one; nothing is marked then.
     """
     NackInbox: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.NackInboxRequest, _delegation_service_pb2.NackInboxResponse]
     """NackInbox returns an item for another delivery. A repeat counts as another failure."""
@@ -269,7 +273,8 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
     """
     SubscribeEvents: _aio.UnaryStreamMultiCallable[_event_pb2.SubscribeEventsRequest, _event_pb2.SubscribeEventsResponse]  # type: ignore[assignment]
     """SubscribeEvents sends events in commit order: each kept event at least once, other events without
-    a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
+    a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention, with
+    CURSOR_UNKNOWN or CURSOR_AHEAD if the installation was restored from a backup since. The server
     buffers nothing for a slow client: events are read from the database when the client is ready.
     """
     StreamEvents: _aio.UnaryStreamMultiCallable[_event_pb2.StreamEventsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -281,10 +286,13 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
     the response header `x-next-page-token` carries the token of the next page.
     """
     PullInbox: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.PullInboxRequest, _delegation_service_pb2.PullInboxResponse]  # type: ignore[assignment]
-    """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one."""
+    """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
+    Fails with CURSOR_PRUNED, CURSOR_AHEAD or CURSOR_UNKNOWN if nothing can be read after `after_seq`.
+    """
     AckInbox: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.AckInboxRequest, _delegation_service_pb2.AckInboxResponse]  # type: ignore[assignment]
     """AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
-    names a replaced session.
+    names a replaced session, with CURSOR_UNKNOWN if `generation` is not the inbox's, and with
+    CURSOR_AHEAD if an item lies beyond the newest one; nothing is marked then.
     """
     NackInbox: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.NackInboxRequest, _delegation_service_pb2.NackInboxResponse]  # type: ignore[assignment]
     """NackInbox returns an item for another delivery. A repeat counts as another failure."""
@@ -504,7 +512,8 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_event_pb2.SubscribeEventsResponse], _abc.AsyncIterator[_event_pb2.SubscribeEventsResponse]]:
         """SubscribeEvents sends events in commit order: each kept event at least once, other events without
-        a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
+        a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention, with
+        CURSOR_UNKNOWN or CURSOR_AHEAD if the installation was restored from a backup since. The server
         buffers nothing for a slow client: events are read from the database when the client is ready.
         """
 
@@ -534,7 +543,9 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _delegation_service_pb2.PullInboxRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_delegation_service_pb2.PullInboxResponse, _abc.Awaitable[_delegation_service_pb2.PullInboxResponse]]:
-        """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one."""
+        """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
+        Fails with CURSOR_PRUNED, CURSOR_AHEAD or CURSOR_UNKNOWN if nothing can be read after `after_seq`.
+        """
 
     @_abc_1.abstractmethod
     def AckInbox(
@@ -543,7 +554,8 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_delegation_service_pb2.AckInboxResponse, _abc.Awaitable[_delegation_service_pb2.AckInboxResponse]]:
         """AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
-        names a replaced session.
+        names a replaced session, with CURSOR_UNKNOWN if `generation` is not the inbox's, and with
+        CURSOR_AHEAD if an item lies beyond the newest one; nothing is marked then.
         """
 
     @_abc_1.abstractmethod

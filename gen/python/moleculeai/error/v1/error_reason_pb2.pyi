@@ -129,9 +129,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `head_seq`. Start again without a cursor.
     """
     ERROR_REASON_CURSOR_UNKNOWN: _ErrorReason.ValueType  # 81
-    """The cursor belongs to another generation of this inbox. Code: OUT_OF_RANGE (410)."""
+    """The cursor, or the number of an item, is of another generation: the installation was restored
+    from a backup. Code: OUT_OF_RANGE (410). Start again without a cursor, at the first item not acked.
+    """
     ERROR_REASON_CURSOR_AHEAD: _ErrorReason.ValueType  # 82
-    """The cursor lies beyond the newest item. Code: OUT_OF_RANGE (410)."""
+    """The cursor, or the number of an item, lies beyond the newest one: it is of a future that a restored
+    backup has lost. Code: OUT_OF_RANGE (410). Start again without a cursor.
+    """
     ERROR_REASON_ACK_NOT_DELIVERED: _ErrorReason.ValueType  # 83
     """The ack names an item that was not delivered in this session. Code: INVALID_ARGUMENT (400)."""
     ERROR_REASON_FENCED: _ErrorReason.ValueType  # 84
@@ -317,9 +321,13 @@ ERROR_REASON_CURSOR_PRUNED: ErrorReason.ValueType  # 80
 `head_seq`. Start again without a cursor.
 """
 ERROR_REASON_CURSOR_UNKNOWN: ErrorReason.ValueType  # 81
-"""The cursor belongs to another generation of this inbox. Code: OUT_OF_RANGE (410)."""
+"""The cursor, or the number of an item, is of another generation: the installation was restored
+from a backup. Code: OUT_OF_RANGE (410). Start again without a cursor, at the first item not acked.
+"""
 ERROR_REASON_CURSOR_AHEAD: ErrorReason.ValueType  # 82
-"""The cursor lies beyond the newest item. Code: OUT_OF_RANGE (410)."""
+"""The cursor, or the number of an item, lies beyond the newest one: it is of a future that a restored
+backup has lost. Code: OUT_OF_RANGE (410). Start again without a cursor.
+"""
 ERROR_REASON_ACK_NOT_DELIVERED: ErrorReason.ValueType  # 83
 """The ack names an item that was not delivered in this session. Code: INVALID_ARGUMENT (400)."""
 ERROR_REASON_FENCED: ErrorReason.ValueType  # 84

@@ -1735,6 +1735,13 @@ export declare type PullInboxRequest = Message<"moleculeai.delegation.v1.PullInb
    * @generated from field: int32 wait_seconds = 4;
    */
   waitSeconds: number;
+
+  /**
+   * `generation` of the answer that `after_seq` comes from; empty skips the check.
+   *
+   * @generated from field: string generation = 5;
+   */
+  generation: string;
 };
 
 /**
@@ -1779,7 +1786,8 @@ export declare type PullInboxResponse = Message<"moleculeai.delegation.v1.PullIn
   oldestSeq: number;
 
   /**
-   * Changes if the inbox is rebuilt; cursors of another generation are void.
+   * Changes when the installation is restored from a backup: numbers of another generation may name
+   * other items, so hand this value back with them.
    *
    * @generated from field: string generation = 5;
    */
@@ -1832,6 +1840,13 @@ export declare type AckInboxRequest = Message<"moleculeai.delegation.v1.AckInbox
    * @generated from field: optional uint32 session_epoch = 5;
    */
   sessionEpoch?: number | undefined;
+
+  /**
+   * `generation` of the answer or Welcome that the items came with; empty skips the check.
+   *
+   * @generated from field: string generation = 6;
+   */
+  generation: string;
 };
 
 /**
@@ -1914,6 +1929,13 @@ export declare type NackInboxRequest = Message<"moleculeai.delegation.v1.NackInb
    * @generated from field: optional uint32 session_epoch = 5;
    */
   sessionEpoch?: number | undefined;
+
+  /**
+   * `generation` of the answer or Welcome that the item came with; empty skips the check.
+   *
+   * @generated from field: string generation = 6;
+   */
+  generation: string;
 };
 
 /**
@@ -2218,7 +2240,8 @@ export declare const DelegationService: GenService<{
   },
   /**
    * SubscribeEvents sends events in commit order: each kept event at least once, other events without
-   * a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention. The server
+   * a guarantee. Fails with CURSOR_PRUNED if `resume_after` is older than the retention, with
+   * CURSOR_UNKNOWN or CURSOR_AHEAD if the installation was restored from a backup since. The server
    * buffers nothing for a slow client: events are read from the database when the client is ready.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.SubscribeEvents
@@ -2252,6 +2275,7 @@ export declare const DelegationService: GenService<{
   },
   /**
    * PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
+   * Fails with CURSOR_PRUNED, CURSOR_AHEAD or CURSOR_UNKNOWN if nothing can be read after `after_seq`.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.PullInbox
    */
@@ -2262,7 +2286,8 @@ export declare const DelegationService: GenService<{
   },
   /**
    * AckInbox marks items as done. Repeating a call is harmless. Fails with FENCED if `session_epoch`
-   * names a replaced session.
+   * names a replaced session, with CURSOR_UNKNOWN if `generation` is not the inbox's, and with
+   * CURSOR_AHEAD if an item lies beyond the newest one; nothing is marked then.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.AckInbox
    */

@@ -319,14 +319,16 @@ export enum ErrorReason {
   CURSOR_PRUNED = 80,
 
   /**
-   * The cursor belongs to another generation of this inbox. Code: OUT_OF_RANGE (410).
+   * The cursor, or the number of an item, is of another generation: the installation was restored
+   * from a backup. Code: OUT_OF_RANGE (410). Start again without a cursor, at the first item not acked.
    *
    * @generated from enum value: ERROR_REASON_CURSOR_UNKNOWN = 81;
    */
   CURSOR_UNKNOWN = 81,
 
   /**
-   * The cursor lies beyond the newest item. Code: OUT_OF_RANGE (410).
+   * The cursor, or the number of an item, lies beyond the newest one: it is of a future that a restored
+   * backup has lost. Code: OUT_OF_RANGE (410). Start again without a cursor.
    *
    * @generated from enum value: ERROR_REASON_CURSOR_AHEAD = 82;
    */
