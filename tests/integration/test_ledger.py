@@ -14,14 +14,19 @@ import pytest
 
 from molecule_grpc.auth.tokens import digest
 from molecule_grpc.db.pool import Pool, connect
+from molecule_grpc.delegation.inbox.store.reads import InboxQuery
 from molecule_grpc.delegation.ledger.handover import HandedOver, Handover
 from molecule_grpc.delegation.ledger.moves import draft_move
 from molecule_grpc.delegation.ledger.rules import Status
 from molecule_grpc.delegation.ledger.store import keys
 from molecule_grpc.delegation.ledger.store import move as ledger_moves
 from molecule_grpc.delegation.ledger.store import views as ledger_views
+from molecule_grpc.delegation.record.activity import ActivityQuery
+from molecule_grpc.faces.mcp.items import Senders
 from molecule_grpc.kernel.errors import Aborted, Exhausted, Invalid, NotFound, Unauthenticated
 from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.kernel.page_tokens import PageTokens
+from molecule_grpc.workspace.tree.directory import Directory
 from tests.integration.agents import (
     ORGANIZATION,
     Slice,
@@ -800,3 +805,47 @@ async def test_delegations_that_share_nothing_commit_together(slice_: Slice, poo
         items = await slice_.items(callee)
         assert [item["seq"] for item in items] == [1, 2, 3, 4, 5]
         assert {item["source_id"] for item in items} == set(agents) - {callee}
+
+
+async def test_next_organisation_of_a_purged_id_has_nothing_of_the_first_one(
+    slice_: Slice, pool: Pool
+) -> None:
+    """The ledger stays where it is, and no name of the second one is shown to the first."""
+    caller, callee = await hire(pool, 2)
+    name = await slice_.delegate(caller, callee)
+    await slice_.records.append(message(caller, source_id=callee, sender_id=callee))
+    next_organization = new_id()
+    await pool.execute(
+        "INSERT INTO organizations (id, slug, name) VALUES ($1, $2, 'next')",
+        next_organization,
+        next_organization.hex,
+    )
+    await pool.execute("DELETE FROM workspaces WHERE id = $1", callee)
+    await pool.execute(
+        "INSERT INTO workspaces (id, name, organization_id, tier, status)"
+        " VALUES ($1, 'confidential', $2, 3, 'online')",
+        callee,
+        next_organization,
+    )
+    for refused in (
+        slice_.update(callee, name, "completed", text="mine"),
+        slice_.beat(callee, name),
+        slice_.ledger.views.get(callee, name),
+    ):
+        with pytest.raises(NotFound):
+            await refused
+    listed = await slice_.ledger.views.list(
+        callee, limit=10, status=None, direction=None, page_token=""
+    )
+    assert listed.rows == []
+    assert (await slice_.row(name))["status"] == "queued"
+    slice_.wakeups.wake([caller])  # read again instead of from the cache
+    page = await slice_.reads.look(InboxQuery(caller, 0, 10))
+    assert [item.source_name for item in page.items] == [None]
+    rows = (await slice_.activity.list(ActivityQuery(caller))).rows
+    assert {row.peer_name for row in rows if row.source_id == callee} == {None}
+    senders = Senders(Directory(pool, PageTokens(b"0" * 32)).lookup)
+    assert await senders.find(callee, viewer=caller) is None
+    assert await senders.find(caller, viewer=caller) is not None
+    # Its first organisation ends the delegation as before.
+    assert (await slice_.update(caller, name, "failed", error="gone")).applied

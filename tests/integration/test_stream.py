@@ -26,6 +26,7 @@ from molecule_grpc.delegation.inbox.frames import (
 )
 from molecule_grpc.delegation.inbox.store import acks, leases
 from molecule_grpc.delegation.inbox.store.leases import Lease
+from molecule_grpc.delegation.inbox.store.reads import InboxQuery
 from molecule_grpc.delegation.inbox.stream import InboxStream
 from molecule_grpc.delegation.inbox.window import Window
 from molecule_grpc.delegation.inbox.wiring import InboxUseCases, RecordAndInbox, inbox_use_cases
@@ -34,7 +35,7 @@ from molecule_grpc.kernel.errors import Aborted, Exhausted, NotFound, Unauthenti
 from molecule_grpc.server.streams import OpenStreams, StreamGuard
 from tests.integration.agents import Slice, hire, message, someone_waits
 from tests.settings import unread_of
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 
 @dataclass
@@ -278,6 +279,29 @@ async def test_taking_that_breaks_off_leaves_the_inbox_free(
     assert await leases.holder(slice_.pool, me) == ""
     if how == "the client leaves":
         assert (await slice_.row(delegation_id))["status"] == "failed"
+
+
+async def test_fifth_nack_fails_its_delegation_though_the_client_leaves(
+    database_url: str, slice_: Slice, me: UUID
+) -> None:
+    """And moves the mark: the item was set aside and committed, and the rest was under way."""
+    [caller] = await hire(slice_.pool, 1)
+    delegation_id = await slice_.delegate(caller, me)
+    await slice_.pool.execute("UPDATE inbox_items SET failures = 4 WHERE workspace_id = $1", me)
+    lock = await connect(database_url)
+    async with lock.transaction():
+        await lock.execute(
+            "SELECT FROM delegations WHERE delegation_id = $1 FOR UPDATE", delegation_id
+        )
+        nacking = asyncio.ensure_future(inbox_of(slice_).inbox.nack(me, 1))
+        await someone_waits(slice_.pool)
+        nacking.cancel()
+        await asyncio.wait({nacking}, timeout=0.1)
+    await asyncio.wait({nacking})
+    await lock.close()
+    await until(lambda: slice_.row(delegation_id), lambda row: row["status"] == "failed")
+    page = await slice_.reads.look(InboxQuery(me, 0, 1))
+    assert page.acked_seq == 1
 
 
 def inbox_of(slice_: Slice) -> InboxUseCases:

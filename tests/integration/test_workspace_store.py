@@ -21,6 +21,7 @@ from molecule_grpc.kernel.errors import (
     NotFound,
     Unauthenticated,
 )
+from molecule_grpc.kernel.page import MAX_PAGE_BYTES
 from molecule_grpc.workspace.registry.store import heartbeats as beats
 from molecule_grpc.workspace.registry.store import liveness
 from molecule_grpc.workspace.store import workspaces
@@ -289,10 +290,10 @@ async def test_hot_statements_read_no_more_rows_than_they_need(pool: Pool) -> No
     start = (workspaces._BEGINNING, UUID(int=0))
     statements: list[tuple[str, tuple[object, ...]]] = [
         (tree._PAIR, (one["id"], one["id"], one["organization_id"])),
-        (tree._PEERS, (one["id"], "")),
+        (tree._PEERS, (one["id"], "", "", UUID(int=0), 101, MAX_PAGE_BYTES)),
         (tree._FAMILY, (one["id"],)),
-        (workspaces._LIST_OF_ORGANIZATION, (*start, 10_000, one["organization_id"])),
-        (workspaces._LIST_ALL, (*start, 100)),
+        (workspaces._LIST_OF_ORGANIZATION, (*start, 1_001, MAX_PAGE_BYTES, one["organization_id"])),
+        (workspaces._LIST_ALL, (*start, 101, MAX_PAGE_BYTES)),
         (liveness.SWEEP, (90.0, 180.0, UUID(int=0), 100, *liveness.EVENT_NAMES)),
         (beats._TOUCH, ([one["id"]], "WORKSPACE_ONLINE")),
         (

@@ -16,9 +16,11 @@ from molecule_grpc.delegation.inbox.store import acks, leases, reads
 from molecule_grpc.kernel.errors import Conflict, NotFound, OutOfRange
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.server.streams import StreamGuards
+from molecule_grpc.server.task_set import finish
 
 DEFAULT_PULL = 20
 _LOOK_SECONDS = 5.0
+_LAST_SECONDS = 5.0
 
 
 class PulledInbox(NamedTuple):
@@ -160,6 +162,15 @@ class Inbox:
             OutOfRange: CURSOR_UNKNOWN, the number is of another generation.
             NotFound: ITEM_NOT_FOUND, there is no such undone item.
         """
+        # A client that leaves now does not break the giving back off before its report.
+        return await finish(
+            self._nack(workspace_id, seq, delay=delay, reason=reason, epoch=epoch),
+            wait_limit=_LAST_SECONDS,
+        )
+
+    async def _nack(
+        self, workspace_id: UUID, seq: int, *, delay: float, reason: str, epoch: int | None
+    ) -> acks.Nacked:
         async with self._pool.acquire() as conn:
             session = await leases.newest_session(conn, workspace_id)
             starts.require_generation(generation, session.generation)

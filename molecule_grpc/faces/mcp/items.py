@@ -29,10 +29,19 @@ class Senders:
         self._lookup = lookup
         self._known: OrderedDict[UUID, tuple[float, WorkspaceInfo | None]] = OrderedDict()
 
-    async def find(self, workspace_id: UUID | None) -> WorkspaceInfo | None:
-        """A sender; None for the human, and for a workspace that is removed."""
+    async def find(self, workspace_id: UUID | None, *, viewer: UUID) -> WorkspaceInfo | None:
+        """A sender of the viewer's organisation; None for the human, and for a removed workspace.
+
+        The id of a sender that was purged may be another organisation's by now.
+        """
         if workspace_id is None:
             return None
+        sender, shown_to = await self._info(workspace_id), await self._info(viewer)
+        if sender is None or shown_to is None:
+            return None
+        return sender if sender.organization_id == shown_to.organization_id else None
+
+    async def _info(self, workspace_id: UUID) -> WorkspaceInfo | None:
         until, found = self._known.get(workspace_id, (0.0, None))
         if until <= time.monotonic():
             found = await self._lookup(workspace_id)

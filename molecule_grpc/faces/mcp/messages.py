@@ -126,7 +126,8 @@ class Messages:
                 whole.request_body
             )
         content = items.content_of(body)
-        return items.of_inbox(row, content, await self._senders.find(row.source_id))
+        sender = await self._senders.find(row.source_id, viewer=caller.workspace_id)
+        return items.of_inbox(row, content, sender)
 
     async def _pop(self, given: arguments.Pop, caller: Caller) -> object:
         done = await self._platform.inbox.ack(caller.workspace_id, activity_ids=[given.activity_id])
@@ -142,7 +143,7 @@ class Messages:
         shown = _Messages()
         # The newest rows come first, so the rows that do not fit are the oldest.
         for row in (await self._platform.activity.list(query)).rows:
-            peer = await self._senders.find(items.peer_of(row))
+            peer = await self._senders.find(items.peer_of(row), viewer=caller.workspace_id)
             shown.add(items.of_record(row, peer))
             if shown.full:
                 break

@@ -106,7 +106,8 @@ READ = f"""
         ) s WHERE s.place = 1 OR s.bytes_so_far <= $4::bigint
     ) i ON true
     LEFT JOIN activity_logs a ON a.id = i.activity_id
-    LEFT JOIN workspaces p ON p.id = i.source_id
+    -- A sender that was purged may be another organisation's workspace by now.
+    LEFT JOIN workspaces p ON p.id = i.source_id AND p.organization_id = s.organization_id
     ORDER BY w.ord, i.turn DESC, i.seq
 """
 _HEAD_COLUMNS = 9  # of which the first is the ordinal, the last how many items were found

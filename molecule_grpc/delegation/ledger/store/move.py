@@ -139,6 +139,11 @@ _PLAN = f"""
         FROM input i
         JOIN delegations d ON d.delegation_id = i.delegation_id
             AND (i.party_id = d.caller_id OR i.party_id = d.callee_id AND NOT i.by_caller)
+            -- After a purge the id of a party may be another organisation's.
+            AND NOT EXISTS (
+                SELECT FROM workspaces w
+                WHERE w.id = i.party_id AND w.organization_id <> d.organization_id
+            )
         LEFT JOIN activity_logs task ON task.id = d.item_id AND i.to_status = 'failed'
         CROSS JOIN LATERAL (
             SELECT (task.id IS NOT NULL AND NOT i.final

@@ -108,7 +108,13 @@ _ROW = """
     a.created_at, a.inbox_seq, a.record_seq
 """
 _ROW_AND_PEER = f"{_ROW}, p.name, p.role, p.url"
-_PEER = "LEFT JOIN workspaces p ON p.id = a.source_id"
+# A source that was purged may be another organisation's workspace by now.
+_PEER = """
+    LEFT JOIN workspaces p ON p.id = a.source_id
+        AND p.organization_id = (
+            SELECT o.organization_id FROM workspaces o WHERE o.id = a.workspace_id
+        )
+"""
 # About what a row takes in an answer. Rows of older versions do not know the size of their bodies.
 _BYTES = """
     1000 + coalesce(octet_length(a.summary), 0) + coalesce(octet_length(a.error_detail), 0)
