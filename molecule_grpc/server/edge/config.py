@@ -50,7 +50,9 @@ class EdgeConfig:
         rate_limit_per_minute: calls a minute of one client address; 0 means no limit.
         stranger_calls_per_minute: the same of calls without a token.
         memory_bytes: memory from which on calls that hold much of it are cut off.
-        stream_idle_seconds: how long a unary call may stand still.
+        stream_idle_seconds: how long a unary call may stand still, or a REST body stall.
+        connection_idle_seconds: how long a connection may be open without a call.
+        max_connections: of clients; further ones are closed.
         max_request_bytes: largest REST body.
         max_response_bytes: largest REST answer, or message of a stream.
         concurrency: threads of Envoy.
@@ -70,7 +72,9 @@ class EdgeConfig:
     rate_limit_per_minute: int = 0
     stranger_calls_per_minute: int = 0
     memory_bytes: int = 1024 * _MIB
-    stream_idle_seconds: float = 300.0
+    stream_idle_seconds: float = 75.0
+    connection_idle_seconds: float = 300.0
+    max_connections: int = 100_000
     max_request_bytes: int = MAX_REQUEST_BYTES
     max_response_bytes: int = 64 * _MIB
     concurrency: int = max(1, (os.cpu_count() or 1) // 2)
@@ -93,6 +97,8 @@ def render(config: EdgeConfig, admin_socket: Path) -> str:
     return _fill(
         "envoy.yaml",
         admin_socket=json.dumps(str(admin_socket)),
+        memory_bytes=str(config.memory_bytes),
+        max_connections=str(config.max_connections),
         listeners=_yaml_list(listeners),
         health_timeout="1s" if len(config.worker_sockets) > 1 else "3s",
         worker_endpoints=json.dumps(
@@ -129,6 +135,7 @@ def _listener(
         "port": port,
         "every_family": host == "::",
         "transport_socket": _transport_socket(config) if public else None,
+        "connection_idle_timeout": f"{config.connection_idle_seconds}s",
         "stream_idle_timeout": f"{config.stream_idle_seconds}s",
         "is_status_200": is_status(200),
         "is_status_413": is_status(413),

@@ -24,9 +24,10 @@ _INFRASTRUCTURE = (
 _TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 _RATE_LIMIT = "envoy.filters.http.local_ratelimit"
 _BODY_LIMIT = "envoy.filters.http.body_size_limit"
+_BUFFER = "envoy.filters.http.buffer"
 _OFF = {"@type": _TYPE + "envoy.config.route.v3.FilterConfig", "disabled": True}
 # Workers refuse a message of a gRPC call by its announced length, before they read the message.
-_GRPC = {_BODY_LIMIT: _OFF}
+_GRPC = {_BODY_LIMIT: _OFF, _BUFFER: _OFF}
 _NOT_FOUND = {"status": 404, "body": {"inline_string": "not found"}}
 _NOT_GRPC = {
     "name": "content-type",
@@ -36,6 +37,10 @@ _NOT_GRPC = {
 }
 _UNAUTHORIZED = {"status": 401, "body": {"inline_string": "missing metrics token"}}
 _NEVER = "0s"
+# A call that lasts may stand still for so long: an upload waits for its store.
+_LASTING_IDLE = "300s"
+# A REST body must have arrived by then.
+_BODY_TIME_LIMIT = {"max_stream_duration": "120s"}
 _UNARY_TIMEOUT = "60s"
 _RETRY_READS = {
     # A stopping worker ends unfinished calls with CANCELLED or UNAVAILABLE.
@@ -101,7 +106,7 @@ def routes(
 
 
 def _metrics_routes(token: str) -> Iterator[Json]:
-    filters = {_TRANSCODER: _OFF, _RATE_LIMIT: _OFF}
+    filters = {_TRANSCODER: _OFF, _BUFFER: _OFF, _RATE_LIMIT: _OFF}
     match: Json = {"path": "/metrics"}
     if not token:
         yield _to("metrics", match, filters)
@@ -112,7 +117,7 @@ def _metrics_routes(token: str) -> Iterator[Json]:
         "match": match,
         "direct_response": _UNAUTHORIZED,
         # Without a limit a stranger could try tokens at any rate.
-        "typed_per_filter_config": {_TRANSCODER: _OFF},
+        "typed_per_filter_config": {_TRANSCODER: _OFF, _BUFFER: _OFF},
     }
 
 
@@ -125,7 +130,7 @@ def _stream_routes(form: RestPath, sse: Json, lines: Json) -> Iterator[Json]:
 def _taking_route(form: RestPath) -> Json:
     """An upload may have any length: the worker reads it as a stream, within its own limits."""
     verb = {"name": ":method", "string_match": {"exact": form.verb}}
-    return _rest({"safe_regex": {"regex": form.regex}}, {_BODY_LIMIT: _OFF}, verb)
+    return _rest({"safe_regex": {"regex": form.regex}}, _GRPC, verb)
 
 
 def _rpc_routes(rpcs: Iterable[Rpc], *, admin: bool) -> Iterator[Json]:
@@ -137,6 +142,7 @@ def _rpc_routes(rpcs: Iterable[Rpc], *, admin: bool) -> Iterator[Json]:
         options: Json = {"retry_policy": _RETRY_READS} if rpc.reading else {}
         if rpc.lasting:
             options["timeout"] = _NEVER
+            options["idle_timeout"] = _LASTING_IDLE
         if rpc.silent:
             options["idle_timeout"] = _NEVER
         if rpc.taking:
@@ -153,9 +159,11 @@ def _rest(match: Json, filters: Json | None = None, *headers: Json) -> Json:
     """What the filters do with a REST call.
 
     No call is forwarded by this route: the transcoder makes an RPC of it, which is matched anew, or
-    answers 404. It must name a cluster all the same, or the CORS filter does nothing.
+    answers 404. It must name a cluster all the same, or the CORS filter does nothing. Its limit of
+    time holds while the body arrives.
     """
-    return _to("workers", {**match, "headers": [_NOT_GRPC, *headers]}, filters)
+    matching = {**match, "headers": [_NOT_GRPC, *headers]}
+    return _to("workers", matching, filters, max_stream_duration=_BODY_TIME_LIMIT)
 
 
 def _to(cluster: str, match: Json, filters: Json | None = None, **options: Any) -> Json:

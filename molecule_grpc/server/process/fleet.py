@@ -31,6 +31,9 @@ _READY_SECONDS = 60.0
 _READY_POLL_SECONDS = 0.05
 _LOOK_SECONDS = 1.0  # Between two looks at the certificate's files.
 _SPARE_SECONDS = 1.0
+_MAX_CONNECTIONS = 100_000
+# Files that the edge has open beside the connections of clients.
+_FILES_OF_THE_EDGE = 512
 # On top of the drain: 2 s of notice to the edge, and the flush of queued writes.
 _STOP_MARGIN_SECONDS = 10.0
 # The event engine's listener costs a quarter of the throughput of a Python server.
@@ -157,6 +160,7 @@ class Fleet:
             if settings.deployment.development
             else settings.edge.stranger_calls_per_minute,
             memory_bytes=settings.edge.memory_bytes,
+            max_connections=min(_MAX_CONNECTIONS, open_files.limit() - _FILES_OF_THE_EDGE),
         )
 
     def _serve_metrics(self) -> int:
