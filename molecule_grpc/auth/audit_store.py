@@ -8,6 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.kernel.ids import as_id
 
 
 class AuditEntry(NamedTuple):
@@ -17,7 +18,8 @@ class AuditEntry(NamedTuple):
         at: of the first call, where `calls` is above 1.
         party: the caller's role.
         token_prefix: first 8 characters of the caller's token; empty without one.
-        organization_id: None where the call concerns none; in the table then that of the workspace.
+        organization_id: None where the call says none; in the table then that of the workspace, or
+            of the delegation or token that `subject` names.
         rpc: `AdminService/CreateOrgToken`.
         subject: what else the request named.
         outcome: OK, or the name of a code.
@@ -44,19 +46,24 @@ _COLUMNS = ", ".join(AuditEntry._fields)
 # An entry that a cancelled write has stored already is written again.
 _APPEND = f"""
     INSERT INTO audit_log ({_COLUMNS})
-    SELECT e.id, e.at, e.party, e.token_prefix, coalesce(e.organization_id, w.organization_id),
+    SELECT e.id, e.at, e.party, e.token_prefix,
+           coalesce(e.organization_id, w.organization_id, d.organization_id, t.organization_id),
            e.workspace_id, e.rpc, e.subject, e.outcome, e.reason, e.address, e.request_id, e.calls
     FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::uuid[], $6::uuid[],
                 $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
-                $13::int[]) AS e ({_COLUMNS})
+                $13::int[], $14::uuid[]) AS e ({_COLUMNS}, named)
     LEFT JOIN workspaces w ON w.id = e.workspace_id
+    LEFT JOIN delegations d
+        ON e.rpc = 'AdminService/RetryDelegation' AND d.delegation_id = e.subject
+    LEFT JOIN org_api_tokens t ON e.rpc = 'AdminService/RevokeOrgToken' AND t.id = e.named
     ON CONFLICT (id) DO NOTHING
 """
 
 
 async def append(pool: Pool, entries: Sequence[AuditEntry]) -> None:
     """Store entries, in one statement."""
-    await pool.execute(_APPEND, *map(list, zip(*entries, strict=True)))
+    named = [as_id(entry.subject) for entry in entries]
+    await pool.execute(_APPEND, *map(list, zip(*entries, strict=True)), named)
 
 
 async def newest(

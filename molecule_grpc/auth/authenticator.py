@@ -89,15 +89,41 @@ class Authenticator:
             Exhausted: RESOURCE_EXHAUSTED: too many unknown tokens came from the caller's address.
             Unavailable: the database does not answer.
         """
+        holder = await self.holder(policy, authorization, metadata)
+        return await self.admit(policy, holder, authorization, metadata)
+
+    async def holder(
+        self, policy: Policy, authorization: str | None, metadata: Mapping[str, str]
+    ) -> Principal | None:
+        """Whose token a call shows, whatever the token is good for; None for an unknown one.
+
+        Raises:
+            Unauthenticated: the header is malformed.
+            Exhausted: RESOURCE_EXHAUSTED: too many unknown tokens came from the caller's address.
+            Unavailable: the database does not answer.
+        """
+        if not policy.asks or not authorization:
+            return None
+        return await self._holder(authorization, client_address(metadata))
+
+    async def admit(
+        self,
+        policy: Policy,
+        holder: Principal | None,
+        authorization: str | None,
+        metadata: Mapping[str, str],
+    ) -> Principal:
+        """As whom the holder of a call's token makes the call; see `identify`."""
         if not policy.asks:
             return ANONYMOUS
         if authorization:
-            principal = await self._holder(authorization, client_address(metadata))
-            if principal is not None and principal.role in policy.roles:
-                if principal.read_only and not policy.reads:
+            if holder is None or holder.ended:
+                raise Unauthenticated(policy.wrong)
+            if holder.role in policy.roles:
+                if holder.read_only and not policy.reads:
                     raise Denied("the token may only read", reason="READ_ONLY_TOKEN")
-                return principal
-            if principal is not None and self._passes_as_operator(principal):
+                return holder
+            if self._passes_as_operator(holder):
                 return OPERATOR
             raise Unauthenticated(policy.wrong)
         missing = policy.missing
@@ -130,14 +156,14 @@ class Authenticator:
         except BaseException:
             self._strangers.refund(address)
             raise
-        if principal is not None:
+        if principal is not None and not principal.ended:
             self._strangers.refund(address)
         return principal
 
     def _was_good(self, token_digest: bytes) -> bool:
         """Whether the token was good when it was last looked up."""
         cached = self._cache.get(token_digest)
-        return cached is not None and cached[1] is not None
+        return cached is not None and cached[1] is not None and not cached[1].ended
 
     def _passes_as_operator(self, principal: Principal) -> bool:
         """Whether a workspace's token does what no token at all may do: scripts rely on it."""

@@ -23,6 +23,7 @@ class Policy:
         stores: whether the RPC stores what it was sent, so that a nearly full disk refuses it. What
             works down or ends things, and what only notes a time, is served.
         audited: whether every call is an entry of the audit log, whoever makes it.
+        mints: whether a call is such an entry, whoever makes it, if its answer brings a token.
         files: whether the body of a REST call is the bytes of files, of any content type.
         lasts: whether a call may go on for long: a stream, a wait, an upload or a download. Its
             handler runs it under `StreamGuards`, so that the call ends with its token.
@@ -38,6 +39,7 @@ class Policy:
     reads: bool = False
     stores: bool = False
     audited: bool = False
+    mints: bool = False
     files: bool = False
     lasts: bool = False
     caller: str = ""
@@ -99,7 +101,7 @@ POLICIES: dict[str, Policy] = {
     _WORKSPACE + "UpdateWorkspace": stores(OWN),
     _WORKSPACE + "DeleteWorkspace": ADMIN,
     # Open registration (MOLECULE_OPEN_REGISTRATION) lets an agent without a token in.
-    _WORKSPACE + "Register": stores(may_be_unknown("id")),
+    _WORKSPACE + "Register": replace(stores(may_be_unknown("id")), mints=True),
     _WORKSPACE + "Heartbeat": OWN,
     _WORKSPACE + "UpdateCard": stores(OWN),
     _WORKSPACE + "Discover": replace(reads(CALLER), caller="caller_id"),

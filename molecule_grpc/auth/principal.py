@@ -30,6 +30,7 @@ class Principal:
         prefix: first 8 characters of the token, for audit.
         read_only: whether the token may only call RPCs that change nothing.
         expires_at: when the token ends; None for never.
+        ended: the token was revoked or has expired: whoever shows it is known, and refused.
         revoked_workspace: the removed workspace whose revoked token was sent: its agent is told so,
             instead of "invalid token".
     """
@@ -41,6 +42,7 @@ class Principal:
     prefix: str = ""
     read_only: bool = False
     expires_at: datetime | None = None
+    ended: bool = False
     revoked_workspace: UUID | None = None
 
     @property

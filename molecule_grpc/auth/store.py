@@ -50,16 +50,21 @@ _TOKEN = "id, prefix, created_at, last_used_at, read_only, expires_at"
 
 
 async def find(pool: Pool, token_hash: bytes) -> Principal | None:
-    """The holder of a token; None when the token is unknown or revoked."""
+    """The holder of a token, marked where the token has ended; None when the token is unknown."""
     row = await pool.fetchrow(_FIND, token_hash)
     if row is None:
         return None
     if row["role"] == "operator":
         return OPERATOR
-    if row["revoked"] or row["removed"]:
-        if row["removed"]:
-            return Principal(Role.ANONYMOUS, revoked_workspace=row["workspace_id"])
-        return None
+    if row["removed"]:
+        return Principal(Role.ANONYMOUS, revoked_workspace=row["workspace_id"])
+    if row["revoked"]:
+        return Principal(
+            Role.ANONYMOUS,
+            organization_id=row["organization_id"],
+            prefix=row["prefix"],
+            ended=True,
+        )
     return Principal(
         Role(row["role"]),
         organization_id=row["organization_id"],

@@ -32,6 +32,14 @@ def parse_id(text: str, field: str) -> UUID:
     raise Invalid(f"{field} must be a valid UUID", field=field)
 
 
+def as_id(text: object) -> UUID | None:
+    """A UUID from its text; None where the text is none."""
+    try:
+        return parse_id(text, "") if isinstance(text, str) else None
+    except Invalid:
+        return None
+
+
 def is_identifier(text: str) -> bool:
     """Whether a client's own id is acceptable."""
     return not _UNFIT.search(text) and text not in (".", "..")

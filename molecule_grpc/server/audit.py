@@ -1,9 +1,9 @@
 """Notes who did what, or was refused what, without a statement on the way of a call.
 
 Acts of administrators are entries of their own, written within milliseconds after the call. What
-may come in floods, refusals and what an administrator does in a workspace's name, is counted: equal
-calls of a minute are one entry, and the number of different ones is bounded, so that nobody fills
-the disk or hides another organisation's entries.
+may come in floods is counted: refusals, acts that fail, and what an administrator does in a
+workspace's name. Equal calls of a minute are one entry, and the number of different ones is bounded
+for each party, so that nobody fills the disk or hides what another one does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -23,11 +22,9 @@ from molecule_grpc.auth import audit_store
 from molecule_grpc.auth.audit_store import AuditEntry
 from molecule_grpc.auth.policy import Policy
 from molecule_grpc.auth.principal import Role
-from molecule_grpc.auth.strangers import client_address
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.db.sweep import in_batches
-from molecule_grpc.kernel.ids import new_id
-from molecule_grpc.kernel.text import clean
+from molecule_grpc.server.audit_entry import entry_of, minted
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.status import Code
 from molecule_grpc.settings.audit import AuditSettings
@@ -43,19 +40,20 @@ _UNTOLD = CounterMetric(
 for _kind in ("act", "counted"):
     _ENTRIES.labels(_kind)
 
-_MAX_ACTS = 10_000  # Entries that wait while the database is away.
-_MAX_KEYS = 200  # Different counted calls of one window, of a worker.
-_MAX_KEYS_OF_ONE = 50  # Of them, those of one organisation; strangers count as one.
-_MAX_SUBJECT = 200
-_MAX_ADDRESS = 64
-_MAX_REQUEST_ID = 128
+_MAX_WAITING = 10_000  # Entries that wait while the database is away.
+_MAX_KEYS = 2_000  # Different counted calls of one window, of a worker.
+# Of them, those of one organisation; strangers count as one, and so does the operator.
+_MAX_REFUSALS_OF_ONE = 50
+_MAX_ACTS_OF_ONE = 500
 _SWEEP_BATCH = 1_000
 _ADMINISTRATORS = (Role.ORGANIZATION, Role.OPERATOR)
 _REFUSED = (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED)
-# Fields by which requests name something beside a workspace, the most telling one first.
-_SUBJECTS = (
-    "token_id", "delegation_id", "upload_id", "queue_id", "slug", "organization_id", "target_id",
+# Nothing was done; after other failures, such as a cancel, something may have been.
+_FAILED = (
+    Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.ALREADY_EXISTS, Code.FAILED_PRECONDITION,
+    Code.ABORTED, Code.OUT_OF_RANGE, Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE,
 )  # fmt: skip
+_MISSING_WORKSPACE = "WORKSPACE_NOT_FOUND"
 
 
 class _Key(NamedTuple):
@@ -64,9 +62,18 @@ class _Key(NamedTuple):
     organization_id: UUID | None
     workspace_id: UUID | None
     rpc: str
+    subject: str
     outcome: str
     reason: str
     address: str
+
+
+class _Owner(NamedTuple):
+    """Whose share of the bounds a counted call uses."""
+
+    party: str
+    organization_id: UUID | None
+    refusal: bool
 
 
 class AuditLog:
@@ -81,7 +88,7 @@ class AuditLog:
         self._acts: list[AuditEntry] = []
         self._counted: dict[_Key, AuditEntry] = {}
         self._counts: Counter[_Key] = Counter()
-        self._keys_of: Counter[UUID | None] = Counter()
+        self._keys_of: Counter[_Owner] = Counter()
         self._window_began = datetime.now(UTC)
         self.tell: Callable[[], None] = lambda: None
 
@@ -93,33 +100,47 @@ class AuditLog:
         call: Call,
         code: Code,
         reason: str,
+        response: Message | None = None,
     ) -> None:
-        """A call has ended. Most are forgotten here, for the price of two comparisons."""
-        refused = code in _REFUSED or (code is Code.NOT_FOUND and not call.admitted)
-        acted = policy.audited or (
-            call.principal.role in _ADMINISTRATORS and policy.asks and not policy.reads
+        """A call has ended. Most are forgotten here, for the price of a few comparisons."""
+        refused = _is_refusal(call, code, reason)
+        mints = policy.mints and bool(minted(response))
+        acted = (
+            policy.audited
+            or mints
+            or (call.principal.role in _ADMINISTRATORS and policy.asks and not policy.reads)
         )
         if not refused and not (acted and call.admitted):
             return
-        entry = _entry(path, policy, request, call, code, reason)
-        own = policy.audited or Role.WORKSPACE not in policy.roles
-        if refused or not own:
-            self._count(entry)
-        elif len(self._acts) < _MAX_ACTS:
-            self._acts.append(entry)
+        entry = entry_of(path, policy, request, call, code, reason, response)
+        own = policy.audited or mints or Role.WORKSPACE not in policy.roles
+        if refused or code in _FAILED or not own:
+            self._count(entry, refusal=refused)
+        elif self._wait(entry):
             _ENTRIES.labels("act").inc()
             self.tell()
-        else:
-            _UNTOLD.inc()
 
-    def _count(self, entry: AuditEntry) -> None:
+    def _wait(self, entry: AuditEntry) -> bool:
+        """Keep an entry until it is written; False when too many wait."""
+        if len(self._acts) >= _MAX_WAITING:
+            _UNTOLD.inc(entry.calls)
+            return False
+        self._acts.append(entry)
+        return True
+
+    def _count(self, entry: AuditEntry, *, refusal: bool) -> None:
+        # A stranger chooses what a refused request names, and could make every one different.
+        subject = "" if refusal else entry.subject
         key = _Key(
             entry.party, entry.token_prefix, entry.organization_id, entry.workspace_id, entry.rpc,
-            entry.outcome, entry.reason, entry.address,
+            subject, entry.outcome, entry.reason, entry.address,
         )  # fmt: skip
         if key not in self._counted:
-            owner = entry.organization_id
-            if len(self._counted) >= _MAX_KEYS or self._keys_of[owner] >= _MAX_KEYS_OF_ONE:
+            owner = _Owner(key.party, key.organization_id, refusal)
+            if owner.party == Role.OPERATOR.value:
+                owner = owner._replace(organization_id=None)
+            most = _MAX_REFUSALS_OF_ONE if refusal else _MAX_ACTS_OF_ONE
+            if len(self._counted) >= _MAX_KEYS or self._keys_of[owner] >= most:
                 _UNTOLD.inc()
                 return
             self._keys_of[owner] += 1
@@ -146,8 +167,8 @@ class AuditLog:
 
     def _close_window(self) -> None:
         for key, entry in self._counted.items():
-            self._acts.append(entry._replace(calls=self._counts[key]))
-        _ENTRIES.labels("counted").inc(len(self._counted))
+            if self._wait(entry._replace(calls=self._counts[key])):
+                _ENTRIES.labels("counted").inc()
         self._counted.clear()
         self._counts.clear()
         self._keys_of.clear()
@@ -169,39 +190,13 @@ class AuditLog:
         )
 
 
-def _entry(
-    path: str, policy: Policy, request: Message | None, call: Call, code: Code, reason: str
-) -> AuditEntry:
-    principal = call.principal
-    service, _, name = path.rpartition("/")
-    return AuditEntry(
-        id=new_id(),
-        at=datetime.now(UTC),
-        party=principal.role.value,
-        token_prefix=principal.prefix,
-        organization_id=principal.organization_id,
-        workspace_id=_workspace(policy, request),
-        rpc=f"{service.rpartition('.')[2]}/{name}",
-        subject=_subject(request),
-        outcome=code.name,
-        reason=reason if code is not Code.OK else "",
-        address=client_address(call.metadata)[:_MAX_ADDRESS],
-        request_id=clean(call.request_id)[:_MAX_REQUEST_ID],
-        calls=1,
-    )
+def _is_refusal(call: Call, code: Code, reason: str) -> bool:
+    """Whether a call was refused, or looked for a workspace that its caller may not see.
 
-
-def _workspace(policy: Policy, request: Message | None) -> UUID | None:
-    """The workspace that a request names, which need not exist or be well-formed."""
-    try:
-        return UUID(attrgetter(policy.workspace or "workspace_id")(request))
-    except (AttributeError, TypeError, ValueError):
-        return None
-
-
-def _subject(request: Message | None) -> str:
-    for name in _SUBJECTS:
-        text = getattr(request, name, "")
-        if text and isinstance(text, str):
-            return clean(text)[:_MAX_SUBJECT]
-    return ""
+    What another organisation has reads like what does not exist, so both are told.
+    """
+    if code is Code.NOT_FOUND:
+        return not call.admitted or (
+            reason == _MISSING_WORKSPACE and call.principal.role is not Role.OPERATOR
+        )
+    return code in _REFUSED

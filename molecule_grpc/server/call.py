@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from molecule_grpc.auth.principal import ANONYMOUS, Principal
 from molecule_grpc.kernel import deadlines
@@ -24,6 +25,8 @@ class Call:
         remaining: tells the seconds until the client gives up; None when it waits for ever.
         principal: who calls; set by the pipeline before the handler runs.
         headers: response headers to send before the first message.
+        organization_id: whose organisation the call concerned, where only the handler knows; for
+            the audit log.
         admitted: whether the caller may make this call; set by the pipeline.
     """
 
@@ -31,6 +34,7 @@ class Call:
     remaining: Callable[[], float | None] = lambda: None
     principal: Principal = ANONYMOUS
     headers: dict[str, str] = field(default_factory=dict)
+    organization_id: UUID | None = None
     admitted: bool = False
     _made_id: str = ""
 

@@ -64,9 +64,10 @@ class Pipeline:
         """
         started = time.perf_counter()
         code, reason = Code.CANCELLED, ""
+        response: Message | None = None
         try:
             await self._admit(method, request, call)
-            response: Message = await method.handler(request, call)
+            response = await method.handler(request, call)
             self._require_sendable(response)
             code = Code.OK
             self._dress(method, call)
@@ -77,7 +78,7 @@ class Pipeline:
             raise failure from error
         finally:
             self._metrics.ended(method.path, code, time.perf_counter() - started)
-            self._audit.ended(method.path, method.policy, request, call, code, reason)
+            self._audit.ended(method.path, method.policy, request, call, code, reason, response)
 
     async def collect(
         self, method: Method, requests: AsyncIterator[Message], call: Call
@@ -150,8 +151,11 @@ class Pipeline:
         _require_named_caller(method.policy, request, call)
         # Looking a token up is the strangers' work until its holder is known.
         payer.set(STRANGERS_PAY)
-        call.principal = await authenticator.identify(
-            method.policy, call.authorization, call.metadata
+        holder = await authenticator.holder(method.policy, call.authorization, call.metadata)
+        if holder is not None:
+            call.principal = holder  # also where the next line refuses the call: for the audit log
+        call.principal = await authenticator.admit(
+            method.policy, holder, call.authorization, call.metadata
         )
         payer.set(call.principal.payer)
         workspace_id = await authenticator.require_access(method.policy, call.principal, request)

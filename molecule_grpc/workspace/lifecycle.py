@@ -62,10 +62,12 @@ class Removal:
     """What a removal did.
 
     Args:
+        organization_id: whose the workspace was.
         descendants: how many workspaces went with it.
         unconfirmed: live children for whose sake nothing was removed: a confirmation is needed.
     """
 
+    organization_id: UUID
     purged: bool = False
     descendants: int = 0
     unconfirmed: tuple[tree.Member, ...] = ()
@@ -252,8 +254,8 @@ class Lifecycle:
                 raise missing()
             children = [one for one in family if one.parent_id == workspace_id and one.live]
             if children and not confirmed:
-                return Removal(unconfirmed=tuple(children))
-            removal = await self._remove(conn, family, purge=purge)
+                return Removal(row.organization_id, unconfirmed=tuple(children))
+            removal = await self._remove(conn, row.organization_id, family, purge=purge)
         self._subscriptions.removed([one.id for one in family])
         self._tell_readers()
         return removal
@@ -266,7 +268,9 @@ class Lifecycle:
         elif not (self._public_view or principal.revoked_workspace == workspace_id):
             raise Unauthenticated("missing workspace auth token")
 
-    async def _remove(self, conn: Connection, family: list[tree.Member], *, purge: bool) -> Removal:
+    async def _remove(
+        self, conn: Connection, organization_id: UUID, family: list[tree.Member], *, purge: bool
+    ) -> Removal:
         """Tombstones first: from then on no late sign of life brings anything back."""
         everyone = [one.id for one in family]
         live = [one.id for one in family if one.live]
@@ -274,8 +278,8 @@ class Lifecycle:
         await tokens.revoke_workspace_tokens(conn, everyone)
         await self._subscriptions.removing(conn, everyone)
         if not purge:
-            return Removal(descendants=max(0, len(live) - 1))
+            return Removal(organization_id, descendants=max(0, len(live) - 1))
         await self._subscriptions.purging(conn, everyone)
         await workspaces.purge(conn, everyone)
         await tokens.announce_purged(conn, everyone)
-        return Removal(purged=True, descendants=len(everyone) - 1)
+        return Removal(organization_id, purged=True, descendants=len(everyone) - 1)

@@ -118,6 +118,7 @@ class WorkspaceService:
             confirmed=request.confirm,
             purge=request.purge,
         )
+        call.organization_id = done.organization_id  # a purge leaves no row to look it up
         if done.unconfirmed:
             call.set_http_status(_HTTP_CONFLICT)
         return convert.removal(done)

@@ -40,7 +40,8 @@ async def test_an_act_of_the_operator_is_told_with_whom_what_and_from_where(
     told = await entry(operator, request_id=minted.headers["x-request-id"])
     assert told["rpc"] == "AdminService/CreateOrgToken"
     assert (told["party"], told["token_prefix"]) == ("operator", "")
-    assert (told["subject"], told["outcome"], told["count"]) == (org.id, "OK", 1)
+    assert (told["subject"], told["outcome"], told["count"]) == (minted.json()["id"], "OK", 1)
+    assert told["organization_id"] == org.id
     ipaddress.ip_address(told["address"])
     assert minted.json()["auth_token"] not in str(told)
 
@@ -67,6 +68,109 @@ async def test_an_organisation_sees_what_concerns_itself(
     assert await entries(other_org, workspace_id=agent.id) == []
     for secret in (agent.token, minted.json()["auth_token"]):
         assert secret not in str(await entries(operator))
+
+
+async def test_what_was_made_is_told(org: Organization) -> None:
+    """A workspace and a token by their ids; a token whose id nobody is told by its beginning."""
+    agent = await org.hire()
+    minted = (await agent.rest("POST", f"/workspaces/{agent.id}/tokens")).json()
+    newcomer = str(uuid.uuid4())
+    card = {"id": newcomer, "delivery_mode": "poll", "agent_card": {}}
+    registered = (await org.rest("POST", "/registry/register", card)).json()
+    rotated = await org.rest("POST", f"/workspaces/{agent.id}/external/rotate")
+    fresh = rotated.json()["connection"]["auth_token"]
+    await entry(org, rpc="WorkspaceService/CreateWorkspace", workspace_id=agent.id)
+    await entry(org, rpc="WorkspaceService/CreateToken", subject=minted["id"])
+    for rpc, token in (
+        ("Register", registered["auth_token"]),
+        ("RotateExternalCredentials", fresh),
+    ):
+        told = await entry(org, rpc=f"WorkspaceService/{rpc}", subject=token[:8])
+        assert token not in str(told)
+
+
+async def test_an_organisation_sees_what_the_operator_does_to_it(
+    operator: Party, org: Organization, other_org: Organization
+) -> None:
+    """Also where the request names no workspace, and where the workspace is gone afterwards."""
+    boss, worker, doomed = await org.hire(), await org.hire(), await org.hire()
+    minted = await operator.rest("POST", "/org/tokens", {"organization_id": org.id})
+    token_id = minted.json()["id"]
+    await operator.rest("DELETE", f"/org/tokens/{token_id}")
+    task = {"target_id": worker.id, "task": "x"}
+    delegated = await boss.rest("POST", f"/workspaces/{boss.id}/delegate", task)
+    delegation_id = delegated.json()["delegation_id"]
+    await operator.rest(
+        "POST", f"/workspaces/{boss.id}/delegations/{delegation_id}/cancel", {"reason": "r"}
+    )
+    retried = await operator.rest("POST", f"/admin/delegations/{delegation_id}/retry")
+    assert retried.status_code == 200, retried.text
+    purged = await operator.rest("DELETE", f"/workspaces/{doomed.id}", purge="true")
+    assert purged.json()["status"] == "purged"
+    for rpc, subject in (
+        ("AdminService/CreateOrgToken", token_id),
+        ("AdminService/RevokeOrgToken", token_id),
+        ("AdminService/RetryDelegation", delegation_id),
+    ):
+        await entry(org, party="operator", rpc=rpc, subject=subject)
+    await entry(
+        org, party="operator", rpc="WorkspaceService/DeleteWorkspace", workspace_id=doomed.id
+    )
+    elsewhere = str(await entries(other_org))
+    assert [each for each in (token_id, delegation_id, doomed.id) if each in elsewhere] == []
+
+
+async def test_each_thing_that_the_operator_does_as_a_workspace_is_told(
+    operator: Party, org: Organization
+) -> None:
+    """Calls about different things are no equal calls."""
+    boss, worker = await org.hire(), await org.hire()
+    task = {"target_id": worker.id, "task": "x"}
+    ids = set()
+    for _ in range(3):
+        made = (await boss.rest("POST", f"/workspaces/{boss.id}/delegate", task)).json()
+        ids.add(made["delegation_id"])
+        path = f"/workspaces/{boss.id}/delegations/{made['delegation_id']}/cancel"
+        assert (await operator.rest("POST", path, {})).status_code == 200
+
+    async def cancelled() -> set[str]:
+        return {
+            each["subject"]
+            for each in await entries(org)
+            if each["rpc"] == "DelegationService/CancelDelegation"
+        }
+
+    await until(cancelled, lambda told: told == ids)
+
+
+async def test_who_was_refused_is_told_by_the_token(org: Organization) -> None:
+    """Of a token that may not make the call, that only reads, and that was revoked."""
+    agent = await org.hire()
+    assert (await agent.rest("POST", "/org/tokens", {})).status_code == 401
+    told = await entry(org, rpc="AdminService/CreateOrgToken", outcome="UNAUTHENTICATED")
+    assert (told["party"], told["token_prefix"]) == ("workspace", agent.token[:8])
+
+    reading = (await org.rest("POST", "/org/tokens", {"read_only": True})).json()
+    reader = org.wire.party(reading["auth_token"])
+    assert (await reader.rest("POST", "/org/tokens", {})).status_code == 403
+    told = await entry(org, reason="READ_ONLY_TOKEN")
+    assert (told["party"], told["token_prefix"]) == ("organization", reading["prefix"])
+
+    spare = (await agent.rest("POST", f"/workspaces/{agent.id}/tokens")).json()
+    await agent.rest("DELETE", f"/workspaces/{agent.id}/tokens/{spare['id']}")
+    revoked = org.wire.party(spare["auth_token"])
+    assert (await revoked.rest("GET", f"/registry/{agent.id}/peers")).status_code == 401
+    told = await entry(org, token_prefix=spare["auth_token"][:8], outcome="UNAUTHENTICATED")
+    assert (told["party"], told["workspace_id"]) == ("anonymous", agent.id)
+
+
+async def test_looking_for_a_foreign_workspace_is_told(
+    org: Organization, other_org: Organization
+) -> None:
+    agent = await org.hire()
+    assert (await other_org.rest("GET", f"/workspaces/{agent.id}")).status_code == 404
+    told = await entry(other_org, rpc="WorkspaceService/GetWorkspace", workspace_id=agent.id)
+    assert (told["outcome"], told["reason"]) == ("NOT_FOUND", "WORKSPACE_NOT_FOUND")
 
 
 async def test_equal_refusals_are_one_entry_with_a_count(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID, uuid4
 
+import pytest
+from asyncpg import InterfaceError
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace
 
 from molecule_grpc.auth import audit_store
@@ -63,6 +65,53 @@ async def test_what_an_administrator_does_as_a_workspace_is_counted(pool: Pool) 
     assert await stored(pool) == []
     await log.close()
     assert sum(entry.calls for entry in await stored(pool)) >= 50
+
+
+async def test_strangers_hide_nothing_that_the_operator_does(pool: Pool) -> None:
+    log = AuditLog(pool, AuditSettings())
+    for _ in range(1_000):
+        refuse(log, ANONYMOUS)
+    for _ in range(60):
+        act(log, HEARTBEAT)
+    await log.close()
+    assert len([entry for entry in await stored(pool) if entry.party == "operator"]) == 60
+
+
+async def test_many_organisations_hide_nobody_s_refusals(pool: Pool) -> None:
+    log = AuditLog(pool, AuditSettings())
+    for _ in range(6):
+        attacker = Principal(Role.ORGANIZATION, organization_id=uuid4())
+        for _ in range(100):
+            refuse(log, attacker)
+    organization = uuid4()
+    refuse(log, Principal(Role.ORGANIZATION, organization_id=organization))
+    await log.close()
+    assert len(await stored(pool, organization)) == 1
+
+
+async def test_an_act_that_fails_over_and_over_is_counted(pool: Pool) -> None:
+    log = AuditLog(pool, AuditSettings())
+    who = Principal(Role.ORGANIZATION, organization_id=uuid4())
+    request = workspace.DeleteWorkspaceRequest(workspace_id=str(uuid4()))
+    for _ in range(100):
+        call = Call(metadata={}, principal=who, admitted=True)
+        log.ended(REMOVE, POLICIES[REMOVE], request, call, Code.NOT_FOUND, "WORKSPACE_NOT_FOUND")
+    await log.close()
+    assert [entry.calls for entry in await stored(pool)] == [100]
+
+
+async def test_a_long_outage_keeps_a_bounded_number_of_entries(
+    pool: Pool, database_url: str
+) -> None:
+    away = await connect_pool(database_url, min_size=1, max_size=1)
+    log = AuditLog(away, AuditSettings(window_seconds=0.000001))
+    await away.close()
+    for _ in range(300):
+        for _ in range(50):
+            refuse(log, ANONYMOUS)
+        with pytest.raises(InterfaceError):
+            await log.write()
+    assert len(log._acts) == 10_000
 
 
 async def test_an_act_waits_for_a_database_that_is_away(pool: Pool, database_url: str) -> None:

@@ -2214,17 +2214,21 @@ type AuditEntry struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Time of the act; of the first one where `count` is above 1.
 	At *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
-	// Who called: operator, organization, workspace or anonymous.
+	// Who called: operator, organization, workspace or anonymous. Anonymous is also whoever shows a
+	// token that is unknown, has expired or was revoked.
 	Party string `protobuf:"bytes,3,opt,name=party,proto3" json:"party,omitempty"`
-	// First 8 characters of the caller's token; empty for the operator and for a caller without one.
+	// First 8 characters of the caller's token, also of one that has ended; empty for the operator,
+	// for an unknown token and for a caller without one.
 	TokenPrefix string `protobuf:"bytes,4,opt,name=token_prefix,json=tokenPrefix,proto3" json:"token_prefix,omitempty"`
-	// Organisation that the act concerns; empty where it concerns none.
+	// Organisation of the caller; for the operator and for strangers the one that the call concerns,
+	// empty where it concerns none.
 	OrganizationId string `protobuf:"bytes,5,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
-	// Workspace that the act concerns; empty where it concerns none.
+	// Workspace that the call named or made; empty for none.
 	WorkspaceId string `protobuf:"bytes,6,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
 	// What was called: the service and the name of the RPC, such as `AdminService/CreateOrgToken`.
 	Rpc string `protobuf:"bytes,7,opt,name=rpc,proto3" json:"rpc,omitempty"`
-	// What else the request named: a token, a delegation, a slug. At most 200 characters.
+	// What else the call made or named: a token by its id, or by its first 8 characters where the
+	// answer has no id; a delegation, a slug. At most 200 characters.
 	Subject string `protobuf:"bytes,8,opt,name=subject,proto3" json:"subject,omitempty"`
 	// How the call ended: OK, or the name of a code of gRPC.
 	Outcome string `protobuf:"bytes,9,opt,name=outcome,proto3" json:"outcome,omitempty"`
@@ -2234,7 +2238,7 @@ type AuditEntry struct {
 	Address string `protobuf:"bytes,11,opt,name=address,proto3" json:"address,omitempty"`
 	// Id of the request, as on the server's log lines; of the first one where `count` is above 1.
 	RequestId string `protobuf:"bytes,12,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// How many equal refusals of this minute the entry stands for; 1 for an act.
+	// How many equal calls of this minute the entry stands for.
 	Count         int32 `protobuf:"varint,13,opt,name=count,proto3" json:"count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

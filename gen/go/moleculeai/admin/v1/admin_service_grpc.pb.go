@@ -86,10 +86,11 @@ type AdminServiceClient interface {
 	// DropStaleQueue drops queued messages older than `max_age_minutes`. Delegations among them fail
 	// with reason `exhausted`, and each source gets a result item.
 	DropStaleQueue(ctx context.Context, in *DropStaleQueueRequest, opts ...grpc.CallOption) (*DropStaleQueueResponse, error)
-	// ListAuditLog lists who did what, newest first: every act of the operator, every act of an
-	// organisation's administrator, and every refusal of a caller. An organisation sees what concerns
-	// itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
-	// response header `x-next-page-token` carries the token of the next page.
+	// ListAuditLog lists who did what, newest first: what the operator and administrators of
+	// organisations change, every token that is minted or revoked, and every refusal of a caller. An
+	// organisation sees what concerns itself. Equal refusals of one minute are one entry with a count,
+	// and so are equal acts that failed or were done in a workspace's name. If there are more entries,
+	// the response header `x-next-page-token` carries the token of the next page.
 	ListAuditLog(ctx context.Context, in *ListAuditLogRequest, opts ...grpc.CallOption) (*ListAuditLogResponse, error)
 	// ListEvents lists kept events, newest first. If there are more, the response header
 	// `x-next-page-token` carries the token of the next page.
@@ -322,10 +323,11 @@ type AdminServiceServer interface {
 	// DropStaleQueue drops queued messages older than `max_age_minutes`. Delegations among them fail
 	// with reason `exhausted`, and each source gets a result item.
 	DropStaleQueue(context.Context, *DropStaleQueueRequest) (*DropStaleQueueResponse, error)
-	// ListAuditLog lists who did what, newest first: every act of the operator, every act of an
-	// organisation's administrator, and every refusal of a caller. An organisation sees what concerns
-	// itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
-	// response header `x-next-page-token` carries the token of the next page.
+	// ListAuditLog lists who did what, newest first: what the operator and administrators of
+	// organisations change, every token that is minted or revoked, and every refusal of a caller. An
+	// organisation sees what concerns itself. Equal refusals of one minute are one entry with a count,
+	// and so are equal acts that failed or were done in a workspace's name. If there are more entries,
+	// the response header `x-next-page-token` carries the token of the next page.
 	ListAuditLog(context.Context, *ListAuditLogRequest) (*ListAuditLogResponse, error)
 	// ListEvents lists kept events, newest first. If there are more, the response header
 	// `x-next-page-token` carries the token of the next page.

@@ -153,10 +153,11 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.ListAuditLogRequest,
         call: Call,
     ) -> admin_service_pb2.ListAuditLogResponse:
-        """ListAuditLog lists who did what, newest first: every act of the operator, every act of an
-        organisation's administrator, and every refusal of a caller. An organisation sees what concerns
-        itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
-        response header `x-next-page-token` carries the token of the next page.
+        """ListAuditLog lists who did what, newest first: what the operator and administrators of
+        organisations change, every token that is minted or revoked, and every refusal of a caller. An
+        organisation sees what concerns itself. Equal refusals of one minute are one entry with a count,
+        and so are equal acts that failed or were done in a workspace's name. If there are more entries,
+        the response header `x-next-page-token` carries the token of the next page.
         """
         ...
 

@@ -1174,17 +1174,25 @@ class AuditEntry(_message.Message):
     id: _builtins.str
     """UUID of the entry."""
     party: _builtins.str
-    """Who called: operator, organization, workspace or anonymous."""
+    """Who called: operator, organization, workspace or anonymous. Anonymous is also whoever shows a
+    token that is unknown, has expired or was revoked.
+    """
     token_prefix: _builtins.str
-    """First 8 characters of the caller's token; empty for the operator and for a caller without one."""
+    """First 8 characters of the caller's token, also of one that has ended; empty for the operator,
+    for an unknown token and for a caller without one.
+    """
     organization_id: _builtins.str
-    """Organisation that the act concerns; empty where it concerns none."""
+    """Organisation of the caller; for the operator and for strangers the one that the call concerns,
+    empty where it concerns none.
+    """
     workspace_id: _builtins.str
-    """Workspace that the act concerns; empty where it concerns none."""
+    """Workspace that the call named or made; empty for none."""
     rpc: _builtins.str
     """What was called: the service and the name of the RPC, such as `AdminService/CreateOrgToken`."""
     subject: _builtins.str
-    """What else the request named: a token, a delegation, a slug. At most 200 characters."""
+    """What else the call made or named: a token by its id, or by its first 8 characters where the
+    answer has no id; a delegation, a slug. At most 200 characters.
+    """
     outcome: _builtins.str
     """How the call ended: OK, or the name of a code of gRPC."""
     reason: _builtins.str
@@ -1194,7 +1202,7 @@ class AuditEntry(_message.Message):
     request_id: _builtins.str
     """Id of the request, as on the server's log lines; of the first one where `count` is above 1."""
     count: _builtins.int
-    """How many equal refusals of this minute the entry stands for; 1 for an act."""
+    """How many equal calls of this minute the entry stands for."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
         """Time of the act; of the first one where `count` is above 1."""

@@ -85,10 +85,11 @@ class AdminServiceStub:
     with reason `exhausted`, and each source gets a result item.
     """
     ListAuditLog: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditLogRequest, _admin_service_pb2.ListAuditLogResponse]
-    """ListAuditLog lists who did what, newest first: every act of the operator, every act of an
-    organisation's administrator, and every refusal of a caller. An organisation sees what concerns
-    itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
-    response header `x-next-page-token` carries the token of the next page.
+    """ListAuditLog lists who did what, newest first: what the operator and administrators of
+    organisations change, every token that is minted or revoked, and every refusal of a caller. An
+    organisation sees what concerns itself. Equal refusals of one minute are one entry with a count,
+    and so are equal acts that failed or were done in a workspace's name. If there are more entries,
+    the response header `x-next-page-token` carries the token of the next page.
     """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListEventsRequest, _admin_service_pb2.ListEventsResponse]
     """ListEvents lists kept events, newest first. If there are more, the response header
@@ -154,10 +155,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     with reason `exhausted`, and each source gets a result item.
     """
     ListAuditLog: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditLogRequest, _admin_service_pb2.ListAuditLogResponse]  # type: ignore[assignment]
-    """ListAuditLog lists who did what, newest first: every act of the operator, every act of an
-    organisation's administrator, and every refusal of a caller. An organisation sees what concerns
-    itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
-    response header `x-next-page-token` carries the token of the next page.
+    """ListAuditLog lists who did what, newest first: what the operator and administrators of
+    organisations change, every token that is minted or revoked, and every refusal of a caller. An
+    organisation sees what concerns itself. Equal refusals of one minute are one entry with a count,
+    and so are equal acts that failed or were done in a workspace's name. If there are more entries,
+    the response header `x-next-page-token` carries the token of the next page.
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListEventsRequest, _admin_service_pb2.ListEventsResponse]  # type: ignore[assignment]
     """ListEvents lists kept events, newest first. If there are more, the response header
@@ -310,10 +312,11 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListAuditLogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListAuditLogResponse, _abc.Awaitable[_admin_service_pb2.ListAuditLogResponse]]:
-        """ListAuditLog lists who did what, newest first: every act of the operator, every act of an
-        organisation's administrator, and every refusal of a caller. An organisation sees what concerns
-        itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
-        response header `x-next-page-token` carries the token of the next page.
+        """ListAuditLog lists who did what, newest first: what the operator and administrators of
+        organisations change, every token that is minted or revoked, and every refusal of a caller. An
+        organisation sees what concerns itself. Equal refusals of one minute are one entry with a count,
+        and so are equal acts that failed or were done in a workspace's name. If there are more entries,
+        the response header `x-next-page-token` carries the token of the next page.
         """
 
     @_abc_1.abstractmethod

@@ -1230,28 +1230,31 @@ export declare type AuditEntry = Message<"moleculeai.admin.v1.AuditEntry"> & {
   at?: Timestamp | undefined;
 
   /**
-   * Who called: operator, organization, workspace or anonymous.
+   * Who called: operator, organization, workspace or anonymous. Anonymous is also whoever shows a
+   * token that is unknown, has expired or was revoked.
    *
    * @generated from field: string party = 3;
    */
   party: string;
 
   /**
-   * First 8 characters of the caller's token; empty for the operator and for a caller without one.
+   * First 8 characters of the caller's token, also of one that has ended; empty for the operator,
+   * for an unknown token and for a caller without one.
    *
    * @generated from field: string token_prefix = 4;
    */
   tokenPrefix: string;
 
   /**
-   * Organisation that the act concerns; empty where it concerns none.
+   * Organisation of the caller; for the operator and for strangers the one that the call concerns,
+   * empty where it concerns none.
    *
    * @generated from field: string organization_id = 5;
    */
   organizationId: string;
 
   /**
-   * Workspace that the act concerns; empty where it concerns none.
+   * Workspace that the call named or made; empty for none.
    *
    * @generated from field: string workspace_id = 6;
    */
@@ -1265,7 +1268,8 @@ export declare type AuditEntry = Message<"moleculeai.admin.v1.AuditEntry"> & {
   rpc: string;
 
   /**
-   * What else the request named: a token, a delegation, a slug. At most 200 characters.
+   * What else the call made or named: a token by its id, or by its first 8 characters where the
+   * answer has no id; a delegation, a slug. At most 200 characters.
    *
    * @generated from field: string subject = 8;
    */
@@ -1300,7 +1304,7 @@ export declare type AuditEntry = Message<"moleculeai.admin.v1.AuditEntry"> & {
   requestId: string;
 
   /**
-   * How many equal refusals of this minute the entry stands for; 1 for an act.
+   * How many equal calls of this minute the entry stands for.
    *
    * @generated from field: int32 count = 13;
    */
@@ -1526,10 +1530,11 @@ export declare const AdminService: GenService<{
     output: typeof DropStaleQueueResponseSchema;
   },
   /**
-   * ListAuditLog lists who did what, newest first: every act of the operator, every act of an
-   * organisation's administrator, and every refusal of a caller. An organisation sees what concerns
-   * itself. Equal refusals of one minute are one entry with a count. If there are more entries, the
-   * response header `x-next-page-token` carries the token of the next page.
+   * ListAuditLog lists who did what, newest first: what the operator and administrators of
+   * organisations change, every token that is minted or revoked, and every refusal of a caller. An
+   * organisation sees what concerns itself. Equal refusals of one minute are one entry with a count,
+   * and so are equal acts that failed or were done in a workspace's name. If there are more entries,
+   * the response header `x-next-page-token` carries the token of the next page.
    *
    * @generated from rpc moleculeai.admin.v1.AdminService.ListAuditLog
    */
