@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 
@@ -76,6 +76,34 @@ class Family:
             self.operator,
         )
         return dict(zip(ROLES, parties, strict=True))
+
+
+async def reborn(family: Family) -> Family:
+    """The same with `own` purged, and its id taken by the other organisation.
+
+    `revoked` holds the token that `own` had before, and `other_org` is the former owner, which the
+    server has just seen as the owner.
+    """
+    former, owner, own = family.org, family.other_org, family.own
+    path = f"/workspaces/{own.id}"
+    known = await former.rest("GET", f"{path}/tokens")
+    purged = await former.rest("DELETE", path, confirm="true", purge="true")
+    card = {"id": own.id, "delivery_mode": "poll", "agent_card": {}}
+    taken = await owner.rest("POST", "/registry/register", card)
+    assert [answer.status_code for answer in (known, purged, taken)] == [200] * 3
+    token = taken.json()["auth_token"]
+    party = own.wire.party(token)
+    return replace(
+        family,
+        org=owner,
+        other_org=former,
+        own=Agent(party.wire, party.headers, own.id, token),
+        related=family.foreign,
+        unrelated=await owner.hire(parent_id=family.foreign.id),
+        foreign=family.related,
+        foreign_friend=await former.hire(),
+        revoked=own,
+    )
 
 
 async def found_family(

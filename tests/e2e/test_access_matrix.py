@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncpg
 import pytest
 
 from molecule_grpc.auth.policy import POLICIES
 from molecule_grpc.auth.principal import Role
 from molecule_grpc.server.status import KINDS
-from tests.e2e.families import ROLES, Family
+from tests.e2e.families import ROLES, Family, found_family, reborn
 from tests.e2e.lasting import under_way
 from tests.e2e.outcomes import call, call_rest
+from tests.e2e.parties import Wire
 from tests.e2e.rows import Rows
 from tests.e2e.valid_requests import known_rpcs, valid_frames
 from tests.running import RunningServer
@@ -94,6 +96,31 @@ async def test_each_caller_gets_what_the_policy_says(rpc: Rpc, family: Family, r
     best, _ = AT_BEST.get(rpc.name, (OK, 0))
     assert codes == {role: best if code == OK else code for role, code in expected(rpc).items()}
     assert changed == []
+
+
+@pytest.fixture(scope="module")
+async def reborn_family(
+    still_wire: Wire,
+    still_server: RunningServer,
+    still_database: asyncpg.Connection[asyncpg.Record],
+) -> Family:
+    """A family whose workspace was another organisation's before it was purged."""
+    operator = still_wire.party(still_server.admin_token)
+    return await reborn(await found_family(still_wire, operator, still_database))
+
+
+@pytest.mark.parametrize("rpc", RPCS, ids=name_of)
+async def test_a_purged_id_that_another_organisation_took_is_foreign_to_its_first_one(
+    rpc: Rpc, reborn_family: Family, rows: Rows
+) -> None:
+    """To the organisation that had it, and to the holder of the token that it had."""
+    for role in ("revoked token", "foreign organization"):
+        frames = [frame.SerializeToString() for frame in await valid_frames(rpc, reborn_family)]
+        before = await rows.look()
+        code = (await call(reborn_family.parties[role], rpc, *frames)).code
+        assert (role, code) == (role, expected(rpc)[role])
+        if code != OK:
+            assert await rows.changed_since(before) == []
 
 
 @pytest.mark.parametrize("rpc", REST_RPCS, ids=name_of)
