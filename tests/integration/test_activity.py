@@ -618,3 +618,77 @@ _MANY = """
     INSERT INTO activity_logs (id, workspace_id, activity_type, record_seq)
     SELECT gen_random_uuid(), $1, 'agent_log', n FROM generate_series(1, $2) n
 """
+
+
+async def found(slice_: Slice, me: UUID, text: str) -> int:
+    return len((await slice_.activity.search(me, text)).rows)
+
+
+FAR = "filler " * 20  # A summary ends before what follows.
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('she said "ship it" today', 'said "ship it"'),
+        ("see C:\\temp\\new", "C:\\temp\\n"),
+        ("first line\nsecond line", "first line\nsecond"),
+        ("a\tb\x1fc", "A\tB\x1fC"),
+        ("Zoë in 東京", "zoë IN 東京"),
+        ("100% of a_b", "100% of a_b"),
+        ('{"messageId": 1}', '{"messageid": 1'),
+    ],
+)
+@pytest.mark.parametrize("part", [{"kind": "text"}, {"type": "text"}, {}])
+async def test_a_search_finds_text_whatever_json_makes_of_its_characters(
+    slice_: Slice, me: UUID, text: str, wanted: str, part: dict[str, str]
+) -> None:
+    for said in (text, "nothing of the kind"):
+        message = {"parts": [{**part, "text": FAR + said}]}
+        await send(slice_, None, me, {"method": "message/send", "params": {"message": message}})
+    assert await found(slice_, me, wanted) == 1
+    assert await found(slice_, me, wanted + "!") == 0
+
+
+@pytest.mark.parametrize("name", ["messageId", '"kind"', "jsonrpc", "parts", "message/", "user"])
+async def test_a_search_finds_no_names_of_json(slice_: Slice, me: UUID, name: str) -> None:
+    await send(slice_, None, me, a2a("hello", metadata={"note": "user"}))
+    await slice_.activity.notify(me, "hello")
+    assert await found(slice_, me, name) == 0
+    assert await found(slice_, me, "HELLO") == 2
+
+
+async def test_a_search_finds_what_other_parts_and_other_bodies_say(
+    slice_: Slice, me: UUID
+) -> None:
+    file = {"kind": "file", "file": {"name": "tea.pdf"}}
+    parts = [{"text": "hi"}, file, {"data": {"order": {"id": 2**60 + 1, "by": "Zoë"}}}]
+    await send(
+        slice_, None, me, {"method": "message/send", "params": {"message": {"parts": parts}}}
+    )
+    await slice_.activity.report(
+        Report(
+            me,
+            "error",
+            error_detail="out of tea",
+            request_body='{"query": {"where": "kitchen", "floor": 12345}}',
+        )
+    )
+    answer = {"jsonrpc": "2.0", "result": {"artifacts": [{"parts": [{"text": "brewed"}]}]}}
+    await slice_.activity.report(Report(me, "a2a_send", response_body=json.dumps(answer)))
+    odd = '{"params": {"message": {"parts": "sugar"}}, "more": ["milk"]}'
+    await slice_.activity.report(Report(me, "agent_log", request_body=odd, response_body='"cup"'))
+    for wanted in (
+        "sugar",
+        "cup",
+        "tea.pdf",
+        str(2**60 + 1),
+        "zoë",
+        "out of TEA",
+        "kitchen",
+        "12345",
+        "brewed",
+    ):
+        assert await found(slice_, me, wanted) == 1, wanted
+    for name in ("order", "floor", "artifacts"):
+        assert await found(slice_, me, name) == 0, name

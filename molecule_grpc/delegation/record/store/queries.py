@@ -11,6 +11,7 @@ import asyncpg
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.delegation.record.a2a import text_of
+from molecule_grpc.delegation.record.store import texts
 from molecule_grpc.kernel.page import MAX_PAGE_BYTES, Page
 
 _NO_REPLY = ("notify", "chat_upload_receive")
@@ -135,6 +136,12 @@ class _Where:
         """A clause with `?` for the value."""
         self.values.append(value)
         self.clauses.append(clause.replace("?", f"${len(self.values) + 1}"))
+
+    def containing(self, text: str) -> None:
+        """Only rows with this text."""
+        first = len(self.values) + 2
+        self.values += texts.patterns(text)
+        self.clauses.append(texts.matching(f"${first}", f"${first + 1}"))
 
     def behind(self, place: Place) -> None:
         """Only rows behind a place in the order of newest first."""
@@ -271,11 +278,7 @@ async def search(
     """
     where = _Where()
     if text:
-        pattern = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        columns = ("a.summary", "a.request_body::text", "a.response_body::text")
-        where.add(
-            "(" + " OR ".join(f"{column} ILIKE ?" for column in columns) + ")", f"%{pattern}%"
-        )
+        where.containing(text)
     if before is not None:
         where.behind(before)
     sql = _list_sql(where, "a.created_at DESC, a.record_seq DESC")

@@ -142,8 +142,10 @@ class DelegationServiceStub:
     `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
     """
     SearchSession: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.SearchSessionRequest, _delegation_service_pb2.SearchSessionResponse]
-    """SearchSession finds activity rows by a substring of their text, newest first. If there are more,
-    the response header `x-next-page-token` carries the token of the next page.
+    """SearchSession finds activity rows by a substring of their text, newest first: of the summary, the
+    error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
+    other parts; any other body's all its words and numbers. Names of JSON fields are no text. If there
+    are more, the response header `x-next-page-token` carries the token of the next page.
     """
     PullInbox: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.PullInboxRequest, _delegation_service_pb2.PullInboxResponse]
     """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
@@ -282,8 +284,10 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
     `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
     """
     SearchSession: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.SearchSessionRequest, _delegation_service_pb2.SearchSessionResponse]  # type: ignore[assignment]
-    """SearchSession finds activity rows by a substring of their text, newest first. If there are more,
-    the response header `x-next-page-token` carries the token of the next page.
+    """SearchSession finds activity rows by a substring of their text, newest first: of the summary, the
+    error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
+    other parts; any other body's all its words and numbers. Names of JSON fields are no text. If there
+    are more, the response header `x-next-page-token` carries the token of the next page.
     """
     PullInbox: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.PullInboxRequest, _delegation_service_pb2.PullInboxResponse]  # type: ignore[assignment]
     """PullInbox returns items not acked, oldest first, waiting up to `wait_seconds` for the first one.
@@ -533,8 +537,10 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _delegation_service_pb2.SearchSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_delegation_service_pb2.SearchSessionResponse, _abc.Awaitable[_delegation_service_pb2.SearchSessionResponse]]:
-        """SearchSession finds activity rows by a substring of their text, newest first. If there are more,
-        the response header `x-next-page-token` carries the token of the next page.
+        """SearchSession finds activity rows by a substring of their text, newest first: of the summary, the
+        error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
+        other parts; any other body's all its words and numbers. Names of JSON fields are no text. If there
+        are more, the response header `x-next-page-token` carries the token of the next page.
         """
 
     @_abc_1.abstractmethod

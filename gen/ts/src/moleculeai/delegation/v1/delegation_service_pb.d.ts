@@ -2263,8 +2263,10 @@ export declare const DelegationService: GenService<{
     output: typeof HttpBodySchema;
   },
   /**
-   * SearchSession finds activity rows by a substring of their text, newest first. If there are more,
-   * the response header `x-next-page-token` carries the token of the next page.
+   * SearchSession finds activity rows by a substring of their text, newest first: of the summary, the
+   * error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
+   * other parts; any other body's all its words and numbers. Names of JSON fields are no text. If there
+   * are more, the response header `x-next-page-token` carries the token of the next page.
    *
    * @generated from rpc moleculeai.delegation.v1.DelegationService.SearchSession
    */
