@@ -101,7 +101,9 @@ class Watched:
         self.plans: list[Plan] = []
         self.generic: list[Plan] = []
 
-    async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
+    async def fetch(
+        self, sql: str, *args: object, timeout: float | None = None
+    ) -> list[asyncpg.Record]:
         async with self._transaction():
             ran = await self._connection.fetchval(
                 f"EXPLAIN (FORMAT JSON, ANALYZE, BUFFERS) {sql}", *args

@@ -109,12 +109,15 @@ _ROW = """
     a.created_at, a.inbox_seq, a.record_seq
 """
 _ROW_AND_PEER = f"{_ROW}, p.name, p.role, p.url"
-# A source that was purged may be another organisation's workspace by now.
+# A source that was purged may be another organisation's workspace by now. OFFSET keeps this a
+# look-up for each row of the page: the planner would merge the page with a walk over all ids.
 _PEER = """
-    LEFT JOIN workspaces p ON p.id = a.source_id
-        AND p.organization_id = (
+    LEFT JOIN LATERAL (
+        SELECT name, role, url FROM workspaces w
+        WHERE w.id = a.source_id AND w.organization_id = (
             SELECT o.organization_id FROM workspaces o WHERE o.id = a.workspace_id
-        )
+        ) OFFSET 0
+    ) p ON true
 """
 # About what a row takes in an answer. Rows of older versions do not know the size of their bodies.
 _BYTES = """
