@@ -7,7 +7,8 @@ Store level, on a durable Postgres, one operation after the other. The cost is t
 the Postgres process that serves it, so that other programs on the machine hardly count; what an
 operation writes is rolled back. Each table has as many rows as the column says, and one workspace
 has a fifth of them; the lists of workspaces and peers have as many siblings. A ratio is to the
-smallest size: flat means 1.5 or less.
+smallest size: flat means 1.5 or less. With `--generic` no statement is planned anew with its
+values, as Postgres does for lists once a table has some thousand rows: the rest grows with rows.
 """
 
 from __future__ import annotations
@@ -179,12 +180,20 @@ def _on_cpu(pid: int) -> int:
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
 
 
-async def growth(dsn: str, sizes: Sequence[int], seconds: float) -> dict[str, list[float]]:
-    """The cost of every operation at every size."""
+async def growth(
+    dsn: str, sizes: Sequence[int], seconds: float, *, generic: bool
+) -> dict[str, list[float]]:
+    """The cost of every operation at every size.
+
+    Args:
+        generic: use the plans that know no values.
+    """
     connection = await connect(dsn)
     try:
         # A million rows take longer than any statement of the server may.
         await connection.execute("SET statement_timeout = 0")
+        if generic:
+            await connection.execute("SET plan_cache_mode = force_generic_plan")
         rows = await empty_tables(dsn, connection)
         found: dict[str, list[float]] = {name: [] for name in OPERATIONS}
         for size in sizes:
@@ -269,11 +278,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="rows of each table")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each operation and size")
+    parser.add_argument("--generic", action="store_true", help="leave planning out")
     options = parser.parse_args()
     sizes = [int(size) for size in options.sizes.split(",")]
     console = Console(width=120)
     with durable_postgres() as dsn:
-        report(uvloop.run(growth(dsn, sizes, options.seconds)), sizes, console)
+        found = uvloop.run(growth(dsn, sizes, options.seconds, generic=options.generic))
+        report(found, sizes, console)
     with durable_postgres() as dsn:
         kept = uvloop.run(rates(dsn, 5 * options.seconds))
     table = Table(title="rows a second")
