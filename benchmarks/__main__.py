@@ -2,8 +2,8 @@
 
     python -m benchmarks            (make bench)
 
-Each benchmark is also a command of its own with a longer form. Not run here: `chaos` and `faults`,
-which take minutes, and `neighbours`, which needs root.
+Each benchmark is also a command of its own with a longer form. Not run here: `chaos`, `faults`
+and `restore`, which take minutes, and `neighbours`, which needs root.
 """
 
 from __future__ import annotations
