@@ -39,6 +39,7 @@ REST_BYTES = 8 * MIB
 # Answers with several parts whose number something else bounds.
 BOUNDED = {
     "WorkspaceService/DeleteWorkspace": "the first 100 children",
+    "WorkspaceService/GetQuota": "the quotas and budgets that there are",
     "AdminService/GetLiveness": "the tasks of a worker",
     "UploadService/StageUploads": "the files of the request, at most 64",
 }
