@@ -164,12 +164,21 @@ class Inbox:
         """
         # A client that leaves now does not break the giving back off before its report.
         return await finish(
-            self._nack(workspace_id, seq, delay=delay, reason=reason, epoch=epoch),
+            self._nack(
+                workspace_id, seq, delay=delay, reason=reason, epoch=epoch, generation=generation
+            ),
             wait_limit=_LAST_SECONDS,
         )
 
     async def _nack(
-        self, workspace_id: UUID, seq: int, *, delay: float, reason: str, epoch: int | None
+        self,
+        workspace_id: UUID,
+        seq: int,
+        *,
+        delay: float,
+        reason: str,
+        epoch: int | None,
+        generation: str,
     ) -> acks.Nacked:
         async with self._pool.acquire() as conn:
             session = await leases.newest_session(conn, workspace_id)

@@ -55,8 +55,9 @@ class Acked(NamedTuple):
 # `acked_seq` advances to just before the first item that is not done.
 #
 # The head is locked before its items, as everywhere. The statement may have waited for the lock:
-# the mark, and what may refuse an ack, come from the locked row as it is now. The newest item comes
-# from the snapshot that the items come from, else an item that arrived meanwhile would count as done.
+# the mark, and what may refuse an ack, come from the locked row as it is now. The newest item
+# comes from the snapshot that the items come from, else an item that arrived meanwhile would count
+# as done.
 ACK = """
     WITH input AS (
         SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $6::text[], $7::bigint[])
