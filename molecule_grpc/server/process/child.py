@@ -84,13 +84,16 @@ async def _until_frozen(process: psutil.Process, child: Child) -> str:
     heard = False
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
-        stopped = stopped + 1 if _is_stopped(process) else 0
+        if _is_stopped(process):
+            stopped += 1
+            if stopped >= _STOPPED_LOOKS:
+                return "stopped by a signal"
+            continue  # asking would only wait in vain
+        stopped = 0
         if await child.answers():
             heard, silent = True, 0
         elif heard:
             silent += 1
-        if stopped >= _STOPPED_LOOKS:
-            return "stopped by a signal"
         if silent >= _SILENT_LOOKS:
             return "gave no sign of life for 15 s"
 

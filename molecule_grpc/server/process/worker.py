@@ -85,6 +85,8 @@ def main() -> None:
     """
     words = sys.argv[1:]
     if words == ["--standby"]:
+        # Else each of the start's two full collections walks over the whole program.
+        freeze_startup_objects()
         told = sys.stdin.readline()
         if not told:
             return
