@@ -150,10 +150,12 @@ async def test_calls_that_hold_statements_delay_their_own_organization_only(
 ) -> None:
     """Twenty calls of one token wait for a lock; a pool has sixteen connections."""
     slow, neighbour = await org.hire(), await other_org.hire()
-    connection = await asyncpg.connect(server.database_url)
+    holder = await asyncpg.connect(server.database_url)
+    # A transaction sees no backend that began after its first look at pg_stat_activity.
+    observer = await asyncpg.connect(server.database_url)
     try:
-        async with connection.transaction():
-            await connection.execute("SELECT FROM workspaces WHERE id = $1 FOR UPDATE", slow.id)
+        async with holder.transaction():
+            await holder.execute("SELECT FROM workspaces WHERE id = $1 FOR UPDATE", slow.id)
             waiting = [
                 asyncio.create_task(slow.rest("POST", f"/workspaces/{slow.id}/tokens"))
                 for _ in range(20)
@@ -162,15 +164,16 @@ async def test_calls_that_hold_statements_delay_their_own_organization_only(
                 SELECT count(*) FROM pg_stat_activity
                 WHERE wait_event_type = 'Lock' AND datname = current_database()
             """
-            while await connection.fetchval(blocked) < 4:
+            while await observer.fetchval(blocked) < 4:
                 await asyncio.sleep(0.01)
             for _ in range(5):
                 answer = await neighbour.rest("GET", f"/workspaces/{neighbour.id}/tokens")
                 assert answer.status_code == 200, answer.text
                 assert (await stranger.rest("GET", "/health")).status_code == 200
-            assert await connection.fetchval(blocked) == 4
+            assert await observer.fetchval(blocked) == 4
     finally:
-        await connection.close()
+        await holder.close()
+        await observer.close()
     answers = await asyncio.gather(*waiting)
     assert {answer.status_code for answer in answers} == {201}
 
