@@ -41,7 +41,6 @@ BOUNDED = {
     "WorkspaceService/DeleteWorkspace": "the first 100 children",
     "WorkspaceService/GetQuota": "the quotas and budgets that there are",
     "AdminService/GetLiveness": "the tasks of a worker",
-    "WorkspaceService/GetQuota": "the quotas that there are",
     "UploadService/StageUploads": "the files of the request, at most 64",
 }
 
