@@ -41,7 +41,7 @@ class Retries:
         Raises:
             NotFound: DELEGATION_NOT_FOUND: no such delegation is visible.
             Aborted: INVALID_TRANSITION: the delegation is neither failed nor stuck.
-            Conflict: retention has deleted the task.
+            Conflict: retention has deleted the task, or a party was purged.
         """
         ended = await views.for_retry(self._pool, delegation_id, organization_id)
         if ended is None:
@@ -52,6 +52,8 @@ class Retries:
                 reason="INVALID_TRANSITION",
                 metadata={"from": ended.status, "to": Status.QUEUED},
             )
+        if not ended.parties_there:
+            raise Conflict("the caller or the callee of the delegation was purged")
         draft = _draft(delegation_id, ended)
         for _ in range(_TRIES):
             if await self._writes.accept(draft):

@@ -80,7 +80,7 @@ class Sweeper:
                 one.delegation_id, one.caller_id, Status.STUCK, error=f"no heartbeat for {silence}"
             )._replace(beat_before=self._beat_before())
         try:
-            outcome = await self._writes.move(move)
+            outcome = await self._writes.move(move._replace(of_organization=one.organization_id))
         except Exception:
             _OUTCOMES["error"].inc()
             log.exception("delegation not swept", delegation_id=one.delegation_id)

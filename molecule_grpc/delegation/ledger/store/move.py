@@ -13,8 +13,9 @@ from uuid import UUID
 
 from molecule_grpc.db import rows
 from molecule_grpc.db.pool import Connection, Writer
-from molecule_grpc.delegation.ledger.rules import PERMITTED, Status
-from molecule_grpc.delegation.ledger.store.fragments import FINAL_STATUSES, PUSHED, cut
+from molecule_grpc.delegation.ledger.rules import Status
+from molecule_grpc.delegation.ledger.store.fragments import PUSHED, cut
+from molecule_grpc.delegation.ledger.store.plan import PLAN
 from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.delegation.record.store.entries import (
     APPEND,
@@ -29,7 +30,8 @@ class Move(NamedTuple):
     """A step of a delegation. The fields are the columns of the row on its way.
 
     `party_id` is one of its two parties, and names it with the id: another organisation may have a
-    delegation of the same id. The platform moves in the name of either.
+    delegation of the same id. The platform moves in the name of either, and may name the
+    delegation's organisation: a party that was purged may have another one's id by now.
     """
 
     delegation_id: str
@@ -56,6 +58,7 @@ class Move(NamedTuple):
     final: bool = False
     # How a result came, where no party reported it.
     via: str | None = None
+    of_organization: UUID | None = None
 
 
 class Moved(NamedTuple):
@@ -95,76 +98,6 @@ _EVENTS: Final = {
 # The steps of one move, in the order in which its rows enter the records.
 _AUDIT, _RESULT, _CANCEL, _ATTEMPT = 0, 1, 2, 3
 
-# SQL for the table of permitted moves: pairs of the target and a status that may be left for it.
-_PERMITTED: Final = ", ".join(
-    f"('{target}', '{source}')" for target in _EVENTS for source in sorted(PERMITTED[target])
-)
-
-# The decisions: one row for each move whose delegation exists and whose party may make the move.
-#   retriable  another attempt may help against this failure, and the task is still on record
-#   early      a retriable failure, reported before the next attempt is due: the failure belongs to
-#              the previous attempt and changes nothing
-#   moves      the row changes, as the table of permitted moves and the sweeper's guards allow
-#   again      the row changes by another attempt, as the caller allowed it, and the task goes on
-#   ends       the row changes to a final status
-#   late       a result for a delegation that was given up: the row stays, the result is delivered
-#   same       the row holds already what the move says
-#
-# Concurrency, under READ COMMITTED: LockRows waits for a row that another transaction has changed,
-# and then evaluates this SELECT again with the committed version, decisions included
-# (EvalPlanQual). From then on nobody else changes the row until this transaction ends. The UPDATE
-# of `changed` may find an older version in its snapshot; Postgres follows that to the locked
-# version, joins the version with the row of `plan` as computed here, and evaluates SET with it. So
-# the second of two writers decides from the state that the first has left. Rows are locked in the
-# order of their ids, as by every statement that changes many delegations: no two can deadlock.
-_PLAN = f"""
-    plan AS (
-        SELECT i.*, d.organization_id, d.caller_id, d.callee_id, d.status AS before, d.deadline,
-               d.retry_count + 2 AS attempt, task.summary AS task_summary,
-               task.request_body AS task_body, r.retriable, e.early, m.moves, a.again,
-               m.moves AND NOT a.again AND i.to_status IN ({FINAL_STATUSES}) AS ends,
-               least(3600, d.retry_backoff_seconds * 2.0 ^ d.retry_count)::float AS pause,
-               (d.status = i.to_status OR e.early)
-                   AND d.result IS NOT DISTINCT FROM i.result
-                   AND (d.error_detail IS NOT DISTINCT FROM i.error_detail
-                        OR d.failure_reason = 'cancelled' AND i.failure_reason = 'cancelled')
-                   AS same,
-               i.to_status = 'completed'
-                   AND (d.status = 'stuck' OR d.status = 'failed' AND d.failure_reason = 'deadline')
-                   AND NOT EXISTS (
-                       SELECT FROM inbox_items x
-                       WHERE x.workspace_id = d.caller_id
-                         AND x.message_id = '{PLATFORM}late:' || i.delegation_id
-                   ) AS late
-        FROM input i
-        JOIN delegations d ON d.delegation_id = i.delegation_id
-            AND (i.party_id = d.caller_id OR i.party_id = d.callee_id AND NOT i.by_caller)
-            -- After a purge the id of a party may be another organisation's.
-            AND NOT EXISTS (
-                SELECT FROM workspaces w
-                WHERE w.id = i.party_id AND w.organization_id <> d.organization_id
-            )
-        LEFT JOIN activity_logs task ON task.id = d.item_id AND i.to_status = 'failed'
-        CROSS JOIN LATERAL (
-            SELECT (task.id IS NOT NULL AND NOT i.final
-                    AND i.failure_reason IN ('agent_error', 'unreachable', 'poisoned')) IS TRUE
-                AS retriable
-        ) r
-        CROSS JOIN LATERAL (SELECT (r.retriable AND d.attempt_due > now()) IS TRUE AS early) e
-        CROSS JOIN LATERAL (
-            SELECT ((i.to_status, d.status) IN ({_PERMITTED}) AND NOT e.early
-                    AND (NOT i.overdue OR d.deadline < now())
-                    AND (i.beat_before IS NULL OR d.last_heartbeat < i.beat_before)) IS TRUE
-                AS moves
-        ) m
-        CROSS JOIN LATERAL (
-            SELECT m.moves AND r.retriable AND d.retry_count + 1 < d.max_attempts AS again
-        ) a
-        ORDER BY d.delegation_id
-        FOR NO KEY UPDATE OF d
-    )
-"""
-
 _CHANGE = f"""
     changed AS (
         UPDATE delegations d SET
@@ -195,7 +128,9 @@ _CHANGE = f"""
     ),
     -- Another attempt: the same task, later, by whichever way the callee is reached now.
     attempts AS (
-        SELECT p.*, {PUSHED} AS pushed FROM plan p JOIN workspaces w ON w.id = p.callee_id
+        SELECT p.*, {PUSHED} AS pushed
+        FROM plan p JOIN workspaces w
+            ON w.id = p.callee_id AND w.organization_id = p.organization_id
         WHERE p.again
     ),
     -- The task for an agent with a URL, under a message id of its own.
@@ -272,10 +207,12 @@ _ENTRIES = f"""
                organization_id, 0
         FROM attempts WHERE NOT pushed
     ),
-    -- The ledger outlives workspaces: of one that was purged nobody is left to tell.
+    -- The ledger outlives workspaces: of one that was purged nobody is left to tell, and its id may
+    -- be another organisation's by now.
     entries AS (
         SELECT a.* FROM announced a
-        WHERE (SELECT true FROM workspaces w WHERE w.id = a.workspace_id)
+        WHERE (SELECT w.organization_id FROM workspaces w WHERE w.id = a.workspace_id)
+            = a.organization_id
     )
 """
 
@@ -285,7 +222,7 @@ MOVE = f"""
         SELECT *, "to" AS to_status FROM unnest($2::text[], {rows.arrays(Move, 3)})
             WITH ORDINALITY AS t (event_type, {rows.names(Move)}, ord)
     ),
-    {_PLAN}, {_CHANGE}, {_ANNOUNCE}, {_ENTRIES}, {APPEND}
+    {PLAN}, {_CHANGE}, {_ANNOUNCE}, {_ENTRIES}, {APPEND}
     SELECT coalesce(m.moves, false) AS moved, coalesce(m.again, false) AS retried,
            coalesce(m.late, false) AS late, m.ord IS NOT NULL AS found, m.caller_id, m.callee_id,
            m.before, coalesce(m.same, false) AS same, coalesce(m.early, false) AS early,

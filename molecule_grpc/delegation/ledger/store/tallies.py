@@ -63,11 +63,13 @@ _RECOUNT: Final = f"""
     SELECT coalesce(sum(number), 0)::bigint FROM repaired
 """
 # Delegations under way, as their callers' heads and their organisations' rows say: repaired alike.
-# A caller that was purged has no head, and its delegations count for nobody.
+# A caller that was purged has no head, or its id is another organisation's: its delegations count
+# for nobody.
 _RECOUNT_OPEN: Final = f"""
     WITH counted AS (
-        SELECT d.caller_id, w.organization_id, count(*) AS number
-        FROM delegations d JOIN workspaces w ON w.id = d.caller_id
+        SELECT d.caller_id, d.organization_id, count(*) AS number
+        FROM delegations d JOIN workspaces w
+            ON w.id = d.caller_id AND w.organization_id = d.organization_id
         WHERE d.status IN ({LIVE_STATUSES}) GROUP BY 1, 2
     ),
     wrong AS (

@@ -123,6 +123,7 @@ class Lapsed(NamedTuple):
 
     delegation_id: str
     caller_id: UUID
+    organization_id: UUID
     overdue: bool
     last_heartbeat: datetime | None
 
@@ -135,7 +136,8 @@ async def lapsed(pool: Pool, *, beat_before: datetime | None, limit: int) -> lis
     """
     rows = await pool.fetch(
         """
-        SELECT delegation_id, caller_id, deadline < now() AS overdue, last_heartbeat
+        SELECT delegation_id, caller_id, organization_id, deadline < now() AS overdue,
+               last_heartbeat
         FROM delegations
         WHERE status IN ('queued', 'dispatched', 'in_progress')
           AND (deadline < now() OR last_heartbeat < $1)
@@ -197,6 +199,7 @@ class EndedDelegation(NamedTuple):
         request_body: the message that handed the task over, as JSON text; None when retention has
             deleted it.
         pushed: whether the callee is called at a URL now.
+        parties_there: whether caller and callee are workspaces of its organisation still.
     """
 
     caller_id: UUID
@@ -209,6 +212,7 @@ class EndedDelegation(NamedTuple):
     request_body: str | None
     deadline_seconds: int
     pushed: bool
+    parties_there: bool
 
 
 async def for_retry(
@@ -224,9 +228,12 @@ async def for_retry(
         SELECT d.caller_id, d.callee_id, d.organization_id, d.task_preview, d.status,
                d.max_attempts, d.retry_backoff_seconds, a.request_body,
                extract(epoch FROM d.deadline - d.created_at)::int AS deadline_seconds,
-               coalesce({PUSHED}, false) AS pushed
+               coalesce({PUSHED}, false) AS pushed,
+               d.organization_id = ALL (ARRAY[w.organization_id, c.organization_id]) IS TRUE
+                   AS parties_there
         FROM delegations d LEFT JOIN activity_logs a ON a.id = d.item_id
         LEFT JOIN workspaces w ON w.id = d.callee_id
+        LEFT JOIN workspaces c ON c.id = d.caller_id
         WHERE d.delegation_id = $1 AND ($2::uuid IS NULL OR d.organization_id = $2)
         ORDER BY d.item_id IS NULL LIMIT 1
         """,
