@@ -1,9 +1,10 @@
 """Notes who did what, or was refused what, without a statement on the way of a call.
 
-Acts of administrators are entries of their own, written within milliseconds after the call. What
-may come in floods is counted: refusals, acts that fail, and what an administrator does in a
-workspace's name. Equal calls of a minute are one entry, and the number of different ones is bounded
-for each party, so that nobody fills the disk or hides what another one does.
+Acts of administrators are entries of their own, written within milliseconds after the call, 500 of
+one party in a window. What may come in floods is counted: further acts, refusals, acts that fail,
+and what an administrator does in a workspace's name. Equal calls of a minute are one entry, and the
+number of different ones is bounded for each party, so that nobody fills the disk or hides what
+another one does.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ for _kind in ("act", "counted"):
 
 _MAX_WAITING = 10_000  # Entries that wait while the database is away.
 _MAX_KEYS = 2_000  # Different counted calls of one window, of a worker.
-# Of them, those of one organisation; strangers count as one, and so does the operator.
+# Those of one organisation; strangers count as one, and so does the operator.
 _MAX_REFUSALS_OF_ONE = 50
 _MAX_ACTS_OF_ONE = 500
 _SWEEP_BATCH = 1_000
@@ -69,7 +70,7 @@ class _Key(NamedTuple):
 
 
 class _Owner(NamedTuple):
-    """Whose share of the bounds a counted call uses."""
+    """Whose share of the bounds a call uses."""
 
     party: str
     organization_id: UUID | None
@@ -89,6 +90,7 @@ class AuditLog:
         self._counted: dict[_Key, AuditEntry] = {}
         self._counts: Counter[_Key] = Counter()
         self._keys_of: Counter[_Owner] = Counter()
+        self._acts_of: Counter[_Owner] = Counter()
         self._window_began = datetime.now(UTC)
         self.tell: Callable[[], None] = lambda: None
 
@@ -116,9 +118,17 @@ class AuditLog:
         own = policy.audited or mints or Role.WORKSPACE not in policy.roles
         if refused or code in _FAILED or not own:
             self._count(entry, refusal=refused)
+        elif self._exceeds(entry):
+            self._count(entry._replace(subject=""), refusal=False)
         elif self._wait(entry):
             _ENTRIES.labels("act").inc()
             self.tell()
+
+    def _exceeds(self, entry: AuditEntry) -> bool:
+        """Whether the party of an act has had its entries of this window."""
+        owner = _owner(entry, refusal=False)
+        self._acts_of[owner] += 1
+        return owner.party != Role.OPERATOR.value and self._acts_of[owner] > _MAX_ACTS_OF_ONE
 
     def _wait(self, entry: AuditEntry) -> bool:
         """Keep an entry until it is written; False when too many wait."""
@@ -136,9 +146,7 @@ class AuditLog:
             subject, entry.outcome, entry.reason, entry.address,
         )  # fmt: skip
         if key not in self._counted:
-            owner = _Owner(key.party, key.organization_id, refusal)
-            if owner.party == Role.OPERATOR.value:
-                owner = owner._replace(organization_id=None)
+            owner = _owner(entry, refusal=refusal)
             most = _MAX_REFUSALS_OF_ONE if refusal else _MAX_ACTS_OF_ONE
             if len(self._counted) >= _MAX_KEYS or self._keys_of[owner] >= most:
                 _UNTOLD.inc()
@@ -172,6 +180,7 @@ class AuditLog:
         self._counted.clear()
         self._counts.clear()
         self._keys_of.clear()
+        self._acts_of.clear()
         self._window_began = datetime.now(UTC)
 
     async def _flush(self) -> None:
@@ -188,6 +197,12 @@ class AuditLog:
             lambda limit: audit_store.drop_old(self._pool, days=days, limit=limit),
             batch=_SWEEP_BATCH,
         )
+
+
+def _owner(entry: AuditEntry, *, refusal: bool) -> _Owner:
+    # The operator and strangers name any organisation in their requests.
+    any_organization = entry.party in (Role.OPERATOR.value, Role.ANONYMOUS.value)
+    return _Owner(entry.party, None if any_organization else entry.organization_id, refusal)
 
 
 def _is_refusal(call: Call, code: Code, reason: str) -> bool:

@@ -84,3 +84,12 @@ async def test_calls_without_a_token_are_refused_before_they_reach_a_worker(
         assert refused[0].json() == {"error": "too many requests", "retry_after": 3}
         assert (await stranger.get("/health")).status_code == 200
         assert (await stranger.get(path, headers=agent.headers)).status_code == 200
+
+
+async def test_an_authorization_header_without_a_word_is_none(strict_server: RunningServer) -> None:
+    path = "/workspaces/00000000-0000-4000-8000-000000000000/inbox"
+    async with caller_from(strict_server, "127.0.0.68") as stranger:
+        headers = {"authorization": ""}
+        statuses = [(await stranger.get(path, headers=headers)).status_code for _ in range(60)]
+        assert statuses[:CALLS] == [401] * CALLS
+        assert 429 in statuses

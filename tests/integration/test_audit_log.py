@@ -77,6 +77,40 @@ async def test_strangers_hide_nothing_that_the_operator_does(pool: Pool) -> None
     assert len([entry for entry in await stored(pool) if entry.party == "operator"]) == 60
 
 
+async def test_a_flood_of_acts_of_a_tenant_writes_few_entries_and_counts_them_all(
+    pool: Pool,
+) -> None:
+    """A workspace that makes and revokes tokens for ever fills no disk."""
+    log = AuditLog(pool, AuditSettings())
+    path = "/moleculeai.workspace.v1.WorkspaceService/RevokeToken"
+    who = Principal(Role.WORKSPACE, organization_id=uuid4(), workspace_id=uuid4())
+    for _ in range(3_000):
+        request = workspace.RevokeTokenRequest(
+            workspace_id=str(who.workspace_id), token_id=str(uuid4())
+        )
+        call = Call(metadata={}, principal=who, admitted=True)
+        log.ended(path, POLICIES[path], request, call, Code.OK, "")
+    await log.close()
+    entries = await stored(pool, who.organization_id)
+    assert len(entries) == 501
+    assert sum(entry.calls for entry in entries) == 3_000
+
+
+async def test_strangers_who_name_organisations_share_one_bound(pool: Pool) -> None:
+    """Each names another organisation in its request, as anybody can."""
+    log = AuditLog(pool, AuditSettings())
+    path = "/moleculeai.workspace.v1.WorkspaceService/GetQuota"
+    for _ in range(3_000):
+        request = workspace.GetQuotaRequest(organization_id=str(uuid4()))
+        call = Call(metadata={}, principal=ANONYMOUS)
+        log.ended(path, POLICIES[path], request, call, Code.UNAUTHENTICATED, "UNAUTHENTICATED")
+    victim = uuid4()
+    refuse(log, Principal(Role.ORGANIZATION, organization_id=victim))
+    await log.close()
+    assert len(await stored(pool)) == 51
+    assert len(await stored(pool, victim)) == 1
+
+
 async def test_many_organisations_hide_nobody_s_refusals(pool: Pool) -> None:
     log = AuditLog(pool, AuditSettings())
     for _ in range(6):

@@ -18,7 +18,8 @@ _WITHOUT_TOKEN: Json = {
     "header_value_match": {
         "descriptor_value": "stranger",
         "expect_match": False,
-        "headers": [{"name": "authorization", "present_match": True}],
+        # An empty header is no token for the workers, either.
+        "headers": [{"name": "authorization", "string_match": {"safe_regex": {"regex": ".+"}}}],
     }
 }
 _ANY = 2**32 - 1
