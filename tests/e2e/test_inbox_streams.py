@@ -486,6 +486,18 @@ async def test_cursor_of_another_generation_is_refused(me: Agent, peer: Agent) -
     assert (refused.code, refused.reason) == ("OUT_OF_RANGE", "CURSOR_UNKNOWN")
 
 
+@pytest.mark.parametrize("generation", ["\0", "another", "00000000-0000-4000-8000-000000000000"])
+async def test_ack_and_nack_of_another_generation_are_refused(
+    me: Agent, peer: Agent, generation: str
+) -> None:
+    """Whatever text it is, also one that Postgres does not take."""
+    await tell(peer, me, "hi")
+    path = f"/workspaces/{me.id}/inbox"
+    for verb, body in (("ack", {"up_to_seq": 1}), ("nack", {"seq": 1})):
+        answer = await me.rest("POST", f"{path}/{verb}", {**body, "generation": generation})
+        assert answer.status_code == 410, answer.text
+
+
 async def test_generation_of_an_empty_inbox_is_still_good_when_items_came(
     me: Agent, peer: Agent
 ) -> None:

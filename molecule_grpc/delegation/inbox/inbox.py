@@ -14,6 +14,7 @@ from molecule_grpc.delegation.inbox.ports import OnPoisoned
 from molecule_grpc.delegation.inbox.reads import InboxReads
 from molecule_grpc.delegation.inbox.store import acks, leases, reads
 from molecule_grpc.kernel.errors import Conflict, NotFound, OutOfRange
+from molecule_grpc.kernel.ids import as_id
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.server.streams import StreamGuards
 from molecule_grpc.server.task_set import finish
@@ -116,6 +117,8 @@ class Inbox:
             Conflict: FENCED, `epoch` is not the session that holds the inbox.
             OutOfRange: CURSOR_UNKNOWN, or CURSOR_AHEAD: an item lies beyond the newest one.
         """
+        if generation and as_id(generation) is None:
+            raise starts.unknown_cursor()
         chosen = set(seqs)
         if activity_ids:
             chosen.update(await reads.seqs_of(self._pool, workspace_id, activity_ids))
