@@ -22,7 +22,9 @@ An agent that wants its work reads its inbox instead ([inbox.md](inbox.md)).
 |---|---|
 | gRPC | `DelegationService.SubscribeEvents` |
 | REST, browser | `GET /events/stream`, `GET /workspaces/{{id}}/events/stream` (SSE) |
-| Admin | `GET /events`, `GET /events/{{id}}`: the newest 100 kept events, newest first |
+| Admin | `GET /events`, `GET /events/{{id}}`: kept events, newest first, in pages |
+
+A page of the list has 100 events (`limit`, up to 500); `x-next-page-token` goes on as `page_token`.
 
 - **Who sees what.** A workspace's token sees its own events; an organisation's token those of the
   organisation; the operator's all. `workspace_id` and `types` narrow that down. A workspace of
@@ -42,14 +44,15 @@ An event over SSE:
 ```
 id: 731.42.1767225600
 event: WORKSPACE_MOVED
-data: {{"type":"WORKSPACE_MOVED","workspace_id":"…","timestamp":…,"data":…}}
+data: {{"type":"WORKSPACE_MOVED","event":"WORKSPACE_MOVED","workspace_id":"…",…,"data":…}}
 ```
 
 ## Resuming
 
-Each event and each beat carries a `resume_token`. Hand the last one back as `resume_after` (a
-browser does so by itself, in `Last-Event-ID`), and the feed goes on behind it: no kept event is
-skipped, and none comes twice. Tokens are opaque and good for {kept_days} days; an older one is
+Each event and each beat of a stream carries a `resume_token`; over SSE an event's is its `id:`, and
+beats have none. Hand the last one back as `resume_after` (a browser does so by itself, in
+`Last-Event-ID`), and the feed goes on behind it: no kept event is skipped, and none comes twice.
+Tokens are opaque and good for {kept_days} days; an older one is
 refused with `CURSOR_PRUNED` (410): list anew what you need, and start without a token. Do the same
 after `CURSOR_UNKNOWN` and `CURSOR_AHEAD` (410): the installation was restored from a backup, and
 what came before the token may never have happened. Without a token the feed begins now.

@@ -30,6 +30,8 @@ _NEXT_STEPS = {
     "INBOX_FULL": "its agent does not keep up: see `molecule-grpc inbox pull`",
     "TOO_MANY_TOKENS": "revoke one: `molecule-grpc token ls` shows them",
     "QUOTA_EXCEEDED": "`molecule-grpc quota` shows what is used; an operator may raise the limit",
+    "DISK_LOW": "free space on the disk of the platform's data directory: "
+    "`molecule-grpc doctor` there shows how much is needed",
     "DATABASE_UNAVAILABLE": "the platform runs, but its database does not answer: "
     "`molecule-grpc doctor` looks at it",
 }
@@ -54,6 +56,12 @@ def _next_step(error: Exception, reason: str, url: str) -> str:
         return (
             "give --token, or set MOLECULE_TOKEN; "
             "`molecule-grpc up` wrote the operator's to admin_token in its data directory"
+        )
+    if isinstance(error, errors.Unimplemented | errors.NotFound) and not reason:
+        # The edge, which knows no reasons, has no such path at this port.
+        return (
+            "where MOLECULE_OPERATOR_PORT is set, operators' commands go there: "
+            "--url http://127.0.0.1:PORT on that machine"
         )
     if isinstance(error, errors.Unavailable | errors.DeadlineExceeded):
         step = f"is the platform running at {url}? `molecule-grpc up` starts one; --url names it"

@@ -35,7 +35,7 @@ _NOT_GRPC = {
     "invert_match": True,
     "treat_missing_header_as_empty": True,
 }
-_UNAUTHORIZED = {"status": 401, "body": {"inline_string": "missing metrics token"}}
+_UNAUTHORIZED = {"status": 401, "body": {"inline_string": "missing or wrong metrics token"}}
 _NEVER = "0s"
 # A call that lasts may stand still for so long: an upload waits for its store.
 _LASTING_IDLE = "300s"

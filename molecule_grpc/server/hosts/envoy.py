@@ -16,6 +16,11 @@ from molecule_grpc.server.edge.config import EdgeConfig, render
 _READY_POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 1.0
 _STOP_SECONDS = 5.0
+# Each line of Envoy's log as JSON, like those of the workers.
+LOG_FORMAT = (
+    '{"process": "edge", "logger": "%n", "event": "%j", "level": "%l",'
+    ' "timestamp": "%Y-%m-%dT%T.%e%z"}'
+)
 _HEALTHY_WORKERS = "cluster.workers.membership_healthy"
 
 
@@ -91,6 +96,8 @@ class Edge:
                 "--disable-hot-restart",
                 "--log-level",
                 "warning",
+                "--log-format",
+                LOG_FORMAT,
             ],
             # Nothing of ours: the parent's environment holds the operator's token and keys of S3.
             env={},
