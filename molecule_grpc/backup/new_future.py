@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
+# The first schema that the statements fit: it has keys, and positions of events can be changed.
+FIRST_SCHEMA: Final = 11
+
 # Cursors of an inbox carry its generation.
 _INBOXES: Final = """
     UPDATE inbox_heads SET

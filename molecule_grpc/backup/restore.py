@@ -26,6 +26,7 @@ from molecule_grpc.settings.settings import Settings
 
 _UNFINISHED = "restoring-"
 _STOP_SECONDS = 600.0  # of the checkpoint that writes what was loaded
+_CHANGES_SECONDS = 3600.0
 # While nobody else uses the server: tables that are filled by the transaction that made them need
 # no log, and indexes are sorted in memory.
 _LOADING = {"wal_level": "minimal", "max_wal_senders": "0", "maintenance_work_mem": "256MB"}
@@ -145,13 +146,29 @@ def _put_back_objects(settings: Settings, directory: Path, manifest: Manifest) -
 
 
 async def _fill(dsn: str, directory: Path, manifest: Manifest, migrations: Path) -> list[str]:
+    changes = new_future.statements(manifest.database_schema)
+    at_once = manifest.schema_version >= new_future.FIRST_SCHEMA
     await programs.load(
         dsn,
         directory / DATABASE,
         schema=manifest.database_schema,
-        then=new_future.statements(manifest.database_schema),
+        then=changes if at_once else "",
     )
-    return await migrate(dsn, migrations)
+    migrated = await migrate(dsn, migrations)
+    if not at_once:
+        await _execute(dsn, changes)
+    return migrated
+
+
+async def _execute(dsn: str, statements: str) -> None:
+    connection = await connect(dsn, application_name="molecule-grpc-restore")
+    try:
+        async with connection.transaction():
+            # Every event of the installation is renumbered: no limit of seconds.
+            await connection.execute("SET LOCAL statement_timeout = 0")
+            await connection.execute(statements, timeout=_CHANGES_SECONDS)
+    finally:
+        await connection.close()
 
 
 def _put_back_token(settings: Settings, directory: Path) -> None:

@@ -11,7 +11,6 @@ from molecule_grpc.kernel.errors import Invalid, OutOfRange
 from molecule_grpc.upload.values import Conditions
 
 MIB = 1024 * 1024
-LARGEST_FILE = 100 * MIB
 MAX_FILES = 64
 MAX_FIELDS = 32
 MAX_ATTACHMENTS = 10

@@ -20,6 +20,8 @@ from molecule_grpc.backup.programs import without_password
 from molecule_grpc.backup.restore import Restored, restore
 from molecule_grpc.db.embedded.failures import DataDirectoryInUseError
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
+from molecule_grpc.db.installation import generation
+from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import Pool, connect_pool
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.events import store as events
@@ -32,6 +34,8 @@ from tests.integration.agents import append_on, hire, message
 from tests.integration.uploads import uploads_of
 from tests.seaweed import BUCKET, Seaweed, new_prefix
 from tests.waiting import until
+
+_FIRST_RELEASE = 9  # The last migration of 0.1.0.
 
 
 @pytest.fixture
@@ -274,6 +278,28 @@ async def test_an_older_schema_is_migrated(
     done = await restored(backup, empty_database, tmp_path, schema=newer)
     assert done.migrated == [f"{count + 1:04d}_later up"]
     assert "later" in await tables_of(empty_database)
+
+
+async def test_a_backup_of_the_first_release_is_migrated(
+    pool: Pool, database_url: str, empty_database: str, tmp_path: Path
+) -> None:
+    """Its schema has no keys of the installation, and numbers that only Postgres may give."""
+    await hire(pool, 1)
+    await migrate(database_url, MIGRATIONS, to=_FIRST_RELEASE)
+    await pool.execute(
+        "INSERT INTO structure_events (id, event_type, organization_id, payload)"
+        " SELECT gen_random_uuid(), 'WORKSPACE_ONLINE', organization_id, '{}' FROM workspaces"
+    )
+    directory = await backed_up(database_url, tmp_path)
+    done = await restored(directory, empty_database, tmp_path)
+    assert len(done.migrated) == len(list(MIGRATIONS.glob("*.up.sql"))) - _FIRST_RELEASE
+    there = await connect_pool(empty_database, min_size=1, max_size=1)
+    try:
+        assert await there.fetchval("SELECT count(*) FROM workspaces") == 1
+        assert await there.fetchval("SELECT min(xact::text) FROM structure_events") == "1"
+        assert await generation(there)
+    finally:
+        await there.close()
 
 
 # What is refused.
