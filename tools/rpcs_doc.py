@@ -37,7 +37,8 @@ _HEAD = """\
 For each RPC: its REST form, the use case that its handler calls, who may call it, and the test
 file that calls it most. The handler is the method of the RPC's name in the service's file; field
 rules and limits stand in the proto, reasons of errors in [errors.md](errors.md). A call that may
-last ends with its token: UNAUTHENTICATED within 5 s of the revocation.
+last ends with its token: UNAUTHENTICATED within 5 s of the revocation. "Reads" marks the RPCs that
+a read-only token may call.
 """
 _WITHOUT_REST = "gRPC only"
 
@@ -95,7 +96,8 @@ def _policy(policy: Policy) -> str:
     roles = [role.value for role in Role if role in policy.roles]
     parties = {len(Role): "everybody", len(Role) - 1: "any token"}.get(len(roles), ", ".join(roles))
     acting = f"; as `{policy.workspace}`" if policy.workspace else ""
-    return parties + acting + ("; ends with its token" if policy.lasts else "")
+    reads = "; reads" if policy.reads else ""
+    return parties + acting + reads + ("; ends with its token" if policy.lasts else "")
 
 
 def handler(rpc: Rpc) -> Handler:
