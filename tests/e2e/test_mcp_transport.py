@@ -245,6 +245,7 @@ async def test_rest_of_a_batch_is_not_served_after_a_revocation(
         (b'{"jsonrpc":"1.0","id":1,"method":"ping"}', (400, -32600)),
         (b'{"jsonrpc":"2.0","id":null,"method":"ping"}', (400, -32600)),
         (b'{"jsonrpc":"2.0","id":1,"method":5}', (400, -32600)),
+        (b'{"jsonrpc":"2.0","id":"\\ud800","method":"ping"}', (400, -32600)),
         (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}', (400, -32600)),
         (b'{"jsonrpc":"2.0","id":1,"method":"initialize"}', (200, -32602)),
         (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}', (200, -32602)),

@@ -29,7 +29,7 @@ from molecule_grpc.db.pool import translate
 from molecule_grpc.faces.mcp.arguments import schema_of
 from molecule_grpc.faces.mcp.tools import Caller, Tool
 from molecule_grpc.kernel.errors import Invalid, MoleculeError
-from molecule_grpc.kernel.text import cut_chars
+from molecule_grpc.kernel.text import broken_text, cut_chars
 from molecule_grpc.server.status import render
 
 Json = dict[str, Any]
@@ -257,7 +257,9 @@ def _parsed(raw: object) -> mcp.JSONRPCMessage:
 def _id(raw: object) -> int | str | None:
     """The id of a request that cannot be read; None when it is none."""
     found = raw.get("id") if isinstance(raw, dict) else None
-    return found if isinstance(found, int | str) and not isinstance(found, bool) else None
+    # An id that is no text cannot be repeated in an answer.
+    readable = isinstance(found, int | str) and not isinstance(found, bool)
+    return found if readable and not broken_text(found, "id") else None
 
 
 def _error(request_id: int | str | None, refused: ProtocolError) -> Json:
