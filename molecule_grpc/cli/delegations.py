@@ -119,7 +119,7 @@ def _show(cli: Cli, made: Delegation) -> None:
     if cli.output.as_json or made.status != "completed":
         cli.output.one(facts, ("delegation_id", "target_id", "status", "error", "failure_reason"))
     else:
-        print(made.text)
+        cli.output.result(made.text)
     if made.final and made.status != "completed":
         raise typer.Exit(FAILED)
 

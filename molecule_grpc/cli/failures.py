@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 
 from molecule_grpc.cli.context import UsageError
-from molecule_grpc.cli.output import Output
+from molecule_grpc.cli.output import Output, visible
 from molecule_grpc.client import errors
 
 FAILED, USAGE, NOT_FOUND, REFUSED, UNAVAILABLE = 1, 2, 3, 4, 5
@@ -39,7 +39,7 @@ _NEXT_STEPS = {
 
 def report(error: Exception, output: Output, url: str) -> int:
     """Print the error and the next step to stderr; the exit code."""
-    text = str(error)
+    text = visible(str(error))
     reason = getattr(error, "reason", "")
     output.notes.print(f"[red]error:[/] {escape(text)}" + (f" [dim]({reason})[/]" * bool(reason)))
     for field, description in getattr(error, "violations", ()):

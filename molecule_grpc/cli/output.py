@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +13,10 @@ from google.protobuf.message import Message
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+# What a terminal obeys instead of showing it: control characters, and changes of direction.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class Output:
@@ -43,7 +47,8 @@ class Output:
                     column.replace("_", " "), no_wrap=column.endswith("id"), overflow="fold"
                 )
             for row in rows:
-                table.add_row(*(_cell(row.get(column)) for column in columns))
+                # As texts: a cell with brackets is no markup.
+                table.add_row(*(Text(_cell(row.get(column))) for column in columns))
             self.console.print(table)
 
     def one(self, message: Message | Mapping[str, Any], fields: Sequence[str] = ()) -> None:
@@ -61,8 +66,12 @@ class Output:
 
     def line(self, message: Message, text: str) -> None:
         """Print an element of a stream: a line of JSON, or `text`; flushed at once."""
-        print(json.dumps(to_dict(message), ensure_ascii=False) if self.as_json else text)
-        sys.stdout.flush()
+        whole = json.dumps(to_dict(message), ensure_ascii=False) if self.as_json else text
+        print(visible(whole), flush=True)
+
+    def result(self, text: str) -> None:
+        """Print a text that is data: unchanged, unless to a terminal."""
+        print(visible(text) if self.console.is_terminal else text)
 
     def done(self, text: str, **facts: Any) -> None:
         """Report a change: `facts` as JSON on stdout, or `text` on stderr."""
@@ -73,11 +82,11 @@ class Output:
 
     def note(self, text: str) -> None:
         """Print a line for the person at the terminal, on stderr."""
-        self.notes.print(text, markup=False)
+        self.notes.print(visible(text), markup=False)
 
     def warning(self, text: str) -> None:
         """Print a problem that stops nothing, on stderr."""
-        self.notes.print(f"[yellow]warning:[/] {escape(text)}")
+        self.notes.print(f"[yellow]warning:[/] {escape(visible(text))}")
 
     @contextlib.contextmanager
     def waiting(self, text: str) -> Iterator[None]:
@@ -100,15 +109,20 @@ def to_dict(message: Message) -> dict[str, Any]:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(visible(json.dumps(value, indent=2, ensure_ascii=False)))
+
+
+def visible(text: str) -> str:
+    """A text of anybody's, whose control characters stand as JSON spells them."""
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _cell(value: Any, *, multiline: bool = False) -> str:
     if value is None:
         return ""
     if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False)
+        return visible(json.dumps(value, ensure_ascii=False))
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    text = str(value)
+    text = visible(str(value))
     return text if multiline else " ".join(text.split())

@@ -9,6 +9,7 @@ from moleculeai.workspace.v1 import workspace_pb2
 from rich.tree import Tree
 
 from molecule_grpc.cli.context import Cli, UsageError, asynchronous, find_workspace
+from molecule_grpc.cli.output import visible
 
 app = typer.Typer(no_args_is_help=True, help="Workspaces: the places in the tree.")
 
@@ -164,5 +165,5 @@ async def tree(context: typer.Context) -> None:
 def _label(workspace: workspace_pb2.Workspace) -> str:
     status = workspace_pb2.Workspace.Status.Name(workspace.status)
     colour = _STATUS_COLOURS.get(status, "dim")
-    name = workspace.name.replace("[", "\\[")
+    name = visible(workspace.name).replace("[", "\\[")
     return f"{name} [{colour}]{status}[/] [dim]{workspace.id}[/]"
