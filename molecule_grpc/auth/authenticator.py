@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter
 from types import MappingProxyType
@@ -19,10 +17,11 @@ from google.protobuf.message import Message
 
 from molecule_grpc.auth import store
 from molecule_grpc.auth.local_calls import LocalCalls
+from molecule_grpc.auth.owners import Owners
 from molecule_grpc.auth.policy import Policy
-from molecule_grpc.auth.principal import ANONYMOUS, OPERATOR, Principal, Role
+from molecule_grpc.auth.principal import ANONYMOUS, OPERATOR, Principal, Role, seconds_left
 from molecule_grpc.auth.strangers import StrangerLimit, client_address
-from molecule_grpc.auth.tokens import MAX_TOKEN_CHARS, digest
+from molecule_grpc.auth.tokens import bearer_digest, digest
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.kernel.errors import Denied, NotFound, Unauthenticated
 from molecule_grpc.kernel.ids import parse_id
@@ -31,8 +30,6 @@ from molecule_grpc.settings.edge import EdgeSettings
 
 _NEGATIVE_CACHE_SECONDS = 2.0
 _CACHE_SIZE = 50_000
-# The longest token, "Bearer", and some blanks around both.
-_MAX_HEADER_CHARS = MAX_TOKEN_CHARS + 64
 # Older streams are asked to come back, so that none needs a timer for longer.
 _LONGEST_WATCH_SECONDS = 7 * 24 * 3600.0
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
@@ -69,8 +66,7 @@ class Authenticator:
         self._operator = digest(settings.admin_token) if settings.admin_token else None
         self._revocations = 0
         self._cache: OrderedDict[bytes, tuple[float, Principal | None]] = OrderedDict()
-        self._organizations: OrderedDict[UUID, UUID] = OrderedDict()
-        self._purges = 0
+        self._owners = Owners(pool)
         self._used: set[UUID] = set()
         self._watchers: dict[str, set[Callable[[], None]]] = {}
 
@@ -142,7 +138,7 @@ class Authenticator:
             Exhausted: the token is not known to be good, and its address has sent too many others.
         """
         try:
-            token_digest = _token_digest(authorization)
+            token_digest = bearer_digest(authorization)
         except Unauthenticated:
             self._strangers.charge(address)
             raise
@@ -195,37 +191,16 @@ class Authenticator:
             if principal.workspace_id != workspace_id:
                 raise Unauthenticated(policy.wrong)
             return workspace_id
-        if await self._owns(principal.organization_id, workspace_id):
+        if await self._owners.owns(principal.organization_id, workspace_id):
             return workspace_id
         # An administrator may bring a workspace into being, where strangers may.
         if Role.ANONYMOUS in policy.roles and await self.organization_of(workspace_id) is None:
             return workspace_id
         raise NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND")
 
-    async def _owns(self, organization_id: UUID | None, workspace_id: UUID) -> bool:
-        """Whether a workspace is this organisation's.
-
-        What is another's costs the same statement, with the same answer, as what does not exist,
-        and neither is remembered: the time of a refusal tells nothing.
-        """
-        if organization_id is None:
-            return False
-        if self._organizations.get(workspace_id) == organization_id:
-            return True
-        purges = self._purges
-        with database_errors():
-            owns = await store.owns(self._pool, organization_id, workspace_id)
-        # A look that began before a purge may have seen the workspace that was deleted.
-        if owns and purges == self._purges:
-            self._organizations[workspace_id] = organization_id
-            if len(self._organizations) > _CACHE_SIZE:
-                self._organizations.popitem(last=False)
-        return owns
-
     async def organization_of(self, workspace_id: UUID) -> UUID | None:
         """The organisation of a workspace; None when there is no such workspace."""
-        with database_errors():
-            return await store.organization_of(self._pool, workspace_id)
+        return await self._owners.organization_of(workspace_id)
 
     def forget(self, token_digest_hex: str) -> None:
         """Forget the holder of a revoked token and end the calls opened with the token."""
@@ -236,15 +211,13 @@ class Authenticator:
 
     def forget_workspace(self, workspace_id: str) -> None:
         """A workspace was purged: its id may become another organisation's."""
-        self._purges += 1
-        self._organizations.pop(UUID(workspace_id), None)
+        self._owners.forget(UUID(workspace_id))
 
     def forget_all(self) -> None:
         """Revocations and purges may have been missed: empty the caches."""
         self._revocations += 1
         self._cache.clear()
-        self._purges += 1
-        self._organizations.clear()
+        self._owners.forget_all()
 
     async def recheck(self) -> None:
         """End the open calls of tokens whose revocation was missed."""
@@ -260,12 +233,12 @@ class Authenticator:
     @contextlib.contextmanager
     def watch(self, authorization: str | None, end: Callable[[], None]) -> Iterator[None]:
         """While inside, call `end` when the token behind this header is revoked or expires."""
-        token_digest = _token_digest(authorization) if authorization else None
+        token_digest = bearer_digest(authorization) if authorization else None
         key = token_digest.hex() if token_digest else ""
         watchers = self._watchers.setdefault(key, set())
         watchers.add(end)
         _, principal = self._cache.get(bytes.fromhex(key), (0.0, None))
-        left = _seconds_left(principal)
+        left = seconds_left(principal)
         timer = None
         if left < _LONGEST_WATCH_SECONDS:
             timer = asyncio.get_running_loop().call_later(left, end)
@@ -301,7 +274,7 @@ class Authenticator:
         # notification would correct the cache.
         if revocations == self._revocations:
             ttl = self._ttl if principal else min(self._ttl, _NEGATIVE_CACHE_SECONDS)
-            self._remember(token_digest, now + min(ttl, _seconds_left(principal)), principal)
+            self._remember(token_digest, now + min(ttl, seconds_left(principal)), principal)
         if principal is not None and principal.token_id is not None:
             self._used.add(principal.token_id)
         return principal
@@ -322,26 +295,4 @@ class Authenticator:
         return found
 
 
-def _seconds_left(principal: Principal | None) -> float:
-    """Until the principal's token expires."""
-    if principal is None or principal.expires_at is None:
-        return math.inf
-    return max(0.0, (principal.expires_at - datetime.now(UTC)).total_seconds())
-
-
 _reader: Callable[[str], Callable[[Message], str]] = lru_cache(maxsize=None)(attrgetter)
-
-
-def _token_digest(authorization: str) -> bytes | None:
-    """The digest of the token in a header; None when the token is longer than any that exists.
-
-    Computed for every call, within 2 µs: a cache would hold the tokens themselves, and a stranger
-    could fill it with headers of 60 KB.
-    """
-    if len(authorization) > _MAX_HEADER_CHARS:
-        return None
-    scheme, _, text = authorization.partition(" ")
-    text = text.strip()
-    if scheme.lower() != "bearer" or not text:
-        raise Unauthenticated("the authorization header must be: Bearer TOKEN")
-    return digest(text) if len(text) <= MAX_TOKEN_CHARS else None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from molecule_grpc.kernel.payer import OPERATOR_PAYS, STRANGERS_PAY, Payer
@@ -60,3 +61,10 @@ class Principal:
 
 ANONYMOUS = Principal(Role.ANONYMOUS)
 OPERATOR = Principal(Role.OPERATOR)
+
+
+def seconds_left(principal: Principal | None) -> float:
+    """Seconds until the principal's token expires; infinite when it never does."""
+    if principal is None or principal.expires_at is None:
+        return math.inf
+    return max(0.0, (principal.expires_at - datetime.now(UTC)).total_seconds())

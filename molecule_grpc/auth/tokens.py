@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Self
 
+from molecule_grpc.kernel.errors import Unauthenticated
+
 PREFIX_LENGTH = 8
 # Ours have 43 characters; operators choose ADMIN_TOKEN themselves. Longer ones are never hashed.
 MAX_TOKEN_CHARS = 512
+# The longest token, "Bearer", and some blanks around both.
+_MAX_HEADER_CHARS = MAX_TOKEN_CHARS + 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +63,21 @@ def mint() -> Secret:
 def digest(text: str) -> bytes:
     """The SHA-256 of a token: the only part of a token that is stored."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+
+
+def bearer_digest(authorization: str) -> bytes | None:
+    """The digest of the token in a header; None when the token is longer than any that exists.
+
+    Computed for every call, within 2 µs: a cache would hold the tokens themselves, and a stranger
+    could fill it with headers of 60 KB.
+
+    Raises:
+        Unauthenticated: the header is malformed.
+    """
+    if len(authorization) > _MAX_HEADER_CHARS:
+        return None
+    scheme, _, text = authorization.partition(" ")
+    text = text.strip()
+    if scheme.lower() != "bearer" or not text:
+        raise Unauthenticated("the authorization header must be: Bearer TOKEN")
+    return digest(text) if len(text) <= MAX_TOKEN_CHARS else None
