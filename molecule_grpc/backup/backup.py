@@ -82,9 +82,11 @@ async def _back_up(settings: Settings, dsn: str, directory: Path) -> Manifest:
         absent = await asyncio.to_thread(
             copy_out, settings.upload, contents.objects, directory / OBJECTS
         )
-    with contextlib.suppress(FileNotFoundError):
-        shutil.copyfile(settings.process.data_dir / ADMIN_TOKEN, directory / ADMIN_TOKEN)
-        (directory / ADMIN_TOKEN).chmod(0o600)
+    token = settings.process.data_dir / ADMIN_TOKEN
+    if token.exists():
+        # Closed before it holds anything: others may read the directory, if it was there before.
+        (directory / ADMIN_TOKEN).touch(mode=0o600)
+        shutil.copyfile(token, directory / ADMIN_TOKEN)
     return Manifest(
         server_version=version(),
         postgres_version=contents.postgres_version,

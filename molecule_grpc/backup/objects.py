@@ -34,7 +34,7 @@ def copy_out(settings: UploadSettings, wanted: Iterable[StoredObject], folder: P
     Raises:
         BackupError: the store failed, or gave other bytes than were uploaded.
     """
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     client = s3_client(settings)
     absent = []
     for file_id, sha256 in wanted:

@@ -230,6 +230,8 @@ async def test_files_of_an_object_store_come_back_under_another_prefix(
     seaweed.client.delete_object(Bucket=BUCKET, Key=f"{prefix}{gone}")
     directory = await backed_up(database_url, tmp_path, **environment)
     assert manifest_of(directory)["absent_files"] == [str(gone)]
+    # Others may read the directory, if it was there before; not what tenants uploaded.
+    assert (directory / "objects").stat().st_mode & 0o077 == 0
     await restored(
         directory, empty_database, tmp_path, schema=MIGRATIONS, **seaweed.environment(new)
     )
