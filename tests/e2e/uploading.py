@@ -106,12 +106,10 @@ class Door:
         return listed
 
     async def notices(self) -> list[dict[str, Any]]:
-        """What a poller sees of files, oldest first."""
+        """What a poller without a cursor sees of files, oldest first."""
         answer = await self.http.get(f"{self.path}/activity", params={"type": "a2a_receive"})
         rows = answer.json()
-        return [
-            row["request_body"] for row in reversed(rows) if row["method"] == "chat_upload_receive"
-        ]
+        return [row["request_body"] for row in rows if row["method"] == "chat_upload_receive"]
 
 
 async def new_door(
