@@ -167,9 +167,14 @@ def to_call_error(error: grpc.aio.AioRpcError) -> CallError:
             detail.Unpack(known)
     if retry.HasField("retry_delay"):
         retry_after = retry.retry_delay.ToNanoseconds() / 1e9
+    code = error.code()
+    if code is grpc.StatusCode.INTERNAL and "RST_STREAM" in (error.details() or ""):
+        # The gRPC library's own status, not the server's: a worker or the edge died in the middle
+        # of an answer. The same call can succeed at the next connection.
+        code = grpc.StatusCode.UNAVAILABLE
     return make_error(
-        error.details() or error.code().name.lower(),
-        code=error.code(),
+        error.details() or code.name.lower(),
+        code=code,
         reason=info.reason,
         metadata=info.metadata,
         violations=tuple((each.field, each.description) for each in bad.field_violations),

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from molecule_grpc.cli.main import hoisted
 from molecule_grpc.client.connection import Address
-from molecule_grpc.client.errors import CallError, Fenced, InboxBusy, Unavailable, make_error
+from molecule_grpc.client.errors import (
+    CallError,
+    Fenced,
+    InboxBusy,
+    ServerFault,
+    Unavailable,
+    make_error,
+    to_call_error,
+)
 from molecule_grpc.client.items import text_of
 from molecule_grpc.client.retry import Backoff, ends_for_good, is_retryable, with_retries
 
@@ -91,6 +99,22 @@ def test_a_reason_decides_the_kind_before_the_code_does() -> None:
     assert isinstance(_error(grpc.StatusCode.ABORTED, "INBOX_BUSY"), InboxBusy)
     assert isinstance(make_error("text", code=14), Unavailable)
     assert type(make_error("text", code=99)) is CallError
+
+
+@pytest.mark.parametrize(
+    ("details", "kind"),
+    [
+        ("Stream removed (RST_STREAM (Received RST_STREAM with error code 2))", Unavailable),
+        ("internal error", ServerFault),
+    ],
+)
+def test_an_answer_that_broke_off_is_no_fault_of_the_server(
+    details: str, kind: type[CallError]
+) -> None:
+    error = grpc.aio.AioRpcError(
+        grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), details
+    )
+    assert type(to_call_error(error)) is kind
 
 
 async def test_a_call_is_tried_until_it_succeeds() -> None:
