@@ -122,7 +122,7 @@ class Street:
         await self._home.heard()
 
     async def round(self, row: Row) -> None:
-        """One window alone, one beside the attacker."""
+        """A window of calls alone, then a window beside the attacker."""
         await self._window(row, row.alone, 0)
         organization = await make_organization(self._dsn)
         agents = await make_agents(self._dsn, members.AGENTS, organization)

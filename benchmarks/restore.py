@@ -48,7 +48,7 @@ _NO_LIMITS: dict[str, int] = {"max_items": 10**9, "max_bytes": 10**12}
 
 @dataclass(slots=True)
 class Figures:
-    """Seconds of each step, and what was there."""
+    """Seconds of each step, and sizes."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     delegations: int = 0

@@ -13,7 +13,7 @@ from molecule_grpc.kernel.errors import Exhausted
 from molecule_grpc.kernel.payer import ORGANIZATION, WORKSPACE
 from molecule_grpc.settings.settings import Settings
 
-# What statements compare with where there is no limit: more than anything that can be kept.
+# The bound of statements without a limit: above any possible count.
 UNLIMITED: Final = 2**62
 # After so many seconds a caller may find room: delegations end, agents read and fetch.
 _DELEGATION_SECONDS: Final = 30.0
@@ -29,7 +29,7 @@ class QuotaExceeded(Exhausted):
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """A limit on what is kept for one organisation, or for one workspace.
+    """A limit on stored things of an organisation or a workspace.
 
     Args:
         name: what is counted, as the caller shall read it: "live tokens".
@@ -172,7 +172,7 @@ class Quotas:
         )
 
     def too_much_recorded(self, organization_id: UUID) -> QuotaExceeded:
-        """What a caller reads whose organisation has recorded its bytes of the day."""
+        """The refusal after an organisation has recorded its bytes of the day."""
         now = datetime.now(UTC)
         rest = timedelta(days=1) - timedelta(
             hours=now.hour, minutes=now.minute, seconds=now.second - 1

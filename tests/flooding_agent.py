@@ -1,4 +1,4 @@
-"""An agent that floods its callers, in a process of its own."""
+"""A process with an agent that floods its callers."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _HEADER_BYTES = 12
 
 @dataclass(slots=True)
 class NameServer:
-    """What it knows, and what it was asked.
+    """Known names, and the questions received.
 
     Args:
         known: for each name, the IPv4 addresses of each answer in turn; the last one repeats.

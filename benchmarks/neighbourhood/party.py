@@ -1,4 +1,4 @@
-"""A party of the benchmark as the process that times it sees it."""
+"""A party of the benchmark, seen from the timing process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Party:
     @classmethod
     @contextlib.asynccontextmanager
     async def start(cls, site: Site, module: str, *words: str) -> AsyncIterator[Party]:
-        """Start one in a session of its own, and wait until it is ready."""
+        """Start a party in a new session and wait until ready."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

@@ -199,7 +199,7 @@ class Authenticator:
         raise NotFound("workspace not found", reason="WORKSPACE_NOT_FOUND")
 
     async def organization_of(self, workspace_id: UUID) -> UUID | None:
-        """The organisation of a workspace; None when there is no such workspace."""
+        """The organisation of a workspace; None for an unknown workspace."""
         return await self._owners.organization_of(workspace_id)
 
     def forget(self, token_digest_hex: str) -> None:

@@ -40,7 +40,7 @@ class Owners:
         return owns
 
     async def organization_of(self, workspace_id: UUID) -> UUID | None:
-        """The organisation of a workspace; None when there is no such workspace."""
+        """The organisation of a workspace; None for an unknown workspace."""
         with database_errors():
             return await store.organization_of(self._pool, workspace_id)
 

@@ -64,7 +64,7 @@ class Manifest(pydantic.BaseModel):
         return sum(file.size for file in self.files.values())
 
     def write(self, directory: Path) -> None:
-        """Make the backup in `directory` whole. Its files are on disk by then."""
+        """Make the backup in `directory` whole, after all other files are on disk."""
         unfinished = directory / f"{MANIFEST}.new"
         with unfinished.open("w") as file:
             file.write(self.model_dump_json(indent=2) + "\n")

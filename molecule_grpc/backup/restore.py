@@ -137,7 +137,7 @@ def _require_empty_directory(data_dir: Path) -> None:
 
 
 def _put_back_objects(settings: Settings, directory: Path, manifest: Manifest) -> None:
-    """Before any row says that they are there."""
+    """Put the objects back before the rows that refer to them."""
     files = [directory / name for name in manifest.files if name.startswith(f"{OBJECTS}/")]
     if files and not settings.upload.s3_bucket:
         raise BackupError("the backup has files of an object store: set MOLECULE_S3_BUCKET")

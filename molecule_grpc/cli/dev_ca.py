@@ -174,7 +174,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _write_new(path: Path, text: bytes) -> None:
-    """Write a file that only this user reads. Fails if there is one, also behind a link."""
+    """Write a new file of mode 0600. Fails where the path exists, also as a link."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(text)

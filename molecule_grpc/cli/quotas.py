@@ -1,4 +1,4 @@
-"""`molecule-grpc quota`: what an organisation or a workspace uses of what it may use."""
+"""`molecule-grpc quota`: use and limits of an organisation or a workspace."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Position(NamedTuple):
         return cls(xact, _LAST_POSITION)
 
 
-# Behind every event that there will ever be.
+# Behind every possible event.
 LAST_PLACE: Final = Position(2**62, _LAST_POSITION)
 
 

@@ -69,7 +69,7 @@ class Invalid(MoleculeError):
 
 
 class Unauthenticated(MoleculeError):
-    """No token, or one that is not valid here."""
+    """The token is missing or invalid."""
 
     default_reason = "UNAUTHENTICATED"
 

@@ -1,4 +1,4 @@
-"""What an organisation, and one of its workspaces, uses of what it may use."""
+"""Use and limits of an organisation and of a workspace."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_every_quota_and_budget_stands_in_the_table_of_limits() -> None:
     for budget in Budgets.of(settings.budgets).all:
         uses = budget.uses(**dict.fromkeys((ORGANIZATION, WORKSPACE, TOKEN, TARGET, WORKER)))
         limits |= {(budget.name, use.dimension): use.limit for use in uses}
-    # What the process may open bounds it, too.
+    # The limit of open files bounds the number, too.
     limits["calls to agents", WORKER] = settings.budgets.calls_worker
     in_force = settings.describe()
     assert told == {

@@ -69,7 +69,7 @@ class Deal:
         )
 
     async def look(self) -> None:
-        """Read the delegation and check that its state may follow the one read before."""
+        """Read the delegation and check the transition from the state read before."""
         get = pb.GetDelegationRequest(workspace_id=self.caller.id, delegation_id=self.name)
         now = await insist(self.caller, get)
         before, self.seen = self.seen, now

@@ -113,7 +113,7 @@ async def reborn_family(
 async def test_a_purged_id_that_another_organisation_took_is_foreign_to_its_first_one(
     rpc: Rpc, reborn_family: Family, rows: Rows
 ) -> None:
-    """To the organisation that had it, and to the holder of the token that it had."""
+    """To the old organisation, and to the holder of an old token."""
     for role in ("revoked token", "foreign organization"):
         frames = [frame.SerializeToString() for frame in await valid_frames(rpc, reborn_family)]
         before = await rows.look()

@@ -39,7 +39,7 @@ async def inbox(agent: Agent, wait_seconds: int = 0) -> list[dict[str, Any]]:
 
 
 async def seen_by(agent: Agent, delegation_id: str) -> dict[str, Any]:
-    """A delegation, read by one of its parties."""
+    """A delegation as caller or callee reads it."""
     answer = await agent.rest("GET", f"/workspaces/{agent.id}/delegations/{delegation_id}")
     found: dict[str, Any] = answer.json()
     return found

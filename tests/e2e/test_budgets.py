@@ -183,7 +183,7 @@ async def test_streams_of_mcp_count_as_streams(small_server: RunningServer) -> N
         org = await found(wire, wire.party(small_server.admin_token))
         agent = await org.hire()
         path = f"/workspaces/{agent.id}/mcp/stream"
-        # An iterator that is dropped closes its connection.
+        # Dropping an iterator closes the connection.
         held: list[AsyncIterator[bytes]] = []
 
         async def opened() -> int:

@@ -71,7 +71,7 @@ def children(server: RunningServer, *words: str) -> set[int]:
 
 
 async def spare(server: RunningServer) -> int:
-    """The process that waits to replace a worker, once it is there."""
+    """The spare process, once loaded."""
 
     async def look() -> set[int]:
         return children(server, "--standby") - {worker(server)}
@@ -104,7 +104,7 @@ async def status(party: Party, path: str) -> int:
 
 
 async def reads(agent: Agent) -> int:
-    """What a call that reads the database answers."""
+    """The status of a call that reads the database."""
     return await status(agent, f"/workspaces/{agent.id}/inbox")
 
 

@@ -147,7 +147,7 @@ async def test_an_organization_has_so_many_live_tokens_however_many_ask_at_once(
         *(narrow.rpc(mint) for _ in range(AT_ONCE)), return_exceptions=True
     )
     made = [one for one in answers if not isinstance(one, BaseException)]
-    # One has been there from the beginning.
+    # The first token exists from the beginning.
     assert len(made) == ORGANIZATION_TOKENS - 1
     refused = await narrow.rest("POST", "/org/tokens", {})
     assert refused.status_code == 429
@@ -229,7 +229,7 @@ async def test_a_record_takes_so_many_bytes_a_day(narrow: Organization, narrow_w
 
 
 def uses_of(answer: workspaces.GetQuotaResponse) -> dict[tuple[str, str], tuple[float, float]]:
-    """What is used and what may be used, by name and whose limit it is."""
+    """Use and limit, by quota and dimension."""
     return {(each.name, each.of): (each.used, each.limit) for each in answer.quotas}
 
 

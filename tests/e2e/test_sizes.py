@@ -196,7 +196,7 @@ async def nothing() -> AsyncIterator[bytes]:
 async def refused_while_sending(
     port: int, verb: str, url: str, framing: str, pieces: AsyncIterator[bytes]
 ) -> bytes:
-    """What a client reads whose body never ends."""
+    """The answer to a client with an endless body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"{verb} {url} HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n".encode())
     with contextlib.suppress(ConnectionError):

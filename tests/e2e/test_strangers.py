@@ -1,4 +1,4 @@
-"""Callers without a valid token: what one address may cost, and whom that concerns."""
+"""Callers without a valid token: the budget of an address, and who is counted."""
 
 from __future__ import annotations
 

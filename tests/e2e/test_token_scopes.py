@@ -1,4 +1,4 @@
-"""Tokens that only read, and tokens that expire."""
+"""Read-only and expiring tokens."""
 
 from __future__ import annotations
 

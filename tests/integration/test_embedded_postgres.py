@@ -1,4 +1,4 @@
-"""The embedded Postgres keeps its data and comes back, whatever ended it."""
+"""The embedded Postgres keeps its data and comes back after any end."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ async def test_only_the_account_that_started_it_gets_in(data_dir: Path) -> None:
 def test_what_is_no_data_of_ours_is_refused_and_left_alone(
     data_dir: Path, version: str | None
 ) -> None:
-    """No owner and no mode is changed before it is known what lies there."""
+    """Owner and mode of a foreign directory stay as they were."""
     data_dir.chmod(0o700)
     foreign = data_dir / "postgres"
     foreign.mkdir(mode=0o700)

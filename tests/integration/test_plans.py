@@ -313,7 +313,7 @@ async def test_operators_lists_and_counts(
 
 @pytest.fixture
 async def crowded(watched: Watched) -> tuple[UUID, UUID]:
-    """One of ten thousand siblings, and its organisation."""
+    """A workspace with ten thousand siblings, and the organisation."""
     row = await watched._connection.fetchrow(
         "SELECT id, organization_id FROM workspaces WHERE name = 'agent 5000'"
     )

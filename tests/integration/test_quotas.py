@@ -1,4 +1,4 @@
-"""Quotas of delegations and records: they hold in a batch, and what is kept is what is there."""
+"""Quotas of delegations and records: they hold within a batch, and counters equal the rows."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ async def test_what_is_kept_of_delegations_is_what_is_there(database_url: str, p
             await purge(conn, callers[:1])
             await conn.execute("DELETE FROM workspaces WHERE id = $1", callers[0])
         assert await require_true_counts(pool) == before - gone
-        # It ends, and nobody is there to whom it counts.
+        # The delegation ends after its caller was purged.
         await one.update(callee, last, "completed", "late")
         assert await require_true_counts(pool) == before - gone
 

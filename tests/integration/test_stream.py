@@ -40,7 +40,7 @@ from tests.waiting import PATIENCE, until
 
 @dataclass
 class Opened:
-    """A stream with its frames and its guard."""
+    """A stream with frames and guard."""
 
     stream: InboxStream
     frames: AsyncGenerator[Frame, None]
@@ -322,6 +322,6 @@ def inbox_of(slice_: Slice) -> InboxUseCases:
 
 
 async def nothing() -> AsyncIterator[ClientFrame]:
-    """A client that sends no frame after its hello."""
+    """A client that is silent after the hello."""
     await asyncio.Event().wait()
     yield PongFrame()

@@ -95,7 +95,7 @@ def by(principal: Principal) -> Call:
 
 
 async def one_row(pool: Pool, sql: str, *arguments: object) -> asyncpg.Record:
-    """The row of a query that has one."""
+    """The single row of a query."""
     row = await pool.fetchrow(sql, *arguments)
     assert row is not None
     return row

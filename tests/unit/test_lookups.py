@@ -1,4 +1,4 @@
-"""Looking up names: what needs no name server, and whose lookups are in whose way."""
+"""Looking up names: literals, and budgets of organisations."""
 
 from __future__ import annotations
 

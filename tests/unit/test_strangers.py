@@ -10,7 +10,7 @@ from molecule_grpc.kernel.errors import Exhausted
 
 
 class Clock:
-    """A clock that stands still until it is moved."""
+    """A clock moved by hand."""
 
     now = 1000.0
 

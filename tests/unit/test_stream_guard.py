@@ -65,7 +65,7 @@ async def test_a_drain_does_not_disturb_the_wait() -> None:
 
 
 async def test_a_revocation_cancels_what_is_awaited_and_what_is_awaited_within() -> None:
-    """An upload waits for its client inside the step that takes it."""
+    """A step of an upload awaits `receive` within."""
     guard = guard_of(OpenStreams(), Flag(UUID(int=1)))
     asyncio.get_running_loop().call_later(0.01, guard.revoke)
     async with asyncio.timeout(PATIENCE):

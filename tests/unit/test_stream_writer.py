@@ -45,7 +45,7 @@ class Handler:
 
 
 async def opened(handler: Handler, transport: Transport, *, write_seconds: float) -> _StreamWriter:
-    """A writer whose handler has made its first message."""
+    """A writer after the handler's first message."""
     responses = handler.stream()
     await anext(responses)
     return _StreamWriter(cast("Any", transport), responses, unread_of(), write_seconds, rpc="/a/B")

@@ -116,7 +116,7 @@ class EmbeddedPostgres:
         self._lock.release()
 
     def last_words(self) -> list[str]:
-        """The last lines that Postgres logged since its start."""
+        """The last lines in Postgres' newest log file."""
         newest = max(self._logs(), key=lambda log: log.stat().st_mtime, default=None)
         lines = last_lines(self._output)
         return lines if newest is None else lines + last_lines(newest, self._logged.get(newest, 0))

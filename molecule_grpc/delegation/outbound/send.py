@@ -174,7 +174,7 @@ class Push:
             if queued.queue_id == row.id:
                 sending.adopted = True
             else:
-                # An earlier row holds the message, and whoever took that row ends it.
+                # An earlier row of the queue holds the message; the holder of its lease settles it.
                 self._never_queued(sending, row)
             return queued
 

@@ -45,7 +45,7 @@ async def until_written(write: Callable[[], Awaitable[T]], name: str) -> T:
 
 
 def passes(error: Exception) -> bool:
-    """Whether the same write may well succeed later. A row that is there already is written."""
+    """Whether the same write can succeed later. An existing row counts as written."""
     if isinstance(error, asyncpg.UniqueViolationError):
         return False
     return isinstance(error, Exhausted) or fault(error) is not Fault.STATEMENT

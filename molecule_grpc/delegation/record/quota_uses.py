@@ -12,7 +12,7 @@ from molecule_grpc.quotas import Quotas, QuotaUse
 async def quota_uses(
     pool: Pool, quotas: Quotas, organization_id: UUID, workspace_id: UUID | None
 ) -> list[QuotaUse]:
-    """What an organisation uses, and a workspace of it."""
+    """Use of an organisation's quotas and of a workspace's."""
     used = await usage.of_organization(pool, organization_id)
     uses = [
         QuotaUse(quotas.open_of_organization, used.open),

@@ -1,4 +1,4 @@
-"""One worker of the fleet, seen from its parent."""
+"""A worker process as a child of the fleet."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ READ_BYTES = 2 * 1024 * 1024
 
 _THREADS = 8
 _DELETED_AT_ONCE = 1000
-# What a missing object is called, by the request that meets it.
+# S3's error codes for a missing object: of GET, and of HEAD.
 MISSING = ("NoSuchKey", "404")
 
 

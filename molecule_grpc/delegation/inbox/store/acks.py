@@ -36,7 +36,7 @@ class AckRefusal(enum.StrEnum):
     FENCED = enum.auto()
     """Another session holds the inbox."""
     CURSOR_AHEAD = enum.auto()
-    """It names an item beyond the newest one."""
+    """The number is above the newest item's."""
 
 
 class Acked(NamedTuple):
