@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.growth_rows import Rows, empty_tables, grow
-from benchmarks.harness import durable_postgres
+from benchmarks.harness import delegation_draft, durable_postgres
 from molecule_grpc.db.pool import Connection, connect
 from molecule_grpc.delegation.inbox.store import acks, reads
 from molecule_grpc.delegation.inbox.store import retention as inbox_retention
@@ -64,22 +64,7 @@ _RECEIVED = queries.ActivityFilter(type="a2a_receive")
 
 
 def _draft(rows: Rows) -> accept.DelegationDraft:
-    return accept.DelegationDraft(
-        delegation_id=str(new_id()),
-        caller_id=rows.busy,
-        callee_id=rows.agents[1],
-        organization_id=rows.organization,
-        task_preview="task",
-        status="queued",
-        idempotency_key=None,
-        request_hash=b"",
-        deadline_seconds=3600,
-        audit_id=new_id(),
-        item_id=new_id(),
-        request_body=_BODY,
-        bytes=len(_BODY),
-        queue_id=None,
-    )
+    return delegation_draft(rows.busy, rows.agents[1], rows.organization, _BODY)
 
 
 def _message(workspace_id: UUID) -> activity.EntryDraft:
@@ -97,7 +82,7 @@ def _message(workspace_id: UUID) -> activity.EntryDraft:
 
 
 async def _after_cursor(connection: Any, rows: Rows) -> None:
-    """A poller's list: what came after a row that it has seen."""
+    """A poller's list, from a row that the poller has seen."""
     newest = await queries.list_rows(connection, rows.busy, _RECEIVED, limit=_PAGE)
     last = newest.rows[-1]
     cursor = queries.Cursor(last.record_seq, last.created_at - queries.HORIZON)

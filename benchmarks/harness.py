@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import grpc
@@ -21,6 +22,7 @@ from molecule_grpc.auth.tokens import mint
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import connect
+from molecule_grpc.delegation.ledger.store.accept import DelegationDraft
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.resources import migrations_dir
 
@@ -224,3 +226,26 @@ def percentile(values: list[float], share: float) -> float:
     """The value below which `share` (0 to 1) of the values lies; NaN for no values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
+
+
+def delegation_draft(
+    caller_id: UUID, callee_id: UUID, organization_id: UUID, body: str, **changes: Any
+) -> DelegationDraft:
+    """A delegation to be accepted, with an hour until its deadline."""
+    draft = DelegationDraft(
+        delegation_id=str(new_id()),
+        caller_id=caller_id,
+        callee_id=callee_id,
+        organization_id=organization_id,
+        task_preview="task",
+        status="queued",
+        idempotency_key=None,
+        request_hash=b"",
+        deadline_seconds=3600,
+        audit_id=new_id(),
+        item_id=new_id(),
+        request_body=body,
+        bytes=len(body),
+        queue_id=None,
+    )
+    return draft._replace(**changes)

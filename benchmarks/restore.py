@@ -24,14 +24,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import UUID
 
 import asyncpg
 import httpx
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.harness import ORGANIZATION, Agent, make_agents
+from benchmarks.harness import ORGANIZATION, Agent, delegation_draft, make_agents
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.pool import Writer, connect
 from molecule_grpc.delegation.ledger.store.accept import DelegationDraft, accept
@@ -73,7 +72,9 @@ async def fill(dsn: str, agents: list[Agent], count: int) -> tuple[Agent, str]:
     for start in range(0, count, _BATCH):
         # Each agent is the source of one delegation of a batch, and the target of another one.
         drafts = [
-            _draft(ids[n % len(ids)], ids[(n + 1) % len(ids)])
+            delegation_draft(
+                ids[n % len(ids)], ids[(n + 1) % len(ids)], ORGANIZATION, _BODY, task_preview=_TASK
+            )
             for n in range(start, min(start + _BATCH, count))
         ]
         await accept(writer, drafts, **_NO_LIMITS)
@@ -86,25 +87,6 @@ async def fill(dsn: str, agents: list[Agent], count: int) -> tuple[Agent, str]:
         await writer.close()
     last = drafts[-1]
     return next(agent for agent in agents if agent.id == last.caller_id), last.delegation_id
-
-
-def _draft(caller_id: UUID, callee_id: UUID) -> DelegationDraft:
-    return DelegationDraft(
-        delegation_id=str(new_id()),
-        caller_id=caller_id,
-        callee_id=callee_id,
-        organization_id=ORGANIZATION,
-        task_preview=_TASK,
-        status="queued",
-        idempotency_key=None,
-        request_hash=b"",
-        deadline_seconds=3600,
-        audit_id=new_id(),
-        item_id=new_id(),
-        request_body=_BODY,
-        bytes=len(_BODY),
-        queue_id=None,
-    )
 
 
 def _completion(draft: DelegationDraft) -> Move:
@@ -143,7 +125,7 @@ async def count_delegations(data_dir: Path) -> int:
 
 
 def measure(delegations: int, place: Path) -> Figures:
-    """Fill an installation, back it up, lose it, restore it."""
+    """Measure a backup of a filled installation, and the restore after its loss."""
     figures = Figures()
     server = RunningServer("", place / "data")
     server.start()

@@ -25,7 +25,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.harness import ORGANIZATION, durable_postgres, make_agents
+from benchmarks.harness import ORGANIZATION, delegation_draft, durable_postgres, make_agents
 from molecule_grpc.db.pool import Connection, Writer, connect
 from molecule_grpc.delegation.ledger.store.accept import DelegationDraft, accept
 from molecule_grpc.delegation.ledger.store.move import Move, move
@@ -135,22 +135,7 @@ class Bench:
     def _draft(
         self, caller_id: UUID, callee_id: UUID, queue_id: UUID | None = None
     ) -> DelegationDraft:
-        return DelegationDraft(
-            delegation_id=str(new_id()),
-            caller_id=caller_id,
-            callee_id=callee_id,
-            organization_id=ORGANIZATION,
-            task_preview="task",
-            status="queued",
-            idempotency_key=None,
-            request_hash=b"",
-            deadline_seconds=3600,
-            audit_id=new_id(),
-            item_id=new_id(),
-            request_body=_BODY,
-            bytes=len(_BODY),
-            queue_id=queue_id,
-        )
+        return delegation_draft(caller_id, callee_id, ORGANIZATION, _BODY, queue_id=queue_id)
 
 
 def _completion(draft: DelegationDraft) -> Move:

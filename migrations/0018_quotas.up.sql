@@ -2,8 +2,8 @@
 --   organization_usage: sums of a few rows for each organisation. Filled here; a daily recount
 --     repairs what workers of the previous version, which do not know the table, leave out.
 --   inbox_heads.open_delegations: delegations under way that the workspace has handed out.
--- Locks: exclusive on inbox_heads for milliseconds; then rows of workspaces with delegations under
--- way are written once, a second for 100,000 of them.
+-- Locks: exclusive on inbox_heads, reads too, until delegations under way are counted and the heads
+-- of their callers are written: a second for 100,000 of them.
 
 CREATE TABLE organization_usage (
     -- No foreign key: the row is written with every row of a record.

@@ -57,21 +57,9 @@ class Budgets:
     @classmethod
     def of(cls, settings: BudgetSettings) -> Budgets:
         """The budgets that the settings ask for, nothing of them in use."""
-        patience = settings.statement_patience
-        statements = Budget(
-            "statements",
-            {
-                ORGANIZATION: settings.statements_organization,
-                TOKEN: settings.statements_token,
-            },
-        )
-        searches = Budget(
-            "searches",
-            {WORKER: settings.searches_worker, ORGANIZATION: settings.searches_organization},
-        )
         return cls(
-            statements=Turns(statements, most_waiting=_MOST_WAITING, patience=patience),
-            searches=Turns(searches, most_waiting=_MOST_WAITING, patience=patience),
+            statements=_statements(settings),
+            searches=_searches(settings),
             streams=Budget(
                 "streams",
                 {
@@ -84,17 +72,7 @@ class Budgets:
             stream_bytes=Budget(
                 "bytes to streams", {ORGANIZATION: settings.stream_bytes_organization}
             ),
-            uploads=Turns(
-                Budget(
-                    "uploads",
-                    {
-                        WORKER: settings.uploads_worker,
-                        ORGANIZATION: settings.uploads_organization,
-                    },
-                ),
-                most_waiting=_MOST_WAITING,
-                patience=_UPLOAD_PATIENCE_SECONDS,
-            ),
+            uploads=_uploads(settings),
             lookups=Budget(
                 "name lookups",
                 {
@@ -142,3 +120,25 @@ class Budgets:
                 key = (budget.name, dimension)
                 REFUSED.labels(*key).inc(count - self._published[key])
                 self._published[key] = count
+
+
+def _statements(settings: BudgetSettings) -> Turns:
+    limits = {
+        ORGANIZATION: settings.statements_organization,
+        TOKEN: settings.statements_token,
+    }
+    return _turns("statements", limits, settings.statement_patience)
+
+
+def _searches(settings: BudgetSettings) -> Turns:
+    limits = {WORKER: settings.searches_worker, ORGANIZATION: settings.searches_organization}
+    return _turns("searches", limits, settings.statement_patience)
+
+
+def _uploads(settings: BudgetSettings) -> Turns:
+    limits = {WORKER: settings.uploads_worker, ORGANIZATION: settings.uploads_organization}
+    return _turns("uploads", limits, _UPLOAD_PATIENCE_SECONDS)
+
+
+def _turns(name: str, limits: dict[str, int], patience: float) -> Turns:
+    return Turns(Budget(name, limits), most_waiting=_MOST_WAITING, patience=patience)

@@ -20,7 +20,7 @@ _STEADY_SECONDS = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call: when it began, how long it took, and whether it was answered."""
+    """Start, duration and outcome of a call."""
 
     began: float
     seconds: float

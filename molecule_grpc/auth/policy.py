@@ -78,7 +78,7 @@ def lasts(policy: Policy) -> Policy:
 
 
 def stores(policy: Policy) -> Policy:
-    """The same for an RPC that stores what it was sent."""
+    """The policy of an RPC that adds rows or files: DISK_LOW while the disk is nearly full."""
     return replace(policy, stores=True)
 
 

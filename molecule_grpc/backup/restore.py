@@ -25,7 +25,7 @@ from molecule_grpc.resources import migrations_dir
 from molecule_grpc.settings.settings import Settings
 
 _UNFINISHED = "restoring-"
-_STOP_SECONDS = 600.0  # of the checkpoint that writes what was loaded
+_STOP_SECONDS = 600.0  # of the checkpoint that writes the loaded rows
 _CHANGES_SECONDS = 3600.0
 # While nobody else uses the server: tables that are filled by the transaction that made them need
 # no log, and indexes are sorted in memory.

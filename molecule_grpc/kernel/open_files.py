@@ -24,7 +24,7 @@ def raise_limit() -> None:
     the usual limit of 1,024 would end both with errors.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # macOS says that there is no highest limit, and refuses what is above its own.
+    # macOS reports RLIM_INFINITY as the hard limit, and refuses more than kern.maxfilesperproc.
     with contextlib.suppress(ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -53,7 +53,7 @@ class Call:
 
     @property
     def caller(self) -> str:
-        """The workspace that the caller says it is, as the header has it; empty without one."""
+        """The header that names the calling workspace, unchecked; empty without the header."""
         return self.metadata.get(CALLER_HEADER, "")
 
     @property

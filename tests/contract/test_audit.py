@@ -27,7 +27,7 @@ ADVISORY = {
 
 
 class Database(HTTPServer):
-    """Speaks OSV, knows one vulnerable package, and remembers what it was asked."""
+    """An OSV server with one vulnerable package, which keeps the questions."""
 
     def __init__(self, vulnerable: str = "") -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

@@ -1,4 +1,4 @@
-"""Calls that last, each held in its middle: what a revocation must end."""
+"""Lasting calls, each held open for a revocation to end."""
 
 from __future__ import annotations
 

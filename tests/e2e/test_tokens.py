@@ -143,7 +143,7 @@ async def test_strangers_and_siblings_touch_no_tokens(org: Organization, strange
 async def test_a_purged_id_is_its_next_organisations_alone(
     own_server: Callable[..., RunningServer],
 ) -> None:
-    """Its first one mints no token of it, at no worker, and reads nothing of the next one."""
+    """The first organisation mints no token of the id at any worker, and reads nothing new."""
     server = own_server(WORKERS="2")
     async with wire_to(server) as wire:
         operator = wire.party(server.admin_token)

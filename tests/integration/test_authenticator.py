@@ -337,7 +337,7 @@ async def test_an_organisation_acts_as_its_own_workspaces_only(
 async def test_a_purged_id_is_nobodys_at_every_worker(
     pool: Pool, database_url: str, agent: Agent, how: str
 ) -> None:
-    """Its old organisation acts as it no longer, though another one has the id by then."""
+    """After a purge the old organisation may not act as the id, which another organisation took."""
     secret = await an_org_token(pool, agent.organization_id)
     request = peers_of(agent.workspace_id)
     async with server(database_url) as here, server(database_url) as there:

@@ -27,6 +27,7 @@ from molecule_grpc.directory import Directory
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.server.task_set import TaskSet
 from molecule_grpc.server.tasks import BackgroundTask
+from molecule_grpc.settings.settings import Settings
 
 # When the server stops, deliveries have this long after the calls in flight.
 _STOP_SECONDS = 2.0
@@ -104,20 +105,23 @@ async def open_outbound(
             queue=queue,
             deliveries=deliveries,
             sending=sending,
-            tasks=[
-                BackgroundTask("a2a-queue", settings.drain_interval, deliveries.sweep),
-                BackgroundTask(
-                    "a2a-retention",
-                    core.settings.retention.sweep,
-                    deliveries.prune,
-                    timeout=SWEEP_TIMEOUT_SECONDS,
-                ),
-                BackgroundTask("a2a-leases", settings.lease / 3, queue.renew),
-                BackgroundTask(
-                    "phantom-busy", settings.phantom_interval, deliveries.reset_phantoms
-                ),
-            ],
+            tasks=_tasks(core.settings, queue, deliveries),
         )
+
+
+def _tasks(settings: Settings, queue: Queue, deliveries: Deliveries) -> list[BackgroundTask]:
+    outbound = settings.outbound
+    return [
+        BackgroundTask("a2a-queue", outbound.drain_interval, deliveries.sweep),
+        BackgroundTask(
+            "a2a-retention",
+            settings.retention.sweep,
+            deliveries.prune,
+            timeout=SWEEP_TIMEOUT_SECONDS,
+        ),
+        BackgroundTask("a2a-leases", outbound.lease / 3, queue.renew),
+        BackgroundTask("phantom-busy", outbound.phantom_interval, deliveries.reset_phantoms),
+    ]
 
 
 def show_with(pool: Pool, wakeups: Wakeups) -> Show:

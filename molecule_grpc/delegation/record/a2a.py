@@ -173,8 +173,8 @@ def _message_id(given: Any) -> str:
 
 
 def _integer(digits: str) -> int | float:
-    # Python reads no integer of more than 4,300 digits: as a double such a one is infinite, and is
-    # refused by its place.
+    # Python reads no integer of more than 4,300 digits: a longer one becomes an infinite
+    # double, which is refused by its place.
     return int(digits) if len(digits) < _OUT_OF_RANGE_DIGITS else float(digits)
 
 

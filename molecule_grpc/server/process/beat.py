@@ -1,4 +1,4 @@
-"""A worker's sign of life: a file that its event loop touches."""
+"""A worker's sign of life: a file touched by the event loop."""
 
 from __future__ import annotations
 

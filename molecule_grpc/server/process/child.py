@@ -1,4 +1,4 @@
-"""Keeps a child process running: starts one that died again, and ends one that is frozen."""
+"""Keeps a child process running: restarts it after its death, kills it when frozen."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Child(Protocol):
         """Wait until the process has ended; the exit code."""
 
     async def answers(self) -> bool:
-        """Whether the process has shown lately that it lives; False also before its first sign."""
+        """Whether the process gave a sign of life since the last call; False before the first."""
 
 
 async def keep(name: str, child: Child) -> None:

@@ -27,7 +27,7 @@ from molecule_grpc.settings.values import SettingsError
 
 log = structlog.get_logger("molecule_grpc.worker")
 
-# The edge asks for health every second, and sends no new call after two refusals.
+# The edge asks for health each 0.5 s, and sends no new call after one NOT_SERVING.
 _NOTICE_SECONDS = 2.0
 
 

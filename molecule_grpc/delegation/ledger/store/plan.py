@@ -1,4 +1,4 @@
-"""The SQL that decides what a move does to a delegation, from rows that it has locked."""
+"""The SQL that decides the outcome of a move, from the locked rows of its delegation."""
 
 from __future__ import annotations
 

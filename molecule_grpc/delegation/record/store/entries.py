@@ -68,8 +68,8 @@ APPEND = f"""
             )
         RETURNING h.workspace_id, h.record_seq, h.last_seq, h.bytes, h.record_time
     ),
-    -- The counters stand at the last row of the batch: a row's own numbers, and its time, are less
-    -- by what comes behind it in its workspace.
+    -- The counters stand at the last row of the batch: a row's own numbers and
+    -- time are less by the later rows of the same workspace.
     placed AS (
         SELECT e.*, h.record_seq - count(*) OVER behind AS record_seq,
                CASE WHEN e.message_id IS NOT NULL

@@ -106,7 +106,7 @@ class GetQuotaResponse(_message.Message):
     """UUID of the workspace; empty for the organisation alone."""
     @_builtins.property
     def quotas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Quota]:
-        """What is kept, then what is in use at once."""
+        """Quotas of stored things, then budgets of use at once."""
 
     def __init__(
         self,

@@ -113,7 +113,7 @@ export declare type GetQuotaResponse = Message<"moleculeai.workspace.v1.GetQuota
   workspaceId: string;
 
   /**
-   * What is kept, then what is in use at once.
+   * Quotas of stored things, then budgets of use at once.
    *
    * @generated from field: repeated moleculeai.workspace.v1.Quota quotas = 3;
    */
