@@ -36,18 +36,29 @@ def test_the_required_check_runs_the_whole_suite() -> None:
         line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make ")
     ]
     assert commands == ["make test"]
+    words = _words_of_make_test()
+    assert ".venv/bin/pytest" in [word.removeprefix("@") for word in words]
+    assert not CHOOSING & set(words)
+    assert not [word for word in words if word.startswith("tests")]
+
+
+def test_the_suite_has_a_process_more_than_there_are_cores() -> None:
+    """Tests wait for servers, clocks and disks: with a process a core a third of the CPU idles."""
+    words = _words_of_make_test()
+    assert words[words.index("-n") + 1] == str(min(len(os.sched_getaffinity(0)) + 1, 8))
+
+
+def _words_of_make_test() -> list[str]:
+    """The commands of `make test`, word by word, as they run where nothing is set."""
     told = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", "test"],
         cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if name != "MAKEFLAGS"},
+        env={k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "PYTEST_WORKERS")},
         capture_output=True,
         text=True,
         check=True,
     )
-    words = shlex.split(told.stdout.replace("\\\n", " "))
-    assert ".venv/bin/pytest" in [word.removeprefix("@") for word in words]
-    assert not CHOOSING & set(words)
-    assert not [word for word in words if word.startswith("tests")]
+    return shlex.split(told.stdout.replace("\\\n", " "))
 
 
 def _without_plugins() -> list[str]:
