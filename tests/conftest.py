@@ -24,7 +24,7 @@ from molecule_grpc.db.pool import Pool, connect_pool
 from tests.running import RunningServer
 from tests.seaweed import Seaweed
 
-pytest_plugins = ["tests.reruns"]
+pytest_plugins = ["tests.places", "tests.reruns"]
 
 # Examples may be slow: their number bounds a test, and its own limit of 60 s.
 settings.register_profile(
