@@ -11,7 +11,7 @@ import pytest
 from moleculeai.delegation.v1 import delegation_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
-from tests.e2e.parties import Agent, Organization, Refused
+from tests.e2e.parties import Agent, Organization, Party, Refused
 from tests.e2e.readers import holding
 
 Status = delegation_pb2.Delegation.Status
@@ -85,6 +85,43 @@ async def test_other_content_under_a_known_key_is_a_conflict(caller: Agent, call
     answer = await delegate(caller, callee, "another task", idempotency_key="k")
     assert answer.status_code == 409
     assert answer.json()["error"] == "this idempotency_key was used for another task"
+
+
+async def test_a_key_is_its_organisations_alone(
+    caller: Agent, callee: Agent, org: Organization, other_org: Organization
+) -> None:
+    """Who takes a purged id of another organisation meets none of that one's keys."""
+    keys = ("same task", "other task")
+    old = {await delegated(caller, callee, key, idempotency_key=key) for key in keys}
+    await org.rest("DELETE", f"/workspaces/{caller.id}", confirm="true", purge="true")
+    card = {"id": caller.id, "delivery_mode": "poll", "agent_card": {}}
+    taken = await other_org.rest("POST", "/registry/register", card)
+    party = caller.wire.party(taken.json()["auth_token"])
+    next_holder = Agent(party.wire, party.headers, caller.id, taken.json()["auth_token"])
+    colleague = await other_org.hire()
+    path = f"/workspaces/{caller.id}/delegate"
+    for sender in (next_holder, other_org):
+        body = {"target_id": colleague.id, "task": "same task", "idempotency_key": "same task"}
+        answer = await sender.rest("POST", path, body)
+        assert answer.status_code == (202 if sender is next_holder else 200), answer.text
+        assert answer.json()["delegation_id"] not in old
+    again = await delegate(next_holder, colleague, "new", idempotency_key="other task")
+    assert (again.status_code, again.json()["delegation_id"] in old) == (202, False)
+
+
+async def test_message_ids_of_two_organisations_do_not_meet(
+    callee: Agent, org: Organization, other_org: Organization, operator: Party
+) -> None:
+    """Callers that are no workspace have no id: each organisation's messages are its own."""
+    other = await other_org.hire()
+    part = {"kind": "text", "text": "hello"}
+    params = {"message": {"role": "user", "messageId": "m1", "parts": [part]}}
+    for sender, agent in ((org, callee), (other_org, other), (operator, await org.hire())):
+        body = {"jsonrpc": "2.0", "id": "1", "method": "message/send", "params": params}
+        sent = await sender.rest("POST", f"/workspaces/{agent.id}/a2a", body)
+        assert sent.status_code == 200, sent.text
+        got = await agent.rest("GET", f"/workspaces/{agent.id}/activity", type="a2a_receive")
+        assert len(got.json()) == 1
 
 
 @pytest.mark.parametrize(

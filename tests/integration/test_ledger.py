@@ -177,7 +177,7 @@ async def test_key_of_a_live_delegation_is_not_freed(
     caller, callee = pair
     name = await slice_.delegate(caller, callee, key="k")
     async with slice_.pool.acquire() as conn:
-        await keys.free_key(conn, caller, "k")
+        await keys.free_key(conn, draft(caller, callee, idempotency_key="k"))
     assert (await slice_.row(name))["idempotency_key"] == "k"
 
 

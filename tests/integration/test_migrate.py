@@ -166,6 +166,28 @@ def test_a_migration_without_a_way_back_is_refused(files: Path) -> None:
         load(files)
 
 
+async def test_way_back_leaves_a_key_that_two_organisations_used_to_the_newest(empty: str) -> None:
+    """21: the old index knows no organisations, so one of the two gives its key up."""
+    await migrate(empty, MIGRATIONS, to=21)
+    await _run(
+        empty,
+        """
+        INSERT INTO delegations (delegation_id, caller_id, callee_id, organization_id, task_preview,
+                                 idempotency_key, created_at)
+        SELECT 'd' || n, $1::uuid, gen_random_uuid(), gen_random_uuid(), '', 'k',
+               now() - make_interval(hours => n)
+        FROM generate_series(1, 2) n
+        """.replace("$1", f"'{uuid.uuid4()}'"),
+    )
+    await migrate(empty, MIGRATIONS, to=20)
+    connection = await asyncpg.connect(empty)
+    try:
+        rows = await connection.fetch("SELECT delegation_id, idempotency_key FROM delegations")
+    finally:
+        await connection.close()
+    assert {tuple(row) for row in rows} == {("d1", "k"), ("d2", None)}
+
+
 def _edit_first(files: Path) -> None:
     path = next(files.glob("0001_*.up.sql"))
     path.write_text(path.read_text() + "-- one more word")

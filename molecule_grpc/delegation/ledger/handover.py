@@ -200,7 +200,7 @@ class Handovers:
                 continue  # the key was freed meanwhile
             if taken.status == Status.FAILED or taken.old:
                 async with self._pool.acquire() as conn:
-                    await keys.free_key(conn, draft.caller_id, draft.idempotency_key)
+                    await keys.free_key(conn, draft)
                 continue
             if taken.request_hash != draft.request_hash:
                 raise Aborted(

@@ -181,13 +181,14 @@ async def id_holder(pool: Pool | Connection, draft: DelegationDraft) -> Taken | 
 
 
 async def key_holder(pool: Pool | Connection, draft: DelegationDraft) -> Taken | None:
-    """The delegation of the draft's caller that has the draft's idempotency key."""
+    """The delegation of the draft's caller and organisation that has the draft's key."""
     if draft.idempotency_key is None:
         return None
     row = await pool.fetchrow(
-        f"{_TAKEN} WHERE caller_id = $1 AND idempotency_key = $2",
+        f"{_TAKEN} WHERE caller_id = $1 AND idempotency_key = $2 AND organization_id = $3",
         draft.caller_id,
         draft.idempotency_key,
+        draft.organization_id,
     )
     return None if row is None else Taken(*row)
 
