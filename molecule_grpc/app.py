@@ -130,6 +130,7 @@ def _pipeline(core: Core, methods: Sequence[Method]) -> Pipeline:
         metrics=CallMetrics(method.path for method in methods),
         audit=core.audit,
         disk=core.disk,
+        processor=core.budgets.processor,
     )
 
 

@@ -11,6 +11,7 @@ from prometheus_client import Gauge
 from molecule_grpc.kernel import open_files
 from molecule_grpc.kernel.budget import WORKER, Budget, Turns
 from molecule_grpc.kernel.payer import ORGANIZATION, TARGET, TOKEN, WORKSPACE
+from molecule_grpc.kernel.processor import ProcessorTime, ProcessorTurns
 from molecule_grpc.settings.budgets import BudgetSettings
 
 _USED = Gauge(
@@ -24,9 +25,15 @@ REFUSED = Metric(
     "Calls that met the limit of a budget or a quota, by whose limit it was.",
     ["budget", "of"],
 )
-# Callers of one organisation that wait for a statement, a search or an upload, in one worker.
+_PROCESSOR_WAITS = Metric(
+    "molecule_grpc_processor_waits_total",
+    "Calls, and messages of streams, that waited for their organisation's turn on the event loop.",
+)
+# Callers of one organisation that wait for the event loop, a statement, a search or an upload, in
+# one worker.
 _MOST_WAITING = 2_000
 _UPLOAD_PATIENCE_SECONDS = 30.0
+_WAITS = ("processor", "waits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,7 @@ class Budgets:
     """What is in use at once in this worker.
 
     Args:
+        processor: time of the event loop.
         statements: connections of the pool.
         searches: searches of records, which are costly statements.
         streams: everything that lasts: streams, long polls, waits, uploads under way.
@@ -44,6 +52,7 @@ class Budgets:
         call_bytes: bytes of the messages of these calls.
     """
 
+    processor: ProcessorTurns
     statements: Turns
     searches: Turns
     streams: Budget
@@ -58,6 +67,7 @@ class Budgets:
     def of(cls, settings: BudgetSettings) -> Budgets:
         """The budgets that the settings ask for, nothing of them in use."""
         return cls(
+            processor=_processor(settings),
             statements=_statements(settings),
             searches=_searches(settings),
             streams=Budget(
@@ -102,6 +112,7 @@ class Budgets:
     def all(self) -> tuple[Budget, ...]:
         """Every budget of this worker."""
         return (
+            self.processor.budget,
             self.statements.budget,
             self.searches.budget,
             self.streams,
@@ -120,6 +131,17 @@ class Budgets:
                 key = (budget.name, dimension)
                 REFUSED.labels(*key).inc(count - self._published[key])
                 self._published[key] = count
+        waits = self.processor.waits
+        _PROCESSOR_WAITS.inc(waits - self._published[_WAITS])
+        self._published[_WAITS] = waits
+
+
+def _processor(settings: BudgetSettings) -> ProcessorTurns:
+    return ProcessorTurns(
+        ProcessorTime(settings.processor_ms_organization),
+        most_waiting=_MOST_WAITING,
+        patience=settings.processor_patience,
+    )
 
 
 def _statements(settings: BudgetSettings) -> Turns:

@@ -134,11 +134,11 @@ class Turns:
 
     Args:
         budget: counts what is in use.
-        most_waiting: callers of one organisation that may wait.
-        patience: seconds after which a caller that waits is refused.
+        most_waiting: callers of one organisation that may wait; None for any number.
+        patience: seconds after which a caller that waits is refused; None for never.
     """
 
-    def __init__(self, budget: Budget, *, most_waiting: int, patience: float) -> None:
+    def __init__(self, budget: Budget, *, most_waiting: int | None, patience: float | None) -> None:
         self.budget = budget
         self._most_waiting = most_waiting
         self._patience = patience
@@ -163,10 +163,10 @@ class Turns:
         if line is None and not self.budget.full(**keys):
             self.budget.count(1, **keys)
             return
-        if line is not None and line.waiting >= self._most_waiting:
-            raise self._refusal(keys)
         if line is None:
             line = self._lines[keys.get(ORGANIZATION)] = _Line()
+        elif self._most_waiting is not None and line.waiting >= self._most_waiting:
+            raise self._refusal(keys)
         turn = line.join(keys)
         try:
             async with asyncio.timeout(self._patience):
@@ -185,11 +185,21 @@ class Turns:
     def give_back(self, **keys: Hashable) -> None:
         """A turn is over: the next caller who finds room gets it."""
         self.budget.give_back(1, **keys)
+        self.serve()
+
+    @property
+    def any_waiting(self) -> bool:
+        """Whether anybody waits for a turn."""
+        return bool(self._lines)
+
+    def serve(self) -> bool:
+        """Give a turn to the next caller who finds room; whether there was one."""
         for organization, line in self._lines.items():
             if line.serve(self.budget):
                 self._lines.move_to_end(organization)
                 self._forget_empty({ORGANIZATION: organization})
-                return
+                return True
+        return False
 
     def _forget_empty(self, keys: Mapping[str, Hashable]) -> None:
         line = self._lines.get(keys.get(ORGANIZATION))

@@ -20,7 +20,9 @@ from molecule_grpc.auth.policy import Policy
 from molecule_grpc.db.disk import DiskSpace
 from molecule_grpc.db.pool import translate
 from molecule_grpc.kernel.errors import Exhausted, Invalid, MoleculeError, Unavailable
+from molecule_grpc.kernel.metered import call_meter, metered
 from molecule_grpc.kernel.payer import STRANGERS_PAY, payer
+from molecule_grpc.kernel.processor import Meter, ProcessorTurns
 from molecule_grpc.kernel.sizes import MAX_ANSWER_BYTES
 from molecule_grpc.server.audit import AuditLog
 from molecule_grpc.server.call import Call
@@ -36,6 +38,7 @@ class Pipeline:
     """Serves calls of every method.
 
     Args:
+        processor: decides whose calls may use the event loop now.
         max_answer_bytes: an answer, or a message of a stream, that is larger fails its call.
     """
 
@@ -47,6 +50,7 @@ class Pipeline:
         metrics: CallMetrics,
         audit: AuditLog,
         disk: DiskSpace,
+        processor: ProcessorTurns,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         self._authenticator = authenticator
@@ -54,6 +58,7 @@ class Pipeline:
         self._metrics = metrics
         self._audit = audit
         self._disk = disk
+        self._processor = processor
         self._max_answer_bytes = max_answer_bytes
 
     async def unary(self, method: Method, request: Message, call: Call) -> Message:
@@ -65,10 +70,9 @@ class Pipeline:
         started = time.perf_counter()
         code, reason = Code.CANCELLED, ""
         response: Message | None = None
+        meter = self._processor.meter(STRANGERS_PAY)
         try:
-            await self._admit(method, request, call)
-            response = await method.handler(request, call)
-            self._require_sendable(response)
+            response = await metered(self._answer(method, request, request, call, meter), meter)
             code = Code.OK
             self._dress(method, call)
             return response
@@ -90,11 +94,11 @@ class Pipeline:
         """
         code, reason = Code.CANCELLED, ""
         first: Message | None = None
+        meter = self._processor.meter(STRANGERS_PAY)
         try:
             first = await self._first(requests)
-            await self._admit(method, first, call)
-            response: Message = await method.handler(self._checked(method, first, requests), call)
-            self._require_sendable(response)
+            source = self._checked(method, first, requests, meter)
+            response = await metered(self._answer(method, first, source, call, meter), meter)
             code = Code.OK
             self._dress(method, call)
             return response
@@ -116,20 +120,24 @@ class Pipeline:
         """
         code, reason = Code.CANCELLED, ""
         first: Message | None = None
+        processor = self._processor
+        meter = processor.meter(STRANGERS_PAY)
         try:
             first = await self._first(requests)
-            await self._admit(method, first, call)
+            await metered(self._admit(method, first, call, meter), meter)
             self._dress(method, call)
             source: Any = first
             if method.client_streaming:
-                source = self._checked(method, first, requests)
+                source = self._checked(method, first, requests, meter)
             # What the handler holds, such as an inbox, is free as soon as the call has ended.
             async with aclosing(method.handler(source, call)) as responses:
-                async for response in responses:
+                while (response := await metered(anext(responses, None), meter)) is not None:
                     self._require_sendable(response)
                     yield response
                     if call.head:
                         break
+                    if not processor.begins(meter):
+                        await processor.message_turn(meter)
             code = Code.OK
         except Exception as error:
             failure = self._failure(method, call, error)
@@ -145,8 +153,20 @@ class Pipeline:
             raise Invalid("the stream ended before its first message")
         return first
 
-    async def _admit(self, method: Method, request: Message, call: Call) -> None:
-        """Raise unless the call may be made. Who may not make it learns nothing of the request."""
+    async def _answer(
+        self, method: Method, first: Message, source: Any, call: Call, meter: Meter
+    ) -> Message:
+        """Admit a call with one answer, and make the answer."""
+        await self._admit(method, first, call, meter)
+        response: Message = await method.handler(source, call)
+        self._require_sendable(response)
+        return response
+
+    async def _admit(self, method: Method, request: Message, call: Call, meter: Meter) -> None:
+        """Return when it is the turn of a call that may be made, or raise.
+
+        Who may not make it learns nothing of the request.
+        """
         authenticator = self._authenticator
         _require_named_caller(method.policy, request, call)
         # Looking a token up is the strangers' work until its holder is known.
@@ -157,20 +177,28 @@ class Pipeline:
         call.principal = await authenticator.admit(
             method.policy, holder, call.authorization, call.metadata
         )
-        payer.set(call.principal.payer)
+        who = call.principal.payer
+        payer.set(who)
         workspace_id = await authenticator.require_access(method.policy, call.principal, request)
         if workspace_id is not None:
-            payer.set(call.principal.payer._replace(workspace=workspace_id))
+            who = who._replace(workspace=workspace_id)
+            payer.set(who)
         call.admitted = True
+        self._processor.charge(meter, who)
+        if not self._processor.begins(meter):
+            await self._processor.turn(meter)
+        call_meter.set(meter)
         self._validator.check(request)
         if method.policy.stores:
             self._disk.require_room()
 
     async def _checked(
-        self, method: Method, first: Message, rest: AsyncIterator[Message]
+        self, method: Method, first: Message, rest: AsyncIterator[Message], meter: Meter
     ) -> AsyncIterator[Message]:
         yield first
         async for request in rest:
+            if not self._processor.begins(meter):
+                await self._processor.message_turn(meter)
             self._validator.check(request)
             if method.policy.stores:
                 self._disk.require_room()

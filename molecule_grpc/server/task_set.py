@@ -8,6 +8,8 @@ from typing import Any, Self, TypeVar
 
 import structlog
 
+from molecule_grpc.kernel.metered import charged
+
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
@@ -28,7 +30,7 @@ class TaskSet:
 
     def spawn(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
         """Run this also when the caller is cancelled. An error is logged, awaited or not."""
-        task = asyncio.create_task(work, name=name)
+        task = asyncio.create_task(charged(work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
@@ -51,7 +53,7 @@ class TaskSet:
 
 async def finish(work: Coroutine[Any, Any, T], *, wait_limit: float) -> T:
     """Await this work; when cancelled, let the work go on for up to `wait_limit` seconds first."""
-    task = asyncio.ensure_future(work)
+    task = asyncio.create_task(charged(work))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

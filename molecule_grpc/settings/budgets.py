@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from molecule_grpc.settings.values import COUNT, SECONDS, setting
+from molecule_grpc.settings.values import COUNT, SECONDS, setting, whole
 
 _MIB = 1024 * 1024
 
@@ -14,6 +14,9 @@ class BudgetSettings:
     """What may be in use at once. Each worker counts by itself.
 
     Args:
+        processor_ms_organization: milliseconds of each second that one organisation's calls use on
+            the event loop while others call; 1000 lifts the limit.
+        processor_patience: seconds that a call waits for its turn on the event loop.
         statements_organization: connections of the pool that one organisation's calls hold.
         statements_token: connections of the pool that one token's calls hold.
         statement_patience: seconds that a call waits for its turn.
@@ -37,6 +40,10 @@ class BudgetSettings:
         call_bytes_organization: the same, of one organisation.
     """
 
+    processor_ms_organization: int = setting(
+        "MOLECULE_PROCESSOR_MS_PER_ORGANIZATION", whole(1, 1000), 250
+    )
+    processor_patience: float = setting("MOLECULE_PROCESSOR_PATIENCE_SECONDS", SECONDS, 10.0)
     statements_organization: int = setting("MOLECULE_STATEMENTS_PER_ORGANIZATION", COUNT, 6)
     statements_token: int = setting("MOLECULE_STATEMENTS_PER_TOKEN", COUNT, 4)
     statement_patience: float = setting("MOLECULE_STATEMENT_PATIENCE_SECONDS", SECONDS, 10.0)

@@ -21,6 +21,7 @@ from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.db.disk import DiskSpace
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import Aborted, NotFound
+from molecule_grpc.kernel.processor import ProcessorTime, ProcessorTurns
 from molecule_grpc.server.audit import AuditLog
 from molecule_grpc.server.call import ORIGINAL_PATH, Call
 from molecule_grpc.server.methods import Method, bind
@@ -62,6 +63,7 @@ def a_pipeline(method: Method, **changes: int) -> Pipeline:
         metrics=CallMetrics([method.path]),
         audit=AuditLog(cast("Pool", None), AuditSettings()),
         disk=DiskSpace(None, 0),
+        processor=ProcessorTurns(ProcessorTime(1000), most_waiting=1, patience=1.0),
         **changes,
     )
 

@@ -22,6 +22,7 @@ from molecule_grpc.delegation.inbox.stream import InboxStream
 from molecule_grpc.delegation.inbox.window import Window
 from molecule_grpc.kernel.errors import Aborted, Invalid, MoleculeError
 from molecule_grpc.kernel.ids import identifier
+from molecule_grpc.kernel.metered import charged
 from molecule_grpc.server.streams import StreamGuards
 from molecule_grpc.settings.inbox import InboxSettings
 
@@ -115,7 +116,7 @@ class InboxStreams:
                     yield _welcome(_as_taken(page, lease), after, epoch=lease.epoch)
                     if gap is not None:
                         yield gap
-                    listening = asyncio.create_task(self._listen(stream, client_frames))
+                    listening = asyncio.create_task(charged(self._listen(stream, client_frames)))
                     try:
                         async with contextlib.aclosing(self._frames(stream)) as opened:
                             async for frame in opened:
