@@ -137,7 +137,8 @@ POLICIES: dict[str, Policy] = {
     _DELEGATION + "SubscribeEvents": lasts(reads(CALLER)),
     _DELEGATION + "StreamEvents": lasts(reads(CALLER)),
     _DELEGATION + "SearchSession": reads(OWN),
-    _DELEGATION + "PullInbox": lasts(OWN),
+    # Takes no lease, unlike the streams, and marks nothing.
+    _DELEGATION + "PullInbox": lasts(reads(OWN)),
     _DELEGATION + "AckInbox": OWN,
     _DELEGATION + "NackInbox": OWN,
     _DELEGATION + "CallMcp": lasts(OWN),

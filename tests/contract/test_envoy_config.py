@@ -23,7 +23,7 @@ Json = dict[str, Any]
 ADMIN = "moleculeai.admin.v1.AdminService"
 RPCS = list(Contract.load().rpcs())
 # Unary calls that may take minutes: long polls, and whatever an agent answers.
-PATIENT = {"CallMcp", "Delegate", "PullInbox", "SendMessage"}
+PATIENT = {"CallMcp", "CommitUpload", "Delegate", "PullInbox", "SendMessage"}
 CONFIGS = {
     "plain": EdgeConfig(port=18080, worker_sockets=[Path("/run/w0.sock"), Path("/run/w1.sock")]),
     "everything": EdgeConfig(

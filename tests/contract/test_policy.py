@@ -29,7 +29,7 @@ NOT_THE_CALLER = {
 # serves them; whoever adds to this list lets the disk fill up.
 SERVED_ON_A_LOW_DISK = {
     "GetHealth", "Heartbeat", "HeartbeatDelegation", "CancelDelegation", "SubscribeInbox",
-    "StreamInbox", "PullInbox", "AckInbox", "NackInbox", "AckUpload", "DeleteWorkspace",
+    "StreamInbox", "AckInbox", "NackInbox", "AckUpload", "DeleteWorkspace",
     "RevokeToken", "RevokeOrgToken", "RotateExternalCredentials", "DropDeadLetter",
     "DropStaleQueue", "StreamMcp", "CallMcp",
 }  # fmt: skip
@@ -59,6 +59,18 @@ def test_every_rpc_reads_or_stores_or_is_known_to_store_next_to_nothing() -> Non
         if not row.reads and not row.stores:
             served.add(path.rpartition("/")[2])
     assert served == SERVED_ON_A_LOW_DISK
+
+
+def test_what_only_gets_only_reads() -> None:
+    """A read-only token may call each RPC whose REST verb is GET, but for four."""
+    unread = {
+        rpc.path.rpartition("/")[2]
+        for rpc in read_surface(DEFAULT_PATH)
+        if rpc.rest and all(form.verb == "GET" for form in rpc.rest)
+        if not POLICIES[rpc.path].reads
+    }
+    # Asked without a token; mints; takes the inbox's lease; a session of MCP, whose calls may write.
+    assert unread == {"GetHealth", "IssueTestToken", "StreamInbox", "StreamMcp"}
 
 
 def test_the_operator_may_call_everything() -> None:
@@ -93,13 +105,24 @@ def test_a_request_that_names_the_caller_is_checked_against_the_token(
     assert unchecked == NOT_THE_CALLER
 
 
-def test_every_rpc_that_may_last_says_so() -> None:
-    """A revocation in its middle ends each of them: the access matrix tries it."""
-    lasting = {path for path, row in POLICIES.items() if row.lasts}
-    # What streams, waits or carries the bytes of others; a commit copies up to 100 MiB.
-    streaming = {rpc.path for rpc in read_surface(DEFAULT_PATH) if rpc.lasting}
-    assert {path.rpartition("/")[2] for path in lasting ^ streaming} == {"CommitUpload"}
-    assert streaming <= lasting
+def test_every_rpc_that_may_last_says_so(rpcs: dict[str, Rpc]) -> None:
+    """A revocation in its middle ends each of them, and the edge sets them no time."""
+    lasting = {path.rpartition("/")[2] for path, row in POLICIES.items() if row.lasts}
+    # A commit copies up to 100 MiB.
+    assert lasting == {rpc.name for rpc in rpcs.values() if _lasts(rpc)} | {"CommitUpload"}
+
+
+def _lasts(rpc: Rpc) -> bool:
+    """Whether an RPC streams, waits or carries the bytes of others."""
+    raw = "google.api.HttpBody"
+    fields = rpc.request.fields
+    return (
+        rpc.method.client_streaming
+        or rpc.method.server_streaming
+        or raw in (rpc.request.full_name, rpc.response.full_name)
+        or any(field.message_type and field.message_type.full_name == raw for field in fields)
+        or "wait_seconds" in rpc.request.fields_by_name
+    )
 
 
 def test_no_rpc_has_two_rows() -> None:

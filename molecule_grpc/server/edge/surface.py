@@ -1,6 +1,6 @@
 """Every RPC as the edge sees it: its REST paths, its timeouts, whether it may be retried.
 
-Read from the descriptor set, so that a new RPC needs no change of the edge.
+Read from the descriptor set and the policy table, so that a new RPC needs no change of the edge.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from google.protobuf.descriptor_pb2 import (
 )
 from moleculeai.rest.v1 import rest_pb2
 
+from molecule_grpc.auth.policy import POLICIES
+
 _OURS = "moleculeai."
-_HTTP_BODY = "google.api.HttpBody"
 _VALUE = "google.protobuf.Value"
-_WAIT = "wait_seconds"
 _VARIABLE = re.compile(r"\{([\w.]+)(?:=([^}]*))?\}")
 _WILDCARD = re.compile(r"(\*\*|\*)")
 _WILDCARDS = {"*": "[^/]+", "**": ".*"}  # The same for RE2 and Lua.
@@ -75,7 +75,7 @@ class Rpc:
     Args:
         path: `/package.Service/Method`.
         sse: REST offers its stream as server-sent events.
-        lasting: a call may take minutes: it streams, waits for something, or carries raw bytes.
+        lasting: a call may take minutes, as the policy table says.
         silent: a call may be without traffic for minutes: all of `lasting` but uploads.
         taking: a REST call has a body of any length, which the handler reads as a stream.
         reading: a call changes nothing and answers once, so Envoy may retry.
@@ -116,9 +116,10 @@ def _rpc(service: str, method: MethodDescriptorProto, messages: dict[str, Descri
     marking = _takes_json(messages[method.input_type])
     rest = tuple(_rest_paths(method.options.Extensions[annotations_pb2.http], marking=marking))
     streaming = method.client_streaming or method.server_streaming
-    lasting = streaming or _waits(method, messages)
+    path = f"/{service}/{method.name}"
+    lasting = POLICIES[path].lasts
     return Rpc(
-        path=f"/{service}/{method.name}",
+        path=path,
         service=service,
         rest=rest,
         sse=method.options.Extensions[rest_pb2.face].sse,
@@ -126,16 +127,6 @@ def _rpc(service: str, method: MethodDescriptorProto, messages: dict[str, Descri
         silent=lasting and not (method.client_streaming and not method.server_streaming),
         taking=bool(rest) and method.client_streaming,
         reading=bool(rest) and all(form.verb == "GET" for form in rest) and not streaming,
-    )
-
-
-def _waits(method: MethodDescriptorProto, messages: dict[str, DescriptorProto]) -> bool:
-    raw = f".{_HTTP_BODY}"
-    fields = messages[method.input_type].field
-    return (
-        raw in (method.input_type, method.output_type)
-        or any(field.type_name == raw for field in fields)
-        or any(field.name == _WAIT for field in fields)
     )
 
 
