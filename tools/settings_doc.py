@@ -56,7 +56,7 @@ def _default(item: Field[Any]) -> str:
     if variable in _COMPUTED:
         return _COMPUTED[variable]
     if isinstance(value, bool):
-        return str(int(value)) if "1" in item.metadata["kind"].allowed else str(value).lower()
+        return str(item.metadata["kind"].show(value))
     if isinstance(value, int | float):
         return f"{value:.0f}" if value == int(value) else f"{value:g}"
     text = ",".join(value) if isinstance(value, tuple) else str(value)

@@ -14,6 +14,10 @@ class SettingsError(Exception):
     """A setting must be changed before the server can start; the message is for the operator."""
 
 
+def _plain(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
     """A kind of value.
@@ -21,10 +25,12 @@ class Kind(Generic[T]):
     Args:
         read: raises `ValueError` for a text that is not allowed.
         allowed: completes the sentence "must be ...".
+        show: a text that `read` reads as this value.
     """
 
     read: Callable[[str], T]
     allowed: str
+    show: Callable[[Any], str] = _plain
 
 
 class Group(Protocol):
@@ -83,7 +89,8 @@ def _shown(item: Field[Any], value: object) -> str:
         return "***"
     if value is None:
         return ""
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    kind: Kind[Any] = item.metadata["kind"]
+    return kind.show(value)
 
 
 def short(most: int) -> Kind[str]:
@@ -167,8 +174,8 @@ COUNT = whole(1)
 # 0 is no limit.
 LIMIT = whole(0)
 PORT = whole(1, 65535)
-SWITCH = Kind(_switch, "1 or 0")
-TRUE_OR_FALSE = Kind(_true_or_false, "true or false")
+SWITCH = Kind(_switch, "1 or 0", show=lambda on: str(int(on)))
+TRUE_OR_FALSE = Kind(_true_or_false, "true or false", show=lambda on: str(on).lower())
 TEXT: Kind[str] = Kind(str.strip, "a text")
 PATH = Kind(_path, "a path; ~ must be a home directory that exists")
 OPTIONAL_PATH: Kind[Path | None] = Kind(_path, PATH.allowed)

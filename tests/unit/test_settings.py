@@ -33,6 +33,14 @@ def test_an_empty_variable_is_an_unset_one() -> None:
     assert Settings.from_env(dict.fromkeys(VARIABLES, "")) == Settings()
 
 
+def test_what_is_shown_can_be_set() -> None:
+    """An operator copies a line of `doctor` into the environment."""
+    shown = Settings().describe()
+    assert shown["MOLECULE_INBOX_NOTIFY"] == "1"
+    assert shown["MOLECULE_MCP_ALLOW_SEND_MESSAGE"] == "false"
+    assert Settings.from_env(shown) == Settings()
+
+
 @given(st.dictionaries(st.sampled_from(VARIABLES), TEXT))
 @example({"MOLECULE_DATA_DIR": "~nobody-here/data"})
 @example({"MOLECULE_GROUP_COMMIT_LINGER_MS": "nan"})
