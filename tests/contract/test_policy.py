@@ -69,7 +69,7 @@ def test_what_only_gets_only_reads() -> None:
         if rpc.rest and all(form.verb == "GET" for form in rpc.rest)
         if not POLICIES[rpc.path].reads
     }
-    # Asked without a token; mints; takes the inbox's lease; a session of MCP, whose calls may write.
+    # Asked without a token; mints; takes the lease of the inbox; a session of MCP, which may write.
     assert unread == {"GetHealth", "IssueTestToken", "StreamInbox", "StreamMcp"}
 
 
