@@ -16,7 +16,7 @@ from molecule_grpc.events.wiring import make_events
 from molecule_grpc.faces.mcp.wiring import make_mcp
 from molecule_grpc.faces.port import Platform
 from molecule_grpc.server.methods import Method, bind, request_types
-from molecule_grpc.server.metrics import CallMetrics
+from molecule_grpc.server.metrics import PUBLISH_SECONDS, CallMetrics
 from molecule_grpc.server.pipeline import Pipeline
 from molecule_grpc.server.process.garbage_collection import garbage_collection_tasks
 from molecule_grpc.server.streams import OpenStreams
@@ -96,13 +96,16 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             upload,
             admin,
         ]
-        tasks |= {task.name: task for each in slices for task in each.tasks}
         methods = [method for each in slices for pair in each.handlers for method in bind(*pair)]
+        metrics = CallMetrics(method.path for method in methods)
+        stack.push_async_callback(metrics.publish)
+        slices.append(Slice(tasks=[BackgroundTask("metrics", PUBLISH_SECONDS, metrics.publish)]))
+        tasks |= {task.name: task for each in slices for task in each.tasks}
         await stack.enter_async_context(_running(slices))
         yield App(
             core.database,
             methods,
-            _pipeline(core, methods),
+            _pipeline(core, methods, metrics),
             list(tasks.values()),
             core.streams,
             core.unread,
@@ -123,11 +126,11 @@ def _platform(workspace: WorkspaceSlice, delegation: DelegationSlice) -> Platfor
     )
 
 
-def _pipeline(core: Core, methods: Sequence[Method]) -> Pipeline:
+def _pipeline(core: Core, methods: Sequence[Method], metrics: CallMetrics) -> Pipeline:
     return Pipeline(
         authenticator=core.authenticator,
         validator=Validator(request_types(methods)),
-        metrics=CallMetrics(method.path for method in methods),
+        metrics=metrics,
         audit=core.audit,
         disk=core.disk,
         processor=core.budgets.processor,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from operator import attrgetter
@@ -21,7 +19,8 @@ from molecule_grpc.auth.owners import Owners
 from molecule_grpc.auth.policy import Policy
 from molecule_grpc.auth.principal import ANONYMOUS, OPERATOR, Principal, Role, seconds_left
 from molecule_grpc.auth.strangers import StrangerLimit, client_address
-from molecule_grpc.auth.tokens import bearer_digest, digest
+from molecule_grpc.auth.token_cache import TokenCache
+from molecule_grpc.auth.tokens import bearer_digest, digest, plain_digest
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.kernel.errors import Denied, NotFound, Unauthenticated
 from molecule_grpc.kernel.ids import parse_id
@@ -29,7 +28,6 @@ from molecule_grpc.settings.auth import AuthSettings
 from molecule_grpc.settings.edge import EdgeSettings
 
 _NEGATIVE_CACHE_SECONDS = 2.0
-_CACHE_SIZE = 50_000
 # Older streams are asked to come back, so that none needs a timer for longer.
 _LONGEST_WATCH_SECONDS = 7 * 24 * 3600.0
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
@@ -64,8 +62,7 @@ class Authenticator:
         self._strangers = strangers or StrangerLimit(0)
         self._open_bootstrap = settings.open_bootstrap
         self._operator = digest(settings.admin_token) if settings.admin_token else None
-        self._revocations = 0
-        self._cache: OrderedDict[bytes, tuple[float, Principal | None]] = OrderedDict()
+        self._cache = TokenCache()
         self._owners = Owners(pool)
         self._used: set[UUID] = set()
         self._watchers: dict[str, set[Callable[[], None]]] = {}
@@ -87,6 +84,19 @@ class Authenticator:
         """
         holder = await self.holder(policy, authorization, metadata)
         return await self.admit(policy, holder, authorization, metadata)
+
+    def recall(self, policy: Policy, authorization: str | None) -> Principal | None:
+        """Who calls, where memory alone says that this party may; None: ask `holder` and `admit`.
+
+        Most calls pass here: their token was looked up within the last seconds.
+        """
+        if not authorization or not policy.asks:
+            return None
+        token_digest = plain_digest(authorization)
+        principal = self._cache.fresh(token_digest) if token_digest else None
+        if principal is None or principal.ended or principal.role not in policy.roles:
+            return None
+        return None if principal.read_only and not policy.reads else principal
 
     async def holder(
         self, policy: Policy, authorization: str | None, metadata: Mapping[str, str]
@@ -142,7 +152,7 @@ class Authenticator:
         except Unauthenticated:
             self._strangers.charge(address)
             raise
-        if token_digest is not None and self._was_good(token_digest):
+        if token_digest is not None and self._cache.was_good(token_digest):
             return await self._lookup(token_digest)
         self._strangers.charge(address)
         if token_digest is None:
@@ -156,11 +166,6 @@ class Authenticator:
             self._strangers.refund(address)
         return principal
 
-    def _was_good(self, token_digest: bytes) -> bool:
-        """Whether the token was good when it was last looked up."""
-        cached = self._cache.get(token_digest)
-        return cached is not None and cached[1] is not None and not cached[1].ended
-
     def _passes_as_operator(self, principal: Principal) -> bool:
         """Whether a workspace's token does what no token at all may do: scripts rely on it."""
         return (
@@ -169,6 +174,14 @@ class Authenticator:
             and principal.role is Role.WORKSPACE
             and not principal.read_only
         )
+
+    def is_own(self, policy: Policy, principal: Principal, request: Message) -> bool:
+        """Whether a workspace's token acts as its workspace, named as the platform writes ids.
+
+        Most calls pass here; for all others ask `require_access`.
+        """
+        name = principal.workspace_name
+        return bool(name) and bool(policy.workspace) and _reader(policy.workspace)(request) == name
 
     async def require_access(
         self, policy: Policy, principal: Principal, request: Message
@@ -204,8 +217,7 @@ class Authenticator:
 
     def forget(self, token_digest_hex: str) -> None:
         """Forget the holder of a revoked token and end the calls opened with the token."""
-        self._revocations += 1
-        self._cache.pop(bytes.fromhex(token_digest_hex), None)
+        self._cache.forget(bytes.fromhex(token_digest_hex))
         for end in tuple(self._watchers.get(token_digest_hex, ())):
             end()
 
@@ -215,8 +227,7 @@ class Authenticator:
 
     def forget_all(self) -> None:
         """Revocations and purges may have been missed: empty the caches."""
-        self._revocations += 1
-        self._cache.clear()
+        self._cache.forget_all()
         self._owners.forget_all()
 
     async def recheck(self) -> None:
@@ -237,8 +248,7 @@ class Authenticator:
         key = token_digest.hex() if token_digest else ""
         watchers = self._watchers.setdefault(key, set())
         watchers.add(end)
-        _, principal = self._cache.get(bytes.fromhex(key), (0.0, None))
-        left = seconds_left(principal)
+        left = seconds_left(self._cache.last(bytes.fromhex(key)))
         timer = None
         if left < _LONGEST_WATCH_SECONDS:
             timer = asyncio.get_running_loop().call_later(left, end)
@@ -264,26 +274,15 @@ class Authenticator:
             return not await store.any_token_live(self._pool)
 
     async def _lookup(self, token_digest: bytes) -> Principal | None:
-        now = time.monotonic()
-        cached = self._cache.get(token_digest)
-        if cached is not None and cached[0] > now:
-            return cached[1]
-        revocations = self._revocations
+        if self._cache.knows(token_digest):
+            return self._cache.last(token_digest)
+        began = self._cache.now()
         principal = await self._find(token_digest)
-        # A lookup that began before a revocation may have read the token as live, and no second
-        # notification would correct the cache.
-        if revocations == self._revocations:
-            ttl = self._ttl if principal else min(self._ttl, _NEGATIVE_CACHE_SECONDS)
-            self._remember(token_digest, now + min(ttl, seconds_left(principal)), principal)
+        ttl = self._ttl if principal else min(self._ttl, _NEGATIVE_CACHE_SECONDS)
+        self._cache.remember(token_digest, principal, min(ttl, seconds_left(principal)), began)
         if principal is not None and principal.token_id is not None:
             self._used.add(principal.token_id)
         return principal
-
-    def _remember(self, token_digest: bytes, until: float, principal: Principal | None) -> None:
-        self._cache[token_digest] = (until, principal)
-        self._cache.move_to_end(token_digest)
-        if len(self._cache) > _CACHE_SIZE:
-            self._cache.popitem(last=False)
 
     async def _find(self, token_digest: bytes) -> Principal | None:
         if self._operator is not None and hmac.compare_digest(token_digest, self._operator):

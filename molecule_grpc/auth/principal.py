@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -34,6 +34,10 @@ class Principal:
         ended: the token was revoked or has expired: whoever shows it is known, and refused.
         revoked_workspace: the removed workspace whose revoked token was sent: its agent is told so,
             instead of "invalid token".
+
+    Attributes:
+        payer: whose budgets the party's calls use.
+        workspace_name: the workspace's id as text, as requests name it; empty for other parties.
     """
 
     role: Role
@@ -45,15 +49,21 @@ class Principal:
     expires_at: datetime | None = None
     ended: bool = False
     revoked_workspace: UUID | None = None
+    payer: Payer = field(init=False, repr=False, compare=False)
+    workspace_name: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Made once for a token, and read at each of its calls.
+        own = self.role is Role.WORKSPACE and self.workspace_id is not None
+        object.__setattr__(self, "payer", self._payer())
+        object.__setattr__(self, "workspace_name", str(self.workspace_id) if own else "")
 
     @property
     def administers(self) -> bool:
         """Whether the party administers its organisation, or all organisations."""
         return self.role in (Role.ORGANIZATION, Role.OPERATOR)
 
-    @property
-    def payer(self) -> Payer:
-        """Whose budgets the party's calls use."""
+    def _payer(self) -> Payer:
         if self.organization_id is None:
             return OPERATOR_PAYS if self.role is Role.OPERATOR else STRANGERS_PAY
         return Payer(self.organization_id, self.workspace_id, self.token_id)

@@ -65,6 +65,13 @@ def digest(text: str) -> bytes:
     return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 
+def plain_digest(authorization: str) -> bytes | None:
+    """The digest of the token in a header as clients write it; None for any other spelling."""
+    if len(authorization) > MAX_TOKEN_CHARS or not authorization.startswith("Bearer "):
+        return None
+    return digest(authorization[7:])
+
+
 def bearer_digest(authorization: str) -> bytes | None:
     """The digest of the token in a header; None when the token is longer than any that exists.
 

@@ -105,6 +105,9 @@ class AuditLog:
         response: Message | None = None,
     ) -> None:
         """A call has ended. Most are forgotten here, for the price of a few comparisons."""
+        noted = policy.audited or policy.mints
+        if code is Code.OK and not noted and call.principal.role is Role.WORKSPACE:
+            return
         refused = _is_refusal(call, code, reason)
         mints = policy.mints and bool(minted(response))
         acted = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ class Method:
         path: `/package.Service/Method`, as gRPC names it.
         success_status: HTTP status of success, 0 for 200.
         bare_array: the response field that REST prints bare; empty for none.
+        face_headers: response headers by which the edge gives a REST caller the expected answer.
     """
 
     path: str
@@ -33,18 +34,9 @@ class Method:
     server_streaming: bool
     success_status: int
     bare_array: str
+    face_headers: Mapping[str, str]
     policy: Policy
     handler: Callable[..., Any]
-
-    @property
-    def face_headers(self) -> dict[str, str]:
-        """Response headers by which the edge gives a REST caller the expected answer."""
-        headers: dict[str, str] = {}
-        if self.success_status:
-            headers["x-http-code"] = str(self.success_status)
-        if self.bare_array:
-            headers["x-unwrap"] = self.bare_array
-        return headers
 
 
 def bind(service: ServiceDescriptor, handlers: object) -> list[Method]:
@@ -74,9 +66,19 @@ def _bind(service: ServiceDescriptor, method: MethodDescriptor, handlers: object
         server_streaming=method.server_streaming,
         success_status=face.success_status,
         bare_array=face.bare_array,
+        face_headers=_face_headers(face),
         policy=POLICIES[path],
         handler=handler,
     )
+
+
+def _face_headers(face: rest_pb2.Face) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if face.success_status:
+        headers["x-http-code"] = str(face.success_status)
+    if face.bare_array:
+        headers["x-unwrap"] = face.bare_array
+    return headers
 
 
 def request_types(methods: Iterable[Method]) -> set[type[Message]]:

@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 
 from molecule_grpc.auth.authenticator import Authenticator
 from molecule_grpc.auth.policy import Policy
+from molecule_grpc.auth.principal import Principal
 from molecule_grpc.db.disk import DiskSpace
 from molecule_grpc.db.pool import translate
 from molecule_grpc.kernel.errors import Exhausted, Invalid, MoleculeError, Unavailable
@@ -167,30 +168,36 @@ class Pipeline:
 
         Who may not make it learns nothing of the request.
         """
-        authenticator = self._authenticator
-        _require_named_caller(method.policy, request, call)
-        # Looking a token up is the strangers' work until its holder is known.
-        payer.set(STRANGERS_PAY)
-        holder = await authenticator.holder(method.policy, call.authorization, call.metadata)
-        if holder is not None:
-            call.principal = holder  # also where the next line refuses the call: for the audit log
-        call.principal = await authenticator.admit(
-            method.policy, holder, call.authorization, call.metadata
-        )
+        authenticator, policy = self._authenticator, method.policy
+        if policy.caller:
+            _require_named_caller(policy, request, call)
+        known = authenticator.recall(policy, call.authorization)
+        call.principal = known or await self._identify(policy, call)
         who = call.principal.payer
         payer.set(who)
-        workspace_id = await authenticator.require_access(method.policy, call.principal, request)
-        if workspace_id is not None:
-            who = who._replace(workspace=workspace_id)
-            payer.set(who)
+        if policy.workspace and not authenticator.is_own(policy, call.principal, request):
+            workspace_id = await authenticator.require_access(policy, call.principal, request)
+            if workspace_id is not None:
+                who = who._replace(workspace=workspace_id)
+                payer.set(who)
         call.admitted = True
         self._processor.charge(meter, who)
         if not self._processor.begins(meter):
             await self._processor.turn(meter)
         call_meter.set(meter)
         self._validator.check(request)
-        if method.policy.stores:
+        if policy.stores:
             self._disk.require_room()
+
+    async def _identify(self, policy: Policy, call: Call) -> Principal:
+        """As whom the call is made, where that takes a lookup or a refusal."""
+        authenticator = self._authenticator
+        # Looking a token up is the strangers' work until its holder is known.
+        payer.set(STRANGERS_PAY)
+        holder = await authenticator.holder(policy, call.authorization, call.metadata)
+        if holder is not None:
+            call.principal = holder  # also where the next line refuses the call: for the audit log
+        return await authenticator.admit(policy, holder, call.authorization, call.metadata)
 
     async def _checked(
         self, method: Method, first: Message, rest: AsyncIterator[Message], meter: Meter
@@ -217,7 +224,7 @@ class Pipeline:
         if call.rest:
             for name, value in method.face_headers.items():
                 call.headers.setdefault(name, value)
-        else:
+        elif call.headers:
             call.headers.pop("x-http-code", None)
 
     def _failure(self, method: Method, call: Call, error: Exception) -> CallFailure:
@@ -257,5 +264,5 @@ class Pipeline:
 
 def _require_named_caller(policy: Policy, request: Message, call: Call) -> None:
     """Raise unless a REST call says who asks, where that must be said. Tells nothing of anybody."""
-    if policy.caller and call.rest and not (getattr(request, policy.caller) or call.caller):
+    if call.rest and not (getattr(request, policy.caller) or call.caller):
         raise Invalid("X-Workspace-ID header is required", field=policy.caller)

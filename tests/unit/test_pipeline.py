@@ -55,17 +55,19 @@ def a_method(service: ServiceDescriptor, name: str, handler: Callable[..., Any])
     return next(method for method in bind(service, Handlers()) if method.name == name)
 
 
-def a_pipeline(method: Method, **changes: int) -> Pipeline:
+def a_pipeline(method: Method, **changes: Any) -> Pipeline:
     """A pipeline that knows the operator's token; nothing here asks the database."""
-    return Pipeline(
-        authenticator=Authenticator(cast("Pool", None), settings_of(auth_admin_token=TOKEN).auth),
-        validator=Validator([method.request_type]),
-        metrics=CallMetrics([method.path]),
-        audit=AuditLog(cast("Pool", None), AuditSettings()),
-        disk=DiskSpace(None, 0),
-        processor=ProcessorTurns(ProcessorTime(1000), most_waiting=1, patience=1.0),
-        **changes,
-    )
+    parts: dict[str, Any] = {
+        "authenticator": Authenticator(
+            cast("Pool", None), settings_of(auth_admin_token=TOKEN).auth
+        ),
+        "validator": Validator([method.request_type]),
+        "metrics": CallMetrics([method.path]),
+        "audit": AuditLog(cast("Pool", None), AuditSettings()),
+        "disk": DiskSpace(None, 0),
+        "processor": ProcessorTurns(ProcessorTime(1000), most_waiting=1, patience=1.0),
+    }
+    return Pipeline(**parts | changes)
 
 
 def a_call(*, token: str | None = TOKEN, rest: bool = False) -> Call:
@@ -219,9 +221,17 @@ async def test_calls_are_counted_by_code() -> None:
         raise Aborted("no")
 
     ok, aborted = counted("OK"), counted("ABORTED")
-    await unary(answer, GOOD, a_call())
+    timed = seconds("_count"), seconds("_bucket", le="300.0"), seconds("_bucket", le="0.001")
+    method = a_method(ADMIN, "CreateOrganization", answer)
+    metrics = CallMetrics([method.path])
+    await a_pipeline(method, metrics=metrics).unary(method, GOOD, a_call())
+    metrics.ended(method.path, Code.OK, 299.0)
     await failure_of(refuse)
-    assert (counted("OK"), counted("ABORTED")) == (ok + 1, aborted + 1)
+    await metrics.publish()
+    await metrics.publish()  # What was published is not counted again.
+    assert (counted("OK"), counted("ABORTED")) == (ok + 2, aborted + 1)
+    assert (seconds("_count"), seconds("_bucket", le="300.0")) == (timed[0] + 2, timed[1] + 2)
+    assert seconds("_bucket", le="0.001") <= timed[2] + 1
 
 
 async def test_a_rest_caller_gets_the_status_that_the_contract_declares() -> None:
@@ -327,3 +337,8 @@ async def test_a_stream_fails_after_what_it_sent() -> None:
 def counted(code: str) -> float:
     labels = {"method": f"/{ADMIN.full_name}/CreateOrganization", "code": code}
     return REGISTRY.get_sample_value("molecule_grpc_requests_total", labels) or 0.0
+
+
+def seconds(kind: str, **labels: str) -> float:
+    labels |= {"method": f"/{ADMIN.full_name}/CreateOrganization"}
+    return REGISTRY.get_sample_value(f"molecule_grpc_request_seconds{kind}", labels) or 0.0
