@@ -9,18 +9,23 @@ import protovalidate
 from google.protobuf.message import Message
 
 from molecule_grpc.kernel.errors import Invalid
+from molecule_grpc.server.quick_rules import quick_check
 
 
 class Validator:
-    """Checks requests. The first message of a type costs milliseconds, the next ones 2 µs."""
+    """Checks requests; those of these types quickly."""
 
     def __init__(self, types: Iterable[type[Message]]) -> None:
         self._validator = protovalidate.Validator()
-        for kind in types:
-            self._validator.collect_violations(kind())
+        self._quick = {kind: quick_check(kind.DESCRIPTOR) for kind in types}
+        for kind in self._quick:
+            self._validator.collect_violations(kind())  # The first message costs milliseconds.
 
     def check(self, request: Message) -> None:
         """Raise `Invalid`, naming every field at fault, unless the request keeps the rules."""
+        quick = self._quick.get(type(request))
+        if quick is not None and quick(request):
+            return
         violations = self._validator.collect_violations(request)
         if not violations:
             return
