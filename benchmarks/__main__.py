@@ -15,6 +15,7 @@ _SHORT = {
     "group_commit": ["--rounds", "3", "--seconds", "0.5"],
     "statements": [],
     "growth": ["--sizes", "100,10000", "--seconds", "0.3"],
+    "call": ["--rounds", "4"],
     "wire": ["--seconds", "3", "--rounds", "3"],
     "delegations": ["--seconds", "3", "--rounds", "2"],
     "events": ["--seconds", "5"],
