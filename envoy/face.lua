@@ -9,14 +9,15 @@
 --   x-marked-integers  texts of a NUL and digits stand for integers
 
 -- Filled in by server/edge/routes.py from the protos. PATHS: verb → patterns of REST paths with the
--- fields that each binds, and whether long integers in its body are marked. BOUND: the set of all
--- bound fields.
+-- fields that each binds, whether long integers in its body are marked, and whether it takes a body of
+-- any length. BOUND: the set of all bound fields.
 local PATHS = ${paths}
 local BOUND = ${bound}
 -- From server/edge/config.py: how a request is refused that a worker would not read.
 local TOO_LARGE = ${too_large}
 local TOO_LARGE_DETAILS = ${too_large_details}
 local MAX_HEADER_BYTES = ${max_header_bytes}
+local MAX_REQUEST_BYTES = ${max_request_bytes}
 
 local KEY = "moleculeai.face"
 local OURS = {
@@ -128,10 +129,12 @@ local function repeats_path(verb, path, field, value)
   return false
 end
 
-local function is_marking(verb, path)
+-- The first form of a path with this verb; empty for an unknown path.
+local function form_of(verb, path)
   for _, form in ipairs(PATHS[verb] or {}) do
-    if path:match(form.pattern) then return form.marking end
+    if path:match(form.pattern) then return form end
   end
+  return {}
 end
 
 -- The verbs that a path is served with, as an Allow header lists them; empty for an unknown path.
@@ -186,12 +189,8 @@ end
 
 -- Answers a call whose query names a field of the path otherwise; returns whether it has.
 local function refuse_contradiction(handle, verb, path, query)
-  if query:find("+", 1, true) then
-    -- Forms write a blank in a query as a plus; the transcoder knows only %20.
-    query = query:gsub("%+", "%%20")
-    handle:headers():replace(":path", path .. "?" .. query)
-  end
-  local name = contradiction(verb, path, query)
+  -- The transcoder takes a plus for a blank.
+  local name = contradiction(verb, path, (query:gsub("%+", "%%20")))
   if not name then return false end
   if allowed(path) == "" then
     handle:respond({[":status"] = "404"}, "not found")
@@ -217,9 +216,15 @@ function envoy_on_request(handle)
     handle:respond({[":status"] = "431"}, "the headers exceed " .. MAX_HEADER_BYTES .. " bytes")
     return
   end
+  local form = form_of(verb, path)
+  -- The buffer filter, which counts a body, would read 4 MiB of it before it refused.
+  if not form.taking and (tonumber(headers:get("content-length")) or 0) > MAX_REQUEST_BYTES then
+    handle:respond({[":status"] = "413"}, TOO_LARGE)
+    return
+  end
   if not headers:get("authorization") then keep_body_type(headers, content_type) end
   if query ~= "" and refuse_contradiction(handle, verb, path, query) then return end
-  if is_marking(verb, path) then mark_integers(handle) end
+  if form.marking then mark_integers(handle) end
 end
 
 local function replace_body(handle, change)

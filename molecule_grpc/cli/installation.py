@@ -184,7 +184,7 @@ def expected_errors() -> Iterator[None]:
     from molecule_grpc.db.embedded.failures import EmbeddedPostgresError
     from molecule_grpc.db.migrate import MigrationError
     from molecule_grpc.db.postgres_version import UnsupportedPostgresError
-    from molecule_grpc.server.hosts.envoy import EdgeError
+    from molecule_grpc.server.edge.process import EdgeError
 
     known = (
         SettingsError,

@@ -23,8 +23,8 @@ from molecule_grpc.db.postgres_version import (
 )
 from molecule_grpc.kernel import open_files
 from molecule_grpc.resources import migrations_dir
+from molecule_grpc.server.edge.process import envoy_program
 from molecule_grpc.server.edge.tls import TlsFiles, read_tls
-from molecule_grpc.server.hosts.envoy import envoy_program
 from molecule_grpc.server.process import worker
 from molecule_grpc.server.process.logs import configure
 from molecule_grpc.settings.settings import Settings

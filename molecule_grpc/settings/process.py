@@ -25,6 +25,8 @@ class ProcessSettings:
 
     Args:
         workers: worker processes.
+        host_mode: `envoy` runs handlers inside Envoy's process, `grpc` in workers behind it, `auto`
+            the former where this Python and the installed Envoy permit it.
         spare_worker: whether `up` keeps one more process, of about 100 MB, that has loaded the
             program and replaces a worker that died without the second that loading takes.
         data_dir: embedded Postgres and the operator's token.
@@ -40,6 +42,7 @@ class ProcessSettings:
     """
 
     workers: int = setting("WORKERS", COUNT, max(1, (os.cpu_count() or 1) // 2))
+    host_mode: str = setting("MOLECULE_HOST_MODE", choice("auto", "envoy", "grpc"), "grpc")
     spare_worker: bool = setting("MOLECULE_SPARE_WORKER", SWITCH, True)
     data_dir: Path = setting("MOLECULE_DATA_DIR", PATH, Path("data"))
     disk_low_bytes: int = setting("MOLECULE_DISK_LOW_BYTES", whole(0), 256 * 1024 * 1024)

@@ -13,9 +13,9 @@ import yaml
 
 from molecule_grpc.cli.dev_ca import CA, SERVER, SERVER_KEY, make_dev_ca
 from molecule_grpc.server.edge.config import EdgeConfig, render
+from molecule_grpc.server.edge.process import EdgeError, validate
 from molecule_grpc.server.edge.surface import RestPath, read_surface
 from molecule_grpc.server.edge.tls import TlsFiles, read_tls, write_secrets
-from molecule_grpc.server.hosts.envoy import EdgeError, validate
 from tools.descriptors import DEFAULT_PATH, Contract, Rpc
 
 Json = dict[str, Any]

@@ -13,7 +13,7 @@ import grpc
 import httpx
 
 from molecule_grpc.server.edge.config import EdgeConfig
-from molecule_grpc.server.hosts.envoy import Edge
+from molecule_grpc.server.edge.process import Edge
 from tests.e2e.scripted_worker import Reply, ScriptedWorker
 from tests.ports import free_port
 from tests.waiting import PATIENCE

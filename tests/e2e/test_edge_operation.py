@@ -15,7 +15,7 @@ import httpx
 import pytest
 from moleculeai.delegation.v1 import delegation_service_pb2
 
-from molecule_grpc.server.hosts.envoy import Edge, EdgeError
+from molecule_grpc.server.edge.process import Edge, EdgeError
 from tests.e2e.scripted_edge import ScriptedEdge, scripted_edge
 from tests.e2e.scripted_worker import Reply
 from tests.ports import free_port

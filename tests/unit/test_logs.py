@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-from molecule_grpc.server.hosts.envoy import LOG_FORMAT, envoy_program
+from molecule_grpc.server.edge.process import LOG_FORMAT, envoy_program
 
 PROGRAM = """
 import logging

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from typing import Any, cast
 
 import pytest
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
 from molecule_grpc.kernel.errors import MoleculeError
-from molecule_grpc.server.hosts import grpc_aio
-from molecule_grpc.server.hosts.grpc_aio import _StreamWriter
+from molecule_grpc.server.hosts import stream_writer
+from molecule_grpc.server.hosts.stream_writer import StreamWriter
 from molecule_grpc.server.status import CallFailure, render
 from tests.settings import unread_of
 
@@ -44,11 +43,11 @@ class Handler:
             self.ended.set()
 
 
-async def opened(handler: Handler, transport: Transport, *, write_seconds: float) -> _StreamWriter:
+async def opened(handler: Handler, transport: Transport, *, write_seconds: float) -> StreamWriter:
     """A writer after the handler's first message."""
     responses = handler.stream()
     await anext(responses)
-    return _StreamWriter(cast("Any", transport), responses, unread_of(), write_seconds, rpc="/a/B")
+    return StreamWriter(transport.write, responses, unread_of(), write_seconds, rpc="/a/B")
 
 
 async def test_handler_ends_while_its_message_still_waits_for_the_client() -> None:
@@ -83,7 +82,7 @@ async def test_status_waits_until_the_edge_has_passed_on_what_was_blocked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The edge resets a call whose status meets an exhausted window."""
-    monkeypatch.setattr(grpc_aio, "_SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(stream_writer, "_SETTLE_SECONDS", 0.3)
     transport = Transport()
     writer = await opened(Handler(), transport, write_seconds=60)
     asyncio.get_running_loop().call_later(0.15, transport.reads.set)

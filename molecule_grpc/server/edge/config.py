@@ -21,6 +21,7 @@ from molecule_grpc.server.edge.filters import (
     is_status,
     rate_limit,
     retry_after,
+    router,
     transcoder,
 )
 from molecule_grpc.server.edge.routes import face_tables, routes
@@ -38,7 +39,10 @@ class EdgeConfig:
     """What differs between installations. Sizes are in bytes, times in seconds.
 
     Args:
-        worker_sockets: Unix sockets of the workers' gRPC servers.
+        worker_sockets: Unix sockets of the workers' gRPC servers. With `hosted`, that of the worker
+            in this process, for the operator's port; none without that port.
+        hosted: serve the public port by the application in Envoy's own process, which may share the
+            port with other such processes.
         tls_directory: where `write_secrets` has written what TLS needs; None for plain HTTP. The
             operator's port stays plain.
         client_certificates: whether clients must show a certificate of the authority of clients.
@@ -60,6 +64,7 @@ class EdgeConfig:
 
     port: int
     worker_sockets: Sequence[Path]
+    hosted: Json | None = None
     host: str = "127.0.0.1"
     tls_directory: Path | None = None
     client_certificates: bool = False
@@ -121,6 +126,8 @@ def _listener(
         )
 
     public = name == _PUBLIC
+    hosted = config.hosted is not None
+    here = public and hosted
     table = routes(
         rpcs,
         sse=transcoding(stream_sse_style_delimited=True),
@@ -128,12 +135,16 @@ def _listener(
         admin=operator,
         metrics=config.metrics_port is not None and (not public or _shows_metrics(config)),
         metrics_token="" if config.public_metrics or not public else config.metrics_token,
+        hosted=here,
     )
     values: dict[str, Any] = {
         "name": name,
         "host": host,
         "port": port,
         "every_family": host == "::",
+        "reuse_port": hosted,
+        "hosted": here,
+        "terminal": config.hosted if here else router(),
         "transport_socket": _transport_socket(config) if public else None,
         "connection_idle_timeout": f"{config.connection_idle_seconds}s",
         "stream_idle_timeout": f"{config.stream_idle_seconds}s",
@@ -171,6 +182,7 @@ def _face(config: EdgeConfig, rpcs: list[Rpc]) -> str:
         too_large=json.dumps(message),
         too_large_details=json.dumps(base64.b64encode(details).decode()),
         max_header_bytes=str(MAX_HEADER_BYTES),
+        max_request_bytes=str(config.max_request_bytes),
     )
 
 

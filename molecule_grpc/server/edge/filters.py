@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,6 +43,8 @@ def transcoder(
             "always_print_primitive_fields": True,
             **form,
         },
+        # Forms write a blank in a query as a plus.
+        "query_param_unescape_plus": True,
         # One stray parameter must not make a call unintelligible.
         "ignore_unknown_query_parameters": True,
         "request_validation_options": {
@@ -50,6 +53,37 @@ def transcoder(
         },
         "max_request_body_size": max_request,
         "max_response_body_size": max_response,
+    }
+
+
+def router() -> Json:
+    """The last filter where workers are processes of their own."""
+    return {
+        "name": "envoy.filters.http.router",
+        "typed_config": {"@type": _TYPE + "router.v3.Router", "suppress_envoy_headers": True},
+    }
+
+
+def hosted_worker(module: Path, application: str) -> Json:
+    """The last filter where the worker runs in Envoy's own process.
+
+    Args:
+        module: the shared library of the dynamic module.
+        application: `module:attribute` of the ASGI application.
+    """
+    config = {"app": application, "interface": "asgi", "root_path": "", "lifespan": True}
+    return {
+        "name": "pyvoy",
+        "typed_config": {
+            "@type": _TYPE + "dynamic_modules.v3.DynamicModuleFilter",
+            "dynamic_module_config": {"module": {"local": {"filename": str(module)}}},
+            "filter_name": "pyvoy",
+            "terminal_filter": True,
+            "filter_config": {
+                "@type": "type.googleapis.com/google.protobuf.StringValue",
+                "value": json.dumps(config),
+            },
+        },
     }
 
 

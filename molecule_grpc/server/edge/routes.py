@@ -13,8 +13,8 @@ from molecule_grpc.server.edge.surface import RestPath, Rpc
 LINES = "application/x-ndjson"
 
 _TYPE = "type.googleapis.com/"
-_ADMIN_SERVICE = "moleculeai.admin.v1.AdminService"
-_HEALTH_RPC = f"/{_ADMIN_SERVICE}/GetHealth"
+ADMIN_SERVICE = "moleculeai.admin.v1.AdminService"
+HEALTH_RPC = f"/{ADMIN_SERVICE}/GetHealth"
 # Native gRPC only; their streams stay open.
 _INFRASTRUCTURE = (
     "grpc.health.v1.Health",
@@ -23,11 +23,12 @@ _INFRASTRUCTURE = (
 )
 _TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 _RATE_LIMIT = "envoy.filters.http.local_ratelimit"
-_BODY_LIMIT = "envoy.filters.http.body_size_limit"
 _BUFFER = "envoy.filters.http.buffer"
 _OFF = {"@type": _TYPE + "envoy.config.route.v3.FilterConfig", "disabled": True}
 # Workers refuse a message of a gRPC call by its announced length, before they read the message.
-_GRPC = {_BODY_LIMIT: _OFF, _BUFFER: _OFF}
+_GRPC = {_BUFFER: _OFF}
+# No RPC.
+_PAGE = {_TRANSCODER: _OFF, _BUFFER: _OFF, _RATE_LIMIT: _OFF}
 _NOT_FOUND = {"status": 404, "body": {"inline_string": "not found"}}
 _NOT_GRPC = {
     "name": "content-type",
@@ -67,6 +68,7 @@ def routes(
     admin: bool,
     metrics: bool,
     metrics_token: str = "",
+    hosted: bool = False,
 ) -> list[Json]:
     """The route table.
 
@@ -76,9 +78,12 @@ def routes(
         admin: whether AdminService is served, and not only its health.
         metrics: whether /metrics is served.
         metrics_token: what a caller of /metrics must show; empty for nothing.
+        hosted: whether the worker in Envoy's own process answers, also for what is served nowhere.
     """
     table: list[Json] = []
-    if metrics:
+    if hosted:
+        table += [_to("workers", {"path": path}, _PAGE) for path in ("/healthz", "/metrics")]
+    elif metrics:
         table += _metrics_routes(metrics_token)
     for rpc in rpcs:
         if rpc.sse:
@@ -106,13 +111,12 @@ def routes(
 
 
 def _metrics_routes(token: str) -> Iterator[Json]:
-    filters = {_TRANSCODER: _OFF, _BUFFER: _OFF, _RATE_LIMIT: _OFF}
     match: Json = {"path": "/metrics"}
     if not token:
-        yield _to("metrics", match, filters)
+        yield _to("metrics", match, _PAGE)
         return
     shown = {"name": "authorization", "string_match": {"exact": f"Bearer {token}"}}
-    yield _to("metrics", {**match, "headers": [shown]}, filters)
+    yield _to("metrics", {**match, "headers": [shown]}, _PAGE)
     yield {
         "match": match,
         "direct_response": _UNAUTHORIZED,
@@ -136,7 +140,7 @@ def _taking_route(form: RestPath) -> Json:
 def _rpc_routes(rpcs: Iterable[Rpc], *, admin: bool) -> Iterator[Json]:
     open_services: dict[str, None] = {}
     for rpc in rpcs:
-        if rpc.service == _ADMIN_SERVICE and not admin and rpc.path != _HEALTH_RPC:
+        if rpc.service == ADMIN_SERVICE and not admin and rpc.path != HEALTH_RPC:
             continue
         open_services[rpc.service] = None
         options: Json = {"retry_policy": _RETRY_READS} if rpc.reading else {}
@@ -148,10 +152,10 @@ def _rpc_routes(rpcs: Iterable[Rpc], *, admin: bool) -> Iterator[Json]:
         if rpc.taking:
             # To retry, Envoy would have to hold the body in memory: most of an upload.
             options["retry_policy"] = {}
-        if options or rpc.path == _HEALTH_RPC:
+        if options or rpc.path == HEALTH_RPC:
             yield _to("workers", {"path": rpc.path}, _GRPC, **options)
     for service in open_services:
-        if service != _ADMIN_SERVICE or admin:
+        if service != ADMIN_SERVICE or admin:
             yield _to("workers", {"prefix": f"/{service}/"}, _GRPC)
 
 
@@ -179,10 +183,15 @@ def face_tables(rpcs: Iterable[Rpc]) -> dict[str, str]:
     """
     paths: dict[str, list[Json]] = {}
     bound: dict[str, bool] = {}
-    for form in (form for rpc in rpcs for form in rpc.rest):
+    for taking, form in ((rpc.taking, form) for rpc in rpcs for form in rpc.rest):
         fields = [_canonical(field) for field in form.fields]
         bound |= dict.fromkeys(fields, True)
-        entry = {"pattern": f"^{form.lua_pattern}$", "fields": fields, "marking": form.marking}
+        entry = {
+            "pattern": f"^{form.lua_pattern}$",
+            "fields": fields,
+            "marking": form.marking,
+            "taking": taking,
+        }
         paths.setdefault(form.verb, []).append(entry)
     for entries in paths.values():
         entries.sort(key=lambda entry: len(entry["fields"]))

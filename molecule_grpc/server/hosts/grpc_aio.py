@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
-import structlog
-from google.protobuf.message import DecodeError, Message
 
-from molecule_grpc.kernel.errors import Exhausted, Invalid
 from molecule_grpc.kernel.sizes import MAX_ANSWER_BYTES, MAX_HEADER_BYTES, MAX_REQUEST_BYTES
 from molecule_grpc.server.call import Call
+from molecule_grpc.server.hosts.requests import parse, parsed
+from molecule_grpc.server.hosts.stream_writer import StreamWriter
 from molecule_grpc.server.methods import Method
 from molecule_grpc.server.pipeline import Pipeline
-from molecule_grpc.server.status import CallFailure, render
+from molecule_grpc.server.status import CallFailure
 from molecule_grpc.server.unread import Unread
-
-log = structlog.get_logger(__name__)
 
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 _MAX_DRAINED_BYTES = 64 * 1024 * 1024
 _MAX_DRAIN_SECONDS = 10.0
-
-# A write that lasts 0.1 s has waited for the client, not for this process.
-_BLOCKED_SECONDS = 0.1
-_SETTLE_SECONDS = 1.0
-# A client that was given up has so long to take the message before the end of its stream.
-_LAST_WRITE_SECONDS = 10.0
 
 OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
@@ -94,15 +84,10 @@ def _handler(
 
 
 def _unary(method: Method, pipeline: Pipeline) -> Any:
-    parse = method.request_type.FromString
-
     async def serve(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         call = _call(context)
         try:
-            try:
-                request = parse(data)
-            except DecodeError:
-                raise render(_malformed()) from None
+            request = parse(method, data)
             response = await pipeline.unary(method, request, call)
         except CallFailure as failure:
             await _abort(context, call, failure)
@@ -120,7 +105,7 @@ def _stream_unary(method: Method, pipeline: Pipeline) -> Any:
     ) -> bytes:
         call = _call(context)
         try:
-            response = await pipeline.collect(method, _parsed(method, requests), call)
+            response = await pipeline.collect(method, parsed(method, requests), call)
         except CallFailure as failure:
             if call.rest:
                 await _drain(requests)
@@ -159,22 +144,13 @@ def _unary_stream(method: Method, pipeline: Pipeline, unread: Unread, write_seco
     return serve
 
 
-async def _parsed(method: Method, requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
-    parse = method.request_type.FromString
-    async for data in requests:
-        try:
-            yield parse(data)
-        except DecodeError:
-            raise _malformed() from None
-
-
 def _stream_stream(method: Method, pipeline: Pipeline, unread: Unread, write_seconds: float) -> Any:
     async def serve(
         requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
         call = _call(context)
-        responses = pipeline.stream(method, _parsed(method, requests), call)
-        writer = _StreamWriter(context, responses, unread, write_seconds, rpc=method.path)
+        responses = pipeline.stream(method, parsed(method, requests), call)
+        writer = StreamWriter(_writes(context), responses, unread, write_seconds, rpc=method.path)
         opened = False
         try:
             async for response in responses:
@@ -190,103 +166,16 @@ def _stream_stream(method: Method, pipeline: Pipeline, unread: Unread, write_sec
     return serve
 
 
-class _StreamWriter:
-    """Writes the messages of one stream, and ends it when its client does not read.
-
-    Args:
-        unread: counts the bytes that the client has not taken, and may end the stream for them.
-        write_seconds: a write that lasts longer ends the stream with SLOW_CONSUMER.
-        rpc: the method, for the log.
-    """
-
-    __slots__ = (
-        "_blocked_until",
-        "_context",
-        "_ending",
-        "_responses",
-        "_rpc",
-        "_unread",
-        "_write_seconds",
-        "_writing",
-    )
-
-    def __init__(
-        self,
-        context: grpc.aio.ServicerContext[Any, Any],
-        responses: AsyncGenerator[Message, None],
-        unread: Unread,
-        write_seconds: float,
-        *,
-        rpc: str,
-    ) -> None:
-        self._context = context
-        self._responses = responses
-        self._unread = unread
-        self._write_seconds = write_seconds
-        self._rpc = rpc
-        self._blocked_until = -math.inf
-        self._ending: asyncio.Task[None] | None = None
-        self._writing: asyncio.Task[Any] | None = None
-
-    async def write(self, data: bytes) -> None:
-        """Return when the transport has taken the message.
-
-        Raises:
-            CallFailure: the stream was ended meanwhile.
-            asyncio.CancelledError: the client left, or took neither the message nor the end.
-        """
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        self._writing = asyncio.current_task()
-        timer = loop.call_later(self._write_seconds, self._give_up)
+def _writes(
+    context: grpc.aio.ServicerContext[Any, Any],
+) -> Callable[[bytes], Awaitable[None]]:
+    async def write(data: bytes) -> None:
         try:
-            with self._unread.writing(len(data), self._give_up):
-                await self._context.write(data)
+            await context.write(data)
         except grpc.aio.InternalError as error:
             raise asyncio.CancelledError("the client has left") from error
-        finally:
-            self._writing = None
-            timer.cancel()
-        now = loop.time()
-        if now - began >= _BLOCKED_SECONDS:
-            self._blocked_until = now
-        if self._ending is not None:
-            await self._ending
 
-    async def settle(self) -> None:
-        """Before the status of a call whose client may still send: let the edge pass on the rest.
-
-        Envoy 1.40 ends such a call with RST_STREAM INTERNAL_ERROR, and drops what it holds, when
-        the status arrives while the client's window is exhausted. A client that blocked a write
-        has begun to read when the write ends: one second later its window is open.
-        """
-        rest = self._blocked_until + _SETTLE_SECONDS - asyncio.get_running_loop().time()
-        if rest > 0:
-            await asyncio.sleep(rest)
-
-    def _give_up(self) -> None:
-        # The handler ends now, so that what the stream held is free for others. The write stays for
-        # 10 s: cancelled, it would leave its message behind, in front of the status.
-        if self._ending is not None:
-            return
-        log.warning("slow consumer", rpc=self._rpc)
-        loop = asyncio.get_running_loop()
-        self._ending = loop.create_task(self._end())
-        # Nobody awaits the end when the client leaves first.
-        self._ending.add_done_callback(lambda task: task.cancelled() or task.exception())
-        loop.call_later(_LAST_WRITE_SECONDS, self._hang_up)
-
-    def _hang_up(self) -> None:
-        """Reset a call whose client still takes nothing: the transport frees what it holds."""
-        if self._writing is not None:
-            self._writing.cancel()
-
-    async def _end(self) -> None:
-        await self._responses.athrow(Exhausted("the client does not read", reason="SLOW_CONSUMER"))
-
-
-def _malformed() -> Invalid:
-    return Invalid("the request is not a message of the expected type")
+    return write
 
 
 def _call(context: grpc.aio.ServicerContext[Any, Any]) -> Call:

@@ -19,14 +19,16 @@ class Health:
     """Tells load balancers whether to send calls here."""
 
     def __init__(self, services: Sequence[str], healthy: Callable[[], Awaitable[bool]]) -> None:
+        self.services = tuple(services)
         self._names = ("", *services)
         self._healthy = healthy
-        self._servicer = HealthServicer()
+        self.servicer = HealthServicer()
+        self.serving = False
         self._draining = False
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Serve health, and reflection of every service."""
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.servicer, server)
         reflection.enable_server_reflection(
             (*self._names[1:], "grpc.health.v1.Health", reflection.SERVICE_NAME), server
         )
@@ -39,7 +41,8 @@ class Health:
 
     async def look(self) -> bool:
         """Ask the database now, publish the answer, and return whether calls are served."""
-        serving = not self._draining and await self._healthy()
+        healthy = await self._healthy()
+        self.serving = serving = healthy and not self._draining
         await self._set(
             health_pb2.HealthCheckResponse.SERVING
             if serving
@@ -50,8 +53,9 @@ class Health:
     async def drain(self) -> None:
         """Say NOT_SERVING from now on."""
         self._draining = True
+        self.serving = False
         await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def _set(self, status: int) -> None:
         for name in self._names:
-            await self._servicer.set(name, status)
+            await self.servicer.set(name, status)

@@ -8,6 +8,7 @@ import importlib
 import re
 import resource
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from molecule_grpc.server.children import spawn, stop
@@ -16,6 +17,8 @@ from molecule_grpc.server.edge.config import EdgeConfig, render
 _READY_POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 1.0
 _STOP_SECONDS = 5.0
+# After `stop_listening`, Envoy still accepts for so long.
+_DRAIN_SECONDS = 1
 # Each line of Envoy's log as JSON, like those of the workers.
 LOG_FORMAT = (
     '{"process": "edge", "logger": "%n", "event": "%j", "level": "%l",'
@@ -59,11 +62,16 @@ class Edge:
 
     Args:
         directory: holds the configuration and the admin socket: a short path, private to this user.
+        environment: of Envoy's process. Empty unless a worker runs in it: this process's own holds
+            the operator's token and keys of S3.
     """
 
-    def __init__(self, config: EdgeConfig, directory: Path) -> None:
+    def __init__(
+        self, config: EdgeConfig, directory: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.config = config
         self._directory = directory
+        self._environment = environment or {}
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -94,13 +102,16 @@ class Edge:
                 "--concurrency",
                 str(self.config.concurrency),
                 "--disable-hot-restart",
+                "--drain-time-s",
+                str(_DRAIN_SECONDS),
+                "--drain-strategy",
+                "immediate",
                 "--log-level",
                 "warning",
                 "--log-format",
                 LOG_FORMAT,
             ],
-            # Nothing of ours: the parent's environment holds the operator's token and keys of S3.
-            env={},
+            env=self._environment,
         )
         # Every stream is an open file; the usual limit is 1,024 of them.
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -130,15 +141,20 @@ class Edge:
     async def _ready(self) -> bool:
         return b" 200 " in (await self._ask("/ready")).partition(b"\n")[0]
 
+    async def stop_listening(self) -> None:
+        """Accept no new connections; clients are asked to close those that they have."""
+        await self._ask("/drain_listeners?graceful&skip_exit", verb="POST")
+
     async def has_healthy_worker(self) -> bool:
         """Whether Envoy would send a call to a worker now."""
         answer = await self._ask(f"/stats?filter=^{_HEALTHY_WORKERS}$")
         found = re.search(rf"{_HEALTHY_WORKERS}: (\d+)".encode(), answer)
         return found is not None and int(found[1]) > 0
 
-    async def _ask(self, path: str) -> bytes:
+    async def _ask(self, path: str, verb: str = "GET") -> bytes:
         """An answer of the admin interface, its head included; empty while it does not listen."""
-        request = f"GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n"
+        headers = "Host: edge\r\nContent-Length: 0\r\nConnection: close"
+        request = f"{verb} {path} HTTP/1.1\r\n{headers}\r\n\r\n"
         try:
             reader, writer = await asyncio.open_unix_connection(self.admin_socket)
             with contextlib.closing(writer):

@@ -1,0 +1,117 @@
+"""Writes the messages of a stream on any host, and gives up a client that does not read."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+import structlog
+from google.protobuf.message import Message
+
+from molecule_grpc.kernel.errors import Exhausted
+from molecule_grpc.server.unread import Unread
+
+log = structlog.get_logger(__name__)
+
+# A write that lasts 0.1 s has waited for the client, not for this process.
+_BLOCKED_SECONDS = 0.1
+_SETTLE_SECONDS = 1.0
+# A client that was given up has so long to take the message before the end of its stream.
+_LAST_WRITE_SECONDS = 10.0
+
+
+class StreamWriter:
+    """Writes the messages of one stream, and ends it when its client does not read.
+
+    Args:
+        write: hands a message to the transport, and returns when that has taken it. Raises
+            CancelledError when the client has left.
+        unread: counts the bytes that the client has not taken, and may end the stream for them.
+        write_seconds: a write that lasts longer ends the stream with SLOW_CONSUMER.
+        rpc: the method, for the log.
+    """
+
+    __slots__ = (
+        "_blocked_until",
+        "_ending",
+        "_responses",
+        "_rpc",
+        "_unread",
+        "_write",
+        "_write_seconds",
+        "_writing",
+    )
+
+    def __init__(
+        self,
+        write: Callable[[bytes], Awaitable[None]],
+        responses: AsyncGenerator[Message, None],
+        unread: Unread,
+        write_seconds: float,
+        *,
+        rpc: str,
+    ) -> None:
+        self._write = write
+        self._responses = responses
+        self._unread = unread
+        self._write_seconds = write_seconds
+        self._rpc = rpc
+        self._blocked_until = -math.inf
+        self._ending: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[Any] | None = None
+
+    async def write(self, data: bytes) -> None:
+        """Return when the transport has taken the message.
+
+        Raises:
+            CallFailure: the stream was ended meanwhile.
+            asyncio.CancelledError: the client left, or took neither the message nor the end.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self._writing = asyncio.current_task()
+        timer = loop.call_later(self._write_seconds, self._give_up)
+        try:
+            with self._unread.writing(len(data), self._give_up):
+                await self._write(data)
+        finally:
+            self._writing = None
+            timer.cancel()
+        now = loop.time()
+        if now - began >= _BLOCKED_SECONDS:
+            self._blocked_until = now
+        if self._ending is not None:
+            await self._ending
+
+    async def settle(self) -> None:
+        """Before the status of a call whose client may still send: let the edge pass on the rest.
+
+        Envoy 1.40 ends such a call with RST_STREAM INTERNAL_ERROR, and drops what it holds, when
+        the status arrives while the client's window is exhausted. A client that blocked a write
+        has begun to read when the write ends: one second later its window is open.
+        """
+        rest = self._blocked_until + _SETTLE_SECONDS - asyncio.get_running_loop().time()
+        if rest > 0:
+            await asyncio.sleep(rest)
+
+    def _give_up(self) -> None:
+        # The handler ends now, so that what the stream held is free for others. The write stays for
+        # 10 s: cancelled, it would leave its message behind, in front of the status.
+        if self._ending is not None:
+            return
+        log.warning("slow consumer", rpc=self._rpc)
+        loop = asyncio.get_running_loop()
+        self._ending = loop.create_task(self._end())
+        # Nobody awaits the end when the client leaves first.
+        self._ending.add_done_callback(lambda task: task.cancelled() or task.exception())
+        loop.call_later(_LAST_WRITE_SECONDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        """Reset a call whose client still takes nothing: the transport frees what it holds."""
+        if self._writing is not None:
+            self._writing.cancel()
+
+    async def _end(self) -> None:
+        await self._responses.athrow(Exhausted("the client does not read", reason="SLOW_CONSUMER"))

@@ -1,0 +1,110 @@
+"""Workers on Unix sockets, and one Envoy in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import ssl
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from molecule_grpc.server.edge.config import EdgeConfig
+from molecule_grpc.server.edge.process import Edge
+from molecule_grpc.server.process.child import keep
+from molecule_grpc.server.process.host_mode import HostMode
+from molecule_grpc.server.process.worker_child import Spare, WorkerChild
+from molecule_grpc.settings.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_READY_SECONDS = 60.0
+_READY_POLL_SECONDS = 0.05
+_SPARE_SECONDS = 1.0
+
+
+class SeparateWorkers:
+    """A fleet of workers, a spare one, and the edge before them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        directory: Path,
+        environment: Mapping[str, str],
+        *,
+        config: EdgeConfig,
+        mode: HostMode,  # noqa: ARG002  (the other layout's)
+        run: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+    ) -> None:
+        self._settings = settings
+        self._run = run
+        self._spare = Spare(environment) if settings.process.spare_worker else None
+        self._workers = [
+            WorkerChild(index, directory, environment, self._spare)
+            for index in range(settings.process.workers)
+        ]
+        sockets = [worker.socket for worker in self._workers]
+        self._edge = Edge(dataclasses.replace(config, worker_sockets=sockets), directory)
+
+    async def start(self) -> None:
+        """Start all, keep them running, and return when clients are served."""
+        for index, worker in enumerate(self._workers):
+            await worker.start()
+            self._run(keep(f"worker {index}", worker))
+        await self._edge.start()
+        await self._edge.wait_ready()
+        self._run(keep("edge", self._edge))
+        await self._answering()
+        if self._spare:
+            self._run(self._keep_spare(self._spare))
+
+    async def stop(self, wait_limit: float) -> None:
+        """Drain the workers behind the edge, then take the edge down."""
+        await asyncio.gather(*(worker.stop(wait_limit) for worker in self._workers))
+        if self._spare is not None:
+            await self._spare.stop()
+        await self._edge.stop()
+
+    async def _answering(self) -> None:
+        """Wait until the port accepts clients and a worker is healthy, so reaches its database.
+
+        No call is made: where clients need a certificate, this process has none.
+
+        Raises:
+            TimeoutError: that took 60 s; the log of workers and edge says why.
+        """
+        async with asyncio.timeout(_READY_SECONDS):
+            while True:
+                if await self._edge.has_healthy_worker() and await self._accepts():
+                    return
+                await asyncio.sleep(_READY_POLL_SECONDS)
+
+    async def _accepts(self) -> bool:
+        """Whether the public port takes a connection, and shows a certificate where it has one."""
+        settings = self._settings.edge
+        context = None
+        if settings.tls:
+            context = ssl.create_default_context()
+            # The question is whether the edge has a certificate, not whether others trust it.
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        try:
+            _, writer = await asyncio.open_connection(
+                settings.local_host, settings.port, ssl=context
+            )
+        except OSError:  # the edge may just start again
+            return False
+        writer.close()
+        return True
+
+    async def _keep_spare(self, spare: Spare) -> None:
+        """Load a spare process whenever there is none, but not while a worker starts."""
+        while True:
+            if not spare.there and all(worker.ready for worker in self._workers):
+                try:
+                    await spare.start()
+                except OSError as error:
+                    log.warning("no spare worker", error=str(error))
+            await asyncio.sleep(_SPARE_SECONDS)
