@@ -7,6 +7,7 @@ from typing import Final
 from molecule_grpc.delegation.ledger.rules import PERMITTED
 from molecule_grpc.delegation.ledger.store.fragments import FINAL_STATUSES
 from molecule_grpc.delegation.record.rules import PLATFORM
+from molecule_grpc.delegation.record.store.entries import same_message
 
 # SQL for the table of permitted moves: pairs of the target and a status that may be left for it.
 _PERMITTED: Final = ", ".join(
@@ -14,6 +15,8 @@ _PERMITTED: Final = ", ".join(
     for target, sources in PERMITTED.items()
     for source in sorted(sources)
 )
+
+_LATE_ID: Final = f"'{PLATFORM}late:' || i.delegation_id"
 
 # Takes a CTE `input (ord, to_status, <names(Move)>)` and makes `plan`.
 #
@@ -27,13 +30,16 @@ _PERMITTED: Final = ", ".join(
 #   late       a result for a delegation that was given up: the row stays, the result is delivered
 #   same       the row holds already what the move says
 #
-# Concurrency, under READ COMMITTED: LockRows waits for a row that another transaction has changed,
-# and then evaluates this SELECT again with the committed version, decisions included
-# (EvalPlanQual). From then on nobody else changes the row until this transaction ends. The UPDATE
+# Concurrency, under READ COMMITTED: the inner SELECT waits for a row that another transaction has
+# changed and returns the committed version (EvalPlanQual); the decisions are made from what it
+# returns. From then on nobody else changes the row until this transaction ends. The UPDATE
 # of `changed` may find an older version in its snapshot; Postgres follows that to the locked
 # version, joins the version with the row of `plan` as computed here, and evaluates SET with it. So
 # the second of two writers decides from the state that the first has left. Rows are locked in the
 # order of their ids, as by every statement that changes many delegations: no two can deadlock.
+#
+# Each move looks up its own rows (LATERAL): a plan made while the tables were small would else join
+# all moves with the whole table by a merge.
 PLAN: Final = f"""
     plan AS (
         SELECT i.*, d.organization_id, d.caller_id, d.callee_id, d.status AS before, d.deadline,
@@ -50,19 +56,25 @@ PLAN: Final = f"""
                    AND (d.status = 'stuck' OR d.status = 'failed' AND d.failure_reason = 'deadline')
                    AND NOT EXISTS (
                        SELECT FROM inbox_items x
-                       WHERE x.workspace_id = d.caller_id
-                         AND x.message_id = '{PLATFORM}late:' || i.delegation_id
+                       WHERE {same_message(_LATE_ID, "d.caller_id")}
                    ) AS late
-        FROM input i
-        JOIN delegations d ON d.delegation_id = i.delegation_id
-            AND (i.party_id = d.caller_id OR i.party_id = d.callee_id AND NOT i.by_caller)
-            -- After a purge the id of a party may be another organisation's, which moves nothing.
-            AND (d.organization_id = i.of_organization
-                 OR i.of_organization IS NULL AND NOT EXISTS (
-                     SELECT FROM workspaces w
-                     WHERE w.id = i.party_id AND w.organization_id <> d.organization_id
-                 ))
-        LEFT JOIN activity_logs task ON task.id = d.item_id AND i.to_status = 'failed'
+        FROM (SELECT * FROM input ORDER BY delegation_id) i
+        CROSS JOIN LATERAL (
+            SELECT d.* FROM delegations d
+            WHERE d.delegation_id = i.delegation_id
+              AND (i.party_id = d.caller_id OR i.party_id = d.callee_id AND NOT i.by_caller)
+              -- After a purge the id of a party may be another organisation's, which moves nothing.
+              AND (d.organization_id = i.of_organization
+                   OR i.of_organization IS NULL AND NOT EXISTS (
+                       SELECT FROM workspaces w
+                       WHERE w.id = i.party_id AND w.organization_id <> d.organization_id
+                   ))
+            FOR NO KEY UPDATE OF d
+        ) d
+        LEFT JOIN LATERAL (
+            SELECT a.id, a.summary, a.request_body FROM activity_logs a
+            WHERE a.id = d.item_id AND i.to_status = 'failed' OFFSET 0
+        ) task ON true
         CROSS JOIN LATERAL (
             SELECT (task.id IS NOT NULL AND NOT i.final
                     AND i.failure_reason IN ('agent_error', 'unreachable', 'poisoned')) IS TRUE
@@ -78,7 +90,5 @@ PLAN: Final = f"""
         CROSS JOIN LATERAL (
             SELECT m.moves AND r.retriable AND d.retry_count + 1 < d.max_attempts AS again
         ) a
-        ORDER BY d.delegation_id
-        FOR NO KEY UPDATE OF d
     )
 """

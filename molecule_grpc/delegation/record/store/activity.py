@@ -14,6 +14,7 @@ from molecule_grpc.delegation.record.store.entries import (
     Entry,
     Placed,
     placed,
+    same_message,
 )
 from molecule_grpc.delegation.record.store.usage import RECORD_BYTES, USAGE
 from molecule_grpc.events.names import EventType
@@ -67,8 +68,12 @@ APPEND_ENTRIES = f"""
     -- Messages that their sender has sent before.
     known AS (
         SELECT i.ord, x.seq, x.activity_id
-        FROM input i JOIN inbox_items x USING (workspace_id, message_id)
-        WHERE x.source_id IS NOT DISTINCT FROM i.sender_id
+        FROM input i CROSS JOIN LATERAL (
+            SELECT * FROM inbox_items x
+            WHERE {same_message("i.message_id", "i.workspace_id")}
+              AND x.source_id IS NOT DISTINCT FROM i.sender_id
+            LIMIT 1
+        ) x
     ),
     -- Messages for inboxes that are full.
     filling AS (

@@ -112,6 +112,22 @@ APPEND = f"""
 """
 
 
+def same_message(message_id: str, workspace_id: str) -> str:
+    """SQL for the items `x` of a workspace with this message id.
+
+    Written so that only the index of message ids serves: while the table is small, Postgres takes
+    the primary key as gladly, and keeps a plan that reads the whole inbox when it has grown.
+
+    Args:
+        message_id: SQL for the message id.
+        workspace_id: SQL for the workspace.
+    """
+    wanted = f"({message_id}, {workspace_id})"
+    return f"""x.message_id = {message_id}
+        AND (x.message_id, x.workspace_id) >= {wanted}
+        AND (x.message_id, x.workspace_id) <= {wanted}"""
+
+
 class Placed(NamedTuple):
     """Where an item landed, and what a reader is shown beside what the writer knows."""
 
