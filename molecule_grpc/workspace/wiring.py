@@ -32,6 +32,7 @@ from molecule_grpc.workspace.subscriptions import (
 )
 from molecule_grpc.workspace.tokens import Tokens
 from molecule_grpc.workspace.tree.directory import Directory
+from molecule_grpc.workspace.tree.pairs import Pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,15 +74,19 @@ async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
     """The slice, until the block ends: then accepted heartbeats are written first."""
     tell_readers = functools.partial(core.wakeups.announce, [CHANNEL_ALL])
     subscriptions = Subscriptions()
-    directory = Directory(core.pool, core.page_tokens)
+    pairs = Pairs(core.dsn)
+    directory = Directory(core.pool, core.page_tokens, pairs)
     heartbeat_events = HeartbeatEvents(core.pool, core.readers, tell_readers)
     subscriptions.on_heartbeats(heartbeat_events.on_heartbeats)
-    async with Heartbeats(
-        core.dsn,
-        subscriptions,
-        linger=core.settings.process.group_commit_linger_ms / 1000,
-        tell_readers=tell_readers,
-    ) as heartbeats:
+    async with (
+        pairs,
+        Heartbeats(
+            core.dsn,
+            subscriptions,
+            linger=core.settings.process.group_commit_linger_ms / 1000,
+            tell_readers=tell_readers,
+        ) as heartbeats,
+    ):
         service = _service(core, directory, heartbeats, subscriptions, tell_readers)
         yield WorkspaceSlice(
             slice=Slice(

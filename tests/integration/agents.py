@@ -51,6 +51,7 @@ from molecule_grpc.server.streams import OpenStreams, StreamGuards
 from molecule_grpc.server.unread import Unread
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace.tree.directory import Directory
+from molecule_grpc.workspace.tree.pairs import Pairs
 from tests.settings import egress_of, settings_of
 from tests.waiting import PATIENCE
 
@@ -190,9 +191,10 @@ async def _slice_of(
 async def floors_of(core: Core) -> AsyncIterator[tuple[Any, ...]]:
     """The floors of the slice, as a `Slice` takes them."""
     pool = core.pool
-    directory = Directory(pool, core.page_tokens)
+    pairs = Pairs(core.dsn)
+    directory = Directory(pool, core.page_tokens, pairs)
     due = DueWorkspaces()
-    async with open_record_and_inbox(core) as floors:
+    async with pairs, open_record_and_inbox(core) as floors:
         records, reads = floors.records, floors.reads
         async with (
             open_ledger(core, reads, directory, on_queued=due.add) as ledger,

@@ -27,6 +27,7 @@ from molecule_grpc.kernel.errors import Aborted, Exhausted, Invalid, NotFound, U
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.workspace.tree.directory import Directory
+from molecule_grpc.workspace.tree.pairs import Pairs
 from tests.integration.agents import (
     ORGANIZATION,
     Slice,
@@ -808,7 +809,7 @@ async def test_delegations_that_share_nothing_commit_together(slice_: Slice, poo
 
 
 async def test_next_organisation_of_a_purged_id_has_nothing_of_the_first_one(
-    slice_: Slice, pool: Pool
+    database_url: str, slice_: Slice, pool: Pool
 ) -> None:
     """The ledger stays where it is, and no name of the second one is shown to the first."""
     caller, callee = await hire(pool, 2)
@@ -844,7 +845,7 @@ async def test_next_organisation_of_a_purged_id_has_nothing_of_the_first_one(
     assert [item.source_name for item in page.items] == [None]
     rows = (await slice_.activity.list(ActivityQuery(caller))).rows
     assert {row.peer_name for row in rows if row.source_id == callee} == {None}
-    senders = Senders(Directory(pool, PageTokens(b"0" * 32)).lookup)
+    senders = Senders(Directory(pool, PageTokens(b"0" * 32), Pairs(database_url)).lookup)
     assert await senders.find(callee, viewer=caller) is None
     assert await senders.find(caller, viewer=caller) is not None
     # Its first organisation ends the delegation as before.

@@ -499,8 +499,9 @@ _NAMED = {
         acks.ACK,
         beats.HEARTBEAT,
         beats._TOUCH,
+        tree.PAIRS,
     ],
-    ids=["append", "accept", "move", "read", "ack", "beat", "touch"],
+    ids=["append", "accept", "move", "read", "ack", "beat", "touch", "pairs"],
 )
 async def test_a_plan_made_on_small_tables_still_serves_large_ones(
     database_url: str, pool: Pool, statement: str

@@ -19,6 +19,7 @@ from molecule_grpc.kernel.errors import AlreadyExists, Conflict, Denied, Invalid
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.workspace.tree import store as tree
 from molecule_grpc.workspace.tree.directory import Directory
+from molecule_grpc.workspace.tree.pairs import Pairs
 from tests.integration.workspaces import (
     ORGANIZATION,
     Bench,
@@ -43,6 +44,12 @@ async def bench(pool: Pool, database_url: str) -> AsyncIterator[Bench]:
         yield opened
 
 
+@pytest.fixture
+async def directory(pool: Pool, database_url: str) -> AsyncIterator[Directory]:
+    async with Pairs(database_url) as pairs:
+        yield Directory(pool, TOKENS, pairs)
+
+
 def talk(parents: list[int | None], removed: set[int], a: int, b: int) -> bool:
     """The rule as the specification words it."""
 
@@ -65,7 +72,7 @@ def talk(parents: list[int | None], removed: set[int], a: int, b: int) -> bool:
     removed=st.sets(st.integers(0, 11), max_size=3),
 )
 async def test_whoever_may_talk_may_also_answer(
-    pool: Pool, parents: list[int | None], removed: set[int]
+    directory: Directory, pool: Pool, parents: list[int | None], removed: set[int]
 ) -> None:
     """can(a, b) == can(b, a), and is what the rule says; on any shape, rings included."""
     parents = [
@@ -82,38 +89,56 @@ async def test_whoever_may_talk_may_also_answer(
         "UPDATE workspaces SET status = 'removed' WHERE id = ANY($1)",
         [ids[one] for one in removed if one < len(ids)],
     )
-    directory = Directory(pool, TOKENS)
     pairs = [(a, b) for a in range(len(ids)) for b in range(len(ids))]
     found = [await directory.can_communicate(ids[a], ids[b]) for a, b in pairs]
     assert found == [talk(parents, removed, a, b) for a, b in pairs]
     assert found == [await directory.can_communicate(ids[b], ids[a]) for a, b in pairs]
 
 
-async def test_the_ends_of_the_deepest_tree_may_talk(pool: Pool) -> None:
+async def test_the_ends_of_the_deepest_tree_may_talk(directory: Directory, pool: Pool) -> None:
     chain = await add(pool, 51)
     await pool.executemany(
         "UPDATE workspaces SET parent_id = $2 WHERE id = $1",
         list(zip(chain[1:], chain, strict=False)),
     )
-    directory = Directory(pool, TOKENS)
     assert await directory.can_communicate(chain[0], chain[49])
     assert await directory.can_communicate(chain[49], chain[0])
 
 
-async def test_roots_of_two_organizations_are_strangers(pool: Pool) -> None:
+async def test_roots_of_two_organizations_are_strangers(directory: Directory, pool: Pool) -> None:
     [ours] = await add(pool)
     [theirs] = await add(pool, organization_id=await add_organization(pool))
-    directory = Directory(pool, TOKENS)
     assert not await directory.can_communicate(ours, theirs)
     with pytest.raises(NotFound):
         await directory.require_reachable(ours, theirs)
 
 
-async def test_unknown_and_removed_read_the_same_and_cousins_are_refused(pool: Pool) -> None:
+async def test_calls_of_one_moment_each_get_their_own_pair(
+    database_url: str, directory: Directory, pool: Pool
+) -> None:
+    """One statement answers them all: the unknown, the strangers and the related."""
+    siblings = await add(pool, 3)
+    [stranger] = await add(pool, organization_id=await add_organization(pool))
+    targets = [siblings[1], uuid4(), stranger, siblings[2], siblings[1]]
+    found = await asyncio.gather(
+        *(directory.require_reachable(siblings[0], target) for target in targets),
+        return_exceptions=True,
+    )
+    assert [getattr(each, "id", type(each)) for each in found] == [
+        siblings[1],
+        NotFound,
+        NotFound,
+        siblings[2],
+        siblings[1],
+    ]
+
+
+async def test_unknown_and_removed_read_the_same_and_cousins_are_refused(
+    directory: Directory, pool: Pool
+) -> None:
     [root], [removed] = await add(pool), await add(pool, status="removed")
     uncles = await add(pool, 2, parent_id=root)
     [cousin] = await add(pool, parent_id=uncles[0])
-    directory = Directory(pool, TOKENS)
     texts = set()
     for target in (removed, uuid4()):
         with pytest.raises(NotFound) as caught:
@@ -136,11 +161,11 @@ async def test_unknown_and_removed_read_the_same_and_cousins_are_refused(pool: P
     ],
 )
 async def test_rows_without_a_stated_mode_have_one(
-    pool: Pool, stored: str | None, runtime: str, url: str, mode: str
+    directory: Directory, pool: Pool, stored: str | None, runtime: str, url: str, mode: str
 ) -> None:
     """W61: a NULL delivery mode is read as what URL and runtime need."""
     [workspace] = await add(pool, delivery_mode=stored, runtime=runtime, url=url)
-    facts = await Directory(pool, TOKENS).lookup(workspace)
+    facts = await directory.lookup(workspace)
     assert facts is not None
     assert facts.delivery_mode == mode
 

@@ -14,6 +14,7 @@ from molecule_grpc.workspace.refusals import missing
 from molecule_grpc.workspace.status import Status
 from molecule_grpc.workspace.store import workspaces
 from molecule_grpc.workspace.tree import store
+from molecule_grpc.workspace.tree.pairs import Pairs
 
 _LISTING = "peers"
 
@@ -22,11 +23,15 @@ class Directory:
     """Answers from the rows as they are now; nothing is remembered.
 
     Every method raises `Unavailable` when the database cannot say: not knowing is never a no.
+
+    Args:
+        pairs: looks up who may message whom for many calls at once.
     """
 
-    def __init__(self, pool: Pool, page_tokens: PageTokens) -> None:
+    def __init__(self, pool: Pool, page_tokens: PageTokens, pairs: Pairs) -> None:
         self._pool = pool
         self._page_tokens = page_tokens
+        self._pairs = pairs
 
     async def lookup(self, workspace_id: UUID) -> WorkspaceInfo | None:
         """A workspace that is not removed; None when there is none."""
@@ -62,7 +67,7 @@ class Directory:
             Denied: NOT_RELATED.
         """
         with database_errors():
-            pair = await store.pair(self._pool, source, target)
+            pair = await self._pairs.get(source, target)
         if pair is None or not pair.visible or not _both_live(pair):
             raise missing()
         if not pair.related:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from molecule_grpc.db.pool import Connection, Pool
+import asyncpg
+
+from molecule_grpc.db import rows
+from molecule_grpc.db.pool import Connection, Pool, Writer
 from molecule_grpc.directory import Peer
 from molecule_grpc.kernel.page import MAX_PAGE_BYTES, Page
 from molecule_grpc.workspace.rules import MAX_DEPTH
@@ -33,14 +37,34 @@ _RELATED = f"""
 """
 
 # In the order of `Node`, and behind it the fields that `Pair` adds.
+_PAIR_COLUMNS = f"""
+    t.id, t.organization_id, t.name, coalesce(t.role, '') AS role, t.status, t.url,
+    t.mode_in_force, t.runtime, t.idle_timeout_seconds,
+    s.status AS source_status,
+    coalesce(s.organization_id = t.organization_id, false) AS visible,
+    coalesce({_RELATED}, false) AS related
+"""
 _PAIR = f"""
-    SELECT t.id, t.organization_id, t.name, coalesce(t.role, '') AS role, t.status, t.url,
-           t.mode_in_force, t.runtime, t.idle_timeout_seconds,
-           s.status AS source_status,
-           coalesce(s.organization_id = t.organization_id, false) AS visible,
-           coalesce({_RELATED}, false) AS related
+    SELECT {_PAIR_COLUMNS}
     FROM workspaces t LEFT JOIN workspaces s ON s.id = $1
     WHERE t.id = $2 AND ($3::uuid IS NULL OR t.organization_id = $3)
+"""
+
+
+class Parties(NamedTuple):
+    """The ids of two workspaces."""
+
+    source: UUID
+    target: UUID
+
+
+# A row for each pair, in order; `id` is NULL where there is no target.
+PAIRS = f"""
+    SELECT {_PAIR_COLUMNS}
+    FROM {rows.unnest(Parties, 1, "i")}
+    LEFT JOIN workspaces t ON t.id = i.target
+    LEFT JOIN workspaces s ON s.id = i.source
+    ORDER BY i.ord
 """
 
 _ONE = """
@@ -171,8 +195,16 @@ class Member(NamedTuple):
 async def pair(pool: Pool, source: UUID, target: UUID, within: UUID | None = None) -> Pair | None:
     """Two workspaces, removed or not; None when there is no target, or none `within`."""
     row = await pool.fetchrow(_PAIR, source, target, within)
-    if row is None:
-        return None
+    return None if row is None else _pair(row)
+
+
+async def pairs(writer: Writer, wanted: Sequence[Parties]) -> list[Pair | None]:
+    """Many pairs by one statement; None where there is no target."""
+    found = await writer.fetch(PAIRS, *rows.columns(wanted))
+    return [None if row["id"] is None else _pair(row) for row in found]
+
+
+def _pair(row: asyncpg.Record) -> Pair:
     *target_columns, source_status, visible, related = row
     return Pair(Node(*target_columns), source_status, visible, related)
 
@@ -199,9 +231,9 @@ async def peers(
         after: only peers behind this name and id.
     """
     name, peer_id = after or ("", UUID(int=0))
-    rows = await pool.fetch(_PEERS, workspace_id, wanted, name, peer_id, limit + 1, max_bytes)
-    listed = [Peer(*list(row)[:-1]) for row in rows[:limit]]
-    return Page(listed, more=bool(rows) and rows[0]["found"] > len(listed))
+    found = await pool.fetch(_PEERS, workspace_id, wanted, name, peer_id, limit + 1, max_bytes)
+    listed = [Peer(*list(row)[:-1]) for row in found[:limit]]
+    return Page(listed, more=bool(found) and found[0]["found"] > len(listed))
 
 
 async def lock(conn: Connection, organization_id: UUID, *, shared: bool) -> None:
