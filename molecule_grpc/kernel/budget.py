@@ -95,11 +95,13 @@ class Budget:
 
     def count(self, amount: int, **keys: Hashable) -> None:
         """Count something as used, or as no longer used, whatever the limits say."""
-        for dimension in (WORKER, *keys):
-            key = (dimension, _key(dimension, keys))
-            self._used[key] += amount
-            if self._used[key] <= 0:
-                del self._used[key]
+        used = self._used
+        for key in ((WORKER, None), *keys.items()):
+            now = used.get(key, 0) + amount
+            if now > 0:
+                used[key] = now
+            else:
+                used.pop(key, None)
 
     def full(self, **keys: Hashable) -> str:
         """The first dimension without room for these keys; empty when there is room in all."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from molecule_grpc.kernel.budget import Budget
@@ -37,25 +37,13 @@ class Unread:
         self._budget = budget
         self._writes: dict[Hashable, dict[_Write, None]] = {}
 
-    @contextmanager
-    def writing(self, size: int, end: Callable[[], None]) -> Iterator[None]:
+    def writing(self, size: int, end: Callable[[], None]) -> AbstractContextManager[None]:
         """A message of `size` bytes is on its way to the client of this task's call, while inside.
 
         Args:
             end: ends the stream.
         """
-        who = _who()
-        write = _Write(size, time.monotonic(), end)
-        writes = self._writes.setdefault(who.organization, {})
-        writes[write] = None
-        self._budget.count(size, **who.keys)
-        try:
-            yield
-        finally:
-            self._budget.count(-size, **who.keys)
-            del writes[write]
-            if not writes:
-                self._writes.pop(who.organization, None)
+        return _Writing(self._budget, self._writes, _Write(size, time.monotonic(), end))
 
     @property
     def crowded(self) -> bool:
@@ -79,6 +67,33 @@ class Unread:
                 write.ended = True
                 self._budget.refused[ORGANIZATION] += 1
                 write.end()
+
+
+class _Writing(AbstractContextManager[None]):
+    """Counts a write while inside. A class, entered for every frame of every stream."""
+
+    __slots__ = ("_budget", "_keys", "_organization", "_write", "_writes")
+
+    def __init__(
+        self, budget: Budget, writes: dict[Hashable, dict[_Write, None]], write: _Write
+    ) -> None:
+        who = _who()
+        self._budget = budget
+        self._writes = writes
+        self._write = write
+        self._organization = who.organization
+        self._keys = who.keys
+
+    def __enter__(self) -> None:
+        self._writes.setdefault(self._organization, {})[self._write] = None
+        self._budget.count(self._write.size, **self._keys)
+
+    def __exit__(self, *error: object) -> None:
+        self._budget.count(-self._write.size, **self._keys)
+        writes = self._writes[self._organization]
+        del writes[self._write]
+        if not writes:
+            del self._writes[self._organization]
 
 
 def _who() -> Payer:
