@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 
+import grpc
 import httpx
 import pytest
 
@@ -93,3 +94,29 @@ async def test_an_authorization_header_without_a_word_is_none(strict_server: Run
         statuses = [(await stranger.get(path, headers=headers)).status_code for _ in range(60)]
         assert statuses[:CALLS] == [401] * CALLS
         assert 429 in statuses
+
+
+@pytest.mark.parametrize(
+    "rpc",
+    [
+        "/grpc.health.v1.Health/Check",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        "/moleculeai.admin.v1.AdminService/GetHealth",
+    ],
+)
+async def test_calls_that_ask_for_no_token_are_counted_whatever_they_show(
+    wire: Wire, strict_server: RunningServer, rpc: str
+) -> None:
+    """Nobody looks the token up, so that any word would evade the budget of strangers."""
+    call: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = wire.channel.stream_unary(rpc)
+    codes = []
+    for number in range(3 * CALLS):
+        try:
+            await call(iter([b""]), metadata=(("authorization", f"Bearer {number}"),))
+            codes.append("OK")
+        except grpc.aio.AioRpcError as error:
+            codes.append(error.code().name)
+    assert "RESOURCE_EXHAUSTED" not in codes[:CALLS]
+    assert codes.count("RESOURCE_EXHAUSTED") >= CALLS
+    # A probe over REST is not counted: it would take the installation down.
+    assert strict_server.healthy()

@@ -19,6 +19,7 @@ from molecule_grpc.server.edge.filters import (
     cors,
     has_details,
     is_status,
+    open_rate_limit,
     rate_limit,
     retry_after,
     router,
@@ -136,6 +137,7 @@ def _listener(
         metrics=config.metrics_port is not None and (not public or _shows_metrics(config)),
         metrics_token="" if config.public_metrics or not public else config.metrics_token,
         hosted=here,
+        open_limit=open_rate_limit(config.stranger_calls_per_minute),
     )
     values: dict[str, Any] = {
         "name": name,

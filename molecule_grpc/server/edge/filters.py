@@ -120,9 +120,6 @@ def rate_limit(per_minute: int, strangers: int) -> Json:
         strangers: calls of an address without a token, refilled continuously. Networks of 64 bits
             count as one IPv6 address. Unknown tokens are counted by the workers.
     """
-    limited = per_minute or strangers
-    share = {"default_value": {"numerator": 100 if limited else 0, "denominator": "HUNDRED"}}
-    retry = {"key": "retry-after", "value": str(retry_after(per_minute, strangers))}
     limits: list[Json] = []
     descriptors: list[Json] = []
     if per_minute:
@@ -135,13 +132,35 @@ def rate_limit(per_minute: int, strangers: int) -> Json:
         descriptors.append({"entries": [{"key": "remote_address"}], "token_bucket": bucket})
     if strangers:
         limits.append({"actions": [_ADDRESS, _WITHOUT_TOKEN]})
-        entries = [{"key": "masked_remote_address"}, {"key": "header_match", "value": "stranger"}]
-        refilled = {
-            "max_tokens": strangers,
-            "tokens_per_fill": max(1, strangers // 60),
-            "fill_interval": f"{max(1.0, 60 / strangers):.3f}s",
-        }
-        descriptors.append({"entries": entries, "token_bucket": refilled})
+        descriptors.append(_of_strangers("header_match", strangers))
+    return _limiter(limits, descriptors, retry_after(per_minute, strangers))
+
+
+def open_rate_limit(strangers: int) -> Json:
+    """The limit of RPCs that ask for no token: the workers count none of the tokens they show.
+
+    Args:
+        strangers: calls of an address, with any token or none; 0 for no limit.
+    """
+    limits = [{"actions": [_ADDRESS, {"generic_key": {"descriptor_value": "stranger"}}]}]
+    if not strangers:
+        return _limiter([], [], 0)
+    return _limiter(limits, [_of_strangers("generic_key", strangers)], retry_after(0, strangers))
+
+
+def _of_strangers(key: str, number: int) -> Json:
+    refilled = {
+        "max_tokens": number,
+        "tokens_per_fill": max(1, number // 60),
+        "fill_interval": f"{max(1.0, 60 / number):.3f}s",
+    }
+    entries = [{"key": "masked_remote_address"}, {"key": key, "value": "stranger"}]
+    return {"entries": entries, "token_bucket": refilled}
+
+
+def _limiter(limits: list[Json], descriptors: list[Json], retry_seconds: int) -> Json:
+    retry = {"key": "retry-after", "value": str(retry_seconds)}
+    share = {"default_value": {"numerator": 100 if limits else 0, "denominator": "HUNDRED"}}
     return {
         "@type": _TYPE + "local_ratelimit.v3.LocalRateLimit",
         "stat_prefix": "rate_limit",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from molecule_grpc.server.edge.filters import Json
@@ -69,6 +69,7 @@ def routes(
     metrics: bool,
     metrics_token: str = "",
     hosted: bool = False,
+    open_limit: Json | None = None,
 ) -> list[Json]:
     """The route table.
 
@@ -79,7 +80,9 @@ def routes(
         metrics: whether /metrics is served.
         metrics_token: what a caller of /metrics must show; empty for nothing.
         hosted: whether the worker in Envoy's own process answers, also for what is served nowhere.
+        open_limit: the rate limit of what asks for no token; None for none.
     """
+    open_rate = {_RATE_LIMIT: open_limit or _OFF}
     table: list[Json] = []
     if hosted:
         table += [_to("workers", {"path": path}, _PAGE) for path in ("/healthz", "/metrics")]
@@ -94,13 +97,13 @@ def routes(
             table += [_taking_route(form) for form in rpc.rest]
     # A probe must not run into the rate limit.
     table.append(_rest({"path": "/health"}, {_RATE_LIMIT: _OFF}))
-    table += _rpc_routes(rpcs, admin=admin)
+    table += _rpc_routes(rpcs, {HEALTH_RPC: open_rate}, admin=admin)
     for service in _INFRASTRUCTURE:
         table.append(
             _to(
                 "workers",
                 {"prefix": f"/{service}/"},
-                {_RATE_LIMIT: _OFF, **_GRPC},
+                {**open_rate, **_GRPC},
                 timeout=_NEVER,
                 idle_timeout=_NEVER,
             )
@@ -137,7 +140,8 @@ def _taking_route(form: RestPath) -> Json:
     return _rest({"safe_regex": {"regex": form.regex}}, _GRPC, verb)
 
 
-def _rpc_routes(rpcs: Iterable[Rpc], *, admin: bool) -> Iterator[Json]:
+def _rpc_routes(rpcs: Iterable[Rpc], filters: Mapping[str, Json], *, admin: bool) -> Iterator[Json]:
+    """Routes of native calls; `filters` are those of single RPCs, by path."""
     open_services: dict[str, None] = {}
     for rpc in rpcs:
         if rpc.service == ADMIN_SERVICE and not admin and rpc.path != HEALTH_RPC:
@@ -152,8 +156,9 @@ def _rpc_routes(rpcs: Iterable[Rpc], *, admin: bool) -> Iterator[Json]:
         if rpc.taking:
             # To retry, Envoy would have to hold the body in memory: most of an upload.
             options["retry_policy"] = {}
-        if options or rpc.path == HEALTH_RPC:
-            yield _to("workers", {"path": rpc.path}, _GRPC, **options)
+        more = filters.get(rpc.path, {})
+        if options or more:
+            yield _to("workers", {"path": rpc.path}, {**_GRPC, **more}, **options)
     for service in open_services:
         if service != ADMIN_SERVICE or admin:
             yield _to("workers", {"prefix": f"/{service}/"}, _GRPC)
