@@ -101,6 +101,8 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         stack.push_async_callback(metrics.publish)
         slices.append(Slice(tasks=[BackgroundTask("metrics", PUBLISH_SECONDS, metrics.publish)]))
         tasks |= {task.name: task for each in slices for task in each.tasks}
+        for task in tasks.values():
+            task.explained = core.database.explains
         await stack.enter_async_context(_running(slices))
         yield App(
             core.database,

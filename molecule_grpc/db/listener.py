@@ -45,7 +45,8 @@ class Listener:
             try:
                 await self._listen()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                log.warning("listener lost its connection", error=type(error).__name__)
+                if self._backoff == _FIRST_BACKOFF_SECONDS:  # it was connected until now
+                    log.warning("listener lost its connection", error=type(error).__name__)
             await asyncio.sleep(self._backoff)
             self._backoff = min(self._backoff * 2, _MAX_BACKOFF_SECONDS)
 

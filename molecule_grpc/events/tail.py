@@ -60,6 +60,7 @@ class EventTail:
         self._window = EventWindow(max_events=_WINDOW_EVENTS, max_bytes=_WINDOW_BYTES)
         self._followers: dict[_Key, set[_Follower]] = {}
         self._followed = asyncio.Event()
+        self._failed = False  # since the last page that could be read
 
     @contextlib.contextmanager
     def follow(self, scope: Scope) -> Iterator[Flag]:
@@ -102,6 +103,7 @@ class EventTail:
                     self._fail(error)
                     await asyncio.sleep(_RETRY_SECONDS)
                 else:
+                    self._failed = False
                     if not more:
                         await news.wait(_LOOK_SECONDS)
 
@@ -125,7 +127,9 @@ class EventTail:
     def _fail(self, error: Exception) -> None:
         """Close the window: each reader then asks the database itself, and meets the outage."""
         outage = fault(error) is Fault.OUTAGE
-        log.warning("events cannot be read", error=type(error).__name__, exc_info=not outage)
+        if not outage or not self._failed:
+            log.warning("events cannot be read", error=type(error).__name__, exc_info=not outage)
+        self._failed = True
         self._window.close()
         self._wake_everybody()
 

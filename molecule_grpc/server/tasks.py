@@ -22,6 +22,9 @@ class BackgroundTask:
 
     The step runs at start, so that work left by a crash is found, and then every `period` seconds.
     After a failure, which is logged, it runs again in 1 s, doubling to 30 s or the period.
+
+    Args:
+        explained: whether a failure is logged elsewhere already, so that this task is silent.
     """
 
     name: str
@@ -30,6 +33,7 @@ class BackgroundTask:
     timeout: float = 60.0
     last_success: float | None = None
     failures: int = 0
+    explained: Callable[[Exception], Awaitable[bool]] | None = None
     _nudged: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
@@ -46,9 +50,10 @@ class BackgroundTask:
         try:
             async with asyncio.timeout(self.timeout):
                 await self.step()
-        except Exception:
+        except Exception as error:
             self.failures += 1
-            log.exception("background task failed", task=self.name, failures=self.failures)
+            if self.explained is None or not await self.explained(error):
+                log.exception("background task failed", task=self.name, failures=self.failures)
         else:
             self.failures = 0
             self.last_success = time.time()

@@ -123,13 +123,19 @@ async def test_without_its_database_it_says_so_and_comes_back_with_it(
             agent = await org.hire()
             postgres_to_stop.stop()
             await until(lambda: serving(server), NOT_SERVING)
-            refused = await agent.rest("GET", f"/workspaces/{agent.id}")
-            assert refused.status_code == 503
-            assert isinstance(refused.json()["error"], str)
+            for _ in range(30):  # longer than the shortest pause of a background task
+                refused = await agent.rest("GET", f"/workspaces/{agent.id}")
+                assert refused.status_code == 503
+                assert isinstance(refused.json()["error"], str)
+                await wire.http.get("/health")
             postgres_to_stop.start()
             await until(lambda: serving(server), SERVING)
             answer = await agent.rest("GET", f"/workspaces/{agent.id}")
             assert answer.status_code == 200
+        said = server.log.read_text()
+        for line in ("the database is away", "the database is back"):
+            assert said.count(f'"event": "{line}"') == 1
+        assert "Traceback" not in said
     finally:
         assert server.stop() == 0
 

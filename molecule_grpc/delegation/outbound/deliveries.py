@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from prometheus_client import Counter, Gauge
 
-from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.pool import Fault, Pool, fault
 from molecule_grpc.db.sweep import in_batches
 from molecule_grpc.db.wakeups import Wakeups, delegation_key
 from molecule_grpc.delegation.ledger.store import views as ledger_views
@@ -115,9 +115,13 @@ class Deliveries:
             for start in range(0, len(wanted), _WORKSPACES_AT_ONCE):
                 try:
                     await self._claim(wanted[start : start + _WORKSPACES_AT_ONCE])
-                except Exception:
-                    # The next sweep looks at all of them again.
-                    log.exception("nothing could be claimed")
+                except Exception as error:
+                    outage = fault(error) is Fault.OUTAGE
+                    log.warning(
+                        "nothing could be claimed",
+                        error=type(error).__name__,
+                        exc_info=not outage,
+                    )
 
     async def _claim(self, workspace_ids: Sequence[UUID]) -> None:
         taken = _BATCH

@@ -36,3 +36,6 @@ def configure(level: str) -> None:
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[of_libraries])
+    # While Postgres is away the driver warns of each attempt to connect, with a traceback; the loss
+    # and the return are in the log already.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
