@@ -16,6 +16,7 @@ from molecule_grpc.admin.server_state import ServerState
 from molecule_grpc.auth.tokens import TokenTerms
 from molecule_grpc.events.convert import event_messages
 from molecule_grpc.kernel.ids import identifier, parse_id
+from molecule_grpc.kernel.slices import in_slices
 from molecule_grpc.server.call import Call
 
 _DEFAULT_LISTED = 100
@@ -120,7 +121,7 @@ class AdminService:
         )
         _tell_of_next_page(call, page.next_page_token)
         return pb.ListDelegationsResponse(
-            delegations=[convert.ledger_entry(entry) for entry in page.entries],
+            delegations=await in_slices(convert.ledger_entry, page.entries),
             count=len(page.entries),
             status=wanted,
             limit=limit,
@@ -182,7 +183,7 @@ class AdminService:
             organization_id=_visible(call),
         )
         _tell_of_next_page(call, page.next_page_token)
-        return pb.ListAuditLogResponse(entries=[convert.audit_entry(each) for each in page.entries])
+        return pb.ListAuditLogResponse(entries=await in_slices(convert.audit_entry, page.entries))
 
     async def ListEvents(self, request: pb.ListEventsRequest, call: Call) -> pb.ListEventsResponse:
         page = await self._operations.newest_events(
@@ -191,7 +192,7 @@ class AdminService:
             page_token=request.page_token,
             organization_id=_visible(call),
         )
-        shown = event_messages(page)
+        shown = await event_messages(page)
         if shown.last is not None:
             _tell_of_next_page(call, self._operations.token_after(shown.last))
         return pb.ListEventsResponse(events=shown.messages)

@@ -154,7 +154,7 @@ class DelegationService:
         if page.next_page_token:
             call.headers["x-next-page-token"] = page.next_page_token
         return pb.ListDelegationsResponse(
-            delegations=[of_ledger.delegation(row, viewer, whole=False) for row in page.rows]
+            delegations=await of_ledger.delegations(page.rows, viewer)
         )
 
     async def SendMessage(
@@ -173,13 +173,13 @@ class DelegationService:
             call.principal,
             claimed_source=of_outbound.claimed_source(call),
         )
-        return of_outbound.queued_message(row, call)
+        return await of_outbound.queued_message(row, call)
 
     async def ListActivity(
         self, request: pb.ListActivityRequest, call: Call
     ) -> pb.ListActivityResponse:
         page = await self._activity.list(of_record.activity_query(request, call))
-        listed = of_record.activities(page.rows, call)
+        listed = await of_record.activities(page.rows, call)
         if page.more or listed.more:
             last = page.rows[len(listed.rows) - 1]
             call.headers["x-next-page-token"] = self._activity.token_after(page, last)
@@ -189,12 +189,12 @@ class DelegationService:
         self, request: pb.GetActivityRequest, call: Call
     ) -> activity_pb2.Activity:
         row = await self._activity.get(UUID(request.workspace_id), UUID(request.activity_id))
-        return of_record.activity(row, call)
+        return await of_record.activity(row, call)
 
     async def ReportActivity(
         self, request: pb.ReportActivityRequest, call: Call
     ) -> pb.ReportActivityResponse:
-        await self._activity.report(of_record.report(request, call))
+        await self._activity.report(await of_record.report(request, call))
         return pb.ReportActivityResponse(status="logged")
 
     async def Notify(self, request: pb.NotifyRequest, call: Call) -> pb.NotifyResponse:
@@ -244,7 +244,7 @@ class DelegationService:
             limit=request.limit or DEFAULT_HITS,
             page_token=request.page_token,
         )
-        shown = of_record.session_hits(page, call)
+        shown = await of_record.session_hits(page, call)
         if shown.last is not None:
             call.headers["x-next-page-token"] = self._activity.token_after_hit(shown.last)
         return pb.SearchSessionResponse(hits=shown.messages)
@@ -258,7 +258,7 @@ class DelegationService:
             wait_seconds=call.wait_limit(request.wait_seconds),
             authorization=call.authorization,
         )
-        return of_inbox.pulled(found)
+        return await of_inbox.pulled(found)
 
     async def AckInbox(self, request: pb.AckInboxRequest, call: Call) -> pb.AckInboxResponse:
         done = await self._inbox.ack(

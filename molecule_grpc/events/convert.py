@@ -5,8 +5,9 @@ from __future__ import annotations
 from moleculeai.delegation.v1 import event_pb2
 
 from molecule_grpc.events.values import StoredEvent
+from molecule_grpc.kernel.json_values import value
 from molecule_grpc.kernel.page import MessagePage, Page, messages_of
-from molecule_grpc.kernel.protos import timestamp, value
+from molecule_grpc.kernel.protos import timestamp
 
 
 def event_message(stored: StoredEvent, resume_token: str = "") -> event_pb2.Event:
@@ -24,6 +25,6 @@ def event_message(stored: StoredEvent, resume_token: str = "") -> event_pb2.Even
     return message
 
 
-def event_messages(page: Page[StoredEvent]) -> MessagePage[StoredEvent, event_pb2.Event]:
+async def event_messages(page: Page[StoredEvent]) -> MessagePage[StoredEvent, event_pb2.Event]:
     """Events of a list, as many as fit in 3 MiB."""
-    return messages_of(page, event_message, event_pb2.Event.ByteSize)
+    return await messages_of(page, event_message, event_pb2.Event.ByteSize)

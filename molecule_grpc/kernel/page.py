@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from molecule_grpc.kernel.slices import Slices
 
 T = TypeVar("T")
 Message = TypeVar("Message")
@@ -44,17 +46,43 @@ class MessagePage(Generic[T, Message]):
     last: T | None
 
 
-def messages_of(
+async def messages_of(
     page: Page[T], message: Callable[[T], Message], size: Callable[[Message], int]
 ) -> MessagePage[T, Message]:
     """The rows of a page as messages, cut again where the messages are larger than the rows.
 
     A number of two bytes in JSON text takes eleven in a message.
     """
-    fitting = page_of(map(message, page.rows), limit=len(page.rows), size=size)
+    fitting = await page_in_slices(map(message, page.rows), limit=len(page.rows), size=size)
+    return message_page(page, fitting)
+
+
+def message_page(page: Page[T], fitting: Page[Message]) -> MessagePage[T, Message]:
+    """The messages that fit of those of all rows of a page."""
     if not fitting.more:
         return MessagePage(fitting.rows, page.last)
     return MessagePage(fitting.rows, page.rows[len(fitting.rows) - 1])
+
+
+class _Filling(Generic[T]):
+    """A page that takes rows while there is room for them."""
+
+    def __init__(self, limit: int, size: Callable[[T], int] | None, max_bytes: int) -> None:
+        self.rows: list[T] = []
+        self._limit = limit
+        self._size = size
+        self._room = max_bytes
+
+    def takes(self, row: T) -> bool:
+        """Add a row if it fits; whether it did."""
+        if len(self.rows) == self._limit:
+            return False
+        if self._size is not None:
+            self._room -= self._size(row)
+            if self._room < 0 and self.rows:
+                return False
+        self.rows.append(row)
+        return True
 
 
 def page_of(
@@ -71,14 +99,18 @@ def page_of(
     Args:
         size: bytes of a row on the wire; None to end by rows alone.
     """
-    taken: list[T] = []
-    room = max_bytes
-    for row in rows:
-        if len(taken) == limit:
-            return Page(taken, more=True)
-        if size is not None:
-            room -= size(row)
-            if room < 0 and taken:
-                return Page(taken, more=True)
-        taken.append(row)
-    return Page(taken, more=False)
+    filling = _Filling(limit, size, max_bytes)
+    more = any(not filling.takes(row) for row in rows)
+    return Page(filling.rows, more)
+
+
+async def page_in_slices(
+    rows: Iterable[T] | AsyncIterable[T], *, limit: int, size: Callable[[T], int]
+) -> Page[T]:
+    """Like `page_of`, for rows that take time to make: the loop turns after each millisecond."""
+    filling = _Filling(limit, size, MAX_PAGE_BYTES)
+    made = rows if isinstance(rows, AsyncIterable) else Slices().each(rows)
+    async for row in made:
+        if not filling.takes(row):
+            return Page(filling.rows, more=True)
+    return Page(filling.rows, more=False)

@@ -6,7 +6,7 @@ import functools
 from typing import Any
 from uuid import UUID
 
-from google.protobuf import json_format, struct_pb2
+from google.protobuf import struct_pb2
 from moleculeai.workspace.v1 import workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
@@ -14,6 +14,7 @@ from molecule_grpc.auth.store import TokenRow
 from molecule_grpc.directory import Heartbeat, HeartbeatResult, Peer
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.ids import parse_id
+from molecule_grpc.kernel.json_values import value
 from molecule_grpc.kernel.page import MessagePage, Page, messages_of
 from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.kernel.text import clean
@@ -170,9 +171,11 @@ def workspace(row: WorkspaceRow, *, whole: bool) -> workspace_pb2.Workspace:
     return message
 
 
-def workspaces(page: Page[WorkspaceRow]) -> MessagePage[WorkspaceRow, workspace_pb2.Workspace]:
+async def workspaces(
+    page: Page[WorkspaceRow],
+) -> MessagePage[WorkspaceRow, workspace_pb2.Workspace]:
     """Workspaces, whole, as many as fit in 3 MiB."""
-    return messages_of(
+    return await messages_of(
         page, functools.partial(workspace, whole=True), workspace_pb2.Workspace.ByteSize
     )
 
@@ -230,9 +233,9 @@ def peer(neighbour: Peer) -> workspace_pb2.Peer:
     )
 
 
-def peers(page: Page[Peer]) -> MessagePage[Peer, workspace_pb2.Peer]:
+async def peers(page: Page[Peer]) -> MessagePage[Peer, workspace_pb2.Peer]:
     """Neighbours, as many as fit in 3 MiB."""
-    return messages_of(page, peer, workspace_pb2.Peer.ByteSize)
+    return await messages_of(page, peer, workspace_pb2.Peer.ByteSize)
 
 
 def token(row: TokenRow) -> workspace_pb2.Token:
@@ -270,10 +273,7 @@ def mode(text: str) -> workspace_pb2.Workspace.DeliveryMode.ValueType:
 
 def card(text: str | None) -> struct_pb2.Value:
     """A stored card; JSON null when an agent announced none."""
-    result = struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
-    if text is not None:
-        json_format.Parse(text, result)
-    return result
+    return value(text or "null")
 
 
 def _text_or_null(given: struct_pb2.Value, field: str) -> str:

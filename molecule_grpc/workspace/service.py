@@ -72,7 +72,7 @@ class WorkspaceService:
             limit=request.limit,
             page_token=request.page_token,
         )
-        shown = convert.workspaces(page)
+        shown = await convert.workspaces(page)
         if shown.last is not None:
             call.headers["x-next-page-token"] = self._lifecycle.token_after(shown.last)
         return pb.ListWorkspacesResponse(workspaces=shown.messages)
@@ -169,7 +169,7 @@ class WorkspaceService:
             limit=request.limit or _PEERS_LISTED,
             page_token=request.page_token,
         )
-        shown = convert.peers(page)
+        shown = await convert.peers(page)
         if shown.last is not None:
             call.headers["x-next-page-token"] = self._directory.token_after(shown.last)
         return pb.ListPeersResponse(peers=shown.messages)

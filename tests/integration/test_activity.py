@@ -41,7 +41,7 @@ from tests.integration.agents import (
 async def poll(slice_: Slice, me: UUID, **filters: str) -> list[activity_pb2.Activity]:
     request = pb.ListActivityRequest(workspace_id=str(me), **filters)
     page = await slice_.activity.list(convert.activity_query(request, Call({})))
-    return [convert.activity(row, Call({})) for row in page.rows]
+    return [await convert.activity(row, Call({})) for row in page.rows]
 
 
 async def ids(slice_: Slice, me: UUID, **filters: str) -> list[str]:
@@ -528,7 +528,7 @@ async def test_report_of_another_workspace_is_refused(slice_: Slice, pool: Pool)
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 async def test_report_with_a_number_that_json_lacks_is_refused(me: UUID, number: float) -> None:
     with pytest.raises(Invalid):
-        convert.report(
+        await convert.report(
             pb.ReportActivityRequest(
                 workspace_id=str(me),
                 activity_type="error",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from google.protobuf.message import Message
 
+from molecule_grpc.kernel.json_values import put_value
 from molecule_grpc.kernel.numbers import MARKED
-from molecule_grpc.kernel.protos import parsed_value
+from molecule_grpc.kernel.slices import Slices
 from molecule_grpc.server.call import Call
 
 
-def put_body(message: Message, name: str, text: str | None, call: Call) -> None:
+async def put_body(
+    message: Message, name: str, text: str | None, call: Call, slices: Slices
+) -> None:
     """Put JSON text into a field of type google.protobuf.Value; None leaves the field out.
 
     An integer from 2**53 on is a mark over REST, of which the edge makes the number; over gRPC,
@@ -17,8 +20,7 @@ def put_body(message: Message, name: str, text: str | None, call: Call) -> None:
     """
     if text is None:
         return
-    value, long = parsed_value(text, mark=call.rest)
-    getattr(message, name).CopyFrom(value)
+    long = await put_value(getattr(message, name), text, slices, mark=call.rest)
     if long and call.rest:
         call.headers[MARKED] = "1"
     elif long:

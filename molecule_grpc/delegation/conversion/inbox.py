@@ -21,7 +21,7 @@ from molecule_grpc.delegation.inbox.store.reads import InboxRow
 from molecule_grpc.delegation.inbox.streams import DEFAULT_WINDOW
 from molecule_grpc.delegation.record.a2a import text_of
 from molecule_grpc.kernel.errors import Invalid, Unauthenticated
-from molecule_grpc.kernel.page import page_of
+from molecule_grpc.kernel.page import page_in_slices
 from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.server.status import CallFailure
 
@@ -154,7 +154,7 @@ def _converted(row: InboxRow, prev_seq: int) -> inbox_pb2.InboxItem:
     )
 
 
-def pulled(inbox: PulledInbox) -> pb.PullInboxResponse:
+async def pulled(inbox: PulledInbox) -> pb.PullInboxResponse:
     """What a pull found: as many items as fit in 3 MiB on the wire, at least one."""
     response = pb.PullInboxResponse(
         head_seq=inbox.head_seq,
@@ -164,7 +164,7 @@ def pulled(inbox: PulledInbox) -> pb.PullInboxResponse:
     )
     before = [inbox.prev_seq, *(row.seq for row in inbox.items)]
     items = map(item, inbox.items, before)
-    page = page_of(items, limit=len(inbox.items), size=inbox_pb2.InboxItem.ByteSize)
+    page = await page_in_slices(items, limit=len(inbox.items), size=inbox_pb2.InboxItem.ByteSize)
     response.items.extend(page.rows)
     return response
 

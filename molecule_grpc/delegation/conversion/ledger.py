@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from uuid import UUID
 
 from moleculeai.delegation.v1 import delegation_pb2, inbox_pb2
@@ -20,6 +21,7 @@ from molecule_grpc.delegation.ledger.store.views import DelegationRow
 from molecule_grpc.delegation.ledger.watch import Signal
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.kernel.protos import timestamp
+from molecule_grpc.kernel.slices import in_slices
 from molecule_grpc.kernel.text import cut_chars
 from molecule_grpc.server.status import CallFailure
 
@@ -69,6 +71,13 @@ def status_value(status: str) -> delegation_pb2.Delegation.Status.ValueType:
 def status_of(value: delegation_pb2.Delegation.Status.ValueType) -> Status:
     """A status from the enum of the contract."""
     return Status(_STATUS.Name(value))
+
+
+async def delegations(
+    rows: Sequence[DelegationRow], viewer: UUID
+) -> list[delegation_pb2.Delegation]:
+    """A list of delegations from the viewer's side, without their results."""
+    return await in_slices(partial(delegation, viewer=viewer, whole=False), rows)
 
 
 def delegation(row: DelegationRow, viewer: UUID, *, whole: bool) -> delegation_pb2.Delegation:

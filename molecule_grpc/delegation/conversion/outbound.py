@@ -12,6 +12,7 @@ from molecule_grpc.delegation.outbound.rules import QueueStatus
 from molecule_grpc.delegation.outbound.store.queue import QueueEntry
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.kernel.protos import timestamp
+from molecule_grpc.kernel.slices import Slices
 from molecule_grpc.server.call import Call
 
 
@@ -42,7 +43,7 @@ def http_body(answer: Answer, call: Call) -> httpbody_pb2.HttpBody:
     return httpbody_pb2.HttpBody(content_type="application/json", data=answer.body)
 
 
-def queued_message(row: QueueEntry, call: Call) -> pb.QueuedMessage:
+async def queued_message(row: QueueEntry, call: Call) -> pb.QueuedMessage:
     """A message in the queue, as its sender sees it."""
     message = pb.QueuedMessage(
         queue_id=str(row.id),
@@ -56,7 +57,7 @@ def queued_message(row: QueueEntry, call: Call) -> pb.QueuedMessage:
         completed_at=timestamp(row.completed_at),
         expires_at=timestamp(row.expires_at),
     )
-    put_body(message, "response_body", row.response_body, call)
+    await put_body(message, "response_body", row.response_body, call, Slices())
     if row.status == QueueStatus.QUEUED:
         message.next_attempt_at.FromDatetime(row.next_attempt_at)
     return message

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Literal
 from uuid import UUID
 
-from google.protobuf import json_format
 from moleculeai.delegation.v1 import activity_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
@@ -27,9 +25,11 @@ from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.delegation.record.store.queries import ActivityFilter, ActivityRow
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.ids import identifier, parse_id
+from molecule_grpc.kernel.json_values import read_value
 from molecule_grpc.kernel.numbers import unmarked
-from molecule_grpc.kernel.page import MAX_ROW_BYTES, MessagePage, Page, messages_of, page_of
+from molecule_grpc.kernel.page import MAX_ROW_BYTES, MessagePage, Page, message_page, page_in_slices
 from molecule_grpc.kernel.protos import timestamp
+from molecule_grpc.kernel.slices import Slices
 from molecule_grpc.server.call import Call
 
 _Body = Literal["request_body", "response_body", "tool_trace"]
@@ -58,7 +58,7 @@ def activity_query(request: pb.ListActivityRequest, call: Call) -> ActivityQuery
     )
 
 
-def report(request: pb.ReportActivityRequest, call: Call) -> Report:
+async def report(request: pb.ReportActivityRequest, call: Call) -> Report:
     """What an agent reports.
 
     Raises:
@@ -74,9 +74,9 @@ def report(request: pb.ReportActivityRequest, call: Call) -> Report:
         status=request.status,
         error_detail=request.error_detail,
         duration_ms=request.duration_ms if request.HasField("duration_ms") else None,
-        request_body=_body(request, "request_body", call),
-        response_body=_body(request, "response_body", call),
-        tool_trace=_body(request, "tool_trace", call),
+        request_body=await _body(request, "request_body", call),
+        response_body=await _body(request, "response_body", call),
+        tool_trace=await _body(request, "tool_trace", call),
     )
 
 
@@ -86,8 +86,11 @@ def attachment(message: pb.Attachment) -> Attachment:
     return Attachment(message.uri, message.name, message.mime_type, size)
 
 
-def activity(row: ActivityRow, call: Call) -> activity_pb2.Activity:
+async def activity(
+    row: ActivityRow, call: Call, slices: Slices | None = None
+) -> activity_pb2.Activity:
     """A row of the record."""
+    slices = slices or Slices()
     message = activity_pb2.Activity(
         id=str(row.id),
         workspace_id=str(row.workspace_id),
@@ -102,29 +105,30 @@ def activity(row: ActivityRow, call: Call) -> activity_pb2.Activity:
         created_at=timestamp(row.created_at),
         seq=row.inbox_seq,
     )
-    put_body(message, "request_body", row.request_body, call)
-    put_body(message, "response_body", row.response_body, call)
-    put_body(message, "tool_trace", row.tool_trace, call)
+    await put_body(message, "request_body", row.request_body, call, slices)
+    await put_body(message, "response_body", row.response_body, call, slices)
+    await put_body(message, "tool_trace", row.tool_trace, call, slices)
     if row.answerable:
         message.data.CopyFrom(_data(row))
     return message
 
 
-def activities(rows: Sequence[ActivityRow], call: Call) -> Page[activity_pb2.Activity]:
+async def activities(rows: Sequence[ActivityRow], call: Call) -> Page[activity_pb2.Activity]:
     """The first rows, as many as fit in 3 MiB on the wire. At least one.
 
     A row that alone exceeds what a stock gRPC client takes comes without its trace, and then
     without its bodies: GetActivity has them.
     """
-    messages = (activity(row, call) for row in rows)
-    page = page_of(messages, limit=len(rows), size=activity_pb2.Activity.ByteSize)
+    slices = Slices()
+    messages = (await activity(row, call, slices) async for row in slices.each(rows))
+    page = await page_in_slices(messages, limit=len(rows), size=activity_pb2.Activity.ByteSize)
     for name in _LARGE:
         if page.rows and page.rows[0].ByteSize() > MAX_ROW_BYTES:
             clear_body(page.rows[0], name)
     return page
 
 
-def session_hit(row: ActivityRow, call: Call) -> pb.SessionHit:
+async def session_hit(row: ActivityRow, call: Call, slices: Slices) -> pb.SessionHit:
     """A row of the record as a search finds it."""
     hit = pb.SessionHit(
         kind="activity",
@@ -136,17 +140,22 @@ def session_hit(row: ActivityRow, call: Call) -> pb.SessionHit:
         status=row.status,
         created_at=timestamp(row.created_at),
     )
-    put_body(hit, "request_body", row.request_body, call)
-    put_body(hit, "response_body", row.response_body, call)
+    await put_body(hit, "request_body", row.request_body, call, slices)
+    await put_body(hit, "response_body", row.response_body, call, slices)
     return hit
 
 
-def session_hits(page: Page[ActivityRow], call: Call) -> MessagePage[ActivityRow, pb.SessionHit]:
+async def session_hits(
+    page: Page[ActivityRow], call: Call
+) -> MessagePage[ActivityRow, pb.SessionHit]:
     """Rows that a search found, as many as fit in 3 MiB on the wire.
 
     A row that alone exceeds what a stock gRPC client takes comes without its bodies.
     """
-    shown = messages_of(page, partial(session_hit, call=call), pb.SessionHit.ByteSize)
+    slices = Slices()
+    hits = (await session_hit(row, call, slices) async for row in slices.each(page.rows))
+    fitting = await page_in_slices(hits, limit=len(page.rows), size=pb.SessionHit.ByteSize)
+    shown = message_page(page, fitting)
     for name in ("request_body", "response_body"):
         if shown.messages and shown.messages[0].ByteSize() > MAX_ROW_BYTES:
             clear_body(shown.messages[0], name)
@@ -177,11 +186,11 @@ def _cursor(since_id: str) -> UUID:
         raise cursor_pruned() from None
 
 
-def _body(request: pb.ReportActivityRequest, name: _Body, call: Call) -> str | None:
+async def _body(request: pb.ReportActivityRequest, name: _Body, call: Call) -> str | None:
     if not request.HasField(name):
         return None
     try:
-        body = json_format.MessageToDict(getattr(request, name))
+        body = await read_value(getattr(request, name), Slices())
     except ValueError:  # NaN or an infinity
         raise Invalid(f"{name} holds a number out of range", field=name) from None
     return to_text(unmarked(body) if call.rest else body, name)
