@@ -37,38 +37,75 @@ def delegation_key(delegation_id: str) -> UUID:
 
 
 class Flag:
-    """A waiter's flag. The flag is set while there may be news of the workspace."""
+    """A waiter's flag. The flag is set while there may be news of the workspace.
 
-    __slots__ = ("_event", "workspace_id")
+    One task at a time waits. The timer of a wait that news ended stays for the next wait: a stream
+    that waits 15 s again and again has a timer every 15 s, not one for each message.
+    """
+
+    __slots__ = ("_due", "_raised", "_timer", "_until", "_waiter", "workspace_id")
 
     def __init__(self, workspace_id: UUID) -> None:
         self.workspace_id = workspace_id
-        self._event = asyncio.Event()
-        self._event.set()
+        self._raised = True
+        self._waiter: asyncio.Future[bool] | None = None
+        # When the wait ends without news, and when the timer looks whether that is now.
+        self._until = self._due = math.inf
+        self._timer: asyncio.TimerHandle | None = None
 
     def set(self) -> None:
         """There may be news."""
-        self._event.set()
+        self._raised = True
+        self._end_wait(news=True)
 
     @property
     def raised(self) -> bool:
         """Whether there may be news."""
-        return self._event.is_set()
+        return self._raised
 
     def clear(self) -> None:
         """Forget old news. Clear before reading, never after: news during the read set it again."""
-        self._event.clear()
+        self._raised = False
 
     async def wait(self, timeout: float) -> bool:
         """Wait for news; False when none came within `timeout` seconds."""
-        if self._event.is_set():
+        if self._raised:
             return True
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        self._until = loop.time() + timeout
+        if self._until < self._due:
+            self._arm(loop)
         try:
-            async with asyncio.timeout(timeout):
-                await self._event.wait()
-        except TimeoutError:
-            return False
-        return True
+            return await self._waiter
+        finally:
+            self._waiter = None
+
+    def close(self) -> None:
+        """Nobody will wait any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._due = None, math.inf
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = self._until
+        self._timer = loop.call_at(self._due, self._look)
+
+    def _look(self) -> None:
+        self._timer, self._due = None, math.inf
+        if self._waiter is None:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._until:
+            self._end_wait(news=False)
+        elif self._until < math.inf:
+            self._arm(loop)
+
+    def _end_wait(self, *, news: bool) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(news)
 
 
 class Wakeups:
@@ -98,6 +135,7 @@ class Wakeups:
         try:
             yield flag
         finally:
+            flag.close()
             flags.discard(flag)
             if not flags:
                 self._flags.pop(workspace_id, None)
