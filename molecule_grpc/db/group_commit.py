@@ -122,9 +122,8 @@ class GroupCommit(Generic[In, Out]):
 
         self._ready: deque[_Call[In, Out]] = deque()
         self._in_flight: list[_Call[In, Out]] = []
-        # Keys present in `_ready`, and by key the calls that wait until that call is taken.
-        self._taken: set[Hashable] = set()
-        self._behind: dict[Hashable, deque[_Call[In, Out]]] = {}
+        # Of each key present in `_ready`: the calls that wait until that call is taken, if any.
+        self._behind: dict[Hashable, deque[_Call[In, Out]] | None] = {}
         self._waiting = 0
 
         self._wake = asyncio.Event()
@@ -170,18 +169,19 @@ class GroupCommit(Generic[In, Out]):
         return await call.outcome
 
     def _enqueue(self, call: _Call[In, Out]) -> None:
-        if self._key and call.key in self._taken:
-            self._behind.setdefault(call.key, deque()).append(call)
+        if not self._key:
+            self._ready.append(call)
+        elif call.key not in self._behind:
+            self._behind[call.key] = None
+            self._ready.append(call)
         else:
-            self._admit(call)
+            behind = self._behind[call.key]
+            if behind is None:
+                behind = self._behind[call.key] = deque()
+            behind.append(call)
         self._waiting += 1
         if self._waiting >= self._wanted:
             self._wake.set()
-
-    def _admit(self, call: _Call[In, Out]) -> None:
-        if self._key:
-            self._taken.add(call.key)
-        self._ready.append(call)
 
     def _take(self) -> list[_Call[In, Out]]:
         """The next batch, oldest first. Calls behind its keys become ready for the batch after."""
@@ -194,11 +194,10 @@ class GroupCommit(Generic[In, Out]):
         return [call for call in calls if not call.outcome.cancelled()]
 
     def _release(self, key: Hashable) -> None:
-        self._taken.discard(key)
-        if behind := self._behind.get(key):
-            self._admit(behind.popleft())
-            if not behind:
-                del self._behind[key]
+        behind = self._behind.pop(key)
+        if behind:
+            self._ready.append(behind.popleft())
+            self._behind[key] = behind or None
 
     async def _run(self) -> None:
         expected = 0
@@ -293,7 +292,7 @@ class GroupCommit(Generic[In, Out]):
 
     def _abandon(self) -> None:
         """Fail the calls that are left after the worker has ended."""
-        behind = (call for calls in self._behind.values() for call in calls)
+        behind = (call for calls in self._behind.values() if calls for call in calls)
         _fail([*self._in_flight, *self._ready, *behind], Stopped("the server has shut down"))
 
 

@@ -27,6 +27,7 @@ from molecule_grpc.workspace.registry.registration import Announcement
 from molecule_grpc.workspace.store.rows import Change, Place, WorkspaceRow
 
 _MOST_CHILDREN = 100
+_STATUSES = dict(workspace_pb2.Workspace.Status.items())
 _CHANGEABLE = ("name", "role", "tier", "runtime", "parent_id", "workspace_dir")
 
 
@@ -98,23 +99,24 @@ def announcement(request: pb.RegisterRequest) -> Announcement:
 def heartbeat(request: pb.HeartbeatRequest) -> Heartbeat:
     """What Heartbeat reports; what it leaves out is None."""
     given: dict[str, Any] = {field.name: value for field, value in request.ListFields()}
-    metadata = given.get("runtime_metadata")
-    capabilities = metadata.capabilities if metadata else {}
+    get = given.get
+    state = get("runtime_state", "")
+    metadata = get("runtime_metadata")
     return Heartbeat(
-        workspace_id=parse_id(request.workspace_id, "workspace_id"),
-        error_rate=given.get("error_rate"),
-        sample_error=_clean(given.get("sample_error")),
-        active_tasks=given.get("active_tasks"),
-        uptime_seconds=given.get("uptime_seconds"),
-        current_task=_clean(given.get("current_task")),
-        monthly_spend=rules.reported_spend(given.get("monthly_spend")),
-        wedged=request.runtime_state == "wedged",
-        well=request.runtime_state in ("", "ok"),
-        self_managed="status_mgmt" in capabilities and capabilities["status_mgmt"],
+        workspace_id=parse_id(given.get("workspace_id", ""), "workspace_id"),
+        error_rate=get("error_rate"),
+        sample_error=_clean(get("sample_error")),
+        active_tasks=get("active_tasks"),
+        uptime_seconds=get("uptime_seconds"),
+        current_task=_clean(get("current_task")),
+        monthly_spend=rules.reported_spend(get("monthly_spend")),
+        wedged=state == "wedged",
+        well=state in ("", "ok"),
+        self_managed=metadata is not None and metadata.capabilities.get("status_mgmt", False),
         idle_timeout_seconds=metadata.idle_timeout_seconds
-        if metadata and metadata.HasField("idle_timeout_seconds")
+        if metadata is not None and metadata.HasField("idle_timeout_seconds")
         else None,
-        active_delegations=tuple(given.get("active_delegations", ())),
+        active_delegations=tuple(get("active_delegations", ())),
     )
 
 
@@ -263,7 +265,7 @@ def connection(details: ConnectionDetails) -> workspace_pb2.ConnectionInfo:
 
 def status(text: str) -> workspace_pb2.Workspace.Status.ValueType:
     """A stored status."""
-    return workspace_pb2.Workspace.Status.Value(text)
+    return _STATUSES[text]
 
 
 def mode(text: str) -> workspace_pb2.Workspace.DeliveryMode.ValueType:

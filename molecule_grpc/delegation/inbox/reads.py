@@ -35,7 +35,7 @@ class InboxReads:
         self._ack_writer = Writer(dsn, application_name="molecule-grpc-ack", statement=acks.ACK)
         self._reader = Writer(dsn, application_name="molecule-grpc-read", statement=reads.READ)
         self._acks: GroupCommit[acks.Ack, acks.Acked | acks.AckRefusal] = GroupCommit(
-            "ack", self._flush_acks, key=lambda each: each.workspace_id, linger=linger
+            "ack", self._flush_acks, key=lambda each: each.workspace_id.int, linger=linger
         )
         self._reads: GroupCommit[reads.InboxQuery, reads.InboxPage] = GroupCommit(
             "read", self._flush_reads, max_batch=_MAX_READERS

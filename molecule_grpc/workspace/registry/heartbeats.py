@@ -46,7 +46,7 @@ class Heartbeats:
         self._queue: GroupCommit[Heartbeat, HeartbeatResult] = GroupCommit(
             "heartbeat",
             self._flush,
-            key=lambda each: each.workspace_id,
+            key=lambda each: each.workspace_id.int,
             linger=linger,
             observe=observe,
             after_flush=self._applied,

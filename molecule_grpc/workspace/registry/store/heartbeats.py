@@ -21,7 +21,8 @@ from molecule_grpc.workspace.store.moves import (
 )
 
 # What was not reported stays as it is, and the status follows from what was reported. A failed
-# workspace keeps its reason: only a registration ends the failure. All columns of `moved` are
+# workspace keeps its reason: only a registration ends the failure. A column may be empty, which
+# leaves NULLs: see `_sparse`. All columns of `moved` are
 # answered, also the event: leaving it out makes Postgres copy every row, 2 % of the statement.
 HEARTBEAT = f"""
     WITH moved AS (
@@ -36,9 +37,10 @@ HEARTBEAT = f"""
             monthly_spend = coalesce(b.monthly_spend, w.monthly_spend),
             idle_timeout_seconds = coalesce(b.idle_timeout_seconds, w.idle_timeout_seconds),
             status = CASE
-                WHEN {may(UNWELL)} AND (b.wedged OR NOT b.self_managed
+                WHEN {may(UNWELL)} AND (b.wedged OR NOT coalesce(b.self_managed, false)
                     AND coalesce(b.error_rate, w.last_error_rate) >= $12) THEN '{UNWELL.target}'
-                WHEN {may(WELL_AGAIN)} AND b.well AND NOT b.self_managed
+                WHEN {may(WELL_AGAIN)} AND coalesce(b.well, true)
+                    AND NOT coalesce(b.self_managed, false)
                     AND coalesce(b.error_rate, w.last_error_rate) < $13 THEN '{WELL_AGAIN.target}'
                 WHEN {may(SEEN)} THEN '{SEEN.target}'
                 ELSE w.status END
@@ -57,6 +59,8 @@ HEARTBEAT = f"""
     SELECT * FROM moved
 """
 
+# Of a heartbeat that says nothing but whose it is; no id is None.
+_DEFAULTS = tuple(Heartbeat._field_defaults.get(name) for name in Heartbeat._fields[:-1])
 EVENT_NAMES = (EVENTS[UNWELL.target], EVENTS[SEEN.target])
 
 _HEAL = """
@@ -85,7 +89,7 @@ async def beat(conn: Connection, beats: Sequence[Heartbeat]) -> list[HeartbeatRe
     order = sorted(range(len(beats)), key=lambda n: beats[n].workspace_id.int)
     *columns, _ = zip(*(beats[n] for n in order), strict=True)
     rows = await conn.fetch(
-        HEARTBEAT, *map(list, columns), rules.DEGRADED_FROM, rules.WELL_BELOW, *EVENT_NAMES
+        HEARTBEAT, *_sparse(columns), rules.DEGRADED_FROM, rules.WELL_BELOW, *EVENT_NAMES
     )
     done: list[HeartbeatResult | None] = [None] * len(beats)
     for _, workspace_id, ordinal, *values in rows:
@@ -95,6 +99,17 @@ async def beat(conn: Connection, beats: Sequence[Heartbeat]) -> list[HeartbeatRe
     if len(rows) == len(beats):
         return cast("list[HeartbeatResult | NotFound]", done)
     return await _with_refusals(conn, beats, done)
+
+
+def _sparse(columns: Sequence[tuple[object, ...]]) -> list[list[object]]:
+    """The columns as arrays; an empty one where every heartbeat leaves the field at its default.
+
+    The driver takes 0.3 us for each value, and unnest fills an array that is too short with NULLs.
+    """
+    return [
+        [] if column[0] == default and column.count(default) == len(column) else list(column)
+        for column, default in zip(columns, _DEFAULTS, strict=True)
+    ]
 
 
 async def touch(conn: Connection, workspace_ids: list[UUID]) -> bool:
