@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.conftest import with_database
 from tests.ports import free_port
 from tests.running import RunningServer
 from tests.settings import all_variables
@@ -321,10 +322,10 @@ def test_a_worker_says_the_same_of_its_settings(shell: Shell, tmp_path: Path) ->
 
 @pytest.mark.parametrize("command", ["up", "serve"])
 def test_a_variable_that_nobody_reads_is_named_with_the_nearest_one(
-    shell: Shell, command: str
+    shell: Shell, server: RunningServer, command: str
 ) -> None:
-    """It stops nothing: here a database that does not answer does."""
-    nowhere = {"DATABASE_URL": "postgres://127.0.0.1:1/x"}
+    """It stops nothing: here a database that does not exist does."""
+    nowhere = {"DATABASE_URL": with_database(server.database_url, "nowhere")}
     failed = shell.run(command, MOLECULE_UPLOAD_STOR="s3", **nowhere)
     warning, error = failed.stderr.splitlines()[:2]
     assert warning == (
