@@ -95,7 +95,7 @@ class RunningServer:
     def healthy(self) -> bool:
         """Whether it answers now."""
         with contextlib.suppress(httpx.HTTPError):
-            answer = httpx.get(f"{self.url}/health", timeout=2, verify=self._verify())
+            answer = httpx.get(f"{self.url}/health", timeout=PATIENCE, verify=self._verify())
             return answer.status_code == 200
         return False
 

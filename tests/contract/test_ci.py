@@ -53,6 +53,19 @@ def test_no_test_of_the_database_is_left_out_where_there_is_none() -> None:
     assert [skip for skip in skips if for_want_of_a_database.search(skip)] == []
 
 
+def test_no_request_of_a_test_is_given_up_after_5_s() -> None:
+    """httpx' own limit, which a starved machine passes: every request and client names another."""
+    calls = re.compile(r"httpx2?\.(AsyncClient|Client|request|stream|get|post|put|patch|delete)$")
+    unnamed = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and calls.match(ast.unparse(node.func))
+        if "timeout" not in {keyword.arg for keyword in node.keywords}
+    ]
+    assert unnamed == []
+
+
 async def test_the_database_of_the_suite_is_a_real_postgres(pool: Pool) -> None:
     """W58: of a version that we support, with all migrations on it."""
     assert (await pool.fetchval("SELECT version()")).startswith("PostgreSQL ")

@@ -133,7 +133,7 @@ def _start(agent: Agent, rpc: Rpc, frames: list[bytes]) -> Any:
 
 async def _open_calls(server: RunningServer) -> int:
     """How many calls run under the guard of what lasts."""
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=PATIENCE) as http:
         text = (await http.get(f"{server.url}/metrics")).text
     found = _USED.search(text)
     return int(float(found[1])) if found else 0

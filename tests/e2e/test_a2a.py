@@ -77,7 +77,7 @@ def told(answer: httpx.Response) -> tuple[int, Any]:
 
 def test_metrics_are_there_before_anything_happens(calling_server: RunningServer) -> None:
     """Spec 16: every counter is visible at zero."""
-    text = httpx.get(f"{calling_server.url}/metrics").text
+    text = httpx.get(f"{calling_server.url}/metrics", timeout=PATIENCE).text
     for outcome in (
         "delivered",
         "refused",

@@ -248,6 +248,7 @@ def test_a_delegation_that_fails_fails_the_command(shell: Shell, server: Running
             f"{server.url}/workspaces/{worker}/delegations/{item['delegation_id']}/update",
             headers={"Authorization": f"Bearer {server.admin_token}"},
             json={"status": "failed", "error": "cannot"},
+            timeout=PATIENCE,
         ).raise_for_status()
         told, _ = waiting.communicate(timeout=PATIENCE)
     assert (json.loads(told)["error"], waiting.returncode) == ("cannot", 1)

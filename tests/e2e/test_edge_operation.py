@@ -151,7 +151,9 @@ async def test_a_client_that_calls_too_often_is_told_when_to_come_back() -> None
         assert answers[-1].headers["retry-after"] == "20"
         assert (await edge.http.get("/health")).status_code == 200
         elsewhere = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
-        async with httpx.AsyncClient(base_url=edge.http.base_url, transport=elsewhere) as another:
+        async with httpx.AsyncClient(
+            base_url=edge.http.base_url, transport=elsewhere, timeout=PATIENCE
+        ) as another:
             assert (await another.get("/workspaces")).status_code == 200
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await edge.native(HEALTH)
@@ -168,7 +170,9 @@ async def test_an_address_without_a_token_is_limited_and_tokens_from_there_are_n
         for _ in range(5):
             assert (await edge.http.get("/workspaces", headers=known)).status_code == 200
         elsewhere = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
-        async with httpx.AsyncClient(base_url=edge.http.base_url, transport=elsewhere) as another:
+        async with httpx.AsyncClient(
+            base_url=edge.http.base_url, transport=elsewhere, timeout=PATIENCE
+        ) as another:
             assert (await another.get("/workspaces")).status_code == 200
 
 
@@ -215,7 +219,7 @@ async def test_admin_is_on_the_operator_port_where_there_is_one(metrics_port: in
     operator = free_port()
     async with (
         scripted_edge(metrics_port=metrics_port, operator_port=operator) as edge,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{operator}") as http,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{operator}", timeout=PATIENCE) as http,
         grpc.aio.insecure_channel(f"127.0.0.1:{operator}") as channel,
     ):
         for path in ("/admin/liveness", "/org/tokens", "/metrics"):

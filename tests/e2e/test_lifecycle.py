@@ -339,7 +339,7 @@ async def until(look: Callable[[], Any], wanted: object, timeout: float = PATIEN
 
 
 async def metrics(server: RunningServer) -> list[Any]:
-    async with httpx.AsyncClient(base_url=server.url) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as http:
         answer = await http.get("/metrics")
     assert answer.status_code == 200
     return list(text_string_to_metric_families(answer.text))
@@ -448,7 +448,9 @@ async def end_of_stream(agent: Agent) -> grpc.StatusCode:
 
 
 def list_workspaces(server: RunningServer, token: str) -> httpx.Response:
-    return httpx.get(f"{server.url}/workspaces", headers={"authorization": f"Bearer {token}"})
+    return httpx.get(
+        f"{server.url}/workspaces", headers={"authorization": f"Bearer {token}"}, timeout=PATIENCE
+    )
 
 
 def refused_start(data_dir: Path, **settings: str) -> tuple[int, str]:

@@ -89,7 +89,7 @@ async def details_of(party: Party, request: Message, method: str) -> dict[str, M
 
 async def refusals(server: RunningServer, quota: str, of: str) -> float:
     """How many refusals the metric of a quota has counted."""
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=PATIENCE) as http:
         text = (await http.get(f"{server.url}/metrics")).text
     wanted = f'molecule_grpc_budget_refused_total{{budget="{quota}",of="{of}"}} '
     return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(wanted))

@@ -272,7 +272,7 @@ async def test_without_a_certificate_of_the_authority_no_client_is_served(
             for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
                 context = authority.context(shown)
                 context.minimum_version = context.maximum_version = version
-                async with httpx.AsyncClient(verify=context) as http:
+                async with httpx.AsyncClient(verify=context, timeout=PATIENCE) as http:
                     with pytest.raises((httpx.TransportError, ssl.SSLError)):
                         await http.get(f"https://localhost:{edge.port}/healthz")
             async with grpc.aio.secure_channel(
@@ -285,7 +285,7 @@ async def test_without_a_certificate_of_the_authority_no_client_is_served(
                     await call(b"", timeout=PATIENCE)
                 assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert not edge.worker.calls
-        async with httpx.AsyncClient(verify=authority.context(authority)) as http:
+        async with httpx.AsyncClient(verify=authority.context(authority), timeout=PATIENCE) as http:
             answer = await http.get(f"https://localhost:{edge.port}/healthz")
             assert answer.json() == {"status": "ok"}
 
@@ -339,7 +339,7 @@ async def test_a_replaced_authority_of_clients_is_for_new_connections(
     shutil.copytree(authority.directory, own.directory)
     async with (
         tls_edge(own, tmp_path / "tls", client_certificates=True) as (edge, keeper),
-        httpx.AsyncClient(verify=authority.context(authority)) as old,
+        httpx.AsyncClient(verify=authority.context(authority), timeout=PATIENCE) as old,
     ):
         url = f"https://localhost:{edge.port}/healthz"
         assert (await old.get(url)).status_code == 200
@@ -347,14 +347,16 @@ async def test_a_replaced_authority_of_clients_is_for_new_connections(
         await keeper.look()
 
         async def with_the_new_one() -> bool:
-            async with httpx.AsyncClient(verify=authority.context(stranger)) as http:
+            async with httpx.AsyncClient(
+                verify=authority.context(stranger), timeout=PATIENCE
+            ) as http:
                 with contextlib.suppress(httpx.TransportError, ssl.SSLError):
                     return (await http.get(url)).status_code == 200
             return False
 
         await until(with_the_new_one, bool)
         assert (await old.get(url)).status_code == 200  # its connection was open before
-        async with httpx.AsyncClient(verify=authority.context(authority)) as http:
+        async with httpx.AsyncClient(verify=authority.context(authority), timeout=PATIENCE) as http:
             with pytest.raises((httpx.TransportError, ssl.SSLError)):
                 await http.get(url)
 

@@ -151,5 +151,6 @@ def test_a_coordinator_that_starts_again_finds_its_own_tasks(
     ledger = httpx.get(
         f"{server.url}/admin/delegations?status=completed",
         headers={"Authorization": f"Bearer {server.admin_token}"},
+        timeout=PATIENCE,
     ).json()
     assert ledger["count"] == len(reports)

@@ -545,7 +545,7 @@ async def test_a_removed_workspace_keeps_no_bytes(own_server: Make, pool: Pool) 
 
 async def test_the_counters_are_there_before_the_first_sweep_counts(server: RunningServer) -> None:
     """D36: three outcomes at zero."""
-    async with httpx.AsyncClient(base_url=server.url) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as http:
         text = (await http.get("/metrics")).text
     for outcome in ("acked", "expired", "error"):
         assert f'molecule_pending_uploads_swept_total{{outcome="{outcome}"}}' in text
