@@ -26,7 +26,7 @@ from tests.seaweed import Seaweed
 
 pytest_plugins = ["tests.places", "tests.reruns"]
 
-# Examples may be slow: their number bounds a test, and its own limit of 60 s.
+# Examples may be slow: their number bounds a test, and its own limit.
 settings.register_profile(
     "patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -8,9 +8,10 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Seconds. A wait ends with its event, so a large number slows no test that passes. Below the 60 s
-# of a test, so that a failed wait says itself what it waited for.
-PATIENCE = 45.0
+# Seconds. A wait ends with its event, so a large number slows no test that passes: with ten
+# programs a core, the start of a server takes 40 s. Below the 300 s of a test, so that a failed
+# wait says itself what it waited for.
+PATIENCE = 120.0
 
 
 async def until(

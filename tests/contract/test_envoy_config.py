@@ -16,6 +16,7 @@ from molecule_grpc.server.edge.config import EdgeConfig, render
 from molecule_grpc.server.edge.process import EdgeError, validate
 from molecule_grpc.server.edge.surface import RestPath, read_surface
 from molecule_grpc.server.edge.tls import TlsFiles, read_tls, write_secrets
+from molecule_grpc.server.process.child import SILENT_SECONDS
 from tools.descriptors import DEFAULT_PATH, Contract, Rpc
 
 Json = dict[str, Any]
@@ -92,6 +93,15 @@ def test_validation_finds_what_is_wrong(tmp_path: Path) -> None:
     path.write_text(render(CONFIGS["plain"], Path("/run/admin.sock")).replace("clusters:", "x:"))
     with pytest.raises(EdgeError):
         validate(path)
+
+
+def test_a_worker_alone_keeps_its_calls_until_it_counts_as_frozen() -> None:
+    """It answers late because it is busy, or is killed and replaced: refusing helps in neither."""
+    document = yaml.safe_load(render(CONFIGS["everything"], Path("/run/admin.sock")))
+    workers = next(c for c in document["static_resources"]["clusters"] if c["name"] == "workers")
+    (check,) = workers["health_checks"]
+    patience = float(check["timeout"].removesuffix("s")) * check["unhealthy_threshold"]
+    assert patience >= SILENT_SECONDS
 
 
 @pytest.mark.parametrize("rpc", RPCS, ids=path_of)

@@ -10,6 +10,7 @@ from moleculeai.delegation.v1 import delegation_pb2, inbox_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
 from tests.e2e.parties import Agent, Party, Refused
+from tests.waiting import PATIENCE
 
 Delegation = delegation_pb2.Delegation
 RANK = {"queued": 0, "dispatched": 1, "in_progress": 2, "completed": 3, "failed": 3, "stuck": 3}
@@ -20,7 +21,7 @@ AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
 
 async def insist(party: Party, request: Any) -> Any:
     """The answer, however often the server must be asked: every call here may be repeated."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 return await party.rpc(request)

@@ -385,6 +385,7 @@ async def test_a_caller_says_how_long_it_waits(
     assert body["delivery_mode"] == "push-async"
 
 
+@pytest.mark.clock
 async def test_a_grpc_deadline_is_answered_before_it_passes(
     sender: Agent, target: Agent, agent: FakeAgent
 ) -> None:

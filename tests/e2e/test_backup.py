@@ -120,7 +120,6 @@ class _OverError(Exception):
     """The load was stopped in the middle."""
 
 
-@pytest.mark.timeout(180)
 async def test_a_restored_backup_keeps_what_was_promised_before_it(
     embedded_server: Any, place: Path
 ) -> None:
@@ -238,7 +237,6 @@ async def say(writer: Agent, reader: Agent, *texts: str) -> None:
         assert answer.status_code == 200, answer.text
 
 
-@pytest.mark.timeout(150)
 async def test_numbers_and_tokens_of_the_lost_future_are_refused(lives: Lives) -> None:
     """The new future gives the same numbers to other items."""
     async with wire_to(lives.server) as wire:
@@ -332,7 +330,6 @@ async def newest_event(agent: Agent) -> str:
     raise AssertionError("no beat")
 
 
-@pytest.mark.timeout(150)
 async def test_an_agent_that_lived_through_a_restore_misses_nothing(lives: Lives) -> None:
     """It acks items of the lost future; those that got their numbers are not done by that."""
     async with wire_to(lives.server) as wire:
@@ -361,7 +358,6 @@ async def test_an_agent_that_lived_through_a_restore_misses_nothing(lives: Lives
     assert [item.text for item in left.items] == ["three"]
 
 
-@pytest.mark.timeout(150)
 async def test_a_reader_that_follows_begins_anew_after_a_restore(lives: Lives) -> None:
     async with wire_to(lives.server) as wire:
         org = await found(wire, wire.party(lives.server.admin_token))

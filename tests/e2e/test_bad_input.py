@@ -57,7 +57,7 @@ def name_of(rpc: Rpc) -> str:
     return f"{rpc.service.rpartition('.')[2]}.{rpc.name}"
 
 
-pytestmark = pytest.mark.timeout(3600 if EXAMPLES else 60)
+pytestmark = pytest.mark.timeout(3600 if EXAMPLES else 300)
 
 
 @pytest.fixture(params=RPCS, ids=name_of)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 
-import pytest
-
 
 async def succeeds(module: str, *words: str) -> None:
     """Run a benchmark that ends with status 0 unless a promise was broken."""
@@ -22,14 +20,12 @@ async def succeeds(module: str, *words: str) -> None:
     assert process.returncode == 0, output.decode()
 
 
-@pytest.mark.timeout(300)
 async def test_kills_lose_nothing_and_double_nothing() -> None:
     """P1, P2, P3, P5, I-LG-1: delegations, files, a followed inbox, revoked tokens, purges."""
     words = ["--delegations=100", "--kills=3", "--postgres=1", "--pairs=2", "--seed=7"]
     await succeeds("benchmarks.chaos", *words)
 
 
-@pytest.mark.timeout(300)
 async def test_work_that_was_accepted_ends_after_all_processes_died_or_froze() -> None:
     """Worker, edge and Postgres at one moment, then a frozen worker: nobody helps."""
     await succeeds("benchmarks.faults", "--faults=kill worker, edge and postgres;freeze worker")

@@ -165,14 +165,14 @@ async def seen(consumers: list[Consumer], share: float) -> None:
 _ITEMS, _KILLS = (2500, (0.1, 0.3, 0.5, 0.7, 0.9)) if LONG else (500, (0.2, 0.6))
 
 
-@pytest.mark.timeout(900 if LONG else 120)
+@pytest.mark.timeout(900 if LONG else 300)
 async def test_killed_server_loses_and_repeats_nothing_unmarked(own_server: Start) -> None:
     """Acceptance 1: SIGKILL, again and again, in the middle of writing and reading."""
     server = own_server()
     async with staff_of(server) as org:
         sender, *agents = [await org.hire() for _ in range(5)]
         consumers = crew(agents, _ITEMS)
-        async with asyncio.timeout(800 if LONG else 90):
+        async with asyncio.timeout(800 if LONG else 2 * PATIENCE):
             working = asyncio.gather(
                 pour(sender, agents, _ITEMS), *(consumer.work() for consumer in consumers)
             )
@@ -184,13 +184,12 @@ async def test_killed_server_loses_and_repeats_nothing_unmarked(own_server: Star
         consumer.check()
 
 
-@pytest.mark.timeout(90)
 async def test_killed_worker_is_replaced_and_loses_nothing(two_workers: RunningServer) -> None:
     """Acceptance 1, with one of two workers."""
     async with staff_of(two_workers) as org:
         sender, *agents = [await org.hire() for _ in range(5)]
         consumers = crew(agents, 200)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             working = asyncio.gather(
                 pour(sender, agents, 200), *(consumer.work() for consumer in consumers)
             )
@@ -247,7 +246,6 @@ async def delays(
     return took
 
 
-@pytest.mark.timeout(90)
 async def test_without_signals_items_come_within_the_safety_check(
     deaf_workers: RunningServer,
 ) -> None:
@@ -260,7 +258,6 @@ async def test_without_signals_items_come_within_the_safety_check(
     assert min(took) < 1
 
 
-@pytest.mark.timeout(90)
 async def test_signals_cross_workers_at_once(two_workers: RunningServer) -> None:
     """Acceptance 4: whichever worker the writer meets. The exact percentile is a benchmark's."""
     async with staff_of(two_workers) as org:
@@ -289,7 +286,6 @@ async def test_pull_never_shows_what_was_acked_at_another_worker(
                 assert (page["items"], page["acked_seq"]) == ([], 1)
 
 
-@pytest.mark.timeout(90)
 async def test_never_acking_consumer_costs_no_memory(two_workers: RunningServer) -> None:
     """Acceptance 5: 40 MB wait in the table, not in the server."""
     async with staff_of(two_workers) as org:

@@ -461,7 +461,7 @@ def refused_start(data_dir: Path, **settings: str) -> tuple[int, str]:
         env={**os.environ, **defaults, **settings},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=PATIENCE,
         check=False,
     )
     return done.returncode, done.stdout + done.stderr

@@ -51,7 +51,7 @@ QUESTIONS: dict[str, tuple[str, Callable[[Family, str], Message]]] = {
 
 
 @pytest.mark.clock
-@pytest.mark.timeout(300 if LONG else 60)
+@pytest.mark.timeout(900 if LONG else 300)
 @pytest.mark.parametrize("question", QUESTIONS)
 async def test_the_time_of_a_refusal_tells_nothing(question: str, bystanders: Family) -> None:
     role, request = QUESTIONS[question]
@@ -64,7 +64,7 @@ async def test_the_time_of_a_refusal_tells_nothing(question: str, bystanders: Fa
 
 
 @pytest.mark.clock
-@pytest.mark.timeout(300 if LONG else 60)
+@pytest.mark.timeout(900 if LONG else 300)
 async def test_the_time_of_a_look_at_a_delegation_tells_nothing(bystanders: Family) -> None:
     known = await a_delegation(bystanders.foreign, bystanders.foreign_friend)
 

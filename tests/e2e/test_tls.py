@@ -431,7 +431,6 @@ def test_dev_ca_writes_nothing_where_one_file_is_in_the_way(tmp_path: Path) -> N
 # The page.
 
 
-@pytest.mark.timeout(150)
 async def test_the_commands_of_the_page_work(
     own_server: Callable[..., RunningServer], tmp_path: Path
 ) -> None:

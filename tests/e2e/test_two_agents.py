@@ -97,7 +97,6 @@ def test_every_file_is_reported_once(
 @pytest.mark.parametrize(
     ("worker", "tree"), [((), "asyncio"), (("--shell",), "json")], ids=["grpc", "curl"]
 )
-@pytest.mark.timeout(240)
 async def test_a_killed_server_loses_nothing_and_repeats_nothing(
     own_server: Callable[..., RunningServer],
     start: Callable[..., Run],

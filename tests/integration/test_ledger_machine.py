@@ -340,7 +340,6 @@ async def _report(worker: Slice, actor: UUID, name: str, act: Act) -> bool:
     return (await worker.ledger.moves.cancel(actor, name, reason="")).applied
 
 
-@pytest.mark.timeout(120)
 def test_ledger_tells_one_story_whatever_happens_at_once(database_url: str) -> None:
     """D2, D4, D5, D9 to D12, D14, D23: state, text, inbox and record, after every burst."""
     with world_of(database_url) as world:

@@ -162,7 +162,7 @@ async def test_an_agent_that_warms_up_costs_no_attempt(
         agent.behave = agents.answers(503, {"warming": True})
         [late] = await fill(pool, target, "m2")
         worker.due_workspaces.add(target)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not await _first_told_to_wait_an_hour_ago(pool, late):
                 await asyncio.sleep(0.01)
         row = await worker.until(late, "failed")

@@ -15,6 +15,7 @@ from molecule_grpc.server.hosts import stream_writer
 from molecule_grpc.server.hosts.stream_writer import StreamWriter
 from molecule_grpc.server.status import CallFailure, render
 from tests.settings import unread_of
+from tests.waiting import PATIENCE
 
 
 class Transport:
@@ -54,7 +55,7 @@ async def test_handler_ends_while_its_message_still_waits_for_the_client() -> No
     handler, transport = Handler(), Transport()
     writer = await opened(handler, transport, write_seconds=0.05)
     writing = asyncio.create_task(writer.write(b"x"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await handler.ended.wait()
     assert not writing.done()
     transport.reads.set()

@@ -106,7 +106,7 @@ def render(config: EdgeConfig, admin_socket: Path) -> str:
         memory_bytes=str(config.memory_bytes),
         max_connections=str(config.max_connections),
         listeners=_yaml_list(listeners),
-        health_timeout="1s" if len(config.worker_sockets) > 1 else "3s",
+        health_timeout="1s" if len(config.worker_sockets) > 1 else "5s",
         worker_endpoints=json.dumps(
             [_endpoint({"pipe": {"path": str(path)}}) for path in config.worker_sockets]
         ),

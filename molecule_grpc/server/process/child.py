@@ -16,8 +16,9 @@ log = structlog.get_logger(__name__)
 _LOOK_SECONDS = 0.25
 # A signal has stopped the process: no load does that, so 0.5 s are enough to be sure.
 _STOPPED_LOOKS = 2
-# About 15 s. A process that is merely busy, or short of CPU, answers sooner.
-_SILENT_LOOKS = 60
+# A process that is merely busy, or short of CPU, answers sooner.
+SILENT_SECONDS = 15.0
+_SILENT_LOOKS = SILENT_SECONDS / _LOOK_SECONDS
 
 
 class Child(Protocol):
@@ -95,7 +96,7 @@ async def _until_frozen(process: psutil.Process, child: Child) -> str:
         elif heard:
             silent += 1
         if silent >= _SILENT_LOOKS:
-            return "gave no sign of life for 15 s"
+            return f"gave no sign of life for {SILENT_SECONDS:g} s"
 
 
 def _is_stopped(process: psutil.Process) -> bool:
