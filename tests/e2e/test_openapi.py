@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import asyncpg
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis import Case
@@ -15,8 +17,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.e2e.families import Family
+from tests.e2e.families import Family, found_family
+from tests.e2e.parties import Wire
 from tests.e2e.test_bad_input import AWAY_TEXTS
+from tests.running import RunningServer
 from tests.waiting import PATIENCE
 
 DOCUMENT = Path(__file__).parent.parent.parent / "gen/openapi/openapi.json"
@@ -30,6 +34,17 @@ CHECKS = [
 schema = schemathesis.openapi.from_path(DOCUMENT).exclude(path_regex=r"/stream$")
 
 
+@pytest.fixture(scope="module")
+async def guinea_pigs(
+    still_wire: Wire,
+    still_server: RunningServer,
+    still_database: asyncpg.Connection[asyncpg.Record],
+) -> Family:
+    """A family of this module's own: good calls remove workspaces and revoke tokens."""
+    operator = still_wire.party(still_server.admin_token)
+    return await found_family(still_wire, operator, still_database)
+
+
 @schema.parametrize()
 @settings(
     max_examples=5,
@@ -39,13 +54,13 @@ schema = schemathesis.openapi.from_path(DOCUMENT).exclude(path_regex=r"/stream$"
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_answers_are_what_the_document_promises(case: Case[Any], bystanders: Family) -> None:
+def test_answers_are_what_the_document_promises(case: Case[Any], guinea_pigs: Family) -> None:
     """Status, content type and body of a few hundred calls, good and bad ones."""
     if "workspace_id" in case.path_parameters:
-        case.path_parameters["workspace_id"] = bystanders.own.id
+        case.path_parameters["workspace_id"] = guinea_pigs.own.id
     if "wait_seconds" in case.query:
         case.query["wait_seconds"] = 0
-    org = bystanders.org
+    org = guinea_pigs.org
     answer = case.call(base_url=str(org.wire.http.base_url), headers=org.headers, timeout=PATIENCE)
     if answer.status_code == 503 and AWAY_TEXTS.search(answer.text):
         return
