@@ -19,6 +19,7 @@ _SHORT = {
     "wire": ["--seconds", "3", "--rounds", "3"],
     "delegations": ["--seconds", "3", "--rounds", "2"],
     "events": ["--seconds", "5"],
+    "peers": ["--seconds", "2", "--rounds", "3"],
     "inbox": ["--seconds", "4", "--runs", "1", "--streams", "1,100,1000,5000"],
     "uploads": [],
 }

@@ -45,7 +45,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +60,13 @@ from moleculeai.workspace.v1 import workspace_service_pb2_grpc as workspace_stub
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.clients import Result, run_client
 from benchmarks.harness import (
     Agent,
     cpu_seconds,
     durable_postgres,
     free_port,
     make_agents,
-    percentile,
     workers,
 )
 
@@ -76,7 +75,6 @@ _TASK = "x" * 200
 _POLL_SECONDS = 5.0
 _POLL_WINDOW = 20.0
 _BEATERS = 64
-_FINISH_SECONDS = 120.0
 
 
 # The clients' process
@@ -233,65 +231,10 @@ async def _client() -> None:
 # The process that measures
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One round of one variant: loops per second, milliseconds, and CPU in cores."""
-
-    rate: float
-    p50: float
-    p99: float
-    server: float
-    database: float
-    client: float
-
-
-async def _run(
-    module: str,
-    words: list[str],
-    plan: dict[str, Any],
-    cpu: Callable[[], tuple[float, float]],
-) -> Result:
-    """Run a client process with this plan; its figures, and the CPU spent by the servers."""
-    client = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
-        *words,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        limit=2**26,
-    )
-    assert client.stdin
-    assert client.stdout
-    try:
-        client.stdin.write(json.dumps(plan).encode() + b"\n")
-        assert (await client.stdout.readline()).strip() == b"ready", "the clients did not start"
-        before = cpu()
-        client.stdin.write(b"go\n")
-        line = await client.stdout.readline()
-        after = cpu()
-        assert line, "the clients failed"
-        async with asyncio.timeout(_FINISH_SECONDS):
-            await client.wait()
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            client.kill()
-        await client.wait()
-    assert client.returncode == 0, "the clients failed"
-    seen, seconds = json.loads(line), plan["seconds"]
-    return Result(
-        len(seen["took"]) / seconds,
-        percentile(seen["took"], 0.5),
-        percentile(seen["took"], 0.99),
-        (after[0] - before[0]) / seconds,
-        (after[1] - before[1]) / seconds,
-        seen["cpu"] / seconds,
-    )
-
-
 async def _theirs(target: str, pid: int, at_once: int, seconds: float) -> Result:
     plan = {"target": target, "at_once": at_once, "seconds": seconds}
-    return await _run("benchmarks.temporal_client", [], plan, lambda: (cpu_seconds(pid), 0.0))
+    command = [sys.executable, "-m", "benchmarks.temporal_client"]
+    return await run_client(command, plan, lambda: (cpu_seconds(pid), 0.0))
 
 
 @contextlib.asynccontextmanager
@@ -327,9 +270,8 @@ async def measure(arguments: argparse.Namespace, dsn: str) -> list[Table]:
 
         async def ours(agents: int, **plan: Any) -> Result:
             made = await make_agents(dsn, agents)
-            return await _run(
-                "benchmarks.delegations",
-                ["--client"],
+            return await run_client(
+                [sys.executable, "-m", "benchmarks.delegations", "--client"],
                 {"target": worker.target, "agents": _named(made), "seconds": seconds} | plan,
                 lambda: (worker.cpu_seconds(), cpu_seconds(postmaster)),
             )

@@ -222,6 +222,19 @@ def free_port() -> int:
         return port
 
 
+async def listening(port: int) -> None:
+    """Wait until a port of 127.0.0.1 accepts connections. Raises TimeoutError after 30 s."""
+    async with asyncio.timeout(_READY_SECONDS):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.05)
+            else:
+                writer.close()
+                return
+
+
 def percentile(values: list[float], share: float) -> float:
     """The value below which `share` (0 to 1) of the values lies; NaN for no values."""
     ordered = sorted(values)

@@ -19,105 +19,37 @@ import argparse
 import asyncio
 import contextlib
 import os
-import re
 import shutil
 import statistics
-import struct
-import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from google.protobuf.json_format import MessageToJson
-from google.protobuf.message import Message
 from moleculeai.delegation.v1 import delegation_service_pb2 as delegation_pb
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace_pb
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.h2load import CALLERS, Generator, Load, frames
 from benchmarks.harness import (
     Agent,
     Worker,
     cpu_seconds,
     durable_postgres,
     free_port,
+    listening,
     make_agents,
     workers,
 )
+from benchmarks.installations import installation
 from molecule_grpc.db.pool import connect
 from tests.running import RunningServer
 
-CALLERS = 64
-_RATE = re.compile(r"finished in [\d.]+\w+, ([\d.]+) req/s")
 _HEARTBEAT = "moleculeai.workspace.v1.WorkspaceService/Heartbeat"
 _DELEGATE = "moleculeai.delegation.v1.DelegationService/Delegate"
 _REPORT = "moleculeai.delegation.v1.DelegationService/ReportActivity"
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """One row of the table: a body for each caller, and the query that counts written rows."""
-
-    name: str
-    url: str
-    bodies: list[bytes]
-    count: str | None = None
-    rest: bool = False
-    # CPU seconds spent so far by the processes that serve this load.
-    cpu: Callable[[], float] = lambda: 0.0
-
-
-def frame(message: Message) -> bytes:
-    """A message as gRPC frames it."""
-    data = message.SerializeToString()
-    return struct.pack(">?I", False, len(data)) + data
-
-
-class Generator:
-    """Runs one h2load process per caller, all at once."""
-
-    def __init__(self, directory: Path, agents: list[Agent]) -> None:
-        self._directory = directory
-        self._agents = agents
-
-    async def run(self, load: Load, seconds: int) -> float:
-        """Requests per second over all callers. Raises AssertionError on a 4xx or 5xx response."""
-        processes = []
-        for index, body in enumerate(load.bodies):
-            file = self._directory / f"body-{index}"
-            file.write_bytes(body)
-            processes.append(
-                await asyncio.create_subprocess_exec(
-                    *self._command(load, file, self._agents[index], seconds),
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                )
-            )
-        outputs = await asyncio.gather(*(process.communicate() for process in processes))
-        refused = [out for out, _ in outputs if b" 0 4xx, 0 5xx" not in out]
-        assert not refused, refused[0].decode()
-        return sum(float(found[1]) for out, _ in outputs if (found := _RATE.search(out.decode())))
-
-    def _command(self, load: Load, file: Path, agent: Agent, seconds: int) -> list[str]:
-        kind = (
-            ["--h1", "-H", "content-type: application/json"]
-            if load.rest
-            else ["-H", "content-type: application/grpc", "-H", "te: trailers"]
-        )
-        return [
-            "h2load",
-            "-c1",
-            "-m1",
-            f"--duration={seconds}",
-            "-d",
-            str(file),
-            *kind,
-            "-H",
-            f"authorization: Bearer {agent.token}",
-            load.url,
-        ]
 
 
 def _loads(
@@ -137,18 +69,18 @@ def _loads(
         for a in agents
     ]
     return [
-        Load("echo (floor)", f"http://{echo}/bench.Echo/Call", _frames(beats)),
-        Load("echo, poller following", f"http://{following}/bench.Echo/Call", _frames(beats)),
+        Load("echo (floor)", f"http://{echo}/bench.Echo/Call", frames(beats)),
+        Load("echo, poller following", f"http://{following}/bench.Echo/Call", frames(beats)),
         Load(
             "heartbeat",
             f"http://{target}/{_HEARTBEAT}",
-            _frames(beats),
+            frames(beats),
             cpu=worker.cpu_seconds,
         ),
         Load(
             "heartbeat through Envoy",
             f"{edge.url}/{_HEARTBEAT}",
-            _frames(beats),
+            frames(beats),
             cpu=lambda: cpu_seconds(edge.pid),
         ),
         Load(
@@ -163,43 +95,24 @@ def _loads(
         Load(
             "delegate",
             f"http://{target}/{_DELEGATE}",
-            _frames(tasks),
+            frames(tasks),
             "SELECT count(*) FROM delegations",
             cpu=worker.cpu_seconds,
         ),
         Load(
             "activity append",
             f"http://{target}/{_REPORT}",
-            _frames(reports),
+            frames(reports),
             "SELECT count(*) FROM activity_logs WHERE activity_type = 'agent_log'",
             cpu=worker.cpu_seconds,
         ),
     ]
 
 
-def _frames(messages: Sequence[Message]) -> list[bytes]:
-    return [frame(message) for message in messages[:CALLERS]]
-
-
-@contextlib.asynccontextmanager
-async def _edge(dsn: str, directory: Path) -> AsyncIterator[RunningServer]:
-    server = RunningServer(
-        dsn,
-        directory / "edge",
-        LOG_LEVEL="error",
-        MOLECULE_INBOX_MAX_ITEMS="1000000000",
-        MOLECULE_INBOX_MAX_BYTES="1000000000000",
-    )
-    await asyncio.to_thread(server.start)
-    try:
-        yield server
-    finally:
-        await asyncio.to_thread(server.stop)
-
-
 @contextlib.asynccontextmanager
 async def _echo(*flags: str) -> AsyncIterator[str]:
-    target = f"127.0.0.1:{free_port()}"
+    port = free_port()
+    target = f"127.0.0.1:{port}"
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -209,16 +122,7 @@ async def _echo(*flags: str) -> AsyncIterator[str]:
         env={**os.environ, "GRPC_EXPERIMENTS": "-event_engine_listener"},
     )
     try:
-        host, _, port = target.rpartition(":")
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection(host, int(port))
-                except OSError:
-                    await asyncio.sleep(0.05)
-                else:
-                    writer.close()
-                    break
+        await listening(port)
         yield target
     finally:
         process.kill()
@@ -236,7 +140,7 @@ async def measure(dsn: str, *, seconds: int, rounds: int) -> Table:
         directory = Path(name)
         async with (
             workers(dsn) as (worker,),
-            _edge(dsn, directory) as edge,
+            installation(dsn, directory / "edge") as edge,
             _echo() as echo,
             _echo("--follow") as following,
         ):
@@ -248,7 +152,7 @@ async def measure(dsn: str, *, seconds: int, rounds: int) -> Table:
                 for load in loads:
                     before = await connection.fetchval(load.count) if load.count else 0
                     spent = load.cpu()
-                    rate = await generator.run(load, seconds)
+                    rate = (await generator.run(load, seconds)).rate
                     rates.setdefault(load.name, []).append(rate)
                     cost = (load.cpu() - spent) / (rate * seconds)
                     costs.setdefault(load.name, []).append(cost * 1_000_000)
