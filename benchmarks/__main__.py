@@ -20,6 +20,7 @@ _SHORT = {
     "delegations": ["--seconds", "3", "--rounds", "2"],
     "events": ["--seconds", "5"],
     "peers": ["--seconds", "2", "--rounds", "3"],
+    "load": ["--minutes", "1"],
     "inbox": ["--seconds", "4", "--runs", "1", "--streams", "1,100,1000,5000"],
     "uploads": [],
 }
