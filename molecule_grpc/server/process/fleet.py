@@ -19,7 +19,7 @@ from molecule_grpc.server.edge.config import EdgeConfig
 from molecule_grpc.server.edge.tls import TlsFiles
 from molecule_grpc.server.process.certificates import EXPIRY, CertificateKeeper
 from molecule_grpc.server.process.host_mode import host_mode
-from molecule_grpc.server.process.hosted import DSN, METRICS_PORT
+from molecule_grpc.server.process.hosted_names import DSN, METRICS_PORT
 from molecule_grpc.server.process.inside import InsideEnvoy
 from molecule_grpc.server.process.layout import Layout
 from molecule_grpc.server.process.separate import SeparateWorkers

@@ -31,16 +31,18 @@ from molecule_grpc.server.hosts.health import Health
 from molecule_grpc.server.methods import Method
 from molecule_grpc.server.process.beat import beat
 from molecule_grpc.server.process.garbage_collection import freeze_startup_objects
+from molecule_grpc.server.process.hosted_names import (
+    BEAT,
+    CONTROL,
+    DIRECTORY,
+    DSN,
+    METRICS_PORT,
+    OPERATOR,
+)
 from molecule_grpc.server.process.logs import configure
 from molecule_grpc.settings.settings import Settings
 
 log = structlog.get_logger("molecule_grpc.worker")
-
-DIRECTORY = "HOSTED_WORKER_DIRECTORY"
-# In the fleet's directory, which is the parent of each worker's.
-DSN, METRICS_PORT = "dsn", "metrics-port"
-# In the worker's.
-BEAT, CONTROL, OPERATOR = "beat", "control.sock", "operator.sock"
 
 
 class HostedWorker:

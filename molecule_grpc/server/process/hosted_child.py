@@ -17,7 +17,7 @@ from molecule_grpc.server.edge.config import EdgeConfig
 from molecule_grpc.server.edge.process import Edge
 from molecule_grpc.server.process.beat import last_beat
 from molecule_grpc.server.process.host_mode import HostMode
-from molecule_grpc.server.process.hosted import BEAT, CONTROL, DIRECTORY, OPERATOR
+from molecule_grpc.server.process.hosted_names import BEAT, CONTROL, DIRECTORY, OPERATOR
 
 # What its process needs to run Python: where its library and packages are.
 _PACKAGES = os.pathsep.join(path for path in sys.path if path)
