@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import Pool, connect_pool
+from molecule_grpc.db.roles import SERVER_ROLE, grant_embedded
 from tests.running import RunningServer
 from tests.seaweed import Seaweed
 
@@ -43,6 +44,14 @@ def with_database(dsn: str, name: str) -> str:
     """The same server, another database."""
     parts = urlsplit(dsn)
     return urlunsplit(parts._replace(path=f"/{name}"))
+
+
+def as_server(dsn: str) -> str:
+    """The same database as a server's role sees it, which owns nothing."""
+    if os.environ.get("TEST_DATABASE_URL"):
+        return dsn
+    parts = urlsplit(dsn)
+    return urlunsplit(parts._replace(netloc=f"{SERVER_ROLE}@"))
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +86,8 @@ def template(postgres: str) -> Iterator[str]:
     async def make() -> None:
         await execute(postgres, f"CREATE DATABASE {name}")
         await migrate(with_database(postgres, name), MIGRATIONS)
+        if not os.environ.get("TEST_DATABASE_URL"):
+            await grant_embedded(with_database(postgres, name))
 
     asyncio.run(make())
     yield name
@@ -126,6 +137,7 @@ def server(
     running = RunningServer(
         session_database,
         tmp_path_factory.mktemp("server"),
+        DATABASE_URL=as_server(session_database),
         MOLECULE_ENABLE_TEST_TOKENS="1",
         MOLECULE_INBOX_BEAT_SECONDS="1",
         MOLECULE_INBOX_SAFETY_SECONDS="1",
@@ -142,6 +154,7 @@ def own_server(database_url: str, tmp_path: Path) -> Iterator[Callable[..., Runn
     started: list[RunningServer] = []
 
     def make(**environment: str) -> RunningServer:
+        environment = {"DATABASE_URL": as_server(database_url), **environment}
         running = RunningServer(database_url, tmp_path / f"server-{len(started)}", **environment)
         started.append(running)
         running.start()

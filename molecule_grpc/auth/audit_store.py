@@ -96,15 +96,6 @@ async def newest(
 
 
 async def drop_old(pool: Pool, *, days: int, limit: int) -> int:
-    """Delete at most `limit` entries that are older; how many it was."""
-    status = await pool.execute(
-        """
-        DELETE FROM audit_log WHERE id IN (
-            SELECT id FROM audit_log WHERE at < now() - make_interval(days => $1)
-            ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED
-        )
-        """,
-        days,
-        limit,
-    )
-    return int(status.rpartition(" ")[2])
+    """Delete at most `limit` entries that are older than `days`, at least 7; how many it was."""
+    deleted: int = await pool.fetchval("SELECT drop_audit_entries($1, $2)", days, limit)
+    return deleted

@@ -63,13 +63,16 @@ def serve(
 def migrate(
     context: typer.Context,
     to: Annotated[int | None, typer.Option(help="Version; the newest by default.")] = None,
+    server_role: Annotated[
+        str | None, typer.Option(help="Grant this role what a server needs, and no more.")
+    ] = None,
 ) -> None:
     """Bring the database's schema to a version."""
     from molecule_grpc.cli.serve import apply_migrations
 
     output = Cli.of(context).output
     with expected_errors():
-        done = apply_migrations(settings_of(output), to)
+        done = apply_migrations(settings_of(output), to, server_role)
     text = "\n".join(done) or "nothing to do"
     output.done(text, migrated=done)
 
@@ -184,6 +187,7 @@ def expected_errors() -> Iterator[None]:
     from molecule_grpc.db.embedded.failures import EmbeddedPostgresError
     from molecule_grpc.db.migrate import MigrationError
     from molecule_grpc.db.postgres_version import UnsupportedPostgresError
+    from molecule_grpc.db.roles import RoleError
     from molecule_grpc.server.edge.process import EdgeError
 
     known = (
@@ -192,6 +196,7 @@ def expected_errors() -> Iterator[None]:
         UnsupportedPostgresError,
         EmbeddedPostgresError,
         MigrationError,
+        RoleError,
         EdgeError,
         BackupError,
     )

@@ -21,6 +21,7 @@ from molecule_grpc.db.postgres_version import (
     is_supported,
     version_num,
 )
+from molecule_grpc.db.roles import AuditRights, RoleError, audit_rights, grant
 from molecule_grpc.kernel import open_files
 from molecule_grpc.resources import migrations_dir
 from molecule_grpc.server.edge.process import envoy_program
@@ -53,11 +54,25 @@ def serve(settings: Settings, address: str) -> None:
     uvloop.run(worker.serve(settings, settings.process.database_url, address, behind_edge=True))
 
 
-def apply_migrations(settings: Settings, to: int | None) -> list[str]:
-    """Bring the schema to a version (None: the newest); one line for each migration applied."""
+def apply_migrations(
+    settings: Settings, to: int | None, server_role: str | None = None
+) -> list[str]:
+    """Bring the schema to a version (None: the newest); one line for each migration applied.
+
+    Args:
+        server_role: a role of an own Postgres, to which the server's rights are granted.
+
+    Raises:
+        RoleError: the role owns the schema, or there is nothing to grant.
+    """
     configure(settings.process.log_level)
-    if settings.process.database_url:
-        return asyncio.run(migrate(settings.process.database_url, migrations_dir(), to=to))
+    if own := settings.process.database_url:
+        done = asyncio.run(migrate(own, migrations_dir(), to=to))
+        if server_role is not None:
+            asyncio.run(grant(own, server_role))
+        return done
+    if server_role is not None:
+        raise RoleError("the embedded Postgres has roles of its own: set DATABASE_URL")
     with EmbeddedPostgres(settings.process.data_dir) as server:
         return asyncio.run(migrate(server.dsn, migrations_dir(), to=to))
 
@@ -189,6 +204,8 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
     try:
         for look in (_version, _durability, _vector):
             yield await look(connection)
+        if (rights := await audit_rights(connection)) is not None:
+            yield _audit_log(rights)
         yield await _schema(settings)
     finally:
         await connection.close()
@@ -212,6 +229,16 @@ async def _durability(connection: asyncpg.Connection[asyncpg.Record]) -> Finding
         detail=f"synchronous_commit={commit} fsync={sync}",
         fix="with these settings a crash loses what was acknowledged: turn both on",
     )
+
+
+def _audit_log(rights: AuditRights) -> Finding:
+    """How the log is append-only. A trigger alone is a choice, so that doctor does not fail."""
+    by_grant = f"append-only by grant: {rights.role} may not change what {rights.owner} owns"
+    by_trigger = (
+        f"append-only by a trigger alone: {rights.role} could drop it; give the server a role of "
+        "its own with `molecule-grpc migrate --server-role`"
+    )
+    return Finding("audit log", well=True, detail=by_trigger if rights.changes else by_grant)
 
 
 async def _vector(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:

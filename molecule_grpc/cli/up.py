@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -17,6 +18,7 @@ from molecule_grpc.db.embedded.keeper import KeptPostgres
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import connect
+from molecule_grpc.db.roles import grant_embedded
 from molecule_grpc.resources import migrations_dir
 from molecule_grpc.server.edge.tls import TlsFiles, read_tls
 from molecule_grpc.server.process.fleet import Fleet, worker_environment
@@ -38,29 +40,38 @@ def up(settings: Settings, console: Console) -> None:
     configure(settings.process.log_level)
     if files := TlsFiles.of(settings.edge):
         read_tls(files)
-    with _database(settings) as dsn:
-        asyncio.run(_run(settings, dsn, console))
+    with _database(settings) as database:
+        asyncio.run(_run(settings, database, console))
+
+
+class _Database(NamedTuple):
+    """Where the schema's owner connects, and where workers do: one role in an own Postgres."""
+
+    owner_dsn: str
+    server_dsn: str
 
 
 @contextlib.contextmanager
-def _database(settings: Settings) -> Iterator[str]:
-    if settings.process.database_url:
-        yield settings.process.database_url
+def _database(settings: Settings) -> Iterator[_Database]:
+    if own := settings.process.database_url:
+        yield _Database(own, own)
         return
     with KeptPostgres(EmbeddedPostgres(settings.process.data_dir)) as server:
-        yield server.dsn
+        yield _Database(server.dsn, server.server_dsn)
 
 
-async def _run(settings: Settings, dsn: str, console: Console) -> None:
+async def _run(settings: Settings, database: _Database, console: Console) -> None:
     started = time.monotonic()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    for step in await migrate(dsn, migrations_dir()):
+    for step in await migrate(database.owner_dsn, migrations_dir()):
         console.print(f"migrated {step}", highlight=False)
-    token = await ensure_operator_token(settings, dsn)
-    async with Fleet(settings, dsn, worker_environment()):
+    if not settings.process.database_url:
+        await grant_embedded(database.owner_dsn)
+    token = await ensure_operator_token(settings, database.server_dsn)
+    async with Fleet(settings, database.server_dsn, worker_environment()):
         _greet(settings, console, token, time.monotonic() - started)
         await stopping.wait()
         console.print("\nstopping: calls in flight may finish …", highlight=False)

@@ -20,8 +20,9 @@ _LOCK = 0x6D6F6C65  # one migrator at a time, on all hosts
 # Replaces the connection's limit of 35 s: a migration may rebuild a large table.
 _STEP_SECONDS = 24 * 3600.0
 _FILE = re.compile(r"^(\d{4})_([a-z0-9_]+)\.up\.sql$")
+_HAS_TABLE = "SELECT to_regclass('schema_migrations')"
 _TABLE = """
-    CREATE TABLE IF NOT EXISTS schema_migrations (
+    CREATE TABLE schema_migrations (
         version    integer PRIMARY KEY,
         name       text NOT NULL,
         checksum   text NOT NULL,
@@ -87,7 +88,8 @@ async def migrate(dsn: str, directory: Path, *, to: int | None = None) -> list[s
         require_supported_postgres(connection.get_server_version())
         await connection.execute("SET statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK, timeout=_STEP_SECONDS)
-        await connection.execute(_TABLE)
+        if await connection.fetchval(_HAS_TABLE) is None:  # a server's role may make no table
+            await connection.execute(_TABLE)
         current = await _checked_version(connection, migrations)
         return [
             await _apply(connection, migration, up=migration.version > current)
@@ -119,7 +121,7 @@ async def schema_version(
     Raises:
         MigrationError: as `migrate` does.
     """
-    if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
+    if await connection.fetchval(_HAS_TABLE) is None:
         return 0
     return await _checked_version(connection, migrations)
 

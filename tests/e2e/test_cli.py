@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import with_database
+from tests.conftest import as_server, with_database
 from tests.ports import free_port
 from tests.running import RunningServer
 from tests.settings import all_variables
@@ -364,3 +364,26 @@ def test_the_schema_is_up_to_date_and_doctor_finds_nothing_wrong(
     findings = json.loads(shell.run("doctor", "--json", **there).stdout)["findings"]
     names = {each["name"] for each in findings if each["well"]}
     assert {"database", "schema", "data directory"} <= names
+
+
+def test_doctor_says_what_keeps_the_audit_log(shell: Shell, server: RunningServer) -> None:
+    """A grant, for a server's role; a trigger alone, for a role that could drop the trigger."""
+    told = []
+    for url in (server.database_url, as_server(server.database_url)):
+        done = shell.run("doctor", "--json", DATABASE_URL=url, PORT=str(free_port()))
+        findings = {each["name"]: each for each in json.loads(done.stdout)["findings"]}
+        told.append((findings["audit log"]["well"], findings["audit log"]["detail"]))
+    (owner_well, by_trigger), (server_well, by_grant) = told
+    assert owner_well
+    assert server_well
+    assert "by a trigger alone: molecule could drop it" in by_trigger
+    assert "by grant: molecule_server may not change" in by_grant
+
+
+def test_migrate_grants_a_servers_role_its_rights(shell: Shell, server: RunningServer) -> None:
+    there = {"DATABASE_URL": server.database_url}
+    done = shell.run("migrate", "--server-role", "molecule_server", **there)
+    assert (done.returncode, done.stderr) == (0, "nothing to do\n")
+    refused = shell.run("migrate", "--server-role", "nobody-has-it", **there)
+    assert refused.returncode
+    assert "does not exist" in refused.stderr

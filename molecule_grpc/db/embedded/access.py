@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from molecule_grpc.db.embedded.account import Account
+from molecule_grpc.db.roles import OWNER_ROLE, SERVER_ROLE
 
 _log = structlog.get_logger(__name__)
 
@@ -20,8 +21,10 @@ _MAP = "molecule"
 _ROOT = 0
 
 
-def write_access(cluster: Path, account: Account, role: str) -> None:
-    """Write pg_hba.conf and pg_ident.conf anew, for connections as `role` through the socket.
+def write_access(cluster: Path, account: Account) -> None:
+    """Write pg_hba.conf and pg_ident.conf anew, for connections through the socket.
+
+    The server's role and the superuser may connect, both as the same accounts of the machine.
 
     A user id without a name, as some containers have one, cannot be compared: then whoever reaches
     the socket may connect, and only its mode 0700 stands between.
@@ -31,12 +34,14 @@ def write_access(cluster: Path, account: Account, role: str) -> None:
     if not _name(os.geteuid()):
         _log.warning("this user id has no name: Postgres trusts whoever reaches its socket")
         method = "trust"
-    _write(
-        cluster / "pg_hba.conf",
-        f"local all {role} {method}\nlocal replication {role} {method}\n",
-        account,
-    )
-    lines = (f'{_MAP} "{name}" {role}\n' for name in names)
+    allowed = [
+        f"local all {OWNER_ROLE} {method}",
+        f"local replication {OWNER_ROLE} {method}",
+        f"local all {SERVER_ROLE} {method}",
+    ]
+    _write(cluster / "pg_hba.conf", "".join(f"{line}\n" for line in allowed), account)
+    roles = (OWNER_ROLE, SERVER_ROLE)
+    lines = (f'{_MAP} "{name}" {role}\n' for name in names for role in roles)
     _write(cluster / "pg_ident.conf", "".join(lines), account)
 
 

@@ -46,8 +46,13 @@ class KeptPostgres:
 
     @property
     def dsn(self) -> str:
-        """Where clients connect."""
+        """Where the owner of the schema connects."""
         return self._server.dsn
+
+    @property
+    def server_dsn(self) -> str:
+        """Where workers connect."""
+        return self._server.server_dsn
 
     def _keep(self) -> None:
         pauses = RestartPauses()

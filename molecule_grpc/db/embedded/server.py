@@ -35,8 +35,8 @@ from molecule_grpc.db.embedded.processes import (
     wait_until,
 )
 from molecule_grpc.db.embedded.programs import binary, embedded_postgres_version, programs
+from molecule_grpc.db.roles import OWNER_ROLE, SERVER_ROLE
 
-_ROLE = "molecule"
 _VERSION_FILE = "PG_VERSION"  # initdb writes the major version into it
 _SOCKET_NAME = ".s.PGSQL.5432"
 _SOCKET_PATH_LIMIT = 107  # sockaddr_un holds 108 bytes with the closing zero
@@ -73,8 +73,13 @@ class EmbeddedPostgres:
 
     @property
     def dsn(self) -> str:
-        """Where clients connect, as the superuser, to the database `postgres`."""
-        return f"postgresql://{_ROLE}@/postgres?host={quote(str(self._socket_dir()), safe='')}"
+        """Where the owner of the schema connects, as the superuser, to the database `postgres`."""
+        return self._dsn(OWNER_ROLE)
+
+    @property
+    def server_dsn(self) -> str:
+        """Where workers connect, as a role that `grant_embedded` makes."""
+        return self._dsn(SERVER_ROLE)
 
     @property
     def pid(self) -> int | None:
@@ -145,7 +150,7 @@ class EmbeddedPostgres:
         if not self._cluster.exists():
             self._create_cluster(account)
         account.take(self._cluster)
-        write_access(self._cluster, account, _ROLE)
+        write_access(self._cluster, account)
         self._make_socket_dir(account)
         self._launch(account, give_up)
 
@@ -198,7 +203,7 @@ class EmbeddedPostgres:
         done = subprocess.run(
             [
                 str(binary("initdb")),
-                *("--pgdata", str(place), "--username", _ROLE, "--auth", "trust"),
+                *("--pgdata", str(place), "--username", OWNER_ROLE, "--auth", "trust"),
                 # Postgres' own collation sorts alike on every machine; that of libc does not.
                 *("--encoding", "UTF8", "--locale", "C", "--locale-provider", "builtin"),
                 *("--builtin-locale", "C.UTF-8", "--no-instructions"),
@@ -250,6 +255,9 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(
                 f"Postgres did not start: {self.why_ended()}; it said:\n{said}"
             )
+
+    def _dsn(self, role: str) -> str:
+        return f"postgresql://{role}@/postgres?host={quote(str(self._socket_dir()), safe='')}"
 
     def _socket_dir(self) -> Path:
         """The cluster itself, or a short place of its own when the path would not fit."""

@@ -1,0 +1,3 @@
+-- Locks: none.
+
+DROP FUNCTION drop_audit_entries(integer, integer);
