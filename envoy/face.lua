@@ -218,7 +218,7 @@ function envoy_on_request(handle)
   end
   local form = form_of(verb, path)
   -- The buffer filter, which counts a body, would read 4 MiB of it before it refused.
-  if not form.taking and (tonumber(headers:get("content-length")) or 0) > MAX_REQUEST_BYTES then
+  if not form.taking and (tonumber(headers:get("content-length") or "") or 0) > MAX_REQUEST_BYTES then
     handle:respond({[":status"] = "413"}, TOO_LARGE)
     return
   end
