@@ -26,7 +26,7 @@ from molecule_grpc.settings.settings import Settings
 from molecule_grpc.settings.values import SettingsError
 
 if TYPE_CHECKING:
-    from molecule_grpc.cli.serve import Finding
+    from molecule_grpc.cli.doctor import Finding
 
 
 def up(
@@ -68,7 +68,7 @@ def migrate(
     ] = None,
 ) -> None:
     """Bring the database's schema to a version."""
-    from molecule_grpc.cli.serve import apply_migrations
+    from molecule_grpc.cli.migrations import apply_migrations
 
     output = Cli.of(context).output
     with expected_errors():
@@ -79,7 +79,7 @@ def migrate(
 
 def doctor(context: typer.Context) -> None:
     """Look at what the platform needs here, and change nothing."""
-    from molecule_grpc.cli.serve import doctor as run
+    from molecule_grpc.cli.doctor import doctor as run
 
     output = Cli.of(context).output
     with expected_errors():
@@ -183,7 +183,6 @@ def expected_errors() -> Iterator[None]:
     import asyncpg
 
     from molecule_grpc.backup.manifest import BackupError
-    from molecule_grpc.cli.serve import NoDatabaseError
     from molecule_grpc.db.embedded.failures import EmbeddedPostgresError
     from molecule_grpc.db.migrate import MigrationError
     from molecule_grpc.db.postgres_version import UnsupportedPostgresError
@@ -192,7 +191,6 @@ def expected_errors() -> Iterator[None]:
 
     known = (
         SettingsError,
-        NoDatabaseError,
         UnsupportedPostgresError,
         EmbeddedPostgresError,
         MigrationError,

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 from asyncpg.types import ServerVersion
 
-from molecule_grpc.cli.serve import doctor
+from molecule_grpc.cli.doctor import doctor
 from molecule_grpc.db import postgres_version
 from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import Pool, connect_pool
