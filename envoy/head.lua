@@ -1,10 +1,42 @@
+-- At the head of the chain, for REST and gRPC.
+--
+-- Headers of a call without a token are bounded here: the workers refuse most of these calls, and would
+-- decode up to 60 KiB of headers for each.
+--
 -- HEAD is GET without the body: the workers know only GET, and `x-head` tells them to stop after the
 -- first message of a stream. Stands before the compressor, so that the headers are those of GET.
 
 local KEY = "moleculeai.head"
+local MAX_HEADER_BYTES = ${max_stranger_header_bytes}
+local MAX_AUTHORIZATION_CHARS = ${max_authorization_chars}
+
+-- Whether a call shows what may be a token of ours. Whether it is one, the workers know.
+local function shows_token(headers)
+  local shown = headers:get("authorization")
+  return shown and #shown <= MAX_AUTHORIZATION_CHARS and shown:find("^%a+ +[^ ]")
+end
+
+local function size_of(headers)
+  local size = 0
+  for name, value in pairs(headers) do size = size + #name + #value end
+  return size
+end
+
+local function refuse_long_headers(handle, headers)
+  -- gRPC knows 401 as UNAUTHENTICATED, and 431 not at all.
+  local grpc = (headers:get("content-type") or ""):find("^application/grpc")
+  handle:respond(
+    {[":status"] = grpc and "401" or "431"},
+    "the headers of a call without a token exceed " .. MAX_HEADER_BYTES .. " bytes"
+  )
+end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
+  if not shows_token(headers) and size_of(headers) > MAX_HEADER_BYTES then
+    refuse_long_headers(handle, headers)
+    return
+  end
   if headers:get(":method") ~= "HEAD" then return end
   handle:streamInfo():dynamicMetadata():set(KEY, "head", true)
   headers:replace(":method", "GET")

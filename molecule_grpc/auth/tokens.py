@@ -14,7 +14,7 @@ PREFIX_LENGTH = 8
 # Ours have 43 characters; operators choose ADMIN_TOKEN themselves. Longer ones are never hashed.
 MAX_TOKEN_CHARS = 512
 # The longest token, "Bearer", and some blanks around both.
-_MAX_HEADER_CHARS = MAX_TOKEN_CHARS + 64
+MAX_AUTHORIZATION_CHARS = MAX_TOKEN_CHARS + 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def bearer_digest(authorization: str) -> bytes | None:
     Raises:
         Unauthenticated: the header is malformed.
     """
-    if len(authorization) > _MAX_HEADER_CHARS:
+    if len(authorization) > MAX_AUTHORIZATION_CHARS:
         return None
     scheme, _, text = authorization.partition(" ")
     text = text.strip()

@@ -12,3 +12,6 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 # All headers of a request together: what a REST call gets 431 for, a gRPC call RESOURCE_EXHAUSTED.
 MAX_HEADER_BYTES = 60 * 1024
+
+# The same of a call that shows no token: the edge refuses it before a worker decodes its headers.
+MAX_STRANGER_HEADER_BYTES = 16 * 1024

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import grpc
 import pytest
 
 from tests.e2e.scripted_edge import ScriptedEdge, scripted_edge
@@ -31,6 +32,43 @@ async def test_an_answer_may_be_silent_for_longer_than_a_body() -> None:
         edge.script(Reply(pause=2))
         answer = await edge.http.post("/workspaces/x/delegate", json={"task": "long"})
         assert answer.status_code == 200
+
+
+TOKEN = {"authorization": f"Bearer {'t' * 43}"}
+LONG = {"x-pad": "x" * 17_000}
+
+
+@pytest.mark.parametrize(
+    ("headers", "reaches"),
+    [
+        (TOKEN | LONG, True),
+        ({"authorization": f"bearer  {'t' * 512}"} | LONG, True),
+        ({"x-pad": "x" * 15_000}, True),
+        (LONG, False),
+        ({"authorization": ""} | LONG, False),
+        ({"authorization": "Bearer"} | LONG, False),
+        ({"authorization": f"Bearer {'t' * 17_000}"}, False),
+    ],
+)
+async def test_long_headers_without_a_token_reach_no_worker(
+    headers: dict[str, str], reaches: bool
+) -> None:
+    """16 KiB: each call would cost a worker the decoding of what is refused anyway."""
+    async with scripted_edge() as edge:
+        answer = await edge.http.get("/workspaces/x", headers=headers)
+        assert answer.status_code == (200 if reaches else 431)
+        call = edge.native(
+            "/moleculeai.workspace.v1.WorkspaceService/GetWorkspace",
+            metadata=tuple(headers.items()),
+        )
+        if reaches:
+            await call
+        else:
+            assert "call without a token" in answer.json()["error"]
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert len(edge.worker.calls) == (2 if reaches else 0)
 
 
 async def test_a_connection_without_a_call_is_closed() -> None:

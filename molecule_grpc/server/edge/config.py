@@ -11,8 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from molecule_grpc.auth.tokens import MAX_AUTHORIZATION_CHARS
 from molecule_grpc.kernel.errors import Exhausted
-from molecule_grpc.kernel.sizes import MAX_HEADER_BYTES, MAX_REQUEST_BYTES
+from molecule_grpc.kernel.sizes import (
+    MAX_HEADER_BYTES,
+    MAX_REQUEST_BYTES,
+    MAX_STRANGER_HEADER_BYTES,
+)
 from molecule_grpc.resources import descriptor_set, envoy_dir
 from molecule_grpc.server.edge.filters import (
     Json,
@@ -160,7 +165,11 @@ def _listener(
         "is_status_503": is_status(503),
         "retry_after": retry_after(config.rate_limit_per_minute, config.stranger_calls_per_minute),
         "rate_limit": rate_limit(config.rate_limit_per_minute, config.stranger_calls_per_minute),
-        "head": (envoy_dir() / "head.lua").read_text(),
+        "head": _fill(
+            "head.lua",
+            max_stranger_header_bytes=str(MAX_STRANGER_HEADER_BYTES),
+            max_authorization_chars=str(MAX_AUTHORIZATION_CHARS),
+        ),
         "face": _face(config, rpcs),
         "transcoder": transcoding(),
         "cors": cors(config.cors_origins),
