@@ -80,8 +80,7 @@ class _StreamOfBeats:
 
     async def beat(self) -> None:
         self._frames.put_nowait(self._frame)
-        answer: Any = await anext(self._answers)
-        answer.SerializeToString()
+        await anext(self._answers)
 
     async def close(self) -> None:
         await self._answers.aclose()
@@ -105,8 +104,7 @@ def _unary(app: App, method: Method, agent: Agent, request: Message) -> Once:
     data, parse = request.SerializeToString(), method.request_type.FromString
 
     async def once() -> None:
-        answer = await app.pipeline.unary(method, parse(data), _call(agent))
-        answer.SerializeToString()
+        await app.pipeline.unary(method, parse(data), _call(agent))
 
     return once
 

@@ -1,7 +1,8 @@
 """The way of every call: authentication, access, validation, the handler, errors, metrics.
 
 Nothing here knows the host. A host decodes a request, makes a `Call`, and gives both to `unary`,
-`collect` or `stream`; an error comes back as a `CallFailure`, rendered for the wire.
+`collect` or `stream`; an answer comes back as bytes, an error as a `CallFailure`, rendered for the
+wire.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Pipeline:
         self._processor = processor
         self._max_answer_bytes = max_answer_bytes
 
-    async def unary(self, method: Method, request: Message, call: Call) -> Message:
+    async def unary(self, method: Method, request: Message, call: Call) -> bytes:
         """Serve a unary call.
 
         Raises:
@@ -73,10 +74,11 @@ class Pipeline:
         response: Message | None = None
         meter = self._processor.meter(STRANGERS_PAY)
         try:
-            response = await metered(self._answer(method, request, request, call, meter), meter)
+            work = self._answer(method, request, request, call, meter)
+            response, data = await metered(work, meter)
             code = Code.OK
             self._dress(method, call)
-            return response
+            return data
         except Exception as error:
             failure = self._failure(method, call, error)
             code, reason = failure.code, failure.reason
@@ -85,9 +87,7 @@ class Pipeline:
             self._metrics.ended(method.path, code, time.perf_counter() - started)
             self._audit.ended(method.path, method.policy, request, call, code, reason, response)
 
-    async def collect(
-        self, method: Method, requests: AsyncIterator[Message], call: Call
-    ) -> Message:
+    async def collect(self, method: Method, requests: AsyncIterator[Message], call: Call) -> bytes:
         """Serve a call with a stream of requests and one response. The first request is admitted.
 
         Raises:
@@ -99,10 +99,10 @@ class Pipeline:
         try:
             first = await self._first(requests)
             source = self._checked(method, first, requests, meter)
-            response = await metered(self._answer(method, first, source, call, meter), meter)
+            _, data = await metered(self._answer(method, first, source, call, meter), meter)
             code = Code.OK
             self._dress(method, call)
-            return response
+            return data
         except Exception as error:
             failure = self._failure(method, call, error)
             code, reason = failure.code, failure.reason
@@ -113,7 +113,7 @@ class Pipeline:
 
     async def stream(
         self, method: Method, requests: AsyncIterator[Message], call: Call
-    ) -> AsyncGenerator[Message, None]:
+    ) -> AsyncGenerator[bytes, None]:
         """Serve a call that streams. The first request decides whether it is admitted.
 
         Raises:
@@ -133,8 +133,7 @@ class Pipeline:
             # What the handler holds, such as an inbox, is free as soon as the call has ended.
             async with aclosing(method.handler(source, call)) as responses:
                 while (response := await metered(anext(responses, None), meter)) is not None:
-                    self._require_sendable(response)
-                    yield response
+                    yield self._serialised(response)
                     if call.head:
                         break
                     if not processor.begins(meter):
@@ -156,12 +155,11 @@ class Pipeline:
 
     async def _answer(
         self, method: Method, first: Message, source: Any, call: Call, meter: Meter
-    ) -> Message:
-        """Admit a call with one answer, and make the answer."""
+    ) -> tuple[Message, bytes]:
+        """Admit a call with one answer, and make the answer: the message, and its bytes."""
         await self._admit(method, first, call, meter)
         response: Message = await method.handler(source, call)
-        self._require_sendable(response)
-        return response
+        return response, self._serialised(response)
 
     async def _admit(self, method: Method, request: Message, call: Call, meter: Meter) -> None:
         """Return when it is the turn of a call that may be made, or raise.
@@ -211,14 +209,16 @@ class Pipeline:
                 self._disk.require_room()
             yield request
 
-    def _require_sendable(self, response: Message) -> None:
-        """Raise for an answer that the host would drop, after the call was counted as OK."""
-        if response.ByteSize() > self._max_answer_bytes:
+    def _serialised(self, response: Message) -> bytes:
+        """The bytes of an answer. Raises for one that the host would drop, counted as OK."""
+        data: bytes = response.SerializeToString()
+        if len(data) > self._max_answer_bytes:
             raise Exhausted(
                 f"the answer exceeds {self._max_answer_bytes} bytes",
                 reason="ANSWER_TOO_LARGE",
                 metadata={"max": str(self._max_answer_bytes)},
             )
+        return data
 
     def _dress(self, method: Method, call: Call) -> None:
         if call.rest:

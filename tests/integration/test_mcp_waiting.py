@@ -43,8 +43,7 @@ async def wait_for_message(app: App, workspace_id: UUID, timeout_secs: int) -> A
     )
     method = next(method for method in app.methods if method.name == "CallMcp")
     call = Call(metadata={"authorization": f"Bearer {TOKEN}"})
-    answer = await app.pipeline.unary(method, request, call)
-    assert isinstance(answer, httpbody_pb2.HttpBody)
+    answer = httpbody_pb2.HttpBody.FromString(await app.pipeline.unary(method, request, call))
     return json.loads(json.loads(answer.data)["result"]["content"][0]["text"])
 
 

@@ -81,7 +81,8 @@ def a_call(*, token: str | None = TOKEN, rest: bool = False) -> Call:
 
 async def unary(handler: Callable[..., Any], request: Message, call: Call) -> Message:
     method = a_method(ADMIN, "CreateOrganization", handler)
-    return await a_pipeline(method).unary(method, request, call)
+    data = await a_pipeline(method).unary(method, request, call)
+    return method.response_type.FromString(data)
 
 
 async def failure_of(
@@ -328,7 +329,8 @@ async def test_a_stream_fails_after_what_it_sent() -> None:
     method = a_method(DELEGATION, "StreamInbox", stumble)
     request = delegation.StreamInboxRequest(workspace_id=WORKSPACE)
     stream = a_pipeline(method).stream(method, one(request), a_call())
-    assert await anext(stream) == delegation.StreamInboxResponse(beat=inbox_pb2.Beat())
+    beat = delegation.StreamInboxResponse(beat=inbox_pb2.Beat())
+    assert await anext(stream) == beat.SerializeToString()
     with pytest.raises(CallFailure) as caught:
         await anext(stream)
     assert caught.value.reason == "WORKSPACE_REMOVED"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import AsyncGenerator
 
 import pytest
-from google.protobuf import empty_pb2
-from google.protobuf.message import Message
 
 from molecule_grpc.kernel.errors import MoleculeError
 from molecule_grpc.server.hosts import stream_writer
@@ -34,10 +33,10 @@ class Handler:
     def __init__(self) -> None:
         self.ended = asyncio.Event()
 
-    async def stream(self) -> AsyncGenerator[Message, None]:
+    async def stream(self) -> AsyncGenerator[bytes, None]:
         try:
             while True:
-                yield empty_pb2.Empty()
+                yield b""
         except MoleculeError as error:
             raise render(error) from error
         finally:
@@ -101,3 +100,31 @@ async def test_stream_that_never_waited_for_its_client_ends_at_once() -> None:
     began = time.monotonic()
     await writer.settle()
     assert time.monotonic() - began < 0.9
+
+
+async def test_time_of_a_write_that_went_through_does_not_count_for_the_next_one() -> None:
+    handler, transport = Handler(), Transport()
+    writer = await opened(handler, transport, write_seconds=0.3)
+    transport.reads.set()
+    await writer.write(b"x")
+    await asyncio.sleep(0.2)
+    transport.reads.clear()
+    began = time.monotonic()
+    writing = asyncio.create_task(writer.write(b"x"))
+    await handler.ended.wait()
+    assert time.monotonic() - began > 0.25
+    transport.reads.set()
+    with pytest.raises(CallFailure):
+        await writing
+
+
+async def test_closed_writer_leaves_no_timer_behind() -> None:
+    handler, transport = Handler(), Transport()
+    transport.reads.set()
+    writer = await opened(handler, transport, write_seconds=0.01)
+    await writer.write(b"x")
+    kept = weakref.ref(transport)  # The writer keeps its transport alive.
+    writer.close()
+    del writer, transport
+    await asyncio.sleep(0)
+    assert kept() is None

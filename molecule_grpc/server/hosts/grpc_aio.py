@@ -94,7 +94,7 @@ def _unary(method: Method, pipeline: Pipeline) -> Any:
             raise AssertionError("abort returned") from failure
         if call.headers:
             await context.send_initial_metadata(tuple(call.headers.items()))
-        return response.SerializeToString()
+        return response
 
     return serve
 
@@ -113,7 +113,7 @@ def _stream_unary(method: Method, pipeline: Pipeline) -> Any:
             raise AssertionError("abort returned") from failure
         if call.headers:
             await context.send_initial_metadata(tuple(call.headers.items()))
-        return response.SerializeToString()
+        return response
 
     return serve
 
@@ -157,11 +157,13 @@ def _stream_stream(method: Method, pipeline: Pipeline, unread: Unread, write_sec
                 if not opened:
                     await context.send_initial_metadata(tuple(call.headers.items()))
                     opened = True
-                await writer.write(response.SerializeToString())
+                await writer.write(response)
         except CallFailure as failure:
             if method.client_streaming:
                 await writer.settle()
             await _abort(context, call, failure)
+        finally:
+            writer.close()
 
     return serve
 

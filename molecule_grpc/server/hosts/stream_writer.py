@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import structlog
-from google.protobuf.message import Message
 
 from molecule_grpc.kernel.errors import Exhausted
 from molecule_grpc.server.unread import Unread
@@ -25,6 +24,8 @@ _LAST_WRITE_SECONDS = 10.0
 class StreamWriter:
     """Writes the messages of one stream, and ends it when its client does not read.
 
+    One task writes. One timer serves all its writes; `close` must follow the last one.
+
     Args:
         write: hands a message to the transport, and returns when that has taken it. Raises
             CancelledError when the client has left.
@@ -34,10 +35,13 @@ class StreamWriter:
     """
 
     __slots__ = (
+        "_began",
         "_blocked_until",
         "_ending",
         "_responses",
         "_rpc",
+        "_task",
+        "_timer",
         "_unread",
         "_write",
         "_write_seconds",
@@ -47,7 +51,7 @@ class StreamWriter:
     def __init__(
         self,
         write: Callable[[bytes], Awaitable[None]],
-        responses: AsyncGenerator[Message, None],
+        responses: AsyncGenerator[bytes, None],
         unread: Unread,
         write_seconds: float,
         *,
@@ -59,8 +63,11 @@ class StreamWriter:
         self._write_seconds = write_seconds
         self._rpc = rpc
         self._blocked_until = -math.inf
+        self._began = -math.inf
         self._ending: asyncio.Task[None] | None = None
-        self._writing: asyncio.Task[Any] | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing = False
 
     async def write(self, data: bytes) -> None:
         """Return when the transport has taken the message.
@@ -70,15 +77,17 @@ class StreamWriter:
             asyncio.CancelledError: the client left, or took neither the message nor the end.
         """
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        self._writing = asyncio.current_task()
-        timer = loop.call_later(self._write_seconds, self._give_up)
+        began = self._began = loop.time()
+        if self._task is None:
+            self._task = asyncio.current_task()
+        if self._timer is None:
+            self._timer = loop.call_later(self._write_seconds, self._look)
+        self._writing = True
         try:
             with self._unread.writing(len(data), self._give_up):
                 await self._write(data)
         finally:
-            self._writing = None
-            timer.cancel()
+            self._writing = False
         now = loop.time()
         if now - began >= _BLOCKED_SECONDS:
             self._blocked_until = now
@@ -96,6 +105,23 @@ class StreamWriter:
         if rest > 0:
             await asyncio.sleep(rest)
 
+    def close(self) -> None:
+        """The stream has ended: nothing is written any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        """Give the client up, or look again when the write of this moment is due."""
+        self._timer = None
+        if not self._writing:
+            return
+        loop = asyncio.get_running_loop()
+        left = self._began + self._write_seconds - loop.time()
+        if left > 0:
+            self._timer = loop.call_later(left, self._look)
+        else:
+            self._give_up()
+
     def _give_up(self) -> None:
         # The handler ends now, so that what the stream held is free for others. The write stays for
         # 10 s: cancelled, it would leave its message behind, in front of the status.
@@ -110,8 +136,8 @@ class StreamWriter:
 
     def _hang_up(self) -> None:
         """Reset a call whose client still takes nothing: the transport frees what it holds."""
-        if self._writing is not None:
-            self._writing.cancel()
+        if self._writing and self._task is not None:
+            self._task.cancel()
 
     async def _end(self) -> None:
         await self._responses.athrow(Exhausted("the client does not read", reason="SLOW_CONSUMER"))

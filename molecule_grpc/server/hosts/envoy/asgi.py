@@ -94,7 +94,7 @@ class AsgiHost:
             except CallFailure as failure:
                 await exchange.refuse(failure)
                 return
-            await exchange.answer(response.SerializeToString())
+            await exchange.answer(response)
 
         return serve
 
@@ -108,7 +108,7 @@ class AsgiHost:
                     await exchange.drain()
                 await exchange.refuse(failure)
                 return
-            await exchange.answer(response.SerializeToString())
+            await exchange.answer(response)
 
         return serve
 
@@ -121,10 +121,12 @@ class AsgiHost:
             )
             try:
                 async for response in responses:
-                    await writer.write(response.SerializeToString())
+                    await writer.write(response)
             except CallFailure as failure:
                 await exchange.refuse(failure)
                 return
+            finally:
+                writer.close()
             await exchange.end()
 
         return serve
