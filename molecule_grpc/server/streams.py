@@ -68,6 +68,7 @@ class StreamGuard:
         "_flag",
         "_interrupts",
         "_old_at",
+        "_organization",
         "_revoked",
         "_spoke_at",
         "_streams",
@@ -80,6 +81,7 @@ class StreamGuard:
         self._flag = flag
         self._streams = streams
         self._unread = unread
+        self._organization = (payer.get() or OPERATOR_PAYS).organization
         self._revoked = False
         self._interrupts: set[asyncio.Timeout] = set()
         self._beat = beat
@@ -172,7 +174,7 @@ class StreamGuard:
     @property
     def crowded(self) -> bool:
         """Whether to send nothing large now: clients of this organisation do not read."""
-        return self._unread.crowded
+        return self._unread.crowds(self._organization)
 
     @property
     def draining(self) -> bool:

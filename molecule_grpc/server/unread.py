@@ -45,10 +45,9 @@ class Unread:
         """
         return _Writing(self._budget, self._writes, _Write(size, time.monotonic(), end))
 
-    @property
-    def crowded(self) -> bool:
-        """Whether this task's call must not send more: its organisation's clients do not read."""
-        return bool(self._budget.full(**_who().keys))
+    def crowds(self, organization: Hashable) -> bool:
+        """Whether not to send this organisation more: its clients do not read."""
+        return organization in self._writes and bool(self._budget.full(organization=organization))
 
     async def relieve(self) -> None:
         """End the streams that were blocked longest, of organisations that hold too much.

@@ -23,12 +23,12 @@ def paying(who: Payer) -> Iterator[None]:
 
 def test_one_organization_is_crowded_and_the_others_are_not() -> None:
     counted = unread_of(100)
-    with paying(Payer(uuid4())):
+    mine, other = uuid4(), uuid4()
+    with paying(Payer(mine)):
         with counted.writing(100, lambda: None):
-            assert counted.crowded
-            with paying(Payer(uuid4())):
-                assert not counted.crowded
-        assert not counted.crowded
+            assert counted.crowds(mine)
+            assert not counted.crowds(other)
+        assert not counted.crowds(mine)
 
 
 async def test_streams_that_were_blocked_longest_end_until_the_rest_fits(

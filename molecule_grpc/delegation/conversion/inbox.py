@@ -81,12 +81,13 @@ async def client_frames(
         Invalid: it is another hello.
         Unauthenticated: it is the heartbeat of another workspace.
     """
+    own = str(workspace_id)
     async for request in requests:
-        yield _client_frame(request, workspace_id, answer_heartbeat)
+        yield _client_frame(request, own, answer_heartbeat)
 
 
 def _client_frame(
-    request: pb.SubscribeInboxRequest, workspace_id: UUID, answer_heartbeat: AnswerHeartbeat
+    request: pb.SubscribeInboxRequest, own: str, answer_heartbeat: AnswerHeartbeat
 ) -> frames.ClientFrame:
     match request.WhichOneof("frame"):
         case "ack":
@@ -97,7 +98,7 @@ def _client_frame(
         case "credit":
             return frames.CreditFrame(request.credit.n)
         case "heartbeat":
-            if request.heartbeat.workspace_id.lower() != str(workspace_id):
+            if request.heartbeat.workspace_id.lower() != own:
                 raise Unauthenticated("invalid workspace auth token")
             return frames.HeartbeatFrame(partial(answer_heartbeat, request.heartbeat))
         case "pong":

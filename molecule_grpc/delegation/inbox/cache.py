@@ -81,6 +81,8 @@ class InboxCache:
         cached = self._cache.get(query.workspace_id)
         if cached is None or not cached.covers(query, self._clock()):
             return None
+        if not cached.rows and cached.head == cached.page.head_seq:
+            return cached.page
         after = max(query.after, cached.page.acked_seq)
         items = [row for row in cached.rows if row.seq > after][: query.limit]
         return cached.page._replace(head_seq=cached.head, items=items)
