@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from molecule_grpc.kernel.budget import Budget
-from molecule_grpc.kernel.payer import OPERATOR_PAYS, ORGANIZATION, Payer, payer
+from molecule_grpc.kernel.payer import OPERATOR_PAYS, ORGANIZATION, payer
 
 # A write that lasts 1 s waits for its client. By then the edge holds a full buffer of the stream:
 # 1 MiB, the stream window of its listener.
@@ -71,29 +71,23 @@ class Unread:
 class _Writing(AbstractContextManager[None]):
     """Counts a write while inside. A class, entered for every frame of every stream."""
 
-    __slots__ = ("_budget", "_keys", "_organization", "_write", "_writes")
+    __slots__ = ("_budget", "_organization", "_write", "_writes")
 
     def __init__(
         self, budget: Budget, writes: dict[Hashable, dict[_Write, None]], write: _Write
     ) -> None:
-        who = _who()
         self._budget = budget
         self._writes = writes
         self._write = write
-        self._organization = who.organization
-        self._keys = who.keys
+        self._organization = (payer.get() or OPERATOR_PAYS).organization
 
     def __enter__(self) -> None:
         self._writes.setdefault(self._organization, {})[self._write] = None
-        self._budget.count(self._write.size, **self._keys)
+        self._budget.count(self._write.size, organization=self._organization)
 
     def __exit__(self, *error: object) -> None:
-        self._budget.count(-self._write.size, **self._keys)
+        self._budget.count(-self._write.size, organization=self._organization)
         writes = self._writes[self._organization]
         del writes[self._write]
         if not writes:
             del self._writes[self._organization]
-
-
-def _who() -> Payer:
-    return payer.get() or OPERATOR_PAYS

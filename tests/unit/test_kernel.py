@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from molecule_grpc.kernel.budget import Budget, Turns
 from molecule_grpc.kernel.errors import Exhausted, Invalid
 from molecule_grpc.kernel.page import page_of
 from molecule_grpc.kernel.page_tokens import PageTokens
+from molecule_grpc.kernel.protos import timestamp
 
 TOKENS = PageTokens(b"k" * 32)
 
@@ -37,6 +39,16 @@ def test_pages_end_by_rows_and_by_bytes_and_lose_nothing(
         assert page.last == (page.rows[-1] if page.more else None)
         if not page.more:
             break
+
+
+@given(st.datetimes(timezones=st.timezones()))
+def test_a_timestamp_is_what_protobuf_makes_of_the_moment(moment: datetime) -> None:
+    expected = Timestamp()
+    try:
+        expected.FromDatetime(moment)
+    except (OverflowError, ValueError):  # Within a day of the first year or the last one.
+        return
+    assert timestamp(moment) == expected
 
 
 def test_a_token_brings_its_parts_back() -> None:
