@@ -33,6 +33,7 @@ from molecule_grpc.delegation.inbox.store import acks, reads
 from molecule_grpc.delegation.inbox.store import retention as inbox_retention
 from molecule_grpc.delegation.ledger.store import accept, overview, tallies, views
 from molecule_grpc.delegation.ledger.store import retention as ledger_retention
+from molecule_grpc.delegation.ledger.store.limits import Limits
 from molecule_grpc.delegation.record.store import activity, queries
 from molecule_grpc.delegation.record.store import retention as record_retention
 from molecule_grpc.delegation.record.store.entries import Entry
@@ -98,7 +99,7 @@ async def _look(connection: Any, _: Rows) -> None:
 
 OPERATIONS: Mapping[str, Operation] = {
     "heartbeat": lambda c, r: heartbeats.beat(c, [Heartbeat(r.busy, active_tasks=1)]),
-    "delegate": lambda c, r: accept.accept(c, [_draft(r)], **_NO_LIMITS),
+    "delegate": lambda c, r: accept.accept_with_room(c, [_draft(r)], Limits(**_NO_LIMITS)),
     "append a message": lambda c, r: activity.append(c, [_message(r.busy)], **_NO_LIMITS),
     "pull inbox": lambda c, r: reads.read(c, [reads.InboxQuery(r.busy, 0, 2)]),
     "ack": lambda c, r: acks.ack(c, [acks.Ack(r.busy, r.size - 10, (), None)]),
@@ -208,7 +209,7 @@ async def rates(dsn: str, seconds: float) -> dict[str, tuple[float, float]]:
 
         async def write_delegations() -> int:
             drafts = [_draft(rows) for _ in range(_WRITERS)]
-            return len(await accept.accept(connection, drafts, **_NO_LIMITS))
+            return len(await accept.accept(connection, drafts, Limits(**_NO_LIMITS)))
 
         async def delete_delegations() -> int:
             return await ledger_retention.prune(_pool(connection), days=0, limit=_BATCH)

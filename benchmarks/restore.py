@@ -34,6 +34,7 @@ from benchmarks.harness import ORGANIZATION, Agent, delegation_draft, make_agent
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.pool import Writer, connect
 from molecule_grpc.delegation.ledger.store.accept import DelegationDraft, accept
+from molecule_grpc.delegation.ledger.store.limits import Limits
 from molecule_grpc.delegation.ledger.store.move import Move, move
 from molecule_grpc.kernel.ids import new_id
 from tests.running import RunningServer
@@ -77,7 +78,7 @@ async def fill(dsn: str, agents: list[Agent], count: int) -> tuple[Agent, str]:
             )
             for n in range(start, min(start + _BATCH, count))
         ]
-        await accept(writer, drafts, **_NO_LIMITS)
+        await accept(writer, drafts, Limits(**_NO_LIMITS))
         await move(writer, [_completion(draft) for draft in drafts])
     connection = await connect(dsn)
     try:

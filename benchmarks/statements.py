@@ -27,7 +27,8 @@ from rich.table import Table
 
 from benchmarks.harness import ORGANIZATION, delegation_draft, durable_postgres, make_agents
 from molecule_grpc.db.pool import Connection, Writer, connect
-from molecule_grpc.delegation.ledger.store.accept import DelegationDraft, accept
+from molecule_grpc.delegation.ledger.store.accept import DelegationDraft, accept, accept_with_room
+from molecule_grpc.delegation.ledger.store.limits import Limits
 from molecule_grpc.delegation.ledger.store.move import Move, move
 from molecule_grpc.delegation.outbound.store import leases
 from molecule_grpc.delegation.record.store.activity import EntryDraft, append
@@ -40,6 +41,7 @@ _STATEMENTS = ("accept", "move", "append", "append, events read", "claim")
 _AGENTS = 512
 _BODY = '{"params": {"message": {"parts": [{"kind": "text", "text": "' + "x" * 200 + '"}]}}}'
 _NO_LIMITS: dict[str, Any] = {"max_items": 10**9, "max_bytes": 10**12}
+_LIMITS = Limits(**_NO_LIMITS)
 
 
 @dataclass(slots=True)
@@ -84,7 +86,9 @@ class Bench:
         """Flush every statement repeatedly with this many rows."""
         for _ in range(flushes):
             drafts = [self._draft(*self._pair()) for _ in range(size)]
-            await self._timed("accept", size, cells, partial(accept, drafts=drafts, **_NO_LIMITS))
+            await self._timed(
+                "accept", size, cells, partial(accept_with_room, drafts=drafts, limits=_LIMITS)
+            )
             moves = [_completion(draft) for draft in drafts]
             await self._timed("move", size, cells, partial(move, moves=moves))
             entries = [EntryDraft(_message(self._pair()[1])) for _ in range(size)]
@@ -99,7 +103,7 @@ class Bench:
 
     async def _claim(self, size: int, cells: Cells) -> None:
         drafts = [self._draft(*self._pair(), queue_id=new_id()) for _ in range(size)]
-        await accept(self._admin, drafts, **_NO_LIMITS)
+        await accept(self._admin, drafts, _LIMITS)
         callees = [draft.callee_id for draft in drafts]
 
         async def claim(writer: Writer) -> None:

@@ -206,22 +206,21 @@ class Writer:
     that meets the loss raises; whether that call took effect is unknown. One call at a time.
 
     Args:
-        statement: the statement of most calls. It runs once when the connection opens, with NULL
-            for every parameter, and must then change nothing: planning takes up to 15 ms, which
-            the first call would wait for.
+        statements: those of most calls. Each runs once when the connection opens, with NULL for
+            every parameter, and must then change nothing: planning takes up to 15 ms, which the
+            first call would wait for.
         settings: session settings of Postgres.
     """
 
     def __init__(
         self,
         dsn: str,
-        *,
+        *statements: str,
         application_name: str = "molecule-grpc-writer",
-        statement: str = "",
         **settings: str,
     ) -> None:
         self._dsn = dsn
-        self._statement = statement
+        self._statements = statements
         self._options = _options(application_name, **_KEYED_STATEMENTS, **settings)
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
@@ -229,9 +228,9 @@ class Writer:
         """Connect now, so that the first call need not. Raises what `connect` raises."""
         if self._connection is None or self._connection.is_closed():
             connection = await _connect(self._dsn, **self._options)
-            if self._statement:
+            for statement in self._statements:
                 # Not by `prepare`: `fetch` would prepare the statement once more for itself.
-                await connection.fetch(self._statement, *[None] * _parameters(self._statement))
+                await connection.fetch(statement, *[None] * _parameters(statement))
             self._connection = connection
 
     @contextlib.asynccontextmanager

@@ -199,7 +199,7 @@ async def test_a_connection_lost_while_idle_is_replaced_unnoticed(
 async def test_a_writer_prepares_its_statement_once(database_url: str, padding: int) -> None:
     """On opening, and never again, however long the statement is."""
     statement = f"{HEARTBEAT} -- {'x' * padding}"
-    writer = Writer(database_url, statement=statement)
+    writer = Writer(database_url, statement)
     await writer.open()
     for _ in range(3):
         await writer.fetch(statement, [str(uuid.uuid4())])

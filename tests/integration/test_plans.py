@@ -20,6 +20,7 @@ from molecule_grpc.delegation.ledger.store import move as ledger_moves
 from molecule_grpc.delegation.ledger.store import overview, tallies
 from molecule_grpc.delegation.ledger.store import retention as ledger_retention
 from molecule_grpc.delegation.ledger.store import views as ledger_views
+from molecule_grpc.delegation.ledger.store.limits import Limits
 from molecule_grpc.delegation.record.store import activity, queries
 from molecule_grpc.delegation.record.store import retention as record_retention
 from molecule_grpc.events import store as event_store
@@ -456,7 +457,10 @@ async def test_move_and_accept(
         moves = [_move(slice_, f"d{n}", parties[n % len(parties)]) for n in range(100, 10_001, 100)]
     await ledger_moves.move(watched, moves)  # type: ignore[arg-type]
     drafts = [draft(seeded[1][n], seeded[1][n + 1]) for n in range(100)]
-    await accepts.accept(watched, drafts, max_items=10**9, max_bytes=10**12)  # type: ignore[arg-type]
+    limits = Limits(10**9, 10**12)
+    await accepts.accept(watched, drafts, limits)  # type: ignore[arg-type]
+    drafts = [draft(seeded[1][n], seeded[1][n + 1]) for n in range(100)]
+    await accepts.accept_with_room(watched, drafts, limits)  # type: ignore[arg-type]
     require_bound(watched)
 
 
@@ -494,6 +498,7 @@ _NAMED = {
     [
         activity.APPEND_ENTRIES,
         accepts.ACCEPT,
+        accepts.ACCEPT_WITH_ROOM,
         ledger_moves.MOVE,
         reads.READ,
         acks.ACK,
@@ -501,7 +506,7 @@ _NAMED = {
         beats._TOUCH,
         tree.PAIRS,
     ],
-    ids=["append", "accept", "move", "read", "ack", "beat", "touch", "pairs"],
+    ids=["append", "accept", "room", "move", "read", "ack", "beat", "touch", "pairs"],
 )
 async def test_a_plan_made_on_small_tables_still_serves_large_ones(
     database_url: str, pool: Pool, statement: str

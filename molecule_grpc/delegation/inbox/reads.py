@@ -32,8 +32,8 @@ class InboxReads:
         self._pool = pool
         self._cache = InboxCache()
         wakeups.on_news(self._cache.forget, self._cache.forget_all)
-        self._ack_writer = Writer(dsn, application_name="molecule-grpc-ack", statement=acks.ACK)
-        self._reader = Writer(dsn, application_name="molecule-grpc-read", statement=reads.READ)
+        self._ack_writer = Writer(dsn, acks.ACK, application_name="molecule-grpc-ack")
+        self._reader = Writer(dsn, reads.READ, application_name="molecule-grpc-read")
         self._acks: GroupCommit[acks.Ack, acks.Acked | acks.AckRefusal] = GroupCommit(
             "ack", self._flush_acks, key=lambda each: each.workspace_id.int, linger=linger
         )

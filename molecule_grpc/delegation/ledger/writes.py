@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Self
@@ -12,14 +14,25 @@ from molecule_grpc.db.pool import Pool, Writer
 from molecule_grpc.db.wakeups import Wakeups, delegation_key
 from molecule_grpc.delegation.inbox.reads import InboxReads
 from molecule_grpc.delegation.ledger.store import items, views
-from molecule_grpc.delegation.ledger.store.accept import ACCEPT, Accepted, Beyond, DelegationDraft
+from molecule_grpc.delegation.ledger.store.accept import (
+    ACCEPT,
+    ACCEPT_WITH_ROOM,
+    Accepted,
+    Beyond,
+    DelegationDraft,
+    accept_with_room,
+)
 from molecule_grpc.delegation.ledger.store.accept import accept as accept_all
+from molecule_grpc.delegation.ledger.store.limits import Limits
 from molecule_grpc.delegation.ledger.store.move import MOVE, Move, Moved
 from molecule_grpc.delegation.ledger.store.move import move as move_all
 from molecule_grpc.delegation.record.writes import require_room
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.kernel.errors import Exhausted
 from molecule_grpc.quotas import Quotas
+
+# After a batch met a limit the next ones are likely to: whoever is at the limit tries again.
+_TIGHT_SECONDS = 1.0
 
 
 class LedgerWrites:
@@ -45,8 +58,13 @@ class LedgerWrites:
         self._wakeups = wakeups
         self._reads = reads
         self._quotas = quotas
-        self._accept_writer = Writer(dsn, application_name="molecule-grpc-accept", statement=ACCEPT)
-        self._move_writer = Writer(dsn, application_name="molecule-grpc-move", statement=MOVE)
+        self._limits = Limits.of(quotas)
+        # Until then batches are checked draft by draft: one of them met a limit.
+        self._tight_until = -math.inf
+        self._accept_writer = Writer(
+            dsn, ACCEPT_WITH_ROOM, ACCEPT, application_name="molecule-grpc-accept"
+        )
+        self._move_writer = Writer(dsn, MOVE, application_name="molecule-grpc-move")
         self._accepts: GroupCommit[DelegationDraft, Accepted] = GroupCommit(
             "accept",
             self._flush_accepts,
@@ -114,15 +132,14 @@ class LedgerWrites:
         return await self._moves.submit(move)
 
     async def _flush_accepts(self, drafts: Sequence[DelegationDraft]) -> list[Accepted]:
-        return await accept_all(
-            self._accept_writer,
-            drafts,
-            max_items=self._quotas.inbox_items.bound,
-            max_bytes=self._quotas.inbox_bytes.bound,
-            open_of_workspace=self._quotas.open_of_workspace.bound,
-            open_of_organization=self._quotas.open_of_organization.bound,
-            day_bytes=self._quotas.record_bytes.bound,
-        )
+        writer, limits = self._accept_writer, self._limits
+        plain = not any(draft.queue_id or draft.exempt for draft in drafts)
+        if plain and time.monotonic() >= self._tight_until:
+            done = await accept_with_room(writer, drafts, limits)
+            if done is not None:
+                return done
+            self._tight_until = time.monotonic() + _TIGHT_SECONDS
+        return await accept_all(writer, drafts, limits)
 
     async def _flush_moves(self, moves: Sequence[Move]) -> list[Moved]:
         return await move_all(self._move_writer, moves)

@@ -79,9 +79,7 @@ class RecordWrites:
         self._quotas = quotas
         self._on_item = on_item
         self._watched = watched
-        self._writer = Writer(
-            dsn, application_name="molecule-grpc-append", statement=activity.APPEND_ENTRIES
-        )
+        self._writer = Writer(dsn, activity.APPEND_ENTRIES, application_name="molecule-grpc-append")
         self._queue: GroupCommit[EntryDraft, activity.Appended] = GroupCommit(
             "append", self._flush, key=_key, linger=linger, after_flush=self._appended
         )

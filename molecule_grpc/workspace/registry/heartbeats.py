@@ -39,9 +39,7 @@ class Heartbeats:
     ) -> None:
         self._subscriptions = subscriptions
         self._tell_readers = tell_readers
-        self._writer = Writer(
-            dsn, application_name="molecule-grpc-heartbeat", statement=store.HEARTBEAT
-        )
+        self._writer = Writer(dsn, store.HEARTBEAT, application_name="molecule-grpc-heartbeat")
         self._presence = Writer(dsn, application_name="molecule-grpc-presence")
         self._queue: GroupCommit[Heartbeat, HeartbeatResult] = GroupCommit(
             "heartbeat",

@@ -18,7 +18,7 @@ class Pairs:
     """
 
     def __init__(self, dsn: str) -> None:
-        self._writer = Writer(dsn, application_name="molecule-grpc-tree", statement=store.PAIRS)
+        self._writer = Writer(dsn, store.PAIRS, application_name="molecule-grpc-tree")
         self._queue: GroupCommit[store.Parties, store.Pair | None] = GroupCommit(
             "pairs", lambda batch: store.pairs(self._writer, batch)
         )

@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+import asyncpg
+
 from molecule_grpc.db import rows
 from molecule_grpc.db.pool import Connection, Writer
 from molecule_grpc.delegation.ledger.store.fragments import cut
+from molecule_grpc.delegation.ledger.store.limits import Limits
 from molecule_grpc.delegation.record.store.entries import (
     APPEND,
     PLACED_COLUMNS,
     Placed,
+    append_rows,
     placed,
 )
-from molecule_grpc.delegation.record.store.usage import USAGE
+from molecule_grpc.delegation.record.store.usage import TODAY, USAGE
 from molecule_grpc.events.names import EventType
 from molecule_grpc.quotas import UNLIMITED
 
@@ -121,7 +125,9 @@ _BEYOND = f"""
     )
 """
 
-_TAKE = """
+
+def _take(condition: str = "") -> str:
+    return f"""
     -- No conflict target: the id or the caller's key may be the one that is taken.
     inserted AS (
         INSERT INTO delegations (
@@ -133,13 +139,17 @@ _TAKE = """
                idempotency_key, request_hash, now() + make_interval(secs => deadline_seconds),
                item_id, max_attempts, retry_backoff_seconds, retry_of
         FROM input
-        WHERE ord NOT IN (SELECT ord FROM filling UNION ALL SELECT ord FROM beyond)
+        {condition}
         ORDER BY delegation_id
         ON CONFLICT DO NOTHING
         RETURNING delegation_id, caller_id
     ),
     -- The drafts that the ledger took.
-    accepted AS (SELECT * FROM input JOIN inserted USING (delegation_id, caller_id)),
+    accepted AS (SELECT * FROM input JOIN inserted USING (delegation_id, caller_id))
+"""
+
+
+_OUTBOX = """
     -- For an agent with a URL the task goes into the queue.
     outbox AS (
         INSERT INTO a2a_queue (
@@ -157,7 +167,8 @@ _AUDIT, _TASK = 0, 1
 _ANNOUNCE = f"""
     happened AS (
         INSERT INTO structure_events (id, event_type, organization_id, workspace_id, payload)
-        SELECT gen_random_uuid(), $3::text, organization_id, caller_id,
+        -- Not a random id: each costs Postgres three system calls.
+        SELECT audit_id, $3::text, organization_id, caller_id,
                jsonb_build_object('delegation_id', delegation_id, 'target_id', callee_id,
                                   'task_preview', {cut("task_preview", 100)})
         FROM accepted
@@ -184,10 +195,12 @@ _ANNOUNCE = f"""
     )
 """
 
+_ROOM = "WHERE ord NOT IN (SELECT ord FROM filling UNION ALL SELECT ord FROM beyond)"
+
 # Parameters: the limits of an inbox, the name of the event, the quotas, and the drafts.
+_INPUT = f"input AS (SELECT * FROM {rows.unnest(DelegationDraft, 7)})"
 ACCEPT = f"""
-    WITH input AS (SELECT * FROM {rows.unnest(DelegationDraft, 7)}),
-    {_FULL}, {_BEYOND}, {_TAKE}, {_ANNOUNCE}, {APPEND}
+    WITH {_INPUT}, {_FULL}, {_BEYOND}, {_take(_ROOM)}, {_OUTBOX}, {_ANNOUNCE}, {APPEND}
     SELECT a.ord IS NOT NULL AS fresh, f.ord IS NOT NULL AS full, b.quota AS beyond,
            {PLACED_COLUMNS}
     FROM input i LEFT JOIN accepted a USING (ord) LEFT JOIN filling f USING (ord)
@@ -196,39 +209,66 @@ ACCEPT = f"""
     ORDER BY i.ord
 """
 
+# The same while every inbox and every quota has room, for agents with an inbox: a quarter of the
+# plan less. What a batch adds is compared with the limits in the rows that it has written; beyond
+# one of them the statement divides by zero, and so has changed nothing.
+_CHECKED_HEADS = """
+    CASE WHEN h.open_delegations > $4::bigint
+           OR h.last_seq > coalesce(old.last_seq, 0)
+              AND (h.last_seq - h.acked_seq > $1 OR h.bytes - h.acked_bytes > $2)
+         THEN 1 / (h.last_seq - h.last_seq) END
+"""
+_CHECKED_USAGE = f"""
+    (SELECT CASE WHEN coalesce(sum(x.open_delegations), 0) + u.open_delegations
+                      - coalesce(old.open_delegations, 0) > $5::bigint
+                   OR coalesce(sum(x.record_bytes) FILTER (WHERE x.day = {TODAY}), 0)
+                      + u.record_bytes
+                      - CASE WHEN old.day = u.day THEN old.record_bytes ELSE 0 END > $6::bigint
+                 THEN 1 / (u.record_bytes - u.record_bytes) END
+     FROM organization_usage x WHERE x.organization_id = u.organization_id)
+"""
+ACCEPT_WITH_ROOM = f"""
+    WITH {_INPUT}, {_take()}, {_ANNOUNCE},
+    {append_rows(checked_heads=_CHECKED_HEADS, checked_usage=_CHECKED_USAGE)}
+    SELECT a.ord IS NOT NULL AS fresh, {PLACED_COLUMNS}
+    FROM input i LEFT JOIN accepted a USING (ord)
+    LEFT JOIN placed p ON p.ord = i.ord AND p.step = {_TASK}
+    ORDER BY i.ord
+"""
+
 
 async def accept(
-    writer: Writer | Connection,
-    drafts: Sequence[DelegationDraft],
-    *,
-    max_items: int,
-    max_bytes: int,
-    open_of_workspace: int = UNLIMITED,
-    open_of_organization: int = UNLIMITED,
-    day_bytes: int = UNLIMITED,
+    writer: Writer | Connection, drafts: Sequence[DelegationDraft], limits: Limits
 ) -> list[Accepted]:
     """Enter drafts into the ledger, with their announcements, as one transaction.
 
     Args:
         writer: where the statement runs.
         drafts: no two of them with one id or one key of a caller.
-        max_items: an inbox, or a queue, with so many undone items takes no more.
-        max_bytes: an inbox with so many undone bytes takes no more.
-        open_of_workspace: a caller may have so many delegations under way.
-        open_of_organization: an organisation may have so many under way.
-        day_bytes: an organisation may record so many bytes a day.
+        limits: which drafts are refused, each for itself.
 
     The quotas hold within a statement. Statements of several workers at once do not see one
     another, so that each may add a batch more.
     """
-    found = await writer.fetch(
-        ACCEPT,
-        max_items,
-        max_bytes,
-        EventType.DELEGATION_SENT,
-        open_of_workspace,
-        open_of_organization,
-        day_bytes,
-        *rows.columns(drafts),
-    )
+    found = await writer.fetch(ACCEPT, *_parameters(drafts, limits))
     return [Accepted(row["fresh"], row["full"], placed(row), row["beyond"]) for row in found]
+
+
+async def accept_with_room(
+    writer: Writer | Connection, drafts: Sequence[DelegationDraft], limits: Limits
+) -> list[Accepted] | None:
+    """`accept` at a lower price. None when a limit is in the way; nothing has changed then.
+
+    Args:
+        drafts: for agents with an inbox, none of them exempt; as for `accept`.
+    """
+    try:
+        found = await writer.fetch(ACCEPT_WITH_ROOM, *_parameters(drafts, limits))
+    except asyncpg.DivisionByZeroError:
+        return None
+    return [Accepted(row["fresh"], full=False, placed=placed(row)) for row in found]
+
+
+def _parameters(drafts: Sequence[DelegationDraft], limits: Limits) -> list[object]:
+    items, size, *quotas = limits
+    return [items, size, EventType.DELEGATION_SENT, *quotas, *rows.columns(drafts)]

@@ -154,7 +154,7 @@ _ANNOUNCE = f"""
     -- A beat is no news after the first one.
     happened AS (
         INSERT INTO structure_events (id, event_type, organization_id, workspace_id, payload)
-        SELECT gen_random_uuid(), CASE WHEN again THEN $1::text ELSE event_type END,
+        SELECT audit_id, CASE WHEN again THEN $1::text ELSE event_type END,
                organization_id, caller_id,
                jsonb_strip_nulls(jsonb_build_object(
                    'delegation_id', delegation_id, 'target_id', callee_id,

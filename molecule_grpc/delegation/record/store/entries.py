@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from molecule_grpc.delegation.record.store.usage import ADD_USAGE
+from molecule_grpc.delegation.record.store.usage import added_usage
 
 
 class Entry(NamedTuple):
@@ -44,16 +44,26 @@ class Entry(NamedTuple):
 # the order of the rows within a workspace, `opened` is 1 where a delegation of the workspace begins
 # with the row, -1 where one ends, else 0. Makes `placed`, which adds record_seq, seq,
 # bytes_through and created_at.
-APPEND = f"""
+def append_rows(*, checked_heads: str = "", checked_usage: str = "") -> str:
+    """The SQL that enters rows, see above.
+
+    Args:
+        checked_heads: another expression to be evaluated for each head, `h` as it is then and
+            `old` as it was.
+        checked_usage: the same for each row `u` of `organization_usage`.
+    """
+    return f"""
     -- One row for each workspace: the counters of its record and inbox, moved on by this batch. Its
     -- lock makes both sequences gapless and commit-ordered. Heads are locked in the order of their
     -- ids, so that two writers with several inboxes cannot deadlock. `record_time` is the time of
     -- the workspace's newest row: rows are a microsecond apart at least, so that a time names one.
     heads AS (
         INSERT INTO inbox_heads AS h (
-            workspace_id, record_seq, last_seq, bytes, open_delegations, record_time
+            workspace_id, generation, record_seq, last_seq, bytes, open_delegations, record_time
         )
-        SELECT workspace_id, count(*), count(message_id),
+        -- The generation of a new inbox is the id of a row of its record. The column's default, a
+        -- random id, would be made for each head that is there already, by three system calls.
+        SELECT workspace_id, any_value(activity_id), count(*), count(message_id),
                coalesce(sum(bytes) FILTER (WHERE message_id IS NOT NULL), 0), sum(opened),
                now() + (count(*) - 1) * interval '1 microsecond'
         FROM entries GROUP BY workspace_id ORDER BY workspace_id
@@ -67,6 +77,7 @@ APPEND = f"""
                 excluded.record_time
             )
         RETURNING h.workspace_id, h.record_seq, h.last_seq, h.bytes, h.record_time
+            {_also(checked_heads)}
     ),
     -- The counters stand at the last row of the batch: a row's own numbers and
     -- time are less by the later rows of the same workspace.
@@ -108,8 +119,15 @@ APPEND = f"""
                bytes, bytes_through, now() + make_interval(secs => delay), created_at
         FROM placed WHERE seq IS NOT NULL
     ),
-    {ADD_USAGE}
+    {added_usage(checked_usage)}
 """
+
+
+def _also(expression: str) -> str:
+    return f", ({expression})" if expression else ""
+
+
+APPEND = append_rows()
 
 
 def same_message(message_id: str, workspace_id: str) -> str:

@@ -61,16 +61,16 @@ def add_usage(rows: str, size: str, opened: str) -> str:
     """
 
 
-# A CTE: what the rows of `placed` add. It reads `placed`, so that heads are locked before.
-ADD_USAGE: Final = f"""
-    used AS (
-        {
-    add_usage(
+def added_usage(checked: str = "") -> str:
+    """A CTE: what the rows of `placed` add. It reads `placed`, so that heads are locked before.
+
+    Args:
+        checked: an expression to be evaluated for each row, `u` as it is then and `old` as it was.
+    """
+    adding = add_usage(
         "FROM placed WHERE organization_id IS NOT NULL", f"sum({RECORD_BYTES})", "sum(opened)"
     )
-}
-    )
-"""
+    return f"used AS ({adding} {f'RETURNING {checked}' if checked else ''})"
 
 
 _FORGET = f"""
