@@ -90,10 +90,14 @@ class Account:
         self.price = 0.0
         self.due = min(self.due, now)
 
-    def look(self, keep: float, elapsed: float) -> None:
-        """Bring rate and estimate up to date, with the weight `keep` for what they were before."""
+    def look(self, keep: float, elapsed: float, real: float) -> None:
+        """Bring rate and estimate up to date, with the weight `keep` for what they were before.
+
+        Args:
+            real: the part of the measured time that was processor time.
+        """
         used, self.looked = self.used - self.looked, self.used
-        self.rate = self.rate * keep + used / elapsed * (1 - keep)
+        self.rate = self.rate * keep + used * real / elapsed * (1 - keep)
         if self.turns:
             self.estimate = max(_LEAST_ESTIMATE, (self.estimate + used / self.turns) / 2)
             self.turns = 0
@@ -115,15 +119,25 @@ class ProcessorTime(Budget):
     Args:
         limit: milliseconds of each second that one organisation may use while others call; 1000
             for no limit.
+        clock: by which steps of calls are measured, in seconds.
+        processor_clock: seconds for which the loop's thread has run.
     """
 
-    def __init__(self, limit: int, *, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        limit: int,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+        processor_clock: Callable[[], float] = time.thread_time,
+    ) -> None:
         super().__init__("processor milliseconds a second", {ORGANIZATION: limit})
         self.clock = clock
         self._share = limit / 1000
         self._accounts: dict[Hashable, Account] = {}
         self._active: list[Account] = []
         self._looked_at = clock()
+        self._processor_clock = processor_clock
+        self._processor_at = processor_clock()
         self.look_at = self._looked_at + _LOOK_SECONDS
 
     def account(self, organization: Hashable) -> Account:
@@ -175,16 +189,23 @@ class ProcessorTime(Budget):
         self._looked_at, self.look_at = now, now + _LOOK_SECONDS
         keep = math.exp(-elapsed / _AVERAGE_SECONDS)
         self._active = [each for each in self._accounts.values() if each.active]
+        real = self._real()
         for account in self._active:
             account.settle(now)
-            account.look(keep, elapsed)
+            account.look(keep, elapsed, real)
         total = sum(account.rate for account in self._active)
-        price = 1 / self._allowed()
+        price = real / self._allowed()
         for account in self._active:
             if self._share < 1 and total - account.rate >= _QUIET:
                 account.price = price
             else:
                 account.lift(now)
+
+    def _real(self) -> float:
+        """The part of the measured time in which this thread ran: other programs had the rest."""
+        before, self._processor_at = self._processor_at, self._processor_clock()
+        measured = sum(account.used - account.looked for account in self._active)
+        return min(1.0, (self._processor_at - before) / measured) if measured else 1.0
 
     def next_due(self) -> float:
         """When the first of those that wait may begin."""

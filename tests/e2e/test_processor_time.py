@@ -60,19 +60,20 @@ async def page(agent: Agent) -> httpx.Response:
 
 @contextlib.asynccontextmanager
 async def calling(agent: Agent, statuses: Counter[int]) -> AsyncIterator[None]:
-    """An agent that makes one call after the other, while inside."""
+    """An agent that makes four calls at a time, one after the other, while inside."""
 
     async def calls() -> None:
         while True:
             answer = await agent.rest("GET", f"/workspaces/{agent.id}/activity")
             statuses[answer.status_code] += 1
 
-    task = asyncio.create_task(calls())
+    tasks = [asyncio.create_task(calls()) for _ in range(4)]
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_heavy_calls_wait_while_another_organization_calls_and_not_when_alone(
