@@ -146,6 +146,7 @@ def server(
     running.start()
     yield running
     running.kill()  # A stop in good order takes four seconds of waiting.
+    running.require_sound_scripts()
 
 
 @pytest.fixture

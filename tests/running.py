@@ -108,6 +108,11 @@ class RunningServer:
         context.load_cert_chain(self._client, self._client_key)
         return context
 
+    def require_sound_scripts(self) -> None:
+        """Raise for a script of the edge that failed: the edge goes on without it."""
+        failed = [line for line in self.log.read_text().splitlines() if "script log:" in line]
+        assert failed == []
+
     def kill(self) -> None:
         """SIGKILL, as a power cut would end it; the kernel takes its children along."""
         if self._process is not None:

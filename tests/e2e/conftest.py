@@ -68,6 +68,7 @@ def still_server(
     yield running
     running.kill()
     asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
+    running.require_sound_scripts()
 
 
 @pytest.fixture(scope="session")
