@@ -18,7 +18,7 @@ import httpx
 from tests.ports import free_port
 from tests.waiting import PATIENCE
 
-READY_SECONDS = 120.0
+READY_SECONDS = 240.0
 ADMIN_TOKEN = "test-admin-token-0123456789abcdefghijklmnop"
 
 

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from moleculeai.delegation.v1 import delegation_service_pb2
 
+from molecule_grpc.server.edge.config import EdgeConfig
 from molecule_grpc.server.edge.process import Edge, EdgeError
 from tests.e2e.scripted_edge import ScriptedEdge, scripted_edge
 from tests.e2e.scripted_worker import Reply
@@ -247,6 +248,15 @@ async def test_a_second_edge_on_the_same_port_refuses_to_start(
     with pytest.raises(EdgeError, match=str(edge.port)):
         await second.wait_ready()
     await second.stop()
+
+
+async def test_a_start_that_is_given_up_says_so(tmp_path: Path) -> None:
+    """Behind a name that no worker listens at, in no time at all."""
+    edge = Edge(EdgeConfig(port=free_port(), worker_sockets=[tmp_path / "none"]), tmp_path)
+    await edge.start()
+    with pytest.raises(EdgeError, match="not ready after 0 s"):
+        await edge.wait_ready(0)
+    await edge.stop()
 
 
 async def test_after_stop_nobody_listens_and_stopping_again_is_harmless(

@@ -14,6 +14,9 @@ from pathlib import Path
 from molecule_grpc.server.children import spawn, stop
 from molecule_grpc.server.edge.config import EdgeConfig, render
 
+# What a start may take, edge and workers alike, on a machine whose cores are busy with other work:
+# giving up would only have the start begin anew.
+READY_SECONDS = 180.0
 _READY_POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 1.0
 _STOP_SECONDS = 5.0
@@ -118,18 +121,23 @@ class Edge:
         with contextlib.suppress(OSError):
             resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, (most, most))
 
-    async def wait_ready(self, timeout: float = 20.0) -> None:
+    async def wait_ready(self, timeout: float = READY_SECONDS) -> None:
         """Wait until Envoy accepts clients and has asked the workers for their health.
 
         Raises:
             EdgeError: Envoy ended, for instance because the port is taken.
-            TimeoutError: Envoy was not ready in time.
+            EdgeError: Envoy was not ready in time.
         """
-        async with asyncio.timeout(timeout):
-            while not await self._ready():
-                if self._process is None or self._process.returncode is not None:
-                    raise EdgeError(f"Envoy did not start; is port {self.config.port} taken?")
-                await asyncio.sleep(_READY_POLL_SECONDS)
+        try:
+            async with asyncio.timeout(timeout):
+                while not await self._ready():
+                    if self._process is None or self._process.returncode is not None:
+                        raise EdgeError(f"Envoy did not start; is port {self.config.port} taken?")
+                    await asyncio.sleep(_READY_POLL_SECONDS)
+        except TimeoutError:
+            raise EdgeError(
+                f"not ready after {timeout:g} s; the log of workers and edge says why"
+            ) from None
 
     async def answers(self) -> bool:
         """Whether Envoy's main thread answers within a second, ready or not."""

@@ -21,7 +21,6 @@ from molecule_grpc.server.process.hosted_names import BEAT, CONTROL, DIRECTORY, 
 
 # What its process needs to run Python: where its library and packages are.
 _PACKAGES = os.pathsep.join(path for path in sys.path if path)
-_READY_SECONDS = 60.0
 
 
 class HostedChild:
@@ -83,10 +82,9 @@ class HostedChild:
         """Wait until clients are served.
 
         Raises:
-            EdgeError: Envoy ended before.
-            TimeoutError: that took 60 s.
+            EdgeError: Envoy ended before, or that took longer than a start may take.
         """
-        await self._running.wait_ready(_READY_SECONDS)
+        await self._running.wait_ready()
 
     async def wait(self) -> int:
         """Wait until the process has ended; the exit code."""

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from molecule_grpc.server.edge.config import EdgeConfig
-from molecule_grpc.server.edge.process import Edge
+from molecule_grpc.server.edge.process import READY_SECONDS, Edge, EdgeError
 from molecule_grpc.server.process.child import keep
 from molecule_grpc.server.process.host_mode import HostMode
 from molecule_grpc.server.process.worker_child import Spare, WorkerChild
@@ -20,7 +20,6 @@ from molecule_grpc.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-_READY_SECONDS = 60.0
 _READY_POLL_SECONDS = 0.05
 _SPARE_SECONDS = 1.0
 
@@ -73,13 +72,18 @@ class SeparateWorkers:
         No call is made: where clients need a certificate, this process has none.
 
         Raises:
-            TimeoutError: that took 60 s; the log of workers and edge says why.
+            EdgeError: that took longer than a start may take.
         """
-        async with asyncio.timeout(_READY_SECONDS):
-            while True:
-                if await self._edge.has_healthy_worker() and await self._accepts():
-                    return
-                await asyncio.sleep(_READY_POLL_SECONDS)
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while True:
+                    if await self._edge.has_healthy_worker() and await self._accepts():
+                        return
+                    await asyncio.sleep(_READY_POLL_SECONDS)
+        except TimeoutError:
+            raise EdgeError(
+                f"no worker is ready after {READY_SECONDS:g} s; the log of workers says why"
+            ) from None
 
     async def _accepts(self) -> bool:
         """Whether the public port takes a connection, and shows a certificate where it has one."""
