@@ -42,7 +42,7 @@ from benchmarks.peers.heartbeats import CALLS, GO_CALLS, GO_GIN, GO_GRPC, GRPC, 
 from benchmarks.peers.messages import FLAT_OUT, READERS, SENDERS, STEADY, Messages, nats
 from benchmarks.peers.probe import require_durable
 from benchmarks.peers.programs import GoPrograms, Missing, build_go
-from benchmarks.peers.rounds import Groups, Row, cpu, interleave, rate, table
+from benchmarks.peers.rounds import Groups, Row, cpu, interleave, rate, table, why_not
 from benchmarks.peers.sides import Side
 from benchmarks.peers.targets import Target
 
@@ -157,7 +157,13 @@ def _print(groups: Groups, lines: list[str], judged: str) -> None:
     console = Console(width=120)
     console.print(table("Peers: the same work, one interleaved run", groups))
     rows: dict[str, Row] = {row.name: row for group in groups for row in group}
-    for line in (*lines, f"judged: {judged}", *(t.verdict(rows) for t in _targets(judged))):
+    reasons = [f"{row.name}: {why_not(row)}" for row in rows.values() if not row.rounds]
+    for line in (
+        *reasons,
+        *lines,
+        f"judged: {judged}",
+        *(t.verdict(rows) for t in _targets(judged)),
+    ):
         console.print(line)
     if failed := [row.name for row in rows.values() if row.failed]:
         sys.exit(f"failed: {', '.join(failed)}")

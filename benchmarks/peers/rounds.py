@@ -96,7 +96,7 @@ def table(title: str, groups: Groups) -> Table:
     loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     made = Table(title=title, caption=f"medians; load average of the machine: {loads}")
     for heading in ("", "/s", "ratio", "p50 ms", "p99 ms", "CPU µs", "Postgres µs"):
-        made.add_column(heading, justify="right" if heading else "left")
+        made.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     by_name = {row.name: row for group in groups for row in group}
     for group in groups:
         for row in group:
@@ -107,7 +107,7 @@ def table(title: str, groups: Groups) -> Table:
 
 def _cells(row: Row, base: Row | None) -> tuple[str, ...]:
     if not row.rounds:
-        return (why_not(row),)
+        return ("FAILED" if row.failed else "SKIPPED",)
     to_base = ratio(row, base, rate) if base else None
     return (
         f"{_median(row, rate):,.0f}",
