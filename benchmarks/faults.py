@@ -1,6 +1,6 @@
 """Kills, freezes and outages: how long until an installation serves again by itself.
 
-    python -m benchmarks.faults [--faults "kill worker,freeze edge"] [--list]
+    python -m benchmarks.faults [--faults "kill worker;freeze edge"] [--hosts "grpc;envoy"] [--list]
 
 The real `molecule-grpc up` with its embedded Postgres runs in processes of its own. One agent hands
 work to another all the time, and a prober asks twenty times a second for a write. Each fault is
@@ -109,6 +109,9 @@ FAULTS: dict[str, Fault] = {
     "name server hangs": outages.name_server,
 }
 FULL_DISK = "disk full"
+_HOSTS = ("grpc", "envoy")
+# Where Envoy has the worker in it, these are the faults of a worker.
+_OF_AN_EDGE_ALONE = ("kill edge", "kill worker, edge and postgres", "freeze edge")
 
 
 async def play(installation: Installation, faults: dict[str, Fault]) -> list[Outcome]:
@@ -147,8 +150,8 @@ def _seconds(seconds: float | None) -> str:
     return f"over {_BACK_SECONDS:.0f} s" if seconds is None else f"{seconds:.1f} s"
 
 
-def _table(outcomes: list[Outcome]) -> Table:
-    table = Table(title="Faults")
+def _table(host: str, outcomes: list[Outcome]) -> Table:
+    table = Table(title=f"Faults, MOLECULE_HOST_MODE={host}")
     for heading in ("fault", "until service", "slowest answer", "accepted", "without end", ""):
         table.add_column(heading)
     for each in outcomes:
@@ -163,20 +166,20 @@ def _table(outcomes: list[Outcome]) -> Table:
     return table
 
 
-def _run(faults: dict[str, Fault]) -> list[Outcome]:
+def _run(faults: dict[str, Fault], host: str) -> list[Outcome]:
     with tempfile.TemporaryDirectory(prefix="molecule-faults-") as name:
         s3 = outages.object_store in faults.values()
-        with installed(Path(name), s3=s3) as installation:
+        with installed(Path(name), s3=s3, MOLECULE_HOST_MODE=host) as installation:
             return asyncio.run(play(installation, faults))
 
 
-def _run_on_a_small_disk() -> list[Outcome]:
+def _run_on_a_small_disk(host: str) -> list[Outcome]:
     with tempfile.TemporaryDirectory(prefix="molecule-faults-") as name:
         directory = Path(name)
         try:
             with (
                 small_disk(directory / "data", _DISK_MIB),
-                installed(directory, s3=False) as installation,
+                installed(directory, s3=False, MOLECULE_HOST_MODE=host) as installation,
             ):
                 return asyncio.run(play(installation, {FULL_DISK: outages.full_disk}))
         except CannotMountError:
@@ -189,6 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     names = [*FAULTS, FULL_DISK]
     parser.add_argument("--faults", default=";".join(names), help="names with ; between them")
+    parser.add_argument("--hosts", default=";".join(_HOSTS), help="host modes, likewise")
     parser.add_argument("--list", action="store_true", help="print the names")
     arguments = parser.parse_args()
     if arguments.list:
@@ -197,13 +201,23 @@ def main() -> None:
     chosen = arguments.faults.split(";")
     if unknown := set(chosen) - set(names):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    broken = False
+    for host in arguments.hosts.split(";"):
+        outcomes = _outcomes(host, chosen)
+        Console().print(_table(host, outcomes))
+        broken = broken or any(outcome.broken for outcome in outcomes)
+    sys.exit(broken)
+
+
+def _outcomes(host: str, chosen: list[str]) -> list[Outcome]:
     outcomes: list[Outcome] = []
+    left_out = _OF_AN_EDGE_ALONE if host == "envoy" else ()
+    chosen = [name for name in chosen if name not in left_out]
     if faults := {name: fault for name, fault in FAULTS.items() if name in chosen}:
-        outcomes += _run(faults)
+        outcomes += _run(faults, host)
     if FULL_DISK in chosen:
-        outcomes += _run_on_a_small_disk()
-    Console().print(_table(outcomes))
-    sys.exit(any(outcome.broken for outcome in outcomes))
+        outcomes += _run_on_a_small_disk(host)
+    return outcomes
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class RunningServer:
         self.data_dir = data_dir
         self.admin_token = ADMIN_TOKEN
         self.log = data_dir / "server.log"
-        self._environment = {
+        self.environment = {
             **os.environ,
             "TMPDIR": _sockets().name,
             "DATABASE_URL": database_url,
@@ -80,7 +80,7 @@ class RunningServer:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "molecule_grpc.cli.main", "up"],
-                env=self._environment,
+                env=self.environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

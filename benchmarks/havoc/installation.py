@@ -71,9 +71,15 @@ class Installation:
                     sum(
                         child.cpu_times().user
                         for child in children
-                        if "--standby" in child.cmdline() and child not in taken
+                        if self._is_worker(child) and child not in taken
                     )
                 )
+
+    def _is_worker(self, child: psutil.Process) -> bool:
+        """Whether a process runs handlers, or waits to do so."""
+        if self.server.environment["MOLECULE_HOST_MODE"] == "envoy":
+            return bool(child.name() == "envoy")
+        return "--standby" in child.cmdline()
 
     @property
     def _cluster(self) -> Path:
@@ -120,7 +126,7 @@ def installed(directory: Path, *, s3: bool, **environment: str) -> Iterator[Inst
             MOLECULE_SPARE_WORKER="1",
             MOLECULE_NAME_SERVERS=f"127.0.0.1:{silent.getsockname()[1]}",
             DELEGATION_SWEEPER_INTERVAL_S="1",
-            **environment,
+            **{"MOLECULE_HOST_MODE": "grpc"} | environment,
         )
         server.log = directory / "server.log"
         found = Installation(server, store)

@@ -24,6 +24,7 @@ from molecule_grpc.kernel import open_files
 from molecule_grpc.resources import migrations_dir
 from molecule_grpc.server.edge.process import envoy_program
 from molecule_grpc.server.edge.tls import TlsFiles, read_tls
+from molecule_grpc.server.process.host_mode import host_mode, pair
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.settings.values import SettingsError
 
@@ -50,7 +51,14 @@ def doctor(settings: Settings) -> list[Finding]:
 
 
 async def _doctor(settings: Settings) -> list[Finding]:
-    findings = [_edge(), _port(settings), *_tls(settings), _files(settings), _data(settings)]
+    findings = [
+        _edge(),
+        _host(settings),
+        _port(settings),
+        *_tls(settings),
+        _files(settings),
+        _data(settings),
+    ]
     findings += _disk(settings)
     findings += [Finding("setting", well=False, detail=text) for text in settings.warnings]
     findings += [found async for found in _database(settings)]
@@ -65,6 +73,17 @@ def _edge() -> Finding:
         detail=str(program),
         fix="install the project's requirements again: make up",
     )
+
+
+def _host(settings: Settings) -> Finding:
+    made_for, installed = pair()
+    fitting = f"module for Envoy {made_for}, installed is {installed}"
+    try:
+        mode = host_mode(settings.process.host_mode)
+    except SettingsError as error:
+        fix = "install the project's requirements again, or set MOLECULE_HOST_MODE to auto"
+        return Finding("host", well=False, detail=str(error), fix=fix)
+    return Finding("host", well=True, detail=f"{mode.name}: {mode.because} ({fitting})")
 
 
 def _port(settings: Settings) -> Finding:

@@ -1,4 +1,4 @@
-"""`molecule-grpc up`, `serve`, `migrate`, `doctor` and `dev-ca`: the platform on this machine.
+"""`molecule-grpc up`, `restart`, `serve`, `migrate`, `doctor`, `dev-ca`: all on this machine.
 
 The server is imported inside the commands that run it: the other commands start in a third of the
 time.
@@ -47,6 +47,20 @@ def up(
             process = dataclasses.replace(settings.process, workers=workers)
             settings = dataclasses.replace(settings, process=process)
         run(settings, Console())
+
+
+def restart(context: typer.Context) -> None:
+    """Replace the processes of a running `up`, one after the other, without a failed call.
+
+    MOLECULE_DATA_DIR, MOLECULE_HOST and PORT say which one. Each new process loads the program
+    anew and serves before the one that it replaces ends; returns when all are new.
+    """
+    from molecule_grpc.cli.restart import restart as run
+
+    output = Cli.of(context).output
+    with expected_errors():
+        run(settings_of(output))
+    output.done("all processes are new", restarted=True)
 
 
 def serve(
@@ -183,6 +197,7 @@ def expected_errors() -> Iterator[None]:
     import asyncpg
 
     from molecule_grpc.backup.manifest import BackupError
+    from molecule_grpc.cli.restart import RestartError
     from molecule_grpc.db.embedded.failures import EmbeddedPostgresError
     from molecule_grpc.db.migrate import MigrationError
     from molecule_grpc.db.postgres_version import UnsupportedPostgresError
@@ -197,6 +212,7 @@ def expected_errors() -> Iterator[None]:
         RoleError,
         EdgeError,
         BackupError,
+        RestartError,
     )
     try:
         yield

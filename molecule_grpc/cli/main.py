@@ -69,6 +69,7 @@ def hoisted(args: list[str]) -> list[str]:
 
 app = typer.Typer(cls=_Root, no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(installation.up)
+app.command()(installation.restart)
 app.command()(installation.serve)
 app.command()(installation.migrate)
 app.command()(installation.doctor)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
 from rich.console import Console
 
 from molecule_grpc.auth import store as token_store
@@ -20,10 +23,14 @@ from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import connect
 from molecule_grpc.db.roles import grant_embedded
 from molecule_grpc.resources import migrations_dir
+from molecule_grpc.server.edge.process import EdgeError
 from molecule_grpc.server.edge.tls import TlsFiles, read_tls
 from molecule_grpc.server.process.fleet import Fleet, worker_environment
 from molecule_grpc.server.process.logs import configure
+from molecule_grpc.server.process.running_file import RunningFile, running_file
 from molecule_grpc.settings.settings import Settings
+
+log = structlog.get_logger("molecule_grpc.up")
 
 TOKEN_FILE = "admin_token"
 _EXAMPLE = """'{"name":"my-agent","runtime":"external"}'"""
@@ -31,6 +38,8 @@ _EXAMPLE = """'{"name":"my-agent","runtime":"external"}'"""
 
 def up(settings: Settings, console: Console) -> None:
     """Run until SIGINT or SIGTERM: Postgres (embedded unless DATABASE_URL), workers, edge.
+
+    SIGHUP replaces one process after the other.
 
     Data stay in `settings.process.data_dir`.
 
@@ -66,16 +75,52 @@ async def _run(settings: Settings, database: _Database, console: Console) -> Non
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
+    restarting = asyncio.Event()
+    at_terminal = sys.stdin is not None and sys.stdin.isatty()
+
+    def hang_up() -> None:
+        # A terminal that is closed sends the same signal: with it, the server ends.
+        (stopping if at_terminal and not _terminal_is_there() else restarting).set()
+
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     for step in await migrate(database.owner_dsn, migrations_dir()):
         console.print(f"migrated {step}", highlight=False)
     if not settings.process.database_url:
         await grant_embedded(database.owner_dsn)
     token = await ensure_operator_token(settings, database.server_dsn)
-    async with Fleet(settings, database.server_dsn, worker_environment()):
+    async with Fleet(settings, database.server_dsn, worker_environment()) as fleet:
+        file = RunningFile(running_file(settings))
+        restarts = asyncio.create_task(_restarts(restarting, fleet, file))
         _greet(settings, console, token, time.monotonic() - started)
         await stopping.wait()
+        restarts.cancel()
+        await asyncio.gather(restarts, return_exceptions=True)
         console.print("\nstopping: calls in flight may finish …", highlight=False)
     console.print("stopped. Your data are safe in", str(settings.process.data_dir), highlight=False)
+
+
+async def _restarts(asked: asyncio.Event, fleet: Fleet, file: RunningFile) -> None:
+    """Replace the fleet's processes each time that it is asked for; runs until cancelled."""
+    while True:
+        await asked.wait()
+        asked.clear()
+        file.begin()
+        try:
+            await fleet.restart()
+        except (EdgeError, OSError) as error:
+            log.error("the restart failed, the others serve on", because=str(error))  # noqa: TRY400
+            file.end(str(error))
+        else:
+            log.info("all processes were replaced")
+            file.end()
+
+
+def _terminal_is_there() -> bool:
+    try:
+        termios.tcgetattr(sys.stdin)
+    except (OSError, termios.error):
+        return False
+    return True
 
 
 async def ensure_operator_token(settings: Settings, dsn: str) -> str | None:

@@ -47,6 +47,7 @@ class EdgeConfig:
     Args:
         worker_sockets: Unix sockets of the workers' gRPC servers. With `hosted`, that of the worker
             in this process, for the operator's port; none without that port.
+        vacant_sockets: how many of them nobody listens at, so that a worker can be replaced.
         hosted: serve the public port by the application in Envoy's own process, which may share the
             port with other such processes.
         tls_directory: where `write_secrets` has written what TLS needs; None for plain HTTP. The
@@ -70,6 +71,7 @@ class EdgeConfig:
 
     port: int
     worker_sockets: Sequence[Path]
+    vacant_sockets: int = 0
     hosted: Json | None = None
     host: str = "127.0.0.1"
     tls_directory: Path | None = None
@@ -111,7 +113,7 @@ def render(config: EdgeConfig, admin_socket: Path) -> str:
         memory_bytes=str(config.memory_bytes),
         max_connections=str(config.max_connections),
         listeners=_yaml_list(listeners),
-        health_timeout="1s" if len(config.worker_sockets) > 1 else "5s",
+        health_timeout="1s" if len(config.worker_sockets) - config.vacant_sockets > 1 else "5s",
         worker_endpoints=json.dumps(
             [_endpoint({"pipe": {"path": str(path)}}) for path in config.worker_sockets]
         ),

@@ -8,7 +8,7 @@ import importlib
 import re
 import resource
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from molecule_grpc.server.children import spawn, stop
@@ -20,14 +20,15 @@ READY_SECONDS = 180.0
 _READY_POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 1.0
 _STOP_SECONDS = 5.0
-# After `stop_listening`, Envoy still accepts for so long.
-_DRAIN_SECONDS = 1
 # Each line of Envoy's log as JSON, like those of the workers.
 LOG_FORMAT = (
     '{"process": "edge", "logger": "%n", "event": "%j", "level": "%l",'
     ' "timestamp": "%Y-%m-%dT%T.%e%z"}'
 )
 _HEALTHY_WORKERS = "cluster.workers.membership_healthy"
+_STOPPED = "listener_manager.listener_stopped"
+_LISTENERS = ("public", "operator")
+_UNSENT = ("downstream_rq_active", "downstream_cx_tx_bytes_buffered")
 
 
 class EdgeError(Exception):
@@ -93,6 +94,11 @@ class Edge:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether Envoy was started and has not ended."""
+        return self._process is not None and self._process.returncode is None
+
     async def start(self) -> None:
         """Start Envoy; `wait_ready` tells when it serves."""
         self.config_path.write_text(render(self.config, self.admin_socket))
@@ -105,8 +111,6 @@ class Edge:
                 "--concurrency",
                 str(self.config.concurrency),
                 "--disable-hot-restart",
-                "--drain-time-s",
-                str(_DRAIN_SECONDS),
                 "--drain-strategy",
                 "immediate",
                 "--log-level",
@@ -131,13 +135,19 @@ class Edge:
         try:
             async with asyncio.timeout(timeout):
                 while not await self._ready():
-                    if self._process is None or self._process.returncode is not None:
-                        raise EdgeError(f"Envoy did not start; is port {self.config.port} taken?")
+                    if not self.alive:
+                        raise EdgeError(self._why_ended())
                     await asyncio.sleep(_READY_POLL_SECONDS)
         except TimeoutError:
             raise EdgeError(
                 f"not ready after {timeout:g} s; the log of workers and edge says why"
             ) from None
+
+    def _why_ended(self) -> str:
+        if self.config.hosted is None:
+            return f"Envoy did not start; is port {self.config.port} taken?"
+        assert self._process is not None
+        return f"a process ended with {self._process.returncode} before it was ready"
 
     async def answers(self) -> bool:
         """Whether Envoy's main thread answers within a second, ready or not."""
@@ -149,15 +159,35 @@ class Edge:
     async def _ready(self) -> bool:
         return b" 200 " in (await self._ask("/ready")).partition(b"\n")[0]
 
-    async def stop_listening(self) -> None:
-        """Accept no new connections; clients are asked to close those that they have."""
+    async def send_away(self) -> None:
+        """Ask clients with each answer to come back on another connection. All are still served."""
         await self._ask("/drain_listeners?graceful&skip_exit", verb="POST")
+
+    async def stop_listening(self) -> None:
+        """Close the port. Connections that are open stay."""
+        await self._ask("/drain_listeners", verb="POST")
 
     async def has_healthy_worker(self) -> bool:
         """Whether Envoy would send a call to a worker now."""
-        answer = await self._ask(f"/stats?filter=^{_HEALTHY_WORKERS}$")
-        found = re.search(rf"{_HEALTHY_WORKERS}: (\d+)".encode(), answer)
-        return found is not None and int(found[1]) > 0
+        return (await self._numbers([_HEALTHY_WORKERS])).get(_HEALTHY_WORKERS, 0) > 0
+
+    async def sends_to(self, worker: Path) -> bool:
+        """Whether Envoy would send a call to the worker at this socket now."""
+        clusters = (await self._ask("/clusters")).decode()
+        return f"workers::{worker}::health_flags::healthy\n" in clusters.replace("\r", "")
+
+    async def has_sent_everything(self) -> bool:
+        """After `stop_listening`: nobody can connect, no call is open, no answer waits here."""
+        names = [_STOPPED, *(f"http.{name}.{what}" for name in _LISTENERS for what in _UNSENT)]
+        numbers = await self._numbers(names)
+        return numbers.pop(_STOPPED, 1) > 0 and not any(numbers.values())
+
+    async def _numbers(self, names: Sequence[str]) -> dict[str, int]:
+        """Statistics of Envoy by name; those that it does not have, or not yet, are left out."""
+        wanted = "|".join(map(re.escape, names))
+        answer = await self._ask(f"/stats?filter=^({wanted})$".replace("\\", "%5C"))
+        found = re.findall(rf"^({wanted}): (\d+)", answer.decode(), re.MULTILINE)
+        return {name: int(number) for name, number in found}
 
     async def _ask(self, path: str, verb: str = "GET") -> bytes:
         """An answer of the admin interface, its head included; empty while it does not listen."""
@@ -175,6 +205,11 @@ class Edge:
         """Wait until Envoy has ended. Returns the exit code."""
         assert self._process is not None, "not started"
         return await self._process.wait()
+
+    async def kill(self) -> None:
+        """End Envoy at once, whatever it does."""
+        if self._process is not None:
+            await stop(self._process, wait_limit=0)
 
     async def stop(self) -> None:
         """End Envoy and every open connection: drain the workers first. Harmless when ended."""

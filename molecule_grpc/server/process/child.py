@@ -69,26 +69,28 @@ async def _life(name: str, child: Child) -> int:
 
 
 async def _end_when_frozen(name: str, child: Child) -> None:
-    process = psutil.Process(child.pid)
-    why = await _until_frozen(process, child)
-    log.error("a process is frozen, killing it", process=name, because=why)
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process.kill()
+    while True:
+        pid, why = await _until_frozen(child)
+        log.error("a process is frozen, killing it", process=name, because=why)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).kill()
 
 
-async def _until_frozen(process: psutil.Process, child: Child) -> str:
-    """Wait until the process is frozen; why it counts as frozen.
+async def _until_frozen(child: Child) -> tuple[int, str]:
+    """Wait until the process is frozen; which one it is, and why it counts as frozen.
 
-    Looks are counted, not seconds: when the whole machine stands still, so does the counting.
+    Looks are counted, not seconds: when the whole machine stands still, so does the counting. Each
+    process is counted for itself: a restart puts another one in the place of the one before.
     """
-    stopped = silent = 0
-    heard = False
+    pid, stopped, silent, heard = child.pid, 0, 0, False
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
-        if _is_stopped(process):
+        if pid != child.pid:
+            pid, stopped, silent, heard = child.pid, 0, 0, False
+        if _is_stopped(pid):
             stopped += 1
             if stopped >= _STOPPED_LOOKS:
-                return "stopped by a signal"
+                return pid, "stopped by a signal"
             continue  # asking would only wait in vain
         stopped = 0
         if await child.answers():
@@ -96,12 +98,12 @@ async def _until_frozen(process: psutil.Process, child: Child) -> str:
         elif heard:
             silent += 1
         if silent >= _SILENT_LOOKS:
-            return f"gave no sign of life for {SILENT_SECONDS:g} s"
+            return pid, f"gave no sign of life for {SILENT_SECONDS:g} s"
 
 
-def _is_stopped(process: psutil.Process) -> bool:
+def _is_stopped(pid: int) -> bool:
     """Whether a signal has stopped the process. A debugger's stop is another state."""
     try:
-        return bool(process.status() == psutil.STATUS_STOPPED)
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     except psutil.NoSuchProcess:
         return False

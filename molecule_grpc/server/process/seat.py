@@ -1,0 +1,183 @@
+"""A place in the fleet: one process serves there, and when it dies or is replaced, another one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+_SPARE_SECONDS = 1.0  # Between two looks whether a spare process is missing.
+
+
+class Process(Protocol):
+    """One life of a process that serves: loaded, opened, and ended once."""
+
+    @property
+    def pid(self) -> int:
+        """The process, once loaded."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process has been loaded and has not ended."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the process has ever given a sign of life."""
+
+    async def load(self) -> None:
+        """Start a process that loads the program, and waits."""
+
+    def open(self) -> None:
+        """Let it serve as soon as it can."""
+
+    async def wait_ready(self) -> None:
+        """Wait until clients are served by it.
+
+        Raises:
+            EdgeError: it ended before, or it took too long.
+        """
+
+    async def wait(self) -> int:
+        """Wait until the process has ended; the exit code."""
+
+    async def answers(self) -> bool:
+        """Whether the process gave a sign of life since the last call; False before the first."""
+
+    async def stop(self, wait_limit: float, *, replaced: bool) -> None:
+        """Let calls in flight finish, for at most `wait_limit` seconds, then end the process.
+
+        Args:
+            replaced: whether another process serves in its place, so that clients need not be told
+                that nobody does.
+        """
+
+    async def kill(self) -> None:
+        """End the process at once."""
+
+
+P = TypeVar("P", bound=Process)
+
+
+class Spare(Generic[P]):
+    """At most one process that has loaded the program and waits.
+
+    Loading takes most of a start: a process that died is replaced in a fraction of it.
+    """
+
+    def __init__(self, make: Callable[[], P]) -> None:
+        self._make = make
+        self._process: P | None = None
+
+    def take(self) -> P | None:
+        """The process, if there is one."""
+        process, self._process = self._process, None
+        return process if process is not None and process.alive else None
+
+    async def keep(self, wanted: Callable[[], bool]) -> None:
+        """Load a process whenever there is none and `wanted` says so. Runs until cancelled."""
+        while True:
+            if wanted() and not (self._process is not None and self._process.alive):
+                process = self._make()
+                try:
+                    await process.load()
+                    self._process = process
+                except OSError as error:
+                    log.warning("no spare process", error=str(error))
+            await asyncio.sleep(_SPARE_SECONDS)
+
+    async def drop(self) -> None:
+        """End the process: another one is loaded, with the program as it is then."""
+        if process := self.take():
+            await process.kill()
+
+
+class Seat(Generic[P]):
+    """Keeps a process in its place, as a child that is started again whenever it has ended."""
+
+    def __init__(self, make: Callable[[], P], spare: Spare[P] | None) -> None:
+        self._make = make
+        self._spare = spare
+        self._process: P | None = None
+        # Ends the process that was replaced last.
+        self._leaving: asyncio.Task[None] | None = None
+        # No two processes are put here at one time: one that died, and one that was replaced.
+        self._changing = asyncio.Lock()
+
+    @property
+    def process(self) -> P:
+        """The process that was put here last."""
+        assert self._process is not None, "not started"
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        """That process."""
+        return self.process.pid
+
+    async def start(self) -> None:
+        """Put a process here unless there is one: the spare process, or a new one."""
+        async with self._changing:
+            if self._process is not None and self._process.alive:
+                return
+            spare = self._spare.take() if self._spare else None
+            process = spare or self._make()
+            if spare is None:
+                await process.load()
+            process.open()
+            self._process = process
+
+    async def wait(self) -> int:
+        """Wait until a process has ended in whose place there is no other; the exit code."""
+        while True:
+            process = self.process
+            code = await process.wait()
+            async with self._changing:
+                if process is self._process:
+                    return code
+
+    async def answers(self) -> bool:
+        """Whether the process gave a sign of life since the last call."""
+        return await self.process.answers()
+
+    async def replace(self, wait_limit: float) -> None:
+        """Put a new process here: it serves before the one before gets `wait_limit` s to finish.
+
+        Raises:
+            EdgeError: the new process did not get ready; the one before serves on.
+        """
+        successor = self._make()
+        await successor.load()
+        try:
+            successor.open()
+            await successor.wait_ready()
+        except BaseException:
+            await successor.kill()
+            raise
+        async with self._changing:
+            before, self._process = self.process, successor
+        self._leaving = asyncio.create_task(before.stop(wait_limit, replaced=True))
+        await asyncio.shield(self._leaving)  # A stop of the fleet waits for it, too.
+
+    async def stop(self, wait_limit: float) -> None:
+        """Let calls in flight finish, for at most `wait_limit` seconds, then end the process."""
+        if self._process is not None:
+            await self._process.stop(wait_limit, replaced=False)
+        if self._leaving is not None:
+            await self._leaving
+
+
+async def replace_all(seats: Sequence[Seat[P]], spare: Spare[P] | None, wait_limit: float) -> None:
+    """Replace one process after the other. Each may take `wait_limit` seconds to finish its calls.
+
+    Raises:
+        EdgeError: a new process did not get ready; those not yet replaced serve on.
+    """
+    if spare is not None:
+        await spare.drop()  # It has loaded the program as it was.
+    for number, seat in enumerate(seats, start=1):
+        await seat.replace(wait_limit)
+        log.info("a process was replaced", number=number, of=len(seats))
