@@ -83,7 +83,7 @@ class CallFailure(Exception):
     """The end of a call without an answer, rendered for the wire.
 
     Args:
-        details: serialised `google.rpc.Status`, for `grpc-status-details-bin`.
+        details: serialised `google.rpc.Status`, for `grpc-status-details-bin`; may be empty.
         http_status: for the edge.
         body: the REST body.
         headers: what REST clients get beside the body, gRPC clients as trailers.
@@ -100,7 +100,9 @@ class CallFailure(Exception):
 
     def trailers(self, *, rest: bool) -> list[tuple[str, str | bytes]]:
         """Trailing metadata: rich details for gRPC callers, the REST face for the edge."""
-        trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", self.details)]
+        trailers: list[tuple[str, str | bytes]] = []
+        if self.details:
+            trailers.append(("grpc-status-details-bin", self.details))
         if self.retry_after is not None:
             trailers.append(("retry-after", str(max(1, round(self.retry_after)))))
         trailers.extend(self.headers.items())
@@ -144,6 +146,18 @@ def render_bug(incident: str) -> CallFailure:
         details=_details(Code.INTERNAL, error.message, error),
         http_status=500,
         body={"error": error.message},
+    )
+
+
+def render_late() -> CallFailure:
+    """The failure of a call whose client waits no longer, in the words of every gRPC library."""
+    return CallFailure(
+        code=Code.DEADLINE_EXCEEDED,
+        message="Deadline Exceeded",
+        reason="DEADLINE_EXCEEDED",
+        details=b"",
+        http_status=504,
+        body={"error": "Deadline Exceeded"},
     )
 
 

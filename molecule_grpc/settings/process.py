@@ -36,6 +36,8 @@ class ProcessSettings:
         database_pool_size: connections of one worker for calls.
         log_level: least level of log lines that are written.
         drain_seconds: what calls in flight get at a stop.
+        call_seconds: a call with one answer ends after so many seconds, with `UNAVAILABLE` or 504,
+            unless its method may wait: uploads, long polls, messages to agents.
         stream_write_seconds: a stream ends whose client has taken nothing for so many seconds.
         group_commit_linger_ms: the longest that a batch of writes waits for more, under load.
         notify: whether workers wake one another through the database.
@@ -52,6 +54,7 @@ class ProcessSettings:
         "LOG_LEVEL", choice("debug", "info", "warning", "error", "critical"), "info"
     )
     drain_seconds: float = setting("MOLECULE_DRAIN_SECONDS", SECONDS, 10.0)
+    call_seconds: float = setting("MOLECULE_CALL_SECONDS", SECONDS, 60.0)
     stream_write_seconds: float = setting("MOLECULE_STREAM_WRITE_SECONDS", SECONDS, 60.0)
     group_commit_linger_ms: float = setting(
         "MOLECULE_GROUP_COMMIT_LINGER_MS", number(least=0), 10.0

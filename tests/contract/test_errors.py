@@ -28,10 +28,15 @@ SERVER = [
 ]
 NAME = re.compile(r"[A-Z][A-Z_]{3,}")
 # gRPC's own end, ends of streams that a frame tells, and what the next release raises.
-NOT_RAISED = {"DEADLINE_EXCEEDED", "STREAM_AGED", "WORKSPACE_PAUSED"}
+NOT_RAISED = {"STREAM_AGED", "WORKSPACE_PAUSED"}
 # A session that was replaced: its stream ends with ABORTED, its acks with the catalogue's code. A
-# message above the limit of every request: gRPC's own code for one that the host does not read.
-TWO_CODES = {("FENCED", "ABORTED"), ("BODY_TOO_LARGE", "RESOURCE_EXHAUSTED")}
+# message above the limit of every request: gRPC's own code for one that the host does not read. A
+# call that takes too long: a client's own limit, or the platform's.
+TWO_CODES = {
+    ("FENCED", "ABORTED"),
+    ("BODY_TOO_LARGE", "RESOURCE_EXHAUSTED"),
+    ("DEADLINE_EXCEEDED", "UNAVAILABLE"),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ class EdgeConfig:
         rate_limit_per_minute: calls a minute of one client address; 0 means no limit.
         stranger_calls_per_minute: the same of calls without a token.
         memory_bytes: memory from which on calls that hold much of it are cut off.
+        call_seconds: how long a call with one answer may take, if its method may not last.
         stream_idle_seconds: how long a unary call may stand still, or a REST body stall.
         connection_idle_seconds: how long a connection may be open without a call.
         max_connections: of clients; further ones are closed.
@@ -85,6 +86,7 @@ class EdgeConfig:
     rate_limit_per_minute: int = 0
     stranger_calls_per_minute: int = 0
     memory_bytes: int = 1024 * _MIB
+    call_seconds: float = 60.0
     stream_idle_seconds: float = 75.0
     connection_idle_seconds: float = 300.0
     max_connections: int = 100_000
@@ -144,6 +146,7 @@ def _listener(
         metrics=config.metrics_port is not None and (not public or _shows_metrics(config)),
         metrics_token="" if config.public_metrics or not public else config.metrics_token,
         hosted=here,
+        call_seconds=config.call_seconds,
         open_limit=open_rate_limit(config.stranger_calls_per_minute),
     )
     values: dict[str, Any] = {
@@ -165,6 +168,7 @@ def _listener(
         "max_request_bytes": config.max_request_bytes,
         "is_status_429": is_status(429),
         "is_status_503": is_status(503),
+        "is_status_504": is_status(504),
         "retry_after": retry_after(config.rate_limit_per_minute, config.stranger_calls_per_minute),
         "rate_limit": rate_limit(config.rate_limit_per_minute, config.stranger_calls_per_minute),
         "head": _fill(
@@ -193,7 +197,7 @@ def _face(config: EdgeConfig, rpcs: list[Rpc]) -> str:
         "face.lua",
         **face_tables(rpcs),
         too_large=json.dumps(message),
-        too_large_details=json.dumps(base64.b64encode(details).decode()),
+        too_large_details=json.dumps(base64.b64encode(details).decode().rstrip("=")),
         max_header_bytes=str(MAX_HEADER_BYTES),
         max_request_bytes=str(config.max_request_bytes),
     )

@@ -69,6 +69,7 @@ def routes(
     metrics: bool,
     metrics_token: str = "",
     hosted: bool = False,
+    call_seconds: float = 60.0,
     open_limit: Json | None = None,
 ) -> list[Json]:
     """The route table.
@@ -80,6 +81,7 @@ def routes(
         metrics: whether /metrics is served.
         metrics_token: what a caller of /metrics must show; empty for nothing.
         hosted: whether the worker in Envoy's own process answers, also for what is served nowhere.
+        call_seconds: a call that may not last ends after so many seconds.
         open_limit: the rate limit of what asks for no token; None for none.
     """
     open_rate = {_RATE_LIMIT: open_limit or _OFF}
@@ -97,7 +99,7 @@ def routes(
             table += [_taking_route(form) for form in rpc.rest]
     # A probe must not run into the rate limit.
     table.append(_rest({"path": "/health"}, {_RATE_LIMIT: _OFF}))
-    table += _rpc_routes(rpcs, {HEALTH_RPC: open_rate}, admin=admin)
+    table += _rpc_routes(rpcs, {HEALTH_RPC: open_rate}, f"{call_seconds}s", admin=admin)
     for service in _INFRASTRUCTURE:
         table.append(
             _to(
@@ -140,7 +142,9 @@ def _taking_route(form: RestPath) -> Json:
     return _rest({"safe_regex": {"regex": form.regex}}, _GRPC, verb)
 
 
-def _rpc_routes(rpcs: Iterable[Rpc], filters: Mapping[str, Json], *, admin: bool) -> Iterator[Json]:
+def _rpc_routes(
+    rpcs: Iterable[Rpc], filters: Mapping[str, Json], timeout: str, *, admin: bool
+) -> Iterator[Json]:
     """Routes of native calls; `filters` are those of single RPCs, by path."""
     open_services: dict[str, None] = {}
     for rpc in rpcs:
@@ -158,10 +162,11 @@ def _rpc_routes(rpcs: Iterable[Rpc], filters: Mapping[str, Json], *, admin: bool
             options["retry_policy"] = {}
         more = filters.get(rpc.path, {})
         if options or more:
+            options = {"timeout": timeout, **options}
             yield _to("workers", {"path": rpc.path}, {**_GRPC, **more}, **options)
     for service in open_services:
         if service != ADMIN_SERVICE or admin:
-            yield _to("workers", {"prefix": f"/{service}/"}, _GRPC)
+            yield _to("workers", {"prefix": f"/{service}/"}, _GRPC, timeout=timeout)
 
 
 def _rest(match: Json, filters: Json | None = None, *headers: Json) -> Json:

@@ -136,6 +136,7 @@ class Fleet:
             if settings.deployment.development
             else settings.edge.stranger_calls_per_minute,
             memory_bytes=settings.edge.memory_bytes,
+            call_seconds=settings.process.call_seconds,
             max_connections=min(_MAX_CONNECTIONS, open_files.limit() - _FILES_OF_THE_EDGE),
         )
 

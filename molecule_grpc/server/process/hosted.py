@@ -128,6 +128,7 @@ def _host(settings: Settings, app: App, health: Health, fleet: Path) -> AsgiHost
             "/metrics": metrics(port, token) if shown else not_found,
         },
         write_seconds=settings.process.stream_write_seconds,
+        call_seconds=settings.process.call_seconds,
     )
 
 

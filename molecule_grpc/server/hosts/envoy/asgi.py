@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
-from google.protobuf.message import Message
 
-from molecule_grpc.kernel.errors import MoleculeError, NotFound, Unavailable, Unsupported
+from molecule_grpc.kernel.errors import MoleculeError, NotFound, Unsupported
 from molecule_grpc.server.hosts.envoy.exchange import Event, Exchange, Receive, Send
 from molecule_grpc.server.hosts.envoy.open_calls import OpenCalls
 from molecule_grpc.server.hosts.requests import parse, parsed
@@ -34,6 +32,7 @@ class AsgiHost:
         native: RPCs that pass by the pipeline, by path: health and reflection.
         pages: what answers a plain GET, by path.
         write_seconds: a stream ends whose client takes no message for this many seconds.
+        call_seconds: a unary call ends after so many seconds, unless its method may last.
     """
 
     def __init__(
@@ -45,10 +44,14 @@ class AsgiHost:
         native: Mapping[str, Serve],
         pages: Mapping[str, Page],
         write_seconds: float,
+        call_seconds: float,
     ) -> None:
         self._pipeline = pipeline
         self._unread = unread
         self._write_seconds = write_seconds
+        self._call_seconds = call_seconds
+        methods = list(methods)
+        self._services = {method.service for method in methods}
         self._pages = {path.encode(): page for path, page in pages.items()}
         self._serve = {path.encode(): serve for path, serve in native.items()}
         self._serve |= {method.path.encode(): self._served(method) for method in methods}
@@ -62,22 +65,29 @@ class AsgiHost:
                 await page(scope, send)
             return
         exchange = Exchange(scope, receive, send)
-        try:
-            with self.open_calls.open(exchange):
-                await self._serve.get(path, _unknown)(exchange)
-        except asyncio.CancelledError:
-            await self._cancelled(exchange)
-        except OSError:
-            return  # The client has left while it was answered.
+        serve = self._serve.get(path)
+        if serve is None or scope["query_string"]:
+            serve = self._unknown
+        elif scope["method"] != "POST":
+            serve = _no_post
+        with self.open_calls.open(exchange), contextlib.suppress(OSError):  # the client has left
+            try:
+                exchange.require_fit()
+                await serve(exchange)
+            except CallFailure as failure:
+                await exchange.refuse(failure)
+            except asyncio.CancelledError:
+                if exchange.ending is not None:
+                    await exchange.refuse(exchange.ending)
+                elif not exchange.left:
+                    raise  # Envoy resets the call, and frees what its client has not read.
 
-    async def _cancelled(self, exchange: Exchange) -> None:
-        if exchange.left:
-            return
-        late = exchange.ends_at is not None and time.monotonic() >= exchange.ends_at
-        reason = "DEADLINE_EXCEEDED" if late else "DRAINING"
-        text = "the call took too long" if late else "the server stops"
-        with contextlib.suppress(OSError):
-            await exchange.refuse(render(Unavailable(text, reason=reason)))
+    async def _unknown(self, exchange: Exchange) -> None:
+        service = exchange.path.rpartition("/")[0][1:]
+        if exchange.call.rest:  # a path of the contract that this port does not serve
+            raise render(NotFound("not found"))
+        text = "Method not found!" if service in self._services else "not found"
+        raise render(Unsupported(text, reason="UNIMPLEMENTED"))
 
     def _served(self, method: Method) -> Serve:
         if method.server_streaming:
@@ -85,36 +95,34 @@ class AsgiHost:
         return self._collects(method) if method.client_streaming else self._answers(method)
 
     def _answers(self, method: Method) -> Serve:
-        pipeline = self._pipeline
+        pipeline, lasts = self._pipeline, method.policy.lasts
 
         async def serve(exchange: Exchange) -> None:
-            try:
-                request = parse(method, await _only_message(exchange))
+            request = parse(method, await _only_message(exchange))
+            if not lasts:
+                exchange.limit(self._call_seconds)
+            with self.open_calls.heard_out(exchange):
                 response = await pipeline.unary(method, request, exchange.call)
-            except CallFailure as failure:
-                await exchange.refuse(failure)
-                return
             await exchange.answer(response)
 
         return serve
 
     def _collects(self, method: Method) -> Serve:
         async def serve(exchange: Exchange) -> None:
-            requests = _requests(method, exchange)
+            requests = parsed(method, exchange.messages())
             try:
                 response = await self._pipeline.collect(method, requests, exchange.call)
-            except CallFailure as failure:
+            except CallFailure:
                 if exchange.call.rest:
                     await exchange.drain()
-                await exchange.refuse(failure)
-                return
+                raise
             await exchange.answer(response)
 
         return serve
 
     def _streams(self, method: Method) -> Serve:
         async def serve(exchange: Exchange) -> None:
-            requests = _requests(method, exchange)
+            requests = parsed(method, exchange.messages())
             responses = self._pipeline.stream(method, requests, exchange.call)
             writer = StreamWriter(
                 exchange.write, responses, self._unread, self._write_seconds, rpc=method.path
@@ -122,9 +130,6 @@ class AsgiHost:
             try:
                 async for response in responses:
                     await writer.write(response)
-            except CallFailure as failure:
-                await exchange.refuse(failure)
-                return
             finally:
                 writer.close()
             await exchange.end()
@@ -132,11 +137,8 @@ class AsgiHost:
         return serve
 
 
-async def _unknown(exchange: Exchange) -> None:
-    unknown: MoleculeError = Unsupported("Method not found!", reason="UNIMPLEMENTED")
-    if exchange.call.rest:  # a path of the contract that this port does not serve
-        unknown = NotFound("not found")
-    await exchange.refuse(render(unknown))
+async def _no_post(_: Exchange) -> None:
+    raise render(MoleculeError("Error parsing ':method' metadata"))
 
 
 async def _only_message(exchange: Exchange) -> bytes:
@@ -146,16 +148,9 @@ async def _only_message(exchange: Exchange) -> bytes:
         CallFailure: there is none that can be read.
     """
     try:
-        exchange.require_modest_headers()
         message = await exchange.first()
     except MoleculeError as error:
         raise render(error) from error
     if message is None:
         raise render(MoleculeError("the request has no message"))
     return message
-
-
-async def _requests(method: Method, exchange: Exchange) -> AsyncIterator[Message]:
-    exchange.require_modest_headers()
-    async for message in parsed(method, exchange.messages()):
-        yield message

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import math
 import re
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from molecule_grpc.kernel.errors import Exhausted
+from molecule_grpc.kernel.errors import Exhausted, MoleculeError
 from molecule_grpc.kernel.sizes import MAX_HEADER_BYTES
 from molecule_grpc.server.call import Call
 from molecule_grpc.server.hosts.envoy.framing import ACCEPTED, FrameReader, framed
-from molecule_grpc.server.status import CallFailure
+from molecule_grpc.server.status import CallFailure, render, render_late
 
 Event = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -51,7 +52,20 @@ class Exchange:
         send: takes the pieces of the answer.
     """
 
-    __slots__ = ("_encoding", "_receive", "_send", "_started", "arrived", "call", "ends_at", "left")
+    __slots__ = (
+        "_encoding",
+        "_receive",
+        "_send",
+        "_started",
+        "_timeout",
+        "arrived",
+        "call",
+        "ending",
+        "ends_at",
+        "left",
+        "limited",
+        "path",
+    )
 
     def __init__(self, scope: Event, receive: Receive, send: Send) -> None:
         self._receive = receive
@@ -61,27 +75,44 @@ class Exchange:
         self.arrived = False
         # Whether the client has gone away.
         self.left = False
+        # How the platform has ended the call, if it has.
+        self.ending: CallFailure | None = None
+        self.path: str = scope["path"]
         metadata, of_grpc = _headers(scope["headers"])
         # Envoy's router, which would add these, is not there.
         metadata["x-forwarded-host"] = of_grpc.get(b"host", "")
         metadata["x-forwarded-proto"] = scope["scheme"]
         self._encoding = of_grpc.get(b"grpc-encoding", "identity")
-        # By the clock of `time.monotonic`; None when the client waits for ever.
-        self.ends_at = _deadline(of_grpc.get(b"grpc-timeout"))
+        self._timeout = of_grpc.get(b"grpc-timeout")
+        # By the clock of `time.monotonic`; None when the call may last for ever.
+        self.ends_at = _deadline(self._timeout)
+        # Whether it is the platform, and not the client, that waits no longer.
+        self.limited = False
         self.call = Call(metadata=metadata, remaining=self._remaining)
 
     def _remaining(self) -> float | None:
         return None if self.ends_at is None else max(0.0, self.ends_at - time.monotonic())
 
-    def require_modest_headers(self) -> None:
-        """Raise when the headers are larger than a call may have.
+    def require_fit(self) -> None:
+        """Raise when the call is refused by its headers, whatever its method.
 
         Raises:
-            Exhausted: RESOURCE_EXHAUSTED: they exceed 64 KiB.
+            CallFailure: they exceed 64 KiB, or have no time limit that can be kept.
         """
+        if self._timeout is not None:
+            if self.ends_at is None:
+                raise render(MoleculeError("Error parsing 'grpc-timeout' metadata"))
+            if time.monotonic() >= self.ends_at:
+                raise render_late()
         size = sum(len(name) + len(value) for name, value in self.call.metadata.items())
         if size > _MAX_METADATA_BYTES:
-            raise Exhausted(f"the headers exceed {MAX_HEADER_BYTES} bytes")
+            raise render(Exhausted(f"the headers exceed {MAX_HEADER_BYTES} bytes"))
+
+    def limit(self, seconds: float) -> None:
+        """End the call by then, unless its client wants to have it ended sooner."""
+        end = time.monotonic() + seconds
+        if self.ends_at is None or end < self.ends_at:
+            self.ends_at, self.limited = end, True
 
     async def first(self) -> bytes | None:
         """The first message that the client sends; None when it sends none.
@@ -120,6 +151,15 @@ class Exchange:
             async with asyncio.timeout(_MAX_DRAIN_SECONDS):
                 while not self.arrived and left > 0:
                     left -= len(await self._piece())
+
+    async def rest(self) -> None:
+        """Read the body to its end, for nothing.
+
+        Raises:
+            asyncio.CancelledError: the client has left.
+        """
+        while not self.arrived:
+            await self._piece()
 
     async def _piece(self) -> bytes:
         event = await self._receive()
@@ -208,7 +248,11 @@ def _deadline(timeout: str | None) -> float | None:
     if timeout is None:
         return None
     found = _TIMEOUT.fullmatch(timeout)
-    return time.monotonic() + int(found[1]) * _UNIT_SECONDS[found[2]] if found else None
+    if found is None:
+        return None
+    seconds = int(found[1]) * _UNIT_SECONDS[found[2]]
+    # Who waits less than a millisecond has given up by now.
+    return time.monotonic() + seconds if seconds >= 1e-3 else -math.inf
 
 
 def _message(text: str) -> list[Header]:

@@ -12,7 +12,7 @@ _PREFIX = 5
 # For zlib: a gzip header is expected. Deflate in gRPC is zlib's own format.
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 # For `grpc-accept-encoding`.
-ACCEPTED = b"identity,deflate,gzip"
+ACCEPTED = b"identity, deflate, gzip"
 
 
 class BrokenFrame(MoleculeError):
@@ -79,6 +79,8 @@ class FrameReader:
     def _inflated(self, flag: int, message: bytes) -> bytes:
         if flag != 1 or self._window_bits is None:
             raise BrokenFrame("a message is marked as compressed, and its compression is not named")
+        if not message:
+            return message
         inflater = zlib.decompressobj(self._window_bits)
         try:
             whole = inflater.decompress(message, MAX_REQUEST_BYTES + 1)
@@ -88,6 +90,8 @@ class FrameReader:
             raise too_large()
         if not inflater.eof:
             raise BrokenFrame("a compressed message ends too early")
+        if inflater.unused_data:
+            raise BrokenFrame("bytes follow a compressed message")
         return whole
 
 

@@ -67,9 +67,9 @@ def _serving(serve: Callable[[Exchange, AsyncIterator[Any]], Any], kind: type[Me
         try:
             await serve(exchange, _parsed(kind, exchange))
         except MoleculeError as error:
-            await exchange.refuse(render(error))
+            raise render(error) from error
         except StopAsyncIteration:
-            await exchange.refuse(render(MoleculeError("the request has no message")))
+            raise render(MoleculeError("the request has no message")) from None
 
     return served
 

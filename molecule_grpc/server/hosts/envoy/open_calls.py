@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from molecule_grpc.kernel.errors import Unavailable
 from molecule_grpc.server.hosts.envoy.exchange import Exchange
+from molecule_grpc.server.status import CallFailure, render, render_late
 
 _LOOK_SECONDS = 0.25
 # Envoy tells nobody that a client has left after its request had ended: one has to ask. A call is
@@ -24,6 +26,20 @@ class _OpenCall:
     exchange: Exchange
     began: float
     look_at: float
+    ended: bool = False
+
+    def end(self, failure: CallFailure) -> None:
+        """Let the call end with this failure. Its handler is cancelled once, and may clean up."""
+        if not self.ended:
+            self.ended = True
+            self.exchange.ending = failure
+            self.task.cancel()
+
+    def abandon(self) -> None:
+        """End a call whose client has left."""
+        if not self.ended:
+            self.ended = True
+            self.task.cancel()
 
 
 class OpenCalls:
@@ -63,6 +79,29 @@ class OpenCalls:
         finally:
             self._kept.discard(task)
 
+    @contextlib.contextmanager
+    def heard_out(self, exchange: Exchange) -> Iterator[None]:
+        """End the current task's call when its client leaves without an end of its body.
+
+        Most bodies have ended by now: then `run` asks whether the client is there.
+        """
+        if exchange.arrived:
+            yield
+            return
+        call = self._calls[exchange]
+
+        async def listen() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await exchange.rest()
+            if exchange.left:
+                call.abandon()
+
+        listening = asyncio.create_task(listen())
+        try:
+            yield
+        finally:
+            listening.cancel()
+
     async def run(self) -> None:
         """Look after the calls until cancelled."""
         while True:
@@ -70,7 +109,7 @@ class OpenCalls:
             now = time.monotonic()
             for call in list(self._calls.values()):
                 if call.exchange.ends_at is not None and now >= call.exchange.ends_at:
-                    call.task.cancel()
+                    call.end(_late(call.exchange))
                 elif call.exchange.arrived and now >= call.look_at:
                     call.look_at = now + _pause(now - call.began)
                     await self._look(call)
@@ -78,7 +117,7 @@ class OpenCalls:
     async def _look(self, call: _OpenCall) -> None:
         await call.exchange.look()
         if call.exchange.left and call.exchange in self._calls:
-            call.task.cancel()
+            call.abandon()
 
     async def ended(self) -> None:
         """Wait until no call is open."""
@@ -89,10 +128,16 @@ class OpenCalls:
     def cancel(self) -> None:
         """End all calls that are open."""
         for call in self._calls.values():
-            call.task.cancel()
+            call.end(render(Unavailable("the server stops", reason="DRAINING")))
 
     def __len__(self) -> int:
         return len(self._calls)
+
+
+def _late(exchange: Exchange) -> CallFailure:
+    if exchange.limited:
+        return render(Unavailable("the call took too long", reason="DEADLINE_EXCEEDED"))
+    return render_late()
 
 
 def _pause(age: float) -> float:
