@@ -200,12 +200,21 @@ local function refuse_contradiction(handle, verb, path, query)
   return true
 end
 
+-- Whether a time limit cannot be read. The connection to a worker is shared, and gRPC's core keeps
+-- what it could not read with the header's name: all later limits of that connection would fail.
+local function is_broken_limit(limit)
+  return limit and not (#limit <= 9 and limit:find("^%d+[HMSmun]$"))
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local content_type = headers:get("content-type")
   -- The same test as the transcoder's: gRPC content types are not transcoded.
   if content_type == "application/grpc"
     or content_type and content_type:sub(1, 17) == "application/grpc+" then
+    if is_broken_limit(headers:get("grpc-timeout")) then
+      handle:respond({[":status"] = "400"}, "Error parsing 'grpc-timeout' metadata")
+    end
     return
   end
   local verb = headers:get(":method")

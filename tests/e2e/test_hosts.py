@@ -154,6 +154,20 @@ async def test_call_that_takes_too_long_is_ended(host: Host) -> None:
     assert (native.status, native.grpc_status) == (200, "14")
 
 
+async def test_limit_that_is_none_harms_no_other_call(host: Host, agent: Workspace) -> None:
+    """Calls of all clients share a connection between edge and worker."""
+    get = frame(wire_cases.get(agent.id))
+    limits = ("soon", *(f"{seconds}S" for seconds in range(100, 120)))
+    ended = []
+    for limit in limits:
+        headers = (*GRPC, ("grpc-timeout", limit))
+        heard = await host.raw.ask(
+            Asked(f"{WORKSPACES}GetWorkspace", (get,), headers), agent.headers
+        )
+        ended.append(heard.grpc_status)
+    assert ended == ["13", *["0"] * (len(limits) - 1)]
+
+
 async def test_operator_has_a_port(host: Host) -> None:
     async with httpx.AsyncClient(headers=OPERATOR, timeout=PATIENCE) as http:
         here = await http.get(f"http://127.0.0.1:{host.operator_port}/admin/liveness")
