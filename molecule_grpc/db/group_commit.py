@@ -21,6 +21,9 @@ Out = TypeVar("Out")
 # From this share of one core on, measured every 250 ms, the process counts as short of CPU.
 _BUSY_SHARE = 0.75
 _MEASURE_SECONDS = 0.25
+# A batch that lost a deadlock is repeated so often. On a starved machine the loser may come back
+# before the winner has the lock that it has given up.
+_MOST_RACES = 3
 # Stop lingering after 4 ms without a new call.
 _PAUSE_SECONDS = 0.004
 # After a flush that was smaller than the expected size, expect 5 % less of the next one.
@@ -243,7 +246,7 @@ class GroupCommit(Generic[In, Out]):
 
     async def _settle(self, batch: list[_Call[In, Out]]) -> int:
         """Flush a batch, in pieces if need be, until each call has its outcome; count failures."""
-        pieces, failed, retried = [batch], 0, False
+        pieces, failed, races = [batch], 0, 0
         while pieces:
             piece = pieces.pop()
             try:
@@ -252,8 +255,8 @@ class GroupCommit(Generic[In, Out]):
                 blame = fault(exc)
                 if blame is Fault.OUTAGE:
                     return failed + sum(_fail(rest, exc) for rest in (piece, *pieces))
-                if blame is Fault.RACE and not retried:
-                    retried = True
+                if blame is Fault.RACE and races < _MOST_RACES:
+                    races += 1
                     pieces.append(piece)
                 elif len(piece) == 1:
                     failed += _fail(piece, exc)

@@ -157,7 +157,7 @@ async def test_a_client_that_calls_too_often_is_told_when_to_come_back() -> None
         ) as another:
             assert (await another.get("/workspaces")).status_code == 200
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await edge.native(HEALTH)
+            await edge.native("/moleculeai.workspace.v1.WorkspaceService/GetWorkspace")
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
