@@ -1,4 +1,4 @@
-"""What one call costs in the program's own code: microseconds of CPU from bytes to bytes.
+"""CPU microseconds of one call in the pipeline and its handler, from bytes to bytes.
 
     python -m benchmarks.call [--rounds 9] [--calls 2000]
 

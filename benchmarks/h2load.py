@@ -34,7 +34,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What all callers of one run saw.
+    """Rate and latencies of one run, over all callers.
 
     Args:
         rate: requests per second.

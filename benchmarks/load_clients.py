@@ -1,4 +1,4 @@
-"""The client processes of `benchmarks.load`: agents that beat, and agents on streams that work.
+"""The two client processes of `benchmarks.load`: heartbeats, and agents with inbox streams.
 
 Both read a plan (one line of JSON), connect, print a line about it, wait for a line, work for the
 plan's seconds, and print what they saw as one line of JSON. Every call that fails is counted.
@@ -39,7 +39,7 @@ class Seen:
         self.errors: Counter[str] = Counter()
 
     async def call(self, name: str, rpc: Awaitable[Any]) -> Any:
-        """Await one unary call; None if it failed."""
+        """Await one unary call; the answer, or None after counting the error."""
         start = time.monotonic()
         try:
             answer = await rpc
@@ -106,7 +106,7 @@ async def beat(plan: dict[str, Any]) -> None:
 
 
 class Member:
-    """An agent that holds its inbox stream open: completes what it is given, takes results."""
+    """An agent with an open inbox stream: completes delegations, acks results."""
 
     def __init__(
         self, channel: grpc.aio.Channel, agent: list[str], seen: Seen, ended: Callable[[str], None]

@@ -10,7 +10,7 @@ local KEY = "moleculeai.head"
 local MAX_HEADER_BYTES = ${max_stranger_header_bytes}
 local MAX_AUTHORIZATION_CHARS = ${max_authorization_chars}
 
--- Whether a call shows what may be a token of ours. Whether it is one, the workers know.
+-- Whether the Authorization header has the form of a token; the workers check the token itself.
 local function shows_token(headers)
   local shown = headers:get("authorization")
   return shown and #shown <= MAX_AUTHORIZATION_CHARS and shown:find("^%a+ +[^ ]")

@@ -12,9 +12,9 @@ from molecule_grpc.core import Core, Slice, open_core
 from molecule_grpc.db.health import DatabaseHealth
 from molecule_grpc.db.installation import generation
 from molecule_grpc.delegation.wiring import DelegationSlice, open_delegation
-from molecule_grpc.events.wiring import make_events
+from molecule_grpc.events.wiring import Events, make_events
 from molecule_grpc.faces.mcp.wiring import make_mcp
-from molecule_grpc.faces.port import Platform
+from molecule_grpc.faces.port import platform_of
 from molecule_grpc.server.methods import Method, bind, request_types
 from molecule_grpc.server.metrics import PUBLISH_SECONDS, CallMetrics
 from molecule_grpc.server.pipeline import Pipeline
@@ -25,7 +25,7 @@ from molecule_grpc.server.unread import Unread
 from molecule_grpc.server.validation import Validator
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.upload.wiring import open_upload
-from molecule_grpc.workspace.wiring import WorkspaceSlice, open_workspace
+from molecule_grpc.workspace.wiring import open_workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +65,8 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         upload = await stack.enter_async_context(
             open_upload(core, delegation.announce_files, workspace)
         )
-        events = make_events(
-            core.pool,
-            core.wakeups,
-            core.authenticator,
-            core.guards,
-            core.readers,
-            settings.retention,
-            await generation(core.pool),
-        )
-        mcp = make_mcp(core, _platform(workspace, delegation))
+        events = await _events(core)
+        mcp = make_mcp(core, platform_of(workspace, delegation))
         tasks: dict[str, BackgroundTask] = {}
         admin = await stack.enter_async_context(
             open_admin(
@@ -115,16 +107,15 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         )
 
 
-def _platform(workspace: WorkspaceSlice, delegation: DelegationSlice) -> Platform:
-    return Platform(
-        directory=workspace.directory,
-        heartbeat=workspace.heartbeat,
-        peers=workspace.peers,
-        handovers=delegation.ledger.handovers,
-        moves=delegation.ledger.moves,
-        views=delegation.ledger.views,
-        inbox=delegation.inbox,
-        activity=delegation.activity,
+async def _events(core: Core) -> Events:
+    return make_events(
+        core.pool,
+        core.wakeups,
+        core.authenticator,
+        core.guards,
+        core.readers,
+        core.settings.retention,
+        await generation(core.pool),
     )
 
 

@@ -23,7 +23,7 @@ _LOCK_FILE = "lock"
 
 @pytest.hookimpl(tryfirst=True)  # before pytest's own, which makes the factory of `tmp_path`
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the directory, unless somebody did: --basetemp, or xdist for one of its processes."""
+    """Set pytest's base directory, unless --basetemp or an xdist controller has set it."""
     if config.option.basetemp is None:
         _remove_old()
         config.option.basetemp = str(_new_place() / "files")

@@ -1,4 +1,4 @@
-"""A database for each server that is measured: what it has written is counted by itself."""
+"""A copy of the migrated database for each server, so that updates are counted per server."""
 
 from __future__ import annotations
 

@@ -14,11 +14,10 @@ from benchmarks.clients import run_client
 from benchmarks.h2load import CALLERS, Generator, Load, frames
 from benchmarks.harness import Agent, percentile
 from benchmarks.peers.databases import Postgres, written
-from benchmarks.peers.rounds import Figures, Row
+from benchmarks.peers.rounds import MILLION, Figures, Row
 from benchmarks.peers.sides import Side
 
 _HEARTBEAT = "moleculeai.workspace.v1.WorkspaceService/Heartbeat"
-_MILLION = 1_000_000
 GRPC, REST, CALLS, STREAM = "gRPC", "REST", "a call", "on the stream"
 
 # The rows that others are compared with.
@@ -71,8 +70,8 @@ class Beats:
                 works / self.seconds,
                 percentile(seen.took, 0.5),
                 percentile(seen.took, 0.99),
-                (side.cpu() - spent) / works * _MILLION,
-                (self.postgres.cpu() - database) / works * _MILLION,
+                (side.cpu() - spent) / works * MILLION,
+                (self.postgres.cpu() - database) / works * MILLION,
             )
 
         return run
@@ -88,18 +87,12 @@ class Beats:
         async def run() -> Figures:
             seen = await run_client([str(client)], plan, lambda: (side.cpu(), self.postgres.cpu()))
             self._answered[side.dsn] += round(seen.rate * self.seconds)
-            return Figures(
-                seen.rate,
-                seen.p50,
-                seen.p99,
-                seen.server / seen.rate * _MILLION,
-                seen.database / seen.rate * _MILLION,
-            )
+            return Figures.of(seen)
 
         return run
 
     async def account(self, sides: dict[str, Side]) -> list[str]:
-        """A line for each server: heartbeats that it answered, rows that it wrote.
+        """One line per server: answered heartbeats beside updated rows in Postgres.
 
         Raises AssertionError if a server answered more than it wrote: a load tool counts an error
         of gRPC as a success, since both are HTTP 200.

@@ -19,7 +19,6 @@ READERS = 1_000
 SENDERS = 64
 _RATE = 2_000
 _IN_FLIGHT = 256
-_MILLION = 1_000_000
 STEADY, FLAT_OUT = f"{_RATE:,} messages/s", "flat out"
 # `sync_interval: always`: every write is followed by fsync before it is acknowledged.
 _CONFIGURATION = """
@@ -74,12 +73,6 @@ class Messages:
                 plan,
                 lambda: (cpu_seconds(side.pid), self.postgres.cpu() if ours else 0.0),
             )
-            return Figures(
-                seen.rate,
-                seen.p50,
-                seen.p99,
-                seen.server / seen.rate * _MILLION,
-                seen.database / seen.rate * _MILLION,
-            )
+            return Figures.of(seen)
 
         return run

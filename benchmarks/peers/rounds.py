@@ -7,8 +7,13 @@ import statistics
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from rich.table import Table
+
+from benchmarks.clients import Result
+
+MILLION = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +32,16 @@ class Figures:
     cpu: float
     postgres: float = 0.0
 
+    @classmethod
+    def of(cls, seen: Result) -> Self:
+        """The figures of a client process."""
+        each = MILLION / seen.rate
+        return cls(seen.rate, seen.p50, seen.p99, seen.server * each, seen.database * each)
+
 
 @dataclass(slots=True)
 class Row:
-    """One server with one kind of load.
+    """A row of the table: a server under one kind of load.
 
     Args:
         base: the row that the ratio of this one is to; empty for none.

@@ -103,7 +103,7 @@ async def fastapi(dsn: str) -> AsyncIterator[Side]:
 
 @contextlib.asynccontextmanager
 async def running(command: Sequence[str], ports: Sequence[int]) -> AsyncIterator[int]:
-    """A server's process, once it listens at its ports; ended afterwards. Its process id."""
+    """Start a server, yield its process id once all `ports` accept connections, then end it."""
     process = await asyncio.create_subprocess_exec(*command)
     try:
         for port in ports:

@@ -1,4 +1,4 @@
-"""Roles in the database: what the server may do there, and what the schema's owner alone may.
+"""Roles in the database: one for the server, one that owns the schema, one for the audit log.
 
 The server's role reads and writes rows. It owns no table, adds entries to the audit log, and may
 not change them. Whoever applies migrations owns the schema.
@@ -21,7 +21,7 @@ _AUDIT_ROLE = "molecule_audit"
 _LOCK = 0x6D6F6C72  # one granting process at a time
 _DROP_OLD = "drop_audit_entries(integer, integer)"
 
-# Roles belong to the server: another of its databases may have made this one.
+# Roles are shared by all databases of a Postgres server, so the role may exist already.
 _CREATE = """
     DO $$ BEGIN
         CREATE ROLE {role} {login};

@@ -14,7 +14,9 @@ from molecule_grpc.delegation.ledger.handover import Handovers
 from molecule_grpc.delegation.ledger.moves import Moves
 from molecule_grpc.delegation.ledger.views import LedgerViews
 from molecule_grpc.delegation.record.activity import ActivityRecord
+from molecule_grpc.delegation.wiring import DelegationSlice
 from molecule_grpc.directory import Directory, Heartbeat, HeartbeatResult, Peer
+from molecule_grpc.workspace.wiring import WorkspaceSlice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,3 +42,17 @@ class Platform:
     views: LedgerViews
     inbox: Inbox
     activity: ActivityRecord
+
+
+def platform_of(workspace: WorkspaceSlice, delegation: DelegationSlice) -> Platform:
+    """The use cases of these slices."""
+    return Platform(
+        directory=workspace.directory,
+        heartbeat=workspace.heartbeat,
+        peers=workspace.peers,
+        handovers=delegation.ledger.handovers,
+        moves=delegation.ledger.moves,
+        views=delegation.ledger.views,
+        inbox=delegation.inbox,
+        activity=delegation.activity,
+    )

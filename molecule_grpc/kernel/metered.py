@@ -43,6 +43,6 @@ def metered(work: Coroutine[Any, Any, T], meter: Meter) -> Generator[Any, Any, T
 
 
 async def charged(work: Coroutine[Any, Any, T]) -> T:
-    """Await `work` in a task of its own; whoever started the task pays for its steps."""
+    """Await `work` in a task of its own; the call that started the task pays for its steps."""
     meter = call_meter.get()
     return await (work if meter is None else metered(work, meter))

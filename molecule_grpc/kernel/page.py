@@ -65,7 +65,7 @@ def message_page(page: Page[T], fitting: Page[Message]) -> MessagePage[T, Messag
 
 
 class _Filling(Generic[T]):
-    """A page that takes rows while there is room for them."""
+    """A page under construction, bounded by rows and bytes."""
 
     def __init__(self, limit: int, size: Callable[[T], int] | None, max_bytes: int) -> None:
         self.rows: list[T] = []
@@ -74,7 +74,7 @@ class _Filling(Generic[T]):
         self._room = max_bytes
 
     def takes(self, row: T) -> bool:
-        """Add a row if it fits; whether it did."""
+        """Add a row and return True, or return False when the page is full."""
         if len(self.rows) == self._limit:
             return False
         if self._size is not None:

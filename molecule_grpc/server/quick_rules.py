@@ -99,7 +99,7 @@ def _of_fields(
 
 
 def _read_when_absent(field: FieldDescriptor, rules: Any, check: Check) -> bool:
-    """Whether a field that is left out breaks its rules: those that apply to its default value."""
+    """Whether a field without presence must be checked when absent: its default breaks a rule."""
     if field.has_presence or rules.ignore != validate_pb2.IGNORE_UNSPECIFIED:
         return False
     return not check(() if field.is_repeated else field.default_value)

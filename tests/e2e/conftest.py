@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from tests.conftest import execute, with_database
-from tests.e2e.families import Family, found_family
+from tests.e2e.families import Family, NewFamily, found_family
 from tests.e2e.parties import Organization, Party, Wire, found, wire_to
 from tests.e2e.rows import Rows
 from tests.running import RunningServer
@@ -95,22 +95,23 @@ async def still_wire(still_server: RunningServer) -> AsyncIterator[Wire]:
 
 
 @pytest.fixture(scope="session")
-async def bystanders(
+def new_family(
     still_wire: Wire,
     still_server: RunningServer,
     still_database: asyncpg.Connection[asyncpg.Record],
-) -> Family:
-    """A family for what hardly ever does any harm."""
+) -> NewFamily:
+    """Makes families on the still server."""
     operator = still_wire.party(still_server.admin_token)
-    return await found_family(still_wire, operator, still_database)
+    return lambda: found_family(still_wire, operator, still_database)
+
+
+@pytest.fixture(scope="session")
+async def bystanders(new_family: NewFamily) -> Family:
+    """A family for what hardly ever does any harm."""
+    return await new_family()
 
 
 @pytest.fixture
-async def family(
-    still_wire: Wire,
-    still_server: RunningServer,
-    still_database: asyncpg.Connection[asyncpg.Record],
-) -> Family:
+async def family(new_family: NewFamily) -> Family:
     """Everybody who may call the still server, in organisations of this test's own."""
-    operator = still_wire.party(still_server.admin_token)
-    return await found_family(still_wire, operator, still_database)
+    return await new_family()

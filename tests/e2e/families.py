@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import asyncpg
@@ -104,6 +105,9 @@ async def reborn(family: Family) -> Family:
         foreign_friend=await former.hire(),
         revoked=own,
     )
+
+
+NewFamily = Callable[[], Awaitable["Family"]]
 
 
 async def found_family(

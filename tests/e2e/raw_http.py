@@ -11,7 +11,7 @@ import pyqwest
 
 from tests.waiting import PATIENCE
 
-# What differs between two answers to one request.
+# Response headers that differ between two answers to the same request.
 _VOLATILE = frozenset(("date", "x-request-id", "x-envoy-upstream-healthchecked-cluster"))
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncpg
 import pytest
 
 from molecule_grpc.auth.policy import POLICIES
 from molecule_grpc.auth.principal import Role
 from molecule_grpc.server.status import KINDS
-from tests.e2e.families import ROLES, Family, found_family, reborn
+from tests.e2e.families import ROLES, Family, NewFamily, reborn
 from tests.e2e.lasting import under_way
 from tests.e2e.outcomes import call, call_rest
-from tests.e2e.parties import Wire
 from tests.e2e.rows import Rows
 from tests.e2e.valid_requests import known_rpcs, valid_frames
 from tests.running import RunningServer
@@ -99,14 +97,9 @@ async def test_each_caller_gets_what_the_policy_says(rpc: Rpc, family: Family, r
 
 
 @pytest.fixture(scope="module")
-async def reborn_family(
-    still_wire: Wire,
-    still_server: RunningServer,
-    still_database: asyncpg.Connection[asyncpg.Record],
-) -> Family:
+async def reborn_family(new_family: NewFamily) -> Family:
     """A family whose workspace was another organisation's before it was purged."""
-    operator = still_wire.party(still_server.admin_token)
-    return await reborn(await found_family(still_wire, operator, still_database))
+    return await reborn(await new_family())
 
 
 @pytest.mark.parametrize("rpc", RPCS, ids=name_of)

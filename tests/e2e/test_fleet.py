@@ -116,7 +116,7 @@ async def agents(
 
 
 async def whole(server: RunningServer, processes: int) -> None:
-    """Wait until all processes are ready: the first one that is answers for the installation."""
+    """Wait until `processes` workers are ready: /health answers as soon as the first is."""
 
     async def look() -> bool:
         log = server.log.read_text()
@@ -235,7 +235,7 @@ def restart(server: RunningServer) -> subprocess.CompletedProcess[str]:
 async def test_a_restart_replaces_every_process_and_costs_no_call(
     agents: tuple[RunningServer, Agent, Agent],
 ) -> None:
-    """Whoever waits for a message gets it, and what was accepted before is there after."""
+    """During a restart unary calls succeed, long polls are answered, delegations are kept."""
     server, source, target = agents
     before = processes(server)
     accepted = {await delegated(source, target)}
@@ -252,7 +252,7 @@ async def test_a_restart_replaces_every_process_and_costs_no_call(
 async def test_a_restart_into_a_broken_program_leaves_the_old_one_serving(
     own_server: Callable[..., RunningServer], mode: str, tmp_path: Path
 ) -> None:
-    """It says why, and the next one heals it."""
+    """A restart whose new process fails names the reason; a later restart succeeds."""
     server = own_server(
         MOLECULE_HOST_MODE=mode,
         PYTHONPATH=f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",

@@ -168,6 +168,19 @@ async def test_limit_that_is_none_harms_no_other_call(host: Host, agent: Workspa
     assert ended == ["13", *["0"] * (len(limits) - 1)]
 
 
+async def test_binary_header_that_cannot_be_read_harms_no_other_call(
+    host: Host, agent: Workspace
+) -> None:
+    """No worker reads one, so none reaches the connection that all clients share."""
+    get = frame(wire_cases.get(agent.id))
+    ended = []
+    for value in ("%%%", "AAEC", "AQID"):
+        headers = (*GRPC, ("x-notes-bin", value))
+        asked = Asked(f"{WORKSPACES}GetWorkspace", (get,), headers)
+        ended.append((await host.raw.ask(asked, agent.headers)).grpc_status)
+    assert ended == ["0", "0", "0"]
+
+
 async def test_operator_has_a_port(host: Host) -> None:
     async with httpx.AsyncClient(headers=OPERATOR, timeout=PATIENCE) as http:
         here = await http.get(f"http://127.0.0.1:{host.operator_port}/admin/liveness")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
@@ -17,10 +16,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.e2e.families import Family, found_family
-from tests.e2e.parties import Wire
+from tests.e2e.families import Family, NewFamily
 from tests.e2e.test_bad_input import AWAY_TEXTS
-from tests.running import RunningServer
 from tests.waiting import PATIENCE
 
 DOCUMENT = Path(__file__).parent.parent.parent / "gen/openapi/openapi.json"
@@ -35,14 +32,9 @@ schema = schemathesis.openapi.from_path(DOCUMENT).exclude(path_regex=r"/stream$"
 
 
 @pytest.fixture(scope="module")
-async def guinea_pigs(
-    still_wire: Wire,
-    still_server: RunningServer,
-    still_database: asyncpg.Connection[asyncpg.Record],
-) -> Family:
+async def guinea_pigs(new_family: NewFamily) -> Family:
     """A family of this module's own: good calls remove workspaces and revoke tokens."""
-    operator = still_wire.party(still_server.admin_token)
-    return await found_family(still_wire, operator, still_database)
+    return await new_family()
 
 
 @schema.parametrize()

@@ -1,4 +1,4 @@
-"""The event loop as a budget: what one organisation's heavy calls leave to others."""
+"""Processor time as a budget: heavy calls of one organisation do not delay another's."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def calling(agent: Agent, statuses: Counter[int]) -> AsyncIterator[None]:
 async def test_heavy_calls_wait_while_another_organization_calls_and_not_when_alone(
     thrifty_server: RunningServer, thrifty_wire: Wire
 ) -> None:
-    """Who waits too long reads whose limit it is; the other organisation is refused nothing."""
+    """Beyond its patience a heavy organisation reads 429 with QuotaFailure; a light one never."""
     operator = thrifty_wire.party(thrifty_server.admin_token)
     org, other = await found(thrifty_wire, operator), await found(thrifty_wire, operator)
     heavy, light = await org.hire(), await other.hire()

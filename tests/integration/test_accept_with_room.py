@@ -1,4 +1,4 @@
-"""The cheap way to accept delegations holds the same limits: at one of them it changes nothing."""
+"""ACCEPT_WITH_ROOM holds the limits of ACCEPT, and changes no row at a limit."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_the_last_one_with_room_is_taken_and_the_next_one_changes_nothing(
     if limit == "max_bytes":
         most = ROOM * drafts[0].bytes
     if limit == "day_bytes":
-        # One is there already when the others come.
+        # The inbox holds one delegation before the batch.
         most = (ROOM + 1) * await bytes_of_one(writer, pool, *agents[2:4])
     limits = NO_LIMITS._replace(**{limit: most})
     before = await pool.fetchrow(_STATE)

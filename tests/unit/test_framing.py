@@ -1,4 +1,4 @@
-"""How a body is cut into messages, whatever the pieces that it arrives in."""
+"""FrameReader cuts a body into messages, for any split of the body into pieces."""
 
 from __future__ import annotations
 

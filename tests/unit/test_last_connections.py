@@ -1,4 +1,4 @@
-"""A shared port that one of its sockets leaves: nobody who connects meanwhile is reset."""
+"""Closing one SO_REUSEPORT socket resets no client that connects meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CLIENTS = 16
 
 
 def listener(port: int = 0) -> socket.socket:
-    """One of several sockets that listen at a port."""
+    """A listening socket with SO_REUSEPORT."""
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     made.bind(("127.0.0.1", port))
@@ -23,7 +23,7 @@ def listener(port: int = 0) -> socket.socket:
 
 
 def beginning_to_connect(port: int) -> socket.socket:
-    """A client that has sent its first packet."""
+    """A client socket after its SYN."""
     client = socket.socket()
     client.setblocking(False)
     client.connect_ex(("127.0.0.1", port))

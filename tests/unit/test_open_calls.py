@@ -114,7 +114,7 @@ async def test_late_call(calls: OpenCalls, own: bool, code: Code) -> None:
 
 
 async def test_late_call_is_cancelled_once(calls: OpenCalls) -> None:
-    """Its handler may take its time to clean up."""
+    """A late call is cancelled once, so that cleanup in its handler may await."""
     exchange = Client().asks((b"grpc-timeout", b"30m"))
 
     async def serve() -> str:

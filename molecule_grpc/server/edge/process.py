@@ -207,7 +207,7 @@ class Edge:
         return await self._process.wait()
 
     async def kill(self) -> None:
-        """End Envoy at once, whatever it does."""
+        """Send Envoy SIGKILL."""
         if self._process is not None:
             await stop(self._process, wait_limit=0)
 

@@ -87,7 +87,7 @@ def _unary(method: Method, pipeline: Pipeline) -> Any:
     async def serve(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         call = _call(context)
         try:
-            request = parse(method, data)
+            request = parse(method.request_type, data)
             response = await pipeline.unary(method, request, call)
         except CallFailure as failure:
             await _abort(context, call, failure)
@@ -105,7 +105,7 @@ def _stream_unary(method: Method, pipeline: Pipeline) -> Any:
     ) -> bytes:
         call = _call(context)
         try:
-            response = await pipeline.collect(method, parsed(method, requests), call)
+            response = await pipeline.collect(method, parsed(method.request_type, requests), call)
         except CallFailure as failure:
             if call.rest:
                 await _drain(requests)
@@ -149,7 +149,7 @@ def _stream_stream(method: Method, pipeline: Pipeline, unread: Unread, write_sec
         requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
         call = _call(context)
-        responses = pipeline.stream(method, parsed(method, requests), call)
+        responses = pipeline.stream(method, parsed(method.request_type, requests), call)
         writer = StreamWriter(_writes(context), responses, unread, write_seconds, rpc=method.path)
         opened = False
         try:

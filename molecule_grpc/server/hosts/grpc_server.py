@@ -49,8 +49,12 @@ class GrpcServer:
     async def run(self) -> None:
         """Keep health true and the poller near the loop. Runs until cancelled, after `start`."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._health.run())
+            group.create_task(self.keep_health())
             group.create_task(poller_affinity().run())
+
+    async def keep_health(self) -> None:
+        """Keep health true. Runs until cancelled, after `start`."""
+        await self._health.run()
 
     async def leave(self) -> None:
         """Say NOT_SERVING from now on. Calls are still served."""

@@ -77,7 +77,7 @@ async def _end_when_frozen(name: str, child: Child) -> None:
 
 
 async def _until_frozen(child: Child) -> tuple[int, str]:
-    """Wait until the process is frozen; which one it is, and why it counts as frozen.
+    """Wait until the child is frozen. Returns the id of its process, and the reason for the log.
 
     Looks are counted, not seconds: when the whole machine stands still, so does the counting. Each
     process is counted for itself: a restart puts another one in the place of the one before.

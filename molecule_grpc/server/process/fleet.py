@@ -83,7 +83,7 @@ class Fleet:
         await self._end()
 
     async def restart(self) -> None:
-        """Replace one process after the other; a new one serves before the one before ends.
+        """Replace the processes one by one; each successor serves before its predecessor drains.
 
         Raises:
             EdgeError: a new process did not get ready; those not yet replaced serve on.

@@ -50,7 +50,7 @@ log = structlog.get_logger("molecule_grpc.worker")
 
 
 class HostedWorker:
-    """What Envoy calls: once for its own life, then for each HTTP request."""
+    """The ASGI application: called once with scope `lifespan`, then once for each HTTP request."""
 
     # Tells Envoy's module that ASGI 3 is spoken, which it cannot see of a plain function.
     _asgi_single_callable = True
@@ -104,6 +104,8 @@ class HostedWorker:
             freeze_startup_objects()
             work = (health.run(), host.open_calls.run(), beat(directory / BEAT))
             running = [group.create_task(each) for each in work]
+            if operator:
+                running.append(group.create_task(operator.keep_health()))
             log.info("worker ready", worker=name)
             yield
             control.close()

@@ -20,7 +20,7 @@ from molecule_grpc.server.process.beat import last_beat
 from molecule_grpc.server.process.host_mode import HostMode
 from molecule_grpc.server.process.hosted_names import BEAT, CONTROL, DIRECTORY, OPEN, OPERATOR, Word
 
-# What its process needs to run Python: where its library and packages are.
+# PYTHONPATH of Envoy's process, where no interpreter has looked for packages.
 _PACKAGES = os.pathsep.join(path for path in sys.path if path)
 # At a stop, load balancers read 503 from /healthz for so long, while every call is still served.
 _NOTICE_SECONDS = 2.0
@@ -34,7 +34,7 @@ _NUMBERS = itertools.count()
 
 
 class HostedProcess:
-    """One life of a worker inside Envoy, in a directory of its own.
+    """A worker inside Envoy from its start to its exit, with a directory of its own.
 
     Args:
         directory: of the fleet.
@@ -87,7 +87,7 @@ class HostedProcess:
         await self._edge.start()
 
     def open(self) -> None:
-        """Let it serve as soon as it can."""
+        """Tell the loaded worker to begin serving; returns at once."""
         os.write(self._fifo, b"\n")
 
     async def wait_ready(self) -> None:

@@ -1,4 +1,4 @@
-"""How the processes of a fleet are laid out: in one process each with Envoy, or behind it."""
+"""The two layouts of a fleet: workers inside Envoy processes, or workers behind one Envoy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Layout(Protocol):
         """Start all, keep them running, and return when clients are served."""
 
     async def restart(self, wait_limit: float) -> None:
-        """Replace one process after the other: a new one serves before the one before ends.
+        """Replace the processes one by one; each successor serves before its predecessor drains.
 
         Args:
             wait_limit: seconds that calls in flight in one process may take to finish.

@@ -1,4 +1,4 @@
-"""A place in the fleet: one process serves there, and when it dies or is replaced, another one."""
+"""Seats of a fleet. A seat holds one serving process at a time, and outlives it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SPARE_SECONDS = 1.0  # Between two looks whether a spare process is missing.
 
 
 class Process(Protocol):
-    """One life of a process that serves: loaded, opened, and ended once."""
+    """A serving process from its start to its exit: loaded, opened and ended once each."""
 
     @property
     def pid(self) -> int:
@@ -32,13 +32,13 @@ class Process(Protocol):
         """Start a process that loads the program, and waits."""
 
     def open(self) -> None:
-        """Let it serve as soon as it can."""
+        """Tell the loaded process to begin serving; returns at once."""
 
     async def wait_ready(self) -> None:
-        """Wait until clients are served by it.
+        """Wait until the process serves clients.
 
         Raises:
-            EdgeError: it ended before, or it took too long.
+            EdgeError: the process ended before, or took more than 180 s.
         """
 
     async def wait(self) -> int:
@@ -51,8 +51,7 @@ class Process(Protocol):
         """Let calls in flight finish, for at most `wait_limit` seconds, then end the process.
 
         Args:
-            replaced: whether another process serves in its place, so that clients need not be told
-                that nobody does.
+            replaced: whether a successor serves already; health then stays SERVING.
         """
 
     async def kill(self) -> None:
@@ -90,13 +89,13 @@ class Spare(Generic[P]):
             await asyncio.sleep(_SPARE_SECONDS)
 
     async def drop(self) -> None:
-        """End the process: another one is loaded, with the program as it is then."""
+        """End the spare process; `keep` loads a successor from the program now on disk."""
         if process := self.take():
             await process.kill()
 
 
 class Seat(Generic[P]):
-    """Keeps a process in its place, as a child that is started again whenever it has ended."""
+    """A child of the fleet whose process is started again after each exit."""
 
     def __init__(self, make: Callable[[], P], spare: Spare[P] | None) -> None:
         self._make = make
@@ -104,22 +103,22 @@ class Seat(Generic[P]):
         self._process: P | None = None
         # Ends the process that was replaced last.
         self._leaving: asyncio.Task[None] | None = None
-        # No two processes are put here at one time: one that died, and one that was replaced.
+        # `start`, after an exit, and `replace` must not both assign `_process`.
         self._changing = asyncio.Lock()
 
     @property
     def process(self) -> P:
-        """The process that was put here last."""
+        """The newest process of this seat."""
         assert self._process is not None, "not started"
         return self._process
 
     @property
     def pid(self) -> int:
-        """That process."""
+        """Process id of `process`."""
         return self.process.pid
 
     async def start(self) -> None:
-        """Put a process here unless there is one: the spare process, or a new one."""
+        """Open the spare process, or load and open a new one, unless a process is alive."""
         async with self._changing:
             if self._process is not None and self._process.alive:
                 return
@@ -131,7 +130,7 @@ class Seat(Generic[P]):
             self._process = process
 
     async def wait(self) -> int:
-        """Wait until a process has ended in whose place there is no other; the exit code."""
+        """Wait until the newest process has ended; the exit code."""
         while True:
             process = self.process
             code = await process.wait()
@@ -144,10 +143,10 @@ class Seat(Generic[P]):
         return await self.process.answers()
 
     async def replace(self, wait_limit: float) -> None:
-        """Put a new process here: it serves before the one before gets `wait_limit` s to finish.
+        """Start a successor; once ready, give the old process `wait_limit` seconds to finish.
 
         Raises:
-            EdgeError: the new process did not get ready; the one before serves on.
+            EdgeError: the successor did not get ready; the old process serves on.
         """
         successor = self._make()
         await successor.load()
@@ -177,7 +176,7 @@ async def replace_all(seats: Sequence[Seat[P]], spare: Spare[P] | None, wait_lim
         EdgeError: a new process did not get ready; those not yet replaced serve on.
     """
     if spare is not None:
-        await spare.drop()  # It has loaded the program as it was.
+        await spare.drop()  # Loaded from the old version of the program.
     for number, seat in enumerate(seats, start=1):
         await seat.replace(wait_limit)
         log.info("a process was replaced", number=number, of=len(seats))

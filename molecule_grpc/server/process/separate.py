@@ -36,7 +36,7 @@ class SeparateWorkers:
     ) -> None:
         self._settings = settings
         self._run = run
-        # One more than workers, so that a new worker serves before the one that it replaces ends.
+        # workers + 1: in a restart a new worker is healthy before the old one drains.
         sockets = [
             directory / f"worker-{index}.sock" for index in range(settings.process.workers + 1)
         ]

@@ -19,7 +19,7 @@ _READY_POLL_SECONDS = 0.05
 
 
 class WorkerProcess:
-    """One life of a worker on a Unix socket that the edge knows.
+    """A worker from its start to its exit, on a Unix socket that the edge knows.
 
     Args:
         sockets: those at which no worker listens; one is taken from it and given back.
@@ -72,7 +72,7 @@ class WorkerProcess:
         self._process = await spawn(_COMMAND, env=self._environment, piped=True)
 
     def open(self) -> None:
-        """Let it be a worker, at a socket that is free."""
+        """Tell the loaded process to serve at a free socket; returns at once."""
         self._socket = self._sockets.pop(0)
         self._socket.unlink(missing_ok=True)
         self._beat.unlink(missing_ok=True)

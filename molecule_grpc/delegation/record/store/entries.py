@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -38,6 +38,34 @@ class Entry(NamedTuple):
     bytes: int = 0
     # Seconds before its first delivery; None for at once.
     delay: float | None = None
+
+
+# The rows of `placed` in their two tables.
+_ROWS: Final = """records AS (
+        INSERT INTO activity_logs (
+            id, workspace_id, activity_type, method, source_id, target_id, summary, request_body,
+            response_body, tool_trace, duration_ms, status, error_detail, record_seq, inbox_seq,
+            body_bytes, created_at
+        )
+        SELECT activity_id, workspace_id, activity_type, method, source_id, target_id, summary,
+               request_body::jsonb, response_body::jsonb, tool_trace::jsonb, duration_ms, status,
+               error_detail, record_seq, seq,
+               coalesce(octet_length(request_body), 0) + coalesce(octet_length(response_body), 0)
+                   + coalesce(octet_length(tool_trace), 0),
+               created_at
+        FROM placed
+    ),
+    -- The rows that are messages.
+    items AS (
+        INSERT INTO inbox_items (
+            workspace_id, seq, message_id, activity_id, method, source_id, delegation_id, late,
+            bytes, bytes_through, not_before, created_at
+        )
+        SELECT workspace_id, seq, message_id, activity_id, method, sender_id, delegation_id, late,
+               bytes, bytes_through, now() + make_interval(secs => delay), created_at
+        FROM placed WHERE seq IS NOT NULL
+    ),
+"""
 
 
 # Takes a CTE `entries (ord, step, <names(Entry)>, organization_id, opened)`: `ord` and `step` give
@@ -95,30 +123,7 @@ def append_rows(*, checked_heads: str = "", checked_usage: str = "") -> str:
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         )
     ),
-    records AS (
-        INSERT INTO activity_logs (
-            id, workspace_id, activity_type, method, source_id, target_id, summary, request_body,
-            response_body, tool_trace, duration_ms, status, error_detail, record_seq, inbox_seq,
-            body_bytes, created_at
-        )
-        SELECT activity_id, workspace_id, activity_type, method, source_id, target_id, summary,
-               request_body::jsonb, response_body::jsonb, tool_trace::jsonb, duration_ms, status,
-               error_detail, record_seq, seq,
-               coalesce(octet_length(request_body), 0) + coalesce(octet_length(response_body), 0)
-                   + coalesce(octet_length(tool_trace), 0),
-               created_at
-        FROM placed
-    ),
-    -- The rows that are messages.
-    items AS (
-        INSERT INTO inbox_items (
-            workspace_id, seq, message_id, activity_id, method, source_id, delegation_id, late,
-            bytes, bytes_through, not_before, created_at
-        )
-        SELECT workspace_id, seq, message_id, activity_id, method, sender_id, delegation_id, late,
-               bytes, bytes_through, now() + make_interval(secs => delay), created_at
-        FROM placed WHERE seq IS NOT NULL
-    ),
+    {_ROWS}
     {added_usage(checked_usage)}
 """
 

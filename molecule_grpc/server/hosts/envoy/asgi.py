@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-
-import structlog
+from collections.abc import Iterable, Mapping
 
 from molecule_grpc.kernel.errors import MoleculeError, NotFound, Unsupported
 from molecule_grpc.server.hosts.envoy.exchange import Event, Exchange, Receive, Send
+from molecule_grpc.server.hosts.envoy.native import Serve
 from molecule_grpc.server.hosts.envoy.open_calls import OpenCalls
+from molecule_grpc.server.hosts.envoy.pages import Page
 from molecule_grpc.server.hosts.requests import parse, parsed
 from molecule_grpc.server.hosts.stream_writer import StreamWriter
 from molecule_grpc.server.methods import Method
 from molecule_grpc.server.pipeline import Pipeline
 from molecule_grpc.server.status import CallFailure, render
 from molecule_grpc.server.unread import Unread
-
-log = structlog.get_logger(__name__)
-
-Page = Callable[[Event, Send], Awaitable[None]]
-Serve = Callable[[Exchange], Awaitable[None]]
 
 
 class AsgiHost:
@@ -98,7 +93,7 @@ class AsgiHost:
         pipeline, lasts = self._pipeline, method.policy.lasts
 
         async def serve(exchange: Exchange) -> None:
-            request = parse(method, await _only_message(exchange))
+            request = parse(method.request_type, await _only_message(exchange))
             if not lasts:
                 exchange.limit(self._call_seconds)
             with self.open_calls.heard_out(exchange):
@@ -109,7 +104,7 @@ class AsgiHost:
 
     def _collects(self, method: Method) -> Serve:
         async def serve(exchange: Exchange) -> None:
-            requests = parsed(method, exchange.messages())
+            requests = parsed(method.request_type, exchange.messages())
             try:
                 response = await self._pipeline.collect(method, requests, exchange.call)
             except CallFailure:
@@ -122,7 +117,7 @@ class AsgiHost:
 
     def _streams(self, method: Method) -> Serve:
         async def serve(exchange: Exchange) -> None:
-            requests = parsed(method, exchange.messages())
+            requests = parsed(method.request_type, exchange.messages())
             responses = self._pipeline.stream(method, requests, exchange.call)
             writer = StreamWriter(
                 exchange.write, responses, self._unread, self._write_seconds, rpc=method.path

@@ -94,10 +94,10 @@ class Exchange:
         return None if self.ends_at is None else max(0.0, self.ends_at - time.monotonic())
 
     def require_fit(self) -> None:
-        """Raise when the call is refused by its headers, whatever its method.
+        """Check the headers that every method shares: size and `grpc-timeout`.
 
         Raises:
-            CallFailure: they exceed 64 KiB, or have no time limit that can be kept.
+            CallFailure: headers above 64 KiB, a malformed `grpc-timeout`, or one of less than 1 ms.
         """
         if self._timeout is not None:
             if self.ends_at is None:
@@ -109,13 +109,15 @@ class Exchange:
             raise render(Exhausted(f"the headers exceed {MAX_HEADER_BYTES} bytes"))
 
     def limit(self, seconds: float) -> None:
-        """End the call by then, unless its client wants to have it ended sooner."""
+        """End the call after `seconds`, or at the client's own deadline if that is sooner."""
         end = time.monotonic() + seconds
         if self.ends_at is None or end < self.ends_at:
             self.ends_at, self.limited = end, True
 
     async def first(self) -> bytes | None:
         """The first message that the client sends; None when it sends none.
+
+        Not `anext(messages())`: closing an unfinished generator costs a task for each unary call.
 
         Raises:
             MoleculeError: the body is not gRPC's, or too large.

@@ -20,7 +20,7 @@ class BrokenFrame(MoleculeError):
 
 
 def framed(message: bytes) -> bytes:
-    """One message as it stands in a body."""
+    """The message behind its prefix of five bytes, uncompressed."""
     return b"\x00" + len(message).to_bytes(4, "big") + message
 
 
@@ -50,7 +50,7 @@ class FrameReader:
             BrokenFrame: the piece cannot belong to a body of gRPC.
         """
         if not self._buffer and len(piece) >= _PREFIX and piece[0] == 0:
-            # Nearly every call: one piece is one message.
+            # A unary request usually arrives as one piece: no copy into the buffer.
             size = int.from_bytes(piece[1:_PREFIX], "big")
             if size == len(piece) - _PREFIX and size <= MAX_REQUEST_BYTES:
                 yield piece[_PREFIX:]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from molecule_grpc.kernel.errors import Invalid, MoleculeError, NotFound
+from molecule_grpc.kernel.errors import MoleculeError, NotFound
 from molecule_grpc.server.hosts.envoy.exchange import Exchange
 from molecule_grpc.server.hosts.health import Health
+from molecule_grpc.server.hosts.requests import parsed
 from molecule_grpc.server.status import render
 
-Serve = Callable[[Exchange], Any]
+Serve = Callable[[Exchange], Awaitable[None]]
 _HEALTH = "/grpc.health.v1.Health/"
 _REFLECTION = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
 
@@ -65,18 +66,10 @@ class _Context:
 def _serving(serve: Callable[[Exchange, AsyncIterator[Any]], Any], kind: type[Message]) -> Serve:
     async def served(exchange: Exchange) -> None:
         try:
-            await serve(exchange, _parsed(kind, exchange))
+            await serve(exchange, parsed(kind, exchange.messages()))
         except MoleculeError as error:
             raise render(error) from error
         except StopAsyncIteration:
             raise render(MoleculeError("the request has no message")) from None
 
     return served
-
-
-async def _parsed(kind: type[Message], exchange: Exchange) -> AsyncIterator[Message]:
-    async for data in exchange.messages():
-        try:
-            yield kind.FromString(data)
-        except DecodeError:
-            raise Invalid("the request is not a message of the expected type") from None

@@ -59,7 +59,7 @@ HEARTBEAT = f"""
     SELECT * FROM moved
 """
 
-# Of a heartbeat that says nothing but whose it is; no id is None.
+# Values of a heartbeat that only names its workspace: a column of these alone travels empty.
 _DEFAULTS = tuple(Heartbeat._field_defaults.get(name) for name in Heartbeat._fields[:-1])
 EVENT_NAMES = (EVENTS[UNWELL.target], EVENTS[SEEN.target])
 
