@@ -64,12 +64,7 @@ async def open_outbound(
         containers: what runs agents' containers; None when nothing does.
     """
     pool, settings = core.pool, core.settings.outbound
-    dispatcher = Dispatcher(
-        settings,
-        core.egress,
-        sign=lambda workspace_id: targets.sign_of_life(pool, workspace_id),
-        containers=containers,
-    )
+    dispatcher = _dispatcher(core, containers)
     calls = OpenCalls(core.budgets)
     queue = Queue(pool, ledger.writes, due_workspaces, settings, quota=core.quotas.inbox_items)
     async with TaskSet(wait_limit=_STOP_SECONDS) as sending:
@@ -107,6 +102,15 @@ async def open_outbound(
             sending=sending,
             tasks=_tasks(core.settings, queue, deliveries),
         )
+
+
+def _dispatcher(core: Core, containers: Containers | None) -> Dispatcher:
+    return Dispatcher(
+        core.settings.outbound,
+        core.egress,
+        sign=lambda workspace_id: targets.sign_of_life(core.pool, workspace_id),
+        containers=containers,
+    )
 
 
 def _tasks(settings: Settings, queue: Queue, deliveries: Deliveries) -> list[BackgroundTask]:
