@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from molecule_grpc.kernel.budget import Budget
 from molecule_grpc.kernel.payer import OPERATOR_PAYS, ORGANIZATION, payer
 
-# A write that lasts 1 s waits for its client. By then the edge holds a full buffer of the stream:
-# 1 MiB, the stream window of its listener.
+# A write that lasts 1 s waits for its client. By then the edge's buffers of the stream are full:
+# the stream window of its listener, 256 KiB, and that of its connection to the worker, 64 KiB.
 _BLOCKED_SECONDS = 1.0
-_EDGE_BYTES = 1024 * 1024
+_EDGE_BYTES = 320 * 1024
 
 
 @dataclass(slots=True, eq=False)
