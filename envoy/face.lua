@@ -13,6 +13,8 @@
 -- any length. BOUND: the set of all bound fields.
 local PATHS = ${paths}
 local BOUND = ${bound}
+-- Names of gRPC's codes, for the access log.
+local CODES = ${codes}
 -- From server/edge/config.py: how a request is refused that a worker would not read.
 local TOO_LARGE = ${too_large}
 local TOO_LARGE_DETAILS = ${too_large_details}
@@ -309,6 +311,9 @@ function envoy_on_response(handle)
   local length = headers:get("x-content-length")
   local grpc_status = headers:get("grpc-status")
   local grpc_message = headers:get("grpc-message")
+  if grpc_status and grpc_status ~= "0" then
+    handle:streamInfo():dynamicMetadata():set(KEY, "code", CODES[grpc_status] or "UNKNOWN")
+  end
   for _, name in ipairs(OURS) do headers:remove(name) end
   for _, name in ipairs(OF_GRPC) do headers:remove(name) end
   for name, value in pairs(SECURITY) do headers:replace(name, value) end

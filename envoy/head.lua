@@ -3,6 +3,8 @@
 -- Headers of a call without a token are bounded here: the workers refuse most of these calls, and would
 -- decode up to 60 KiB of headers for each.
 --
+-- `x-client-trace-id` is what the client sent as `x-request-id`.
+--
 -- HEAD is GET without the body: the workers know only GET, and `x-head` tells them to stop after the
 -- first message of a stream. Stands before the compressor, so that the headers are those of GET.
 
@@ -31,8 +33,18 @@ local function refuse_long_headers(handle, headers)
   )
 end
 
+-- The id that the client itself gave the request, which goes into logs: without tabs, and without bytes
+-- above ASCII, which the workers could not read. Other control characters Envoy has refused.
+local function clean_client_id(headers)
+  local id = headers:get("x-client-trace-id")
+  if not id or not id:find("[^\32-\126]") then return end
+  id = id:gsub("[^\32-\126]", "")
+  if id == "" then headers:remove("x-client-trace-id") else headers:replace("x-client-trace-id", id) end
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
+  clean_client_id(headers)
   if not shows_token(headers) and size_of(headers) > MAX_HEADER_BYTES then
     refuse_long_headers(handle, headers)
     return

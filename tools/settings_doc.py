@@ -55,8 +55,11 @@ def _default(item: Field[Any]) -> str:
     variable, value = item.metadata["variable"], item.default
     if variable in _COMPUTED:
         return _COMPUTED[variable]
+    shown = str(item.metadata["kind"].show(value))
     if isinstance(value, bool):
-        return str(item.metadata["kind"].show(value))
+        return shown
+    if shown.isalpha():  # also a number that has a name
+        return f"`{shown}`"
     if isinstance(value, int | float):
         return f"{value:.0f}" if value == int(value) else f"{value:g}"
     text = ",".join(value) if isinstance(value, tuple) else str(value)

@@ -11,6 +11,8 @@ from molecule_grpc.auth.principal import ANONYMOUS, Principal
 from molecule_grpc.kernel import deadlines
 
 CALLER_HEADER = "x-workspace-id"
+# Set by the edge: what the client itself sent as `x-request-id`, at most 128 printable characters.
+CLIENT_ID = "x-client-trace-id"
 ORIGINAL_PATH = "x-envoy-original-path"
 # Set by the edge on a HEAD request, which it forwards as GET.
 HEAD = "x-head"
@@ -45,6 +47,14 @@ class Call:
         if not given and not self._made_id:
             self._made_id = uuid.uuid4().hex
         return given or self._made_id
+
+    @property
+    def names(self) -> dict[str, str]:
+        """For log lines: the id of the request, and the one that its client gave it, if any."""
+        names = {"request_id": self.request_id}
+        if client_id := self.metadata.get(CLIENT_ID):
+            names["client_id"] = client_id
+        return names
 
     @property
     def authorization(self) -> str | None:

@@ -241,7 +241,7 @@ class Pipeline:
         log.error(
             "call failed",
             rpc=method.path,
-            request_id=call.request_id,
+            **call.names,
             incident=incident,
             exc_info=error,
         )
@@ -255,7 +255,7 @@ class Pipeline:
             log.warning(
                 "call unavailable",
                 rpc=method.path,
-                request_id=call.request_id,
+                **call.names,
                 reason=error.reason,
                 cause=type(cause).__name__ if cause else None,
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 from molecule_grpc.settings.values import (
     OPTIONAL_PATH,
     PORT,
+    SHARE,
     SWITCH,
     TEXT,
     WORDS,
@@ -43,6 +44,8 @@ class EdgeSettings:
         stranger_calls_per_minute: calls a minute of one client address without a token, and as
             many with an unknown one; 0 for no limit. Development mode has none for the former.
         memory_bytes: memory of the edge from which on it cuts off calls that hold much of it.
+        access_log_share: which calls are written to standard output, one line of JSON each: `off`,
+            `all`, or a share between both, such as 0.01.
         external_platform_url: the URL that agents are told; empty for the one a caller used.
     """
 
@@ -60,6 +63,7 @@ class EdgeSettings:
     rate_limit_per_minute: int = setting("RATE_LIMIT", whole(0), 0)
     stranger_calls_per_minute: int = setting("MOLECULE_STRANGER_CALLS_PER_MINUTE", whole(0), 600)
     memory_bytes: int = setting("MOLECULE_EDGE_MEMORY_BYTES", whole(128 * _MIB), 1024 * _MIB)
+    access_log_share: float = setting("MOLECULE_ACCESS_LOG", SHARE, 0.0)
     external_platform_url: str = setting("EXTERNAL_PLATFORM_URL", TEXT, "")
 
     @property

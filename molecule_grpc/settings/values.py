@@ -169,6 +169,23 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
+_SHARES = {"off": 0.0, "all": 1.0}
+_LEAST_SHARE = 1e-6
+
+
+def _share(text: str) -> float:
+    share = _SHARES.get(text.lower())
+    if share is None:
+        share = float(text)
+        if not _LEAST_SHARE <= share < 1:
+            raise ValueError
+    return share
+
+
+def _shown_share(share: float) -> str:
+    return next((name for name, each in _SHARES.items() if each == share), f"{share:g}")
+
+
 SECONDS = number(above=0)
 COUNT = whole(1)
 # 0 is no limit.
@@ -176,6 +193,7 @@ LIMIT = whole(0)
 PORT = whole(1, 65535)
 SWITCH = Kind(_switch, "1 or 0", show=lambda on: str(int(on)))
 TRUE_OR_FALSE = Kind(_true_or_false, "true or false", show=lambda on: str(on).lower())
+SHARE = Kind(_share, "off, all or a share from 0.000001 to below 1", show=_shown_share)
 TEXT: Kind[str] = Kind(str.strip, "a text")
 PATH = Kind(_path, "a path; ~ must be a home directory that exists")
 OPTIONAL_PATH: Kind[Path | None] = Kind(_path, PATH.allowed)

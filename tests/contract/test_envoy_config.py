@@ -35,6 +35,7 @@ CONFIGS = {
         cors_origins=["http://localhost:3000", 'http://with"quote'],
         rate_limit_per_minute=600,
         stranger_calls_per_minute=600,
+        access_log_share=0.01,
     ),
     "tls": EdgeConfig(port=18080, worker_sockets=[], tls_directory=Path("/run/tls")),
     "mutual tls": EdgeConfig(

@@ -14,6 +14,7 @@ OUTSIDE = ("client", "cli", "upload/forward.py", "upload/blobs", "delegation/out
 # Between edge and workers, or added by proxies in front of the edge.
 INTERNAL = {
     "x-body-type",
+    "x-client-trace-id",
     "x-content-length",
     "x-envoy-original-method",
     "x-envoy-original-path",

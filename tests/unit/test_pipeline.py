@@ -71,7 +71,7 @@ def a_pipeline(method: Method, **changes: Any) -> Pipeline:
 
 
 def a_call(*, token: str | None = TOKEN, rest: bool = False) -> Call:
-    metadata = {"x-request-id": "r-1"}
+    metadata = {"x-request-id": "r-1", "x-client-trace-id": "mine"}
     if token:
         metadata["authorization"] = f"Bearer {token}"
     if rest:
@@ -186,6 +186,7 @@ async def test_a_bug_shows_a_number_and_the_log_has_the_rest() -> None:
     assert "secret" not in repr((failure.message, failure.body, failure.details))
     assert line["incident"] in failure.message
     assert (line["request_id"], str(line["exc_info"])) == ("r-1", "secret detail")
+    assert line["client_id"] == "mine"
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,11 @@ def test_any_environment_gives_sane_values_or_refuses(environment: dict[str, str
         ("DELEGATION_SWEEPER_INTERVAL_S", "0", "above 0"),
         ("DELEGATION_STUCK_THRESHOLD_S", "-5", "above 0"),
         ("MOLECULE_GROUP_COMMIT_LINGER_MS", "-1", "of at least 0"),
+        ("MOLECULE_ACCESS_LOG", "some", "off, all or a share from 0.000001 to below 1"),
+        ("MOLECULE_ACCESS_LOG", "0", "off, all or a share"),
+        ("MOLECULE_ACCESS_LOG", "1", "off, all or a share"),
+        ("MOLECULE_ACCESS_LOG", "nan", "off, all or a share"),
+        ("MOLECULE_ACCESS_LOG", "-0.5", "off, all or a share"),
         ("MOLECULE_UPLOAD_STORE", "gcs", "postgres, s3 or off"),
         ("MOLECULE_UPLOAD_MAX_BYTES", "104857601", "from 1 to 104857600"),
         ("MOLECULE_DATA_DIR", "~nobody-here/data", "a path"),
@@ -86,6 +91,15 @@ def test_what_cannot_be_understood_refuses_to_start(variable: str, text: str, al
         Settings.from_env({variable: text})
     for part in (variable, repr(text), allowed):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("", 0.0), ("off", 0.0), ("all", 1.0), ("ALL", 1.0), ("0.25", 0.25)]
+)
+def test_a_share_of_calls_is_read_and_shown(text: str, share: float) -> None:
+    settings = Settings.from_env({"MOLECULE_ACCESS_LOG": text})
+    assert settings.edge.access_log_share == share
+    assert dict(settings.describe())["MOLECULE_ACCESS_LOG"] == (text.lower() or "off")
 
 
 @pytest.mark.parametrize(

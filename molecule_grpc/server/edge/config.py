@@ -19,6 +19,7 @@ from molecule_grpc.kernel.sizes import (
     MAX_STRANGER_HEADER_BYTES,
 )
 from molecule_grpc.resources import descriptor_set, envoy_dir
+from molecule_grpc.server.edge.access_log import access_log
 from molecule_grpc.server.edge.filters import (
     Json,
     cors,
@@ -30,9 +31,10 @@ from molecule_grpc.server.edge.filters import (
     router,
     transcoder,
 )
-from molecule_grpc.server.edge.routes import face_tables, routes
+from molecule_grpc.server.edge.routes import face_tables, lua, routes
 from molecule_grpc.server.edge.surface import Rpc, read_surface
 from molecule_grpc.server.edge.tls import transport_socket
+from molecule_grpc.server.status import Code
 from molecule_grpc.server.status import render as render_failure
 
 _MIB = 1024 * 1024
@@ -68,6 +70,7 @@ class EdgeConfig:
         max_request_bytes: largest REST body.
         max_response_bytes: largest REST answer, or message of a stream.
         concurrency: threads of Envoy.
+        access_log_share: of all calls that is written to standard output; 0 for none, 1 for all.
     """
 
     port: int
@@ -93,6 +96,7 @@ class EdgeConfig:
     max_request_bytes: int = MAX_REQUEST_BYTES
     max_response_bytes: int = 64 * _MIB
     concurrency: int = max(1, (os.cpu_count() or 1) // 2)
+    access_log_share: float = 0.0
     descriptor_set: Path = field(default_factory=descriptor_set)
 
 
@@ -100,21 +104,21 @@ def render(config: EdgeConfig, admin_socket: Path) -> str:
     """Envoy's configuration. Its admin interface listens on the Unix socket `admin_socket`."""
     rpcs = read_surface(config.descriptor_set)
     split = config.operator_port is not None
-    listeners = [
-        _listener(config, rpcs, _PUBLIC, config.host, config.port, operator=not split),
-    ]
+    # A worker in this process is no upstream: the process goes by its directory.
+    process = str(admin_socket.parent) if config.hosted else "%UPSTREAM_HOST%"
+    log = access_log(config.access_log_share, process)
+    address = config.host, config.port
+    listeners = [_listener(config, rpcs, _PUBLIC, address, log, operator=not split)]
     if config.operator_port is not None:
-        listeners.append(
-            _listener(
-                config, rpcs, "operator", config.operator_host, config.operator_port, operator=True
-            )
-        )
+        address = config.operator_host, config.operator_port
+        listeners.append(_listener(config, rpcs, "operator", address, log, operator=True))
     return _fill(
         "envoy.yaml",
         admin_socket=json.dumps(str(admin_socket)),
         memory_bytes=str(config.memory_bytes),
         max_connections=str(config.max_connections),
         listeners=_yaml_list(listeners),
+        panic_below_percent="100" if config.hosted else "0",
         health_timeout="1s" if len(config.worker_sockets) - config.vacant_sockets > 1 else "5s",
         worker_endpoints=json.dumps(
             [_endpoint({"pipe": {"path": str(path)}}) for path in config.worker_sockets]
@@ -124,8 +128,16 @@ def render(config: EdgeConfig, admin_socket: Path) -> str:
 
 
 def _listener(
-    config: EdgeConfig, rpcs: list[Rpc], name: str, host: str, port: int, *, operator: bool
+    config: EdgeConfig,
+    rpcs: list[Rpc],
+    name: str,
+    address: tuple[str, int],
+    log: list[Json],
+    *,
+    operator: bool,
 ) -> str:
+    host, port = address
+
     def transcoding(**form: bool) -> Json:
         return transcoder(
             rpcs,
@@ -157,6 +169,7 @@ def _listener(
         "reuse_port": hosted,
         "hosted": here,
         "terminal": config.hosted if here else router(),
+        "access_log": log,
         "transport_socket": _transport_socket(config) if public else None,
         "connection_idle_timeout": f"{config.connection_idle_seconds}s",
         "stream_idle_timeout": f"{config.stream_idle_seconds}s",
@@ -196,6 +209,7 @@ def _face(config: EdgeConfig, rpcs: list[Rpc]) -> str:
     return _fill(
         "face.lua",
         **face_tables(rpcs),
+        codes=lua({str(code.value): code.name for code in Code}),
         too_large=json.dumps(message),
         too_large_details=json.dumps(base64.b64encode(details).decode().rstrip("=")),
         max_header_bytes=str(MAX_HEADER_BYTES),

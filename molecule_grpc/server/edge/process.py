@@ -22,12 +22,17 @@ _ANSWER_SECONDS = 1.0
 _STOP_SECONDS = 5.0
 # Each line of Envoy's log as JSON, like those of the workers.
 LOG_FORMAT = (
-    '{"process": "edge", "logger": "%n", "event": "%j", "level": "%l",'
-    ' "timestamp": "%Y-%m-%dT%T.%e%z"}'
+    '{"process": "edge", "pid": %P, "logger": "%n", "event": "%j", "level": "%l",'
+    ' "timestamp": "%Y-%m-%dT%T.%fZ"}'
 )
+# The times of Envoy's log are those of the machine's zone.
+UTC = {"TZ": "UTC0"}
+# Envoy's default is 10 s: lines that are lost with a killed process, and waited for.
+_FLUSH_MILLISECONDS = "1000"
 _HEALTHY_WORKERS = "cluster.workers.membership_healthy"
 _STOPPED = "listener_manager.listener_stopped"
 _LISTENERS = ("public", "operator")
+_CONNECTIONS = "downstream_cx_active"
 _UNSENT = ("downstream_rq_active", "downstream_cx_tx_bytes_buffered")
 
 
@@ -75,7 +80,7 @@ class Edge:
     ) -> None:
         self.config = config
         self._directory = directory
-        self._environment = environment or {}
+        self._environment = dict(environment or {})
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -117,8 +122,11 @@ class Edge:
                 "warning",
                 "--log-format",
                 LOG_FORMAT,
+                # Of the access log.
+                "--file-flush-interval-msec",
+                _FLUSH_MILLISECONDS,
             ],
-            env=self._environment,
+            env=self._environment | UTC,
         )
         # Every stream is an open file; the usual limit is 1,024 of them.
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -181,6 +189,11 @@ class Edge:
         names = [_STOPPED, *(f"http.{name}.{what}" for name in _LISTENERS for what in _UNSENT)]
         numbers = await self._numbers(names)
         return numbers.pop(_STOPPED, 1) > 0 and not any(numbers.values())
+
+    async def connections(self) -> int | None:
+        """How many connections of clients are open; None while Envoy does not answer."""
+        numbers = await self._numbers([f"http.{name}.{_CONNECTIONS}" for name in _LISTENERS])
+        return sum(numbers.values()) if numbers else None
 
     async def _numbers(self, names: Sequence[str]) -> dict[str, int]:
         """Statistics of Envoy by name; those that it does not have, or not yet, are left out."""

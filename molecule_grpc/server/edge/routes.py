@@ -205,17 +205,17 @@ def face_tables(rpcs: Iterable[Rpc]) -> dict[str, str]:
         paths.setdefault(form.verb, []).append(entry)
     for entries in paths.values():
         entries.sort(key=lambda entry: len(entry["fields"]))
-    return {"paths": _lua(paths), "bound": _lua(bound)}
+    return {"paths": lua(paths), "bound": lua(bound)}
 
 
 def _canonical(field: str) -> str:
     return field.replace("_", "").lower()
 
 
-def _lua(value: Any) -> str:
+def lua(value: Any) -> str:
     """A Lua literal of JSON-like data whose texts are plain ASCII."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"[{json.dumps(k)}] = {_lua(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"[{json.dumps(k)}] = {lua(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
-        return "{" + ", ".join(map(_lua, value)) + "}"
+        return "{" + ", ".join(map(lua, value)) + "}"
     return json.dumps(value)

@@ -18,6 +18,7 @@ from molecule_grpc.kernel import open_files
 from molecule_grpc.server.edge.config import EdgeConfig
 from molecule_grpc.server.edge.tls import TlsFiles
 from molecule_grpc.server.process.certificates import EXPIRY, CertificateKeeper
+from molecule_grpc.server.process.connections import ConnectionCounts, Edges
 from molecule_grpc.server.process.host_mode import host_mode
 from molecule_grpc.server.process.hosted_names import DSN, METRICS_PORT
 from molecule_grpc.server.process.inside import InsideEnvoy
@@ -137,6 +138,7 @@ class Fleet:
             else settings.edge.stranger_calls_per_minute,
             memory_bytes=settings.edge.memory_bytes,
             call_seconds=settings.process.call_seconds,
+            access_log_share=settings.edge.access_log_share,
             max_connections=min(_MAX_CONNECTIONS, open_files.limit() - _FILES_OF_THE_EDGE),
         )
 
@@ -145,10 +147,14 @@ class Fleet:
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=str(self._directory / "metrics"))  # type: ignore[no-untyped-call]
         registry.register(EXPIRY)
+        registry.register(ConnectionCounts(self._edges, asyncio.get_running_loop()))
         server, _ = start_http_server(0, addr="127.0.0.1", registry=registry)
         port = int(server.server_port)
         (self._directory / METRICS_PORT).write_text(str(port))
         return port
+
+    def _edges(self) -> Edges:
+        return {} if self._layout is None else self._layout.edges()
 
     async def _end(self) -> None:
         for task in self._tasks:

@@ -81,7 +81,7 @@ class HostedWorker:
             with contextlib.suppress(RuntimeError):  # it had started
                 await send(message)
             raise
-        log.info("worker stopped")
+        log.info("worker stopped", address=os.environ[DIRECTORY])
         await send({"type": "lifespan.shutdown.complete"})
 
     @contextlib.asynccontextmanager
@@ -106,7 +106,7 @@ class HostedWorker:
             running = [group.create_task(each) for each in work]
             if operator:
                 running.append(group.create_task(operator.keep_health()))
-            log.info("worker ready", worker=name)
+            log.info("worker ready", address=str(directory), worker=name)
             yield
             control.close()
             if operator:

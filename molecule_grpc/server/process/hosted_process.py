@@ -58,19 +58,19 @@ class HostedProcess:
             "LD_PRELOAD": str(mode.libpython),
             DIRECTORY: str(self._directory),
         }
-        self._edge = Edge(config, self._directory, {**environment, **own})
+        self.edge = Edge(config, self._directory, {**environment, **own})
         self._fifo = -1
         self._seen = 0
 
     @property
     def pid(self) -> int:
         """The process, once loaded."""
-        return self._edge.pid
+        return self.edge.pid
 
     @property
     def alive(self) -> bool:
         """Whether the process has been loaded and has not ended."""
-        return self._edge.alive
+        return self.edge.alive
 
     @property
     def ready(self) -> bool:
@@ -84,7 +84,7 @@ class HostedProcess:
         os.mkfifo(fifo, 0o600)
         # Open for both, so that nobody has to read for it to be opened; what is written stays.
         self._fifo = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
-        await self._edge.start()
+        await self.edge.start()
 
     def open(self) -> None:
         """Tell the loaded worker to begin serving; returns at once."""
@@ -96,11 +96,11 @@ class HostedProcess:
         Raises:
             EdgeError: Envoy ended before, or that took too long.
         """
-        await self._edge.wait_ready()
+        await self.edge.wait_ready()
 
     async def wait(self) -> int:
         """Wait until the process has ended; the exit code."""
-        code = await self._edge.wait()
+        code = await self.edge.wait()
         # Gauges of open streams must not count those of a worker that has ended.
         mark_process_dead(self.pid, self._metrics)  # type: ignore[no-untyped-call]
         if self._fifo >= 0:
@@ -112,7 +112,7 @@ class HostedProcess:
     async def answers(self) -> bool:
         """Whether the worker's event loop and Envoy's main thread have turned since last asked."""
         seen, self._seen = self._seen, last_beat(self._directory / BEAT)
-        return self._seen not in (0, seen) and await self._edge.answers()
+        return self._seen not in (0, seen) and await self.edge.answers()
 
     async def stop(self, wait_limit: float, *, replaced: bool) -> None:
         """Let calls in flight finish, for at most `wait_limit` seconds, then end the process."""
@@ -121,26 +121,26 @@ class HostedProcess:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_limit):
                 await self._drain(replaced=replaced)
-        await self._edge.stop()
+        await self.edge.stop()
         await self.wait()
 
     async def kill(self) -> None:
         """End the process at once."""
-        await self._edge.kill()
+        await self.edge.kill()
         await self.wait()
 
     async def _drain(self, *, replaced: bool) -> None:
         if not replaced:
             await self._tell(Word.LEAVE)
             await asyncio.sleep(_NOTICE_SECONDS)
-        await self._edge.send_away()
+        await self.edge.send_away()
         await asyncio.sleep(_SENDING_AWAY_SECONDS)
         if replaced:
             await self._tell(Word.CLOSE)
             await asyncio.sleep(_CLOSING_SECONDS)
-        await self._edge.stop_listening()
+        await self.edge.stop_listening()
         await self._tell(Word.DRAIN)
-        while not await self._edge.has_sent_everything():  # noqa: ASYNC110  (Envoy has no event)
+        while not await self.edge.has_sent_everything():  # noqa: ASYNC110  (Envoy has no event)
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _tell(self, word: Word) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from molecule_grpc.server.edge.config import EdgeConfig
 from molecule_grpc.server.edge.filters import hosted_worker
+from molecule_grpc.server.edge.process import Edge
 from molecule_grpc.server.process.child import keep
 from molecule_grpc.server.process.held_port import HeldPort
 from molecule_grpc.server.process.host_mode import HostMode
@@ -66,7 +67,7 @@ class InsideEnvoy:
             await seat.start()
         await asyncio.gather(*(seat.process.wait_ready() for seat in self._seats))
         for index, seat in enumerate(self._seats):
-            self._run(keep(f"worker {index}", seat))
+            self._run(keep(_name(index), seat))
         if self._spare:
             self._run(self._spare.keep(lambda: all(seat.process.ready for seat in self._seats)))
 
@@ -74,9 +75,21 @@ class InsideEnvoy:
         """Replace one process after the other, each by one that has loaded the program anew."""
         await replace_all(self._seats, self._spare, wait_limit)
 
+    def edges(self) -> Mapping[str, Sequence[Edge]]:
+        """Of each seat those that run; the spare one listens nowhere."""
+        return {
+            _name(index): [process.edge for process in seat.processes if process.alive]
+            for index, seat in enumerate(self._seats)
+        }
+
     async def stop(self, wait_limit: float) -> None:
         """Let calls in flight finish, for at most `wait_limit` seconds, then end all."""
         if self._spare is not None:
             await self._spare.drop()
         await asyncio.gather(*(seat.stop(wait_limit) for seat in self._seats))
         self._ports.close()
+
+
+def _name(index: int) -> str:
+    """Of a seat, in logs and metrics."""
+    return f"worker {index}"

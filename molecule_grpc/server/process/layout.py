@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
+
+from molecule_grpc.server.edge.process import Edge
 
 
 class Layout(Protocol):
@@ -20,6 +23,9 @@ class Layout(Protocol):
         Raises:
             EdgeError: a new process did not get ready; those not yet replaced serve on.
         """
+
+    def edges(self) -> Mapping[str, Sequence[Edge]]:
+        """The running Envoys by the name of their seat; two while one replaces the other."""
 
     async def stop(self, wait_limit: float) -> None:
         """Let calls in flight finish, for at most `wait_limit` seconds, then end all."""

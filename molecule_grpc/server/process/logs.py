@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+from types import TracebackType
+from typing import Any
 
 import structlog
 from structlog.typing import Processor
@@ -39,3 +42,33 @@ def configure(level: str) -> None:
     # While Postgres is away the driver warns of each attempt to connect, with a traceback; the loss
     # and the return are in the log already.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
+    logging.captureWarnings(True)
+    _log_what_nobody_caught()
+
+
+def _log_what_nobody_caught() -> None:
+    """Write a line where Python would print a traceback: of a thread, a destructor, the program."""
+    log = structlog.get_logger(__name__)
+
+    def of_the_program(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+        else:
+            log.critical("the program ends", exc_info=error)
+
+    def of_a_thread(told: threading.ExceptHookArgs) -> None:
+        if told.exc_value is not None:
+            log.error("a thread ends", thread=_name(told.thread), exc_info=told.exc_value)
+
+    def of_a_destructor(told: Any) -> None:
+        log.error("an error was ignored", of=repr(told.object)[:200], exc_info=told.exc_value)
+
+    sys.excepthook = of_the_program
+    threading.excepthook = of_a_thread
+    sys.unraisablehook = of_a_destructor
+
+
+def _name(thread: threading.Thread | None) -> str:
+    return "" if thread is None else thread.name

@@ -101,7 +101,8 @@ class Seat(Generic[P]):
         self._make = make
         self._spare = spare
         self._process: P | None = None
-        # Ends the process that was replaced last.
+        # The process that was replaced last, and the task that ends it.
+        self._replaced: P | None = None
         self._leaving: asyncio.Task[None] | None = None
         # `start`, after an exit, and `replace` must not both assign `_process`.
         self._changing = asyncio.Lock()
@@ -111,6 +112,11 @@ class Seat(Generic[P]):
         """The newest process of this seat."""
         assert self._process is not None, "not started"
         return self._process
+
+    @property
+    def processes(self) -> list[P]:
+        """The newest process, and the one that it has replaced, also when they have ended."""
+        return [each for each in (self._process, self._replaced) if each is not None]
 
     @property
     def pid(self) -> int:
@@ -157,7 +163,8 @@ class Seat(Generic[P]):
             await successor.kill()
             raise
         async with self._changing:
-            before, self._process = self.process, successor
+            before = self._replaced = self.process
+            self._process = successor
         self._leaving = asyncio.create_task(before.stop(wait_limit, replaced=True))
         await asyncio.shield(self._leaving)  # A stop of the fleet waits for it, too.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import ssl
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,10 @@ class SeparateWorkers:
         The edge goes on: it holds the clients' connections.
         """
         await replace_all(self._seats, self._spare, wait_limit)
+
+    def edges(self) -> Mapping[str, Sequence[Edge]]:
+        """The one Envoy."""
+        return {"edge": [self._edge] if self._edge.alive else []}
 
     async def stop(self, wait_limit: float) -> None:
         """Drain the workers behind the edge, then take the edge down."""

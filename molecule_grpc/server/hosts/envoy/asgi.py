@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import Iterable, Mapping
+
+import structlog
 
 from molecule_grpc.kernel.errors import MoleculeError, NotFound, Unsupported
 from molecule_grpc.server.hosts.envoy.exchange import Event, Exchange, Receive, Send
 from molecule_grpc.server.hosts.envoy.native import Serve
 from molecule_grpc.server.hosts.envoy.open_calls import OpenCalls
-from molecule_grpc.server.hosts.envoy.pages import Page
+from molecule_grpc.server.hosts.envoy.pages import Page, failed
 from molecule_grpc.server.hosts.requests import parse, parsed
 from molecule_grpc.server.hosts.stream_writer import StreamWriter
 from molecule_grpc.server.methods import Method
 from molecule_grpc.server.pipeline import Pipeline
-from molecule_grpc.server.status import CallFailure, render
+from molecule_grpc.server.status import CallFailure, render, render_bug
 from molecule_grpc.server.unread import Unread
+
+log = structlog.get_logger(__name__)
 
 
 class AsgiHost:
@@ -56,8 +61,7 @@ class AsgiHost:
         """Answer one HTTP request."""
         path = scope["raw_path"]
         if page := self._pages.get(path):
-            with self.open_calls.kept():
-                await page(scope, send)
+            await self._show(page, scope, send)
             return
         exchange = Exchange(scope, receive, send)
         serve = self._serve.get(path)
@@ -76,6 +80,17 @@ class AsgiHost:
                     await exchange.refuse(exchange.ending)
                 elif not exchange.left:
                     raise  # Envoy resets the call, and frees what its client has not read.
+            except OSError:
+                raise
+            except Exception as error:  # noqa: BLE001  (Envoy's module would print it, torn)
+                await exchange.refuse(_bug(exchange.path, error))
+
+    async def _show(self, page: Page, scope: Event, send: Send) -> None:
+        with self.open_calls.kept():
+            try:
+                await page(scope, send)
+            except Exception as error:  # noqa: BLE001  (likewise)
+                await failed(send, _bug(scope["path"], error).message)
 
     async def _unknown(self, exchange: Exchange) -> None:
         service = exchange.path.rpartition("/")[0][1:]
@@ -130,6 +145,13 @@ class AsgiHost:
             await exchange.end()
 
         return serve
+
+
+def _bug(path: str, error: Exception) -> CallFailure:
+    """What no call should meet: for the log by its incident, which the caller reads, too."""
+    incident = uuid.uuid4().hex[:12]
+    log.error("the host failed", path=path, incident=incident, exc_info=error)
+    return render_bug(incident)
 
 
 async def _no_post(_: Exchange) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import json
 from collections.abc import Awaitable, Callable
 
 from molecule_grpc.server.hosts.envoy.exchange import Event, Send
@@ -61,6 +62,12 @@ async def _fetched(port: int, scope: Event) -> tuple[int, bytes, Headers]:
     given = [field.split(b": ", 1) for field in fields]
     passed = [(name.lower(), value) for name, value in given if name.lower() in _PASSED]
     return int(status.split()[1]), body, passed
+
+
+async def failed(send: Send, message: str) -> None:
+    """An answer in the place of a page that broke, unless that has begun."""
+    with contextlib.suppress(RuntimeError, OSError):
+        await _answer(send, 500, json.dumps({"error": message}).encode())
 
 
 async def not_found(_: Event, send: Send) -> None:
