@@ -150,12 +150,16 @@ def server(
 
 
 @pytest.fixture
-def own_server(database_url: str, tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
+def own_server(
+    request: pytest.FixtureRequest, database_url: str, tmp_path: Path
+) -> Iterator[Callable[..., RunningServer]]:
     """Makes servers over this test's own database, with settings of its choice; kill at will."""
     started: list[RunningServer] = []
+    # Of a test that looks at the processes of this host.
+    host = {"MOLECULE_HOST_MODE": "grpc"} if request.node.get_closest_marker("grpc_host") else {}
 
     def make(**environment: str) -> RunningServer:
-        environment = {"DATABASE_URL": as_server(database_url), **environment}
+        environment = {"DATABASE_URL": as_server(database_url), **host, **environment}
         running = RunningServer(database_url, tmp_path / f"server-{len(started)}", **environment)
         started.append(running)
         running.start()

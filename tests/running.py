@@ -14,7 +14,10 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 
+from molecule_grpc.server.process.host_mode import host_mode
+from molecule_grpc.settings.process import ProcessSettings
 from tests.ports import free_port
 from tests.waiting import PATIENCE
 
@@ -26,6 +29,13 @@ ADMIN_TOKEN = "test-admin-token-0123456789abcdefghijklmnop"
 def _sockets() -> tempfile.TemporaryDirectory[str]:
     """The folder of all servers' sockets: a killed server leaves some, this process none."""
     return tempfile.TemporaryDirectory(prefix="molecule-test-")
+
+
+_WORKER = "molecule_grpc.server.process.worker"
+
+
+def _is_envoy(process: psutil.Process) -> bool:
+    return bool(process.name() == "envoy")
 
 
 class RunningServer:
@@ -73,6 +83,21 @@ class RunningServer:
         """The process that was started; workers and edge are its children."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def inside(self) -> bool:
+        """Whether handlers run inside Envoy: what this server was asked for, or has chosen."""
+        asked = self.environment.get("MOLECULE_HOST_MODE") or ProcessSettings().host_mode
+        return host_mode(asked).module is not None
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that run handlers, the spare one included."""
+        found = []
+        for child in psutil.Process(self.pid).children():
+            with contextlib.suppress(psutil.Error):  # it ended while we looked
+                if _is_envoy(child) if self.inside else _WORKER in child.cmdline():
+                    found.append(child)
+        return found
 
     def start(self) -> None:
         """Start and wait until it answers."""

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import asyncpg
-import psutil
 import pytest
 
 from tests import fake_agent as agents
@@ -86,11 +85,7 @@ async def at_rest(office: Office) -> None:
 
 def memory(server: RunningServer) -> int:
     """Bytes that the workers hold."""
-    workers = [
-        child
-        for child in psutil.Process(server.pid).children(recursive=True)
-        if any("molecule_grpc.server.process.worker" in part for part in child.cmdline())
-    ]
+    workers = server.workers()
     assert workers
     return sum(worker.memory_info().rss for worker in workers)
 

@@ -127,13 +127,7 @@ async def whole(server: RunningServer, processes: int) -> None:
 
 def processes(server: RunningServer) -> set[int]:
     """The processes that run handlers: workers, or Envoys with one in them."""
-    hosted = server.environment["MOLECULE_HOST_MODE"] == "envoy"
-    found = set()
-    for child in psutil.Process(server.pid).children():
-        with contextlib.suppress(psutil.Error):
-            if (child.name() == "envoy") == hosted:
-                found.add(child.pid)
-    return found
+    return {process.pid for process in server.workers()}
 
 
 @contextlib.asynccontextmanager

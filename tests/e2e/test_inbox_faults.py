@@ -13,7 +13,6 @@ from pathlib import Path
 
 import asyncpg
 import grpc
-import psutil
 import pytest
 from google.api import httpbody_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
@@ -194,24 +193,15 @@ async def test_killed_worker_is_replaced_and_loses_nothing(two_workers: RunningS
                 pour(sender, agents, 200), *(consumer.work() for consumer in consumers)
             )
             await seen(consumers, 0.3)
-            workers_of(two_workers)[0].kill()
+            two_workers.workers()[0].kill()
             await working
     for consumer in consumers:
         consumer.check()
 
 
-def workers_of(server: RunningServer) -> list[psutil.Process]:
-    """The worker processes of a server."""
-    return [
-        child
-        for child in psutil.Process(server.pid).children(recursive=True)
-        if "molecule_grpc.server.process.worker" in " ".join(child.cmdline())
-    ]
-
-
 def memory_of(server: RunningServer) -> int:
     """What its workers hold, in bytes."""
-    return sum(worker.memory_info().rss for worker in workers_of(server))
+    return sum(worker.memory_info().rss for worker in server.workers())
 
 
 @contextlib.asynccontextmanager

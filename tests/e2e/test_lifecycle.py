@@ -72,13 +72,10 @@ async def test_reflection_shows_every_service_and_its_files(server: RunningServe
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="needs Linux and two cores",
 )
-async def test_the_poller_of_a_worker_runs_on_one_core(server: RunningServer) -> None:
+@pytest.mark.grpc_host(reason="inside Envoy no poller of gRPC's runs")
+async def test_the_poller_of_a_worker_runs_on_one_core(own_server: Start) -> None:
     """The loop's; the loop itself and all others are free."""
-    (worker,) = [
-        process.pid
-        for process in psutil.Process(server.pid).children(recursive=True)
-        if "molecule_grpc.server.process.worker" in process.cmdline()
-    ]
+    (worker,) = [process.pid for process in own_server().workers()]
     async with asyncio.timeout(PATIENCE):
         while len(bound := [task for task in tasks(worker) if len(cores(task)) == 1]) != 1:
             await asyncio.sleep(0.02)
@@ -149,7 +146,7 @@ async def test_workers_that_die_are_replaced(own_server: Start) -> None:
         agent = await org.hire()
         async with streaming(agent):
             await until(lambda: gauge(server, "molecule_inbox_open_streams"), 1.0)
-            first = workers_of(server)
+            first = server.workers()
             assert len(first) == 2
             for worker in first:
                 worker.kill()
@@ -406,17 +403,8 @@ def children_named(server: RunningServer, name: str) -> list[psutil.Process]:
     return [child for child in children if child.name() == name]
 
 
-def workers_of(server: RunningServer) -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process(server.pid).children(recursive=True):
-        with contextlib.suppress(psutil.Error):  # it ended while we looked
-            if "molecule_grpc.server.process.worker" in child.cmdline():
-                found.append(child)
-    return found
-
-
 async def count_new(server: RunningServer, old: list[psutil.Process]) -> int:
-    return len([worker for worker in workers_of(server) if worker not in old])
+    return len([worker for worker in server.workers() if worker not in old])
 
 
 @contextlib.asynccontextmanager

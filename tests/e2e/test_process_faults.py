@@ -74,7 +74,7 @@ async def spare(server: RunningServer) -> int:
     """The spare process, once loaded."""
 
     async def look() -> set[int]:
-        return children(server, "--standby") - {worker(server)}
+        return {process.pid for process in server.workers()} - {worker(server)}
 
     [found] = await until(look, bool)
     return found
@@ -194,7 +194,8 @@ async def test_an_edge_that_ends_or_freezes_is_replaced(
     installation: RunningServer, agents: tuple[Agent, Agent], signum: signal.Signals
 ) -> None:
     source, target = agents
-    [gone] = children(installation, "envoy")
+    inside = {worker(installation)}
+    [gone] = inside if installation.inside else children(installation, "envoy")
     os.kill(gone, signum)
 
     async def look() -> set[int]:

@@ -35,7 +35,6 @@ from tests.conftest import LONG
 from tests.e2e.calling import register
 from tests.e2e.parties import Party, Refused, Wire, found
 from tests.e2e.server_model import FINAL, Box, Deal, Delegation, insist
-from tests.e2e.test_inbox_faults import workers_of
 from tests.fake_agent import FakeAgent, Received, Writer
 from tests.loops import Loop
 from tests.running import RunningServer
@@ -370,7 +369,7 @@ class Fleet(RuleBasedStateMachine):
         if how == "worker" and now > self.world.next_worker_at:
             # One that dies again and again is started again later and later.
             self.world.next_worker_at = now + 60
-            workers_of(self.world.server)[0].kill()
+            self.world.server.workers()[0].kill()
         elif how != "stay":
             await asyncio.to_thread(self.world.server.restart)
         outcomes = await taken
@@ -382,7 +381,7 @@ class Fleet(RuleBasedStateMachine):
         """Both workers serve: the edge sends nothing where nobody is."""
         in_a_row = 0
         async with asyncio.timeout(PATIENCE):
-            while in_a_row < 20 or len(workers_of(self.world.server)) < 2:
+            while in_a_row < 20 or len(self.world.server.workers()) < 2:
                 try:
                     await self.org.rpc(
                         workspace_pb.GetWorkspaceRequest(workspace_id=self.reader.id)

@@ -557,7 +557,7 @@ async def test_memory_stays_flat(own_server: Make, capsys: pytest.CaptureFixture
     data = os.urandom(25 * MIB)
     async with door_to(server) as door:
         processes = psutil.Process(server.pid).children(recursive=True)
-        worker = next(p for p in processes if "molecule_grpc.server.process.worker" in p.cmdline())
+        [worker] = server.workers()
         envoy = next(p for p in processes if "envoy" in p.name())
 
         async def round_trip(name: str) -> None:
