@@ -151,6 +151,7 @@ async def test_workers_that_die_are_replaced(own_server: Start) -> None:
             for worker in first:
                 worker.kill()
                 await until(lambda: count_new(server, first), first.index(worker) + 1)
+                await until(lambda: reachable(server), True)
         await until(lambda: gauge(server, "molecule_inbox_open_streams"), 0.0)
         await until(lambda: status_of(agent), 200)
 
