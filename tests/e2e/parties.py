@@ -39,7 +39,10 @@ async def wire_to(server: RunningServer) -> AsyncIterator[Wire]:
     """Open both ways into a server."""
     async with (
         httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as http,
-        grpc.aio.insecure_channel(server.grpc_target) as channel,
+        # Else all channels of this process would share one connection, and so one worker.
+        grpc.aio.insecure_channel(
+            server.grpc_target, options=[("grpc.use_local_subchannel_pool", 1)]
+        ) as channel,
     ):
         yield Wire(http, channel)
 

@@ -206,10 +206,14 @@ def memory_of(server: RunningServer) -> int:
 
 @contextlib.asynccontextmanager
 async def readers_everywhere(agent: Agent, server: RunningServer) -> AsyncIterator[list[Reader]]:
-    """Eight streams of one inbox by connections of their own, so that all workers hold some."""
+    """Streams of one inbox by connections of their own, so that all workers hold some.
+
+    Where each process has connections of its own, the kernel draws one of two for each: with
+    sixteen streams all are at the same one in one of 32,768 runs.
+    """
     async with contextlib.AsyncExitStack() as stack:
         readers = []
-        for _ in range(8):
+        for _ in range(16):
             wire = await stack.enter_async_context(wire_to(server))
             own = Agent(wire, agent.headers, agent.id, agent.token)
             readers.append(await stack.enter_async_context(reading(own)))

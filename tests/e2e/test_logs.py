@@ -352,6 +352,8 @@ async def test_connections_are_counted_by_process(
         )
         held = len([each for each in victim.net_connections() if each.status == "ESTABLISHED"])
         victim.kill()
+        # Its successor takes a second or more to load.
+        await until(look, lambda found: len(found) == 1)
         await until(look, are(20 - held))
         os.kill(server.pid, signal.SIGHUP)
         await until(_logged(server, "all processes were replaced"), bool)
