@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -76,11 +75,7 @@ class Chaos:
             self.done[what] += 1
 
     async def _kill_worker(self) -> None:
-        workers = [
-            child
-            for child in psutil.Process(self._server.pid).children()
-            if "molecule_grpc.server.process.worker" in child.cmdline()
-        ]
+        workers = self._server.workers()
         assert workers, "no worker process to kill"
         self._dice.choice(workers).kill()
         await self._answering()

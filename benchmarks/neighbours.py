@@ -155,6 +155,7 @@ async def measure(dsn: str, attack: Attack, *, seconds: float, rounds: int) -> R
         server = RunningServer(
             dsn,
             Path(directory),
+            MOLECULE_HOST_MODE="grpc",  # The table tells worker and edge apart.
             MOLECULE_AGENT_NETWORKS=AGENT_NETWORK,
             MOLECULE_STRANGER_CALLS_PER_MINUTE=str(EdgeSettings().stranger_calls_per_minute),
             LOG_LEVEL="error",

@@ -230,8 +230,7 @@ async def measure(dsn: str, store: str, rounds: int, directory: Path, table: Tab
     (agent,) = await make_agents(dsn, 1)
     floor_connection = await asyncpg.connect(dsn)
     try:
-        children = psutil.Process(server.pid).children(recursive=True)
-        worker = next(p for p in children if "molecule_grpc.server.process.worker" in p.cmdline())
+        [worker] = server.workers()
         async with (
             grpc.aio.insecure_channel(server.grpc_target) as channel,
             aiohttp.ClientSession() as session,
