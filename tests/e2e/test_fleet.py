@@ -113,8 +113,9 @@ async def test_one_of_many_processes_has_memory_for_its_worker(
     await whole(server, processes=2)
     [ready, _] = [line for line in server.log.read_text().splitlines() if "worker ready" in line]
     admin = f"{json.loads(ready)['address']}/edge-admin.sock"
-    async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=admin)) as http:
-        stats = await http.get("http://edge/stats?filter=fixed_heap.pressure", timeout=PATIENCE)
+    transport = httpx.AsyncHTTPTransport(uds=admin)
+    async with httpx.AsyncClient(transport=transport, timeout=PATIENCE) as http:
+        stats = await http.get("http://edge/stats?filter=fixed_heap.pressure")
     # In percent; from 50 on what stands still is ended sooner.
     assert int(stats.text.rpartition(":")[2]) < 40
 
