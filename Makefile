@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 .DEFAULT_GOAL := help
 # Where nothing may be kept, every process compiles pytest's plugins and all tests anew: 8 s each.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help up test test-busy timing lint fmt gen gen-check docs bench audit lock clean
+.PHONY: help up test test-busy test-hosts timing lint fmt gen gen-check docs bench audit lock clean
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ test: lint gen-check ## Check everything; ARGS go to pytest
 
 test-busy: .venv/dev.stamp ## The same while every core is kept busy
 	@$(BIN)/python -m tools.busy make test
+
+# Where the machine permits it, `make test` has the handlers inside Envoy: these tests are about processes,
+# the port and bodies of any size, and run once more on workers behind Envoy.
+OF_HOSTS := admin dispatch_faults http_clients inbox_faults lifecycle outgoing_budgets process_faults sizes tls
+test-hosts: .venv/dev.stamp ## The tests that concern hosts, on workers behind Envoy
+	MOLECULE_HOST_MODE=grpc $(BIN)/pytest $(PYTEST_WORKERS) $(OF_HOSTS:%=tests/e2e/test_%.py)
 
 timing: .venv/dev.stamp ## Check that the time of a refusal tells nothing: 2,000 pairs of each kind
 	TEST_LONG=1 $(BIN)/pytest tests/e2e/test_timing.py -s

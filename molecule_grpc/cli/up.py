@@ -26,6 +26,7 @@ from molecule_grpc.resources import migrations_dir
 from molecule_grpc.server.edge.process import EdgeError
 from molecule_grpc.server.edge.tls import TlsFiles, read_tls
 from molecule_grpc.server.process.fleet import Fleet, worker_environment
+from molecule_grpc.server.process.host_mode import HostMode
 from molecule_grpc.server.process.logs import configure
 from molecule_grpc.server.process.running_file import RunningFile, running_file
 from molecule_grpc.settings.settings import Settings
@@ -91,7 +92,7 @@ async def _run(settings: Settings, database: _Database, console: Console) -> Non
     async with Fleet(settings, database.server_dsn, worker_environment()) as fleet:
         file = RunningFile(running_file(settings))
         restarts = asyncio.create_task(_restarts(restarting, fleet, file))
-        _greet(settings, console, token, time.monotonic() - started)
+        _greet(settings, console, token, fleet.mode, time.monotonic() - started)
         await stopping.wait()
         restarts.cancel()
         await asyncio.gather(restarts, return_exceptions=True)
@@ -149,7 +150,9 @@ def _write_secret(path: Path, text: str) -> None:
     path.write_text(text + "\n")
 
 
-def _greet(settings: Settings, console: Console, token: str | None, seconds: float) -> None:
+def _greet(
+    settings: Settings, console: Console, token: str | None, mode: HostMode, seconds: float
+) -> None:
     url = settings.edge.local_url
     file = settings.process.data_dir / TOKEN_FILE
     shown = "$ADMIN_TOKEN" if settings.auth.admin_token else f"$(cat {file})"
@@ -157,6 +160,7 @@ def _greet(settings: Settings, console: Console, token: str | None, seconds: flo
         f"[bold]Molecule gRPC is up[/] ({seconds:.1f} s)",
         f"  gRPC, REST/JSON, SSE, gRPC-Web   {url}",
         f"  health                           {url}/health",
+        f"  handlers run                     {mode.where}: {mode.because}",
     ]
     if metrics := _metrics_url(settings, url):
         lines.append(f"  metrics                          {metrics}")

@@ -44,7 +44,7 @@ class ProcessSettings:
     """
 
     workers: int = setting("WORKERS", COUNT, max(1, (os.cpu_count() or 1) // 2))
-    host_mode: str = setting("MOLECULE_HOST_MODE", choice("auto", "envoy", "grpc"), "grpc")
+    host_mode: str = setting("MOLECULE_HOST_MODE", choice("auto", "envoy", "grpc"), "auto")
     spare_worker: bool = setting("MOLECULE_SPARE_WORKER", SWITCH, True)
     data_dir: Path = setting("MOLECULE_DATA_DIR", PATH, Path("data"))
     disk_low_bytes: int = setting("MOLECULE_DISK_LOW_BYTES", whole(0), 256 * 1024 * 1024)

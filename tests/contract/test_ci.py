@@ -73,3 +73,22 @@ async def test_the_database_of_the_suite_is_a_real_postgres(pool: Pool) -> None:
     files = {path.name.removesuffix(".up.sql") for path in (ROOT / "migrations").glob("*.up.sql")}
     applied = await pool.fetchval("SELECT count(*) FROM schema_migrations")
     assert applied == len(files)
+
+
+def test_the_check_of_a_clone_runs_what_concerns_hosts_on_the_other_one() -> None:
+    """`make test` has the handlers where the default puts them; each file that is named exists."""
+    commands = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert "make test-hosts" in commands
+    recipe = subprocess.run(
+        ["make", "--dry-run", "test-hosts"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    [pytest_line] = [line for line in recipe.splitlines() if "bin/pytest" in line]
+    assert pytest_line.startswith("MOLECULE_HOST_MODE=grpc ")
+    named = re.findall(r"tests/e2e/test_\w+\.py", pytest_line)
+    assert len(named) >= 5
+    assert [name for name in named if not (ROOT / name).exists()] == []

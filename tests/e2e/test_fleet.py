@@ -36,6 +36,23 @@ def mode(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+# The host.
+
+
+def test_a_start_says_once_which_host_serves_and_why(
+    own_server: Callable[..., RunningServer],
+) -> None:
+    """As a line of the log, and as a line for people."""
+    server = own_server(MOLECULE_HOST_MODE="auto")
+    log = server.log.read_text().splitlines()
+    [line] = [json.loads(line) for line in log if '"event": "host"' in line]
+    assert (line["mode"], line["because"]) == ("envoy", "module, Envoy and Python fit")
+    assert server.inside
+    assert server.stop() == 0
+    [shown] = [line for line in server.log.read_text().splitlines() if "handlers run" in line]
+    assert shown.endswith("inside Envoy: module, Envoy and Python fit")
+
+
 # The port.
 
 

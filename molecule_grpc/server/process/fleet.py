@@ -19,7 +19,7 @@ from molecule_grpc.server.edge.config import EdgeConfig
 from molecule_grpc.server.edge.tls import TlsFiles
 from molecule_grpc.server.process.certificates import EXPIRY, CertificateKeeper
 from molecule_grpc.server.process.connections import ConnectionCounts, Edges
-from molecule_grpc.server.process.host_mode import host_mode
+from molecule_grpc.server.process.host_mode import HostMode, host_mode
 from molecule_grpc.server.process.hosted_names import DSN, METRICS_PORT
 from molecule_grpc.server.process.inside import InsideEnvoy
 from molecule_grpc.server.process.layout import Layout
@@ -82,6 +82,11 @@ class Fleet:
 
     async def __aexit__(self, *_: object) -> None:
         await self._end()
+
+    @property
+    def mode(self) -> HostMode:
+        """Which host serves, and why."""
+        return self._mode
 
     async def restart(self) -> None:
         """Replace the processes one by one; each successor serves before its predecessor drains.

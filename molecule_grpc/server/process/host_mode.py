@@ -33,6 +33,11 @@ class HostMode:
     because: str
 
     @property
+    def where(self) -> str:
+        """For people."""
+        return "in workers behind Envoy" if self.module is None else "inside Envoy"
+
+    @property
     def name(self) -> str:
         """`envoy` or `grpc`."""
         return GRPC if self.module is None else ENVOY
@@ -52,7 +57,8 @@ def host_mode(asked: str) -> HostMode:
         if asked == ENVOY:
             raise SettingsError(f"MOLECULE_HOST_MODE=envoy cannot be used: {error}") from error
         return HostMode(None, None, str(error))
-    because = "MOLECULE_HOST_MODE=envoy asks for it" if asked == ENVOY else "module and Envoy fit"
+    asks = "MOLECULE_HOST_MODE=envoy asks for it"
+    because = asks if asked == ENVOY else "module, Envoy and Python fit"
     return HostMode(module, libpython, because)
 
 
