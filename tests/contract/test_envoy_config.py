@@ -170,6 +170,23 @@ def test_every_stream_of_events_has_its_transcoder() -> None:
         and "envoy.filters.http.grpc_json_transcoder"
         in (filters := route["typed_per_filter_config"])
     ]
-    assert len(forms) == 2 * len(paths)
-    in_turn = [form.get("stream_newline_delimited", False) for form in forms]
+    streaming = [form for form in forms if any(name.startswith("stream_") for name in form)]
+    assert len(streaming) == 2 * len(paths)
+    in_turn = [form.get("stream_newline_delimited", False) for form in streaming]
     assert in_turn == [True, False] * len(paths)
+
+
+def test_little_of_an_upload_waits_in_the_edge() -> None:
+    """The larger limit of its transcoder is what Envoy keeps for a worker in its own process."""
+    taken = [rpc for rpc in read_surface(DEFAULT_PATH) if rpc.taking]
+    patterns = [form.regex for rpc in taken for form in rpc.rest]
+    found = {
+        route["match"]["safe_regex"]["regex"]: route["typed_per_filter_config"]
+        for route in routes("plain")
+        if "safe_regex" in route["match"]
+    }
+    assert patterns
+    for pattern in patterns:
+        transcoder = found[pattern]["envoy.filters.http.grpc_json_transcoder"]
+        sizes = transcoder["max_request_body_size"], transcoder["max_response_body_size"]
+        assert max(sizes) <= 1024 * 1024

@@ -584,7 +584,7 @@ async def test_memory_stays_flat(own_server: Make, capsys: pytest.CaptureFixture
     with capsys.disabled():
         print(f"\n20 files of 25 MiB in and out: worker +{grown[0]:.0f}, Envoy +{grown[1]:.0f} MiB")
     assert grown[0] < 100
-    assert grown[1] < 50
+    assert server.inside or grown[1] < 50  # one process holds both
 
 
 # --- sdk and command line ---

@@ -138,12 +138,16 @@ def _listener(
 ) -> str:
     host, port = address
 
-    def transcoding(**form: bool) -> Json:
+    def transcoding(
+        max_request: int = config.max_request_bytes,
+        max_response: int = config.max_response_bytes,
+        **form: bool,
+    ) -> Json:
         return transcoder(
             rpcs,
             config.descriptor_set,
-            max_request=config.max_request_bytes,
-            max_response=config.max_response_bytes,
+            max_request=max_request,
+            max_response=max_response,
             **form,
         )
 
@@ -154,6 +158,7 @@ def _listener(
         rpcs,
         sse=transcoding(stream_sse_style_delimited=True),
         lines=transcoding(stream_newline_delimited=True),
+        taking=transcoding(max_request=_MIB, max_response=_MIB),
         admin=operator,
         metrics=config.metrics_port is not None and (not public or _shows_metrics(config)),
         metrics_token="" if config.public_metrics or not public else config.metrics_token,

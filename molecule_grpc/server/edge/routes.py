@@ -65,6 +65,7 @@ def routes(
     *,
     sse: Json,
     lines: Json,
+    taking: Json,
     admin: bool,
     metrics: bool,
     metrics_token: str = "",
@@ -77,6 +78,8 @@ def routes(
     Args:
         sse: transcoder for streams of server-sent events.
         lines: transcoder for streams of one JSON object a line.
+        taking: transcoder for bodies of any length. The larger of its two limits is also what of
+            a body Envoy keeps for a worker in its own process that does not read on.
         admin: whether AdminService is served, and not only its health.
         metrics: whether /metrics is served.
         metrics_token: what a caller of /metrics must show; empty for nothing.
@@ -96,7 +99,7 @@ def routes(
                 table += _stream_routes(form, sse, lines)
     for rpc in rpcs:
         if rpc.taking:
-            table += [_taking_route(form) for form in rpc.rest]
+            table += [_taking_route(form, taking) for form in rpc.rest]
     # A probe must not run into the rate limit.
     table.append(_rest({"path": "/health"}, {_RATE_LIMIT: _OFF}))
     table += _rpc_routes(rpcs, {HEALTH_RPC: open_rate}, f"{call_seconds}s", admin=admin)
@@ -136,10 +139,10 @@ def _stream_routes(form: RestPath, sse: Json, lines: Json) -> Iterator[Json]:
     yield _rest(path, {_TRANSCODER: sse})
 
 
-def _taking_route(form: RestPath) -> Json:
+def _taking_route(form: RestPath, transcoder: Json) -> Json:
     """An upload may have any length: the worker reads it as a stream, within its own limits."""
     verb = {"name": ":method", "string_match": {"exact": form.verb}}
-    return _rest({"safe_regex": {"regex": form.regex}}, _GRPC, verb)
+    return _rest({"safe_regex": {"regex": form.regex}}, {**_GRPC, _TRANSCODER: transcoder}, verb)
 
 
 def _rpc_routes(
