@@ -208,6 +208,30 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The agent's URL does not answer. Code: UNAVAILABLE (502)."""
     ERROR_REASON_INBOUND_SECRET_PENDING: _ErrorReason.ValueType  # 150
     """The agent has not yet received the secret that the platform presents. Code: UNAVAILABLE (503)."""
+    ERROR_REASON_NAMESPACE_NOT_WRITABLE: _ErrorReason.ValueType  # 160
+    """The workspace may not write this namespace of memories. Code: PERMISSION_DENIED (403)."""
+    ERROR_REASON_NAMESPACE_NOT_FOUND: _ErrorReason.ValueType  # 161
+    """The workspace can read no such namespace of memories. Code: NOT_FOUND (404)."""
+    ERROR_REASON_MEMORY_NOT_FOUND: _ErrorReason.ValueType  # 162
+    """The workspace can read, or for a change write, no memory with this id. Code: NOT_FOUND (404)."""
+    ERROR_REASON_MEMORY_ID_TAKEN: _ErrorReason.ValueType  # 163
+    """A memory of another namespace has this id. Code: ALREADY_EXISTS (409)."""
+    ERROR_REASON_MEMORY_SUPERSEDED: _ErrorReason.ValueType  # 164
+    """Another memory has replaced this one. Code: ABORTED (409). Metadata: `superseded_by`."""
+    ERROR_REASON_MEMORY_CHANGED: _ErrorReason.ValueType  # 165
+    """The memory has another version than the caller expects. Code: ABORTED (409). Metadata: `version`."""
+    ERROR_REASON_RECALLED_TEXT: _ErrorReason.ValueType  # 166
+    """The text was recalled from a memory, header included: storing it again would let one note speak
+    with the voice of many. Code: INVALID_ARGUMENT (400). Metadata: `memory_id`.
+    """
+    ERROR_REASON_GLOBAL_NEEDS_ROOT: _ErrorReason.ValueType  # 167
+    """Only a workspace without a parent may write to the scope GLOBAL. Code: PERMISSION_DENIED (403)."""
+    ERROR_REASON_KEY_NOT_FOUND: _ErrorReason.ValueType  # 168
+    """The workspace has no such key. Code: NOT_FOUND (404)."""
+    ERROR_REASON_VERSION_MISMATCH: _ErrorReason.ValueType  # 169
+    """The key has another version than the caller expects. Code: ABORTED (409). Metadata and REST body:
+    `expected_version`, `current_version` (null if the key is absent).
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the stable name of an error. It travels in `google.rpc.ErrorInfo.reason`
@@ -400,4 +424,28 @@ ERROR_REASON_AGENT_UNREACHABLE: ErrorReason.ValueType  # 149
 """The agent's URL does not answer. Code: UNAVAILABLE (502)."""
 ERROR_REASON_INBOUND_SECRET_PENDING: ErrorReason.ValueType  # 150
 """The agent has not yet received the secret that the platform presents. Code: UNAVAILABLE (503)."""
+ERROR_REASON_NAMESPACE_NOT_WRITABLE: ErrorReason.ValueType  # 160
+"""The workspace may not write this namespace of memories. Code: PERMISSION_DENIED (403)."""
+ERROR_REASON_NAMESPACE_NOT_FOUND: ErrorReason.ValueType  # 161
+"""The workspace can read no such namespace of memories. Code: NOT_FOUND (404)."""
+ERROR_REASON_MEMORY_NOT_FOUND: ErrorReason.ValueType  # 162
+"""The workspace can read, or for a change write, no memory with this id. Code: NOT_FOUND (404)."""
+ERROR_REASON_MEMORY_ID_TAKEN: ErrorReason.ValueType  # 163
+"""A memory of another namespace has this id. Code: ALREADY_EXISTS (409)."""
+ERROR_REASON_MEMORY_SUPERSEDED: ErrorReason.ValueType  # 164
+"""Another memory has replaced this one. Code: ABORTED (409). Metadata: `superseded_by`."""
+ERROR_REASON_MEMORY_CHANGED: ErrorReason.ValueType  # 165
+"""The memory has another version than the caller expects. Code: ABORTED (409). Metadata: `version`."""
+ERROR_REASON_RECALLED_TEXT: ErrorReason.ValueType  # 166
+"""The text was recalled from a memory, header included: storing it again would let one note speak
+with the voice of many. Code: INVALID_ARGUMENT (400). Metadata: `memory_id`.
+"""
+ERROR_REASON_GLOBAL_NEEDS_ROOT: ErrorReason.ValueType  # 167
+"""Only a workspace without a parent may write to the scope GLOBAL. Code: PERMISSION_DENIED (403)."""
+ERROR_REASON_KEY_NOT_FOUND: ErrorReason.ValueType  # 168
+"""The workspace has no such key. Code: NOT_FOUND (404)."""
+ERROR_REASON_VERSION_MISMATCH: ErrorReason.ValueType  # 169
+"""The key has another version than the caller expects. Code: ABORTED (409). Metadata and REST body:
+`expected_version`, `current_version` (null if the key is absent).
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,11 @@
+DROP TABLE IF EXISTS memory_embeddings;
+DROP FUNCTION memory_enable_vectors();
+DROP TABLE memory_value_floors;
+DROP TABLE memory_values;
+DROP TABLE memory_quarantine;
+DROP TABLE memory_grants;
+DROP TABLE memory_versions;
+DROP TABLE memories;
+DROP TABLE memory_namespaces;
+DROP FUNCTION memory_words(regconfig, text);
+DROP FUNCTION memory_pieces(text);
