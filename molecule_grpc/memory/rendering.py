@@ -1,0 +1,158 @@
+"""Texts of memories on their way to agents: behind a header, and unable to forge one."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from uuid import UUID
+
+from molecule_grpc.memory.values import MemoryRow, VersionRow
+
+_CUSTOM = "CUSTOM"
+_SCOPES = {"org": "ORG", "team": "TEAM"}
+_SCOPES_OF_REST = {"org": "GLOBAL", "team": "TEAM", "workspace": "LOCAL"}
+
+# A header as `render_for_agent` writes it, and every spelling that a reader may take for one:
+# in capitals any `[MEMORY `, in other letters only with a field of the header behind it.
+_OPENING = re.compile(r"\[\s*(?=MEMORY\s|MEMORY\Z|(?i:memory)\s+(?i:id|scope|ns|from)\s*=)")
+_HEADER = re.compile(
+    r"\[\s*(?i:memory)\s+(?i:id)\s*=\s*"
+    r"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?=[\s\]])"
+)
+# Overrides and isolates of writing direction show letters in another order than they are read.
+_DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+
+_ALIKE = {
+    **dict.fromkeys("МмΜϺᎷᴍⲘꓟ", "M"),
+    **dict.fromkeys("ЕеΕᎬᴇ⋿ⲈꓰЄ", "E"),
+    **dict.fromkeys("ОоΟοՕᴏⲞꓳ", "O"),
+    **dict.fromkeys("ᎡᏒᖇʀꓣƦ", "R"),
+    **dict.fromkeys("УуΥϒҮᎩᎽʏⲨꓬ", "Y"),
+    **dict.fromkeys("ІіΙι", "i"),
+    **dict.fromkeys("ԁ", "d"),
+    **dict.fromkeys("【〔〖〘〚⟦❲⁅⦋⦍⦏⎡⌈⸢「『", "["),
+    **dict.fromkeys("】〕〗〙〛⟧❳⁆⦌⦎⦐⎤⌉⸣」』", "]"),
+    **dict.fromkeys("꞊᐀⹀゠", "="),
+}
+_LETTERS = ord("A")
+# Letters in boxes and circles that Unicode does not decompose: 26 from each of these.
+_BOXED = (0x1F150, 0x1F170, 0x1F1E6)
+_KEPT_CODES = 0x20000
+
+
+class _Skeleton(dict[int, str]):
+    """What each character looks like, for `str.translate`: look-alikes as one, the invisible as
+    nothing. Keeps at most 131,072 characters, 12 MB."""
+
+    def __missing__(self, code: int) -> str:
+        alike = _looks_like(chr(code))
+        if code < _KEPT_CODES:
+            self[code] = alike
+        return alike
+
+
+def _looks_like(char: str) -> str:
+    for first in _BOXED:
+        if first <= ord(char) < first + 26:
+            return chr(_LETTERS + ord(char) - first)
+    if char in _ALIKE:
+        return _ALIKE[char]
+    # One character at most, so that `_places` can count.
+    for part in unicodedata.normalize("NFKD", char):
+        if unicodedata.category(part) not in ("Mn", "Me", "Cf"):
+            return _ALIKE.get(part, part)
+    return ""
+
+
+_SKELETON = _Skeleton({code: chr(code) for code in range(128)})
+
+
+def escape(text: str) -> str:
+    """A text that holds no header: `[MEMORY ` becomes `[_MEMORY `.
+
+    So do look-alikes of other alphabets, with invisible characters between the letters, and in
+    other capitals where a field of a header follows. Overrides of writing direction are removed.
+    Linear in the text's length, and idempotent.
+    """
+    text = text if text.isascii() else _DIRECTIONS.sub("", text)
+    seen = text if text.isascii() else text.translate(_SKELETON)
+    ends = [found.end() for found in _OPENING.finditer(seen)]
+    if not ends:
+        return text
+    pieces, done = [], 0
+    for place in ends if seen is text else _places(text, ends):
+        pieces += [text[done:place], "_"]
+        done = place
+    return "".join([*pieces, text[done:]])
+
+
+def escape_all(texts: list[str]) -> list[str]:
+    """Several texts, such as tags, each without a header."""
+    return [escape(each) for each in texts]
+
+
+def escape_json(text: str) -> str:
+    """JSON text whose names and texts hold no header."""
+    if text.isascii() and "[" not in text and "\\" not in text:
+        return text
+    return json.dumps(_escaped(json.loads(text)), ensure_ascii=False, separators=(",", ":"))
+
+
+def _escaped(data: object) -> object:
+    if isinstance(data, str):
+        return escape(data)
+    if isinstance(data, list):
+        return [_escaped(each) for each in data]
+    if isinstance(data, dict):
+        return {escape(name): _escaped(each) for name, each in data.items()}
+    return data
+
+
+def recalled_id(text: str) -> UUID | None:
+    """The id in the first header that a text holds: that of the memory it was recalled from."""
+    found = _HEADER.search(text if text.isascii() else text.translate(_SKELETON))
+    return UUID(found.group(1)) if found else None
+
+
+def render_for_agent(reader_id: UUID, row: MemoryRow | VersionRow, *, rest: bool = False) -> str:
+    """The text of a memory as an agent may read it. Every surface that shows texts calls this.
+
+    A text of the organisation, and each that the reader did not write, comes behind
+    `[MEMORY id=<id> scope=<ORG|TEAM|CUSTOM> ns=<namespace>]: `. No text can forge that header.
+
+    Args:
+        reader_id: the workspace that reads.
+        row: the stored memory, or one of its texts.
+        rest: for clients that know scopes, whose header says
+            `scope=<GLOBAL|TEAM|CUSTOM> from=<author>`.
+    """
+    content = escape(row.content)
+    kind = row.namespace.partition(":")[0]
+    if kind != "org" and row.author_id == reader_id:
+        return content
+    memory_id = row.id if isinstance(row, MemoryRow) else row.memory_id
+    if rest:
+        about = f"scope={scope_of(row.namespace)} from={row.author_id or ''}"
+    else:
+        about = f"scope={_SCOPES.get(kind, _CUSTOM)} ns={row.namespace}"
+    return f"[MEMORY id={memory_id} {about}]: {content}"
+
+
+def scope_of(namespace: str) -> str:
+    """LOCAL, TEAM, GLOBAL or CUSTOM: what clients that know scopes call a namespace."""
+    return _SCOPES_OF_REST.get(namespace.partition(":")[0], _CUSTOM)
+
+
+def _places(text: str, ends: list[int]) -> list[int]:
+    """Where in a text the characters are that its skeleton has at these places, in order."""
+    places, shown, wanted = [], 0, iter(ends)
+    goal = next(wanted, None)
+    for place, char in enumerate(text):
+        visible = bool(_SKELETON[ord(char)])
+        if visible and shown == goal:
+            places.append(place)
+            goal = next(wanted, None)
+        shown += visible
+    # An opening at the very end of a text has no character behind it.
+    return places + [len(text)] * (len(ends) - len(places))
