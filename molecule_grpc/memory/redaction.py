@@ -1,9 +1,10 @@
-"""Secrets in texts, replaced by `[REDACTED:<label>]` before anything is stored, indexed or embedded."""
+"""Secrets in texts, replaced by `[REDACTED:<label>]` before anything is stored or embedded."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import math
 import re
 from collections import Counter
@@ -91,7 +92,7 @@ def _is_random(match: re.Match[str]) -> bool:
     kinds = ["A" if c.isupper() else "a" if c.islower() else "0" if c.isdigit() else c for c in run]
     if not {"A", "a", "0"} <= set(kinds):
         return False
-    changes = sum(a != b for a, b in zip(kinds, kinds[1:], strict=False))
+    changes = sum(a != b for a, b in itertools.pairwise(kinds))
     return changes >= _LEAST_CHANGES * len(run) and _bits(run) >= _LEAST_BITS
 
 

@@ -42,8 +42,10 @@ _KEPT_CODES = 0x20000
 
 
 class _Skeleton(dict[int, str]):
-    """What each character looks like, for `str.translate`: look-alikes as one, the invisible as
-    nothing. Keeps at most 131,072 characters, 12 MB."""
+    """What each character looks like, for `str.translate`: the invisible as nothing.
+
+    Keeps at most 131,072 characters, 12 MB.
+    """
 
     def __missing__(self, code: int) -> str:
         alike = _looks_like(chr(code))

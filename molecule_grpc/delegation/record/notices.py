@@ -1,4 +1,4 @@
-"""Notices of files: they enter record and inbox in the transaction that stores the files."""
+"""Notices of files, and rows about memories: they enter the record in the transaction of others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from molecule_grpc.delegation.record.store.activity import EntryDraft
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.delegation.record.writes import require_room
 from molecule_grpc.kernel.ids import new_id
-from molecule_grpc.quotas import Quotas
+from molecule_grpc.quotas import UNLIMITED, Quotas
 
 # Pollers look for the type and tell kinds of work by the method.
 FILE_TYPE: Final = "a2a_receive"
@@ -34,6 +34,20 @@ class FileNotice(Protocol):
     def body(self) -> str: ...
 
 
+class ActNotice(Protocol):
+    """What a workspace did with a memory of many readers. The body is JSON text."""
+
+    @property
+    def workspace_id(self) -> UUID: ...
+    @property
+    def activity_type(self) -> str: ...
+    @property
+    def summary(self) -> str: ...
+    @property
+    def body(self) -> str: ...
+
+
+RecordActs = Callable[[Connection, Sequence[ActNotice]], Awaitable[None]]
 AnnounceFiles = Callable[[Connection, Sequence[FileNotice]], Awaitable[None]]
 
 
@@ -61,6 +75,31 @@ def file_announcer(quotas: Quotas) -> AnnounceFiles:
             await append(conn, [draft._replace(exempt=True) for draft in drafts])
 
     return announce
+
+
+async def record_acts(conn: Connection, notices: Sequence[ActNotice]) -> None:
+    """Put rows into the records of workspaces, in the caller's transaction.
+
+    The rows are no inbox items, and an organisation's bytes of the day do not refuse them: what
+    they tell of was accepted already.
+    """
+    drafts = [
+        EntryDraft(
+            Entry(
+                workspace_id=notice.workspace_id,
+                activity_id=new_id(),
+                activity_type=notice.activity_type,
+                source_id=notice.workspace_id,
+                summary=notice.summary,
+                request_body=notice.body,
+            ),
+            kept=True,
+        )
+        for notice in notices
+    ]
+    await activity.append(
+        conn, drafts, max_items=UNLIMITED, max_bytes=UNLIMITED, day_bytes=UNLIMITED
+    )
 
 
 def _entry(notice: FileNotice) -> Entry:
