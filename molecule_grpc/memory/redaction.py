@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import itertools
+import json
 import math
 import re
 from collections import Counter
@@ -139,7 +140,8 @@ _RULES: tuple[_Rule, ...] = (
             r"(?P<kept>(?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?|mssql|clickhouse"
             r"|https?|ftps?|smtps?|ldaps?)(?:\+[a-z0-9]{1,20})?://)"
             + _NOT_DONE
-            + r"[^\s:@/\"'<>]{0,256}:(?![/\s])[^\s@\"'<>]{1,512}(?:@[^\s@/:\"'<>]{1,256})??(?=@)",
+            + r"[^\s:@/\"'<>]{0,256}:(?![/\s]|\d{1,5}[/?#])[^\s@\"'<>]{1,512}"
+            r"(?:@[^\s@/:\"'<>]{1,256})?(?=@)",
             re.IGNORECASE,
         ),
         lambda match: not match[0].endswith((":password", ":pass", ":PASSWORD")),
@@ -203,8 +205,21 @@ def redact(text: str) -> tuple[str, dict[str, int]]:
     return text, dict(counts)
 
 
-def redact_json(data: object) -> tuple[object, dict[str, int]]:
-    """JSON data whose names and texts hold no secrets; what a telling name says is one, too.
+def redact_json(text: str) -> tuple[str, dict[str, int]]:
+    """JSON text whose names and texts hold no secrets, see `redact_data`. The text itself if none.
+
+    Raises:
+        ValueError: it is no JSON.
+        RecursionError: it is nested some hundreds deep.
+    """
+    data, counts = redact_data(json.loads(text))
+    if not counts:
+        return text, counts
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")), counts
+
+
+def redact_data(data: object) -> tuple[object, dict[str, int]]:
+    """Parsed JSON whose names and texts hold no secrets; what a telling name says is one, too.
 
     Raises:
         RecursionError: the data is nested some hundreds deep.
