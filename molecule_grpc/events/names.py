@@ -7,6 +7,7 @@ from typing import Final, Self
 
 _WORKSPACE: Final = ("name", "tier", "runtime", "status", "parent_id", "error")
 _DELEGATION: Final = ("delegation_id", "target_id", "status", "response_preview", "error", "via")
+_MEMORY: Final = ("memory_id", "namespace")
 
 
 class Storage(enum.Enum):
@@ -130,6 +131,26 @@ class EventType(enum.StrEnum):
         "DELEGATION_STUCK",
         "A delegation ended because nothing was heard of it for too long.",
         _DELEGATION,
+    )
+    MEMORY_COMMITTED = (
+        "MEMORY_COMMITTED",
+        "A workspace stored a memory. `workspace_id` is the author, here and below.",
+        _MEMORY,
+    )
+    MEMORY_UPDATED = (
+        "MEMORY_UPDATED",
+        "A workspace changed a memory in place.",
+        _MEMORY,
+    )
+    MEMORY_SUPERSEDED = (
+        "MEMORY_SUPERSEDED",
+        "`superseded_by` took the place of a memory; without that id the memory holds again.",
+        (*_MEMORY, "superseded_by"),
+    )
+    MEMORY_FORGOTTEN = (
+        "MEMORY_FORGOTTEN",
+        "A workspace removed a memory for good.",
+        _MEMORY,
     )
     TASK_UPDATED = (
         "TASK_UPDATED",

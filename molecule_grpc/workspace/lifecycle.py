@@ -10,6 +10,7 @@ from uuid import UUID
 
 from molecule_grpc.auth import store as tokens
 from molecule_grpc.auth.principal import Principal, Role
+from molecule_grpc.db import tree_lock
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.egress import Egress
 from molecule_grpc.kernel.errors import Unauthenticated
@@ -245,7 +246,7 @@ class Lifecycle:
         if row is None:
             raise missing()
         async with self._pool.acquire() as conn, conn.transaction():
-            await tree.lock(conn, row.organization_id, shared=False)
+            await tree_lock.lock(conn, row.organization_id, shared=False)
             # A purge locks the same tree: from here on the id is nobody else's.
             if await workspaces.get(conn, workspace_id, row.organization_id) is None:
                 raise missing()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from molecule_grpc.db import tree_lock
 from molecule_grpc.db.pool import Connection
 from molecule_grpc.kernel.errors import Conflict, Invalid, NotFound
 from molecule_grpc.workspace import rules
@@ -39,7 +40,7 @@ async def require_room(conn: Connection, draft: WorkspaceDraft) -> None:
     if not await workspaces.organization_exists(conn, draft.organization_id):
         raise no_organization()
     if draft.parent_id is not None:
-        await tree.lock(conn, draft.organization_id, shared=True)
+        await tree_lock.lock(conn, draft.organization_id, shared=True)
         await require_fit(conn, draft.organization_id, draft.id, draft.parent_id)
 
 
@@ -80,7 +81,7 @@ async def hold(conn: Connection, workspace_id: UUID, within: UUID | None, *, mov
     if moving:
         organization_id = await workspaces.organization_of(conn, workspace_id)
         if organization_id is not None:
-            await tree.lock(conn, organization_id, shared=False)
+            await tree_lock.lock(conn, organization_id, shared=False)
     row = await workspaces.lock_live(conn, workspace_id, within)
     if row is None:
         raise missing()

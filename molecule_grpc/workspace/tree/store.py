@@ -1,4 +1,4 @@
-"""The SQL of the tree: who is whose ancestor, who may talk, and the lock that keeps it a tree."""
+"""The SQL of the tree: who is whose ancestor, and who may talk."""
 
 from __future__ import annotations
 
@@ -234,18 +234,6 @@ async def peers(
     found = await pool.fetch(_PEERS, workspace_id, wanted, name, peer_id, limit + 1, max_bytes)
     listed = [Peer(*list(row)[:-1]) for row in found[:limit]]
     return Page(listed, more=bool(found) and found[0]["found"] > len(listed))
-
-
-async def lock(conn: Connection, organization_id: UUID, *, shared: bool) -> None:
-    """Hold the shape of an organisation's tree until the transaction ends.
-
-    Statements that add a child share the lock; those that move or remove hold it alone. What the
-    transaction reads of the tree afterwards stays true until it ends.
-    """
-    how = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-    await conn.execute(
-        f"SELECT {how}(hashtextextended('workspace-tree ' || $1::uuid, 0))", organization_id
-    )
 
 
 async def branch(conn: Connection, organization_id: UUID, workspace_id: UUID) -> list[UUID]:

@@ -1,0 +1,43 @@
+"""The lock that keeps the shape of an organisation's tree, and with it the rights that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from molecule_grpc.db.pool import Connection
+
+# The key is the same in all statements.
+_SHARE = "SELECT pg_advisory_xact_lock_shared(hashtextextended('workspace-tree ' || $1::uuid, 0))"
+_HOLD = "SELECT pg_advisory_xact_lock(hashtextextended('workspace-tree ' || $1::uuid, 0))"
+_TRY_SHARE = """
+    SELECT o FROM unnest($1::uuid[]) o
+    WHERE pg_try_advisory_xact_lock_shared(hashtextextended('workspace-tree ' || o, 0))
+"""
+_SHARE_OF_MEMBER = """
+    SELECT w.organization_id,
+           pg_advisory_xact_lock_shared(hashtextextended('workspace-tree ' || w.organization_id, 0))
+    FROM workspaces w WHERE w.id = $1
+"""
+
+
+async def lock(conn: Connection, organization_id: UUID, *, shared: bool) -> None:
+    """Hold the shape of an organisation's tree until the transaction ends.
+
+    Statements that add a child share the lock, and so do those whose right follows from the tree;
+    those that move or remove hold it alone. What a later statement of the transaction reads of the
+    tree stays true until the transaction ends.
+    """
+    await conn.execute(_SHARE if shared else _HOLD, organization_id)
+
+
+async def try_share(conn: Connection, organization_ids: Sequence[UUID]) -> set[UUID]:
+    """Share the locks of these trees that nobody holds alone, without waiting; which they are."""
+    found = await conn.fetch(_TRY_SHARE, organization_ids)
+    return {row["o"] for row in found}
+
+
+async def share_of(conn: Connection, workspace_id: UUID) -> UUID | None:
+    """Share the lock of a workspace's tree; its organisation, None for an unknown workspace."""
+    row = await conn.fetchrow(_SHARE_OF_MEMBER, workspace_id)
+    return None if row is None else row["organization_id"]
