@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from google.api import httpbody_pb2
     from moleculeai.admin.v1 import admin_service_pb2
 
     from molecule_grpc.server.call import Call
@@ -177,4 +180,111 @@ class AdminServiceHandlers(Protocol):
         call: Call,
     ) -> admin_service_pb2.GetDelegationStatsResponse:
         """GetDelegationStats counts the ledger by status."""
+        ...
+
+    def ExportMemories(
+        self,
+        request: admin_service_pb2.ExportMemoriesRequest,
+        call: Call,
+    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        """ExportMemories streams every memory of an organisation, or of all, as one JSON array, oldest first:
+        `id`, `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
+        `workspace_name`, and what an import needs beside. Pieces of the answer may be cut anywhere; an
+        export that fails ends without the array's `]`.
+        """
+        ...
+
+    async def ImportMemories(
+        self,
+        requests: AsyncIterator[admin_service_pb2.ImportMemoriesRequest],
+        call: Call,
+    ) -> admin_service_pb2.ImportMemoriesResponse:
+        """ImportMemories commits the memories of an export, each on its own. Workspaces are found by name,
+        and must be unambiguous. A repeat stores nothing twice. Fails with INVALID_ARGUMENT if the body is
+        no JSON array; what came before the fault is stored.
+        """
+        ...
+
+    async def SetMemoryGrant(
+        self,
+        request: admin_service_pb2.SetMemoryGrantRequest,
+        call: Call,
+    ) -> admin_service_pb2.MemoryGrant:
+        """SetMemoryGrant lets a workspace read a namespace of its organisation, and write it if `can_write`.
+        A repeat changes nothing. Fails with WORKSPACE_NOT_FOUND.
+        """
+        ...
+
+    async def ListMemoryGrants(
+        self,
+        request: admin_service_pb2.ListMemoryGrantsRequest,
+        call: Call,
+    ) -> admin_service_pb2.ListMemoryGrantsResponse:
+        """ListMemoryGrants lists grants, by namespace and workspace. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
+        ...
+
+    async def DeleteMemoryGrant(
+        self,
+        request: admin_service_pb2.DeleteMemoryGrantRequest,
+        call: Call,
+    ) -> admin_service_pb2.DeleteMemoryGrantResponse:
+        """DeleteMemoryGrant takes a grant back, from the next call on. Repeating a call is harmless."""
+        ...
+
+    async def MoveMemoryNamespace(
+        self,
+        request: admin_service_pb2.MoveMemoryNamespaceRequest,
+        call: Call,
+    ) -> admin_service_pb2.MoveMemoryNamespaceResponse:
+        """MoveMemoryNamespace moves all memories of a namespace into another one of the same organisation.
+        Fails with NAMESPACE_NOT_FOUND if the first holds nothing: so does a repeat.
+        """
+        ...
+
+    async def DeleteMemoryNamespace(
+        self,
+        request: admin_service_pb2.DeleteMemoryNamespaceRequest,
+        call: Call,
+    ) -> admin_service_pb2.DeleteMemoryNamespaceResponse:
+        """DeleteMemoryNamespace deletes a namespace with all that it holds. Fails with NAMESPACE_NOT_FOUND:
+        so does a repeat.
+        """
+        ...
+
+    async def GetMemoryStats(
+        self,
+        request: admin_service_pb2.GetMemoryStatsRequest,
+        call: Call,
+    ) -> admin_service_pb2.GetMemoryStatsResponse:
+        """GetMemoryStats counts what is stored, and names the largest namespaces."""
+        ...
+
+    async def SetAuthorQuarantine(
+        self,
+        request: admin_service_pb2.SetAuthorQuarantineRequest,
+        call: Call,
+    ) -> admin_service_pb2.AuthorQuarantine:
+        """SetAuthorQuarantine hides everything that a workspace wrote from every reader, on every path, from
+        the next call on. A repeat changes the reason. Fails with WORKSPACE_NOT_FOUND.
+        """
+        ...
+
+    async def ListAuthorQuarantines(
+        self,
+        request: admin_service_pb2.ListAuthorQuarantinesRequest,
+        call: Call,
+    ) -> admin_service_pb2.ListAuthorQuarantinesResponse:
+        """ListAuthorQuarantines lists whose texts are hidden, newest first. If there are more, the response
+        header `x-next-page-token` carries the token of the next page.
+        """
+        ...
+
+    async def DeleteAuthorQuarantine(
+        self,
+        request: admin_service_pb2.DeleteAuthorQuarantineRequest,
+        call: Call,
+    ) -> admin_service_pb2.DeleteAuthorQuarantineResponse:
+        """DeleteAuthorQuarantine shows a workspace's texts again. Repeating a call is harmless."""
         ...

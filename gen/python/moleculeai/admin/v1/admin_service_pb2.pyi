@@ -4,6 +4,7 @@ isort:skip_file
 AdminService: organisations, tokens, the ledger and the server's state, for operators."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -1285,3 +1286,653 @@ class ListAuditLogResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListAuditLogResponse: _TypeAlias = ListAuditLogResponse  # noqa: Y015
+
+@_typing.final
+class ExportMemoriesRequest(_message.Message):
+    """Request of ExportMemories."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    organization_id: _builtins.str
+    """UUID of the organisation. For the operator only; empty means all."""
+    def __init__(
+        self,
+        *,
+        organization_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["organization_id", b"organization_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportMemoriesRequest: _TypeAlias = ExportMemoriesRequest  # noqa: Y015
+
+@_typing.final
+class ImportMemoriesRequest(_message.Message):
+    """Request of ImportMemories: pieces of one JSON array."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    organization_id: _builtins.str
+    """UUID of the organisation, in the first piece. For the operator only; empty means the default
+    organisation.
+    """
+    @_builtins.property
+    def body(self) -> _httpbody_pb2.HttpBody:
+        """A piece of the array; pieces may be cut anywhere. An element takes at most 512 KiB."""
+
+    def __init__(
+        self,
+        *,
+        body: _httpbody_pb2.HttpBody | None = ...,
+        organization_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "organization_id", b"organization_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportMemoriesRequest: _TypeAlias = ImportMemoriesRequest  # noqa: Y015
+
+@_typing.final
+class ImportMemoriesResponse(_message.Message):
+    """Response of ImportMemories."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Skip(_message.Message):
+        """Skip is a memory that was not stored."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        INDEX_FIELD_NUMBER: _builtins.int
+        REASON_FIELD_NUMBER: _builtins.int
+        index: _builtins.int
+        """Its place in the array, from 0."""
+        reason: _builtins.str
+        """Why: missing or ambiguous (the workspace), scope, or the error's text."""
+        def __init__(
+            self,
+            *,
+            index: _builtins.int = ...,
+            reason: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "reason", b"reason"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    IMPORTED_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    SKIPS_FIELD_NUMBER: _builtins.int
+    imported: _builtins.int
+    """Stored now, or stored before with the same text."""
+    skipped: _builtins.int
+    """Left out: no or several workspaces have the name, or the scope has no namespace."""
+    errors: _builtins.int
+    """Refused with an error."""
+    total: _builtins.int
+    """All elements of the array."""
+    @_builtins.property
+    def skips(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportMemoriesResponse.Skip]:
+        """The first 100 that were left out or refused."""
+
+    def __init__(
+        self,
+        *,
+        imported: _builtins.int = ...,
+        skipped: _builtins.int = ...,
+        errors: _builtins.int = ...,
+        total: _builtins.int = ...,
+        skips: _abc.Iterable[Global___ImportMemoriesResponse.Skip] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "imported", b"imported", "skipped", b"skipped", "skips", b"skips", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportMemoriesResponse: _TypeAlias = ImportMemoriesResponse  # noqa: Y015
+
+@_typing.final
+class MemoryGrant(_message.Message):
+    """MemoryGrant is a right that an operator gave beside those of the tree."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    CAN_WRITE_FIELD_NUMBER: _builtins.int
+    GRANTED_BY_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """The namespace."""
+    workspace_id: _builtins.str
+    """UUID of the workspace."""
+    can_write: _builtins.bool
+    """Whether it may write, too."""
+    granted_by: _builtins.str
+    """Who gave it: `operator`, or `organization:` and the beginning of a token."""
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """Time of the grant."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        workspace_id: _builtins.str = ...,
+        can_write: _builtins.bool = ...,
+        granted_by: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_write", b"can_write", "created_at", b"created_at", "granted_by", b"granted_by", "namespace", b"namespace", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemoryGrant: _TypeAlias = MemoryGrant  # noqa: Y015
+
+@_typing.final
+class SetMemoryGrantRequest(_message.Message):
+    """Request of SetMemoryGrant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    CAN_WRITE_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID of the workspace."""
+    namespace: _builtins.str
+    """The namespace: one of the tree, or `custom:<name>`, which needs no other beginning than a grant."""
+    can_write: _builtins.bool
+    """Whether it may write, too."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        can_write: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_write", b"can_write", "namespace", b"namespace", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetMemoryGrantRequest: _TypeAlias = SetMemoryGrantRequest  # noqa: Y015
+
+@_typing.final
+class ListMemoryGrantsRequest(_message.Message):
+    """Request of ListMemoryGrants."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Only those of this namespace; empty means all."""
+    workspace_id: _builtins.str
+    """Only those of this workspace; empty means all."""
+    limit: _builtins.int
+    """Maximum number of rows, 1 to 1000; 0 means 1000."""
+    page_token: _builtins.str
+    """Value of `x-next-page-token` of the previous page."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        workspace_id: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "namespace", b"namespace", "page_token", b"page_token", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMemoryGrantsRequest: _TypeAlias = ListMemoryGrantsRequest  # noqa: Y015
+
+@_typing.final
+class ListMemoryGrantsResponse(_message.Message):
+    """Response of ListMemoryGrants."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemoryGrant]:
+        """The grants."""
+
+    def __init__(
+        self,
+        *,
+        grants: _abc.Iterable[Global___MemoryGrant] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grants", b"grants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMemoryGrantsResponse: _TypeAlias = ListMemoryGrantsResponse  # noqa: Y015
+
+@_typing.final
+class DeleteMemoryGrantRequest(_message.Message):
+    """Request of DeleteMemoryGrant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID of the workspace."""
+    namespace: _builtins.str
+    """The namespace."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteMemoryGrantRequest: _TypeAlias = DeleteMemoryGrantRequest  # noqa: Y015
+
+@_typing.final
+class DeleteMemoryGrantResponse(_message.Message):
+    """Response of DeleteMemoryGrant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    status: _builtins.str
+    """Always `deleted`."""
+    def __init__(
+        self,
+        *,
+        status: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteMemoryGrantResponse: _TypeAlias = DeleteMemoryGrantResponse  # noqa: Y015
+
+@_typing.final
+class MoveMemoryNamespaceRequest(_message.Message):
+    """Request of MoveMemoryNamespace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    organization_id: _builtins.str
+    """UUID of the organisation. For the operator only; empty means the default organisation."""
+    source: _builtins.str
+    """The namespace to empty."""
+    target: _builtins.str
+    """The namespace to fill: of a workspace of the organisation, or custom. May hold memories."""
+    def __init__(
+        self,
+        *,
+        organization_id: _builtins.str = ...,
+        source: _builtins.str = ...,
+        target: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["organization_id", b"organization_id", "source", b"source", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveMemoryNamespaceRequest: _TypeAlias = MoveMemoryNamespaceRequest  # noqa: Y015
+
+@_typing.final
+class MoveMemoryNamespaceResponse(_message.Message):
+    """Response of MoveMemoryNamespace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVED_FIELD_NUMBER: _builtins.int
+    moved: _builtins.int
+    """How many memories moved."""
+    def __init__(
+        self,
+        *,
+        moved: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["moved", b"moved"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveMemoryNamespaceResponse: _TypeAlias = MoveMemoryNamespaceResponse  # noqa: Y015
+
+@_typing.final
+class DeleteMemoryNamespaceRequest(_message.Message):
+    """Request of DeleteMemoryNamespace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    organization_id: _builtins.str
+    """UUID of the organisation. For the operator only; empty means the default organisation."""
+    namespace: _builtins.str
+    """The namespace."""
+    def __init__(
+        self,
+        *,
+        organization_id: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "organization_id", b"organization_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteMemoryNamespaceRequest: _TypeAlias = DeleteMemoryNamespaceRequest  # noqa: Y015
+
+@_typing.final
+class DeleteMemoryNamespaceResponse(_message.Message):
+    """Response of DeleteMemoryNamespace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMOVED_FIELD_NUMBER: _builtins.int
+    removed: _builtins.int
+    """How many memories are gone."""
+    def __init__(
+        self,
+        *,
+        removed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["removed", b"removed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteMemoryNamespaceResponse: _TypeAlias = DeleteMemoryNamespaceResponse  # noqa: Y015
+
+@_typing.final
+class GetMemoryStatsRequest(_message.Message):
+    """Request of GetMemoryStats."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    organization_id: _builtins.str
+    """UUID of the organisation. For the operator only; empty means all."""
+    def __init__(
+        self,
+        *,
+        organization_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["organization_id", b"organization_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMemoryStatsRequest: _TypeAlias = GetMemoryStatsRequest  # noqa: Y015
+
+@_typing.final
+class GetMemoryStatsResponse(_message.Message):
+    """Response of GetMemoryStats. A count stops at 2,147,483,647."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class NamespaceStats(_message.Message):
+        """NamespaceStats is what one namespace holds."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAMESPACE_FIELD_NUMBER: _builtins.int
+        ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+        MEMORIES_FIELD_NUMBER: _builtins.int
+        BYTES_FIELD_NUMBER: _builtins.int
+        namespace: _builtins.str
+        """Its name."""
+        organization_id: _builtins.str
+        """UUID of its organisation."""
+        memories: _builtins.int
+        """Memories."""
+        bytes: _builtins.float
+        """Bytes of their texts."""
+        def __init__(
+            self,
+            *,
+            namespace: _builtins.str = ...,
+            organization_id: _builtins.str = ...,
+            memories: _builtins.int = ...,
+            bytes: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "memories", b"memories", "namespace", b"namespace", "organization_id", b"organization_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAMESPACES_FIELD_NUMBER: _builtins.int
+    MEMORIES_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    EMBED_PENDING_FIELD_NUMBER: _builtins.int
+    EMBED_FAILED_FIELD_NUMBER: _builtins.int
+    QUARANTINED_AUTHORS_FIELD_NUMBER: _builtins.int
+    LARGEST_FIELD_NUMBER: _builtins.int
+    namespaces: _builtins.int
+    """Namespaces."""
+    memories: _builtins.int
+    """Memories."""
+    bytes: _builtins.float
+    """Bytes of their texts."""
+    embed_pending: _builtins.int
+    """Memories that are not searchable by meaning yet."""
+    embed_failed: _builtins.int
+    """Memories whose meaning could not be computed."""
+    quarantined_authors: _builtins.int
+    """Authors in quarantine."""
+    @_builtins.property
+    def largest(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetMemoryStatsResponse.NamespaceStats]:
+        """The hundred largest."""
+
+    def __init__(
+        self,
+        *,
+        namespaces: _builtins.int = ...,
+        memories: _builtins.int = ...,
+        bytes: _builtins.float = ...,
+        embed_pending: _builtins.int = ...,
+        embed_failed: _builtins.int = ...,
+        quarantined_authors: _builtins.int = ...,
+        largest: _abc.Iterable[Global___GetMemoryStatsResponse.NamespaceStats] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "embed_failed", b"embed_failed", "embed_pending", b"embed_pending", "largest", b"largest", "memories", b"memories", "namespaces", b"namespaces", "quarantined_authors", b"quarantined_authors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMemoryStatsResponse: _TypeAlias = GetMemoryStatsResponse  # noqa: Y015
+
+@_typing.final
+class AuthorQuarantine(_message.Message):
+    """AuthorQuarantine hides what one workspace wrote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID of the author."""
+    reason: _builtins.str
+    """Why."""
+    created_by: _builtins.str
+    """Who decided: `operator`, or `organization:` and the beginning of a token."""
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        created_by: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "created_by", b"created_by", "reason", b"reason", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthorQuarantine: _TypeAlias = AuthorQuarantine  # noqa: Y015
+
+@_typing.final
+class SetAuthorQuarantineRequest(_message.Message):
+    """Request of SetAuthorQuarantine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID of the author."""
+    reason: _builtins.str
+    """Why, at most 1000 bytes."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetAuthorQuarantineRequest: _TypeAlias = SetAuthorQuarantineRequest  # noqa: Y015
+
+@_typing.final
+class ListAuthorQuarantinesRequest(_message.Message):
+    """Request of ListAuthorQuarantines."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """Maximum number of rows, 1 to 1000; 0 means 1000."""
+    page_token: _builtins.str
+    """Value of `x-next-page-token` of the previous page."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuthorQuarantinesRequest: _TypeAlias = ListAuthorQuarantinesRequest  # noqa: Y015
+
+@_typing.final
+class ListAuthorQuarantinesResponse(_message.Message):
+    """Response of ListAuthorQuarantines."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUARANTINES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def quarantines(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuthorQuarantine]:
+        """The quarantines."""
+
+    def __init__(
+        self,
+        *,
+        quarantines: _abc.Iterable[Global___AuthorQuarantine] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quarantines", b"quarantines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuthorQuarantinesResponse: _TypeAlias = ListAuthorQuarantinesResponse  # noqa: Y015
+
+@_typing.final
+class DeleteAuthorQuarantineRequest(_message.Message):
+    """Request of DeleteAuthorQuarantine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID of the author."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteAuthorQuarantineRequest: _TypeAlias = DeleteAuthorQuarantineRequest  # noqa: Y015
+
+@_typing.final
+class DeleteAuthorQuarantineResponse(_message.Message):
+    """Response of DeleteAuthorQuarantine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    status: _builtins.str
+    """Always `deleted`."""
+    def __init__(
+        self,
+        *,
+        status: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteAuthorQuarantineResponse: _TypeAlias = DeleteAuthorQuarantineResponse  # noqa: Y015

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from moleculeai.admin.v1 import admin_service_pb2 as moleculeai_dot_admin_dot_v1_dot_admin__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -120,6 +121,61 @@ class AdminServiceStub:
                 '/moleculeai.admin.v1.AdminService/GetDelegationStats',
                 request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.GetDelegationStatsRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.GetDelegationStatsResponse.FromString,
+                _registered_method=True)
+        self.ExportMemories = channel.unary_stream(
+                '/moleculeai.admin.v1.AdminService/ExportMemories',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ExportMemoriesRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.ImportMemories = channel.stream_unary(
+                '/moleculeai.admin.v1.AdminService/ImportMemories',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ImportMemoriesRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ImportMemoriesResponse.FromString,
+                _registered_method=True)
+        self.SetMemoryGrant = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/SetMemoryGrant',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.SetMemoryGrantRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.MemoryGrant.FromString,
+                _registered_method=True)
+        self.ListMemoryGrants = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/ListMemoryGrants',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListMemoryGrantsRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListMemoryGrantsResponse.FromString,
+                _registered_method=True)
+        self.DeleteMemoryGrant = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/DeleteMemoryGrant',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteMemoryGrantRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteMemoryGrantResponse.FromString,
+                _registered_method=True)
+        self.MoveMemoryNamespace = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/MoveMemoryNamespace',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.MoveMemoryNamespaceRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.MoveMemoryNamespaceResponse.FromString,
+                _registered_method=True)
+        self.DeleteMemoryNamespace = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/DeleteMemoryNamespace',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteMemoryNamespaceRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteMemoryNamespaceResponse.FromString,
+                _registered_method=True)
+        self.GetMemoryStats = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/GetMemoryStats',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.GetMemoryStatsRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.GetMemoryStatsResponse.FromString,
+                _registered_method=True)
+        self.SetAuthorQuarantine = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/SetAuthorQuarantine',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.SetAuthorQuarantineRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.AuthorQuarantine.FromString,
+                _registered_method=True)
+        self.ListAuthorQuarantines = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/ListAuthorQuarantines',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListAuthorQuarantinesRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListAuthorQuarantinesResponse.FromString,
+                _registered_method=True)
+        self.DeleteAuthorQuarantine = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/DeleteAuthorQuarantine',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteAuthorQuarantineRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteAuthorQuarantineResponse.FromString,
                 _registered_method=True)
 
 
@@ -263,6 +319,94 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportMemories(self, request, context):
+        """ExportMemories streams every memory of an organisation, or of all, as one JSON array, oldest first:
+        `id`, `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
+        `workspace_name`, and what an import needs beside. Pieces of the answer may be cut anywhere; an
+        export that fails ends without the array's `]`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportMemories(self, request_iterator, context):
+        """ImportMemories commits the memories of an export, each on its own. Workspaces are found by name,
+        and must be unambiguous. A repeat stores nothing twice. Fails with INVALID_ARGUMENT if the body is
+        no JSON array; what came before the fault is stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetMemoryGrant(self, request, context):
+        """SetMemoryGrant lets a workspace read a namespace of its organisation, and write it if `can_write`.
+        A repeat changes nothing. Fails with WORKSPACE_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMemoryGrants(self, request, context):
+        """ListMemoryGrants lists grants, by namespace and workspace. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteMemoryGrant(self, request, context):
+        """DeleteMemoryGrant takes a grant back, from the next call on. Repeating a call is harmless.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveMemoryNamespace(self, request, context):
+        """MoveMemoryNamespace moves all memories of a namespace into another one of the same organisation.
+        Fails with NAMESPACE_NOT_FOUND if the first holds nothing: so does a repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteMemoryNamespace(self, request, context):
+        """DeleteMemoryNamespace deletes a namespace with all that it holds. Fails with NAMESPACE_NOT_FOUND:
+        so does a repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMemoryStats(self, request, context):
+        """GetMemoryStats counts what is stored, and names the largest namespaces.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAuthorQuarantine(self, request, context):
+        """SetAuthorQuarantine hides everything that a workspace wrote from every reader, on every path, from
+        the next call on. A repeat changes the reason. Fails with WORKSPACE_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuthorQuarantines(self, request, context):
+        """ListAuthorQuarantines lists whose texts are hidden, newest first. If there are more, the response
+        header `x-next-page-token` carries the token of the next page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAuthorQuarantine(self, request, context):
+        """DeleteAuthorQuarantine shows a workspace's texts again. Repeating a call is harmless.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -350,6 +494,61 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetDelegationStats,
                     request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.GetDelegationStatsRequest.FromString,
                     response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.GetDelegationStatsResponse.SerializeToString,
+            ),
+            'ExportMemories': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportMemories,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ExportMemoriesRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'ImportMemories': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportMemories,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ImportMemoriesRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ImportMemoriesResponse.SerializeToString,
+            ),
+            'SetMemoryGrant': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetMemoryGrant,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.SetMemoryGrantRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.MemoryGrant.SerializeToString,
+            ),
+            'ListMemoryGrants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMemoryGrants,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListMemoryGrantsRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListMemoryGrantsResponse.SerializeToString,
+            ),
+            'DeleteMemoryGrant': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteMemoryGrant,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteMemoryGrantRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteMemoryGrantResponse.SerializeToString,
+            ),
+            'MoveMemoryNamespace': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveMemoryNamespace,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.MoveMemoryNamespaceRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.MoveMemoryNamespaceResponse.SerializeToString,
+            ),
+            'DeleteMemoryNamespace': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteMemoryNamespace,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteMemoryNamespaceRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteMemoryNamespaceResponse.SerializeToString,
+            ),
+            'GetMemoryStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMemoryStats,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.GetMemoryStatsRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.GetMemoryStatsResponse.SerializeToString,
+            ),
+            'SetAuthorQuarantine': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAuthorQuarantine,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.SetAuthorQuarantineRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.AuthorQuarantine.SerializeToString,
+            ),
+            'ListAuthorQuarantines': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuthorQuarantines,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListAuthorQuarantinesRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListAuthorQuarantinesResponse.SerializeToString,
+            ),
+            'DeleteAuthorQuarantine': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAuthorQuarantine,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteAuthorQuarantineRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteAuthorQuarantineResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -813,6 +1012,303 @@ class AdminService:
             '/moleculeai.admin.v1.AdminService/GetDelegationStats',
             moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.GetDelegationStatsRequest.SerializeToString,
             moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.GetDelegationStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportMemories(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/ExportMemories',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ExportMemoriesRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportMemories(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/moleculeai.admin.v1.AdminService/ImportMemories',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ImportMemoriesRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ImportMemoriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetMemoryGrant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/SetMemoryGrant',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.SetMemoryGrantRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.MemoryGrant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMemoryGrants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/ListMemoryGrants',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListMemoryGrantsRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListMemoryGrantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteMemoryGrant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/DeleteMemoryGrant',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteMemoryGrantRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteMemoryGrantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveMemoryNamespace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/MoveMemoryNamespace',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.MoveMemoryNamespaceRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.MoveMemoryNamespaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteMemoryNamespace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/DeleteMemoryNamespace',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteMemoryNamespaceRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteMemoryNamespaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMemoryStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/GetMemoryStats',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.GetMemoryStatsRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.GetMemoryStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAuthorQuarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/SetAuthorQuarantine',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.SetAuthorQuarantineRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.AuthorQuarantine.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuthorQuarantines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/ListAuthorQuarantines',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListAuthorQuarantinesRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListAuthorQuarantinesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAuthorQuarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/DeleteAuthorQuarantine',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteAuthorQuarantineRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteAuthorQuarantineResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 AdminService: organisations, tokens, the ledger and the server's state, for operators."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from moleculeai.admin.v1 import admin_service_pb2 as _admin_service_pb2
 import abc as _abc_1
@@ -97,6 +98,47 @@ class AdminServiceStub:
     """
     GetDelegationStats: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetDelegationStatsRequest, _admin_service_pb2.GetDelegationStatsResponse]
     """GetDelegationStats counts the ledger by status."""
+    ExportMemories: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.ExportMemoriesRequest, _httpbody_pb2.HttpBody]
+    """ExportMemories streams every memory of an organisation, or of all, as one JSON array, oldest first:
+    `id`, `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
+    `workspace_name`, and what an import needs beside. Pieces of the answer may be cut anywhere; an
+    export that fails ends without the array's `]`.
+    """
+    ImportMemories: _grpc.StreamUnaryMultiCallable[_admin_service_pb2.ImportMemoriesRequest, _admin_service_pb2.ImportMemoriesResponse]
+    """ImportMemories commits the memories of an export, each on its own. Workspaces are found by name,
+    and must be unambiguous. A repeat stores nothing twice. Fails with INVALID_ARGUMENT if the body is
+    no JSON array; what came before the fault is stored.
+    """
+    SetMemoryGrant: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetMemoryGrantRequest, _admin_service_pb2.MemoryGrant]
+    """SetMemoryGrant lets a workspace read a namespace of its organisation, and write it if `can_write`.
+    A repeat changes nothing. Fails with WORKSPACE_NOT_FOUND.
+    """
+    ListMemoryGrants: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListMemoryGrantsRequest, _admin_service_pb2.ListMemoryGrantsResponse]
+    """ListMemoryGrants lists grants, by namespace and workspace. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
+    DeleteMemoryGrant: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteMemoryGrantRequest, _admin_service_pb2.DeleteMemoryGrantResponse]
+    """DeleteMemoryGrant takes a grant back, from the next call on. Repeating a call is harmless."""
+    MoveMemoryNamespace: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.MoveMemoryNamespaceRequest, _admin_service_pb2.MoveMemoryNamespaceResponse]
+    """MoveMemoryNamespace moves all memories of a namespace into another one of the same organisation.
+    Fails with NAMESPACE_NOT_FOUND if the first holds nothing: so does a repeat.
+    """
+    DeleteMemoryNamespace: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteMemoryNamespaceRequest, _admin_service_pb2.DeleteMemoryNamespaceResponse]
+    """DeleteMemoryNamespace deletes a namespace with all that it holds. Fails with NAMESPACE_NOT_FOUND:
+    so does a repeat.
+    """
+    GetMemoryStats: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetMemoryStatsRequest, _admin_service_pb2.GetMemoryStatsResponse]
+    """GetMemoryStats counts what is stored, and names the largest namespaces."""
+    SetAuthorQuarantine: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetAuthorQuarantineRequest, _admin_service_pb2.AuthorQuarantine]
+    """SetAuthorQuarantine hides everything that a workspace wrote from every reader, on every path, from
+    the next call on. A repeat changes the reason. Fails with WORKSPACE_NOT_FOUND.
+    """
+    ListAuthorQuarantines: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuthorQuarantinesRequest, _admin_service_pb2.ListAuthorQuarantinesResponse]
+    """ListAuthorQuarantines lists whose texts are hidden, newest first. If there are more, the response
+    header `x-next-page-token` carries the token of the next page.
+    """
+    DeleteAuthorQuarantine: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteAuthorQuarantineRequest, _admin_service_pb2.DeleteAuthorQuarantineResponse]
+    """DeleteAuthorQuarantine shows a workspace's texts again. Repeating a call is harmless."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -167,6 +209,47 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     GetDelegationStats: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetDelegationStatsRequest, _admin_service_pb2.GetDelegationStatsResponse]  # type: ignore[assignment]
     """GetDelegationStats counts the ledger by status."""
+    ExportMemories: _aio.UnaryStreamMultiCallable[_admin_service_pb2.ExportMemoriesRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """ExportMemories streams every memory of an organisation, or of all, as one JSON array, oldest first:
+    `id`, `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
+    `workspace_name`, and what an import needs beside. Pieces of the answer may be cut anywhere; an
+    export that fails ends without the array's `]`.
+    """
+    ImportMemories: _aio.StreamUnaryMultiCallable[_admin_service_pb2.ImportMemoriesRequest, _admin_service_pb2.ImportMemoriesResponse]  # type: ignore[assignment]
+    """ImportMemories commits the memories of an export, each on its own. Workspaces are found by name,
+    and must be unambiguous. A repeat stores nothing twice. Fails with INVALID_ARGUMENT if the body is
+    no JSON array; what came before the fault is stored.
+    """
+    SetMemoryGrant: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetMemoryGrantRequest, _admin_service_pb2.MemoryGrant]  # type: ignore[assignment]
+    """SetMemoryGrant lets a workspace read a namespace of its organisation, and write it if `can_write`.
+    A repeat changes nothing. Fails with WORKSPACE_NOT_FOUND.
+    """
+    ListMemoryGrants: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListMemoryGrantsRequest, _admin_service_pb2.ListMemoryGrantsResponse]  # type: ignore[assignment]
+    """ListMemoryGrants lists grants, by namespace and workspace. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
+    DeleteMemoryGrant: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteMemoryGrantRequest, _admin_service_pb2.DeleteMemoryGrantResponse]  # type: ignore[assignment]
+    """DeleteMemoryGrant takes a grant back, from the next call on. Repeating a call is harmless."""
+    MoveMemoryNamespace: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.MoveMemoryNamespaceRequest, _admin_service_pb2.MoveMemoryNamespaceResponse]  # type: ignore[assignment]
+    """MoveMemoryNamespace moves all memories of a namespace into another one of the same organisation.
+    Fails with NAMESPACE_NOT_FOUND if the first holds nothing: so does a repeat.
+    """
+    DeleteMemoryNamespace: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteMemoryNamespaceRequest, _admin_service_pb2.DeleteMemoryNamespaceResponse]  # type: ignore[assignment]
+    """DeleteMemoryNamespace deletes a namespace with all that it holds. Fails with NAMESPACE_NOT_FOUND:
+    so does a repeat.
+    """
+    GetMemoryStats: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetMemoryStatsRequest, _admin_service_pb2.GetMemoryStatsResponse]  # type: ignore[assignment]
+    """GetMemoryStats counts what is stored, and names the largest namespaces."""
+    SetAuthorQuarantine: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetAuthorQuarantineRequest, _admin_service_pb2.AuthorQuarantine]  # type: ignore[assignment]
+    """SetAuthorQuarantine hides everything that a workspace wrote from every reader, on every path, from
+    the next call on. A repeat changes the reason. Fails with WORKSPACE_NOT_FOUND.
+    """
+    ListAuthorQuarantines: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuthorQuarantinesRequest, _admin_service_pb2.ListAuthorQuarantinesResponse]  # type: ignore[assignment]
+    """ListAuthorQuarantines lists whose texts are hidden, newest first. If there are more, the response
+    header `x-next-page-token` carries the token of the next page.
+    """
+    DeleteAuthorQuarantine: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteAuthorQuarantineRequest, _admin_service_pb2.DeleteAuthorQuarantineResponse]  # type: ignore[assignment]
+    """DeleteAuthorQuarantine shows a workspace's texts again. Repeating a call is harmless."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """AdminService is for operators: organisations, their tokens, the ledger across workspaces, and
@@ -336,5 +419,112 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.GetDelegationStatsResponse, _abc.Awaitable[_admin_service_pb2.GetDelegationStatsResponse]]:
         """GetDelegationStats counts the ledger by status."""
+
+    @_abc_1.abstractmethod
+    def ExportMemories(
+        self,
+        request: _admin_service_pb2.ExportMemoriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """ExportMemories streams every memory of an organisation, or of all, as one JSON array, oldest first:
+        `id`, `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
+        `workspace_name`, and what an import needs beside. Pieces of the answer may be cut anywhere; an
+        export that fails ends without the array's `]`.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportMemories(
+        self,
+        request_iterator: _MaybeAsyncIterator[_admin_service_pb2.ImportMemoriesRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ImportMemoriesResponse, _abc.Awaitable[_admin_service_pb2.ImportMemoriesResponse]]:
+        """ImportMemories commits the memories of an export, each on its own. Workspaces are found by name,
+        and must be unambiguous. A repeat stores nothing twice. Fails with INVALID_ARGUMENT if the body is
+        no JSON array; what came before the fault is stored.
+        """
+
+    @_abc_1.abstractmethod
+    def SetMemoryGrant(
+        self,
+        request: _admin_service_pb2.SetMemoryGrantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.MemoryGrant, _abc.Awaitable[_admin_service_pb2.MemoryGrant]]:
+        """SetMemoryGrant lets a workspace read a namespace of its organisation, and write it if `can_write`.
+        A repeat changes nothing. Fails with WORKSPACE_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListMemoryGrants(
+        self,
+        request: _admin_service_pb2.ListMemoryGrantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListMemoryGrantsResponse, _abc.Awaitable[_admin_service_pb2.ListMemoryGrantsResponse]]:
+        """ListMemoryGrants lists grants, by namespace and workspace. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteMemoryGrant(
+        self,
+        request: _admin_service_pb2.DeleteMemoryGrantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DeleteMemoryGrantResponse, _abc.Awaitable[_admin_service_pb2.DeleteMemoryGrantResponse]]:
+        """DeleteMemoryGrant takes a grant back, from the next call on. Repeating a call is harmless."""
+
+    @_abc_1.abstractmethod
+    def MoveMemoryNamespace(
+        self,
+        request: _admin_service_pb2.MoveMemoryNamespaceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.MoveMemoryNamespaceResponse, _abc.Awaitable[_admin_service_pb2.MoveMemoryNamespaceResponse]]:
+        """MoveMemoryNamespace moves all memories of a namespace into another one of the same organisation.
+        Fails with NAMESPACE_NOT_FOUND if the first holds nothing: so does a repeat.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteMemoryNamespace(
+        self,
+        request: _admin_service_pb2.DeleteMemoryNamespaceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DeleteMemoryNamespaceResponse, _abc.Awaitable[_admin_service_pb2.DeleteMemoryNamespaceResponse]]:
+        """DeleteMemoryNamespace deletes a namespace with all that it holds. Fails with NAMESPACE_NOT_FOUND:
+        so does a repeat.
+        """
+
+    @_abc_1.abstractmethod
+    def GetMemoryStats(
+        self,
+        request: _admin_service_pb2.GetMemoryStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.GetMemoryStatsResponse, _abc.Awaitable[_admin_service_pb2.GetMemoryStatsResponse]]:
+        """GetMemoryStats counts what is stored, and names the largest namespaces."""
+
+    @_abc_1.abstractmethod
+    def SetAuthorQuarantine(
+        self,
+        request: _admin_service_pb2.SetAuthorQuarantineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.AuthorQuarantine, _abc.Awaitable[_admin_service_pb2.AuthorQuarantine]]:
+        """SetAuthorQuarantine hides everything that a workspace wrote from every reader, on every path, from
+        the next call on. A repeat changes the reason. Fails with WORKSPACE_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAuthorQuarantines(
+        self,
+        request: _admin_service_pb2.ListAuthorQuarantinesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListAuthorQuarantinesResponse, _abc.Awaitable[_admin_service_pb2.ListAuthorQuarantinesResponse]]:
+        """ListAuthorQuarantines lists whose texts are hidden, newest first. If there are more, the response
+        header `x-next-page-token` carries the token of the next page.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteAuthorQuarantine(
+        self,
+        request: _admin_service_pb2.DeleteAuthorQuarantineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DeleteAuthorQuarantineResponse, _abc.Awaitable[_admin_service_pb2.DeleteAuthorQuarantineResponse]]:
+        """DeleteAuthorQuarantine shows a workspace's texts again. Repeating a call is harmless."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1382,7 +1382,7 @@ Global___SearchSessionRequest: _TypeAlias = SearchSessionRequest  # noqa: Y015
 
 @_typing.final
 class SessionHit(_message.Message):
-    """SessionHit is one activity row found by SearchSession."""
+    """SessionHit is one activity row or memory found by SearchSession."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1399,19 +1399,19 @@ class SessionHit(_message.Message):
     REQUEST_BODY_JSON_FIELD_NUMBER: _builtins.int
     RESPONSE_BODY_JSON_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """Always `activity`."""
+    """activity or memory."""
     id: _builtins.str
-    """UUID of the row."""
+    """UUID of the row or memory."""
     workspace_id: _builtins.str
-    """UUID of the workspace that owns the record."""
+    """UUID of the workspace that owns the record, or wrote the memory."""
     label: _builtins.str
-    """One line for people."""
+    """One line for people; of a memory its namespace."""
     content: _builtins.str
-    """The text."""
+    """The text; of a memory as MemoryService returns it."""
     method: _builtins.str
-    """Subtype within the activity type."""
+    """Subtype within the activity type; of a memory its kind."""
     status: _builtins.str
-    """The row's status word: ok, error and so on."""
+    """The row's status word: ok, error and so on; of a memory always ok."""
     request_body_json: _builtins.str
     """The request's JSON text. Only on gRPC calls, and only if it has an integer from 2^53 on, which
     `request_body` may round; REST bodies have all digits.

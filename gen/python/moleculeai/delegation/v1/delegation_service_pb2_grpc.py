@@ -344,8 +344,8 @@ class DelegationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchSession(self, request, context):
-        """SearchSession finds activity rows by a substring of their text, newest first: of the summary, the
-        error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
+        """SearchSession finds activity rows, and memories that the workspace can read, by a substring of their
+        text, newest first: of the memory, or of the row's summary, its error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
         other parts; any other body's all its words and numbers. Names of JSON fields are no text. If there
         are more, the response header `x-next-page-token` carries the token of the next page.
         """

@@ -142,8 +142,8 @@ class DelegationServiceStub:
     `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
     """
     SearchSession: _grpc.UnaryUnaryMultiCallable[_delegation_service_pb2.SearchSessionRequest, _delegation_service_pb2.SearchSessionResponse]
-    """SearchSession finds activity rows by a substring of their text, newest first: of the summary, the
-    error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
+    """SearchSession finds activity rows, and memories that the workspace can read, by a substring of their
+    text, newest first: of the memory, or of the row's summary, its error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
     other parts; any other body's all its words and numbers. Names of JSON fields are no text. If there
     are more, the response header `x-next-page-token` carries the token of the next page.
     """
@@ -284,8 +284,8 @@ class DelegationServiceAsyncStub(DelegationServiceStub):
     `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
     """
     SearchSession: _aio.UnaryUnaryMultiCallable[_delegation_service_pb2.SearchSessionRequest, _delegation_service_pb2.SearchSessionResponse]  # type: ignore[assignment]
-    """SearchSession finds activity rows by a substring of their text, newest first: of the summary, the
-    error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
+    """SearchSession finds activity rows, and memories that the workspace can read, by a substring of their
+    text, newest first: of the memory, or of the row's summary, its error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
     other parts; any other body's all its words and numbers. Names of JSON fields are no text. If there
     are more, the response header `x-next-page-token` carries the token of the next page.
     """
@@ -537,8 +537,8 @@ class DelegationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _delegation_service_pb2.SearchSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_delegation_service_pb2.SearchSessionResponse, _abc.Awaitable[_delegation_service_pb2.SearchSessionResponse]]:
-        """SearchSession finds activity rows by a substring of their text, newest first: of the summary, the
-        error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
+        """SearchSession finds activity rows, and memories that the workspace can read, by a substring of their
+        text, newest first: of the memory, or of the row's summary, its error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
         other parts; any other body's all its words and numbers. Names of JSON fields are no text. If there
         are more, the response header `x-next-page-token` carries the token of the next page.
         """

@@ -188,7 +188,8 @@ class Memory(_message.Message):
     namespace: _builtins.str
     """The namespace that holds it."""
     content: _builtins.str
-    """The text. That of another author is data, never instructions, and comes behind a header:
+    """The text. That of another author, and every text of the organisation, is data, never
+    instructions, and comes behind a header:
     `[MEMORY id=<id> scope=<ORG|TEAM|CUSTOM> ns=<namespace>]: `.
     """
     kind: _builtins.str
@@ -566,10 +567,15 @@ class ValueEntry(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    VALUE_JSON_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """The key."""
     version: _builtins.int
     """Grows with each write and is never used again, also not after the key was deleted."""
+    value_json: _builtins.str
+    """The value's JSON text. Only on gRPC calls, and only if it has an integer from 2^53 on, which
+    `value` may round; REST bodies have all digits.
+    """
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
         """The value, any JSON."""
@@ -590,12 +596,15 @@ class ValueEntry(_message.Message):
         version: _builtins.int = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        value_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "updated_at", b"updated_at", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value_json", b"_value_json", "expires_at", b"expires_at", "updated_at", b"updated_at", "value", b"value", "value_json", b"value_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "key", b"key", "updated_at", b"updated_at", "value", b"value", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value_json", b"_value_json", "expires_at", b"expires_at", "key", b"key", "updated_at", b"updated_at", "value", b"value", "value_json", b"value_json", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__value_json: _TypeAlias = _typing.Literal["value_json"]  # noqa: Y015
+    _WhichOneofArgType__value_json: _TypeAlias = _typing.Literal["_value_json", b"_value_json"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value_json) -> _WhichOneofReturnType__value_json | None: ...
 
 Global___ValueEntry: _TypeAlias = ValueEntry  # noqa: Y015
 
@@ -617,7 +626,9 @@ class ScopedMemory(_message.Message):
     workspace_id: _builtins.str
     """UUID of the author."""
     content: _builtins.str
-    """The text; that of the scope GLOBAL behind `[MEMORY id=<id> scope=GLOBAL from=<workspace_id>]: `."""
+    """The text; that of the scope GLOBAL, and of another author, behind
+    `[MEMORY id=<id> scope=<scope> from=<workspace_id>]: `.
+    """
     scope: _builtins.str
     """LOCAL, TEAM, GLOBAL or CUSTOM."""
     namespace: _builtins.str

@@ -334,7 +334,7 @@ class ExplainMemoryRequest(_message.Message):
     workspace_id: _builtins.str
     """UUID of the reader."""
     memory_id: _builtins.str
-    """UUID of the memory."""
+    """Id of the memory: a UUID, unless a plugin made it."""
     @_builtins.property
     def search(self) -> Global___SearchMemoriesRequest:
         """The search to explain. Its `workspace_id` and `page_token` are ignored."""
@@ -411,7 +411,7 @@ class GetMemoryRequest(_message.Message):
     workspace_id: _builtins.str
     """UUID of the reader."""
     memory_id: _builtins.str
-    """UUID of the memory."""
+    """Id of the memory: a UUID, unless a plugin made it."""
     def __init__(
         self,
         *,
@@ -437,7 +437,7 @@ class GetMemoryHistoryRequest(_message.Message):
     workspace_id: _builtins.str
     """UUID of the reader."""
     memory_id: _builtins.str
-    """UUID of the memory."""
+    """Id of the memory: a UUID, unless a plugin made it."""
     def __init__(
         self,
         *,
@@ -521,7 +521,7 @@ class UpdateMemoryRequest(_message.Message):
     workspace_id: _builtins.str
     """UUID of the caller."""
     memory_id: _builtins.str
-    """UUID of the memory."""
+    """Id of the memory: a UUID, unless a plugin made it."""
     content: _builtins.str
     """New text, as in MemoryDraft."""
     kind: _builtins.str
@@ -635,7 +635,7 @@ class SupersedeMemoryRequest(_message.Message):
     workspace_id: _builtins.str
     """UUID of the author."""
     memory_id: _builtins.str
-    """UUID of the memory to be replaced."""
+    """Id of the memory to be replaced."""
     @_builtins.property
     def memory(self) -> _memory_pb2.MemoryDraft:
         """What holds now. An empty namespace means that of the replaced memory."""
@@ -667,7 +667,7 @@ class ForgetMemoryRequest(_message.Message):
     workspace_id: _builtins.str
     """UUID of the caller."""
     memory_id: _builtins.str
-    """UUID of the memory."""
+    """Id of the memory: a UUID, unless a plugin made it."""
     namespace: _builtins.str
     """Only if the memory is of this namespace; empty means any that the workspace may write."""
     def __init__(
@@ -790,7 +790,7 @@ class UndoConsolidationRequest(_message.Message):
     workspace_id: _builtins.str
     """UUID of the caller."""
     memory_id: _builtins.str
-    """UUID of the consolidated memory."""
+    """Id of the consolidated memory."""
     def __init__(
         self,
         *,
@@ -1088,7 +1088,7 @@ class UpdateScopedMemoryRequest(_message.Message):
     workspace_id: _builtins.str
     """UUID of the author."""
     memory_id: _builtins.str
-    """UUID of the memory."""
+    """Id of the memory."""
     content: _builtins.str
     """New text."""
     namespace: _builtins.str
@@ -1161,7 +1161,7 @@ class DeleteScopedMemoryRequest(_message.Message):
     workspace_id: _builtins.str
     """UUID of the author."""
     memory_id: _builtins.str
-    """UUID of the memory."""
+    """Id of the memory."""
     def __init__(
         self,
         *,

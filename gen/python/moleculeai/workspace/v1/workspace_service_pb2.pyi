@@ -124,6 +124,34 @@ class GetQuotaResponse(_message.Message):
 Global___GetQuotaResponse: _TypeAlias = GetQuotaResponse  # noqa: Y015
 
 @_typing.final
+class InitialMemory(_message.Message):
+    """InitialMemory is a memory that a workspace begins with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    content: _builtins.str
+    """The text; what exceeds 100,000 bytes is cut off. Without a text nothing is stored."""
+    scope: _builtins.str
+    """LOCAL, TEAM or GLOBAL; empty means LOCAL. With another scope nothing is stored, nor with GLOBAL
+    below a root.
+    """
+    def __init__(
+        self,
+        *,
+        content: _builtins.str = ...,
+        scope: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InitialMemory: _TypeAlias = InitialMemory  # noqa: Y015
+
+@_typing.final
 class CreateWorkspaceRequest(_message.Message):
     """Request of CreateWorkspace."""
 
@@ -165,6 +193,7 @@ class CreateWorkspaceRequest(_message.Message):
     BUDGET_LIMIT_FIELD_NUMBER: _builtins.int
     CANVAS_FIELD_NUMBER: _builtins.int
     ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    INITIAL_MEMORIES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Display name, 1 to 255 bytes, without line breaks or the characters {}[]|>*&!."""
     role: _builtins.str
@@ -193,6 +222,10 @@ class CreateWorkspaceRequest(_message.Message):
     def canvas(self) -> Global___CreateWorkspaceRequest.Canvas:
         """Position on the canvas."""
 
+    @_builtins.property
+    def initial_memories(self) -> _containers.RepeatedCompositeFieldContainer[Global___InitialMemory]:
+        """What the agent shall know from the start: up to 100 memories, as CommitScopedMemory stores them."""
+
     def __init__(
         self,
         *,
@@ -208,10 +241,11 @@ class CreateWorkspaceRequest(_message.Message):
         budget_limit: _builtins.float | None = ...,
         canvas: Global___CreateWorkspaceRequest.Canvas | None = ...,
         organization_id: _builtins.str = ...,
+        initial_memories: _abc.Iterable[Global___InitialMemory] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit", "budget_limit", b"budget_limit", "canvas", b"canvas"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit", "budget_limit", b"budget_limit", "canvas", b"canvas", "delivery_mode", b"delivery_mode", "external", b"external", "max_concurrent_tasks", b"max_concurrent_tasks", "name", b"name", "organization_id", b"organization_id", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "tier", b"tier", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit", "budget_limit", b"budget_limit", "canvas", b"canvas", "delivery_mode", b"delivery_mode", "external", b"external", "initial_memories", b"initial_memories", "max_concurrent_tasks", b"max_concurrent_tasks", "name", b"name", "organization_id", b"organization_id", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "tier", b"tier", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget_limit: _TypeAlias = _typing.Literal["budget_limit"]  # noqa: Y015
     _WhichOneofArgType__budget_limit: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit"]  # noqa: Y015
@@ -231,6 +265,7 @@ class CreateWorkspaceResponse(_message.Message):
     AWARENESS_NAMESPACE_FIELD_NUMBER: _builtins.int
     WORKSPACE_ACCESS_FIELD_NUMBER: _builtins.int
     CONNECTION_FIELD_NUMBER: _builtins.int
+    INITIAL_MEMORIES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID of the new workspace."""
     status: _workspace_pb2.Workspace.Status.ValueType
@@ -241,6 +276,8 @@ class CreateWorkspaceResponse(_message.Message):
     """The workspace's own memory namespace."""
     workspace_access: _builtins.str
     """Access to a host directory: none, read_only or read_write."""
+    initial_memories: _builtins.int
+    """How many of `initial_memories` are stored. One that cannot be stored undoes nothing."""
     @_builtins.property
     def connection(self) -> _workspace_pb2.ConnectionInfo:
         """Settings for connecting an external agent; set if `url` was empty."""
@@ -254,10 +291,11 @@ class CreateWorkspaceResponse(_message.Message):
         awareness_namespace: _builtins.str = ...,
         workspace_access: _builtins.str = ...,
         connection: _workspace_pb2.ConnectionInfo | None = ...,
+        initial_memories: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["awareness_namespace", b"awareness_namespace", "connection", b"connection", "external", b"external", "id", b"id", "status", b"status", "workspace_access", b"workspace_access"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awareness_namespace", b"awareness_namespace", "connection", b"connection", "external", b"external", "id", b"id", "initial_memories", b"initial_memories", "status", b"status", "workspace_access", b"workspace_access"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
