@@ -1,11 +1,13 @@
 DROP TABLE IF EXISTS memory_embeddings;
-DROP FUNCTION memory_enable_vectors();
+DROP FUNCTION memory_enable_vectors(text, integer);
 DROP TABLE memory_value_floors;
 DROP TABLE memory_values;
 DROP TABLE memory_quarantine;
 DROP TABLE memory_grants;
 DROP TABLE memory_versions;
+DROP TABLE memory_usage;
 DROP TABLE memories;
 DROP TABLE memory_namespaces;
+DROP FUNCTION memory_word_count(tsvector);
 DROP FUNCTION memory_words(regconfig, text);
 DROP FUNCTION memory_pieces(text);

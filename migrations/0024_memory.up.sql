@@ -31,6 +31,14 @@ BEGIN ATOMIC
     SELECT to_tsvector(language, content) || to_tsvector('simple'::regconfig, memory_pieces(content));
 END;
 
+-- How many words a text has, each as often as it occurs.
+CREATE FUNCTION memory_word_count(words tsvector) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT coalesce(sum(cardinality(w.positions)), 0)::integer FROM unnest(words) w;
+END;
+
 -- A namespace is made by the first write to it.
 CREATE TABLE memory_namespaces (
     organization_id uuid NOT NULL REFERENCES organizations (id) ON DELETE CASCADE,
@@ -39,7 +47,7 @@ CREATE TABLE memory_namespaces (
     language        regconfig NOT NULL DEFAULT 'english',
     expires_at      timestamptz,
     metadata        jsonb,
-    -- What it holds now: changed by the statements that add and remove rows of `memories`.
+    -- What it holds now, earlier texts included: changed by the statements that add and remove texts.
     memories        integer NOT NULL DEFAULT 0,
     bytes           bigint NOT NULL DEFAULT 0,
     created_at      timestamptz NOT NULL DEFAULT now(),
@@ -48,11 +56,14 @@ CREATE TABLE memory_namespaces (
 CREATE INDEX memory_namespaces_expired ON memory_namespaces (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TABLE memories (
-    id               uuid PRIMARY KEY,
+    -- An id that a client chose meets those of its own organisation only.
     organization_id  uuid NOT NULL,
+    id               uuid NOT NULL,
     namespace        text NOT NULL,
     content          text NOT NULL CHECK (octet_length(content) BETWEEN 1 AND 100000),
     content_sha256   bytea NOT NULL,
+    -- The same digest while nobody wants a second row with this text in the namespace, else NULL.
+    dedupe_sha256    bytea,
     kind             text NOT NULL CHECK (kind IN ('fact', 'summary', 'checkpoint')),
     source           text NOT NULL CHECK (source IN ('agent', 'runtime', 'user')),
     tags             text[] NOT NULL DEFAULT '{}',
@@ -81,31 +92,49 @@ CREATE TABLE memories (
     created_at       timestamptz NOT NULL DEFAULT now(),
     updated_at       timestamptz NOT NULL DEFAULT now(),
     last_recalled_at timestamptz,
+    PRIMARY KEY (organization_id, id),
     FOREIGN KEY (organization_id, namespace) REFERENCES memory_namespaces (organization_id, name)
         ON DELETE CASCADE,
     CHECK ((superseded_by IS NULL) = (superseded_at IS NULL))
 );
 CREATE INDEX memories_newest ON memories (organization_id, namespace, created_at DESC, id DESC);
-CREATE INDEX memories_same ON memories (organization_id, namespace, content_sha256);
+CREATE UNIQUE INDEX memories_once ON memories (organization_id, namespace, dedupe_sha256)
+    WHERE dedupe_sha256 IS NOT NULL;
 CREATE INDEX memories_author ON memories (organization_id, author_id, created_at DESC, id DESC);
 CREATE INDEX memories_words ON memories USING gin (words);
-CREATE INDEX memories_replacement ON memories (superseded_by) WHERE superseded_by IS NOT NULL;
+CREATE INDEX memories_replacement ON memories (organization_id, superseded_by)
+    WHERE superseded_by IS NOT NULL;
 CREATE INDEX memories_expired ON memories (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX memories_pending ON memories (updated_at, id) WHERE embed_state = 'pending';
+CREATE INDEX memories_pending_here ON memories (organization_id, namespace) WHERE embed_state = 'pending';
 
 -- Texts that an update replaced.
 CREATE TABLE memory_versions (
-    memory_id  uuid NOT NULL REFERENCES memories (id) ON DELETE CASCADE,
-    version    integer NOT NULL,
-    content    text NOT NULL,
-    author_id  uuid,
-    change     text NOT NULL,
-    words      tsvector NOT NULL,
-    word_count integer NOT NULL,
-    known_from timestamptz NOT NULL,
-    known_to   timestamptz NOT NULL,
-    PRIMARY KEY (memory_id, version)
+    organization_id uuid NOT NULL,
+    memory_id       uuid NOT NULL,
+    version         integer NOT NULL,
+    content         text NOT NULL,
+    author_id       uuid,
+    change          text NOT NULL,
+    words           tsvector NOT NULL,
+    word_count      integer NOT NULL,
+    known_from      timestamptz NOT NULL,
+    known_to        timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, memory_id, version),
+    FOREIGN KEY (organization_id, memory_id) REFERENCES memories (organization_id, id) ON DELETE CASCADE
 );
+
+-- What organisations keep, as sums of a few rows for each, so that writers seldom wait for one another.
+CREATE TABLE memory_usage (
+    organization_id uuid NOT NULL REFERENCES organizations (id) ON DELETE CASCADE,
+    -- Writers spread over some rows.
+    shard           smallint NOT NULL,
+    memories        bigint NOT NULL,
+    bytes           bigint NOT NULL,
+    PRIMARY KEY (organization_id, shard)
+)
+-- Rows are rewritten without touching an index: leave them room on the page.
+WITH (fillfactor = 50);
 
 -- Rights that an operator gave beside those of the tree; the only ones in a custom namespace.
 CREATE TABLE memory_grants (
@@ -151,42 +180,80 @@ CREATE TABLE memory_value_floors (
     version      integer NOT NULL
 );
 
--- Makes the table of vectors once the extension is there, which it creates if it may. Answers the
--- schema of the extension, or NULL without it. Runs with the rights of the schema's owner, because the
--- server's own role makes no tables. Harmless to repeat.
-CREATE FUNCTION memory_enable_vectors() RETURNS text
+-- Makes the table of vectors, and the index of one model's vectors, as soon as the extension is there,
+-- which it creates if it may. Answers the schema of the extension, or NULL without it. Runs with the
+-- rights of the schema's owner, because the server's own role makes no tables. Harmless to repeat.
+CREATE FUNCTION memory_enable_vectors(model text, dimensions integer) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
+-- Names below say their schema, and what has none is the system's: the caller's path has no say.
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    home text;
+    me oid;
     owned text;
+    home text;
+    grantee text;
+    index_name text := 'memory_embeddings_' || substr(md5(model), 1, 16);
+    -- An index takes vectors up to 2,000 dimensions, and half-precision ones up to 4,000.
+    form text := CASE WHEN dimensions <= 2000 THEN 'vector' ELSE 'halfvec' END;
 BEGIN
-    SELECT n.nspname INTO owned
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = 'memories'::regclass;
+    IF dimensions NOT BETWEEN 1 AND 16000 OR octet_length(model) NOT BETWEEN 1 AND 200 THEN
+        RAISE EXCEPTION 'no model has % dimensions or such a name', dimensions;
+    END IF;
+    GET DIAGNOSTICS me = PG_ROUTINE_OID;
+    SELECT n.nspname INTO STRICT owned
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = me;
     SELECT n.nspname INTO home
-    FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
-    WHERE e.extname = 'vector';
+    FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector';
+    IF home IS NOT NULL AND to_regclass(format('%I.%I', owned, index_name)) IS NOT NULL THEN
+        RETURN home;
+    END IF;
+    PERFORM pg_advisory_xact_lock(7234017283807667300);
     IF home IS NULL THEN
         BEGIN
-            EXECUTE pg_catalog.format('CREATE EXTENSION vector SCHEMA %I', owned);
-            home := owned;
+            EXECUTE format('CREATE EXTENSION IF NOT EXISTS vector SCHEMA %I', owned);
         EXCEPTION WHEN OTHERS THEN
             RETURN NULL;
         END;
+        SELECT n.nspname INTO STRICT home
+        FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector';
     END IF;
-    IF pg_catalog.to_regclass(pg_catalog.format('%I.memory_embeddings', owned)) IS NULL THEN
-        PERFORM pg_catalog.pg_advisory_xact_lock(7234017283807667300);
-        EXECUTE pg_catalog.format(
-            'CREATE TABLE IF NOT EXISTS %1$I.memory_embeddings (
-                memory_id uuid NOT NULL REFERENCES %1$I.memories (id) ON DELETE CASCADE,
-                model     text NOT NULL,
-                chunk     integer NOT NULL,
-                version   integer NOT NULL,
-                embedding %2$I.vector NOT NULL,
-                PRIMARY KEY (memory_id, model, chunk)
+    IF to_regclass(format('%I.memory_embeddings', owned)) IS NULL THEN
+        EXECUTE format(
+            'CREATE TABLE %1$I.memory_embeddings (
+                organization_id uuid NOT NULL,
+                memory_id      uuid NOT NULL,
+                model          text NOT NULL,
+                chunk          integer NOT NULL,
+                -- Of the text that the vector was made of: a vector of an earlier text counts for nothing.
+                content_sha256 bytea NOT NULL,
+                embedding      %2$I.vector NOT NULL,
+                created_at     timestamptz NOT NULL DEFAULT now(),
+                PRIMARY KEY (organization_id, memory_id, model, chunk),
+                FOREIGN KEY (organization_id, memory_id)
+                    REFERENCES %1$I.memories (organization_id, id) ON DELETE CASCADE
             )', owned, home);
+        EXECUTE format('ALTER TABLE %I.memory_embeddings ALTER embedding SET STORAGE MAIN', owned);
+        -- Whoever writes memories writes vectors.
+        FOR grantee IN
+            SELECT DISTINCT r.rolname
+            FROM pg_class c, aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee
+            WHERE c.oid = to_regclass(format('%I.memories', owned)) AND a.privilege_type = 'INSERT'
+        LOOP
+            EXECUTE format(
+                'GRANT SELECT, INSERT, UPDATE, DELETE ON %I.memory_embeddings TO %I', owned, grantee
+            );
+        END LOOP;
+    END IF;
+    -- Made while the model has no vectors yet, and filled as they come.
+    IF dimensions <= 4000 THEN
+        EXECUTE format(
+            'CREATE INDEX IF NOT EXISTS %1$I ON %2$I.memory_embeddings
+             USING hnsw ((embedding::%3$I.%4$I(%5$s)) %3$I.%4$s_cosine_ops) WHERE model = %6$L',
+            index_name, owned, home, form, dimensions, model
+        );
     END IF;
     RETURN home;
 END
 $$;
+REVOKE ALL ON FUNCTION memory_enable_vectors(text, integer) FROM PUBLIC;

@@ -20,6 +20,7 @@ _AUDIT_ROLE = "molecule_audit"
 
 _LOCK = 0x6D6F6C72  # one granting process at a time
 _DROP_OLD = "drop_audit_entries(integer, integer)"
+_ENABLE_VECTORS = "memory_enable_vectors(text, integer)"
 
 # Roles are shared by all databases of a Postgres server, so the role may exist already.
 _CREATE = """
@@ -37,7 +38,8 @@ _GRANT = f"""
     REVOKE INSERT, UPDATE, DELETE ON schema_migrations FROM {{role}};
     REVOKE UPDATE, DELETE ON audit_log FROM {{role}};
     REVOKE ALL ON FUNCTION {_DROP_OLD} FROM PUBLIC;
-    GRANT EXECUTE ON FUNCTION {_DROP_OLD} TO {{role}}
+    GRANT EXECUTE ON FUNCTION {_DROP_OLD} TO {{role}};
+    GRANT EXECUTE ON FUNCTION {_ENABLE_VECTORS} TO {{role}}
 """
 
 _OWN_AUDIT_LOG = f"""

@@ -19,8 +19,10 @@ from molecule_grpc.settings.delegation import DelegationSettings
 from molecule_grpc.settings.deployment import DEVELOPMENT, PRODUCTION, DeploymentSettings
 from molecule_grpc.settings.edge import EdgeSettings
 from molecule_grpc.settings.egress import EgressSettings
+from molecule_grpc.settings.embedding import EmbeddingSettings
 from molecule_grpc.settings.faces import FacesSettings
 from molecule_grpc.settings.inbox import InboxSettings
+from molecule_grpc.settings.memory import MemorySettings
 from molecule_grpc.settings.outbound import OutboundSettings
 from molecule_grpc.settings.process import ProcessSettings
 from molecule_grpc.settings.quotas import QuotaSettings
@@ -62,6 +64,8 @@ class Settings:
     outbound: OutboundSettings = field(default_factory=OutboundSettings)
     egress: EgressSettings = field(default_factory=EgressSettings)
     upload: UploadSettings = field(default_factory=UploadSettings)
+    memory: MemorySettings = field(default_factory=MemorySettings)
+    embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     faces: FacesSettings = field(default_factory=FacesSettings)
     budgets: BudgetSettings = field(default_factory=BudgetSettings)
@@ -111,6 +115,11 @@ class Settings:
         self._require_whole_pair()
         if self.upload.store == "s3" and not self.upload.s3_bucket:
             raise SettingsError("MOLECULE_UPLOAD_STORE=s3 needs MOLECULE_S3_BUCKET")
+        embedding = self.embedding
+        if embedding.embedder == "openai" and not (embedding.base_url and embedding.model):
+            raise SettingsError(
+                "MEMORY_EMBEDDER=openai needs MEMORY_EMBED_BASE_URL and MEMORY_EMBED_MODEL"
+            )
 
     def _require_whole_pair(self) -> None:
         pair = {
