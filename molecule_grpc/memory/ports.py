@@ -7,6 +7,21 @@ from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
+from molecule_grpc.kernel.errors import MoleculeError
+from molecule_grpc.memory.values import (
+    Access,
+    Change,
+    Committed,
+    Consolidated,
+    Draft,
+    Explained,
+    Found,
+    Hygiene,
+    MemoryRow,
+    Query,
+    Updated,
+    VersionRow,
+)
 from molecule_grpc.quotas import QuotaUse
 
 
@@ -45,3 +60,51 @@ class Workspaces(Protocol):
     def on_uses(self) -> Callable[[OnUses], None]:
         """Called when somebody asks how much of its quotas an organisation uses."""
         ...
+
+
+class Resolving(Protocol):
+    """Derives rights from the tree as it is."""
+
+    async def access(self, workspace_id: UUID) -> Access:
+        """What a workspace can read and write. Raises `NotFound` WORKSPACE_NOT_FOUND."""
+        ...
+
+
+class Committing(Protocol):
+    """The way in of every new text. `memory/commits.py` says what each method raises."""
+
+    async def commit(self, author: UUID, draft: Draft) -> Committed: ...
+    async def commit_batch(
+        self, author: UUID, drafts: Sequence[Draft]
+    ) -> list[Committed | MoleculeError]: ...
+    async def supersede(self, author: UUID, memory_id: UUID, draft: Draft) -> Committed: ...
+    async def consolidate(
+        self, author: UUID, memory_ids: Sequence[UUID], draft: Draft, *, dry_run: bool
+    ) -> Consolidated: ...
+    async def undo(self, caller: UUID, memory_id: UUID) -> list[UUID]: ...
+
+
+class Changing(Protocol):
+    """Changes and removes what is stored. `own`: only what the caller wrote."""
+
+    async def update(
+        self, caller: UUID, memory_id: UUID, change: Change, *, own: bool = False
+    ) -> Updated: ...
+    async def forget(
+        self, caller: UUID, memory_id: UUID, namespace: str = "", *, own: bool = False
+    ) -> int: ...
+
+
+class Reading(Protocol):
+    """Reads what a workspace can read. Texts are as stored: `rendering` makes them fit."""
+
+    async def get(self, reader: UUID, memory_id: UUID) -> MemoryRow: ...
+    async def history(self, reader: UUID, memory_id: UUID) -> tuple[list[VersionRow], bool]: ...
+    async def hygiene(self, reader: UUID, namespace: str) -> Hygiene: ...
+
+
+class Finding(Protocol):
+    """Searches what a workspace can read. Texts are as stored."""
+
+    async def search(self, access: Access, query: Query) -> Found: ...
+    async def explain(self, access: Access, memory_id: UUID, query: Query) -> Explained: ...

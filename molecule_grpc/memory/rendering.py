@@ -141,6 +141,24 @@ def render_for_agent(reader_id: UUID, row: MemoryRow | VersionRow, *, rest: bool
     return f"[MEMORY id={memory_id} {about}]: {content}"
 
 
+def shown(reader_id: UUID, row: MemoryRow, *, rest: bool = False) -> MemoryRow:
+    """A memory as an agent may read it: no field of it can forge a header."""
+    return row._replace(
+        content=render_for_agent(reader_id, row, rest=rest),
+        tags=escape_all(row.tags),
+        entities=escape_all(row.entities),
+        label=escape(row.label),
+        author_name=None if row.author_name is None else escape(row.author_name),
+        delegation_id=None if row.delegation_id is None else escape(row.delegation_id),
+        metadata=None if row.metadata is None else escape_json(row.metadata),
+    )
+
+
+def shown_version(reader_id: UUID, row: VersionRow) -> VersionRow:
+    """One text of a memory as an agent may read it."""
+    return row._replace(content=render_for_agent(reader_id, row))
+
+
 def scope_of(namespace: str) -> str:
     """LOCAL, TEAM, GLOBAL or CUSTOM: what clients that know scopes call a namespace."""
     return _SCOPES_OF_REST.get(namespace.partition(":")[0], _CUSTOM)

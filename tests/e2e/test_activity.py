@@ -9,7 +9,7 @@ import httpx
 import pytest
 from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 
-from molecule_grpc.delegation.record.bodies import MAX_DEPTH
+from molecule_grpc.kernel.json_text import MAX_DEPTH
 from tests.e2e.parties import Agent, Organization, Party, Refused
 from tests.e2e.readers import tell, tell_many
 

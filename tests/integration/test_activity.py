@@ -21,10 +21,10 @@ from molecule_grpc.db.pool import Pool, connect, connect_pool
 from molecule_grpc.delegation.conversion import record as convert
 from molecule_grpc.delegation.inbox.wiring import open_record_and_inbox
 from molecule_grpc.delegation.record.activity import Attachment, Report
-from molecule_grpc.delegation.record.bodies import MAX_DEPTH
 from molecule_grpc.events.names import EventType
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.errors import Denied, Invalid, NotFound, OutOfRange, Unauthenticated
+from molecule_grpc.kernel.json_text import MAX_DEPTH
 from molecule_grpc.server.call import Call
 from tests.integration.agents import (
     ORGANIZATION,

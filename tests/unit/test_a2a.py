@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from molecule_grpc.delegation.record import a2a
 from molecule_grpc.delegation.record.a2a import Envelope, parse, text_of
-from molecule_grpc.delegation.record.bodies import MAX_DEPTH, to_text
 from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.kernel.errors import Invalid
+from molecule_grpc.kernel.json_text import MAX_DEPTH, to_text
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -21,10 +21,10 @@ from molecule_grpc.delegation.record.activity import (
     Report,
     cursor_pruned,
 )
-from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.delegation.record.store.queries import ActivityFilter, ActivityRow
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.ids import identifier, parse_id
+from molecule_grpc.kernel.json_text import to_text
 from molecule_grpc.kernel.json_values import read_value
 from molecule_grpc.kernel.numbers import unmarked
 from molecule_grpc.kernel.page import MAX_ROW_BYTES, MessagePage, Page, message_page, page_in_slices

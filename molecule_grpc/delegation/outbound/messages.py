@@ -21,12 +21,12 @@ from molecule_grpc.delegation.outbound.rules import bounded_wait, wait_limit
 from molecule_grpc.delegation.outbound.send import Push
 from molecule_grpc.delegation.outbound.store import targets
 from molecule_grpc.delegation.record import a2a
-from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.delegation.record.writes import RecordWrites, require_day_room
 from molecule_grpc.directory import Directory, WorkspaceInfo
 from molecule_grpc.kernel.errors import Exhausted, Invalid, NotFound
 from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.kernel.json_text import to_text
 from molecule_grpc.kernel.text import clean, cut_chars
 from molecule_grpc.quotas import Quotas
 from molecule_grpc.server.streams import StreamGuards

@@ -7,8 +7,8 @@ from typing import Any
 
 from molecule_grpc.delegation.outbound.outcome import Kind, Reply
 from molecule_grpc.delegation.record.a2a import said
-from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.kernel.errors import Invalid
+from molecule_grpc.kernel.json_text import to_text
 from molecule_grpc.kernel.text import RESULT_BYTES, clean, cut_bytes
 
 # States of an A2A task that goes on, in the old and the new spelling.

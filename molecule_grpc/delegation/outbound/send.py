@@ -27,11 +27,11 @@ from molecule_grpc.delegation.outbound.store.leases import HeldMessage
 from molecule_grpc.delegation.outbound.store.queue import QueueMessage
 from molecule_grpc.delegation.outbound.until_written import passes, until_written
 from molecule_grpc.delegation.record.a2a import Envelope
-from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.delegation.record.writes import RecordWrites
 from molecule_grpc.directory import WorkspaceInfo
 from molecule_grpc.kernel.errors import Exhausted, MoleculeError
 from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.kernel.json_text import to_text
 from molecule_grpc.server.task_set import TaskSet, finish
 from molecule_grpc.settings.outbound import OutboundSettings
 

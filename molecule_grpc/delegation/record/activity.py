@@ -9,7 +9,6 @@ from typing import NamedTuple, cast
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.delegation.record.bodies import to_text
 from molecule_grpc.delegation.record.rules import DEFAULT_ACTIVITY_LIMIT
 from molecule_grpc.delegation.record.store import queries
 from molecule_grpc.delegation.record.store.entries import Entry
@@ -19,6 +18,7 @@ from molecule_grpc.directory import Directory
 from molecule_grpc.kernel.budget import Turns
 from molecule_grpc.kernel.errors import Denied, Exhausted, Invalid, NotFound, OutOfRange
 from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.kernel.json_text import to_text
 from molecule_grpc.kernel.page import Page
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.kernel.payer import OPERATOR_PAYS, payer
