@@ -85,6 +85,7 @@ def stores(policy: Policy) -> Policy:
 _WORKSPACE = "/moleculeai.workspace.v1.WorkspaceService/"
 _DELEGATION = "/moleculeai.delegation.v1.DelegationService/"
 _UPLOAD = "/moleculeai.upload.v1.UploadService/"
+_MEMORY = "/moleculeai.memory.v1.MemoryService/"
 _ADMIN = "/moleculeai.admin.v1.AdminService/"
 
 OWN = acts_as("workspace_id")
@@ -154,6 +155,29 @@ POLICIES: dict[str, Policy] = {
     _UPLOAD + "AckUpload": OWN,
     _UPLOAD + "GetUploadLimits": reads(CALLER),
     _UPLOAD + "DownloadFile": lasts(reads(OWN)),
+    _MEMORY + "CommitMemory": stores(OWN),
+    _MEMORY + "BatchCommitMemories": stores(OWN),
+    _MEMORY + "CommitSummary": stores(OWN),
+    # Notes when a memory was last found, as a sign of use.
+    _MEMORY + "SearchMemories": reads(OWN),
+    _MEMORY + "ExplainMemory": reads(OWN),
+    _MEMORY + "GetMemory": reads(OWN),
+    _MEMORY + "GetMemoryHistory": reads(OWN),
+    _MEMORY + "UpdateMemory": stores(OWN),
+    _MEMORY + "SupersedeMemory": stores(OWN),
+    _MEMORY + "ForgetMemory": OWN,
+    _MEMORY + "ConsolidateMemories": stores(OWN),
+    _MEMORY + "UndoConsolidation": OWN,
+    _MEMORY + "ListNamespaces": reads(OWN),
+    _MEMORY + "GetMemoryHygiene": reads(OWN),
+    _MEMORY + "CommitScopedMemory": stores(OWN),
+    _MEMORY + "ListScopedMemories": reads(OWN),
+    _MEMORY + "UpdateScopedMemory": stores(OWN),
+    _MEMORY + "DeleteScopedMemory": OWN,
+    _MEMORY + "ListValues": reads(OWN),
+    _MEMORY + "GetValue": reads(OWN),
+    _MEMORY + "SetValue": stores(OWN),
+    _MEMORY + "DeleteValue": OWN,
     _ADMIN + "GetHealth": PUBLIC,
     _ADMIN + "GetLiveness": reads(OPERATOR),
     _ADMIN + "CreateOrganization": stores(OPERATOR),
@@ -171,4 +195,15 @@ POLICIES: dict[str, Policy] = {
     _ADMIN + "DropStaleQueue": ADMIN,
     _ADMIN + "ListAuditLog": reads(ADMIN),
     _ADMIN + "ListEvents": reads(ADMIN),
+    _ADMIN + "ExportMemories": lasts(reads(ADMIN)),
+    _ADMIN + "ImportMemories": replace(stores(lasts(ADMIN)), files=True),
+    _ADMIN + "SetMemoryGrant": stores(ADMIN),
+    _ADMIN + "ListMemoryGrants": reads(ADMIN),
+    _ADMIN + "DeleteMemoryGrant": ADMIN,
+    _ADMIN + "MoveMemoryNamespace": ADMIN,
+    _ADMIN + "DeleteMemoryNamespace": ADMIN,
+    _ADMIN + "GetMemoryStats": reads(ADMIN),
+    _ADMIN + "SetAuthorQuarantine": stores(ADMIN),
+    _ADMIN + "ListAuthorQuarantines": reads(ADMIN),
+    _ADMIN + "DeleteAuthorQuarantine": ADMIN,
 }
