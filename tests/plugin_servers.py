@@ -26,7 +26,11 @@ async def serving(app: web.Application, port: int = 0) -> AsyncIterator[str]:
 @contextlib.asynccontextmanager
 async def answering(handler: Handler) -> AsyncIterator[str]:
     """The URL of a server that gives every request to one function."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await handler(request)
+
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
+    app.router.add_route("*", "/{path:.*}", handle)
     async with serving(app) as url:
         yield url

@@ -130,14 +130,12 @@ class PluginClient:
         """
         _checked(request.check)
         body = await self._ask(self._reads, "POST", "/v1/search", request.json(), repeat=True)
-        rows = (body or {}).get("memories")
-        if rows is None:
-            rows = []
-        if not isinstance(rows, list):
+        rows = body.get("memories", ()) if isinstance(body, dict) else ()
+        if not isinstance(rows, list | None):
             raise StoreError(ErrorCode.INTERNAL, "the plugin's answer has no list of memories", 502)
         asked, now = set(request.namespaces), datetime.now(UTC)
         found = []
-        for row in rows:
+        for row in rows or ():
             memory = _understood(Memory.parse, row)
             expired = memory.expires_at is not None and memory.expires_at <= now
             if expired or memory.namespace not in asked:
