@@ -11,8 +11,14 @@ from molecule_grpc.db.pool import Connection
 _SHARE = "SELECT pg_advisory_xact_lock_shared(hashtextextended('workspace-tree ' || $1::uuid, 0))"
 _HOLD = "SELECT pg_advisory_xact_lock(hashtextextended('workspace-tree ' || $1::uuid, 0))"
 _TRY_SHARE = """
-    SELECT o FROM unnest($1::uuid[]) o
-    WHERE pg_try_advisory_xact_lock_shared(hashtextextended('workspace-tree ' || o, 0))
+    SELECT w.id FROM workspaces w JOIN (
+        SELECT organization_id, pg_try_advisory_xact_lock_shared(
+                   hashtextextended('workspace-tree ' || organization_id, 0)
+               ) AS held
+        FROM (SELECT DISTINCT organization_id FROM workspaces WHERE id = ANY ($1)) o
+        OFFSET 0
+    ) tree USING (organization_id)
+    WHERE w.id = ANY ($1) AND tree.held
 """
 _SHARE_OF_MEMBER = """
     SELECT w.organization_id,
@@ -31,10 +37,13 @@ async def lock(conn: Connection, organization_id: UUID, *, shared: bool) -> None
     await conn.execute(_SHARE if shared else _HOLD, organization_id)
 
 
-async def try_share(conn: Connection, organization_ids: Sequence[UUID]) -> set[UUID]:
-    """Share the locks of these trees that nobody holds alone, without waiting; which they are."""
-    found = await conn.fetch(_TRY_SHARE, organization_ids)
-    return {row["o"] for row in found}
+async def try_share(conn: Connection, workspace_ids: Sequence[UUID]) -> set[UUID]:
+    """Share the locks of the trees of these workspaces without waiting.
+
+    Returns:
+        The workspaces whose tree nobody holds alone.
+    """
+    return {row["id"] for row in await conn.fetch(_TRY_SHARE, workspace_ids)}
 
 
 async def share_of(conn: Connection, workspace_id: UUID) -> UUID | None:

@@ -1,0 +1,262 @@
+"""The SQL that changes memories, and removes them with all that was made of them.
+
+Every statement is one of a transaction that holds the row, see `hold`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.memory.store.usage import USAGE_SHARD, release
+from molecule_grpc.memory.store.visible import visible
+
+
+class HeldRow(NamedTuple):
+    """A memory that the transaction holds. The order of the fields is that of `_COLUMNS`."""
+
+    id: UUID
+    namespace: str
+    sha256: bytes
+    kind: str
+    tags: list[str]
+    entities: list[str]
+    label: str
+    author_id: UUID | None
+    pinned: bool
+    expires_at: datetime | None
+    valid_from: datetime
+    valid_to: datetime | None
+    superseded_by: UUID | None
+    version: int
+    change: str
+
+
+class NewText(NamedTuple):
+    """The text that takes another one's place.
+
+    Args:
+        redactions: how many secrets were replaced in it.
+    """
+
+    author_id: UUID
+    content: str
+    sha256: bytes
+    redactions: int
+    embed_state: str
+
+
+class NewFields(NamedTuple):
+    """What a memory has beside its text. The order of the fields is that of `_SET_FIELDS`."""
+
+    kind: str
+    tags: list[str]
+    entities: list[str]
+    label: str
+    pinned: bool
+    expires_at: datetime | None
+    valid_to: datetime | None
+
+
+_COLUMNS = """
+    m.id, m.namespace, m.content_sha256, m.kind, m.tags, m.entities, m.label, m.author_id, m.pinned,
+    m.expires_at, m.valid_from, m.valid_to, m.superseded_by, m.version, m.change
+"""
+
+_HOLD = f"""
+    SELECT {_COLUMNS} FROM memories m
+    WHERE m.organization_id = $1 AND m.id = ANY ($2::uuid[]) AND m.namespace = ANY ($3::text[])
+      AND {visible("m")}
+    ORDER BY m.id FOR UPDATE OF m
+"""
+
+# The earlier text stays, so that a namespace holds as much more as the new text has.
+_SET_TEXT = f"""
+    WITH old AS (
+        SELECT m.*, memory_words(n.language, $4) AS new_words
+        FROM memories m JOIN memory_namespaces n
+            ON n.organization_id = m.organization_id AND n.name = m.namespace
+        WHERE m.organization_id = $1 AND m.id = $2
+        OFFSET 0
+    ),
+    kept AS (
+        INSERT INTO memory_versions (
+            organization_id, memory_id, version, content, author_id, change, words, word_count,
+            known_from, known_to
+        )
+        SELECT organization_id, id, version, content, author_id, change, words, word_count,
+               known_from, now()
+        FROM old
+    ),
+    changed AS (
+        UPDATE memories m
+        SET content = $4, content_sha256 = $5, author_id = $3, redactions = $6, embed_state = $7,
+            dedupe_sha256 = CASE WHEN m.dedupe_sha256 IS NOT NULL AND NOT EXISTS (
+                SELECT FROM memories x
+                WHERE x.organization_id = m.organization_id AND x.namespace = m.namespace
+                  AND x.dedupe_sha256 = $5
+            ) THEN $5 END,
+            version = m.version + 1, change = 'updated', known_from = now(), updated_at = now(),
+            words = old.new_words, word_count = memory_word_count(old.new_words)
+        FROM old WHERE m.organization_id = old.organization_id AND m.id = old.id
+        RETURNING m.organization_id, m.namespace, m.version
+    ),
+    places AS (
+        UPDATE memory_namespaces n SET bytes = n.bytes + octet_length($4) FROM changed c
+        WHERE n.organization_id = c.organization_id AND n.name = c.namespace
+    ),
+    counted AS (
+        INSERT INTO memory_usage AS u (organization_id, shard, memories, bytes)
+        SELECT organization_id, {USAGE_SHARD}, 0, octet_length($4) FROM changed
+        ON CONFLICT (organization_id, shard) DO UPDATE SET bytes = u.bytes + excluded.bytes
+    )
+    SELECT version FROM changed
+"""
+
+_SET_FIELDS = """
+    UPDATE memories
+    SET kind = $3, tags = $4, entities = $5, label = $6, pinned = $7, expires_at = $8,
+        valid_to = $9, updated_at = now()
+    WHERE organization_id = $1 AND id = $2
+"""
+
+_SUPERSEDE = """
+    UPDATE memories
+    SET superseded_by = $3, superseded_at = now(), dedupe_sha256 = NULL, updated_at = now()
+    WHERE organization_id = $1 AND id = ANY ($2::uuid[]) AND superseded_by IS NULL
+    RETURNING id
+"""
+
+_RESTORE = f"""
+    UPDATE memories m SET superseded_by = NULL, superseded_at = NULL, updated_at = now()
+    WHERE m.organization_id = $1 AND m.superseded_by = $2
+    RETURNING m.id, {visible("m")} AS visible
+"""
+
+# One of the restored rows with a text stands for that text, unless another row does.
+_STAND_AGAIN = """
+    UPDATE memories m SET dedupe_sha256 = m.content_sha256
+    FROM (
+        SELECT DISTINCT ON (namespace, content_sha256) id, namespace, content_sha256
+        FROM memories WHERE organization_id = $1 AND id = ANY ($2::uuid[])
+        ORDER BY namespace, content_sha256, id
+    ) first
+    WHERE m.organization_id = $1 AND m.id = first.id AND NOT EXISTS (
+        SELECT FROM memories x
+        WHERE x.organization_id = $1 AND x.namespace = first.namespace
+          AND x.dedupe_sha256 = first.content_sha256
+    )
+"""
+
+# What the forgotten memory had replaced is now replaced by what replaced it.
+_FORGET = f"""
+    WITH texts AS (
+        DELETE FROM memory_versions WHERE organization_id = $1 AND memory_id = $2
+        RETURNING octet_length(content) AS size
+    ),
+    gone AS (
+        DELETE FROM memories WHERE organization_id = $1 AND id = $2
+        RETURNING organization_id, namespace, octet_length(content) AS size, superseded_by
+    ),
+    relinked AS (
+        UPDATE memories m SET superseded_by = gone.superseded_by FROM gone
+        WHERE m.organization_id = $1 AND m.superseded_by = $2 AND gone.superseded_by IS NOT NULL
+    ),
+    removed AS (
+        SELECT organization_id, namespace, 1 AS memories,
+               size + (SELECT coalesce(sum(size), 0) FROM texts) AS bytes
+        FROM gone
+    ),
+    {release("removed")}
+    SELECT count(*) + (SELECT count(*) FROM texts) FROM gone
+"""
+
+_DROP_EXPIRED = f"""
+    WITH gone AS (
+        DELETE FROM memories m USING workspaces w
+        WHERE w.id = $1 AND m.organization_id = w.organization_id AND m.id = $2
+          AND m.expires_at <= now()
+        RETURNING m.organization_id, m.id, m.namespace, octet_length(m.content) AS size
+    ),
+    removed AS (
+        SELECT organization_id, namespace, 1 AS memories, size + (
+                   SELECT coalesce(sum(octet_length(v.content)), 0) FROM memory_versions v
+                   WHERE v.organization_id = gone.organization_id AND v.memory_id = gone.id
+               ) AS bytes
+        FROM gone
+    ),
+    {release("removed")}
+    SELECT count(*) FROM gone
+"""
+
+
+async def hold(
+    conn: Connection, organization_id: UUID, ids: Sequence[UUID], namespaces: Sequence[str]
+) -> list[HeldRow]:
+    """Lock those of these memories that can be seen in these namespaces, in the order of ids."""
+    rows = await conn.fetch(_HOLD, organization_id, ids, namespaces)
+    return [HeldRow(*row) for row in rows]
+
+
+async def set_text(conn: Connection, organization_id: UUID, memory_id: UUID, text: NewText) -> int:
+    """Replace the text of a memory; the earlier one goes to its history. The new version."""
+    version: int = await conn.fetchval(_SET_TEXT, organization_id, memory_id, *text)
+    return version
+
+
+async def set_fields(
+    conn: Connection, organization_id: UUID, memory_id: UUID, fields: NewFields
+) -> None:
+    """Replace what a memory has beside its text."""
+    await conn.execute(_SET_FIELDS, organization_id, memory_id, *fields)
+
+
+async def supersede(
+    conn: Connection, organization_id: UUID, ids: Sequence[UUID], winner: UUID
+) -> list[UUID]:
+    """Put a memory in the place of those of others that nothing has replaced yet; which ones."""
+    rows = await conn.fetch(_SUPERSEDE, organization_id, ids, winner)
+    return sorted(row["id"] for row in rows)
+
+
+async def restore(conn: Connection, organization_id: UUID, winner: UUID) -> list[UUID]:
+    """Let hold again what a memory had replaced; which of it can be seen."""
+    rows = await conn.fetch(_RESTORE, organization_id, winner)
+    await conn.execute(_STAND_AGAIN, organization_id, [row["id"] for row in rows])
+    return sorted(row["id"] for row in rows if row["visible"])
+
+
+async def was_consolidated(conn: Connection, organization_id: UUID, memory_id: UUID) -> bool:
+    """Whether an earlier text of a memory took the place of several."""
+    found: bool = await conn.fetchval(
+        """
+        SELECT EXISTS (
+            SELECT FROM memory_versions
+            WHERE organization_id = $1 AND memory_id = $2 AND change = 'consolidated'
+        )
+        """,
+        organization_id,
+        memory_id,
+    )
+    return found
+
+
+async def forget(conn: Connection, organization_id: UUID, memory_id: UUID) -> int:
+    """Delete a memory, its earlier texts and its vectors; how many rows are gone."""
+    vectors = 0
+    if await conn.fetchval("SELECT to_regclass('memory_embeddings') IS NOT NULL"):
+        vectors = await conn.fetchval(
+            "SELECT count(*) FROM memory_embeddings WHERE organization_id = $1 AND memory_id = $2",
+            organization_id,
+            memory_id,
+        )
+    removed: int = await conn.fetchval(_FORGET, organization_id, memory_id)
+    return removed + vectors
+
+
+async def drop_expired(pool: Pool | Connection, author_id: UUID, memory_id: UUID) -> None:
+    """Delete a memory of an author's organisation if it has expired."""
+    await pool.execute(_DROP_EXPIRED, author_id, memory_id)

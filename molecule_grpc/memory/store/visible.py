@@ -1,0 +1,49 @@
+"""Which rows of `memories` anybody may see: the one piece of SQL that every read uses."""
+
+from __future__ import annotations
+
+
+def visible(m: str = "m") -> str:
+    """SQL: a memory that has not expired, in a namespace that has not, of an author who is trusted.
+
+    True for superseded memories and for those whose validity is over or has not begun: they are
+    history. See `current`.
+
+    Args:
+        m: alias of the row of `memories`.
+    """
+    return f"""({unexpired(m)} AND {trusted(f"{m}.organization_id", f"{m}.author_id")})"""
+
+
+def unexpired(m: str = "m") -> str:
+    """SQL: neither the memory nor its namespace has expired."""
+    return f"""(({m}.expires_at IS NULL OR {m}.expires_at > now()) AND NOT EXISTS (
+        SELECT FROM memory_namespaces gone
+        WHERE gone.organization_id = {m}.organization_id AND gone.name = {m}.namespace
+          AND gone.expires_at <= now()
+    ))"""
+
+
+def trusted(organization_id: str, author_id: str) -> str:
+    """SQL: no operator hides what this author wrote.
+
+    Args:
+        organization_id: SQL for the organisation.
+        author_id: SQL for the author of a text; may be NULL.
+    """
+    return f"""NOT EXISTS (
+        SELECT FROM memory_quarantine distrusted
+        WHERE distrusted.organization_id = {organization_id}
+          AND distrusted.author_id = {author_id}
+    )"""
+
+
+def holding(m: str = "m") -> str:
+    """SQL: a memory that holds now, whether or not anybody may see it."""
+    return f"""({m}.superseded_by IS NULL AND {m}.valid_from <= now()
+        AND ({m}.valid_to IS NULL OR {m}.valid_to > now()))"""
+
+
+def current(m: str = "m") -> str:
+    """SQL: a visible memory that holds now."""
+    return f"({holding(m)} AND {visible(m)})"
