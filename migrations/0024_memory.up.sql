@@ -39,6 +39,16 @@ BEGIN ATOMIC
     SELECT coalesce(sum(cardinality(w.positions)), 0)::integer FROM unnest(words) w;
 END;
 
+-- How often a text has a word that it has, given as a query of this one word; up to 256. The system
+-- has no function for it but `unnest`, which unpacks the whole text. Its rank with all weights 1 is
+-- the sum of 1/i² over the occurrences, divided by its limit; what is missing to the limit tells how
+-- many there were, since the rest of that sum after n terms is 1 / (n + 1/2) up to 0.05 occurrences.
+CREATE FUNCTION memory_occurrences(words tsvector, word tsquery) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
+BEGIN ATOMIC
+    SELECT round(1 / (1.64493406685 * greatest(1 - ts_rank('{1,1,1,1}', words, word), 0.001)) - 0.5);
+END;
+
 -- A namespace is made by the first write to it.
 CREATE TABLE memory_namespaces (
     organization_id uuid NOT NULL REFERENCES organizations (id) ON DELETE CASCADE,
