@@ -232,6 +232,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The key has another version than the caller expects. Code: ABORTED (409). Metadata and REST body:
     `expected_version`, `current_version` (null if the key is absent).
     """
+    ERROR_REASON_MEMORY_PLUGIN_UNAVAILABLE: _ErrorReason.ValueType  # 170
+    """The server that keeps memories does not answer, or failed a short while ago. Code: UNAVAILABLE
+    (503).
+    """
+    ERROR_REASON_MEMORY_PLUGIN_UNSUPPORTED: _ErrorReason.ValueType  # 171
+    """The server that keeps memories cannot do this: it has no history, updates or reports. Code:
+    UNIMPLEMENTED (501).
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the stable name of an error. It travels in `google.rpc.ErrorInfo.reason`
@@ -447,5 +455,13 @@ ERROR_REASON_KEY_NOT_FOUND: ErrorReason.ValueType  # 168
 ERROR_REASON_VERSION_MISMATCH: ErrorReason.ValueType  # 169
 """The key has another version than the caller expects. Code: ABORTED (409). Metadata and REST body:
 `expected_version`, `current_version` (null if the key is absent).
+"""
+ERROR_REASON_MEMORY_PLUGIN_UNAVAILABLE: ErrorReason.ValueType  # 170
+"""The server that keeps memories does not answer, or failed a short while ago. Code: UNAVAILABLE
+(503).
+"""
+ERROR_REASON_MEMORY_PLUGIN_UNSUPPORTED: ErrorReason.ValueType  # 171
+"""The server that keeps memories cannot do this: it has no history, updates or reports. Code:
+UNIMPLEMENTED (501).
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
