@@ -16,6 +16,9 @@ from molecule_grpc.delegation.ledger.views import LedgerViews
 from molecule_grpc.delegation.record.activity import ActivityRecord
 from molecule_grpc.delegation.wiring import DelegationSlice
 from molecule_grpc.directory import Directory, Heartbeat, HeartbeatResult, Peer
+from molecule_grpc.memory.memories import Memories
+from molecule_grpc.memory.scoped import ScopedMemories
+from molecule_grpc.memory.wiring import MemorySlice
 from molecule_grpc.workspace.wiring import WorkspaceSlice
 
 
@@ -32,6 +35,8 @@ class Platform:
         views: reads the ledger.
         inbox: what a workspace must act on.
         activity: a workspace's record.
+        memories: what agents remember.
+        scoped_memories: the same for clients that know scopes.
     """
 
     directory: Directory
@@ -42,9 +47,13 @@ class Platform:
     views: LedgerViews
     inbox: Inbox
     activity: ActivityRecord
+    memories: Memories
+    scoped_memories: ScopedMemories
 
 
-def platform_of(workspace: WorkspaceSlice, delegation: DelegationSlice) -> Platform:
+def platform_of(
+    workspace: WorkspaceSlice, delegation: DelegationSlice, memory: MemorySlice
+) -> Platform:
     """The use cases of these slices."""
     return Platform(
         directory=workspace.directory,
@@ -55,4 +64,6 @@ def platform_of(workspace: WorkspaceSlice, delegation: DelegationSlice) -> Platf
         views=delegation.ledger.views,
         inbox=delegation.inbox,
         activity=delegation.activity,
+        memories=memory.memories,
+        scoped_memories=memory.scoped,
     )

@@ -102,6 +102,16 @@ class ScopedMemories:
         ]
         return rows if text else sorted(rows, key=lambda row: row.created_at, reverse=True)
 
+    async def recalled(self, reader: UUID, scope: str) -> tuple[str, ...]:
+        """Where an agent recalls from: TEAM means its own memories and its team's.
+
+        Raises:
+            Invalid: the scope is unknown.
+        """
+        access = await self._memories.access(reader)
+        own = readable(access, "LOCAL") if scope == "TEAM" else ()
+        return (*own, *readable(access, scope))
+
     async def update(
         self, author: UUID, memory_id: UUID, *, content: str | None, label: str | None
     ) -> ScopedUpdate:

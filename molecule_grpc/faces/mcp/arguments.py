@@ -11,7 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema
 _TEXT_BYTES = 1_048_576
 
 
-def _bytes(limit: int) -> Any:
+def bytes_up_to(limit: int) -> Any:
     """At most so many bytes of UTF-8; the schema says it in characters, as it cannot in bytes."""
 
     def check(text: str) -> str:
@@ -22,8 +22,8 @@ def _bytes(limit: int) -> Any:
     return AfterValidator(check)
 
 
-Text = Annotated[str, Field(min_length=1, max_length=_TEXT_BYTES), _bytes(_TEXT_BYTES)]
-Id = Annotated[str, Field(min_length=1, max_length=256), _bytes(256)]
+Text = Annotated[str, Field(min_length=1, max_length=_TEXT_BYTES), bytes_up_to(_TEXT_BYTES)]
+Id = Annotated[str, Field(min_length=1, max_length=256), bytes_up_to(256)]
 
 
 class Arguments(BaseModel):
@@ -35,7 +35,7 @@ class Arguments(BaseModel):
 class ListPeers(Arguments):
     """Of list_peers."""
 
-    q: Annotated[str, Field(max_length=256), _bytes(256)] = Field(
+    q: Annotated[str, Field(max_length=256), bytes_up_to(256)] = Field(
         "", description="Only peers whose name or role contains this, in any case."
     )
     limit: int = Field(100, ge=1, le=500, description="Most peers to return.")
@@ -46,7 +46,7 @@ class Delegate(Arguments):
 
     workspace_id: UUID = Field(description="The peer that shall do the work: an id of list_peers.")
     task: Text = Field(description="What to do, with all that the peer needs to know.")
-    idempotency_key: Annotated[str, Field(max_length=256), _bytes(256)] = Field(
+    idempotency_key: Annotated[str, Field(max_length=256), bytes_up_to(256)] = Field(
         "",
         description="Makes a repeat safe for 24 hours: the same key with the same task and peer "
         "names the first task instead of making another.",
@@ -69,7 +69,7 @@ class UpdateTask(Arguments):
     status: Literal["in_progress", "completed", "failed"] = Field(
         description="in_progress is a sign of work, the others end the task."
     )
-    text: Annotated[str, Field(max_length=_TEXT_BYTES), _bytes(_TEXT_BYTES)] = Field(
+    text: Annotated[str, Field(max_length=_TEXT_BYTES), bytes_up_to(_TEXT_BYTES)] = Field(
         "", description="The whole result when completed; why not, when failed."
     )
 
@@ -110,13 +110,13 @@ class History(Arguments):
 class Attachment(Arguments):
     """A file named in a message."""
 
-    uri: Annotated[str, Field(min_length=1, max_length=4096), _bytes(4096)] = Field(
+    uri: Annotated[str, Field(min_length=1, max_length=4096), bytes_up_to(4096)] = Field(
         description="Where the file is."
     )
-    name: Annotated[str, Field(min_length=1, max_length=512), _bytes(512)] = Field(
+    name: Annotated[str, Field(min_length=1, max_length=512), bytes_up_to(512)] = Field(
         description="Its name."
     )
-    mime_type: Annotated[str, Field(max_length=256), _bytes(256)] = Field(
+    mime_type: Annotated[str, Field(max_length=256), bytes_up_to(256)] = Field(
         "", alias="mimeType", description="Its media type."
     )
     size: float | None = Field(None, ge=0, description="Its size in bytes.", allow_inf_nan=False)

@@ -16,6 +16,7 @@ from molecule_grpc.auth.tokens import digest
 from molecule_grpc.db.disk import DiskSpace
 from molecule_grpc.db.wakeups import Flag
 from molecule_grpc.faces.mcp.limits import RateLimit
+from molecule_grpc.faces.mcp.memories import MemoryTools
 from molecule_grpc.faces.mcp.messages import Messages
 from molecule_grpc.faces.mcp.protocol import Answer, Protocol, postponed, refusal
 from molecule_grpc.faces.mcp.tasks import Tasks
@@ -63,7 +64,12 @@ class Endpoint:
         limited: bool,
     ) -> None:
         messages = Messages(platform, self._admit)
-        self._protocol = Protocol([*Tasks(platform).tools(), *messages.tools(speaks=speaks)], disk)
+        tools = [
+            *Tasks(platform).tools(),
+            *messages.tools(speaks=speaks),
+            *MemoryTools(platform).tools(),
+        ]
+        self._protocol = Protocol(tools, disk)
         self._authenticator = authenticator
         self._guards = guards
         self._limit = RateLimit(MESSAGES_PER_MINUTE) if limited else None

@@ -19,6 +19,12 @@ class Caller:
     call: Call
 
 
+class Plain(str):
+    """A result that is text as it stands, and no JSON."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """One tool.
@@ -26,7 +32,7 @@ class Tool:
     Args:
         reads: the tool changes nothing.
         stores: the tool stores what it was told, so that a nearly full disk refuses it.
-        run: takes checked arguments; returns a value that JSON can express.
+        run: takes checked arguments; returns a value that JSON can express, or `Plain` text.
     """
 
     name: str

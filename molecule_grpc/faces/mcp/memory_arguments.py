@@ -1,0 +1,126 @@
+"""What each tool for memories takes; see `arguments`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from molecule_grpc.faces.mcp.arguments import Arguments, Id, bytes_up_to
+
+_CONTENT_BYTES = 100_000
+_NAMESPACE_BYTES = 256
+_QUERY_BYTES = 8192
+
+Content = Annotated[
+    str, Field(min_length=1, max_length=_CONTENT_BYTES), bytes_up_to(_CONTENT_BYTES)
+]
+Namespace = Annotated[str, Field(max_length=_NAMESPACE_BYTES), bytes_up_to(_NAMESPACE_BYTES)]
+Tag = Annotated[str, Field(min_length=1, max_length=64), bytes_up_to(64)]
+Entity = Annotated[str, Field(min_length=1, max_length=128), bytes_up_to(128)]
+Time = Annotated[str, Field(max_length=64)]
+Kind = Literal["fact", "summary", "checkpoint"]
+
+_OWN = "Where to: a name of list_writable_namespaces; your private one unless given."
+_ID = "The memory: its `id`."
+
+
+class CommitMemory(Arguments):
+    """Of commit_memory_v2."""
+
+    content: Content = Field(description="What to remember, in one self-contained statement.")
+    namespace: Namespace = Field("", description=_OWN)
+    kind: Kind = Field("fact", description="fact, summary or checkpoint.")
+    expires_at: Time = Field("", description="RFC 3339 time from which nobody can read it.")
+    pin: bool = Field(default=False, description="Show it first in lists without a query.")
+    tags: list[Tag] = Field([], max_length=32, description="Labels to filter by.")
+    entities: list[Entity] = Field([], max_length=32, description="What it is about, by name.")
+    supersedes: Annotated[str, Field(max_length=256), bytes_up_to(256)] = Field(
+        "", description="Id of the memory that no longer holds; it stays in the history alone."
+    )
+
+
+class CommitSummary(Arguments):
+    """Of commit_summary."""
+
+    content: Content = Field(description="The summary.")
+    namespace: Namespace = Field("", description=_OWN)
+    expires_at: Time = Field("", description="RFC 3339 time; in 30 days unless given.")
+
+
+class SearchMemory(Arguments):
+    """Of search_memory."""
+
+    query: Annotated[str, Field(max_length=_QUERY_BYTES), bytes_up_to(_QUERY_BYTES)] = Field(
+        "", description="A question, words or an identifier; empty lists the newest."
+    )
+    namespaces: list[Namespace] = Field(
+        [], max_length=64, description="Where to look; everywhere that you can read unless given."
+    )
+    kinds: list[Kind] = Field([], max_length=3, description="Only these kinds.")
+    tags: list[Tag] = Field([], max_length=32, description="Only with all of these tags.")
+    limit: int = Field(20, ge=0, le=100, description="Most memories to return; 0 means 20.")
+    mode: Literal["", "hybrid", "semantic", "lexical", "recent"] = Field(
+        "", description="How to search; hybrid unless given."
+    )
+    as_of: Time = Field("", description="RFC 3339 time: what was held and known then.")
+    page_token: Annotated[str, Field(max_length=1024)] = Field(
+        "", description="next_page_token of the answer before."
+    )
+
+
+class ForgetMemory(Arguments):
+    """Of forget_memory."""
+
+    memory_id: Id = Field(description=_ID)
+    namespace: Namespace = Field(
+        "", description="Only if it is there; any that you can write unless given."
+    )
+
+
+class NoArguments(Arguments):
+    """Of list_writable_namespaces and list_readable_namespaces."""
+
+
+class OneMemory(Arguments):
+    """Of get_memory and memory_history."""
+
+    memory_id: Id = Field(description=_ID)
+
+
+class UpdateMemory(Arguments):
+    """Of update_memory."""
+
+    memory_id: Id = Field(description=_ID)
+    content: Annotated[str, Field(max_length=_CONTENT_BYTES), bytes_up_to(_CONTENT_BYTES)] = Field(
+        "", description="The new text; the old one goes to the history."
+    )
+    tags: list[Tag] | None = Field(None, max_length=32, description="All tags, from now on.")
+    pin: bool | None = Field(None, description="Show it first in lists without a query.")
+    valid_to: Time = Field("", description="RFC 3339 time until which it holds.")
+
+
+class MemoryHygiene(Arguments):
+    """Of memory_hygiene."""
+
+    namespace: Namespace = Field("", description="Which one; your private one unless given.")
+
+
+class CommitScoped(Arguments):
+    """Of commit_memory. The scope is checked by the tool, which explains a refusal."""
+
+    content: Content = Field(description="What to remember.")
+    scope: Annotated[str, Field(max_length=16)] = Field(
+        "", description="LOCAL, for yourself, or TEAM; LOCAL unless given."
+    )
+
+
+class RecallScoped(Arguments):
+    """Of recall_memory."""
+
+    query: Annotated[str, Field(max_length=_QUERY_BYTES), bytes_up_to(_QUERY_BYTES)] = Field(
+        "", description="What to look for; empty lists the newest."
+    )
+    scope: Annotated[str, Field(max_length=16)] = Field(
+        "", description="LOCAL, TEAM, or empty for all that you can read."
+    )
