@@ -187,9 +187,10 @@ class AdminServiceHandlers(Protocol):
         request: admin_service_pb2.ExportMemoriesRequest,
         call: Call,
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        """ExportMemories streams every memory of an organisation, or of all, as one JSON array, oldest first:
-        `id`, `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
-        `workspace_name`, and what an import needs beside. Pieces of the answer may be cut anywhere; an
+        """ExportMemories streams the memories of an organisation, or of all, as one JSON array: `id`,
+        `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
+        `workspace_name`, and what an import needs beside. Left out are superseded and expired memories,
+        and those of authors in quarantine. Pieces of the answer may be cut anywhere; an
         export that fails ends without the array's `]`.
         """
         ...

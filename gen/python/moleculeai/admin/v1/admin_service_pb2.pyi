@@ -1421,7 +1421,7 @@ class MemoryGrant(_message.Message):
     can_write: _builtins.bool
     """Whether it may write, too."""
     granted_by: _builtins.str
-    """Who gave it: `operator`, or `organization:` and the beginning of a token."""
+    """Who gave it: `admin-token`, or `org-token:` and the beginning of the token."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """Time of the grant."""
@@ -1796,7 +1796,7 @@ class AuthorQuarantine(_message.Message):
     reason: _builtins.str
     """Why."""
     created_by: _builtins.str
-    """Who decided: `operator`, or `organization:` and the beginning of a token."""
+    """Who decided: `admin-token`, or `org-token:` and the beginning of the token."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """Since when."""

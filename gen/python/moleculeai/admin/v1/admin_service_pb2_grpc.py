@@ -320,9 +320,10 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExportMemories(self, request, context):
-        """ExportMemories streams every memory of an organisation, or of all, as one JSON array, oldest first:
-        `id`, `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
-        `workspace_name`, and what an import needs beside. Pieces of the answer may be cut anywhere; an
+        """ExportMemories streams the memories of an organisation, or of all, as one JSON array: `id`,
+        `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
+        `workspace_name`, and what an import needs beside. Left out are superseded and expired memories,
+        and those of authors in quarantine. Pieces of the answer may be cut anywhere; an
         export that fails ends without the array's `]`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

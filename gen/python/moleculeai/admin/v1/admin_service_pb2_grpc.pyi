@@ -99,9 +99,10 @@ class AdminServiceStub:
     GetDelegationStats: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetDelegationStatsRequest, _admin_service_pb2.GetDelegationStatsResponse]
     """GetDelegationStats counts the ledger by status."""
     ExportMemories: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.ExportMemoriesRequest, _httpbody_pb2.HttpBody]
-    """ExportMemories streams every memory of an organisation, or of all, as one JSON array, oldest first:
-    `id`, `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
-    `workspace_name`, and what an import needs beside. Pieces of the answer may be cut anywhere; an
+    """ExportMemories streams the memories of an organisation, or of all, as one JSON array: `id`,
+    `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
+    `workspace_name`, and what an import needs beside. Left out are superseded and expired memories,
+    and those of authors in quarantine. Pieces of the answer may be cut anywhere; an
     export that fails ends without the array's `]`.
     """
     ImportMemories: _grpc.StreamUnaryMultiCallable[_admin_service_pb2.ImportMemoriesRequest, _admin_service_pb2.ImportMemoriesResponse]
@@ -210,9 +211,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     GetDelegationStats: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetDelegationStatsRequest, _admin_service_pb2.GetDelegationStatsResponse]  # type: ignore[assignment]
     """GetDelegationStats counts the ledger by status."""
     ExportMemories: _aio.UnaryStreamMultiCallable[_admin_service_pb2.ExportMemoriesRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """ExportMemories streams every memory of an organisation, or of all, as one JSON array, oldest first:
-    `id`, `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
-    `workspace_name`, and what an import needs beside. Pieces of the answer may be cut anywhere; an
+    """ExportMemories streams the memories of an organisation, or of all, as one JSON array: `id`,
+    `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
+    `workspace_name`, and what an import needs beside. Left out are superseded and expired memories,
+    and those of authors in quarantine. Pieces of the answer may be cut anywhere; an
     export that fails ends without the array's `]`.
     """
     ImportMemories: _aio.StreamUnaryMultiCallable[_admin_service_pb2.ImportMemoriesRequest, _admin_service_pb2.ImportMemoriesResponse]  # type: ignore[assignment]
@@ -426,9 +428,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ExportMemoriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
-        """ExportMemories streams every memory of an organisation, or of all, as one JSON array, oldest first:
-        `id`, `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
-        `workspace_name`, and what an import needs beside. Pieces of the answer may be cut anywhere; an
+        """ExportMemories streams the memories of an organisation, or of all, as one JSON array: `id`,
+        `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
+        `workspace_name`, and what an import needs beside. Left out are superseded and expired memories,
+        and those of authors in quarantine. Pieces of the answer may be cut anywhere; an
         export that fails ends without the array's `]`.
         """
 
