@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.kernel.ids import as_id, is_identifier
+from molecule_grpc.kernel.ids import as_id
 
-MOST_ID_BYTES: Final = 256
+MOST_ID_CHARS: Final = 256
+# Printed between blanks and brackets, so it has none.
+_ID: Final = re.compile(rf"(?!\.\.?\Z)[!-Z\\^-~]{{1,{MOST_ID_CHARS}}}", re.ASCII)
 
 
 class OpaqueId(UUID):
@@ -35,11 +38,12 @@ def memory_id(text: str, field: str = "memory_id") -> UUID:
     """The id of a memory from its text: a UUID, or an `OpaqueId`.
 
     Raises:
-        Invalid: the text is empty, longer than 256 bytes, or holds control characters.
+        Invalid: the text is empty, longer than 256 characters, `.` or `..`, or holds anything but
+            letters, digits and signs of ASCII other than brackets.
     """
     found = as_id(text)
     if found is not None:
         return found
-    if not text or len(text.encode(errors="replace")) > MOST_ID_BYTES or not is_identifier(text):
+    if _ID.fullmatch(text) is None:
         raise Invalid(f"{field} must be the id of a memory", field=field)
     return OpaqueId(text)
