@@ -98,16 +98,16 @@ class Organizations:
         """
         own = visible_organization(principal)
         if own is not None and organization_id not in (None, own):
-            raise _no_organization()
+            raise no_organization()
         home = organization_id or own or store.DEFAULT_ORGANIZATION
         quota = self._quotas.organization_tokens
         async with self._pool.acquire() as conn, conn.transaction():
             if not await store.hold_organization(conn, home):
-                raise _no_organization()
+                raise no_organization()
             if quota.exceeded(await live_org_tokens(conn, home, most=quota.bound)):
                 raise quota.refusal(home, metadata={"max": str(quota.limit)})
             return await store.mint_org_token(
-                conn, home, name=clean(name), created_by=_author(principal), terms=terms
+                conn, home, name=clean(name), created_by=author_of(principal), terms=terms
             )
 
     async def list_tokens(
@@ -170,9 +170,11 @@ def visible_organization(principal: Principal) -> UUID | None:
     return None if principal.role is Role.OPERATOR else principal.organization_id
 
 
-def _author(principal: Principal) -> str:
+def author_of(principal: Principal) -> str:
+    """Who administers, as rows name them."""
     return "admin-token" if principal.role is Role.OPERATOR else f"org-token:{principal.prefix}"
 
 
-def _no_organization() -> NotFound:
+def no_organization() -> NotFound:
+    """There is no such organisation, or it is not the caller's."""
     return NotFound("organization not found", reason="ORGANIZATION_NOT_FOUND")

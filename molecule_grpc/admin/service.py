@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from uuid import UUID
 
+from google.api import httpbody_pb2
 from google.protobuf.descriptor import ServiceDescriptor
 from moleculeai.admin.v1 import admin_service_pb2 as pb
 from moleculeai.admin.v1.admin_service_handlers import AdminServiceHandlers
 
 from molecule_grpc.admin import convert
+from molecule_grpc.admin.memory_service import MemoryAdministration
 from molecule_grpc.admin.operations import LEDGER_FILTERS, Operations
 from molecule_grpc.admin.organizations import Organizations, visible_organization
 from molecule_grpc.admin.ports import DeadLetters, LedgerViews, Retries
@@ -35,6 +38,7 @@ class AdminService:
         ledger: LedgerViews,
         retries: Retries,
         dead_letters: DeadLetters,
+        memories: MemoryAdministration,
     ) -> None:
         self._state = state
         self._organizations = organizations
@@ -42,6 +46,7 @@ class AdminService:
         self._ledger = ledger
         self._retries = retries
         self._dead_letters = dead_letters
+        self._memories = memories
 
     async def GetHealth(self, request: pb.GetHealthRequest, call: Call) -> pb.GetHealthResponse:
         await self._state.require_healthy()
@@ -204,6 +209,59 @@ class AdminService:
         return pb.GetDelegationStatsResponse(
             **{status: min(number, _MAX_COUNT) for status, number in counts.items()}
         )
+
+    def ExportMemories(
+        self, request: pb.ExportMemoriesRequest, call: Call
+    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        return self._memories.export(request, call)
+
+    async def ImportMemories(
+        self, requests: AsyncIterator[pb.ImportMemoriesRequest], call: Call
+    ) -> pb.ImportMemoriesResponse:
+        return await self._memories.import_(requests, call)
+
+    async def SetMemoryGrant(self, request: pb.SetMemoryGrantRequest, call: Call) -> pb.MemoryGrant:
+        return await self._memories.set_grant(request, call)
+
+    async def ListMemoryGrants(
+        self, request: pb.ListMemoryGrantsRequest, call: Call
+    ) -> pb.ListMemoryGrantsResponse:
+        return await self._memories.list_grants(request, call)
+
+    async def DeleteMemoryGrant(
+        self, request: pb.DeleteMemoryGrantRequest, call: Call
+    ) -> pb.DeleteMemoryGrantResponse:
+        return await self._memories.delete_grant(request, call)
+
+    async def MoveMemoryNamespace(
+        self, request: pb.MoveMemoryNamespaceRequest, call: Call
+    ) -> pb.MoveMemoryNamespaceResponse:
+        return await self._memories.move(request, call)
+
+    async def DeleteMemoryNamespace(
+        self, request: pb.DeleteMemoryNamespaceRequest, call: Call
+    ) -> pb.DeleteMemoryNamespaceResponse:
+        return await self._memories.delete_namespace(request, call)
+
+    async def GetMemoryStats(
+        self, request: pb.GetMemoryStatsRequest, call: Call
+    ) -> pb.GetMemoryStatsResponse:
+        return await self._memories.stats(request, call)
+
+    async def SetAuthorQuarantine(
+        self, request: pb.SetAuthorQuarantineRequest, call: Call
+    ) -> pb.AuthorQuarantine:
+        return await self._memories.quarantine(request, call)
+
+    async def ListAuthorQuarantines(
+        self, request: pb.ListAuthorQuarantinesRequest, call: Call
+    ) -> pb.ListAuthorQuarantinesResponse:
+        return await self._memories.quarantines(request, call)
+
+    async def DeleteAuthorQuarantine(
+        self, request: pb.DeleteAuthorQuarantineRequest, call: Call
+    ) -> pb.DeleteAuthorQuarantineResponse:
+        return await self._memories.release(request, call)
 
 
 def handlers(service: AdminServiceHandlers) -> tuple[ServiceDescriptor, object]:

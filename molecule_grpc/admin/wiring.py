@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
+from molecule_grpc.admin.memory_ports import MemoryExports, MemoryImports, MemoryRights
+from molecule_grpc.admin.memory_service import MemoryAdministration
 from molecule_grpc.admin.operations import Operations
 from molecule_grpc.admin.organizations import Organizations
 from molecule_grpc.admin.ports import (
@@ -30,6 +32,9 @@ async def open_admin(
     drop_stale: DropStale,
     healthy: Healthy,
     tasks: TaskStates,
+    memory_rights: MemoryRights,
+    memory_exports: MemoryExports,
+    memory_imports: MemoryImports,
 ) -> AsyncIterator[Slice]:
     """The slice, while inside.
 
@@ -40,6 +45,9 @@ async def open_admin(
         drop_stale: lets go of messages that wait for agents.
         healthy: whether the database answers.
         tasks: the background tasks of this worker, asked for with each call.
+        memory_rights: grants, namespaces and quarantine of memories.
+        memory_exports: memories on their way out.
+        memory_imports: memories on their way in.
     """
     service = AdminService(
         ServerState(healthy, tasks),
@@ -53,5 +61,8 @@ async def open_admin(
         ledger,
         retries,
         dead_letters,
+        MemoryAdministration(
+            memory_rights, memory_exports, memory_imports, core.page_tokens, core.guards
+        ),
     )
     yield Slice(handlers=[handlers(service)])

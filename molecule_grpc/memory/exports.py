@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool, database_errors
@@ -24,7 +24,7 @@ class Exports:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def pieces(self, organization_id: UUID | None) -> AsyncIterator[bytes]:
+    async def pieces(self, organization_id: UUID | None) -> AsyncGenerator[bytes, None]:
         """The array, about 1 MiB a piece. One that fails lacks the closing bracket.
 
         Args:
