@@ -23,6 +23,7 @@ from molecule_grpc.settings.embedding import EmbeddingSettings
 from molecule_grpc.settings.faces import FacesSettings
 from molecule_grpc.settings.inbox import InboxSettings
 from molecule_grpc.settings.memory import MemorySettings
+from molecule_grpc.settings.memory_plugin import MemoryPluginSettings
 from molecule_grpc.settings.outbound import OutboundSettings
 from molecule_grpc.settings.process import ProcessSettings
 from molecule_grpc.settings.quotas import QuotaSettings
@@ -66,6 +67,7 @@ class Settings:
     upload: UploadSettings = field(default_factory=UploadSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
     embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
+    plugin: MemoryPluginSettings = field(default_factory=MemoryPluginSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     faces: FacesSettings = field(default_factory=FacesSettings)
     budgets: BudgetSettings = field(default_factory=BudgetSettings)

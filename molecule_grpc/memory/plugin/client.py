@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 import aiohttp
@@ -63,6 +63,12 @@ class PluginClient:
         self._session: aiohttp.ClientSession | None = None
         self._capabilities: frozenset[str] = frozenset()
         self.version = ""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def close(self) -> None:
         """Close its connections."""
