@@ -25,6 +25,11 @@ _SHARE_OF_MEMBER = """
            pg_advisory_xact_lock_shared(hashtextextended('workspace-tree ' || w.organization_id, 0))
     FROM workspaces w WHERE w.id = $1
 """
+_HOLD_OF_MEMBER = """
+    SELECT w.organization_id,
+           pg_advisory_xact_lock(hashtextextended('workspace-tree ' || w.organization_id, 0))
+    FROM workspaces w WHERE w.id = $1
+"""
 
 
 async def lock(conn: Connection, organization_id: UUID, *, shared: bool) -> None:
@@ -49,4 +54,10 @@ async def try_share(conn: Connection, workspace_ids: Sequence[UUID]) -> set[UUID
 async def share_of(conn: Connection, workspace_id: UUID) -> UUID | None:
     """Share the lock of a workspace's tree; its organisation, None for an unknown workspace."""
     row = await conn.fetchrow(_SHARE_OF_MEMBER, workspace_id)
+    return None if row is None else row["organization_id"]
+
+
+async def hold_of(conn: Connection, workspace_id: UUID) -> UUID | None:
+    """Hold a workspace's tree alone; its organisation, None for an unknown workspace."""
+    row = await conn.fetchrow(_HOLD_OF_MEMBER, workspace_id)
     return None if row is None else row["organization_id"]

@@ -90,14 +90,14 @@ class Chains:
         )
 
     async def consolidate(
-        self, author: UUID, ids: Sequence[UUID], draft: Draft, *, dry_run: bool = False
+        self, author: UUID, memory_ids: Sequence[UUID], draft: Draft, *, dry_run: bool = False
     ) -> Consolidated:
         """Replace memories of one namespace by one text: all of them, or none.
 
         A repeat returns the first result.
 
         Args:
-            ids: two at least.
+            memory_ids: two at least.
             dry_run: only check, and say what would happen.
 
         Raises:
@@ -105,7 +105,7 @@ class Chains:
             NotFound: MEMORY_NOT_FOUND: one of them is missing.
             Denied, Aborted, AlreadyExists, Exhausted: as for `supersede`.
         """
-        wanted_ids = sorted(set(ids))
+        wanted_ids = sorted(set(memory_ids))
         if len(wanted_ids) < 2:
             raise Invalid("memory_ids must be two or more", field="memory_ids")
         prepared = _prepared(author, draft)._replace(keep_duplicate=True)

@@ -141,7 +141,7 @@ class Commits:
         return await self._chains.supersede(author, memory_id, draft)
 
     async def consolidate(
-        self, author: UUID, ids: Sequence[UUID], draft: Draft, *, dry_run: bool = False
+        self, author: UUID, memory_ids: Sequence[UUID], draft: Draft, *, dry_run: bool = False
     ) -> Consolidated:
         """Replace memories by one, see `Chains.consolidate`.
 
@@ -150,7 +150,7 @@ class Commits:
         """
         if not dry_run:
             self._rate.charge(author, 1)
-        return await self._chains.consolidate(author, ids, draft, dry_run=dry_run)
+        return await self._chains.consolidate(author, memory_ids, draft, dry_run=dry_run)
 
     async def undo(self, caller: UUID, memory_id: UUID) -> list[UUID]:
         """Take a consolidation back, see `Chains.undo`; raises as there."""

@@ -1,0 +1,105 @@
+"""The SQL that reads memories by id, and the chains that they form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.kernel.page import MAX_PAGE_BYTES
+from molecule_grpc.memory.store.rows import AUTHOR, COLUMNS, memory_row
+from molecule_grpc.memory.store.visible import trusted, visible
+from molecule_grpc.memory.values import MemoryRow, VersionRow
+
+MAX_TEXTS: Final = 1_000
+
+_GET = f"""
+    SELECT {COLUMNS} FROM memories m {AUTHOR}
+    WHERE m.organization_id = $1 AND m.id = $2 AND m.namespace = ANY ($3::text[])
+      AND {visible("m")}
+"""
+
+# From a memory up to the one that holds, and down to all that it replaced, level by level. The
+# walk ends at twice as many memories as texts are shown.
+_CHAIN = f"""
+    WITH RECURSIVE up (id) AS (
+        SELECT m.id FROM memories m
+        WHERE m.organization_id = $1 AND m.id = $2 AND m.namespace = ANY ($3::text[])
+          AND {visible("m")}
+        UNION
+        SELECT m.superseded_by FROM up JOIN memories m ON m.organization_id = $1 AND m.id = up.id
+        WHERE m.superseded_by IS NOT NULL
+    ),
+    chain (id) AS (
+        SELECT id FROM up
+        UNION
+        SELECT x.id FROM chain
+        JOIN memories x ON x.organization_id = $1 AND x.superseded_by = chain.id
+    ),
+    members AS MATERIALIZED (
+        SELECT m.* FROM (SELECT id FROM chain LIMIT {2 * MAX_TEXTS}) c
+        JOIN memories m ON m.organization_id = $1 AND m.id = c.id
+        WHERE m.namespace = ANY ($3::text[]) AND {visible("m")}
+    ),
+    texts AS (
+        SELECT id AS memory_id, namespace, version, content, change, author_id, known_from,
+               superseded_at AS known_to
+        FROM members
+        UNION ALL
+        SELECT v.memory_id, m.namespace, v.version, v.content, v.change, v.author_id, v.known_from,
+               v.known_to
+        FROM members m JOIN memory_versions v
+            ON v.organization_id = m.organization_id AND v.memory_id = m.id
+        WHERE {trusted("m.organization_id", "v.author_id")}
+    ),
+    first AS (
+        SELECT * FROM texts ORDER BY known_from, memory_id, version LIMIT {MAX_TEXTS + 1}
+    ),
+    measured AS (
+        SELECT *, row_number() OVER through AS number, count(*) OVER () AS found,
+               sum(octet_length(content)) OVER through AS bytes_so_far
+        FROM first
+        WINDOW through AS (ORDER BY known_from, memory_id, version ROWS UNBOUNDED PRECEDING)
+    )
+    SELECT memory_id, namespace, version, content, change, author_id, known_from, known_to, found
+    FROM measured
+    WHERE number = 1 OR (number <= {MAX_TEXTS} AND bytes_so_far <= $4)
+    ORDER BY known_from, memory_id, version
+"""
+
+
+class Texts(NamedTuple):
+    """Texts of a chain, oldest first.
+
+    Args:
+        truncated: whether there are more than fit.
+    """
+
+    rows: list[VersionRow]
+    truncated: bool
+
+
+async def get(
+    pool: Pool, organization_id: UUID, memory_id: UUID, namespaces: Sequence[str]
+) -> MemoryRow | None:
+    """A memory that can be seen in these namespaces."""
+    row = await pool.fetchrow(_GET, organization_id, memory_id, namespaces)
+    return None if row is None else memory_row(row)
+
+
+async def chain(
+    pool: Pool,
+    organization_id: UUID,
+    memory_id: UUID,
+    namespaces: Sequence[str],
+    *,
+    max_bytes: int = MAX_PAGE_BYTES,
+) -> Texts:
+    """The texts of a memory, of those that it replaced, and of those that replaced it.
+
+    None at all where the memory cannot be seen in these namespaces.
+    """
+    rows = await pool.fetch(_CHAIN, organization_id, memory_id, namespaces, max_bytes)
+    texts = [VersionRow(*list(row)[:-1]) for row in rows]
+    return Texts(texts, truncated=bool(rows) and rows[0]["found"] > len(texts))

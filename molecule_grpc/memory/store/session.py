@@ -1,0 +1,79 @@
+"""The SQL of the search through all that a workspace did and knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.memory.store.visible import current
+
+_SEARCH = f"""
+    SELECT id, author_id, namespace, content, kind, created_at
+    FROM (
+        SELECT found.*, sum(octet_length(content)) OVER newest - octet_length(content) AS before
+        FROM (
+            SELECT m.id, m.author_id, m.namespace, m.content, m.kind, m.created_at
+            FROM memories m
+            WHERE m.organization_id = $1 AND m.namespace = ANY($2::text[])
+              AND ($3 = '' OR m.content ILIKE '%' || $3 || '%') AND {current("m")}
+              AND ($4::timestamptz IS NULL OR (m.created_at, m.id) < ($4, $5::uuid))
+            ORDER BY m.created_at DESC, m.id DESC LIMIT $6
+        ) found
+        WINDOW newest AS (ORDER BY created_at DESC, id DESC)
+    ) sized
+    WHERE before <= $7
+    ORDER BY created_at DESC, id DESC
+"""
+_ESCAPED = str.maketrans({"\\": r"\\", "%": r"\%", "_": r"\_"})
+
+
+class FoundText(NamedTuple):
+    """A memory whose text holds what was looked for. Its text is as stored."""
+
+    id: UUID
+    author_id: UUID | None
+    namespace: str
+    content: str
+    kind: str
+    created_at: datetime
+
+
+async def search(
+    pool: Pool,
+    organization_id: UUID,
+    namespaces: Sequence[str],
+    text: str,
+    *,
+    before: tuple[datetime, UUID] | None,
+    limit: int,
+    max_bytes: int,
+    seconds: float,
+) -> list[FoundText]:
+    """Memories that hold now and contain a text in any case, newest first.
+
+    The text is literal: no wildcards. Raises `TimeoutError` after so many seconds.
+
+    Args:
+        pool: where to read.
+        organization_id: whose.
+        namespaces: where.
+        text: empty for any.
+        before: only memories behind this time and id.
+        limit: most rows.
+        max_bytes: the row whose text exceeds so many bytes is the last one.
+        seconds: the statement may take.
+    """
+    rows = await pool.fetch(
+        _SEARCH,
+        organization_id,
+        list(namespaces),
+        text.translate(_ESCAPED),
+        *(before or (None, None)),
+        limit,
+        max_bytes,
+        timeout=seconds,
+    )
+    return [FoundText(*row) for row in rows]
