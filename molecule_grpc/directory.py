@@ -48,6 +48,17 @@ class Directory(Protocol):
         ...
 
 
+class InitialMemory(NamedTuple):
+    """What a workspace shall know from the start, as its maker wrote it.
+
+    Args:
+        scope: LOCAL, TEAM or GLOBAL; empty for LOCAL.
+    """
+
+    content: str
+    scope: str
+
+
 class Peer(NamedTuple):
     """A neighbour, as a workspace may see it.
 

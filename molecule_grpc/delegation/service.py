@@ -23,6 +23,7 @@ from molecule_grpc.delegation.ledger.wiring import Ledger
 from molecule_grpc.delegation.outbound.wiring import Outbound
 from molecule_grpc.delegation.ports import Mcp
 from molecule_grpc.delegation.record.activity import DEFAULT_HITS, ActivityRecord
+from molecule_grpc.delegation.record.session_search import SessionSearch
 from molecule_grpc.events.service import EventsService
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.server.call import Call
@@ -45,6 +46,7 @@ class DelegationService:
         answer_heartbeat: of_inbox.AnswerHeartbeat,
         events: EventsService,
         mcp: Mcp,
+        session: SessionSearch,
     ) -> None:
         self._handovers = ledger.handovers
         self._moves = ledger.moves
@@ -58,6 +60,7 @@ class DelegationService:
         self._answer_heartbeat = answer_heartbeat
         self._events = events
         self._mcp = mcp
+        self._session = session
 
     async def Delegate(self, request: pb.DelegateRequest, call: Call) -> pb.DelegateResponse:
         handover = of_ledger.handover_of(request, call.remaining())
@@ -238,7 +241,7 @@ class DelegationService:
     async def SearchSession(
         self, request: pb.SearchSessionRequest, call: Call
     ) -> pb.SearchSessionResponse:
-        page = await self._activity.search(
+        page = await self._session.find(
             UUID(request.workspace_id),
             request.q,
             limit=request.limit or DEFAULT_HITS,
@@ -246,7 +249,7 @@ class DelegationService:
         )
         shown = await of_record.session_hits(page, call)
         if shown.last is not None:
-            call.headers["x-next-page-token"] = self._activity.token_after_hit(shown.last)
+            call.headers["x-next-page-token"] = self._session.token_after(shown.last)
         return pb.SearchSessionResponse(hits=shown.messages)
 
     async def PullInbox(self, request: pb.PullInboxRequest, call: Call) -> pb.PullInboxResponse:

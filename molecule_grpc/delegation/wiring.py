@@ -29,8 +29,10 @@ from molecule_grpc.delegation.record.activity import ActivityRecord
 from molecule_grpc.delegation.record.notices import AnnounceFiles, file_announcer
 from molecule_grpc.delegation.record.quota_uses import quota_uses
 from molecule_grpc.delegation.service import DelegationService, handlers
+from molecule_grpc.delegation.record.session_search import SessionMemories, SessionSearch
 from molecule_grpc.directory import Heartbeat, HeartbeatResult
 from molecule_grpc.events.service import EventsService
+from molecule_grpc.kernel.page_tokens import PageTokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,19 +51,27 @@ class DelegationSlice:
     outbound: Outbound
     dead_letters: DeadLetters
     announce_files: AnnounceFiles
+    page_tokens: PageTokens
 
     @property
     def inbox(self) -> Inbox:
         """Pulling, acks and nacks."""
         return self.inboxes.inbox
 
-    def served(self, events: EventsService, mcp: Mcp, answer_heartbeat: AnswerHeartbeat) -> Slice:
+    def served(
+        self,
+        events: EventsService,
+        mcp: Mcp,
+        answer_heartbeat: AnswerHeartbeat,
+        memories: SessionMemories,
+    ) -> Slice:
         """The slice with its handlers.
 
         Args:
             events: serves the feed, whose RPCs belong to this service.
             mcp: the face whose RPCs belong to this service.
             answer_heartbeat: answers the heartbeats that come on inbox streams.
+            memories: what a search through a session finds beside the record.
         """
         service = DelegationService(
             ledger=self.ledger,
@@ -72,6 +82,7 @@ class DelegationSlice:
             answer_heartbeat=answer_heartbeat,
             events=events,
             mcp=mcp,
+            session=SessionSearch(self.activity, memories, self.page_tokens),
         )
         return Slice(
             handlers=[handlers(service)],
@@ -128,6 +139,7 @@ async def open_delegation(core: Core, workspaces: Workspaces) -> AsyncIterator[D
             outbound=outbound,
             dead_letters=DeadLetters(core.pool, core.wakeups),
             announce_files=file_announcer(core.quotas),
+            page_tokens=core.page_tokens,
         )
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
+from molecule_grpc.directory import InitialMemory
 from molecule_grpc.kernel.errors import MoleculeError
 from molecule_grpc.memory.values import (
     Access,
@@ -48,8 +49,16 @@ InTransaction: TypeAlias = Callable[[Connection, list[UUID]], Awaitable[None]]
 OnUses: TypeAlias = Callable[[UUID, UUID | None], Awaitable[list[QuotaUse]]]
 
 
+OnCreated: TypeAlias = Callable[[UUID, Sequence[InitialMemory]], Awaitable[int]]
+
+
 class Workspaces(Protocol):
     """Where to subscribe to what happens to workspaces."""
+
+    @property
+    def on_created(self) -> Callable[[OnCreated], None]:
+        """Called after the commit of a workspace that shall know something from the start."""
+        ...
 
     @property
     def on_purge(self) -> Callable[[InTransaction], None]:

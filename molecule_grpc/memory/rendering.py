@@ -118,26 +118,48 @@ def recalled_id(text: str) -> UUID | None:
 
 
 def render_for_agent(reader_id: UUID, row: MemoryRow | VersionRow, *, rest: bool = False) -> str:
-    """The text of a memory as an agent may read it. Every surface that shows texts calls this.
+    """The text of a memory as an agent may read it, see `render_text`.
+
+    Args:
+        reader_id: the workspace that reads.
+        row: the stored memory, or one of its texts.
+        rest: for clients that know scopes.
+    """
+    memory_id = row.id if isinstance(row, MemoryRow) else row.memory_id
+    return render_text(reader_id, memory_id, row.namespace, row.author_id, row.content, rest=rest)
+
+
+def render_text(
+    reader_id: UUID,
+    memory_id: UUID,
+    namespace: str,
+    author_id: UUID | None,
+    content: str,
+    *,
+    rest: bool = False,
+) -> str:
+    """A text as an agent may read it. Every surface that shows texts of memories calls this.
 
     A text of the organisation, and each that the reader did not write, comes behind
     `[MEMORY id=<id> scope=<ORG|TEAM|CUSTOM> ns=<namespace>]: `. No text can forge that header.
 
     Args:
         reader_id: the workspace that reads.
-        row: the stored memory, or one of its texts.
+        memory_id: whose text it is.
+        namespace: the one that holds the memory.
+        author_id: who wrote the text; None if the author was purged.
+        content: the text as stored.
         rest: for clients that know scopes, whose header says
             `scope=<GLOBAL|TEAM|CUSTOM> from=<author>`.
     """
-    content = escape(row.content)
-    kind = row.namespace.partition(":")[0]
-    if kind != "org" and row.author_id == reader_id:
+    content = escape(content)
+    kind = namespace.partition(":")[0]
+    if kind != "org" and author_id == reader_id:
         return content
-    memory_id = row.id if isinstance(row, MemoryRow) else row.memory_id
     if rest:
-        about = f"scope={scope_of(row.namespace)} from={row.author_id or ''}"
+        about = f"scope={scope_of(namespace)} from={author_id or ''}"
     else:
-        about = f"scope={_SCOPES.get(kind, _CUSTOM)} ns={row.namespace}"
+        about = f"scope={_SCOPES.get(kind, _CUSTOM)} ns={namespace}"
     return f"[MEMORY id={memory_id} {about}]: {content}"
 
 

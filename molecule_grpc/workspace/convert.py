@@ -11,7 +11,7 @@ from moleculeai.workspace.v1 import workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.auth.store import TokenRow
-from molecule_grpc.directory import Heartbeat, HeartbeatResult, Peer
+from molecule_grpc.directory import Heartbeat, HeartbeatResult, InitialMemory, Peer
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.kernel.json_values import value
@@ -55,6 +55,9 @@ def new_workspace(request: pb.CreateWorkspaceRequest) -> NewWorkspace:
         max_concurrent_tasks=request.max_concurrent_tasks,
         budget_limit=request.budget_limit if request.HasField("budget_limit") else None,
         place=Place(canvas.x, canvas.y) if canvas else None,
+        initial_memories=tuple(
+            InitialMemory(clean(each.content), each.scope) for each in request.initial_memories
+        ),
     )
 
 
@@ -191,6 +194,7 @@ def created(done: Created) -> pb.CreateWorkspaceResponse:
         awareness_namespace=f"workspace:{done.id}",
         workspace_access="none",
         connection=connection(done.connection) if done.connection else None,
+        initial_memories=done.initial_memories,
     )
 
 

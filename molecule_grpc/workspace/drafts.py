@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from uuid import UUID
 
+from molecule_grpc.directory import InitialMemory
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.workspace import rules
@@ -26,6 +27,7 @@ class NewWorkspace:
         max_concurrent_tasks: 0 means 1.
         budget_limit: US cents a month.
         place: where on the canvas; None for the origin.
+        initial_memories: what the agent shall know from the start.
     """
 
     name: str
@@ -40,6 +42,7 @@ class NewWorkspace:
     max_concurrent_tasks: int = 0
     budget_limit: float | None = None
     place: Place | None = None
+    initial_memories: tuple[InitialMemory, ...] = ()
 
 
 def draft(wanted: NewWorkspace, organization_id: UUID, default_tier: int) -> WorkspaceDraft:

@@ -39,12 +39,14 @@ class Created(NamedTuple):
 
     Args:
         connection: with the first token; None unless the workspace awaits its agent.
+        initial_memories: how many of those asked for are stored.
     """
 
     id: UUID
     status: Status
     external: bool
     connection: ConnectionDetails | None
+    initial_memories: int = 0
 
 
 class Sight(NamedTuple):
@@ -136,7 +138,9 @@ class Lifecycle:
                 _, secret = await tokens.mint_workspace_token(conn, draft.id)
                 connection = connection_details(platform_url, draft.id, secret.text)
         self._tell_readers()
-        return Created(draft.id, draft.status, draft.runtime == rules.EXTERNAL, connection)
+        stored = await self._subscriptions.created(draft.id, wanted.initial_memories)
+        external = draft.runtime == rules.EXTERNAL
+        return Created(draft.id, draft.status, external, connection, stored)
 
     async def list_live(
         self, principal: Principal, *, after: UUID | None, limit: int, page_token: str

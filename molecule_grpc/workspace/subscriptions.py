@@ -7,11 +7,13 @@ from typing import TypeAlias
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
-from molecule_grpc.directory import Heartbeat, HeartbeatResult
+from molecule_grpc.directory import Heartbeat, HeartbeatResult, InitialMemory
 from molecule_grpc.quotas import QuotaUse
 
 OnHeartbeats: TypeAlias = Callable[[Sequence[tuple[Heartbeat, HeartbeatResult]]], None]
 OnActiveDelegations: TypeAlias = Callable[[UUID, list[str]], Awaitable[None]]
+# Stores what a workspace shall know from the start; how much of it is stored.
+OnCreated: TypeAlias = Callable[[UUID, Sequence[InitialMemory]], Awaitable[int]]
 InTransaction: TypeAlias = Callable[[Connection, list[UUID]], Awaitable[None]]
 OnRemoved: TypeAlias = Callable[[Sequence[UUID]], None]
 # What an organisation, and a workspace of it, uses of quotas that another slice keeps.
@@ -24,6 +26,7 @@ class Subscriptions:
     def __init__(self) -> None:
         self._on_heartbeats: list[OnHeartbeats] = []
         self._on_active_delegations: list[OnActiveDelegations] = []
+        self._on_created: list[OnCreated] = []
         self._on_remove: list[InTransaction] = []
         self._on_purge: list[InTransaction] = []
         self._on_removed: list[OnRemoved] = []
@@ -36,6 +39,10 @@ class Subscriptions:
     def on_active_delegations(self, subscriber: OnActiveDelegations) -> None:
         """Call when an agent names the delegations it works on; its heartbeat's answer waits."""
         self._on_active_delegations.append(subscriber)
+
+    def on_created(self, subscriber: OnCreated) -> None:
+        """Call after the commit of a new workspace that shall know something from the start."""
+        self._on_created.append(subscriber)
 
     def on_remove(self, subscriber: InTransaction) -> None:
         """Call in the transaction that removes workspaces. An error undoes the removal."""
@@ -62,6 +69,13 @@ class Subscriptions:
         """Tell of the delegations that an agent works on."""
         for subscriber in self._on_active_delegations:
             await subscriber(workspace_id, delegation_ids)
+
+    async def created(self, workspace_id: UUID, memories: Sequence[InitialMemory]) -> int:
+        """Tell of a new workspace; how many memories are stored."""
+        stored = 0
+        for subscriber in self._on_created if memories else ():
+            stored += await subscriber(workspace_id, memories)
+        return stored
 
     async def removing(self, conn: Connection, workspace_ids: list[UUID]) -> None:
         """Tell of a removal under way."""

@@ -25,6 +25,7 @@ from molecule_grpc.workspace.service import WorkspaceService, handlers
 from molecule_grpc.workspace.subscriptions import (
     InTransaction,
     OnActiveDelegations,
+    OnCreated,
     OnHeartbeats,
     OnRemoved,
     OnUses,
@@ -49,7 +50,7 @@ class WorkspaceSlice:
         peers: the first so many siblings, children and parent whose name or role contains a text,
             without their cards; raises `NotFound`.
         tasks_changed: shows the readers of the feed that these workspaces do something else now.
-        on_heartbeats, on_active_delegations, on_remove, on_purge, on_removed,
+        on_heartbeats, on_active_delegations, on_created, on_remove, on_purge, on_removed,
             on_uses: subscribe; see
             `Subscriptions`.
     """
@@ -63,6 +64,7 @@ class WorkspaceSlice:
     tasks_changed: Callable[[Iterable[UUID]], None]
     on_heartbeats: Callable[[OnHeartbeats], None]
     on_active_delegations: Callable[[OnActiveDelegations], None]
+    on_created: Callable[[OnCreated], None]
     on_remove: Callable[[InTransaction], None]
     on_purge: Callable[[InTransaction], None]
     on_removed: Callable[[OnRemoved], None]
@@ -101,6 +103,7 @@ async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
             tasks_changed=heartbeat_events.tasks_changed,
             on_heartbeats=subscriptions.on_heartbeats,
             on_active_delegations=subscriptions.on_active_delegations,
+            on_created=subscriptions.on_created,
             on_remove=subscriptions.on_remove,
             on_purge=subscriptions.on_purge,
             on_removed=subscriptions.on_removed,

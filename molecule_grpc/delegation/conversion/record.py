@@ -21,6 +21,7 @@ from molecule_grpc.delegation.record.activity import (
     Report,
     cursor_pruned,
 )
+from molecule_grpc.delegation.record.session_search import Hit, SessionMemory
 from molecule_grpc.delegation.record.store.queries import ActivityFilter, ActivityRow
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.ids import identifier, parse_id
@@ -128,32 +129,45 @@ async def activities(rows: Sequence[ActivityRow], call: Call) -> Page[activity_p
     return page
 
 
-async def session_hit(row: ActivityRow, call: Call, slices: Slices) -> pb.SessionHit:
-    """A row of the record as a search finds it."""
-    hit = pb.SessionHit(
+async def session_hit(hit: Hit, call: Call, slices: Slices) -> pb.SessionHit:
+    """A row of the record, or a memory, as a search finds it."""
+    if not isinstance(hit, ActivityRow):
+        return _remembered(hit)
+    message = pb.SessionHit(
         kind="activity",
-        id=str(row.id),
-        workspace_id=str(row.workspace_id),
-        label=row.summary or row.activity_type,
-        content=text_of(json.loads(row.response_body or row.request_body or "null")),
-        method=row.method or "",
-        status=row.status,
-        created_at=timestamp(row.created_at),
+        id=str(hit.id),
+        workspace_id=str(hit.workspace_id),
+        label=hit.summary or hit.activity_type,
+        content=text_of(json.loads(hit.response_body or hit.request_body or "null")),
+        method=hit.method or "",
+        status=hit.status,
+        created_at=timestamp(hit.created_at),
     )
-    await put_body(hit, "request_body", row.request_body, call, slices)
-    await put_body(hit, "response_body", row.response_body, call, slices)
-    return hit
+    await put_body(message, "request_body", hit.request_body, call, slices)
+    await put_body(message, "response_body", hit.response_body, call, slices)
+    return message
 
 
-async def session_hits(
-    page: Page[ActivityRow], call: Call
-) -> MessagePage[ActivityRow, pb.SessionHit]:
-    """Rows that a search found, as many as fit in 3 MiB on the wire.
+def _remembered(memory: SessionMemory) -> pb.SessionHit:
+    return pb.SessionHit(
+        kind="memory",
+        id=str(memory.id),
+        workspace_id=_text(memory.author_id) or "",
+        label=memory.namespace,
+        content=memory.content,
+        method=memory.kind,
+        status="ok",
+        created_at=timestamp(memory.created_at),
+    )
+
+
+async def session_hits(page: Page[Hit], call: Call) -> MessagePage[Hit, pb.SessionHit]:
+    """What a search found, as many hits as fit in 3 MiB on the wire.
 
     A row that alone exceeds what a stock gRPC client takes comes without its bodies.
     """
     slices = Slices()
-    hits = (await session_hit(row, call, slices) async for row in slices.each(page.rows))
+    hits = (await session_hit(hit, call, slices) async for hit in slices.each(page.rows))
     fitting = await page_in_slices(hits, limit=len(page.rows), size=pb.SessionHit.ByteSize)
     shown = message_page(page, fitting)
     for name in ("request_body", "response_body"):

@@ -27,7 +27,6 @@ from molecule_grpc.kernel.text import clean, cut_chars
 DEFAULT_HITS = 50
 _SUMMARY_CHARS = 80
 _LISTING = "activity"
-_HITS = "search"
 
 
 class ActivityQuery(NamedTuple):
@@ -177,20 +176,22 @@ class ActivityRecord:
         return row
 
     async def search(
-        self, workspace_id: UUID, text: str, *, limit: int = DEFAULT_HITS, page_token: str = ""
+        self,
+        workspace_id: UUID,
+        text: str,
+        *,
+        limit: int = DEFAULT_HITS,
+        before: tuple[datetime, int] | None = None,
     ) -> Page[ActivityRow]:
         """Rows of a workspace's record that contain a text, newest first, in a page of about 3 MiB.
 
         Args:
             limit: most rows of the page.
-            page_token: from the page before; empty for the first page.
+            before: only rows behind this time and number.
 
         Raises:
-            Invalid: the page token is not one of ours.
             Exhausted: the search took too long, or too many others of its organisation wait.
         """
-        parts = self._page_tokens.read(_HITS, page_token, datetime, int)
-        before = None if parts is None else cast("tuple[datetime, int]", tuple(parts))
         seconds = self._search_seconds
         async with self._searches.turn(**(payer.get() or OPERATOR_PAYS).keys):
             try:
@@ -204,10 +205,6 @@ class ActivityRecord:
                 )
             except TimeoutError as error:
                 raise Exhausted(f"the search took longer than {seconds:g} s") from error
-
-    def token_after_hit(self, row: ActivityRow) -> str:
-        """The token of the page of `search` that begins behind a row."""
-        return self._page_tokens.make(_HITS, row.created_at, row.record_seq)
 
     async def report(self, report: Report) -> None:
         """Add to the caller's own record. Never an inbox item.
