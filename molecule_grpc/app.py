@@ -11,10 +11,12 @@ from molecule_grpc.admin.wiring import open_admin
 from molecule_grpc.core import Core, Slice, open_core
 from molecule_grpc.db.health import DatabaseHealth
 from molecule_grpc.db.installation import generation
+from molecule_grpc.delegation.record.notices import record_acts
 from molecule_grpc.delegation.wiring import DelegationSlice, open_delegation
 from molecule_grpc.events.wiring import Events, make_events
 from molecule_grpc.faces.mcp.wiring import make_mcp
 from molecule_grpc.faces.port import platform_of
+from molecule_grpc.memory.wiring import open_memory
 from molecule_grpc.server.methods import Method, bind, request_types
 from molecule_grpc.server.metrics import PUBLISH_SECONDS, CallMetrics
 from molecule_grpc.server.pipeline import Pipeline
@@ -65,8 +67,9 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         upload = await stack.enter_async_context(
             open_upload(core, delegation.announce_files, workspace)
         )
+        memory = await stack.enter_async_context(open_memory(core, record_acts, workspace))
         events = await _events(core)
-        mcp = make_mcp(core, platform_of(workspace, delegation))
+        mcp = make_mcp(core, platform_of(workspace, delegation, memory))
         tasks: dict[str, BackgroundTask] = {}
         admin = await stack.enter_async_context(
             open_admin(
@@ -77,6 +80,9 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
                 drop_stale=delegation.outbound.queue_queries.drop_stale,
                 healthy=core.database.answers,
                 tasks=lambda: tasks,
+                memory_rights=memory.rights,
+                memory_exports=memory.exports,
+                memory_imports=memory.imports,
             )
         )
         slices = [
@@ -84,8 +90,11 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             Slice(tasks=garbage_collection_tasks()),
             Slice(tasks=events.tasks, loops=events.loops),
             workspace.slice,
-            delegation.served(events.service, mcp, workspace.service.answer_heartbeat),
+            delegation.served(
+                events.service, mcp, workspace.service.answer_heartbeat, memory.session
+            ),
             upload,
+            memory.slice,
             admin,
         ]
         methods = [method for each in slices for pair in each.handlers for method in bind(*pair)]

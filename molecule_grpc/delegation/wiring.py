@@ -28,8 +28,8 @@ from molecule_grpc.delegation.ports import Mcp, Workspaces
 from molecule_grpc.delegation.record.activity import ActivityRecord
 from molecule_grpc.delegation.record.notices import AnnounceFiles, file_announcer
 from molecule_grpc.delegation.record.quota_uses import quota_uses
-from molecule_grpc.delegation.service import DelegationService, handlers
 from molecule_grpc.delegation.record.session_search import SessionMemories, SessionSearch
+from molecule_grpc.delegation.service import DelegationService, handlers
 from molecule_grpc.directory import Heartbeat, HeartbeatResult
 from molecule_grpc.events.service import EventsService
 from molecule_grpc.kernel.page_tokens import PageTokens

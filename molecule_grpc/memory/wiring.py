@@ -1,0 +1,107 @@
+"""Opens the slice for one worker: search first, then the store, then what faces call."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from molecule_grpc.core import Core, Slice
+from molecule_grpc.memory.exports import Exports
+from molecule_grpc.memory.grants import Grants
+from molecule_grpc.memory.imports import Imports
+from molecule_grpc.memory.key_values import KeyValues
+from molecule_grpc.memory.memories import Memories
+from molecule_grpc.memory.opening import Rooms, open_memories
+from molecule_grpc.memory.opening_search import SearchParts, open_search
+from molecule_grpc.memory.plugin.wiring import PluginParts, open_plugin
+from molecule_grpc.memory.ports import Audit, Committing, Workspaces
+from molecule_grpc.memory.scoped import ScopedMemories
+from molecule_grpc.memory.seeds import Seeds
+from molecule_grpc.memory.service import MemoryService, handlers
+from molecule_grpc.memory.session import SessionMemories
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySlice:
+    """What the worker, the faces and other slices need of this one.
+
+    Args:
+        slice: handlers, tasks and loops.
+        memories: what agents remember.
+        scoped: the same for clients that know scopes.
+        session: what a search through a session finds.
+        rights: what operators may do.
+    """
+
+    slice: Slice
+    memories: Memories
+    scoped: ScopedMemories
+    session: SessionMemories
+    rights: Grants
+    exports: Exports
+    imports: Imports
+
+
+@contextlib.asynccontextmanager
+async def open_memory(
+    core: Core, audit: Audit, workspaces: Workspaces
+) -> AsyncIterator[MemorySlice]:
+    """The slice, while inside.
+
+    Args:
+        audit: enters rows into the records of workspaces.
+        workspaces: tells of new and purged workspaces, and of questions about quotas.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        noted: list[Rooms] = []
+
+        def recalled(organization_id: UUID, ids: Sequence[UUID]) -> None:
+            for rooms in noted:
+                rooms.upkeep.recalled(organization_id, ids)
+
+        search = await stack.enter_async_context(open_search(core, recalled=recalled))
+        rooms = await stack.enter_async_context(
+            open_memories(core, audit, reader=search.embedder, similar=search.similar)
+        )
+        noted.append(rooms)
+        plugin = await stack.enter_async_context(
+            open_plugin(core, audit, workspaces, search.embedder)
+        )
+        workspaces.on_purge(rooms.upkeep.on_purge)
+        workspaces.on_uses(rooms.quota_uses)
+        yield _slice(core, workspaces, rooms, search, plugin)
+
+
+def _slice(
+    core: Core,
+    workspaces: Workspaces,
+    rooms: Rooms,
+    search: SearchParts,
+    plugin: PluginParts | None,
+) -> MemorySlice:
+    if plugin is None:
+        commits: Committing = rooms.commits
+        memories = Memories(
+            rooms.namespaces, rooms.commits, rooms.changes, rooms.reads, search.search
+        )
+        scoped = ScopedMemories(memories, rooms.changes)
+    else:
+        commits = backend = plugin.memories
+        memories = Memories(rooms.namespaces, backend, backend, backend, backend)
+        scoped = ScopedMemories(memories, backend)
+    workspaces.on_created(Seeds(rooms.namespaces, commits).store)
+    service = MemoryService(memories, scoped, KeyValues(core.pool, core.page_tokens))
+    tasks = [*search.tasks, *rooms.tasks, *(plugin.tasks if plugin else ())]
+    return MemorySlice(
+        slice=Slice(handlers=[handlers(service)], tasks=tasks, loops=search.loops),
+        memories=memories,
+        scoped=scoped,
+        session=SessionMemories(
+            core.pool, rooms.namespaces, seconds=core.settings.budgets.search_seconds
+        ),
+        rights=rooms.grants,
+        exports=Exports(core.pool),
+        imports=Imports(core.pool, commits),
+    )
