@@ -1,5 +1,6 @@
 DROP TABLE IF EXISTS memory_embeddings;
 DROP FUNCTION memory_enable_vectors(text, integer);
+DROP TABLE memory_readers;
 DROP TABLE memory_value_floors;
 DROP TABLE memory_values;
 DROP TABLE memory_quarantine;

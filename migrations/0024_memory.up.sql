@@ -116,6 +116,7 @@ CREATE INDEX memories_replacement ON memories (organization_id, superseded_by)
     WHERE superseded_by IS NOT NULL;
 CREATE INDEX memories_expired ON memories (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX memories_pending ON memories (updated_at, id) WHERE embed_state = 'pending';
+CREATE INDEX memories_failed ON memories (organization_id) WHERE embed_state = 'failed';
 CREATE INDEX memories_pending_here ON memories (organization_id, namespace) WHERE embed_state = 'pending';
 
 -- Texts that an update replaced.
@@ -188,6 +189,13 @@ CREATE INDEX memory_values_expired ON memory_values (expires_at) WHERE expires_a
 CREATE TABLE memory_value_floors (
     workspace_id uuid PRIMARY KEY REFERENCES workspaces (id) ON DELETE CASCADE,
     version      integer NOT NULL
+);
+
+-- Which worker turns texts into vectors of a model now: one is enough to keep an embedder busy.
+CREATE TABLE memory_readers (
+    model  text PRIMARY KEY,
+    holder uuid NOT NULL,
+    until  timestamptz NOT NULL
 );
 
 -- Makes the table of vectors, and the index of one model's vectors, as soon as the extension is there,

@@ -1,0 +1,56 @@
+"""Whether Postgres keeps vectors here, and where its extension lives."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from molecule_grpc.db.pool import Pool, database_errors
+from molecule_grpc.memory.embedding.port import EmbeddingModel
+from molecule_grpc.memory.embedding.store import vectors as store
+
+_log = structlog.get_logger(__name__)
+
+# Between two looks for an extension that was not there: an operator may have added it.
+_AGAIN_SECONDS: Final = 30.0
+
+
+class Vectors:
+    """Makes the table of vectors and each model's index when they are first needed."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._schemas: dict[str, str] = {}
+        self._looked: float | None = None
+        self._looking = asyncio.Lock()
+
+    def schema(self, model: EmbeddingModel) -> str | None:
+        """The schema of the extension; None as long as `enable` has not found it for the model."""
+        return self._schemas.get(model.id)
+
+    async def enable(self, model: EmbeddingModel) -> bool:
+        """Whether vectors of the model can be stored. Looks again at most every 30 s.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        if model.id in self._schemas:
+            return True
+        async with self._looking:
+            now = asyncio.get_running_loop().time()
+            if self._looked is not None and now < self._looked + _AGAIN_SECONDS:
+                return model.id in self._schemas
+            with database_errors():
+                schema = await store.enable(self._pool, model.id, model.dimensions)
+            if schema is None:
+                if self._looked is None:
+                    _log.warning(
+                        "Postgres has no extension `vector`, or this role may not create it:"
+                        " memories are found by words alone until it is there"
+                    )
+                self._looked = now
+                return False
+            self._schemas[model.id] = schema
+            return True

@@ -1,0 +1,83 @@
+"""What leaves a memory out of a search, whatever its score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from molecule_grpc.db.pool import Connection
+from molecule_grpc.memory.search.store.arguments import Arguments
+from molecule_grpc.memory.store.visible import visible
+from molecule_grpc.memory.values import Access, Query
+
+_NAMES: Final = (
+    "namespace",
+    "kind",
+    "tag",
+    "entity",
+    "author",
+    "time",
+    "validity",
+    "superseded",
+    "label",
+)
+
+
+async def exclusions(
+    connection: Connection,
+    access: Access,
+    namespaces: Sequence[str],
+    query: Query,
+    memory_id: UUID,
+) -> list[str] | None:
+    """The filters that leave the memory out; None if the reader can read no such memory.
+
+    Args:
+        namespaces: those that are searched.
+    """
+    arguments = Arguments()
+
+    def unless(value: object, kind: str, test: str) -> str:
+        """SQL that is false unless the filter is given and the test fails."""
+        return f"NOT ({test.format(arguments.add(value, kind))})" if value else "false"
+
+    then = "now()" if query.as_of is None else arguments.add(query.as_of, "timestamptz")
+    superseded = (
+        "m.superseded_by IS NOT NULL"
+        if query.as_of is None
+        else f"coalesce(m.superseded_at <= {then}, false)"
+    )
+    known = (
+        "false"
+        if query.as_of is None
+        else f"""NOT (m.known_from <= {then} OR EXISTS (
+        SELECT FROM memory_versions v
+        WHERE v.organization_id = m.organization_id AND v.memory_id = m.id
+          AND v.known_from <= {then} AND v.known_to > {then}))"""
+    )
+    after = unless(query.created_after, "timestamptz", "m.created_at >= {}")
+    before = unless(query.created_before, "timestamptz", "m.created_at < {}")
+    tests = (
+        f"NOT m.namespace = ANY({arguments.add(list(namespaces), 'text[]')})",
+        unless(list(query.kinds), "text[]", "m.kind = ANY({})"),
+        unless(list(query.tags), "text[]", "m.tags @> {}"),
+        unless(list(query.entities), "text[]", "m.entities @> {}"),
+        unless(query.author_id, "uuid", "m.author_id IS NOT DISTINCT FROM {}"),
+        f"{after} OR {before} OR {known}",
+        f"NOT (m.valid_from <= {then} AND (m.valid_to IS NULL OR m.valid_to > {then}))",
+        superseded,
+        unless(query.label, "text", "m.label = {}"),
+    )
+    row = await connection.fetchrow(
+        f"""
+        SELECT {", ".join(f"({test})" for test in tests)} FROM memories m
+        WHERE m.organization_id = {arguments.add(access.organization_id, "uuid")}
+          AND m.id = {arguments.add(memory_id, "uuid")}
+          AND m.namespace = ANY({arguments.add(access.readable, "text[]")}) AND {visible("m")}
+        """,
+        *arguments.values,
+    )
+    if row is None:
+        return None
+    return [name for name, left_out in zip(_NAMES, row.values(), strict=True) if left_out]

@@ -1,0 +1,75 @@
+"""The rows that a search may see: those of its namespaces that hold now, or held at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from molecule_grpc.memory.search.store.arguments import Arguments
+from molecule_grpc.memory.store.visible import current, trusted, unexpired
+from molecule_grpc.memory.values import Query
+
+_COLUMNS = """m.id, m.namespace, m.pinned, m.created_at, m.kind, m.tags, m.entities, m.label"""
+_TEXT = "content, words, word_count, author_id, version, known_from"
+_NOW = ", ".join(f"m.{column}" for column in _TEXT.split(", "))
+_THEN = ", ".join(f"v.{column}" for column in _TEXT.split(", "))
+
+
+def held(
+    arguments: Arguments,
+    organization_id: UUID,
+    namespaces: Sequence[str],
+    as_of: datetime | None,
+) -> str:
+    """SQL: a relation of the rows, each with the text that it had then.
+
+    Args:
+        namespaces: those that the reader can read today, whatever the time asked about.
+        as_of: None for now.
+    """
+    here = (
+        f"m.organization_id = {arguments.add(organization_id, 'uuid')}"
+        f" AND m.namespace = ANY({arguments.add(list(namespaces), 'text[]')})"
+    )
+    if as_of is None:
+        return f"""
+            SELECT m.organization_id, {_COLUMNS}, {_NOW}, m.content_sha256
+            FROM memories m WHERE {here} AND {current("m")}
+        """
+    then = arguments.add(as_of, "timestamptz")
+    held_then = f"""{here} AND {unexpired("m")} AND m.valid_from <= {then}
+        AND (m.valid_to IS NULL OR m.valid_to > {then})
+        AND (m.superseded_at IS NULL OR m.superseded_at > {then})"""
+    return f"""
+        SELECT m.organization_id, {_COLUMNS}, {_NOW}, m.content_sha256
+        FROM memories m
+        WHERE {held_then} AND m.known_from <= {then}
+          AND {trusted("m.organization_id", "m.author_id")}
+        UNION ALL
+        SELECT m.organization_id, {_COLUMNS}, {_THEN}, NULL
+        FROM memories m JOIN memory_versions v
+          ON v.organization_id = m.organization_id AND v.memory_id = m.id
+        WHERE {held_then} AND v.known_from <= {then} AND v.known_to > {then}
+          AND {trusted("m.organization_id", "v.author_id")}
+    """
+
+
+def wanted(arguments: Arguments, query: Query, h: str = "h") -> str:
+    """SQL: what the filters of a query say about a held row."""
+    terms = ["true"]
+    if query.kinds:
+        terms.append(f"{h}.kind = ANY({arguments.add(list(query.kinds), 'text[]')})")
+    if query.tags:
+        terms.append(f"{h}.tags @> {arguments.add(list(query.tags), 'text[]')}")
+    if query.entities:
+        terms.append(f"{h}.entities @> {arguments.add(list(query.entities), 'text[]')}")
+    if query.author_id:
+        terms.append(f"{h}.author_id = {arguments.add(query.author_id, 'uuid')}")
+    if query.created_after:
+        terms.append(f"{h}.created_at >= {arguments.add(query.created_after, 'timestamptz')}")
+    if query.created_before:
+        terms.append(f"{h}.created_at < {arguments.add(query.created_before, 'timestamptz')}")
+    if query.label:
+        terms.append(f"{h}.label = {arguments.add(query.label, 'text')}")
+    return " AND ".join(terms)

@@ -1,0 +1,111 @@
+"""The rows behind hits, with what an explanation needs, and how many texts are not read yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from molecule_grpc.db.pool import Connection
+from molecule_grpc.memory.search.plan import Word
+from molecule_grpc.memory.search.store.arguments import Arguments
+from molecule_grpc.memory.search.store.held import held
+from molecule_grpc.memory.store.visible import visible
+from molecule_grpc.memory.values import MemoryRow, Query
+
+# More are not counted: the answer is a hint.
+_MOST_PENDING: Final = 10_000
+_MOST_REPLACED: Final = 100
+# Bytes of the rows of one page; in a message `metadata` takes up to four times as many.
+_MOST_BYTES: Final = 5 * 1024 * 1024 // 2
+_BYTES_BESIDE_TEXT: Final = 2000
+
+
+class HitRow(NamedTuple):
+    """A row, and which words of the query its text has."""
+
+    row: MemoryRow
+    matched: list[str]
+
+
+async def hit_rows(
+    connection: Connection,
+    organization_id: UUID,
+    namespaces: Sequence[str],
+    query: Query,
+    words: Sequence[Word],
+    ids: Sequence[UUID],
+) -> dict[UUID, HitRow]:
+    """The rows with these ids, by id, with the texts that they had at the time asked about.
+
+    Those behind the first 2.5 MiB are left out; the first row is not.
+    """
+    arguments = Arguments()
+    rows = held(arguments, organization_id, namespaces, query.as_of)
+    lexemes = arguments.add([word.lexeme for word in words], "text[]")
+    readable = arguments.add(list(namespaces), "text[]")
+    found = await connection.fetch(
+        f"""
+        WITH held AS NOT MATERIALIZED ({rows}),
+        asked AS (
+            SELECT * FROM unnest({arguments.add(list(ids), "uuid[]")})
+            WITH ORDINALITY AS asked (id, ord)
+        ),
+        sizes AS (
+            SELECT asked.id, asked.ord, {_BYTES_BESIDE_TEXT} + octet_length(h.content)
+                   + 4 * coalesce(octet_length(m.metadata::text), 0) AS bytes
+            FROM asked JOIN held h ON h.id = asked.id
+            JOIN memories m ON m.organization_id = h.organization_id AND m.id = h.id
+        ),
+        fitting AS (
+            SELECT id FROM (
+                SELECT id, bytes, ord, sum(bytes) OVER (ORDER BY ord) AS filled FROM sizes
+            ) running
+            WHERE filled <= {_MOST_BYTES} OR ord = 1
+        )
+        SELECT h.id, h.namespace, h.content, m.kind, m.source, m.tags, m.entities, m.label,
+               h.author_id, author.name AS author_name, m.pinned, m.created_at, m.updated_at,
+               m.expires_at, m.valid_from, m.valid_to,
+               ARRAY(
+                   SELECT earlier.id FROM memories earlier
+                   WHERE earlier.organization_id = m.organization_id
+                     AND earlier.superseded_by = m.id AND earlier.namespace = ANY({readable})
+                     AND {visible("earlier")}
+                   ORDER BY earlier.superseded_at, earlier.id LIMIT {_MOST_REPLACED}
+               ) AS supersedes,
+               CASE WHEN EXISTS (
+                   SELECT FROM memories later
+                   WHERE later.organization_id = m.organization_id
+                     AND later.id = m.superseded_by AND later.namespace = ANY({readable})
+                     AND {visible("later")}
+               ) THEN m.superseded_by END AS superseded_by, h.version, m.delegation_id, m.file_id,
+               m.metadata::text AS metadata, m.embed_state,
+               ARRAY(
+                   SELECT word FROM unnest({lexemes}) word
+                   WHERE word = ANY(tsvector_to_array(h.words))
+               ) AS matched
+        FROM fitting JOIN held h ON h.id = fitting.id
+        JOIN memories m ON m.organization_id = h.organization_id AND m.id = h.id
+        LEFT JOIN workspaces author
+          ON author.id = h.author_id AND author.organization_id = m.organization_id
+        """,
+        *arguments.values,
+    )
+    return {row["id"]: HitRow(MemoryRow(*list(row.values())[:-1]), row["matched"]) for row in found}
+
+
+async def pending(connection: Connection, organization_id: UUID, namespaces: Sequence[str]) -> int:
+    """How many memories that anybody may see have no vector yet, up to 10,000."""
+    count: int = await connection.fetchval(
+        f"""
+        SELECT count(*)::integer FROM (
+            SELECT FROM memories m
+            WHERE m.organization_id = $1 AND m.namespace = ANY($2) AND m.embed_state = 'pending'
+              AND {visible("m")}
+            LIMIT {_MOST_PENDING}
+        ) some
+        """,
+        organization_id,
+        list(namespaces),
+    )
+    return count

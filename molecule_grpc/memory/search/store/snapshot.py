@@ -1,0 +1,35 @@
+"""A transaction in which all statements of one search see the same rows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import NamedTuple
+
+from molecule_grpc.db.pool import Connection, Pool, database_errors
+
+# A statement is given up after so long; memory for its sorts, before it uses the disk.
+_SETTINGS = """
+    SELECT now() AS now, set_config('statement_timeout', '10000', true),
+           set_config('work_mem', '32MB', true)
+"""
+
+
+class Snapshot(NamedTuple):
+    """An open transaction, and the time at which it began."""
+
+    connection: Connection
+    now: datetime
+
+
+@contextlib.asynccontextmanager
+async def snapshot(pool: Pool) -> AsyncIterator[Snapshot]:
+    """A transaction that writes nothing. Raises Unavailable as `database_errors` does."""
+    with database_errors():
+        async with (
+            pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            row = await connection.fetchrow(_SETTINGS)
+            yield Snapshot(connection, row["now"])
