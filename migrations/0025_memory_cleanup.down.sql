@@ -1,1 +1,3 @@
+-- Locks: none.
+
 DROP TABLE memory_cleanup_outbox;

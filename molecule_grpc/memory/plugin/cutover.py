@@ -20,7 +20,7 @@ class CutoverState(enum.StrEnum):
     BUILT_IN = "built_in"
     """No plugin: the built-in store serves."""
     NO_PLUGIN = "no_plugin"
-    """Cut over, and no plugin is named: the built-in store serves, which may not be what is meant."""
+    """Cut over, and no plugin is named: the built-in store serves, perhaps by oversight."""
     PLUGIN = "plugin"
     """The plugin serves."""
     PLUGIN_DOWN = "plugin_down"

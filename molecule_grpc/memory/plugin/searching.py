@@ -79,8 +79,6 @@ class PluginSearch:
         except StoreError as error:
             raise refusals.named(error, "search") from error
         rows = await self._shown(access, query, memories, wires, names)
-        if query.order == "newest":
-            rows.sort(key=lambda hit: hit.row.created_at, reverse=True)
         return _found(rows[:limit], asked.mode, namespaces, asked.degraded, limit)
 
     async def find(self, access: Access, namespace: str, memory_id: object) -> MemoryRow | None:

@@ -15,7 +15,7 @@ from molecule_grpc.memory.contract.errors import StoreError
 from molecule_grpc.memory.embedding.port import Embedder
 from molecule_grpc.memory.plugin.cleanup import Cleanup
 from molecule_grpc.memory.plugin.client import PluginClient
-from molecule_grpc.memory.plugin.cutover import CutoverState, announce
+from molecule_grpc.memory.plugin.cutover import announce
 from molecule_grpc.memory.plugin.memories import PluginMemories
 from molecule_grpc.memory.plugin.store import cleanup as store
 from molecule_grpc.memory.ports import Audit, Workspaces
