@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,9 +57,10 @@ class SearchParts:
     loops: Mapping[str, Callable[[], Coroutine[None, None, None]]]
 
 
-def make_search(
+@contextlib.asynccontextmanager
+async def open_search(
     core: Core, *, recalled: Recalled | None = None, embedder: Embedder | None = None
-) -> SearchParts:
+) -> AsyncIterator[SearchParts]:
     """Everything, not running yet.
 
     Args:
@@ -86,7 +88,7 @@ def make_search(
         )
         tasks.append(task)
         nudge = task.nudge
-    return SearchParts(
+    yield SearchParts(
         search=Search(
             core.pool,
             core.page_tokens,

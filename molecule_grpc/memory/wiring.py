@@ -63,13 +63,13 @@ async def open_memory(
 
         search = await stack.enter_async_context(open_search(core, recalled=recalled))
         rooms = await stack.enter_async_context(
-            open_memories(core, audit, reader=search.embedder, similar=search.similar)
+            open_memories(core, audit, reader=search.reader, similar=search.similar)
         )
         noted.append(rooms)
         plugin = await stack.enter_async_context(
             open_plugin(core, audit, workspaces, search.embedder)
         )
-        workspaces.on_purge(rooms.upkeep.on_purge)
+        workspaces.on_purge(rooms.upkeep.purge)
         workspaces.on_uses(rooms.quota_uses)
         yield _slice(core, workspaces, rooms, search, plugin)
 
