@@ -17,6 +17,7 @@ from molecule_grpc.cli import (
     files,
     inboxes,
     installation,
+    memory,
     organizations,
     quotas,
     tokens,
@@ -87,6 +88,7 @@ app.add_typer(inboxes.app, name="inbox")
 app.command("send")(delegations.send)
 app.command("upload")(files.upload)
 app.add_typer(files.app, name="files")
+app.add_typer(memory.app, name="memory")
 
 
 def _print_version(asked: bool) -> None:

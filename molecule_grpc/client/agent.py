@@ -17,6 +17,7 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from molecule_grpc.client.files import DEFAULT_FOLDER, Files
 from molecule_grpc.client.inbox import Inbox
 from molecule_grpc.client.items import Item
+from molecule_grpc.client.memory import Memory
 from molecule_grpc.client.serve import Handler, Server
 from molecule_grpc.client.source import Source
 
@@ -76,6 +77,11 @@ class Agent(Source):
         )
         self._inboxes.add(inbox)
         return inbox
+
+    @property
+    def memory(self) -> Memory:
+        """What the agent remembers, and the keys that it keeps."""
+        return Memory(self.connection, self.workspace_id)
 
     def files(self, folder: Path = DEFAULT_FOLDER) -> Files:
         """Files that others send to this agent.

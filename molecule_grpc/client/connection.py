@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import grpc
 from moleculeai.admin.v1.admin_service_pb2_grpc import AdminServiceStub
 from moleculeai.delegation.v1.delegation_service_pb2_grpc import DelegationServiceStub
+from moleculeai.memory.v1.memory_service_pb2_grpc import MemoryServiceStub
 from moleculeai.upload.v1.upload_service_pb2_grpc import UploadServiceStub
 from moleculeai.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 
@@ -144,6 +145,7 @@ class Connection:
         self.delegations = DelegationServiceStub(channel)
         self.admin = AdminServiceStub(channel)
         self.uploads = UploadServiceStub(channel)
+        self.memories = MemoryServiceStub(channel)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, Self
 
 from google.protobuf import struct_pb2
@@ -13,6 +14,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 from molecule_grpc.client.agent import Agent
 from molecule_grpc.client.connection import DEFAULT_TIMEOUT, ClientCertificate, Connection
 from molecule_grpc.client.errors import CallError
+from molecule_grpc.client.memory_files import exported, imported
 
 _PAGE = 500
 _LEDGER_PAGE = 1000
@@ -328,3 +330,28 @@ class Platform:
             if len(found) >= limit:
                 break
         return found[:limit]
+
+    # Memories.
+
+    def export_memories(self, organization_id: str = "") -> AsyncIterator[bytes]:
+        """All memories as one JSON array, in pieces that may be cut anywhere.
+
+        Args:
+            organization_id: whose; empty for the caller's own, or for all.
+        """
+        return exported(self.connection, organization_id)
+
+    async def import_memories(
+        self, path: Path, organization_id: str = ""
+    ) -> admin_pb.ImportMemoriesResponse:
+        """Commit the memories of an export's file. A repeat stores nothing twice.
+
+        Args:
+            path: a file of JSON as `export_memories` gives it.
+            organization_id: whose; empty for the caller's own, or the default one.
+
+        Raises:
+            InvalidArgument: the file holds no JSON array of objects.
+            OSError: the file cannot be read.
+        """
+        return await imported(self.connection, path, organization_id)
