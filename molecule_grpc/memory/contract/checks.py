@@ -15,6 +15,7 @@ from molecule_grpc.memory.contract.probe import Broken, Server
 from molecule_grpc.memory.contract.times import as_text
 
 _PARALLEL: Final = 100
+_MORE_THAN_A_PAGE: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +238,23 @@ async def _propagation(server: Server) -> None:
         raise Broken(f"propagation came back otherwise: {found!r:.200}")
 
 
+async def _list(server: Server) -> None:
+    await server.empty()
+    texts = {f"number {n}" for n in range(_MORE_THAN_A_PAGE)}
+    await asyncio.gather(*(server.write(server.a, text) for text in texts))
+    seen: list[str] = []
+    cursor = ""
+    while cursor is not None:
+        path = f"/v1/namespaces/{server.a}/memories?cursor={cursor}"
+        page = await server.expect(200, "GET", path)
+        seen += [each["content"] for each in page["memories"]]
+        cursor = page.get("next_cursor")
+        if len(seen) > len(texts):
+            break
+    if sorted(seen) != sorted(texts):
+        raise Broken(f"of {len(texts)} memories a list gave {len(seen)}")
+
+
 async def _vectors(server: Server) -> None:
     await server.empty()
     near, far = [0.0] * 384, [0.0] * 384
@@ -271,5 +289,6 @@ CHECKS: Final = (
     Check("hides what has expired", _time_to_live, needs=Capability.TTL),
     Check("lists pinned memories first", _pin, needs=Capability.PIN),
     Check("gives propagation back", _propagation, needs=Capability.PROPAGATION),
+    Check("lists all memories in pages", _list, needs=Capability.LIST),
     Check("ranks by vectors", _vectors, needs=Capability.EMBEDDING),
 )

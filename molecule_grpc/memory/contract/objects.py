@@ -41,6 +41,8 @@ class Capability(enum.StrEnum):
     """Lists pinned memories first."""
     PROPAGATION = "propagation"
     """Gives back the object `propagation` of a memory."""
+    LIST = "list"
+    """Lists all memories of a namespace, in pages. Not in version 1.0 of the contract."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +158,28 @@ class Memory:
             pin=self.pin,
             score=self.score,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Memories of a namespace, oldest first. `next_cursor` is None at the end."""
+
+    memories: list[Memory]
+    next_cursor: str | None = None
+
+    @classmethod
+    def parse(cls, data: object) -> Self:
+        """Raises `ContractInvalid`."""
+        body = read.mapping(data, "page")
+        rows = body.get("memories")
+        if not isinstance(rows, list):
+            raise read.ContractInvalid("memories must be a list")
+        cursor = read.optional_text(body, "next_cursor") or None
+        return cls(memories=[Memory.parse(row) for row in rows], next_cursor=cursor)
+
+    def json(self) -> dict[str, Any]:
+        memories = [memory.json() for memory in self.memories]
+        return without_none(memories=memories, next_cursor=self.next_cursor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from molecule_grpc.memory.contract.namespaces import (
     NamespacePatch,
     NamespacePut,
 )
-from molecule_grpc.memory.contract.objects import Memory, MemoryWrite, SearchRequest, Written
+from molecule_grpc.memory.contract.objects import Memory, MemoryWrite, Page, SearchRequest, Written
 
 
 class ContractStore(Protocol):
@@ -41,6 +41,13 @@ class ContractStore(Protocol):
 
     async def search(self, request: SearchRequest) -> list[Memory]:
         """Memories of the named namespaces that hold now."""
+        ...
+
+    async def page(self, namespace: str, cursor: str) -> Page:
+        """Memories of a namespace that hold now, after a cursor; empty for the first page.
+
+        Only of stores with the capability `list`.
+        """
         ...
 
     async def forget(self, memory_id: str, requested_by: str) -> None:

@@ -28,6 +28,7 @@ from molecule_grpc.memory.contract.objects import (
     Capability,
     Memory,
     MemoryWrite,
+    Page,
     SearchRequest,
     Written,
 )
@@ -36,8 +37,15 @@ from molecule_grpc.memory.contract.store import records
 log = structlog.get_logger(__name__)
 
 _HEALTH_SECONDS: Final = 2.0
+_FIRST: Final = UUID(int=0)
 _PROBED_DIMENSIONS: Final = 384
-_WITHOUT_VECTORS: Final = (Capability.FTS, Capability.TTL, Capability.PIN, Capability.PROPAGATION)
+_WITHOUT_VECTORS: Final = (
+    Capability.FTS,
+    Capability.TTL,
+    Capability.PIN,
+    Capability.PROPAGATION,
+    Capability.LIST,
+)
 
 
 class PostgresStore:
@@ -142,6 +150,15 @@ class PostgresStore:
             raise refusal(error) from error
         async with _failures():
             return [_memory(row) for row in await self._found(request)]
+
+    async def page(self, namespace: str, cursor: str) -> Page:
+        after = as_id(cursor) if cursor else _FIRST
+        if after is None:
+            raise StoreError(ErrorCode.BAD_REQUEST, "the cursor is none of this store")
+        async with _failures():
+            rows = await records.page(self._pool, self._organization_id, namespace, after)
+        last = str(rows[-1].id) if len(rows) == records.PAGE else None
+        return Page(memories=[_memory(row) for row in rows], next_cursor=last)
 
     async def _found(self, request: SearchRequest) -> list[records.FoundRow]:
         names, kinds = list(request.namespaces), list(request.kinds)

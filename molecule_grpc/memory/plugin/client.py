@@ -22,7 +22,7 @@ from molecule_grpc.memory.contract.namespaces import (
     NamespacePatch,
     NamespacePut,
 )
-from molecule_grpc.memory.contract.objects import Memory, MemoryWrite, SearchRequest, Written
+from molecule_grpc.memory.contract.objects import Memory, MemoryWrite, Page, SearchRequest, Written
 from molecule_grpc.memory.plugin.breaker import Breaker
 
 MOST_BODY_BYTES: Final = 8 * 1024 * 1024
@@ -152,6 +152,11 @@ class PluginClient:
             if len(found) == request.most:
                 break
         return found
+
+    async def page(self, namespace: str, cursor: str) -> Page:
+        path = f"/v1/namespaces/{_name(namespace)}/memories?cursor={quote(cursor, safe='')}"
+        body = await self._ask(self._reads, "GET", path, None, repeat=True)
+        return _understood(Page.parse, body)
 
     async def forget(self, memory_id: str, requested_by: str) -> None:
         body = {"requested_by_namespace": _checked_name(requested_by)}

@@ -33,6 +33,7 @@ def contract_application(store: ContractStore) -> web.Application:
             web.patch("/v1/namespaces/{name}", _patch_namespace),
             web.delete("/v1/namespaces/{name}", _delete_namespace),
             web.post("/v1/namespaces/{name}/memories", _commit),
+            web.get("/v1/namespaces/{name}/memories", _page),
             web.post("/v1/search", _search),
             web.delete("/v1/memories/{id}", _forget),
         ]
@@ -71,6 +72,11 @@ async def _commit(request: web.Request) -> web.StreamResponse:
     write = MemoryWrite.parse(await _json(request))
     written = await request.app[_STORE].commit(_name(request), write)
     return web.json_response(written.json(), status=201)
+
+
+async def _page(request: web.Request) -> web.StreamResponse:
+    cursor = request.query.get("cursor", "")
+    return web.json_response((await request.app[_STORE].page(_name(request), cursor)).json())
 
 
 async def _search(request: web.Request) -> web.StreamResponse:

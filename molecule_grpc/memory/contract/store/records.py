@@ -10,6 +10,7 @@ from uuid import UUID
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.memory.store.visible import current, unexpired
 
+PAGE = 100
 # Rows that are compared word by word with a query, at most: the newest ones that have a word of it.
 _MOST_COMPARED = 5_000
 
@@ -113,6 +114,11 @@ _ELSEWHERE = f"""
 _RECENT = f"""
     SELECT {_FOUND}, NULL::float8 FROM memories m WHERE {_WHERE}
     ORDER BY m.pinned DESC, m.created_at DESC, m.id DESC LIMIT $4
+"""
+_PAGE = f"""
+    SELECT {_FOUND}, NULL::float8 FROM memories m
+    WHERE m.organization_id = $1 AND m.namespace = $2 AND m.id > $3 AND {current("m")}
+    ORDER BY m.id LIMIT {PAGE}
 """
 _SUBSTRING = f"""
     SELECT {_FOUND}, NULL::float8 FROM memories m
@@ -263,6 +269,14 @@ async def recent(
 ) -> list[FoundRow]:
     """Pinned memories, then the newest."""
     rows = await conn.fetch(_RECENT, organization_id, namespaces, kinds, limit)
+    return [FoundRow(*row) for row in rows]
+
+
+async def page(
+    conn: Connection | Pool, organization_id: UUID, namespace: str, after: UUID
+) -> list[FoundRow]:
+    """Up to 100 memories of a namespace with greater ids, in their order."""
+    rows = await conn.fetch(_PAGE, organization_id, namespace, after)
     return [FoundRow(*row) for row in rows]
 
 
