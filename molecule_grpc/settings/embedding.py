@@ -26,9 +26,10 @@ class EmbeddingSettings:
             to search by words alone.
         socket: Unix socket of an embedder process that runs already; empty for the one that `up`
             starts beside the workers.
-        model_path: model file of `local`, in place of the installed package's; must be the same file.
+        model_path: model file of `local`, instead of the installed package's: the same bytes.
         query_seconds: a search that has no vector of its query by then goes by words alone.
-        exact_rows: up to so many rows a search compares its query with each; above, it walks an index.
+        exact_rows: up to so many rows a search compares its query with each; above, it walks an
+            index.
         base_url: of `openai`, such as `https://api.openai.com/v1`.
         model: name of the model of `openai`.
         api_key: of `openai`.

@@ -68,13 +68,13 @@ async def find(snapshot: Snapshot, search: Search) -> Hits:
     search.now = search.resumed.now if search.resumed else snapshot.now
     if search.mode in {HYBRID, SEMANTIC, LEXICAL}:
         found = await _ranked(snapshot, search)
-        if found or search.resumed or search.mode == SEMANTIC:
+        if found or search.resumed or search.mode == SEMANTIC or search.query.min_score > 0:
             return Hits(ranked=found)
         # No words of the query that the index keeps, or no row that has one: look letter by letter.
         search.mode = SUBSTRING
     if search.mode == SUBSTRING:
         listed = await _listed(snapshot, search, search.query.text.strip())
-        if listed or search.resumed or search.words or search.query.min_score > 0:
+        if listed or search.resumed or search.words:
             return Hits(listed=listed)
         search.mode = RECENT
     return Hits(listed=await _listed(snapshot, search, ""))

@@ -82,7 +82,7 @@ class Search:
         limit = min(max(query.limit or DEFAULT_LIMIT, 1), MOST_HITS)
         asked, degraded = await self._asked(access, query, limit + 1 + min(limit, _SPARE))
         if not asked.namespaces:
-            return Found([], asked.mode, [], 0, "none", "", limit, degraded)
+            return _nothing(asked.mode, limit, degraded)
         async with snapshot(self._pool) as now:
             hits = await find(now, asked)
             rows = await hit_rows(
@@ -202,6 +202,20 @@ class Search:
             score, last = int(row.pinned), (row.created_at, row.id)
         resumed = Resumed(asked.mode, asked.frequencies, asked.now, score, *last)
         return paging.write(self._tokens, access.workspace_id, query, resumed)
+
+
+def _nothing(mode: str, limit: int, degraded: list[str]) -> Found:
+    """The answer to a reader who can read none of the namespaces."""
+    return Found(
+        hits=[],
+        mode_used=mode,
+        searched_namespaces=[],
+        embed_pending=0,
+        confidence="none",
+        next_page_token="",
+        limit=limit,
+        degraded=degraded,
+    )
 
 
 def _groups(hits: Hits, rows: dict[UUID, HitRow], limit: int) -> tuple[list[Group[UUID]], int]:

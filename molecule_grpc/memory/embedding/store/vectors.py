@@ -177,7 +177,7 @@ async def count_pending(pool: Pool, most: int) -> int:
         """
         SELECT count(*)::integer FROM (
             SELECT FROM memories WHERE embed_state = 'pending' LIMIT $1
-        ) some
+        ) counted
         """,
         most,
     )

@@ -103,7 +103,7 @@ async def pending(connection: Connection, organization_id: UUID, namespaces: Seq
             WHERE m.organization_id = $1 AND m.namespace = ANY($2) AND m.embed_state = 'pending'
               AND {visible("m")}
             LIMIT {_MOST_PENDING}
-        ) some
+        ) counted
         """,
         organization_id,
         list(namespaces),

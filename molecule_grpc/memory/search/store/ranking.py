@@ -123,7 +123,6 @@ def _statement(arguments: Arguments, ranking: Ranking) -> str:
 
 
 def _page(arguments: Arguments, ranking: Ranking) -> str:
-    least = f"s.units >= {arguments.add(round(ranking.query.min_score * _MILLION), 'bigint')}"
     if ranking.only is not None:
         return f"""
             SELECT * FROM (
@@ -132,6 +131,7 @@ def _page(arguments: Arguments, ranking: Ranking) -> str:
                 ) AS rank FROM scored s
             ) s WHERE s.id = {arguments.add(ranking.only, "uuid")}
         """
+    least = f"s.units >= {arguments.add(round(ranking.query.min_score * _MILLION), 'bigint')}"
     after = "true"
     if ranking.after is not None:
         place = (
