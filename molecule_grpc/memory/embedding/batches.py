@@ -28,9 +28,9 @@ class Late(Exception):
 
 
 class Embedded(NamedTuple):
-    """The vectors of one text as bytes of float32, and how many there are."""
+    """The vectors of one text as bytes of float32, and of how many windows they are."""
 
-    count: int
+    windows: int
     floats: bytes
 
 

@@ -149,7 +149,7 @@ class _Worker:
         except Exception as error:  # noqa: BLE001  (of the model; the worker is told)
             _log.warning("texts could not be embedded", because=type(error).__name__)
             return {"error": "refused", "model": model}, b""
-        counts = [each.count for each in found]
+        counts = [each.windows for each in found]
         return {"model": model, "counts": counts}, b"".join(each.floats for each in found)
 
 

@@ -31,5 +31,5 @@ async def snapshot(pool: Pool) -> AsyncIterator[Snapshot]:
             pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            row = await connection.fetchrow(_SETTINGS)
+            (row,) = await connection.fetch(_SETTINGS)
             yield Snapshot(connection, row["now"])
