@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from molecule_grpc.cli import memory_plugin
 from molecule_grpc.cli.context import Cli, UsageError, asynchronous, find_workspace
 from molecule_grpc.cli.workspaces import Name
 
 app = typer.Typer(no_args_is_help=True, help="Memories: search, add, explain, look after.")
+memory_plugin.add_commands(app)
 
 _HIT_COLUMNS = ("id", "namespace", "score", "created_at", "content")
 _VERSION_COLUMNS = ("memory_id", "version", "change", "author_id", "known_from", "content")
