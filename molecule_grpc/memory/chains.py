@@ -23,8 +23,8 @@ from molecule_grpc.memory.store.changes import HeldRow
 from molecule_grpc.memory.store.commits import Item, Stored, Verdict
 from molecule_grpc.memory.values import Committed, Consolidated, Draft
 
-# A memory that stood for the same text without holding is freed once.
-_TRIES = 2
+# A memory that meets others which store the same is tried so often.
+_TRIES = 4
 
 
 class Chains:
@@ -173,8 +173,8 @@ class Chains:
     async def _repeated(self, within: Held, winner: UUID, prepared: Prepared) -> Committed:
         """The first result, if it has the same text."""
         conn, access = within
-        rows = await changes.hold(conn, access.organization_id, [winner], access.readable)
-        if not rows or rows[0].sha256 != prepared.sha256:
+        sha256 = await changes.digest(conn, access.organization_id, winner, access.readable)
+        if sha256 != prepared.sha256:
             raise refusals.superseded(winner)
         return self._unchanged(winner, prepared)
 
@@ -195,10 +195,11 @@ class Chains:
         conn = within.conn
         for _ in range(_TRIES):
             [stored] = await commits.store(conn, [wanted], self._quotas.limits)
-            if stored.verdict != Verdict.LAPSED:
+            if stored.verdict == Verdict.LAPSED:
+                await changes.drop_expired(conn, wanted.author_id, wanted.memory_id)
+                await commits.free(conn, wanted)
+            elif stored.verdict != Verdict.RACE:
                 break
-            await changes.drop_expired(conn, wanted.author_id, wanted.memory_id)
-            await commits.free(conn, wanted)
         if stored.verdict == Verdict.KNOWN:
             raise AlreadyExists("another memory has this id", reason="MEMORY_ID_TAKEN")
         if stored.verdict not in (Verdict.STORED, Verdict.SAME):

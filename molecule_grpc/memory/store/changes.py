@@ -201,6 +201,23 @@ async def hold(
     return [HeldRow(*row) for row in rows]
 
 
+async def digest(
+    conn: Connection, organization_id: UUID, memory_id: UUID, namespaces: Sequence[str]
+) -> bytes | None:
+    """SHA-256 of the text of a memory that can be seen in these namespaces. Takes no lock."""
+    found: bytes | None = await conn.fetchval(
+        f"""
+        SELECT m.content_sha256 FROM memories m
+        WHERE m.organization_id = $1 AND m.id = $2 AND m.namespace = ANY ($3::text[])
+          AND {visible("m")}
+        """,
+        organization_id,
+        memory_id,
+        namespaces,
+    )
+    return found
+
+
 async def set_text(conn: Connection, organization_id: UUID, memory_id: UUID, text: NewText) -> int:
     """Replace the text of a memory; the earlier one goes to its history. The new version."""
     version: int = await conn.fetchval(_SET_TEXT, organization_id, memory_id, *text)
