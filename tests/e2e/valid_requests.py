@@ -14,6 +14,8 @@ from google.protobuf.message import Message
 from moleculeai.admin.v1 import admin_service_pb2 as admin
 from moleculeai.delegation.v1 import delegation_pb2, event_pb2
 from moleculeai.delegation.v1 import delegation_service_pb2 as delegation
+from moleculeai.memory.v1 import memory_pb2
+from moleculeai.memory.v1 import memory_service_pb2 as memory
 from moleculeai.upload.v1 import upload_service_pb2 as upload
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace
 
@@ -254,6 +256,109 @@ async def _ack_upload(family: Family) -> Message:
     return upload.AckUploadRequest(workspace_id=family.own.id, file_id=file_id)
 
 
+def a_draft(**fields: str) -> memory_pb2.MemoryDraft:
+    """A memory that nobody has committed yet."""
+    return memory_pb2.MemoryDraft(content=f"note {uuid.uuid4().hex}", **fields)
+
+
+async def a_memory(agent: Agent) -> str:
+    """The id of a memory that an agent committed just now."""
+    request = memory.CommitMemoryRequest(workspace_id=agent.id, memory=a_draft())
+    return str((await agent.rpc(request)).id)
+
+
+async def _explain_memory(family: Family) -> Message:
+    return memory.ExplainMemoryRequest(
+        workspace_id=family.own.id, memory_id=await a_memory(family.own)
+    )
+
+
+async def _get_memory(family: Family) -> Message:
+    return memory.GetMemoryRequest(workspace_id=family.own.id, memory_id=await a_memory(family.own))
+
+
+async def _get_memory_history(family: Family) -> Message:
+    return memory.GetMemoryHistoryRequest(
+        workspace_id=family.own.id, memory_id=await a_memory(family.own)
+    )
+
+
+async def _update_memory(family: Family) -> Message:
+    return memory.UpdateMemoryRequest(
+        workspace_id=family.own.id,
+        memory_id=await a_memory(family.own),
+        content=f"changed {uuid.uuid4().hex}",
+    )
+
+
+async def _supersede_memory(family: Family) -> Message:
+    return memory.SupersedeMemoryRequest(
+        workspace_id=family.own.id, memory_id=await a_memory(family.own), memory=a_draft()
+    )
+
+
+async def _forget_memory(family: Family) -> Message:
+    return memory.ForgetMemoryRequest(
+        workspace_id=family.own.id, memory_id=await a_memory(family.own)
+    )
+
+
+async def _consolidate_memories(family: Family) -> memory.ConsolidateMemoriesRequest:
+    return memory.ConsolidateMemoriesRequest(
+        workspace_id=family.own.id,
+        memory_ids=[await a_memory(family.own), await a_memory(family.own)],
+        memory=a_draft(),
+    )
+
+
+async def _undo_consolidation(family: Family) -> Message:
+    done = await family.own.rpc(await _consolidate_memories(family))
+    return memory.UndoConsolidationRequest(workspace_id=family.own.id, memory_id=done.result.id)
+
+
+async def _update_scoped_memory(family: Family) -> Message:
+    return memory.UpdateScopedMemoryRequest(
+        workspace_id=family.own.id,
+        memory_id=await a_memory(family.own),
+        content=f"changed {uuid.uuid4().hex}",
+    )
+
+
+async def _delete_scoped_memory(family: Family) -> Message:
+    return memory.DeleteScopedMemoryRequest(
+        workspace_id=family.own.id, memory_id=await a_memory(family.own)
+    )
+
+
+def _set_value(family: Family, key: str = "") -> memory.SetValueRequest:
+    return memory.SetValueRequest(
+        workspace_id=family.own.id,
+        key=key or uuid.uuid4().hex,
+        value=struct_pb2.Value(number_value=1),
+    )
+
+
+async def _get_value(family: Family) -> Message:
+    await family.own.rpc(_set_value(family, "known"))
+    return memory.GetValueRequest(workspace_id=family.own.id, key="known")
+
+
+async def _move_memory_namespace(family: Family) -> Message:
+    await a_memory(family.own)
+    return admin.MoveMemoryNamespaceRequest(
+        organization_id=family.org.id,
+        source=f"workspace:{family.own.id}",
+        target=f"custom:{uuid.uuid4().hex}",
+    )
+
+
+async def _delete_memory_namespace(family: Family) -> Message:
+    await a_memory(family.own)
+    return admin.DeleteMemoryNamespaceRequest(
+        organization_id=family.org.id, namespace=f"workspace:{family.own.id}"
+    )
+
+
 _FACTORIES: dict[str, dict[str, Factory]] = {
     "WorkspaceService": {
         "CreateWorkspace": lambda f: workspace.CreateWorkspaceRequest(
@@ -347,6 +452,61 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
         "DropStaleQueue": lambda f: admin.DropStaleQueueRequest(),
         "ListAuditLog": lambda f: admin.ListAuditLogRequest(),
         "ListEvents": lambda f: admin.ListEventsRequest(),
+        "ExportMemories": lambda f: admin.ExportMemoriesRequest(organization_id=f.org.id),
+        "ImportMemories": lambda f: [
+            admin.ImportMemoriesRequest(
+                organization_id=f.org.id, body=httpbody_pb2.HttpBody(data=b"[]")
+            )
+        ],
+        "SetMemoryGrant": lambda f: admin.SetMemoryGrantRequest(
+            workspace_id=f.own.id, namespace="custom:shared", can_write=True
+        ),
+        "ListMemoryGrants": lambda f: admin.ListMemoryGrantsRequest(),
+        "DeleteMemoryGrant": lambda f: admin.DeleteMemoryGrantRequest(
+            workspace_id=f.own.id, namespace="custom:shared"
+        ),
+        "MoveMemoryNamespace": _move_memory_namespace,
+        "DeleteMemoryNamespace": _delete_memory_namespace,
+        "GetMemoryStats": lambda f: admin.GetMemoryStatsRequest(organization_id=f.org.id),
+        "SetAuthorQuarantine": lambda f: admin.SetAuthorQuarantineRequest(
+            workspace_id=f.own.id, reason="test"
+        ),
+        "ListAuthorQuarantines": lambda f: admin.ListAuthorQuarantinesRequest(),
+        "DeleteAuthorQuarantine": lambda f: admin.DeleteAuthorQuarantineRequest(
+            workspace_id=f.own.id
+        ),
+    },
+    "MemoryService": {
+        "CommitMemory": lambda f: memory.CommitMemoryRequest(
+            workspace_id=f.own.id, memory=a_draft()
+        ),
+        "BatchCommitMemories": lambda f: memory.BatchCommitMemoriesRequest(
+            workspace_id=f.own.id, memories=[a_draft()]
+        ),
+        "CommitSummary": lambda f: memory.CommitSummaryRequest(
+            workspace_id=f.own.id, memory=a_draft()
+        ),
+        "SearchMemories": lambda f: memory.SearchMemoriesRequest(workspace_id=f.own.id, q="note"),
+        "ExplainMemory": _explain_memory,
+        "GetMemory": _get_memory,
+        "GetMemoryHistory": _get_memory_history,
+        "UpdateMemory": _update_memory,
+        "SupersedeMemory": _supersede_memory,
+        "ForgetMemory": _forget_memory,
+        "ConsolidateMemories": _consolidate_memories,
+        "UndoConsolidation": _undo_consolidation,
+        "ListNamespaces": lambda f: memory.ListNamespacesRequest(workspace_id=f.own.id),
+        "GetMemoryHygiene": lambda f: memory.GetMemoryHygieneRequest(workspace_id=f.own.id),
+        "CommitScopedMemory": lambda f: memory.CommitScopedMemoryRequest(
+            workspace_id=f.own.id, content=uuid.uuid4().hex, scope="LOCAL"
+        ),
+        "ListScopedMemories": lambda f: memory.ListScopedMemoriesRequest(workspace_id=f.own.id),
+        "UpdateScopedMemory": _update_scoped_memory,
+        "DeleteScopedMemory": _delete_scoped_memory,
+        "ListValues": lambda f: memory.ListValuesRequest(workspace_id=f.own.id),
+        "GetValue": _get_value,
+        "SetValue": _set_value,
+        "DeleteValue": lambda f: memory.DeleteValueRequest(workspace_id=f.own.id, key="k"),
     },
     "UploadService": {
         "PostUploads": _post_uploads,
