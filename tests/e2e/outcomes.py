@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import httpx
+from google.api import httpbody_pb2
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
@@ -71,9 +72,12 @@ async def call_rest(party: Party, rpc: Rpc, request: Message) -> httpx.Response:
         options["json"] = fields
     elif binding.body:
         body = getattr(request, binding.body)
-        options["content"] = body.data
-        options["headers"]["content-type"] = body.content_type
-        fields.pop(binding.body)
+        printed = fields.pop(binding.body, {})
+        if isinstance(body, httpbody_pb2.HttpBody):
+            options["content"] = body.data
+            options["headers"]["content-type"] = body.content_type
+        else:
+            options["json"] = printed
         options["params"] = fields
     else:
         options["params"] = fields

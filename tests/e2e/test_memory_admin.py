@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
+from google.api import httpbody_pb2
+from moleculeai.admin.v1 import admin_service_pb2 as admin
 from moleculeai.memory.v1 import memory_pb2
 from moleculeai.memory.v1 import memory_service_pb2 as pb
 
 from tests.e2e.parties import Agent, Organization, Party, Refused
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -230,3 +236,28 @@ async def test_a_purge_takes_private_memories_along(
     assert {row["content"] for row in await export(org)} == {"stays with the team"}
     [seen] = await contents(root)
     assert seen.endswith("]: stays with the team")
+
+
+async def test_a_revoked_token_ends_an_import(org: Organization, operator: Party) -> None:
+    minted = await org.rest("POST", "/org/tokens", {"name": "spare"})
+    token, token_id = minted.json()["auth_token"], minted.json()["id"]
+    begun = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        request = admin.ImportMemoriesRequest(body=httpbody_pb2.HttpBody(data=b"["))
+        yield request.SerializeToString()
+        begun.set()
+        await asyncio.Event().wait()
+
+    channel: Any = org.wire.channel
+    call = channel.stream_unary("/moleculeai.admin.v1.AdminService/ImportMemories")(
+        pieces(), metadata=(("authorization", f"Bearer {token}"),), timeout=PATIENCE
+    )
+    reading = asyncio.ensure_future(call)
+    await begun.wait()
+    await asyncio.sleep(0.5)
+    revoked = await org.rest("DELETE", f"/org/tokens/{token_id}")
+    assert revoked.status_code == 200, revoked.text
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await reading
+    assert ended.value.code() is grpc.StatusCode.UNAUTHENTICATED
