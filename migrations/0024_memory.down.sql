@@ -9,6 +9,7 @@ DROP TABLE memory_versions;
 DROP TABLE memory_usage;
 DROP TABLE memories;
 DROP TABLE memory_namespaces;
+DROP FUNCTION memory_text_key(uuid, text, bytea);
 DROP FUNCTION memory_occurrences(tsvector, tsquery);
 DROP FUNCTION memory_word_count(tsvector);
 DROP FUNCTION memory_words(regconfig, text);

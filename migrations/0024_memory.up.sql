@@ -49,6 +49,14 @@ BEGIN ATOMIC
     SELECT round(1 / (1.64493406685 * greatest(1 - ts_rank('{1,1,1,1}', words, word), 0.001)) - 0.5);
 END;
 
+-- What names a text within a namespace, from the text's SHA-256: one column, so that no other index
+-- serves who looks for it.
+CREATE FUNCTION memory_text_key(organization_id uuid, namespace text, content_sha256 bytea) RETURNS bytea
+LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
+BEGIN ATOMIC
+    SELECT sha256(uuid_send(organization_id) || content_sha256 || convert_to(namespace, 'UTF8'));
+END;
+
 -- A namespace is made by the first write to it.
 CREATE TABLE memory_namespaces (
     organization_id uuid NOT NULL REFERENCES organizations (id) ON DELETE CASCADE,
@@ -72,8 +80,8 @@ CREATE TABLE memories (
     namespace        text NOT NULL,
     content          text NOT NULL CHECK (octet_length(content) BETWEEN 1 AND 100000),
     content_sha256   bytea NOT NULL,
-    -- The same digest while nobody wants a second row with this text in the namespace, else NULL.
-    dedupe_sha256    bytea,
+    -- See `memory_text_key`; NULL where a second row with the text is wanted, or the memory holds no more.
+    text_key         bytea,
     kind             text NOT NULL CHECK (kind IN ('fact', 'summary', 'checkpoint')),
     source           text NOT NULL CHECK (source IN ('agent', 'runtime', 'user')),
     tags             text[] NOT NULL DEFAULT '{}',
@@ -102,18 +110,18 @@ CREATE TABLE memories (
     created_at       timestamptz NOT NULL DEFAULT now(),
     updated_at       timestamptz NOT NULL DEFAULT now(),
     last_recalled_at timestamptz,
-    PRIMARY KEY (organization_id, id),
+    -- By the id first: a plan made while the table is empty takes any index that begins with the
+    -- organisation, and reads all its rows when there are many.
+    PRIMARY KEY (id, organization_id),
     FOREIGN KEY (organization_id, namespace) REFERENCES memory_namespaces (organization_id, name)
         ON DELETE CASCADE,
     CHECK ((superseded_by IS NULL) = (superseded_at IS NULL))
 );
 CREATE INDEX memories_newest ON memories (organization_id, namespace, created_at DESC, id DESC);
-CREATE UNIQUE INDEX memories_once ON memories (organization_id, namespace, dedupe_sha256)
-    WHERE dedupe_sha256 IS NOT NULL;
+CREATE UNIQUE INDEX memories_once ON memories (text_key) WHERE text_key IS NOT NULL;
 CREATE INDEX memories_author ON memories (organization_id, author_id, created_at DESC, id DESC);
 CREATE INDEX memories_words ON memories USING gin (words);
-CREATE INDEX memories_replacement ON memories (organization_id, superseded_by)
-    WHERE superseded_by IS NOT NULL;
+CREATE INDEX memories_replacement ON memories (superseded_by) WHERE superseded_by IS NOT NULL;
 CREATE INDEX memories_expired ON memories (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX memories_pending ON memories (updated_at, id) WHERE embed_state = 'pending';
 CREATE INDEX memories_failed ON memories (organization_id) WHERE embed_state = 'failed';

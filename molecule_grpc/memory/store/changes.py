@@ -61,6 +61,14 @@ class NewFields(NamedTuple):
     valid_to: datetime | None
 
 
+def _free_key(m: str, sha256: str) -> str:
+    """SQL: what names a text in the namespace of a memory; NULL where another one stands for it."""
+    key = f"memory_text_key({m}.organization_id, {m}.namespace, {sha256})"
+    return f"""CASE WHEN NOT EXISTS (
+            SELECT FROM memories standing WHERE standing.text_key = {key}
+        ) THEN {key} END"""
+
+
 _COLUMNS = """
     m.id, m.namespace, m.content_sha256, m.kind, m.tags, m.entities, m.label, m.author_id, m.pinned,
     m.expires_at, m.valid_from, m.valid_to, m.superseded_by, m.version, m.change
@@ -68,7 +76,8 @@ _COLUMNS = """
 
 _HOLD = f"""
     SELECT {_COLUMNS} FROM memories m
-    WHERE m.organization_id = $1 AND m.id = ANY ($2::uuid[]) AND m.namespace = ANY ($3::text[])
+    WHERE m.id = ANY ($2::uuid[]) AND (m.organization_id = $1) IS TRUE
+      AND m.namespace = ANY ($3::text[])
       AND {visible("m")}
     ORDER BY m.id FOR UPDATE OF m
 """
@@ -79,7 +88,7 @@ _SET_TEXT = f"""
         SELECT m.*, memory_words(n.language, $4) AS new_words
         FROM memories m JOIN memory_namespaces n
             ON n.organization_id = m.organization_id AND n.name = m.namespace
-        WHERE m.organization_id = $1 AND m.id = $2
+        WHERE m.id = $2 AND (m.organization_id = $1) IS TRUE
         OFFSET 0
     ),
     kept AS (
@@ -94,14 +103,10 @@ _SET_TEXT = f"""
     changed AS (
         UPDATE memories m
         SET content = $4, content_sha256 = $5, author_id = $3, redactions = $6, embed_state = $7,
-            dedupe_sha256 = CASE WHEN m.dedupe_sha256 IS NOT NULL AND NOT EXISTS (
-                SELECT FROM memories x
-                WHERE x.organization_id = m.organization_id AND x.namespace = m.namespace
-                  AND x.dedupe_sha256 = $5
-            ) THEN $5 END,
+            text_key = CASE WHEN m.text_key IS NOT NULL THEN {_free_key("m", "$5")} END,
             version = m.version + 1, change = 'updated', known_from = now(), updated_at = now(),
             words = old.new_words, word_count = memory_word_count(old.new_words)
-        FROM old WHERE m.organization_id = old.organization_id AND m.id = old.id
+        FROM old WHERE m.id = old.id AND (m.organization_id = old.organization_id) IS TRUE
         RETURNING m.organization_id, m.namespace, m.version
     ),
     places AS (
@@ -120,34 +125,29 @@ _SET_FIELDS = """
     UPDATE memories
     SET kind = $3, tags = $4, entities = $5, label = $6, pinned = $7, expires_at = $8,
         valid_to = $9, updated_at = now()
-    WHERE organization_id = $1 AND id = $2
+    WHERE id = $2 AND (organization_id = $1) IS TRUE
 """
 
 _SUPERSEDE = """
     UPDATE memories
-    SET superseded_by = $3, superseded_at = now(), dedupe_sha256 = NULL, updated_at = now()
-    WHERE organization_id = $1 AND id = ANY ($2::uuid[]) AND superseded_by IS NULL
+    SET superseded_by = $3, superseded_at = now(), text_key = NULL, updated_at = now()
+    WHERE id = ANY ($2::uuid[]) AND (organization_id = $1) IS TRUE AND superseded_by IS NULL
     RETURNING id
 """
 
 _RESTORE = f"""
     UPDATE memories m SET superseded_by = NULL, superseded_at = NULL, updated_at = now()
-    WHERE m.organization_id = $1 AND m.superseded_by = $2
+    WHERE m.superseded_by = $2 AND (m.organization_id = $1) IS TRUE
     RETURNING m.id, {visible("m")} AS visible
 """
 
 # One of the restored rows with a text stands for that text, unless another row does.
-_STAND_AGAIN = """
-    UPDATE memories m SET dedupe_sha256 = m.content_sha256
-    FROM (
-        SELECT DISTINCT ON (namespace, content_sha256) id, namespace, content_sha256
-        FROM memories WHERE organization_id = $1 AND id = ANY ($2::uuid[])
+_STAND_AGAIN = f"""
+    UPDATE memories m SET text_key = {_free_key("m", "m.content_sha256")}
+    WHERE (m.organization_id = $1) IS TRUE AND m.id IN (
+        SELECT DISTINCT ON (namespace, content_sha256) id
+        FROM memories WHERE (organization_id = $1) IS TRUE AND id = ANY ($2::uuid[])
         ORDER BY namespace, content_sha256, id
-    ) first
-    WHERE m.organization_id = $1 AND m.id = first.id AND NOT EXISTS (
-        SELECT FROM memories x
-        WHERE x.organization_id = $1 AND x.namespace = first.namespace
-          AND x.dedupe_sha256 = first.content_sha256
     )
 """
 
@@ -158,12 +158,13 @@ _FORGET = f"""
         RETURNING octet_length(content) AS size
     ),
     gone AS (
-        DELETE FROM memories WHERE organization_id = $1 AND id = $2
+        DELETE FROM memories WHERE id = $2 AND (organization_id = $1) IS TRUE
         RETURNING organization_id, namespace, octet_length(content) AS size, superseded_by
     ),
     relinked AS (
         UPDATE memories m SET superseded_by = gone.superseded_by FROM gone
-        WHERE m.organization_id = $1 AND m.superseded_by = $2 AND gone.superseded_by IS NOT NULL
+        WHERE m.superseded_by = $2 AND (m.organization_id = $1) IS TRUE
+          AND gone.superseded_by IS NOT NULL
     ),
     removed AS (
         SELECT organization_id, namespace, 1 AS memories,
@@ -177,7 +178,7 @@ _FORGET = f"""
 _DROP_EXPIRED = f"""
     WITH gone AS (
         DELETE FROM memories m USING workspaces w
-        WHERE w.id = $1 AND m.organization_id = w.organization_id AND m.id = $2
+        WHERE w.id = $1 AND m.id = $2 AND (m.organization_id = w.organization_id) IS TRUE
           AND m.expires_at <= now()
         RETURNING m.organization_id, m.id, m.namespace, octet_length(m.content) AS size
     ),
@@ -208,7 +209,7 @@ async def digest(
     found: bytes | None = await conn.fetchval(
         f"""
         SELECT m.content_sha256 FROM memories m
-        WHERE m.organization_id = $1 AND m.id = $2 AND m.namespace = ANY ($3::text[])
+        WHERE m.id = $2 AND (m.organization_id = $1) IS TRUE AND m.namespace = ANY ($3::text[])
           AND {visible("m")}
         """,
         organization_id,

@@ -102,7 +102,9 @@ _NEW = f"verdict = '{Verdict.STORED}'"
 _MINE = """s.organization_id = v.organization_id AND s.id = v.memory_id
             AND s.content_sha256 = v.sha256"""
 
-# What the tables say of each item, before the quotas are asked.
+# What the tables say of each item, before the quotas are asked. Each item looks up its own rows
+# (LATERAL, OFFSET 0), by an index that serves nothing else: a plan made while the tables were empty
+# would else read all rows of an organisation.
 _JUDGED = f"""
     judged AS (
         SELECT i.*, a.organization_id, octet_length(i.content) AS size,
@@ -112,7 +114,7 @@ _JUDGED = f"""
                coalesce(t.id, s.id) AS found_id, t.content_sha256 AS known_sha256,
                coalesce(t.embed_state, s.embed_state) AS found_state,
                CASE
-                   WHEN a.id IS NULL THEN '{Verdict.GONE}'
+                   WHEN a.id IS NULL OR a.status = 'removed' THEN '{Verdict.GONE}'
                    WHEN r.rule IS NULL THEN '{Verdict.DENIED}'
                    WHEN i.shared AND NOT i.locked THEN '{Verdict.UNHELD}'
                    WHEN n.expires_at <= now() THEN '{Verdict.EXPIRED}'
@@ -124,16 +126,20 @@ _JUDGED = f"""
                    ELSE '{Verdict.STORED}'
                END AS verdict
         FROM input i
-        LEFT JOIN workspaces a ON a.id = i.author_id AND a.status <> 'removed'
+        LEFT JOIN workspaces a ON a.id = i.author_id
         LEFT JOIN LATERAL (SELECT {right("a", "i.namespace")} AS rule) r ON true
-        LEFT JOIN memory_namespaces n
-            ON n.organization_id = a.organization_id AND n.name = i.namespace
-        LEFT JOIN memories t ON t.organization_id = a.organization_id AND t.id = i.memory_id
+        LEFT JOIN LATERAL (
+            SELECT * FROM memory_namespaces n
+            WHERE n.organization_id = a.organization_id AND n.name = i.namespace OFFSET 0
+        ) n ON true
+        LEFT JOIN LATERAL (
+            SELECT * FROM memories t
+            WHERE t.id = i.memory_id AND (t.organization_id = a.organization_id) IS TRUE OFFSET 0
+        ) t ON true
         LEFT JOIN LATERAL (
             SELECT m.id, m.embed_state, {current("m")} AS holds
             FROM memories m
-            WHERE m.organization_id = a.organization_id AND m.namespace = i.namespace
-              AND m.dedupe_sha256 = i.sha256
+            WHERE m.text_key = memory_text_key(a.organization_id, i.namespace, i.sha256) OFFSET 0
         ) s ON true
     )
 """
@@ -178,13 +184,15 @@ _VERDICTS = f"""
 _STORED = f"""
     stored AS (
         INSERT INTO memories (
-            organization_id, id, namespace, content, content_sha256, dedupe_sha256, kind, source,
+            organization_id, id, namespace, content, content_sha256, text_key, kind, source,
             tags, entities, label, author_id, pinned, expires_at, valid_from, valid_to, change,
             delegation_id, file_id, metadata, redactions, embed_state, words, word_count,
             created_at
         )
         SELECT v.organization_id, v.memory_id, v.namespace, v.content, v.sha256,
-               CASE WHEN NOT v.keep THEN v.sha256 END, v.kind, v.source,
+               CASE WHEN NOT v.keep
+                    THEN memory_text_key(v.organization_id, v.namespace, v.sha256) END,
+               v.kind, v.source,
                ARRAY(SELECT jsonb_array_elements_text(v.tags::jsonb)),
                ARRAY(SELECT jsonb_array_elements_text(v.entities::jsonb)),
                v.label, v.author_id, v.pinned, v.expires_at,
@@ -207,8 +215,8 @@ _STORED = f"""
                             THEN greatest(m.valid_to, v.valid_to) END,
             updated_at = now()
         FROM verdicts v
-        WHERE v.verdict = '{Verdict.SAME}' AND m.organization_id = v.organization_id
-          AND m.id = v.found_id
+        WHERE v.verdict = '{Verdict.SAME}' AND m.id = v.found_id
+          AND (m.organization_id = v.organization_id) IS TRUE
           AND (m.expires_at < coalesce(v.expires_at, 'infinity')
                OR m.valid_to < coalesce(v.valid_to, 'infinity'))
     )
@@ -253,13 +261,10 @@ COMMIT = f"""
 
 # Who stands for the text of an item without holding.
 _FREE = f"""
-    WITH lapsed AS (
-        SELECT m.organization_id, m.id FROM memories m
-        JOIN workspaces a ON a.organization_id = m.organization_id
-        WHERE a.id = $1 AND m.namespace = $2 AND m.dedupe_sha256 = $3 AND NOT {current("m")}
-    )
-    UPDATE memories m SET dedupe_sha256 = NULL FROM lapsed
-    WHERE m.organization_id = lapsed.organization_id AND m.id = lapsed.id
+    UPDATE memories m SET text_key = NULL
+    FROM workspaces a
+    WHERE a.id = $1 AND m.text_key = memory_text_key(a.organization_id, $2, $3)
+      AND NOT {current("m")}
 """
 
 

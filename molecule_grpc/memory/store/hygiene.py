@@ -85,7 +85,7 @@ _FINDINGS = f"""
         "dead_reference",
         '''superseded_by IS NOT NULL AND NOT EXISTS (
                SELECT FROM memories w
-               WHERE w.organization_id = $1 AND w.id = rows.superseded_by)
+               WHERE w.id = rows.superseded_by AND (w.organization_id = $1) IS TRUE)
            OR delegation_id IS NOT NULL AND NOT EXISTS (
                SELECT FROM delegations d
                WHERE d.delegation_id = rows.delegation_id AND d.organization_id = $1)''',

@@ -40,7 +40,7 @@ def right(workspace: str, namespace: str) -> str:
 def _leads(workspace: str) -> str:
     return f"""EXISTS (
             SELECT FROM workspaces child
-            WHERE child.parent_id = {workspace}.id AND child.status <> 'removed'
+            WHERE child.parent_id = {workspace}.id AND (child.status <> 'removed') IS TRUE
         )"""
 
 

@@ -55,17 +55,15 @@ _MOVE = """
     moved AS (
         UPDATE memories m
         SET namespace = $3, updated_at = now(),
-            dedupe_sha256 = CASE WHEN NOT EXISTS (
-                SELECT FROM memories x
-                WHERE x.organization_id = $1 AND x.namespace = $3
-                  AND x.dedupe_sha256 = m.dedupe_sha256
-            ) THEN m.dedupe_sha256 END,
+            text_key = CASE WHEN m.text_key IS NOT NULL AND NOT EXISTS (
+                SELECT FROM memories x WHERE x.text_key = memory_text_key($1, $3, m.content_sha256)
+            ) THEN memory_text_key($1, $3, m.content_sha256) END,
             words = CASE WHEN t.language = s.language THEN m.words
                          ELSE memory_words(t.language, m.content) END,
             word_count = CASE WHEN t.language = s.language THEN m.word_count
                          ELSE memory_word_count(memory_words(t.language, m.content)) END
         FROM batch b, memory_namespaces s, memory_namespaces t
-        WHERE m.organization_id = $1 AND m.id = b.id
+        WHERE m.id = b.id AND (m.organization_id = $1) IS TRUE
           AND s.organization_id = $1 AND s.name = $2 AND t.organization_id = $1 AND t.name = $3
         RETURNING m.id, octet_length(m.content) AS size
     ),
@@ -94,7 +92,7 @@ _EMPTY = f"""
     ),
     gone AS (
         DELETE FROM memories m USING batch b
-        WHERE m.organization_id = b.organization_id AND m.id = b.id
+        WHERE m.id = b.id AND (m.organization_id = b.organization_id) IS TRUE
         RETURNING m.organization_id, m.namespace, octet_length(m.content) AS size
     ),
     removed AS (

@@ -16,7 +16,7 @@ MAX_TEXTS: Final = 1_000
 
 _GET = f"""
     SELECT {COLUMNS} FROM memories m {AUTHOR}
-    WHERE m.organization_id = $1 AND m.id = $2 AND m.namespace = ANY ($3::text[])
+    WHERE m.id = $2 AND (m.organization_id = $1) IS TRUE AND m.namespace = ANY ($3::text[])
       AND {visible("m")}
 """
 
@@ -25,21 +25,22 @@ _GET = f"""
 _CHAIN = f"""
     WITH RECURSIVE up (id) AS (
         SELECT m.id FROM memories m
-        WHERE m.organization_id = $1 AND m.id = $2 AND m.namespace = ANY ($3::text[])
+        WHERE m.id = $2 AND (m.organization_id = $1) IS TRUE AND m.namespace = ANY ($3::text[])
           AND {visible("m")}
         UNION
-        SELECT m.superseded_by FROM up JOIN memories m ON m.organization_id = $1 AND m.id = up.id
+        SELECT m.superseded_by FROM up
+        JOIN memories m ON m.id = up.id AND (m.organization_id = $1) IS TRUE
         WHERE m.superseded_by IS NOT NULL
     ),
     chain (id) AS (
         SELECT id FROM up
         UNION
         SELECT x.id FROM chain
-        JOIN memories x ON x.organization_id = $1 AND x.superseded_by = chain.id
+        JOIN memories x ON x.superseded_by = chain.id AND (x.organization_id = $1) IS TRUE
     ),
     members AS MATERIALIZED (
         SELECT m.* FROM (SELECT id FROM chain LIMIT {2 * MAX_TEXTS}) c
-        JOIN memories m ON m.organization_id = $1 AND m.id = c.id
+        JOIN memories m ON m.id = c.id AND (m.organization_id = $1) IS TRUE
         WHERE m.namespace = ANY ($3::text[]) AND {visible("m")}
     ),
     texts AS (

@@ -18,7 +18,7 @@ COLUMNS: Final = f"""
     writer.name AS author_name, m.pinned, m.created_at, m.updated_at, m.expires_at, m.valid_from,
     m.valid_to,
     ARRAY(SELECT x.id FROM memories x
-          WHERE x.organization_id = m.organization_id AND x.superseded_by = m.id
+          WHERE x.superseded_by = m.id AND (x.organization_id = m.organization_id) IS TRUE
             AND {visible("x")} ORDER BY x.id LIMIT {_MOST_REPLACED}) AS supersedes,
     m.superseded_by, m.version, m.delegation_id, m.file_id, m.metadata::text AS metadata,
     m.embed_state
@@ -27,7 +27,7 @@ COLUMNS: Final = f"""
 # A join that gives a memory its author's name.
 AUTHOR: Final = """
     LEFT JOIN workspaces writer
-        ON writer.id = m.author_id AND writer.organization_id = m.organization_id
+        ON writer.id = m.author_id AND (writer.organization_id = m.organization_id) IS TRUE
 """
 
 

@@ -29,7 +29,7 @@ _DROP_EXPIRED = f"""
     ),
     gone AS (
         DELETE FROM memories m USING due d
-        WHERE m.organization_id = d.organization_id AND m.id = d.id
+        WHERE m.id = d.id AND (m.organization_id = d.organization_id) IS TRUE
         RETURNING m.organization_id, m.id, m.namespace, octet_length(m.content) AS size
     ),
     removed AS (
@@ -76,7 +76,7 @@ _DROP_VALUES = f"""
 _RECALLED = f"""
     UPDATE memories m SET last_recalled_at = now()
     FROM unnest($1::uuid[], $2::uuid[]) AS r (organization_id, id)
-    WHERE m.organization_id = r.organization_id AND m.id = r.id
+    WHERE m.id = r.id AND (m.organization_id = r.organization_id) IS TRUE
       AND (m.last_recalled_at IS NULL OR m.last_recalled_at < now() - {_RECALL_AGAIN})
 """
 

@@ -16,11 +16,14 @@ def visible(m: str = "m") -> str:
 
 
 def unexpired(m: str = "m") -> str:
-    """SQL: neither the memory nor its namespace has expired."""
+    """SQL: neither the memory nor its namespace has expired.
+
+    IS TRUE: by the name, and not by the index of those that expire.
+    """
     return f"""(({m}.expires_at IS NULL OR {m}.expires_at > now()) AND NOT EXISTS (
         SELECT FROM memory_namespaces gone
         WHERE gone.organization_id = {m}.organization_id AND gone.name = {m}.namespace
-          AND gone.expires_at <= now()
+          AND (gone.expires_at <= now()) IS TRUE
     ))"""
 
 
