@@ -10,7 +10,7 @@ from molecule_grpc.kernel.errors import Denied, Invalid, NotFound
 from molecule_grpc.memory.memories import Memories
 from molecule_grpc.memory.ports import Changing
 from molecule_grpc.memory.rendering import escape, scope_of
-from molecule_grpc.memory.values import Access, Change, Committed, Draft, Query, Rule
+from molecule_grpc.memory.values import Access, Change, Committed, Draft, Found, Query, Rule
 
 MOST_ROWS: Final = 50
 DEFAULT_LABEL: Final = "general"
@@ -84,33 +84,29 @@ class ScopedMemories:
             text=text,
             namespaces=readable(await self._memories.access(reader), scope),
             author_id=None if scope else reader,
-            limit=_limit(limit),
+            limit=limited(limit),
             label=label,
         )
         found = await self._memories.search(reader, query, rest=True)
-        rows = [
-            ScopedMemory(
-                hit.row.id,
-                hit.row.author_id,
-                hit.row.content,
-                scope_of(hit.row.namespace),
-                hit.row.label,
-                hit.row.created_at,
-                hit.similarity,
-            )
-            for hit in found.hits
-        ]
+        rows = _rows(found)
         return rows if text else sorted(rows, key=lambda row: row.created_at, reverse=True)
 
-    async def recalled(self, reader: UUID, scope: str) -> tuple[str, ...]:
-        """Where an agent recalls from: TEAM means its own memories and its team's.
+    async def recall(self, reader: UUID, text: str, scope: str) -> list[ScopedMemory]:
+        """At most 50 memories for an agent; TEAM means its own memories and its team's.
+
+        Args:
+            reader: the workspace that reads.
+            text: what to look for; newest first without one.
+            scope: empty for everything that the reader can read.
 
         Raises:
             Invalid: the scope is unknown.
         """
         access = await self._memories.access(reader)
         own = readable(access, "LOCAL") if scope == "TEAM" else ()
-        return (*own, *readable(access, scope))
+        namespaces = (*own, *readable(access, scope))
+        query = Query(text=text, namespaces=namespaces, limit=MOST_ROWS)
+        return _rows(await self._memories.search(reader, query))
 
     async def update(
         self, author: UUID, memory_id: UUID, *, content: str | None, label: str | None
@@ -161,7 +157,8 @@ def readable(access: Access, scope: str) -> tuple[str, ...]:
     return tuple(each.name for each in access.namespaces if each.rule in _RULES[scope])
 
 
-def _limit(text: str) -> int:
+def limited(text: str) -> int:
+    """How many rows a client asks for; 50 unless the text is a number from 1 to 50."""
     try:
         limit = int(text)
     except ValueError:
@@ -173,3 +170,18 @@ def _not_owned(error: NotFound) -> NotFound:
     if error.reason == "WORKSPACE_NOT_FOUND":
         return error
     return NotFound("memory not found or not owned by this workspace", reason="MEMORY_NOT_FOUND")
+
+
+def _rows(found: Found) -> list[ScopedMemory]:
+    return [
+        ScopedMemory(
+            hit.row.id,
+            hit.row.author_id,
+            hit.row.content,
+            scope_of(hit.row.namespace),
+            hit.row.label,
+            hit.row.created_at,
+            hit.similarity,
+        )
+        for hit in found.hits
+    ]

@@ -12,11 +12,13 @@ from molecule_grpc.memory.exports import Exports
 from molecule_grpc.memory.grants import Grants
 from molecule_grpc.memory.imports import Imports
 from molecule_grpc.memory.key_values import KeyValues
+from molecule_grpc.memory.legacy.scoped import LegacyScoped
+from molecule_grpc.memory.legacy.serving import serves_legacy_table
 from molecule_grpc.memory.memories import Memories
 from molecule_grpc.memory.opening import Rooms, open_memories
 from molecule_grpc.memory.opening_search import SearchParts, open_search
 from molecule_grpc.memory.plugin.wiring import PluginParts, open_plugin
-from molecule_grpc.memory.ports import Audit, Committing, Workspaces
+from molecule_grpc.memory.ports import Audit, Changing, Committing, Workspaces
 from molecule_grpc.memory.scoped import ScopedMemories
 from molecule_grpc.memory.seeds import Seeds
 from molecule_grpc.memory.service import MemoryService, handlers
@@ -71,26 +73,32 @@ async def open_memory(
         )
         workspaces.on_purge(rooms.upkeep.purge)
         workspaces.on_uses(rooms.quota_uses)
-        yield _slice(core, workspaces, rooms, search, plugin)
+        legacy = await serves_legacy_table(core.pool, core.settings.plugin)
+        yield _slice(core, audit, workspaces, rooms, search, plugin, legacy=legacy)
 
 
 def _slice(
     core: Core,
+    audit: Audit,
     workspaces: Workspaces,
     rooms: Rooms,
     search: SearchParts,
     plugin: PluginParts | None,
+    *,
+    legacy: bool,
 ) -> MemorySlice:
     if plugin is None:
         commits: Committing = rooms.commits
         memories = Memories(
             rooms.namespaces, rooms.commits, rooms.changes, rooms.reads, search.search
         )
-        scoped = ScopedMemories(memories, rooms.changes)
+        changes: Changing = rooms.changes
     else:
-        commits = backend = plugin.memories
+        commits = changes = backend = plugin.memories
         memories = Memories(rooms.namespaces, backend, backend, backend, backend)
-        scoped = ScopedMemories(memories, backend)
+    scoped = ScopedMemories(memories, changes)
+    if legacy:
+        scoped = LegacyScoped(core.pool, memories, changes, audit)
     workspaces.on_created(Seeds(rooms.namespaces, commits).store)
     service = MemoryService(memories, scoped, KeyValues(core.pool, core.page_tokens))
     tasks = [*search.tasks, *rooms.tasks, *(plugin.tasks if plugin else ())]

@@ -15,7 +15,6 @@ from molecule_grpc.faces.port import Platform
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.memory.opaque_ids import memory_id
-from molecule_grpc.memory.scoped import MOST_ROWS
 from molecule_grpc.memory.values import (
     Change,
     Draft,
@@ -230,14 +229,8 @@ class MemoryTools:
 
     async def _recall_scoped(self, given: given_by.RecallScoped, caller: Caller) -> object:
         scope = _scope(given.scope)
-        query = Query(
-            text=clean(given.query),
-            namespaces=await self._scoped.recalled(caller.workspace_id, scope),
-            limit=MOST_ROWS,
-        )
-        found = await self._memories.search(caller.workspace_id, query)
-        rows = list(map(shown.scoped, found.hits))
-        return rows or Plain(NOTHING)
+        found = await self._scoped.recall(caller.workspace_id, clean(given.query), scope)
+        return list(map(shown.scoped, found)) or Plain(NOTHING)
 
 
 def _content(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from molecule_grpc.faces.mcp.items import Json
 from molecule_grpc.kernel.protos import rfc3339
-from molecule_grpc.memory.rendering import scope_of
+from molecule_grpc.memory.scoped import ScopedMemory
 from molecule_grpc.memory.values import (
     Committed,
     Hit,
@@ -104,11 +104,11 @@ def hygiene(report: Hygiene) -> Json:
     return report._asdict() | {"findings": findings}
 
 
-def scoped(hit: Hit) -> Json:
+def scoped(row: ScopedMemory) -> Json:
     """A memory as the tools for scopes show it."""
     return {
-        "id": str(hit.row.id),
-        "content": hit.row.content,
-        "scope": scope_of(hit.row.namespace),
-        "created_at": rfc3339(hit.row.created_at),
+        "id": str(row.id),
+        "content": row.content,
+        "scope": row.scope,
+        "created_at": rfc3339(row.created_at),
     }
