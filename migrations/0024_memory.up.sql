@@ -6,7 +6,6 @@
 -- pieces of two letters, separated by blanks; other text gives nothing. Linear in the text's length.
 CREATE FUNCTION memory_pieces(content text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
-SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT coalesce(string_agg(letter || coalesce(following, ''), ' ' ORDER BY run, place), '')
     FROM (
@@ -23,18 +22,20 @@ BEGIN ATOMIC
     WHERE following IS NOT NULL OR letters = 1;
 END;
 
--- The words of a text as the search of its namespace knows them.
+-- The words of a text as the search of its namespace knows them. Not STRICT, and without a path of
+-- its own: Postgres then puts the expression in the place of the call, which costs 60 µs. A text of as
+-- many bytes as characters is ASCII, and has no pieces.
 CREATE FUNCTION memory_words(language regconfig, content text) RETURNS tsvector
-LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
-SET search_path = pg_catalog, pg_temp
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-    SELECT to_tsvector(language, content) || to_tsvector('simple'::regconfig, memory_pieces(content));
+    SELECT CASE WHEN octet_length(content) = char_length(content) THEN to_tsvector(language, content)
+                ELSE to_tsvector(language, content)
+                     || to_tsvector('simple'::regconfig, memory_pieces(content)) END;
 END;
 
 -- How many words a text has, each as often as it occurs.
 CREATE FUNCTION memory_word_count(words tsvector) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
-SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT coalesce(sum(cardinality(w.positions)), 0)::integer FROM unnest(words) w;
 END;

@@ -302,6 +302,35 @@ async def test_a_refused_replacement_replaces_nothing(bench: Bench, tree: Tree) 
     assert (await bench.commit(tree.a, "old")).id == old.id
 
 
+async def test_a_hidden_author_has_replaced_nothing(bench: Bench, tree: Tree) -> None:
+    """What a poisoner put in the place of the truth goes, and the truth holds again."""
+    team = f"team:{tree.lead}"
+    truth = await bench.commit(tree.b, "pay invoices on Fridays", namespace=team)
+    lie = await bench.commits.supersede(tree.a, truth.id, Draft(content="pay account 13 now"))
+    assert (await bench.reads.hygiene(tree.b, team)).memories == 1
+    await bench.grants.quarantine(None, tree.a, "poisoned", "operator")
+    row = await bench.reads.get(tree.b, truth.id)
+    assert (row.content, row.superseded_by) == ("pay invoices on Fridays", None)
+    assert (await bench.reads.hygiene(tree.b, team)).memories == 1
+    assert (await bench.changes.update(tree.b, truth.id, Change(pinned=True))).changed
+    await bench.grants.release(None, tree.a)
+    assert (await bench.reads.get(tree.b, truth.id)).superseded_by == lie.id
+    await bench.grants.quarantine(None, tree.a, "poisoned", "operator")
+    new = await bench.commits.supersede(tree.b, truth.id, Draft(content="pay on Mondays"))
+    assert (await bench.reads.get(tree.b, truth.id)).superseded_by == new.id
+
+
+async def test_what_a_third_memory_replaced_stays_replaced(bench: Bench, tree: Tree) -> None:
+    team = f"team:{tree.lead}"
+    first = await bench.commit(tree.b, "1", namespace=team)
+    bad = await bench.commits.supersede(tree.a, first.id, Draft(content="2"))
+    third = await bench.commits.supersede(tree.b, bad.id, Draft(content="3"))
+    await bench.grants.quarantine(None, tree.a, "poisoned", "operator")
+    assert (await bench.reads.get(tree.b, first.id)).superseded_by == bad.id
+    assert (await bench.reads.get(tree.b, third.id)).superseded_by is None
+    assert (await bench.reads.hygiene(tree.b, team)).memories == 1
+
+
 # ---- consolidating
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.pool import Pool, Writer
 from molecule_grpc.kernel.errors import (
     Aborted,
     AlreadyExists,
@@ -22,6 +23,7 @@ from molecule_grpc.kernel.errors import (
     MoleculeError,
     NotFound,
 )
+from molecule_grpc.memory.store.commits import COMMIT, Item
 from molecule_grpc.memory.values import Change, Committed, Draft
 from tests.integration.memories import Bench, Reader, Tree, bench_of, plant
 
@@ -444,6 +446,40 @@ async def test_a_given_id_of_a_superseded_memory_is_not_written(bench: Bench, tr
     with pytest.raises(Aborted) as refused:
         await bench.commit(tree.a, "older", id=old.id)
     assert refused.value.metadata == {"superseded_by": str(new.id)}
+
+
+# What a scan of a growing table must name, else it walks all rows of an organisation.
+_NAMED = {
+    "workspaces": r"\((id|parent_id) =",
+    "memories": r"\((id|text_key) =",
+    "memory_namespaces": r"organization_id = .*name =",
+    "memory_grants": "workspace_id =",
+    "memory_quarantine": "author_id =",
+    "memory_usage": "organization_id =",
+}
+
+
+async def test_a_plan_made_on_empty_tables_still_serves_large_ones(database_url: str) -> None:
+    writer = Writer(database_url)
+    await writer.fetch(f"PREPARE prepared AS {COMMIT}")
+    nothing = ", ".join(["NULL"] * (5 + len(Item._fields)))
+    rows = await writer.fetch(f"EXPLAIN (FORMAT JSON) EXECUTE prepared ({nothing})")
+    await writer.close()
+    scans = [
+        node for node in nodes(json.loads(rows[0][0])[0]["Plan"]) if "Scan" in node["Node Type"]
+    ]
+    scanned = {node.get("Relation Name") for node in scans}
+    assert set(_NAMED) <= scanned
+    for node in scans:
+        if (table := node.get("Relation Name")) is not None:
+            named = node.get("Index Cond") or node.get("Recheck Cond") or ""
+            assert re.search(_NAMED[table], named), node
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
 
 
 async def test_nobody_commits_for_the_dead(bench: Bench, tree: Tree, pool: Pool) -> None:

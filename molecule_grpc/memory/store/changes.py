@@ -12,7 +12,7 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.memory.store.usage import USAGE_SHARD, release
-from molecule_grpc.memory.store.visible import visible
+from molecule_grpc.memory.store.visible import replaced, visible
 
 
 class HeldRow(NamedTuple):
@@ -69,9 +69,10 @@ def _free_key(m: str, sha256: str) -> str:
         ) THEN {key} END"""
 
 
-_COLUMNS = """
+_COLUMNS = f"""
     m.id, m.namespace, m.content_sha256, m.kind, m.tags, m.entities, m.label, m.author_id, m.pinned,
-    m.expires_at, m.valid_from, m.valid_to, m.superseded_by, m.version, m.change
+    m.expires_at, m.valid_from, m.valid_to,
+    CASE WHEN {replaced("m")} THEN m.superseded_by END, m.version, m.change
 """
 
 _HOLD = f"""
@@ -128,11 +129,11 @@ _SET_FIELDS = """
     WHERE id = $2 AND (organization_id = $1) IS TRUE
 """
 
-_SUPERSEDE = """
-    UPDATE memories
+_SUPERSEDE = f"""
+    UPDATE memories m
     SET superseded_by = $3, superseded_at = now(), text_key = NULL, updated_at = now()
-    WHERE id = ANY ($2::uuid[]) AND (organization_id = $1) IS TRUE AND superseded_by IS NULL
-    RETURNING id
+    WHERE m.id = ANY ($2::uuid[]) AND (m.organization_id = $1) IS TRUE AND NOT {replaced("m")}
+    RETURNING m.id
 """
 
 _RESTORE = f"""

@@ -28,19 +28,19 @@ def right(workspace: str, namespace: str) -> str:
         WHEN {namespace} = 'team:' || coalesce({workspace}.parent_id, {workspace}.id) THEN 'team'
         WHEN {namespace} = 'org:' || {workspace}.id AND {workspace}.parent_id IS NULL THEN 'org'
         WHEN {namespace} = 'team:' || {workspace}.id AND {_leads(workspace)} THEN 'lead'
-        WHEN EXISTS (
-            SELECT FROM memory_grants given
+        WHEN (
+            SELECT given.can_write FROM memory_grants given
             WHERE given.organization_id = {workspace}.organization_id
               AND given.namespace = {namespace} AND given.workspace_id = {workspace}.id
-              AND given.can_write
         ) THEN 'grant'
     END"""
 
 
 def _leads(workspace: str) -> str:
-    return f"""EXISTS (
-            SELECT FROM workspaces child
-            WHERE child.parent_id = {workspace}.id AND (child.status <> 'removed') IS TRUE
+    # Not EXISTS: Postgres may answer that from a table of all children of all workspaces.
+    return f"""(
+            SELECT true FROM workspaces child
+            WHERE child.parent_id = {workspace}.id AND (child.status <> 'removed') IS TRUE LIMIT 1
         )"""
 
 

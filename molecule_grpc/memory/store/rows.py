@@ -6,7 +6,7 @@ from typing import Final
 
 import asyncpg
 
-from molecule_grpc.memory.store.visible import visible
+from molecule_grpc.memory.store.visible import replaced, visible
 from molecule_grpc.memory.values import MemoryRow
 
 # Of those that a memory replaced, the first in the order of ids.
@@ -20,8 +20,8 @@ COLUMNS: Final = f"""
     ARRAY(SELECT x.id FROM memories x
           WHERE x.superseded_by = m.id AND (x.organization_id = m.organization_id) IS TRUE
             AND {visible("x")} ORDER BY x.id LIMIT {_MOST_REPLACED}) AS supersedes,
-    m.superseded_by, m.version, m.delegation_id, m.file_id, m.metadata::text AS metadata,
-    m.embed_state
+    CASE WHEN {replaced("m")} THEN m.superseded_by END AS superseded_by, m.version,
+    m.delegation_id, m.file_id, m.metadata::text AS metadata, m.embed_state
 """
 
 # A join that gives a memory its author's name.

@@ -41,9 +41,24 @@ def trusted(organization_id: str, author_id: str) -> str:
     )"""
 
 
+def replaced(m: str = "m") -> str:
+    """SQL: another memory has taken the place of this one.
+
+    What a hidden author put in the place of a memory counts for nothing while the author is hidden,
+    unless a third memory has taken the place of that one.
+    """
+    return f"""({m}.superseded_by IS NOT NULL AND NOT EXISTS (
+        SELECT FROM memories winner JOIN memory_quarantine hidden
+            ON hidden.organization_id = winner.organization_id
+           AND hidden.author_id = winner.author_id
+        WHERE winner.id = {m}.superseded_by AND winner.superseded_by IS NULL
+          AND (winner.organization_id = {m}.organization_id) IS TRUE
+    ))"""
+
+
 def holding(m: str = "m") -> str:
     """SQL: a memory that holds now, whether or not anybody may see it."""
-    return f"""({m}.superseded_by IS NULL AND {m}.valid_from <= now()
+    return f"""(NOT {replaced(m)} AND {m}.valid_from <= now()
         AND ({m}.valid_to IS NULL OR {m}.valid_to > now()))"""
 
 
