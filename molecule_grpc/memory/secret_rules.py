@@ -45,14 +45,14 @@ def _prefixed(label: str, prefix: str, least: int, run: str = _RUN, hint: str = 
     return Rule(label, (hint or prefix.lower(),), re.compile(pattern))
 
 
-def _assigned(label: str, name: str, hint: str) -> Rule:
+def _assigned(label: str, name: str, *hints: str) -> Rule:
     """A value behind a name in an assignment, a URL's query, JSON or YAML."""
     pattern = (
         rf"(?P<kept>(?<![A-Za-z0-9_-])(?:[A-Za-z0-9_-]{{0,64}}[_-])?{name}"
         rf"[\"']?[ \t]{{0,8}}(?P<sign>=|:(?![:=]))[ \t]{{0,8}}(?P<quote>[\"'`]?)){_NOT_DONE}"
         r"(?P<value>[^\s\"'`,;&<>(){}\[\]]{3,512}[^\s\"'`,;&<>(){}\[\]]*)(?P<next>(?=[(\[{]))?"
     )
-    return Rule(label, (hint,), re.compile(pattern, re.IGNORECASE), _is_value)
+    return Rule(label, hints, re.compile(pattern, re.IGNORECASE), _is_value)
 
 
 _WORDS = re.compile(r"[A-Za-z_.:/@-]*")
@@ -128,7 +128,8 @@ def _is_random(match: re.Match[str]) -> bool:
     if "/" in run and all(map(_IN_A_PATH.fullmatch, run.split("/"))):
         return False
     kinds = ["A" if c.isupper() else "a" if c.islower() else "0" if c.isdigit() else c for c in run]
-    if not {"A", "a", "0"} <= set(kinds):
+    # A name in camel case may end in a number.
+    if not {"A", "a", "0"} <= set(kinds) or kinds.count("0") < 2:
         return False
     changes = sum(a != b for a, b in itertools.pairwise(kinds))
     return changes >= _LEAST_CHANGES * len(run) and _bits(run) >= _LEAST_BITS
@@ -236,7 +237,9 @@ RULES: tuple[Rule, ...] = (
     ),
     _assigned("TOKEN", r"token", "token"),
     _assigned("SECRET", r"secret(?:[_-](?:access[_-])?key)?", "secret"),
-    _assigned("PASSWORD", r"[a-z]{0,20}(?:password|passwd|passphrase|pwd)", "p"),
+    _assigned(
+        "PASSWORD", r"[a-z]{0,20}(?:password|passwd|passphrase|pwd)", "passw", "passp", "pwd"
+    ),
     Rule("PASSWORD", ("pass", "key", "token", "credential"), _TOLD, _is_told),
     Rule(
         "KEY",
