@@ -125,6 +125,15 @@ class Memories(RuleBasedStateMachine):
                 self.model.parents[each] = None if parent is None else ids[parent]
         self.all = list(self.model.organizations)
         self._tick()
+        for author in self.all:
+            for namespace, writable in self.model.rights(author).items():
+                if writable:
+                    text = f"{_WORDS[len(self.model.memories) % len(_WORDS)]} of {author}"
+                    done = self.world.rooms.commits.commit(
+                        author, Draft(content=text, namespace=namespace)
+                    )
+                    self._learn(self._run(done).id, author, namespace, text)
+        self._tick()
 
     async def _planted(self, shape: Sequence[int | None]) -> list[UUID]:
         organization = await add_organization(self.world.pool)
@@ -135,8 +144,15 @@ class Memories(RuleBasedStateMachine):
         return ids
 
     @rule(who=_ANY, where=_ANY, text=_TEXTS)
+    def commit_anywhere(self, who: int, where: int, text: str) -> None:
+        self._commit(self._one(self.all, who), self._one(self._namespaces(), where), text)
+
+    @rule(who=_ANY, where=_ANY, text=_TEXTS)
     def commit(self, who: int, where: int, text: str) -> None:
-        author, namespace = self._one(self.all, who), self._one(self._namespaces(), where)
+        author = self._one(self.all, who)
+        self._commit(author, self._one(sorted(self.model.rights(author)), where), text)
+
+    def _commit(self, author: UUID, namespace: str, text: str) -> None:
         draft = Draft(content=text, namespace=namespace)
         if not self.model.rights(author).get(namespace, False):
             self._fails(Denied, self.world.rooms.commits.commit(author, draft))
@@ -156,7 +172,7 @@ class Memories(RuleBasedStateMachine):
 
     @rule(who=_ANY, which=_ANY, text=_TEXTS)
     def update(self, who: int, which: int, text: str) -> None:
-        caller, memory = self._one(self.all, who), self._memory(which)
+        caller, memory = self._pair(who, which)
         call = self.world.rooms.changes.update
         change = Change(content=text)
         if memory is None or self._refused(caller, memory, lambda m: call(caller, m, change)):
@@ -173,7 +189,7 @@ class Memories(RuleBasedStateMachine):
 
     @rule(who=_ANY, which=_ANY, text=_TEXTS)
     def supersede(self, who: int, which: int, text: str) -> None:
-        caller, memory = self._one(self.all, who), self._memory(which)
+        caller, memory = self._pair(who, which)
         call = self.world.rooms.commits.supersede
         draft = Draft(content=text)
         if memory is None or self._refused(caller, memory, lambda m: call(caller, m, draft)):
@@ -197,7 +213,7 @@ class Memories(RuleBasedStateMachine):
 
     @rule(who=_ANY, which=_ANY)
     def forget(self, who: int, which: int) -> None:
-        caller, memory = self._one(self.all, who), self._memory(which)
+        caller, memory = self._pair(who, which)
         call = self.world.rooms.changes.forget
         if memory is None or self._refused(caller, memory, lambda m: call(caller, m)):
             return
@@ -208,9 +224,15 @@ class Memories(RuleBasedStateMachine):
 
     @rule(who=_ANY, which=_ANY, other=_ANY, text=_TEXTS)
     def consolidate(self, who: int, which: int, other: int, text: str) -> None:
-        caller, one, two = self._one(self.all, who), self._memory(which), self._memory(other)
-        if one is None or two is None or one is two:
+        caller, one = self._pair(who, which)
+        if one is None:
             return
+        beside = [each for each in self.model.memories.values() if each is not one]
+        beside.sort(key=lambda each: each.namespace != one.namespace)
+        near = beside[: 1 + other % 4]
+        if not near:
+            return
+        two = self._one(near, other)
         ids, draft = [one.id, two.id], Draft(content=text)
         call = self.world.rooms.commits.consolidate(caller, ids, draft, dry_run=False)
         seen, rights = list(self.model.seen(caller)), self.model.rights(caller)
@@ -234,7 +256,7 @@ class Memories(RuleBasedStateMachine):
 
     @rule(who=_ANY, which=_ANY)
     def undo(self, who: int, which: int) -> None:
-        caller, memory = self._one(self.all, who), self._memory(which)
+        caller, memory = self._pair(who, which)
         call = self.world.rooms.commits.undo
         if memory is None or self._refused(caller, memory, lambda m: call(caller, m)):
             return
@@ -342,22 +364,25 @@ class Memories(RuleBasedStateMachine):
             assert {each.name: each.writable for each in access.namespaces} == self.model.rights(
                 reader
             )
-            holding = self.model.holding(reader)
-            assert self._shown(reader, Query(limit=100)) == holding
-            word = _WORDS[self.step % len(_WORDS)]
-            wanted = {id_: text for id_, text in holding.items() if word in text}
-            assert self._shown(reader, Query(text=word, limit=100)) == wanted
-            self._past_is_kept(reader)
-        self._each_is_read_by_whom_it_should_be()
+            assert self._shown(reader, Query(limit=100)) == self.model.holding(reader)
+        reader = self.all[self.step % len(self.all)]
+        self._words_are_found(reader)
+        self._past_is_kept(reader)
+        self._each_is_read_by_whom_it_should_be(reader)
         self._tick()
+
+    def _words_are_found(self, reader: UUID) -> None:
+        word = _WORDS[self.step % len(_WORDS)]
+        holding = self.model.holding(reader)
+        wanted = {id_: text for id_, text in holding.items() if word in text}
+        assert self._shown(reader, Query(text=word, limit=100)) == wanted
 
     def _past_is_kept(self, reader: UUID) -> None:
         for step in {0, len(self.times) // 2, len(self.times) - 1}:
             then = self._shown(reader, Query(as_of=self.times[step], limit=100))
             assert then == self.model.held(reader, step)
 
-    def _each_is_read_by_whom_it_should_be(self) -> None:
-        reader = self.all[self.step % len(self.all)]
+    def _each_is_read_by_whom_it_should_be(self, reader: UUID) -> None:
         seen = {each.id for each in self.model.seen(reader)}
         for memory in list(self.model.memories.values())[-12:]:
             if memory.id in seen:
@@ -420,6 +445,17 @@ class Memories(RuleBasedStateMachine):
     def _memory(self, which: int) -> Memory | None:
         memories = list(self.model.memories.values())
         return self._one(memories, which) if memories else None
+
+    def _pair(self, who: int, which: int) -> tuple[UUID, Memory | None]:
+        """A memory, and three times in four somebody who may write it."""
+        memory = self._memory(which)
+        callers = self.all
+        if memory is not None and who % 4:
+            rights = [(each, self.model.rights(each)) for each in self.all]
+            writers = [each for each, mine in rights if mine.get(memory.namespace, False)]
+            home = memory.organization
+            callers = [e for e in writers if self.model.organizations[e] == home] or self.all
+        return self._one(callers, who // 4), memory
 
     def _is_below(self, workspace: UUID | None, above: UUID) -> bool:
         while workspace is not None:
