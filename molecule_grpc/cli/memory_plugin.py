@@ -1,4 +1,4 @@
-"""`molecule-grpc memory serve-plugin`, `conformance`, `backfill`: other stores, and moving in.
+"""`molecule-grpc memory serve-plugin`, `conformance`, `backfill`, `convert`: other stores.
 
 The server is imported inside the commands, as in `cli/installation.py`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -138,11 +139,37 @@ async def backfill(
         raise typer.Exit(FAILED)
 
 
+def convert(
+    layout: Annotated[str, typer.Argument(help="mem0 or langgraph.")],
+    path: Annotated[Path, typer.Argument(help="File of JSON.", exists=True, dir_okay=False)],
+    workspace: Annotated[str, typer.Option(help="Name of the workspace they shall belong to.")],
+    scope: Annotated[str, typer.Option(help="LOCAL, TEAM or GLOBAL.")] = "LOCAL",
+) -> None:
+    """Print memories of another library as an export, which `memory import` takes.
+
+    The file is what mem0's `get_all` or LangGraph's `store.search` gives, or rows of their tables
+    as JSON: an array, or a line each.
+    """
+    from molecule_grpc.memory.legacy.foreign import LAYOUTS, Unreadable, Where, elements
+
+    if layout not in LAYOUTS or scope not in ("LOCAL", "TEAM", "GLOBAL"):
+        raise UsageError("give mem0 or langgraph, and LOCAL, TEAM or GLOBAL")
+    where, opening = Where(workspace, scope), "["
+    try:
+        for element in elements(path.read_text()):
+            print(opening + json.dumps(LAYOUTS[layout](element, where), ensure_ascii=False))
+            opening = ","
+    except (Unreadable, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from error
+    print("[]" if opening == "[" else "]")
+
+
 def add_commands(app: typer.Typer) -> None:
     """Add these commands to `molecule-grpc memory`."""
     app.command("serve-plugin")(serve_plugin)
     app.command("conformance")(conformance)
     app.command("backfill")(backfill)
+    app.command("convert")(convert)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from molecule_grpc.kernel.json_text import to_text
 from molecule_grpc.kernel.text import clean, cut_bytes
 from molecule_grpc.memory.exports import no_organization
 from molecule_grpc.memory.json_array import ArrayReader
-from molecule_grpc.memory.ports import Committing
+from molecule_grpc.memory.ports import Storing
 from molecule_grpc.memory.store import transfer as store
 from molecule_grpc.memory.values import Committed, Draft
 
@@ -57,7 +57,7 @@ class _Skipped(Exception):
 class Imports:
     """Stores what an export holds. Workspaces are found by name: their ids may be others."""
 
-    def __init__(self, pool: Pool, commits: Committing) -> None:
+    def __init__(self, pool: Pool, commits: Storing) -> None:
         self._pool = pool
         self._commits = commits
 

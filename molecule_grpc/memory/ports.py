@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
@@ -117,3 +117,15 @@ class Finding(Protocol):
 
     async def search(self, access: Access, query: Query) -> Found: ...
     async def explain(self, access: Access, memory_id: UUID, query: Query) -> Explained: ...
+
+
+class Storing(Protocol):
+    """The way in of what an import holds."""
+
+    async def commit(self, author: UUID, draft: Draft, *, operator: bool = False) -> Committed: ...
+
+
+class Exporting(Protocol):
+    """The way out of all memories, as one JSON array in pieces."""
+
+    def pieces(self, organization_id: UUID | None) -> AsyncGenerator[bytes, None]: ...

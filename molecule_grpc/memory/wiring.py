@@ -14,11 +14,12 @@ from molecule_grpc.memory.imports import Imports
 from molecule_grpc.memory.key_values import KeyValues
 from molecule_grpc.memory.legacy.scoped import LegacyScoped
 from molecule_grpc.memory.legacy.serving import serves_legacy_table
+from molecule_grpc.memory.legacy.transfer import LegacyCommits, LegacyExports
 from molecule_grpc.memory.memories import Memories
 from molecule_grpc.memory.opening import Rooms, open_memories
 from molecule_grpc.memory.opening_search import SearchParts, open_search
 from molecule_grpc.memory.plugin.wiring import PluginParts, open_plugin
-from molecule_grpc.memory.ports import Audit, Changing, Committing, Workspaces
+from molecule_grpc.memory.ports import Audit, Changing, Committing, Exporting, Workspaces
 from molecule_grpc.memory.scoped import ScopedMemories
 from molecule_grpc.memory.seeds import Seeds
 from molecule_grpc.memory.service import MemoryService, handlers
@@ -42,7 +43,7 @@ class MemorySlice:
     scoped: ScopedMemories
     session: SessionMemories
     rights: Grants
-    exports: Exports
+    exports: Exporting
     imports: Imports
 
 
@@ -97,8 +98,12 @@ def _slice(
         commits = changes = backend = plugin.memories
         memories = Memories(rooms.namespaces, backend, backend, backend, backend)
     scoped = ScopedMemories(memories, changes)
+    exports: Exporting = Exports(core.pool) if plugin is None else plugin.exports
+    imports = Imports(core.pool, commits)
     if legacy:
         scoped = LegacyScoped(core.pool, memories, changes, audit)
+        exports = LegacyExports(core.pool)
+        imports = Imports(core.pool, LegacyCommits(core.pool, audit))
     workspaces.on_created(Seeds(rooms.namespaces, commits).store)
     service = MemoryService(memories, scoped, KeyValues(core.pool, core.page_tokens))
     tasks = [*search.tasks, *rooms.tasks, *(plugin.tasks if plugin else ())]
@@ -110,6 +115,6 @@ def _slice(
             core.pool, rooms.namespaces, seconds=core.settings.budgets.search_seconds
         ),
         rights=rooms.grants,
-        exports=Exports(core.pool),
-        imports=Imports(core.pool, commits),
+        exports=exports,
+        imports=imports,
     )

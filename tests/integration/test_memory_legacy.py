@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from uuid import UUID, uuid4
 
 import pytest
 
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.kernel.errors import Denied, Invalid, NotFound
+from molecule_grpc.memory.imports import Imports
 from molecule_grpc.memory.legacy.scoped import LegacyScoped
 from molecule_grpc.memory.legacy.serving import serves_legacy_table
+from molecule_grpc.memory.legacy.transfer import LegacyCommits, LegacyExports
 from molecule_grpc.memory.memories import Memories
 from molecule_grpc.memory.namespaces import Namespaces
 from molecule_grpc.memory.plugin.missing import NotInPlugins
 from molecule_grpc.memory.ports import AuditEntry
 from molecule_grpc.memory.values import Committed, Draft
 from molecule_grpc.settings.memory_plugin import MemoryPluginSettings
-from tests.integration.workspaces import add, add_organization
+from tests.integration.workspaces import ORGANIZATION, add, add_organization
 from tests.legacy_memories import TABLE, add_row
 
 
@@ -139,3 +141,30 @@ async def test_a_search_takes_any_text(pool: Pool, bench: Bench, text: str, foun
     [one] = await add(pool)
     await add_row(pool, one, "to be at the harbour")
     assert len(await bench.texts(one, text=text)) == found
+
+
+async def test_an_export_comes_back_once(pool: Pool, bench: Bench) -> None:
+    async def pieces(whole: bytes) -> AsyncIterator[bytes]:
+        yield whole
+
+    [root] = await add(pool)
+    [child] = await add(pool, parent_id=root)
+    for n in range(120):
+        await add_row(pool, child, f"row {n}")
+    await add_row(pool, child, "shared", "TEAM", label="facts")
+    await add_row(pool, root, "for all", "GLOBAL")
+    whole = b"".join([piece async for piece in LegacyExports(pool).pieces(None)])
+    before = await pool.fetch("SELECT * FROM agent_memories ORDER BY id")
+    rows = json.loads(whole)
+    assert set(rows[0]) == {"id", "content", "scope", "namespace", "created_at", "workspace_name"}
+    imports = Imports(pool, LegacyCommits(pool, bench._audit))
+    for _ in range(2):
+        await pool.execute("DELETE FROM agent_memories WHERE content LIKE '%1%'")
+        for _ in range(2):
+            done = await imports.run(ORGANIZATION, pieces(whole))
+            assert (done.imported, done.skipped, done.errors) == (122, 0, 0)
+    after = await pool.fetch("SELECT * FROM agent_memories ORDER BY id")
+    names = ("id", "workspace_id", "content", "scope", "namespace", "created_at")
+    assert [[row[name] for name in names] for row in after] == [
+        [row[name] for name in names] for row in before
+    ]

@@ -29,6 +29,7 @@ from molecule_grpc.memory.memories import Memories
 from molecule_grpc.memory.namespaces import Namespaces
 from molecule_grpc.memory.opaque_ids import memory_id
 from molecule_grpc.memory.plugin.client import PluginClient
+from molecule_grpc.memory.plugin.exports import PluginExports
 from molecule_grpc.memory.plugin.memories import PluginMemories
 from molecule_grpc.memory.plugin.server import contract_application
 from molecule_grpc.memory.plugin.wire_names import WireNames
@@ -381,3 +382,34 @@ async def test_an_id_that_could_forge_a_header_shows_no_memory(
     async with bench_of(pool, app) as bench:
         found = await bench.memories.search(family.one, Query())
     assert [str(hit.row.id) for hit in found.hits] == ["fine"]
+
+
+async def test_an_export_lists_every_namespace_to_its_end(pool: Pool, family: Family) -> None:
+    asked: list[str] = []
+    store = PostgresStore(pool, ORGANIZATION)
+    async with bench_of(pool, contract_application(store), asked) as bench:
+        drafts = [Draft(content=f"row {n}") for n in range(230)]
+        await bench.memories.commit_batch(family.one, drafts)
+        org = f"org:{family.root}"
+        await bench.memories.commit(family.root, Draft(content="for all", namespace=org))
+        asked.clear()
+        exports = PluginExports(pool, bench.client, bytes(32))
+        pieces = [piece async for piece in exports.pieces(ORGANIZATION)]
+    rows = json.loads(b"".join(pieces))
+    assert len(rows) == 231
+    assert {row["memory_namespace"] for row in rows} == {f"workspace:{family.one}", org}
+    [shared] = [row for row in rows if row["scope"] == "GLOBAL"]
+    assert shared["workspace_name"] == str(family.root)
+    # Three private namespaces, the team and the organisation of the root; the child's has 3 pages.
+    assert len(asked) == 5 + 2
+
+
+async def test_an_export_that_cannot_be_whole_is_an_error(pool: Pool, family: Family) -> None:
+    async with bench_of(pool, flat_application()) as bench:
+        with pytest.raises(Unsupported):
+            _ = [piece async for piece in PluginExports(pool, bench.client, b"").pieces(None)]
+    store = PostgresStore(pool, ORGANIZATION)
+    async with bench_of(pool, contract_application(store)) as bench:
+        await bench.memories.commit(family.one, Draft(content="x"))
+    with pytest.raises(Unavailable):
+        _ = [piece async for piece in PluginExports(pool, bench.client, b"").pieces(None)]

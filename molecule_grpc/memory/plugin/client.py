@@ -61,6 +61,7 @@ class PluginClient:
         self._reads = Breaker("read", clock)
         self._writes = Breaker("write", clock)
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
         self._capabilities: frozenset[str] = frozenset()
         self.version = ""
 
@@ -71,7 +72,8 @@ class PluginClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close its connections. Calls after that fail."""
+        self._closed = True
         if self._session is not None:
             await self._session.close()
 
@@ -226,7 +228,9 @@ class PluginClient:
             ) from error
 
     def _open(self) -> aiohttp.ClientSession:
-        if self._session is None or self._session.closed:
+        if self._closed:
+            raise StoreError(ErrorCode.UNAVAILABLE, "the worker is stopping", status=0)
+        if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
                 cookie_jar=aiohttp.DummyCookieJar(),

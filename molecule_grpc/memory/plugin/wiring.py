@@ -16,6 +16,7 @@ from molecule_grpc.memory.embedding.port import Embedder
 from molecule_grpc.memory.plugin.cleanup import Cleanup
 from molecule_grpc.memory.plugin.client import PluginClient
 from molecule_grpc.memory.plugin.cutover import announce
+from molecule_grpc.memory.plugin.exports import PluginExports
 from molecule_grpc.memory.plugin.memories import PluginMemories
 from molecule_grpc.memory.plugin.store import cleanup as store
 from molecule_grpc.memory.ports import Audit, Workspaces
@@ -35,10 +36,12 @@ class PluginParts:
 
     Args:
         memories: commits, changes, reads and searches, in place of the built-in ones.
+        exports: all memories on their way out.
         tasks: ask the plugin what it can do, and delete what was purged.
     """
 
     memories: PluginMemories
+    exports: PluginExports
     client: PluginClient
     tasks: Sequence[BackgroundTask]
 
@@ -74,16 +77,18 @@ async def open_plugin(
             asyncio.get_running_loop().call_later(_AFTER_COMMIT_SECONDS, cleanup.nudge)
 
         workspaces.on_purge(purge)
+        key = await page_token_key(core.pool)
         memories = PluginMemories(
             core.pool,
             client,
-            key=await page_token_key(core.pool),
+            key=key,
             audit=audit,
             rate=CommitRate(core.settings.memory.commits_per_minute),
             embedder=embedder,
         )
         refresh = BackgroundTask("memory-plugin", _REFRESH_SECONDS, client.refresh)
-        yield PluginParts(memories, client, [refresh, cleanup])
+        exports = PluginExports(core.pool, client, key)
+        yield PluginParts(memories, exports, client, [refresh, cleanup])
 
 
 async def _probed(client: PluginClient) -> str | None:
