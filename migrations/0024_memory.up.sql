@@ -256,7 +256,7 @@ BEGIN
                 content_sha256 bytea NOT NULL,
                 embedding      %2$I.vector NOT NULL,
                 created_at     timestamptz NOT NULL DEFAULT now(),
-                PRIMARY KEY (organization_id, memory_id, model, chunk),
+                PRIMARY KEY (memory_id, model, chunk, organization_id),
                 FOREIGN KEY (organization_id, memory_id)
                     REFERENCES %1$I.memories (organization_id, id) ON DELETE CASCADE
             )', owned, home);

@@ -112,7 +112,7 @@ _STORE = f"""
            v.embedding::{{schema}}.vector
     FROM {rows.unnest(NewVector, 6, "v")} JOIN held ON held.organization_id = v.organization_id
         AND held.id = v.memory_id
-    ON CONFLICT (organization_id, memory_id, model, chunk) DO UPDATE
+    ON CONFLICT (memory_id, model, chunk, organization_id) DO UPDATE
         SET content_sha256 = excluded.content_sha256, embedding = excluded.embedding,
             created_at = excluded.created_at
 """

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
 from molecule_grpc.memory.search.store.arguments import Arguments
-from molecule_grpc.memory.store.visible import visible
+from molecule_grpc.memory.store.visible import replaced, visible
 from molecule_grpc.memory.values import Access, Query
 
 _NAMES: Final = (
@@ -44,9 +44,9 @@ async def exclusions(
 
     then = "now()" if query.as_of is None else arguments.add(query.as_of, "timestamptz")
     superseded = (
-        "m.superseded_by IS NOT NULL"
+        replaced("m")
         if query.as_of is None
-        else f"coalesce(m.superseded_at <= {then}, false)"
+        else f"coalesce(m.superseded_at <= {then}, false) AND {replaced('m')}"
     )
     known = (
         "false"
@@ -72,8 +72,8 @@ async def exclusions(
     row = await connection.fetchrow(
         f"""
         SELECT {", ".join(f"({test})" for test in tests)} FROM memories m
-        WHERE m.organization_id = {arguments.add(access.organization_id, "uuid")}
-          AND m.id = {arguments.add(memory_id, "uuid")}
+        WHERE m.id = {arguments.add(memory_id, "uuid")}
+          AND (m.organization_id = {arguments.add(access.organization_id, "uuid")}) IS TRUE
           AND m.namespace = ANY({arguments.add(access.readable, "text[]")}) AND {visible("m")}
         """,
         *arguments.values,

@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from molecule_grpc.memory.search.store.arguments import Arguments
-from molecule_grpc.memory.store.visible import current, trusted, unexpired
+from molecule_grpc.memory.store.visible import current, replaced, trusted, unexpired
 from molecule_grpc.memory.values import Query
 
 _COLUMNS = """m.id, m.namespace, m.pinned, m.created_at, m.kind, m.tags, m.entities, m.label"""
@@ -21,17 +21,21 @@ def held(
     organization_id: UUID,
     namespaces: Sequence[str],
     as_of: datetime | None,
+    ids: Sequence[UUID] | None = None,
 ) -> str:
     """SQL: a relation of the rows, each with the text that it had then.
 
     Args:
         namespaces: those that the reader can read today, whatever the time asked about.
         as_of: None for now.
+        ids: these rows alone; None for all.
     """
-    here = (
-        f"m.organization_id = {arguments.add(organization_id, 'uuid')}"
-        f" AND m.namespace = ANY({arguments.add(list(namespaces), 'text[]')})"
-    )
+    organization = f"m.organization_id = {arguments.add(organization_id, 'uuid')}"
+    if ids is not None:
+        # By their keys: an index that begins with the organisation would read all of it.
+        keys = arguments.add(list(ids), "uuid[]")
+        organization = f"m.id = ANY({keys}) AND ({organization}) IS TRUE"
+    here = f"{organization} AND m.namespace = ANY({arguments.add(list(namespaces), 'text[]')})"
     if as_of is None:
         return f"""
             SELECT m.organization_id, {_COLUMNS}, {_NOW}, m.content_sha256
@@ -40,7 +44,7 @@ def held(
     then = arguments.add(as_of, "timestamptz")
     held_then = f"""{here} AND {unexpired("m")} AND m.valid_from <= {then}
         AND (m.valid_to IS NULL OR m.valid_to > {then})
-        AND (m.superseded_at IS NULL OR m.superseded_at > {then})"""
+        AND (m.superseded_at > {then} OR NOT {replaced("m")})"""
     return f"""
         SELECT m.organization_id, {_COLUMNS}, {_NOW}, m.content_sha256
         FROM memories m

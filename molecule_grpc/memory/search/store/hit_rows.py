@@ -41,7 +41,7 @@ async def hit_rows(
     Those behind the first 2.5 MiB are left out; the first row is not.
     """
     arguments = Arguments()
-    rows = held(arguments, organization_id, namespaces, query.as_of)
+    rows = held(arguments, organization_id, namespaces, query.as_of, ids)
     lexemes = arguments.add([word.lexeme for word in words], "text[]")
     readable = arguments.add(list(namespaces), "text[]")
     found = await connection.fetch(
@@ -55,7 +55,7 @@ async def hit_rows(
             SELECT asked.id, asked.ord, {_BYTES_BESIDE_TEXT} + octet_length(h.content)
                    + 4 * coalesce(octet_length(m.metadata::text), 0) AS bytes
             FROM asked JOIN held h ON h.id = asked.id
-            JOIN memories m ON m.organization_id = h.organization_id AND m.id = h.id
+            JOIN memories m ON m.id = h.id AND (m.organization_id = h.organization_id) IS TRUE
         ),
         fitting AS (
             SELECT id FROM (
@@ -68,15 +68,15 @@ async def hit_rows(
                m.expires_at, m.valid_from, m.valid_to,
                ARRAY(
                    SELECT earlier.id FROM memories earlier
-                   WHERE earlier.organization_id = m.organization_id
-                     AND earlier.superseded_by = m.id AND earlier.namespace = ANY({readable})
+                   WHERE earlier.superseded_by = m.id
+                     AND (earlier.organization_id = m.organization_id) IS TRUE AND earlier.namespace = ANY({readable})
                      AND {visible("earlier")}
                    ORDER BY earlier.superseded_at, earlier.id LIMIT {_MOST_REPLACED}
                ) AS supersedes,
                CASE WHEN EXISTS (
                    SELECT FROM memories later
-                   WHERE later.organization_id = m.organization_id
-                     AND later.id = m.superseded_by AND later.namespace = ANY({readable})
+                   WHERE later.id = m.superseded_by
+                     AND (later.organization_id = m.organization_id) IS TRUE AND later.namespace = ANY({readable})
                      AND {visible("later")}
                ) THEN m.superseded_by END AS superseded_by, h.version, m.delegation_id, m.file_id,
                m.metadata::text AS metadata, m.embed_state,
@@ -85,7 +85,7 @@ async def hit_rows(
                    WHERE word = ANY(tsvector_to_array(h.words))
                ) AS matched
         FROM fitting JOIN held h ON h.id = fitting.id
-        JOIN memories m ON m.organization_id = h.organization_id AND m.id = h.id
+        JOIN memories m ON m.id = h.id AND (m.organization_id = h.organization_id) IS TRUE
         LEFT JOIN workspaces author
           ON author.id = h.author_id AND author.organization_id = m.organization_id
         """,

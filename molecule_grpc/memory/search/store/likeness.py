@@ -22,7 +22,7 @@ _OWN_WORDS = f"""
         SELECT lexeme FROM unnest(tsvector_to_array(words)) lexeme
         ORDER BY length(lexeme) DESC, lexeme LIMIT {_WORDS}
     )
-    FROM memories WHERE organization_id = $1 AND id = $2
+    FROM memories WHERE id = $2 AND (organization_id = $1) IS TRUE
 """
 
 _OTHERS = f"""

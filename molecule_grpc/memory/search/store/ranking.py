@@ -26,8 +26,8 @@ _B: Final = 0.75
 _WITHOUT_VECTOR: Final = 0.6
 # Above every score that words and meaning can reach.
 EXACT_BONUS: Final = 2.0
-# Rows, the newest, in which a query of one identifier is looked for letter by letter.
-_LITERAL_ROWS: Final = 20_000
+# In longer texts a query of one identifier is looked for only where some of its words occur.
+_LITERAL_BYTES: Final = 8_000
 _MILLION: Final = 1_000_000
 
 
@@ -94,35 +94,173 @@ def _frequencies(rows: Sequence[Any], ranking: Ranking) -> Frequencies | None:
 
 
 def _statement(arguments: Arguments, ranking: Ranking) -> str:
-    query = ranking.query
-    rows = held(arguments, ranking.organization_id, ranking.namespaces, query.as_of)
+    """One pass over the rows computes all that a row says; then sums, and no joins.
+
+    A join of rows with their scores would be planned by guesses of how many have any.
+    """
+    numbers = range(1, len(ranking.words) + 1)
+    rows = held(arguments, ranking.organization_id, ranking.namespaces, ranking.query.as_of)
+    of_words = ", ".join(f"o{number}" for number in numbers)
     return f"""
         WITH held AS NOT MATERIALIZED ({rows}),
-        {_lexical(arguments, ranking)},
-        {_semantic(arguments, ranking)},
-        {_literal(arguments, ranking)},
+        asked AS MATERIALIZED ({_asked(arguments, ranking)}),
+        seen AS MATERIALIZED (
+            SELECT h.id, h.created_at, h.word_count, {wanted(arguments, ranking.query)} AS wanted,
+                   {_semantic(arguments, ranking)} AS cosine,
+                   {_literal(arguments, ranking)} AS exact
+                   {"".join(f", {_times(number)} AS t{number}" for number in numbers)}
+            FROM asked CROSS JOIN held h
+        ),
+        size AS MATERIALIZED ({_size(arguments, ranking)}),
+        worth AS MATERIALIZED (
+            SELECT {"".join(f"{_worth(number)} AS w{number}, " for number in numbers)} length
+            FROM size
+        ),
+        reach AS MATERIALIZED (SELECT {_reach(ranking)} AS most FROM worth),
+        shares AS (
+            SELECT seen.*, {_share(ranking)} AS share
+            FROM seen CROSS JOIN worth CROSS JOIN reach
+            CROSS JOIN LATERAL (
+                SELECT {_K1}::float8 * ({1 - _B}::float8 + {_B}::float8 * word_count / length)
+                       AS long
+            ) relative
+            WHERE seen.wanted
+        ),
         scored AS (
-            SELECT h.id, h.created_at, near.cosine, lexical.share,
-                   literal.id IS NOT NULL AS exact, age.recency,
-                   round((({_sum(arguments, ranking)}) * age.recency
-                       + CASE WHEN literal.id IS NULL THEN 0 ELSE {EXACT_BONUS} END) * {_MILLION}
+            SELECT s.id, s.created_at, s.cosine, s.share, s.exact, s.recency,
+                   round((({_sum(arguments, ranking)}) * s.recency
+                       + CASE WHEN s.exact THEN {EXACT_BONUS}::float8 ELSE 0 END) * {_MILLION}
                    )::bigint AS units
-            FROM held h
-            LEFT JOIN near ON near.id = h.id
-            LEFT JOIN lexical ON lexical.id = h.id
-            LEFT JOIN literal ON literal.id = h.id
-            CROSS JOIN LATERAL (SELECT {_recency(arguments, ranking)} AS recency) age
-            WHERE (near.id IS NOT NULL OR lexical.id IS NOT NULL OR literal.id IS NOT NULL)
-              AND {wanted(arguments, query)}
+            FROM (SELECT h.*, {_recency(arguments, ranking)} AS recency FROM shares h) s
+            WHERE s.cosine IS NOT NULL OR s.share IS NOT NULL OR s.exact
         )
-        SELECT hit.*, size.rows, size.length,
-               (SELECT array_agg(known.occurs ORDER BY known.ord) FROM known) AS of_words
+        SELECT hit.*, size.rows, size.length, ARRAY[{of_words}]::integer[] AS of_words
         FROM ({_page(arguments, ranking)}) hit CROSS JOIN size
         ORDER BY hit.units DESC, hit.created_at DESC, hit.id DESC
     """
 
 
+def _asked(arguments: Arguments, ranking: Ranking) -> str:
+    """SQL: the query's words and vector, read once and not for each row."""
+    lexemes = [quoted(word.lexeme) for word in ranking.words]
+    columns = [f"{arguments.add(' | '.join(lexemes), 'text')}::tsquery AS any_word"]
+    columns += [
+        f"{arguments.add(lexeme, 'text')}::tsquery AS word{number}"
+        for number, lexeme in enumerate(lexemes, 1)
+    ]
+    if ranking.meaning is not None and ranking.meaning.near is None:
+        vector = arguments.add(vector_text(ranking.meaning.vector), "text")
+        columns.append(f"{vector}::{_schema(ranking.meaning)}.vector AS vector")
+    return f"SELECT {', '.join(columns)}"
+
+
+def _times(number: int) -> str:
+    """SQL: how often a row has a word; NULL where it has not."""
+    return f"""CASE WHEN h.words @@ asked.word{number}
+        THEN memory_occurrences(h.words, asked.word{number}) END"""
+
+
+def _semantic(arguments: Arguments, ranking: Ranking) -> str:
+    """SQL: the cosine of the best window of a row; NULL without one."""
+    meaning = ranking.meaning
+    if meaning is None:
+        return "NULL::float8"
+    if meaning.near is not None:
+        near = json.dumps({str(id_): cosine for id_, cosine in meaning.near})
+        return f"({arguments.add(near, 'jsonb')} ->> h.id::text)::float8"
+    return f"""(
+        SELECT max(1 - (e.embedding OPERATOR({_schema(meaning)}.<=>) asked.vector))
+        FROM memory_embeddings e
+        WHERE e.organization_id = h.organization_id AND e.memory_id = h.id
+          AND e.model = {arguments.add(meaning.model.id, "text")}
+          AND e.content_sha256 = h.content_sha256
+          AND e.created_at <= {arguments.add(ranking.now, "timestamptz")}
+    )"""
+
+
+def _literal(arguments: Arguments, ranking: Ranking) -> str:
+    """SQL: whether a row has the identifier that the query is."""
+    if not ranking.literal:
+        return "false"
+    return f"""CASE WHEN octet_length(h.content) <= {_LITERAL_BYTES} OR h.words @@ asked.any_word
+        THEN strpos(h.content, {arguments.add(ranking.literal, "text")}) > 0 ELSE false END"""
+
+
+def _size(arguments: Arguments, ranking: Ranking) -> str:
+    """SQL: one row of how many rows there are, how long they are, and which words they have."""
+    known, numbers = ranking.frequencies, range(1, len(ranking.words) + 1)
+    if known is not None:
+        rows = arguments.add(known.rows, "integer")
+        length = arguments.add(known.length, "float8")
+        occurs = "".join(
+            f", {arguments.add(count, 'integer')} AS o{number}"
+            for number, count in enumerate(known.of_words, 1)
+        )
+        return f"SELECT {rows} AS rows, {length} AS length{occurs}"
+    occurs = "".join(f", count(t{number})::integer AS o{number}" for number in numbers)
+    return f"""
+        SELECT count(*)::integer AS rows,
+               greatest(round(coalesce(avg(word_count), 1), 3), 1)::float8 AS length{occurs}
+        FROM seen
+    """
+
+
+def _worth(number: int) -> str:
+    """SQL: what a word is worth, the more the fewer rows have it."""
+    return f"ln(1 + (rows - o{number} + 0.5::float8) / (o{number} + 0.5::float8))"
+
+
+def _reach(ranking: Ranking) -> str:
+    """SQL: the most that the query can reach, which is in the language that knows most of it."""
+    languages = {language for word in ranking.words for language in word.languages}
+    sums = [
+        " + ".join(
+            f"w{number}"
+            for number, word in enumerate(ranking.words, 1)
+            if language in word.languages
+        )
+        for language in sorted(languages)
+    ]
+    return f"{_K1 + 1}::float8 * greatest({', '.join(sums)})" if sums else "1::float8"
+
+
+def _share(ranking: Ranking) -> str:
+    """SQL: BM25 of a row as a share of the most; NULL without any of the words."""
+    if not ranking.words:
+        return "NULL::float8"
+    times = [f"t{number}" for number in range(1, len(ranking.words) + 1)]
+    sums = " + ".join(
+        f"coalesce(w{number} * t{number} / (t{number} + long), 0)"
+        for number in range(1, len(ranking.words) + 1)
+    )
+    return f"""CASE WHEN coalesce({", ".join(times)}) IS NOT NULL
+        THEN least(1, ({sums}) * {_K1 + 1}::float8 / most) END"""
+
+
+def _sum(arguments: Arguments, ranking: Ranking) -> str:
+    """SQL: the score before age and exactness."""
+    if ranking.meaning is None:
+        return "coalesce(s.share, 0)"
+    if not ranking.words:
+        return "coalesce(s.cosine, 0)"
+    weight = arguments.add(ranking.weight, "float8")
+    return f"""CASE WHEN s.cosine IS NULL
+        THEN ({weight} + {_WITHOUT_VECTOR}::float8) * coalesce(s.share, 0)
+        ELSE s.cosine + {weight} * coalesce(s.share, 0) END"""
+
+
+def _recency(arguments: Arguments, ranking: Ranking) -> str:
+    if not ranking.query.half_life_days:
+        return "1::float8"
+    now = arguments.add(ranking.now, "timestamptz")
+    half_life = arguments.add(ranking.query.half_life_days * 86_400, "float8")
+    # An exponent below -1,000 is out of a float's range.
+    return f"""0.5::float8 ^ least(
+        greatest(extract(epoch FROM {now} - h.created_at)::float8 / {half_life}, 0), 1000)"""
+
+
 def _page(arguments: Arguments, ranking: Ranking) -> str:
+    """SQL: the hits of the page; or the one asked about, with its rank."""
     if ranking.only is not None:
         return f"""
             SELECT * FROM (
@@ -147,138 +285,9 @@ def _page(arguments: Arguments, ranking: Ranking) -> str:
     """
 
 
-def _sum(arguments: Arguments, ranking: Ranking) -> str:
-    """SQL: the score before age and exactness."""
-    if ranking.meaning is None:
-        return "coalesce(lexical.share, 0)"
-    if not ranking.words:
-        return "coalesce(near.cosine, 0)"
-    weight = arguments.add(ranking.weight, "float8")
-    return f"""CASE WHEN near.cosine IS NULL
-        THEN ({weight} + {_WITHOUT_VECTOR}) * coalesce(lexical.share, 0)
-        ELSE near.cosine + {weight} * coalesce(lexical.share, 0) END"""
-
-
-def _recency(arguments: Arguments, ranking: Ranking) -> str:
-    if not ranking.query.half_life_days:
-        return "1::float8"
-    now = arguments.add(ranking.now, "timestamptz")
-    half_life = arguments.add(ranking.query.half_life_days * 86_400, "float8")
-    # An exponent below -1,000 is out of a float's range.
-    return f"""0.5::float8 ^ least(
-        greatest(extract(epoch FROM {now} - h.created_at)::float8 / {half_life}, 0), 1000)"""
-
-
-def _lexical(arguments: Arguments, ranking: Ranking) -> str:
-    """SQL: `size`, `known` and `lexical`, which is BM25 as a share of the most that is possible."""
-    if not ranking.words:
-        return """size AS (SELECT 0 AS rows, 1::float8 AS length),
-            known AS (SELECT 0 AS ord, 0 AS occurs WHERE false),
-            lexical AS (SELECT NULL::uuid AS id, NULL::float8 AS share WHERE false)"""
-    lexemes = [quoted(word.lexeme) for word in ranking.words]
-    pairs = [
-        (number, language)
-        for number, word in enumerate(ranking.words, 1)
-        for language in word.languages
-    ]
-    any_word = arguments.add(" | ".join(lexemes), "text")
-    numbers = arguments.add([number for number, _ in pairs], "integer[]")
-    languages = arguments.add([language for _, language in pairs], "text[]")
-    return f"""
-        words AS (
-            SELECT w.lexeme::tsquery AS word, w.ord
-            FROM unnest({arguments.add(lexemes, "text[]")}) WITH ORDINALITY AS w (lexeme, ord)
-        ),
-        postings AS MATERIALIZED (
-            SELECT h.id, h.word_count, words.ord, memory_occurrences(h.words, words.word) AS times
-            FROM (
-                SELECT id, word_count, ts_filter(words, '{{a,b,c,d}}') AS words FROM held
-                WHERE words @@ {any_word}::tsquery OFFSET 0
-            ) h
-            JOIN words ON h.words @@ words.word
-        ),
-        {_counted(arguments, ranking.frequencies)},
-        worth AS MATERIALIZED (
-            SELECT known.ord,
-                   ln(1 + (size.rows - known.occurs + 0.5) / (known.occurs + 0.5))::float8 AS idf
-            FROM known CROSS JOIN size
-        ),
-        reach AS (
-            SELECT max(sum) AS most FROM (
-                SELECT sum(worth.idf) * {_K1 + 1} AS sum
-                FROM unnest({numbers}, {languages}) AS pair (ord, language)
-                JOIN worth ON worth.ord = pair.ord GROUP BY pair.language
-            ) of_languages
-        ),
-        lexical AS (
-            SELECT p.id, least(1, sum(
-                worth.idf * p.times * {_K1 + 1}
-                / (p.times + {_K1} * ({1 - _B} + {_B} * p.word_count / size.length))
-            ) / max(reach.most)) AS share
-            FROM postings p JOIN worth ON worth.ord = p.ord CROSS JOIN size CROSS JOIN reach
-            GROUP BY p.id
-        )"""
-
-
-def _counted(arguments: Arguments, frequencies: Frequencies | None) -> str:
-    if frequencies is None:
-        return """
-            size AS MATERIALIZED (
-                SELECT count(*)::integer AS rows,
-                       greatest(round(coalesce(avg(word_count), 1), 3), 1)::float8 AS length
-                FROM held
-            ),
-            known AS MATERIALIZED (
-                SELECT words.ord, count(p.id)::integer AS occurs
-                FROM words LEFT JOIN postings p ON p.ord = words.ord GROUP BY words.ord
-            )"""
-    rows = arguments.add(frequencies.rows, "integer")
-    length = arguments.add(frequencies.length, "float8")
-    occurs = arguments.add(list(frequencies.of_words), "integer[]")
-    # A row that came since the first page may have a word more often than all rows had it then.
-    return f"""
-        size AS (SELECT {rows} AS rows, {length} AS length),
-        known AS (
-            SELECT k.ord, k.occurs FROM unnest({occurs}) WITH ORDINALITY AS k (occurs, ord)
-        )"""
-
-
-def _semantic(arguments: Arguments, ranking: Ranking) -> str:
-    """SQL: `near`, the cosine of the best window of each row."""
-    meaning = ranking.meaning
-    if meaning is None:
-        return "near AS (SELECT NULL::uuid AS id, NULL::float8 AS cosine WHERE false)"
-    if meaning.near is not None:
-        ids = arguments.add([id_ for id_, _ in meaning.near], "uuid[]")
-        cosines = arguments.add([cosine for _, cosine in meaning.near], "float8[]")
-        return f"near AS (SELECT * FROM unnest({ids}, {cosines}) AS n (id, cosine))"
-    return f"""near AS (
-        SELECT h.id, max(1 - {distance(arguments, meaning)}) AS cosine
-        FROM held h JOIN memory_embeddings e
-          ON e.organization_id = h.organization_id AND e.memory_id = h.id
-         AND e.model = {arguments.add(meaning.model.id, "text")}
-         AND e.content_sha256 = h.content_sha256
-        WHERE e.created_at <= {arguments.add(ranking.now, "timestamptz")}
-        GROUP BY h.id
-    )"""
-
-
-def distance(arguments: Arguments, meaning: Meaning) -> str:
-    """SQL: the cosine distance of the query and a row `e` of the vectors."""
-    schema = '"' + meaning.schema.replace('"', '""') + '"'
-    vector = f"{arguments.add(vector_text(meaning.vector), 'text')}::{schema}.vector"
-    return f"(e.embedding OPERATOR({schema}.<=>) {vector})"
-
-
-def _literal(arguments: Arguments, ranking: Ranking) -> str:
-    """SQL: `literal`, the rows with the identifier that the query is."""
-    if not ranking.literal:
-        return "literal AS (SELECT NULL::uuid AS id WHERE false)"
-    return f"""literal AS (
-        SELECT id FROM (
-            SELECT id, content FROM held ORDER BY created_at DESC, id DESC LIMIT {_LITERAL_ROWS}
-        ) newest WHERE strpos(content, {arguments.add(ranking.literal, "text")}) > 0
-    )"""
+def _schema(meaning: Meaning) -> str:
+    """SQL: the schema of the extension, quoted."""
+    return '"' + meaning.schema.replace('"', '""') + '"'
 
 
 def quoted(lexeme: str) -> str:

@@ -12,7 +12,8 @@ from molecule_grpc.db.pool import Connection, Pool, database_errors
 # A statement is given up after so long; memory for its sorts, before it uses the disk.
 _SETTINGS = """
     SELECT now() AS now, set_config('statement_timeout', '10000', true),
-           set_config('work_mem', '32MB', true)
+           set_config('work_mem', '32MB', true),
+           set_config('plan_cache_mode', 'force_custom_plan', true)
 """
 
 
