@@ -8,12 +8,13 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from collections.abc import Iterator
 
 from aiohttp import web
 
 MEMORIES: web.AppKey[dict[str, dict[str, object]]] = web.AppKey("memories", dict)
 NAMES: web.AppKey[set[str]] = web.AppKey("names", set)
-IDS: web.AppKey[itertools.count[int]] = web.AppKey("ids", itertools.count)
+IDS: web.AppKey[Iterator[int]] = web.AppKey("ids", Iterator)
 
 
 async def health(_: web.Request) -> web.Response:
@@ -38,14 +39,15 @@ async def delete_namespace(request: web.Request) -> web.Response:
 
 async def commit(request: web.Request) -> web.Response:
     body = json.loads(await request.text())
-    memory = {
-        "id": f"flat-{next(request.app[IDS])}",
+    memory_id = f"flat-{next(request.app[IDS])}"
+    memory: dict[str, object] = {
+        "id": memory_id,
         "namespace": request.match_info["name"],
         "created_at": "2026-01-01T00:00:00Z",
     }
     memory |= {key: body[key] for key in ("content", "kind", "source") if key in body}
-    request.app[MEMORIES][memory["id"]] = memory
-    return web.json_response({"id": memory["id"], "namespace": memory["namespace"]}, status=201)
+    request.app[MEMORIES][memory_id] = memory
+    return web.json_response({"id": memory_id, "namespace": memory["namespace"]}, status=201)
 
 
 async def search(request: web.Request) -> web.Response:

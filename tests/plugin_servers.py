@@ -82,5 +82,5 @@ class PluginProcess:
 
     def _answers(self) -> bool:
         with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"{self.url}/v1/health").status_code == 200
+            return httpx.get(f"{self.url}/v1/health", timeout=PATIENCE).status_code == 200
         return False

@@ -22,7 +22,7 @@ from tests.e2e.test_memory_mcp import failure, run, text_of
 from tests.e2e.test_memory_scoped import recall, remember
 from tests.plugin_servers import PluginProcess
 from tests.running import RunningServer
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -111,7 +111,7 @@ async def a_purge_reaches_it(flat: PluginProcess, org: Any, root: Agent) -> None
 
     async def kept() -> set[str]:
         body = {"namespaces": namespaces}
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=PATIENCE) as http:
             answer = await http.post(f"{flat.url}/v1/search", json=body)
         return {each["namespace"] for each in answer.json()["memories"]}
 
@@ -161,7 +161,7 @@ async def test_the_built_in_store_serves_another_platform(
     )
     try:
         plugin.start()
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=PATIENCE) as http:
             health = (await http.get(f"{plugin.url}/v1/health")).json()
         assert {"embedding", "fts", "ttl", "pin", "propagation"} <= set(health["capabilities"])
         server = own_server(MEMORY_PLUGIN_URL=plugin.url)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,8 +15,9 @@ from molecule_grpc.kernel.holding import Hold
 from molecule_grpc.memory.contract.errors import ErrorCode, StoreError
 from molecule_grpc.memory.contract.namespaces import NamespacePatch, NamespacePut
 from molecule_grpc.memory.contract.objects import MemoryWrite, SearchRequest
+from molecule_grpc.memory.plugin.answers import MOST_BODY_BYTES
 from molecule_grpc.memory.plugin.breaker import OPEN_SECONDS
-from molecule_grpc.memory.plugin.client import MOST_BODY_BYTES, CircuitOpen, PluginClient
+from molecule_grpc.memory.plugin.client import CircuitOpen, PluginClient
 from tests.flat_plugin import flat_application
 from tests.plugin_servers import Handler, answering, serving
 
@@ -243,12 +244,13 @@ async def test_searches_that_fail_leave_writes_alone() -> None:
 async def test_only_what_may_be_repeated_is_repeated() -> None:
     stub = Stub(500)
     with_id = MemoryWrite(content="x", id="5c1c4de0-7f0a-4e6b-9d3c-0d1a4a4a0001")
-    for call, times in (
+    calls: list[tuple[Callable[[PluginClient], Awaitable[object]], int]] = [
         (lambda client: client.search(SEARCH), 2),
         (lambda client: client.forget("1", "team:a"), 2),
         (lambda client: client.commit("team:a", with_id), 2),
         (lambda client: client.commit("team:a", WRITE), 1),
-    ):
+    ]
+    for call, times in calls:
         stub.asked.clear()
         async with client_of(stub) as client:
             with pytest.raises(StoreError):

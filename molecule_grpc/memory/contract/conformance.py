@@ -61,7 +61,7 @@ async def _result(check: Check, server: Server) -> Result:
     except Broken as broken:
         detail = str(broken)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        detail = f"no answer: {error or type(error).__name__}"
+        detail = f"no answer: {str(error) or type(error).__name__}"
     except (KeyError, TypeError, AttributeError) as error:
         detail = f"an answer has another form: {type(error).__name__} {error}"
     else:

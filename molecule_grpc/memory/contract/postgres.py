@@ -32,7 +32,7 @@ from molecule_grpc.memory.contract.objects import (
     SearchRequest,
     Written,
 )
-from molecule_grpc.memory.contract.store import records
+from molecule_grpc.memory.contract.store import records, spaces
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +72,7 @@ class PostgresStore:
 
     async def put_namespace(self, name: str, put: NamespacePut) -> Namespace:
         async with _failures():
-            row = await records.put_namespace(
+            row = await spaces.put_namespace(
                 self._pool,
                 self._organization_id,
                 name,
@@ -90,7 +90,7 @@ class PostgresStore:
         except ContractInvalid as error:
             raise refusal(error) from error
         async with _failures():
-            row = await records.patch_namespace(
+            row = await spaces.patch_namespace(
                 self._pool,
                 self._organization_id,
                 name,
@@ -103,7 +103,7 @@ class PostgresStore:
 
     async def delete_namespace(self, name: str) -> None:
         async with _failures():
-            deleted = await records.delete_namespace(self._pool, self._organization_id, name)
+            deleted = await spaces.delete_namespace(self._pool, self._organization_id, name)
         if not deleted:
             raise _no_namespace()
 
@@ -112,7 +112,7 @@ class PostgresStore:
         async with _failures():
             home = None if write.embedding is None else await self._home(len(write.embedding))
             async with self._pool.acquire() as conn, conn.transaction():
-                language = await records.lock_namespace(conn, self._organization_id, namespace)
+                language = await spaces.lock_namespace(conn, self._organization_id, namespace)
                 if language is None:
                     raise _no_namespace()
                 stored = await records.write(
@@ -233,7 +233,7 @@ def _object(text: str | None) -> dict[str, Any] | None:
     return None if text is None else json.loads(text)
 
 
-def _namespace(row: records.NamespaceRow) -> Namespace:
+def _namespace(row: spaces.NamespaceRow) -> Namespace:
     return Namespace(
         name=row.name,
         kind=row.kind,

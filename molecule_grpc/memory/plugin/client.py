@@ -6,15 +6,15 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
 
 from molecule_grpc.kernel.holding import require_no_connection
-from molecule_grpc.memory.contract.errors import ErrorCode, StoreError, code_of, refusal
+from molecule_grpc.memory.contract.errors import ErrorCode, StoreError, refusal
 from molecule_grpc.memory.contract.fields import ContractInvalid, namespace
 from molecule_grpc.memory.contract.namespaces import (
     Health,
@@ -23,10 +23,11 @@ from molecule_grpc.memory.contract.namespaces import (
     NamespacePut,
 )
 from molecule_grpc.memory.contract.objects import Memory, MemoryWrite, Page, SearchRequest, Written
+from molecule_grpc.memory.plugin.answers import body_of, refused
 from molecule_grpc.memory.plugin.breaker import Breaker
 
-MOST_BODY_BYTES: Final = 8 * 1024 * 1024
-_SHOWN_BYTES: Final = 256
+T = TypeVar("T")
+
 _CONNECTIONS: Final = 64
 _PROBE_SECONDS: Final = 5.0
 _LEAST_LEFT: Final = 0.25
@@ -210,14 +211,14 @@ class PluginClient:
                 timeout=aiohttp.ClientTimeout(total=seconds),
                 allow_redirects=False,
             ) as response:
-                status, text = response.status, await _body(response)
+                status, text = response.status, await body_of(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             said = str(error) or type(error).__name__
             raise StoreError(
                 ErrorCode.UNAVAILABLE, f"cannot reach the memory plugin: {said}", status=0
             ) from error
         if not 200 <= status < 300:
-            raise _refused(status, text)
+            raise refused(status, text)
         if not text:
             return None
         try:
@@ -239,40 +240,7 @@ class PluginClient:
         return self._session
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    """The body of an answer. Raises `StoreError` for one that is larger than 8 MiB."""
-    pieces, size = [], 0
-    async for piece in response.content.iter_any():
-        size += len(piece)
-        if size > MOST_BODY_BYTES:
-            raise StoreError(
-                ErrorCode.INTERNAL,
-                f"the plugin's answer is larger than {MOST_BODY_BYTES} bytes",
-                status=502,
-            )
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-def _refused(status: int, text: bytes) -> StoreError:
-    """An answer that is no success, by its envelope, its text, or its status alone."""
-    try:
-        envelope: object = json.loads(text)
-    except ValueError:
-        envelope = None
-    if isinstance(envelope, Mapping) and isinstance(envelope.get("code"), str):
-        try:
-            code = ErrorCode(envelope["code"])
-        except ValueError:
-            code = code_of(status)
-        return StoreError(code, str(envelope.get("message") or f"status {status}"), status)
-    shown = text[:_SHOWN_BYTES].decode(errors="replace").strip()
-    return StoreError(
-        code_of(status), f"status {status}: {shown}" if shown else f"status {status}", status
-    )
-
-
-def _understood(parse: Callable[[object], Any], body: object) -> Any:
+def _understood(parse: Callable[[object], T], body: object) -> T:
     try:
         return parse(body)
     except ContractInvalid as error:

@@ -15,16 +15,6 @@ PAGE = 100
 _MOST_COMPARED = 5_000
 
 
-class NamespaceRow(NamedTuple):
-    """A namespace."""
-
-    name: str
-    kind: str
-    created_at: datetime
-    expires_at: datetime | None
-    metadata: str | None
-
-
 class FoundRow(NamedTuple):
     """A memory that was found. `score` is None in lists without a query."""
 
@@ -40,7 +30,6 @@ class FoundRow(NamedTuple):
     score: float | None
 
 
-_NAMESPACE = "name, kind, created_at, expires_at, metadata"
 _FOUND = (
     "m.id, m.namespace, m.content, m.kind, m.source, m.created_at, m.expires_at, m.metadata,"
     " m.pinned"
@@ -48,30 +37,10 @@ _FOUND = (
 _WHERE = f"""m.organization_id = $1 AND m.namespace = ANY($2::text[])
     AND (cardinality($3::text[]) = 0 OR m.kind = ANY($3::text[])) AND {current("m")}"""
 
-_PUT_NAMESPACE = f"""
-    INSERT INTO memory_namespaces AS n (organization_id, name, kind, expires_at, metadata)
-    VALUES ($1, $2, $3, $4, $5::jsonb)
-    ON CONFLICT (organization_id, name) DO UPDATE
-    SET expires_at = CASE WHEN $6 THEN excluded.expires_at ELSE n.expires_at END,
-        metadata = CASE WHEN $7 THEN excluded.metadata ELSE n.metadata END
-    WHERE n.kind = excluded.kind
-    RETURNING {_NAMESPACE}
-"""
-_PATCH_NAMESPACE = f"""
-    UPDATE memory_namespaces
-    SET expires_at = CASE WHEN $5 THEN $3 ELSE expires_at END,
-        metadata = CASE WHEN $6 THEN $4::jsonb ELSE metadata END
-    WHERE organization_id = $1 AND name = $2
-    RETURNING {_NAMESPACE}
-"""
-_LOCK_NAMESPACE = """
-    SELECT language::text FROM memory_namespaces
-    WHERE organization_id = $1 AND name = $2 AND (expires_at IS NULL OR expires_at > now())
-    FOR NO KEY UPDATE
-"""
 _WRITE = """
     WITH old AS (
-        SELECT octet_length(content) AS bytes FROM memories WHERE organization_id = $1 AND id = $2
+        SELECT octet_length(content) AS bytes FROM memories
+        WHERE id = $2 AND (organization_id = $1) IS TRUE
     ), written AS (
         INSERT INTO memories AS m (
             organization_id, id, namespace, content, content_sha256, kind, source, pinned,
@@ -100,7 +69,8 @@ _WRITE = """
 """
 _FORGET = """
     WITH gone AS (
-        DELETE FROM memories WHERE organization_id = $1 AND id = $2 AND namespace = $3
+        DELETE FROM memories
+        WHERE id = $2 AND (organization_id = $1) IS TRUE AND namespace = $3
         RETURNING octet_length(content) AS bytes
     )
     UPDATE memory_namespaces
@@ -109,7 +79,8 @@ _FORGET = """
     RETURNING true
 """
 _ELSEWHERE = f"""
-    SELECT true FROM memories m WHERE m.organization_id = $1 AND m.id = $2 AND {unexpired("m")}
+    SELECT true FROM memories m
+    WHERE m.id = $2 AND (m.organization_id = $1) IS TRUE AND {unexpired("m")}
 """
 _RECENT = f"""
     SELECT {_FOUND}, NULL::float8 FROM memories m WHERE {_WHERE}
@@ -151,70 +122,6 @@ async def enable_vectors(conn: Connection | Pool, model: str, dimensions: int) -
     return found
 
 
-async def put_namespace(
-    conn: Connection | Pool,
-    organization_id: UUID,
-    name: str,
-    kind: str,
-    expires_at: tuple[bool, datetime | None],
-    metadata: tuple[bool, str | None],
-) -> NamespaceRow | None:
-    """Make or change a namespace; None if it has another kind.
-
-    Args:
-        expires_at: whether it was sent, and what.
-        metadata: whether it was sent, and its JSON text.
-    """
-    row = await conn.fetchrow(
-        _PUT_NAMESPACE,
-        organization_id,
-        name,
-        kind,
-        expires_at[1],
-        metadata[1],
-        expires_at[0],
-        metadata[0],
-    )
-    return None if row is None else NamespaceRow(*row)
-
-
-async def patch_namespace(
-    conn: Connection | Pool,
-    organization_id: UUID,
-    name: str,
-    expires_at: tuple[bool, datetime | None],
-    metadata: tuple[bool, str | None],
-) -> NamespaceRow | None:
-    """Change a namespace; None without it."""
-    row = await conn.fetchrow(
-        _PATCH_NAMESPACE,
-        organization_id,
-        name,
-        expires_at[1],
-        metadata[1],
-        expires_at[0],
-        metadata[0],
-    )
-    return None if row is None else NamespaceRow(*row)
-
-
-async def delete_namespace(conn: Connection | Pool, organization_id: UUID, name: str) -> bool:
-    """Delete a namespace with everything in it; whether there was one."""
-    return bool(
-        await conn.fetchval(
-            "DELETE FROM memory_namespaces WHERE organization_id = $1 AND name = $2 RETURNING true",
-            organization_id,
-            name,
-        )
-    )
-
-
-async def lock_namespace(conn: Connection, organization_id: UUID, name: str) -> str | None:
-    """Lock a namespace for a write; its language, None without it."""
-    found: str | None = await conn.fetchval(_LOCK_NAMESPACE, organization_id, name)
-    return found
-
-
 async def write(conn: Connection, organization_id: UUID, memory_id: UUID, *values: object) -> bool:
     """Make a memory or overwrite it; False if the id is of another namespace.
 
@@ -239,7 +146,8 @@ async def replace_vector(
         INSERT INTO memory_embeddings AS e
             (organization_id, memory_id, model, chunk, content_sha256, embedding)
         SELECT organization_id, id, $3, 0, content_sha256, $4::text::{home}.vector
-        FROM memories WHERE organization_id = $1 AND id = $2
+        FROM memories
+        WHERE id = $2 AND (organization_id = $1) IS TRUE
         ON CONFLICT (organization_id, memory_id, model, chunk) DO UPDATE
         SET content_sha256 = excluded.content_sha256, embedding = excluded.embedding
         """,
