@@ -69,15 +69,15 @@ async def hit_rows(
                ARRAY(
                    SELECT earlier.id FROM memories earlier
                    WHERE earlier.superseded_by = m.id
-                     AND (earlier.organization_id = m.organization_id) IS TRUE AND earlier.namespace = ANY({readable})
-                     AND {visible("earlier")}
+                     AND (earlier.organization_id = m.organization_id) IS TRUE
+                     AND earlier.namespace = ANY({readable}) AND {visible("earlier")}
                    ORDER BY earlier.superseded_at, earlier.id LIMIT {_MOST_REPLACED}
                ) AS supersedes,
                CASE WHEN EXISTS (
                    SELECT FROM memories later
                    WHERE later.id = m.superseded_by
-                     AND (later.organization_id = m.organization_id) IS TRUE AND later.namespace = ANY({readable})
-                     AND {visible("later")}
+                     AND (later.organization_id = m.organization_id) IS TRUE
+                     AND later.namespace = ANY({readable}) AND {visible("later")}
                ) THEN m.superseded_by END AS superseded_by, h.version, m.delegation_id, m.file_id,
                m.metadata::text AS metadata, m.embed_state,
                ARRAY(
