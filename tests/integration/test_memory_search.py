@@ -355,7 +355,9 @@ async def test_validity_and_expiry(bench: SearchBench, tree: Tree, pool: Pool) -
     await pool.execute(
         "UPDATE memories SET valid_from = $2 WHERE id = $1", coming, now + timedelta(days=1)
     )
-    await pool.execute("UPDATE memories SET expires_at = $2 WHERE id = $1", expired, now)
+    await pool.execute(
+        "UPDATE memories SET expires_at = $2 WHERE id = $1", expired, now - timedelta(seconds=9)
+    )
     for mode in ("hybrid", "semantic", "lexical", "recent"):
         assert await bench.ids(tree.a, "cat", mode=mode) == []
 
