@@ -88,7 +88,7 @@ class MemoryAdministration:
             errors=done.errors,
             total=done.total,
             skips=[
-                pb.ImportMemoriesResponse.Skip(index=each.index, reason=each.reason)
+                pb.ImportMemoriesResponse.Skip(index=each.place, reason=each.reason)
                 for each in done.skips
             ],
         )

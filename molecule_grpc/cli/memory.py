@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from molecule_grpc.cli import memory_plugin
 from molecule_grpc.cli.context import Cli, UsageError, asynchronous, find_workspace
@@ -44,9 +44,12 @@ async def search(
     async with cli.platform() as platform:
         workspace_id = await find_workspace(platform, workspace)
     async with cli.agent(workspace_id) as agent:
-        fields = {"as_of": _time(as_of)} if as_of else {}
         found = await agent.memory.search(
-            query, namespaces=namespace or [], mode=mode, limit=limit, **fields
+            query,
+            as_of=_time(as_of) if as_of else None,
+            namespaces=namespace or [],
+            mode=mode,
+            limit=limit,
         )
     cli.output.table(found.memories, _HIT_COLUMNS, empty="no memory found")
     note = f"{found.mode_used} search in {', '.join(found.searched_namespaces) or 'nothing'}"
@@ -163,10 +166,11 @@ async def import_(
         cli.output.one(await platform.import_memories(path, organization))
 
 
-def _time(text: str) -> Timestamp:
-    stamp = Timestamp()
+def _time(text: str) -> datetime:
     try:
-        stamp.FromJsonString(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(f"{text!r} is no RFC 3339 time") from None
-    return stamp
+    if moment.tzinfo is None:
+        raise UsageError(f"{text!r} has no offset from UTC")
+    return moment

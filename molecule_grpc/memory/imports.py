@@ -30,7 +30,7 @@ _KINDS: Final = {"LOCAL": "workspace", "TEAM": "team", "GLOBAL": "org"}
 class Skip(NamedTuple):
     """An element that was not stored, by its place from 0."""
 
-    index: int
+    place: int
     reason: str
 
 

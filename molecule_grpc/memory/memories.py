@@ -136,5 +136,7 @@ class Memories:
     async def hygiene(self, reader: UUID, namespace: str = "") -> Hygiene:
         """What may be mended in a namespace; the reader's own if none is named."""
         found = await self._reads.hygiene(reader, namespace or f"workspace:{reader}")
-        findings = [each._replace(detail=escape(each.detail)) for each in found.findings]
+        findings = [
+            dataclasses.replace(each, detail=escape(each.detail)) for each in found.findings
+        ]
         return found._replace(findings=findings)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.kernel.page import MAX_PAGE_BYTES, Page, page_of
+from molecule_grpc.kernel.page import MAX_PAGE_BYTES, page_of
 from molecule_grpc.memory.ports import Resolving
 from molecule_grpc.memory.rendering import render_text
 from molecule_grpc.memory.store import session as store
@@ -43,8 +43,10 @@ class SessionMemories:
         *,
         before: tuple[datetime, UUID] | None,
         limit: int,
-    ) -> Page[SessionMemory]:
-        """Memories that a workspace can read and that contain a text, newest first.
+    ) -> tuple[list[SessionMemory], bool]:
+        """Memories that a workspace can read and that contain a text, and whether there are more.
+
+        Newest first.
 
         Args:
             workspace_id: who searches.
@@ -78,4 +80,4 @@ class SessionMemories:
             )
             for row in page.rows
         ]
-        return Page(found, page.more)
+        return found, page.more

@@ -57,7 +57,7 @@ class NamespaceAccess(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What one workspace may read and write at this moment, in the order own, team, lead, org, grants."""
+    """What one workspace may read and write now, in the order own, team, lead, org, grants."""
 
     workspace_id: UUID
     organization_id: UUID
@@ -222,7 +222,8 @@ class VersionRow(NamedTuple):
     known_to: datetime | None
 
 
-class Finding(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Finding:
     """Something that the agents of a namespace may want to mend."""
 
     problem: str
@@ -280,7 +281,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Why a memory ranks where it ranks; the proto's message of this name says what the fields mean."""
+    """Why a memory ranks where it ranks; the proto of this name says what the fields mean."""
 
     semantic: float | None = None
     lexical: float | None = None

@@ -31,7 +31,9 @@ SERVED_ON_A_LOW_DISK = {
     "GetHealth", "Heartbeat", "HeartbeatDelegation", "CancelDelegation", "SubscribeInbox",
     "StreamInbox", "AckInbox", "NackInbox", "AckUpload", "DeleteWorkspace",
     "RevokeToken", "RevokeOrgToken", "RotateExternalCredentials", "DropDeadLetter",
-    "DropStaleQueue", "StreamMcp", "CallMcp",
+    "DropStaleQueue", "StreamMcp", "CallMcp", "ForgetMemory", "UndoConsolidation",
+    "DeleteScopedMemory", "DeleteValue", "DeleteMemoryGrant", "MoveMemoryNamespace",
+    "DeleteMemoryNamespace", "DeleteAuthorQuarantine",
 }  # fmt: skip
 
 

@@ -331,7 +331,7 @@ async def test_foreign_namespaces_are_left_out_silently(
     assert (list(found.memories), list(found.searched_namespaces)) == ([], [])
     both = await search(stranger, "", namespaces=[f"org:{root.id}", f"workspace:{stranger.id}"])
     assert list(both.searched_namespaces) == [f"workspace:{stranger.id}"]
-    requests = [
+    requests: list[Any] = [
         pb.GetMemoryRequest(workspace_id=stranger.id, memory_id=secret.id),
         pb.GetMemoryHistoryRequest(workspace_id=stranger.id, memory_id=secret.id),
         pb.ForgetMemoryRequest(workspace_id=stranger.id, memory_id=secret.id),

@@ -256,9 +256,9 @@ async def _ack_upload(family: Family) -> Message:
     return upload.AckUploadRequest(workspace_id=family.own.id, file_id=file_id)
 
 
-def a_draft(**fields: str) -> memory_pb2.MemoryDraft:
+def a_draft() -> memory_pb2.MemoryDraft:
     """A memory that nobody has committed yet."""
-    return memory_pb2.MemoryDraft(content=f"note {uuid.uuid4().hex}", **fields)
+    return memory_pb2.MemoryDraft(content=f"note {uuid.uuid4().hex}")
 
 
 async def a_memory(agent: Agent) -> str:

@@ -98,8 +98,8 @@ def test_words_paths_and_digests_stay(text: str) -> None:
 _PARTS = st.sampled_from(
     [
         "sk-", RUN, "password=", "password: ", "Bearer ", "Authorization: ", "_TOKEN=",
-        "[REDACTED:", "SK_TOKEN]", "]", "[", "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----",
-        "\n",
+        "[REDACTED:", "SK_TOKEN]", "]", "[", "-----BEGIN PRIVATE KEY-----",
+        "-----END PRIVATE KEY-----", "\n",
         " ",
         "postgres://", "a:b@", "@", ":", "/", "eyJabcdefghij.", "AKIA", "ABCDEFGHIJKLMNOP", "ghp_",
         "=", "'", '"', "key", "-", "_", "x1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol, TypeAlias, cast
 from uuid import UUID
@@ -44,8 +45,13 @@ class SessionMemories(Protocol):
         *,
         before: tuple[datetime, UUID] | None,
         limit: int,
-    ) -> Page[SessionMemory]:
-        """Memories that contain a text, newest first. Raises `TimeoutError`, `NotFound`."""
+    ) -> tuple[Sequence[SessionMemory], bool]:
+        """Memories that contain a text, newest first, and whether there are more.
+
+        Raises:
+            TimeoutError: the search took too long.
+            NotFound: the workspace is removed.
+        """
         ...
 
 
@@ -96,7 +102,7 @@ class SessionSearch:
             before=None if place is None else (place.created_at, place.record_seq),
         )
         try:
-            memories = await self._memories.find(
+            memories, more = await self._memories.find(
                 workspace_id,
                 clean(text),
                 before=None if place is None else (place.created_at, place.memory_id),
@@ -105,8 +111,8 @@ class SessionSearch:
         except TimeoutError as error:
             raise Exhausted("the search took too long") from error
         except NotFound:  # the record of a removed workspace can still be read
-            memories = Page([], more=False)
-        return merged(rows, memories, limit)
+            memories, more = [], False
+        return merged(rows, Page(list(memories), more), limit)
 
     def token_after(self, hit: Hit) -> str:
         """The token of the page that begins behind a hit."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from molecule_grpc.faces.mcp.items import Json
 from molecule_grpc.kernel.protos import rfc3339
 from molecule_grpc.memory.scoped import ScopedMemory
@@ -99,7 +101,7 @@ def version(row: VersionRow) -> Json:
 def hygiene(report: Hygiene) -> Json:
     """The report on a namespace."""
     findings = [
-        each._asdict() | {"memory_ids": list(map(str, each.memory_ids))} for each in report.findings
+        asdict(each) | {"memory_ids": list(map(str, each.memory_ids))} for each in report.findings
     ]
     return report._asdict() | {"findings": findings}
 

@@ -63,8 +63,8 @@ def change(request: pb.UpdateMemoryRequest) -> Change:
     return Change(
         content=clean(request.content) if request.HasField("content") else None,
         kind=request.kind if request.HasField("kind") else None,
-        tags=_labels(request, "tags"),
-        entities=_labels(request, "entities"),
+        tags=_labels(request.tags) if request.HasField("tags") else None,
+        entities=_labels(request.entities) if request.HasField("entities") else None,
         pinned=request.pinned if request.HasField("pinned") else None,
         expires_at=moment(request, "expires_at"),
         valid_to=moment(request, "valid_to"),
@@ -157,5 +157,5 @@ async def _metadata(memory: memory_pb2.MemoryDraft, call: Call, field: str) -> s
     return text
 
 
-def _labels(request: pb.UpdateMemoryRequest, name: str) -> tuple[str, ...] | None:
-    return tuple(map(clean, getattr(request, name).values)) if request.HasField(name) else None
+def _labels(labels: pb.UpdateMemoryRequest.Labels) -> tuple[str, ...]:
+    return tuple(map(clean, labels.values))
