@@ -20,7 +20,7 @@ from molecule_grpc.memory.ports import Audit
 from molecule_grpc.memory.refusals import MemoryQuotas
 from molecule_grpc.memory.store import changes, commits
 from molecule_grpc.memory.store.changes import HeldRow
-from molecule_grpc.memory.store.commits import Item, Stored, Verdict
+from molecule_grpc.memory.store.commits import UNDECIDED, Item, Stored, Verdict
 from molecule_grpc.memory.values import Committed, Consolidated, Draft
 
 # A memory that meets others which store the same is tried so often.
@@ -193,6 +193,7 @@ class Chains:
     async def _store(self, within: Held, wanted: Item) -> Stored:
         """Store the memory that takes the place; raises unless some memory has its text then."""
         conn = within.conn
+        stored = UNDECIDED
         for _ in range(_TRIES):
             [stored] = await commits.store(conn, [wanted], self._quotas.limits)
             if stored.verdict == Verdict.LAPSED:

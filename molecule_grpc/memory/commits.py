@@ -26,7 +26,7 @@ from molecule_grpc.memory.rates import CommitRate
 from molecule_grpc.memory.refusals import MemoryQuotas
 from molecule_grpc.memory.store import changes as changes_store
 from molecule_grpc.memory.store import commits as store
-from molecule_grpc.memory.store.commits import Item, Stored, Verdict
+from molecule_grpc.memory.store.commits import UNDECIDED, Item, Stored, Verdict
 from molecule_grpc.memory.values import Change, Committed, Consolidated, Draft, Similar
 
 MAX_BATCH: Final = 100
@@ -188,6 +188,7 @@ class Commits:
 
     async def _stored(self, wanted: Item) -> Stored:
         """Submit an item until something lasting has become of it."""
+        stored = UNDECIDED
         for _ in range(_MOST_TRIES):
             stored = await self._queue.submit(wanted)
             if stored.verdict == Verdict.UNHELD:

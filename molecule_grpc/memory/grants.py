@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from molecule_grpc.db import tree_lock
@@ -25,6 +25,9 @@ MAX_LISTED: Final = 1_000
 # Rows of one transaction that moves or deletes many.
 _BATCH = 500
 _MAX_REASON_BYTES = 1_024
+
+
+Listed: TypeAlias = list[Quarantine]
 
 
 class Grants:
@@ -148,7 +151,7 @@ class Grants:
         *,
         after: tuple[datetime, UUID] | None = None,
         limit: int = MAX_LISTED,
-    ) -> list[Quarantine]:
+    ) -> Listed:
         """Whose texts are hidden, newest first, behind a place.
 
         Args:

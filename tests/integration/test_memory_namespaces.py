@@ -165,7 +165,7 @@ async def test_a_move_counts_from_the_next_call_on(bench: Bench, tree: Tree) -> 
     await bench.move(tree.a, tree.peer)
     with pytest.raises(Denied):
         await bench.commit(tree.a, "said after", namespace=f"team:{tree.lead}")
-    assert (await bench.commit(tree.a, "new team", namespace=f"team:{tree.peer}")).id
+    assert not (await bench.commit(tree.a, "new team", namespace=f"team:{tree.peer}")).unchanged
     assert (f"team:{tree.peer}", True) in await seen(bench, tree.peer)
 
 
@@ -323,7 +323,7 @@ async def test_an_expired_namespace_is_empty_at_once_and_deleted_soon(
     assert await bench.count() == 0
     assert await pool.fetchval("SELECT count(*) FROM memory_namespaces") == 0
     await bench.require_true_counters()
-    assert (await bench.commit(tree.a, "again", namespace=f"team:{tree.lead}")).id
+    assert not (await bench.commit(tree.a, "again", namespace=f"team:{tree.lead}")).unchanged
 
 
 async def test_a_write_waits_for_whoever_changes_the_tree(
@@ -340,8 +340,8 @@ async def test_a_write_waits_for_whoever_changes_the_tree(
         )
         own = await bench.commit(tree.a, "my own")
         other = await plant(pool)
-        assert (await bench.commit(other.a, "theirs", namespace=f"team:{other.lead}")).id
-        assert own.id
+        assert not (await bench.commit(other.a, "theirs", namespace=f"team:{other.lead}")).unchanged
+        assert not own.unchanged
         await until(lambda: _waiting(pool), bool)
         assert not late.done()
         await moving.commit()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db import rows
@@ -96,6 +96,9 @@ class Stored(NamedTuple):
     sha256: bytes | None
     embed_state: str | None
 
+
+# Before the first try.
+UNDECIDED: Final = Stored(Verdict.RACE, None, None, None, None)
 
 _NEW = f"verdict = '{Verdict.STORED}'"
 # Two items may ask for one id with different texts.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -122,7 +123,8 @@ _TOTALS = f"""
 """
 
 
-class Found(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Found:
     """Something to mend. The order of the fields is that of the statement."""
 
     problem: str

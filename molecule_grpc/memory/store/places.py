@@ -201,4 +201,13 @@ async def stats(pool: Pool, organization_id: UUID | None) -> Stats:
         MAX_LARGEST,
     )
     assert whole is not None
-    return Stats(*whole, largest=[NamespaceStats(*row) for row in largest])
+    namespaces, memories, size, pending, failed, hidden = whole
+    return Stats(
+        namespaces=namespaces,
+        memories=memories,
+        bytes=size,
+        embed_pending=pending,
+        embed_failed=failed,
+        quarantined_authors=hidden,
+        largest=[NamespaceStats(*row) for row in largest],
+    )
