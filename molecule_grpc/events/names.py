@@ -144,7 +144,7 @@ class EventType(enum.StrEnum):
     )
     MEMORY_SUPERSEDED = (
         "MEMORY_SUPERSEDED",
-        "`superseded_by` took the place of a memory; without that id the memory holds again.",
+        "Memory `superseded_by` replaced another one; without that id the other holds again.",
         (*_MEMORY, "superseded_by"),
     )
     MEMORY_FORGOTTEN = (
