@@ -82,7 +82,15 @@ class Model:
 
     def holding(self, reader: UUID) -> dict[UUID, str]:
         """What a search without a query shows the reader."""
-        return {each.id: each.text.content for each in self.seen(reader) if each.winner is None}
+        return {each.id: each.text.content for each in self.seen(reader) if not self.gave_way(each)}
+
+    def gave_way(self, memory: Memory) -> bool:
+        """Whether another memory counts in its place: not one that a hidden author put there last."""
+        if memory.winner is None:
+            return False
+        winner = self.memories.get(memory.winner)
+        hidden = winner is not None and winner.text.author in self.hidden
+        return not (hidden and winner is not None and winner.winner is None)
 
     def held(self, reader: UUID, step: int) -> dict[UUID, str]:
         """What such a search shows of the time right after a step, with today's rights."""
