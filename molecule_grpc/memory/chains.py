@@ -68,7 +68,7 @@ class Chains:
             AlreadyExists: MEMORY_ID_TAKEN.
             Exhausted: QUOTA_EXCEEDED.
         """
-        prepared = _prepared(author, draft)
+        prepared = await _prepared(author, draft)
         async with held(self._pool, author) as within:
             row = await writable_row(within, memory_id)
             prepared = _within(prepared, draft, row.namespace)
@@ -108,7 +108,7 @@ class Chains:
         wanted_ids = sorted(set(memory_ids))
         if len(wanted_ids) < 2:
             raise Invalid("memory_ids must be two or more", field="memory_ids")
-        prepared = _prepared(author, draft)._replace(keep_duplicate=True)
+        prepared = (await _prepared(author, draft))._replace(keep_duplicate=True)
         async with held(self._pool, author) as within:
             rows = await self._originals(within, wanted_ids)
             prepared = _within(prepared, draft, rows[0].namespace)
@@ -225,8 +225,8 @@ class Chains:
             self._reader.notice()
 
 
-def _prepared(author: UUID, draft: Draft) -> Prepared:
-    return drafting.prepare(author, draft, datetime.now(UTC))
+async def _prepared(author: UUID, draft: Draft) -> Prepared:
+    return await drafting.prepared(author, draft, datetime.now(UTC))
 
 
 def _within(prepared: Prepared, draft: Draft, namespace: str) -> Prepared:

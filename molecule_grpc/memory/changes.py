@@ -82,7 +82,7 @@ class Changes:
             Aborted: MEMORY_SUPERSEDED; MEMORY_CHANGED.
             Exhausted: QUOTA_EXCEEDED.
         """
-        wanted = _wanted(change, datetime.now(UTC))
+        wanted = await _wanted(change, datetime.now(UTC))
         async with held(self._pool, caller) as within:
             row = await writable_row(within, memory_id, own=own)
             if row.superseded_by is not None:
@@ -215,11 +215,11 @@ def _event(kind: EventType, within: Held, row: HeldRow) -> Event:
     )
 
 
-def _wanted(change: Change, now: datetime) -> _Wanted:
+async def _wanted(change: Change, now: datetime) -> _Wanted:
     if all(getattr(change, name) is None for name in _CHANGEABLE):
         raise Invalid("nothing to change is given")
     drafting.require_expiry(change.expires_at, now)
-    text = None if change.content is None else drafting.text(change.content)
+    text = None if change.content is None else await drafting.text_in_slices(change.content)
     found = Counter(text.redactions if text is not None else {})
     tags, entities = change.tags, change.entities
     return _Wanted(

@@ -109,7 +109,7 @@ class Commits:
             Exhausted: QUOTA_EXCEEDED, or the queue is full.
             Unavailable: the database does not answer, or the namespace is being deleted.
         """
-        prepared = drafting.prepare(author, draft, datetime.now(UTC))
+        prepared = await drafting.prepared(author, draft, datetime.now(UTC))
         if not operator:
             self._rate.charge(author, 1)
         return await self._committed(prepared)
@@ -160,7 +160,7 @@ class Commits:
         self, author: UUID, draft: Draft, now: datetime
     ) -> Committed | MoleculeError:
         try:
-            return await self._committed(drafting.prepare(author, draft, now))
+            return await self._committed(await drafting.prepared(author, draft, now))
         except MoleculeError as error:
             return error
         except Exception as error:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 
+from molecule_grpc.kernel.slices import Slices
 from molecule_grpc.memory.secret_rules import RULES, Rule
 
 _KEY_MARK = re.compile(
@@ -25,12 +27,28 @@ def redact(text: str) -> tuple[str, dict[str, int]]:
     Linear in the text's length, and idempotent: what was replaced is not replaced again.
     """
     counts: Counter[str] = Counter()
+    for step in _steps(text, counts):
+        text = step
+    return text, dict(counts)
+
+
+async def redact_in_slices(text: str) -> tuple[str, dict[str, int]]:
+    """Like `redact`, in slices of about a millisecond: 100 kB take some 50 of them."""
+    counts: Counter[str] = Counter()
+    async for step in Slices().each(_steps(text, counts)):
+        text = step
+    return text, dict(counts)
+
+
+def _steps(text: str, counts: Counter[str]) -> Iterator[str]:
+    """The text after each rule."""
     text = _without_private_keys(text, counts)
     lowered = text.lower()
     for rule in RULES:
         if any(hint in lowered for hint in rule.hints):
             text = _applied(rule, text, counts)
-    return text, dict(counts)
+            yield text
+    yield text
 
 
 def redact_json(text: str) -> tuple[str, dict[str, int]]:
