@@ -85,7 +85,7 @@ async def conformance(
     async for result in run(url):
         results.append(result)
         if not output.as_json:
-            print(*filter(None, result), sep="\t")
+            print(result.outcome.value, result.name, result.detail, sep="\t")
     if output.as_json:
         output.one({"checks": [result._asdict() for result in results]})
     if any(result.outcome is Outcome.FAILED for result in results):

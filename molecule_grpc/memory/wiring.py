@@ -18,6 +18,7 @@ from molecule_grpc.memory.legacy.transfer import LegacyCommits, LegacyExports
 from molecule_grpc.memory.memories import Memories
 from molecule_grpc.memory.opening import Rooms, open_memories
 from molecule_grpc.memory.opening_search import SearchParts, open_search
+from molecule_grpc.memory.plugin.session import PluginSession
 from molecule_grpc.memory.plugin.wiring import PluginParts, open_plugin
 from molecule_grpc.memory.ports import Audit, Changing, Committing, Exporting, Workspaces
 from molecule_grpc.memory.scoped import ScopedMemories
@@ -41,7 +42,7 @@ class MemorySlice:
     slice: Slice
     memories: Memories
     scoped: ScopedMemories
-    session: SessionMemories
+    session: SessionMemories | PluginSession
     rights: Grants
     exports: Exporting
     imports: Imports
@@ -105,15 +106,18 @@ def _slice(
         exports = LegacyExports(core.pool)
         imports = Imports(core.pool, LegacyCommits(core.pool, audit))
     workspaces.on_created(Seeds(rooms.namespaces, commits).store)
+    session: SessionMemories | PluginSession = SessionMemories(
+        core.pool, rooms.namespaces, seconds=core.settings.budgets.search_seconds
+    )
+    if plugin is not None:
+        session = PluginSession(memories)
     service = MemoryService(memories, scoped, KeyValues(core.pool, core.page_tokens))
     tasks = [*search.tasks, *rooms.tasks, *(plugin.tasks if plugin else ())]
     return MemorySlice(
         slice=Slice(handlers=[handlers(service)], tasks=tasks, loops=search.loops),
         memories=memories,
         scoped=scoped,
-        session=SessionMemories(
-            core.pool, rooms.namespaces, seconds=core.settings.budgets.search_seconds
-        ),
+        session=session,
         rights=rooms.grants,
         exports=exports,
         imports=imports,

@@ -80,6 +80,8 @@ async def old_clients_work(child: Agent) -> None:
     [row] = json.loads(await text_of(child, "recall_memory", scope="TEAM", query="ours"))[:1]
     assert set(row) == {"id", "content", "scope", "created_at"}
     memory_id = await remember(child, "over REST")
+    answer = await child.rest("GET", f"/workspaces/{child.id}/session-search", q="over rest")
+    assert memory_id in answer.text
     assert "over REST" in [row["content"] for row in await recall(child, scope="LOCAL")]
     answer = await child.rest("DELETE", f"/workspaces/{child.id}/memories/{memory_id}")
     assert (answer.status_code, answer.json()["status"]) == (200, "deleted")

@@ -11,8 +11,6 @@ from molecule_grpc.memory.plugin.client import CircuitOpen
 
 log = structlog.get_logger(__name__)
 
-_REASON = "MEMORY_PLUGIN_UNAVAILABLE"
-
 
 def named(error: StoreError, doing: str) -> MoleculeError:
     """The error for a caller.
@@ -24,7 +22,7 @@ def named(error: StoreError, doing: str) -> MoleculeError:
         return Unavailable(
             f"plugin {doing}: circuit breaker open: the memory plugin (MEMORY_PLUGIN_URL) failed"
             f" three times in a row, and is asked again within {OPEN_SECONDS:.0f} s",
-            reason=_REASON,
+            reason="MEMORY_PLUGIN_UNAVAILABLE",
             retry_after=OPEN_SECONDS,
         )
     log.warning("the memory plugin did not do it", doing=doing, code=error.code, error=str(error))
@@ -32,11 +30,13 @@ def named(error: StoreError, doing: str) -> MoleculeError:
         return Unavailable(
             f"plugin {doing}: the memory plugin (MEMORY_PLUGIN_URL) did not answer or failed, try"
             " again",
-            reason=_REASON,
+            reason="MEMORY_PLUGIN_UNAVAILABLE",
         )
     if error.code is ErrorCode.BAD_REQUEST:
         return Invalid(f"plugin {doing}: the memory plugin refused this request")
-    return Unavailable(f"plugin {doing}: the memory plugin refused", reason=_REASON)
+    return Unavailable(
+        f"plugin {doing}: the memory plugin refused", reason="MEMORY_PLUGIN_UNAVAILABLE"
+    )
 
 
 def unsupported(what: str) -> Unsupported:

@@ -1,0 +1,112 @@
+"""Commands around other stores: their exit codes, and what a script reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import execute
+from tests.e2e.parties import found, wire_to
+from tests.e2e.test_memory_scoped import recall
+from tests.legacy_memories import TABLE
+from tests.running import RunningServer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+NOBODY = "http://127.0.0.1:9"
+
+
+def molecule(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of `molecule-grpc memory`."""
+    return subprocess.run(
+        [sys.executable, "-m", "molecule_grpc.cli.main", "memory", *words],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [[], ["--dry-run", "--apply"], ["--apply", "--workspace", "x"], ["--apply", "--after", "x"]],
+)
+def test_wrong_arguments_are_2(flags: list[str]) -> None:
+    done = molecule("backfill", *flags, DATABASE_URL="postgres://nobody@127.0.0.1:9/x")
+    assert done.returncode == 2, done.stderr
+
+
+async def test_what_cannot_be_reached_is_3(database_url: str) -> None:
+    for environment in (
+        {"DATABASE_URL": ""},
+        {"DATABASE_URL": "postgres://nobody@127.0.0.1:9/x"},
+        {"DATABASE_URL": database_url},  # has no table agent_memories
+    ):
+        done = molecule("backfill", "--dry-run", **environment)
+        assert done.returncode == 3, done.stderr
+    await execute(database_url, TABLE)
+    plugin = {"DATABASE_URL": database_url, "MEMORY_PLUGIN_URL": NOBODY}
+    assert molecule("backfill", "--dry-run", **plugin).returncode == 0
+    done = molecule("backfill", "--apply", **plugin)
+    assert done.returncode == 3
+    assert "plugin does not answer" in done.stderr
+
+
+async def test_what_is_missing_is_1_and_json_is_json(database_url: str) -> None:
+    await execute(database_url, TABLE)
+    await execute(
+        database_url,
+        "WITH w AS (INSERT INTO workspaces (id, name, organization_id, tier) VALUES"
+        " (gen_random_uuid(), 'w', '00000000-0000-7000-8000-000000000001', 3) RETURNING id)"
+        " INSERT INTO agent_memories (workspace_id, content, scope)"
+        " SELECT id, 'the one that is missing', 'LOCAL' FROM w",
+    )
+    done = molecule("backfill", "--verify", DATABASE_URL=database_url)
+    assert done.returncode == 1
+    assert "the one that is missing" in done.stderr
+    done = molecule("--json", "backfill", "--apply", DATABASE_URL=database_url)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["scanned"], facts["copied"], facts["errors"]) == (1, 1, 0)
+    assert "," in facts["cursor"]
+    assert molecule("backfill", "--verify", DATABASE_URL=database_url).returncode == 0
+
+
+def test_a_server_that_fails_the_pack_is_1() -> None:
+    done = molecule("conformance", NOBODY)
+    assert done.returncode == 1
+    assert done.stdout.startswith("failed\tanswers the golden exchanges")
+    assert molecule("serve-plugin").returncode == 1
+
+
+async def test_memories_of_other_libraries_come_in_once(
+    own_server: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    server = own_server()
+    async with wire_to(server) as wire:
+        org = await found(wire, wire.party(server.admin_token))
+        agent = await org.hire("lead")
+        files = {
+            "mem0": {"results": [{"id": "m", "memory": "likes tea", "user_id": "alice"}]},
+            "langgraph": [{"namespace": ["a"], "key": "k", "value": {"text": "likes coffee"}}],
+        }
+        for _ in range(2):
+            for layout, content in files.items():
+                given, export = tmp_path / f"{layout}.json", tmp_path / "export.json"
+                given.write_text(json.dumps(content))
+                done = molecule("convert", layout, str(given), "--workspace", "lead")
+                assert done.returncode == 0, done.stderr
+                export.write_text(done.stdout)
+                done = molecule(
+                    *("import", str(export), "--organization", org.id),
+                    *("--url", server.url, "--token", server.admin_token),
+                )
+                assert done.returncode == 0, done.stderr
+        rows = await recall(agent, scope="LOCAL")
+        assert sorted(row["content"] for row in rows) == ["likes coffee", "likes tea"]
