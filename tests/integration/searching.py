@@ -39,8 +39,8 @@ class Thesaurus:
         self.refused: set[str] = set()
         self.asked: list[str] = []
 
-    async def query(self, text: str) -> Vector | None:
-        self.asked.append(text)
+    async def query(self, text: str, earlier: EmbeddingModel | None = None) -> Vector | None:
+        self.asked.append(text if earlier is None else f"{earlier.id}: {text}")
         return None if self.down else _vector(text)
 
     async def passages(

@@ -150,6 +150,31 @@ async def test_another_model_reads_everything_anew_and_goes_on_where_it_stopped(
     assert len(await bench.ids(tree.a, "reboot", mode="semantic", limit=100)) == 20
 
 
+async def test_while_a_model_takes_over_the_one_before_finds_what_it_has_read(
+    pool: Pool, database_url: str, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = LOCAL_MODELS["local-light"].id, LOCAL_MODELS["local"].id
+    async with search_bench(pool, database_url, model=Thesaurus(before)) as old:
+        (memory,) = await old.remember(tree.a, "restart the database")
+    async with search_bench(pool, database_url, model=Thesaurus(after)) as new:
+        with monkeypatch.context() as patch:
+
+            async def not_now(texts: Any, *, seconds: float) -> None:
+                return None
+
+            patch.setattr(new.model, "passages", not_now)
+            await new.backlog.step()
+        found = await new.search(tree.a, "reboot", mode="semantic")
+        assert [hit.row.id for hit in found.hits] == [memory]
+        assert found.embed_pending == 1
+        assert f"{before}: reboot" in new.model.asked
+        await new.backlog.step()
+        new.parts.vectors._earlier_until = 0.0  # As after five seconds.
+        new.model.asked.clear()
+        assert await new.ids(tree.a, "reboot", mode="semantic") == [memory]
+        assert new.model.asked == ["reboot"]
+
+
 async def test_texts_of_a_time_without_embedder_are_read_when_there_is_one(
     bench: SearchBench, tree: Tree, pool: Pool
 ) -> None:

@@ -14,7 +14,7 @@ from molecule_grpc.memory.embedding.port import Embedder, EmbeddingModel
 from molecule_grpc.memory.embedding.store import vectors as store
 from molecule_grpc.memory.embedding.store.vectors import NewVector, PendingText, Read
 from molecule_grpc.memory.embedding.vectors import Vectors
-from molecule_grpc.memory.search.store.ranking import vector_text
+from molecule_grpc.memory.search.store.literals import vector_text
 from molecule_grpc.memory.values import EmbedState
 
 _log = structlog.get_logger(__name__)
@@ -79,6 +79,7 @@ class Backlog:
     async def _read(self, model: EmbeddingModel) -> None:
         for _ in range(_ROUNDS):
             if not await self._round(model) and not await self._look_through(model):
+                await self._end_earlier(model)
                 break
             if not await self._claim(model):
                 return
@@ -105,6 +106,11 @@ class Backlog:
             ]
         await store.store(self._pool, schema, model.id, read, new)
         return True
+
+    async def _end_earlier(self, model: EmbeddingModel) -> None:
+        """Once no text waits and none lacks a vector of this model, no other one is needed."""
+        if self._looked_through == model.id and not await store.count_pending(self._pool, 1):
+            await store.end_earlier(self._pool, model.id)
 
     async def _look_through(self, model: EmbeddingModel) -> bool:
         """Once for each start and model: find texts that have no vectors of this model.

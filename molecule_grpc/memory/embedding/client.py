@@ -86,9 +86,18 @@ class SocketEmbedder:
                 self._lose(writer)
             await asyncio.sleep(_FIRST_PAUSE_SECONDS)
 
-    async def query(self, text: str) -> Vector | None:
-        """The vector of a question; None without one in time."""
+    async def query(self, text: str, earlier: EmbeddingModel | None = None) -> Vector | None:
+        """The vector of a question; None without one in time.
+
+        A question to an earlier model, which the process may have to load first, is asked once and
+        counts for nothing.
+        """
         loop = asyncio.get_running_loop()
+        if earlier is not None:
+            with contextlib.suppress(_RefusedError):
+                found = await self._call([text], "query", self._query_seconds, earlier)
+                return found[0][0] if found else None
+            return None
         if loop.time() < self._closed_until:
             return None
         try:
@@ -118,13 +127,18 @@ class SocketEmbedder:
         return None if found is None else list(found)
 
     async def _call(
-        self, texts: Sequence[str], kind: str, seconds: float
+        self,
+        texts: Sequence[str],
+        kind: str,
+        seconds: float,
+        earlier: EmbeddingModel | None = None,
     ) -> list[list[Vector]] | None:
         """Raises _RefusedError where the model cannot read a text."""
         require_no_connection("the embedder")
         began = asyncio.get_running_loop().time()
-        answer = await self._ask(texts, question=kind == "query", seconds=seconds)
-        if answer is None or "error" in answer[0] or self._model is None:
+        answer = await self._ask(texts, question=kind == "query", seconds=seconds, earlier=earlier)
+        model = earlier or self._model
+        if answer is None or "error" in answer[0] or model is None:
             _FAILURES.labels(kind).inc()
             if answer is not None and answer[0].get("error") == "refused":
                 raise _RefusedError
@@ -132,14 +146,19 @@ class SocketEmbedder:
         _SECONDS.labels(kind).observe(asyncio.get_running_loop().time() - began)
         header, body = answer
         try:
-            vectors = iter(vectors_of(body, self._model.dimensions))
+            vectors = iter(vectors_of(body, model.dimensions))
             return [[next(vectors) for _ in range(count)] for count in header["counts"]]
         except (FrameError, RuntimeError, StopIteration):
             _FAILURES.labels(kind).inc()
             return None
 
     async def _ask(
-        self, texts: Sequence[str], *, question: bool, seconds: float
+        self,
+        texts: Sequence[str],
+        *,
+        question: bool,
+        seconds: float,
+        earlier: EmbeddingModel | None = None,
     ) -> tuple[dict[str, Any], bytes] | None:
         writer = self._writer
         if writer is None:
@@ -147,7 +166,13 @@ class SocketEmbedder:
         number = next(self._numbers)
         answer = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
-        request = {"id": number, "texts": list(texts), "question": question, "seconds": seconds}
+        request = {
+            "id": number,
+            "texts": list(texts),
+            "question": question,
+            "seconds": seconds,
+            "model": earlier.id if earlier else "",
+        }
         try:
             async with asyncio.timeout(seconds):
                 writer.write(frame(request))
@@ -157,7 +182,7 @@ class SocketEmbedder:
             return None
         finally:
             self._waiting.pop(number, None)
-        if told := got[0].get("model"):
+        if (told := got[0].get("model")) and earlier is None:
             self._model = EmbeddingModel(*told)
         return got
 

@@ -33,8 +33,12 @@ class Embedder(Protocol):
     def model(self) -> EmbeddingModel | None:
         """The model; None while it is unknown, as before the embedder has first answered."""
 
-    async def query(self, text: str) -> Vector | None:
-        """The vector of a question; None without one within `MEMORY_EMBED_QUERY_SECONDS`."""
+    async def query(self, text: str, earlier: EmbeddingModel | None = None) -> Vector | None:
+        """The vector of a question; None without one within `MEMORY_EMBED_QUERY_SECONDS`.
+
+        Args:
+            earlier: by a model that was the embedder's before; None for the one it has.
+        """
 
     async def passages(
         self, texts: Sequence[str], *, seconds: float
@@ -54,7 +58,11 @@ class NoEmbedder:
     active = False
     model = None
 
-    async def query(self, text: str) -> Vector | None:  # noqa: ARG002  (as every embedder)
+    async def query(
+        self,
+        text: str,  # noqa: ARG002  (as every embedder)
+        earlier: EmbeddingModel | None = None,  # noqa: ARG002
+    ) -> Vector | None:
         """Nothing."""
         return None
 

@@ -11,20 +11,14 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
 import structlog
 
-from molecule_grpc.memory.embedding.batches import Batches, Busy, Late, LocalSource, Source
-from molecule_grpc.memory.embedding.engines import load
+from molecule_grpc.memory.embedding.batches import Busy, Late
 from molecule_grpc.memory.embedding.frames import FrameError, frame, read_frame
-from molecule_grpc.memory.embedding.models import LOCAL_MODELS, ModelRefused
-from molecule_grpc.memory.embedding.openai import RemoteError, RemoteModel
-from molecule_grpc.memory.embedding.port import EmbeddingModel
+from molecule_grpc.memory.embedding.served import Models
 from molecule_grpc.server.process.logs import configure
 from molecule_grpc.settings.embedding import EmbeddingSettings
 from molecule_grpc.settings.settings import Settings
@@ -32,89 +26,36 @@ from molecule_grpc.settings.settings import Settings
 _log = structlog.get_logger("molecule_grpc.embedder")
 
 _BEAT_SECONDS: Final = 0.25
-_AGAIN_SECONDS: Final = 30.0  # Between two probes of a server that failed.
 # Behind everything that serves calls: a backlog may take every idle moment and no other.
 _NICENESS: Final = 10
 
 
-class _Loaded:
-    """The model once there is one, and why there is none until then."""
-
-    def __init__(self) -> None:
-        self.model: EmbeddingModel | None = None
-        self.batches: Batches | None = None
-        self.unavailable = "the model is being loaded"
-
-
 async def serve(settings: EmbeddingSettings, socket: Path, beat: Path) -> None:
     """Answer workers until cancelled."""
-    loaded = _Loaded()
     async with contextlib.AsyncExitStack() as stack:
         group = await stack.enter_async_context(asyncio.TaskGroup())
+        models = Models(settings, group)
         group.create_task(_beat(beat))
-        loading = group.create_task(_load(settings, loaded))
+        serving = group.create_task(models.run())
         socket.unlink(missing_ok=True)  # noqa: ASYNC240  (microseconds)
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             # Cancelled at the end of the process alone.
             with contextlib.suppress(asyncio.CancelledError):
-                await _Worker(reader, writer, loaded).answer()
+                await _Worker(reader, writer, models).answer()
 
         server = await asyncio.start_unix_server(connected, socket)
         stack.callback(server.close)
-        await loading
-
-
-async def _load(settings: EmbeddingSettings, loaded: _Loaded) -> None:
-    """Load the model, and work; without a model wait for a restart."""
-    async with _source(settings, loaded) as source:
-        if source is None:
-            await asyncio.Event().wait()
-            return
-        loaded.batches = Batches(source)
-        _log.info("memories can be found by meaning", model=loaded.model and loaded.model.id)
-        await loaded.batches.run()
-
-
-@contextlib.asynccontextmanager
-async def _source(settings: EmbeddingSettings, loaded: _Loaded) -> AsyncIterator[Source | None]:
-    if settings.embedder == "openai":
-        async with aiohttp.ClientSession() as session:
-            remote = RemoteModel(settings, session)
-            while loaded.model is None:
-                try:
-                    loaded.model = await remote.probe()
-                except RemoteError as error:
-                    loaded.unavailable = f"the embedder's server cannot be used: {error}"
-                    _log.warning("no embedder", because=str(error))
-                    await asyncio.sleep(_AGAIN_SECONDS)
-            yield remote
-        return
-    spec = LOCAL_MODELS[settings.embedder]
-    # One thread: on two cores one computes as fast as two, and leaves the other to the workers.
-    with ThreadPoolExecutor(1, "embedder") as pool:
-        loop = asyncio.get_running_loop()
-        try:
-            engine = await loop.run_in_executor(pool, load, spec, settings.model_path)
-            source = LocalSource(engine, pool)
-            (warm,) = await source.split(["warm"], question=True)
-            await source.embed(warm, question=True)
-        except ModelRefused as error:
-            loaded.unavailable = str(error)
-            _log.warning("no embedder: memories are found by words alone", because=str(error))
-            yield None
-            return
-        loaded.model = EmbeddingModel(spec.id, spec.dimensions, spec.weight)
-        yield source
+        await serving
 
 
 class _Worker:
     """A connection of a worker: any number of requests at once, each with a number of its own."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, loaded: _Loaded
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, models: Models
     ) -> None:
-        self._reader, self._writer, self._loaded = reader, writer, loaded
+        self._reader, self._writer, self._models = reader, writer, models
 
     async def answer(self) -> None:
         """Until the worker hangs up."""
@@ -134,12 +75,12 @@ class _Worker:
             await self._writer.drain()
 
     async def _answer(self, header: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        loaded = self._loaded
-        if loaded.batches is None or loaded.model is None:
-            return {"error": loaded.unavailable}, b""
-        model = list(loaded.model)
+        served = self._models.of(header.get("model", ""))
+        if served.batches is None or served.model is None:
+            return {"error": served.unavailable}, b""
+        model = list(served.model)
         try:
-            found = await loaded.batches.add(
+            found = await served.batches.add(
                 header["texts"], question=header["question"], seconds=header["seconds"]
             )
         except Busy:

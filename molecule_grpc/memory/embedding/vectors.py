@@ -8,11 +8,14 @@ from typing import Final
 import structlog
 
 from molecule_grpc.db.pool import Pool, database_errors
+from molecule_grpc.memory.embedding.models import LOCAL_MODELS
 from molecule_grpc.memory.embedding.port import EmbeddingModel
 from molecule_grpc.memory.embedding.store import vectors as store
 
 _log = structlog.get_logger(__name__)
 
+# Between two looks for a model whose vectors are still being replaced.
+_EARLIER_SECONDS: Final = 5.0
 # Between two looks for an extension that was not there: an operator may have added it.
 _AGAIN_SECONDS: Final = 30.0
 
@@ -25,6 +28,8 @@ class Vectors:
         self._schemas: dict[str, str] = {}
         self._looked: float | None = None
         self._looking = asyncio.Lock()
+        self._earlier: EmbeddingModel | None = None
+        self._earlier_until = 0.0
 
     def schema(self, model: EmbeddingModel) -> str | None:
         """The schema of the extension; None as long as `enable` has not found it for the model."""
@@ -54,3 +59,22 @@ class Vectors:
                 return False
             self._schemas[model.id] = schema
             return True
+
+    async def earlier(self, model: EmbeddingModel) -> EmbeddingModel | None:
+        """The model that texts were read by before, while some still wait for this one.
+
+        None, too, for a model that this machine cannot ask. Looks at most every 5 s.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        now = asyncio.get_running_loop().time()
+        if now >= self._earlier_until:
+            self._earlier_until = now + _EARLIER_SECONDS
+            with database_errors():
+                name = await store.earlier_model(self._pool, model.id)
+            found = [spec for spec in LOCAL_MODELS.values() if spec.id == name]
+            self._earlier = (
+                EmbeddingModel(found[0].id, found[0].dimensions, found[0].weight) if found else None
+            )
+        return self._earlier

@@ -42,12 +42,14 @@ class Meaning(NamedTuple):
         schema: of the extension.
         near: the nearest rows with their cosines, where an index was asked; None compares the query
             with all rows.
+        earlier: the query by the model before this one, for rows that this one has not read yet.
     """
 
     vector: Vector
     model: EmbeddingModel
     schema: str
     near: Sequence[tuple[UUID, float]] | None = None
+    earlier: tuple[str, Vector] | None = None
 
 
 class Place(NamedTuple):

@@ -10,7 +10,7 @@ from uuid import UUID
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import NotFound, Unavailable
 from molecule_grpc.kernel.page_tokens import PageTokens
-from molecule_grpc.memory.embedding.port import Embedder
+from molecule_grpc.memory.embedding.port import Embedder, EmbeddingModel, Vector
 from molecule_grpc.memory.embedding.vectors import Vectors
 from molecule_grpc.memory.search import paging
 from molecule_grpc.memory.search.alike import Group, grouped
@@ -186,7 +186,13 @@ class Search:
         schema = self._vectors.schema(model)
         if vector is None or schema is None or self._embedder.model != model:
             return None, _NOT_NOW
-        return Meaning(vector, model, schema), ""
+        return Meaning(vector, model, schema, earlier=await self._by_earlier(text, model)), ""
+
+    async def _by_earlier(self, text: str, model: EmbeddingModel) -> tuple[str, Vector] | None:
+        """The query by the model before this one, while that one's vectors are being replaced."""
+        earlier = await self._vectors.earlier(model)
+        vector = await self._embedder.query(text, earlier) if earlier is not None else None
+        return None if earlier is None or vector is None else (earlier.id, vector)
 
     def _next(self, access: Access, asked: Asked, query: Query, hits: Hits, taken: int) -> str:
         """The token of the next page; empty where the hits end with this one."""

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from molecule_grpc.db import rows
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.memory.search.store.literals import quoted_name
 
 
 class PendingText(NamedTuple):
@@ -69,6 +70,24 @@ async def claim(pool: Pool, model: str, holder: UUID, seconds: float) -> bool:
     return row is not None
 
 
+async def earlier_model(pool: Pool, model: str) -> str | None:
+    """The model that texts were read by before this one, as long as some wait for this one."""
+    found: str | None = await pool.fetchval(
+        """
+        SELECT model FROM memory_readers
+        WHERE model <> $1 AND EXISTS (SELECT FROM memories WHERE embed_state = 'pending')
+        ORDER BY until DESC LIMIT 1
+        """,
+        model,
+    )
+    return found
+
+
+async def end_earlier(pool: Pool, model: str) -> None:
+    """All texts are read by this model: those before it are asked no more."""
+    await pool.execute("DELETE FROM memory_readers WHERE model <> $1 AND until <= now()", model)
+
+
 async def release(pool: Pool, model: str, holder: UUID) -> None:
     """Let another worker turn texts into vectors."""
     await pool.execute(
@@ -122,7 +141,7 @@ async def store(
     pool: Pool, schema: str, model: str, texts: Sequence[Read], vectors: Sequence[NewVector]
 ) -> None:
     """Put vectors in place of those of earlier texts, and say that their texts are read."""
-    sql = _STORE.replace("{schema}", '"' + schema.replace('"', '""') + '"')
+    sql = _STORE.replace("{schema}", quoted_name(schema))
     new = rows.columns(vectors) if vectors else rows.no_rows(NewVector)
     await pool.execute(sql, model, *rows.columns(texts), *new)
 

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
-from molecule_grpc.memory.search.store.ranking import quoted, vector_text
+from molecule_grpc.memory.search.store.literals import quoted, quoted_name, vector_text
 from molecule_grpc.memory.store.visible import current
 
 # Rows, the newest, that a text is compared with, and those of them that are read.
@@ -83,7 +83,7 @@ async def by_meaning(
     schema: str,
 ) -> list[Candidate]:
     """The rows whose beginnings are nearest to a vector."""
-    sql = _BY_MEANING.replace("{schema}", '"' + schema.replace('"', '""') + '"')
+    sql = _BY_MEANING.replace("{schema}", quoted_name(schema))
     rows = await connection.fetch(
         sql, organization_id, memory_id, namespace, vector_text(vector), model
     )

@@ -11,7 +11,7 @@ from molecule_grpc.db.pool import Connection
 from molecule_grpc.memory.search.plan import Meaning
 from molecule_grpc.memory.search.store.arguments import Arguments
 from molecule_grpc.memory.search.store.held import held, wanted
-from molecule_grpc.memory.search.store.ranking import vector_text
+from molecule_grpc.memory.search.store.literals import schema_of, vector_text
 from molecule_grpc.memory.values import Query
 
 # Vectors that are taken from the index, and rows of other readers that it may pass on the way.
@@ -51,7 +51,7 @@ async def nearest(
     Call it in a transaction, and compare with all rows where fewer come back than a page needs.
     """
     arguments = Arguments()
-    schema = '"' + meaning.schema.replace('"', '""') + '"'
+    schema = schema_of(meaning)
     kind = "vector" if meaning.model.dimensions <= _FULL_PRECISION else "halfvec"
     form = f"{schema}.{kind}({meaning.model.dimensions})"
     rows = held(arguments, organization_id, namespaces, query.as_of)

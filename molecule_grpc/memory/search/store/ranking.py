@@ -17,6 +17,7 @@ from molecule_grpc.db.pool import Connection
 from molecule_grpc.memory.search.plan import Frequencies, Meaning, Place, Ranked, Word
 from molecule_grpc.memory.search.store.arguments import Arguments
 from molecule_grpc.memory.search.store.held import held, wanted
+from molecule_grpc.memory.search.store.literals import quoted, schema_of, vector_text
 from molecule_grpc.memory.values import Query
 
 # Of BM25: how soon a repeated word counts no more, and how much long texts are held back.
@@ -150,7 +151,10 @@ def _asked(arguments: Arguments, ranking: Ranking) -> str:
     ]
     if ranking.meaning is not None and ranking.meaning.near is None:
         vector = arguments.add(vector_text(ranking.meaning.vector), "text")
-        columns.append(f"{vector}::{_schema(ranking.meaning)}.vector AS vector")
+        columns.append(f"{vector}::{schema_of(ranking.meaning)}.vector AS vector")
+        if ranking.meaning.earlier is not None:
+            vector = arguments.add(vector_text(ranking.meaning.earlier[1]), "text")
+            columns.append(f"{vector}::{schema_of(ranking.meaning)}.vector AS earlier_vector")
     return f"SELECT {', '.join(columns)}"
 
 
@@ -168,14 +172,21 @@ def _semantic(arguments: Arguments, ranking: Ranking) -> str:
     if meaning.near is not None:
         near = json.dumps({str(id_): cosine for id_, cosine in meaning.near})
         return f"({arguments.add(near, 'jsonb')} ->> h.id::text)::float8"
-    return f"""(
-        SELECT max(1 - (e.embedding OPERATOR({_schema(meaning)}.<=>) asked.vector))
-        FROM memory_embeddings e
-        WHERE e.organization_id = h.organization_id AND e.memory_id = h.id
-          AND e.model = {arguments.add(meaning.model.id, "text")}
-          AND e.content_sha256 = h.content_sha256
-          AND e.created_at <= {arguments.add(ranking.now, "timestamptz")}
-    )"""
+    now = arguments.add(ranking.now, "timestamptz")
+
+    def best(model: str, vector: str) -> str:
+        return f"""(
+            SELECT max(1 - (e.embedding OPERATOR({schema_of(meaning)}.<=>) asked.{vector}))
+            FROM memory_embeddings e
+            WHERE e.organization_id = h.organization_id AND e.memory_id = h.id
+              AND e.model = {arguments.add(model, "text")}
+              AND e.content_sha256 = h.content_sha256 AND e.created_at <= {now}
+        )"""
+
+    cosine = best(meaning.model.id, "vector")
+    if meaning.earlier is None:
+        return cosine
+    return f"coalesce({cosine}, {best(meaning.earlier[0], 'earlier_vector')})"
 
 
 def _literal(arguments: Arguments, ranking: Ranking) -> str:
@@ -283,18 +294,3 @@ def _page(arguments: Arguments, ranking: Ranking) -> str:
         ORDER BY s.units DESC, s.created_at DESC, s.id DESC
         LIMIT {arguments.add(ranking.limit, "integer")}
     """
-
-
-def _schema(meaning: Meaning) -> str:
-    """SQL: the schema of the extension, quoted."""
-    return '"' + meaning.schema.replace('"', '""') + '"'
-
-
-def quoted(lexeme: str) -> str:
-    """A word as a query of text search that means this word and nothing else."""
-    return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def vector_text(vector: Sequence[float]) -> str:
-    """A vector as the extension reads it."""
-    return json.dumps([float(value) for value in vector], separators=(",", ":"))

@@ -1,0 +1,28 @@
+"""Values as Postgres reads them where a parameter cannot stand or has no type of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from molecule_grpc.memory.search.plan import Meaning
+
+
+def schema_of(meaning: Meaning) -> str:
+    """SQL: the schema of the extension, quoted."""
+    return quoted_name(meaning.schema)
+
+
+def quoted_name(name: str) -> str:
+    """SQL: a name that is this one, whatever its letters."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quoted(lexeme: str) -> str:
+    """A word as a query of text search that means this word and nothing else."""
+    return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def vector_text(vector: Sequence[float]) -> str:
+    """A vector as the extension reads it."""
+    return json.dumps([float(value) for value in vector], separators=(",", ":"))
