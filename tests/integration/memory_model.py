@@ -85,7 +85,7 @@ class Model:
         return {each.id: each.text.content for each in self.seen(reader) if not self.gave_way(each)}
 
     def gave_way(self, memory: Memory) -> bool:
-        """Whether another memory counts in its place: not one that a hidden author put there last."""
+        """Whether another memory counts in its place: not one that a hidden author put there."""
         if memory.winner is None:
             return False
         winner = self.memories.get(memory.winner)
