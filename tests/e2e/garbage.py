@@ -187,6 +187,8 @@ def _fits(number: int, kind: int) -> bool:
 def _message(draw: Callable[..., Any], descriptor: Descriptor, depth: int) -> Message:
     if descriptor.full_name == "google.protobuf.Value":
         return _json_value(draw)
+    if descriptor.full_name == "google.protobuf.Struct":
+        return struct_pb2.Struct(fields={draw(TEXT): _json_value(draw)})
     message: Message = GetMessageClass(descriptor)()
     if descriptor.fields:
         for field in draw(st.lists(st.sampled_from(list(descriptor.fields)), max_size=3)):

@@ -234,6 +234,32 @@ async def _files(scene: Scene) -> Message:
     return upload.ListPendingUploadsRequest(workspace_id=scene.agent.id, limit=1000)
 
 
+async def _grants(scene: Scene) -> Message:
+    await scene.database.execute(
+        """
+        INSERT INTO memory_grants (organization_id, namespace, workspace_id, can_write, granted_by)
+        SELECT $1, 'custom:' || lpad(n::text, 249, 'n'), $2, true, repeat('g', 300)
+        FROM generate_series(1, 1100) n
+        """,
+        scene.org.id,
+        scene.agent.id,
+    )
+    return admin.ListMemoryGrantsRequest(limit=1000)
+
+
+async def _quarantines(scene: Scene) -> Message:
+    await scene.database.execute(
+        """
+        INSERT INTO memory_quarantine (organization_id, author_id, created_by, reason, created_at)
+        SELECT $1, gen_random_uuid(), repeat('c', 300), repeat('r', 1000),
+               now() - make_interval(secs => n % 7)
+        FROM generate_series(1, 1100) n
+        """,
+        scene.org.id,
+    )
+    return admin.ListAuthorQuarantinesRequest(limit=1000)
+
+
 LISTINGS = {
     "WorkspaceService/ListWorkspaces": Listing(_workspaces, "id", "org", 41),
     "WorkspaceService/ListPeers": Listing(_peers, "id", "agent", 40),
@@ -244,6 +270,8 @@ LISTINGS = {
     "AdminService/ListDeadLetters": Listing(_dead_letters, "seq", "org", 100),
     "AdminService/ListAuditLog": Listing(_audit_log, "id", "org", 510),
     "AdminService/ListEvents": Listing(_events, "id", "org", 41),
+    "AdminService/ListMemoryGrants": Listing(_grants, "namespace", "org", 1100),
+    "AdminService/ListAuthorQuarantines": Listing(_quarantines, "workspace_id", "org", 1100),
     "DelegationService/ListDelegations": Listing(_own_delegations, "delegation_id", "agent", 1100),
     "DelegationService/ListActivity": Listing(_record, "id", "agent", 6),
     "DelegationService/SearchSession": Listing(_search, "id", "agent", 6),

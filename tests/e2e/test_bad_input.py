@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from google.api import httpbody_pb2
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
@@ -139,6 +140,8 @@ def rest_form(rpc: Rpc, good: Message) -> tuple[str, bytes, str]:
     if rpc.bindings[0].body in ("", "*"):
         return path, json.dumps(fields).encode(), ""
     body = getattr(good, rpc.bindings[0].body)
+    if not isinstance(body, httpbody_pb2.HttpBody):
+        return path, json.dumps(fields.get(rpc.bindings[0].body, {})).encode(), ""
     is_json = body.data.startswith(b"{")
     return path, body.data, "" if is_json else body.content_type or "application/octet-stream"
 

@@ -18,6 +18,7 @@ from tests.e2e.parties import Party
 from tests.e2e.valid_requests import (
     a_delegation,
     a_file,
+    a_memory,
     a_queued_message,
     a_token,
     an_item,
@@ -33,7 +34,7 @@ WORKSPACES = {
 }  # fmt: skip
 OTHERS = {
     "delegation_id", "active_delegations", "activity_id", "activity_ids", "since_id", "token_id",
-    "organization_id", "queue_id", "upload_id", "file_id",
+    "organization_id", "queue_id", "upload_id", "file_id", "memory_id", "memory_ids",
 }  # fmt: skip
 # Ids that callers choose: taking a new one is no question about an old one.
 CHOSEN = {"Register.id", "RecordDelegation.delegation_id"}
@@ -52,7 +53,11 @@ class Named:
     def set(self, request: Message, value: str) -> None:
         """Let the request name this."""
         for field in self.path[:-1]:
-            request = getattr(request, field.name)
+            request = (
+                getattr(request, field.name)[0]
+                if field.is_repeated
+                else (getattr(request, field.name))
+            )
         last = self.path[-1]
         if last.is_repeated:
             getattr(request, last.name)[:] = [value]
@@ -134,6 +139,8 @@ _MAKERS: dict[str, Callable[[Family], Awaitable[str]]] = {
     "queue_id": lambda f: a_queued_message(f, f.foreign),
     "upload_id": lambda f: an_upload(f.foreign),
     "file_id": lambda f: a_file(f.foreign),
+    "memory_id": lambda f: a_memory(f.foreign),
+    "memory_ids": lambda f: a_memory(f.foreign),
 }
 
 

@@ -41,6 +41,8 @@ BOUNDED = {
     "WorkspaceService/DeleteWorkspace": "the first 100 children",
     "WorkspaceService/GetQuota": "the quotas and budgets that there are",
     "AdminService/GetLiveness": "the tasks of a worker",
+    "AdminService/GetMemoryStats": "the hundred largest namespaces",
+    "AdminService/ImportMemories": "the first hundred that were left out, 200 bytes each",
     "UploadService/StageUploads": "the files of the request, at most 64",
 }
 

@@ -66,8 +66,8 @@ class Endpoint:
         messages = Messages(platform, self._admit)
         tools = [
             *Tasks(platform).tools(),
-            *messages.tools(speaks=speaks),
             *MemoryTools(platform).tools(),
+            *messages.tools(speaks=speaks),
         ]
         self._protocol = Protocol(tools, disk)
         self._authenticator = authenticator
