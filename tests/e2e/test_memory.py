@@ -103,6 +103,7 @@ async def test_the_same_text_is_stored_once(root: Agent) -> None:
 
 
 async def test_namespaces_follow_the_tree(root: Agent, child: Agent, grandchild: Agent) -> None:
+    """M8."""
     answer = await child.rpc(pb.ListNamespacesRequest(workspace_id=child.id))
     assert [each.name for each in answer.readable] == [
         f"workspace:{child.id}",
@@ -159,6 +160,7 @@ async def test_recalled_text_is_not_committed_again(root: Agent, child: Agent) -
     ],
 )
 async def test_no_field_forges_a_header(root: Agent, child: Agent, forged: str) -> None:
+    """M4."""
     metadata = struct_pb2.Struct()
     metadata.update({forged: [forged]})
     team = f"team:{root.id}"
@@ -350,6 +352,7 @@ async def test_foreign_namespaces_are_left_out_silently(
 async def test_a_new_parent_counts_from_the_next_call_on(
     org: Organization, root: Agent, child: Agent, grandchild: Agent
 ) -> None:
+    """M9."""
     team = f"team:{child.id}"
     await commit(child, "of the small team", team)
     assert len(await contents(grandchild, "small team")) == 1
@@ -377,6 +380,7 @@ async def test_hygiene_names_what_to_mend(root: Agent) -> None:
 
 
 async def test_a_session_is_searched_with_its_memories(root: Agent, child: Agent) -> None:
+    """M38."""
     await commit(root, "the zebra crossing is closed", f"org:{root.id}")
     await commit(child, "a zebra of my own")
     await child.rest(

@@ -53,6 +53,7 @@ async def export(party: Party, **params: str) -> list[dict[str, Any]]:
 async def test_an_export_holds_every_members_memories(
     org: Organization, root: Agent, child: Agent
 ) -> None:
+    """M27."""
     assert await export(org) == []
     private = await commit(child, "the child's own", tags=["a"])
     team = await commit(child, "the team's", f"team:{root.id}", pinned=True)
@@ -229,6 +230,7 @@ async def test_stats_count_ones_own(
 async def test_a_purge_takes_private_memories_along(
     org: Organization, root: Agent, child: Agent
 ) -> None:
+    """M32: the built-in store; teams keep theirs."""
     await commit(child, "goes with me")
     await commit(child, "stays with the team", f"team:{root.id}")
     gone = await org.rest("DELETE", f"/workspaces/{child.id}", confirm="true", purge="true")

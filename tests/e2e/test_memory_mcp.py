@@ -65,6 +65,7 @@ async def child(org: Organization, root: Agent) -> Agent:
 
 
 async def test_every_tool_is_listed_and_readers_say_that_results_are_data(root: Agent) -> None:
+    """M40."""
     tools = {tool["name"]: tool for tool in (await message(root, "tools/list"))["result"]["tools"]}
     assert set(tools) >= TOOLS
     for name in ("search_memory", "recall_memory", "get_memory", "memory_history"):
@@ -73,6 +74,7 @@ async def test_every_tool_is_listed_and_readers_say_that_results_are_data(root: 
 
 
 async def test_a_memory_from_commit_to_forget(root: Agent) -> None:
+    """M19, M23."""
     made = await run(root, "commit_memory_v2", content="the cache lives in RAM", tags=["ops"])
     assert made == {"id": made["id"], "namespace": f"workspace:{root.id}"}
     found = await run(root, "search_memory", query="where does the cache live")
@@ -100,6 +102,7 @@ async def test_superseding_by_a_tool(root: Agent) -> None:
 
 
 async def test_namespaces_of_a_root_and_of_a_child(root: Agent, child: Agent) -> None:
+    """M22."""
     kinds = [each["kind"] for each in await run(root, "list_writable_namespaces")]
     assert kinds == ["workspace", "team", "org"]
     readable = {each["kind"]: each for each in await run(child, "list_readable_namespaces")}
@@ -128,6 +131,7 @@ async def test_an_organisations_memory_is_wrapped_and_recorded(root: Agent, chil
 
 
 async def test_foreign_namespaces_give_nothing(root: Agent, other_org: Organization) -> None:
+    """M20."""
     stranger = await other_org.hire()
     await run(root, "commit_memory_v2", content="ours", namespace=f"org:{root.id}")
     found = await run(stranger, "search_memory", query="ours", namespaces=[f"org:{root.id}"])
@@ -135,6 +139,7 @@ async def test_foreign_namespaces_give_nothing(root: Agent, other_org: Organizat
 
 
 async def test_times_are_strict_in_both_tools(root: Agent) -> None:
+    """M21."""
     soon = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     for tool in ("commit_memory_v2", "commit_summary"):
         assert await failure(root, tool, content="x", expires_at="tomorrow") == (
@@ -165,6 +170,7 @@ async def test_a_wrong_argument_is_refused_in_words(
 
 
 async def test_the_older_tools_keep_their_shapes(root: Agent, child: Agent) -> None:
+    """M24."""
     assert await text_of(child, "recall_memory") == "No memories found."
     mine = await run(child, "commit_memory", content="mine alone")
     ours = await run(child, "commit_memory", content="for the team", scope="TEAM")
