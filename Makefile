@@ -2,13 +2,14 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-COMPILE := $(BIN)/uv pip compile pyproject.toml --extra memory --quiet --universal --python-version 3.11 \
+RESOLVE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+COMPILE := $(RESOLVE) pyproject.toml --extra memory
 
 .DEFAULT_GOAL := help
 # Where nothing may be kept, every process compiles pytest's plugins and all tests anew: 8 s each.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help up test test-busy test-hosts timing lint fmt gen gen-check docs bench audit lock clean
+.PHONY: help up test test-busy test-hosts timing lint fmt gen gen-check docs bench bench-memory audit lock clean
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +68,9 @@ docs: .venv/dev.stamp ## Write the generated pages of docs/ anew
 bench: .venv/dev.stamp ## Measure; prints ratios to floors of the same run
 	$(BIN)/python -m benchmarks
 
+bench-memory: .venv/dev.stamp ## Measure how well memories are found; FORM=full asks all sections
+	$(BIN)/python -m benchmarks.memory --form $(or $(FORM),small) --strict
+
 audit: .venv/dev.stamp ## Ask the OSV database for known vulnerabilities of every locked version
 	@$(BIN)/python -m tools.audit
 
@@ -76,6 +80,8 @@ lock: .venv/dev.stamp ## Resolve the requirements anew; UPGRADE=1 takes newer ve
 		--constraints requirements/run.lock --output-file requirements/dev.lock
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group peers \
 		--constraints requirements/dev.lock --output-file requirements/peers.lock
+	$(RESOLVE) requirements/memory-peers.in $(if $(UPGRADE),--upgrade) \
+		--output-file requirements/memory-peers.lock
 
 clean: ## Remove the virtual environment and caches; never data/
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -148,10 +148,10 @@ async def measure(side, plan) -> dict:
                 for n in range(count)
             ]
             result["commits"][at_once] = await timed(calls, int(at_once))
-        await side.commit("first", "the same fact")
-        await side.commit("second", "the same fact")
-        found = await side.search("the same fact")
-        result["same text twice"] = found.count("the same fact")
+        fact = plan["memories"][0]
+        await side.commit("first", fact)
+        await side.commit("second", fact)
+        result["rows of a text"] = (await side.search(fact)).count(fact)
     finally:
         await side.close()
     return result
