@@ -18,6 +18,7 @@ from molecule_grpc.memory.legacy.transfer import LegacyCommits, LegacyExports
 from molecule_grpc.memory.memories import Memories
 from molecule_grpc.memory.opening import Rooms, open_memories
 from molecule_grpc.memory.opening_search import SearchParts, open_search
+from molecule_grpc.memory.plugin.rights import PluginRights
 from molecule_grpc.memory.plugin.session import PluginSession
 from molecule_grpc.memory.plugin.wiring import PluginParts, open_plugin
 from molecule_grpc.memory.ports import Audit, Changing, Committing, Exporting, Workspaces
@@ -43,7 +44,7 @@ class MemorySlice:
     memories: Memories
     scoped: ScopedMemories
     session: SessionMemories | PluginSession
-    rights: Grants
+    rights: Grants | PluginRights
     exports: Exporting
     imports: Imports
 
@@ -109,8 +110,10 @@ def _slice(
     session: SessionMemories | PluginSession = SessionMemories(
         core.pool, rooms.namespaces, seconds=core.settings.budgets.search_seconds
     )
+    rights: Grants | PluginRights = rooms.grants
     if plugin is not None:
         session = PluginSession(memories)
+        rights = PluginRights(core.pool, rooms.grants, plugin.client, plugin.key)
     service = MemoryService(memories, scoped, KeyValues(core.pool, core.page_tokens))
     tasks = [*search.tasks, *rooms.tasks, *(plugin.tasks if plugin else ())]
     return MemorySlice(
@@ -118,7 +121,7 @@ def _slice(
         memories=memories,
         scoped=scoped,
         session=session,
-        rights=rooms.grants,
+        rights=rights,
         exports=exports,
         imports=imports,
     )

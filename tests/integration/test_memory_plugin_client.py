@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,8 @@ from tests.plugin_servers import Handler, answering, serving
 SEARCH = SearchRequest(namespaces=["team:a"])
 WRITE = MemoryWrite(content="x")
 FOUND = {"id": "1", "namespace": "team:a", "content": "x", "kind": "fact", "source": "agent"}
+
+_HUGE = json.dumps({"memories": [FOUND | {"score": 10**400}]})
 
 
 class Clock:
@@ -92,7 +95,10 @@ async def test_every_refusal_has_a_code(stub: Stub, code: ErrorCode, said: str) 
     assert (error.code, error.message, error.status) == (code, said, stub.status)
 
 
-@pytest.mark.parametrize("text", ["garbage", "[]", '{"memories": 1}', '{"memories": [{"id": 1}]}'])
+@pytest.mark.parametrize(
+    "text",
+    ["garbage", "[]", '{"memories": 1}', '{"memories": [{"id": 1}]}', _HUGE, _DEEP, "[" * 9999],
+)
 async def test_an_answer_that_cannot_be_understood_is_a_failure(text: str) -> None:
     """Never an empty list, which would read as: there is nothing."""
     async with client_of(Stub(200, text=text)) as client:

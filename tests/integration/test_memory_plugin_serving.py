@@ -24,13 +24,15 @@ from molecule_grpc.kernel.errors import (
 )
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.memory.contract.postgres import PostgresStore
-from molecule_grpc.memory.embedding.port import NoEmbedder
+from molecule_grpc.memory.embedding.port import EmbeddingModel, NoEmbedder, Vector
+from molecule_grpc.memory.grants import Grants
 from molecule_grpc.memory.memories import Memories
 from molecule_grpc.memory.namespaces import Namespaces
 from molecule_grpc.memory.opaque_ids import memory_id
 from molecule_grpc.memory.plugin.client import PluginClient
 from molecule_grpc.memory.plugin.exports import PluginExports
 from molecule_grpc.memory.plugin.memories import PluginMemories
+from molecule_grpc.memory.plugin.rights import PluginRights
 from molecule_grpc.memory.plugin.server import contract_application
 from molecule_grpc.memory.plugin.wire_names import WireNames
 from molecule_grpc.memory.ports import AuditEntry
@@ -415,3 +417,64 @@ async def test_an_export_that_cannot_be_whole_is_an_error(pool: Pool, family: Fa
         await bench.memories.commit(family.one, Draft(content="x"))
     with pytest.raises(Unavailable):
         _ = [piece async for piece in PluginExports(pool, bench.client, b"").pieces(None)]
+
+
+class _Embedder:
+    """Two words have a meaning, and nothing else."""
+
+    active = True
+    model = EmbeddingModel("test/2", 2, 0.4)
+
+    async def query(self, text: str) -> Vector | None:
+        return self._vector(text)
+
+    async def passages(
+        self, texts: Sequence[str], *, seconds: float
+    ) -> list[list[Vector] | None] | None:
+        return [[self._vector(text)] for text in texts]
+
+    def _vector(self, text: str) -> Vector:
+        return [1.0, 0.0] if "harbour" in text or "port" in text else [0.0, 1.0]
+
+
+async def test_a_plugin_that_ranks_by_vectors_gets_them(pool: Pool, family: Family) -> None:
+    async with bench_of(pool, contract_application(PostgresStore(pool, ORGANIZATION))) as bench:
+        plugin = PluginMemories(
+            pool,
+            bench.client,
+            key=bytes(32),
+            audit=bench._audit,
+            rate=CommitRate(0),
+            embedder=_Embedder(),
+        )
+        memories = Memories(Namespaces(pool), plugin, plugin, plugin, plugin)
+        await memories.commit(family.one, Draft(content="bread is in the kitchen"))
+        await memories.commit(family.one, Draft(content="the harbour closes at nine"))
+        found = await memories.search(family.one, Query(text="port"))
+        assert found.mode_used == "semantic"
+        assert found.hits[0].row.content == "the harbour closes at nine"
+        found = await memories.search(family.one, Query(text="kitchen", mode="lexical"))
+        assert [hit.row.content for hit in found.hits] == ["bread is in the kitchen"]
+
+
+async def test_an_operator_deletes_no_namespace_of_another_organisation(
+    pool: Pool, family: Family
+) -> None:
+    organization = await pool.fetchval(
+        "SELECT organization_id FROM workspaces WHERE id = $1", family.stranger
+    )
+    async with bench_of(pool, contract_application(PostgresStore(pool, ORGANIZATION))) as bench:
+        await bench.memories.commit(family.one, Draft(content="stays"))
+        grants = Grants(pool, ORGANIZATION, tell_sweeper=lambda: None)
+        rights = PluginRights(pool, grants, bench.client, bytes(32))
+        own = f"workspace:{family.one}"
+        for name in (own, f"workspace:{new_id()}", "custom:none", "workspace:x"):
+            with pytest.raises(NotFound) as missing:
+                await rights.delete_namespace(organization, name)
+            assert missing.value.message == "namespace not found"
+        assert await bench.texts(family.one) == ["stays"]
+        await rights.delete_namespace(ORGANIZATION, own)
+        assert await bench.texts(family.one) == []
+        for call in (rights.move(None, own, "custom:x"), rights.stats(None)):
+            with pytest.raises(Unsupported):
+                await call

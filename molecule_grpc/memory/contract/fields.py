@@ -10,11 +10,15 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from molecule_grpc.kernel.text import path_to
 from molecule_grpc.memory.contract.times import as_time
 
 _NAMESPACE: Final = re.compile(r"[a-z]+:[A-Za-z0-9_:.-]+", re.ASCII)
 _MOST_NAME_CHARS: Final = 256
 _MOST_QUERY_BYTES: Final = 65_536
+# Numbers of single precision, whose squares are numbers, too.
+_LARGEST: Final = 1e18
+_SMALLEST: Final = 1e-18
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -121,9 +125,13 @@ def optional_number(body: Mapping[str, Any], name: str) -> float | None:
     value = body.get(name)
     if value is None:
         return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise ContractInvalid(f"{name} must be a number")
-    return float(value)
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        number = math.inf
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ContractInvalid(f"{name} must be a finite number")
+    return number
 
 
 def optional_uuid(body: Mapping[str, Any], name: str) -> str | None:
@@ -156,10 +164,13 @@ def optional_object(
     if value is None:
         return None
     found = mapping(value, name)
-    written = json.dumps(found)
-    if "\\u0000" in written:
-        raise ContractInvalid(f"{name} holds a NUL")
-    if most_bytes is not None and len(written) > most_bytes:
+    try:
+        place, size = path_to(_is_unfit, found), len(json.dumps(found))
+    except RecursionError:
+        raise ContractInvalid(f"{name} is nested too deep") from None
+    if place is not None:
+        raise ContractInvalid(f"{name} holds a NUL, a lone surrogate or no finite number: {place}")
+    if most_bytes is not None and size > most_bytes:
         raise ContractInvalid(f"{name} is longer than {most_bytes} bytes")
     return found
 
@@ -173,6 +184,15 @@ def optional_vector(body: Mapping[str, Any], name: str, most: int) -> list[float
         raise ContractInvalid(f"{name} must have 1 to {most} numbers")
     if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in value):
         raise ContractInvalid(f"{name} must hold numbers only")
-    if not all(math.isfinite(each) for each in value):
-        raise ContractInvalid(f"{name} must hold finite numbers only")
+    if not all(abs(each) <= _LARGEST for each in value):
+        raise ContractInvalid(f"{name} must hold finite numbers of single precision only")
+    if not any(abs(each) >= _SMALLEST for each in value):
+        raise ContractInvalid(f"{name} must not be zero: it has no direction")
     return [float(each) for each in value]
+
+
+def _is_unfit(part: object) -> bool:
+    """Whether a store of JSON may refuse a part."""
+    if isinstance(part, float):
+        return not math.isfinite(part)
+    return isinstance(part, str) and ("\x00" in part or bool(_LONE_SURROGATE.search(part)))

@@ -33,7 +33,7 @@ def refused(status: int, text: bytes) -> StoreError:
     """An answer that is no success, by its envelope, its text, or its status alone."""
     try:
         envelope: object = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         envelope = None
     if isinstance(envelope, Mapping) and isinstance(envelope.get("code"), str):
         try:

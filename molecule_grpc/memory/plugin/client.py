@@ -223,7 +223,7 @@ class PluginClient:
             return None
         try:
             return json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StoreError(
                 ErrorCode.INTERNAL, "the plugin's answer is not JSON", status=502
             ) from error

@@ -112,7 +112,7 @@ async def _errors(
     except Exception as error:
         named = _named(error)
         if named is None:
-            log.exception("a request to the store failed", method=request.method)
+            log.exception("a request to the store failed", method=request.method, path=request.path)
             named = StoreError(ErrorCode.INTERNAL, "internal error")
         return web.json_response(named.json(), status=named.status)
 

@@ -37,12 +37,14 @@ class PluginParts:
     Args:
         memories: commits, changes, reads and searches, in place of the built-in ones.
         exports: all memories on their way out.
+        key: of the installation, for ids of organisations beside the first.
         tasks: ask the plugin what it can do, and delete what was purged.
     """
 
     memories: PluginMemories
     exports: PluginExports
     client: PluginClient
+    key: bytes
     tasks: Sequence[BackgroundTask]
 
 
@@ -88,7 +90,7 @@ async def open_plugin(
         )
         refresh = BackgroundTask("memory-plugin", _REFRESH_SECONDS, client.refresh)
         exports = PluginExports(core.pool, client, key)
-        yield PluginParts(memories, exports, client, [refresh, cleanup])
+        yield PluginParts(memories, exports, client, key, [refresh, cleanup])
 
 
 async def _probed(client: PluginClient) -> str | None:
