@@ -185,7 +185,7 @@ CREATE TABLE memory_quarantine (
 CREATE TABLE memory_values (
     workspace_id uuid NOT NULL REFERENCES workspaces (id) ON DELETE CASCADE,
     key          text NOT NULL CHECK (length(key) BETWEEN 1 AND 512),
-    value        jsonb CHECK (pg_column_size(value) <= 524288),
+    value        jsonb CHECK (pg_column_size(value) <= 4194304),
     version      integer NOT NULL,
     expires_at   timestamptz,
     updated_at   timestamptz NOT NULL DEFAULT now(),

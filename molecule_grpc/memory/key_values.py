@@ -7,10 +7,11 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.kernel.errors import Aborted, Exhausted, Invalid, NotFound
+from molecule_grpc.kernel.ids import identifier
 from molecule_grpc.kernel.page import MAX_PAGE_BYTES, Page, page_of
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.kernel.text import clean
-from molecule_grpc.memory.redaction import redact, redact_json
+from molecule_grpc.memory.redaction import redact, redact_json_in_slices
 from molecule_grpc.memory.store import key_values as store
 from molecule_grpc.memory.store.key_values import ValueRow
 
@@ -55,7 +56,7 @@ class KeyValues:
             NotFound: WORKSPACE_NOT_FOUND.
             Exhausted: QUOTA_EXCEEDED: the workspace has 1,000 keys.
         """
-        key, value = _key(key), _value(value)
+        key, value = _key(key), await _value(value)
         with database_errors():
             async with self._pool.acquire() as conn, conn.transaction():
                 if not await store.lock(conn, workspace_id):
@@ -70,6 +71,8 @@ class KeyValues:
                         quota=(f"workspace:{workspace_id}", f"keys: {MAX_KEYS}"),
                     )
                 version = await store.put(conn, workspace_id, key, value, ttl_seconds)
+                if version is None:
+                    raise Invalid("value is too large as it is stored", field="value")
         return Written(key, version)
 
     async def delete(self, workspace_id: UUID, key: str, *, if_version: int | None = None) -> None:
@@ -123,20 +126,22 @@ class KeyValues:
 
 
 def _key(text: str) -> str:
-    """A key as it is stored: the same text, or none."""
-    key = clean(text)
-    if key != text or not key:
-        raise Invalid("key must hold no NUL and no half of a character", field="key")
+    """A key as it is stored, which the path of a request can name.
+
+    Raises:
+        Invalid: it holds a control character or a secret, or is `.` or `..`.
+    """
+    key = identifier(text, "key")
     if redact(key)[1]:
         raise Invalid("key holds a secret", field="key")
     return key
 
 
-def _value(text: str) -> str:
+async def _value(text: str) -> str:
     """A value as it is stored: without secrets."""
     if len(text.encode()) > MAX_VALUE_BYTES:
         raise Invalid(f"value must be at most {MAX_VALUE_BYTES} bytes of JSON", field="value")
-    return redact_json(text)[0]
+    return (await redact_json_in_slices(text))[0]
 
 
 def _mismatch(expected: int, current: int | None) -> Aborted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from molecule_grpc.kernel.slices import Slices
 from molecule_grpc.memory.secret_rules import RULES, Rule
@@ -19,12 +19,23 @@ _KEY_REST = re.compile(
     # A last line that is cut off; a word has no digit or sign.
     r"(?:(?:\s|\\r|\\n)+(?=[A-Za-z]*[0-9+/=])[A-Za-z0-9+/=]{1,15}(?=\s|\Z))?"
 )
+# Overrides and isolates of writing direction show letters in another order than they are read.
+_DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+
+
+def without_directions(text: str) -> str:
+    """A text whose letters are read in the order in which they are shown.
+
+    First of all: a direction within a secret would hide it from every rule.
+    """
+    return text if text.isascii() else _DIRECTIONS.sub("", text)
 
 
 def redact(text: str) -> tuple[str, dict[str, int]]:
     """A text without secrets, and how many were replaced, by label. The secrets go nowhere else.
 
-    Linear in the text's length, and idempotent: what was replaced is not replaced again.
+    Changes of writing direction are taken out, too. Linear in the text's length, and idempotent:
+    what was replaced is not replaced again.
     """
     counts: Counter[str] = Counter()
     for step in _steps(text, counts):
@@ -42,7 +53,7 @@ async def redact_in_slices(text: str) -> tuple[str, dict[str, int]]:
 
 def _steps(text: str, counts: Counter[str]) -> Iterator[str]:
     """The text after each rule."""
-    text = _without_private_keys(text, counts)
+    text = _without_private_keys(without_directions(text), counts)
     lowered = text.lower()
     for rule in RULES:
         if any(hint in lowered for hint in rule.hints):
@@ -58,30 +69,53 @@ def redact_json(text: str) -> tuple[str, dict[str, int]]:
         ValueError: it is no JSON.
         RecursionError: it is nested some hundreds deep.
     """
-    data, counts = redact_data(json.loads(text))
-    if not counts:
-        return text, counts
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")), counts
+    data = json.loads(text)
+    clean, counts = redact_data(data)
+    return (text if clean is data else _printed(clean)), counts
+
+
+async def redact_json_in_slices(text: str) -> tuple[str, dict[str, int]]:
+    """Like `redact_json`, in slices but for reading the JSON: 3 ms for 256 KiB."""
+    data = json.loads(text)
+    texts = _texts_of(data)
+    clean, counts = await redact_in_slices(_BETWEEN.join(texts))
+    cleaned = _put_back(data, texts, clean, counts)
+    return (text if cleaned is data else _printed(cleaned)), counts
 
 
 def redact_data(data: object) -> tuple[object, dict[str, int]]:
     """Parsed JSON whose names and texts hold no secrets; what a telling name says is one, too.
 
+    The same object if there are none.
+
     Raises:
         RecursionError: the data is nested some hundreds deep.
     """
-    texts: dict[str, str] = {}
-    _collect(data, "", texts)
+    texts = _texts_of(data)
     # Text by text it would take 10 us each, of which 256 KiB may hold 30,000.
     clean, counts = redact(_BETWEEN.join(texts))
+    return _put_back(data, texts, clean, counts), counts
+
+
+def _printed(data: object) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def _texts_of(data: object) -> list[str]:
+    texts: dict[str, None] = {}
+    _collect(data, "", texts)
+    return list(texts)
+
+
+def _put_back(data: object, texts: list[str], clean: str, counts: dict[str, int]) -> object:
+    """The data with what became of its texts, which were cleaned in a row."""
+    if not counts and clean == _BETWEEN.join(texts):
+        return data
     parts = clean.split(_BETWEEN)
-    if not counts:
-        return data, {}
     if len(parts) != len(texts):  # something reached from one text into another
-        counts = {}
+        counts.clear()
         parts = [_one(text, counts) for text in texts]
-    texts = dict(zip(texts, parts, strict=True))
-    return _replaced(data, "", texts), counts
+    return _replaced(data, "", dict(zip(texts, parts, strict=True)))
 
 
 # In no text of JSON that is stored, so that texts can stand in a row.
@@ -98,16 +132,16 @@ def _spoken(name: str, text: str) -> str:
     return f"{name}={text}" if named else text
 
 
-def _collect(data: object, name: str, texts: dict[str, str]) -> None:
+def _collect(data: object, name: str, texts: dict[str, None]) -> None:
     """Put all names and texts of some data, as they are spoken, into a dictionary."""
     if isinstance(data, str):
-        texts[_spoken(name, data)] = ""
+        texts[_spoken(name, data)] = None
     elif isinstance(data, list):
         for each in data:
             _collect(each, name, texts)
     elif isinstance(data, dict):
         for key, each in data.items():
-            texts[key] = ""
+            texts[key] = None
             _collect(each, key, texts)
 
 
@@ -133,8 +167,20 @@ def _replaced(data: object, name: str, texts: dict[str, str]) -> object:
     if isinstance(data, list):
         return [_replaced(each, name, texts) for each in data]
     if isinstance(data, dict):
-        return {texts[key]: _replaced(each, key, texts) for key, each in data.items()}
+        return _named_apart((texts[key], _replaced(each, key, texts)) for key, each in data.items())
     return data
+
+
+def _named_apart(fields: Iterable[tuple[str, object]]) -> dict[str, object]:
+    """An object of these fields; names that have become equal get numbers."""
+    made: dict[str, object] = {}
+    for name, value in fields:
+        apart, number = name, 1
+        while apart in made:
+            number += 1
+            apart = f"{name} {number}"
+        made[apart] = value
+    return made
 
 
 def _applied(rule: Rule, text: str, counts: Counter[str]) -> str:

@@ -7,37 +7,50 @@ import re
 import unicodedata
 from uuid import UUID
 
+from molecule_grpc.memory.redaction import without_directions
 from molecule_grpc.memory.values import MemoryRow, VersionRow
 
 _CUSTOM = "CUSTOM"
 _SCOPES = {"org": "ORG", "team": "TEAM"}
 _SCOPES_OF_REST = {"org": "GLOBAL", "team": "TEAM", "workspace": "LOCAL"}
 
-# A header as `render_for_agent` writes it, and every spelling that a reader may take for one:
-# in capitals any `[MEMORY `, in other letters only with a field of the header behind it.
-_OPENING = re.compile(r"\[\s*(?=MEMORY\s|MEMORY\Z|(?i:memory)\s+(?i:id|scope|ns|from)\s*=)")
-_HEADER = re.compile(
-    r"\[\s*(?i:memory)\s+(?i:id)\s*=\s*"
-    r"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?=[\s\]])"
+# What a blank character that is no space becomes in a skeleton.
+_BLANK = "\0"
+_GAP = r"[\s\0]"
+_MEMORY = r"M\0*[E3]\0*M\0*[O0]\0*R\0*Y"
+# A word with a letter that stands for no Latin one.
+_FOREIGN = r"(?!_)(?=[^\s\[\]=]*[^\x00-\x7f])[^\s\[\]=]{4,24}"
+_FIELD = r"(?i:id|scope|ns|from)"
+# A header as `render_text` writes it, and every spelling that a reader may take for one: any
+# `[MEMORY ` in capitals; in other letters, and for a word of another alphabet, only before a field.
+_OPENING = re.compile(
+    rf"\[{_GAP}*(?={_MEMORY}(?:{_GAP}|\Z)"
+    rf"|(?i:{_MEMORY}){_GAP}*{_FIELD}{_GAP}*="
+    rf"|{_FOREIGN}{_GAP}+[^\s\[\]=]{{1,8}}{_GAP}*=)"
 )
-# Overrides and isolates of writing direction show letters in another order than they are read.
-_DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_HEADER = re.compile(
+    rf"\[{_GAP}*(?:(?i:{_MEMORY}){_GAP}*|{_FOREIGN}{_GAP}+)[^\s\[\]=]{{1,4}}{_GAP}*={_GAP}*"
+    r"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?=[\s\0\]])"
+)
+_PLAIN = re.compile(r"[\t-\r -~]*")
 
+# Letters that look Latin and whose names do not say so.
 _ALIKE = {
-    **dict.fromkeys("МмΜϺᎷᴍⲘꓟ", "M"),
-    **dict.fromkeys("ЕеΕᎬᴇ⋿ⲈꓰЄ", "E"),
-    **dict.fromkeys("ОоΟοՕᴏⲞꓳ", "O"),
-    **dict.fromkeys("ᎡᏒᖇʀꓣƦ", "R"),
-    **dict.fromkeys("УуΥϒҮᎩᎽʏⲨꓬ", "Y"),
+    **dict.fromkeys("МмΜϺᎷⲘꓟ", "M"),
+    **dict.fromkeys("ЕеΕᎬ⋿ⲈꓰЄ", "E"),
+    **dict.fromkeys("ОоΟοՕⲞꓳᎾꮎ", "O"),
+    **dict.fromkeys("ᎡᏒᖇꓣƦ", "R"),
+    **dict.fromkeys("УуΥϒҮᎩᎽⲨꓬ", "Y"),
     **dict.fromkeys("ІіΙι", "i"),
     **dict.fromkeys("ԁ", "d"),
-    **dict.fromkeys("【〔〖〘〚⟦❲⁅⦋⦍⦏⎡⌈⸢「『", "["),
-    **dict.fromkeys("】〕〗〙〛⟧❳⁆⦌⦎⦐⎤⌉⸣」』", "]"),
     **dict.fromkeys("꞊᐀⹀゠", "="),
+    **dict.fromkeys("\u115f\u1160\u2800\u3164\uffa0", _BLANK),
 }
-_LETTERS = ord("A")
-# Letters in boxes and circles that Unicode does not decompose: 26 from each of these.
-_BOXED = (0x1F150, 0x1F170, 0x1F1E6)
+# LATIN LETTER SMALL CAPITAL M, NEGATIVE SQUARED LATIN CAPITAL LETTER M, REGIONAL INDICATOR SYMBOL
+# LETTER M.
+_NAMED = re.compile(r"\bLETTER (?:SMALL CAPITAL )?([A-Z])(?: WITH .*)?$")
+_INVISIBLE = frozenset(("Mn", "Me", "Cf", "Cc", "Cn", "Co", "Cs"))
+_BRACKETS = {"Ps": "[", "Pe": "]"}
 _KEPT_CODES = 0x20000
 
 
@@ -55,35 +68,42 @@ class _Skeleton(dict[int, str]):
 
 
 def _looks_like(char: str) -> str:
-    for first in _BOXED:
-        if first <= ord(char) < first + 26:
-            return chr(_LETTERS + ord(char) - first)
+    """The Latin letter, bracket or sign that a character resembles, by Unicode's own data."""
     if char in _ALIKE:
         return _ALIKE[char]
     # One character at most, so that `_places` can count.
     for part in unicodedata.normalize("NFKD", char):
-        if unicodedata.category(part) not in ("Mn", "Me", "Cf"):
+        kind = unicodedata.category(part)
+        if part in _ALIKE or part.isascii() or part.isspace():
             return _ALIKE.get(part, part)
+        if kind in _BRACKETS:
+            return _BRACKETS[kind]
+        if kind not in _INVISIBLE:
+            named = _NAMED.search(unicodedata.name(part, ""))
+            return named[1] if named else part
     return ""
 
 
-_SKELETON = _Skeleton({code: chr(code) for code in range(128)})
+_SKELETON = _Skeleton(
+    {code: chr(code) if _PLAIN.fullmatch(chr(code)) else "" for code in range(128)}
+)
 
 
 def escape(text: str) -> str:
     """A text that holds no header: `[MEMORY ` becomes `[_MEMORY `.
 
     So do look-alikes of other alphabets, with invisible characters between the letters, and in
-    other capitals where a field of a header follows. Overrides of writing direction are removed.
+    other letters where a field of a header follows. Overrides of writing direction are removed.
     Linear in the text's length, and idempotent.
     """
-    text = text if text.isascii() else _DIRECTIONS.sub("", text)
-    seen = text if text.isascii() else text.translate(_SKELETON)
+    plain = _PLAIN.fullmatch(text) is not None
+    text = text if plain else without_directions(text)
+    seen = text if plain else text.translate(_SKELETON)
     ends = [found.end() for found in _OPENING.finditer(seen)]
     if not ends:
         return text
     pieces, done = [], 0
-    for place in ends if seen is text else _places(text, ends):
+    for place in ends if plain else _places(text, ends):
         pieces += [text[done:place], "_"]
         done = place
     return "".join([*pieces, text[done:]])
@@ -113,7 +133,8 @@ def _escaped(data: object) -> object:
 
 def recalled_id(text: str) -> UUID | None:
     """The id in the first header that a text holds: that of the memory it was recalled from."""
-    found = _HEADER.search(text if text.isascii() else text.translate(_SKELETON))
+    plain = _PLAIN.fullmatch(text) is not None
+    found = _HEADER.search(text if plain else text.translate(_SKELETON))
     return UUID(found.group(1)) if found else None
 
 

@@ -200,8 +200,11 @@ RULES: tuple[Rule, ...] = (
             r"(?P<kept>(?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?|mssql|clickhouse"
             r"|https?|ftps?|smtps?|ldaps?)(?:\+[a-z0-9]{1,20})?://)"
             + _NOT_DONE
-            + r"[^\s:@/\"'<>]{0,256}:(?![/\s]|\d{1,5}[/?#])[^\s@\"'<>]{1,512}"
-            r"(?:@[^\s@/:\"'<>]{1,256})?(?=@)",
+            # A password may hold single slashes; two begin another URL, so that no attempt looks
+            # beyond where the next one begins.
+            + r"[^\s:@/\"'<>]{0,256}+:(?![/\s]|\d{1,5}[/?#])"
+            r"(?=[^\s@])[^\s@/\"'<>]{0,256}+(?:/(?!/)[^\s@/\"'<>]{0,256}+){0,4}+"
+            r"(?:@[^\s@/:\"'<>]{1,256}+(?=@))?(?=@)",
             re.IGNORECASE,
         ),
         lambda match: not match[0].endswith((":password", ":pass", ":PASSWORD")),

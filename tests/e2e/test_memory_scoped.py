@@ -322,12 +322,24 @@ async def test_an_expired_key_is_absent_everywhere(root: Agent) -> None:
         {"key": "k", "value": 1, "ttl_seconds": 400_000_000},
         {"key": "k", "value": "x" * 300_000},
         {"key": "k", "value": 1, "if_match_version": -1},
+        {"key": ".", "value": 1},
+        {"key": "..", "value": 1},
+        {"key": "a\nb", "value": 1},
+        {"key": "k", "value": [1e300] * 30_000},
     ],
     ids=str,
 )
 async def test_a_wrong_key_is_a_400(root: Agent, body: dict[str, Any]) -> None:
     answer = await root.rest("POST", f"/workspaces/{root.id}/memory", body)
     assert answer.status_code == 400, answer.text
+
+
+async def test_a_value_of_many_small_numbers_is_stored(root: Agent) -> None:
+    """Postgres takes twelve bytes for each of them."""
+    path = f"/workspaces/{root.id}/memory"
+    made = await root.rest("POST", path, {"key": "k", "value": [0] * 100_000})
+    assert made.status_code == 200, made.text
+    assert (await root.rest("GET", f"{path}/k")).json()["value"] == [0] * 100_000
 
 
 async def test_null_is_a_value_and_secrets_in_values_are_replaced(root: Agent) -> None:

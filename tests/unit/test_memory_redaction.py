@@ -95,6 +95,18 @@ def test_words_paths_and_digests_stay(text: str) -> None:
     assert redact(text) == (text, {})
 
 
+def test_a_direction_within_a_secret_hides_nothing() -> None:
+    hidden = f"ghp_{RUN[:9]}\u202e{RUN[9:]}\u2066"
+    assert redact(f"use {hidden}") == ("use [REDACTED:GITHUB_TOKEN]", {"GITHUB_TOKEN": 1})
+    clean, counts = redact_json(json.dumps({"a": hidden}))
+    assert (json.loads(clean), counts) == ({"a": "[REDACTED:GITHUB_TOKEN]"}, {"GITHUB_TOKEN": 1})
+
+
+def test_names_that_become_equal_stay_apart() -> None:
+    clean, _ = redact_data({f"ghp_{RUN}": 1, f"gho_{RUN}": 2})
+    assert clean == {"[REDACTED:GITHUB_TOKEN]": 1, "[REDACTED:GITHUB_TOKEN] 2": 2}
+
+
 _PARTS = st.sampled_from(
     [
         "sk-", RUN, "password=", "password: ", "Bearer ", "Authorization: ", "_TOKEN=",
@@ -165,7 +177,8 @@ def test_a_key_that_goes_on_in_another_text_hides_no_text() -> None:
 @pytest.mark.parametrize(
     "piece",
     [
-        "sk-", "postgres://a:", "-----BEGIN PRIVATE KEY-----", "a_token=", "aB3", "_token",
+        "sk-", "postgres://a:", "ftp://:", "ftp://:@", "ftp://:/a",
+        "-----BEGIN PRIVATE KEY-----", "a_token=", "aB3", "_token",
         "Bearer ",
         "a", "password", "x-", "eyJaaaaaaaa.", "key=", "://", "https://", "authorization: ",
         "[REDACTED:", "curl -u a:", "a@", "AKIA", "=", "_-",

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+import asyncpg
+
 from molecule_grpc.db.pool import Connection, Pool
 
 _LIVE = "(v.value IS NOT NULL AND (v.expires_at IS NULL OR v.expires_at > now()))"
@@ -67,13 +69,16 @@ async def state(conn: Connection, workspace_id: UUID, key: str) -> KeyState:
 
 async def put(
     conn: Connection, workspace_id: UUID, key: str, value: str | None, ttl_seconds: int | None
-) -> int:
+) -> int | None:
     """Write a key, or delete it with a value of None; its new version, which no key had before.
+
+    None when the value is larger than 4 MiB as Postgres stores it: a number such as 1e300 takes
+    160 bytes there. The transaction cannot go on then.
 
     Deleted keys stay as rows without a value until they are swept, which notes their versions in
     `memory_value_floors`.
     """
-    version: int = await conn.fetchval(
+    written = conn.fetchval(
         """
         INSERT INTO memory_values AS v (workspace_id, key, value, version, expires_at, updated_at)
         SELECT $1, $2, $3::jsonb,
@@ -90,6 +95,10 @@ async def put(
         value,
         ttl_seconds,
     )
+    try:
+        version: int = await written
+    except asyncpg.CheckViolationError:
+        return None
     return version
 
 
