@@ -94,11 +94,14 @@ class Commits:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def commit(self, author: UUID, draft: Draft, *, operator: bool = False) -> Committed:
+    async def commit(
+        self, author: UUID, draft: Draft, *, operator: bool = False, overwrite: bool = True
+    ) -> Committed:
         """Store a memory. A repeat is harmless: the same text in a namespace is stored once.
 
         Args:
             operator: the platform itself writes, as in an import: no rate bounds it.
+            overwrite: whether a memory that has the draft's id gets the draft's text.
 
         Raises:
             Invalid: a field breaks its rule; RECALLED_TEXT.
@@ -112,7 +115,7 @@ class Commits:
         prepared = await drafting.prepared(author, draft, datetime.now(UTC))
         if not operator:
             self._rate.charge(author, 1)
-        return await self._committed(prepared)
+        return await self._committed(prepared, overwrite=overwrite)
 
     async def commit_batch(
         self, author: UUID, drafts: Sequence[Draft], *, operator: bool = False
@@ -168,10 +171,12 @@ class Commits:
                 raise
             return named
 
-    async def _committed(self, prepared: Prepared) -> Committed:
+    async def _committed(self, prepared: Prepared, *, overwrite: bool = True) -> Committed:
         wanted = item(prepared, embed=self._reader.active)
         stored = await self._stored(wanted)
         if stored.verdict == Verdict.KNOWN and stored.sha256 != wanted.sha256:
+            if not overwrite:
+                raise refusals.other_text()
             return await self._updated(prepared, wanted.memory_id)
         if stored.verdict not in (Verdict.STORED, Verdict.SAME, Verdict.KNOWN):
             raise refusals.refusal(wanted, stored, self._quotas)

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool, database_errors
-from molecule_grpc.kernel.errors import Denied, Invalid, MoleculeError
+from molecule_grpc.kernel.errors import AlreadyExists, Denied, Invalid, MoleculeError
 from molecule_grpc.kernel.ids import as_id
 from molecule_grpc.kernel.json_text import to_text
 from molecule_grpc.kernel.text import clean, cut_bytes
@@ -82,8 +82,9 @@ class Imports:
     async def _store(
         self, organization_id: UUID, elements: Sequence[dict[str, Any]], done: Imported
     ) -> None:
-        names = {each.get(name) for each in elements for name in ("workspace_name", "author_name")}
-        known = await self._known(organization_id, [clean(n) for n in names if isinstance(n, str)])
+        given = (each.get(name) for each in elements for name in ("workspace_name", "author_name"))
+        names = {clean(name) for name in given if isinstance(name, str)}
+        known = await self._known(organization_id, list(names))
         outcomes = await asyncio.gather(*(self._one(each, known) for each in elements))
         for outcome in outcomes:
             if outcome is None:
@@ -117,6 +118,9 @@ class Imports:
             if element.get("author_name") not in (None, "", element.get("workspace_name")):
                 author = _only(known, element["author_name"]).id
             await self._commit(author, anchor.id, draft)
+        except AlreadyExists as error:
+            # An import brings back what is gone, and takes nothing back that was changed since.
+            return _Skipped(error.message)
         except (_Skipped, MoleculeError) as error:
             return error
         return None
@@ -124,11 +128,11 @@ class Imports:
     async def _commit(self, author: UUID, anchor: UUID, draft: Draft) -> Committed:
         """Store in the author's name; in the anchor's where the author may no longer write."""
         try:
-            return await self._commits.commit(author, draft, operator=True)
+            return await self._commits.commit(author, draft, operator=True, overwrite=False)
         except Denied:
             if author == anchor:
                 raise
-            return await self._commits.commit(anchor, draft, operator=True)
+            return await self._commits.commit(anchor, draft, operator=True, overwrite=False)
 
 
 def _only(known: dict[str, list[_Workspace]], name: object) -> _Workspace:
@@ -174,7 +178,7 @@ def _draft(element: dict[str, Any], anchor: _Workspace) -> Draft:
 
 def _namespace(element: dict[str, Any], anchor: _Workspace) -> str:
     """The namespace of the same kind that hangs on the anchor as it is here."""
-    scope = element.get("scope", "")
+    scope = _text(element, "scope")
     if scope == "CUSTOM":
         named = clean(_text(element, "memory_namespace"))
         if not named.startswith("custom:"):

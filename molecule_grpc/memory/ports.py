@@ -122,7 +122,9 @@ class Finding(Protocol):
 class Storing(Protocol):
     """The way in of what an import holds."""
 
-    async def commit(self, author: UUID, draft: Draft, *, operator: bool = False) -> Committed: ...
+    async def commit(
+        self, author: UUID, draft: Draft, *, operator: bool = False, overwrite: bool = True
+    ) -> Committed: ...
 
 
 class Exporting(Protocol):

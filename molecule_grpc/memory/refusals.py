@@ -87,6 +87,11 @@ def not_writable(workspace_id: UUID, namespace: str) -> Denied:
     )
 
 
+def other_text() -> AlreadyExists:
+    """The memory with the wanted id has another text, and shall keep it."""
+    return AlreadyExists("a memory with this id has another text", reason="MEMORY_ID_TAKEN")
+
+
 def missing() -> NotFound:
     """There is no such memory, or the workspace cannot read it."""
     return NotFound("memory not found", reason="MEMORY_NOT_FOUND")

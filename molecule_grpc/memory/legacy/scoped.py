@@ -48,7 +48,7 @@ class LegacyScoped(ScopedMemories):
     ) -> Committed:
         access = await self._memories.access(author)
         namespace = writable(access, scope)
-        text = drafting.text(content)
+        text = await drafting.text_in_slices(content)
         row_id = new_id()
         with database_errors():
             async with self._pool.acquire() as conn, conn.transaction():
@@ -82,7 +82,7 @@ class LegacyScoped(ScopedMemories):
     ) -> ScopedUpdate:
         if content is None and label is None:
             raise Invalid("content or namespace is required", field="content")
-        text = None if content is None else drafting.text(content)
+        text = None if content is None else await drafting.text_in_slices(content)
         access = await self._memories.access(author)
         with database_errors():
             async with self._pool.acquire() as conn, conn.transaction():
@@ -120,7 +120,14 @@ class LegacyScoped(ScopedMemories):
         rest: bool,
     ) -> list[ScopedMemory]:
         with database_errors():
-            rows = await store.find(self._pool, seen, text=text.strip(), label=label, limit=limit)
+            rows = await store.find(
+                self._pool,
+                access.organization_id,
+                seen,
+                text=text.strip(),
+                label=label,
+                limit=limit,
+            )
         return [
             ScopedMemory(
                 row.id,

@@ -10,6 +10,7 @@ from uuid import UUID
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.protos import rfc3339
+from molecule_grpc.kernel.slices import in_slices
 from molecule_grpc.memory import acts, drafting
 from molecule_grpc.memory.exports import no_organization
 from molecule_grpc.memory.legacy.store import transfer as store
@@ -46,7 +47,7 @@ class LegacyExports:
                 rows = await store.page(self._pool, organization_id, after)
             if not rows:
                 break
-            yield opening + b",".join(map(_exported, rows))
+            yield opening + b",".join(await in_slices(_exported, rows))
             opening, after = b",", (rows[-1].created_at, rows[-1].id)
         yield b"[]" if opening == b"[" else b"]"
 
@@ -58,14 +59,21 @@ class LegacyCommits:
         self._pool = pool
         self._audit = audit
 
-    async def commit(self, author: UUID, draft: Draft, *, operator: bool = False) -> Committed:  # noqa: ARG002
-        """Store a row, redacted before it is compared.
+    async def commit(
+        self,
+        author: UUID,
+        draft: Draft,
+        *,
+        operator: bool = False,  # noqa: ARG002
+        overwrite: bool = True,  # noqa: ARG002
+    ) -> Committed:
+        """Store a row, redacted before it is compared. A row with the draft's id stays as it is.
 
         Raises:
             Invalid: the text is no memory.
             Unavailable: the database does not answer.
         """
-        text = drafting.text(draft.content)
+        text = await drafting.text_in_slices(draft.content)
         scope = _SCOPES.get(kind_of(draft.namespace), "LOCAL")
         row = store.NewRow(
             draft.id or new_id(),

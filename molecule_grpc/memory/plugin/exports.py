@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -98,8 +99,8 @@ class PluginExports:
                 if error.code is ErrorCode.NOT_FOUND:
                     return  # Nobody has written there.
                 raise refusals.named(error, "export") from error
-            if page.memories:
-                yield await self._rows(place, names, page.memories)
+            if rows := await self._rows(place, names, page.memories):
+                yield rows
             if page.next_cursor is None or page.next_cursor == cursor:
                 return
             cursor = page.next_cursor
@@ -107,11 +108,23 @@ class PluginExports:
     async def _rows(
         self, place: _Place, names: WireNames, memories: list[Memory]
     ) -> list[ExportRow]:
+        now = datetime.now(UTC)
         rows = [row_of(memory, place.namespace, names) for memory in memories]
+        rows = [row for row in rows if not _is_over(row, now)]
         ids = list({row.author_id for row in rows if row.author_id is not None})
         with database_errors():
             known = await authors.authors(self._pool, place.organization_id, ids)
-        return [_exportable(place, row, known) for row in rows]
+        return [_exportable(place, row, known) for row in rows if _is_trusted(row, known)]
+
+
+def _is_over(row: MemoryRow, now: datetime) -> bool:
+    ends = (row.valid_to, row.expires_at)
+    return any(end is not None and end <= now for end in ends)
+
+
+def _is_trusted(row: MemoryRow, known: dict[UUID, authors.Author]) -> bool:
+    author = None if row.author_id is None else known.get(row.author_id)
+    return author is None or author.trusted
 
 
 def _exportable(place: _Place, row: MemoryRow, known: dict[UUID, authors.Author]) -> ExportRow:

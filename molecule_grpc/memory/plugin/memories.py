@@ -78,11 +78,19 @@ class PluginMemories(NotInPlugins):
         self._search = PluginSearch(pool, client, self._names, embedder)
         self._known: set[str] = set()
 
-    async def commit(self, author: UUID, draft: Draft, *, operator: bool = False) -> Committed:
+    async def commit(
+        self,
+        author: UUID,
+        draft: Draft,
+        *,
+        operator: bool = False,
+        overwrite: bool = True,  # noqa: ARG002  (the contract always does)
+    ) -> Committed:
         """Store a memory.
 
         Args:
             operator: the platform itself writes: no rate bounds it.
+            overwrite: has no effect: a plugin overwrites the memory that has the draft's id.
 
         Raises:
             Invalid: a field breaks its rule; RECALLED_TEXT; the plugin refused it.
@@ -92,7 +100,7 @@ class PluginMemories(NotInPlugins):
             Exhausted: QUOTA_EXCEEDED.
             Unavailable: MEMORY_PLUGIN_UNAVAILABLE.
         """
-        prepared = drafting.prepare(author, draft, datetime.now(UTC))
+        prepared = await drafting.prepared(author, draft, datetime.now(UTC))
         if not operator:
             self._rate.charge(author, 1)
         return await self._committed(await self._namespaces.access(author), prepared)
@@ -109,7 +117,9 @@ class PluginMemories(NotInPlugins):
         async def outcome(draft: Draft) -> Committed | MoleculeError:
             try:
                 async with turns:
-                    return await self._committed(access, drafting.prepare(author, draft, now))
+                    return await self._committed(
+                        access, await drafting.prepared(author, draft, now)
+                    )
             except MoleculeError as error:
                 return error
 
@@ -133,14 +143,12 @@ class PluginMemories(NotInPlugins):
         if namespace:
             _require_writable(access, namespace)
         for each in [namespace] if namespace else access.writable:
-            row = None
-            if each != f"workspace:{caller}":
-                row = await self._search.find(access, each, memory_id)
-                if own and (row is None or row.author_id != caller):
-                    continue
+            row = await self._search.find(access, each, memory_id)
+            foreign = row is None or row.author_id != caller
+            if own and foreign and each != f"workspace:{caller}":
+                continue
             if await self._forgotten(access, each, memory_id):
-                content = "" if row is None else row.content
-                digest = hashlib.sha256(content.encode()).digest() if row else b""
+                digest = hashlib.sha256(row.content.encode()).digest() if row else b""
                 await self._record(acts.forgotten(caller, memory_id, each, digest))
                 return 1
         raise missing()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.memory.contract.errors import StoreError
+from molecule_grpc.memory.contract.errors import ErrorCode, StoreError
 from molecule_grpc.memory.contract.objects import MOST_HITS, Capability, Memory, SearchRequest
 from molecule_grpc.memory.embedding.port import Embedder
 from molecule_grpc.memory.plugin import refusals
@@ -20,6 +21,7 @@ from molecule_grpc.memory.values import Access, Found, Hit, MemoryRow, Query
 
 # Rows asked for beyond the limit, in place of those that the platform leaves out.
 _SPARE: Final = 20
+_MOST_PAGES: Final = 200
 _NO_WORDS: Final = "the memory plugin does not search by words"
 _NO_MEANING: Final = "the memory plugin does not search by meaning"
 _NO_PAGES: Final = "the memory plugin has no pages: at most 100 memories are compared"
@@ -81,20 +83,35 @@ class PluginSearch:
         rows = await self._shown(access, query, memories, wires, names)
         return _found(rows[:limit], asked.mode, namespaces, asked.degraded, limit)
 
-    async def find(self, access: Access, namespace: str, memory_id: object) -> MemoryRow | None:
-        """A memory among the newest 100 of a namespace; None if it is not there.
+    async def find(self, access: Access, namespace: str, memory_id: UUID) -> MemoryRow | None:
+        """A memory of a namespace; None if it is not among those that the plugin shows.
+
+        These are the newest 100, and of a plugin that lists memories the first 20,000.
 
         Raises:
             Unavailable: MEMORY_PLUGIN_UNAVAILABLE.
         """
         names = self._names(access)
         wire = names.namespace(namespace)
+        async for memories in self._newest_and_all(wire):
+            for row, _ in _rows(memories, {wire: namespace}, names):
+                if row.id == memory_id:
+                    return row
+        return None
+
+    async def _newest_and_all(self, wire: str) -> AsyncIterator[Sequence[Memory]]:
         try:
-            memories = await self._client.search(SearchRequest(namespaces=[wire], limit=MOST_HITS))
+            yield await self._client.search(SearchRequest(namespaces=[wire], limit=MOST_HITS))
+            cursor: str | None = ""
+            for _ in range(_MOST_PAGES):
+                if cursor is None or not self._client.supports(Capability.LIST):
+                    return
+                page = await self._client.page(wire, cursor)
+                yield page.memories
+                cursor = page.next_cursor
         except StoreError as error:
-            raise refusals.named(error, "search") from error
-        rows = _rows(memories, {wire: namespace}, names)
-        return next((row for row, _ in rows if row.id == memory_id), None)
+            if error.code is not ErrorCode.NOT_FOUND:
+                raise refusals.named(error, "search") from error
 
     async def _asked(self, query: Query, wires: list[str], limit: int) -> _Asked:
         filtered = query.tags or query.entities or query.author_id or query.label

@@ -24,20 +24,20 @@ _PAGE = f"""
         SELECT m.organization_id, m.id, m.namespace, m.content, m.kind, m.source, m.tags,
                m.entities, m.label, m.author_id, m.pinned, m.expires_at, m.valid_from, m.valid_to,
                m.delegation_id, m.file_id, m.metadata, m.created_at, {_ANCHOR} AS anchor_id,
-               sum(octet_length(m.content)) OVER (ORDER BY m.organization_id, m.id)
+               sum(octet_length(m.content)) OVER (ORDER BY m.id, m.organization_id)
                    - octet_length(m.content) AS before
         FROM memories m
-        WHERE (m.organization_id, m.id) > ($1::uuid, $2::uuid)
+        WHERE (m.id, m.organization_id) > ($2::uuid, $1::uuid)
           AND ($3::uuid IS NULL OR m.organization_id = $3)
           AND m.superseded_by IS NULL AND {visible("m")}
-        ORDER BY m.organization_id, m.id LIMIT {PAGE_ROWS}
+        ORDER BY m.id, m.organization_id LIMIT {PAGE_ROWS}
     ) p
     LEFT JOIN workspaces anchor
         ON anchor.id = p.anchor_id AND anchor.organization_id = p.organization_id
     LEFT JOIN workspaces author
         ON author.id = p.author_id AND author.organization_id = p.organization_id
     WHERE p.before < {PAGE_BYTES}
-    ORDER BY p.organization_id, p.id
+    ORDER BY p.id, p.organization_id
 """
 
 
@@ -76,7 +76,7 @@ class ExportRow(NamedTuple):
 async def page(
     pool: Pool, organization_id: UUID | None, after: tuple[UUID, UUID]
 ) -> list[ExportRow]:
-    """Some memories behind one, by organisation and id; none at the end.
+    """Some memories behind one, in the order of ids; none at the end.
 
     Args:
         pool: where to read.

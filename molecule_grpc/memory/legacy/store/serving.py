@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.memory.store.visible import trusted
 
 _MOST_BYTES: Final = 100_000
 
@@ -40,35 +41,41 @@ class Row(NamedTuple):
 _ROW = f"""
     m.id, m.workspace_id, left(m.content, {_MOST_BYTES}), m.scope, m.namespace, m.created_at
 """
-_VISIBLE = """(
+_VISIBLE = f"""(
     (m.workspace_id = $1 AND ($2 = '' OR m.scope = $2))
     OR (m.scope = 'TEAM' AND m.workspace_id IN (
         SELECT w.id FROM workspaces w
         WHERE (w.id = $3 OR w.parent_id = $3) AND w.status <> 'removed'))
     OR (m.scope = 'GLOBAL' AND m.workspace_id = $4)
-) AND ($5 = '' OR m.namespace = $5)"""
+) AND ($5 = '' OR m.namespace = $5) AND {trusted("$7", "m.workspace_id")}"""
 _NEWEST = f"""
     SELECT {_ROW} FROM agent_memories m WHERE {_VISIBLE}
     ORDER BY m.created_at DESC, m.id DESC LIMIT $6
 """
 _HOLDING = f"""
-    SELECT {_ROW} FROM agent_memories m WHERE {_VISIBLE} AND strpos(lower(m.content), lower($7)) > 0
+    SELECT {_ROW} FROM agent_memories m WHERE {_VISIBLE} AND strpos(lower(m.content), lower($8)) > 0
     ORDER BY m.created_at DESC, m.id DESC LIMIT $6
 """
 _MATCHING = f"""
     SELECT {_ROW}
     FROM agent_memories m, LATERAL to_tsvector('english', m.content) words,
-         websearch_to_tsquery('english', $7) query
+         websearch_to_tsquery('english', $8) query
     WHERE {_VISIBLE} AND words @@ query
     ORDER BY ts_rank(words, query) DESC, m.created_at DESC, m.id DESC LIMIT $6
 """
 
 
 async def find(
-    conn: Connection | Pool, seen: Visible, *, text: str, label: str, limit: int
+    conn: Connection | Pool,
+    organization_id: UUID,
+    seen: Visible,
+    *,
+    text: str,
+    label: str,
+    limit: int,
 ) -> list[Row]:
     """Rows with all words of a text, best first; newest first without one."""
-    place = (seen.own, seen.own_scope, seen.anchor, seen.root, label, limit)
+    place = (seen.own, seen.own_scope, seen.anchor, seen.root, label, limit, organization_id)
     if not text:
         rows = await conn.fetch(_NEWEST, *place)
     else:

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.memory.store.visible import trusted
 
 FIRST: Final = (datetime(1, 1, 2, tzinfo=UTC), UUID(int=0))
 _PAGE: Final = 100
@@ -44,6 +45,7 @@ async def page(
         FROM agent_memories m JOIN workspaces w ON w.id = m.workspace_id
         WHERE (m.created_at, m.id) > ($2, $3)
           AND ($1::uuid IS NULL OR w.organization_id = $1)
+          AND {trusted("w.organization_id", "w.id")}
         ORDER BY m.created_at, m.id LIMIT {_PAGE}
         """,
         organization_id,
