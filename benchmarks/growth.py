@@ -18,6 +18,7 @@ import contextlib
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -41,6 +42,13 @@ from molecule_grpc.directory import Heartbeat
 from molecule_grpc.events import store as events
 from molecule_grpc.events.values import Position, Scope
 from molecule_grpc.kernel.ids import new_id
+from molecule_grpc.memory.drafting import prepare
+from molecule_grpc.memory.items import item
+from molecule_grpc.memory.store import changes, commits, namespaces, upkeep
+from molecule_grpc.memory.store import reads as memory_reads
+from molecule_grpc.memory.store.usage import Limits as UsageLimits
+from molecule_grpc.memory.values import Draft
+from molecule_grpc.quotas import UNLIMITED
 from molecule_grpc.workspace.registry.store import heartbeats
 from molecule_grpc.workspace.store import workspaces
 from molecule_grpc.workspace.tree import store as tree
@@ -52,6 +60,7 @@ _BATCH = 2000
 _WRITERS = 64
 _KEEPS_UP = 10.0
 _NO_LIMITS: dict[str, Any] = {"max_items": 10**9, "max_bytes": 10**12}
+_UNLIMITED = UsageLimits(*[UNLIMITED] * 4)
 _BODY = '{"params": {"message": {"parts": [{"kind": "text", "text": "' + "x" * 200 + '"}]}}}'
 
 Operation = Callable[[Any, Rows], Awaitable[object]]
@@ -97,6 +106,18 @@ async def _look(connection: Any, _: Rows) -> None:
     await ledger_retention.prune(connection, days=90, limit=_BATCH)
 
 
+def _memory(author: UUID) -> commits.Item:
+    draft = Draft(content=f"statement {new_id()}")
+    return item(prepare(author, draft, datetime.now(UTC)), embed=True)
+
+
+async def _look_at_memories(connection: Any, rows: Rows) -> None:
+    await upkeep.drop_expired(connection, limit=_BATCH)
+    await upkeep.drop_values(connection, limit=_BATCH)
+    await upkeep.expired_namespaces(connection, limit=_BATCH)
+    await upkeep.note_recalled(connection, [(rows.organization, rows.memory)])
+
+
 OPERATIONS: Mapping[str, Operation] = {
     "heartbeat": lambda c, r: heartbeats.beat(c, [Heartbeat(r.busy, active_tasks=1)]),
     "delegate": lambda c, r: accept.accept_with_room(c, [_draft(r)], Limits(**_NO_LIMITS)),
@@ -134,6 +155,19 @@ OPERATIONS: Mapping[str, Operation] = {
         limit=_PAGE,
         max_bytes=2**20,
     ),
+    "commit a memory": lambda c, r: commits.store(c, [_memory(r.busy)], _UNLIMITED),
+    "read a memory": lambda c, r: memory_reads.get(
+        c, r.organization, r.memory, [f"workspace:{r.busy}"]
+    ),
+    "history of a memory": lambda c, r: memory_reads.chain(
+        c, r.organization, r.memory, [f"workspace:{r.busy}"]
+    ),
+    "hold a memory": lambda c, r: changes.hold(
+        c, r.organization, [r.memory], [f"workspace:{r.busy}"]
+    ),
+    "forget a memory": lambda c, r: changes.forget(c, r.organization, r.memory),
+    "namespaces of a workspace": lambda c, r: namespaces.resolve(c, r.busy),
+    "memories, nothing is due": _look_at_memories,
     "retention, nothing is due": _look,
     "retention, a batch of 5": lambda c, r: record_retention.prune(c, r.busy, days=0, limit=_PAGE),
 }

@@ -11,6 +11,7 @@ from molecule_grpc.kernel.ids import new_id
 
 # Workspaces that share the rows: so few that at 100 rows each has a page of some.
 _AGENTS = 10
+_FIRST_MEMORY = UUID("00000000-0000-7000-8000-000000000000").int
 # For a statement that writes a million rows.
 _SECONDS = 600
 
@@ -51,6 +52,22 @@ _SEEDS = (
            ($1::uuid[])[1 + n % cardinality($1::uuid[])], '{"name": "x"}'
     FROM generate_series($2::bigint, $3::bigint) n
     """,
+    """
+    INSERT INTO memory_namespaces (organization_id, name, kind)
+    SELECT $4, 'workspace:' || w, 'workspace' FROM unnest($1::uuid[]) w
+    WHERE $2::bigint <= $3::bigint ON CONFLICT DO NOTHING
+    """,
+    f"""
+    INSERT INTO memories (
+        organization_id, id, namespace, content, content_sha256, text_key, kind, source, author_id,
+        valid_from, change, embed_state, words, word_count
+    )
+    SELECT $4, ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'workspace:' || w,
+           'memory ' || n, sha256(n::text::bytea),
+           memory_text_key($4, 'workspace:' || w, sha256(n::text::bytea)), 'fact', 'agent', w,
+           now(), 'committed', 'none', to_tsvector('english', 'memory ' || n), 2
+    FROM generate_series($2::bigint, $3::bigint) n, LATERAL (SELECT {_OWNER} AS w) o
+    """,
 )
 _HEADS = """
     INSERT INTO inbox_heads (workspace_id, last_seq, record_seq, acked_seq)
@@ -89,6 +106,11 @@ class Rows:
     crowd: UUID
     sibling: UUID
     size: int = 0
+
+    @property
+    def memory(self) -> UUID:
+        """A memory of the busy workspace."""
+        return UUID(int=_FIRST_MEMORY + 5)
 
     @property
     def busy(self) -> UUID:
