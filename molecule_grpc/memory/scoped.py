@@ -14,7 +14,7 @@ from molecule_grpc.memory.values import Access, Change, Committed, Draft, Found,
 
 MOST_ROWS: Final = 50
 DEFAULT_LABEL: Final = "general"
-_RULES: Final = {"LOCAL": (Rule.OWN,), "TEAM": (Rule.TEAM, Rule.LEAD), "GLOBAL": (Rule.ORG,)}
+_RULES: Final = {"LOCAL": (Rule.OWN,), "TEAM": (Rule.TEAM,), "GLOBAL": (Rule.ORG,)}
 
 
 class ScopedMemory(NamedTuple):

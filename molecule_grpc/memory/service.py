@@ -21,6 +21,7 @@ from molecule_grpc.memory.opaque_ids import memory_id
 from molecule_grpc.memory.scoped import DEFAULT_LABEL, ScopedMemories
 from molecule_grpc.memory.values import Committed, Draft
 from molecule_grpc.server.call import Call
+from molecule_grpc.server.validation import Validator
 
 _BATCH_BYTES = 1024 * 1024
 
@@ -32,6 +33,8 @@ class MemoryService:
         self._memories = memories
         self._scoped = scoped
         self._values = values
+        # What the pipeline leaves out: drafts that fail alone, and searches without a reader.
+        self._rules = Validator([pb.SearchMemoriesRequest, memory_pb2.MemoryDraft])
 
     async def CommitMemory(
         self, request: pb.CommitMemoryRequest, call: Call
@@ -47,6 +50,7 @@ class MemoryService:
         drafts: list[Draft | MoleculeError] = []
         for place, each in enumerate(request.memories):
             try:
+                self._rules.check(each)
                 drafts.append(await asked.draft(each, call, f"memories[{place}]"))
             except Invalid as error:
                 drafts.append(error)
@@ -74,10 +78,10 @@ class MemoryService:
     async def ExplainMemory(
         self, request: pb.ExplainMemoryRequest, call: Call
     ) -> pb.ExplainMemoryResponse:
+        search = asked.explained_search(request)
+        self._rules.check(search)
         explained = await self._memories.explain(
-            UUID(request.workspace_id),
-            memory_id(request.memory_id),
-            asked.explained_query(request),
+            UUID(request.workspace_id), memory_id(request.memory_id), asked.query(search)
         )
         return told.explained(explained)
 

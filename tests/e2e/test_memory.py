@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -277,10 +278,12 @@ async def test_a_bad_draft_of_a_batch_fails_alone(root: Agent, child: Agent) -> 
         memory_pb2.MemoryDraft(content="elsewhere", namespace=f"org:{root.id}"),
         memory_pb2.MemoryDraft(content="good two"),
         memory_pb2.MemoryDraft(content="late", expires_at=Timestamp(seconds=2**60)),
+        memory_pb2.MemoryDraft(),
+        memory_pb2.MemoryDraft(content="labels", tags=[str(n) for n in range(33)]),
     ]
     answer = await child.rpc(pb.BatchCommitMemoriesRequest(workspace_id=child.id, memories=drafts))
     kinds = [each.WhichOneof("outcome") for each in answer.outcomes]
-    assert kinds == ["result", "error", "result", "error"]
+    assert kinds == ["result", "error", "result", "error", "error", "error"]
     assert answer.outcomes[1].error.code == 7
     assert len(await contents(child, "good")) == 2
 
@@ -310,6 +313,43 @@ async def test_search_explains_filters_and_pages(root: Agent) -> None:
         )
     )
     assert (why.found, list(why.excluded_by)) == (False, ["tag"])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"min_score": 1e300},
+        {"min_score": math.nan},
+        {"min_score": math.inf},
+        {"half_life_days": 5e-324},
+        {"half_life_days": math.inf},
+        {"half_life_days": -1.0},
+        {"mode": "psychic"},
+        {"kinds": ["rumour"]},
+        {"q": "x" * 9000},
+        {"tags": ["t" * 65]},
+        {"namespaces": [str(n) for n in range(65)]},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+async def test_a_search_and_its_explanation_have_the_same_rules(
+    root: Agent, fields: dict[str, Any]
+) -> None:
+    made = await commit(root, "anything")
+    search_of = pb.SearchMemoriesRequest(workspace_id=root.id, **fields)
+    explain = pb.ExplainMemoryRequest(
+        workspace_id=root.id, memory_id=made.id, search=pb.SearchMemoriesRequest(**fields)
+    )
+    for request in (search_of, explain):
+        with pytest.raises(Refused) as refused:
+            await root.rpc(request)
+        assert refused.value.code == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("field", ["q", "tags", "entities", "namespaces"])
+async def test_odd_signs_in_a_search_are_no_server_error(root: Agent, field: str) -> None:
+    odd = "a\x00\u202e\ufffe"
+    await search(root, **{field: odd if field == "q" else [odd]})
 
 
 async def test_a_forged_page_token_and_one_of_another_search_are_refused(root: Agent) -> None:

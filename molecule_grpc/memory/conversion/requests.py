@@ -28,9 +28,6 @@ from molecule_grpc.server.call import Call
 DEFAULT_HITS = 20
 MAX_HITS = 100
 _METADATA_BYTES = 16 * 1024
-_MOST_FILTERS = 64
-_QUERY_BYTES = 8192
-_MODES = ("", "hybrid", "semantic", "lexical", "recent")
 
 
 async def draft(memory: memory_pb2.MemoryDraft, call: Call, field: str = "memory") -> Draft:
@@ -78,8 +75,8 @@ def query(request: pb.SearchMemoriesRequest) -> Query:
         text=clean(request.q),
         namespaces=(*request.namespaces, *([request.namespace] if request.namespace else [])),
         kinds=(*request.kinds, *([request.kind] if request.kind else [])),
-        tags=tuple(request.tags),
-        entities=tuple(request.entities),
+        tags=tuple(map(clean, request.tags)),
+        entities=tuple(map(clean, request.entities)),
         author_id=optional_id(request.author_id, "author_id"),
         created_after=moment(request, "created_after"),
         created_before=moment(request, "created_before"),
@@ -93,24 +90,12 @@ def query(request: pb.SearchMemoriesRequest) -> Query:
     )
 
 
-def explained_query(request: pb.ExplainMemoryRequest) -> Query:
-    """The search that shall be explained; its own rules were not checked, as it has no reader.
-
-    Raises:
-        Invalid: it breaks a rule of SearchMemoriesRequest.
-    """
-    search = request.search
-    lists = (search.namespaces, search.kinds, search.tags, search.entities)
-    if len(search.q.encode()) > _QUERY_BYTES:
-        raise Invalid(f"search.q must be at most {_QUERY_BYTES} bytes", field="search.q")
-    if any(len(each) > _MOST_FILTERS for each in lists):
-        raise Invalid(f"search has more than {_MOST_FILTERS} filters of a kind", field="search")
-    if search.mode not in _MODES:
-        raise Invalid("search.mode is none of hybrid, semantic, lexical, recent", field="search")
-    copy = pb.SearchMemoriesRequest()
-    copy.CopyFrom(search)
-    copy.page_token = ""
-    return query(copy)
+def explained_search(request: pb.ExplainMemoryRequest) -> pb.SearchMemoriesRequest:
+    """The search that shall be explained, of the reader: not checked yet."""
+    search = pb.SearchMemoriesRequest()
+    search.CopyFrom(request.search)
+    search.workspace_id, search.page_token = request.workspace_id, ""
+    return search
 
 
 async def json_value(value: struct_pb2.Value, field: str, call: Call) -> str:

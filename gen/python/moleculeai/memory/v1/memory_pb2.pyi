@@ -197,9 +197,9 @@ class Memory(_message.Message):
     source: _builtins.str
     """agent, runtime or user."""
     author_id: _builtins.str
-    """UUID of the workspace that wrote the text; empty if the workspace was purged."""
+    """UUID of the workspace that wrote the text, also after that was purged."""
     author_name: _builtins.str
-    """Name of the author."""
+    """Name of the author; empty if the workspace was purged."""
     pinned: _builtins.bool
     """Whether lists without a query show the memory first."""
     superseded_by: _builtins.str
@@ -213,7 +213,9 @@ class Memory(_message.Message):
     embed_state: _builtins.str
     """pending until the meaning is searchable, then ready; failed, or none without an embedder."""
     score: _builtins.float
-    """In a search: how well the memory answers, 0 to about 1.5; more is better."""
+    """In a search: how well the memory answers; more is better. Cosine and words give -1 to about 1.5,
+    and an identifier that the memory has literally 2 more.
+    """
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels."""

@@ -90,7 +90,7 @@ class BatchCommitMemoriesRequest(_message.Message):
     """UUID of the author."""
     @_builtins.property
     def memories(self) -> _containers.RepeatedCompositeFieldContainer[_memory_pb2.MemoryDraft]:
-        """What to remember, at most 1 MiB in all."""
+        """What to remember, at most 1 MiB in all. A draft that breaks a rule fails alone."""
 
     def __init__(
         self,
@@ -201,9 +201,11 @@ class SearchMemoriesRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the previous page, which had the same other fields."""
     min_score: _builtins.float
-    """Leave out hits with a smaller score."""
+    """Leave out hits with a smaller score, -2 to 4; 0 leaves nothing out."""
     half_life_days: _builtins.float
-    """After so many days a memory's score is halved, after twice as many quartered; 0 means age does not count."""
+    """After so many days a memory's score is halved, after twice as many quartered: 0.01 to 36,500; 0
+    means age does not count.
+    """
     explain: _builtins.bool
     """Whether each hit says where its score comes from."""
     @_builtins.property
@@ -337,7 +339,7 @@ class ExplainMemoryRequest(_message.Message):
     """Id of the memory: a UUID, unless a plugin made it."""
     @_builtins.property
     def search(self) -> Global___SearchMemoriesRequest:
-        """The search to explain. Its `workspace_id` and `page_token` are ignored."""
+        """The search to explain, under the same rules. Its `workspace_id` and `page_token` are ignored."""
 
     def __init__(
         self,
@@ -377,8 +379,8 @@ class ExplainMemoryResponse(_message.Message):
 
     @_builtins.property
     def excluded_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Filters that leave it out: namespace, kind, tag, entity, author, time, validity, superseded,
-        min_score.
+        """What leaves it out: namespace, kind, tag, entity, author, label, time, validity, superseded,
+        min_score, or words, when it has none of the query's.
         """
 
     def __init__(
@@ -638,7 +640,7 @@ class SupersedeMemoryRequest(_message.Message):
     """Id of the memory to be replaced."""
     @_builtins.property
     def memory(self) -> _memory_pb2.MemoryDraft:
-        """What holds now. An empty namespace means that of the replaced memory."""
+        """What holds now. An empty namespace means that of the replaced memory; another one is refused."""
 
     def __init__(
         self,

@@ -156,8 +156,11 @@ class MemoryServiceServicer:
 
     def CommitMemory(self, request, context):
         """CommitMemory stores a memory. The same text in the same namespace is stored once: the answer is
-        `unchanged`, so that a repeat is harmless. Fails with NAMESPACE_NOT_WRITABLE (403),
-        RECALLED_TEXT (400), MEMORY_ID_TAKEN (409) or QUOTA_EXCEEDED (429).
+        `unchanged`, so that a repeat is harmless, unless it has `keep_duplicate` and no `id`. The stored
+        one then lasts as long as the longer of both asks. Fails with WORKSPACE_NOT_FOUND,
+        NAMESPACE_NOT_WRITABLE (403), RECALLED_TEXT (400), MEMORY_ID_TAKEN (409), MEMORY_SUPERSEDED (409)
+        if the memory with this id was replaced, QUOTA_EXCEEDED (429), or UNAVAILABLE (503) while an
+        expired namespace of this name is deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -213,8 +216,8 @@ class MemoryServiceServicer:
     def UpdateMemory(self, request, context):
         """UpdateMemory changes a memory in place: id and creation time stay, the earlier text goes to the
         history. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
-        NAMESPACE_NOT_WRITABLE, MEMORY_SUPERSEDED (409), or MEMORY_CHANGED (409) if `if_version` is given
-        and is not the memory's version. A repeat is harmless.
+        NAMESPACE_NOT_WRITABLE, MEMORY_SUPERSEDED (409), RECALLED_TEXT, QUOTA_EXCEEDED, or MEMORY_CHANGED
+        (409) if `if_version` is given and is not the memory's version. A repeat is harmless.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -231,7 +234,8 @@ class MemoryServiceServicer:
 
     def ForgetMemory(self, request, context):
         """ForgetMemory removes a memory for good: text, history and vectors. What stays is an entry of the
-        record with its SHA-256. Fails with MEMORY_NOT_FOUND, also on a repeat.
+        record with its SHA-256. Fails with MEMORY_NOT_FOUND, also on a repeat, and with
+        NAMESPACE_NOT_WRITABLE for a memory that the workspace can only read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -272,7 +276,7 @@ class MemoryServiceServicer:
     def CommitScopedMemory(self, request, context):
         """CommitScopedMemory stores a memory for clients that know scopes: LOCAL is the workspace's own
         namespace, TEAM its parent's team, GLOBAL the whole tree, which only a root may write
-        (GLOBAL_NEEDS_ROOT, 403).
+        (GLOBAL_NEEDS_ROOT, 403). Fails and repeats like CommitMemory.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -280,7 +284,7 @@ class MemoryServiceServicer:
 
     def ListScopedMemories(self, request, context):
         """ListScopedMemories finds memories for clients that know scopes: best first with `q`, else newest
-        first. Without a scope it returns the workspace's own rows.
+        first, pinned ones among them in any case. Without a scope it returns the workspace's own rows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -321,7 +325,7 @@ class MemoryServiceServicer:
         """SetValue writes a key. With `if_match_version` only if the key has that version, 0 meaning that
         the key must be absent: VERSION_MISMATCH (409) otherwise, with `expected_version` and
         `current_version` in metadata and REST body. Without it the last write wins, and a repeat writes
-        the same value under the next version.
+        the same value under the next version. Fails with QUOTA_EXCEEDED if the workspace has 1,000 keys.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

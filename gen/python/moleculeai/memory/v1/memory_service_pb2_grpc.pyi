@@ -38,8 +38,11 @@ class MemoryServiceStub:
     def __new__(cls, channel: _aio.Channel) -> MemoryServiceAsyncStub: ...
     CommitMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.CommitMemoryRequest, _memory_pb2.CommitResult]
     """CommitMemory stores a memory. The same text in the same namespace is stored once: the answer is
-    `unchanged`, so that a repeat is harmless. Fails with NAMESPACE_NOT_WRITABLE (403),
-    RECALLED_TEXT (400), MEMORY_ID_TAKEN (409) or QUOTA_EXCEEDED (429).
+    `unchanged`, so that a repeat is harmless, unless it has `keep_duplicate` and no `id`. The stored
+    one then lasts as long as the longer of both asks. Fails with WORKSPACE_NOT_FOUND,
+    NAMESPACE_NOT_WRITABLE (403), RECALLED_TEXT (400), MEMORY_ID_TAKEN (409), MEMORY_SUPERSEDED (409)
+    if the memory with this id was replaced, QUOTA_EXCEEDED (429), or UNAVAILABLE (503) while an
+    expired namespace of this name is deleted.
     """
     BatchCommitMemories: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.BatchCommitMemoriesRequest, _memory_service_pb2.BatchCommitMemoriesResponse]
     """BatchCommitMemories stores up to 100 memories, each on its own: a bad one fails alone."""
@@ -65,8 +68,8 @@ class MemoryServiceStub:
     UpdateMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.UpdateMemoryRequest, _memory_service_pb2.UpdateMemoryResponse]
     """UpdateMemory changes a memory in place: id and creation time stay, the earlier text goes to the
     history. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
-    NAMESPACE_NOT_WRITABLE, MEMORY_SUPERSEDED (409), or MEMORY_CHANGED (409) if `if_version` is given
-    and is not the memory's version. A repeat is harmless.
+    NAMESPACE_NOT_WRITABLE, MEMORY_SUPERSEDED (409), RECALLED_TEXT, QUOTA_EXCEEDED, or MEMORY_CHANGED
+    (409) if `if_version` is given and is not the memory's version. A repeat is harmless.
     """
     SupersedeMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.SupersedeMemoryRequest, _memory_pb2.CommitResult]
     """SupersedeMemory stores a memory in the place of another one, which search no longer shows and
@@ -75,7 +78,8 @@ class MemoryServiceStub:
     """
     ForgetMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ForgetMemoryRequest, _memory_service_pb2.ForgetMemoryResponse]
     """ForgetMemory removes a memory for good: text, history and vectors. What stays is an entry of the
-    record with its SHA-256. Fails with MEMORY_NOT_FOUND, also on a repeat.
+    record with its SHA-256. Fails with MEMORY_NOT_FOUND, also on a repeat, and with
+    NAMESPACE_NOT_WRITABLE for a memory that the workspace can only read.
     """
     ConsolidateMemories: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ConsolidateMemoriesRequest, _memory_service_pb2.ConsolidateMemoriesResponse]
     """ConsolidateMemories replaces several memories of one namespace by one text that the agent wrote.
@@ -95,11 +99,11 @@ class MemoryServiceStub:
     CommitScopedMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.CommitScopedMemoryRequest, _memory_service_pb2.CommitScopedMemoryResponse]
     """CommitScopedMemory stores a memory for clients that know scopes: LOCAL is the workspace's own
     namespace, TEAM its parent's team, GLOBAL the whole tree, which only a root may write
-    (GLOBAL_NEEDS_ROOT, 403).
+    (GLOBAL_NEEDS_ROOT, 403). Fails and repeats like CommitMemory.
     """
     ListScopedMemories: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ListScopedMemoriesRequest, _memory_service_pb2.ListScopedMemoriesResponse]
     """ListScopedMemories finds memories for clients that know scopes: best first with `q`, else newest
-    first. Without a scope it returns the workspace's own rows.
+    first, pinned ones among them in any case. Without a scope it returns the workspace's own rows.
     """
     UpdateScopedMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.UpdateScopedMemoryRequest, _memory_service_pb2.UpdateScopedMemoryResponse]
     """UpdateScopedMemory changes the text or the label of a memory that the workspace wrote. Without a
@@ -119,7 +123,7 @@ class MemoryServiceStub:
     """SetValue writes a key. With `if_match_version` only if the key has that version, 0 meaning that
     the key must be absent: VERSION_MISMATCH (409) otherwise, with `expected_version` and
     `current_version` in metadata and REST body. Without it the last write wins, and a repeat writes
-    the same value under the next version.
+    the same value under the next version. Fails with QUOTA_EXCEEDED if the workspace has 1,000 keys.
     """
     DeleteValue: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.DeleteValueRequest, _memory_service_pb2.DeleteValueResponse]
     """DeleteValue deletes a key. Repeating a call is harmless. With `if_match_version` only if the key
@@ -135,8 +139,11 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CommitMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.CommitMemoryRequest, _memory_pb2.CommitResult]  # type: ignore[assignment]
     """CommitMemory stores a memory. The same text in the same namespace is stored once: the answer is
-    `unchanged`, so that a repeat is harmless. Fails with NAMESPACE_NOT_WRITABLE (403),
-    RECALLED_TEXT (400), MEMORY_ID_TAKEN (409) or QUOTA_EXCEEDED (429).
+    `unchanged`, so that a repeat is harmless, unless it has `keep_duplicate` and no `id`. The stored
+    one then lasts as long as the longer of both asks. Fails with WORKSPACE_NOT_FOUND,
+    NAMESPACE_NOT_WRITABLE (403), RECALLED_TEXT (400), MEMORY_ID_TAKEN (409), MEMORY_SUPERSEDED (409)
+    if the memory with this id was replaced, QUOTA_EXCEEDED (429), or UNAVAILABLE (503) while an
+    expired namespace of this name is deleted.
     """
     BatchCommitMemories: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.BatchCommitMemoriesRequest, _memory_service_pb2.BatchCommitMemoriesResponse]  # type: ignore[assignment]
     """BatchCommitMemories stores up to 100 memories, each on its own: a bad one fails alone."""
@@ -162,8 +169,8 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     UpdateMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.UpdateMemoryRequest, _memory_service_pb2.UpdateMemoryResponse]  # type: ignore[assignment]
     """UpdateMemory changes a memory in place: id and creation time stay, the earlier text goes to the
     history. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
-    NAMESPACE_NOT_WRITABLE, MEMORY_SUPERSEDED (409), or MEMORY_CHANGED (409) if `if_version` is given
-    and is not the memory's version. A repeat is harmless.
+    NAMESPACE_NOT_WRITABLE, MEMORY_SUPERSEDED (409), RECALLED_TEXT, QUOTA_EXCEEDED, or MEMORY_CHANGED
+    (409) if `if_version` is given and is not the memory's version. A repeat is harmless.
     """
     SupersedeMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.SupersedeMemoryRequest, _memory_pb2.CommitResult]  # type: ignore[assignment]
     """SupersedeMemory stores a memory in the place of another one, which search no longer shows and
@@ -172,7 +179,8 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """
     ForgetMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ForgetMemoryRequest, _memory_service_pb2.ForgetMemoryResponse]  # type: ignore[assignment]
     """ForgetMemory removes a memory for good: text, history and vectors. What stays is an entry of the
-    record with its SHA-256. Fails with MEMORY_NOT_FOUND, also on a repeat.
+    record with its SHA-256. Fails with MEMORY_NOT_FOUND, also on a repeat, and with
+    NAMESPACE_NOT_WRITABLE for a memory that the workspace can only read.
     """
     ConsolidateMemories: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ConsolidateMemoriesRequest, _memory_service_pb2.ConsolidateMemoriesResponse]  # type: ignore[assignment]
     """ConsolidateMemories replaces several memories of one namespace by one text that the agent wrote.
@@ -192,11 +200,11 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     CommitScopedMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.CommitScopedMemoryRequest, _memory_service_pb2.CommitScopedMemoryResponse]  # type: ignore[assignment]
     """CommitScopedMemory stores a memory for clients that know scopes: LOCAL is the workspace's own
     namespace, TEAM its parent's team, GLOBAL the whole tree, which only a root may write
-    (GLOBAL_NEEDS_ROOT, 403).
+    (GLOBAL_NEEDS_ROOT, 403). Fails and repeats like CommitMemory.
     """
     ListScopedMemories: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListScopedMemoriesRequest, _memory_service_pb2.ListScopedMemoriesResponse]  # type: ignore[assignment]
     """ListScopedMemories finds memories for clients that know scopes: best first with `q`, else newest
-    first. Without a scope it returns the workspace's own rows.
+    first, pinned ones among them in any case. Without a scope it returns the workspace's own rows.
     """
     UpdateScopedMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.UpdateScopedMemoryRequest, _memory_service_pb2.UpdateScopedMemoryResponse]  # type: ignore[assignment]
     """UpdateScopedMemory changes the text or the label of a memory that the workspace wrote. Without a
@@ -216,7 +224,7 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """SetValue writes a key. With `if_match_version` only if the key has that version, 0 meaning that
     the key must be absent: VERSION_MISMATCH (409) otherwise, with `expected_version` and
     `current_version` in metadata and REST body. Without it the last write wins, and a repeat writes
-    the same value under the next version.
+    the same value under the next version. Fails with QUOTA_EXCEEDED if the workspace has 1,000 keys.
     """
     DeleteValue: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.DeleteValueRequest, _memory_service_pb2.DeleteValueResponse]  # type: ignore[assignment]
     """DeleteValue deletes a key. Repeating a call is harmless. With `if_match_version` only if the key
@@ -235,8 +243,11 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_memory_pb2.CommitResult, _abc.Awaitable[_memory_pb2.CommitResult]]:
         """CommitMemory stores a memory. The same text in the same namespace is stored once: the answer is
-        `unchanged`, so that a repeat is harmless. Fails with NAMESPACE_NOT_WRITABLE (403),
-        RECALLED_TEXT (400), MEMORY_ID_TAKEN (409) or QUOTA_EXCEEDED (429).
+        `unchanged`, so that a repeat is harmless, unless it has `keep_duplicate` and no `id`. The stored
+        one then lasts as long as the longer of both asks. Fails with WORKSPACE_NOT_FOUND,
+        NAMESPACE_NOT_WRITABLE (403), RECALLED_TEXT (400), MEMORY_ID_TAKEN (409), MEMORY_SUPERSEDED (409)
+        if the memory with this id was replaced, QUOTA_EXCEEDED (429), or UNAVAILABLE (503) while an
+        expired namespace of this name is deleted.
         """
 
     @_abc_1.abstractmethod
@@ -304,8 +315,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_memory_service_pb2.UpdateMemoryResponse, _abc.Awaitable[_memory_service_pb2.UpdateMemoryResponse]]:
         """UpdateMemory changes a memory in place: id and creation time stay, the earlier text goes to the
         history. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
-        NAMESPACE_NOT_WRITABLE, MEMORY_SUPERSEDED (409), or MEMORY_CHANGED (409) if `if_version` is given
-        and is not the memory's version. A repeat is harmless.
+        NAMESPACE_NOT_WRITABLE, MEMORY_SUPERSEDED (409), RECALLED_TEXT, QUOTA_EXCEEDED, or MEMORY_CHANGED
+        (409) if `if_version` is given and is not the memory's version. A repeat is harmless.
         """
 
     @_abc_1.abstractmethod
@@ -326,7 +337,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ForgetMemoryResponse, _abc.Awaitable[_memory_service_pb2.ForgetMemoryResponse]]:
         """ForgetMemory removes a memory for good: text, history and vectors. What stays is an entry of the
-        record with its SHA-256. Fails with MEMORY_NOT_FOUND, also on a repeat.
+        record with its SHA-256. Fails with MEMORY_NOT_FOUND, also on a repeat, and with
+        NAMESPACE_NOT_WRITABLE for a memory that the workspace can only read.
         """
 
     @_abc_1.abstractmethod
@@ -376,7 +388,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_memory_service_pb2.CommitScopedMemoryResponse, _abc.Awaitable[_memory_service_pb2.CommitScopedMemoryResponse]]:
         """CommitScopedMemory stores a memory for clients that know scopes: LOCAL is the workspace's own
         namespace, TEAM its parent's team, GLOBAL the whole tree, which only a root may write
-        (GLOBAL_NEEDS_ROOT, 403).
+        (GLOBAL_NEEDS_ROOT, 403). Fails and repeats like CommitMemory.
         """
 
     @_abc_1.abstractmethod
@@ -386,7 +398,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ListScopedMemoriesResponse, _abc.Awaitable[_memory_service_pb2.ListScopedMemoriesResponse]]:
         """ListScopedMemories finds memories for clients that know scopes: best first with `q`, else newest
-        first. Without a scope it returns the workspace's own rows.
+        first, pinned ones among them in any case. Without a scope it returns the workspace's own rows.
         """
 
     @_abc_1.abstractmethod
@@ -436,7 +448,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """SetValue writes a key. With `if_match_version` only if the key has that version, 0 meaning that
         the key must be absent: VERSION_MISMATCH (409) otherwise, with `expected_version` and
         `current_version` in metadata and REST body. Without it the last write wins, and a repeat writes
-        the same value under the next version.
+        the same value under the next version. Fails with QUOTA_EXCEEDED if the workspace has 1,000 keys.
         """
 
     @_abc_1.abstractmethod
