@@ -144,6 +144,25 @@ async def test_quarantined_and_superseded_texts_change_no_score(
     assert answer(await bench.search(tree.a, "restart database", namespaces=(team,))) == before
 
 
+async def test_what_a_hidden_author_wrote_is_hidden_as_of_then_too(
+    bench: SearchBench, tree: Tree, pool: Pool
+) -> None:
+    team = f"team:{tree.lead}"
+    (memory,) = await bench.remember(tree.b, "the zebra is poisoned", namespace=team)
+    then = datetime.now(UTC)
+    await bench.bench.changes.update(tree.a, memory, Change(content="the walrus is fine"))
+    assert await bench.ids(tree.a, "zebra", mode="lexical", as_of=then) == [memory]
+    await pool.execute(
+        "INSERT INTO memory_quarantine (organization_id, author_id, created_by)"
+        " VALUES ($1, $2, 'x')",
+        tree.organization,
+        tree.b,
+    )
+    assert await bench.ids(tree.a, "walrus", mode="lexical") == [memory]
+    for mode in ("hybrid", "lexical", "semantic", "recent"):
+        assert await bench.ids(tree.a, "zebra", mode=mode, as_of=then) == []
+
+
 async def test_pages_go_through_all_hits_once_while_others_write(
     bench: SearchBench, tree: Tree
 ) -> None:
