@@ -168,3 +168,24 @@ async def test_an_export_comes_back_once(pool: Pool, bench: Bench) -> None:
     assert [[row[name] for name in names] for row in after] == [
         [row[name] for name in names] for row in before
     ]
+
+
+async def test_a_quarantined_author_is_seen_nowhere(pool: Pool, bench: Bench) -> None:
+    [root] = await add(pool)
+    one, other = await add(pool, 2, parent_id=root)
+    for workspace in (one, other, root):
+        await add_row(pool, workspace, f"of {workspace}", "TEAM")
+    await add_row(pool, root, "for all", "GLOBAL")
+    for author in (one, root):
+        await pool.execute(
+            "INSERT INTO memory_quarantine (organization_id, author_id, created_by)"
+            " VALUES ($1, $2, 'test')",
+            ORGANIZATION,
+            author,
+        )
+    assert await bench.texts(other, "TEAM") == [f"of {other}"]
+    assert await bench.texts(other, "GLOBAL") == []
+    assert await bench.texts(one) == []
+    assert [row.content for row in await bench.scoped.recall(other, "", "")] == [f"of {other}"]
+    whole = b"".join([piece async for piece in LegacyExports(pool).pieces(None)])
+    assert [row["content"] for row in json.loads(whole)] == [f"of {other}"]

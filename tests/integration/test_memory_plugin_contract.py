@@ -114,3 +114,46 @@ async def test_no_query_fails(store: PostgresStore, query: str) -> None:
     await store.commit("custom:x", MemoryWrite(content="to be or not to be, 日本語"))
     found = await store.search(SearchRequest(namespaces=["custom:x"], query=query))
     assert len(found) == (0 if query in ("%", "\\", "' | & ! ( ) :*") or len(query) > 99 else 1)
+
+
+async def test_a_namespace_goes_in_steps_and_counters_follow(
+    pool: Pool, store: PostgresStore
+) -> None:
+    async def used() -> tuple[int, int]:
+        row = await pool.fetchrow(
+            "SELECT coalesce(sum(memories), 0)::int, coalesce(sum(bytes), 0)::int FROM memory_usage"
+        )
+        assert row is not None
+        return row[0], row[1]
+
+    await store.put_namespace("custom:x", NamespacePut(kind="custom"))
+    await store.put_namespace("custom:y", NamespacePut(kind="custom"))
+    for n in range(1_030):
+        await store.commit("custom:x", MemoryWrite(content=f"{n:04}"))
+    kept = await store.commit("custom:y", MemoryWrite(content="stays"))
+    assert await used() == (1_031, 4_125)
+    await store.delete_namespace("custom:x")
+    with pytest.raises(StoreError) as missing:
+        await store.delete_namespace("custom:x")
+    assert missing.value.code is ErrorCode.NOT_FOUND
+    assert await used() == (1, 5)
+    await store.forget(kept.id, "custom:y")
+    assert await used() == (0, 0)
+
+
+async def test_vectors_of_any_length_make_no_index(pool: Pool, store: PostgresStore) -> None:
+    async def indexes() -> int:
+        count: int = await pool.fetchval(
+            "SELECT count(*) FROM pg_indexes WHERE tablename = 'memory_embeddings'"
+        )
+        return count
+
+    await store.put_namespace("custom:x", NamespacePut(kind="custom"))
+    await store.health()
+    before = await indexes()
+    for dimensions in (2, 3, 1_536, 4_096):
+        vector = [1.0] * dimensions
+        await store.commit("custom:x", MemoryWrite(content=f"of {dimensions}", embedding=vector))
+        found = await store.search(SearchRequest(namespaces=["custom:x"], embedding=vector))
+        assert [memory.content for memory in found] == [f"of {dimensions}"]
+    assert await indexes() == before

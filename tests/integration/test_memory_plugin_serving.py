@@ -478,3 +478,35 @@ async def test_an_operator_deletes_no_namespace_of_another_organisation(
         for call in (rights.move(None, own, "custom:x"), rights.stats(None)):
             with pytest.raises(Unsupported):
                 await call
+
+
+async def test_a_quarantined_author_is_in_no_export(pool: Pool, family: Family) -> None:
+    team = f"team:{family.root}"
+    async with bench_of(pool, contract_application(PostgresStore(pool, ORGANIZATION))) as bench:
+        await bench.memories.commit(family.one, Draft(content="of one", namespace=team))
+        await bench.memories.commit(family.other, Draft(content="of other", namespace=team))
+        await pool.execute(
+            "INSERT INTO memory_quarantine (organization_id, author_id, created_by)"
+            " VALUES ($1, $2, 'test')",
+            ORGANIZATION,
+            family.one,
+        )
+        exports = PluginExports(pool, bench.client, bytes(32))
+        pieces = [piece async for piece in exports.pieces(ORGANIZATION)]
+    assert [row["content"] for row in json.loads(b"".join(pieces))] == ["of other"]
+
+
+async def test_an_old_memory_of_ones_own_is_deleted_and_recorded(
+    pool: Pool, family: Family
+) -> None:
+    team = f"team:{family.root}"
+    async with bench_of(pool, contract_application(PostgresStore(pool, ORGANIZATION))) as bench:
+        old = await bench.memories.commit(family.one, Draft(content="old", namespace=team))
+        others = [Draft(content=f"row {n}", namespace=team) for n in range(120)]
+        await bench.memories.commit_batch(family.other, others)
+        with pytest.raises(NotFound):
+            await bench.scoped.forget(family.other, old.id)
+        await bench.scoped.forget(family.one, old.id)
+        [entry] = bench.audited
+        digest = hashlib.sha256(b"old").hexdigest()
+        assert json.loads(entry.body)["content_sha256"] == digest

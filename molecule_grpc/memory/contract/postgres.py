@@ -33,12 +33,16 @@ from molecule_grpc.memory.contract.objects import (
     Written,
 )
 from molecule_grpc.memory.contract.store import records, spaces
+from molecule_grpc.memory.store import places
 
 log = structlog.get_logger(__name__)
 
 _HEALTH_SECONDS: Final = 2.0
 _FIRST: Final = UUID(int=0)
-_PROBED_DIMENSIONS: Final = 384
+_DELETED_AT_ONCE: Final = 500
+# The table of vectors comes with an index for one model, which gets no vectors here: lengths are
+# chosen by whoever writes, and a scan of the named namespaces needs no index.
+_UNUSED_MODEL: Final = ("contract", 1)
 _WITHOUT_VECTORS: Final = (
     Capability.FTS,
     Capability.TTL,
@@ -58,13 +62,13 @@ class PostgresStore:
     def __init__(self, pool: Pool, organization_id: UUID) -> None:
         self._pool = pool
         self._organization_id = organization_id
-        self._homes: dict[int, str | None] = {}
+        self._home_of_vectors: str | None = None
 
     async def health(self) -> Health:
         try:
             async with asyncio.timeout(_HEALTH_SECONDS):
                 await self._pool.fetchval("SELECT 1 FROM memory_namespaces LIMIT 1")
-                home = await self._home(_PROBED_DIMENSIONS)
+                home = await self._home()
         except Exception as error:
             raise StoreError(ErrorCode.UNAVAILABLE, "the database does not answer") from error
         vectors = () if home is None else (Capability.EMBEDDING,)
@@ -102,15 +106,18 @@ class PostgresStore:
         return _namespace(row)
 
     async def delete_namespace(self, name: str) -> None:
+        place = (self._pool, self._organization_id, name)
         async with _failures():
-            deleted = await spaces.delete_namespace(self._pool, self._organization_id, name)
-        if not deleted:
-            raise _no_namespace()
+            if not await places.expire_namespace(*place):
+                raise _no_namespace()
+            while await places.empty(*place, limit=_DELETED_AT_ONCE):
+                pass
+            await places.drop_namespace(*place)
 
     async def commit(self, namespace: str, write: MemoryWrite) -> Written:
         memory_id = new_id() if write.id is None else UUID(write.id)
         async with _failures():
-            home = None if write.embedding is None else await self._home(len(write.embedding))
+            home = None if write.embedding is None else await self._home()
             async with self._pool.acquire() as conn, conn.transaction():
                 language = await spaces.lock_namespace(conn, self._organization_id, namespace)
                 if language is None:
@@ -164,7 +171,7 @@ class PostgresStore:
         names, kinds = list(request.namespaces), list(request.kinds)
         place = (self._pool, self._organization_id, names, kinds, request.most)
         if request.embedding is not None:
-            home = await self._home(len(request.embedding))
+            home = await self._home()
             if home is not None:
                 model, vector = _model(len(request.embedding)), _vector(request.embedding)
                 return await records.by_vector(*place, model, home, vector)
@@ -186,12 +193,11 @@ class PostgresStore:
                 raise StoreError(ErrorCode.FORBIDDEN, "the memory is of another namespace")
         raise _no_memory()
 
-    async def _home(self, dimensions: int) -> str | None:
+    async def _home(self) -> str | None:
         """The schema of the extension for vectors; asked again as long as there is none."""
-        if (home := self._homes.get(dimensions)) is None:
-            home = await records.enable_vectors(self._pool, _model(dimensions), dimensions)
-            self._homes[dimensions] = home
-        return home
+        if self._home_of_vectors is None:
+            self._home_of_vectors = await records.enable_vectors(self._pool, *_UNUSED_MODEL)
+        return self._home_of_vectors
 
 
 @contextlib.asynccontextmanager

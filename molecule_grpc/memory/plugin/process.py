@@ -17,6 +17,8 @@ from molecule_grpc.memory.contract.postgres import PostgresStore
 from molecule_grpc.memory.plugin.server import contract_application
 from molecule_grpc.memory.plugin.store import tenancy
 from molecule_grpc.memory.plugin.wire_names import FIRST_ORGANIZATION
+from molecule_grpc.memory.upkeep import Upkeep
+from molecule_grpc.server.tasks import BackgroundTask
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +26,8 @@ _CONNECTIONS: Final = 25
 _IDLE_CONNECTIONS: Final = 5
 _START_SECONDS: Final = 5.0
 _STOP_SECONDS: Final = 10.0
+_SWEEP_SECONDS: Final = 300.0
+_SWEEP_TIMEOUT: Final = 600.0
 
 
 class ServingError(Exception):
@@ -69,8 +73,12 @@ async def serve(dsn: str, listen: str, migrations: Path | None) -> None:
                 "the memory plugin has no authentication and is open to the network", host=host
             )
         log.info("the memory plugin serves", address=f"{host}:{port}")
-        await _stopped()
-        await runner.cleanup()
+        sweep = BackgroundTask("memory-sweep", _SWEEP_SECONDS, Upkeep(pool).sweep, _SWEEP_TIMEOUT)
+        async with asyncio.TaskGroup() as group:
+            sweeping = group.create_task(sweep.run())
+            await _stopped()
+            await runner.cleanup()
+            sweeping.cancel()
     finally:
         await pool.close()
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.memory.store.usage import USAGE_SHARD, release
 from molecule_grpc.memory.store.visible import current, unexpired
 
 PAGE = 100
@@ -37,7 +38,7 @@ _FOUND = (
 _WHERE = f"""m.organization_id = $1 AND m.namespace = ANY($2::text[])
     AND (cardinality($3::text[]) = 0 OR m.kind = ANY($3::text[])) AND {current("m")}"""
 
-_WRITE = """
+_WRITE = f"""
     WITH old AS (
         SELECT octet_length(content) AS bytes FROM memories
         WHERE id = $2 AND (organization_id = $1) IS TRUE
@@ -59,24 +60,30 @@ _WRITE = """
             created_at = coalesce($9, m.created_at), known_from = now(), updated_at = now()
         WHERE m.namespace = excluded.namespace
         RETURNING octet_length(m.content) AS bytes
+    ), more AS (
+        SELECT CASE WHEN EXISTS (SELECT FROM old) THEN 0 ELSE 1 END AS memories,
+               bytes - coalesce((SELECT bytes FROM old), 0) AS bytes
+        FROM written
+    ), used AS (
+        INSERT INTO memory_usage AS u (organization_id, shard, memories, bytes)
+        SELECT $1, {USAGE_SHARD}, memories, bytes FROM more
+        ON CONFLICT (organization_id, shard) DO UPDATE
+        SET memories = u.memories + excluded.memories, bytes = u.bytes + excluded.bytes
     )
-    UPDATE memory_namespaces
-    SET memories = memories + CASE WHEN EXISTS (SELECT FROM old) THEN 0 ELSE 1 END,
-        bytes = memory_namespaces.bytes + written.bytes - coalesce((SELECT bytes FROM old), 0)
-    FROM written
-    WHERE organization_id = $1 AND name = $3
+    UPDATE memory_namespaces n
+    SET memories = n.memories + more.memories, bytes = n.bytes + more.bytes
+    FROM more
+    WHERE n.organization_id = $1 AND n.name = $3
     RETURNING true
 """
-_FORGET = """
+_FORGET = f"""
     WITH gone AS (
         DELETE FROM memories
         WHERE id = $2 AND (organization_id = $1) IS TRUE AND namespace = $3
-        RETURNING octet_length(content) AS bytes
-    )
-    UPDATE memory_namespaces
-    SET memories = memories - 1, bytes = memory_namespaces.bytes - gone.bytes
-    FROM gone WHERE organization_id = $1 AND name = $3
-    RETURNING true
+        RETURNING organization_id, namespace, 1::bigint AS memories,
+                  octet_length(content)::bigint AS bytes
+    ), {release("gone")}
+    SELECT true FROM gone
 """
 _ELSEWHERE = f"""
     SELECT true FROM memories m

@@ -90,17 +90,6 @@ async def patch_namespace(
     return None if row is None else NamespaceRow(*row)
 
 
-async def delete_namespace(conn: Connection | Pool, organization_id: UUID, name: str) -> bool:
-    """Delete a namespace with everything in it; whether there was one."""
-    return bool(
-        await conn.fetchval(
-            "DELETE FROM memory_namespaces WHERE organization_id = $1 AND name = $2 RETURNING true",
-            organization_id,
-            name,
-        )
-    )
-
-
 async def lock_namespace(conn: Connection, organization_id: UUID, name: str) -> str | None:
     """Lock a namespace for a write; its language, None without it."""
     found: str | None = await conn.fetchval(_LOCK_NAMESPACE, organization_id, name)
