@@ -24,6 +24,7 @@ class Memory:
     Args:
         born: the step that stored it.
         replaced: the step that put another memory in its place.
+        originals: what it was consolidated from.
         plain: whether only commits made it what it is.
     """
 
@@ -35,7 +36,7 @@ class Memory:
     winner: UUID | None = None
     replaced: int | None = None
     expired: bool = False
-    consolidation: bool = False
+    originals: frozenset[UUID] = frozenset()
     plain: bool = True
 
     @property
@@ -85,12 +86,18 @@ class Model:
         return {each.id: each.text.content for each in self.seen(reader) if not self.gave_way(each)}
 
     def gave_way(self, memory: Memory) -> bool:
-        """Whether another memory counts in its place: not one that a hidden author put there."""
-        if memory.winner is None:
-            return False
-        winner = self.memories.get(memory.winner)
-        hidden = winner is not None and winner.text.author in self.hidden
-        return not (hidden and winner is not None and winner.winner is None)
+        """Whether something that counts took the memory's place.
+
+        What hidden authors put there does not count, however often they did. What was forgotten
+        does: whoever forgot it did not bring the earlier text back.
+        """
+        successor = memory.winner
+        while successor is not None:
+            winner = self.memories.get(successor)
+            if winner is None or winner.text.author not in self.hidden:
+                return True
+            successor = winner.winner
+        return False
 
     def held(self, reader: UUID, step: int) -> dict[UUID, str]:
         """What such a search shows of the time right after a step, with today's rights."""

@@ -33,6 +33,7 @@ from molecule_grpc.memory.search.searching import Search
 from molecule_grpc.memory.values import Change, Draft, Found, Query
 from tests.conftest import LONG
 from tests.integration.cores import core_of
+from tests.integration.memories import Bench, bench_of, plant
 from tests.integration.memory_model import Memory, Model, Text
 from tests.integration.workspaces import add, add_organization
 from tests.loops import Loop
@@ -175,7 +176,9 @@ class Memories(RuleBasedStateMachine):
         caller, memory = self._pair(who, which)
         call = self.world.rooms.changes.update
         change = Change(content=text)
-        if memory is None or self._refused(caller, memory, lambda m: call(caller, m, change)):
+        if memory is None or self._in_dispute(memory):
+            return
+        if self._refused(caller, memory, lambda m: call(caller, m, change)):
             return
         if memory.winner is not None:
             self._fails(Aborted, call(caller, memory.id, Change(content=text)))
@@ -192,7 +195,9 @@ class Memories(RuleBasedStateMachine):
         caller, memory = self._pair(who, which)
         call = self.world.rooms.commits.supersede
         draft = Draft(content=text)
-        if memory is None or self._refused(caller, memory, lambda m: call(caller, m, draft)):
+        if memory is None or self._in_dispute(memory):
+            return
+        if self._refused(caller, memory, lambda m: call(caller, m, draft)):
             return
         if memory.winner is not None:
             winner = self.model.memories.get(memory.winner)
@@ -233,6 +238,8 @@ class Memories(RuleBasedStateMachine):
         if not near:
             return
         two = self._one(near, other)
+        if self._in_dispute(one) or self._in_dispute(two):
+            return
         ids, draft = [one.id, two.id], Draft(content=text)
         call = self.world.rooms.commits.consolidate(caller, ids, draft, dry_run=False)
         seen, rights = list(self.model.seen(caller)), self.model.rights(caller)
@@ -249,7 +256,7 @@ class Memories(RuleBasedStateMachine):
             assert done.result is not None
             assert sorted(done.superseded) == sorted(ids)
             self._learn(done.result.id, caller, one.namespace, text)
-            self.model.memories[done.result.id].consolidation = True
+            self.model.memories[done.result.id].originals = frozenset(ids)
             self.model.memories[done.result.id].plain = False
             for each in (one, two):
                 each.winner, each.replaced, each.plain = done.result.id, self.step, False
@@ -258,16 +265,23 @@ class Memories(RuleBasedStateMachine):
     def undo(self, who: int, which: int) -> None:
         caller, memory = self._pair(who, which)
         call = self.world.rooms.commits.undo
-        if memory is None or self._refused(caller, memory, lambda m: call(caller, m)):
+        if memory is None or self._in_dispute(memory):
             return
-        if not memory.consolidation:
+        if self._refused(caller, memory, lambda m: call(caller, m)):
+            return
+        if not memory.originals:
             self._fails(NotFound, call(caller, memory.id))
             return
         if memory.winner is not None:
             self._fails(Aborted, call(caller, memory.id))
             return
         restored = self._run(call(caller, memory.id))
-        originals = [each for each in self.model.memories.values() if each.winner == memory.id]
+        # What an original had replaced before stays replaced, by something that is gone.
+        originals = [
+            each
+            for each in self.model.memories.values()
+            if each.winner == memory.id and each.id in memory.originals
+        ]
         for each in originals:
             each.winner, each.replaced = None, None
         assert set(restored) <= {each.id for each in originals}
@@ -410,6 +424,10 @@ class Memories(RuleBasedStateMachine):
         held = self.model.held(reader, step)
         return shown | {id_: held.get(id_, "not to be seen") for id_ in hidden}
 
+    def _in_dispute(self, memory: Memory) -> bool:
+        """Whether a hidden author replaced it: it holds, and whether it may be changed is open."""
+        return memory.winner is not None and not self.model.gave_way(memory)
+
     def _refused(self, caller: UUID, memory: Memory, call: Any) -> bool:
         """Whether the caller may not change the memory; then the call has failed as it should."""
         if memory not in list(self.model.seen(caller)):
@@ -494,6 +512,44 @@ class Memories(RuleBasedStateMachine):
 
     def _run(self, step: Coroutine[Any, Any, T]) -> T:
         return self.world.loop.run(step)
+
+
+async def test_two_lies_in_a_row_hide_no_truth(pool: Pool, database_url: str) -> None:
+    """A hidden author who replaced a memory twice has replaced it not at all."""
+    async with bench_of(pool, database_url) as bench:
+        tree = await plant(pool)
+        team = f"team:{tree.lead}"
+        truth = await bench.commit(tree.a, "the port is 80", namespace=team)
+        lie = await bench.commits.supersede(tree.b, truth.id, Draft(content="the port is 81"))
+        await bench.commits.supersede(tree.b, lie.id, Draft(content="the port is 82"))
+        await bench.grants.quarantine(None, tree.b, "", "test")
+        found = await holding(bench, tree.a)
+        assert found == {"the port is 80"}
+
+
+async def test_undo_brings_back_what_was_consolidated_and_nothing_older(
+    pool: Pool, database_url: str
+) -> None:
+    """What an original had replaced stays replaced, also once that original is forgotten."""
+    async with bench_of(pool, database_url) as bench:
+        me = (await plant(pool)).a
+        old = await bench.commit(me, "ten agents")
+        newer = await bench.commits.supersede(me, old.id, Draft(content="eleven agents"))
+        other = await bench.commit(me, "two hosts")
+        both = Draft(content="eleven agents on two hosts")
+        done = await bench.commits.consolidate(me, [newer.id, other.id], both)
+        assert done.result is not None
+        await bench.changes.forget(me, newer.id)
+        assert await bench.commits.undo(me, done.result.id) == [other.id]
+        assert await holding(bench, me) == {"two hosts"}
+
+
+async def holding(bench: Bench, reader: UUID) -> set[str]:
+    """What a search without a query shows."""
+    async with open_search(bench.core) as parts:
+        access = await bench.namespaces.access(reader)
+        found = await parts.search.search(access, Query(limit=100))
+        return {hit.row.content for hit in found.hits}
 
 
 def test_every_reader_sees_what_the_model_says(database_url: str) -> None:
