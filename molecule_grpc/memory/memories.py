@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from molecule_grpc.kernel.errors import MoleculeError
+from molecule_grpc.kernel.slices import in_slices
 from molecule_grpc.memory.ports import Changing, Committing, Finding, Reading, Resolving
 from molecule_grpc.memory.rendering import escape, shown, shown_version
 from molecule_grpc.memory.values import (
@@ -94,7 +95,9 @@ class Memories:
             rest: render texts for clients that know scopes.
         """
         found = await self._search.search(await self._namespaces.access(reader), query)
-        hits = [each._replace(row=shown(reader, each.row, rest=rest)) for each in found.hits]
+        hits = await in_slices(
+            lambda each: each._replace(row=shown(reader, each.row, rest=rest)), found.hits
+        )
         return dataclasses.replace(found, hits=hits)
 
     async def explain(self, reader: UUID, memory_id: UUID, query: Query) -> Explained:
@@ -109,7 +112,7 @@ class Memories:
     async def history(self, reader: UUID, memory_id: UUID) -> tuple[list[VersionRow], bool]:
         """The texts of a chain, oldest first, and whether there are more."""
         versions, more = await self._reads.history(reader, memory_id)
-        return [shown_version(reader, each) for each in versions], more
+        return await in_slices(lambda each: shown_version(reader, each), versions), more
 
     async def update(self, caller: UUID, memory_id: UUID, change: Change) -> Updated:
         """Change a memory in place. Raises what `Changes.update` raises."""

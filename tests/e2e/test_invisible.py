@@ -31,6 +31,7 @@ from tools.descriptors import Contract, Rpc
 RPCS = list(Contract.load().rpcs())
 WORKSPACES = {
     "workspace_id", "target_id", "source_id", "caller_id", "id", "parent_id", "after", "peer_id",
+    "author_id",
 }  # fmt: skip
 OTHERS = {
     "delegation_id", "active_delegations", "activity_id", "activity_ids", "since_id", "token_id",

@@ -27,6 +27,7 @@ TOOLS = [
     "commit_memory_v2",
     "commit_summary",
     "update_memory",
+    "consolidate_memories",
     "forget_memory",
     "search_memory",
     "get_memory",

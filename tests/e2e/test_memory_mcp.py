@@ -18,6 +18,7 @@ TOOLS = {
     "list_writable_namespaces",
     "list_readable_namespaces",
     "forget_memory",
+    "consolidate_memories",
     "commit_memory",
     "recall_memory",
     "get_memory",
@@ -92,6 +93,31 @@ async def test_a_memory_from_commit_to_forget(root: Agent) -> None:
     assert forgotten["forgotten"] is True
     assert "not found" in await failure(root, "get_memory", memory_id=made["id"])
     assert "not found" in await failure(root, "forget_memory", memory_id=made["id"])
+
+
+async def test_consolidating_and_filtering_by_tools(root: Agent, child: Agent) -> None:
+    team = f"team:{root.id}"
+    ids = [
+        (await run(child, "commit_memory_v2", content=f"part {n}", namespace=team))["id"]
+        for n in range(2)
+    ]
+    dry = await run(child, "consolidate_memories", memory_ids=ids, content="x", dry_run=True)
+    assert sorted(dry["superseded"]) == sorted(ids)
+    done = await run(child, "consolidate_memories", memory_ids=ids, content="the whole")
+    assert (done["namespace"], sorted(done["superseded"])) == (team, sorted(ids))
+    await run(
+        child, "commit_memory_v2", content="about kilns", entities=["kiln"], delegation_id="d-1"
+    )
+    found = await run(
+        child, "search_memory", query="kilns", entities=["kiln"], author_id=child.id, explain=True
+    )
+    [memory] = found["memories"]
+    assert memory["delegation_id"] == "d-1"
+    assert memory["explanation"]["namespace_rule"] == "own"
+    soon = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    assert (await run(child, "search_memory", created_after=soon))["memories"] == []
+    nobody = await run(child, "search_memory", author_id=str(uuid.uuid4()))
+    assert nobody["memories"] == []
 
 
 async def test_superseding_by_a_tool(root: Agent) -> None:

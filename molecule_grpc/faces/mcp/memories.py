@@ -70,6 +70,14 @@ class MemoryTools:
             stores=True,
         )
         yield Tool(
+            "consolidate_memories",
+            "Put one text that you wrote in the place of several memories of one namespace, all or "
+            "none. They stay in the history.",
+            given_by.ConsolidateMemories,
+            self._consolidate,
+            stores=True,
+        )
+        yield Tool(
             "forget_memory",
             "Remove a memory for good, with its history. For what no longer holds, commit what "
             "does with `supersedes` instead.",
@@ -145,6 +153,8 @@ class MemoryTools:
             pinned=given.pin,
             tags=tuple(map(clean, given.tags)),
             entities=tuple(map(clean, given.entities)),
+            delegation_id=clean(given.delegation_id) or None,
+            file_id=given.file_id,
         )
         if given.supersedes:
             old = memory_id(given.supersedes, "supersedes")
@@ -169,6 +179,16 @@ class MemoryTools:
         done = await self._memories.update(caller.workspace_id, memory_id(given.memory_id), change)
         return {"id": str(done.id), "version": done.version, "changed": done.changed}
 
+    async def _consolidate(self, given: given_by.ConsolidateMemories, caller: Caller) -> object:
+        done = await self._memories.consolidate(
+            caller.workspace_id,
+            [memory_id(each, "memory_ids") for each in dict.fromkeys(given.memory_ids)],
+            Draft(content=_content(given.content)),
+            dry_run=given.dry_run,
+        )
+        result = {} if done.result is None else shown.committed(done.result)
+        return result | {"superseded": list(map(str, done.superseded))}
+
     async def _forget(self, given: given_by.ForgetMemory, caller: Caller) -> object:
         identity = memory_id(given.memory_id)
         removed = await self._memories.forget(caller.workspace_id, identity, given.namespace)
@@ -180,6 +200,12 @@ class MemoryTools:
             namespaces=tuple(map(clean, given.namespaces)),
             kinds=tuple(given.kinds),
             tags=tuple(map(clean, given.tags)),
+            entities=tuple(map(clean, given.entities)),
+            author_id=given.author_id,
+            created_after=_time(given.created_after, "created_after"),
+            created_before=_time(given.created_before, "created_before"),
+            min_score=given.min_score,
+            explain=given.explain,
             limit=given.limit or _DEFAULT_HITS,
             mode=given.mode,
             as_of=_time(given.as_of, "as_of"),

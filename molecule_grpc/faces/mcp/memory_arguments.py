@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import Field
 
@@ -35,6 +36,10 @@ class CommitMemory(Arguments):
     pin: bool = Field(default=False, description="Show it first in lists without a query.")
     tags: list[Tag] = Field([], max_length=32, description="Labels to filter by.")
     entities: list[Entity] = Field([], max_length=32, description="What it is about, by name.")
+    delegation_id: Annotated[str, Field(max_length=256), bytes_up_to(256)] = Field(
+        "", description="The task that it came from: its `task_id`."
+    )
+    file_id: UUID | None = Field(None, description="The uploaded file that it came from.")
     supersedes: Annotated[str, Field(max_length=256), bytes_up_to(256)] = Field(
         "", description="Id of the memory that no longer holds; it stays in the history alone."
     )
@@ -59,6 +64,20 @@ class SearchMemory(Arguments):
     )
     kinds: list[Kind] = Field([], max_length=3, description="Only these kinds.")
     tags: list[Tag] = Field([], max_length=32, description="Only with all of these tags.")
+    entities: list[Entity] = Field(
+        [], max_length=32, description="Only about all of these, by name."
+    )
+    author_id: UUID | None = Field(None, description="Only what this workspace wrote.")
+    created_after: Time = Field("", description="Only committed at this RFC 3339 time or later.")
+    created_before: Time = Field("", description="Only committed before this RFC 3339 time.")
+    min_score: float = Field(
+        0,
+        ge=-2,
+        le=4,
+        allow_inf_nan=False,
+        description="Leave out smaller scores; 0 leaves none out.",
+    )
+    explain: bool = Field(default=False, description="Say of each where its score comes from.")
     limit: int = Field(20, ge=0, le=100, description="Most memories to return; 0 means 20.")
     mode: Literal["", "hybrid", "semantic", "lexical", "recent"] = Field(
         "", description="How to search; hybrid unless given."
@@ -98,6 +117,16 @@ class UpdateMemory(Arguments):
     tags: list[Tag] | None = Field(None, max_length=32, description="All tags, from now on.")
     pin: bool | None = Field(None, description="Show it first in lists without a query.")
     valid_to: Time = Field("", description="RFC 3339 time until which it holds.")
+
+
+class ConsolidateMemories(Arguments):
+    """Of consolidate_memories."""
+
+    memory_ids: list[Id] = Field(
+        min_length=2, max_length=100, description="The memories, all of one namespace."
+    )
+    content: Content = Field(description="What takes their place, in your own words.")
+    dry_run: bool = Field(default=False, description="Only say what would happen.")
 
 
 class MemoryHygiene(Arguments):

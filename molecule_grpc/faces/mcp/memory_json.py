@@ -37,6 +37,8 @@ def hit(found: Hit) -> Json:
     shown = memory(found.row)
     if found.score is not None:
         shown["score"] = found.score
+    if found.explanation is not None:
+        shown["explanation"] = asdict(found.explanation)
     if found.similar_ids:
         shown["similar_ids"] = list(map(str, found.similar_ids))
     return shown
