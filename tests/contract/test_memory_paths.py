@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from google.protobuf.message import Message
 from moleculeai.memory.v1 import memory_pb2
 
 from tools.descriptors import Contract, Rpc
@@ -87,8 +88,12 @@ def test_every_rpc_about_memories_is_on_one_of_the_lists(contract: Contract) -> 
 
 def test_every_answer_with_a_memory_is_on_the_list_of_reads(contract: Contract) -> None:
     """Found by the types of the answers: whoever adds one must render it."""
-    texts = {memory_pb2.Memory, memory_pb2.MemoryVersion, memory_pb2.ScopedMemory}
-    names = {kind.DESCRIPTOR.full_name for kind in texts}
+    kinds: list[type[Message]] = [
+        memory_pb2.Memory,
+        memory_pb2.MemoryVersion,
+        memory_pb2.ScopedMemory,
+    ]
+    names = {kind.DESCRIPTOR.full_name for kind in kinds}
 
     def holds(rpc: Rpc) -> bool:
         output = rpc.method.output_type

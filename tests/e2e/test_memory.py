@@ -349,7 +349,8 @@ async def test_a_search_and_its_explanation_have_the_same_rules(
 @pytest.mark.parametrize("field", ["q", "tags", "entities", "namespaces"])
 async def test_odd_signs_in_a_search_are_no_server_error(root: Agent, field: str) -> None:
     odd = "a\x00\u202e\ufffe"
-    await search(root, **{field: odd if field == "q" else [odd]})
+    fields: dict[str, Any] = {field: odd if field == "q" else [odd]}
+    await search(root, **fields)
 
 
 async def test_a_forged_page_token_and_one_of_another_search_are_refused(root: Agent) -> None:

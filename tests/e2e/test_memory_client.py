@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
 
 from molecule_grpc.client import Agent, Platform
 from molecule_grpc.client.errors import Aborted, InvalidArgument, NotFound
@@ -79,7 +80,7 @@ async def test_keys_of_an_agent(hired: Hired, server: RunningServer) -> None:
         with pytest.raises(Aborted):
             await memory.set_value("plan", None, if_version=1)
         got = await memory.value("plan")
-        assert (got.version, list(got.value.struct_value["steps"])) == (2, [3])
+        assert (got.version, json_format.MessageToDict(got.value)) == (2, {"steps": [3]})
         await memory.set_value("other", 9007199254740993)
         assert [entry.key async for entry in memory.values()] == ["other", "plan"]
         await memory.delete_value("plan", if_version=2)
