@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool
@@ -22,6 +22,19 @@ class SessionMemory(NamedTuple):
     content: str
     kind: str
     created_at: datetime
+
+
+class SessionFinding(Protocol):
+    """Finds memories by a part of their text; `SessionMemories` says how."""
+
+    async def find(
+        self,
+        workspace_id: UUID,
+        text: str,
+        *,
+        before: tuple[datetime, UUID] | None,
+        limit: int,
+    ) -> tuple[list[SessionMemory], bool]: ...
 
 
 class SessionMemories:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from molecule_grpc.core import Core, Slice
@@ -21,11 +22,19 @@ from molecule_grpc.memory.opening_search import SearchParts, open_search
 from molecule_grpc.memory.plugin.rights import PluginRights
 from molecule_grpc.memory.plugin.session import PluginSession
 from molecule_grpc.memory.plugin.wiring import PluginParts, open_plugin
-from molecule_grpc.memory.ports import Audit, Changing, Committing, Exporting, Workspaces
+from molecule_grpc.memory.ports import (
+    Audit,
+    Changing,
+    Committing,
+    Exporting,
+    Finding,
+    Reading,
+    Workspaces,
+)
 from molecule_grpc.memory.scoped import ScopedMemories
 from molecule_grpc.memory.seeds import Seeds
 from molecule_grpc.memory.service import MemoryService, handlers
-from molecule_grpc.memory.session import SessionMemories
+from molecule_grpc.memory.session import SessionFinding, SessionMemories
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +52,8 @@ class MemorySlice:
     slice: Slice
     memories: Memories
     scoped: ScopedMemories
-    session: SessionMemories | PluginSession
-    rights: Grants | PluginRights
+    session: SessionFinding
+    rights: Grants
     exports: Exporting
     imports: Imports
 
@@ -80,6 +89,61 @@ async def open_memory(
         yield _slice(core, audit, workspaces, rooms, search, plugin, legacy=legacy)
 
 
+class _Store(NamedTuple):
+    """Where memories are kept."""
+
+    commits: Committing
+    changes: Changing
+    reads: Reading
+    search: Finding
+    exports: Exporting
+    rights: Grants
+
+
+def _store(core: Core, rooms: Rooms, search: SearchParts, plugin: PluginParts | None) -> _Store:
+    """The plugin if there is one, else the built-in store."""
+    if plugin is None:
+        exports = Exports(core.pool)
+        return _Store(
+            rooms.commits, rooms.changes, rooms.reads, search.search, exports, rooms.grants
+        )
+    kept = plugin.memories
+    rights = PluginRights(core.pool, plugin.client, plugin.key)
+    return _Store(kept, kept, kept, kept, plugin.exports, rights)
+
+
+def _session(
+    core: Core, rooms: Rooms, memories: Memories, plugin: PluginParts | None
+) -> SessionFinding:
+    if plugin is not None:
+        return PluginSession(memories)
+    seconds = core.settings.budgets.search_seconds
+    return SessionMemories(core.pool, rooms.namespaces, seconds=seconds)
+
+
+class _Scopes(NamedTuple):
+    """What clients that know scopes, and their export and import, use."""
+
+    memories: ScopedMemories
+    exports: Exporting
+    imports: Imports
+
+
+def _scopes(
+    core: Core, audit: Audit, store: _Store, memories: Memories, *, legacy: bool
+) -> _Scopes:
+    """The table of an old installation until the cutover, else the same store as all others."""
+    pool = core.pool
+    if legacy:
+        return _Scopes(
+            LegacyScoped(pool, memories, store.changes, audit),
+            LegacyExports(pool),
+            Imports(pool, LegacyCommits(pool, audit)),
+        )
+    scoped = ScopedMemories(memories, store.changes)
+    return _Scopes(scoped, store.exports, Imports(pool, store.commits))
+
+
 def _slice(
     core: Core,
     audit: Audit,
@@ -90,38 +154,19 @@ def _slice(
     *,
     legacy: bool,
 ) -> MemorySlice:
-    if plugin is None:
-        commits: Committing = rooms.commits
-        memories = Memories(
-            rooms.namespaces, rooms.commits, rooms.changes, rooms.reads, search.search
-        )
-        changes: Changing = rooms.changes
-    else:
-        commits = changes = backend = plugin.memories
-        memories = Memories(rooms.namespaces, backend, backend, backend, backend)
-    scoped = ScopedMemories(memories, changes)
-    exports: Exporting = Exports(core.pool) if plugin is None else plugin.exports
-    imports = Imports(core.pool, commits)
-    if legacy:
-        scoped = LegacyScoped(core.pool, memories, changes, audit)
-        exports = LegacyExports(core.pool)
-        imports = Imports(core.pool, LegacyCommits(core.pool, audit))
-    workspaces.on_created(Seeds(rooms.namespaces, commits).store)
-    session: SessionMemories | PluginSession = SessionMemories(
-        core.pool, rooms.namespaces, seconds=core.settings.budgets.search_seconds
-    )
-    rights: Grants | PluginRights = rooms.grants
-    if plugin is not None:
-        session = PluginSession(memories)
-        rights = PluginRights(core.pool, rooms.grants, plugin.client, plugin.key)
-    service = MemoryService(memories, scoped, KeyValues(core.pool, core.page_tokens))
+    store = _store(core, rooms, search, plugin)
+    memories = Memories(rooms.namespaces, store.commits, store.changes, store.reads, store.search)
+    scopes = _scopes(core, audit, store, memories, legacy=legacy)
+    workspaces.on_created(Seeds(rooms.namespaces, store.commits).store)
+    values = KeyValues(core.pool, core.page_tokens)
+    service = MemoryService(memories, scopes.memories, values)
     tasks = [*search.tasks, *rooms.tasks, *(plugin.tasks if plugin else ())]
     return MemorySlice(
         slice=Slice(handlers=[handlers(service)], tasks=tasks, loops=search.loops),
         memories=memories,
-        scoped=scoped,
-        session=session,
-        rights=rights,
-        exports=exports,
-        imports=imports,
+        scoped=scopes.memories,
+        session=_session(core, rooms, memories, plugin),
+        rights=store.rights,
+        exports=scopes.exports,
+        imports=scopes.imports,
     )

@@ -20,7 +20,6 @@ from molecule_grpc.kernel.errors import (
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.memory.contract.postgres import PostgresStore
 from molecule_grpc.memory.embedding.port import EmbeddingModel, Vector
-from molecule_grpc.memory.grants import Grants
 from molecule_grpc.memory.memories import Memories
 from molecule_grpc.memory.namespaces import Namespaces
 from molecule_grpc.memory.plugin.client import PluginClient
@@ -209,8 +208,7 @@ async def test_an_operator_deletes_no_namespace_of_another_organisation(
     )
     async with bench_of(pool, contract_application(PostgresStore(pool, ORGANIZATION))) as bench:
         await bench.memories.commit(family.one, Draft(content="stays"))
-        grants = Grants(pool, ORGANIZATION, tell_sweeper=lambda: None)
-        rights = PluginRights(pool, grants, bench.client, bytes(32))
+        rights = PluginRights(pool, bench.client, bytes(32))
         own = f"workspace:{family.one}"
         for name in (own, f"workspace:{new_id()}", "custom:none", "workspace:x"):
             with pytest.raises(NotFound) as missing:

@@ -18,21 +18,17 @@ from molecule_grpc.memory.store.places import has_anchor
 from molecule_grpc.memory.values import NamespaceKind
 
 
-class PluginRights:
-    """The methods of `Grants`; those that the contract has nothing for are refused.
+class PluginRights(Grants):
+    """Grants and quarantine, and of the rest what the contract has something for.
 
     Args:
-        grants: of the built-in store, which keeps grants and quarantine in any case.
         key: of the installation.
     """
 
-    def __init__(self, pool: Pool, grants: Grants, client: PluginClient, key: bytes) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, client: PluginClient, key: bytes) -> None:
+        super().__init__(pool, FIRST_ORGANIZATION, tell_sweeper=lambda: None)
         self._client = client
         self._key = key
-        self.set, self.list, self.delete = grants.set, grants.list, grants.delete
-        self.quarantine, self.quarantines = grants.quarantine, grants.quarantines
-        self.release = grants.release
 
     async def move(self, organization_id: UUID | None, source: str, target: str) -> NoReturn:  # noqa: ARG002
         """Raises `Unsupported` MEMORY_PLUGIN_UNSUPPORTED."""
