@@ -126,7 +126,7 @@ async def ours(dsn: str, plan: dict[str, Any]) -> dict[str, Any]:
     ):
         memory = Memory(channel, agent)
 
-        async def commit(text: str) -> pb.CommitMemoryRequest:
+        async def commit(text: str) -> memory_pb2.CommitResult:
             request = pb.CommitMemoryRequest(
                 workspace_id=str(agent.id), memory=memory_pb2.MemoryDraft(content=text)
             )

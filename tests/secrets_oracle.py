@@ -53,7 +53,7 @@ def positives(each: int = 3, seed: int = 1) -> Iterator[Positive]:
             continue
         found = 0
         for _ in range(_ATTEMPTS * each):
-            parts = [generated(each, draw) for each in (tree, *beside)]
+            parts = [generated(each, draw) for each in (tree, *beside) if each is not None]
             text = f"see {' and '.join(parts)} below"
             secret = _confirmed(rule["id"], text)
             if secret is not None:
@@ -98,7 +98,7 @@ def generated(tree: Sequence[Any], draw: random.Random) -> str:
 
 def _piece(what: Any, value: Any, draw: random.Random, groups: dict[int, str]) -> str:
     def every(tree: Any) -> str:
-        return "".join(_piece(*each, draw, groups) for each in tree)
+        return "".join(_piece(what, value, draw, groups) for what, value in tree)
 
     text = ""
     match what:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from tests.running import RunningServer
 
 _FORGOTTEN = 1000
 _BATCH = 50
-_CLEAN = "VACUUM (FULL, ANALYZE) memories, memory_versions"
+_CLEAN = "VACUUM (FULL, ANALYZE) memories, memory_versions, memory_embeddings"
+# A vector that no model makes, and its bytes as Postgres keeps them.
+_VECTOR = [0.1234567, -0.7654321, 0.3141592, 0.2718281]
+_VECTOR_BYTES = struct.pack("<4f", *_VECTOR)
 
 
 def _words(count: int) -> list[str]:
@@ -61,16 +65,35 @@ async def _answers(agent: Agent, operator: Party, ids: list[str], words: list[st
         request = pb.SearchMemoriesRequest(workspace_id=agent.id, q=word, limit=100, explain=True)
         said.append(str((await agent.rpc(request)).memories))
     for memory_id in ids[:20]:
-        for request in (
+        for lookup in (
             pb.GetMemoryRequest(workspace_id=agent.id, memory_id=memory_id),
             pb.GetMemoryHistoryRequest(workspace_id=agent.id, memory_id=memory_id),
         ):
             with pytest.raises(Refused, match="MEMORY_NOT_FOUND"):
-                await agent.rpc(request)
+                await agent.rpc(lookup)
     said.append(str(await agent.rpc(pb.GetMemoryHygieneRequest(workspace_id=agent.id))))
     said.append((await operator.rest("GET", "/events")).text)
     said.append((await agent.rest("GET", f"/workspaces/{agent.id}/session-search", q="zq")).text)
     return "\n".join(said)
+
+
+async def _embed(database_url: str) -> None:
+    """Give each memory a vector, as an embedder would."""
+    database = await asyncpg.connect(database_url)
+    try:
+        assert await database.fetchval("SELECT memory_enable_vectors('test/4', 4)") is not None
+        await database.execute(
+            """
+            INSERT INTO memory_embeddings
+                (organization_id, memory_id, model, chunk, content_sha256, embedding)
+            SELECT organization_id, id, 'test/4', 0, content_sha256,
+                   CASE WHEN content LIKE 'others %' THEN '[1,2,3,4]' ELSE $1::real[]::vector END
+            FROM memories
+            """,
+            _VECTOR,
+        )
+    finally:
+        await database.close()
 
 
 def _files_with(words: list[str], paths: list[Path], start: str = "zq") -> dict[str, int]:
@@ -128,6 +151,7 @@ async def test_forgotten_memories_are_nowhere(
         ids = await _commit(agent, texts, f"org:{agent.id}")
         await _commit(agent, ["others " + "y" * 40 + str(n) for n in range(500)], "")
         extra = await _change(agent, ids, words)
+        await _embed(database_url)
         first = asyncio.create_task(_forget(agent, ids))
         await asyncio.sleep(0.3)
         server.kill()
@@ -143,11 +167,14 @@ async def test_forgotten_memories_are_nowhere(
     try:
         assert await _tables_with(database) == []
         assert await database.fetchval("SELECT count(*) FROM memories") == 500
+        kept = await database.fetchval("SELECT count(*) FROM memory_embeddings")
+        assert kept == 500
         # A plain VACUUM leaves bytes in pages with live rows, and words as keys of the index.
         await database.execute(_CLEAN)
         await database.execute("CHECKPOINT")
         files = await _files(database)
         assert _files_with(words, files) == {}
+        assert not [path for path in files if _VECTOR_BYTES in path.read_bytes()]
         assert not files or _files_with(["y" * 40], files, "yyy") != {}
     finally:
         await database.close()

@@ -130,7 +130,7 @@ async def everything(
         answers.append(repr(access))
         for text in ("", "karst mimp", "nulf", "pemp pelf minnd", "lond", "nothing-like-it", "a_b"):
             for more in ({}, {"tags": (_WORDS[3],)}, {"min_score": 0.2}, {"mode": "lexical"}):
-                query = Query(text=text, explain=True, limit=10, **more)  # type: ignore[arg-type]
+                query = Query(text=text, explain=True, limit=10, **more)
                 answers += await pages(slice_, reader, query)
         past = Query(text="karst", as_of=datetime(2100, 1, 1, tzinfo=UTC), explain=True)
         answers.append(await outcome(slice_.ask(reader, past)))
