@@ -22,7 +22,6 @@ from molecule_grpc.db.postgres_version import (
 from molecule_grpc.db.roles import AuditRights, audit_rights
 from molecule_grpc.kernel import open_files
 from molecule_grpc.memory.contract.errors import StoreError
-from molecule_grpc.memory.contract.namespaces import Health
 from molecule_grpc.memory.embedding.models import LOCAL_MODELS, ModelRefused, checked
 from molecule_grpc.memory.plugin.client import PluginClient
 from molecule_grpc.resources import migrations_dir
@@ -61,10 +60,10 @@ async def _doctor(settings: Settings) -> list[Finding]:
         _port(settings),
         *_tls(settings),
         _embedder(settings),
-        *_memory_plugin(settings),
         _files(settings),
         _data(settings),
     ]
+    findings += [found async for found in _memory_plugin(settings)]
     findings += _disk(settings)
     findings += [Finding("setting", well=False, detail=text) for text in settings.warnings]
     findings += [found async for found in _database(settings)]
@@ -127,26 +126,23 @@ def _tls(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _memory_plugin(settings: Settings) -> Iterator[Finding]:
+async def _memory_plugin(settings: Settings) -> AsyncIterator[Finding]:
     """Whether the plugin that keeps memories answers, where one is named."""
     if not (url := settings.plugin.remote_url):
         return
-    health = asyncio.run(_plugin_health(url, settings.plugin.timeout))
-    if isinstance(health, str):
-        fix = "start it, or correct MEMORY_PLUGIN_URL: calls about memories fail until it answers"
-        yield Finding("memory plugin", well=False, detail=f"{url}: {health}", fix=fix)
-        return
-    known = ", ".join(health.capabilities) or "no capabilities"
-    yield Finding("memory plugin", well=True, detail=f"{url}: {known}")
-
-
-async def _plugin_health(url: str, timeout: float) -> Health | str:
-    """What the plugin says of itself, or why it says nothing."""
-    async with PluginClient(url, timeout) as client:
+    async with PluginClient(url, settings.plugin.timeout) as client:
         try:
-            return await client.health()
+            health = await client.health()
         except StoreError as error:
-            return error.message
+            yield Finding(
+                "memory plugin",
+                well=False,
+                detail=f"{url}: {error.message}",
+                fix="start it, or correct MEMORY_PLUGIN_URL: calls about memories fail until then",
+            )
+        else:
+            known = ", ".join(health.capabilities) or "no capabilities"
+            yield Finding("memory plugin", well=True, detail=f"{url}: {known}")
 
 
 def _embedder(settings: Settings) -> Finding:

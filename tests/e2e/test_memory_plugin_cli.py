@@ -15,6 +15,7 @@ from tests.conftest import execute
 from tests.e2e.parties import found, wire_to
 from tests.e2e.test_memory_scoped import recall
 from tests.legacy_memories import TABLE
+from tests.plugin_servers import PluginProcess
 from tests.running import RunningServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -76,6 +77,27 @@ async def test_what_is_missing_is_1_and_json_is_json(database_url: str) -> None:
     assert (facts["scanned"], facts["copied"], facts["errors"]) == (1, 1, 0)
     assert "," in facts["cursor"]
     assert molecule("backfill", "--verify", DATABASE_URL=database_url).returncode == 0
+
+
+def test_doctor_asks_the_plugin(tmp_path: Path) -> None:
+    plugin = PluginProcess("-m", "tests.flat_plugin", "{port}")
+    plugin.start()
+    found = {}
+    for url in (plugin.url, NOBODY):
+        done = subprocess.run(
+            [sys.executable, "-m", "molecule_grpc.cli.main", "--json", "doctor"],
+            env={**os.environ, "MEMORY_PLUGIN_URL": url, "MOLECULE_DATA_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        [found[url]] = [
+            each for each in json.loads(done.stdout)["findings"] if each["name"] == "memory plugin"
+        ]
+    plugin.kill()
+    assert found[plugin.url]["well"] is True
+    assert found[NOBODY]["well"] is False
+    assert NOBODY in found[NOBODY]["detail"]
 
 
 def test_a_server_that_fails_the_pack_is_1() -> None:
