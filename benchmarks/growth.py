@@ -27,6 +27,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import growth_memories
 from benchmarks.growth_rows import Rows, empty_tables, grow
 from benchmarks.harness import delegation_draft, durable_postgres
 from molecule_grpc.db.pool import Connection, connect
@@ -114,7 +115,7 @@ def _memory(author: UUID) -> commits.Item:
 async def _look_at_memories(connection: Any, rows: Rows) -> None:
     await upkeep.drop_expired(connection, limit=_BATCH)
     await upkeep.drop_values(connection, limit=_BATCH)
-    await upkeep.expired_namespaces(connection, limit=_BATCH)
+    await upkeep.expired_namespaces(connection, (UUID(int=0), ""), limit=_BATCH)
     await upkeep.note_recalled(connection, [(rows.organization, rows.memory)])
 
 
@@ -168,6 +169,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "forget a memory": lambda c, r: changes.forget(c, r.organization, r.memory),
     "namespaces of a workspace": lambda c, r: namespaces.resolve(c, r.busy),
     "memories, nothing is due": _look_at_memories,
+    **growth_memories.OPERATIONS,
     "retention, nothing is due": _look,
     "retention, a batch of 5": lambda c, r: record_retention.prune(c, r.busy, days=0, limit=_PAGE),
 }

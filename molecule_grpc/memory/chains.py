@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.events.names import EventType
 from molecule_grpc.events.store import Event, keep
-from molecule_grpc.kernel.errors import AlreadyExists, Invalid
+from molecule_grpc.kernel.errors import AlreadyExists, Invalid, Unavailable
 from molecule_grpc.memory import acts, drafting, refusals
 from molecule_grpc.memory.changes import Changes, writable_row
 from molecule_grpc.memory.drafting import Prepared
@@ -25,6 +26,10 @@ from molecule_grpc.memory.values import Committed, Consolidated, Draft
 
 # A memory that meets others which store the same is tried so often.
 _TRIES = 4
+
+
+class _Raced(Exception):
+    """Another transaction stored the same at the same moment; nothing was written."""
 
 
 class Chains:
@@ -69,8 +74,19 @@ class Chains:
             Exhausted: QUOTA_EXCEEDED.
         """
         prepared = await _prepared(author, draft)
+        for _ in range(_TRIES):
+            with contextlib.suppress(_Raced):
+                return await self._supersede(author, memory_id, draft, prepared)
+        raise Unavailable("others write the same, try again")
+
+    async def _supersede(
+        self, author: UUID, memory_id: UUID, draft: Draft, prepared: Prepared
+    ) -> Committed:
+        """One try. Raises `_Raced` where another one stored the same text meanwhile."""
         async with held(self._pool, author) as within:
-            row = await writable_row(within, memory_id)
+            conn, organization_id = within.conn, within.access.organization_id
+            twin = await changes.twin(conn, organization_id, memory_id, prepared.sha256)
+            row = await writable_row(within, memory_id, also=twin)
             prepared = _within(prepared, draft, row.namespace)
             if row.superseded_by is not None:
                 return await self._repeated(within, row.superseded_by, prepared)
@@ -78,11 +94,14 @@ class Chains:
                 return self._unchanged(row.id, prepared)
             wanted = self._item(prepared, "superseded")
             stored = await self._store(within, wanted)
-            assert stored.memory_id is not None
-            await self._replace(within, [row], stored.memory_id)
+            winner = stored.memory_id
+            if winner is None or winner not in (wanted.memory_id, twin):
+                # This transaction does not hold that memory: it may be replaced at any moment.
+                raise _Raced
+            await self._replace(within, [row], winner)
         self._done()
         return Committed(
-            id=stored.memory_id,
+            id=winner,
             namespace=prepared.namespace,
             unchanged=stored.verdict != Verdict.STORED,
             redactions=prepared.redactions,

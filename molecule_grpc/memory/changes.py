@@ -17,6 +17,7 @@ from molecule_grpc.memory.drafting import Text
 from molecule_grpc.memory.held import Held, held
 from molecule_grpc.memory.helpers import NoReader, Reader
 from molecule_grpc.memory.ports import Audit
+from molecule_grpc.memory.rates import CommitRate
 from molecule_grpc.memory.refusals import MemoryQuotas
 from molecule_grpc.memory.store import changes as store
 from molecule_grpc.memory.store import usage
@@ -38,6 +39,11 @@ class _Wanted(NamedTuple):
     pinned: bool | None
     expires_at: datetime | None
     valid_to: datetime | None
+    source: str | None
+    valid_from: datetime | None
+    delegation_id: str | None
+    file_id: UUID | None
+    metadata: str | None
     redactions: dict[str, int]
 
 
@@ -46,6 +52,7 @@ class Changes:
 
     Args:
         audit: enters rows into records.
+        rate: bounds how often one workspace writes.
         tell_readers: wakes the readers of the feed of events.
         reader: reads new texts; None where nobody searches by meaning.
     """
@@ -56,12 +63,14 @@ class Changes:
         quotas: MemoryQuotas,
         audit: Audit,
         *,
+        rate: CommitRate,
         tell_readers: Callable[[], None],
         reader: Reader | None = None,
     ) -> None:
         self._pool = pool
         self._quotas = quotas
         self._audit = audit
+        self._rate = rate
         self._tell_readers = tell_readers
         self._reader = reader or NoReader()
 
@@ -79,17 +88,17 @@ class Changes:
             Invalid: a field breaks its rule, or nothing is given; RECALLED_TEXT.
             NotFound: MEMORY_NOT_FOUND, WORKSPACE_NOT_FOUND.
             Denied: NAMESPACE_NOT_WRITABLE.
-            Aborted: MEMORY_SUPERSEDED; MEMORY_CHANGED.
+            Aborted: MEMORY_SUPERSEDED; MEMORY_CHANGED: there is something to change, and the memory
+                has another version than `if_version`.
             Exhausted: QUOTA_EXCEEDED.
         """
+        self._rate.charge(caller, 1)
         wanted = await _wanted(change, datetime.now(UTC))
         async with held(self._pool, caller) as within:
             row = await writable_row(within, memory_id, own=own)
             if row.superseded_by is not None:
                 raise refusals.superseded(row.superseded_by)
-            if change.if_version not in (None, row.version):
-                raise refusals.changed(row.version)
-            updated = await self._update(within, row, wanted)
+            updated = await self._update(within, row, wanted, change.if_version)
         if updated.changed:
             self._tell_readers()
             if wanted.text is not None and self._reader.active:
@@ -124,27 +133,32 @@ class Changes:
         await self._audit(conn, [acts.forgotten(caller, row.id, row.namespace, row.sha256)])
         return removed
 
-    async def _update(self, within: Held, row: HeldRow, wanted: _Wanted) -> Updated:
+    async def _update(
+        self, within: Held, row: HeldRow, wanted: _Wanted, if_version: int | None
+    ) -> Updated:
         conn, access = within
         fields = _new_fields(row, wanted)
         text = wanted.text
         if text is not None and text.sha256 == row.sha256:
             text = None
-        version = row.version
-        if text is not None:
-            version = await self._set_text(within, row, text)
-        if fields != _fields(row):
-            await store.set_fields(conn, access.organization_id, row.id, fields)
-        elif text is None:
+        if text is None and fields == _fields(row):
             return Updated(
                 row.id, row.namespace, row.label, row.version, changed=False, redactions={}
             )
+        if if_version not in (None, row.version):
+            raise refusals.changed(row.version)
+        if text is not None:
+            await self._set_text(within, row, text)
+        if fields != _fields(row):
+            steps = int(text is None)
+            await store.set_fields(conn, access.organization_id, row.id, fields, steps=steps)
+        version = row.version + 1
         await keep(conn, [_event(EventType.MEMORY_UPDATED, within, row)])
         return Updated(
             row.id, row.namespace, fields.label, version, changed=True, redactions=wanted.redactions
         )
 
-    async def _set_text(self, within: Held, row: HeldRow, text: Text) -> int:
+    async def _set_text(self, within: Held, row: HeldRow, text: Text) -> None:
         conn, access = within
         if row.version >= MAX_VERSIONS:
             raise Exhausted(
@@ -160,11 +174,10 @@ class Changes:
             sum(text.redactions.values()),
             "pending" if self._reader.active else "none",
         )
-        version = await store.set_text(conn, access.organization_id, row.id, new)
+        await store.set_text(conn, access.organization_id, row.id, new)
         if acts.is_organization(row.namespace):
             entry = acts.edited(access.workspace_id, row.id, row.namespace, text.sha256)
             await self._audit(conn, [entry])
-        return version
 
     async def _require_room(
         self, conn: Connection, organization_id: UUID, namespace: str, text: Text
@@ -179,23 +192,30 @@ class Changes:
 
 
 async def writable_row(
-    within: Held, memory_id: UUID, *, own: bool = False, namespace: str = ""
+    within: Held,
+    memory_id: UUID,
+    *,
+    own: bool = False,
+    namespace: str = "",
+    also: UUID | None = None,
 ) -> HeldRow:
     """Lock a memory that the caller may write.
 
     Args:
         own: only what the caller wrote.
         namespace: only of this one; empty for any.
+        also: another memory to lock, in the order of ids.
 
     Raises:
         NotFound: MEMORY_NOT_FOUND.
         Denied: NAMESPACE_NOT_WRITABLE: the caller can only read it.
     """
     conn, access = within
-    rows = await store.hold(conn, access.organization_id, [memory_id], access.readable)
-    if not rows or (namespace and rows[0].namespace != namespace):
+    ids = [memory_id] if also is None else [memory_id, also]
+    rows = await store.hold(conn, access.organization_id, ids, access.readable)
+    row = next((each for each in rows if each.id == memory_id), None)
+    if row is None or (namespace and row.namespace != namespace):
         raise refusals.missing()
-    [row] = rows
     writable = row.namespace in access.writable
     if own and not (writable and row.author_id == access.workspace_id):
         raise refusals.missing()
@@ -233,34 +253,29 @@ async def _wanted(change: Change, now: datetime) -> _Wanted:
         pinned=change.pinned,
         expires_at=change.expires_at,
         valid_to=change.valid_to,
+        source=None if change.source is None else drafting.source(change.source),
+        valid_from=change.valid_from,
+        delegation_id=drafting.reference(change.delegation_id, found),
+        file_id=change.file_id,
+        metadata=drafting.metadata(change.metadata, found),
         redactions=dict(found),
     )
 
 
-_CHANGEABLE = (
-    "content",
-    "kind",
-    "tags",
-    "entities",
-    "pinned",
-    "expires_at",
-    "valid_to",
-    "label",
-)
+_CHANGEABLE = ("content", *NewFields._fields)
 
 
 def _fields(row: HeldRow) -> NewFields:
-    return NewFields(
-        row.kind, row.tags, row.entities, row.label, row.pinned, row.expires_at, row.valid_to
-    )
+    return NewFields(*(getattr(row, name) for name in NewFields._fields))
 
 
 def _new_fields(row: HeldRow, wanted: _Wanted) -> NewFields:
-    if wanted.valid_to is not None and wanted.valid_to <= row.valid_from:
-        raise Invalid("valid_to must be after valid_from", field="valid_to")
     given = {
         name: getattr(wanted, name)
         for name in NewFields._fields
         if getattr(wanted, name) is not None
     }
-    return _fields(row)._replace(**given)
+    fields = _fields(row)._replace(**given)
+    if fields.valid_to is not None and fields.valid_to <= fields.valid_from:
+        raise Invalid("valid_to must be after valid_from", field="valid_to")
+    return fields

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Final, Self
+from typing import Self
 from uuid import UUID
 
 import structlog
@@ -29,8 +29,6 @@ from molecule_grpc.memory.store import commits as store
 from molecule_grpc.memory.store.commits import UNDECIDED, Item, Stored, Verdict
 from molecule_grpc.memory.values import Change, Committed, Consolidated, Draft, Similar
 
-MAX_BATCH: Final = 100
-MAX_BATCH_BYTES: Final = 1_048_576
 # A memory that meets others which store the same is tried so often.
 _MOST_TRIES = 4
 _SIMILAR_SECONDS = 0.05
@@ -182,6 +180,8 @@ class Commits:
             raise refusals.refusal(wanted, stored, self._quotas)
         assert stored.memory_id is not None
         fresh = stored.verdict == Verdict.STORED
+        if fresh:
+            self._announce()
         return Committed(
             id=stored.memory_id,
             namespace=prepared.namespace,
@@ -248,6 +248,11 @@ class Commits:
             expires_at=prepared.expires_at,
             valid_to=prepared.valid_to,
             label=prepared.label,
+            source=prepared.source,
+            valid_from=prepared.valid_from,
+            delegation_id=prepared.delegation_id,
+            file_id=prepared.file_id,
+            metadata=prepared.metadata,
         )
         updated = await self._changes.update(prepared.author_id, memory_id, change)
         return Committed(
@@ -257,11 +262,14 @@ class Commits:
             embed_pending=self._reader.active,
         )
 
-    async def _like(self, wanted: Item, stored: Stored) -> Sequence[Similar]:
-        """Memories that resemble a new one; none where finding them takes longer than 50 ms."""
+    def _announce(self) -> None:
+        """Wake whoever waits for events, and for new texts."""
         self._tell_readers()
         if self._reader.active:
             self._reader.notice()
+
+    async def _like(self, wanted: Item, stored: Stored) -> Sequence[Similar]:
+        """Memories that resemble a new one; none where finding them takes longer than 50 ms."""
         if self._similar is None or stored.organization_id is None:
             return ()
         try:
@@ -277,5 +285,5 @@ class Commits:
 
 
 def _key(wanted: Item) -> object:
-    """Items with one text of a namespace never share a flush, nor do those with one given id."""
+    """Items with one text of a namespace never share a flush: the second is told of the first."""
     return (wanted.namespace, wanted.sha256)

@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -26,7 +26,6 @@ MAX_ENTITY_BYTES: Final = 128
 MAX_LABEL_CHARS: Final = 50
 KINDS: Final = ("fact", "summary", "checkpoint")
 SOURCES: Final = ("agent", "runtime", "user")
-SUMMARY_LIFE: Final = timedelta(days=30)
 
 _NAMESPACE = re.compile(r"[a-z]+:[A-Za-z0-9_:.-]+")
 _MAX_REFERENCE_BYTES = 256
@@ -102,7 +101,7 @@ def prepare(author_id: UUID, draft: Draft, now: datetime, written: Text | None =
         content=written.content,
         sha256=written.sha256,
         kind=_one_of(draft.kind or "fact", KINDS, "kind"),
-        source=_one_of(draft.source or "agent", SOURCES, "source"),
+        source=source(draft.source or "agent"),
         tags=labels(draft.tags, "tags", MAX_TAG_BYTES, found),
         entities=labels(draft.entities, "entities", MAX_ENTITY_BYTES, found),
         label=label(draft.label or "general", found),
@@ -110,9 +109,9 @@ def prepare(author_id: UUID, draft: Draft, now: datetime, written: Text | None =
         expires_at=draft.expires_at,
         valid_from=draft.valid_from,
         valid_to=draft.valid_to,
-        delegation_id=_reference(draft.delegation_id),
+        delegation_id=reference(draft.delegation_id, found),
         file_id=draft.file_id,
-        metadata=_metadata(draft.metadata, found),
+        metadata=metadata(draft.metadata, found),
         id=draft.id,
         keep_duplicate=draft.keep_duplicate,
         created_at=None if draft.created_at is None else min(draft.created_at, now),
@@ -216,6 +215,15 @@ def kind(given: str) -> str:
     return _one_of(given, KINDS, "kind")
 
 
+def source(given: str) -> str:
+    """Where a memory came from.
+
+    Raises:
+        Invalid: it is none of the three.
+    """
+    return _one_of(given, SOURCES, "source")
+
+
 def _require_times(draft: Draft, now: datetime) -> None:
     require_expiry(draft.expires_at, now)
     begin = draft.valid_from or draft.created_at or now
@@ -236,7 +244,12 @@ def _short(given: str, field: str, most_bytes: int, found: Counter[str]) -> str:
     return shown.encode()[:most_bytes].decode(errors="ignore") if shown != given else shown
 
 
-def _metadata(given: str | None, found: Counter[str]) -> str | None:
+def metadata(given: str | None, found: Counter[str]) -> str | None:
+    """JSON text of an object, without secrets and headers; arguments as for `labels`.
+
+    Raises:
+        Invalid: it is none, or longer than 16 KiB.
+    """
     if given is None:
         return None
     if len(given.encode(errors="replace")) > MAX_METADATA_BYTES:
@@ -266,12 +279,17 @@ def _no_metadata() -> Invalid:
     )
 
 
-def _reference(given: str | None) -> str | None:
-    if not given:
+def reference(given: str | None, found: Counter[str]) -> str | None:
+    """The id of a delegation, without secrets and headers; arguments as for `labels`.
+
+    Raises:
+        Invalid: it is longer than 256 bytes, or holds a NUL.
+    """
+    if not given or not given.strip():
         return None
     if "\x00" in given or len(given.encode(errors="replace")) > _MAX_REFERENCE_BYTES:
         raise Invalid("delegation_id must be the id of a delegation", field="delegation_id")
-    return clean(given)
+    return _short(given, "delegation_id", _MAX_REFERENCE_BYTES, found)
 
 
 def _one_of(given: str, allowed: Sequence[str], field: str) -> str:

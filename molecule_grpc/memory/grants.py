@@ -205,7 +205,8 @@ class Grants:
 
     async def _move(self, organization_id: UUID, source: str, target: str) -> int:
         async with self._pool.acquire() as conn, conn.transaction():
-            # Alone: no commit under way may still write to the source.
+            # Alone: nobody writes to a shared source. A workspace may still write to its own, which
+            # then stays, with what is new in it.
             await tree_lock.lock(conn, organization_id, shared=False)
             kind, _, anchor = target.partition(":")
             if kind != NamespaceKind.CUSTOM:

@@ -82,7 +82,8 @@ async def open_memories(
     def tell_readers() -> None:
         core.wakeups.announce({CHANNEL_ALL})
 
-    changes = Changes(pool, quotas, audit, tell_readers=tell_readers, reader=reader)
+    rate = CommitRate(settings.commits_per_minute)
+    changes = Changes(pool, quotas, audit, rate=rate, tell_readers=tell_readers, reader=reader)
     chains = Chains(pool, quotas, audit, changes, tell_readers=tell_readers, reader=reader)
     commits = Commits(
         core.dsn,
@@ -91,7 +92,7 @@ async def open_memories(
         audit,
         changes,
         chains,
-        rate=CommitRate(settings.commits_per_minute),
+        rate=rate,
         tell_readers=tell_readers,
         similar=similar,
         reader=reader,
@@ -101,7 +102,7 @@ async def open_memories(
             namespaces=namespaces,
             commits=commits,
             changes=changes,
-            reads=Reads(pool, namespaces, upkeep.recalled),
+            reads=Reads(pool, namespaces, upkeep.recalled, similar),
             grants=Grants(pool, DEFAULT_ORGANIZATION, tell_sweeper=sweep.nudge),
             upkeep=upkeep,
             quotas=quotas,

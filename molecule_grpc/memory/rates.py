@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from uuid import UUID
 
-from molecule_grpc.kernel.errors import Exhausted
+from molecule_grpc.kernel.errors import Exhausted, Invalid
 from molecule_grpc.kernel.payer import WORKSPACE
 
 _MAX_AUTHORS = 10_000
@@ -32,9 +32,14 @@ class CommitRate:
 
         Raises:
             Exhausted: QUOTA_EXCEEDED: the author has written too many; nothing is counted.
+            Invalid: more than an author may ever write at once.
         """
         if not self._per_minute:
             return
+        if memories > self._per_minute:
+            raise Invalid(
+                f"too many memories at once: a workspace may commit {self._per_minute} in a minute"
+            )
         now = self._clock()
         left, at = self._left.pop(author_id, (float(self._per_minute), now))
         left = min(self._per_minute, left + (now - at) * self._per_minute / 60)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.kernel.errors import NotFound
 from molecule_grpc.memory import refusals
+from molecule_grpc.memory.helpers import SimilarTexts
 from molecule_grpc.memory.namespaces import Namespaces
-from molecule_grpc.memory.store import hygiene, reads
+from molecule_grpc.memory.store import hygiene as reports
+from molecule_grpc.memory.store import reads
 from molecule_grpc.memory.values import Finding, Hygiene, MemoryRow, VersionRow
 
+# Problems whose memories are named together.
+_TWINS = ("exact_duplicate", "near_duplicate")
+_ALIKE_SECONDS = 1.0
 _REMEDIES = {
     "exact_duplicate": "ForgetMemory for all but the first",
     "near_duplicate": "ConsolidateMemories with one text, or ForgetMemory for all but the first",
     "never_recalled": "ForgetMemory, or UpdateMemory with other words",
     "expired_validity": "SupersedeMemory with what holds now, or ForgetMemory",
-    "dead_reference": "ForgetMemory, or SupersedeMemory with what holds now",
+    "dead_reference": "ForgetMemory, and CommitMemory with what holds now",
     "longest": "SupersedeMemory with a shorter text, the rest as memories of their own",
     "noisiest_author": "ConsolidateMemories; an operator can hide the author's texts",
     "redacted": "UpdateMemory with a text that needs no secret",
@@ -29,14 +36,20 @@ class Reads:
 
     Args:
         recalled: told which memories somebody has read. Must be quick.
+        similar: finds memories that resemble another; None for those with the same words alone.
     """
 
     def __init__(
-        self, pool: Pool, namespaces: Namespaces, recalled: Callable[[UUID, Sequence[UUID]], None]
+        self,
+        pool: Pool,
+        namespaces: Namespaces,
+        recalled: Callable[[UUID, Sequence[UUID]], None],
+        similar: SimilarTexts | None = None,
     ) -> None:
         self._pool = pool
         self._namespaces = namespaces
         self._recalled = recalled
+        self._similar = similar
 
     async def get(self, reader: UUID, memory_id: UUID) -> MemoryRow:
         """A memory, a superseded one too.
@@ -85,8 +98,9 @@ class Reads:
         if access.of(name) is None:
             raise NotFound("namespace not found", reason="NAMESPACE_NOT_FOUND")
         with database_errors():
-            totals = await hygiene.totals(self._pool, access.organization_id, name)
-            found = await hygiene.findings(self._pool, access.organization_id, name)
+            totals = await reports.totals(self._pool, access.organization_id, name)
+            found = await reports.findings(self._pool, access.organization_id, name)
+        found += await self._alike(access.organization_id, name, found)
         return Hygiene(
             namespace=name,
             memories=totals.memories,
@@ -98,6 +112,34 @@ class Reads:
             ],
         )
 
+    async def _alike(
+        self, organization_id: UUID, namespace: str, known: list[reports.Found]
+    ) -> list[reports.Found]:
+        """Pairs that resemble one another, among the newest 20 and what else a second finds."""
+        if self._similar is None:
+            return []
+        with database_errors():
+            newest = await reports.newest(
+                self._pool, organization_id, namespace, limit=reports.MAX_FINDINGS
+            )
+        named = {each for one in known if one.problem in _TWINS for each in one.memory_ids}
+        pairs: list[reports.Found] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ALIKE_SECONDS):
+                for memory_id, content in newest:
+                    if memory_id in named:
+                        continue
+                    hints = await self._similar.find(organization_id, namespace, memory_id, content)
+                    others = [each.id for each in hints if each.id not in named]
+                    if others:
+                        # UUIDs of version 7: the older one first.
+                        twins = sorted([memory_id, *others])
+                        named.update(twins)
+                        pairs.append(
+                            reports.Found("near_duplicate", twins, "nearly the same", len(twins))
+                        )
+        return pairs
 
-def _remedy(found: hygiene.Found) -> str:
+
+def _remedy(found: reports.Found) -> str:
     return _REMEDIES[found.problem]

@@ -8,6 +8,7 @@ from molecule_grpc.kernel.errors import (
     Aborted,
     AlreadyExists,
     Denied,
+    Invalid,
     MoleculeError,
     NotFound,
     Unavailable,
@@ -16,7 +17,7 @@ from molecule_grpc.kernel.payer import ORGANIZATION
 from molecule_grpc.memory.namespaces import workspace_missing
 from molecule_grpc.memory.store.commits import Item, Stored, Verdict
 from molecule_grpc.memory.store.usage import Limits
-from molecule_grpc.quotas import UNLIMITED, Quota
+from molecule_grpc.quotas import Quota
 from molecule_grpc.settings.memory import MemorySettings
 
 NAMESPACE = "namespace"
@@ -39,10 +40,6 @@ class MemoryQuotas:
             self.organization_memories.bound,
             self.organization_bytes.bound,
         )
-
-    def unlimited(self) -> Limits:
-        """No limits, for what was kept before."""
-        return Limits(UNLIMITED, UNLIMITED, UNLIMITED, UNLIMITED)
 
     def refusal(self, wanted: Item, stored: Stored) -> MoleculeError | None:
         """The error of a quota that has no room; None for another verdict."""
@@ -70,6 +67,8 @@ def refusal(wanted: Item, stored: Stored, quotas: MemoryQuotas) -> MoleculeError
             return AlreadyExists(
                 "a memory of another namespace has this id", reason="MEMORY_ID_TAKEN"
             )
+        case Verdict.OVER:
+            return Invalid("valid_to must be after valid_from", field="valid_to")
         case Verdict.EXPIRED:
             return Unavailable(
                 "the namespace has expired and is about to be deleted, try again",

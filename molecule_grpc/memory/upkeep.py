@@ -35,11 +35,11 @@ class Upkeep:
     async def sweep(self) -> None:
         """Delete expired memories, namespaces and keys."""
         await self._delete("memory", lambda limit: store.drop_expired(self._pool, limit=limit))
-        while names := await store.expired_namespaces(self._pool, limit=_NAMESPACES):
+        after = (UUID(int=0), "")
+        while names := await store.expired_namespaces(self._pool, after, limit=_NAMESPACES):
             for organization_id, name in names:
                 await self._drop_namespace(organization_id, name)
-            if len(names) < _NAMESPACES:
-                break
+            after = names[-1]
         await self._delete("value", lambda limit: store.drop_values(self._pool, limit=limit))
 
     def recalled(self, organization_id: UUID, memory_ids: Sequence[UUID]) -> None:

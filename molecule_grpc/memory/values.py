@@ -160,6 +160,11 @@ class Change:
     expires_at: datetime | None = None
     valid_to: datetime | None = None
     label: str | None = None
+    source: str | None = None
+    valid_from: datetime | None = None
+    delegation_id: str | None = None
+    file_id: UUID | None = None
+    metadata: str | None = None
     if_version: int | None = None
 
 

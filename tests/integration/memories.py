@@ -9,9 +9,10 @@ from uuid import UUID
 
 from molecule_grpc.core import Core
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.memory.helpers import SimilarTexts
 from molecule_grpc.memory.opening import Rooms, open_memories
 from molecule_grpc.memory.ports import AuditEntry
-from molecule_grpc.memory.values import Committed, Draft
+from molecule_grpc.memory.values import Committed, Draft, Similar
 from tests.integration.cores import core_of
 from tests.integration.workspaces import add, add_organization
 from tests.settings import settings_of
@@ -36,6 +37,26 @@ class Reader:
 
     def notice(self) -> None:
         self.noticed += 1
+
+
+class Alike:
+    """Says that texts with one first word resemble one another."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def find(
+        self, organization_id: UUID, namespace: str, memory_id: UUID, content: str
+    ) -> list[Similar]:
+        rows = await self._pool.fetch(
+            "SELECT id FROM memories WHERE organization_id = $1 AND namespace = $2 AND id <> $3"
+            " AND split_part(content, ' ', 1) = split_part($4, ' ', 1) ORDER BY id",
+            organization_id,
+            namespace,
+            memory_id,
+            content,
+        )
+        return [Similar(row["id"], 0.9, 0.7) for row in rows]
 
 
 class Bench:
@@ -101,7 +122,12 @@ class Bench:
 
 @contextlib.asynccontextmanager
 async def bench_of(
-    pool: Pool, dsn: str, *, reader: Reader | None = None, **settings: Any
+    pool: Pool,
+    dsn: str,
+    *,
+    reader: Reader | None = None,
+    similar: SimilarTexts | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Bench]:
     """The rooms over this database."""
     audited: list[AuditEntry] = []
@@ -112,7 +138,7 @@ async def bench_of(
 
     async with (
         core_of(pool, dsn, settings_of(**settings)) as core,
-        open_memories(core, audit, reader=reader) as rooms,
+        open_memories(core, audit, reader=reader, similar=similar) as rooms,
     ):
         yield Bench(pool, core, rooms, audited)
 

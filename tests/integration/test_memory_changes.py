@@ -91,7 +91,7 @@ async def test_fields_change_without_a_new_text(bench: Bench, tree: Tree) -> Non
         valid_to=ends,
     )
     updated = await bench.changes.update(tree.a, made.id, change)
-    assert (updated.changed, updated.version, updated.label) == (True, 1, "z")
+    assert (updated.changed, updated.version, updated.label) == (True, 2, "z")
     row = await bench.reads.get(tree.a, made.id)
     assert (row.kind, row.tags, row.entities, row.pinned) == ("summary", ["x"], ["y"], True)
     assert (row.label, row.expires_at, row.valid_to) == ("z", ends, ends)
@@ -99,7 +99,7 @@ async def test_fields_change_without_a_new_text(bench: Bench, tree: Tree) -> Non
     # Text and field in one.
     await bench.changes.update(tree.a, made.id, Change(content="new", tags=("w",)))
     row = await bench.reads.get(tree.a, made.id)
-    assert (row.content, row.tags, row.version) == ("new", ["w"], 2)
+    assert (row.content, row.tags, row.version) == ("new", ["w"], 3)
 
 
 async def test_an_update_goes_the_way_of_a_commit(bench: Bench, tree: Tree) -> None:
@@ -140,6 +140,18 @@ async def test_one_of_two_with_the_same_version_wins(bench: Bench, tree: Tree) -
     assert {each.reason for each in lost} == {"MEMORY_CHANGED"}
     assert {each.metadata["version"] for each in lost} == {"2"}
     assert (await bench.row(made.id))["version"] == 2
+
+
+async def test_a_version_guards_every_field(bench: Bench, tree: Tree) -> None:
+    """Of two that read one version and change tags, one is told; its repeat changes nothing."""
+    made = await bench.commit(tree.a, "0", namespace=f"team:{tree.lead}")
+    first = Change(tags=("first",), if_version=1)
+    assert (await bench.changes.update(tree.a, made.id, first)).version == 2
+    with pytest.raises(Aborted):
+        await bench.changes.update(tree.b, made.id, Change(tags=("second",), if_version=1))
+    again = await bench.changes.update(tree.a, made.id, first)
+    assert (again.changed, again.version) == (False, 2)
+    assert (await bench.row(made.id))["tags"] == ["first"]
 
 
 async def test_an_updated_text_stands_for_itself_alone(bench: Bench, tree: Tree) -> None:
@@ -267,6 +279,22 @@ async def test_a_chain_does_not_loop(bench: Bench, tree: Tree) -> None:
     assert [text.content for text in texts] == ["on", "off", "on"]
 
 
+async def test_two_that_replace_one_another_leave_one(bench: Bench, tree: Tree) -> None:
+    """a by the text of b and b by the text of a, at once: never both."""
+    team = f"team:{tree.lead}"
+    for n in range(8):
+        a = await bench.commit(tree.a, f"a {n}", namespace=team)
+        b = await bench.commit(tree.a, f"b {n}", namespace=team)
+        await asyncio.gather(
+            bench.commits.supersede(tree.a, a.id, Draft(content=f"b {n}")),
+            bench.commits.supersede(tree.b, b.id, Draft(content=f"a {n}")),
+            return_exceptions=True,
+        )
+        replaced = [(await bench.row(each))["superseded_by"] for each in (a.id, b.id)]
+        assert replaced != [b.id, a.id]
+        assert (await bench.reads.hygiene(tree.a, team)).memories >= n + 1
+
+
 async def test_a_text_that_is_there_already_takes_the_place(bench: Bench, tree: Tree) -> None:
     stale = await bench.commit(tree.a, "stale")
     known = await bench.commit(tree.a, "known")
@@ -318,6 +346,20 @@ async def test_a_hidden_author_has_replaced_nothing(bench: Bench, tree: Tree) ->
     await bench.grants.quarantine(None, tree.a, "poisoned", "operator")
     new = await bench.commits.supersede(tree.b, truth.id, Draft(content="pay on Mondays"))
     assert (await bench.reads.get(tree.b, truth.id)).superseded_by == new.id
+
+
+async def test_an_author_that_is_shown_again_has_lost_its_place(bench: Bench, tree: Tree) -> None:
+    """What took the place of the truth meanwhile takes that of the lie, too."""
+    team = f"team:{tree.lead}"
+    truth = await bench.commit(tree.b, "1", namespace=team)
+    lie = await bench.commits.supersede(tree.a, truth.id, Draft(content="2"))
+    worse = await bench.commits.supersede(tree.a, lie.id, Draft(content="3"))
+    await bench.grants.quarantine(None, tree.a, "poisoned", "operator")
+    assert (await bench.reads.get(tree.b, truth.id)).superseded_by is None
+    new = await bench.commits.supersede(tree.b, truth.id, Draft(content="4"))
+    await bench.grants.release(None, tree.a)
+    assert (await bench.reads.get(tree.b, worse.id)).superseded_by == new.id
+    assert (await bench.reads.hygiene(tree.b, team)).memories == 1
 
 
 async def test_what_a_third_memory_replaced_stays_replaced(bench: Bench, tree: Tree) -> None:
@@ -438,6 +480,42 @@ async def test_only_a_consolidation_is_undone(bench: Bench, tree: Tree) -> None:
     with pytest.raises(Aborted) as refused:
         await bench.commits.undo(tree.a, whole.id)
     assert refused.value.metadata == {"superseded_by": str(later.id)}
+
+
+async def test_an_undo_brings_back_nothing_older(bench: Bench, tree: Tree) -> None:
+    stale = await bench.commit(tree.a, "stale")
+    newer = await bench.commits.supersede(tree.a, stale.id, Draft(content="newer"))
+    other = await bench.commit(tree.a, "other")
+    ids = [newer.id, other.id]
+    whole = (await bench.commits.consolidate(tree.a, ids, Draft(content="both"))).result
+    assert whole is not None
+    await bench.changes.update(tree.a, whole.id, Change(content="both, edited"))
+    await bench.changes.forget(tree.a, newer.id)
+    assert await bench.commits.undo(tree.a, whole.id) == [other.id]
+    assert (await bench.reads.get(tree.a, stale.id)).superseded_by == whole.id
+    assert (await bench.reads.hygiene(tree.a)).memories == 1
+
+
+async def test_the_id_of_a_forgotten_memory_opens_no_other_namespace(
+    bench: Bench, tree: Tree
+) -> None:
+    """Reused by a leaf for a consolidation of its own, it neither restores nor shows anything."""
+    org = f"org:{tree.root}"
+    old = await bench.commit(tree.root, "the old rule", namespace=org)
+    rule = await bench.commits.supersede(tree.root, old.id, Draft(content="the rule"))
+    await bench.changes.forget(tree.root, rule.id)
+    mine = [(await bench.commit(tree.a, f"mine {n}")).id for n in range(2)]
+    draft = Draft(content="all mine", id=rule.id)
+    await bench.commits.consolidate(tree.a, mine, draft)
+    assert (await bench.reads.get(tree.a, rule.id)).supersedes == sorted(mine)
+    texts, _ = await bench.reads.history(tree.root, old.id)
+    assert [text.content for text in texts] == ["the old rule"]
+    assert await bench.commits.undo(tree.a, rule.id) == sorted(mine)
+    assert (await bench.reads.get(tree.a, old.id)).superseded_by == rule.id
+    again = await bench.commit(tree.a, "again", id=rule.id)
+    later = await bench.commits.supersede(tree.a, again.id, Draft(content="later"))
+    await bench.changes.forget(tree.a, again.id)
+    assert (await bench.row(old.id))["superseded_by"] == rule.id != later.id
 
 
 # ---- forgetting

@@ -175,6 +175,47 @@ async def test_a_given_id_makes_a_write_repeatable(bench: Bench, tree: Tree) -> 
     assert await bench.count() == 1
 
 
+async def test_a_given_id_takes_every_field_along(bench: Bench, tree: Tree) -> None:
+    chosen, file_id, begins = uuid4(), uuid4(), now() - DAY
+    await bench.commit(tree.a, "one", id=chosen)
+    await bench.commit(
+        tree.a,
+        "two",
+        id=chosen,
+        source="user",
+        metadata='{"a": 1}',
+        delegation_id="d",
+        file_id=file_id,
+        valid_from=begins,
+    )
+    row = await bench.reads.get(tree.a, chosen)
+    assert (row.source, row.delegation_id, row.file_id) == ("user", "d", file_id)
+    assert (json.loads(row.metadata or ""), row.valid_from) == ({"a": 1}, begins)
+
+
+async def test_an_insisted_text_stands_where_none_does(bench: Bench, tree: Tree) -> None:
+    """A plain commit finds what an import or a consolidation has stored."""
+    insisted = await bench.commit(tree.a, "imported", keep_duplicate=True)
+    assert (await bench.commit(tree.a, "imported")).id == insisted.id
+    two = [(await bench.commit(tree.a, f"{n}")).id for n in range(2)]
+    whole = (await bench.commits.consolidate(tree.a, two, Draft(content="whole"))).result
+    assert whole is not None
+    assert (await bench.commit(tree.a, "whole")).id == whole.id
+
+
+async def test_what_ends_while_it_is_stored_is_refused(bench: Bench, tree: Tree) -> None:
+    """Its neighbours in the batch are stored."""
+    for delay in range(0, 3_000, 100):
+        ends = now() + timedelta(microseconds=delay)
+        outcomes = await asyncio.gather(
+            bench.commit(tree.a, f"ends {delay}", valid_to=ends),
+            bench.commit(tree.a, f"stays {delay}"),
+            return_exceptions=True,
+        )
+        assert isinstance(outcomes[0], (Committed, Invalid)), outcomes[0]
+        assert isinstance(outcomes[1], Committed)
+
+
 async def test_an_id_is_of_one_namespace(bench: Bench, tree: Tree) -> None:
     chosen = uuid4()
     await bench.commit(tree.a, "private", id=chosen)

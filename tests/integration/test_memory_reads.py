@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
-from molecule_grpc.db.pool import Pool
+from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.kernel.errors import Exhausted, Invalid, NotFound
-from molecule_grpc.memory.values import Change, Draft, Finding
-from tests.integration.memories import Bench, Tree, bench_of, plant
+from molecule_grpc.memory import drafting
+from molecule_grpc.memory.items import item
+from molecule_grpc.memory.store import commits, places
+from molecule_grpc.memory.values import Change, Draft, Finding, Similar
+from tests.integration.memories import Alike, Bench, Tree, bench_of, plant
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -164,6 +169,36 @@ async def test_the_report_names_the_noisiest_author(bench: Bench, tree: Tree) ->
     assert str(tree.a) in noisy.detail
 
 
+async def test_the_report_names_what_is_nearly_the_same(
+    pool: Pool, database_url: str, tree: Tree
+) -> None:
+    async with bench_of(pool, database_url, similar=Alike(pool)) as bench:
+        first = await bench.commit(tree.a, "port 80 is open")
+        second = await bench.commit(tree.a, "port 443 is open")
+        assert [each.id for each in second.similar] == [first.id]
+        await bench.commit(tree.a, "unrelated words")
+        await bench.commit(tree.b, "port of another namespace")
+        finding = await only(bench, tree.a, "near_duplicate")
+        assert finding.memory_ids == [first.id, second.id]
+
+
+async def test_hints_never_fail_a_commit(pool: Pool, database_url: str, tree: Tree) -> None:
+    class Broken:
+        async def find(self, *_: object) -> list[Similar]:
+            raise RuntimeError("no hints today")
+
+    class Slow:
+        async def find(self, *_: object) -> list[Similar]:
+            await asyncio.sleep(60)
+            return []
+
+    for similar in (Broken(), Slow()):
+        async with bench_of(pool, database_url, similar=similar) as bench:
+            made = await bench.commit(tree.a, f"with {type(similar)}")
+            assert not made.unchanged
+            assert made.similar == ()
+
+
 async def test_a_report_is_bounded(bench: Bench, tree: Tree) -> None:
     drafts = [
         Draft(content=f"text {n // 2}", keep_duplicate=True, tags=(str(n),)) for n in range(60)
@@ -227,6 +262,43 @@ async def test_a_namespace_moves_within_its_organization(bench: Bench, pool: Poo
         with pytest.raises(Invalid):
             await bench.grants.move(ours.organization, f"workspace:{ours.a}", wrong)
     assert await bench.grants.move(ours.organization, f"workspace:{ours.a}", "custom:x") == 1
+
+
+async def test_a_move_takes_no_commit_along(bench: Bench, tree: Tree, pool: Pool) -> None:
+    """A commit to the source, under way when the move drops the empty source, is still there."""
+    name = f"workspace:{tree.a}"
+    await bench.commit(tree.a, "moved")
+    await bench.grants.move(tree.organization, name, "custom:x")
+    await bench.commit(tree.a, "first again")
+    (
+        await bench.changes.forget(
+            tree.a, await pool.fetchval("SELECT id FROM memories WHERE content = 'first again'")
+        )
+    )
+    async with pool.acquire() as conn:
+        writing = conn.transaction()
+        await writing.start()
+        await store_one(conn, bench, tree.a, "under way")
+        dropping = asyncio.create_task(places.drop_namespace(pool, tree.organization, name))
+        await until(lambda: _blocked(pool), bool)
+        await writing.commit()
+    await dropping
+    assert await pool.fetchval("SELECT count(*) FROM memories WHERE content = 'under way'") == 1
+    await bench.require_true_counters()
+
+
+async def store_one(conn: Connection, bench: Bench, author: UUID, content: str) -> None:
+    prepared = drafting.prepare(author, Draft(content=content), datetime.now(UTC))
+    [stored] = await commits.store(conn, [item(prepared, embed=False)], bench.rooms.quotas.limits)
+    assert stored.verdict == "stored"
+
+
+async def _blocked(pool: Pool) -> bool:
+    found: bool = await pool.fetchval(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        " AND datname = current_database())"
+    )
+    return found
 
 
 async def test_a_large_namespace_moves_in_steps(bench: Bench, tree: Tree) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.memory.store.usage import USAGE_SHARD, release
-from molecule_grpc.memory.store.visible import replaced, visible
+from molecule_grpc.memory.store.visible import beside, current, replaced, visible
 
 
 class HeldRow(NamedTuple):
@@ -33,6 +33,10 @@ class HeldRow(NamedTuple):
     superseded_by: UUID | None
     version: int
     change: str
+    source: str
+    delegation_id: str | None
+    file_id: UUID | None
+    metadata: str | None
 
 
 class NewText(NamedTuple):
@@ -59,6 +63,11 @@ class NewFields(NamedTuple):
     pinned: bool
     expires_at: datetime | None
     valid_to: datetime | None
+    source: str
+    valid_from: datetime
+    delegation_id: str | None
+    file_id: UUID | None
+    metadata: str | None
 
 
 def _free_key(m: str, sha256: str) -> str:
@@ -72,7 +81,8 @@ def _free_key(m: str, sha256: str) -> str:
 _COLUMNS = f"""
     m.id, m.namespace, m.content_sha256, m.kind, m.tags, m.entities, m.label, m.author_id, m.pinned,
     m.expires_at, m.valid_from, m.valid_to,
-    CASE WHEN {replaced("m")} THEN m.superseded_by END, m.version, m.change
+    CASE WHEN {replaced("m")} THEN m.superseded_by END, m.version, m.change,
+    m.source, m.delegation_id, m.file_id, m.metadata::text
 """
 
 _HOLD = f"""
@@ -125,20 +135,44 @@ _SET_TEXT = f"""
 _SET_FIELDS = """
     UPDATE memories
     SET kind = $3, tags = $4, entities = $5, label = $6, pinned = $7, expires_at = $8,
-        valid_to = $9, updated_at = now()
+        valid_to = $9, source = $10, valid_from = $11, delegation_id = $12, file_id = $13,
+        metadata = $14::jsonb, updated_at = now(), version = version + $15::int
     WHERE id = $2 AND (organization_id = $1) IS TRUE
 """
 
+# What hidden authors had put in the place of the memories is replaced with them, so that nothing of
+# it holds when the authors are shown again.
 _SUPERSEDE = f"""
+    WITH RECURSIVE later (id, next) AS (
+        SELECT w.id, w.superseded_by FROM memories m
+        JOIN memories w ON w.id = m.superseded_by AND {beside("w", "m")}
+        WHERE m.id = ANY ($2::uuid[]) AND (m.organization_id = $1) IS TRUE
+        UNION
+        SELECT w.id, w.superseded_by FROM later
+        JOIN memories w ON w.id = later.next AND (w.organization_id = $1) IS TRUE
+    ),
+    hidden AS (
+        UPDATE memories m
+        SET superseded_by = $3, superseded_at = now(), text_key = NULL, updated_at = now()
+        FROM later
+        WHERE later.next IS NULL AND m.id = later.id AND (m.organization_id = $1) IS TRUE
+    )
     UPDATE memories m
     SET superseded_by = $3, superseded_at = now(), text_key = NULL, updated_at = now()
     WHERE m.id = ANY ($2::uuid[]) AND (m.organization_id = $1) IS TRUE AND NOT {replaced("m")}
     RETURNING m.id
 """
 
+# What was replaced when the memory was stored, and nothing that a forgotten memory left to it.
 _RESTORE = f"""
     UPDATE memories m SET superseded_by = NULL, superseded_at = NULL, updated_at = now()
-    WHERE m.superseded_by = $2 AND (m.organization_id = $1) IS TRUE
+    FROM memories w
+    WHERE w.id = $2 AND (w.organization_id = $1) IS TRUE
+      AND m.superseded_by = w.id AND {beside("m", "w")}
+      AND m.superseded_at = least(w.known_from, (
+          SELECT min(v.known_from) FROM memory_versions v
+          WHERE v.organization_id = w.organization_id AND v.memory_id = w.id
+      ))
     RETURNING m.id, {visible("m")} AS visible
 """
 
@@ -165,7 +199,7 @@ _FORGET = f"""
     relinked AS (
         UPDATE memories m SET superseded_by = gone.superseded_by FROM gone
         WHERE m.superseded_by = $2 AND (m.organization_id = $1) IS TRUE
-          AND gone.superseded_by IS NOT NULL
+          AND (m.namespace = gone.namespace) IS TRUE AND gone.superseded_by IS NOT NULL
     ),
     removed AS (
         SELECT organization_id, namespace, 1 AS memories,
@@ -220,6 +254,23 @@ async def digest(
     return found
 
 
+async def twin(
+    conn: Connection, organization_id: UUID, memory_id: UUID, sha256: bytes
+) -> UUID | None:
+    """The memory that holds in the same namespace and has this text. Takes no lock."""
+    found: UUID | None = await conn.fetchval(
+        f"""
+        SELECT m.id FROM memories old JOIN memories m
+            ON m.text_key = memory_text_key(old.organization_id, old.namespace, $3)
+        WHERE old.id = $2 AND (old.organization_id = $1) IS TRUE AND {current("m")}
+        """,
+        organization_id,
+        memory_id,
+        sha256,
+    )
+    return found
+
+
 async def set_text(conn: Connection, organization_id: UUID, memory_id: UUID, text: NewText) -> int:
     """Replace the text of a memory; the earlier one goes to its history. The new version."""
     version: int = await conn.fetchval(_SET_TEXT, organization_id, memory_id, *text)
@@ -227,10 +278,14 @@ async def set_text(conn: Connection, organization_id: UUID, memory_id: UUID, tex
 
 
 async def set_fields(
-    conn: Connection, organization_id: UUID, memory_id: UUID, fields: NewFields
+    conn: Connection, organization_id: UUID, memory_id: UUID, fields: NewFields, *, steps: int
 ) -> None:
-    """Replace what a memory has beside its text."""
-    await conn.execute(_SET_FIELDS, organization_id, memory_id, *fields)
+    """Replace what a memory has beside its text.
+
+    Args:
+        steps: added to the version: 1, or 0 where a new text has raised it.
+    """
+    await conn.execute(_SET_FIELDS, organization_id, memory_id, *fields, steps)
 
 
 async def supersede(

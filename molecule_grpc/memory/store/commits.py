@@ -75,6 +75,8 @@ class Verdict(enum.StrEnum):
     """Somebody changes the tree: wait for its lock and try again."""
     EXPIRED = "expired"
     """The namespace has expired and is about to be deleted."""
+    OVER = "over"
+    """The text does not hold any more when it is stored."""
     NAMESPACE_MEMORIES = "namespace memories"
     NAMESPACE_BYTES = "namespace bytes"
     ORGANIZATION_MEMORIES = "organization memories"
@@ -121,11 +123,13 @@ _JUDGED = f"""
                    WHEN r.rule IS NULL THEN '{Verdict.DENIED}'
                    WHEN i.shared AND NOT i.locked THEN '{Verdict.UNHELD}'
                    WHEN n.expires_at <= now() THEN '{Verdict.EXPIRED}'
+                   WHEN i.valid_to <= coalesce(i.valid_from, i.created_at, now())
+                       THEN '{Verdict.OVER}'
                    WHEN t.expires_at <= now() THEN '{Verdict.LAPSED}'
                    WHEN t.namespace = i.namespace THEN '{Verdict.KNOWN}'
                    WHEN t.id IS NOT NULL THEN '{Verdict.TAKEN}'
                    WHEN s.id IS NOT NULL AND NOT i.keep AND s.holds THEN '{Verdict.SAME}'
-                   WHEN s.id IS NOT NULL AND NOT i.keep THEN '{Verdict.LAPSED}'
+                   WHEN s.id IS NOT NULL AND NOT s.holds THEN '{Verdict.LAPSED}'
                    ELSE '{Verdict.STORED}'
                END AS verdict
         FROM input i
@@ -193,7 +197,7 @@ _STORED = f"""
             created_at
         )
         SELECT v.organization_id, v.memory_id, v.namespace, v.content, v.sha256,
-               CASE WHEN NOT v.keep
+               CASE WHEN v.found_id IS NULL
                     THEN memory_text_key(v.organization_id, v.namespace, v.sha256) END,
                v.kind, v.source,
                ARRAY(SELECT jsonb_array_elements_text(v.tags::jsonb)),

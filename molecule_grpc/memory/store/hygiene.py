@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.memory.store.visible import holding, visible
+from molecule_grpc.memory.store.visible import current, holding, replaced, visible
 
 # The newest memories of the namespace, as far as a report looks at them.
 MAX_LOOKED_AT: Final = 50_000
@@ -25,7 +25,8 @@ _ROWS = f"""
     rows AS MATERIALIZED (
         SELECT m.id, m.content_sha256, md5(strip(m.words)::text) AS stem, m.word_count,
                m.created_at, m.author_id, m.valid_to, m.last_recalled_at, m.redactions,
-               m.superseded_by, m.delegation_id, m.file_id, octet_length(m.content) AS size,
+               m.superseded_by, {replaced("m")} AS replaced, m.delegation_id,
+               octet_length(m.content) AS size,
                {holding("m")} AS holds
         FROM memories m
         WHERE m.organization_id = $1 AND m.namespace = $2 AND {visible("m")}
@@ -76,7 +77,7 @@ _FINDINGS = f"""
     {
     _listed(
         "expired_validity",
-        "superseded_by IS NULL AND valid_to <= now()",
+        "NOT replaced AND valid_to <= now()",
         "'no longer holds, and nothing took its place'",
     )
 }
@@ -109,7 +110,7 @@ _FINDINGS = f"""
         AND 2 * count(*) > (SELECT count(*) FROM rows WHERE holds)
      ORDER BY count(*) DESC LIMIT 1)
     UNION ALL
-    {_listed("redacted", "redactions > 0", "'secrets were replaced'", newest=True)}
+    {_listed("redacted", "holds AND redactions > 0", "'secrets were replaced'", newest=True)}
 """
 
 _TOTALS = f"""
@@ -145,6 +146,23 @@ async def findings(pool: Pool, organization_id: UUID, namespace: str) -> list[Fo
     """What may be mended in a namespace, among its newest 50,000 memories."""
     rows = await pool.fetch(_FINDINGS, organization_id, namespace)
     return [Found(*row) for row in rows]
+
+
+async def newest(
+    pool: Pool, organization_id: UUID, namespace: str, *, limit: int
+) -> list[tuple[UUID, str]]:
+    """Ids and texts of the newest memories that hold."""
+    rows = await pool.fetch(
+        f"""
+        SELECT m.id, m.content FROM memories m
+        WHERE m.organization_id = $1 AND m.namespace = $2 AND {current("m")}
+        ORDER BY m.created_at DESC, m.id DESC LIMIT $3
+        """,
+        organization_id,
+        namespace,
+        limit,
+    )
+    return [(row["id"], row["content"]) for row in rows]
 
 
 async def totals(pool: Pool, organization_id: UUID, namespace: str) -> Totals:

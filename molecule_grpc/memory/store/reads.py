@@ -23,20 +23,21 @@ _GET = f"""
 # From a memory up to the one that holds, and down to all that it replaced, level by level. The
 # walk ends at twice as many memories as texts are shown.
 _CHAIN = f"""
-    WITH RECURSIVE up (id) AS (
-        SELECT m.id FROM memories m
+    WITH RECURSIVE up (id, namespace, next) AS (
+        SELECT m.id, m.namespace, m.superseded_by FROM memories m
         WHERE m.id = $2 AND (m.organization_id = $1) IS TRUE AND m.namespace = ANY ($3::text[])
           AND {visible("m")}
         UNION
-        SELECT m.superseded_by FROM up
-        JOIN memories m ON m.id = up.id AND (m.organization_id = $1) IS TRUE
-        WHERE m.superseded_by IS NOT NULL
+        SELECT m.id, m.namespace, m.superseded_by FROM up
+        JOIN memories m ON m.id = up.next AND (m.organization_id = $1) IS TRUE
+            AND (m.namespace = up.namespace) IS TRUE
     ),
-    chain (id) AS (
-        SELECT id FROM up
+    chain (id, namespace) AS (
+        SELECT * FROM (SELECT id, namespace FROM up LIMIT {MAX_TEXTS}) u
         UNION
-        SELECT x.id FROM chain
+        SELECT x.id, x.namespace FROM chain
         JOIN memories x ON x.superseded_by = chain.id AND (x.organization_id = $1) IS TRUE
+            AND (x.namespace = chain.namespace) IS TRUE
     ),
     members AS MATERIALIZED (
         SELECT m.* FROM (SELECT id FROM chain LIMIT {2 * MAX_TEXTS}) c
@@ -98,6 +99,8 @@ async def chain(
     max_bytes: int = MAX_PAGE_BYTES,
 ) -> Texts:
     """The texts of a memory, of those that it replaced, and of those that replaced it.
+
+    Of a longer chain the 2,000 memories around this one, those that replaced it first.
 
     None at all where the memory cannot be seen in these namespaces.
     """

@@ -6,7 +6,7 @@ from typing import Final
 
 import asyncpg
 
-from molecule_grpc.memory.store.visible import replaced, visible
+from molecule_grpc.memory.store.visible import beside, replaced, visible
 from molecule_grpc.memory.values import MemoryRow
 
 # Of those that a memory replaced, the first in the order of ids.
@@ -18,7 +18,7 @@ COLUMNS: Final = f"""
     writer.name AS author_name, m.pinned, m.created_at, m.updated_at, m.expires_at, m.valid_from,
     m.valid_to,
     ARRAY(SELECT x.id FROM memories x
-          WHERE x.superseded_by = m.id AND (x.organization_id = m.organization_id) IS TRUE
+          WHERE x.superseded_by = m.id AND {beside("x", "m")}
             AND {visible("x")} ORDER BY x.id LIMIT {_MOST_REPLACED}) AS supersedes,
     CASE WHEN {replaced("m")} THEN m.superseded_by END AS superseded_by, m.version,
     m.delegation_id, m.file_id, m.metadata::text AS metadata, m.embed_state

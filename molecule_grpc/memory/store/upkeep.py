@@ -44,7 +44,8 @@ _DROP_EXPIRED = f"""
 
 EXPIRED_NAMESPACES: Final = f"""
     SELECT organization_id, name FROM memory_namespaces
-    WHERE expires_at <= now() - {_GRACE} ORDER BY expires_at LIMIT $1
+    WHERE expires_at <= now() - {_GRACE} AND (organization_id, name) > ($1::uuid, $2::text)
+    ORDER BY organization_id, name LIMIT $3
 """
 
 # A writer holds the lock of its workspace's keys, and reads the floor after it has the lock.
@@ -104,9 +105,11 @@ async def drop_expired(pool: Pool, *, limit: int) -> int:
     return removed
 
 
-async def expired_namespaces(pool: Pool, *, limit: int) -> list[tuple[UUID, str]]:
-    """Organisations and names of namespaces that expired a minute ago or earlier."""
-    return [(row[0], row[1]) for row in await pool.fetch(EXPIRED_NAMESPACES, limit)]
+async def expired_namespaces(
+    pool: Pool, after: tuple[UUID, str], *, limit: int
+) -> list[tuple[UUID, str]]:
+    """Organisations and names, behind a place, of what expired a minute ago or earlier."""
+    return [(row[0], row[1]) for row in await pool.fetch(EXPIRED_NAMESPACES, *after, limit)]
 
 
 async def drop_values(pool: Pool, *, limit: int) -> int:

@@ -41,18 +41,41 @@ def trusted(organization_id: str, author_id: str) -> str:
     )"""
 
 
+def beside(x: str, m: str) -> str:
+    """SQL: two memories of one namespace. IS TRUE: no index of namespaces shall find the first."""
+    return f"""({x}.organization_id = {m}.organization_id) IS TRUE
+            AND ({x}.namespace = {m}.namespace) IS TRUE"""
+
+
 def replaced(m: str = "m") -> str:
-    """SQL: another memory has taken the place of this one.
+    """SQL: another memory of the namespace has taken the place of this one.
 
     What a hidden author put in the place of a memory counts for nothing while the author is hidden,
-    unless a third memory has taken the place of that one.
+    unless a memory of somebody else has taken the place of that one. A memory that was forgotten
+    counts as one of somebody else.
     """
-    return f"""({m}.superseded_by IS NOT NULL AND NOT EXISTS (
-        SELECT FROM memories winner JOIN memory_quarantine hidden
-            ON hidden.organization_id = winner.organization_id
-           AND hidden.author_id = winner.author_id
-        WHERE winner.id = {m}.superseded_by AND winner.superseded_by IS NULL
-          AND (winner.organization_id = {m}.organization_id) IS TRUE
+    distrusted = f"NOT {trusted('w.organization_id', 'w.author_id')}"
+    # Not EXISTS: Postgres may answer that from a table of all memories.
+    return f"""({m}.superseded_by IS NOT NULL AND (
+        (
+            SELECT true FROM memories w
+            WHERE w.id = {m}.superseded_by AND {beside("w", m)} AND {distrusted} LIMIT 1
+        ) IS NULL
+        OR (
+            WITH RECURSIVE later (next, distrusted) AS (
+                SELECT w.superseded_by, {distrusted} FROM memories w
+                WHERE w.id = {m}.superseded_by AND {beside("w", m)}
+                UNION
+                SELECT w.superseded_by, {distrusted}
+                FROM later JOIN memories w ON w.id = later.next AND {beside("w", m)}
+                WHERE later.distrusted
+            )
+            SELECT true FROM later
+            WHERE NOT later.distrusted OR later.next IS NOT NULL AND (
+                SELECT true FROM memories w WHERE w.id = later.next AND {beside("w", m)} LIMIT 1
+            ) IS NULL
+            LIMIT 1
+        ) IS NOT NULL
     ))"""
 
 
