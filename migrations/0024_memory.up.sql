@@ -121,7 +121,7 @@ CREATE TABLE memories (
 CREATE INDEX memories_newest ON memories (organization_id, namespace, created_at DESC, id DESC);
 CREATE UNIQUE INDEX memories_once ON memories (text_key) WHERE text_key IS NOT NULL;
 CREATE INDEX memories_author ON memories (organization_id, author_id, created_at DESC, id DESC);
-CREATE INDEX memories_words ON memories USING gin (words);
+CREATE INDEX memories_pinned ON memories (organization_id, namespace, created_at DESC, id DESC) WHERE pinned;
 CREATE INDEX memories_replacement ON memories (superseded_by) WHERE superseded_by IS NOT NULL;
 CREATE INDEX memories_expired ON memories (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX memories_pending ON memories (updated_at, id) WHERE embed_state = 'pending';

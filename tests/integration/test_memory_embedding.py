@@ -19,9 +19,10 @@ import pytest
 from aiohttp import web
 
 from molecule_grpc.db.pool import Pool, connect_pool
-from molecule_grpc.memory.embedding.batches import Batches, Late
+from molecule_grpc.memory.embedding.batches import Batches, Late, NotNow
 from molecule_grpc.memory.embedding.client import SocketEmbedder
 from molecule_grpc.memory.embedding.models import LOCAL_MODELS, ModelFile, ModelRefused, checked
+from molecule_grpc.memory.embedding.openai import RemoteError
 from molecule_grpc.memory.embedding.port import EmbeddingModel
 from molecule_grpc.memory.embedding.vectors import Vectors
 from molecule_grpc.memory.values import Change
@@ -136,18 +137,44 @@ async def test_what_was_forgotten_while_it_was_read_is_not_stored(
     assert await pool.fetch(_VECTORS) == []
 
 
-async def test_another_model_reads_everything_anew_and_goes_on_where_it_stopped(
+async def test_another_model_reads_everything_anew_and_the_vectors_before_go(
     bench: SearchBench, tree: Tree, pool: Pool, database_url: str
 ) -> None:
     written = await bench.remember(tree.a, *[f"restart {number}" for number in range(20)])
+    models = "SELECT model, count(*) FROM memory_embeddings GROUP BY 1"
     async with search_bench(pool, database_url, model=Thesaurus("test/other/2/8")) as other:
-        # Both models have their vectors until all is read.
         assert set(await other.ids(tree.a, "restart", limit=100)) == set(written)
         await other.backlog.step()
-        rows = await pool.fetch("SELECT model, count(*) FROM memory_embeddings GROUP BY 1")
-        assert dict(map(tuple, rows)) == {"test/thesaurus/1/8": 20, "test/other/2/8": 20}
+        both = {"test/thesaurus/1/8": 20, "test/other/2/8": 20}
+        assert dict(map(tuple, await pool.fetch(models))) == both
         assert len(await other.ids(tree.a, "reboot", mode="semantic", limit=100)) == 20
-    assert len(await bench.ids(tree.a, "reboot", mode="semantic", limit=100)) == 20
+        # A worker that had the first model ten minutes ago is there no more.
+        await pool.execute(
+            "UPDATE memory_readers SET until = now() - interval '11 minutes'"
+            " WHERE model = 'test/thesaurus/1/8'"
+        )
+        await other.backlog.step()
+        assert dict(map(tuple, await pool.fetch(models))) == {"test/other/2/8": 20}
+
+
+async def test_a_flood_of_long_texts_does_not_keep_others_waiting(
+    bench: SearchBench, tree: Tree, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        await bench.commit(tree.a, f"{number} " + "word " * 19_000)
+    other = await plant(pool)
+    await bench.commit(other.a, "a short text of another organisation")
+    read: list[str] = []
+    own = bench.model.passages
+
+    async def noted(texts: Any, *, seconds: float) -> Any:
+        read.extend(texts)
+        return await own(texts, seconds=seconds)
+
+    monkeypatch.setattr(bench.model, "passages", noted)
+    await bench.backlog.step()
+    assert len(read) == 21
+    assert read.index("a short text of another organisation") == 0
 
 
 async def test_while_a_model_takes_over_the_one_before_finds_what_it_has_read(
@@ -424,6 +451,35 @@ async def test_a_process_without_its_model_says_so_and_nobody_waits() -> None:
         assert await client.query("anything") is None
         assert loop.time() - began < PATIENCE / 2
         assert client.model is None
+
+
+class Failing:
+    """A source that is away, or cannot read one text."""
+
+    def __init__(self, error: Exception, bad: str = "") -> None:
+        self.error, self.bad = error, bad
+
+    async def split(self, texts: Any, *, question: bool) -> list[list[Any]]:
+        return [[text] for text in texts]
+
+    async def embed(self, pieces: Any, *, question: bool) -> list[bytes]:
+        if not self.bad or self.bad in pieces:
+            raise self.error
+        return [b"\0\0\0\0" for _ in pieces]
+
+
+async def test_a_source_that_is_away_fails_no_text_and_a_bad_text_fails_alone() -> None:
+    away = Batches(Failing(RemoteError("503")))
+    one_bad = Batches(Failing(ValueError("no"), "bad"))
+    working = [asyncio.create_task(each.run()) for each in (away, one_bad)]
+    with pytest.raises(NotNow):
+        await away.add(["a", "b"], question=False, seconds=PATIENCE)
+    bad = asyncio.ensure_future(one_bad.add(["bad"], question=False, seconds=PATIENCE))
+    assert len(await one_bad.add(["good"], question=False, seconds=PATIENCE)) == 1
+    with pytest.raises(ValueError, match="no"):
+        await bad
+    for task in working:
+        task.cancel()
 
 
 async def test_a_process_that_hangs_is_asked_no_more_for_a_while(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -335,6 +338,71 @@ async def test_nearly_the_same_text_is_shown_once(bench: SearchBench, tree: Tree
     assert {grouped.row.id, *grouped.similar_ids} == set(copies)
 
 
+async def test_copies_that_fill_a_page_hide_nothing_behind_them(
+    bench: SearchBench, tree: Tree
+) -> None:
+    text = "The deployment of the billing service waits for the approval of two engineers."
+    await bench.remember(tree.a, *[text + " " * number for number in range(45)])
+    others = await bench.remember(tree.a, "billing in short", "the service, once more")
+    for limit in (1, 20):
+        seen: list[UUID] = []
+        token = ""
+        for _ in range(100):
+            found = await bench.search(
+                tree.a, "billing service", mode="lexical", limit=limit, page_token=token
+            )
+            seen += [id_ for hit in found.hits for id_ in (hit.row.id, *hit.similar_ids)]
+            if not (token := found.next_page_token):
+                break
+        assert len(seen) == len(set(seen)) == 47
+        assert set(others) <= set(seen)
+
+
+async def test_long_hits_that_resemble_one_another_do_not_hold_up_the_loop(
+    bench: SearchBench, tree: Tree
+) -> None:
+    letters = random.Random(1)
+    texts = ["restart " + "".join(letters.choices("abcdefghij ", k=4000)) for _ in range(110)]
+    await bench.remember(tree.a, *texts)
+    late = 0.0
+
+    async def watch() -> None:
+        nonlocal late
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + 0.001
+            await asyncio.sleep(0.001)
+            late = max(late, loop.time() - due)
+
+    watching = asyncio.create_task(watch())
+    found = await bench.search(tree.a, "restart", mode="lexical", limit=100)
+    watching.cancel()
+    assert len(found.hits) == 100
+    assert late < 0.5
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"min_score": 1e300},
+        {"min_score": float("nan")},
+        {"min_score": float("-inf")},
+        {"half_life_days": 5e-324},
+        {"half_life_days": float("inf")},
+        {"tags": ("\0",)},
+        {"entities": ("a\0",)},
+        {"text": "re\0start"},
+    ],
+)
+async def test_no_number_or_byte_of_a_query_is_too_much(
+    bench: SearchBench, tree: Tree, fields: dict[str, Any]
+) -> None:
+    (memory,) = await bench.remember(tree.a, "restart")
+    query = {"text": "restart", **fields}
+    await bench.search(tree.a, **query)
+    await bench.explain(tree.a, memory, **query)
+
+
 async def test_what_was_superseded_is_gone_now_and_there_as_of_then(
     bench: SearchBench, tree: Tree
 ) -> None:
@@ -432,6 +500,13 @@ async def test_why_a_memory_is_or_is_not_among_the_hits(
     elsewhere = (f"org:{tree.root}",)
     why = await bench.explain(tree.a, first, "restart", namespaces=elsewhere)
     assert why.excluded_by == ["namespace"]
+    # Down the ladder as the search goes: letter by letter, then the newest.
+    (letters,) = await bench.remember(tree.a, "substratum")
+    for text, mode in (("ubstrat", "lexical"), ("the", "lexical"), ("", "recent")):
+        listed = await bench.ids(tree.a, text, mode=mode)
+        why = await bench.explain(tree.a, letters, text, mode=mode)
+        assert (why.found, why.rank) == (True, listed.index(letters) + 1)
+    assert (await bench.explain(tree.a, first, "ubstrat", mode="lexical")).excluded_by == ["words"]
     await bench.bench.commits.supersede(tree.a, first, Draft(content="another"))
     assert (await bench.explain(tree.a, first, "restart")).excluded_by == ["superseded"]
     then = datetime.now(UTC) - timedelta(days=1)

@@ -50,6 +50,7 @@ class Backlog:
         self._id = uuid4()
         self._looked_through: str | None = None
         self._looked_at = _FIRST
+        self._dropped_to = _FIRST[0]
 
     async def step(self) -> None:
         """Read what waits, until nothing does or the embedder has no time.
@@ -88,7 +89,7 @@ class Backlog:
     async def _round(self, model: EmbeddingModel) -> bool:
         """Read some texts. Whether there may be more, and time for them."""
         schema = self._vectors.schema(model)
-        texts = await store.oldest_pending(self._pool, _TEXTS)
+        texts = await store.next_pending(self._pool, _TEXTS)
         if not texts or schema is None:
             return False
         found = await self._embedder.passages([text.content for text in texts], seconds=_SECONDS)
@@ -108,9 +109,21 @@ class Backlog:
         return True
 
     async def _end_earlier(self, model: EmbeddingModel) -> None:
-        """Once no text waits and none lacks a vector of this model, no other one is needed."""
-        if self._looked_through == model.id and not await store.count_pending(self._pool, 1):
-            await store.end_earlier(self._pool, model.id)
+        """Once no text waits and none lacks a vector of this model, no other one is needed.
+
+        Vectors of a model that no worker has used for ten minutes are deleted, bit by bit.
+        """
+        if self._looked_through != model.id or await store.count_pending(self._pool, 1):
+            return
+        models = await store.idle_earlier(self._pool, model.id)
+        if not models:
+            return
+        for _ in range(_LOOKS):
+            after = await store.drop_vectors(self._pool, models, self._dropped_to, _LOOKED_AT)
+            self._dropped_to = after or _FIRST[0]
+            if after is None:
+                await store.end_earlier(self._pool, models)
+                return
 
     async def _look_through(self, model: EmbeddingModel) -> bool:
         """Once for each start and model: find texts that have no vectors of this model.

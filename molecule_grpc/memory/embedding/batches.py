@@ -23,6 +23,10 @@ class Busy(Exception):
     """Too many pieces of texts wait already; nothing was done."""
 
 
+class NotNow(Exception):
+    """The source of vectors does not work now; that is no fault of the texts."""
+
+
 class Late(Exception):
     """The caller no longer waits."""
 
@@ -128,8 +132,15 @@ class Batches:
             vectors: list[Any] = await self._source.embed(
                 [each.piece for each in batch], question=question
             )
-        except Exception as error:  # noqa: BLE001  (of the model; the callers are told)
+        except NotNow as error:
             _fail(batch, error)
+            return
+        except Exception as error:  # noqa: BLE001  (of the model; the callers are told)
+            if len(batch) == 1:
+                _fail(batch, error)
+            else:  # One that the model cannot read must not take the others along.
+                for each in batch:
+                    await self._run([each], question=question)
             return
         for each, vector in zip(batch, vectors, strict=True):
             if not each.done.done():

@@ -13,6 +13,7 @@ from typing import Any, Final
 import aiohttp
 import structlog
 
+from molecule_grpc.memory.embedding.batches import NotNow
 from molecule_grpc.memory.embedding.engines import Piece
 from molecule_grpc.memory.embedding.models import DEFAULT_WEIGHT
 from molecule_grpc.memory.embedding.port import EmbeddingModel
@@ -22,14 +23,19 @@ from molecule_grpc.settings.embedding import EmbeddingSettings
 _log = structlog.get_logger(__name__)
 
 _TRIES: Final = 3
+_REFUSED: Final = frozenset({400, 413, 422})
 _MOST_BYTES: Final = 32 * 1024 * 1024
 _BREAKER_FAILURES: Final = 3
 _BREAKER_SECONDS: Final = 60.0
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 
 
-class RemoteError(Exception):
+class RemoteError(NotNow):
     """The server failed, or answered with what are no embeddings. Its words are never logged."""
+
+
+class TextRefused(Exception):
+    """The server cannot read a text, and never will."""
 
 
 class RemoteModel:
@@ -106,6 +112,8 @@ class RemoteModel:
             ) as response:
                 if response.status == 429 or response.status >= 500:
                     raise _Again(f"status {response.status}", _retry_after(response.headers))
+                if response.status in _REFUSED and self._dimensions:
+                    raise TextRefused(f"status {response.status}")
                 if response.status != 200:
                     raise RemoteError(f"status {response.status}")
                 raw = bytearray()

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import structlog
 
-from molecule_grpc.memory.embedding.batches import Busy, Late
+from molecule_grpc.memory.embedding.batches import Busy, Late, NotNow
 from molecule_grpc.memory.embedding.frames import FrameError, frame, read_frame
 from molecule_grpc.memory.embedding.served import Models
 from molecule_grpc.server.process.logs import configure
@@ -83,7 +83,7 @@ class _Worker:
             found = await served.batches.add(
                 header["texts"], question=header["question"], seconds=header["seconds"]
             )
-        except Busy:
+        except (Busy, NotNow):
             return {"error": "busy", "model": model}, b""
         except Late:
             return {"error": "late", "model": model}, b""

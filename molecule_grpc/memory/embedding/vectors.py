@@ -14,6 +14,7 @@ from molecule_grpc.memory.embedding.store import vectors as store
 
 _log = structlog.get_logger(__name__)
 
+_FIND_SECONDS: Final = 1.0
 # Between two looks for a model whose vectors are still being replaced.
 _EARLIER_SECONDS: Final = 5.0
 # Between two looks for an extension that was not there: an operator may have added it.
@@ -28,6 +29,7 @@ class Vectors:
         self._schemas: dict[str, str] = {}
         self._looked: float | None = None
         self._looking = asyncio.Lock()
+        self._found_until = 0.0
         self._earlier: EmbeddingModel | None = None
         self._earlier_until = 0.0
 
@@ -35,8 +37,25 @@ class Vectors:
         """The schema of the extension; None as long as `enable` has not found it for the model."""
         return self._schemas.get(model.id)
 
+    async def find(self, model: EmbeddingModel) -> str | None:
+        """The schema of the extension, if vectors of the model have their place. Makes nothing.
+
+        Looks at most once a second. Raises Unavailable: the database does not answer.
+        """
+        now = asyncio.get_running_loop().time()
+        if model.id not in self._schemas and now >= self._found_until:
+            self._found_until = now + _FIND_SECONDS
+            with database_errors():
+                schema = await store.place_of_vectors(self._pool, model.id)
+            if schema is not None:
+                self._schemas[model.id] = schema
+        return self._schemas.get(model.id)
+
     async def enable(self, model: EmbeddingModel) -> bool:
-        """Whether vectors of the model can be stored. Looks again at most every 30 s.
+        """Whether vectors of the model can be stored; makes their table and index if need be.
+
+        An index on the vectors of other models takes as long as reading them. Looks again at most
+        every 30 s.
 
         Raises:
             Unavailable: the database does not answer.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from molecule_grpc.kernel.slices import Slices
 
 T = TypeVar("T")
 
@@ -12,9 +15,13 @@ _RUN: Final = 5
 _MOST_LETTERS: Final = 4000
 # From so much shared wording on, two hits say the same: a changed number or name stays below.
 SAME_WORDING: Final = 0.95
+# Runs of a sample, the share of it that nearly the same texts have in common, and full comparisons.
+_SAMPLE: Final = 32
+_SAMPLE_SHARE: Final = 0.7
+_COMPARED: Final = 3
 
 
-def shared_wording(one: frozenset[str], other: frozenset[str]) -> float:
+def shared_wording(one: frozenset[Any], other: frozenset[Any]) -> float:
     """Jaccard's share of two texts' runs, 0 to 1."""
     if not one or not other:
         return float(one == other)
@@ -37,22 +44,57 @@ class Group(NamedTuple, Generic[T]):
     others: list[T]
 
 
-def grouped(hits: Sequence[T], text: Callable[[T], str], limit: int) -> tuple[list[Group[T]], int]:
-    """The first groups of hits in order, at most `limit`, and how many hits they take up."""
+class _Sketch:
+    """What tells quickly whether a text may be nearly the same as another."""
+
+    __slots__ = ("runs", "sample")
+
+    def __init__(self, text: str) -> None:
+        self.runs = runs(text)
+        # The same few runs of both texts, whichever these are: a sample of what they share.
+        self.sample = frozenset(heapq.nsmallest(_SAMPLE, map(hash, self.runs)))
+
+    def may_be(self, other: _Sketch) -> bool:
+        """Whether comparing the texts is worth the while."""
+        sizes = len(self.runs), len(other.runs)
+        # Sets that differ by a twentieth cannot share nineteen.
+        if min(sizes) < SAME_WORDING * max(sizes):
+            return False
+        return shared_wording(self.sample, other.sample) >= _SAMPLE_SHARE
+
+
+async def grouped(
+    hits: Sequence[T], text: Callable[[T], str], limit: int
+) -> tuple[list[Group[T]], int]:
+    """The first groups of hits in order, at most `limit`, and how many hits they take up.
+
+    A hit is compared with at most 3 groups that may be nearly the same, in slices.
+    """
     groups: list[Group[T]] = []
-    known: list[frozenset[str]] = []
+    known: list[_Sketch] = []
+    slices = Slices()
     for taken, hit in enumerate(hits):
-        own = runs(text(hit))
-        for group, other in zip(groups, known, strict=True):
-            # Sizes first: sets that differ by a twentieth cannot share nineteen.
-            if min(len(own), len(other)) < SAME_WORDING * max(len(own), len(other)):
-                continue
-            if shared_wording(own, other) >= SAME_WORDING:
-                group.others.append(hit)
-                break
+        if slices.due:
+            await slices.rest()
+        own = _Sketch(text(hit))
+        if slices.due:
+            await slices.rest()
+        group = _same(own, groups, known)
+        if group is not None:
+            group.others.append(hit)
+        elif len(groups) == limit:
+            return groups, taken
         else:
-            if len(groups) == limit:
-                return groups, taken
             groups.append(Group(hit, []))
             known.append(own)
     return groups, len(hits)
+
+
+def _same(own: _Sketch, groups: list[Group[T]], known: list[_Sketch]) -> Group[T] | None:
+    compared = 0
+    for group, other in zip(groups, known, strict=True):
+        if compared < _COMPARED and own.may_be(other):
+            compared += 1
+            if shared_wording(own.runs, other.runs) >= SAME_WORDING:
+                return group
+    return None

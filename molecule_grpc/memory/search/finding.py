@@ -24,6 +24,9 @@ SEMANTIC: Final = "semantic"
 LEXICAL: Final = "lexical"
 SUBSTRING: Final = "substring"
 RECENT: Final = "recent"
+_SUBSTRING_LIMIT: Final = "no memory has the words: looked letter by letter in the newest 20,000"
+_INDEX_LIMIT: Final = "meaning was compared with the 400 nearest vectors of an index"
+_EARLIER_LIMIT: Final = "texts of then that were changed since are compared by words alone"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,6 +38,7 @@ class Search:
         resumed: where the page begins; None for the first.
         exact_rows: up to so many memories, the query is compared with all.
         limit: hits to find, those included that are not shown.
+        limits: what the search left out, for people.
     """
 
     organization_id: UUID
@@ -48,6 +52,7 @@ class Search:
     words: list[Word] = field(default_factory=list)
     frequencies: Frequencies | None = None
     now: datetime | None = None
+    limits: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +78,12 @@ async def find(snapshot: Snapshot, search: Search) -> Hits:
         # No words of the query that the index keeps, or no row that has one: look letter by letter.
         search.mode = SUBSTRING
     if search.mode == SUBSTRING:
+        search.limits.append(_SUBSTRING_LIMIT)
         listed = await _listed(snapshot, search, search.query.text.strip())
         if listed or search.resumed or search.words:
             return Hits(listed=listed)
         search.mode = RECENT
+        search.limits.clear()
     return Hits(listed=await _listed(snapshot, search, ""))
 
 
@@ -94,6 +101,8 @@ async def _ranked(snapshot: Snapshot, search: Search, only: UUID | None = None) 
     search.words = [] if search.mode == SEMANTIC else known.words
     meaning = search.meaning
     literal = "" if search.mode == SEMANTIC else identifier(query.text)
+    if meaning is not None and query.as_of is not None:
+        search.limits.append(_EARLIER_LIMIT)
     if meaning is not None and known.memories > search.exact_rows:
         meaning = await _by_index(snapshot, search, meaning)
     if meaning is None and not search.words and not literal:
@@ -132,7 +141,10 @@ async def _by_index(snapshot: Snapshot, search: Search, meaning: Meaning) -> Mea
         meaning,
         search.now,
     )
-    return meaning if len(near) < search.limit else meaning._replace(near=near)
+    if len(near) < search.limit:
+        return meaning
+    search.limits.append(_INDEX_LIMIT)
+    return meaning._replace(near=near)
 
 
 async def _listed(snapshot: Snapshot, search: Search, piece: str) -> list[Listed]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -40,10 +41,16 @@ DEFAULT_LIMIT: Final = 20
 MOST_HITS: Final = 100
 # Hits that are found beyond a page, in case some say the same.
 _SPARE: Final = 20
+# No score is higher, nor lower.
+_MOST_SCORE: Final = 100.0
+_LEAST_HALF_LIFE_DAYS: Final = 0.001
 _RANKS_TOLD: Final = 1000
 _MILLION: Final = 1_000_000
 _NO_EMBEDDER: Final = "there is no embedder: searched by words alone"
-_NO_EXTENSION: Final = "Postgres has no extension `vector`: searched by words alone"
+_NO_EXTENSION: Final = (
+    "Postgres has no place for vectors of this model, yet or without the extension `vector`:"
+    " searched by words alone"
+)
 _NOT_NOW: Final = "the embedder does not answer: searched by words alone"
 
 
@@ -79,6 +86,7 @@ class Search:
             Invalid: `page_token` is none of ours, or of another search.
             Unavailable: the database does not answer, or the embedder of the first page has gone.
         """
+        query = _bounded(query)
         limit = min(max(query.limit or DEFAULT_LIMIT, 1), MOST_HITS)
         asked, degraded = await self._asked(access, query, limit + 1 + min(limit, _SPARE))
         if not asked.namespaces:
@@ -94,7 +102,7 @@ class Search:
                 hits.ids,
             )
             waiting = await pending(now.connection, asked.organization_id, asked.namespaces)
-        shown, taken = _groups(hits, rows, limit)
+        shown, taken = await _groups(hits, rows, limit)
         if self._recalled is not None and shown:
             self._recalled(access.organization_id, [group.shown for group in shown])
         return Found(
@@ -105,7 +113,7 @@ class Search:
             confidence=confidence(list(hits.ranked), asked.mode),
             next_page_token=self._next(access, asked, query, hits, taken),
             limit=limit,
-            degraded=degraded,
+            degraded=[*degraded, *asked.limits],
         )
 
     async def explain(self, access: Access, memory_id: UUID, query: Query) -> Explained:
@@ -115,18 +123,20 @@ class Search:
             NotFound: MEMORY_NOT_FOUND: the reader can read no such memory.
             Unavailable: the database does not answer.
         """
-        asked, _ = await self._asked(access, replace(query, page_token=""), MOST_HITS)
+        query = replace(_bounded(query), page_token="")
+        asked, _ = await self._asked(access, query, _RANKS_TOLD)
         async with snapshot(self._pool) as now:
             excluded = await exclusions(
                 now.connection, access, asked.namespaces, asked.query, memory_id
             )
             if excluded is None:
                 raise NotFound("there is no such memory", reason="MEMORY_NOT_FOUND")
-            if excluded or asked.mode == RECENT:
-                return Explained(not excluded, 0, None, None, excluded)
-            hit = await place_of(now, asked, memory_id)
-            if hit is None:
-                return Explained(False, 0, None, None, ["words"])
+            if excluded:
+                return Explained(False, 0, None, None, excluded)
+            hits = await find(now, asked)
+            hit = next((each for each in hits.ranked if each.id == memory_id), None)
+            if hit is None and asked.mode in {HYBRID, SEMANTIC, LEXICAL}:
+                hit = await place_of(now, asked, memory_id)
             rows = await hit_rows(
                 now.connection,
                 asked.organization_id,
@@ -136,14 +146,14 @@ class Search:
                 [memory_id],
             )
         row, matched = rows[memory_id]
+        rank = hits.ids.index(memory_id) + 1 if memory_id in hits.ids else 0
+        why = explanation(access, row, hit, matched, now.now)
+        if hit is None:
+            # In a list without scores; or reached by no leg.
+            there = asked.mode == RECENT or rank > 0
+            return Explained(there, rank, None, why if there else None, [] if there else ["words"])
         enough = hit.score >= round(asked.query.min_score * _MILLION)
-        return Explained(
-            found=enough,
-            rank=hit.rank if enough and hit.rank <= _RANKS_TOLD else 0,
-            score=hit.score / _MILLION,
-            explanation=explanation(access, row, hit, matched, now.now),
-            excluded_by=[] if enough else ["min_score"],
-        )
+        return Explained(enough, rank, hit.score / _MILLION, why, [] if enough else ["min_score"])
 
     async def _asked(self, access: Access, query: Query, limit: int) -> tuple[Asked, list[str]]:
         """What is to be searched, and what cannot be done of it. Holds no connection."""
@@ -180,11 +190,11 @@ class Search:
         model = self._embedder.model
         if model is None:
             return None, _NOT_NOW
-        if not await self._vectors.enable(model):
+        schema = await self._vectors.find(model)
+        if schema is None:
             return None, _NO_EXTENSION
         vector = await self._embedder.query(text)
-        schema = self._vectors.schema(model)
-        if vector is None or schema is None or self._embedder.model != model:
+        if vector is None or self._embedder.model != model:
             return None, _NOT_NOW
         return Meaning(vector, model, schema, earlier=await self._by_earlier(text, model)), ""
 
@@ -196,7 +206,7 @@ class Search:
 
     def _next(self, access: Access, asked: Asked, query: Query, hits: Hits, taken: int) -> str:
         """The token of the next page; empty where the hits end with this one."""
-        if taken == 0 or taken >= len(hits.ids):
+        if taken == 0 or (taken >= len(hits.ids) and len(hits.ids) < asked.limit):
             return ""
         assert asked.now is not None
         score, last = 0, None
@@ -208,6 +218,22 @@ class Search:
             score, last = int(row.pinned), (row.created_at, row.id)
         resumed = Resumed(asked.mode, asked.frequencies, asked.now, score, *last)
         return paging.write(self._tokens, access.workspace_id, query, resumed)
+
+
+def _bounded(query: Query) -> Query:
+    """The query with numbers that Postgres can count with, and without the byte that it refuses."""
+    least = query.min_score if math.isfinite(query.min_score) else 0.0
+    half_life = query.half_life_days if math.isfinite(query.half_life_days) else 0.0
+    return replace(
+        query,
+        text=query.text.replace("\0", ""),
+        tags=tuple(tag.replace("\0", "") for tag in query.tags),
+        entities=tuple(entity.replace("\0", "") for entity in query.entities),
+        kinds=tuple(kind.replace("\0", "") for kind in query.kinds),
+        label=query.label.replace("\0", ""),
+        min_score=min(max(least, -_MOST_SCORE), _MOST_SCORE),
+        half_life_days=max(half_life, _LEAST_HALF_LIFE_DAYS) if half_life > 0 else 0.0,
+    )
 
 
 def _nothing(mode: str, limit: int, degraded: list[str]) -> Found:
@@ -224,7 +250,9 @@ def _nothing(mode: str, limit: int, degraded: list[str]) -> Found:
     )
 
 
-def _groups(hits: Hits, rows: dict[UUID, HitRow], limit: int) -> tuple[list[Group[UUID]], int]:
+async def _groups(
+    hits: Hits, rows: dict[UUID, HitRow], limit: int
+) -> tuple[list[Group[UUID]], int]:
     """The hits to be shown, and how many are taken with them."""
     # Rows that were too much for a page begin the next one.
     there = []
@@ -235,7 +263,7 @@ def _groups(hits: Hits, rows: dict[UUID, HitRow], limit: int) -> tuple[list[Grou
     if not hits.ranked:
         shown = there[:limit]
         return [Group(id_, []) for id_ in shown], len(shown)
-    return grouped(there, lambda id_: rows[id_].row.content, limit)
+    return await grouped(there, lambda id_: rows[id_].row.content, limit)
 
 
 def _hits(

@@ -53,6 +53,20 @@ async def enable(pool: Pool, model: str, dimensions: int) -> str | None:
     return schema
 
 
+async def place_of_vectors(pool: Pool, model: str) -> str | None:
+    """The schema of the extension, if the model's vectors have their place already."""
+    schema: str | None = await pool.fetchval(
+        """
+        SELECT home.nspname::text FROM pg_extension e JOIN pg_namespace home
+          ON home.oid = e.extnamespace
+        WHERE e.extname = 'vector' AND to_regclass('memory_embeddings') IS NOT NULL
+          AND EXISTS (SELECT FROM memory_readers WHERE model = $1)
+        """,
+        model,
+    )
+    return schema
+
+
 async def claim(pool: Pool, model: str, holder: UUID, seconds: float) -> bool:
     """Whether the holder turns texts into vectors of the model, alone, for so many seconds."""
     row = await pool.fetchrow(
@@ -83,9 +97,50 @@ async def earlier_model(pool: Pool, model: str) -> str | None:
     return found
 
 
-async def end_earlier(pool: Pool, model: str) -> None:
-    """All texts are read by this model: those before it are asked no more."""
-    await pool.execute("DELETE FROM memory_readers WHERE model <> $1 AND until <= now()", model)
+async def idle_earlier(pool: Pool, model: str) -> list[str]:
+    """Models before this one that no worker has used for ten minutes."""
+    rows = await pool.fetch(
+        """
+        SELECT model FROM memory_readers
+        WHERE model <> $1 AND until < now() - interval '10 minutes' ORDER BY model LIMIT 100
+        """,
+        model,
+    )
+    return [row["model"] for row in rows]
+
+
+async def drop_vectors(pool: Pool, models: Sequence[str], after: UUID, limit: int) -> UUID | None:
+    """Delete vectors of models among the next rows in the order of memories.
+
+    Returns:
+        The last memory looked at; None at the end.
+    """
+    row = await pool.fetchrow(
+        """
+        WITH looked AS (
+            SELECT memory_id, model, chunk, organization_id FROM memory_embeddings
+            WHERE memory_id > $2 ORDER BY memory_id LIMIT $3
+        ),
+        gone AS (
+            DELETE FROM memory_embeddings e USING looked l
+            WHERE e.memory_id = l.memory_id AND e.model = l.model AND e.chunk = l.chunk
+              AND e.organization_id = l.organization_id AND l.model = ANY($1)
+        )
+        SELECT count(*) AS looked, (array_agg(memory_id ORDER BY memory_id DESC))[1] AS last
+        FROM looked
+        """,
+        list(models),
+        after,
+        limit,
+    )
+    assert row is not None
+    last: UUID | None = row["last"]
+    return last if row["looked"] == limit else None
+
+
+async def end_earlier(pool: Pool, models: Sequence[str]) -> None:
+    """Models whose vectors are gone are asked no more."""
+    await pool.execute("DELETE FROM memory_readers WHERE model = ANY($1)", list(models))
 
 
 async def release(pool: Pool, model: str, holder: UUID) -> None:
@@ -95,16 +150,37 @@ async def release(pool: Pool, model: str, holder: UUID) -> None:
     )
 
 
-async def oldest_pending(pool: Pool, limit: int) -> list[PendingText]:
-    """Texts that wait for their vectors, longest first. Nothing is locked."""
-    found = await pool.fetch(
-        """
-        SELECT organization_id, id, content, content_sha256 FROM memories
-        WHERE embed_state = 'pending' ORDER BY updated_at, id LIMIT $1
-        """,
-        limit,
+# Texts of the line that are looked at; organisations take turns among them, short texts first.
+_LINE = 1000
+# Letters of one round: long texts of one organisation do not keep the others waiting.
+_BYTES = 64 * 1024
+
+_NEXT_PENDING = f"""
+    WITH line AS (
+        SELECT organization_id, id, updated_at, octet_length(content) AS bytes FROM memories
+        WHERE embed_state = 'pending' ORDER BY updated_at, id LIMIT {_LINE}
+    ),
+    turns AS (
+        SELECT *, row_number() OVER (
+            PARTITION BY organization_id, bytes > 8000 ORDER BY updated_at, id
+        ) AS turn FROM line
+    ),
+    round AS (
+        SELECT organization_id, id, row_number() OVER next AS place,
+               sum(bytes) OVER next AS filled
+        FROM turns WINDOW next AS (ORDER BY turn, bytes, updated_at, id)
     )
-    return [PendingText(*row.values()) for row in found]
+    SELECT m.organization_id, m.id, m.content, m.content_sha256
+    FROM round JOIN memories m
+      ON m.id = round.id AND (m.organization_id = round.organization_id) IS TRUE
+    WHERE round.place = 1 OR (round.place <= $1 AND round.filled <= {_BYTES})
+    ORDER BY round.place
+"""
+
+
+async def next_pending(pool: Pool, limit: int) -> list[PendingText]:
+    """Texts whose turn it is: at most `limit`, and 64 KiB or one text. Nothing is locked."""
+    return [PendingText(*row.values()) for row in await pool.fetch(_NEXT_PENDING, limit)]
 
 
 _STORE = f"""
@@ -160,8 +236,8 @@ async def mark_unread(
         """
         WITH looked AS (
             SELECT organization_id, id, content_sha256, embed_state FROM memories
-            WHERE (organization_id, id) > ($2, $3)
-            ORDER BY organization_id, id LIMIT $4
+            WHERE (id, organization_id) > ($2, $3)
+            ORDER BY id, organization_id LIMIT $4
         ),
         unread AS (
             SELECT l.organization_id, l.id FROM looked l
@@ -178,8 +254,8 @@ async def mark_unread(
             RETURNING 1
         )
         SELECT (SELECT count(*) FROM looked) AS looked, (SELECT count(*) FROM marked) AS marked,
-               l.organization_id, l.id
-        FROM looked l ORDER BY l.organization_id DESC, l.id DESC LIMIT 1
+               l.id, l.organization_id
+        FROM looked l ORDER BY l.id DESC, l.organization_id DESC LIMIT 1
         """,
         model,
         *after,
@@ -187,7 +263,7 @@ async def mark_unread(
     )
     if row is None or row["looked"] < limit:
         return None, 0 if row is None else row["marked"]
-    return (row["organization_id"], row["id"]), row["marked"]
+    return (row["id"], row["organization_id"]), row["marked"]
 
 
 async def count_pending(pool: Pool, most: int) -> int:

@@ -56,6 +56,14 @@ async def exclusions(
         WHERE v.organization_id = m.organization_id AND v.memory_id = m.id
           AND v.known_from <= {then} AND v.known_to > {then}))"""
     )
+    author = (
+        "m.author_id"
+        if query.as_of is None
+        else f"""CASE WHEN m.known_from <= {then} THEN m.author_id ELSE (
+            SELECT v.author_id FROM memory_versions v
+            WHERE v.organization_id = m.organization_id AND v.memory_id = m.id
+              AND v.known_from <= {then} AND v.known_to > {then}) END"""
+    )
     after = unless(query.created_after, "timestamptz", "m.created_at >= {}")
     before = unless(query.created_before, "timestamptz", "m.created_at < {}")
     tests = (
@@ -63,7 +71,7 @@ async def exclusions(
         unless(list(query.kinds), "text[]", "m.kind = ANY({})"),
         unless(list(query.tags), "text[]", "m.tags @> {}"),
         unless(list(query.entities), "text[]", "m.entities @> {}"),
-        unless(query.author_id, "uuid", "m.author_id IS NOT DISTINCT FROM {}"),
+        unless(query.author_id, "uuid", f"{author} IS NOT DISTINCT FROM {{}}"),
         f"{after} OR {before} OR {known}",
         f"NOT (m.valid_from <= {then} AND (m.valid_to IS NULL OR m.valid_to > {then}))",
         superseded,

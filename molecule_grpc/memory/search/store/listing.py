@@ -40,28 +40,44 @@ async def listing(
         piece: only rows with this text, whatever its case, among the newest 20,000; empty for all.
     """
     arguments = Arguments()
-    rows = held(arguments, organization_id, namespaces, query.as_of)
-    place = "true"
-    if after is not None:
-        place = (
-            f"(h.pinned, h.created_at, h.id) < ({arguments.add(after.pinned, 'boolean')},"
-            f" {arguments.add(after.created_at, 'timestamptz')}, {arguments.add(after.id, 'uuid')})"
-        )
-    source, has_piece = "held", "true"
+    count = arguments.add(limit, "integer")
+    has_piece = "true"
     if piece:
-        source = f"(SELECT * FROM held ORDER BY created_at DESC, id DESC LIMIT {_SUBSTRING_ROWS})"
         has_piece = f"h.content ILIKE {arguments.add(f'%{_escaped(piece)}%', 'text')}"
+    tests = f"{wanted(arguments, query)} AND {has_piece} AND {_behind(arguments, after)}"
+    if piece or query.as_of is not None:
+        rows = held(arguments, organization_id, namespaces, query.as_of)
+        newest = f"ORDER BY created_at DESC, id DESC LIMIT {_SUBSTRING_ROWS}" if piece else ""
+        source = f"SELECT h.* FROM (SELECT * FROM ({rows}) rows {newest}) h WHERE {tests}"
+    else:
+        # Each namespace has its pinned and its newest rows in order: only a page of each is read.
+        rows = held(arguments, organization_id, namespaces, None, namespace="space.name")
+        source = " UNION ALL ".join(
+            f"""SELECT part.* FROM unnest({arguments.add(list(namespaces), "text[]")}) space (name)
+            CROSS JOIN LATERAL (
+                SELECT h.* FROM ({rows}) h WHERE {kind} AND {tests}
+                ORDER BY h.created_at DESC, h.id DESC LIMIT {count}
+            ) part"""
+            for kind in ("h.pinned", "NOT h.pinned")
+        )
     found = await connection.fetch(
         f"""
-        WITH held AS NOT MATERIALIZED ({rows})
-        SELECT h.pinned, h.created_at, h.id FROM {source} h
-        WHERE {wanted(arguments, query)} AND {has_piece} AND {place}
-        ORDER BY h.pinned DESC, h.created_at DESC, h.id DESC
-        LIMIT {arguments.add(limit, "integer")}
+        SELECT pinned, created_at, id FROM ({source}) parts
+        ORDER BY pinned DESC, created_at DESC, id DESC LIMIT {count}
         """,
         *arguments.values,
     )
     return [Listed(row["pinned"], row["created_at"], row["id"]) for row in found]
+
+
+def _behind(arguments: Arguments, after: Listed | None) -> str:
+    """SQL: whether a row comes after a place in the list."""
+    if after is None:
+        return "true"
+    return (
+        f"(h.pinned, h.created_at, h.id) < ({arguments.add(after.pinned, 'boolean')},"
+        f" {arguments.add(after.created_at, 'timestamptz')}, {arguments.add(after.id, 'uuid')})"
+    )
 
 
 def _escaped(piece: str) -> str:
