@@ -106,7 +106,8 @@ class Model:
         for memory in self.memories.values():
             if not self._reachable(memory, reader, rights):
                 continue
-            if memory.replaced is not None and memory.replaced <= step:
+            # Whether the replacement counts is judged with today's trust, like everything else.
+            if memory.replaced is not None and memory.replaced <= step and self.gave_way(memory):
                 continue
             for text in memory.texts:
                 during = text.since <= step and (text.until is None or text.until > step)
