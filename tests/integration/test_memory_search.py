@@ -502,7 +502,7 @@ async def test_why_a_memory_is_or_is_not_among_the_hits(
     assert why.excluded_by == ["namespace"]
     # Down the ladder as the search goes: letter by letter, then the newest.
     (letters,) = await bench.remember(tree.a, "substratum")
-    for text, mode in (("ubstrat", "lexical"), ("the", "lexical"), ("", "recent")):
+    for text, mode in (("ubstrat", "lexical"), ("of", "lexical"), ("", "recent")):
         listed = await bench.ids(tree.a, text, mode=mode)
         why = await bench.explain(tree.a, letters, text, mode=mode)
         assert (why.found, why.rank) == (True, listed.index(letters) + 1)
