@@ -5,16 +5,14 @@ Run by itself it serves at the port that its argument names.
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
-from collections.abc import Iterator
 
 from aiohttp import web
 
 MEMORIES: web.AppKey[dict[str, dict[str, object]]] = web.AppKey("memories", dict)
 NAMES: web.AppKey[set[str]] = web.AppKey("names", set)
-IDS: web.AppKey[Iterator[int]] = web.AppKey("ids", Iterator)
+IDS: web.AppKey[list[str]] = web.AppKey("ids", list)
 
 
 async def health(_: web.Request) -> web.Response:
@@ -39,7 +37,9 @@ async def delete_namespace(request: web.Request) -> web.Response:
 
 async def commit(request: web.Request) -> web.Response:
     body = json.loads(await request.text())
-    memory_id = f"flat-{next(request.app[IDS])}"
+    ids = request.app[IDS]
+    memory_id = f"flat-{len(ids) + 1}"
+    ids.append(memory_id)
     memory: dict[str, object] = {
         "id": memory_id,
         "namespace": request.match_info["name"],
@@ -67,7 +67,7 @@ async def forget(request: web.Request) -> web.Response:
 
 def flat_application() -> web.Application:
     app = web.Application()
-    app[MEMORIES], app[NAMES], app[IDS] = {}, set(), itertools.count(1)
+    app[MEMORIES], app[NAMES], app[IDS] = {}, set(), []
     app.router.add_get("/v1/health", health)
     app.router.add_put("/v1/namespaces/{name}", put_namespace)
     app.router.add_delete("/v1/namespaces/{name}", delete_namespace)

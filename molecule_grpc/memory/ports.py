@@ -79,10 +79,17 @@ class Resolving(Protocol):
         ...
 
 
-class Committing(Protocol):
+class Storing(Protocol):
+    """The way in of what an import holds."""
+
+    async def commit(
+        self, author: UUID, draft: Draft, *, operator: bool = False, overwrite: bool = True
+    ) -> Committed: ...
+
+
+class Committing(Storing, Protocol):
     """The way in of every new text. `memory/commits.py` says what each method raises."""
 
-    async def commit(self, author: UUID, draft: Draft, *, operator: bool = False) -> Committed: ...
     async def commit_batch(
         self, author: UUID, drafts: Sequence[Draft], *, operator: bool = False
     ) -> list[Committed | MoleculeError]: ...
@@ -117,14 +124,6 @@ class Finding(Protocol):
 
     async def search(self, access: Access, query: Query) -> Found: ...
     async def explain(self, access: Access, memory_id: UUID, query: Query) -> Explained: ...
-
-
-class Storing(Protocol):
-    """The way in of what an import holds."""
-
-    async def commit(
-        self, author: UUID, draft: Draft, *, operator: bool = False, overwrite: bool = True
-    ) -> Committed: ...
 
 
 class Exporting(Protocol):

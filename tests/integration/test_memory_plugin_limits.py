@@ -168,7 +168,7 @@ class _Embedder:
     active = True
     model = EmbeddingModel("test/2", 2, 0.4)
 
-    async def query(self, text: str) -> Vector | None:
+    async def query(self, text: str, earlier: EmbeddingModel | None = None) -> Vector | None:
         return self._vector(text)
 
     async def passages(
