@@ -17,9 +17,10 @@ from molecule_grpc.cli.workspaces import Name
 app = typer.Typer(no_args_is_help=True, help="Memories: search, add, explain, look after.")
 memory_plugin.add_commands(app)
 
-_HIT_COLUMNS = ("id", "namespace", "score", "created_at", "content")
-_VERSION_COLUMNS = ("memory_id", "version", "change", "author_id", "known_from", "content")
-_FINDING_COLUMNS = ("problem", "count", "detail", "remedy", "memory_ids")
+# As many as leave room for the text in 80 columns; --json has all fields.
+_HIT_COLUMNS = ("id", "content")
+_VERSION_COLUMNS = ("version", "change", "content")
+_FINDING_COLUMNS = ("problem", "count", "detail", "remedy")
 
 MemoryId = Annotated[str, typer.Argument(metavar="MEMORY", help="Id of the memory.")]
 Namespaces = Annotated[
@@ -146,10 +147,14 @@ async def export(
         file = path.open("xb")
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from error
-    with file:
-        async with cli.platform() as platform:
-            async for piece in platform.export_memories(organization):
-                await asyncio.to_thread(file.write, piece)
+    try:
+        with file:
+            async with cli.platform() as platform:
+                async for piece in platform.export_memories(organization):
+                    await asyncio.to_thread(file.write, piece)
+    except BaseException:
+        path.unlink()  # half an export reads as a whole one to whoever finds it
+        raise
     cli.output.done(f"written to {path}", path=str(path))
 
 
@@ -160,10 +165,16 @@ async def import_(
     path: Annotated[Path, typer.Argument(help="File of an export.", exists=True, dir_okay=False)],
     organization: Annotated[str, typer.Option(help="UUID; the default one if not given.")] = "",
 ) -> None:
-    """Commit the memories of an export; what is there already stays as it is."""
+    """Commit the memories of an export; what is there already stays as it is.
+
+    Exits with 1 if a memory was refused or left out.
+    """
     cli = Cli.of(context)
     async with cli.platform() as platform:
-        cli.output.one(await platform.import_memories(path, organization))
+        done = await platform.import_memories(path, organization)
+    cli.output.one(done)
+    if done.errors or done.skipped:
+        raise typer.Exit(1)
 
 
 def _time(text: str) -> datetime:

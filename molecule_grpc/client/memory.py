@@ -52,6 +52,33 @@ class Memory:
             self._connection.memories.CommitMemory, request, retry=True
         )
 
+    async def commit_all(
+        self, drafts: Sequence[memory_pb2.MemoryDraft]
+    ) -> list[pb.BatchCommitMemoriesResponse.Outcome]:
+        """Remember up to 100 texts, each on its own; what became of each, in their order."""
+        request = pb.BatchCommitMemoriesRequest(workspace_id=self._workspace_id, memories=drafts)
+        # A draft that insists on a duplicate without an id would be stored once more.
+        safe = all(each.id or not each.keep_duplicate for each in drafts)
+        answer = await self._connection.call(
+            self._connection.memories.BatchCommitMemories, request, retry=safe
+        )
+        return list(answer.outcomes)
+
+    async def commit_summary(
+        self, content: str, namespace: str = "", **fields: Any
+    ) -> memory_pb2.CommitResult:
+        """Remember a summary, which expires in 30 days unless `expires_at` says when.
+
+        Raises what `commit` raises.
+        """
+        request = pb.CommitSummaryRequest(
+            workspace_id=self._workspace_id, memory=_draft(content, namespace, fields)
+        )
+        # The day of expiry moves with a repeat; the text is stored once.
+        return await self._connection.call(
+            self._connection.memories.CommitSummary, request, retry=True
+        )
+
     async def supersede(
         self, memory_id: str, content: str, **fields: Any
     ) -> memory_pb2.CommitResult:
@@ -177,6 +204,18 @@ class Memory:
         return await self._connection.call(
             self._connection.memories.ConsolidateMemories, request, retry=True
         )
+
+    async def undo_consolidation(self, memory_id: str) -> list[str]:
+        """Bring back what a consolidated memory replaced, and forget that one; the restored ids.
+
+        Raises:
+            NotFound: MEMORY_NOT_FOUND, also for what is no consolidation.
+        """
+        request = pb.UndoConsolidationRequest(workspace_id=self._workspace_id, memory_id=memory_id)
+        answer = await self._connection.call(
+            self._connection.memories.UndoConsolidation, request, retry=False
+        )
+        return list(answer.restored)
 
     async def namespaces(self) -> pb.ListNamespacesResponse:
         """What the workspace can read and write."""

@@ -231,7 +231,7 @@ class MemoryService:
             request.key,
             await asked.json_value(request.value, "value", call),
             ttl_seconds=request.ttl_seconds if request.HasField("ttl_seconds") else None,
-            if_version=request.if_match_version if request.HasField("if_match_version") else None,
+            if_version=asked.if_version(request),
         )
         return pb.SetValueResponse(status="ok", key=done.key, version=done.version)
 
@@ -241,7 +241,7 @@ class MemoryService:
         await self._values.delete(
             UUID(request.workspace_id),
             request.key,
-            if_version=request.if_match_version if request.HasField("if_match_version") else None,
+            if_version=asked.if_version(request),
         )
         return pb.DeleteValueResponse(status="deleted")
 

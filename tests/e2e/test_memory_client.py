@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
+from moleculeai.memory.v1 import memory_pb2
 
 from molecule_grpc.client import Agent, Platform
 from molecule_grpc.client.errors import Aborted, InvalidArgument, NotFound
@@ -70,6 +71,18 @@ async def test_insisting_on_a_duplicate_is_safe_to_try_again(
         assert (second.unchanged, second.id == first.id) == (False, False)
         merged = await agent.memory.consolidate([first.id, second.id], "once")
         assert sorted(merged.superseded) == sorted([first.id, second.id])
+        restored = await agent.memory.undo_consolidation(merged.result.id)
+        assert sorted(restored) == sorted([first.id, second.id])
+
+
+async def test_a_batch_and_a_summary(hired: Hired, server: RunningServer) -> None:
+    async with Agent(server.url, hired.id, hired.token) as agent:
+        drafts = [memory_pb2.MemoryDraft(content=text) for text in ("one", "", "two")]
+        outcomes = await agent.memory.commit_all(drafts)
+        kinds = [each.WhichOneof("outcome") for each in outcomes]
+        assert kinds == ["result", "error", "result"]
+        made = await agent.memory.commit_summary("the day")
+        assert (await agent.memory.get(made.id)).kind == "summary"
 
 
 async def test_keys_of_an_agent(hired: Hired, server: RunningServer) -> None:
@@ -151,3 +164,7 @@ async def test_the_command_line(
     await memory("export", str(path))
     assert [row["content"] for row in json.loads(path.read_text())] == ["the lighthouse is red"]
     assert (await memory("import", str(path)))["imported"] == 1
+    lost = tmp_path / "lost.json"
+    with pytest.raises(AssertionError, match="token"):
+        await asyncio.to_thread(run, server, "wrong", "export", str(lost))
+    assert not lost.exists()

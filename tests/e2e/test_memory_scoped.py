@@ -277,6 +277,8 @@ async def test_a_stale_version_is_a_409_with_both_versions(root: Agent) -> None:
     assert absent.json()["current_version"] is None
     taken = await root.rest("POST", path, {"key": "k", "value": 2, "if_match_version": 0})
     assert taken.status_code == 409
+    other = await root.rest("POST", path, {"key": "k", "value": 2, "if_version": 99})
+    assert other.status_code == 409
     good = await root.rest("POST", path, {"key": "k", "value": 2, "if_match_version": 1})
     assert good.json()["version"] == 2
     gone = await root.rest("DELETE", f"{path}/k", if_match_version=1)

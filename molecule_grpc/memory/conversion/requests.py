@@ -98,6 +98,13 @@ def explained_search(request: pb.ExplainMemoryRequest) -> pb.SearchMemoriesReque
     return search
 
 
+def if_version(request: pb.SetValueRequest | pb.DeleteValueRequest) -> int | None:
+    """The version that a key must have, by either name; None for any."""
+    if request.HasField("if_match_version"):
+        return request.if_match_version
+    return request.if_version if request.HasField("if_version") else None
+
+
 async def json_value(value: struct_pb2.Value, field: str, call: Call) -> str:
     """A value as JSON text.
 

@@ -317,7 +317,7 @@ class Explanation(_message.Message):
     """Cosine of query and memory, -1 to 1; absent when the meaning was not compared."""
     lexical: _builtins.float
     """BM25 of query and memory as a share of the most that the query could reach, 0 to 1; absent when
-    no word was compared.
+    the memory has none of the query's words.
     """
     exact: _builtins.bool
     """Whether the query is one identifier and the memory has it literally."""

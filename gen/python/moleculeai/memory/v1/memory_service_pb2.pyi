@@ -1291,6 +1291,7 @@ class SetValueRequest(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     TTL_SECONDS_FIELD_NUMBER: _builtins.int
     IF_MATCH_VERSION_FIELD_NUMBER: _builtins.int
+    IF_VERSION_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID of the workspace."""
     key: _builtins.str
@@ -1299,6 +1300,8 @@ class SetValueRequest(_message.Message):
     """Seconds after which the key is absent, up to ten years; absent means for ever."""
     if_match_version: _builtins.int
     """Write only if the key has this version; 0 means that it must be absent."""
+    if_version: _builtins.int
+    """Another name of `if_match_version`, which wins."""
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
         """The value, any JSON of at most 256 KiB; null is a value. Secrets in it are replaced by
@@ -1313,17 +1316,22 @@ class SetValueRequest(_message.Message):
         value: _struct_pb2.Value | None = ...,
         ttl_seconds: _builtins.int | None = ...,
         if_match_version: _builtins.int | None = ...,
+        if_version: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_if_match_version", b"_if_match_version", "_ttl_seconds", b"_ttl_seconds", "if_match_version", b"if_match_version", "ttl_seconds", b"ttl_seconds", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_if_match_version", b"_if_match_version", "_if_version", b"_if_version", "_ttl_seconds", b"_ttl_seconds", "if_match_version", b"if_match_version", "if_version", b"if_version", "ttl_seconds", b"ttl_seconds", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_if_match_version", b"_if_match_version", "_ttl_seconds", b"_ttl_seconds", "if_match_version", b"if_match_version", "key", b"key", "ttl_seconds", b"ttl_seconds", "value", b"value", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_if_match_version", b"_if_match_version", "_if_version", b"_if_version", "_ttl_seconds", b"_ttl_seconds", "if_match_version", b"if_match_version", "if_version", b"if_version", "key", b"key", "ttl_seconds", b"ttl_seconds", "value", b"value", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__if_match_version: _TypeAlias = _typing.Literal["if_match_version"]  # noqa: Y015
     _WhichOneofArgType__if_match_version: _TypeAlias = _typing.Literal["_if_match_version", b"_if_match_version"]  # noqa: Y015
+    _WhichOneofReturnType__if_version: _TypeAlias = _typing.Literal["if_version"]  # noqa: Y015
+    _WhichOneofArgType__if_version: _TypeAlias = _typing.Literal["_if_version", b"_if_version"]  # noqa: Y015
     _WhichOneofReturnType__ttl_seconds: _TypeAlias = _typing.Literal["ttl_seconds"]  # noqa: Y015
     _WhichOneofArgType__ttl_seconds: _TypeAlias = _typing.Literal["_ttl_seconds", b"_ttl_seconds"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__if_match_version) -> _WhichOneofReturnType__if_match_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__if_version) -> _WhichOneofReturnType__if_version | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ttl_seconds) -> _WhichOneofReturnType__ttl_seconds | None: ...
 
@@ -1368,26 +1376,35 @@ class DeleteValueRequest(_message.Message):
     WORKSPACE_ID_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     IF_MATCH_VERSION_FIELD_NUMBER: _builtins.int
+    IF_VERSION_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID of the workspace."""
     key: _builtins.str
     """The key."""
     if_match_version: _builtins.int
     """Delete only if the key has this version."""
+    if_version: _builtins.int
+    """Another name of `if_match_version`, which wins."""
     def __init__(
         self,
         *,
         workspace_id: _builtins.str = ...,
         key: _builtins.str = ...,
         if_match_version: _builtins.int | None = ...,
+        if_version: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_if_match_version", b"_if_match_version", "if_match_version", b"if_match_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_if_match_version", b"_if_match_version", "_if_version", b"_if_version", "if_match_version", b"if_match_version", "if_version", b"if_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_if_match_version", b"_if_match_version", "if_match_version", b"if_match_version", "key", b"key", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_if_match_version", b"_if_match_version", "_if_version", b"_if_version", "if_match_version", b"if_match_version", "if_version", b"if_version", "key", b"key", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__if_match_version: _TypeAlias = _typing.Literal["if_match_version"]  # noqa: Y015
     _WhichOneofArgType__if_match_version: _TypeAlias = _typing.Literal["_if_match_version", b"_if_match_version"]  # noqa: Y015
+    _WhichOneofReturnType__if_version: _TypeAlias = _typing.Literal["if_version"]  # noqa: Y015
+    _WhichOneofArgType__if_version: _TypeAlias = _typing.Literal["_if_version", b"_if_version"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__if_match_version) -> _WhichOneofReturnType__if_match_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__if_version) -> _WhichOneofReturnType__if_version | None: ...
 
 Global___DeleteValueRequest: _TypeAlias = DeleteValueRequest  # noqa: Y015
 
