@@ -19,8 +19,8 @@ def _namespaces(rows: Rows) -> list[str]:
 
 
 def _last_page(connection: Any, rows: Rows) -> Awaitable[object]:
-    """The last 50 memories of an export: as many at every size."""
-    last = UUID(int=rows.memory.int + rows.size - 55)
+    """The last five memories of an export: as many at every size."""
+    last = UUID(int=rows.memory.int + rows.size - 10)
     return transfer.page(connection, rows.organization, (rows.organization, last))
 
 

@@ -169,7 +169,7 @@ async def test_forgotten_memories_are_nowhere(
         assert await database.fetchval("SELECT count(*) FROM memories") == 500
         kept = await database.fetchval("SELECT count(*) FROM memory_embeddings")
         assert kept == 500
-        # A plain VACUUM leaves bytes in pages with live rows, and words as keys of the index.
+        # A plain VACUUM leaves bytes in pages that hold other rows, too.
         await database.execute(_CLEAN)
         await database.execute("CHECKPOINT")
         files = await _files(database)

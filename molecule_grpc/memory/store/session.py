@@ -15,12 +15,15 @@ _SEARCH = f"""
     FROM (
         SELECT found.*, sum(octet_length(content)) OVER newest - octet_length(content) AS before
         FROM (
-            SELECT m.id, m.author_id, m.namespace, m.content, m.kind, m.created_at
-            FROM memories m
-            WHERE m.organization_id = $1 AND m.namespace = ANY($2::text[])
-              AND ($3 = '' OR m.content ILIKE '%' || $3 || '%') AND {current("m")}
-              AND ($4::timestamptz IS NULL OR (m.created_at, m.id) < ($4, $5::uuid))
-            ORDER BY m.created_at DESC, m.id DESC LIMIT $6
+            SELECT here.* FROM unnest($2::text[]) n (name) CROSS JOIN LATERAL (
+                SELECT m.id, m.author_id, m.namespace, m.content, m.kind, m.created_at
+                FROM memories m
+                WHERE m.organization_id = $1 AND m.namespace = n.name
+                  AND ($3 = '' OR m.content ILIKE '%' || $3 || '%') AND {current("m")}
+                  AND ($4::timestamptz IS NULL OR (m.created_at, m.id) < ($4, $5::uuid))
+                ORDER BY m.created_at DESC, m.id DESC LIMIT $6
+            ) here
+            ORDER BY created_at DESC, id DESC LIMIT $6
         ) found
         WINDOW newest AS (ORDER BY created_at DESC, id DESC)
     ) sized
