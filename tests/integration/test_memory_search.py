@@ -14,9 +14,11 @@ import pytest
 
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.kernel.errors import Invalid, NotFound, Unavailable
+from molecule_grpc.memory import similar
 from molecule_grpc.memory.values import Change, Draft, Found
 from tests.integration.memories import Tree, plant
 from tests.integration.searching import SearchBench, search_bench
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -562,13 +564,22 @@ async def test_shown_memories_are_counted_as_recalled(
     assert hidden != shown
 
 
-async def test_hints_name_what_resembles_a_new_text(bench: SearchBench, tree: Tree) -> None:
+async def test_hints_name_what_resembles_a_new_text(
+    bench: SearchBench, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(similar, "_SECONDS", PATIENCE)
     text = "Backups of the billing cluster are taken at two in the night and kept for a week."
+    space = f"workspace:{tree.a}"
     (first,) = await bench.remember(tree.a, text)
-    await bench.remember(tree.a, "The kitten sleeps on the snake.")
+    await bench.remember(tree.a, "The kitten sleeps on the snake.", "it's a \\ 'quoted' word")
     edited = text.replace("two", "three")
-    (second,) = await bench.remember(tree.a, edited)
-    found = await bench.parts.similar.find(tree.organization, f"workspace:{tree.a}", second, edited)
-    assert [each.id for each in found] == [first]
+    second = (await bench.commit(tree.a, edited)).id
+    found = await bench.parts.similar.find(tree.organization, space, second, edited)
+    assert [(each.id, each.cosine) for each in found] == [(first, None)]
     assert found[0].shared_wording > 0.8
-    assert found[0].cosine is not None
+    await bench.backlog.step()
+    found = await bench.parts.similar.find(tree.organization, space, second, edited)
+    assert [each.id for each in found] == [first]
+    assert found[0].cosine == pytest.approx(1.0, abs=1e-6)
+    other = (await bench.commit(tree.a, "it's another 'quoted' thing")).id
+    assert await bench.parts.similar.find(tree.organization, space, other, "x") == []

@@ -10,7 +10,7 @@ from molecule_grpc.db.pool import Connection
 from molecule_grpc.memory.search.plan import Word
 from molecule_grpc.memory.search.store.arguments import Arguments
 from molecule_grpc.memory.search.store.held import held
-from molecule_grpc.memory.store.visible import visible
+from molecule_grpc.memory.store.visible import beside, visible
 from molecule_grpc.memory.values import MemoryRow, Query
 
 # More are not counted: the answer is a hint.
@@ -43,7 +43,6 @@ async def hit_rows(
     arguments = Arguments()
     rows = held(arguments, organization_id, namespaces, query.as_of, ids)
     lexemes = arguments.add([word.lexeme for word in words], "text[]")
-    readable = arguments.add(list(namespaces), "text[]")
     found = await connection.fetch(
         f"""
         WITH held AS NOT MATERIALIZED ({rows}),
@@ -69,15 +68,13 @@ async def hit_rows(
                ARRAY(
                    SELECT earlier.id FROM memories earlier
                    WHERE earlier.superseded_by = m.id
-                     AND (earlier.organization_id = m.organization_id) IS TRUE
-                     AND earlier.namespace = ANY({readable}) AND {visible("earlier")}
+                     AND {beside("earlier", "m")} AND {visible("earlier")}
                    ORDER BY earlier.superseded_at, earlier.id LIMIT {_MOST_REPLACED}
                ) AS supersedes,
                CASE WHEN EXISTS (
                    SELECT FROM memories later
                    WHERE later.id = m.superseded_by
-                     AND (later.organization_id = m.organization_id) IS TRUE
-                     AND later.namespace = ANY({readable}) AND {visible("later")}
+                     AND {beside("later", "m")} AND {visible("later")}
                ) THEN m.superseded_by END AS superseded_by, h.version, m.delegation_id, m.file_id,
                m.metadata::text AS metadata, m.embed_state,
                ARRAY(

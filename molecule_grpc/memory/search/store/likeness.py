@@ -1,50 +1,55 @@
-"""Rows of a namespace that resemble one of them, by words and by meaning."""
+"""Rows of a namespace that share words with one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
-from molecule_grpc.memory.search.store.literals import quoted, quoted_name, vector_text
+from molecule_grpc.memory.search.store.literals import quoted_name
 from molecule_grpc.memory.store.visible import current
 
 # Rows, the newest, that a text is compared with, and those of them that are read.
-_NEWEST: Final = 2000
+_NEWEST: Final = 500
 _READ: Final = 8
 # The longest words of a text: they are the rarest ones more often than not.
-_WORDS: Final = 24
+_WORDS: Final = 8
 _LETTERS: Final = 4000
 
-_OWN_WORDS = f"""
-    SELECT ARRAY(
-        SELECT lexeme FROM unnest(tsvector_to_array(words)) lexeme
-        ORDER BY length(lexeme) DESC, lexeme LIMIT {_WORDS}
+_ALIKE = f"""
+    WITH own AS MATERIALIZED (
+        SELECT ARRAY(
+            SELECT ('''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''')::tsquery
+            FROM unnest(tsvector_to_array(words)) lexeme
+            ORDER BY length(lexeme) DESC, lexeme LIMIT {_WORDS}
+        ) AS words
+        FROM memories WHERE id = $2 AND (organization_id = $1) IS TRUE
+    ),
+    newest AS MATERIALIZED (
+        SELECT m.id, m.words FROM memories m
+        WHERE m.organization_id = $1 AND m.namespace = $3 AND m.id <> $2 AND {current("m")}
+        ORDER BY m.created_at DESC, m.id DESC LIMIT {_NEWEST}
+    ),
+    best AS MATERIALIZED (
+        SELECT n.id, shared.words
+        FROM newest n CROSS JOIN own CROSS JOIN LATERAL (
+            SELECT count(*) AS words FROM unnest(own.words) word WHERE n.words @@ word
+        ) shared
+        WHERE shared.words > 0 ORDER BY shared.words DESC, n.id DESC LIMIT {_READ}
     )
-    FROM memories WHERE id = $2 AND (organization_id = $1) IS TRUE
+    SELECT m.id, left(m.content, {_LETTERS}) AS content, {{cosine}} AS cosine
+    FROM best JOIN memories m ON m.id = best.id AND (m.organization_id = $1) IS TRUE
+    ORDER BY best.words DESC, m.id DESC
 """
 
-_OTHERS = f"""
-    SELECT m.organization_id, m.id, m.content, m.content_sha256, m.words FROM memories m
-    WHERE m.organization_id = $1 AND m.namespace = $3 AND m.id <> $2 AND {current("m")}
-    ORDER BY m.created_at DESC, m.id DESC LIMIT {_NEWEST}
-"""
-
-_BY_WORDS = f"""
-    SELECT id, left(content, {_LETTERS}) AS content, NULL::float8 AS cosine FROM ({_OTHERS}) m
-    WHERE words @@ $4::tsquery
-    ORDER BY ts_rank(words, $4::tsquery, 1) DESC, id LIMIT {_READ}
-"""
-
-_BY_MEANING = f"""
-    SELECT m.id, left(m.content, {_LETTERS}) AS content,
-           1 - (e.embedding OPERATOR({{schema}}.<=>) $4::text::{{schema}}.vector) AS cosine
-    FROM ({_OTHERS}) m
-    JOIN memory_embeddings e ON e.organization_id = m.organization_id AND e.memory_id = m.id
-     AND e.model = $5 AND e.chunk = 0 AND e.content_sha256 = m.content_sha256
-    ORDER BY cosine DESC, id LIMIT {_READ}
-"""
+_COSINE = """(
+    SELECT 1 - (e.embedding OPERATOR({schema}.<=>) mine.embedding)
+    FROM memory_embeddings mine JOIN memory_embeddings e
+      ON e.memory_id = m.id AND (e.organization_id = $1) IS TRUE AND e.model = mine.model
+     AND e.chunk = 0 AND e.content_sha256 = m.content_sha256
+    WHERE mine.memory_id = $2 AND (mine.organization_id = $1) IS TRUE AND mine.model = $4
+      AND mine.chunk = 0
+)"""
 
 
 class Candidate(NamedTuple):
@@ -52,7 +57,7 @@ class Candidate(NamedTuple):
 
     Args:
         content: its first 4,000 letters.
-        cosine: None where the meaning was not compared.
+        cosine: None unless both texts have their vectors already.
     """
 
     id: UUID
@@ -60,31 +65,24 @@ class Candidate(NamedTuple):
     cosine: float | None
 
 
-async def by_words(
-    connection: Connection, organization_id: UUID, memory_id: UUID, namespace: str
-) -> list[Candidate]:
-    """The rows that share most words with a stored memory."""
-    lexemes = await connection.fetchval(_OWN_WORDS, organization_id, memory_id)
-    if not lexemes:
-        return []
-    words = " | ".join(quoted(lexeme) for lexeme in lexemes)
-    rows = await connection.fetch(_BY_WORDS, organization_id, memory_id, namespace, words)
-    return [Candidate(*row.values()) for row in rows]
-
-
-async def by_meaning(
+async def alike(
     connection: Connection,
     organization_id: UUID,
     memory_id: UUID,
     namespace: str,
-    vector: Sequence[float],
     *,
     model: str,
-    schema: str,
+    schema: str | None,
 ) -> list[Candidate]:
-    """The rows whose beginnings are nearest to a vector."""
-    sql = _BY_MEANING.replace("{schema}", quoted_name(schema))
+    """The rows among the newest 500 that share most words with a stored memory.
+
+    Args:
+        schema: of the extension; None where no vectors can be compared.
+    """
+    cosine = "CASE WHEN $4::text IS NULL THEN 0 END::float8"
+    if schema is not None:
+        cosine = _COSINE.replace("{schema}", quoted_name(schema))
     rows = await connection.fetch(
-        sql, organization_id, memory_id, namespace, vector_text(vector), model
+        _ALIKE.replace("{cosine}", cosine), organization_id, memory_id, namespace, model
     )
     return [Candidate(*row.values()) for row in rows]
