@@ -18,8 +18,13 @@ _OF_WORKSPACE = "^(workspace|team|org):[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}
 _ANCHOR = f"""CASE WHEN m.namespace ~ '{_OF_WORKSPACE}'
          THEN split_part(m.namespace, ':', 2)::uuid ELSE m.author_id END"""
 
+# A lookup each: a join may walk all workspaces.
+_NAME = """(
+        SELECT w.name FROM workspaces w
+        WHERE w.id = p.{} AND w.organization_id = p.organization_id
+    )"""
 _PAGE = f"""
-    SELECT p.*, anchor.name AS workspace_name, author.name AS author_name
+    SELECT p.*, {_NAME.format("anchor_id")}, {_NAME.format("author_id")}
     FROM (
         SELECT m.organization_id, m.id, m.namespace, m.content, m.kind, m.source, m.tags,
                m.entities, m.label, m.author_id, m.pinned, m.expires_at, m.valid_from, m.valid_to,
@@ -32,10 +37,6 @@ _PAGE = f"""
           AND m.superseded_by IS NULL AND {visible("m")}
         ORDER BY m.id, m.organization_id LIMIT {PAGE_ROWS}
     ) p
-    LEFT JOIN workspaces anchor
-        ON anchor.id = p.anchor_id AND anchor.organization_id = p.organization_id
-    LEFT JOIN workspaces author
-        ON author.id = p.author_id AND author.organization_id = p.organization_id
     WHERE p.before < {PAGE_BYTES}
     ORDER BY p.id, p.organization_id
 """
