@@ -32,6 +32,8 @@ _NEXT_STEPS = {
     "QUOTA_EXCEEDED": "`molecule-grpc quota` shows what is used; an operator may raise the limit",
     "DISK_LOW": "free space on the disk of the platform's data directory: "
     "`molecule-grpc doctor` there shows how much is needed",
+    "MEMORY_PLUGIN_UNAVAILABLE": "the platform runs, but the server at its MEMORY_PLUGIN_URL does "
+    "not answer: `molecule-grpc doctor` on the platform's machine asks it",
     "DATABASE_UNAVAILABLE": "the platform runs, but its database does not answer: "
     "`molecule-grpc doctor` looks at it",
 }

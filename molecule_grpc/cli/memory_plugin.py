@@ -12,6 +12,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import typer
@@ -80,6 +81,9 @@ async def conformance(
     from molecule_grpc.memory.contract.conformance import Outcome
     from molecule_grpc.memory.contract.conformance import conformance as run
 
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"{url!r} is no http:// or https:// URL")
     output = Cli.of(context).output
     results = []
     async for result in run(url):
@@ -124,7 +128,8 @@ async def backfill(
         async with _opened(settings, source_url, cli.output) as (source, opened):
             if dry_run:
                 copied = await source.copy(None, after=begin, limit=limit, workspace_id=only)
-                cli.output.done(f"dry run: {copied}", **_facts(copied))
+                counted = str(copied).replace("copied=", "would_copy=")
+                cli.output.done(f"dry run: {counted}", **_facts(copied))
                 return
             async with opened() as target:
                 if apply:
@@ -195,19 +200,36 @@ async def _opened(
     from molecule_grpc.db.pool import connect_pool
     from molecule_grpc.memory.legacy.backfill import Source
 
-    own = settings.process.database_url
-    if not (source_url or own):
-        raise InstallationError("backfill needs DATABASE_URL, or --source-url and a plugin")
     async with contextlib.AsyncExitStack() as stack:
+        own = stack.enter_context(_platform_database(settings))
+        if not (source_url or own):
+            raise InstallationError("backfill needs DATABASE_URL, or --source-url and a plugin")
         pool = await connect_pool(source_url or own, min_size=1, max_size=2)
         stack.push_async_callback(pool.close)
         source = await Source.open(pool, output.note)
         remote = settings.plugin.remote_url
-        yield source, lambda: _plugin(settings) if remote else _built_in(settings)
+        yield source, lambda: _plugin(settings, own) if remote else _built_in(settings, own)
+
+
+@contextlib.contextmanager
+def _platform_database(settings: Settings) -> Iterator[str]:
+    """The platform's database; an embedded one is started unless `up` runs it. Empty for none."""
+    from molecule_grpc.db.embedded.failures import DataDirectoryInUseError
+    from molecule_grpc.db.embedded.server import EmbeddedPostgres
+
+    data_dir = settings.process.data_dir
+    if settings.process.database_url or not (data_dir / "postgres").exists():
+        yield settings.process.database_url
+        return
+    with contextlib.ExitStack() as stack:
+        server = EmbeddedPostgres(data_dir)
+        with contextlib.suppress(DataDirectoryInUseError):
+            stack.enter_context(server)
+        yield server.dsn
 
 
 @contextlib.asynccontextmanager
-async def _plugin(settings: Settings) -> AsyncIterator[Target]:
+async def _plugin(settings: Settings, own: str) -> AsyncIterator[Target]:
     from molecule_grpc.db.installation import page_token_key
     from molecule_grpc.db.pool import connect_pool
     from molecule_grpc.memory.contract.errors import StoreError
@@ -216,12 +238,12 @@ async def _plugin(settings: Settings) -> AsyncIterator[Target]:
     from molecule_grpc.memory.plugin.wire_names import WireNames
 
     key = b""
-    if settings.process.database_url:
-        own = await connect_pool(settings.process.database_url, min_size=1, max_size=1)
+    if own:
+        pool = await connect_pool(own, min_size=1, max_size=1)
         try:
-            key = await page_token_key(own)
+            key = await page_token_key(pool)
         finally:
-            await own.close()
+            await pool.close()
     async with PluginClient(settings.plugin.remote_url, settings.plugin.timeout) as client:
         try:
             await client.refresh()
@@ -231,17 +253,16 @@ async def _plugin(settings: Settings) -> AsyncIterator[Target]:
 
 
 @contextlib.asynccontextmanager
-async def _built_in(settings: Settings) -> AsyncIterator[Target]:
+async def _built_in(settings: Settings, own: str) -> AsyncIterator[Target]:
     from molecule_grpc.core import open_core
     from molecule_grpc.delegation.record.notices import record_acts
     from molecule_grpc.memory.legacy.targets import BuiltInTarget
     from molecule_grpc.memory.opening import open_memories
 
-    if not settings.process.database_url:
+    if not own:
         raise InstallationError("the built-in store needs DATABASE_URL")
-    dsn = settings.process.database_url
     async with (
-        open_core(settings, dsn, "molecule-grpc-backfill") as (core, _),
+        open_core(settings, own, "molecule-grpc-backfill") as (core, _),
         open_memories(core, record_acts) as rooms,
     ):
         yield BuiltInTarget(core.pool, rooms.commits)

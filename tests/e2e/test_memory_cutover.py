@@ -93,7 +93,7 @@ async def test_the_six_steps_move_an_installation(
             before = await seen(root, child)
             assert all(before)
             printed = steps_of_the_page(server, plugin)
-            assert "dry run: scanned=123 copied=123" in printed
+            assert "dry run: scanned=123 would_copy=123" in printed
             assert "mismatches=0 errors=0" in printed
             server.kill()
             server.environment["MEMORY_V2_CUTOVER"] = "true"

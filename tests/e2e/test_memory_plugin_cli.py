@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import execute
+from molecule_grpc.db.embedded.server import EmbeddedPostgres
+from molecule_grpc.db.migrate import migrate
+from tests.conftest import MIGRATIONS, execute
 from tests.e2e.parties import found, wire_to
 from tests.e2e.test_memory_scoped import recall
 from tests.legacy_memories import TABLE
@@ -45,7 +48,7 @@ def test_wrong_arguments_are_2(flags: list[str]) -> None:
 
 async def test_what_cannot_be_reached_is_3(database_url: str) -> None:
     for environment in (
-        {"DATABASE_URL": ""},
+        {"DATABASE_URL": "", "MOLECULE_DATA_DIR": "/nonexistent"},
         {"DATABASE_URL": "postgres://nobody@127.0.0.1:9/x"},
         {"DATABASE_URL": database_url},  # has no table agent_memories
     ):
@@ -100,11 +103,23 @@ def test_doctor_asks_the_plugin(tmp_path: Path) -> None:
     assert NOBODY in found[NOBODY]["detail"]
 
 
+async def test_an_embedded_database_is_found(tmp_path: Path) -> None:
+    with EmbeddedPostgres(tmp_path) as server:
+        await migrate(server.dsn, MIGRATIONS)
+        await execute(server.dsn, TABLE)
+        place = {"DATABASE_URL": "", "MOLECULE_DATA_DIR": str(tmp_path)}
+        running = await asyncio.to_thread(molecule, "backfill", "--dry-run", **place)
+    stopped = await asyncio.to_thread(molecule, "backfill", "--apply", **place)
+    assert (running.returncode, stopped.returncode) == (0, 0), running.stderr + stopped.stderr
+
+
 def test_a_server_that_fails_the_pack_is_1() -> None:
     done = molecule("conformance", NOBODY)
     assert done.returncode == 1
-    assert done.stdout.startswith("failed\tanswers the golden exchanges")
+    assert done.stdout.startswith("failed\tanswers the five basic requests")
     assert molecule("serve-plugin").returncode == 1
+    for url in ("127.0.0.1:9", "ftp://127.0.0.1", "http://"):
+        assert molecule("conformance", url).returncode == 2
 
 
 async def test_memories_of_other_libraries_come_in_once(

@@ -16,7 +16,7 @@ from molecule_grpc.memory.contract.checks import CHECKS, Check, golden
 from molecule_grpc.memory.contract.probe import Broken, Server
 
 _SECONDS: Final = 10.0
-_FIRST: Final = Check("answers the golden exchanges", golden)
+_FIRST: Final = Check("answers the five basic requests", golden)
 
 
 class Outcome(enum.StrEnum):
