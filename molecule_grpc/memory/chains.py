@@ -19,6 +19,7 @@ from molecule_grpc.memory.helpers import NoReader, Reader
 from molecule_grpc.memory.items import item
 from molecule_grpc.memory.ports import Audit
 from molecule_grpc.memory.refusals import MemoryQuotas
+from molecule_grpc.memory.store import chains as store
 from molecule_grpc.memory.store import changes, commits
 from molecule_grpc.memory.store.changes import HeldRow
 from molecule_grpc.memory.store.commits import UNDECIDED, Item, Stored, Verdict
@@ -85,7 +86,7 @@ class Chains:
         """One try. Raises `_Raced` where another one stored the same text meanwhile."""
         async with held(self._pool, author) as within:
             conn, organization_id = within.conn, within.access.organization_id
-            twin = await changes.twin(conn, organization_id, memory_id, prepared.sha256)
+            twin = await store.twin(conn, organization_id, memory_id, prepared.sha256)
             row = await writable_row(within, memory_id, also=twin)
             prepared = _within(prepared, draft, row.namespace)
             if row.superseded_by is not None:
@@ -163,13 +164,13 @@ class Chains:
         async with held(self._pool, caller) as within:
             row = await writable_row(within, memory_id)
             conn, organization_id = within.conn, within.access.organization_id
-            if row.change != "consolidated" and not await changes.was_consolidated(
+            if row.change != "consolidated" and not await store.was_consolidated(
                 conn, organization_id, row.id
             ):
                 raise refusals.missing()
             if row.superseded_by is not None:
                 raise refusals.superseded(row.superseded_by)
-            restored = await changes.restore(conn, organization_id, row.id)
+            restored = await store.restore(conn, organization_id, row.id)
             await keep(conn, [_superseded(within, each, row.namespace, None) for each in restored])
             await self._changes.forget_row(within, row)
         self._tell_readers()
@@ -234,7 +235,7 @@ class Chains:
     async def _replace(self, within: Held, rows: Sequence[HeldRow], winner: UUID) -> None:
         conn, access = within
         ids = [row.id for row in rows]
-        done = await changes.supersede(conn, access.organization_id, ids, winner)
+        done = await store.supersede(conn, access.organization_id, ids, winner)
         assert done == sorted(ids)  # the transaction holds the rows
         await keep(conn, [_superseded(within, row.id, row.namespace, winner) for row in rows])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -244,7 +244,7 @@ async def _wanted(change: Change, now: datetime) -> _Wanted:
     tags, entities = change.tags, change.entities
     return _Wanted(
         text=text,
-        kind=None if change.kind is None else drafting.kind(change.kind),
+        kind=_given(change.kind, drafting.KINDS, "kind"),
         tags=None if tags is None else drafting.labels(tags, "tags", drafting.MAX_TAG_BYTES, found),
         entities=None
         if entities is None
@@ -253,13 +253,17 @@ async def _wanted(change: Change, now: datetime) -> _Wanted:
         pinned=change.pinned,
         expires_at=change.expires_at,
         valid_to=change.valid_to,
-        source=None if change.source is None else drafting.source(change.source),
+        source=_given(change.source, drafting.SOURCES, "source"),
         valid_from=change.valid_from,
         delegation_id=drafting.reference(change.delegation_id, found),
         file_id=change.file_id,
         metadata=drafting.metadata(change.metadata, found),
         redactions=dict(found),
     )
+
+
+def _given(name: str | None, allowed: Sequence[str], field: str) -> str | None:
+    return None if name is None else drafting.one_of(name, allowed, field)
 
 
 _CHANGEABLE = ("content", *NewFields._fields)

@@ -100,8 +100,8 @@ def prepare(author_id: UUID, draft: Draft, now: datetime, written: Text | None =
         namespace=namespace(draft.namespace or f"workspace:{author_id}"),
         content=written.content,
         sha256=written.sha256,
-        kind=_one_of(draft.kind or "fact", KINDS, "kind"),
-        source=source(draft.source or "agent"),
+        kind=one_of(draft.kind or "fact", KINDS, "kind"),
+        source=one_of(draft.source or "agent", SOURCES, "source"),
         tags=labels(draft.tags, "tags", MAX_TAG_BYTES, found),
         entities=labels(draft.entities, "entities", MAX_ENTITY_BYTES, found),
         label=label(draft.label or "general", found),
@@ -206,24 +206,6 @@ def require_expiry(expires_at: datetime | None, now: datetime) -> None:
         raise Invalid("expires_at must be in the future", field="expires_at")
 
 
-def kind(given: str) -> str:
-    """A kind of memory.
-
-    Raises:
-        Invalid: it is none.
-    """
-    return _one_of(given, KINDS, "kind")
-
-
-def source(given: str) -> str:
-    """Where a memory came from.
-
-    Raises:
-        Invalid: it is none of the three.
-    """
-    return _one_of(given, SOURCES, "source")
-
-
 def _require_times(draft: Draft, now: datetime) -> None:
     require_expiry(draft.expires_at, now)
     begin = draft.valid_from or draft.created_at or now
@@ -292,7 +274,12 @@ def reference(given: str | None, found: Counter[str]) -> str | None:
     return _short(given, "delegation_id", _MAX_REFERENCE_BYTES, found)
 
 
-def _one_of(given: str, allowed: Sequence[str], field: str) -> str:
+def one_of(given: str, allowed: Sequence[str], field: str) -> str:
+    """A kind or a source.
+
+    Raises:
+        Invalid: it is none of those allowed.
+    """
     if given not in allowed:
         raise Invalid(f"{field} must be one of {', '.join(allowed)}", field=field)
     return given

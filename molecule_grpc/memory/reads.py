@@ -98,8 +98,7 @@ class Reads:
         if access.of(name) is None:
             raise NotFound("namespace not found", reason="NAMESPACE_NOT_FOUND")
         with database_errors():
-            totals = await reports.totals(self._pool, access.organization_id, name)
-            found = await reports.findings(self._pool, access.organization_id, name)
+            totals, found = await reports.look(self._pool, access.organization_id, name)
         found += await self._alike(access.organization_id, name, found)
         return Hygiene(
             namespace=name,

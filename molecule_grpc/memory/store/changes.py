@@ -12,7 +12,7 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.memory.store.usage import USAGE_SHARD, release
-from molecule_grpc.memory.store.visible import beside, current, replaced, visible
+from molecule_grpc.memory.store.visible import replaced, visible
 
 
 class HeldRow(NamedTuple):
@@ -70,8 +70,13 @@ class NewFields(NamedTuple):
     metadata: str | None
 
 
-def _free_key(m: str, sha256: str) -> str:
-    """SQL: what names a text in the namespace of a memory; NULL where another one stands for it."""
+def free_key(m: str, sha256: str) -> str:
+    """SQL: what names a text in the namespace of a memory; NULL where another one stands for it.
+
+    Args:
+        m: alias of the memory.
+        sha256: SQL for the digest of the text.
+    """
     key = f"memory_text_key({m}.organization_id, {m}.namespace, {sha256})"
     return f"""CASE WHEN NOT EXISTS (
             SELECT FROM memories standing WHERE standing.text_key = {key}
@@ -114,7 +119,7 @@ _SET_TEXT = f"""
     changed AS (
         UPDATE memories m
         SET content = $4, content_sha256 = $5, author_id = $3, redactions = $6, embed_state = $7,
-            text_key = CASE WHEN m.text_key IS NOT NULL THEN {_free_key("m", "$5")} END,
+            text_key = CASE WHEN m.text_key IS NOT NULL THEN {free_key("m", "$5")} END,
             version = m.version + 1, change = 'updated', known_from = now(), updated_at = now(),
             words = old.new_words, word_count = memory_word_count(old.new_words)
         FROM old WHERE m.id = old.id AND (m.organization_id = old.organization_id) IS TRUE
@@ -138,52 +143,6 @@ _SET_FIELDS = """
         valid_to = $9, source = $10, valid_from = $11, delegation_id = $12, file_id = $13,
         metadata = $14::jsonb, updated_at = now(), version = version + $15::int
     WHERE id = $2 AND (organization_id = $1) IS TRUE
-"""
-
-# What hidden authors had put in the place of the memories is replaced with them, so that nothing of
-# it holds when the authors are shown again.
-_SUPERSEDE = f"""
-    WITH RECURSIVE later (id, next) AS (
-        SELECT w.id, w.superseded_by FROM memories m
-        JOIN memories w ON w.id = m.superseded_by AND {beside("w", "m")}
-        WHERE m.id = ANY ($2::uuid[]) AND (m.organization_id = $1) IS TRUE
-        UNION
-        SELECT w.id, w.superseded_by FROM later
-        JOIN memories w ON w.id = later.next AND (w.organization_id = $1) IS TRUE
-    ),
-    hidden AS (
-        UPDATE memories m
-        SET superseded_by = $3, superseded_at = now(), text_key = NULL, updated_at = now()
-        FROM later
-        WHERE later.next IS NULL AND m.id = later.id AND (m.organization_id = $1) IS TRUE
-    )
-    UPDATE memories m
-    SET superseded_by = $3, superseded_at = now(), text_key = NULL, updated_at = now()
-    WHERE m.id = ANY ($2::uuid[]) AND (m.organization_id = $1) IS TRUE AND NOT {replaced("m")}
-    RETURNING m.id
-"""
-
-# What was replaced when the memory was stored, and nothing that a forgotten memory left to it.
-_RESTORE = f"""
-    UPDATE memories m SET superseded_by = NULL, superseded_at = NULL, updated_at = now()
-    FROM memories w
-    WHERE w.id = $2 AND (w.organization_id = $1) IS TRUE
-      AND m.superseded_by = w.id AND {beside("m", "w")}
-      AND m.superseded_at = least(w.known_from, (
-          SELECT min(v.known_from) FROM memory_versions v
-          WHERE v.organization_id = w.organization_id AND v.memory_id = w.id
-      ))
-    RETURNING m.id, {visible("m")} AS visible
-"""
-
-# One of the restored rows with a text stands for that text, unless another row does.
-_STAND_AGAIN = f"""
-    UPDATE memories m SET text_key = {_free_key("m", "m.content_sha256")}
-    WHERE (m.organization_id = $1) IS TRUE AND m.id IN (
-        SELECT DISTINCT ON (namespace, content_sha256) id
-        FROM memories WHERE (organization_id = $1) IS TRUE AND id = ANY ($2::uuid[])
-        ORDER BY namespace, content_sha256, id
-    )
 """
 
 # What the forgotten memory had replaced is now replaced by what replaced it.
@@ -254,23 +213,6 @@ async def digest(
     return found
 
 
-async def twin(
-    conn: Connection, organization_id: UUID, memory_id: UUID, sha256: bytes
-) -> UUID | None:
-    """The memory that holds in the same namespace and has this text. Takes no lock."""
-    found: UUID | None = await conn.fetchval(
-        f"""
-        SELECT m.id FROM memories old JOIN memories m
-            ON m.text_key = memory_text_key(old.organization_id, old.namespace, $3)
-        WHERE old.id = $2 AND (old.organization_id = $1) IS TRUE AND {current("m")}
-        """,
-        organization_id,
-        memory_id,
-        sha256,
-    )
-    return found
-
-
 async def set_text(conn: Connection, organization_id: UUID, memory_id: UUID, text: NewText) -> int:
     """Replace the text of a memory; the earlier one goes to its history. The new version."""
     version: int = await conn.fetchval(_SET_TEXT, organization_id, memory_id, *text)
@@ -286,36 +228,6 @@ async def set_fields(
         steps: added to the version: 1, or 0 where a new text has raised it.
     """
     await conn.execute(_SET_FIELDS, organization_id, memory_id, *fields, steps)
-
-
-async def supersede(
-    conn: Connection, organization_id: UUID, ids: Sequence[UUID], winner: UUID
-) -> list[UUID]:
-    """Put a memory in the place of those of others that nothing has replaced yet; which ones."""
-    rows = await conn.fetch(_SUPERSEDE, organization_id, ids, winner)
-    return sorted(row["id"] for row in rows)
-
-
-async def restore(conn: Connection, organization_id: UUID, winner: UUID) -> list[UUID]:
-    """Let hold again what a memory had replaced; which of it can be seen."""
-    rows = await conn.fetch(_RESTORE, organization_id, winner)
-    await conn.execute(_STAND_AGAIN, organization_id, [row["id"] for row in rows])
-    return sorted(row["id"] for row in rows if row["visible"])
-
-
-async def was_consolidated(conn: Connection, organization_id: UUID, memory_id: UUID) -> bool:
-    """Whether an earlier text of a memory took the place of several."""
-    found: bool = await conn.fetchval(
-        """
-        SELECT EXISTS (
-            SELECT FROM memory_versions
-            WHERE organization_id = $1 AND memory_id = $2 AND change = 'consolidated'
-        )
-        """,
-        organization_id,
-        memory_id,
-    )
-    return found
 
 
 async def forget(conn: Connection, organization_id: UUID, memory_id: UUID) -> int:

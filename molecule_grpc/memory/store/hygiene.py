@@ -15,6 +15,7 @@ MAX_FINDINGS: Final = 20
 MAX_IDS: Final = 50
 # A memory that nobody has recalled for so long may be of no use.
 _UNUSED = "interval '30 days'"
+_MOST_SECONDS = 10
 _LONG_BYTES = 8_192
 _LONGEST = 5
 _NOISY_LEAST = 20
@@ -142,10 +143,20 @@ class Totals(NamedTuple):
     redacted_share: float
 
 
-async def findings(pool: Pool, organization_id: UUID, namespace: str) -> list[Found]:
-    """What may be mended in a namespace, among its newest 50,000 memories."""
-    rows = await pool.fetch(_FINDINGS, organization_id, namespace)
-    return [Found(*row) for row in rows]
+async def look(pool: Pool, organization_id: UUID, namespace: str) -> tuple[Totals, list[Found]]:
+    """What a namespace holds, and what may be mended, among its newest 50,000 memories.
+
+    Both are of one moment. Raises `QueryCanceledError` after 10 s.
+    """
+    async with (
+        pool.acquire() as conn,
+        conn.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        await conn.execute(f"SET LOCAL statement_timeout = '{_MOST_SECONDS}s'")
+        totals = await conn.fetchrow(_TOTALS, organization_id, namespace)
+        found = await conn.fetch(_FINDINGS, organization_id, namespace)
+    assert totals is not None
+    return Totals(*totals), [Found(*row) for row in found]
 
 
 async def newest(
@@ -163,10 +174,3 @@ async def newest(
         limit,
     )
     return [(row["id"], row["content"]) for row in rows]
-
-
-async def totals(pool: Pool, organization_id: UUID, namespace: str) -> Totals:
-    """What a namespace holds now, of its newest 50,000 memories."""
-    row = await pool.fetchrow(_TOTALS, organization_id, namespace)
-    assert row is not None
-    return Totals(*row)

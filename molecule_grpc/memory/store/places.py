@@ -151,11 +151,17 @@ async def empty(conn: Connection | Pool, organization_id: UUID, name: str, *, li
 async def drop_namespace(conn: Connection | Pool, organization_id: UUID, name: str) -> None:
     """Delete a namespace that holds nothing.
 
-    Its counter tells, which a commit under way changes in the row that this waits for: a look at
-    `memories` would not see what is committed meanwhile, and its rows would go with the namespace.
+    Its counter must say so, too: a commit under way changes that in the row for which this waits,
+    while a look at `memories` alone would not see what is committed meanwhile, and the rows would go
+    with their namespace.
     """
     await conn.execute(
-        "DELETE FROM memory_namespaces WHERE organization_id = $1 AND name = $2 AND memories = 0",
+        """
+        DELETE FROM memory_namespaces n
+        WHERE n.organization_id = $1 AND n.name = $2 AND n.memories = 0 AND NOT EXISTS (
+            SELECT FROM memories m WHERE m.organization_id = $1 AND m.namespace = $2
+        )
+        """,
         organization_id,
         name,
     )
