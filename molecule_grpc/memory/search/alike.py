@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -15,9 +14,11 @@ _RUN: Final = 5
 _MOST_LETTERS: Final = 4000
 # From so much shared wording on, two hits say the same: a changed number or name stays below.
 SAME_WORDING: Final = 0.95
-# Runs of a sample, the share of it that nearly the same texts have in common, and full comparisons.
-_SAMPLE: Final = 32
-_SAMPLE_SHARE: Final = 0.7
+# What nearly the same texts have at least: of the longer one's length, and of both one's words.
+_LENGTHS: Final = 0.8
+_SHARED_WORDS: Final = 0.6
+_FEW_WORDS: Final = 12
+# Groups that a hit is compared with letter by letter.
 _COMPARED: Final = 3
 
 
@@ -44,23 +45,30 @@ class Group(NamedTuple, Generic[T]):
     others: list[T]
 
 
-class _Sketch:
-    """What tells quickly whether a text may be nearly the same as another."""
+class _Text:
+    """A text that others are compared with; what a comparison needs is made when it is needed."""
 
-    __slots__ = ("runs", "sample")
+    __slots__ = ("_runs", "_text", "words")
 
     def __init__(self, text: str) -> None:
-        self.runs = runs(text)
-        # The same few runs of both texts, whichever these are: a sample of what they share.
-        self.sample = frozenset(heapq.nsmallest(_SAMPLE, map(hash, self.runs)))
+        self._text = text
+        self._runs: frozenset[str] | None = None
+        self.words = frozenset(text[:_MOST_LETTERS].lower().split())
 
-    def may_be(self, other: _Sketch) -> bool:
-        """Whether comparing the texts is worth the while."""
-        sizes = len(self.runs), len(other.runs)
-        # Sets that differ by a twentieth cannot share nineteen.
-        if min(sizes) < SAME_WORDING * max(sizes):
+    @property
+    def runs(self) -> frozenset[str]:
+        if self._runs is None:
+            self._runs = runs(self._text)
+        return self._runs
+
+    def may_be(self, other: _Text) -> bool:
+        """Whether comparing the texts letter by letter is worth the while."""
+        lengths = len(self._text), len(other._text)
+        if min(lengths) < _LENGTHS * max(lengths):
             return False
-        return shared_wording(self.sample, other.sample) >= _SAMPLE_SHARE
+        # A text without blanks is one word, of which a changed letter makes another.
+        few = min(len(self.words), len(other.words)) < _FEW_WORDS
+        return few or shared_wording(self.words, other.words) >= _SHARED_WORDS
 
 
 async def grouped(
@@ -71,12 +79,12 @@ async def grouped(
     A hit is compared with at most 3 groups that may be nearly the same, in slices.
     """
     groups: list[Group[T]] = []
-    known: list[_Sketch] = []
+    known: list[_Text] = []
     slices = Slices()
     for taken, hit in enumerate(hits):
         if slices.due:
             await slices.rest()
-        own = _Sketch(text(hit))
+        own = _Text(text(hit))
         if slices.due:
             await slices.rest()
         group = _same(own, groups, known)
@@ -90,7 +98,7 @@ async def grouped(
     return groups, len(hits)
 
 
-def _same(own: _Sketch, groups: list[Group[T]], known: list[_Sketch]) -> Group[T] | None:
+def _same(own: _Text, groups: list[Group[T]], known: list[_Text]) -> Group[T] | None:
     compared = 0
     for group, other in zip(groups, known, strict=True):
         if compared < _COMPARED and own.may_be(other):

@@ -110,7 +110,7 @@ def _statement(arguments: Arguments, ranking: Ranking) -> str:
                    {_semantic(arguments, ranking)} AS cosine,
                    {_literal(arguments, ranking)} AS exact
                    {"".join(f", {_times(number)} AS t{number}" for number in numbers)}
-            FROM asked CROSS JOIN held h
+            FROM held h
         ),
         size AS MATERIALIZED ({_size(arguments, ranking)}),
         worth AS MATERIALIZED (
@@ -120,10 +120,9 @@ def _statement(arguments: Arguments, ranking: Ranking) -> str:
         reach AS MATERIALIZED (SELECT {_reach(ranking)} AS most FROM worth),
         shares AS (
             SELECT seen.*, {_share(ranking)} AS share
-            FROM seen CROSS JOIN worth CROSS JOIN reach
-            CROSS JOIN LATERAL (
-                SELECT {_K1}::float8 * ({1 - _B}::float8 + {_B}::float8 * word_count / length)
-                       AS long
+            FROM seen CROSS JOIN LATERAL (
+                SELECT {_K1}::float8 * ({1 - _B}::float8
+                       + {_B}::float8 * word_count / {_once("size", "length")}) AS long
             ) relative
             WHERE seen.wanted
         ),
@@ -158,10 +157,15 @@ def _asked(arguments: Arguments, ranking: Ranking) -> str:
     return f"SELECT {', '.join(columns)}"
 
 
+def _once(relation: str, column: str) -> str:
+    """SQL: a column of a relation with one row, read once and not joined with each row."""
+    return f"(SELECT {relation}.{column} FROM {relation})"
+
+
 def _times(number: int) -> str:
     """SQL: how often a row has a word; NULL where it has not."""
-    return f"""CASE WHEN h.words @@ asked.word{number}
-        THEN memory_occurrences(h.words, asked.word{number}) END"""
+    word = _once("asked", f"word{number}")
+    return f"CASE WHEN h.words @@ {word} THEN memory_occurrences(h.words, {word}) END"
 
 
 def _semantic(arguments: Arguments, ranking: Ranking) -> str:
@@ -172,11 +176,11 @@ def _semantic(arguments: Arguments, ranking: Ranking) -> str:
     if meaning.near is not None:
         near = json.dumps({str(id_): cosine for id_, cosine in meaning.near})
         return f"({arguments.add(near, 'jsonb')} ->> h.id::text)::float8"
-    now = arguments.add(ranking.now, "timestamptz")
+    now, schema = arguments.add(ranking.now, "timestamptz"), schema_of(meaning)
 
     def best(model: str, vector: str) -> str:
         return f"""(
-            SELECT max(1 - (e.embedding OPERATOR({schema_of(meaning)}.<=>) asked.{vector}))
+            SELECT max(1 - (e.embedding OPERATOR({schema}.<=>) {_once("asked", vector)}))
             FROM memory_embeddings e
             WHERE e.organization_id = h.organization_id AND e.memory_id = h.id
               AND e.model = {arguments.add(model, "text")}
@@ -193,7 +197,8 @@ def _literal(arguments: Arguments, ranking: Ranking) -> str:
     """SQL: whether a row has the identifier that the query is."""
     if not ranking.literal:
         return "false"
-    return f"""CASE WHEN octet_length(h.content) <= {_LITERAL_BYTES} OR h.words @@ asked.any_word
+    short = f"octet_length(h.content) <= {_LITERAL_BYTES}"
+    return f"""CASE WHEN {short} OR h.words @@ {_once("asked", "any_word")}
         THEN strpos(h.content, {arguments.add(ranking.literal, "text")}) > 0 ELSE false END"""
 
 
@@ -241,11 +246,11 @@ def _share(ranking: Ranking) -> str:
         return "NULL::float8"
     times = [f"t{number}" for number in range(1, len(ranking.words) + 1)]
     sums = " + ".join(
-        f"coalesce(w{number} * t{number} / (t{number} + long), 0)"
+        f"coalesce({_once('worth', f'w{number}')} * t{number} / (t{number} + long), 0)"
         for number in range(1, len(ranking.words) + 1)
     )
     return f"""CASE WHEN coalesce({", ".join(times)}) IS NOT NULL
-        THEN least(1, ({sums}) * {_K1 + 1}::float8 / most) END"""
+        THEN least(1, ({sums}) * {_K1 + 1}::float8 / {_once("reach", "most")}) END"""
 
 
 def _sum(arguments: Arguments, ranking: Ranking) -> str:
