@@ -36,7 +36,7 @@ def test_the_five_minutes_of_the_readme_work(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "admin_token").write_text(server.admin_token)
     blocks = shell_blocks("README.md", "Five minutes")
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     script = "set -e\n" + "\n".join(blocks).replace(_ADDRESS, server.url)
     done = subprocess.run(
         ["bash", "-c", script],
@@ -48,10 +48,12 @@ def test_the_five_minutes_of_the_readme_work(
         },
         capture_output=True,
         text=True,
-        timeout=280,  # ten starts of the command line
+        timeout=280,  # twelve starts of the command line
         check=False,
     )
     assert done.returncode == 0, done.stderr
     assert '"applied":true' in done.stdout
-    result = done.stdout.splitlines()[-1].split("\t")
+    *before, remembered = (line.split("\t") for line in done.stdout.splitlines())
+    [result] = [line for line in before if "delegate_result" in line]
     assert (result[2], result[-1]) == ("delegate_result", "612")
+    assert remembered[-1] == "The sum of the ledger was 612 on 3 May"
