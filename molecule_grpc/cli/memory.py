@@ -10,12 +10,13 @@ from typing import Annotated
 
 import typer
 
-from molecule_grpc.cli import memory_plugin
+from molecule_grpc.cli import memory_changes, memory_plugin
 from molecule_grpc.cli.context import Cli, UsageError, asynchronous, find_workspace
 from molecule_grpc.cli.workspaces import Name
 
 app = typer.Typer(no_args_is_help=True, help="Memories: search, add, explain, look after.")
 memory_plugin.add_commands(app)
+memory_changes.add_commands(app)
 
 # As many as leave room for the text in 80 columns; --json has all fields.
 _HIT_COLUMNS = ("id", "content")

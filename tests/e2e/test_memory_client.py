@@ -160,6 +160,17 @@ async def test_the_command_line(
         "the lighthouse is red",
     ]
     assert (await memory("hygiene", hired.id))["memories"] == 1
+    assert (await memory("get", hired.id, new["id"]))["content"] == "the lighthouse is red"
+    changed = await memory("update", hired.id, new["id"], "--tag", "sea", "--pin")
+    assert changed["changed"] is True
+    kinds = [each["kind"] for each in await memory("namespaces", hired.id)]
+    assert kinds == ["workspace", "team", "org"]
+    other = await memory("add", hired.id, "the sea is blue")
+    merged = await memory("consolidate", hired.id, "red and blue", new["id"], other["id"])
+    assert len(merged["superseded"]) == 2
+    undone = await memory("undo", hired.id, merged["result"]["id"])
+    assert len(undone["restored"]) == 2
+    assert (await memory("forget", hired.id, other["id"]))["removed"] >= 1
     path = tmp_path / f"{uuid.uuid4().hex}.json"
     await memory("export", str(path))
     assert [row["content"] for row in json.loads(path.read_text())] == ["the lighthouse is red"]

@@ -1,0 +1,110 @@
+"""`molecule-grpc memory`: reading one memory, changing and forgetting it, and the namespaces."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from molecule_grpc.cli.context import Cli, asynchronous, find_workspace
+from molecule_grpc.cli.workspaces import Name
+
+_NAMESPACE_COLUMNS = ("name", "kind", "writable", "description")
+
+MemoryId = Annotated[str, typer.Argument(metavar="MEMORY", help="Id of the memory.")]
+
+
+@asynchronous
+async def get(context: typer.Context, workspace: Name, memory: MemoryId) -> None:
+    """Show one memory, a superseded one too."""
+    cli = Cli.of(context)
+    async with cli.platform() as platform:
+        workspace_id = await find_workspace(platform, workspace)
+    async with cli.agent(workspace_id) as agent:
+        cli.output.one(await agent.memory.get(memory))
+
+
+@asynchronous
+async def update(
+    context: typer.Context,
+    workspace: Name,
+    memory: MemoryId,
+    content: Annotated[
+        str, typer.Option(help="The new text; - reads it from stdin. Unchanged by default.")
+    ] = "",
+    tag: Annotated[
+        list[str] | None, typer.Option(help="All tags from now on; may be given several times.")
+    ] = None,
+    pin: Annotated[bool | None, typer.Option("--pin/--unpin", help="First in lists.")] = None,
+    if_version: Annotated[int | None, typer.Option(min=1, help="Only if it has this one.")] = None,
+) -> None:
+    """Change a memory in place; its earlier text goes to the history."""
+    cli = Cli.of(context)
+    fields: dict[str, Any] = {
+        "content": (sys.stdin.read() if content == "-" else content) or None,
+        "tags": tag,
+        "pinned": pin,
+        "if_version": if_version,
+    }
+    asked = {name: value for name, value in fields.items() if value is not None}
+    async with cli.platform() as platform:
+        workspace_id = await find_workspace(platform, workspace)
+    async with cli.agent(workspace_id) as agent:
+        cli.output.one(await agent.memory.update(memory, **asked))
+
+
+@asynchronous
+async def forget(context: typer.Context, workspace: Name, memory: MemoryId) -> None:
+    """Remove a memory for good, with its history and vectors."""
+    cli = Cli.of(context)
+    async with cli.platform() as platform:
+        workspace_id = await find_workspace(platform, workspace)
+    async with cli.agent(workspace_id) as agent:
+        removed = await agent.memory.forget(memory)
+    cli.output.done(f"forgotten: {removed} rows are gone", removed=removed)
+
+
+@asynchronous
+async def consolidate(
+    context: typer.Context,
+    workspace: Name,
+    content: Annotated[str, typer.Argument(help="What takes their place; - reads stdin.")],
+    memories: Annotated[list[str], typer.Argument(metavar="MEMORY...", help="Two or more ids.")],
+    dry_run: Annotated[bool, typer.Option(help="Only say what would happen.")] = False,
+) -> None:
+    """Put one text in the place of several memories of one namespace, all or none."""
+    cli = Cli.of(context)
+    text = sys.stdin.read() if content == "-" else content
+    async with cli.platform() as platform:
+        workspace_id = await find_workspace(platform, workspace)
+    async with cli.agent(workspace_id) as agent:
+        cli.output.one(await agent.memory.consolidate(memories, text, dry_run=dry_run))
+
+
+@asynchronous
+async def undo(context: typer.Context, workspace: Name, memory: MemoryId) -> None:
+    """Bring back what a consolidated memory replaced, and forget that one."""
+    cli = Cli.of(context)
+    async with cli.platform() as platform:
+        workspace_id = await find_workspace(platform, workspace)
+    async with cli.agent(workspace_id) as agent:
+        restored = await agent.memory.undo_consolidation(memory)
+    cli.output.done(f"{len(restored)} memories hold again", restored=restored)
+
+
+@asynchronous
+async def namespaces(context: typer.Context, workspace: Name) -> None:
+    """List what a workspace can read, and whether it can write there."""
+    cli = Cli.of(context)
+    async with cli.platform() as platform:
+        workspace_id = await find_workspace(platform, workspace)
+    async with cli.agent(workspace_id) as agent:
+        found = await agent.memory.namespaces()
+    cli.output.table(found.readable, _NAMESPACE_COLUMNS)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Put the commands of this page into `molecule-grpc memory`."""
+    for command in (get, update, forget, consolidate, undo, namespaces):
+        app.command()(command)
