@@ -152,7 +152,7 @@ async def drop_namespace(conn: Connection | Pool, organization_id: UUID, name: s
     """Delete a namespace that holds nothing.
 
     Its counter must say so, too: a commit under way changes that in the row for which this waits,
-    while a look at `memories` alone would not see what is committed meanwhile, and the rows would go
+    while a look at `memories` alone would miss what is committed meanwhile, and the rows would go
     with their namespace.
     """
     await conn.execute(
