@@ -14,6 +14,8 @@ from moleculeai.memory.v1 import memory_service_pb2 as pb
 
 from molecule_grpc.client.connection import Connection
 
+_FIRST_INEXACT = 2**53
+
 
 class Memory:
     """The memories and keys of one workspace.
@@ -249,14 +251,17 @@ class Memory:
 
         Args:
             key: 1 to 512 characters.
-            value: anything that JSON can express, at most 256 KiB.
+            value: anything that JSON can express, at most 256 KiB. Whole numbers from 2^53 on go in
+                as text: gRPC would round them.
             ttl_seconds: after so long the key is absent; None for ever.
             if_version: write only if the key has this version, 0 if it is absent.
 
         Raises:
+            ValueError: the value holds a whole number from 2^53 on.
             Aborted: VERSION_MISMATCH.
             ResourceExhausted: QUOTA_EXCEEDED.
         """
+        _require_exact(value)
         request = pb.SetValueRequest(
             workspace_id=self._workspace_id,
             key=key,
@@ -289,6 +294,15 @@ class Memory:
         await self._connection.call(
             self._connection.memories.DeleteValue, request, retry=if_version is None
         )
+
+
+def _require_exact(value: Any) -> None:
+    """Raise for a number that a double cannot hold."""
+    if isinstance(value, int) and abs(value) >= _FIRST_INEXACT:
+        raise ValueError(f"{value} would be rounded: send it as text")
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in parts:
+        _require_exact(part)
 
 
 def _draft(content: str, namespace: str, fields: dict[str, Any]) -> memory_pb2.MemoryDraft:

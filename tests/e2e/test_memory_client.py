@@ -94,7 +94,9 @@ async def test_keys_of_an_agent(hired: Hired, server: RunningServer) -> None:
             await memory.set_value("plan", None, if_version=1)
         got = await memory.value("plan")
         assert (got.version, json_format.MessageToDict(got.value)) == (2, {"steps": [3]})
-        await memory.set_value("other", 9007199254740993)
+        await memory.set_value("other", [{"n": 2**53 - 1}])
+        with pytest.raises(ValueError, match="rounded"):
+            await memory.set_value("other", [{"n": 2**53}])
         assert [entry.key async for entry in memory.values()] == ["other", "plan"]
         await memory.delete_value("plan", if_version=2)
         with pytest.raises(NotFound):
