@@ -364,6 +364,15 @@ class Memories(RuleBasedStateMachine):
     def sweep(self) -> None:
         """What has expired is deleted, and nobody can tell."""
         self._run(self.world.rooms.upkeep.sweep())
+        for gone in [each for each in self.model.memories.values() if each.expired]:
+            for each in self.model.memories.values():
+                if each.winner != gone.id:
+                    continue
+                if gone.winner is not None:
+                    each.winner = gone.winner
+                elif gone.text.author in self.model.hidden:
+                    each.winner, each.replaced = None, None
+            del self.model.memories[gone.id]
 
     @rule()
     def crash(self) -> None:

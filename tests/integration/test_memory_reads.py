@@ -55,6 +55,23 @@ async def test_a_sweep_deletes_what_has_expired(bench: Bench, tree: Tree, pool: 
     await bench.require_true_counters()
 
 
+async def test_a_lie_that_expires_does_not_hide_the_truth(
+    bench: Bench, tree: Tree, pool: Pool
+) -> None:
+    """While its author is hidden, it replaces nothing; when it is deleted, neither."""
+    team = f"team:{tree.lead}"
+    truth = await bench.commit(tree.b, "the truth", namespace=team)
+    ends = datetime.now(UTC) + timedelta(hours=1)
+    draft = Draft(content="a lie for an hour", expires_at=ends)
+    lie = await bench.commits.supersede(tree.a, truth.id, draft)
+    await bench.grants.quarantine(None, tree.a, "poisoned", "operator")
+    await pool.execute("UPDATE memories SET expires_at = now() WHERE id = $1", lie.id)
+    await bench.upkeep.sweep()
+    assert (await bench.reads.get(tree.b, truth.id)).superseded_by is None
+    assert (await bench.reads.hygiene(tree.b, team)).memories == 1
+    await bench.require_true_counters()
+
+
 async def test_a_purge_takes_what_hangs_on_the_workspace(
     bench: Bench, tree: Tree, pool: Pool
 ) -> None:

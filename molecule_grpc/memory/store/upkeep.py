@@ -8,6 +8,7 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.memory.store.usage import release
+from molecule_grpc.memory.store.visible import beside, trusted
 
 # Deleted keys keep their versions for so long, after which the workspace's floor remembers them.
 _TOMBSTONE = "interval '1 hour'"
@@ -30,7 +31,18 @@ _DROP_EXPIRED = f"""
     gone AS (
         DELETE FROM memories m USING due d
         WHERE m.id = d.id AND (m.organization_id = d.organization_id) IS TRUE
-        RETURNING m.organization_id, m.id, m.namespace, octet_length(m.content) AS size
+        RETURNING m.organization_id, m.id, m.namespace, m.author_id, m.superseded_by,
+                  octet_length(m.content) AS size
+    ),
+    -- What it had replaced is now replaced by what replaced it. What a hidden author had put there
+    -- replaces nothing, and does not begin to when it is gone.
+    relinked AS (
+        UPDATE memories m
+        SET superseded_by = g.superseded_by,
+            superseded_at = CASE WHEN g.superseded_by IS NOT NULL THEN m.superseded_at END
+        FROM gone g
+        WHERE m.superseded_by = g.id AND {beside("m", "g")}
+          AND (g.superseded_by IS NOT NULL OR NOT {trusted("g.organization_id", "g.author_id")})
     ),
     removed AS (
         SELECT g.organization_id, g.namespace, count(*) AS memories,
