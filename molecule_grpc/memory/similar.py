@@ -19,6 +19,8 @@ from molecule_grpc.memory.values import Similar
 # another one beside it that passes as well.
 _COSINE: Final = 0.85
 _WORDING: Final = 0.5
+# Cosines of some models begin at 0.7: without any shared wording they say nothing.
+_SOME_WORDING: Final = 0.2
 _MOST: Final = 3
 # What an author waits for hints; and searches for hints at once: with more, commits have none.
 _SECONDS: Final = 0.01
@@ -59,7 +61,7 @@ class SimilarMemories:
             each
             for each in hints
             if each.shared_wording >= _WORDING
-            or (each.cosine is not None and each.cosine >= _COSINE)
+            or (each.shared_wording >= _SOME_WORDING and (each.cosine or 0.0) >= _COSINE)
         ]
         near.sort(key=lambda each: (each.cosine or 0.0) + each.shared_wording, reverse=True)
         return near[:_MOST]

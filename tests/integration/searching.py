@@ -34,7 +34,7 @@ class Thesaurus:
     active = True
 
     def __init__(self, name: str = "test/thesaurus/1/8", weight: float = 0.4) -> None:
-        self.model: EmbeddingModel | None = EmbeddingModel(name, _DIMENSIONS, weight)
+        self.model: EmbeddingModel | None = EmbeddingModel(name, _DIMENSIONS, weight, (0.75, 0.5))
         self.down = False
         self.refused: set[str] = set()
         self.asked: list[str] = []

@@ -427,7 +427,7 @@ async def test_the_process_gives_vectors_and_comes_back_after_it_was_killed_or_s
 )
 async def test_the_process_also_asks_the_model_that_was_there_before() -> None:
     light = LOCAL_MODELS["local-light"]
-    earlier = EmbeddingModel(light.id, light.dimensions, light.weight)
+    earlier = light.model
     async with process_of(MEMORY_EMBEDDER="local") as (_, client):
         await until(lambda: client.model is not None)
         async with asyncio.timeout(PATIENCE):

@@ -58,6 +58,16 @@ async def test_a_paraphrase_without_a_shared_word_is_found_by_its_meaning(
     assert found.degraded == []
 
 
+async def test_a_model_that_nobody_measured_is_never_sure(pool: Pool, database_url: str) -> None:
+    tree = await plant(pool)
+    async with search_bench(pool, database_url) as bench:
+        assert bench.model.model is not None
+        bench.model.model = bench.model.model._replace(sure=None)
+        await bench.remember(tree.a, "restart the database", "feed the cat")
+        assert (await bench.search(tree.a, "reboot postgres")).confidence == "low"
+        assert (await bench.search(tree.a, "restart the database")).confidence == "medium"
+
+
 async def test_any_word_of_a_question_counts_and_rare_words_count_more(
     bench: SearchBench, tree: Tree
 ) -> None:

@@ -78,6 +78,8 @@ class Backlog:
         return await store.claim(self._pool, model.id, self._id, _LEASE_SECONDS)
 
     async def _read(self, model: EmbeddingModel) -> None:
+        # First, so that searches say how many texts wait for this model.
+        await self._look_through(model)
         for _ in range(_ROUNDS):
             if not await self._round(model) and not await self._look_through(model):
                 await self._end_earlier(model)
@@ -130,6 +132,7 @@ class Backlog:
 
         They were stored without an embedder, or read by another model. Whether there were any.
         """
+        found = 0
         for _ in range(_LOOKS):
             if self._looked_through == model.id:
                 break
@@ -141,10 +144,10 @@ class Backlog:
                 self._looked_through, self._looked_at = model.id, _FIRST
             else:
                 self._looked_at = at
-            if marked:
-                _log.info("texts are to be read by this model", model=model.id, texts=marked)
-                return True
-        return False
+            found += marked
+        if found:
+            _log.info("texts are to be read by this model", model=model.id, texts=found)
+        return found > 0
 
 
 def _outcome(text: PendingText, state: EmbedState) -> Read:

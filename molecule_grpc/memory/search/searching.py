@@ -51,6 +51,10 @@ _NO_EXTENSION: Final = (
     "Postgres has no place for vectors of this model, yet or without the extension `vector`:"
     " searched by words alone"
 )
+_NO_MODEL: Final = (
+    "the embedder has no model yet, or its package is not installed (`molecule-grpc doctor` says):"
+    " searched by words alone"
+)
 _NOT_NOW: Final = "the embedder does not answer: searched by words alone"
 
 
@@ -110,7 +114,7 @@ class Search:
             mode_used=asked.mode,
             searched_namespaces=asked.namespaces,
             embed_pending=waiting,
-            confidence=confidence(list(hits.ranked), asked.mode),
+            confidence=confidence(hits.ranked, asked.meaning.model if asked.meaning else None),
             next_page_token=self._next(access, asked, query, hits, taken),
             limit=limit,
             degraded=[*degraded, *asked.limits],
@@ -189,7 +193,7 @@ class Search:
             return None, _NO_EMBEDDER
         model = self._embedder.model
         if model is None:
-            return None, _NOT_NOW
+            return None, _NO_MODEL
         schema = await self._vectors.find(model)
         if schema is None:
             return None, _NO_EXTENSION
