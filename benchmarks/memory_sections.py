@@ -21,7 +21,8 @@ _DIRECTIVE = re.compile(r"^(\s*)\.\. (?:[\w-]+:)?[\w-]+::\s*")
 def rst_sections(text: str) -> Iterator[tuple[str, str]]:
     """Headings and bodies of a reStructuredText file, in plain words."""
     lines = text.expandtabs(4).splitlines()
-    heading, body, place = "", [], 0
+    heading, place = "", 0
+    body: list[str] = []
     while place < len(lines):
         line = lines[place]
         under = lines[place + 1] if place + 1 < len(lines) else ""

@@ -121,7 +121,7 @@ def files_of(path: Path) -> Iterator[tuple[str, bytes]]:
     """Names and contents of all files of a package."""
     data = path.read_bytes()
     if path.suffix == ".deb":
-        command = ["dpkg-deb", "--fsys-tarfile", path]
+        command = ["dpkg-deb", "--fsys-tarfile", str(path)]
         data = subprocess.run(command, capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         for member in archive:

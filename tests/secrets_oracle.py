@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import random
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from re import _constants as sre  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
 from kingfisher_sdk import Rules, Scanner
+
+# Python's own parser of patterns, which has no types.
+sre: Any = importlib.import_module("re._constants")
+parser: Any = importlib.import_module("re._parser")
 
 # Longest repetition that a pattern without an upper bound is given.
 _MOST = 24
