@@ -69,8 +69,7 @@ async def ranked(
     The frequencies are None where no word was compared or there is no hit.
     """
     arguments = Arguments()
-    sql = _statement(arguments, ranking)
-    rows = await connection.fetch(sql, *arguments.values)
+    rows = await connection.fetch(_statement(arguments, ranking), *arguments.values)
     hits = [
         Ranked(
             row["id"],
@@ -90,8 +89,7 @@ async def ranked(
 def _frequencies(rows: Sequence[Any], ranking: Ranking) -> Frequencies | None:
     if ranking.frequencies is not None or not rows or not ranking.words:
         return ranking.frequencies
-    first = rows[0]
-    return Frequencies(first["rows"], first["length"], tuple(first["of_words"]))
+    return Frequencies(rows[0]["rows"], rows[0]["length"], tuple(rows[0]["of_words"]))
 
 
 def _statement(arguments: Arguments, ranking: Ranking) -> str:
