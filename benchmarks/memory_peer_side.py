@@ -148,7 +148,7 @@ async def measure(side, plan) -> dict:
                 for n in range(count)
             ]
             result["commits"][at_once] = await timed(calls, int(at_once))
-        fact = plan["memories"][0]
+        fact = plan["memories"][1]
         await side.commit("first", fact)
         await side.commit("second", fact)
         result["rows of a text"] = (await side.search(fact)).count(fact)

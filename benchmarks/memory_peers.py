@@ -150,7 +150,7 @@ async def ours(dsn: str, plan: dict[str, Any]) -> dict[str, Any]:
             result["commits"][at_once] = await timed(calls, int(at_once))
         used = cpu_seconds(worker.pid) - before
         result["worker_cpu_ms"] = used / sum(plan["commits"].values()) * 1000
-        fact = plan["memories"][0]
+        fact = plan["memories"][1]
         await commit(fact)
         await commit(fact)
         found = await memory.search(fact, limit=10)
