@@ -13,6 +13,7 @@ import (
 	v1 "github.com/molecule-ai/molecule-grpc/gen/go/moleculeai/delegation/v1"
 	_ "github.com/molecule-ai/molecule-grpc/gen/go/moleculeai/rest/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
+	httpbody "google.golang.org/genproto/googleapis/api/httpbody"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -2475,6 +2476,1234 @@ func (x *ListAuditLogResponse) GetEntries() []*AuditEntry {
 	return nil
 }
 
+// Request of ExportMemories.
+type ExportMemoriesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the organisation. For the operator only; empty means all.
+	OrganizationId string `protobuf:"bytes,1,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ExportMemoriesRequest) Reset() {
+	*x = ExportMemoriesRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportMemoriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportMemoriesRequest) ProtoMessage() {}
+
+func (x *ExportMemoriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportMemoriesRequest.ProtoReflect.Descriptor instead.
+func (*ExportMemoriesRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ExportMemoriesRequest) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+// Request of ImportMemories: pieces of one JSON array.
+type ImportMemoriesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A piece of the array; pieces may be cut anywhere. An element takes at most 512 KiB.
+	Body *httpbody.HttpBody `protobuf:"bytes,1,opt,name=body,proto3" json:"body,omitempty"`
+	// UUID of the organisation, in the first piece. For the operator only; empty means the default
+	// organisation.
+	OrganizationId string `protobuf:"bytes,2,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ImportMemoriesRequest) Reset() {
+	*x = ImportMemoriesRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportMemoriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportMemoriesRequest) ProtoMessage() {}
+
+func (x *ImportMemoriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportMemoriesRequest.ProtoReflect.Descriptor instead.
+func (*ImportMemoriesRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ImportMemoriesRequest) GetBody() *httpbody.HttpBody {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *ImportMemoriesRequest) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+// Response of ImportMemories.
+type ImportMemoriesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Stored now, or stored before with the same text.
+	Imported int32 `protobuf:"varint,1,opt,name=imported,proto3" json:"imported,omitempty"`
+	// Left out: no or several workspaces have the name, or the scope has no namespace.
+	Skipped int32 `protobuf:"varint,2,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	// Refused with an error.
+	Errors int32 `protobuf:"varint,3,opt,name=errors,proto3" json:"errors,omitempty"`
+	// All elements of the array.
+	Total int32 `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`
+	// The first 100 that were left out or refused.
+	Skips         []*ImportMemoriesResponse_Skip `protobuf:"bytes,5,rep,name=skips,proto3" json:"skips,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportMemoriesResponse) Reset() {
+	*x = ImportMemoriesResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportMemoriesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportMemoriesResponse) ProtoMessage() {}
+
+func (x *ImportMemoriesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportMemoriesResponse.ProtoReflect.Descriptor instead.
+func (*ImportMemoriesResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ImportMemoriesResponse) GetImported() int32 {
+	if x != nil {
+		return x.Imported
+	}
+	return 0
+}
+
+func (x *ImportMemoriesResponse) GetSkipped() int32 {
+	if x != nil {
+		return x.Skipped
+	}
+	return 0
+}
+
+func (x *ImportMemoriesResponse) GetErrors() int32 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *ImportMemoriesResponse) GetTotal() int32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *ImportMemoriesResponse) GetSkips() []*ImportMemoriesResponse_Skip {
+	if x != nil {
+		return x.Skips
+	}
+	return nil
+}
+
+// MemoryGrant is a right that an operator gave beside those of the tree.
+type MemoryGrant struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// UUID of the workspace.
+	WorkspaceId string `protobuf:"bytes,2,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Whether it may write, too.
+	CanWrite bool `protobuf:"varint,3,opt,name=can_write,json=canWrite,proto3" json:"can_write,omitempty"`
+	// Who gave it: `admin-token`, or `org-token:` and the beginning of the token.
+	GrantedBy string `protobuf:"bytes,4,opt,name=granted_by,json=grantedBy,proto3" json:"granted_by,omitempty"`
+	// Time of the grant.
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemoryGrant) Reset() {
+	*x = MemoryGrant{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemoryGrant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemoryGrant) ProtoMessage() {}
+
+func (x *MemoryGrant) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemoryGrant.ProtoReflect.Descriptor instead.
+func (*MemoryGrant) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *MemoryGrant) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *MemoryGrant) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *MemoryGrant) GetCanWrite() bool {
+	if x != nil {
+		return x.CanWrite
+	}
+	return false
+}
+
+func (x *MemoryGrant) GetGrantedBy() string {
+	if x != nil {
+		return x.GrantedBy
+	}
+	return ""
+}
+
+func (x *MemoryGrant) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+// Request of SetMemoryGrant.
+type SetMemoryGrantRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the workspace.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// The namespace: one of the tree, or `custom:<name>`, which needs no other beginning than a grant.
+	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Whether it may write, too.
+	CanWrite      bool `protobuf:"varint,3,opt,name=can_write,json=canWrite,proto3" json:"can_write,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetMemoryGrantRequest) Reset() {
+	*x = SetMemoryGrantRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetMemoryGrantRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetMemoryGrantRequest) ProtoMessage() {}
+
+func (x *SetMemoryGrantRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetMemoryGrantRequest.ProtoReflect.Descriptor instead.
+func (*SetMemoryGrantRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *SetMemoryGrantRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *SetMemoryGrantRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *SetMemoryGrantRequest) GetCanWrite() bool {
+	if x != nil {
+		return x.CanWrite
+	}
+	return false
+}
+
+// Request of ListMemoryGrants.
+type ListMemoryGrantsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only those of this namespace; empty means all.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Only those of this workspace; empty means all.
+	WorkspaceId string `protobuf:"bytes,2,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Maximum number of rows, 1 to 1000; 0 means 1000.
+	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Value of `x-next-page-token` of the previous page.
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMemoryGrantsRequest) Reset() {
+	*x = ListMemoryGrantsRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMemoryGrantsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMemoryGrantsRequest) ProtoMessage() {}
+
+func (x *ListMemoryGrantsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMemoryGrantsRequest.ProtoReflect.Descriptor instead.
+func (*ListMemoryGrantsRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ListMemoryGrantsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ListMemoryGrantsRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *ListMemoryGrantsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListMemoryGrantsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Response of ListMemoryGrants.
+type ListMemoryGrantsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The grants.
+	Grants        []*MemoryGrant `protobuf:"bytes,1,rep,name=grants,proto3" json:"grants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMemoryGrantsResponse) Reset() {
+	*x = ListMemoryGrantsResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMemoryGrantsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMemoryGrantsResponse) ProtoMessage() {}
+
+func (x *ListMemoryGrantsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMemoryGrantsResponse.ProtoReflect.Descriptor instead.
+func (*ListMemoryGrantsResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ListMemoryGrantsResponse) GetGrants() []*MemoryGrant {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+// Request of DeleteMemoryGrant.
+type DeleteMemoryGrantRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the workspace.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// The namespace.
+	Namespace     string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteMemoryGrantRequest) Reset() {
+	*x = DeleteMemoryGrantRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteMemoryGrantRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteMemoryGrantRequest) ProtoMessage() {}
+
+func (x *DeleteMemoryGrantRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteMemoryGrantRequest.ProtoReflect.Descriptor instead.
+func (*DeleteMemoryGrantRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *DeleteMemoryGrantRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *DeleteMemoryGrantRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+// Response of DeleteMemoryGrant.
+type DeleteMemoryGrantResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Always `deleted`.
+	Status        string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteMemoryGrantResponse) Reset() {
+	*x = DeleteMemoryGrantResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteMemoryGrantResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteMemoryGrantResponse) ProtoMessage() {}
+
+func (x *DeleteMemoryGrantResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteMemoryGrantResponse.ProtoReflect.Descriptor instead.
+func (*DeleteMemoryGrantResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *DeleteMemoryGrantResponse) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+// Request of MoveMemoryNamespace.
+type MoveMemoryNamespaceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the organisation. For the operator only; empty means the default organisation.
+	OrganizationId string `protobuf:"bytes,1,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	// The namespace to empty.
+	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	// The namespace to fill: of a workspace of the organisation, or custom. May hold memories.
+	Target        string `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveMemoryNamespaceRequest) Reset() {
+	*x = MoveMemoryNamespaceRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveMemoryNamespaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveMemoryNamespaceRequest) ProtoMessage() {}
+
+func (x *MoveMemoryNamespaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveMemoryNamespaceRequest.ProtoReflect.Descriptor instead.
+func (*MoveMemoryNamespaceRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *MoveMemoryNamespaceRequest) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+func (x *MoveMemoryNamespaceRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *MoveMemoryNamespaceRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+// Response of MoveMemoryNamespace.
+type MoveMemoryNamespaceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many memories moved.
+	Moved         int32 `protobuf:"varint,1,opt,name=moved,proto3" json:"moved,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveMemoryNamespaceResponse) Reset() {
+	*x = MoveMemoryNamespaceResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveMemoryNamespaceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveMemoryNamespaceResponse) ProtoMessage() {}
+
+func (x *MoveMemoryNamespaceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveMemoryNamespaceResponse.ProtoReflect.Descriptor instead.
+func (*MoveMemoryNamespaceResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *MoveMemoryNamespaceResponse) GetMoved() int32 {
+	if x != nil {
+		return x.Moved
+	}
+	return 0
+}
+
+// Request of DeleteMemoryNamespace.
+type DeleteMemoryNamespaceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the organisation. For the operator only; empty means the default organisation.
+	OrganizationId string `protobuf:"bytes,1,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	// The namespace.
+	Namespace     string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteMemoryNamespaceRequest) Reset() {
+	*x = DeleteMemoryNamespaceRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteMemoryNamespaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteMemoryNamespaceRequest) ProtoMessage() {}
+
+func (x *DeleteMemoryNamespaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteMemoryNamespaceRequest.ProtoReflect.Descriptor instead.
+func (*DeleteMemoryNamespaceRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *DeleteMemoryNamespaceRequest) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+func (x *DeleteMemoryNamespaceRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+// Response of DeleteMemoryNamespace.
+type DeleteMemoryNamespaceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many memories are gone.
+	Removed       int32 `protobuf:"varint,1,opt,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteMemoryNamespaceResponse) Reset() {
+	*x = DeleteMemoryNamespaceResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteMemoryNamespaceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteMemoryNamespaceResponse) ProtoMessage() {}
+
+func (x *DeleteMemoryNamespaceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteMemoryNamespaceResponse.ProtoReflect.Descriptor instead.
+func (*DeleteMemoryNamespaceResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *DeleteMemoryNamespaceResponse) GetRemoved() int32 {
+	if x != nil {
+		return x.Removed
+	}
+	return 0
+}
+
+// Request of GetMemoryStats.
+type GetMemoryStatsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the organisation. For the operator only; empty means all.
+	OrganizationId string `protobuf:"bytes,1,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *GetMemoryStatsRequest) Reset() {
+	*x = GetMemoryStatsRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMemoryStatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMemoryStatsRequest) ProtoMessage() {}
+
+func (x *GetMemoryStatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMemoryStatsRequest.ProtoReflect.Descriptor instead.
+func (*GetMemoryStatsRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *GetMemoryStatsRequest) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+// Response of GetMemoryStats. A count stops at 2,147,483,647.
+type GetMemoryStatsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Namespaces.
+	Namespaces int32 `protobuf:"varint,1,opt,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// Memories.
+	Memories int32 `protobuf:"varint,2,opt,name=memories,proto3" json:"memories,omitempty"`
+	// Bytes of their texts.
+	Bytes float64 `protobuf:"fixed64,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Memories that are not searchable by meaning yet.
+	EmbedPending int32 `protobuf:"varint,4,opt,name=embed_pending,json=embedPending,proto3" json:"embed_pending,omitempty"`
+	// Memories whose meaning could not be computed.
+	EmbedFailed int32 `protobuf:"varint,5,opt,name=embed_failed,json=embedFailed,proto3" json:"embed_failed,omitempty"`
+	// Authors in quarantine.
+	QuarantinedAuthors int32 `protobuf:"varint,6,opt,name=quarantined_authors,json=quarantinedAuthors,proto3" json:"quarantined_authors,omitempty"`
+	// The hundred largest.
+	Largest       []*GetMemoryStatsResponse_NamespaceStats `protobuf:"bytes,7,rep,name=largest,proto3" json:"largest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMemoryStatsResponse) Reset() {
+	*x = GetMemoryStatsResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMemoryStatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMemoryStatsResponse) ProtoMessage() {}
+
+func (x *GetMemoryStatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMemoryStatsResponse.ProtoReflect.Descriptor instead.
+func (*GetMemoryStatsResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *GetMemoryStatsResponse) GetNamespaces() int32 {
+	if x != nil {
+		return x.Namespaces
+	}
+	return 0
+}
+
+func (x *GetMemoryStatsResponse) GetMemories() int32 {
+	if x != nil {
+		return x.Memories
+	}
+	return 0
+}
+
+func (x *GetMemoryStatsResponse) GetBytes() float64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *GetMemoryStatsResponse) GetEmbedPending() int32 {
+	if x != nil {
+		return x.EmbedPending
+	}
+	return 0
+}
+
+func (x *GetMemoryStatsResponse) GetEmbedFailed() int32 {
+	if x != nil {
+		return x.EmbedFailed
+	}
+	return 0
+}
+
+func (x *GetMemoryStatsResponse) GetQuarantinedAuthors() int32 {
+	if x != nil {
+		return x.QuarantinedAuthors
+	}
+	return 0
+}
+
+func (x *GetMemoryStatsResponse) GetLargest() []*GetMemoryStatsResponse_NamespaceStats {
+	if x != nil {
+		return x.Largest
+	}
+	return nil
+}
+
+// AuthorQuarantine hides what one workspace wrote.
+type AuthorQuarantine struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the author.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Why.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who decided: `admin-token`, or `org-token:` and the beginning of the token.
+	CreatedBy string `protobuf:"bytes,3,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	// Since when.
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthorQuarantine) Reset() {
+	*x = AuthorQuarantine{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorQuarantine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorQuarantine) ProtoMessage() {}
+
+func (x *AuthorQuarantine) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorQuarantine.ProtoReflect.Descriptor instead.
+func (*AuthorQuarantine) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *AuthorQuarantine) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *AuthorQuarantine) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AuthorQuarantine) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *AuthorQuarantine) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+// Request of SetAuthorQuarantine.
+type SetAuthorQuarantineRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the author.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Why, at most 1000 bytes.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetAuthorQuarantineRequest) Reset() {
+	*x = SetAuthorQuarantineRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetAuthorQuarantineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetAuthorQuarantineRequest) ProtoMessage() {}
+
+func (x *SetAuthorQuarantineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetAuthorQuarantineRequest.ProtoReflect.Descriptor instead.
+func (*SetAuthorQuarantineRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *SetAuthorQuarantineRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *SetAuthorQuarantineRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Request of ListAuthorQuarantines.
+type ListAuthorQuarantinesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Maximum number of rows, 1 to 1000; 0 means 1000.
+	Limit int32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Value of `x-next-page-token` of the previous page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuthorQuarantinesRequest) Reset() {
+	*x = ListAuthorQuarantinesRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuthorQuarantinesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuthorQuarantinesRequest) ProtoMessage() {}
+
+func (x *ListAuthorQuarantinesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuthorQuarantinesRequest.ProtoReflect.Descriptor instead.
+func (*ListAuthorQuarantinesRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ListAuthorQuarantinesRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListAuthorQuarantinesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Response of ListAuthorQuarantines.
+type ListAuthorQuarantinesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The quarantines.
+	Quarantines   []*AuthorQuarantine `protobuf:"bytes,1,rep,name=quarantines,proto3" json:"quarantines,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuthorQuarantinesResponse) Reset() {
+	*x = ListAuthorQuarantinesResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuthorQuarantinesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuthorQuarantinesResponse) ProtoMessage() {}
+
+func (x *ListAuthorQuarantinesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuthorQuarantinesResponse.ProtoReflect.Descriptor instead.
+func (*ListAuthorQuarantinesResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ListAuthorQuarantinesResponse) GetQuarantines() []*AuthorQuarantine {
+	if x != nil {
+		return x.Quarantines
+	}
+	return nil
+}
+
+// Request of DeleteAuthorQuarantine.
+type DeleteAuthorQuarantineRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the author.
+	WorkspaceId   string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteAuthorQuarantineRequest) Reset() {
+	*x = DeleteAuthorQuarantineRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteAuthorQuarantineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteAuthorQuarantineRequest) ProtoMessage() {}
+
+func (x *DeleteAuthorQuarantineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteAuthorQuarantineRequest.ProtoReflect.Descriptor instead.
+func (*DeleteAuthorQuarantineRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *DeleteAuthorQuarantineRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+// Response of DeleteAuthorQuarantine.
+type DeleteAuthorQuarantineResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Always `deleted`.
+	Status        string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteAuthorQuarantineResponse) Reset() {
+	*x = DeleteAuthorQuarantineResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteAuthorQuarantineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteAuthorQuarantineResponse) ProtoMessage() {}
+
+func (x *DeleteAuthorQuarantineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteAuthorQuarantineResponse.ProtoReflect.Descriptor instead.
+func (*DeleteAuthorQuarantineResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *DeleteAuthorQuarantineResponse) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
 // Subsystem is one background task.
 type GetLivenessResponse_Subsystem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2494,7 +3723,7 @@ type GetLivenessResponse_Subsystem struct {
 
 func (x *GetLivenessResponse_Subsystem) Reset() {
 	*x = GetLivenessResponse_Subsystem{}
-	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[38]
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +3735,7 @@ func (x *GetLivenessResponse_Subsystem) String() string {
 func (*GetLivenessResponse_Subsystem) ProtoMessage() {}
 
 func (x *GetLivenessResponse_Subsystem) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[38]
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2557,11 +3786,139 @@ func (x *GetLivenessResponse_Subsystem) GetFailures() int32 {
 	return 0
 }
 
+// Skip is a memory that was not stored.
+type ImportMemoriesResponse_Skip struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its place in the array, from 0.
+	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// Why: missing or ambiguous (the workspace), scope, or the error's text.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportMemoriesResponse_Skip) Reset() {
+	*x = ImportMemoriesResponse_Skip{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportMemoriesResponse_Skip) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportMemoriesResponse_Skip) ProtoMessage() {}
+
+func (x *ImportMemoriesResponse_Skip) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportMemoriesResponse_Skip.ProtoReflect.Descriptor instead.
+func (*ImportMemoriesResponse_Skip) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{40, 0}
+}
+
+func (x *ImportMemoriesResponse_Skip) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ImportMemoriesResponse_Skip) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// NamespaceStats is what one namespace holds.
+type GetMemoryStatsResponse_NamespaceStats struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// UUID of its organisation.
+	OrganizationId string `protobuf:"bytes,2,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	// Memories.
+	Memories int32 `protobuf:"varint,3,opt,name=memories,proto3" json:"memories,omitempty"`
+	// Bytes of their texts.
+	Bytes         float64 `protobuf:"fixed64,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMemoryStatsResponse_NamespaceStats) Reset() {
+	*x = GetMemoryStatsResponse_NamespaceStats{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMemoryStatsResponse_NamespaceStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMemoryStatsResponse_NamespaceStats) ProtoMessage() {}
+
+func (x *GetMemoryStatsResponse_NamespaceStats) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMemoryStatsResponse_NamespaceStats.ProtoReflect.Descriptor instead.
+func (*GetMemoryStatsResponse_NamespaceStats) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{52, 0}
+}
+
+func (x *GetMemoryStatsResponse_NamespaceStats) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *GetMemoryStatsResponse_NamespaceStats) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+func (x *GetMemoryStatsResponse_NamespaceStats) GetMemories() int32 {
+	if x != nil {
+		return x.Memories
+	}
+	return 0
+}
+
+func (x *GetMemoryStatsResponse_NamespaceStats) GetBytes() float64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 var File_moleculeai_admin_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"'moleculeai/admin/v1/admin_service.proto\x12\x13moleculeai.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a)moleculeai/delegation/v1/delegation.proto\x1a$moleculeai/delegation/v1/event.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\"\x12\n" +
+	"'moleculeai/admin/v1/admin_service.proto\x12\x13moleculeai.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a)moleculeai/delegation/v1/delegation.proto\x1a$moleculeai/delegation/v1/event.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\"\x12\n" +
 	"\x10GetHealthRequest\"+\n" +
 	"\x11GetHealthResponse\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\tR\x06status\"\x14\n" +
@@ -2771,7 +4128,101 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
 	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"Q\n" +
 	"\x14ListAuditLogResponse\x129\n" +
-	"\aentries\x18\x01 \x03(\v2\x1f.moleculeai.admin.v1.AuditEntryR\aentries2\xbe\x13\n" +
+	"\aentries\x18\x01 \x03(\v2\x1f.moleculeai.admin.v1.AuditEntryR\aentries\"M\n" +
+	"\x15ExportMemoriesRequest\x124\n" +
+	"\x0forganization_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0eorganizationId\"w\n" +
+	"\x15ImportMemoriesRequest\x12(\n" +
+	"\x04body\x18\x01 \x01(\v2\x14.google.api.HttpBodyR\x04body\x124\n" +
+	"\x0forganization_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0eorganizationId\"\xfa\x01\n" +
+	"\x16ImportMemoriesResponse\x12\x1a\n" +
+	"\bimported\x18\x01 \x01(\x05R\bimported\x12\x18\n" +
+	"\askipped\x18\x02 \x01(\x05R\askipped\x12\x16\n" +
+	"\x06errors\x18\x03 \x01(\x05R\x06errors\x12\x14\n" +
+	"\x05total\x18\x04 \x01(\x05R\x05total\x12F\n" +
+	"\x05skips\x18\x05 \x03(\v20.moleculeai.admin.v1.ImportMemoriesResponse.SkipR\x05skips\x1a4\n" +
+	"\x04Skip\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xc5\x01\n" +
+	"\vMemoryGrant\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12!\n" +
+	"\fworkspace_id\x18\x02 \x01(\tR\vworkspaceId\x12\x1b\n" +
+	"\tcan_write\x18\x03 \x01(\bR\bcanWrite\x12\x1d\n" +
+	"\n" +
+	"granted_by\x18\x04 \x01(\tR\tgrantedBy\x129\n" +
+	"\n" +
+	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\x8b\x01\n" +
+	"\x15SetMemoryGrantRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12(\n" +
+	"\tnamespace\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x02R\tnamespace\x12\x1b\n" +
+	"\tcan_write\x18\x03 \x01(\bR\bcanWrite\"\xbc\x01\n" +
+	"\x17ListMemoryGrantsRequest\x12&\n" +
+	"\tnamespace\x18\x01 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tnamespace\x12.\n" +
+	"\fworkspace_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
+	"\x05limit\x18\x03 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x05limit\x12'\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80\x10R\tpageToken\"T\n" +
+	"\x18ListMemoryGrantsResponse\x128\n" +
+	"\x06grants\x18\x01 \x03(\v2 .moleculeai.admin.v1.MemoryGrantR\x06grants\"q\n" +
+	"\x18DeleteMemoryGrantRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12(\n" +
+	"\tnamespace\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x02R\tnamespace\"3\n" +
+	"\x19DeleteMemoryGrantResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\"\x9a\x01\n" +
+	"\x1aMoveMemoryNamespaceRequest\x124\n" +
+	"\x0forganization_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0eorganizationId\x12\"\n" +
+	"\x06source\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x02R\x06source\x12\"\n" +
+	"\x06target\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x02R\x06target\"3\n" +
+	"\x1bMoveMemoryNamespaceResponse\x12\x14\n" +
+	"\x05moved\x18\x01 \x01(\x05R\x05moved\"~\n" +
+	"\x1cDeleteMemoryNamespaceRequest\x124\n" +
+	"\x0forganization_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0eorganizationId\x12(\n" +
+	"\tnamespace\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x02R\tnamespace\"9\n" +
+	"\x1dDeleteMemoryNamespaceResponse\x12\x18\n" +
+	"\aremoved\x18\x01 \x01(\x05R\aremoved\"M\n" +
+	"\x15GetMemoryStatsRequest\x124\n" +
+	"\x0forganization_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0eorganizationId\"\xc5\x03\n" +
+	"\x16GetMemoryStatsResponse\x12\x1e\n" +
+	"\n" +
+	"namespaces\x18\x01 \x01(\x05R\n" +
+	"namespaces\x12\x1a\n" +
+	"\bmemories\x18\x02 \x01(\x05R\bmemories\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x01R\x05bytes\x12#\n" +
+	"\rembed_pending\x18\x04 \x01(\x05R\fembedPending\x12!\n" +
+	"\fembed_failed\x18\x05 \x01(\x05R\vembedFailed\x12/\n" +
+	"\x13quarantined_authors\x18\x06 \x01(\x05R\x12quarantinedAuthors\x12T\n" +
+	"\alargest\x18\a \x03(\v2:.moleculeai.admin.v1.GetMemoryStatsResponse.NamespaceStatsR\alargest\x1a\x89\x01\n" +
+	"\x0eNamespaceStats\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12'\n" +
+	"\x0forganization_id\x18\x02 \x01(\tR\x0eorganizationId\x12\x1a\n" +
+	"\bmemories\x18\x03 \x01(\x05R\bmemories\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x01R\x05bytes\"\xa7\x01\n" +
+	"\x10AuthorQuarantine\x12!\n" +
+	"\fworkspace_id\x18\x01 \x01(\tR\vworkspaceId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"created_by\x18\x03 \x01(\tR\tcreatedBy\x129\n" +
+	"\n" +
+	"created_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"k\n" +
+	"\x1aSetAuthorQuarantineRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
+	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\xe8\aR\x06reason\"i\n" +
+	"\x1cListAuthorQuarantinesRequest\x12 \n" +
+	"\x05limit\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x05limit\x12'\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"h\n" +
+	"\x1dListAuthorQuarantinesResponse\x12G\n" +
+	"\vquarantines\x18\x01 \x03(\v2%.moleculeai.admin.v1.AuthorQuarantineR\vquarantines\"L\n" +
+	"\x1dDeleteAuthorQuarantineRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\"8\n" +
+	"\x1eDeleteAuthorQuarantineResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status2\x87!\n" +
 	"\fAdminService\x12k\n" +
 	"\tGetHealth\x12%.moleculeai.admin.v1.GetHealthRequest\x1a&.moleculeai.admin.v1.GetHealthResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\a/health\x12y\n" +
 	"\vGetLiveness\x12'.moleculeai.admin.v1.GetLivenessRequest\x1a(.moleculeai.admin.v1.GetLivenessResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/admin/liveness\x12\x8f\x01\n" +
@@ -2790,7 +4241,18 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\fListAuditLog\x12(.moleculeai.admin.v1.ListAuditLogRequest\x1a).moleculeai.admin.v1.ListAuditLogResponse\"%\xc2\xda\x18\t\x12\aentries\x82\xd3\xe4\x93\x02\x12\x12\x10/admin/audit-log\x12\x94\x01\n" +
 	"\n" +
 	"ListEvents\x12&.moleculeai.admin.v1.ListEventsRequest\x1a'.moleculeai.admin.v1.ListEventsResponse\"5\xc2\xda\x18\b\x12\x06events\x82\xd3\xe4\x93\x02#Z\x18\x12\x16/events/{workspace_id}\x12\a/events\x12\x97\x01\n" +
-	"\x12GetDelegationStats\x12..moleculeai.admin.v1.GetDelegationStatsRequest\x1a/.moleculeai.admin.v1.GetDelegationStatsResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/admin/delegations/statsBIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/admin/v1;adminv1b\x06proto3"
+	"\x12GetDelegationStats\x12..moleculeai.admin.v1.GetDelegationStatsRequest\x1a/.moleculeai.admin.v1.GetDelegationStatsResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/admin/delegations/stats\x12t\n" +
+	"\x0eExportMemories\x12*.moleculeai.admin.v1.ExportMemoriesRequest\x1a\x14.google.api.HttpBody\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/admin/memories/export0\x01\x12\x91\x01\n" +
+	"\x0eImportMemories\x12*.moleculeai.admin.v1.ImportMemoriesRequest\x1a+.moleculeai.admin.v1.ImportMemoriesResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x04body\"\x16/admin/memories/import(\x01\x12\x90\x01\n" +
+	"\x0eSetMemoryGrant\x12*.moleculeai.admin.v1.SetMemoryGrantRequest\x1a .moleculeai.admin.v1.MemoryGrant\"0\x82\xd3\xe4\x93\x02*:\x01*\x1a%/admin/memories/grants/{workspace_id}\x12\x9b\x01\n" +
+	"\x10ListMemoryGrants\x12,.moleculeai.admin.v1.ListMemoryGrantsRequest\x1a-.moleculeai.admin.v1.ListMemoryGrantsResponse\"*\xc2\xda\x18\b\x12\x06grants\x82\xd3\xe4\x93\x02\x18\x12\x16/admin/memories/grants\x12\xa1\x01\n" +
+	"\x11DeleteMemoryGrant\x12-.moleculeai.admin.v1.DeleteMemoryGrantRequest\x1a..moleculeai.admin.v1.DeleteMemoryGrantResponse\"-\x82\xd3\xe4\x93\x02'*%/admin/memories/grants/{workspace_id}\x12\xa4\x01\n" +
+	"\x13MoveMemoryNamespace\x12/.moleculeai.admin.v1.MoveMemoryNamespaceRequest\x1a0.moleculeai.admin.v1.MoveMemoryNamespaceResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/admin/memories/namespaces/move\x12\xa2\x01\n" +
+	"\x15DeleteMemoryNamespace\x121.moleculeai.admin.v1.DeleteMemoryNamespaceRequest\x1a2.moleculeai.admin.v1.DeleteMemoryNamespaceResponse\"\"\x82\xd3\xe4\x93\x02\x1c*\x1a/admin/memories/namespaces\x12\x88\x01\n" +
+	"\x0eGetMemoryStats\x12*.moleculeai.admin.v1.GetMemoryStatsRequest\x1a+.moleculeai.admin.v1.GetMemoryStatsResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/admin/memories/stats\x12\xa3\x01\n" +
+	"\x13SetAuthorQuarantine\x12/.moleculeai.admin.v1.SetAuthorQuarantineRequest\x1a%.moleculeai.admin.v1.AuthorQuarantine\"4\x82\xd3\xe4\x93\x02.:\x01*\x1a)/admin/memories/quarantine/{workspace_id}\x12\xb3\x01\n" +
+	"\x15ListAuthorQuarantines\x121.moleculeai.admin.v1.ListAuthorQuarantinesRequest\x1a2.moleculeai.admin.v1.ListAuthorQuarantinesResponse\"3\xc2\xda\x18\r\x12\vquarantines\x82\xd3\xe4\x93\x02\x1c\x12\x1a/admin/memories/quarantine\x12\xb4\x01\n" +
+	"\x16DeleteAuthorQuarantine\x122.moleculeai.admin.v1.DeleteAuthorQuarantineRequest\x1a3.moleculeai.admin.v1.DeleteAuthorQuarantineResponse\"1\x82\xd3\xe4\x93\x02+*)/admin/memories/quarantine/{workspace_id}BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_moleculeai_admin_v1_admin_service_proto_rawDescOnce sync.Once
@@ -2804,116 +4266,169 @@ func file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_moleculeai_admin_v1_admin_service_proto_rawDescData
 }
 
-var file_moleculeai_admin_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_moleculeai_admin_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_moleculeai_admin_v1_admin_service_proto_goTypes = []any{
-	(*GetHealthRequest)(nil),              // 0: moleculeai.admin.v1.GetHealthRequest
-	(*GetHealthResponse)(nil),             // 1: moleculeai.admin.v1.GetHealthResponse
-	(*GetLivenessRequest)(nil),            // 2: moleculeai.admin.v1.GetLivenessRequest
-	(*GetLivenessResponse)(nil),           // 3: moleculeai.admin.v1.GetLivenessResponse
-	(*Organization)(nil),                  // 4: moleculeai.admin.v1.Organization
-	(*CreateOrganizationRequest)(nil),     // 5: moleculeai.admin.v1.CreateOrganizationRequest
-	(*ListOrganizationsRequest)(nil),      // 6: moleculeai.admin.v1.ListOrganizationsRequest
-	(*ListOrganizationsResponse)(nil),     // 7: moleculeai.admin.v1.ListOrganizationsResponse
-	(*OrgToken)(nil),                      // 8: moleculeai.admin.v1.OrgToken
-	(*CreateOrgTokenRequest)(nil),         // 9: moleculeai.admin.v1.CreateOrgTokenRequest
-	(*CreateOrgTokenResponse)(nil),        // 10: moleculeai.admin.v1.CreateOrgTokenResponse
-	(*ListOrgTokensRequest)(nil),          // 11: moleculeai.admin.v1.ListOrgTokensRequest
-	(*ListOrgTokensResponse)(nil),         // 12: moleculeai.admin.v1.ListOrgTokensResponse
-	(*RevokeOrgTokenRequest)(nil),         // 13: moleculeai.admin.v1.RevokeOrgTokenRequest
-	(*RevokeOrgTokenResponse)(nil),        // 14: moleculeai.admin.v1.RevokeOrgTokenResponse
-	(*IssueTestTokenRequest)(nil),         // 15: moleculeai.admin.v1.IssueTestTokenRequest
-	(*IssueTestTokenResponse)(nil),        // 16: moleculeai.admin.v1.IssueTestTokenResponse
-	(*LedgerEntry)(nil),                   // 17: moleculeai.admin.v1.LedgerEntry
-	(*ListDelegationsRequest)(nil),        // 18: moleculeai.admin.v1.ListDelegationsRequest
-	(*ListDelegationsResponse)(nil),       // 19: moleculeai.admin.v1.ListDelegationsResponse
-	(*RetryDelegationRequest)(nil),        // 20: moleculeai.admin.v1.RetryDelegationRequest
-	(*RetryDelegationResponse)(nil),       // 21: moleculeai.admin.v1.RetryDelegationResponse
-	(*DeadLetter)(nil),                    // 22: moleculeai.admin.v1.DeadLetter
-	(*ListDeadLettersRequest)(nil),        // 23: moleculeai.admin.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil),       // 24: moleculeai.admin.v1.ListDeadLettersResponse
-	(*ReplayDeadLetterRequest)(nil),       // 25: moleculeai.admin.v1.ReplayDeadLetterRequest
-	(*ReplayDeadLetterResponse)(nil),      // 26: moleculeai.admin.v1.ReplayDeadLetterResponse
-	(*DropDeadLetterRequest)(nil),         // 27: moleculeai.admin.v1.DropDeadLetterRequest
-	(*DropDeadLetterResponse)(nil),        // 28: moleculeai.admin.v1.DropDeadLetterResponse
-	(*DropStaleQueueRequest)(nil),         // 29: moleculeai.admin.v1.DropStaleQueueRequest
-	(*DropStaleQueueResponse)(nil),        // 30: moleculeai.admin.v1.DropStaleQueueResponse
-	(*ListEventsRequest)(nil),             // 31: moleculeai.admin.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),            // 32: moleculeai.admin.v1.ListEventsResponse
-	(*GetDelegationStatsRequest)(nil),     // 33: moleculeai.admin.v1.GetDelegationStatsRequest
-	(*GetDelegationStatsResponse)(nil),    // 34: moleculeai.admin.v1.GetDelegationStatsResponse
-	(*AuditEntry)(nil),                    // 35: moleculeai.admin.v1.AuditEntry
-	(*ListAuditLogRequest)(nil),           // 36: moleculeai.admin.v1.ListAuditLogRequest
-	(*ListAuditLogResponse)(nil),          // 37: moleculeai.admin.v1.ListAuditLogResponse
-	(*GetLivenessResponse_Subsystem)(nil), // 38: moleculeai.admin.v1.GetLivenessResponse.Subsystem
-	nil,                                   // 39: moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
-	(*timestamppb.Timestamp)(nil),         // 40: google.protobuf.Timestamp
-	(v1.Delegation_Status)(0),             // 41: moleculeai.delegation.v1.Delegation.Status
-	(v1.FailureReason)(0),                 // 42: moleculeai.delegation.v1.FailureReason
-	(*v1.Event)(nil),                      // 43: moleculeai.delegation.v1.Event
+	(*GetHealthRequest)(nil),                      // 0: moleculeai.admin.v1.GetHealthRequest
+	(*GetHealthResponse)(nil),                     // 1: moleculeai.admin.v1.GetHealthResponse
+	(*GetLivenessRequest)(nil),                    // 2: moleculeai.admin.v1.GetLivenessRequest
+	(*GetLivenessResponse)(nil),                   // 3: moleculeai.admin.v1.GetLivenessResponse
+	(*Organization)(nil),                          // 4: moleculeai.admin.v1.Organization
+	(*CreateOrganizationRequest)(nil),             // 5: moleculeai.admin.v1.CreateOrganizationRequest
+	(*ListOrganizationsRequest)(nil),              // 6: moleculeai.admin.v1.ListOrganizationsRequest
+	(*ListOrganizationsResponse)(nil),             // 7: moleculeai.admin.v1.ListOrganizationsResponse
+	(*OrgToken)(nil),                              // 8: moleculeai.admin.v1.OrgToken
+	(*CreateOrgTokenRequest)(nil),                 // 9: moleculeai.admin.v1.CreateOrgTokenRequest
+	(*CreateOrgTokenResponse)(nil),                // 10: moleculeai.admin.v1.CreateOrgTokenResponse
+	(*ListOrgTokensRequest)(nil),                  // 11: moleculeai.admin.v1.ListOrgTokensRequest
+	(*ListOrgTokensResponse)(nil),                 // 12: moleculeai.admin.v1.ListOrgTokensResponse
+	(*RevokeOrgTokenRequest)(nil),                 // 13: moleculeai.admin.v1.RevokeOrgTokenRequest
+	(*RevokeOrgTokenResponse)(nil),                // 14: moleculeai.admin.v1.RevokeOrgTokenResponse
+	(*IssueTestTokenRequest)(nil),                 // 15: moleculeai.admin.v1.IssueTestTokenRequest
+	(*IssueTestTokenResponse)(nil),                // 16: moleculeai.admin.v1.IssueTestTokenResponse
+	(*LedgerEntry)(nil),                           // 17: moleculeai.admin.v1.LedgerEntry
+	(*ListDelegationsRequest)(nil),                // 18: moleculeai.admin.v1.ListDelegationsRequest
+	(*ListDelegationsResponse)(nil),               // 19: moleculeai.admin.v1.ListDelegationsResponse
+	(*RetryDelegationRequest)(nil),                // 20: moleculeai.admin.v1.RetryDelegationRequest
+	(*RetryDelegationResponse)(nil),               // 21: moleculeai.admin.v1.RetryDelegationResponse
+	(*DeadLetter)(nil),                            // 22: moleculeai.admin.v1.DeadLetter
+	(*ListDeadLettersRequest)(nil),                // 23: moleculeai.admin.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),               // 24: moleculeai.admin.v1.ListDeadLettersResponse
+	(*ReplayDeadLetterRequest)(nil),               // 25: moleculeai.admin.v1.ReplayDeadLetterRequest
+	(*ReplayDeadLetterResponse)(nil),              // 26: moleculeai.admin.v1.ReplayDeadLetterResponse
+	(*DropDeadLetterRequest)(nil),                 // 27: moleculeai.admin.v1.DropDeadLetterRequest
+	(*DropDeadLetterResponse)(nil),                // 28: moleculeai.admin.v1.DropDeadLetterResponse
+	(*DropStaleQueueRequest)(nil),                 // 29: moleculeai.admin.v1.DropStaleQueueRequest
+	(*DropStaleQueueResponse)(nil),                // 30: moleculeai.admin.v1.DropStaleQueueResponse
+	(*ListEventsRequest)(nil),                     // 31: moleculeai.admin.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),                    // 32: moleculeai.admin.v1.ListEventsResponse
+	(*GetDelegationStatsRequest)(nil),             // 33: moleculeai.admin.v1.GetDelegationStatsRequest
+	(*GetDelegationStatsResponse)(nil),            // 34: moleculeai.admin.v1.GetDelegationStatsResponse
+	(*AuditEntry)(nil),                            // 35: moleculeai.admin.v1.AuditEntry
+	(*ListAuditLogRequest)(nil),                   // 36: moleculeai.admin.v1.ListAuditLogRequest
+	(*ListAuditLogResponse)(nil),                  // 37: moleculeai.admin.v1.ListAuditLogResponse
+	(*ExportMemoriesRequest)(nil),                 // 38: moleculeai.admin.v1.ExportMemoriesRequest
+	(*ImportMemoriesRequest)(nil),                 // 39: moleculeai.admin.v1.ImportMemoriesRequest
+	(*ImportMemoriesResponse)(nil),                // 40: moleculeai.admin.v1.ImportMemoriesResponse
+	(*MemoryGrant)(nil),                           // 41: moleculeai.admin.v1.MemoryGrant
+	(*SetMemoryGrantRequest)(nil),                 // 42: moleculeai.admin.v1.SetMemoryGrantRequest
+	(*ListMemoryGrantsRequest)(nil),               // 43: moleculeai.admin.v1.ListMemoryGrantsRequest
+	(*ListMemoryGrantsResponse)(nil),              // 44: moleculeai.admin.v1.ListMemoryGrantsResponse
+	(*DeleteMemoryGrantRequest)(nil),              // 45: moleculeai.admin.v1.DeleteMemoryGrantRequest
+	(*DeleteMemoryGrantResponse)(nil),             // 46: moleculeai.admin.v1.DeleteMemoryGrantResponse
+	(*MoveMemoryNamespaceRequest)(nil),            // 47: moleculeai.admin.v1.MoveMemoryNamespaceRequest
+	(*MoveMemoryNamespaceResponse)(nil),           // 48: moleculeai.admin.v1.MoveMemoryNamespaceResponse
+	(*DeleteMemoryNamespaceRequest)(nil),          // 49: moleculeai.admin.v1.DeleteMemoryNamespaceRequest
+	(*DeleteMemoryNamespaceResponse)(nil),         // 50: moleculeai.admin.v1.DeleteMemoryNamespaceResponse
+	(*GetMemoryStatsRequest)(nil),                 // 51: moleculeai.admin.v1.GetMemoryStatsRequest
+	(*GetMemoryStatsResponse)(nil),                // 52: moleculeai.admin.v1.GetMemoryStatsResponse
+	(*AuthorQuarantine)(nil),                      // 53: moleculeai.admin.v1.AuthorQuarantine
+	(*SetAuthorQuarantineRequest)(nil),            // 54: moleculeai.admin.v1.SetAuthorQuarantineRequest
+	(*ListAuthorQuarantinesRequest)(nil),          // 55: moleculeai.admin.v1.ListAuthorQuarantinesRequest
+	(*ListAuthorQuarantinesResponse)(nil),         // 56: moleculeai.admin.v1.ListAuthorQuarantinesResponse
+	(*DeleteAuthorQuarantineRequest)(nil),         // 57: moleculeai.admin.v1.DeleteAuthorQuarantineRequest
+	(*DeleteAuthorQuarantineResponse)(nil),        // 58: moleculeai.admin.v1.DeleteAuthorQuarantineResponse
+	(*GetLivenessResponse_Subsystem)(nil),         // 59: moleculeai.admin.v1.GetLivenessResponse.Subsystem
+	nil,                                           // 60: moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
+	(*ImportMemoriesResponse_Skip)(nil),           // 61: moleculeai.admin.v1.ImportMemoriesResponse.Skip
+	(*GetMemoryStatsResponse_NamespaceStats)(nil), // 62: moleculeai.admin.v1.GetMemoryStatsResponse.NamespaceStats
+	(*timestamppb.Timestamp)(nil),                 // 63: google.protobuf.Timestamp
+	(v1.Delegation_Status)(0),                     // 64: moleculeai.delegation.v1.Delegation.Status
+	(v1.FailureReason)(0),                         // 65: moleculeai.delegation.v1.FailureReason
+	(*v1.Event)(nil),                              // 66: moleculeai.delegation.v1.Event
+	(*httpbody.HttpBody)(nil),                     // 67: google.api.HttpBody
 }
 var file_moleculeai_admin_v1_admin_service_proto_depIdxs = []int32{
-	39, // 0: moleculeai.admin.v1.GetLivenessResponse.subsystems:type_name -> moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
-	40, // 1: moleculeai.admin.v1.Organization.created_at:type_name -> google.protobuf.Timestamp
+	60, // 0: moleculeai.admin.v1.GetLivenessResponse.subsystems:type_name -> moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
+	63, // 1: moleculeai.admin.v1.Organization.created_at:type_name -> google.protobuf.Timestamp
 	4,  // 2: moleculeai.admin.v1.ListOrganizationsResponse.organizations:type_name -> moleculeai.admin.v1.Organization
-	40, // 3: moleculeai.admin.v1.OrgToken.created_at:type_name -> google.protobuf.Timestamp
-	40, // 4: moleculeai.admin.v1.OrgToken.last_used_at:type_name -> google.protobuf.Timestamp
-	40, // 5: moleculeai.admin.v1.OrgToken.expires_at:type_name -> google.protobuf.Timestamp
-	40, // 6: moleculeai.admin.v1.CreateOrgTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	63, // 3: moleculeai.admin.v1.OrgToken.created_at:type_name -> google.protobuf.Timestamp
+	63, // 4: moleculeai.admin.v1.OrgToken.last_used_at:type_name -> google.protobuf.Timestamp
+	63, // 5: moleculeai.admin.v1.OrgToken.expires_at:type_name -> google.protobuf.Timestamp
+	63, // 6: moleculeai.admin.v1.CreateOrgTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
 	8,  // 7: moleculeai.admin.v1.ListOrgTokensResponse.tokens:type_name -> moleculeai.admin.v1.OrgToken
-	41, // 8: moleculeai.admin.v1.LedgerEntry.status:type_name -> moleculeai.delegation.v1.Delegation.Status
-	40, // 9: moleculeai.admin.v1.LedgerEntry.last_heartbeat:type_name -> google.protobuf.Timestamp
-	40, // 10: moleculeai.admin.v1.LedgerEntry.deadline:type_name -> google.protobuf.Timestamp
-	40, // 11: moleculeai.admin.v1.LedgerEntry.created_at:type_name -> google.protobuf.Timestamp
-	40, // 12: moleculeai.admin.v1.LedgerEntry.updated_at:type_name -> google.protobuf.Timestamp
-	42, // 13: moleculeai.admin.v1.LedgerEntry.failure_reason:type_name -> moleculeai.delegation.v1.FailureReason
+	64, // 8: moleculeai.admin.v1.LedgerEntry.status:type_name -> moleculeai.delegation.v1.Delegation.Status
+	63, // 9: moleculeai.admin.v1.LedgerEntry.last_heartbeat:type_name -> google.protobuf.Timestamp
+	63, // 10: moleculeai.admin.v1.LedgerEntry.deadline:type_name -> google.protobuf.Timestamp
+	63, // 11: moleculeai.admin.v1.LedgerEntry.created_at:type_name -> google.protobuf.Timestamp
+	63, // 12: moleculeai.admin.v1.LedgerEntry.updated_at:type_name -> google.protobuf.Timestamp
+	65, // 13: moleculeai.admin.v1.LedgerEntry.failure_reason:type_name -> moleculeai.delegation.v1.FailureReason
 	17, // 14: moleculeai.admin.v1.ListDelegationsResponse.delegations:type_name -> moleculeai.admin.v1.LedgerEntry
-	40, // 15: moleculeai.admin.v1.DeadLetter.created_at:type_name -> google.protobuf.Timestamp
-	40, // 16: moleculeai.admin.v1.DeadLetter.poisoned_at:type_name -> google.protobuf.Timestamp
+	63, // 15: moleculeai.admin.v1.DeadLetter.created_at:type_name -> google.protobuf.Timestamp
+	63, // 16: moleculeai.admin.v1.DeadLetter.poisoned_at:type_name -> google.protobuf.Timestamp
 	22, // 17: moleculeai.admin.v1.ListDeadLettersResponse.dead_letters:type_name -> moleculeai.admin.v1.DeadLetter
-	43, // 18: moleculeai.admin.v1.ListEventsResponse.events:type_name -> moleculeai.delegation.v1.Event
-	40, // 19: moleculeai.admin.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
+	66, // 18: moleculeai.admin.v1.ListEventsResponse.events:type_name -> moleculeai.delegation.v1.Event
+	63, // 19: moleculeai.admin.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
 	35, // 20: moleculeai.admin.v1.ListAuditLogResponse.entries:type_name -> moleculeai.admin.v1.AuditEntry
-	40, // 21: moleculeai.admin.v1.GetLivenessResponse.Subsystem.last_tick_at:type_name -> google.protobuf.Timestamp
-	38, // 22: moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry.value:type_name -> moleculeai.admin.v1.GetLivenessResponse.Subsystem
-	0,  // 23: moleculeai.admin.v1.AdminService.GetHealth:input_type -> moleculeai.admin.v1.GetHealthRequest
-	2,  // 24: moleculeai.admin.v1.AdminService.GetLiveness:input_type -> moleculeai.admin.v1.GetLivenessRequest
-	5,  // 25: moleculeai.admin.v1.AdminService.CreateOrganization:input_type -> moleculeai.admin.v1.CreateOrganizationRequest
-	6,  // 26: moleculeai.admin.v1.AdminService.ListOrganizations:input_type -> moleculeai.admin.v1.ListOrganizationsRequest
-	9,  // 27: moleculeai.admin.v1.AdminService.CreateOrgToken:input_type -> moleculeai.admin.v1.CreateOrgTokenRequest
-	11, // 28: moleculeai.admin.v1.AdminService.ListOrgTokens:input_type -> moleculeai.admin.v1.ListOrgTokensRequest
-	13, // 29: moleculeai.admin.v1.AdminService.RevokeOrgToken:input_type -> moleculeai.admin.v1.RevokeOrgTokenRequest
-	15, // 30: moleculeai.admin.v1.AdminService.IssueTestToken:input_type -> moleculeai.admin.v1.IssueTestTokenRequest
-	18, // 31: moleculeai.admin.v1.AdminService.ListDelegations:input_type -> moleculeai.admin.v1.ListDelegationsRequest
-	20, // 32: moleculeai.admin.v1.AdminService.RetryDelegation:input_type -> moleculeai.admin.v1.RetryDelegationRequest
-	23, // 33: moleculeai.admin.v1.AdminService.ListDeadLetters:input_type -> moleculeai.admin.v1.ListDeadLettersRequest
-	25, // 34: moleculeai.admin.v1.AdminService.ReplayDeadLetter:input_type -> moleculeai.admin.v1.ReplayDeadLetterRequest
-	27, // 35: moleculeai.admin.v1.AdminService.DropDeadLetter:input_type -> moleculeai.admin.v1.DropDeadLetterRequest
-	29, // 36: moleculeai.admin.v1.AdminService.DropStaleQueue:input_type -> moleculeai.admin.v1.DropStaleQueueRequest
-	36, // 37: moleculeai.admin.v1.AdminService.ListAuditLog:input_type -> moleculeai.admin.v1.ListAuditLogRequest
-	31, // 38: moleculeai.admin.v1.AdminService.ListEvents:input_type -> moleculeai.admin.v1.ListEventsRequest
-	33, // 39: moleculeai.admin.v1.AdminService.GetDelegationStats:input_type -> moleculeai.admin.v1.GetDelegationStatsRequest
-	1,  // 40: moleculeai.admin.v1.AdminService.GetHealth:output_type -> moleculeai.admin.v1.GetHealthResponse
-	3,  // 41: moleculeai.admin.v1.AdminService.GetLiveness:output_type -> moleculeai.admin.v1.GetLivenessResponse
-	4,  // 42: moleculeai.admin.v1.AdminService.CreateOrganization:output_type -> moleculeai.admin.v1.Organization
-	7,  // 43: moleculeai.admin.v1.AdminService.ListOrganizations:output_type -> moleculeai.admin.v1.ListOrganizationsResponse
-	10, // 44: moleculeai.admin.v1.AdminService.CreateOrgToken:output_type -> moleculeai.admin.v1.CreateOrgTokenResponse
-	12, // 45: moleculeai.admin.v1.AdminService.ListOrgTokens:output_type -> moleculeai.admin.v1.ListOrgTokensResponse
-	14, // 46: moleculeai.admin.v1.AdminService.RevokeOrgToken:output_type -> moleculeai.admin.v1.RevokeOrgTokenResponse
-	16, // 47: moleculeai.admin.v1.AdminService.IssueTestToken:output_type -> moleculeai.admin.v1.IssueTestTokenResponse
-	19, // 48: moleculeai.admin.v1.AdminService.ListDelegations:output_type -> moleculeai.admin.v1.ListDelegationsResponse
-	21, // 49: moleculeai.admin.v1.AdminService.RetryDelegation:output_type -> moleculeai.admin.v1.RetryDelegationResponse
-	24, // 50: moleculeai.admin.v1.AdminService.ListDeadLetters:output_type -> moleculeai.admin.v1.ListDeadLettersResponse
-	26, // 51: moleculeai.admin.v1.AdminService.ReplayDeadLetter:output_type -> moleculeai.admin.v1.ReplayDeadLetterResponse
-	28, // 52: moleculeai.admin.v1.AdminService.DropDeadLetter:output_type -> moleculeai.admin.v1.DropDeadLetterResponse
-	30, // 53: moleculeai.admin.v1.AdminService.DropStaleQueue:output_type -> moleculeai.admin.v1.DropStaleQueueResponse
-	37, // 54: moleculeai.admin.v1.AdminService.ListAuditLog:output_type -> moleculeai.admin.v1.ListAuditLogResponse
-	32, // 55: moleculeai.admin.v1.AdminService.ListEvents:output_type -> moleculeai.admin.v1.ListEventsResponse
-	34, // 56: moleculeai.admin.v1.AdminService.GetDelegationStats:output_type -> moleculeai.admin.v1.GetDelegationStatsResponse
-	40, // [40:57] is the sub-list for method output_type
-	23, // [23:40] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	67, // 21: moleculeai.admin.v1.ImportMemoriesRequest.body:type_name -> google.api.HttpBody
+	61, // 22: moleculeai.admin.v1.ImportMemoriesResponse.skips:type_name -> moleculeai.admin.v1.ImportMemoriesResponse.Skip
+	63, // 23: moleculeai.admin.v1.MemoryGrant.created_at:type_name -> google.protobuf.Timestamp
+	41, // 24: moleculeai.admin.v1.ListMemoryGrantsResponse.grants:type_name -> moleculeai.admin.v1.MemoryGrant
+	62, // 25: moleculeai.admin.v1.GetMemoryStatsResponse.largest:type_name -> moleculeai.admin.v1.GetMemoryStatsResponse.NamespaceStats
+	63, // 26: moleculeai.admin.v1.AuthorQuarantine.created_at:type_name -> google.protobuf.Timestamp
+	53, // 27: moleculeai.admin.v1.ListAuthorQuarantinesResponse.quarantines:type_name -> moleculeai.admin.v1.AuthorQuarantine
+	63, // 28: moleculeai.admin.v1.GetLivenessResponse.Subsystem.last_tick_at:type_name -> google.protobuf.Timestamp
+	59, // 29: moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry.value:type_name -> moleculeai.admin.v1.GetLivenessResponse.Subsystem
+	0,  // 30: moleculeai.admin.v1.AdminService.GetHealth:input_type -> moleculeai.admin.v1.GetHealthRequest
+	2,  // 31: moleculeai.admin.v1.AdminService.GetLiveness:input_type -> moleculeai.admin.v1.GetLivenessRequest
+	5,  // 32: moleculeai.admin.v1.AdminService.CreateOrganization:input_type -> moleculeai.admin.v1.CreateOrganizationRequest
+	6,  // 33: moleculeai.admin.v1.AdminService.ListOrganizations:input_type -> moleculeai.admin.v1.ListOrganizationsRequest
+	9,  // 34: moleculeai.admin.v1.AdminService.CreateOrgToken:input_type -> moleculeai.admin.v1.CreateOrgTokenRequest
+	11, // 35: moleculeai.admin.v1.AdminService.ListOrgTokens:input_type -> moleculeai.admin.v1.ListOrgTokensRequest
+	13, // 36: moleculeai.admin.v1.AdminService.RevokeOrgToken:input_type -> moleculeai.admin.v1.RevokeOrgTokenRequest
+	15, // 37: moleculeai.admin.v1.AdminService.IssueTestToken:input_type -> moleculeai.admin.v1.IssueTestTokenRequest
+	18, // 38: moleculeai.admin.v1.AdminService.ListDelegations:input_type -> moleculeai.admin.v1.ListDelegationsRequest
+	20, // 39: moleculeai.admin.v1.AdminService.RetryDelegation:input_type -> moleculeai.admin.v1.RetryDelegationRequest
+	23, // 40: moleculeai.admin.v1.AdminService.ListDeadLetters:input_type -> moleculeai.admin.v1.ListDeadLettersRequest
+	25, // 41: moleculeai.admin.v1.AdminService.ReplayDeadLetter:input_type -> moleculeai.admin.v1.ReplayDeadLetterRequest
+	27, // 42: moleculeai.admin.v1.AdminService.DropDeadLetter:input_type -> moleculeai.admin.v1.DropDeadLetterRequest
+	29, // 43: moleculeai.admin.v1.AdminService.DropStaleQueue:input_type -> moleculeai.admin.v1.DropStaleQueueRequest
+	36, // 44: moleculeai.admin.v1.AdminService.ListAuditLog:input_type -> moleculeai.admin.v1.ListAuditLogRequest
+	31, // 45: moleculeai.admin.v1.AdminService.ListEvents:input_type -> moleculeai.admin.v1.ListEventsRequest
+	33, // 46: moleculeai.admin.v1.AdminService.GetDelegationStats:input_type -> moleculeai.admin.v1.GetDelegationStatsRequest
+	38, // 47: moleculeai.admin.v1.AdminService.ExportMemories:input_type -> moleculeai.admin.v1.ExportMemoriesRequest
+	39, // 48: moleculeai.admin.v1.AdminService.ImportMemories:input_type -> moleculeai.admin.v1.ImportMemoriesRequest
+	42, // 49: moleculeai.admin.v1.AdminService.SetMemoryGrant:input_type -> moleculeai.admin.v1.SetMemoryGrantRequest
+	43, // 50: moleculeai.admin.v1.AdminService.ListMemoryGrants:input_type -> moleculeai.admin.v1.ListMemoryGrantsRequest
+	45, // 51: moleculeai.admin.v1.AdminService.DeleteMemoryGrant:input_type -> moleculeai.admin.v1.DeleteMemoryGrantRequest
+	47, // 52: moleculeai.admin.v1.AdminService.MoveMemoryNamespace:input_type -> moleculeai.admin.v1.MoveMemoryNamespaceRequest
+	49, // 53: moleculeai.admin.v1.AdminService.DeleteMemoryNamespace:input_type -> moleculeai.admin.v1.DeleteMemoryNamespaceRequest
+	51, // 54: moleculeai.admin.v1.AdminService.GetMemoryStats:input_type -> moleculeai.admin.v1.GetMemoryStatsRequest
+	54, // 55: moleculeai.admin.v1.AdminService.SetAuthorQuarantine:input_type -> moleculeai.admin.v1.SetAuthorQuarantineRequest
+	55, // 56: moleculeai.admin.v1.AdminService.ListAuthorQuarantines:input_type -> moleculeai.admin.v1.ListAuthorQuarantinesRequest
+	57, // 57: moleculeai.admin.v1.AdminService.DeleteAuthorQuarantine:input_type -> moleculeai.admin.v1.DeleteAuthorQuarantineRequest
+	1,  // 58: moleculeai.admin.v1.AdminService.GetHealth:output_type -> moleculeai.admin.v1.GetHealthResponse
+	3,  // 59: moleculeai.admin.v1.AdminService.GetLiveness:output_type -> moleculeai.admin.v1.GetLivenessResponse
+	4,  // 60: moleculeai.admin.v1.AdminService.CreateOrganization:output_type -> moleculeai.admin.v1.Organization
+	7,  // 61: moleculeai.admin.v1.AdminService.ListOrganizations:output_type -> moleculeai.admin.v1.ListOrganizationsResponse
+	10, // 62: moleculeai.admin.v1.AdminService.CreateOrgToken:output_type -> moleculeai.admin.v1.CreateOrgTokenResponse
+	12, // 63: moleculeai.admin.v1.AdminService.ListOrgTokens:output_type -> moleculeai.admin.v1.ListOrgTokensResponse
+	14, // 64: moleculeai.admin.v1.AdminService.RevokeOrgToken:output_type -> moleculeai.admin.v1.RevokeOrgTokenResponse
+	16, // 65: moleculeai.admin.v1.AdminService.IssueTestToken:output_type -> moleculeai.admin.v1.IssueTestTokenResponse
+	19, // 66: moleculeai.admin.v1.AdminService.ListDelegations:output_type -> moleculeai.admin.v1.ListDelegationsResponse
+	21, // 67: moleculeai.admin.v1.AdminService.RetryDelegation:output_type -> moleculeai.admin.v1.RetryDelegationResponse
+	24, // 68: moleculeai.admin.v1.AdminService.ListDeadLetters:output_type -> moleculeai.admin.v1.ListDeadLettersResponse
+	26, // 69: moleculeai.admin.v1.AdminService.ReplayDeadLetter:output_type -> moleculeai.admin.v1.ReplayDeadLetterResponse
+	28, // 70: moleculeai.admin.v1.AdminService.DropDeadLetter:output_type -> moleculeai.admin.v1.DropDeadLetterResponse
+	30, // 71: moleculeai.admin.v1.AdminService.DropStaleQueue:output_type -> moleculeai.admin.v1.DropStaleQueueResponse
+	37, // 72: moleculeai.admin.v1.AdminService.ListAuditLog:output_type -> moleculeai.admin.v1.ListAuditLogResponse
+	32, // 73: moleculeai.admin.v1.AdminService.ListEvents:output_type -> moleculeai.admin.v1.ListEventsResponse
+	34, // 74: moleculeai.admin.v1.AdminService.GetDelegationStats:output_type -> moleculeai.admin.v1.GetDelegationStatsResponse
+	67, // 75: moleculeai.admin.v1.AdminService.ExportMemories:output_type -> google.api.HttpBody
+	40, // 76: moleculeai.admin.v1.AdminService.ImportMemories:output_type -> moleculeai.admin.v1.ImportMemoriesResponse
+	41, // 77: moleculeai.admin.v1.AdminService.SetMemoryGrant:output_type -> moleculeai.admin.v1.MemoryGrant
+	44, // 78: moleculeai.admin.v1.AdminService.ListMemoryGrants:output_type -> moleculeai.admin.v1.ListMemoryGrantsResponse
+	46, // 79: moleculeai.admin.v1.AdminService.DeleteMemoryGrant:output_type -> moleculeai.admin.v1.DeleteMemoryGrantResponse
+	48, // 80: moleculeai.admin.v1.AdminService.MoveMemoryNamespace:output_type -> moleculeai.admin.v1.MoveMemoryNamespaceResponse
+	50, // 81: moleculeai.admin.v1.AdminService.DeleteMemoryNamespace:output_type -> moleculeai.admin.v1.DeleteMemoryNamespaceResponse
+	52, // 82: moleculeai.admin.v1.AdminService.GetMemoryStats:output_type -> moleculeai.admin.v1.GetMemoryStatsResponse
+	53, // 83: moleculeai.admin.v1.AdminService.SetAuthorQuarantine:output_type -> moleculeai.admin.v1.AuthorQuarantine
+	56, // 84: moleculeai.admin.v1.AdminService.ListAuthorQuarantines:output_type -> moleculeai.admin.v1.ListAuthorQuarantinesResponse
+	58, // 85: moleculeai.admin.v1.AdminService.DeleteAuthorQuarantine:output_type -> moleculeai.admin.v1.DeleteAuthorQuarantineResponse
+	58, // [58:86] is the sub-list for method output_type
+	30, // [30:58] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_moleculeai_admin_v1_admin_service_proto_init() }
@@ -2930,7 +4445,7 @@ func file_moleculeai_admin_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_moleculeai_admin_v1_admin_service_proto_rawDesc), len(file_moleculeai_admin_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

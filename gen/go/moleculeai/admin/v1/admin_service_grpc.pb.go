@@ -10,6 +10,7 @@ package adminv1
 
 import (
 	context "context"
+	httpbody "google.golang.org/genproto/googleapis/api/httpbody"
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
@@ -21,23 +22,34 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_GetHealth_FullMethodName          = "/moleculeai.admin.v1.AdminService/GetHealth"
-	AdminService_GetLiveness_FullMethodName        = "/moleculeai.admin.v1.AdminService/GetLiveness"
-	AdminService_CreateOrganization_FullMethodName = "/moleculeai.admin.v1.AdminService/CreateOrganization"
-	AdminService_ListOrganizations_FullMethodName  = "/moleculeai.admin.v1.AdminService/ListOrganizations"
-	AdminService_CreateOrgToken_FullMethodName     = "/moleculeai.admin.v1.AdminService/CreateOrgToken"
-	AdminService_ListOrgTokens_FullMethodName      = "/moleculeai.admin.v1.AdminService/ListOrgTokens"
-	AdminService_RevokeOrgToken_FullMethodName     = "/moleculeai.admin.v1.AdminService/RevokeOrgToken"
-	AdminService_IssueTestToken_FullMethodName     = "/moleculeai.admin.v1.AdminService/IssueTestToken"
-	AdminService_ListDelegations_FullMethodName    = "/moleculeai.admin.v1.AdminService/ListDelegations"
-	AdminService_RetryDelegation_FullMethodName    = "/moleculeai.admin.v1.AdminService/RetryDelegation"
-	AdminService_ListDeadLetters_FullMethodName    = "/moleculeai.admin.v1.AdminService/ListDeadLetters"
-	AdminService_ReplayDeadLetter_FullMethodName   = "/moleculeai.admin.v1.AdminService/ReplayDeadLetter"
-	AdminService_DropDeadLetter_FullMethodName     = "/moleculeai.admin.v1.AdminService/DropDeadLetter"
-	AdminService_DropStaleQueue_FullMethodName     = "/moleculeai.admin.v1.AdminService/DropStaleQueue"
-	AdminService_ListAuditLog_FullMethodName       = "/moleculeai.admin.v1.AdminService/ListAuditLog"
-	AdminService_ListEvents_FullMethodName         = "/moleculeai.admin.v1.AdminService/ListEvents"
-	AdminService_GetDelegationStats_FullMethodName = "/moleculeai.admin.v1.AdminService/GetDelegationStats"
+	AdminService_GetHealth_FullMethodName              = "/moleculeai.admin.v1.AdminService/GetHealth"
+	AdminService_GetLiveness_FullMethodName            = "/moleculeai.admin.v1.AdminService/GetLiveness"
+	AdminService_CreateOrganization_FullMethodName     = "/moleculeai.admin.v1.AdminService/CreateOrganization"
+	AdminService_ListOrganizations_FullMethodName      = "/moleculeai.admin.v1.AdminService/ListOrganizations"
+	AdminService_CreateOrgToken_FullMethodName         = "/moleculeai.admin.v1.AdminService/CreateOrgToken"
+	AdminService_ListOrgTokens_FullMethodName          = "/moleculeai.admin.v1.AdminService/ListOrgTokens"
+	AdminService_RevokeOrgToken_FullMethodName         = "/moleculeai.admin.v1.AdminService/RevokeOrgToken"
+	AdminService_IssueTestToken_FullMethodName         = "/moleculeai.admin.v1.AdminService/IssueTestToken"
+	AdminService_ListDelegations_FullMethodName        = "/moleculeai.admin.v1.AdminService/ListDelegations"
+	AdminService_RetryDelegation_FullMethodName        = "/moleculeai.admin.v1.AdminService/RetryDelegation"
+	AdminService_ListDeadLetters_FullMethodName        = "/moleculeai.admin.v1.AdminService/ListDeadLetters"
+	AdminService_ReplayDeadLetter_FullMethodName       = "/moleculeai.admin.v1.AdminService/ReplayDeadLetter"
+	AdminService_DropDeadLetter_FullMethodName         = "/moleculeai.admin.v1.AdminService/DropDeadLetter"
+	AdminService_DropStaleQueue_FullMethodName         = "/moleculeai.admin.v1.AdminService/DropStaleQueue"
+	AdminService_ListAuditLog_FullMethodName           = "/moleculeai.admin.v1.AdminService/ListAuditLog"
+	AdminService_ListEvents_FullMethodName             = "/moleculeai.admin.v1.AdminService/ListEvents"
+	AdminService_GetDelegationStats_FullMethodName     = "/moleculeai.admin.v1.AdminService/GetDelegationStats"
+	AdminService_ExportMemories_FullMethodName         = "/moleculeai.admin.v1.AdminService/ExportMemories"
+	AdminService_ImportMemories_FullMethodName         = "/moleculeai.admin.v1.AdminService/ImportMemories"
+	AdminService_SetMemoryGrant_FullMethodName         = "/moleculeai.admin.v1.AdminService/SetMemoryGrant"
+	AdminService_ListMemoryGrants_FullMethodName       = "/moleculeai.admin.v1.AdminService/ListMemoryGrants"
+	AdminService_DeleteMemoryGrant_FullMethodName      = "/moleculeai.admin.v1.AdminService/DeleteMemoryGrant"
+	AdminService_MoveMemoryNamespace_FullMethodName    = "/moleculeai.admin.v1.AdminService/MoveMemoryNamespace"
+	AdminService_DeleteMemoryNamespace_FullMethodName  = "/moleculeai.admin.v1.AdminService/DeleteMemoryNamespace"
+	AdminService_GetMemoryStats_FullMethodName         = "/moleculeai.admin.v1.AdminService/GetMemoryStats"
+	AdminService_SetAuthorQuarantine_FullMethodName    = "/moleculeai.admin.v1.AdminService/SetAuthorQuarantine"
+	AdminService_ListAuthorQuarantines_FullMethodName  = "/moleculeai.admin.v1.AdminService/ListAuthorQuarantines"
+	AdminService_DeleteAuthorQuarantine_FullMethodName = "/moleculeai.admin.v1.AdminService/DeleteAuthorQuarantine"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -97,6 +109,40 @@ type AdminServiceClient interface {
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
 	// GetDelegationStats counts the ledger by status.
 	GetDelegationStats(ctx context.Context, in *GetDelegationStatsRequest, opts ...grpc.CallOption) (*GetDelegationStatsResponse, error)
+	// ExportMemories streams the memories of an organisation, or of all, as one JSON array: `id`,
+	// `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
+	// `workspace_name`, and what an import needs beside. Left out are superseded and expired memories,
+	// and those of authors in quarantine. Pieces of the answer may be cut anywhere; an
+	// export that fails ends without the array's `]`.
+	ExportMemories(ctx context.Context, in *ExportMemoriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
+	// ImportMemories commits the memories of an export, each on its own. Workspaces are found by name,
+	// and must be unambiguous. A repeat stores nothing twice. Fails with INVALID_ARGUMENT if the body is
+	// no JSON array; what came before the fault is stored.
+	ImportMemories(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportMemoriesRequest, ImportMemoriesResponse], error)
+	// SetMemoryGrant lets a workspace read a namespace of its organisation, and write it if `can_write`.
+	// A repeat changes nothing. Fails with WORKSPACE_NOT_FOUND.
+	SetMemoryGrant(ctx context.Context, in *SetMemoryGrantRequest, opts ...grpc.CallOption) (*MemoryGrant, error)
+	// ListMemoryGrants lists grants, by namespace and workspace. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
+	ListMemoryGrants(ctx context.Context, in *ListMemoryGrantsRequest, opts ...grpc.CallOption) (*ListMemoryGrantsResponse, error)
+	// DeleteMemoryGrant takes a grant back, from the next call on. Repeating a call is harmless.
+	DeleteMemoryGrant(ctx context.Context, in *DeleteMemoryGrantRequest, opts ...grpc.CallOption) (*DeleteMemoryGrantResponse, error)
+	// MoveMemoryNamespace moves all memories of a namespace into another one of the same organisation.
+	// Fails with NAMESPACE_NOT_FOUND if the first holds nothing: so does a repeat.
+	MoveMemoryNamespace(ctx context.Context, in *MoveMemoryNamespaceRequest, opts ...grpc.CallOption) (*MoveMemoryNamespaceResponse, error)
+	// DeleteMemoryNamespace deletes a namespace with all that it holds. Fails with NAMESPACE_NOT_FOUND:
+	// so does a repeat.
+	DeleteMemoryNamespace(ctx context.Context, in *DeleteMemoryNamespaceRequest, opts ...grpc.CallOption) (*DeleteMemoryNamespaceResponse, error)
+	// GetMemoryStats counts what is stored, and names the largest namespaces.
+	GetMemoryStats(ctx context.Context, in *GetMemoryStatsRequest, opts ...grpc.CallOption) (*GetMemoryStatsResponse, error)
+	// SetAuthorQuarantine hides everything that a workspace wrote from every reader, on every path, from
+	// the next call on. A repeat changes the reason. Fails with WORKSPACE_NOT_FOUND.
+	SetAuthorQuarantine(ctx context.Context, in *SetAuthorQuarantineRequest, opts ...grpc.CallOption) (*AuthorQuarantine, error)
+	// ListAuthorQuarantines lists whose texts are hidden, newest first. If there are more, the response
+	// header `x-next-page-token` carries the token of the next page.
+	ListAuthorQuarantines(ctx context.Context, in *ListAuthorQuarantinesRequest, opts ...grpc.CallOption) (*ListAuthorQuarantinesResponse, error)
+	// DeleteAuthorQuarantine shows a workspace's texts again. Repeating a call is harmless.
+	DeleteAuthorQuarantine(ctx context.Context, in *DeleteAuthorQuarantineRequest, opts ...grpc.CallOption) (*DeleteAuthorQuarantineResponse, error)
 }
 
 type adminServiceClient struct {
@@ -277,6 +323,128 @@ func (c *adminServiceClient) GetDelegationStats(ctx context.Context, in *GetDele
 	return out, nil
 }
 
+func (c *adminServiceClient) ExportMemories(ctx context.Context, in *ExportMemoriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[0], AdminService_ExportMemories_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportMemoriesRequest, httpbody.HttpBody]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_ExportMemoriesClient = grpc.ServerStreamingClient[httpbody.HttpBody]
+
+func (c *adminServiceClient) ImportMemories(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportMemoriesRequest, ImportMemoriesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[1], AdminService_ImportMemories_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ImportMemoriesRequest, ImportMemoriesResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_ImportMemoriesClient = grpc.ClientStreamingClient[ImportMemoriesRequest, ImportMemoriesResponse]
+
+func (c *adminServiceClient) SetMemoryGrant(ctx context.Context, in *SetMemoryGrantRequest, opts ...grpc.CallOption) (*MemoryGrant, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MemoryGrant)
+	err := c.cc.Invoke(ctx, AdminService_SetMemoryGrant_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListMemoryGrants(ctx context.Context, in *ListMemoryGrantsRequest, opts ...grpc.CallOption) (*ListMemoryGrantsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListMemoryGrantsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListMemoryGrants_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) DeleteMemoryGrant(ctx context.Context, in *DeleteMemoryGrantRequest, opts ...grpc.CallOption) (*DeleteMemoryGrantResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteMemoryGrantResponse)
+	err := c.cc.Invoke(ctx, AdminService_DeleteMemoryGrant_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) MoveMemoryNamespace(ctx context.Context, in *MoveMemoryNamespaceRequest, opts ...grpc.CallOption) (*MoveMemoryNamespaceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MoveMemoryNamespaceResponse)
+	err := c.cc.Invoke(ctx, AdminService_MoveMemoryNamespace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) DeleteMemoryNamespace(ctx context.Context, in *DeleteMemoryNamespaceRequest, opts ...grpc.CallOption) (*DeleteMemoryNamespaceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteMemoryNamespaceResponse)
+	err := c.cc.Invoke(ctx, AdminService_DeleteMemoryNamespace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) GetMemoryStats(ctx context.Context, in *GetMemoryStatsRequest, opts ...grpc.CallOption) (*GetMemoryStatsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetMemoryStatsResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetMemoryStats_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) SetAuthorQuarantine(ctx context.Context, in *SetAuthorQuarantineRequest, opts ...grpc.CallOption) (*AuthorQuarantine, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AuthorQuarantine)
+	err := c.cc.Invoke(ctx, AdminService_SetAuthorQuarantine_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListAuthorQuarantines(ctx context.Context, in *ListAuthorQuarantinesRequest, opts ...grpc.CallOption) (*ListAuthorQuarantinesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAuthorQuarantinesResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListAuthorQuarantines_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) DeleteAuthorQuarantine(ctx context.Context, in *DeleteAuthorQuarantineRequest, opts ...grpc.CallOption) (*DeleteAuthorQuarantineResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteAuthorQuarantineResponse)
+	err := c.cc.Invoke(ctx, AdminService_DeleteAuthorQuarantine_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -334,6 +502,40 @@ type AdminServiceServer interface {
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
 	// GetDelegationStats counts the ledger by status.
 	GetDelegationStats(context.Context, *GetDelegationStatsRequest) (*GetDelegationStatsResponse, error)
+	// ExportMemories streams the memories of an organisation, or of all, as one JSON array: `id`,
+	// `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
+	// `workspace_name`, and what an import needs beside. Left out are superseded and expired memories,
+	// and those of authors in quarantine. Pieces of the answer may be cut anywhere; an
+	// export that fails ends without the array's `]`.
+	ExportMemories(*ExportMemoriesRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
+	// ImportMemories commits the memories of an export, each on its own. Workspaces are found by name,
+	// and must be unambiguous. A repeat stores nothing twice. Fails with INVALID_ARGUMENT if the body is
+	// no JSON array; what came before the fault is stored.
+	ImportMemories(grpc.ClientStreamingServer[ImportMemoriesRequest, ImportMemoriesResponse]) error
+	// SetMemoryGrant lets a workspace read a namespace of its organisation, and write it if `can_write`.
+	// A repeat changes nothing. Fails with WORKSPACE_NOT_FOUND.
+	SetMemoryGrant(context.Context, *SetMemoryGrantRequest) (*MemoryGrant, error)
+	// ListMemoryGrants lists grants, by namespace and workspace. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
+	ListMemoryGrants(context.Context, *ListMemoryGrantsRequest) (*ListMemoryGrantsResponse, error)
+	// DeleteMemoryGrant takes a grant back, from the next call on. Repeating a call is harmless.
+	DeleteMemoryGrant(context.Context, *DeleteMemoryGrantRequest) (*DeleteMemoryGrantResponse, error)
+	// MoveMemoryNamespace moves all memories of a namespace into another one of the same organisation.
+	// Fails with NAMESPACE_NOT_FOUND if the first holds nothing: so does a repeat.
+	MoveMemoryNamespace(context.Context, *MoveMemoryNamespaceRequest) (*MoveMemoryNamespaceResponse, error)
+	// DeleteMemoryNamespace deletes a namespace with all that it holds. Fails with NAMESPACE_NOT_FOUND:
+	// so does a repeat.
+	DeleteMemoryNamespace(context.Context, *DeleteMemoryNamespaceRequest) (*DeleteMemoryNamespaceResponse, error)
+	// GetMemoryStats counts what is stored, and names the largest namespaces.
+	GetMemoryStats(context.Context, *GetMemoryStatsRequest) (*GetMemoryStatsResponse, error)
+	// SetAuthorQuarantine hides everything that a workspace wrote from every reader, on every path, from
+	// the next call on. A repeat changes the reason. Fails with WORKSPACE_NOT_FOUND.
+	SetAuthorQuarantine(context.Context, *SetAuthorQuarantineRequest) (*AuthorQuarantine, error)
+	// ListAuthorQuarantines lists whose texts are hidden, newest first. If there are more, the response
+	// header `x-next-page-token` carries the token of the next page.
+	ListAuthorQuarantines(context.Context, *ListAuthorQuarantinesRequest) (*ListAuthorQuarantinesResponse, error)
+	// DeleteAuthorQuarantine shows a workspace's texts again. Repeating a call is harmless.
+	DeleteAuthorQuarantine(context.Context, *DeleteAuthorQuarantineRequest) (*DeleteAuthorQuarantineResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -394,6 +596,39 @@ func (UnimplementedAdminServiceServer) ListEvents(context.Context, *ListEventsRe
 }
 func (UnimplementedAdminServiceServer) GetDelegationStats(context.Context, *GetDelegationStatsRequest) (*GetDelegationStatsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetDelegationStats not implemented")
+}
+func (UnimplementedAdminServiceServer) ExportMemories(*ExportMemoriesRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error {
+	return status.Error(codes.Unimplemented, "method ExportMemories not implemented")
+}
+func (UnimplementedAdminServiceServer) ImportMemories(grpc.ClientStreamingServer[ImportMemoriesRequest, ImportMemoriesResponse]) error {
+	return status.Error(codes.Unimplemented, "method ImportMemories not implemented")
+}
+func (UnimplementedAdminServiceServer) SetMemoryGrant(context.Context, *SetMemoryGrantRequest) (*MemoryGrant, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetMemoryGrant not implemented")
+}
+func (UnimplementedAdminServiceServer) ListMemoryGrants(context.Context, *ListMemoryGrantsRequest) (*ListMemoryGrantsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListMemoryGrants not implemented")
+}
+func (UnimplementedAdminServiceServer) DeleteMemoryGrant(context.Context, *DeleteMemoryGrantRequest) (*DeleteMemoryGrantResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteMemoryGrant not implemented")
+}
+func (UnimplementedAdminServiceServer) MoveMemoryNamespace(context.Context, *MoveMemoryNamespaceRequest) (*MoveMemoryNamespaceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MoveMemoryNamespace not implemented")
+}
+func (UnimplementedAdminServiceServer) DeleteMemoryNamespace(context.Context, *DeleteMemoryNamespaceRequest) (*DeleteMemoryNamespaceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteMemoryNamespace not implemented")
+}
+func (UnimplementedAdminServiceServer) GetMemoryStats(context.Context, *GetMemoryStatsRequest) (*GetMemoryStatsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetMemoryStats not implemented")
+}
+func (UnimplementedAdminServiceServer) SetAuthorQuarantine(context.Context, *SetAuthorQuarantineRequest) (*AuthorQuarantine, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetAuthorQuarantine not implemented")
+}
+func (UnimplementedAdminServiceServer) ListAuthorQuarantines(context.Context, *ListAuthorQuarantinesRequest) (*ListAuthorQuarantinesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAuthorQuarantines not implemented")
+}
+func (UnimplementedAdminServiceServer) DeleteAuthorQuarantine(context.Context, *DeleteAuthorQuarantineRequest) (*DeleteAuthorQuarantineResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteAuthorQuarantine not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -722,6 +957,186 @@ func _AdminService_GetDelegationStats_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ExportMemories_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportMemoriesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServiceServer).ExportMemories(m, &grpc.GenericServerStream[ExportMemoriesRequest, httpbody.HttpBody]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_ExportMemoriesServer = grpc.ServerStreamingServer[httpbody.HttpBody]
+
+func _AdminService_ImportMemories_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(AdminServiceServer).ImportMemories(&grpc.GenericServerStream[ImportMemoriesRequest, ImportMemoriesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_ImportMemoriesServer = grpc.ClientStreamingServer[ImportMemoriesRequest, ImportMemoriesResponse]
+
+func _AdminService_SetMemoryGrant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetMemoryGrantRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).SetMemoryGrant(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_SetMemoryGrant_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).SetMemoryGrant(ctx, req.(*SetMemoryGrantRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListMemoryGrants_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListMemoryGrantsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListMemoryGrants(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListMemoryGrants_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListMemoryGrants(ctx, req.(*ListMemoryGrantsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_DeleteMemoryGrant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteMemoryGrantRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DeleteMemoryGrant(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DeleteMemoryGrant_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DeleteMemoryGrant(ctx, req.(*DeleteMemoryGrantRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_MoveMemoryNamespace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MoveMemoryNamespaceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).MoveMemoryNamespace(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_MoveMemoryNamespace_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).MoveMemoryNamespace(ctx, req.(*MoveMemoryNamespaceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_DeleteMemoryNamespace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteMemoryNamespaceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DeleteMemoryNamespace(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DeleteMemoryNamespace_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DeleteMemoryNamespace(ctx, req.(*DeleteMemoryNamespaceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_GetMemoryStats_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetMemoryStatsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetMemoryStats(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetMemoryStats_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetMemoryStats(ctx, req.(*GetMemoryStatsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_SetAuthorQuarantine_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetAuthorQuarantineRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).SetAuthorQuarantine(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_SetAuthorQuarantine_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).SetAuthorQuarantine(ctx, req.(*SetAuthorQuarantineRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListAuthorQuarantines_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAuthorQuarantinesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListAuthorQuarantines(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListAuthorQuarantines_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListAuthorQuarantines(ctx, req.(*ListAuthorQuarantinesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_DeleteAuthorQuarantine_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteAuthorQuarantineRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DeleteAuthorQuarantine(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DeleteAuthorQuarantine_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DeleteAuthorQuarantine(ctx, req.(*DeleteAuthorQuarantineRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -797,7 +1212,54 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "GetDelegationStats",
 			Handler:    _AdminService_GetDelegationStats_Handler,
 		},
+		{
+			MethodName: "SetMemoryGrant",
+			Handler:    _AdminService_SetMemoryGrant_Handler,
+		},
+		{
+			MethodName: "ListMemoryGrants",
+			Handler:    _AdminService_ListMemoryGrants_Handler,
+		},
+		{
+			MethodName: "DeleteMemoryGrant",
+			Handler:    _AdminService_DeleteMemoryGrant_Handler,
+		},
+		{
+			MethodName: "MoveMemoryNamespace",
+			Handler:    _AdminService_MoveMemoryNamespace_Handler,
+		},
+		{
+			MethodName: "DeleteMemoryNamespace",
+			Handler:    _AdminService_DeleteMemoryNamespace_Handler,
+		},
+		{
+			MethodName: "GetMemoryStats",
+			Handler:    _AdminService_GetMemoryStats_Handler,
+		},
+		{
+			MethodName: "SetAuthorQuarantine",
+			Handler:    _AdminService_SetAuthorQuarantine_Handler,
+		},
+		{
+			MethodName: "ListAuthorQuarantines",
+			Handler:    _AdminService_ListAuthorQuarantines_Handler,
+		},
+		{
+			MethodName: "DeleteAuthorQuarantine",
+			Handler:    _AdminService_DeleteAuthorQuarantine_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ExportMemories",
+			Handler:       _AdminService_ExportMemories_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ImportMemories",
+			Handler:       _AdminService_ImportMemories_Handler,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "moleculeai/admin/v1/admin_service.proto",
 }

@@ -2731,22 +2731,22 @@ func (x *SearchSessionRequest) GetPageToken() string {
 	return ""
 }
 
-// SessionHit is one activity row found by SearchSession.
+// SessionHit is one activity row or memory found by SearchSession.
 type SessionHit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Always `activity`.
+	// activity or memory.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// UUID of the row.
+	// UUID of the row or memory.
 	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	// UUID of the workspace that owns the record.
+	// UUID of the workspace that owns the record, or wrote the memory.
 	WorkspaceId string `protobuf:"bytes,3,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// One line for people.
+	// One line for people; of a memory its namespace.
 	Label string `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
-	// The text.
+	// The text; of a memory as MemoryService returns it.
 	Content string `protobuf:"bytes,5,opt,name=content,proto3" json:"content,omitempty"`
-	// Subtype within the activity type.
+	// Subtype within the activity type; of a memory its kind.
 	Method string `protobuf:"bytes,6,opt,name=method,proto3" json:"method,omitempty"`
-	// The row's status word: ok, error and so on.
+	// The row's status word: ok, error and so on; of a memory always ok.
 	Status string `protobuf:"bytes,7,opt,name=status,proto3" json:"status,omitempty"`
 	// The request's JSON.
 	RequestBody *structpb.Value `protobuf:"bytes,8,opt,name=request_body,json=requestBody,proto3,oneof" json:"request_body,omitempty"`

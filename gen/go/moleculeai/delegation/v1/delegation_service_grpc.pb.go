@@ -141,8 +141,8 @@ type DelegationServiceClient interface {
 	// StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
 	// `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
 	StreamEvents(ctx context.Context, in *StreamEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
-	// SearchSession finds activity rows by a substring of their text, newest first: of the summary, the
-	// error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
+	// SearchSession finds activity rows, and memories that the workspace can read, by a substring of their
+	// text, newest first: of the memory, or of the row's summary, its error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
 	// other parts; any other body's all its words and numbers. Names of JSON fields are no text. If there
 	// are more, the response header `x-next-page-token` carries the token of the next page.
 	SearchSession(ctx context.Context, in *SearchSessionRequest, opts ...grpc.CallOption) (*SearchSessionResponse, error)
@@ -559,8 +559,8 @@ type DelegationServiceServer interface {
 	// StreamEvents is SubscribeEvents for browsers: `text/event-stream` with `id:`, `event:` and
 	// `data:` lines and a `: ping` every 15 s. An EventSource resumes by itself.
 	StreamEvents(*StreamEventsRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
-	// SearchSession finds activity rows by a substring of their text, newest first: of the summary, the
-	// error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
+	// SearchSession finds activity rows, and memories that the workspace can read, by a substring of their
+	// text, newest first: of the memory, or of the row's summary, its error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
 	// other parts; any other body's all its words and numbers. Names of JSON fields are no text. If there
 	// are more, the response header `x-next-page-token` carries the token of the next page.
 	SearchSession(context.Context, *SearchSessionRequest) (*SearchSessionResponse, error)

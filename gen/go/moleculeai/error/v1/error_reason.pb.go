@@ -193,6 +193,34 @@ const (
 	ErrorReason_ERROR_REASON_AGENT_UNREACHABLE ErrorReason = 149
 	// The agent has not yet received the secret that the platform presents. Code: UNAVAILABLE (503).
 	ErrorReason_ERROR_REASON_INBOUND_SECRET_PENDING ErrorReason = 150
+	// The workspace may not write this namespace of memories. Code: PERMISSION_DENIED (403).
+	ErrorReason_ERROR_REASON_NAMESPACE_NOT_WRITABLE ErrorReason = 160
+	// The workspace can read no such namespace of memories. Code: NOT_FOUND (404).
+	ErrorReason_ERROR_REASON_NAMESPACE_NOT_FOUND ErrorReason = 161
+	// The workspace can read, or for a change write, no memory with this id. Code: NOT_FOUND (404).
+	ErrorReason_ERROR_REASON_MEMORY_NOT_FOUND ErrorReason = 162
+	// A memory of another namespace has this id. Code: ALREADY_EXISTS (409).
+	ErrorReason_ERROR_REASON_MEMORY_ID_TAKEN ErrorReason = 163
+	// Another memory has replaced this one. Code: ABORTED (409). Metadata: `superseded_by`.
+	ErrorReason_ERROR_REASON_MEMORY_SUPERSEDED ErrorReason = 164
+	// The memory has another version than the caller expects. Code: ABORTED (409). Metadata: `version`.
+	ErrorReason_ERROR_REASON_MEMORY_CHANGED ErrorReason = 165
+	// The text was recalled from a memory, header included: storing it again would let one note speak
+	// with the voice of many. Code: INVALID_ARGUMENT (400). Metadata: `memory_id`.
+	ErrorReason_ERROR_REASON_RECALLED_TEXT ErrorReason = 166
+	// Only a workspace without a parent may write to the scope GLOBAL. Code: PERMISSION_DENIED (403).
+	ErrorReason_ERROR_REASON_GLOBAL_NEEDS_ROOT ErrorReason = 167
+	// The workspace has no such key. Code: NOT_FOUND (404).
+	ErrorReason_ERROR_REASON_KEY_NOT_FOUND ErrorReason = 168
+	// The key has another version than the caller expects. Code: ABORTED (409). Metadata and REST body:
+	// `expected_version`, `current_version` (null if the key is absent).
+	ErrorReason_ERROR_REASON_VERSION_MISMATCH ErrorReason = 169
+	// The server that keeps memories does not answer, or failed a short while ago. Code: UNAVAILABLE
+	// (503).
+	ErrorReason_ERROR_REASON_MEMORY_PLUGIN_UNAVAILABLE ErrorReason = 170
+	// The server that keeps memories cannot do this: it has no history, updates or reports. Code:
+	// UNIMPLEMENTED (501).
+	ErrorReason_ERROR_REASON_MEMORY_PLUGIN_UNSUPPORTED ErrorReason = 171
 )
 
 // Enum value maps for ErrorReason.
@@ -269,79 +297,103 @@ var (
 		148: "ERROR_REASON_UPLOAD_STALLED",
 		149: "ERROR_REASON_AGENT_UNREACHABLE",
 		150: "ERROR_REASON_INBOUND_SECRET_PENDING",
+		160: "ERROR_REASON_NAMESPACE_NOT_WRITABLE",
+		161: "ERROR_REASON_NAMESPACE_NOT_FOUND",
+		162: "ERROR_REASON_MEMORY_NOT_FOUND",
+		163: "ERROR_REASON_MEMORY_ID_TAKEN",
+		164: "ERROR_REASON_MEMORY_SUPERSEDED",
+		165: "ERROR_REASON_MEMORY_CHANGED",
+		166: "ERROR_REASON_RECALLED_TEXT",
+		167: "ERROR_REASON_GLOBAL_NEEDS_ROOT",
+		168: "ERROR_REASON_KEY_NOT_FOUND",
+		169: "ERROR_REASON_VERSION_MISMATCH",
+		170: "ERROR_REASON_MEMORY_PLUGIN_UNAVAILABLE",
+		171: "ERROR_REASON_MEMORY_PLUGIN_UNSUPPORTED",
 	}
 	ErrorReason_value = map[string]int32{
-		"ERROR_REASON_UNSPECIFIED":              0,
-		"ERROR_REASON_INVALID_ARGUMENT":         1,
-		"ERROR_REASON_UNAUTHENTICATED":          2,
-		"ERROR_REASON_PERMISSION_DENIED":        3,
-		"ERROR_REASON_NOT_FOUND":                4,
-		"ERROR_REASON_ALREADY_EXISTS":           5,
-		"ERROR_REASON_ABORTED":                  6,
-		"ERROR_REASON_FAILED_PRECONDITION":      7,
-		"ERROR_REASON_RESOURCE_EXHAUSTED":       8,
-		"ERROR_REASON_UNAVAILABLE":              9,
-		"ERROR_REASON_UNIMPLEMENTED":            10,
-		"ERROR_REASON_INTERNAL":                 11,
-		"ERROR_REASON_DEADLINE_EXCEEDED":        12,
-		"ERROR_REASON_READ_ONLY_TOKEN":          13,
-		"ERROR_REASON_DATABASE_UNAVAILABLE":     20,
-		"ERROR_REASON_QUEUE_FULL":               21,
-		"ERROR_REASON_DRAINING":                 22,
-		"ERROR_REASON_QUOTA_EXCEEDED":           23,
-		"ERROR_REASON_DISK_LOW":                 24,
-		"ERROR_REASON_WORKSPACE_NOT_FOUND":      40,
-		"ERROR_REASON_WORKSPACE_REMOVED":        41,
-		"ERROR_REASON_WORKSPACE_NAME_TAKEN":     42,
-		"ERROR_REASON_WORKSPACE_PAUSED":         43,
-		"ERROR_REASON_PARENT_INVALID":           44,
-		"ERROR_REASON_TREE_TOO_DEEP":            45,
-		"ERROR_REASON_URL_NOT_ALLOWED":          46,
-		"ERROR_REASON_TOO_MANY_TOKENS":          47,
-		"ERROR_REASON_PEER_UNAVAILABLE":         48,
-		"ERROR_REASON_RUNTIME_NOT_EXTERNAL":     49,
-		"ERROR_REASON_NOT_RELATED":              60,
-		"ERROR_REASON_SOURCE_SPOOFED":           61,
-		"ERROR_REASON_SELF_DELEGATION":          62,
-		"ERROR_REASON_DELEGATION_NOT_FOUND":     63,
-		"ERROR_REASON_INVALID_TRANSITION":       64,
-		"ERROR_REASON_IDEMPOTENCY_MISMATCH":     65,
-		"ERROR_REASON_DELEGATION_ID_TAKEN":      66,
-		"ERROR_REASON_NO_DISPATCH_PATH":         67,
-		"ERROR_REASON_URL_NOT_REGISTERED":       68,
-		"ERROR_REASON_BODY_TOO_LARGE":           69,
-		"ERROR_REASON_ANSWER_TOO_LARGE":         70,
-		"ERROR_REASON_CURSOR_PRUNED":            80,
-		"ERROR_REASON_CURSOR_UNKNOWN":           81,
-		"ERROR_REASON_CURSOR_AHEAD":             82,
-		"ERROR_REASON_ACK_NOT_DELIVERED":        83,
-		"ERROR_REASON_FENCED":                   84,
-		"ERROR_REASON_INBOX_BUSY":               85,
-		"ERROR_REASON_INBOX_FULL":               86,
-		"ERROR_REASON_SLOW_CONSUMER":            87,
-		"ERROR_REASON_ITEM_NOT_FOUND":           88,
-		"ERROR_REASON_STREAM_AGED":              89,
-		"ERROR_REASON_TOKEN_NOT_FOUND":          100,
-		"ERROR_REASON_ORGANIZATION_NOT_FOUND":   101,
-		"ERROR_REASON_ORGANIZATION_EXISTS":      102,
-		"ERROR_REASON_URL_NOT_ROUTABLE":         120,
-		"ERROR_REASON_AGENT_BUSY":               121,
-		"ERROR_REASON_AGENT_RESTARTING":         122,
-		"ERROR_REASON_WORKSPACE_WAKING":         123,
-		"ERROR_REASON_ANSWER_UNREADABLE":        124,
-		"ERROR_REASON_BUDGET_EXCEEDED":          125,
-		"ERROR_REASON_MESSAGE_NOT_FOUND":        126,
-		"ERROR_REASON_UPLOAD_NOT_FOUND":         140,
-		"ERROR_REASON_FILE_TOO_LARGE":           141,
-		"ERROR_REASON_UPLOAD_QUOTA_EXCEEDED":    142,
-		"ERROR_REASON_OFFSET_MISMATCH":          143,
-		"ERROR_REASON_UPLOAD_INCOMPLETE":        144,
-		"ERROR_REASON_CHECKSUM_MISMATCH":        145,
-		"ERROR_REASON_RANGE_NOT_SATISFIABLE":    146,
-		"ERROR_REASON_UPLOAD_STORE_UNAVAILABLE": 147,
-		"ERROR_REASON_UPLOAD_STALLED":           148,
-		"ERROR_REASON_AGENT_UNREACHABLE":        149,
-		"ERROR_REASON_INBOUND_SECRET_PENDING":   150,
+		"ERROR_REASON_UNSPECIFIED":               0,
+		"ERROR_REASON_INVALID_ARGUMENT":          1,
+		"ERROR_REASON_UNAUTHENTICATED":           2,
+		"ERROR_REASON_PERMISSION_DENIED":         3,
+		"ERROR_REASON_NOT_FOUND":                 4,
+		"ERROR_REASON_ALREADY_EXISTS":            5,
+		"ERROR_REASON_ABORTED":                   6,
+		"ERROR_REASON_FAILED_PRECONDITION":       7,
+		"ERROR_REASON_RESOURCE_EXHAUSTED":        8,
+		"ERROR_REASON_UNAVAILABLE":               9,
+		"ERROR_REASON_UNIMPLEMENTED":             10,
+		"ERROR_REASON_INTERNAL":                  11,
+		"ERROR_REASON_DEADLINE_EXCEEDED":         12,
+		"ERROR_REASON_READ_ONLY_TOKEN":           13,
+		"ERROR_REASON_DATABASE_UNAVAILABLE":      20,
+		"ERROR_REASON_QUEUE_FULL":                21,
+		"ERROR_REASON_DRAINING":                  22,
+		"ERROR_REASON_QUOTA_EXCEEDED":            23,
+		"ERROR_REASON_DISK_LOW":                  24,
+		"ERROR_REASON_WORKSPACE_NOT_FOUND":       40,
+		"ERROR_REASON_WORKSPACE_REMOVED":         41,
+		"ERROR_REASON_WORKSPACE_NAME_TAKEN":      42,
+		"ERROR_REASON_WORKSPACE_PAUSED":          43,
+		"ERROR_REASON_PARENT_INVALID":            44,
+		"ERROR_REASON_TREE_TOO_DEEP":             45,
+		"ERROR_REASON_URL_NOT_ALLOWED":           46,
+		"ERROR_REASON_TOO_MANY_TOKENS":           47,
+		"ERROR_REASON_PEER_UNAVAILABLE":          48,
+		"ERROR_REASON_RUNTIME_NOT_EXTERNAL":      49,
+		"ERROR_REASON_NOT_RELATED":               60,
+		"ERROR_REASON_SOURCE_SPOOFED":            61,
+		"ERROR_REASON_SELF_DELEGATION":           62,
+		"ERROR_REASON_DELEGATION_NOT_FOUND":      63,
+		"ERROR_REASON_INVALID_TRANSITION":        64,
+		"ERROR_REASON_IDEMPOTENCY_MISMATCH":      65,
+		"ERROR_REASON_DELEGATION_ID_TAKEN":       66,
+		"ERROR_REASON_NO_DISPATCH_PATH":          67,
+		"ERROR_REASON_URL_NOT_REGISTERED":        68,
+		"ERROR_REASON_BODY_TOO_LARGE":            69,
+		"ERROR_REASON_ANSWER_TOO_LARGE":          70,
+		"ERROR_REASON_CURSOR_PRUNED":             80,
+		"ERROR_REASON_CURSOR_UNKNOWN":            81,
+		"ERROR_REASON_CURSOR_AHEAD":              82,
+		"ERROR_REASON_ACK_NOT_DELIVERED":         83,
+		"ERROR_REASON_FENCED":                    84,
+		"ERROR_REASON_INBOX_BUSY":                85,
+		"ERROR_REASON_INBOX_FULL":                86,
+		"ERROR_REASON_SLOW_CONSUMER":             87,
+		"ERROR_REASON_ITEM_NOT_FOUND":            88,
+		"ERROR_REASON_STREAM_AGED":               89,
+		"ERROR_REASON_TOKEN_NOT_FOUND":           100,
+		"ERROR_REASON_ORGANIZATION_NOT_FOUND":    101,
+		"ERROR_REASON_ORGANIZATION_EXISTS":       102,
+		"ERROR_REASON_URL_NOT_ROUTABLE":          120,
+		"ERROR_REASON_AGENT_BUSY":                121,
+		"ERROR_REASON_AGENT_RESTARTING":          122,
+		"ERROR_REASON_WORKSPACE_WAKING":          123,
+		"ERROR_REASON_ANSWER_UNREADABLE":         124,
+		"ERROR_REASON_BUDGET_EXCEEDED":           125,
+		"ERROR_REASON_MESSAGE_NOT_FOUND":         126,
+		"ERROR_REASON_UPLOAD_NOT_FOUND":          140,
+		"ERROR_REASON_FILE_TOO_LARGE":            141,
+		"ERROR_REASON_UPLOAD_QUOTA_EXCEEDED":     142,
+		"ERROR_REASON_OFFSET_MISMATCH":           143,
+		"ERROR_REASON_UPLOAD_INCOMPLETE":         144,
+		"ERROR_REASON_CHECKSUM_MISMATCH":         145,
+		"ERROR_REASON_RANGE_NOT_SATISFIABLE":     146,
+		"ERROR_REASON_UPLOAD_STORE_UNAVAILABLE":  147,
+		"ERROR_REASON_UPLOAD_STALLED":            148,
+		"ERROR_REASON_AGENT_UNREACHABLE":         149,
+		"ERROR_REASON_INBOUND_SECRET_PENDING":    150,
+		"ERROR_REASON_NAMESPACE_NOT_WRITABLE":    160,
+		"ERROR_REASON_NAMESPACE_NOT_FOUND":       161,
+		"ERROR_REASON_MEMORY_NOT_FOUND":          162,
+		"ERROR_REASON_MEMORY_ID_TAKEN":           163,
+		"ERROR_REASON_MEMORY_SUPERSEDED":         164,
+		"ERROR_REASON_MEMORY_CHANGED":            165,
+		"ERROR_REASON_RECALLED_TEXT":             166,
+		"ERROR_REASON_GLOBAL_NEEDS_ROOT":         167,
+		"ERROR_REASON_KEY_NOT_FOUND":             168,
+		"ERROR_REASON_VERSION_MISMATCH":          169,
+		"ERROR_REASON_MEMORY_PLUGIN_UNAVAILABLE": 170,
+		"ERROR_REASON_MEMORY_PLUGIN_UNSUPPORTED": 171,
 	}
 )
 
@@ -376,7 +428,7 @@ var File_moleculeai_error_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\x92\x13\n" +
+	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xd6\x16\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12 \n" +
@@ -449,7 +501,19 @@ const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"%ERROR_REASON_UPLOAD_STORE_UNAVAILABLE\x10\x93\x01\x12 \n" +
 	"\x1bERROR_REASON_UPLOAD_STALLED\x10\x94\x01\x12#\n" +
 	"\x1eERROR_REASON_AGENT_UNREACHABLE\x10\x95\x01\x12(\n" +
-	"#ERROR_REASON_INBOUND_SECRET_PENDING\x10\x96\x01BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/error/v1;errorv1b\x06proto3"
+	"#ERROR_REASON_INBOUND_SECRET_PENDING\x10\x96\x01\x12(\n" +
+	"#ERROR_REASON_NAMESPACE_NOT_WRITABLE\x10\xa0\x01\x12%\n" +
+	" ERROR_REASON_NAMESPACE_NOT_FOUND\x10\xa1\x01\x12\"\n" +
+	"\x1dERROR_REASON_MEMORY_NOT_FOUND\x10\xa2\x01\x12!\n" +
+	"\x1cERROR_REASON_MEMORY_ID_TAKEN\x10\xa3\x01\x12#\n" +
+	"\x1eERROR_REASON_MEMORY_SUPERSEDED\x10\xa4\x01\x12 \n" +
+	"\x1bERROR_REASON_MEMORY_CHANGED\x10\xa5\x01\x12\x1f\n" +
+	"\x1aERROR_REASON_RECALLED_TEXT\x10\xa6\x01\x12#\n" +
+	"\x1eERROR_REASON_GLOBAL_NEEDS_ROOT\x10\xa7\x01\x12\x1f\n" +
+	"\x1aERROR_REASON_KEY_NOT_FOUND\x10\xa8\x01\x12\"\n" +
+	"\x1dERROR_REASON_VERSION_MISMATCH\x10\xa9\x01\x12+\n" +
+	"&ERROR_REASON_MEMORY_PLUGIN_UNAVAILABLE\x10\xaa\x01\x12+\n" +
+	"&ERROR_REASON_MEMORY_PLUGIN_UNSUPPORTED\x10\xab\x01BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/error/v1;errorv1b\x06proto3"
 
 var (
 	file_moleculeai_error_v1_error_reason_proto_rawDescOnce sync.Once

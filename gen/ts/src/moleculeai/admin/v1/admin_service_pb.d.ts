@@ -9,6 +9,7 @@ import type { Message } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Delegation_Status, FailureReason } from "../../delegation/v1/delegation_pb.js";
 import type { Event } from "../../delegation/v1/event_pb.js";
+import type { HttpBody, HttpBodySchema } from "../../../google/api/httpbody_pb.js";
 
 /**
  * Describes the file moleculeai/admin/v1/admin_service.proto.
@@ -1372,6 +1373,698 @@ export declare type ListAuditLogResponse = Message<"moleculeai.admin.v1.ListAudi
 export declare const ListAuditLogResponseSchema: GenMessage<ListAuditLogResponse>;
 
 /**
+ * Request of ExportMemories.
+ *
+ * @generated from message moleculeai.admin.v1.ExportMemoriesRequest
+ */
+export declare type ExportMemoriesRequest = Message<"moleculeai.admin.v1.ExportMemoriesRequest"> & {
+  /**
+   * UUID of the organisation. For the operator only; empty means all.
+   *
+   * @generated from field: string organization_id = 1;
+   */
+  organizationId: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ExportMemoriesRequest.
+ * Use `create(ExportMemoriesRequestSchema)` to create a new message.
+ */
+export declare const ExportMemoriesRequestSchema: GenMessage<ExportMemoriesRequest>;
+
+/**
+ * Request of ImportMemories: pieces of one JSON array.
+ *
+ * @generated from message moleculeai.admin.v1.ImportMemoriesRequest
+ */
+export declare type ImportMemoriesRequest = Message<"moleculeai.admin.v1.ImportMemoriesRequest"> & {
+  /**
+   * A piece of the array; pieces may be cut anywhere. An element takes at most 512 KiB.
+   *
+   * @generated from field: google.api.HttpBody body = 1;
+   */
+  body?: HttpBody | undefined;
+
+  /**
+   * UUID of the organisation, in the first piece. For the operator only; empty means the default
+   * organisation.
+   *
+   * @generated from field: string organization_id = 2;
+   */
+  organizationId: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ImportMemoriesRequest.
+ * Use `create(ImportMemoriesRequestSchema)` to create a new message.
+ */
+export declare const ImportMemoriesRequestSchema: GenMessage<ImportMemoriesRequest>;
+
+/**
+ * Response of ImportMemories.
+ *
+ * @generated from message moleculeai.admin.v1.ImportMemoriesResponse
+ */
+export declare type ImportMemoriesResponse = Message<"moleculeai.admin.v1.ImportMemoriesResponse"> & {
+  /**
+   * Stored now, or stored before with the same text.
+   *
+   * @generated from field: int32 imported = 1;
+   */
+  imported: number;
+
+  /**
+   * Left out: no or several workspaces have the name, or the scope has no namespace.
+   *
+   * @generated from field: int32 skipped = 2;
+   */
+  skipped: number;
+
+  /**
+   * Refused with an error.
+   *
+   * @generated from field: int32 errors = 3;
+   */
+  errors: number;
+
+  /**
+   * All elements of the array.
+   *
+   * @generated from field: int32 total = 4;
+   */
+  total: number;
+
+  /**
+   * The first 100 that were left out or refused.
+   *
+   * @generated from field: repeated moleculeai.admin.v1.ImportMemoriesResponse.Skip skips = 5;
+   */
+  skips: ImportMemoriesResponse_Skip[];
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ImportMemoriesResponse.
+ * Use `create(ImportMemoriesResponseSchema)` to create a new message.
+ */
+export declare const ImportMemoriesResponseSchema: GenMessage<ImportMemoriesResponse>;
+
+/**
+ * Skip is a memory that was not stored.
+ *
+ * @generated from message moleculeai.admin.v1.ImportMemoriesResponse.Skip
+ */
+export declare type ImportMemoriesResponse_Skip = Message<"moleculeai.admin.v1.ImportMemoriesResponse.Skip"> & {
+  /**
+   * Its place in the array, from 0.
+   *
+   * @generated from field: int32 index = 1;
+   */
+  index: number;
+
+  /**
+   * Why: missing or ambiguous (the workspace), scope, or the error's text.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ImportMemoriesResponse.Skip.
+ * Use `create(ImportMemoriesResponse_SkipSchema)` to create a new message.
+ */
+export declare const ImportMemoriesResponse_SkipSchema: GenMessage<ImportMemoriesResponse_Skip>;
+
+/**
+ * MemoryGrant is a right that an operator gave beside those of the tree.
+ *
+ * @generated from message moleculeai.admin.v1.MemoryGrant
+ */
+export declare type MemoryGrant = Message<"moleculeai.admin.v1.MemoryGrant"> & {
+  /**
+   * The namespace.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * UUID of the workspace.
+   *
+   * @generated from field: string workspace_id = 2;
+   */
+  workspaceId: string;
+
+  /**
+   * Whether it may write, too.
+   *
+   * @generated from field: bool can_write = 3;
+   */
+  canWrite: boolean;
+
+  /**
+   * Who gave it: `admin-token`, or `org-token:` and the beginning of the token.
+   *
+   * @generated from field: string granted_by = 4;
+   */
+  grantedBy: string;
+
+  /**
+   * Time of the grant.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 5;
+   */
+  createdAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.MemoryGrant.
+ * Use `create(MemoryGrantSchema)` to create a new message.
+ */
+export declare const MemoryGrantSchema: GenMessage<MemoryGrant>;
+
+/**
+ * Request of SetMemoryGrant.
+ *
+ * @generated from message moleculeai.admin.v1.SetMemoryGrantRequest
+ */
+export declare type SetMemoryGrantRequest = Message<"moleculeai.admin.v1.SetMemoryGrantRequest"> & {
+  /**
+   * UUID of the workspace.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * The namespace: one of the tree, or `custom:<name>`, which needs no other beginning than a grant.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * Whether it may write, too.
+   *
+   * @generated from field: bool can_write = 3;
+   */
+  canWrite: boolean;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.SetMemoryGrantRequest.
+ * Use `create(SetMemoryGrantRequestSchema)` to create a new message.
+ */
+export declare const SetMemoryGrantRequestSchema: GenMessage<SetMemoryGrantRequest>;
+
+/**
+ * Request of ListMemoryGrants.
+ *
+ * @generated from message moleculeai.admin.v1.ListMemoryGrantsRequest
+ */
+export declare type ListMemoryGrantsRequest = Message<"moleculeai.admin.v1.ListMemoryGrantsRequest"> & {
+  /**
+   * Only those of this namespace; empty means all.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * Only those of this workspace; empty means all.
+   *
+   * @generated from field: string workspace_id = 2;
+   */
+  workspaceId: string;
+
+  /**
+   * Maximum number of rows, 1 to 1000; 0 means 1000.
+   *
+   * @generated from field: int32 limit = 3;
+   */
+  limit: number;
+
+  /**
+   * Value of `x-next-page-token` of the previous page.
+   *
+   * @generated from field: string page_token = 4;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ListMemoryGrantsRequest.
+ * Use `create(ListMemoryGrantsRequestSchema)` to create a new message.
+ */
+export declare const ListMemoryGrantsRequestSchema: GenMessage<ListMemoryGrantsRequest>;
+
+/**
+ * Response of ListMemoryGrants.
+ *
+ * @generated from message moleculeai.admin.v1.ListMemoryGrantsResponse
+ */
+export declare type ListMemoryGrantsResponse = Message<"moleculeai.admin.v1.ListMemoryGrantsResponse"> & {
+  /**
+   * The grants.
+   *
+   * @generated from field: repeated moleculeai.admin.v1.MemoryGrant grants = 1;
+   */
+  grants: MemoryGrant[];
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ListMemoryGrantsResponse.
+ * Use `create(ListMemoryGrantsResponseSchema)` to create a new message.
+ */
+export declare const ListMemoryGrantsResponseSchema: GenMessage<ListMemoryGrantsResponse>;
+
+/**
+ * Request of DeleteMemoryGrant.
+ *
+ * @generated from message moleculeai.admin.v1.DeleteMemoryGrantRequest
+ */
+export declare type DeleteMemoryGrantRequest = Message<"moleculeai.admin.v1.DeleteMemoryGrantRequest"> & {
+  /**
+   * UUID of the workspace.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * The namespace.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.DeleteMemoryGrantRequest.
+ * Use `create(DeleteMemoryGrantRequestSchema)` to create a new message.
+ */
+export declare const DeleteMemoryGrantRequestSchema: GenMessage<DeleteMemoryGrantRequest>;
+
+/**
+ * Response of DeleteMemoryGrant.
+ *
+ * @generated from message moleculeai.admin.v1.DeleteMemoryGrantResponse
+ */
+export declare type DeleteMemoryGrantResponse = Message<"moleculeai.admin.v1.DeleteMemoryGrantResponse"> & {
+  /**
+   * Always `deleted`.
+   *
+   * @generated from field: string status = 1;
+   */
+  status: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.DeleteMemoryGrantResponse.
+ * Use `create(DeleteMemoryGrantResponseSchema)` to create a new message.
+ */
+export declare const DeleteMemoryGrantResponseSchema: GenMessage<DeleteMemoryGrantResponse>;
+
+/**
+ * Request of MoveMemoryNamespace.
+ *
+ * @generated from message moleculeai.admin.v1.MoveMemoryNamespaceRequest
+ */
+export declare type MoveMemoryNamespaceRequest = Message<"moleculeai.admin.v1.MoveMemoryNamespaceRequest"> & {
+  /**
+   * UUID of the organisation. For the operator only; empty means the default organisation.
+   *
+   * @generated from field: string organization_id = 1;
+   */
+  organizationId: string;
+
+  /**
+   * The namespace to empty.
+   *
+   * @generated from field: string source = 2;
+   */
+  source: string;
+
+  /**
+   * The namespace to fill: of a workspace of the organisation, or custom. May hold memories.
+   *
+   * @generated from field: string target = 3;
+   */
+  target: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.MoveMemoryNamespaceRequest.
+ * Use `create(MoveMemoryNamespaceRequestSchema)` to create a new message.
+ */
+export declare const MoveMemoryNamespaceRequestSchema: GenMessage<MoveMemoryNamespaceRequest>;
+
+/**
+ * Response of MoveMemoryNamespace.
+ *
+ * @generated from message moleculeai.admin.v1.MoveMemoryNamespaceResponse
+ */
+export declare type MoveMemoryNamespaceResponse = Message<"moleculeai.admin.v1.MoveMemoryNamespaceResponse"> & {
+  /**
+   * How many memories moved.
+   *
+   * @generated from field: int32 moved = 1;
+   */
+  moved: number;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.MoveMemoryNamespaceResponse.
+ * Use `create(MoveMemoryNamespaceResponseSchema)` to create a new message.
+ */
+export declare const MoveMemoryNamespaceResponseSchema: GenMessage<MoveMemoryNamespaceResponse>;
+
+/**
+ * Request of DeleteMemoryNamespace.
+ *
+ * @generated from message moleculeai.admin.v1.DeleteMemoryNamespaceRequest
+ */
+export declare type DeleteMemoryNamespaceRequest = Message<"moleculeai.admin.v1.DeleteMemoryNamespaceRequest"> & {
+  /**
+   * UUID of the organisation. For the operator only; empty means the default organisation.
+   *
+   * @generated from field: string organization_id = 1;
+   */
+  organizationId: string;
+
+  /**
+   * The namespace.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.DeleteMemoryNamespaceRequest.
+ * Use `create(DeleteMemoryNamespaceRequestSchema)` to create a new message.
+ */
+export declare const DeleteMemoryNamespaceRequestSchema: GenMessage<DeleteMemoryNamespaceRequest>;
+
+/**
+ * Response of DeleteMemoryNamespace.
+ *
+ * @generated from message moleculeai.admin.v1.DeleteMemoryNamespaceResponse
+ */
+export declare type DeleteMemoryNamespaceResponse = Message<"moleculeai.admin.v1.DeleteMemoryNamespaceResponse"> & {
+  /**
+   * How many memories are gone.
+   *
+   * @generated from field: int32 removed = 1;
+   */
+  removed: number;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.DeleteMemoryNamespaceResponse.
+ * Use `create(DeleteMemoryNamespaceResponseSchema)` to create a new message.
+ */
+export declare const DeleteMemoryNamespaceResponseSchema: GenMessage<DeleteMemoryNamespaceResponse>;
+
+/**
+ * Request of GetMemoryStats.
+ *
+ * @generated from message moleculeai.admin.v1.GetMemoryStatsRequest
+ */
+export declare type GetMemoryStatsRequest = Message<"moleculeai.admin.v1.GetMemoryStatsRequest"> & {
+  /**
+   * UUID of the organisation. For the operator only; empty means all.
+   *
+   * @generated from field: string organization_id = 1;
+   */
+  organizationId: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.GetMemoryStatsRequest.
+ * Use `create(GetMemoryStatsRequestSchema)` to create a new message.
+ */
+export declare const GetMemoryStatsRequestSchema: GenMessage<GetMemoryStatsRequest>;
+
+/**
+ * Response of GetMemoryStats. A count stops at 2,147,483,647.
+ *
+ * @generated from message moleculeai.admin.v1.GetMemoryStatsResponse
+ */
+export declare type GetMemoryStatsResponse = Message<"moleculeai.admin.v1.GetMemoryStatsResponse"> & {
+  /**
+   * Namespaces.
+   *
+   * @generated from field: int32 namespaces = 1;
+   */
+  namespaces: number;
+
+  /**
+   * Memories.
+   *
+   * @generated from field: int32 memories = 2;
+   */
+  memories: number;
+
+  /**
+   * Bytes of their texts.
+   *
+   * @generated from field: double bytes = 3;
+   */
+  bytes: number;
+
+  /**
+   * Memories that are not searchable by meaning yet.
+   *
+   * @generated from field: int32 embed_pending = 4;
+   */
+  embedPending: number;
+
+  /**
+   * Memories whose meaning could not be computed.
+   *
+   * @generated from field: int32 embed_failed = 5;
+   */
+  embedFailed: number;
+
+  /**
+   * Authors in quarantine.
+   *
+   * @generated from field: int32 quarantined_authors = 6;
+   */
+  quarantinedAuthors: number;
+
+  /**
+   * The hundred largest.
+   *
+   * @generated from field: repeated moleculeai.admin.v1.GetMemoryStatsResponse.NamespaceStats largest = 7;
+   */
+  largest: GetMemoryStatsResponse_NamespaceStats[];
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.GetMemoryStatsResponse.
+ * Use `create(GetMemoryStatsResponseSchema)` to create a new message.
+ */
+export declare const GetMemoryStatsResponseSchema: GenMessage<GetMemoryStatsResponse>;
+
+/**
+ * NamespaceStats is what one namespace holds.
+ *
+ * @generated from message moleculeai.admin.v1.GetMemoryStatsResponse.NamespaceStats
+ */
+export declare type GetMemoryStatsResponse_NamespaceStats = Message<"moleculeai.admin.v1.GetMemoryStatsResponse.NamespaceStats"> & {
+  /**
+   * Its name.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * UUID of its organisation.
+   *
+   * @generated from field: string organization_id = 2;
+   */
+  organizationId: string;
+
+  /**
+   * Memories.
+   *
+   * @generated from field: int32 memories = 3;
+   */
+  memories: number;
+
+  /**
+   * Bytes of their texts.
+   *
+   * @generated from field: double bytes = 4;
+   */
+  bytes: number;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.GetMemoryStatsResponse.NamespaceStats.
+ * Use `create(GetMemoryStatsResponse_NamespaceStatsSchema)` to create a new message.
+ */
+export declare const GetMemoryStatsResponse_NamespaceStatsSchema: GenMessage<GetMemoryStatsResponse_NamespaceStats>;
+
+/**
+ * AuthorQuarantine hides what one workspace wrote.
+ *
+ * @generated from message moleculeai.admin.v1.AuthorQuarantine
+ */
+export declare type AuthorQuarantine = Message<"moleculeai.admin.v1.AuthorQuarantine"> & {
+  /**
+   * UUID of the author.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Why.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Who decided: `admin-token`, or `org-token:` and the beginning of the token.
+   *
+   * @generated from field: string created_by = 3;
+   */
+  createdBy: string;
+
+  /**
+   * Since when.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 4;
+   */
+  createdAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.AuthorQuarantine.
+ * Use `create(AuthorQuarantineSchema)` to create a new message.
+ */
+export declare const AuthorQuarantineSchema: GenMessage<AuthorQuarantine>;
+
+/**
+ * Request of SetAuthorQuarantine.
+ *
+ * @generated from message moleculeai.admin.v1.SetAuthorQuarantineRequest
+ */
+export declare type SetAuthorQuarantineRequest = Message<"moleculeai.admin.v1.SetAuthorQuarantineRequest"> & {
+  /**
+   * UUID of the author.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Why, at most 1000 bytes.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.SetAuthorQuarantineRequest.
+ * Use `create(SetAuthorQuarantineRequestSchema)` to create a new message.
+ */
+export declare const SetAuthorQuarantineRequestSchema: GenMessage<SetAuthorQuarantineRequest>;
+
+/**
+ * Request of ListAuthorQuarantines.
+ *
+ * @generated from message moleculeai.admin.v1.ListAuthorQuarantinesRequest
+ */
+export declare type ListAuthorQuarantinesRequest = Message<"moleculeai.admin.v1.ListAuthorQuarantinesRequest"> & {
+  /**
+   * Maximum number of rows, 1 to 1000; 0 means 1000.
+   *
+   * @generated from field: int32 limit = 1;
+   */
+  limit: number;
+
+  /**
+   * Value of `x-next-page-token` of the previous page.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ListAuthorQuarantinesRequest.
+ * Use `create(ListAuthorQuarantinesRequestSchema)` to create a new message.
+ */
+export declare const ListAuthorQuarantinesRequestSchema: GenMessage<ListAuthorQuarantinesRequest>;
+
+/**
+ * Response of ListAuthorQuarantines.
+ *
+ * @generated from message moleculeai.admin.v1.ListAuthorQuarantinesResponse
+ */
+export declare type ListAuthorQuarantinesResponse = Message<"moleculeai.admin.v1.ListAuthorQuarantinesResponse"> & {
+  /**
+   * The quarantines.
+   *
+   * @generated from field: repeated moleculeai.admin.v1.AuthorQuarantine quarantines = 1;
+   */
+  quarantines: AuthorQuarantine[];
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ListAuthorQuarantinesResponse.
+ * Use `create(ListAuthorQuarantinesResponseSchema)` to create a new message.
+ */
+export declare const ListAuthorQuarantinesResponseSchema: GenMessage<ListAuthorQuarantinesResponse>;
+
+/**
+ * Request of DeleteAuthorQuarantine.
+ *
+ * @generated from message moleculeai.admin.v1.DeleteAuthorQuarantineRequest
+ */
+export declare type DeleteAuthorQuarantineRequest = Message<"moleculeai.admin.v1.DeleteAuthorQuarantineRequest"> & {
+  /**
+   * UUID of the author.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.DeleteAuthorQuarantineRequest.
+ * Use `create(DeleteAuthorQuarantineRequestSchema)` to create a new message.
+ */
+export declare const DeleteAuthorQuarantineRequestSchema: GenMessage<DeleteAuthorQuarantineRequest>;
+
+/**
+ * Response of DeleteAuthorQuarantine.
+ *
+ * @generated from message moleculeai.admin.v1.DeleteAuthorQuarantineResponse
+ */
+export declare type DeleteAuthorQuarantineResponse = Message<"moleculeai.admin.v1.DeleteAuthorQuarantineResponse"> & {
+  /**
+   * Always `deleted`.
+   *
+   * @generated from field: string status = 1;
+   */
+  status: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.DeleteAuthorQuarantineResponse.
+ * Use `create(DeleteAuthorQuarantineResponseSchema)` to create a new message.
+ */
+export declare const DeleteAuthorQuarantineResponseSchema: GenMessage<DeleteAuthorQuarantineResponse>;
+
+/**
  * AdminService is for operators: organisations, their tokens, the ledger across workspaces, and
  * the state of the server itself.
  *
@@ -1563,6 +2256,128 @@ export declare const AdminService: GenService<{
     methodKind: "unary";
     input: typeof GetDelegationStatsRequestSchema;
     output: typeof GetDelegationStatsResponseSchema;
+  },
+  /**
+   * ExportMemories streams the memories of an organisation, or of all, as one JSON array: `id`,
+   * `content` without secrets and headers, `scope`, `namespace` (the label), `created_at`,
+   * `workspace_name`, and what an import needs beside. Left out are superseded and expired memories,
+   * and those of authors in quarantine. Pieces of the answer may be cut anywhere; an
+   * export that fails ends without the array's `]`.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.ExportMemories
+   */
+  exportMemories: {
+    methodKind: "server_streaming";
+    input: typeof ExportMemoriesRequestSchema;
+    output: typeof HttpBodySchema;
+  },
+  /**
+   * ImportMemories commits the memories of an export, each on its own. Workspaces are found by name,
+   * and must be unambiguous. A repeat stores nothing twice. Fails with INVALID_ARGUMENT if the body is
+   * no JSON array; what came before the fault is stored.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.ImportMemories
+   */
+  importMemories: {
+    methodKind: "client_streaming";
+    input: typeof ImportMemoriesRequestSchema;
+    output: typeof ImportMemoriesResponseSchema;
+  },
+  /**
+   * SetMemoryGrant lets a workspace read a namespace of its organisation, and write it if `can_write`.
+   * A repeat changes nothing. Fails with WORKSPACE_NOT_FOUND.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.SetMemoryGrant
+   */
+  setMemoryGrant: {
+    methodKind: "unary";
+    input: typeof SetMemoryGrantRequestSchema;
+    output: typeof MemoryGrantSchema;
+  },
+  /**
+   * ListMemoryGrants lists grants, by namespace and workspace. If there are more, the response header
+   * `x-next-page-token` carries the token of the next page.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.ListMemoryGrants
+   */
+  listMemoryGrants: {
+    methodKind: "unary";
+    input: typeof ListMemoryGrantsRequestSchema;
+    output: typeof ListMemoryGrantsResponseSchema;
+  },
+  /**
+   * DeleteMemoryGrant takes a grant back, from the next call on. Repeating a call is harmless.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.DeleteMemoryGrant
+   */
+  deleteMemoryGrant: {
+    methodKind: "unary";
+    input: typeof DeleteMemoryGrantRequestSchema;
+    output: typeof DeleteMemoryGrantResponseSchema;
+  },
+  /**
+   * MoveMemoryNamespace moves all memories of a namespace into another one of the same organisation.
+   * Fails with NAMESPACE_NOT_FOUND if the first holds nothing: so does a repeat.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.MoveMemoryNamespace
+   */
+  moveMemoryNamespace: {
+    methodKind: "unary";
+    input: typeof MoveMemoryNamespaceRequestSchema;
+    output: typeof MoveMemoryNamespaceResponseSchema;
+  },
+  /**
+   * DeleteMemoryNamespace deletes a namespace with all that it holds. Fails with NAMESPACE_NOT_FOUND:
+   * so does a repeat.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.DeleteMemoryNamespace
+   */
+  deleteMemoryNamespace: {
+    methodKind: "unary";
+    input: typeof DeleteMemoryNamespaceRequestSchema;
+    output: typeof DeleteMemoryNamespaceResponseSchema;
+  },
+  /**
+   * GetMemoryStats counts what is stored, and names the largest namespaces.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.GetMemoryStats
+   */
+  getMemoryStats: {
+    methodKind: "unary";
+    input: typeof GetMemoryStatsRequestSchema;
+    output: typeof GetMemoryStatsResponseSchema;
+  },
+  /**
+   * SetAuthorQuarantine hides everything that a workspace wrote from every reader, on every path, from
+   * the next call on. A repeat changes the reason. Fails with WORKSPACE_NOT_FOUND.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.SetAuthorQuarantine
+   */
+  setAuthorQuarantine: {
+    methodKind: "unary";
+    input: typeof SetAuthorQuarantineRequestSchema;
+    output: typeof AuthorQuarantineSchema;
+  },
+  /**
+   * ListAuthorQuarantines lists whose texts are hidden, newest first. If there are more, the response
+   * header `x-next-page-token` carries the token of the next page.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.ListAuthorQuarantines
+   */
+  listAuthorQuarantines: {
+    methodKind: "unary";
+    input: typeof ListAuthorQuarantinesRequestSchema;
+    output: typeof ListAuthorQuarantinesResponseSchema;
+  },
+  /**
+   * DeleteAuthorQuarantine shows a workspace's texts again. Repeating a call is harmless.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.DeleteAuthorQuarantine
+   */
+  deleteAuthorQuarantine: {
+    methodKind: "unary";
+    input: typeof DeleteAuthorQuarantineRequestSchema;
+    output: typeof DeleteAuthorQuarantineResponseSchema;
   },
 }>;
 

@@ -1584,55 +1584,55 @@ export declare type SearchSessionRequest = Message<"moleculeai.delegation.v1.Sea
 export declare const SearchSessionRequestSchema: GenMessage<SearchSessionRequest>;
 
 /**
- * SessionHit is one activity row found by SearchSession.
+ * SessionHit is one activity row or memory found by SearchSession.
  *
  * @generated from message moleculeai.delegation.v1.SessionHit
  */
 export declare type SessionHit = Message<"moleculeai.delegation.v1.SessionHit"> & {
   /**
-   * Always `activity`.
+   * activity or memory.
    *
    * @generated from field: string kind = 1;
    */
   kind: string;
 
   /**
-   * UUID of the row.
+   * UUID of the row or memory.
    *
    * @generated from field: string id = 2;
    */
   id: string;
 
   /**
-   * UUID of the workspace that owns the record.
+   * UUID of the workspace that owns the record, or wrote the memory.
    *
    * @generated from field: string workspace_id = 3;
    */
   workspaceId: string;
 
   /**
-   * One line for people.
+   * One line for people; of a memory its namespace.
    *
    * @generated from field: string label = 4;
    */
   label: string;
 
   /**
-   * The text.
+   * The text; of a memory as MemoryService returns it.
    *
    * @generated from field: string content = 5;
    */
   content: string;
 
   /**
-   * Subtype within the activity type.
+   * Subtype within the activity type; of a memory its kind.
    *
    * @generated from field: string method = 6;
    */
   method: string;
 
   /**
-   * The row's status word: ok, error and so on.
+   * The row's status word: ok, error and so on; of a memory always ok.
    *
    * @generated from field: string status = 7;
    */
@@ -2263,8 +2263,8 @@ export declare const DelegationService: GenService<{
     output: typeof HttpBodySchema;
   },
   /**
-   * SearchSession finds activity rows by a substring of their text, newest first: of the summary, the
-   * error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
+   * SearchSession finds activity rows, and memories that the workspace can read, by a substring of their
+   * text, newest first: of the memory, or of the row's summary, its error, or a text of a body. An A2A body's texts are its text parts and the words and numbers in
    * other parts; any other body's all its words and numbers. Names of JSON fields are no text. If there
    * are more, the response header `x-next-page-token` carries the token of the next page.
    *

@@ -537,6 +537,94 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_INBOUND_SECRET_PENDING = 150;
    */
   INBOUND_SECRET_PENDING = 150,
+
+  /**
+   * The workspace may not write this namespace of memories. Code: PERMISSION_DENIED (403).
+   *
+   * @generated from enum value: ERROR_REASON_NAMESPACE_NOT_WRITABLE = 160;
+   */
+  NAMESPACE_NOT_WRITABLE = 160,
+
+  /**
+   * The workspace can read no such namespace of memories. Code: NOT_FOUND (404).
+   *
+   * @generated from enum value: ERROR_REASON_NAMESPACE_NOT_FOUND = 161;
+   */
+  NAMESPACE_NOT_FOUND = 161,
+
+  /**
+   * The workspace can read, or for a change write, no memory with this id. Code: NOT_FOUND (404).
+   *
+   * @generated from enum value: ERROR_REASON_MEMORY_NOT_FOUND = 162;
+   */
+  MEMORY_NOT_FOUND = 162,
+
+  /**
+   * A memory of another namespace has this id. Code: ALREADY_EXISTS (409).
+   *
+   * @generated from enum value: ERROR_REASON_MEMORY_ID_TAKEN = 163;
+   */
+  MEMORY_ID_TAKEN = 163,
+
+  /**
+   * Another memory has replaced this one. Code: ABORTED (409). Metadata: `superseded_by`.
+   *
+   * @generated from enum value: ERROR_REASON_MEMORY_SUPERSEDED = 164;
+   */
+  MEMORY_SUPERSEDED = 164,
+
+  /**
+   * The memory has another version than the caller expects. Code: ABORTED (409). Metadata: `version`.
+   *
+   * @generated from enum value: ERROR_REASON_MEMORY_CHANGED = 165;
+   */
+  MEMORY_CHANGED = 165,
+
+  /**
+   * The text was recalled from a memory, header included: storing it again would let one note speak
+   * with the voice of many. Code: INVALID_ARGUMENT (400). Metadata: `memory_id`.
+   *
+   * @generated from enum value: ERROR_REASON_RECALLED_TEXT = 166;
+   */
+  RECALLED_TEXT = 166,
+
+  /**
+   * Only a workspace without a parent may write to the scope GLOBAL. Code: PERMISSION_DENIED (403).
+   *
+   * @generated from enum value: ERROR_REASON_GLOBAL_NEEDS_ROOT = 167;
+   */
+  GLOBAL_NEEDS_ROOT = 167,
+
+  /**
+   * The workspace has no such key. Code: NOT_FOUND (404).
+   *
+   * @generated from enum value: ERROR_REASON_KEY_NOT_FOUND = 168;
+   */
+  KEY_NOT_FOUND = 168,
+
+  /**
+   * The key has another version than the caller expects. Code: ABORTED (409). Metadata and REST body:
+   * `expected_version`, `current_version` (null if the key is absent).
+   *
+   * @generated from enum value: ERROR_REASON_VERSION_MISMATCH = 169;
+   */
+  VERSION_MISMATCH = 169,
+
+  /**
+   * The server that keeps memories does not answer, or failed a short while ago. Code: UNAVAILABLE
+   * (503).
+   *
+   * @generated from enum value: ERROR_REASON_MEMORY_PLUGIN_UNAVAILABLE = 170;
+   */
+  MEMORY_PLUGIN_UNAVAILABLE = 170,
+
+  /**
+   * The server that keeps memories cannot do this: it has no history, updates or reports. Code:
+   * UNIMPLEMENTED (501).
+   *
+   * @generated from enum value: ERROR_REASON_MEMORY_PLUGIN_UNSUPPORTED = 171;
+   */
+  MEMORY_PLUGIN_UNSUPPORTED = 171,
 }
 
 /**

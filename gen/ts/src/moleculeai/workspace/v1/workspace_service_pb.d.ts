@@ -127,6 +127,34 @@ export declare type GetQuotaResponse = Message<"moleculeai.workspace.v1.GetQuota
 export declare const GetQuotaResponseSchema: GenMessage<GetQuotaResponse>;
 
 /**
+ * InitialMemory is a memory that a workspace begins with.
+ *
+ * @generated from message moleculeai.workspace.v1.InitialMemory
+ */
+export declare type InitialMemory = Message<"moleculeai.workspace.v1.InitialMemory"> & {
+  /**
+   * The text; what exceeds 100,000 bytes is cut off. Without a text nothing is stored.
+   *
+   * @generated from field: string content = 1;
+   */
+  content: string;
+
+  /**
+   * LOCAL, TEAM or GLOBAL; empty means LOCAL. With another scope nothing is stored, nor with GLOBAL
+   * below a root.
+   *
+   * @generated from field: string scope = 2;
+   */
+  scope: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.InitialMemory.
+ * Use `create(InitialMemorySchema)` to create a new message.
+ */
+export declare const InitialMemorySchema: GenMessage<InitialMemory>;
+
+/**
  * Request of CreateWorkspace.
  *
  * @generated from message moleculeai.workspace.v1.CreateWorkspaceRequest
@@ -216,6 +244,13 @@ export declare type CreateWorkspaceRequest = Message<"moleculeai.workspace.v1.Cr
    * @generated from field: string organization_id = 12;
    */
   organizationId: string;
+
+  /**
+   * What the agent shall know from the start: up to 100 memories, as CommitScopedMemory stores them.
+   *
+   * @generated from field: repeated moleculeai.workspace.v1.InitialMemory initial_memories = 13;
+   */
+  initialMemories: InitialMemory[];
 };
 
 /**
@@ -298,6 +333,13 @@ export declare type CreateWorkspaceResponse = Message<"moleculeai.workspace.v1.C
    * @generated from field: moleculeai.workspace.v1.ConnectionInfo connection = 6;
    */
   connection?: ConnectionInfo | undefined;
+
+  /**
+   * How many of `initial_memories` are stored. One that cannot be stored undoes nothing.
+   *
+   * @generated from field: int32 initial_memories = 7;
+   */
+  initialMemories: number;
 };
 
 /**
