@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def visible(m: str = "m") -> str:
+def visible(m: str = "m", organization: str = "") -> str:
     """SQL: a memory that has not expired, in a namespace that has not, of an author who is trusted.
 
     True for superseded memories and for those whose validity is over or has not begun: they are
@@ -11,8 +11,20 @@ def visible(m: str = "m") -> str:
 
     Args:
         m: alias of the row of `memories`.
+        organization: SQL for the organisation of all rows, of a statement that reads many: what has
+            expired and who is hidden is then looked up once, and not for each row.
     """
-    return f"""({unexpired(m)} AND {trusted(f"{m}.organization_id", f"{m}.author_id")})"""
+    if not organization:
+        return f"""({unexpired(m)} AND {trusted(f"{m}.organization_id", f"{m}.author_id")})"""
+    return f"""({m}.expires_at IS NULL OR {m}.expires_at > now())
+        AND {m}.namespace <> ALL (ARRAY(
+            SELECT gone.name FROM memory_namespaces gone
+            WHERE gone.organization_id = {organization} AND gone.expires_at <= now()
+        ))
+        AND ({m}.author_id IS NULL OR {m}.author_id <> ALL (ARRAY(
+            SELECT distrusted.author_id FROM memory_quarantine distrusted
+            WHERE distrusted.organization_id = {organization}
+        )))"""
 
 
 def unexpired(m: str = "m") -> str:
@@ -85,6 +97,6 @@ def holding(m: str = "m") -> str:
         AND ({m}.valid_to IS NULL OR {m}.valid_to > now()))"""
 
 
-def current(m: str = "m") -> str:
-    """SQL: a visible memory that holds now."""
-    return f"({holding(m)} AND {visible(m)})"
+def current(m: str = "m", organization: str = "") -> str:
+    """SQL: a visible memory that holds now. For `organization` see `visible`."""
+    return f"({holding(m)} AND {visible(m, organization)})"

@@ -33,7 +33,8 @@ def held(
         ids: these rows alone; None for all.
         namespace: SQL for the one namespace to read, in place of those given.
     """
-    organization = f"m.organization_id = {arguments.add(organization_id, 'uuid')}"
+    whose = arguments.add(organization_id, "uuid")
+    organization = f"m.organization_id = {whose}"
     if ids is not None:
         # By their keys: an index that begins with the organisation would read all of it.
         keys = arguments.add(list(ids), "uuid[]")
@@ -44,7 +45,7 @@ def held(
     if as_of is None:
         return f"""
             SELECT m.organization_id, {_COLUMNS}, {_NOW}, m.content_sha256
-            FROM memories m WHERE {here} AND {current("m")}
+            FROM memories m WHERE {here} AND {current("m", whose)}
         """
     then = arguments.add(as_of, "timestamptz")
     held_then = f"""{here} AND {unexpired("m")} AND m.valid_from <= {then}
