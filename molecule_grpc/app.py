@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from molecule_grpc.admin.wiring import open_admin
-from molecule_grpc.core import Core, Slice, open_core
+from molecule_grpc.core import Core, Slice, open_core, running
 from molecule_grpc.db.health import DatabaseHealth
 from molecule_grpc.db.installation import generation
 from molecule_grpc.delegation.record.notices import record_acts
@@ -104,7 +103,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         tasks |= {task.name: task for each in slices for task in each.tasks}
         for task in tasks.values():
             task.explained = core.database.explains
-        await stack.enter_async_context(_running(slices))
+        await stack.enter_async_context(running(slices))
         yield App(
             core.database,
             methods,
@@ -137,18 +136,3 @@ def _pipeline(core: Core, methods: Sequence[Method], metrics: CallMetrics) -> Pi
         disk=core.disk,
         processor=core.budgets.processor,
     )
-
-
-@contextlib.asynccontextmanager
-async def _running(slices: Iterable[Slice]) -> AsyncIterator[None]:
-    """Run the slices' tasks and loops for as long as the block lasts."""
-    async with asyncio.TaskGroup() as group:
-        running: list[asyncio.Task[None]] = []
-        for each in slices:
-            running += [group.create_task(task.run(), name=task.name) for task in each.tasks]
-            running += [group.create_task(loop(), name=name) for name, loop in each.loops.items()]
-        try:
-            yield
-        finally:
-            for one in running:
-                one.cancel()

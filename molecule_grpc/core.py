@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -195,3 +196,18 @@ def _beside(core: Core) -> Slice:
         ],
         loops={"wakeups": wakeups.run, "listener": listener.run},
     )
+
+
+@contextlib.asynccontextmanager
+async def running(slices: Iterable[Slice]) -> AsyncIterator[None]:
+    """Run the slices' tasks and loops for as long as the block lasts."""
+    async with asyncio.TaskGroup() as group:
+        running: list[asyncio.Task[None]] = []
+        for each in slices:
+            running += [group.create_task(task.run(), name=task.name) for task in each.tasks]
+            running += [group.create_task(loop(), name=name) for name, loop in each.loops.items()]
+        try:
+            yield
+        finally:
+            for one in running:
+                one.cancel()
