@@ -60,7 +60,7 @@ class Legs(NamedTuple):
     shares: dict[int, float]
 
     def ranking(self, name: str) -> list[int]:
-        """One of the rankings that are compared."""
+        """Numbers of memories, best first, by a field of `Legs` or by `rank fusion`."""
         if name == "rank fusion":
             return fused_by_rank(self.words, self.meaning)
         found: list[int] = getattr(self, name)
@@ -73,7 +73,7 @@ async def ask(memory: Memory, queries: Sequence[Question], numbers: dict[UUID, i
 
     def hits(answer: pb.SearchMemoriesResponse) -> list[int]:
         found: list[int] = []
-        for each in answer.memories:  # A hit stands for what it hides: nothing is lost by grouping.
+        for each in answer.memories:  # `similar_ids` are hits as well, grouped under this hit.
             found += [numbers[UUID(each.id)], *(numbers[UUID(n)] for n in each.similar_ids)]
         return found
 

@@ -41,7 +41,7 @@ class Section(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A query with the one memory that answers it, by its place in the corpus."""
+    """A query; `answer` is the place in the corpus of the memory that answers."""
 
     text: str
     answer: int

@@ -50,8 +50,8 @@ BEGIN ATOMIC
     SELECT round(1 / (1.64493406685 * greatest(1 - ts_rank('{1,1,1,1}', words, word), 0.001)) - 0.5);
 END;
 
--- What names a text within a namespace, from the text's SHA-256: one column, so that no other index
--- serves who looks for it.
+-- The key of a text within a namespace, in one column: with several, a plan made while the table is
+-- empty could take an index that begins with the organisation, and later read all rows of that.
 CREATE FUNCTION memory_text_key(organization_id uuid, namespace text, content_sha256 bytea) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
 BEGIN ATOMIC
@@ -66,7 +66,7 @@ CREATE TABLE memory_namespaces (
     language        regconfig NOT NULL DEFAULT 'english',
     expires_at      timestamptz,
     metadata        jsonb,
-    -- What it holds now, earlier texts included: changed by the statements that add and remove texts.
+    -- Memories, superseded ones included, and bytes of all their texts: kept by the writers of texts.
     memories        integer NOT NULL DEFAULT 0,
     bytes           bigint NOT NULL DEFAULT 0,
     created_at      timestamptz NOT NULL DEFAULT now(),

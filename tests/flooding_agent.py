@@ -1,4 +1,4 @@
-"""A process with an agent that floods its callers."""
+"""Runs the agent `floods` of `tests.fake_agent` in another process."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class RunningServer:
         return host_mode(asked).module is not None
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that run handlers, the spare one included."""
+        """The processes that run handlers, with the spare worker."""
         found = []
         for child in psutil.Process(self.pid).children():
             with contextlib.suppress(psutil.Error):  # it ended while we looked

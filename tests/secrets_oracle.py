@@ -127,7 +127,7 @@ def _piece(what: Any, value: Any, draw: random.Random, groups: dict[int, str]) -
 
 
 def _signs(members: Sequence[tuple[Any, Any]]) -> list[str]:
-    """The signs of a class, one of the printable ones outside of it if it is negated."""
+    """The signs of a class; of a negated class the letters and digits that are left, if any."""
     signs: list[str] = []
     for what, value in members:
         match what:

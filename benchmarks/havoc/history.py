@@ -9,7 +9,7 @@ from uuid import UUID
 
 @dataclass(slots=True)
 class History:
-    """The agents' side of the run: all that the server accepted, and all that came of it."""
+    """The agents' record of the run: accepted work, files and messages, and their outcomes."""
 
     accepted: dict[str, str] = field(default_factory=dict)
     worked: collections.Counter[str] = field(default_factory=collections.Counter)
@@ -27,6 +27,6 @@ class History:
     # Revoked tokens; those among them whose stream went on, or that opened something afterwards.
     revoked: list[str] = field(default_factory=list)
     alive: set[str] = field(default_factory=set)
-    # Delegations whose callee was purged before it could work: they end, not completed.
+    # Delegations whose callee was purged before any work: they end, but not as completed.
     abandoned: set[str] = field(default_factory=set)
     purged: list[UUID] = field(default_factory=list)

@@ -131,7 +131,7 @@ def say(value: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One attack: its name on the command line, its row's title, and what the attacker does.
+    """An attack by its name on the command line and the title of its row in the report.
 
     Args:
         run: prepares, calls `Site.ready`, then attacks until its process is killed.

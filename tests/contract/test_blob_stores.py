@@ -93,7 +93,7 @@ async def test_a_part_is_read_alone(store: BlobStore, pool: Pool) -> None:
 
 
 async def test_a_batch_keeps_its_blobs_apart(store: BlobStore, pool: Pool) -> None:
-    """D37: small ones, and large ones between them."""
+    """D37: blobs above and below `PART_BYTES`, mixed in a batch, read back unchanged."""
     contents = [os.urandom(n) for n in (10, 2 * MIB, 1, PART_BYTES + 5, 900_000, 900_000)]
     async with store.batch() as batch:
         ids = [await write(batch, data, piece=70_001) for data in contents]
@@ -219,7 +219,7 @@ async def test_orphans_go_and_the_known_stay(store: BlobStore, pool: Pool) -> No
     assert await store.sweep_orphans(known, timedelta(hours=1)) == 0
     swept = await store.sweep_orphans(known, timedelta(seconds=-60))
     assert await read(store, known_id, 0, 5) == b"known"
-    if store.name == "s3":  # Postgres has none: its bytes and its notes commit together
+    if store.name == "s3":  # Postgres has no orphans: bytes and row commit together.
         assert swept == 1
         with pytest.raises(NotFound):
             await read(store, orphan_id, 0, 6)
@@ -254,7 +254,7 @@ async def test_open_parts_are_aborted_with_age(pool: Pool, seaweed: Seaweed) -> 
 
 
 async def test_a_store_that_is_down_is_unavailable(pool: Pool, seaweed: Seaweed) -> None:
-    """D37: and says so, whatever is asked of it."""
+    """D37: a read, a write and a delete all raise `Unavailable`."""
     down = s3_settings(seaweed, new_prefix(), MOLECULE_S3_ENDPOINT="http://127.0.0.1:1")
     blobs = S3Blobs(pool, down)
     with pytest.raises(Unavailable) as caught:

@@ -1,4 +1,4 @@
-"""One way in and one way out for texts of memories: what may call what, read from the source."""
+"""Which modules may write or read texts of memories, checked by the imports in the source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit log: who did what, or was refused what."""
+"""The audit log: entries name party, RPC, subject, outcome and reason of acts and refusals."""
 
 from __future__ import annotations
 

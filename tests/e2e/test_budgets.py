@@ -1,4 +1,4 @@
-"""What all share, and how much of it one organisation may use: over the wire, at both faces."""
+"""Limits on the streams, statements and uploads of a workspace or organisation, at both faces."""
 
 from __future__ import annotations
 

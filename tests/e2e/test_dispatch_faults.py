@@ -1,5 +1,5 @@
-"""Agents that misbehave, and servers that die: nothing is lost, and nothing that arrived is sent
-again on purpose."""
+"""While agents misbehave and servers are killed no delegation is lost, and none that reached its
+agent is sent again on purpose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients that stall may hold of the edge: connections, bodies, memory."""
+"""Limits on the connections, bodies and memory that a stalled client holds at the edge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Odd content into every entrance, read at every exit: no face changes it, or all refuse it."""
+"""Odd content sent through any face is read unchanged at every face, or all faces refuse it."""
 
 from __future__ import annotations
 

@@ -490,7 +490,7 @@ async def test_cursor_of_another_generation_is_refused(me: Agent, peer: Agent) -
 async def test_ack_and_nack_of_another_generation_are_refused(
     me: Agent, peer: Agent, generation: str
 ) -> None:
-    """Whatever text it is, also one that Postgres does not take."""
+    """Any other text as `generation` reads 410, also a NUL, which Postgres cannot store."""
     await tell(peer, me, "hi")
     path = f"/workspaces/{me.id}/inbox"
     for verb, body in (("ack", {"up_to_seq": 1}), ("nack", {"seq": 1})):

@@ -127,7 +127,7 @@ async def fill(database_url: str, root: Agent, child: Agent) -> None:
 
 
 async def seen(root: Agent, child: Agent) -> list[object]:
-    """What clients that know scopes read, without the order of rows of one moment."""
+    """The answers to clients that know scopes, sorted: rows of equal time have no order."""
     views: list[object] = []
     for agent, scope in ((child, "LOCAL"), (child, "TEAM"), (child, "GLOBAL"), (root, "TEAM")):
         rows = await recall(agent, scope=scope)

@@ -124,7 +124,7 @@ async def a_purge_reaches_it(flat: PluginProcess, org: Any, root: Agent) -> None
 
 
 async def it_may_go_and_come_back(flat: PluginProcess, child: Agent) -> None:
-    """A plugin that is away is an error that names it; nothing else is hurt."""
+    """While the plugin is down, errors name `MEMORY_PLUGIN_URL`, and other calls go on."""
     flat.kill()
     for _ in range(4):
         said = await failure(child, "search_memory", query="x")
@@ -173,7 +173,7 @@ async def test_the_built_in_store_serves_another_platform(
             hits = await run(agent, "search_memory", query="when does the harbour close")
             assert [each["id"] for each in hits["memories"]] == [done["id"]]
         plugin.kill()
-        plugin.start()  # migrations run a second time over what is there
+        plugin.start()  # Runs the migrations again, over tables with rows.
         rows = await asyncpg.connect(with_database(postgres, name))
         assert await rows.fetchval("SELECT count(*) FROM memories") == 1
         await rows.close()

@@ -193,7 +193,7 @@ async def test_there_is_no_shared_context_and_a_team_shares_memories(
 async def test_a_recalled_text_goes_round_and_is_stored_once(
     org: Organization, root: Agent
 ) -> None:
-    """Ten agents, each of which commits what it recalled."""
+    """Ten agents commit the text that they recalled: each reads `RECALLED_TEXT`."""
     await commit(root, "pass it on", f"org:{root.id}")
     for _ in range(10):
         agent = await org.hire(parent_id=root.id)

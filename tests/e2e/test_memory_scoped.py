@@ -166,7 +166,7 @@ async def test_a_patch_without_fields_or_with_empty_ones_is_refused(root: Agent)
 async def test_others_cannot_change_or_delete(
     root: Agent, child: Agent, sibling: Agent, other_org: Organization
 ) -> None:
-    """M2: one answer for what is missing and what is somebody else's."""
+    """M2: a memory of another workspace answers 404, with the body of an unknown id."""
     memory = await remember(child, "of the child", "TEAM")
     stranger = await other_org.hire()
     for other in (sibling, root, stranger):

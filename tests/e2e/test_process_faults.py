@@ -128,7 +128,7 @@ def logged(log: Path, event: str) -> str:
 async def test_postgres_that_was_killed_is_started_again(
     installation: RunningServer, agents: tuple[Agent, Agent]
 ) -> None:
-    """Meanwhile calls read 503; what was accepted before is there after."""
+    """Calls read 503 until Postgres is up; a delegation accepted before the kill is kept."""
     source, target = agents
     await delegated(source, target)
     killed = postgres(installation)[0]

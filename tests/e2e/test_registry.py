@@ -336,7 +336,7 @@ async def test_discovery_refuses(
 async def test_who_may_talk_is_told_within_the_organisation(
     org: Organization, other_org: Organization, stranger: Party, operator: Party
 ) -> None:
-    """To anybody with a token of it; what lies outside reads like what does not exist."""
+    """Any token of the organisation may ask; a workspace outside reads like an unknown id."""
     root, other = await org.hire(), await org.hire()
     child, foreign = await org.hire(parent_id=root.id), await other_org.hire()
     friend = await other_org.hire()

@@ -40,7 +40,7 @@ class Reader:
 
 
 class Alike:
-    """Says that texts with one first word resemble one another."""
+    """A finder to which texts are similar when their first words are equal."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool

@@ -148,7 +148,7 @@ def wakeups() -> Wakeups:
 
 @pytest.fixture
 def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A window of 20 events: every reader falls behind it now and then."""
+    """A window of 20 events, so small that every reader sometimes falls behind."""
     monkeypatch.setattr(tail, "_WINDOW_EVENTS", 20)
     monkeypatch.setattr(tail, "PAGE_EVENTS", 7)
     monkeypatch.setattr("molecule_grpc.events.feed.PAGE_EVENTS", 7)

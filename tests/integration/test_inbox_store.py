@@ -1,4 +1,4 @@
-"""The inbox on a real database: acks, nacks, and the lease of its one consumer."""
+"""Acks, nacks and the consumer's lease of an inbox, on a real database."""
 
 from __future__ import annotations
 

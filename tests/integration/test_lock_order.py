@@ -49,7 +49,7 @@ async def test_who_holds_a_head_may_still_write_its_items(
     pool: Pool,
     second: Callable[[Connection, UUID], Awaitable[None]],
 ) -> None:
-    """An ack locks the head, then its items: a purge or a replay at that moment waits."""
+    """An ack locks the head before the items; a purge or replay waits for the ack, no deadlock."""
     async with slice_of(database_url, pool) as one:
         agent = await poisoned(one)
         ack = await asyncpg.connect(database_url)
@@ -67,7 +67,7 @@ async def test_who_holds_a_head_may_still_write_its_items(
 async def test_a_delivery_that_settles_may_still_write_the_record(
     database_url: str, pool: Pool
 ) -> None:
-    """It holds its message of the queue, then needs the head; a purge waits for the message."""
+    """A delivery locks the queued message before the head; a purge waits for the message."""
     async with slice_of(database_url, pool) as one:
         agent = await poisoned(one)
         row_id = new_id()

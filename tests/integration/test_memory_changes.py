@@ -143,7 +143,7 @@ async def test_one_of_two_with_the_same_version_wins(bench: Bench, tree: Tree) -
 
 
 async def test_a_version_guards_every_field(bench: Bench, tree: Tree) -> None:
-    """Of two that read one version and change tags, one is told; its repeat changes nothing."""
+    """A second change with `if_version` 1 is aborted; a repeat of the first does nothing."""
     made = await bench.commit(tree.a, "0", namespace=f"team:{tree.lead}")
     first = Change(tags=("first",), if_version=1)
     assert (await bench.changes.update(tree.a, made.id, first)).version == 2
@@ -245,7 +245,7 @@ async def test_a_repeat_of_a_supersede_is_harmless(bench: Bench, tree: Tree) -> 
 
 
 async def test_a_chain_does_not_fork(bench: Bench, tree: Tree) -> None:
-    """Of eight that replace one memory one wins, and the others are told by what."""
+    """Of eight calls that supersede a memory one text wins; the others read `superseded_by`."""
     old = await bench.commit(tree.a, "old", namespace=f"team:{tree.lead}")
     outcomes = await asyncio.gather(
         *(
@@ -572,7 +572,7 @@ async def test_a_chain_without_its_middle_hangs_together(bench: Bench, tree: Tre
     assert (await bench.reads.get(tree.a, a.id)).superseded_by == c.id
     texts, _ = await bench.reads.history(tree.a, a.id)
     assert [text.content for text in texts] == ["1", "3"]
-    # The newest one gone, what it replaced does not come back as if it held.
+    # Once the newest memory is forgotten, the oldest stays superseded: no stale text comes back.
     await bench.changes.forget(tree.a, c.id)
     assert (await bench.row(a.id))["superseded_by"] == c.id
     assert (await bench.reads.hygiene(tree.a)).memories == 0

@@ -46,7 +46,7 @@ async def test_of_ten_thousand_statements_half_are_repeats(pool: Pool, database_
 async def test_a_recalled_text_that_ten_agents_commit_in_turn_is_stored_once(
     pool: Pool, database_url: str
 ) -> None:
-    """Each commits what it was given without its header: the team keeps one row."""
+    """Ten agents commit a recalled text after they strip the header: the team keeps one row."""
     async with bench_of(pool, database_url) as bench:
         tree = await plant(pool)
         agents = await add(pool, 10, organization_id=tree.organization, parent_id=tree.lead)

@@ -332,7 +332,7 @@ def test_a_file_that_is_not_the_measured_one_is_refused(tmp_path: Path) -> None:
 
 
 class SlowSource:
-    """A model that takes its time, and notes what it ran."""
+    """A model that embeds nothing until `gate` is set; `ran` lists the batches in order."""
 
     def __init__(self) -> None:
         self.ran: list[list[str]] = []

@@ -56,7 +56,7 @@ async def slice_of(pool: Pool, dsn: str) -> AsyncIterator[Slice]:
 
 
 def sentence(draw: random.Random) -> str:
-    """Three to twelve words, rare ones now and then."""
+    """Three to twelve words; the last of `_WORDS` is 20 times as frequent as the first."""
     words = draw.choices(_WORDS, weights=range(1, len(_WORDS) + 1), k=draw.randint(3, 12))
     return " ".join(words)
 
@@ -160,7 +160,7 @@ async def test_foreign_rows_change_no_answer(pool: Pool, database_url: str, seed
         before = await everything(slice_, readers, known, strange)
 
         foreign = await fill(slice_, theirs.root, f"org:{theirs.root}", 1500, draw)
-        # One that has the id of one of ours.
+        # A foreign memory with the id of a memory of ours.
         clash = Draft(content="karst karst karst", namespace=f"workspace:{theirs.a}", id=known[0])
         await slice_.rooms.commits.commit(theirs.a, clash)
         private = await fill(slice_, hermit, f"workspace:{hermit}", 500, draw)

@@ -438,7 +438,7 @@ class Memories(RuleBasedStateMachine):
         return memory.winner is not None and not self.model.gave_way(memory)
 
     def _refused(self, caller: UUID, memory: Memory, call: Any) -> bool:
-        """Whether the caller may not change the memory; then the call has failed as it should."""
+        """Whether the caller may not change the memory; if so, the call must fail."""
         if memory not in list(self.model.seen(caller)):
             self._fails(NotFound, call(memory.id))
             return True
@@ -459,7 +459,7 @@ class Memories(RuleBasedStateMachine):
         self.model.memories[id_] = Memory(id_, organization, namespace, texts, self.step)
 
     def _lose(self, memory: Memory) -> None:
-        """Forget: what it had replaced is replaced by what replaced it, or by nothing that is."""
+        """Forget `memory`; each memory that gave way to `memory` gives way to its successor."""
         for each in self.model.memories.values():
             if each.winner == memory.id and memory.winner is not None:
                 each.winner = memory.winner

@@ -266,7 +266,7 @@ async def test_a_grant_opens_a_channel_and_closes_it(bench: Bench, tree: Tree) -
 
 
 async def test_a_channel_of_one_organization_is_not_the_others(bench: Bench, pool: Pool) -> None:
-    """Two organisations have a channel of one name: neither reads what the other says there."""
+    """Two organisations use `custom:ops`: neither reads the memories of the other."""
     ours, theirs = await plant(pool), await plant(pool)
     for each in (ours.a, theirs.a):
         await bench.grants.set(None, "custom:ops", each, can_write=True, granted_by="operator")

@@ -1,4 +1,4 @@
-"""The breakers of a plugin's client: what opens them, what closes them, what is repeated."""
+"""Which failures open and close the breakers of a plugin's client, and which calls it repeats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conformance pack: our own server passes all of it, a flat one what it must."""
+"""The conformance pack: our own server passes all 21 checks, a flat server fails none."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ async def test_a_sweep_deletes_what_has_expired(bench: Bench, tree: Tree, pool: 
 async def test_a_lie_that_expires_does_not_hide_the_truth(
     bench: Bench, tree: Tree, pool: Pool
 ) -> None:
-    """While its author is hidden, it replaces nothing; when it is deleted, neither."""
+    """A text of a quarantined author supersedes nothing, also once deleted as expired."""
     team = f"team:{tree.lead}"
     truth = await bench.commit(tree.b, "the truth", namespace=team)
     ends = datetime.now(UTC) + timedelta(hours=1)
@@ -75,7 +75,7 @@ async def test_a_lie_that_expires_does_not_hide_the_truth(
 async def test_a_purge_takes_what_hangs_on_the_workspace(
     bench: Bench, tree: Tree, pool: Pool
 ) -> None:
-    """Own, led team and grants go; what it said to the team of others stays, with its id."""
+    """Own memories, led team and grants go; texts in a team of others keep the author's id."""
     await bench.commit(tree.a, "private")
     said = await bench.commit(tree.a, "to the team", namespace=f"team:{tree.lead}")
     await bench.grants.set(

@@ -1,4 +1,4 @@
-"""What a search of memories finds, in which order, and what it never tells."""
+"""Hits of a search of memories, their order, and unreadable rows, which change no answer."""
 
 from __future__ import annotations
 

@@ -439,7 +439,7 @@ async def test_an_answer_outlives_a_full_queue_of_writes(
     lock = await connect(database_url)
     with capture_logs() as logs:
         async with lock.transaction():
-            # One move waits for its row, one behind that move: the queue is full.
+            # The first beat waits for the locked row, the second fills the queue of one.
             await lock.execute("SELECT FROM delegations WHERE delegation_id = $1 FOR UPDATE", other)
             first = asyncio.create_task(worker.beat(target, other))
             await someone_waits(worker.pool)
@@ -1044,7 +1044,7 @@ async def test_an_outcome_beats_the_end_of_patience(
     database_url: str, pool: Pool, caller: UUID
 ) -> None:
     """The message was about to be queued as busy: it is not queued as under way as well."""
-    # Not of the pool: the tasks of whoever holds one of its connections may call nobody.
+    # A connection outside of the pool: a task that holds one of the pool's may send no call.
     conn = await connect(database_url)
     async with (
         fake_agent(agents.hangs_up) as agent,

@@ -78,7 +78,7 @@ async def test_a_step_that_raises_is_run_again_after_a_pause_that_doubles(
 
 
 async def test_a_step_that_hangs_fails_and_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """W56: one that never ends is given up after its timeout."""
+    """W56: a step that never ends is cancelled after `timeout` seconds and run again."""
     monkeypatch.setattr(tasks, "_FIRST_RETRY_SECONDS", 0.01)
     runs = Step()
 
