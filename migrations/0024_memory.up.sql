@@ -66,7 +66,7 @@ CREATE TABLE memory_namespaces (
     language        regconfig NOT NULL DEFAULT 'english',
     expires_at      timestamptz,
     metadata        jsonb,
-    -- Memories, superseded ones included, and bytes of all their texts: kept by the writers of texts.
+    -- Memories, also superseded, and the bytes of all their texts: kept by the writers of texts.
     memories        integer NOT NULL DEFAULT 0,
     bytes           bigint NOT NULL DEFAULT 0,
     created_at      timestamptz NOT NULL DEFAULT now(),
