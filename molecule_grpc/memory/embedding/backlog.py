@@ -22,10 +22,10 @@ _log = structlog.get_logger(__name__)
 # Texts of one round: of the longest ones 1.6 MB and 256 windows, half a minute of work.
 _TEXTS: Final = 16
 _SECONDS: Final = 60.0
-# A worker that died in a round is replaced after so long.
+# Another worker may take over 90 s after the last claim of a worker that died.
 _LEASE_SECONDS: Final = 90.0
 _ROUNDS: Final = 200  # Of one step; the next one goes on.
-# Who finds another worker at work comes back twice: that one may be about to stop.
+# A step tries three times, 0.3 s apart, to claim the work: a worker that stops releases its claim.
 _TRIES: Final = 3
 _PAUSE_SECONDS: Final = 0.3
 _LOOKED_AT: Final = 1000
@@ -41,7 +41,7 @@ _PENDING = Gauge(
 
 
 class Backlog:
-    """What turns stored texts into vectors. One worker at a time: the embedder has no more."""
+    """Turns stored texts into vectors, in one worker at a time: all workers share one embedder."""
 
     def __init__(self, pool: Pool, embedder: Embedder, vectors: Vectors) -> None:
         self._pool = pool

@@ -1,4 +1,4 @@
-"""Work of the embedder process: what waits, in which order, and one thread that does it."""
+"""Queues of texts in the embedder process, and the runs of its model over a few pieces at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What workers and the embedder process send one another: frames of a JSON header and floats.
+"""Frames between workers and the embedder process: a JSON header, and a body of float32 numbers.
 
 A frame is two lengths of four bytes, then the header, then the body. Both ends are of one version:
 the fleet starts them together.
@@ -18,14 +18,14 @@ _MOST_BYTES: Final = 64 * 1024 * 1024
 
 
 class FrameError(ConnectionError):
-    """The other end sent what is no frame."""
+    """The other end sent bytes that are no frame."""
 
 
 async def read_frame(reader: asyncio.StreamReader) -> tuple[dict[str, Any], bytes]:
     """The next header and body.
 
     Raises:
-        FrameError: that is no frame, or one of more than 64 MiB.
+        FrameError: the header is no JSON object, or header and body exceed 64 MiB.
         asyncio.IncompleteReadError: the connection has ended.
     """
     header, body = _LENGTHS.unpack(await reader.readexactly(_LENGTHS.size))

@@ -1,4 +1,4 @@
-"""The models that an embedder process has loaded: the one of its settings, and an earlier one."""
+"""Models of an embedder process: the model of its settings, and at most one earlier model."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from molecule_grpc.settings.embedding import EmbeddingSettings
 _log = structlog.get_logger("molecule_grpc.embedder")
 
 _AGAIN_SECONDS: Final = 30.0  # Between two probes of a server that failed.
-# An earlier model is given up after so long without a question: it takes as much memory again.
+# An earlier model is unloaded after 120 s without a request: it takes as much memory again.
 _IDLE_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 10.0
 
 
 class Served:
-    """A model once it is loaded, and why it is not until then."""
+    """A model. Until it is loaded `model` and `batches` are None, and `unavailable` says why."""
 
     def __init__(self, unavailable: str = "the model is being loaded") -> None:
         self.model: EmbeddingModel | None = None
@@ -80,7 +80,7 @@ class Served:
 
 
 class Models:
-    """The model of the settings, and for as long as it is asked for one that was theirs earlier."""
+    """The model of the settings, and one earlier model until 120 s pass without a request."""
 
     def __init__(self, settings: EmbeddingSettings, group: asyncio.TaskGroup) -> None:
         self._settings = settings
@@ -95,7 +95,7 @@ class Models:
         await self._current.run(self._settings)
 
     def of(self, model_id: str) -> Served:
-        """A model by its id, to be loaded if need be; empty for that of the settings."""
+        """A model by its id; starts to load an earlier model. Empty: the model of the settings."""
         current = self._current.model
         if not model_id or (current is not None and current.id == model_id):
             return self._current

@@ -18,7 +18,7 @@ _QUOTES: Final = "`'\""
 
 
 def identifier(text: str) -> str:
-    """The identifier that a query is, without its quotes; empty if it is none."""
+    """The query without quotes if it is an identifier of up to 200 characters; else empty."""
     token = text.strip().strip(_QUOTES)
     if len(token) > _MOST_LETTERS or not _TOKEN.fullmatch(token):
         return ""

@@ -1,4 +1,4 @@
-"""Where a list of hits goes on: everything that its scores were made of, so that they stay."""
+"""Page tokens of lists of hits: they carry the inputs of scores, so that all pages score alike."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Resumed(NamedTuple):
 
 
 def write(tokens: PageTokens, reader: UUID, query: Query, resumed: Resumed) -> str:
-    """A token, good for this reader and this query alone."""
+    """A page token that only this reader can use, and only with this query."""
     return tokens.make(
         _listing(reader, query),
         resumed.mode,

@@ -160,7 +160,7 @@ class Search:
         return Explained(enough, rank, hit.score / _MILLION, why, [] if enough else ["min_score"])
 
     async def _asked(self, access: Access, query: Query, limit: int) -> tuple[Asked, list[str]]:
-        """What is to be searched, and what cannot be done of it. Holds no connection."""
+        """The search to run, and the reasons why meaning is not used. Holds no connection."""
         resumed = paging.read(self._tokens, access.workspace_id, query)
         blank = not query.text.strip()
         mode = resumed.mode if resumed else RECENT if blank else query.mode or HYBRID

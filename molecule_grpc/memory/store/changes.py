@@ -40,10 +40,10 @@ class HeldRow(NamedTuple):
 
 
 class NewText(NamedTuple):
-    """The text that takes another one's place.
+    """A new text of a memory. The order of the fields is that of `_SET_TEXT`.
 
     Args:
-        redactions: how many secrets were replaced in it.
+        redactions: how many secrets were replaced in the text.
     """
 
     author_id: UUID
@@ -54,7 +54,7 @@ class NewText(NamedTuple):
 
 
 class NewFields(NamedTuple):
-    """What a memory has beside its text. The order of the fields is that of `_SET_FIELDS`."""
+    """Fields of a memory except its text. The order of the fields is that of `_SET_FIELDS`."""
 
     kind: str
     tags: list[str]
@@ -71,7 +71,7 @@ class NewFields(NamedTuple):
 
 
 def free_key(m: str, sha256: str) -> str:
-    """SQL: what names a text in the namespace of a memory; NULL where another one stands for it.
+    """SQL: the key of a text in the namespace of a memory; NULL where a memory already has the key.
 
     Args:
         m: alias of the memory.
@@ -98,7 +98,7 @@ _HOLD = f"""
     ORDER BY m.id FOR UPDATE OF m
 """
 
-# The earlier text stays, so that a namespace holds as much more as the new text has.
+# The earlier text moves to `memory_versions`: the namespace grows by all bytes of the new text.
 _SET_TEXT = f"""
     WITH old AS (
         SELECT m.*, memory_words(n.language, $4) AS new_words
@@ -145,7 +145,7 @@ _SET_FIELDS = """
     WHERE id = $2 AND (organization_id = $1) IS TRUE
 """
 
-# What the forgotten memory had replaced is now replaced by what replaced it.
+# Memories that the forgotten memory replaced are linked to its own successor, if it has any.
 _FORGET = f"""
     WITH texts AS (
         DELETE FROM memory_versions WHERE organization_id = $1 AND memory_id = $2
@@ -214,7 +214,7 @@ async def digest(
 
 
 async def set_text(conn: Connection, organization_id: UUID, memory_id: UUID, text: NewText) -> int:
-    """Replace the text of a memory; the earlier one goes to its history. The new version."""
+    """Replace the text of a memory, and keep the earlier text as a version. The new version."""
     version: int = await conn.fetchval(_SET_TEXT, organization_id, memory_id, *text)
     return version
 
@@ -222,7 +222,7 @@ async def set_text(conn: Connection, organization_id: UUID, memory_id: UUID, tex
 async def set_fields(
     conn: Connection, organization_id: UUID, memory_id: UUID, fields: NewFields, *, steps: int
 ) -> None:
-    """Replace what a memory has beside its text.
+    """Replace all fields of a memory except its text.
 
     Args:
         steps: added to the version: 1, or 0 where a new text has raised it.
@@ -231,7 +231,7 @@ async def set_fields(
 
 
 async def forget(conn: Connection, organization_id: UUID, memory_id: UUID) -> int:
-    """Delete a memory, its earlier texts and its vectors; how many rows are gone."""
+    """Delete a memory, its earlier texts and its vectors. The number of rows deleted."""
     vectors = 0
     if await conn.fetchval("SELECT to_regclass('memory_embeddings') IS NOT NULL"):
         vectors = await conn.fetchval(

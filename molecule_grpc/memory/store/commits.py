@@ -151,8 +151,8 @@ _JUDGED = f"""
     )
 """
 
-# Items of one batch count one after the other. Batches of several workers at once do not see one
-# another, so that each may exceed a quota by a batch.
+# A new item counts against the quotas together with the new items before it in the batch. Batches
+# that workers store at once do not see each other: each but the first may exceed a quota.
 _VERDICTS = f"""
     used AS (
         SELECT organization_id, sum(memories) AS memories, sum(bytes) AS bytes

@@ -83,7 +83,7 @@ _RELEASE_AUTHOR = """
 async def set_grant(
     conn: Connection, workspace_id: UUID, namespace: str, *, can_write: bool, granted_by: str
 ) -> Grant | None:
-    """Give a live workspace a right in its organisation; None when there is no such workspace."""
+    """Let a workspace read or write a namespace; None for an unknown or removed workspace."""
     row = await conn.fetchrow(_SET_GRANT, workspace_id, namespace, can_write, granted_by)
     return None if row is None else Grant(*row)
 

@@ -36,7 +36,7 @@ class Stats(NamedTuple):
     largest: list[NamespaceStats]
 
 
-# The words of the target's language. Where it holds the text already, that row stands for it.
+# Words of texts follow the target's language. A text that the target has gets no `text_key`.
 _MOVE = """
     WITH batch AS (
         SELECT m.id FROM memories m
@@ -106,7 +106,7 @@ _EMPTY = f"""
 
 
 async def add_namespace(conn: Connection, organization_id: UUID, name: str) -> bool:
-    """Make a namespace unless it is there; False where it has expired."""
+    """Make a namespace unless it exists; False where the existing namespace has expired."""
     found: bool | None = await conn.fetchval(
         """
         INSERT INTO memory_namespaces AS n (organization_id, name, kind)
@@ -124,7 +124,7 @@ async def add_namespace(conn: Connection, organization_id: UUID, name: str) -> b
 async def move(
     conn: Connection, organization_id: UUID, source: str, target: str, *, limit: int
 ) -> int:
-    """Move so many memories at most into a namespace that is there; how many."""
+    """Move at most `limit` memories into an existing namespace. The number moved."""
     moved: int = await conn.fetchval(_MOVE, organization_id, source, target, limit)
     return moved
 

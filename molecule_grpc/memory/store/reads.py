@@ -20,8 +20,8 @@ _GET = f"""
       AND {visible("m")}
 """
 
-# From a memory up to the one that holds, and down to all that it replaced, level by level. The
-# walk ends at twice as many memories as texts are shown.
+# The walk goes from a memory up through at most 1,000 successors, then down to all memories that
+# these replaced, level by level, and ends at 2,000 memories.
 _CHAIN = f"""
     WITH RECURSIVE up (id, namespace, next) AS (
         SELECT m.id, m.namespace, m.superseded_by FROM memories m
@@ -98,11 +98,10 @@ async def chain(
     *,
     max_bytes: int = MAX_PAGE_BYTES,
 ) -> Texts:
-    """The texts of a memory, of those that it replaced, and of those that replaced it.
+    """The texts of the chain of a memory, oldest first: at most 1,000, and `max_bytes`.
 
-    Of a longer chain the 2,000 memories around this one, those that replaced it first.
-
-    None at all where the memory cannot be seen in these namespaces.
+    The first text is given whatever its size. Of a longer chain 2,000 memories are read: the
+    successors of the memory, then the others. No texts where the memory cannot be seen.
     """
     rows = await pool.fetch(_CHAIN, organization_id, memory_id, namespaces, max_bytes)
     texts = [VersionRow(*list(row)[:-1]) for row in rows]

@@ -24,7 +24,7 @@ COLUMNS: Final = f"""
     m.delegation_id, m.file_id, m.metadata::text AS metadata, m.embed_state
 """
 
-# A join that gives a memory its author's name.
+# A join with the workspace that wrote the memory, for the author's name.
 AUTHOR: Final = """
     LEFT JOIN workspaces writer
         ON writer.id = m.author_id AND (writer.organization_id = m.organization_id) IS TRUE

@@ -34,7 +34,7 @@ _ESCAPED = str.maketrans({"\\": r"\\", "%": r"\%", "_": r"\_"})
 
 
 class FoundText(NamedTuple):
-    """A memory whose text holds what was looked for. Its text is as stored."""
+    """A memory whose text, here as stored, contains the text of the search."""
 
     id: UUID
     author_id: UUID | None
@@ -57,17 +57,14 @@ async def search(
 ) -> list[FoundText]:
     """Memories that hold now and contain a text in any case, newest first.
 
-    The text is literal: no wildcards. Raises `TimeoutError` after so many seconds.
+    The text is literal: no wildcards. Raises `TimeoutError` after `seconds`.
 
     Args:
-        pool: where to read.
-        organization_id: whose.
-        namespaces: where.
-        text: empty for any.
+        text: empty for any text.
         before: only memories behind this time and id.
         limit: most rows.
-        max_bytes: the row whose text exceeds so many bytes is the last one.
-        seconds: the statement may take.
+        max_bytes: of all texts; the row that exceeds them is the last row.
+        seconds: limit of the statement.
     """
     rows = await pool.fetch(
         _SEARCH,

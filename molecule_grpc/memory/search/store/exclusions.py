@@ -1,4 +1,4 @@
-"""What leaves a memory out of a search, whatever its score."""
+"""The filters of a query that leave a given memory out of a search, whatever its score."""
 
 from __future__ import annotations
 
@@ -31,12 +31,29 @@ async def exclusions(
     query: Query,
     memory_id: UUID,
 ) -> list[str] | None:
-    """The filters that leave the memory out; None if the reader can read no such memory.
+    """The filters that leave the memory out; None if the reader cannot read the memory.
 
     Args:
         namespaces: those that are searched.
     """
     arguments = Arguments()
+    tests = _tests(arguments, namespaces, query)
+    row = await connection.fetchrow(
+        f"""
+        SELECT {", ".join(f"({test})" for test in tests)} FROM memories m
+        WHERE m.id = {arguments.add(memory_id, "uuid")}
+          AND (m.organization_id = {arguments.add(access.organization_id, "uuid")}) IS TRUE
+          AND m.namespace = ANY({arguments.add(access.readable, "text[]")}) AND {visible("m")}
+        """,
+        *arguments.values,
+    )
+    if row is None:
+        return None
+    return [name for name, left_out in zip(_NAMES, row.values(), strict=True) if left_out]
+
+
+def _tests(arguments: Arguments, namespaces: Sequence[str], query: Query) -> Sequence[str]:
+    """SQL for each of `_NAMES`, in their order: whether the filter leaves `m` out."""
 
     def unless(value: object, kind: str, test: str) -> str:
         """SQL that is false unless the filter is given and the test fails."""
@@ -66,7 +83,7 @@ async def exclusions(
     )
     after = unless(query.created_after, "timestamptz", "m.created_at >= {}")
     before = unless(query.created_before, "timestamptz", "m.created_at < {}")
-    tests = (
+    return (
         f"NOT m.namespace = ANY({arguments.add(list(namespaces), 'text[]')})",
         unless(list(query.kinds), "text[]", "m.kind = ANY({})"),
         unless(list(query.tags), "text[]", "m.tags @> {}"),
@@ -77,15 +94,3 @@ async def exclusions(
         superseded,
         unless(query.label, "text", "m.label = {}"),
     )
-    row = await connection.fetchrow(
-        f"""
-        SELECT {", ".join(f"({test})" for test in tests)} FROM memories m
-        WHERE m.id = {arguments.add(memory_id, "uuid")}
-          AND (m.organization_id = {arguments.add(access.organization_id, "uuid")}) IS TRUE
-          AND m.namespace = ANY({arguments.add(access.readable, "text[]")}) AND {visible("m")}
-        """,
-        *arguments.values,
-    )
-    if row is None:
-        return None
-    return [name for name, left_out in zip(_NAMES, row.values(), strict=True) if left_out]

@@ -25,7 +25,7 @@ def held(
     *,
     namespace: str = "",
 ) -> str:
-    """SQL: a relation of the rows, each with the text that it had then.
+    """SQL: a relation of the rows that held at `as_of`, each with its text of that time.
 
     Args:
         namespaces: those that the reader can read today, whatever the time asked about.

@@ -13,7 +13,7 @@ from molecule_grpc.memory.search.store.held import held
 from molecule_grpc.memory.store.visible import beside, visible
 from molecule_grpc.memory.values import MemoryRow, Query
 
-# More are not counted: the answer is a hint.
+# The count of pending texts stops here: the answer is a hint.
 _MOST_PENDING: Final = 10_000
 _MOST_REPLACED: Final = 100
 # Bytes of the rows of one page; in a message `metadata` takes up to four times as many.
@@ -36,32 +36,17 @@ async def hit_rows(
     words: Sequence[Word],
     ids: Sequence[UUID],
 ) -> dict[UUID, HitRow]:
-    """The rows with these ids, by id, with the texts that they had at the time asked about.
+    """The rows with these ids, by id, with the texts that they had at `query.as_of`.
 
-    Those behind the first 2.5 MiB are left out; the first row is not.
+    Rows behind the first 2.5 MiB are left out; the first row never is.
     """
     arguments = Arguments()
     rows = held(arguments, organization_id, namespaces, query.as_of, ids)
     lexemes = arguments.add([word.lexeme for word in words], "text[]")
+    fitting = _fitting(rows, arguments.add(list(ids), "uuid[]"))
     found = await connection.fetch(
         f"""
-        WITH held AS NOT MATERIALIZED ({rows}),
-        asked AS (
-            SELECT * FROM unnest({arguments.add(list(ids), "uuid[]")})
-            WITH ORDINALITY AS asked (id, ord)
-        ),
-        sizes AS (
-            SELECT asked.id, asked.ord, {_BYTES_BESIDE_TEXT} + octet_length(h.content)
-                   + 4 * coalesce(octet_length(m.metadata::text), 0) AS bytes
-            FROM asked JOIN held h ON h.id = asked.id
-            JOIN memories m ON m.id = h.id AND (m.organization_id = h.organization_id) IS TRUE
-        ),
-        fitting AS (
-            SELECT id FROM (
-                SELECT id, bytes, ord, sum(bytes) OVER (ORDER BY ord) AS filled FROM sizes
-            ) running
-            WHERE filled <= {_MOST_BYTES} OR ord = 1
-        )
+        WITH {fitting}
         SELECT h.id, h.namespace, h.content, m.kind, m.source, m.tags, m.entities, m.label,
                h.author_id, author.name AS author_name, m.pinned, m.created_at, m.updated_at,
                m.expires_at, m.valid_from, m.valid_to,
@@ -89,6 +74,28 @@ async def hit_rows(
         *arguments.values,
     )
     return {row["id"]: HitRow(MemoryRow(*list(row.values())[:-1]), row["matched"]) for row in found}
+
+
+def _fitting(rows: str, ids: str) -> str:
+    """SQL: CTEs, `held` with the rows, and `fitting` with the ids of rows in the first 2.5 MiB."""
+    return f"""
+        held AS NOT MATERIALIZED ({rows}),
+        asked AS (
+            SELECT * FROM unnest({ids}) WITH ORDINALITY AS asked (id, ord)
+        ),
+        sizes AS (
+            SELECT asked.id, asked.ord, {_BYTES_BESIDE_TEXT} + octet_length(h.content)
+                   + 4 * coalesce(octet_length(m.metadata::text), 0) AS bytes
+            FROM asked JOIN held h ON h.id = asked.id
+            JOIN memories m ON m.id = h.id AND (m.organization_id = h.organization_id) IS TRUE
+        ),
+        fitting AS (
+            SELECT id FROM (
+                SELECT id, bytes, ord, sum(bytes) OVER (ORDER BY ord) AS filled FROM sizes
+            ) running
+            WHERE filled <= {_MOST_BYTES} OR ord = 1
+        )
+    """
 
 
 async def pending(connection: Connection, organization_id: UUID, namespaces: Sequence[str]) -> int:

@@ -14,12 +14,12 @@ def schema_of(meaning: Meaning) -> str:
 
 
 def quoted_name(name: str) -> str:
-    """SQL: a name that is this one, whatever its letters."""
+    """SQL: a name in double quotes, with the double quotes inside the name doubled."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def quoted(lexeme: str) -> str:
-    """A word as a query of text search that means this word and nothing else."""
+    """A lexeme as a quoted term of a `tsquery`: none of its characters is an operator."""
     return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
 
 

@@ -10,10 +10,10 @@ from uuid import UUID
 from molecule_grpc.db.pool import Connection
 from molecule_grpc.memory.search.plan import Word
 
-# Words of a query that count, the first ones: a page token carries a number for each.
+# Only the first 48 words of a query count: a page token carries a number for each word.
 MOST_WORDS: Final = 48
-# Letters of scripts without blanks between words: the index has pieces of two of them, beside which
-# the parser's word, a whole sentence, would only be one more that no row has.
+# Letters of scripts without blanks between words: the index has pieces of two letters. Longer words
+# are sentences, which the parser does not split: a query ignores them, as hardly any row has them.
 _UNBROKEN: Final = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 _PIECE_LETTERS: Final = 2
 

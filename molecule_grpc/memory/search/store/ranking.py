@@ -274,7 +274,7 @@ def _recency(arguments: Arguments, ranking: Ranking) -> str:
 
 
 def _page(arguments: Arguments, ranking: Ranking) -> str:
-    """SQL: the hits of the page; or the one asked about, with its rank."""
+    """SQL: the hits of the page; or only the memory `ranking.only`, with its rank."""
     if ranking.only is not None:
         return f"""
             SELECT * FROM (

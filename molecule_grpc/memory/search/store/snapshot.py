@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from molecule_grpc.db.pool import Connection, Pool, database_errors
 
-# A statement is given up after so long; memory for its sorts, before it uses the disk.
+# A statement is cancelled after 10 s; each of its sorts takes 32 MB of memory, then uses the disk.
 _SETTINGS = """
     SELECT now() AS now, set_config('statement_timeout', '10000', true),
            set_config('work_mem', '32MB', true),
