@@ -1,7 +1,7 @@
 """The embedder process: all workers of a machine send their texts to its model.
 
 Started by the fleet, with the paths of its socket and of the file that shows its life. A model in
-each worker would take 170 MB more for each, and its products of matrices would block the event loop.
+each worker would take another 170 MB, and its products of matrices would block the event loop.
 """
 
 from __future__ import annotations
