@@ -49,7 +49,7 @@ class Directory(Protocol):
 
 
 class InitialMemory(NamedTuple):
-    """What a workspace shall know from the start, as its maker wrote it.
+    """A memory that a new workspace starts with. Not redacted yet.
 
     Args:
         scope: LOCAL, TEAM or GLOBAL; empty for LOCAL.

@@ -223,7 +223,7 @@ def _asked(organization_id: str, call: Call) -> UUID | None:
 
 
 def _home(organization_id: str, call: Call) -> UUID:
-    """The one organisation that a call concerns: the default one if nobody says."""
+    """The organisation of a call: asked for, the caller's own, or else the default organisation."""
     return _asked(organization_id, call) or store.DEFAULT_ORGANIZATION
 
 

@@ -176,5 +176,5 @@ def author_of(principal: Principal) -> str:
 
 
 def no_organization() -> NotFound:
-    """There is no such organisation, or it is not the caller's."""
+    """The organisation does not exist, or the caller may not see it."""
     return NotFound("organization not found", reason="ORGANIZATION_NOT_FOUND")

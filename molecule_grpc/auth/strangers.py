@@ -74,7 +74,7 @@ class StrangerLimit:
 
 def client_address(metadata: Mapping[str, str]) -> str:
     """The address that the edge saw; empty without an edge."""
-    # The last one is what the edge saw; those before are the client's word.
+    # The edge appends its peer's address; a client may have invented the addresses before.
     return metadata.get("x-forwarded-for", "").rpartition(",")[2].strip()
 
 

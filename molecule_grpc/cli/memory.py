@@ -154,7 +154,7 @@ async def export(
                 async for piece in platform.export_memories(organization):
                     await asyncio.to_thread(file.write, piece)
     except BaseException:
-        path.unlink()  # half an export reads as a whole one to whoever finds it
+        path.unlink()  # readers of half an export would take the file for whole
         raise
     cli.output.done(f"written to {path}", path=str(path))
 
@@ -166,7 +166,7 @@ async def import_(
     path: Annotated[Path, typer.Argument(help="File of an export.", exists=True, dir_okay=False)],
     organization: Annotated[str, typer.Option(help="UUID; the default one if not given.")] = "",
 ) -> None:
-    """Commit the memories of an export; what is there already stays as it is.
+    """Commit the memories of an export; memories stored already stay unchanged.
 
     Exits with 1 if a memory was refused or left out.
     """

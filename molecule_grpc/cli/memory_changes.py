@@ -17,7 +17,7 @@ MemoryId = Annotated[str, typer.Argument(metavar="MEMORY", help="Id of the memor
 
 @asynchronous
 async def get(context: typer.Context, workspace: Name, memory: MemoryId) -> None:
-    """Show one memory, a superseded one too."""
+    """Show a memory, also after another memory superseded it."""
     cli = Cli.of(context)
     async with cli.platform() as platform:
         workspace_id = await find_workspace(platform, workspace)
@@ -84,7 +84,7 @@ async def consolidate(
 
 @asynchronous
 async def undo(context: typer.Context, workspace: Name, memory: MemoryId) -> None:
-    """Bring back what a consolidated memory replaced, and forget that one."""
+    """Bring back the memories that a consolidated memory replaced; forget the consolidated one."""
     cli = Cli.of(context)
     async with cli.platform() as platform:
         workspace_id = await find_workspace(platform, workspace)
@@ -95,7 +95,7 @@ async def undo(context: typer.Context, workspace: Name, memory: MemoryId) -> Non
 
 @asynchronous
 async def namespaces(context: typer.Context, workspace: Name) -> None:
-    """List what a workspace can read, and whether it can write there."""
+    """List the namespaces that a workspace can read; `writable`: whether it can write there."""
     cli = Cli.of(context)
     async with cli.platform() as platform:
         workspace_id = await find_workspace(platform, workspace)

@@ -242,7 +242,7 @@ class Writer:
         try:
             yield connection
         except asyncio.CancelledError:
-            # Given up in the middle of a statement: the next one would wait for its end.
+            # The cancelled statement may still run: the next statement would wait for its end.
             connection.terminate()
             raise
         except Exception as exc:

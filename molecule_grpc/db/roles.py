@@ -1,4 +1,4 @@
-"""Roles in the database: one for the server, one that owns the schema, one for the audit log.
+"""Roles in the database: the server, the owner of the schema, the owner of the audit log.
 
 The server's role reads and writes rows. It owns no table, adds entries to the audit log, and may
 not change them. Whoever applies migrations owns the schema.

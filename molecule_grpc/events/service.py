@@ -44,8 +44,8 @@ class EventsService:
     ) -> AsyncIterator[Frame]:
         """Frames until the client leaves; a stream that the server ends closes with an End."""
         scope = await self._scope(request, call)
-        # A reader counts as one before its first frame: events that only readers get are written
-        # from here on.
+        # A reader is counted before its first frame: events that only readers get are
+        # written from here on.
         with self._feed.attend(scope) as flag:
             place = await self._start(request, call)
             frames = self._followed(scope, place, flag, call, self._frame)

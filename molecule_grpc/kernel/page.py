@@ -11,7 +11,7 @@ from molecule_grpc.kernel.slices import Slices
 T = TypeVar("T")
 Message = TypeVar("Message")
 
-# A stock gRPC client takes messages of 4 MiB; what stands around the rows needs some of it.
+# A stock gRPC client takes messages of 4 MiB: 1 MiB is left for fields around the rows.
 MAX_PAGE_BYTES = 3 * 1024 * 1024
 # A row that is larger by itself must give something up.
 MAX_ROW_BYTES = 4 * 1024 * 1024 - 64 * 1024

@@ -6,8 +6,8 @@ from __future__ import annotations
 # such messages, with limits of their own. A text of 1 MiB fits however JSON escapes it.
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
-# A worker's answer, or one message of its streams. Pages end at 3 MiB, so that a stock gRPC client
-# takes them; a single row may be larger.
+# A worker's answer, or one message of a worker's stream. Pages end at 3 MiB, so that a stock gRPC
+# client takes the pages; a single row may be larger.
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 # All headers of a request together: what a REST call gets 431 for, a gRPC call RESOURCE_EXHAUSTED.

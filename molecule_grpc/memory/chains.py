@@ -112,7 +112,7 @@ class Chains:
     async def consolidate(
         self, author: UUID, memory_ids: Sequence[UUID], draft: Draft, *, dry_run: bool = False
     ) -> Consolidated:
-        """Replace memories of one namespace by one text: all of them, or none.
+        """Replace two or more memories of a namespace by a new text: all of them, or none.
 
         A repeat returns the first result.
 
@@ -211,7 +211,7 @@ class Chains:
         return made._replace(locked=True)
 
     async def _store(self, within: Held, wanted: Item) -> Stored:
-        """Store the memory that takes the place; raises unless some memory has its text then."""
+        """Store the replacing memory, or find a memory with the same text; raises the refusal."""
         conn = within.conn
         stored = UNDECIDED
         for _ in range(_TRIES):

@@ -120,7 +120,7 @@ def prepare(author_id: UUID, draft: Draft, now: datetime, written: Text | None =
 
 
 def text(content: str) -> Text:
-    """A text as it is stored: the one way from what an agent sends to what others read.
+    """A text as stored: checked, its secrets replaced, headers of recalled memories escaped.
 
     Raises:
         Invalid: it is blank, or longer than 100,000 bytes; RECALLED_TEXT.

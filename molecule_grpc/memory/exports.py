@@ -25,7 +25,7 @@ class Exports:
         self._pool = pool
 
     async def pieces(self, organization_id: UUID | None) -> AsyncGenerator[bytes, None]:
-        """The array, about 1 MiB a piece. One that fails lacks the closing bracket.
+        """The array, about 1 MiB a piece. A failed export lacks the closing bracket.
 
         Args:
             organization_id: whose; None for all.

@@ -22,7 +22,7 @@ from molecule_grpc.memory.store.places import Stats
 from molecule_grpc.memory.values import NamespaceKind
 
 MAX_LISTED: Final = 1_000
-# Rows of one transaction that moves or deletes many.
+# Most memories moved or deleted in a transaction.
 _BATCH = 500
 _MAX_REASON_BYTES = 1_024
 
@@ -205,8 +205,8 @@ class Grants:
 
     async def _move(self, organization_id: UUID, source: str, target: str) -> int:
         async with self._pool.acquire() as conn, conn.transaction():
-            # Alone: nobody writes to a shared source. A workspace may still write to its own, which
-            # then stays, with what is new in it.
+            # Exclusive lock: nobody else writes to a shared source. A workspace may still write to
+            # its own namespace as the source, which then stays with the new memories.
             await tree_lock.lock(conn, organization_id, shared=False)
             kind, _, anchor = target.partition(":")
             if kind != NamespaceKind.CUSTOM:
@@ -218,7 +218,7 @@ class Grants:
             return await places.move(conn, organization_id, source, target, limit=_BATCH)
 
     async def delete_namespace(self, organization_id: UUID | None, name: str) -> int:
-        """Delete a namespace with all that it holds; how many memories.
+        """Delete a namespace with its memories; returns how many memories.
 
         Nobody reads it from the first moment on; then memories are deleted in steps of 500. What a
         failure leaves over is deleted by the sweep of expired namespaces.

@@ -14,7 +14,7 @@ from molecule_grpc.memory.values import Access
 
 
 class Held(NamedTuple):
-    """An open transaction, and what its caller may read and write until it ends."""
+    """An open transaction, and the caller's rights to namespaces until the transaction ends."""
 
     conn: Connection
     access: Access

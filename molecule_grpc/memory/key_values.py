@@ -28,7 +28,7 @@ class Written(NamedTuple):
 
 
 class KeyValues:
-    """A writer holds the lock of its workspace's keys, so that what it compares stays true."""
+    """The keys of workspaces. Writers lock a workspace's keys: versions compared stay current."""
 
     def __init__(self, pool: Pool, page_tokens: PageTokens) -> None:
         self._pool = pool

@@ -1,4 +1,4 @@
-"""Opens what finds memories, for one worker."""
+"""Opens search, hints of similar memories and the embedder's client, for one worker."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ async def redact_json_in_slices(text: str) -> tuple[str, dict[str, int]]:
 
 
 def redact_data(data: object) -> tuple[object, dict[str, int]]:
-    """Parsed JSON whose names and texts hold no secrets; what a telling name says is one, too.
+    """Replace secrets in names and texts of parsed JSON, also the text of a name like `password`.
 
     The same object if there are none.
 
@@ -127,7 +127,7 @@ _LONGEST_NAME = 64
 
 
 def _spoken(name: str, text: str) -> str:
-    """A text as the rules shall see it: behind its name if it is one word, as in an assignment."""
+    """A text as the rules see it: `name=text` for a text of one word with a name, else the text."""
     named = name and len(name) <= _LONGEST_NAME and _ONE_WORD.fullmatch(text)
     return f"{name}={text}" if named else text
 
@@ -196,7 +196,7 @@ def _applied(rule: Rule, text: str, counts: Counter[str]) -> str:
 
 
 def _without_private_keys(text: str, counts: Counter[str]) -> str:
-    """A text without private keys; of one that was cut off, what there is."""
+    """Replace private keys in a text, also the beginning of a key that was cut off."""
     if "PRIVATE KEY" not in text:
         return text
     pieces, done, begun, body = [], 0, -1, 0

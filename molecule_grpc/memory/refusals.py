@@ -92,7 +92,7 @@ def other_text() -> AlreadyExists:
 
 
 def missing() -> NotFound:
-    """There is no such memory, or the workspace cannot read it."""
+    """The memory does not exist, or the workspace cannot read it."""
     return NotFound("memory not found", reason="MEMORY_NOT_FOUND")
 
 

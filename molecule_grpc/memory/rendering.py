@@ -132,7 +132,7 @@ def _escaped(data: object) -> object:
 
 
 def recalled_id(text: str) -> UUID | None:
-    """The id in the first header that a text holds: that of the memory it was recalled from."""
+    """The id of the memory that a text was recalled from, in the text's first header, if any."""
     plain = _PLAIN.fullmatch(text) is not None
     found = _HEADER.search(text if plain else text.translate(_SKELETON))
     return UUID(found.group(1)) if found else None
@@ -203,7 +203,7 @@ def shown_version(reader_id: UUID, row: VersionRow) -> VersionRow:
 
 
 def scope_of(namespace: str) -> str:
-    """LOCAL, TEAM, GLOBAL or CUSTOM: what clients that know scopes call a namespace."""
+    """The scope LOCAL, TEAM, GLOBAL or CUSTOM of a namespace, for clients that know scopes."""
     return _SCOPES_OF_REST.get(namespace.partition(":")[0], _CUSTOM)
 
 

@@ -1,4 +1,4 @@
-"""Stored memories that resemble a new one: hints for its author, never a reason to merge."""
+"""Finds stored memories similar to a new memory: hints for the author; nothing is merged."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from molecule_grpc.memory.search.alike import runs, shared_wording
 from molecule_grpc.memory.search.store.likeness import Candidate, alike
 from molecule_grpc.memory.values import Similar
 
-# Of 150 edited sections of a documentation, 95 % are found by these; of all sections a tenth has
-# another one beside it that passes as well.
+# Of 150 edited sections of a documentation, 95 % are found by these limits; for 10 % of all
+# sections, another section passes as well.
 _COSINE: Final = 0.85
 _WORDING: Final = 0.5
 # Cosines of some models begin at 0.7: without any shared wording they say nothing.

@@ -1,4 +1,4 @@
-"""What the rooms of the slice hand one another."""
+"""Types that the modules of the slice share."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Access:
 
     @property
     def writable(self) -> list[str]:
-        """The names of those that it may write."""
+        """The names of the namespaces that the workspace may write."""
         return [each.name for each in self.namespaces if each.writable]
 
     def of(self, name: str) -> NamespaceAccess | None:

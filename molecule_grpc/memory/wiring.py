@@ -1,4 +1,4 @@
-"""Opens the slice for one worker: search first, then the store, then what faces call."""
+"""Opens the slice for one worker, in this order: search, store, objects that faces call."""
 
 from __future__ import annotations
 

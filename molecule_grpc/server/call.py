@@ -50,7 +50,7 @@ class Call:
 
     @property
     def names(self) -> dict[str, str]:
-        """For log lines: the id of the request, and the one that its client gave it, if any."""
+        """For log lines: `request_id`, and `client_id` if the client gave the request an id."""
         names = {"request_id": self.request_id}
         if client_id := self.metadata.get(CLIENT_ID):
             names["client_id"] = client_id

@@ -56,7 +56,7 @@ class OpenStreams:
 
 
 class StreamGuard:
-    """Watches over one call that lasts: its token, its age, a drain, and how long it was quiet.
+    """Watches one long call for a revoked token, the age limit, a drain, and the next beat.
 
     A turn of a stream: `check`, then its own news, then `over`, `beat_due` and `wait`. A call that
     takes messages in: `receive` until there is none left, then `check` before the commit. A call

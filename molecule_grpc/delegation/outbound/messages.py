@@ -157,7 +157,7 @@ class Messages:
     async def _to_inbox(
         self, target_id: UUID, source_id: UUID | None, envelope: a2a.Envelope
     ) -> Queued:
-        """Put a message into the inbox of its target; one to its own sender onto the record."""
+        """Put a message into the target's inbox; a message to oneself only onto the record."""
         body = to_text(envelope.body, "body")
         own = source_id == target_id
         await self._records.append(

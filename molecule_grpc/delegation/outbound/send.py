@@ -174,7 +174,7 @@ class Push:
             if queued.queue_id == row.id:
                 sending.adopted = True
             else:
-                # An earlier row of the queue holds the message; the holder of its lease settles it.
+                # An earlier queue row holds the message: the holder of the row's lease settles it.
                 self._never_queued(sending, row)
             return queued
 

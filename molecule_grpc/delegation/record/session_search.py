@@ -1,4 +1,4 @@
-"""One search through what a workspace did and what it remembers, newest first."""
+"""Searches a workspace's record and readable memories at once, newest first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LAST_ID = UUID(int=2**128 - 1)
 
 
 class SessionMemory(Protocol):
-    """A memory that the workspace can read, its text fit for it."""
+    """A memory that the workspace can read, with the text as shown to this workspace."""
 
     @property
     def id(self) -> UUID: ...

@@ -9,7 +9,7 @@ from molecule_grpc.memory.contract import fields as read
 
 
 class ErrorCode(enum.StrEnum):
-    """What went wrong, as the contract names it."""
+    """The values of `code` in error envelopes of the contract."""
 
     BAD_REQUEST = "bad_request"
     NOT_FOUND = "not_found"

@@ -1,4 +1,4 @@
-"""Exchanges that every server of the contract answers alike, whatever it can do."""
+"""Exchanges that every server of the contract answers alike, with any capabilities."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ ABSENT: Final = _Absent.ABSENT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """Whether a store works, and what it can do."""
+    """The answer of a store's health check: status, version and capabilities."""
 
     status: str
     version: str

@@ -20,7 +20,7 @@ class ContractStore(Protocol):
     """
 
     async def health(self) -> Health:
-        """Whether it works now, and what it can do. Never a kept answer."""
+        """Ask for the store's status and capabilities now, never from a cache."""
         ...
 
     async def put_namespace(self, name: str, put: NamespacePut) -> Namespace:

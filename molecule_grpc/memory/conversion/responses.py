@@ -70,7 +70,7 @@ def redactions(counts: dict[str, int]) -> list[memory_pb2.Redaction]:
 
 
 def outcome(done: Committed | MoleculeError) -> pb.BatchCommitMemoriesResponse.Outcome:
-    """What became of one draft of several."""
+    """The proto of one draft's result or error in a batch."""
     if isinstance(done, MoleculeError):
         failure = render(done)
         status = status_pb2.Status.FromString(failure.details)

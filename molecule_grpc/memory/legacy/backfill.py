@@ -76,7 +76,7 @@ class Source:
 
     @classmethod
     async def open(cls, pool: Pool, say: Say) -> Source:
-        """Raises `SourceError`: there is no such table, or it is a view of another one."""
+        """Raises `SourceError`: `agent_memories` is missing, or is a view and no table."""
         tables = await store.tables(pool)
         if not tables.present:
             raise SourceError("the database has no table agent_memories: there is nothing to move")

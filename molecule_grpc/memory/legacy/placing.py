@@ -35,7 +35,7 @@ class Placed(NamedTuple):
 
 
 def placed(row: LegacyRow, owner: Owner | None) -> Placed:
-    """A row in the namespace that its scope means: LOCAL, TEAM or GLOBAL.
+    """Give a row the namespace of the row's scope: LOCAL, TEAM or GLOBAL.
 
     Raises:
         Skipped: the owner or its root is gone, the scope is unknown, or the text is no memory.

@@ -43,7 +43,7 @@ class Holdings(Protocol):
     """The texts of one namespace in the target, each counted once."""
 
     async def take(self, content: str) -> bool:
-        """Whether there is one more of this text. Raises `TargetError`, `TargetAway`."""
+        """Use up a copy of a text; False if none is left. Raises `TargetError`, `TargetAway`."""
         ...
 
 

@@ -30,7 +30,7 @@ class LegacyExports:
         self._pool = pool
 
     async def pieces(self, organization_id: UUID | None) -> AsyncGenerator[bytes, None]:
-        """The array, 100 rows a piece. One that fails lacks the closing bracket.
+        """The array, 100 rows a piece. A failed export lacks the closing bracket.
 
         Raises:
             NotFound: ORGANIZATION_NOT_FOUND, before the first piece.
@@ -53,7 +53,7 @@ class LegacyExports:
 
 
 class LegacyCommits:
-    """Stores what an import holds. A row that is there, with its text and scope, stays as it is."""
+    """Stores memories of an import. A stored row with the same text and scope stays unchanged."""
 
     def __init__(self, pool: Pool, audit: Audit) -> None:
         self._pool = pool

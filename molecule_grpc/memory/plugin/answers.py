@@ -30,7 +30,7 @@ async def body_of(response: aiohttp.ClientResponse) -> bytes:
 
 
 def refused(status: int, text: bytes) -> StoreError:
-    """An answer that is no success, by its envelope, its text, or its status alone."""
+    """The error of a failed answer: from its envelope, or else from status and text."""
     try:
         envelope: object = json.loads(text)
     except (ValueError, RecursionError):

@@ -28,7 +28,7 @@ class Cleanup:
         self._client = client
 
     async def sweep(self) -> None:
-        """Ask the plugin to delete what is due. A namespace that it does not have is deleted."""
+        """Ask the plugin to delete what is due. NOT_FOUND counts as deleted."""
         while due := await store.take(self._pool, _BATCH):
             done = [each.id for each in due if await self._deleted(each)]
             await store.drop(self._pool, done)

@@ -84,7 +84,7 @@ class PluginClient:
         return self._capabilities
 
     def supports(self, capability: str) -> bool:
-        """Whether the store said that it can do this."""
+        """Whether the store listed a capability at the last successful `refresh`."""
         return capability in self._capabilities
 
     async def refresh(self) -> Health:

@@ -43,7 +43,7 @@ class PluginExports:
         self._key = key
 
     async def pieces(self, organization_id: UUID | None) -> AsyncGenerator[bytes, None]:
-        """The array, a piece a page of the plugin. One that fails lacks the closing bracket.
+        """The array, a piece a page of the plugin. A failed export lacks the closing bracket.
 
         Args:
             organization_id: whose; None for all.

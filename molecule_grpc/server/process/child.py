@@ -1,4 +1,4 @@
-"""Keeps a child process running: restarts it after its death, kills it when frozen."""
+"""Keeps a child process running: a dead process is restarted, a frozen process is killed."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _SPARE_SECONDS = 1.0  # Between two looks whether a spare process is missing.
 
 
 class Process(Protocol):
-    """A serving process from its start to its exit: loaded, opened and ended once each."""
+    """A serving process from start to exit: loaded, opened and ended once each."""
 
     @property
     def pid(self) -> int:
@@ -101,7 +101,7 @@ class Seat(Generic[P]):
         self._make = make
         self._spare = spare
         self._process: P | None = None
-        # The process that was replaced last, and the task that ends it.
+        # The process replaced last, and the task that ends this process.
         self._replaced: P | None = None
         self._leaving: asyncio.Task[None] | None = None
         # `start`, after an exit, and `replace` must not both assign `_process`.

@@ -252,7 +252,7 @@ async def require_quota(conn: Connection, organization_id: UUID, quota: Quota) -
     """
     if not quota.limit:
         return
-    # The lock first, in a statement of its own: the count then sees what others have committed.
+    # Lock in a statement before the count: the count sees rows committed while the lock waited.
     await conn.execute("SELECT FROM organizations WHERE id = $1 FOR NO KEY UPDATE", organization_id)
     if quota.exceeded(await count_live(conn, organization_id, most=quota.limit)):
         raise quota.refusal(organization_id)

@@ -141,7 +141,7 @@ async def read(writer: Writer, wants: Sequence[InboxQuery]) -> list[InboxPage]:
 
 
 class InboxPosition(NamedTuple):
-    """Newest item of an inbox, its mark, its newest session, and its workspace's status."""
+    """Newest item, acknowledged mark and newest session of an inbox; status of the workspace."""
 
     head_seq: int
     acked_seq: int

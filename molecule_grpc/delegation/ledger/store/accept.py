@@ -96,8 +96,8 @@ _FULL = f"""
 """
 
 # Drafts for which there is no room under a quota: `$4` delegations of a caller and `$5` of an
-# organisation are under way, or the organisation has recorded `$6` bytes today. Drafts of one batch
-# count one after the other.
+# organisation are under way, or the organisation has recorded `$6` bytes today. A draft
+# counts together with the earlier drafts of its batch.
 _BEYOND = f"""
     {USAGE},
     beyond AS (

@@ -31,8 +31,8 @@ _LATE_ID: Final = f"'{PLATFORM}late:' || i.delegation_id"
 #   same       the row holds already what the move says
 #
 # Concurrency, under READ COMMITTED: the inner SELECT waits for a row that another transaction has
-# changed and returns the committed version (EvalPlanQual); the decisions are made from what it
-# returns. From then on nobody else changes the row until this transaction ends. The UPDATE
+# changed and returns the committed version (EvalPlanQual); the decisions use this
+# version. From then on nobody else changes the row until this transaction ends. The UPDATE
 # of `changed` may find an older version in its snapshot; Postgres follows that to the locked
 # version, joins the version with the row of `plan` as computed here, and evaluates SET with it. So
 # the second of two writers decides from the state that the first has left. Rows are locked in the

@@ -12,7 +12,7 @@ from molecule_grpc.memory.store.usage import USAGE_SHARD, release
 from molecule_grpc.memory.store.visible import current, unexpired
 
 PAGE = 100
-# Rows that are compared word by word with a query, at most: the newest ones that have a word of it.
+# Most rows ranked by the words of a query: the newest rows with any of these words.
 _MOST_COMPARED = 5_000
 
 
@@ -203,7 +203,7 @@ async def substring(
     limit: int,
     text: str,
 ) -> list[FoundRow]:
-    """Memories that hold a text, in whatever case."""
+    """Memories whose content contains a text; upper and lower case are equal."""
     rows = await conn.fetch(_SUBSTRING, organization_id, namespaces, kinds, limit, text)
     return [FoundRow(*row) for row in rows]
 

@@ -11,7 +11,7 @@ from molecule_grpc.db.pool import Connection, Pool
 
 MAX_DEPTH: Final = 50
 PAGE: Final = 100
-# Characters of a text that are read: one more than the most bytes that are kept.
+# Characters read of a text: 1 more than a memory may have bytes, so that longer texts are noticed.
 _MOST_CHARS: Final = 100_001
 _ORGANIZATION: Final = UUID("00000000-0000-7000-8000-000000000001")
 

@@ -121,7 +121,7 @@ async def change(conn: Connection, row_id: UUID, content: str, label: str) -> No
 
 
 async def remove(conn: Connection, row_id: UUID, workspace_id: UUID) -> Row | None:
-    """Delete a row of its owner, which it was; None without it."""
+    """Delete a row of a workspace and return this row; None if the workspace has no such row."""
     row = await conn.fetchrow(
         f"DELETE FROM agent_memories m WHERE m.id = $1 AND m.workspace_id = $2 RETURNING {_ROW}",
         row_id,

@@ -59,7 +59,7 @@ HEARTBEAT = f"""
     SELECT * FROM moved
 """
 
-# Values of a heartbeat that only names its workspace: a column of these alone travels empty.
+# Values of a heartbeat with a workspace's id alone. Postgres gets a column of defaults as `[]`.
 _DEFAULTS = tuple(Heartbeat._field_defaults.get(name) for name in Heartbeat._fields[:-1])
 EVENT_NAMES = (EVENTS[UNWELL.target], EVENTS[SEEN.target])
 
