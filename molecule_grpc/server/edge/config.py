@@ -137,35 +137,10 @@ def _listener(
     operator: bool,
 ) -> str:
     host, port = address
-
-    def transcoding(
-        max_request: int = config.max_request_bytes,
-        max_response: int = config.max_response_bytes,
-        **form: bool,
-    ) -> Json:
-        return transcoder(
-            rpcs,
-            config.descriptor_set,
-            max_request=max_request,
-            max_response=max_response,
-            **form,
-        )
-
     public = name == _PUBLIC
     hosted = config.hosted is not None
     here = public and hosted
-    table = routes(
-        rpcs,
-        sse=transcoding(stream_sse_style_delimited=True),
-        lines=transcoding(stream_newline_delimited=True),
-        taking=transcoding(max_request=_MIB, max_response=_MIB),
-        admin=operator,
-        metrics=config.metrics_port is not None and (not public or _shows_metrics(config)),
-        metrics_token="" if config.public_metrics or not public else config.metrics_token,
-        hosted=here,
-        call_seconds=config.call_seconds,
-        open_limit=open_rate_limit(config.stranger_calls_per_minute),
-    )
+    table = _routes(config, rpcs, public=public, operator=operator)
     values: dict[str, Any] = {
         "name": name,
         "host": host,
@@ -195,11 +170,40 @@ def _listener(
             max_authorization_chars=str(MAX_AUTHORIZATION_CHARS),
         ),
         "face": _face(config, rpcs),
-        "transcoder": transcoding(),
+        "transcoder": _transcoding(config, rpcs),
         "cors": cors(config.cors_origins),
     }
     filled = {key: json.dumps(value) for key, value in values.items()}
     return _fill("listener.yaml", **filled, routes=_yaml_list(map(json.dumps, table), indent=16))
+
+
+def _routes(config: EdgeConfig, rpcs: list[Rpc], *, public: bool, operator: bool) -> list[Json]:
+    """The routes of one listener, in the order in which Envoy tries them."""
+    return routes(
+        rpcs,
+        sse=_transcoding(config, rpcs, stream_sse_style_delimited=True),
+        lines=_transcoding(config, rpcs, stream_newline_delimited=True),
+        taking=_transcoding(config, rpcs, _MIB, _MIB),
+        admin=operator,
+        metrics=config.metrics_port is not None and (not public or _shows_metrics(config)),
+        metrics_token="" if config.public_metrics or not public else config.metrics_token,
+        hosted=public and config.hosted is not None,
+        call_seconds=config.call_seconds,
+        open_limit=open_rate_limit(config.stranger_calls_per_minute),
+    )
+
+
+def _transcoding(
+    config: EdgeConfig, rpcs: list[Rpc], max_request: int = 0, max_response: int = 0, **form: bool
+) -> Json:
+    """The transcoder of REST calls. 0 takes the limit that the settings name, in bytes."""
+    return transcoder(
+        rpcs,
+        config.descriptor_set,
+        max_request=max_request or config.max_request_bytes,
+        max_response=max_response or config.max_response_bytes,
+        **form,
+    )
 
 
 def _transport_socket(config: EdgeConfig) -> Json | None:
