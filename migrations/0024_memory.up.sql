@@ -156,6 +156,12 @@ CREATE TABLE memory_usage (
 -- Rows are rewritten without touching an index: leave them room on the page.
 WITH (fillfactor = 50);
 
+-- ANALYZE copies values of columns into the statistics of the planner, where they outlive their rows.
+ALTER TABLE memories
+    ALTER content SET STATISTICS 0, ALTER words SET STATISTICS 0, ALTER tags SET STATISTICS 0,
+    ALTER entities SET STATISTICS 0, ALTER metadata SET STATISTICS 0;
+ALTER TABLE memory_versions ALTER content SET STATISTICS 0, ALTER words SET STATISTICS 0;
+
 -- Rights that an operator gave beside those of the tree; the only ones in a custom namespace.
 CREATE TABLE memory_grants (
     organization_id uuid NOT NULL,
@@ -193,6 +199,8 @@ CREATE TABLE memory_values (
 );
 CREATE INDEX memory_values_gone ON memory_values (updated_at) WHERE value IS NULL;
 CREATE INDEX memory_values_expired ON memory_values (expires_at) WHERE expires_at IS NOT NULL;
+
+ALTER TABLE memory_values ALTER value SET STATISTICS 0;
 
 -- Versions that rows of deleted keys had before they were swept: a new key begins above.
 CREATE TABLE memory_value_floors (
@@ -260,7 +268,11 @@ BEGIN
                 FOREIGN KEY (organization_id, memory_id)
                     REFERENCES %1$I.memories (organization_id, id) ON DELETE CASCADE
             )', owned, home);
-        EXECUTE format('ALTER TABLE %I.memory_embeddings ALTER embedding SET STORAGE MAIN', owned);
+        EXECUTE format(
+            'ALTER TABLE %I.memory_embeddings ALTER embedding SET STORAGE MAIN,
+                 ALTER embedding SET STATISTICS 0',
+            owned
+        );
         -- Whoever writes memories writes vectors.
         FOR grantee IN
             SELECT DISTINCT r.rolname
@@ -279,6 +291,13 @@ BEGIN
              USING hnsw ((embedding::%3$I.%4$I(%5$s)) %3$I.%4$s_cosine_ops) WHERE model = %6$L',
             index_name, owned, home, form, dimensions, model
         );
+        IF EXISTS (
+            SELECT FROM pg_attribute
+            WHERE attrelid = to_regclass(format('%I.%I', owned, index_name)) AND attnum = 1
+              AND attstattarget IS DISTINCT FROM 0
+        ) THEN
+            EXECUTE format('ALTER INDEX %I.%I ALTER COLUMN 1 SET STATISTICS 0', owned, index_name);
+        END IF;
     END IF;
     RETURN home;
 END

@@ -85,7 +85,7 @@ async def _run(settings: Settings, database: _Database, console: Console) -> Non
 
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     for step in await migrate(database.owner_dsn, migrations_dir()):
-        console.print(f"migrated {step}", highlight=False)
+        console.print(f"migrated {step}", highlight=False, soft_wrap=True)
     if not settings.process.database_url:
         await grant_embedded(database.owner_dsn)
     token = await ensure_operator_token(settings, database.server_dsn)
@@ -97,7 +97,8 @@ async def _run(settings: Settings, database: _Database, console: Console) -> Non
         restarts.cancel()
         await asyncio.gather(restarts, return_exceptions=True)
         console.print("\nstopping: calls in flight may finish …", highlight=False)
-    console.print("stopped. Your data are safe in", str(settings.process.data_dir), highlight=False)
+    safe = f"stopped. Your data are safe in {settings.process.data_dir}"
+    console.print(safe, highlight=False, soft_wrap=True)
 
 
 async def _restarts(asked: asyncio.Event, fleet: Fleet, file: RunningFile) -> None:

@@ -499,7 +499,9 @@ async def test_an_inbox_goes_on_by_itself_when_its_connection_breaks(
         for text in ("before", "after"):
             await pair.lead.send(pair.worker.workspace_id, text)
             item = await inbox.next()
-            assert (item.text, item.delivery) == (text, 1)
+            assert item.text == text
+            # The server may have written the second item to the connection that was cut.
+            assert item.delivery <= (1 if text == "before" else 2)
             await item.ack()
             relay.cut()
 

@@ -32,7 +32,7 @@ MODES = ("envoy", "grpc")
 ADMIN = "/moleculeai.admin.v1.AdminService"
 WORKSPACES = "/moleculeai.workspace.v1.WorkspaceService"
 # What `up` prints for people, on standard output.
-PRINTED = ("Molecule gRPC is up", "  ", "Try this:", "migrated ", "stopping: ", "stopped. ", "/")
+PRINTED = ("Molecule gRPC is up", "  ", "Try this:", "migrated ", "stopping: ", "stopped. ")
 
 
 @pytest.fixture(scope="module", params=MODES)

@@ -50,7 +50,7 @@ def _bounded(form: dict[str, Any]) -> bool:
             return "minimum" in form
         case "array":
             return "maxItems" in form
-    return bool(form["type"] == "null")
+    return form["type"] in {"boolean", "null"}
 
 
 @pytest.mark.parametrize(
