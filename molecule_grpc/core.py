@@ -202,12 +202,12 @@ def _beside(core: Core) -> Slice:
 async def running(slices: Iterable[Slice]) -> AsyncIterator[None]:
     """Run the slices' tasks and loops for as long as the block lasts."""
     async with asyncio.TaskGroup() as group:
-        running: list[asyncio.Task[None]] = []
+        started: list[asyncio.Task[None]] = []
         for each in slices:
-            running += [group.create_task(task.run(), name=task.name) for task in each.tasks]
-            running += [group.create_task(loop(), name=name) for name, loop in each.loops.items()]
+            started += [group.create_task(step.run(), name=step.name) for step in each.tasks]
+            started += [group.create_task(loop(), name=name) for name, loop in each.loops.items()]
         try:
             yield
         finally:
-            for one in running:
-                one.cancel()
+            for task in started:
+                task.cancel()

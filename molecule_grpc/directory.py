@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
+# Of calls of the operator that name no organisation; migration 1 makes it.
+DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
+
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceInfo:

@@ -6,18 +6,21 @@ from typing import NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool, database_errors
-from molecule_grpc.kernel.errors import Aborted, Exhausted, Invalid, NotFound
+from molecule_grpc.kernel.errors import Aborted, Invalid, NotFound
 from molecule_grpc.kernel.ids import identifier
 from molecule_grpc.kernel.page import MAX_PAGE_BYTES, Page, page_of
 from molecule_grpc.kernel.page_tokens import PageTokens
+from molecule_grpc.kernel.payer import WORKSPACE
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.memory.redaction import redact, redact_json_in_slices
 from molecule_grpc.memory.store import key_values as store
 from molecule_grpc.memory.store.key_values import ValueRow
+from molecule_grpc.quotas import Quota
 
 MAX_KEYS = 1_000
 MAX_VALUE_BYTES = 256 * 1024
 _LISTING = "memory values"
+_KEYS = Quota("keys", WORKSPACE, MAX_KEYS)
 
 
 class Written(NamedTuple):
@@ -65,11 +68,7 @@ class KeyValues:
                 if if_version is not None and if_version != (found.version or 0):
                     raise _mismatch(if_version, found.version)
                 if found.version is None and found.keys >= MAX_KEYS:
-                    raise Exhausted(
-                        f"too many keys: the limit of each workspace is {MAX_KEYS}",
-                        reason="QUOTA_EXCEEDED",
-                        quota=(f"workspace:{workspace_id}", f"keys: {MAX_KEYS}"),
-                    )
+                    raise _KEYS.refusal(workspace_id)
                 version = await store.put(conn, workspace_id, key, value, ttl_seconds)
                 if version is None:
                     raise Invalid("value is too large as it is stored", field="value")

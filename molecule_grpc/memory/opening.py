@@ -10,6 +10,7 @@ from uuid import UUID
 from molecule_grpc.core import Core
 from molecule_grpc.db.pool import database_errors
 from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.memory.chains import Chains
 from molecule_grpc.memory.changes import Changes
@@ -25,9 +26,6 @@ from molecule_grpc.memory.store import usage
 from molecule_grpc.memory.upkeep import Upkeep
 from molecule_grpc.quotas import QuotaUse
 from molecule_grpc.server.tasks import BackgroundTask
-
-# Of calls of the operator that name none.
-DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,10 @@ import structlog
 from molecule_grpc.directory import InitialMemory
 from molecule_grpc.kernel.errors import MoleculeError
 from molecule_grpc.kernel.text import cut_bytes
+from molecule_grpc.memory.drafting import MAX_CONTENT_BYTES
 from molecule_grpc.memory.ports import Committing, Resolving
 from molecule_grpc.memory.scoped import writable
 from molecule_grpc.memory.values import Draft
-
-MAX_BYTES = 100_000
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +34,7 @@ class Seeds:
             try:
                 access = await self._namespaces.access(workspace_id)
                 draft = Draft(
-                    content=cut_bytes(each.content, MAX_BYTES),
+                    content=cut_bytes(each.content, MAX_CONTENT_BYTES),
                     namespace=writable(access, each.scope or "LOCAL"),
                 )
                 await self._commits.commit(workspace_id, draft, operator=True)

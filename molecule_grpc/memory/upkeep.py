@@ -48,7 +48,7 @@ class Upkeep:
             self._noted.update((organization_id, each) for each in memory_ids)
 
     async def note(self) -> None:
-        """Write what was noted. A crash loses it."""
+        """Write when memories were recalled. A crash loses the notes of the last period."""
         noted, self._noted = sorted(self._noted), set()
         for first in range(0, len(noted), _BATCH):
             await store.note_recalled(self._pool, noted[first : first + _BATCH])

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple, Protocol
 from molecule_grpc.memory.embedding.engines import Engine, Piece
 
 _MOST_WAITING: Final = 4096
-# Pieces that run together: short ones gain by it. A question that comes meanwhile waits for the
-# run, and 400 tokens, or 1,600 characters, take a tenth of a second.
+# The model runs up to 8 pieces at once, which saves time on short pieces. A new question waits for
+# the end of a run: 400 tokens, or 1,600 characters, take a tenth of a second.
 _PIECES_OF_A_RUN: Final = 8
 _SIZE_OF_A_RUN: Final = 1600
 _SIZE_OF_A_TOKEN: Final = 4

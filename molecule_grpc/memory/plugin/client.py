@@ -80,7 +80,7 @@ class PluginClient:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What the store could do when it last said so; nothing before that."""
+        """The capabilities of the store's last answer to a health call; empty before the first."""
         return self._capabilities
 
     def supports(self, capability: str) -> bool:

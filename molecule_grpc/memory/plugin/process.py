@@ -13,10 +13,10 @@ from aiohttp import web
 
 from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import connect_pool
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from molecule_grpc.memory.contract.postgres import PostgresStore
 from molecule_grpc.memory.plugin.server import contract_application
 from molecule_grpc.memory.plugin.store import tenancy
-from molecule_grpc.memory.plugin.wire_names import FIRST_ORGANIZATION
 from molecule_grpc.memory.upkeep import Upkeep
 from molecule_grpc.server.tasks import BackgroundTask
 
@@ -62,7 +62,7 @@ async def serve(dsn: str, listen: str, migrations: Path | None) -> None:
             raise ServingError(
                 "this database has workspaces, so it is a platform's own: the plugin needs another"
             )
-        store = PostgresStore(pool, FIRST_ORGANIZATION)
+        store = PostgresStore(pool, DEFAULT_ORGANIZATION)
         runner = web.AppRunner(
             contract_application(store), access_log=None, shutdown_timeout=_STOP_SECONDS
         )

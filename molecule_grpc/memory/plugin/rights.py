@@ -6,6 +6,7 @@ from typing import NoReturn
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool, database_errors
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from molecule_grpc.kernel.errors import NotFound
 from molecule_grpc.kernel.ids import as_id
 from molecule_grpc.memory.contract.errors import ErrorCode, StoreError
@@ -13,7 +14,7 @@ from molecule_grpc.memory.drafting import namespace as checked
 from molecule_grpc.memory.grants import Grants
 from molecule_grpc.memory.plugin import refusals
 from molecule_grpc.memory.plugin.client import PluginClient
-from molecule_grpc.memory.plugin.wire_names import FIRST_ORGANIZATION, WireNames
+from molecule_grpc.memory.plugin.wire_names import WireNames
 from molecule_grpc.memory.store.places import has_anchor
 from molecule_grpc.memory.values import NamespaceKind
 
@@ -26,7 +27,7 @@ class PluginRights(Grants):
     """
 
     def __init__(self, pool: Pool, client: PluginClient, key: bytes) -> None:
-        super().__init__(pool, FIRST_ORGANIZATION, tell_sweeper=lambda: None)
+        super().__init__(pool, DEFAULT_ORGANIZATION, tell_sweeper=lambda: None)
         self._client = client
         self._key = key
 
@@ -49,7 +50,7 @@ class PluginRights(Grants):
             NotFound: NAMESPACE_NOT_FOUND.
             Unavailable: MEMORY_PLUGIN_UNAVAILABLE.
         """
-        home = organization_id or FIRST_ORGANIZATION
+        home = organization_id or DEFAULT_ORGANIZATION
         await self._require_own(home, checked(name))
         names = WireNames(self._key, home)
         try:

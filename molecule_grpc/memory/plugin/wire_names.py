@@ -13,10 +13,10 @@ import hmac
 from typing import Final
 from uuid import UUID
 
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.memory.opaque_ids import OpaqueId, memory_id
 
-FIRST_ORGANIZATION: Final = UUID("00000000-0000-7000-8000-000000000001")
 _CUSTOM: Final = "custom:"
 _MOST_CHARS: Final = 256
 _ROUNDS: Final = 4
@@ -52,7 +52,7 @@ class WireNames:
         """The id of a memory in the plugin."""
         if isinstance(known, OpaqueId):
             return known.text
-        if self._organization_id == FIRST_ORGANIZATION:
+        if self._organization_id == DEFAULT_ORGANIZATION:
             return str(known)
         left, right = known.int >> _HALF, known.int & _LOW
         for number in range(_ROUNDS):
@@ -66,7 +66,7 @@ class WireNames:
             Invalid: it cannot be an id.
         """
         found = memory_id(wire)
-        if isinstance(found, OpaqueId) or self._organization_id == FIRST_ORGANIZATION:
+        if isinstance(found, OpaqueId) or self._organization_id == DEFAULT_ORGANIZATION:
             return found
         left, right = found.int >> _HALF, found.int & _LOW
         for number in reversed(range(_ROUNDS)):

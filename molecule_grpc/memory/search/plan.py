@@ -1,4 +1,4 @@
-"""How one search is carried out: what its rooms hand one another."""
+"""Values of one search: words, frequencies, the query's vector, ranked hits and their places."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ async def put(
 
 
 async def get(pool: Pool, workspace_id: UUID, key: str) -> ValueRow | None:
-    """One live key; None when it is absent."""
+    """The row of a key; None for a key that is absent, deleted or expired."""
     row = await pool.fetchrow(
         f"SELECT {_COLUMNS} FROM memory_values v WHERE v.workspace_id = $1 AND v.key = $2"
         f" AND {_LIVE}",

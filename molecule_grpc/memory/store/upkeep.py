@@ -34,8 +34,8 @@ _DROP_EXPIRED = f"""
         RETURNING m.organization_id, m.id, m.namespace, m.author_id, m.superseded_by,
                   octet_length(m.content) AS size
     ),
-    -- What it had replaced is now replaced by what replaced it. What a hidden author had put there
-    -- replaces nothing, and does not begin to when it is gone.
+    -- A memory that the deleted one had replaced is now replaced by the deleted one's replacement.
+    -- Nothing is relinked where the deleted one was the newest and its author is hidden.
     relinked AS (
         UPDATE memories m
         SET superseded_by = g.superseded_by,

@@ -43,7 +43,7 @@ class EmbedderProcess:
         return self._process.pid
 
     async def start(self) -> None:
-        """Start the process; it loads its model by itself."""
+        """Start the process. Returns before the model is loaded, which takes a second or more."""
         self._beat.unlink(missing_ok=True)
         self._seen = 0
         command = (sys.executable, "-m", _MODULE, self.socket, self._beat)

@@ -8,12 +8,12 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 
 MAX_DEPTH: Final = 50
 PAGE: Final = 100
 # Characters read of a text: 1 more than a memory may have bytes, so that longer texts are noticed.
 _MOST_CHARS: Final = 100_001
-_ORGANIZATION: Final = UUID("00000000-0000-7000-8000-000000000001")
 
 
 class Cursor(NamedTuple):
@@ -117,7 +117,7 @@ async def owners(
     conn: Connection | Pool, found: SourceTables, ids: Sequence[UUID]
 ) -> dict[UUID, Owner]:
     """Workspaces by id, with the ends of their parents' chains. Unknown ids are absent."""
-    organization = "w.organization_id" if found.organizations else f"'{_ORGANIZATION}'::uuid"
+    organization = "w.organization_id" if found.organizations else f"'{DEFAULT_ORGANIZATION}'::uuid"
     rows = await conn.fetch(
         f"""
         WITH RECURSIVE chain (owner, id, parent_id, depth) AS (
