@@ -14,7 +14,9 @@ from typing import Any
 
 from molecule_grpc.settings.audit import AuditSettings
 from molecule_grpc.settings.auth import AuthSettings
+from molecule_grpc.settings.backends import BackendSettings
 from molecule_grpc.settings.budgets import BudgetSettings
+from molecule_grpc.settings.control_plane import ControlPlaneSettings
 from molecule_grpc.settings.delegation import DelegationSettings
 from molecule_grpc.settings.deployment import DEVELOPMENT, PRODUCTION, DeploymentSettings
 from molecule_grpc.settings.edge import EdgeSettings
@@ -60,6 +62,8 @@ class Settings:
     auth: AuthSettings = field(default_factory=AuthSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     workspace: WorkspaceSettings = field(default_factory=WorkspaceSettings)
+    backends: BackendSettings = field(default_factory=BackendSettings)
+    control_plane: ControlPlaneSettings = field(default_factory=ControlPlaneSettings)
     delegation: DelegationSettings = field(default_factory=DelegationSettings)
     inbox: InboxSettings = field(default_factory=InboxSettings)
     outbound: OutboundSettings = field(default_factory=OutboundSettings)
