@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from molecule_grpc.admin.ports import Healthy, TaskState, TaskStates
 from molecule_grpc.admin.values import SubsystemState
-from molecule_grpc.kernel.errors import Unavailable
+from molecule_grpc.db.pool import database_unavailable
 
 
 class ServerState:
@@ -29,9 +29,7 @@ class ServerState:
             Unavailable: DATABASE_UNAVAILABLE.
         """
         if not await self._healthy():
-            raise Unavailable(
-                "the database is not available, try again", reason="DATABASE_UNAVAILABLE"
-            )
+            raise database_unavailable()
 
     def subsystems(self) -> dict[str, SubsystemState]:
         """The state of every background task, by name."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import enum
 import re
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, TypeAlias
 
@@ -28,8 +27,8 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 STATEMENT_TIMEOUT_SECONDS: Final = 30.0
-DATABASE_WAIT_SECONDS: Final = 30.0
-_CONNECT_AGAIN_SECONDS: Final = 0.1
+# A Postgres that restarts, or whose connections are all taken, serves again within seconds.
+_RETRY_AFTER_SECONDS: Final = 1.0
 IDLE_IN_TRANSACTION_TIMEOUT_SECONDS: Final = 60.0
 _IDLE_CONNECTION_SECONDS: Final = 300.0
 # Above the server's own limit of 30 s: the driver gives up only when the server is silent.
@@ -93,7 +92,7 @@ def translate(exc: BaseException) -> Unavailable | None:
         return None
     if isinstance(exc, asyncpg.DiskFullError):
         return disk_low()
-    return _unavailable() if isinstance(exc, (*_OUTAGE, *_RACE)) else None
+    return database_unavailable() if isinstance(exc, (*_OUTAGE, *_RACE)) else None
 
 
 @contextlib.contextmanager
@@ -102,7 +101,7 @@ def database_errors() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise _unavailable() from exc
+        raise database_unavailable() from exc
     except Exception as exc:
         named = translate(exc)
         if named is None:
@@ -110,8 +109,13 @@ def database_errors() -> Iterator[None]:
         raise named from exc
 
 
-def _unavailable() -> Unavailable:
-    return Unavailable("the database is not available, try again", reason="DATABASE_UNAVAILABLE")
+def database_unavailable() -> Unavailable:
+    """What a caller reads whose call the database did not serve."""
+    return Unavailable(
+        "the database is not available, try again",
+        reason="DATABASE_UNAVAILABLE",
+        retry_after=_RETRY_AFTER_SECONDS,
+    )
 
 
 class _Connection(asyncpg.Connection):
@@ -177,26 +181,11 @@ async def connect_pool(
 async def connect(
     dsn: str, *, application_name: str = "molecule-grpc"
 ) -> asyncpg.Connection[asyncpg.Record]:
-    """Open one connection with the pool's settings. Raises `asyncpg.ClientCannotConnectError`."""
-    return await _connect(dsn, **_options(application_name))
+    """Open one connection with the pool's settings.
 
-
-async def wait_for_database(dsn: str, seconds: float = DATABASE_WAIT_SECONDS) -> None:
-    """Wait until Postgres takes connections: it may be starting again.
-
-    Raises what `connect` raises: Postgres refuses for another reason, or the time is over.
+    Raises an outage (`fault`), whatever the reason why Postgres lets nobody in.
     """
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            connection = await connect(dsn)
-        except (asyncpg.ClientCannotConnectError, asyncpg.CannotConnectNowError, TimeoutError):
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(_CONNECT_AGAIN_SECONDS)
-        else:
-            await connection.close()
-            return
+    return await _connect(dsn, **_options(application_name))
 
 
 class Writer:
@@ -270,6 +259,11 @@ async def _connect(*args: Any, **options: Any) -> asyncpg.Connection[asyncpg.Rec
         return await asyncpg.connect(*args, **options)
     except OSError as exc:
         raise asyncpg.ClientCannotConnectError("cannot connect to the database") from exc
+    except asyncpg.PostgresError as exc:
+        if fault(exc) is Fault.OUTAGE:
+            raise
+        # No statement is to blame: the database is closed to connections, or to this role.
+        raise asyncpg.ConnectionRejectionError(str(exc)) from exc
 
 
 async def _keep_session(connection: object) -> None:

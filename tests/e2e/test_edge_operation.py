@@ -22,7 +22,11 @@ from tests.e2e.scripted_worker import Reply
 from tests.ports import free_port
 from tests.waiting import PATIENCE
 
-UNAVAILABLE = {"error": "the platform is not available", "code": "platform_unavailable"}
+UNAVAILABLE = {
+    "error": "the platform is not available",
+    "code": "platform_unavailable",
+    "retry_after": 1,
+}
 LIVENESS = "/moleculeai.admin.v1.AdminService/GetLiveness"
 HEALTH = "/moleculeai.admin.v1.AdminService/GetHealth"
 

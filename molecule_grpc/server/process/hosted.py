@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from molecule_grpc.app import App, application
-from molecule_grpc.db.pool import wait_for_database
+from molecule_grpc.db.start import wait_for_database
 from molecule_grpc.kernel import open_files
 from molecule_grpc.server.edge.routes import ADMIN_SERVICE, HEALTH_RPC
 from molecule_grpc.server.hosts.envoy.asgi import AsgiHost

@@ -16,7 +16,7 @@ import structlog
 import uvloop
 
 from molecule_grpc.app import application
-from molecule_grpc.db.pool import wait_for_database
+from molecule_grpc.db.start import wait_for_database
 from molecule_grpc.kernel import open_files
 from molecule_grpc.server.hosts.grpc_server import GrpcServer
 from molecule_grpc.server.process.beat import beat

@@ -57,8 +57,9 @@ const (
 	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 12
 	// The token may only call RPCs that change nothing. Code: PERMISSION_DENIED (403).
 	ErrorReason_ERROR_REASON_READ_ONLY_TOKEN ErrorReason = 13
-	// The database cannot be reached: a write may or may not be committed. Code: UNAVAILABLE (503).
-	// The REST body carries `code: "platform_unavailable"`.
+	// The database cannot be reached, or refuses connections: a write may or may not be committed.
+	// Code: UNAVAILABLE (503). The REST body carries `code: "platform_unavailable"`. Comes with
+	// `google.rpc.RetryInfo`.
 	ErrorReason_ERROR_REASON_DATABASE_UNAVAILABLE ErrorReason = 20
 	// The worker's queue of waiting writes is full. Code: RESOURCE_EXHAUSTED (429).
 	ErrorReason_ERROR_REASON_QUEUE_FULL ErrorReason = 21

@@ -53,8 +53,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_READ_ONLY_TOKEN: _ErrorReason.ValueType  # 13
     """The token may only call RPCs that change nothing. Code: PERMISSION_DENIED (403)."""
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 20
-    """The database cannot be reached: a write may or may not be committed. Code: UNAVAILABLE (503).
-    The REST body carries `code: "platform_unavailable"`.
+    """The database cannot be reached, or refuses connections: a write may or may not be committed.
+    Code: UNAVAILABLE (503). The REST body carries `code: "platform_unavailable"`. Comes with
+    `google.rpc.RetryInfo`.
     """
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 21
     """The worker's queue of waiting writes is full. Code: RESOURCE_EXHAUSTED (429)."""
@@ -277,8 +278,9 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 12
 ERROR_REASON_READ_ONLY_TOKEN: ErrorReason.ValueType  # 13
 """The token may only call RPCs that change nothing. Code: PERMISSION_DENIED (403)."""
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 20
-"""The database cannot be reached: a write may or may not be committed. Code: UNAVAILABLE (503).
-The REST body carries `code: "platform_unavailable"`.
+"""The database cannot be reached, or refuses connections: a write may or may not be committed.
+Code: UNAVAILABLE (503). The REST body carries `code: "platform_unavailable"`. Comes with
+`google.rpc.RetryInfo`.
 """
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 21
 """The worker's queue of waiting writes is full. Code: RESOURCE_EXHAUSTED (429)."""

@@ -118,8 +118,9 @@ export enum ErrorReason {
   READ_ONLY_TOKEN = 13,
 
   /**
-   * The database cannot be reached: a write may or may not be committed. Code: UNAVAILABLE (503).
-   * The REST body carries `code: "platform_unavailable"`.
+   * The database cannot be reached, or refuses connections: a write may or may not be committed.
+   * Code: UNAVAILABLE (503). The REST body carries `code: "platform_unavailable"`. Comes with
+   * `google.rpc.RetryInfo`.
    *
    * @generated from enum value: ERROR_REASON_DATABASE_UNAVAILABLE = 20;
    */
