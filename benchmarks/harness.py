@@ -23,10 +23,11 @@ from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
 from molecule_grpc.db.pool import connect
 from molecule_grpc.delegation.ledger.store.accept import DelegationDraft
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.resources import migrations_dir
 
-ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
+ORGANIZATION = DEFAULT_ORGANIZATION
 ADMIN_TOKEN = "benchmark-admin-token"
 _READY_SECONDS = 30.0
 # 250 segments of 4 MiB: more log than any benchmark writes between two checkpoints.

@@ -11,7 +11,6 @@ from uuid import UUID
 from google.api import httpbody_pb2
 from moleculeai.admin.v1 import admin_service_pb2 as pb
 
-from molecule_grpc.admin import store
 from molecule_grpc.admin.memory_ports import (
     AuthorQuarantine,
     MemoryExports,
@@ -22,6 +21,7 @@ from molecule_grpc.admin.memory_ports import (
 )
 from molecule_grpc.admin.organizations import author_of, no_organization, visible_organization
 from molecule_grpc.db.wakeups import Flag
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from molecule_grpc.kernel.errors import Aborted
 from molecule_grpc.kernel.ids import identifier, new_id, parse_id
 from molecule_grpc.kernel.page import page_of
@@ -224,7 +224,7 @@ def _asked(organization_id: str, call: Call) -> UUID | None:
 
 def _home(organization_id: str, call: Call) -> UUID:
     """The organisation of a call: asked for, the caller's own, or else the default organisation."""
-    return _asked(organization_id, call) or store.DEFAULT_ORGANIZATION
+    return _asked(organization_id, call) or DEFAULT_ORGANIZATION
 
 
 def _optional_id(text: str, field: str) -> UUID | None:

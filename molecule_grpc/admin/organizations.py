@@ -12,6 +12,7 @@ from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.auth.store import live_org_tokens, mint_workspace_token, require_token_room
 from molecule_grpc.auth.tokens import Secret, TokenTerms
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from molecule_grpc.kernel.errors import AlreadyExists, NotFound
 from molecule_grpc.kernel.page import page_of
 from molecule_grpc.kernel.page_tokens import PageTokens
@@ -99,7 +100,7 @@ class Organizations:
         own = visible_organization(principal)
         if own is not None and organization_id not in (None, own):
             raise no_organization()
-        home = organization_id or own or store.DEFAULT_ORGANIZATION
+        home = organization_id or own or DEFAULT_ORGANIZATION
         quota = self._quotas.organization_tokens
         async with self._pool.acquire() as conn, conn.transaction():
             if not await store.hold_organization(conn, home):

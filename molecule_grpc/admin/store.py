@@ -14,8 +14,6 @@ from molecule_grpc.events.values import Position, Scope, StoredEvent
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.page import Page
 
-DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
-
 # Where a list goes on: time of creation and id of the last row seen.
 Place = tuple[datetime, UUID]
 

@@ -7,27 +7,28 @@ from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
 
-# The key is the same in all statements.
-_SHARE = "SELECT pg_advisory_xact_lock_shared(hashtextextended('workspace-tree ' || $1::uuid, 0))"
-_HOLD = "SELECT pg_advisory_xact_lock(hashtextextended('workspace-tree ' || $1::uuid, 0))"
-_TRY_SHARE = """
+
+def _key(organization_id: str) -> str:
+    """SQL: the key of an organisation's lock."""
+    return f"hashtextextended('workspace-tree ' || {organization_id}, 0)"
+
+
+_SHARE = f"SELECT pg_advisory_xact_lock_shared({_key('$1::uuid')})"
+_HOLD = f"SELECT pg_advisory_xact_lock({_key('$1::uuid')})"
+_TRY_SHARE = f"""
     SELECT w.id FROM workspaces w JOIN (
-        SELECT organization_id, pg_try_advisory_xact_lock_shared(
-                   hashtextextended('workspace-tree ' || organization_id, 0)
-               ) AS held
+        SELECT organization_id, pg_try_advisory_xact_lock_shared({_key("organization_id")}) AS held
         FROM (SELECT DISTINCT organization_id FROM workspaces WHERE id = ANY ($1)) o
         OFFSET 0
     ) tree USING (organization_id)
     WHERE w.id = ANY ($1) AND tree.held
 """
-_SHARE_OF_MEMBER = """
-    SELECT w.organization_id,
-           pg_advisory_xact_lock_shared(hashtextextended('workspace-tree ' || w.organization_id, 0))
+_SHARE_OF_MEMBER = f"""
+    SELECT w.organization_id, pg_advisory_xact_lock_shared({_key("w.organization_id")})
     FROM workspaces w WHERE w.id = $1
 """
-_HOLD_OF_MEMBER = """
-    SELECT w.organization_id,
-           pg_advisory_xact_lock(hashtextextended('workspace-tree ' || w.organization_id, 0))
+_HOLD_OF_MEMBER = f"""
+    SELECT w.organization_id, pg_advisory_xact_lock({_key("w.organization_id")})
     FROM workspaces w WHERE w.id = $1
 """
 

@@ -10,6 +10,7 @@ from molecule_grpc.auth import store as tokens
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.budgets import Budgets
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from molecule_grpc.kernel.budget import WORKER
 from molecule_grpc.kernel.payer import ORGANIZATION, TOKEN, WORKSPACE
 from molecule_grpc.quotas import Quotas, QuotaUse
@@ -106,7 +107,7 @@ class QuotaReports:
             if row is None or row.status == Status.REMOVED:
                 raise missing()
             return row.organization_id
-        home = wanted or workspaces.DEFAULT_ORGANIZATION
+        home = wanted or DEFAULT_ORGANIZATION
         if not await workspaces.organization_exists(self._pool, home):
             raise no_organization()
         return home

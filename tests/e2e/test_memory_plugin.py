@@ -16,6 +16,7 @@ import asyncpg
 import httpx
 import pytest
 
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from tests.conftest import as_server, execute, with_database
 from tests.e2e.parties import Agent, found, wire_to
 from tests.e2e.test_memory_mcp import failure, run, text_of
@@ -191,7 +192,7 @@ def test_it_serves_no_database_of_a_platform(database_url: str) -> None:
         execute(
             database_url,
             "INSERT INTO workspaces (id, name, organization_id, tier) VALUES"
-            " (gen_random_uuid(), 'w', '00000000-0000-7000-8000-000000000001', 3)",
+            f" (gen_random_uuid(), 'w', '{DEFAULT_ORGANIZATION}', 3)",
         )
     )
     done = subprocess.run(

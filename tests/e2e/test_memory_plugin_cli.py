@@ -14,6 +14,7 @@ import pytest
 
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from tests.conftest import MIGRATIONS, execute
 from tests.e2e.parties import found, wire_to
 from tests.e2e.test_memory_scoped import recall
@@ -67,7 +68,7 @@ async def test_what_is_missing_is_1_and_json_is_json(database_url: str) -> None:
     await execute(
         database_url,
         "WITH w AS (INSERT INTO workspaces (id, name, organization_id, tier) VALUES"
-        " (gen_random_uuid(), 'w', '00000000-0000-7000-8000-000000000001', 3) RETURNING id)"
+        f" (gen_random_uuid(), 'w', '{DEFAULT_ORGANIZATION}', 3) RETURNING id)"
         " INSERT INTO agent_memories (workspace_id, content, scope)"
         " SELECT id, 'the one that is missing', 'LOCAL' FROM w",
     )

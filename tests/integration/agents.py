@@ -40,6 +40,7 @@ from molecule_grpc.delegation.record.store import activity
 from molecule_grpc.delegation.record.store.activity import EntryDraft
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.delegation.record.writes import RecordWrites
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from molecule_grpc.egress import EgressRules
 from molecule_grpc.events.readers import EventReaders
 from molecule_grpc.kernel.ids import new_id
@@ -55,7 +56,7 @@ from molecule_grpc.workspace.tree.pairs import Pairs
 from tests.settings import egress_of, settings_of
 from tests.waiting import PATIENCE
 
-ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
+ORGANIZATION = DEFAULT_ORGANIZATION
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from molecule_grpc.auth.principal import ANONYMOUS, OPERATOR, Principal, Role
 from molecule_grpc.auth.tokens import Secret, mint
 from molecule_grpc.db.listener import Listener
 from molecule_grpc.db.pool import Pool, connect_pool
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from molecule_grpc.kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.settings.settings import Settings
@@ -26,7 +27,6 @@ from tests.integration.agents import someone_waits
 from tests.settings import settings_of
 from tests.waiting import PATIENCE, until
 
-DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
 ADMIN_TOKEN = "from-the-environment"
 STRANGERS_WELCOME = policy.may_be_unknown("id")
 

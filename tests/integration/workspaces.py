@@ -14,14 +14,14 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 from molecule_grpc.auth.principal import OPERATOR, Principal
 from molecule_grpc.core import Core
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.server.call import Call
-from molecule_grpc.workspace.store import workspaces
 from molecule_grpc.workspace.wiring import WorkspaceSlice, open_workspace
 from tests.integration.cores import core_of
 from tests.settings import settings_of
 
-ORGANIZATION = workspaces.DEFAULT_ORGANIZATION
+ORGANIZATION = DEFAULT_ORGANIZATION
 STATUSES = [one.name for one in workspace_pb2.Workspace.Status.DESCRIPTOR.values if one.number]
 
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from moleculeai.workspace.v1 import workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace import convert, drafts, rules
 from molecule_grpc.workspace.cards import card_text
 from molecule_grpc.workspace.connection import connection_details, platform_url
-from molecule_grpc.workspace.store.workspaces import DEFAULT_ORGANIZATION
 from tests.settings import settings_of
 
 ID = "0190a7b2-0000-7000-8000-00000000000a"

@@ -9,10 +9,10 @@ from uuid import UUID
 import pytest
 from moleculeai.workspace.v1 import workspace_pb2
 
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from molecule_grpc.workspace.status import EVENTS, MOVES, PERMITTED, REMOVED, Move, Status
 from molecule_grpc.workspace.store.moves import may
 from molecule_grpc.workspace.store.rows import WorkspaceDraft
-from molecule_grpc.workspace.store.workspaces import DEFAULT_ORGANIZATION
 from tools import states_doc
 
 ROOT = Path(__file__).parent.parent.parent

@@ -10,6 +10,7 @@ from molecule_grpc.auth import store as tokens
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.auth.tokens import mint
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from molecule_grpc.egress import Egress
 from molecule_grpc.kernel.errors import Aborted, Invalid, Unauthenticated
 from molecule_grpc.quotas import Quota
@@ -161,7 +162,7 @@ class Registration:
 
     async def _create(self, conn: Connection, workspace_id: UUID, principal: Principal) -> None:
         """The row of an agent that registers under an id that nobody has yet."""
-        organization_id = scope(principal) or workspaces.DEFAULT_ORGANIZATION
+        organization_id = scope(principal) or DEFAULT_ORGANIZATION
         await workspaces.require_quota(conn, organization_id, self._quota)
         newcomer = drafts.newcomer(workspace_id, organization_id, self._default_tier)
         if not await workspaces.insert(conn, newcomer):

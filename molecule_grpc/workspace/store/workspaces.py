@@ -25,7 +25,6 @@ from molecule_grpc.workspace.store.moves import (
 from molecule_grpc.workspace.store.rows import Change, Held, Place, WorkspaceDraft, WorkspaceRow
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-DEFAULT_ORGANIZATION = UUID("00000000-0000-7000-8000-000000000001")
 
 _CANVAS = {"x": "0", "y": "0", "collapsed": "false"}
 _COLUMNS = ", ".join(

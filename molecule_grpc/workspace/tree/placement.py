@@ -6,6 +6,7 @@ from uuid import UUID
 
 from molecule_grpc.db import tree_lock
 from molecule_grpc.db.pool import Connection
+from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from molecule_grpc.kernel.errors import Conflict, Invalid, NotFound
 from molecule_grpc.workspace import rules
 from molecule_grpc.workspace.refusals import missing
@@ -27,7 +28,7 @@ def home(wanted: UUID | None, own: UUID | None) -> UUID:
     organization_id = wanted or own
     if own is not None and organization_id != own:
         raise no_organization()
-    return organization_id or workspaces.DEFAULT_ORGANIZATION
+    return organization_id or DEFAULT_ORGANIZATION
 
 
 async def require_room(conn: Connection, draft: WorkspaceDraft) -> None:
