@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Callable, Coroutine
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -98,6 +100,21 @@ class Cli:
         except ValueError as error:
             raise UsageError(str(error)) from error
 
+    @contextlib.asynccontextmanager
+    async def acting(self, workspace: str) -> AsyncIterator[Agent]:
+        """An open connection that acts for the workspace with this id or name.
+
+        Raises:
+            UsageError: as for `agent` and `find_workspace`.
+        """
+        try:
+            workspace_id = str(UUID(workspace))
+        except ValueError:
+            async with self.platform() as platform:
+                workspace_id = await find_workspace(platform, workspace)
+        async with self.agent(workspace_id) as agent:
+            yield agent
+
     def agent(self, workspace_id: str) -> Agent:
         """A connection that acts for a workspace.
 
@@ -142,6 +159,11 @@ async def find_workspace(platform: Platform, name: str) -> str:
     if found:
         raise UsageError(f"{len(found)} workspaces are named {name!r}: use the id")
     raise UsageError(f"no workspace is named {name!r}; `molecule-grpc workspace ls` lists them")
+
+
+def text_or_stdin(given: str) -> str:
+    """The text of an argument; standard input for `-`."""
+    return sys.stdin.read() if given == "-" else given
 
 
 def read_token(data_dir: Path) -> str:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from molecule_grpc.cli import memory_changes, memory_plugin
-from molecule_grpc.cli.context import Cli, UsageError, asynchronous, find_workspace
+from molecule_grpc.cli import (
+    memory_admin,
+    memory_batch,
+    memory_changes,
+    memory_keys,
+    memory_plugin,
+)
+from molecule_grpc.cli.context import Cli, UsageError, asynchronous, text_or_stdin
 from molecule_grpc.cli.workspaces import Name
 
 app = typer.Typer(no_args_is_help=True, help="Memories: search, add, explain, look after.")
 memory_plugin.add_commands(app)
 memory_changes.add_commands(app)
+memory_batch.add_commands(app)
+memory_admin.add_commands(app)
+app.add_typer(memory_keys.app, name="key")
 
 # As many as leave room for the text in 80 columns; --json has all fields.
 _HIT_COLUMNS = ("id", "content")
@@ -43,9 +51,7 @@ async def search(
 ) -> None:
     """Find memories that a workspace can read; without a query the newest."""
     cli = Cli.of(context)
-    async with cli.platform() as platform:
-        workspace_id = await find_workspace(platform, workspace)
-    async with cli.agent(workspace_id) as agent:
+    async with cli.acting(workspace) as agent:
         found = await agent.memory.search(
             query,
             as_of=_time(as_of) if as_of else None,
@@ -72,10 +78,8 @@ async def add(
 ) -> None:
     """Remember a text in a workspace's name."""
     cli = Cli.of(context)
-    text = sys.stdin.read() if content == "-" else content
-    async with cli.platform() as platform:
-        workspace_id = await find_workspace(platform, workspace)
-    async with cli.agent(workspace_id) as agent:
+    text = text_or_stdin(content)
+    async with cli.acting(workspace) as agent:
         if supersedes:
             done = await agent.memory.supersede(
                 supersedes, text, namespace=namespace, tags=tag or []
@@ -96,9 +100,7 @@ async def why(
 ) -> None:
     """Say why a memory is, or is not, among the hits of a search."""
     cli = Cli.of(context)
-    async with cli.platform() as platform:
-        workspace_id = await find_workspace(platform, workspace)
-    async with cli.agent(workspace_id) as agent:
+    async with cli.acting(workspace) as agent:
         cli.output.one(await agent.memory.explain(memory, query, namespaces=namespace or []))
 
 
@@ -107,9 +109,7 @@ async def why(
 async def history(context: typer.Context, workspace: Name, memory: MemoryId) -> None:
     """List the texts of a memory and of those that it replaced, oldest first."""
     cli = Cli.of(context)
-    async with cli.platform() as platform:
-        workspace_id = await find_workspace(platform, workspace)
-    async with cli.agent(workspace_id) as agent:
+    async with cli.acting(workspace) as agent:
         cli.output.table(await agent.memory.history(memory), _VERSION_COLUMNS)
 
 
@@ -124,9 +124,7 @@ async def hygiene(
 ) -> None:
     """Report what may be mended in a namespace."""
     cli = Cli.of(context)
-    async with cli.platform() as platform:
-        workspace_id = await find_workspace(platform, workspace)
-    async with cli.agent(workspace_id) as agent:
+    async with cli.acting(workspace) as agent:
         report = await agent.memory.hygiene(namespace)
     if cli.output.as_json:
         cli.output.one(report)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
-from molecule_grpc.cli.context import Cli, asynchronous, find_workspace
+from molecule_grpc.cli.context import Cli, asynchronous, text_or_stdin
 from molecule_grpc.cli.workspaces import Name
 
 _NAMESPACE_COLUMNS = ("name", "kind", "writable", "description")
@@ -19,9 +18,7 @@ MemoryId = Annotated[str, typer.Argument(metavar="MEMORY", help="Id of the memor
 async def get(context: typer.Context, workspace: Name, memory: MemoryId) -> None:
     """Show a memory, also after another memory superseded it."""
     cli = Cli.of(context)
-    async with cli.platform() as platform:
-        workspace_id = await find_workspace(platform, workspace)
-    async with cli.agent(workspace_id) as agent:
+    async with cli.acting(workspace) as agent:
         cli.output.one(await agent.memory.get(memory))
 
 
@@ -42,25 +39,36 @@ async def update(
     """Change a memory in place; its earlier text goes to the history."""
     cli = Cli.of(context)
     fields: dict[str, Any] = {
-        "content": (sys.stdin.read() if content == "-" else content) or None,
+        "content": text_or_stdin(content) or None,
         "tags": tag,
         "pinned": pin,
         "if_version": if_version,
     }
     asked = {name: value for name, value in fields.items() if value is not None}
-    async with cli.platform() as platform:
-        workspace_id = await find_workspace(platform, workspace)
-    async with cli.agent(workspace_id) as agent:
+    async with cli.acting(workspace) as agent:
         cli.output.one(await agent.memory.update(memory, **asked))
+
+
+@asynchronous
+async def supersede(
+    context: typer.Context,
+    workspace: Name,
+    memory: MemoryId,
+    content: Annotated[str, typer.Argument(help="What holds now; - reads it from stdin.")],
+    tag: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
+) -> None:
+    """Put a text in the place of a memory that no longer holds; the old one stays in history."""
+    cli = Cli.of(context)
+    text = text_or_stdin(content)
+    async with cli.acting(workspace) as agent:
+        cli.output.one(await agent.memory.supersede(memory, text, tags=tag or []))
 
 
 @asynchronous
 async def forget(context: typer.Context, workspace: Name, memory: MemoryId) -> None:
     """Remove a memory for good, with its history and vectors."""
     cli = Cli.of(context)
-    async with cli.platform() as platform:
-        workspace_id = await find_workspace(platform, workspace)
-    async with cli.agent(workspace_id) as agent:
+    async with cli.acting(workspace) as agent:
         removed = await agent.memory.forget(memory)
     cli.output.done(f"forgotten: {removed} rows are gone", removed=removed)
 
@@ -75,10 +83,8 @@ async def consolidate(
 ) -> None:
     """Put one text in the place of several memories of one namespace, all or none."""
     cli = Cli.of(context)
-    text = sys.stdin.read() if content == "-" else content
-    async with cli.platform() as platform:
-        workspace_id = await find_workspace(platform, workspace)
-    async with cli.agent(workspace_id) as agent:
+    text = text_or_stdin(content)
+    async with cli.acting(workspace) as agent:
         cli.output.one(await agent.memory.consolidate(memories, text, dry_run=dry_run))
 
 
@@ -86,9 +92,7 @@ async def consolidate(
 async def undo(context: typer.Context, workspace: Name, memory: MemoryId) -> None:
     """Bring back the memories that a consolidated memory replaced; forget the consolidated one."""
     cli = Cli.of(context)
-    async with cli.platform() as platform:
-        workspace_id = await find_workspace(platform, workspace)
-    async with cli.agent(workspace_id) as agent:
+    async with cli.acting(workspace) as agent:
         restored = await agent.memory.undo_consolidation(memory)
     cli.output.done(f"{len(restored)} memories hold again", restored=restored)
 
@@ -97,14 +101,12 @@ async def undo(context: typer.Context, workspace: Name, memory: MemoryId) -> Non
 async def namespaces(context: typer.Context, workspace: Name) -> None:
     """List the namespaces that a workspace can read; `writable`: whether it can write there."""
     cli = Cli.of(context)
-    async with cli.platform() as platform:
-        workspace_id = await find_workspace(platform, workspace)
-    async with cli.agent(workspace_id) as agent:
+    async with cli.acting(workspace) as agent:
         found = await agent.memory.namespaces()
     cli.output.table(found.readable, _NAMESPACE_COLUMNS)
 
 
 def add_commands(app: typer.Typer) -> None:
     """Put the commands of this page into `molecule-grpc memory`."""
-    for command in (get, update, forget, consolidate, undo, namespaces):
+    for command in (get, update, supersede, forget, consolidate, undo, namespaces):
         app.command()(command)

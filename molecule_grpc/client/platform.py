@@ -14,6 +14,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 from molecule_grpc.client.agent import Agent
 from molecule_grpc.client.connection import DEFAULT_TIMEOUT, ClientCertificate, Connection
 from molecule_grpc.client.errors import CallError
+from molecule_grpc.client.memory_admin import MemoryAdmin
 from molecule_grpc.client.memory_files import exported, imported
 
 _PAGE = 500
@@ -332,6 +333,11 @@ class Platform:
         return found[:limit]
 
     # Memories.
+
+    @property
+    def memories(self) -> MemoryAdmin:
+        """Rights to memories, quarantine of authors, and namespaces as a whole."""
+        return MemoryAdmin(self.connection)
 
     def export_memories(self, organization_id: str = "") -> AsyncIterator[bytes]:
         """All memories as one JSON array, in pieces that may be cut anywhere.

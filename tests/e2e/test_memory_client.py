@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
-import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,10 +15,10 @@ from moleculeai.memory.v1 import memory_pb2
 
 from molecule_grpc.client import Agent, Platform
 from molecule_grpc.client.errors import Aborted, InvalidArgument, NotFound
+from tests.e2e.command_line import CommandLine, command_line
 from tests.e2e.parties import Agent as Hired
 from tests.e2e.parties import Organization
 from tests.running import RunningServer
-from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.e2e
 
@@ -122,38 +119,24 @@ async def test_an_export_goes_into_a_file_and_back(
             await platform.import_memories(path)
 
 
-def run(server: RunningServer, token: str, *words: str, stdin: str = "") -> Any:
-    """What a command prints as JSON."""
-    environment = {**os.environ, "MOLECULE_URL": server.url, "MOLECULE_TOKEN": token}
-    done = subprocess.run(
-        [sys.executable, "-m", "molecule_grpc.cli.main", "memory", *words, "--json"],
-        env=environment,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-@pytest.mark.slow
-async def test_the_command_line(
-    hired: Hired, org: Organization, server: RunningServer, tmp_path: Path
-) -> None:
+@pytest.fixture
+def commands(org: Organization, server: RunningServer) -> Iterator[CommandLine]:
     token = org.headers["authorization"].removeprefix("Bearer ")
+    with command_line(server.url, token) as line:
+        yield line
 
+
+async def test_the_command_line(hired: Hired, commands: CommandLine) -> None:
     async def memory(*words: str, stdin: str = "") -> Any:
-        return await asyncio.to_thread(run, server, token, *words, stdin=stdin)
+        return await asyncio.to_thread(commands.json, "memory", *words, stdin=stdin)
 
     made = await memory("add", "rememberer", "the lighthouse is green", "--tag", "coast")
     assert made["namespace"] == f"workspace:{hired.id}"
     [hit] = await memory("search", hired.id, "what colour is the lighthouse")
     assert (hit["id"], hit["content"]) == (made["id"], "the lighthouse is green")
-    new = await memory(
-        "add", hired.id, "-", "--supersedes", made["id"], stdin="the lighthouse is red"
-    )
+    new = await memory("supersede", hired.id, made["id"], "-", stdin="the lighthouse is red")
+    again = await memory("add", hired.id, "the lighthouse is red", "--supersedes", made["id"])
+    assert (again["id"], again["unchanged"]) == (new["id"], True)
     why = await memory("why", hired.id, made["id"], "lighthouse")
     assert why["excluded_by"] == ["superseded"]
     history = await memory("history", hired.id, new["id"])
@@ -173,11 +156,79 @@ async def test_the_command_line(
     undone = await memory("undo", hired.id, merged["result"]["id"])
     assert len(undone["restored"]) == 2
     assert (await memory("forget", hired.id, other["id"]))["removed"] >= 1
-    path = tmp_path / f"{uuid.uuid4().hex}.json"
+
+
+async def test_the_command_line_takes_many_at_once(hired: Hired, commands: CommandLine) -> None:
+    async def batch(stdin: str) -> tuple[int, str, str]:
+        words = ("memory", "batch", hired.id, "-", "--json")
+        return await asyncio.to_thread(commands.run, *words, stdin=stdin)
+
+    lines = [json.dumps({"content": f"step {n}", "tags": ["steps"]}) for n in range(120)]
+    code, out, error = await batch("\n".join(lines))
+    assert (code, error) == (0, "")
+    assert [row["line"] for row in json.loads(out)] == list(range(1, 121))
+    code, out, _ = await batch('{"content": "step 1"}\n\n{"content": ""}')
+    first, second = json.loads(out)
+    assert (code, first["unchanged"], second["line"]) == (1, True, 3)
+    assert "content" in second["error"]
+    code, _, error = await batch('{"text": "no such field"}')
+    assert (code, "line 1" in error) == (2, True)
+    done = await asyncio.to_thread(commands.json, "memory", "summary", hired.id, "120 steps")
+    assert done["namespace"] == f"workspace:{hired.id}"
+
+
+async def test_the_command_line_keeps_keys(hired: Hired, commands: CommandLine) -> None:
+    async def key(*words: str, stdin: str = "") -> tuple[int, str, str]:
+        return await asyncio.to_thread(commands.run, "memory", "key", *words, stdin=stdin)
+
+    assert (await key("set", hired.id, "plan", "-", stdin='{"steps": [1, 2.5]}'))[0] == 0
+    assert (await key("get", hired.id, "plan"))[1] == '{"steps": [1, 2.5]}\n'
+    assert (await key("set", hired.id, "owner", "ann", "--text", "--ttl", "60"))[0] == 0
+    assert (await key("get", hired.id, "owner"))[1] == '"ann"\n'
+    code, _, error = await key("set", hired.id, "owner", "ann")
+    assert (code, "--text" in error) == (2, True)
+    code, _, error = await key("set", hired.id, "plan", "1", "--if-version", "7")
+    assert (code, "VERSION_MISMATCH" in error) == (1, True)
+    rows = json.loads((await key("ls", hired.id, "--json"))[1])
+    assert [(row["key"], row["version"]) for row in rows] == [("owner", 1), ("plan", 1)]
+    assert (await key("rm", hired.id, "plan", "--if-version", "1"))[0] == 0
+    assert (await key("get", hired.id, "plan"))[0] == 3
+
+
+async def test_the_command_line_administers(
+    hired: Hired, org: Organization, commands: CommandLine, tmp_path: Path
+) -> None:
+    async def memory(*words: str) -> Any:
+        return await asyncio.to_thread(commands.json, "memory", *words)
+
+    other = await org.hire("reader")
+    given = await memory("grant", "set", hired.id, "custom:notes", "--write")
+    assert (given["namespace"], given["can_write"]) == ("custom:notes", True)
+    await memory("grant", "set", other.id, "custom:log")
+    made = await memory("add", hired.id, "the mast is oak", "--namespace", "custom:notes")
+    path = tmp_path / "memories.json"
     await memory("export", str(path))
-    assert [row["content"] for row in json.loads(path.read_text())] == ["the lighthouse is red"]
-    assert (await memory("import", str(path)))["imported"] == 1
+    assert [row["content"] for row in json.loads(path.read_text())] == ["the mast is oak"]
+    assert (await memory("import", str(path)))["total"] == 1
+    assert (await memory("namespace", "move", "custom:notes", "custom:log"))["moved"] == 1
+    assert (await memory("get", other.id, made["id"]))["namespace"] == "custom:log"
+    hidden = await memory("quarantine", "set", hired.id, "--reason", "wrote nonsense")
+    assert hidden["reason"] == "wrote nonsense"
+    assert await memory("search", other.id, "mast") == []
+    [row] = await memory("quarantine", "ls")
+    assert row["workspace_id"] == hired.id
+    await memory("quarantine", "rm", hired.id)
+    assert [hit["id"] for hit in await memory("search", other.id, "mast")] == [made["id"]]
+    assert (await memory("stats"))["memories"] == 1
+    assert (await memory("namespace", "rm", "custom:log"))["removed"] == 1
+    await memory("grant", "rm", other.id, "custom:log")
+    rows = await memory("grant", "ls", "--workspace", other.id)
+    assert rows == []
+
+
+async def test_an_export_that_fails_leaves_no_file(server: RunningServer, tmp_path: Path) -> None:
     lost = tmp_path / "lost.json"
-    with pytest.raises(AssertionError, match="token"):
-        await asyncio.to_thread(run, server, "wrong", "export", str(lost))
+    with command_line(server.url, "wrong") as line:
+        code, _, error = await asyncio.to_thread(line.run, "memory", "export", str(lost))
+    assert (code, "token" in error) == (4, True)
     assert not lost.exists()
