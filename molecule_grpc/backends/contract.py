@@ -251,7 +251,10 @@ class Owned(NamedTuple):
 
 
 class LogChunk(NamedTuple):
-    """Bytes that the agent printed; `offset` counts the bytes before them since its start."""
+    """Bytes that the agent printed; `offset` is the position behind them.
+
+    Positions grow, and say nothing else: an engine that throws old lines away cannot count bytes.
+    """
 
     offset: int
     data: bytes
@@ -372,7 +375,7 @@ class Backend(Protocol):
         """What the agent printed, also after its end.
 
         Args:
-            since: an offset; what came before it is left out.
+            since: the offset of a chunk: only what follows that chunk.
             follow: go on until the workload ends or the reader closes.
             tail: only so many last lines; 0 for all that is kept.
         """

@@ -19,6 +19,7 @@ from molecule_grpc.settings.budgets import BudgetSettings
 from molecule_grpc.settings.control_plane import ControlPlaneSettings
 from molecule_grpc.settings.delegation import DelegationSettings
 from molecule_grpc.settings.deployment import DEVELOPMENT, PRODUCTION, DeploymentSettings
+from molecule_grpc.settings.docker import DockerSettings
 from molecule_grpc.settings.edge import EdgeSettings
 from molecule_grpc.settings.egress import EgressSettings
 from molecule_grpc.settings.embedding import EmbeddingSettings
@@ -64,6 +65,7 @@ class Settings:
     workspace: WorkspaceSettings = field(default_factory=WorkspaceSettings)
     backends: BackendSettings = field(default_factory=BackendSettings)
     control_plane: ControlPlaneSettings = field(default_factory=ControlPlaneSettings)
+    docker: DockerSettings = field(default_factory=DockerSettings)
     delegation: DelegationSettings = field(default_factory=DelegationSettings)
     inbox: InboxSettings = field(default_factory=InboxSettings)
     outbound: OutboundSettings = field(default_factory=OutboundSettings)

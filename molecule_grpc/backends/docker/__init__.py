@@ -1,0 +1,1 @@
+"""Workspaces in containers of one Docker engine."""

@@ -1,0 +1,322 @@
+"""Workspaces in containers of one Docker engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Final, Protocol
+from uuid import UUID
+
+import structlog
+from aiodocker.exceptions import DockerError
+
+from molecule_grpc.backends.contract import (
+    Absent,
+    BackendFailure,
+    BackendName,
+    Capability,
+    ExecSession,
+    FailureReason,
+    FileEntry,
+    LogChunk,
+    Owned,
+    Refused,
+    Resource,
+    Started,
+    StartRequest,
+    Status,
+    TerminalSize,
+    Unknown,
+    Usage,
+    WorkloadMissing,
+)
+from molecule_grpc.backends.docker import names
+from molecule_grpc.backends.docker.archive import small_archive
+from molecule_grpc.backends.docker.container_spec import (
+    SECRETS_DIRECTORY,
+    Attachment,
+    purposes,
+    specification,
+)
+from molecule_grpc.backends.docker.engine import Engine
+from molecule_grpc.backends.docker.execs import start_exec
+from molecule_grpc.backends.docker.failures import calling, ended, is_conflict, is_missing
+from molecule_grpc.backends.docker.files import Files
+from molecule_grpc.backends.docker.images import Images, digest_of
+from molecule_grpc.backends.docker.logs import last_output, read_logs
+from molecule_grpc.backends.docker.names import Json
+from molecule_grpc.backends.docker.networks import Network, Networks
+from molecule_grpc.backends.docker.stats import usage_of
+from molecule_grpc.backends.docker.workloads import Workloads, status_of, url_of
+from molecule_grpc.settings.docker import DockerSettings
+
+log = structlog.get_logger(__name__)
+
+_SECRET_MODE: Final = 0o444
+# A network that vanished under a start is made again so often.
+_ATTEMPTS: Final = 3
+
+
+class Gate(Protocol):
+    """Stands between containers and the world: the platform's second listener and the proxy."""
+
+    async def networks_changed(self, networks: list[Network]) -> None:
+        """Listen on the gateways of these networks, and of no others."""
+        ...
+
+    async def admit(self, request: StartRequest, network: Network) -> tuple[tuple[str, str], ...]:
+        """Let a workspace out by the proxy. Returns the variables that lead its programs there.
+
+        Raises:
+            BackendFailure: `egress_unenforced`: on this engine the list would bind nobody.
+        """
+        ...
+
+
+class NoGate:
+    """Nothing listens for containers, and none is held to a list of hosts."""
+
+    async def networks_changed(self, networks: list[Network]) -> None:
+        """Nobody is told."""
+
+    async def admit(self, request: StartRequest, network: Network) -> tuple[tuple[str, str], ...]:
+        """Refuses: there is no proxy."""
+        del request, network
+        raise BackendFailure(
+            FailureReason.EGRESS_UNENFORCED,
+            "no proxy runs that would hold the workspace to its list",
+        )
+
+
+class DockerBackend:
+    """Containers, volumes and networks that bear one installation's id.
+
+    Args:
+        platform_port: where the platform listens on the gateways of the networks.
+    """
+
+    name = BackendName.DOCKER
+    capabilities = frozenset(Capability) - {Capability.CONSOLE}
+
+    def __init__(
+        self,
+        settings: DockerSettings,
+        installation: str,
+        *,
+        platform_port: int,
+        gate: Gate | None = None,
+    ) -> None:
+        self._settings = settings
+        self._installation = installation
+        self._platform_port = platform_port
+        self._gate = gate or NoGate()
+        self._engine = Engine(settings.host)
+        self._images = Images(self._engine, settings)
+        self._workloads = Workloads(self._engine, installation)
+        self._networks = Networks(
+            self._engine, installation, settings.network_name, self._gate.networks_changed
+        )
+        self._files = Files(self._engine, self._workloads, installation)
+
+    async def start(self, request: StartRequest, *, deadline: float) -> Started:
+        """Start a container in the place of any other of the workspace."""
+        async with calling(deadline):
+            for attempt in range(_ATTEMPTS):
+                try:
+                    return await self._start(request)
+                except DockerError as error:
+                    # A removal at the same time: a network without containers is removed.
+                    vanished = is_missing(error) and "network" in error.message
+                    if not vanished or attempt == _ATTEMPTS - 1:
+                        raise
+        raise AssertionError("unreachable")
+
+    async def stop(self, resource: Resource, *, deadline: float) -> None:
+        """Remove the container. Its volumes stay."""
+        async with calling(deadline):
+            await self._workloads.remove(await self._workloads.find(resource))
+
+    async def status(self, resource: Resource, *, deadline: float) -> Status:
+        """What has become of the container."""
+        try:
+            async with calling(deadline):
+                found = await self._workloads.inspect(resource)
+        except BackendFailure as failure:
+            return Unknown(str(failure))
+        return Absent() if found is None else status_of(found)
+
+    async def remove_volumes(self, workspace_id: UUID, *, deadline: float) -> None:
+        """Delete every volume of the workspace, and networks that nobody needs any more."""
+        async with calling(deadline):
+            for found in await self._workloads.volumes(workspace_id):
+                await self._workloads.remove_volume(found["Name"])
+            await self._networks.remove_unused()
+
+    async def list_owned(self, *, deadline: float) -> list[Owned]:
+        """All containers, and volumes without one."""
+        async with calling(deadline):
+            return await self._workloads.owned()
+
+    async def announce_networks(self, *, deadline: float) -> None:
+        """Have the gate listen on the networks that are there."""
+        async with calling(deadline):
+            await self._networks.announce()
+
+    async def logs(
+        self, resource: Resource, *, since: int = 0, follow: bool = False, tail: int = 0
+    ) -> AsyncIterator[LogChunk]:
+        """What the agent printed. Positions are times of lines, which the engine's log keeps."""
+        async with calling(None):
+            found = await self._require(resource)
+            chunks = read_logs(self._engine, found["Id"], since=since, follow=follow, tail=tail)
+            async for chunk in chunks:
+                yield chunk
+
+    async def exec(
+        self,
+        resource: Resource,
+        argv: list[str],
+        *,
+        terminal: TerminalSize | None = None,
+        deadline: float,
+    ) -> ExecSession:
+        """Run a command beside the agent."""
+        async with calling(deadline):
+            found = await self._require(resource)
+            try:
+                return await start_exec(self._engine, found["Id"], argv, terminal=terminal)
+            except DockerError as error:
+                if is_missing(error) or is_conflict(error):
+                    raise WorkloadMissing(str(resource.workspace_id)) from error
+                raise
+
+    async def read_file(
+        self, resource: Resource, path: str, *, deadline: float
+    ) -> AsyncIterator[bytes]:
+        """A file's bytes, also of a workspace that has ended."""
+        async with calling(deadline):
+            async for chunk in self._files.read(resource, path):
+                yield chunk
+
+    async def write_file(
+        self,
+        resource: Resource,
+        path: str,
+        content: AsyncIterator[bytes],
+        size: int,
+        *,
+        deadline: float,
+    ) -> None:
+        """Replace a file."""
+        async with calling(deadline):
+            await self._files.write(resource, path, content, size)
+
+    async def list_files(
+        self, resource: Resource, path: str, *, limit: int, deadline: float
+    ) -> list[FileEntry]:
+        """Files and directories below a directory."""
+        async with calling(deadline):
+            return await self._files.entries(resource, path, limit)
+
+    async def delete_file(self, resource: Resource, path: str, *, deadline: float) -> None:
+        """Delete a file."""
+        async with calling(deadline):
+            await self._files.delete(resource, path)
+
+    async def stats(self, resource: Resource, *, deadline: float) -> Usage:
+        """What the container uses. Takes the engine a second, in which it measures."""
+        async with calling(deadline):
+            found = await self._require(resource)
+            return usage_of(await self._engine.get(f"containers/{found['Id']}/stats", stream=False))
+
+    async def console(self, resource: Resource, *, deadline: float) -> str:
+        """There is no machine under a container."""
+        del resource, deadline
+        raise Refused(BackendName.DOCKER, "the machine's console")
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._engine.close()
+
+    async def _require(self, resource: Resource) -> Json:
+        found = await self._workloads.inspect(resource)
+        if found is None:
+            raise WorkloadMissing(str(resource.workspace_id))
+        return found
+
+    async def _start(self, request: StartRequest) -> Started:
+        reference = self._images.reference(request)
+        image = await self._images.require(reference)
+        if (same := await self._workloads.inspect(request.resource)) and _serves(same):
+            return _started(same, image)
+        whole = Resource(workspace_id=request.workspace_id)
+        await self._workloads.remove(await self._workloads.find(whole))
+        await self._prepare_volumes(request, reference)
+        attachment = await self._attach(request)
+        body = specification(
+            request,
+            reference,
+            attachment,
+            self._settings,
+            labels=self._labels(request),
+            platform_port=self._platform_port,
+        )
+        container_id = await self._workloads.create(request.workspace_id, body)
+        await self._write_files(container_id, request)
+        await self._engine.post(f"containers/{container_id}/start")
+        return await self._look(container_id, image)
+
+    async def _look(self, container_id: str, image: Json) -> Started:
+        found = await self._workloads.inspect_id(container_id)
+        if found is None:
+            raise BackendFailure(FailureReason.EXITED, "the container was removed while it started")
+        if not _serves(found):
+            raise ended(found["State"], await last_output(self._engine, container_id))
+        return _started(found, image)
+
+    async def _attach(self, request: StartRequest) -> Attachment:
+        if request.egress is None:
+            network = await self._networks.open()
+            return Attachment(network.name, network.gateway, internal=False)
+        network = await self._networks.internal(request.organization_id)
+        variables = await self._gate.admit(request, network)
+        return Attachment(network.name, network.gateway, internal=True, environment=variables)
+
+    async def _prepare_volumes(self, request: StartRequest, reference: str) -> None:
+        workspace = request.workspace_id
+        if request.reset_session:
+            await self._workloads.remove_volume(names.volume(workspace, names.SESSIONS))
+        # What is a secret no longer must not stay there.
+        await self._workloads.remove_volume(names.volume(workspace, names.SECRETS))
+        for purpose in purposes(request):
+            labels = names.labels(self._installation, workspace, request.organization_id)
+            name = names.volume(workspace, purpose)
+            await self._workloads.require_volume(name, {**labels, names.IMAGE: reference})
+
+    async def _write_files(self, container_id: str, request: StartRequest) -> None:
+        await self._put(container_id, "/configs", small_archive(request.config_files))
+        if request.secret_files:
+            archive = small_archive(request.secret_files, _SECRET_MODE)
+            await self._put(container_id, SECRETS_DIRECTORY, archive)
+
+    async def _put(self, container_id: str, directory: str, archive: bytes) -> None:
+        path = f"containers/{container_id}/archive"
+        query = {"path": directory}
+        async with self._engine.request("PUT", path, params=query, data=archive) as answer:
+            await answer.read()
+
+    def _labels(self, request: StartRequest) -> dict[str, str]:
+        return names.labels(
+            self._installation,
+            request.workspace_id,
+            request.organization_id,
+            request.operation_id,
+        )
+
+
+def _serves(found: Json) -> bool:
+    state = found["State"]
+    return bool(state.get("Running")) and not state.get("Restarting")
+
+
+def _started(found: Json, image: Json) -> Started:
+    return Started(found["Id"], url_of(found), digest_of(image))

@@ -1,0 +1,123 @@
+"""The image of a workspace: pulled when it is missing, or when its tag may have moved."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+from aiodocker.exceptions import DockerError
+
+from molecule_grpc.backends.contract import BackendFailure, FailureReason, StartRequest
+from molecule_grpc.backends.docker.credentials import registry_header
+from molecule_grpc.backends.docker.engine import Engine
+from molecule_grpc.backends.docker.failures import failure_of, is_missing
+from molecule_grpc.backends.docker.names import Json
+from molecule_grpc.backends.docker.rules import image_of, image_tag_is_moving
+from molecule_grpc.settings.docker import DockerSettings
+
+log = structlog.get_logger(__name__)
+
+
+# For asking whether a moving tag names another image. Without an answer the old one starts.
+_REFRESH_SECONDS: Final = 60.0
+
+
+class Images:
+    """Finds images on the engine, and has it pull them."""
+
+    def __init__(self, engine: Engine, settings: DockerSettings) -> None:
+        self._engine = engine
+        self._settings = settings
+
+    def reference(self, request: StartRequest) -> str:
+        """The image that a start asks for, or that its runtime has."""
+        settings = self._settings
+        return request.image or image_of(
+            request.runtime,
+            dict(settings.images),
+            settings.image_template,
+            settings.default_runtime,
+        )
+
+    async def require(self, reference: str) -> Json:
+        """What the engine knows of an image that is there afterwards.
+
+        A pull that fails is logged and forgotten where an older image is there: a registry that is
+        away keeps nobody from starting.
+
+        Raises:
+            BackendFailure: `image_missing`, `image_refused`: there is none, and none can be pulled.
+        """
+        found = await self._find(reference)
+        if self._settings.local_images or (found and not image_tag_is_moving(reference)):
+            pulled = None
+        else:
+            limit = None if found is None else _REFRESH_SECONDS
+            pulled = await self._pull_within(limit, reference)
+            found = await self._find(reference) if pulled is None else found
+        if found is None:
+            raise _missing(reference, pulled)
+        return found
+
+    async def _pull_within(self, limit: float | None, reference: str) -> BackendFailure | None:
+        try:
+            async with asyncio.timeout(limit):
+                return await self._pull(reference)
+        except TimeoutError:
+            log.warning("image not pulled in time", image=reference)
+            return BackendFailure(FailureReason.TIMEOUT, "the registry did not answer in time")
+
+    async def _find(self, reference: str) -> Json | None:
+        try:
+            found: Json = await self._engine.get(f"images/{reference}/json")
+        except DockerError as error:
+            if is_missing(error):
+                return None
+            raise
+        return found
+
+    async def _pull(self, reference: str) -> BackendFailure | None:
+        """Ask for the image. None if it came, else why it did not."""
+        name, tag = _parts(reference)
+        query = {"fromImage": name, "tag": tag, "platform": self._settings.image_platform}
+        headers = await registry_header(reference)
+        try:
+            async with self._engine.request(
+                "POST", "images/create", params=query, headers=headers
+            ) as answer:
+                # The engine answers 200 at once, and tells of an error on a line of its own.
+                text = (await answer.read()).decode(errors="replace")
+        except DockerError as error:
+            failure = failure_of(error)
+        else:
+            if '"errorDetail"' not in text:
+                return None
+            failure = failure_of(DockerError(500, text[-1024:]))
+        log.warning("image not pulled", image=reference, error=str(failure))
+        return failure
+
+
+def digest_of(image: Json) -> str:
+    """By which a registry knows the image; for one that was made here, the engine's own id."""
+    known: list[str] = image.get("RepoDigests") or []
+    return known[0].rpartition("@")[2] if known else str(image.get("Id", ""))
+
+
+def _parts(reference: str) -> tuple[str, str]:
+    """Name and tag as a pull takes them; a digest goes as the tag."""
+    if "@" in reference:
+        name, _, digest = reference.partition("@")
+        return name, digest
+    name, colon, tag = reference.rpartition(":")
+    return (name, tag) if colon and "/" not in tag else (reference, "latest")
+
+
+def _missing(reference: str, pulled: BackendFailure | None) -> BackendFailure:
+    if pulled is not None and pulled.reason is FailureReason.IMAGE_REFUSED:
+        public = f"the registry refuses the image {reference}"
+        return BackendFailure(FailureReason.IMAGE_REFUSED, public, detail=pulled.detail)
+    detail = pulled.detail if pulled else "not on the engine, and pulling is turned off"
+    return BackendFailure(
+        FailureReason.IMAGE_MISSING, f"the image {reference} is not there", detail=detail
+    )

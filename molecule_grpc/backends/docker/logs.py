@@ -1,0 +1,71 @@
+"""What an agent printed, with positions that hold although the engine throws old lines away."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import UTC, datetime
+from typing import Final
+
+from molecule_grpc.backends.contract import LogChunk
+from molecule_grpc.backends.docker.engine import Engine
+
+# Of a failure's output.
+OUTPUT_BYTES: Final = 2048
+_OUTPUT_LINES: Final = 40
+_HEADER: Final = struct.Struct(">BxxxL")
+_NANOSECONDS: Final = 1_000_000_000
+
+
+async def read_logs(
+    engine: Engine, container_id: str, *, since: int, follow: bool, tail: int
+) -> AsyncGenerator[LogChunk, None]:
+    """Lines with positions: the nanoseconds of the engine's time stamp, since 1970."""
+    query = {
+        "stdout": True,
+        "stderr": True,
+        "timestamps": True,
+        "follow": follow,
+        "tail": str(tail) if tail else "all",
+        # The engine includes a line of that very moment.
+        "since": f"{(since + 1) // _NANOSECONDS}.{(since + 1) % _NANOSECONDS:09}" if since else "0",
+    }
+    path = f"containers/{container_id}/logs"
+    async with (
+        engine.request("GET", path, params=query) as answer,
+        contextlib.aclosing(_frames(engine.bytes(answer))) as frames,
+    ):
+        async for frame in frames:
+            stamp, _, data = frame.partition(b" ")
+            if (position := _position(stamp.decode())) > since:
+                yield LogChunk(position, data)
+
+
+async def last_output(engine: Engine, container_id: str) -> str:
+    """The end of what an agent printed, for people; empty if the engine does not tell."""
+    logs = read_logs(engine, container_id, since=0, follow=False, tail=_OUTPUT_LINES)
+    async with contextlib.aclosing(logs) as chunks:
+        lines = [chunk.data async for chunk in chunks]
+    kept = b"".join(lines)[-OUTPUT_BYTES:]
+    return kept.decode(errors="replace").replace("\0", "")
+
+
+async def _frames(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """One frame of the engine is one line, of standard output or error."""
+    buffer = bytearray()
+    async for chunk in chunks:
+        buffer += chunk
+        while len(buffer) >= _HEADER.size:
+            _, length = _HEADER.unpack_from(buffer)
+            if len(buffer) < _HEADER.size + length:
+                break
+            yield bytes(buffer[_HEADER.size : _HEADER.size + length])
+            del buffer[: _HEADER.size + length]
+
+
+def _position(stamp: str) -> int:
+    """Nanoseconds since 1970 of `2026-01-02T03:04:05.123456789Z`."""
+    head, _, fraction = stamp.rstrip("Z").partition(".")
+    seconds = int(datetime.fromisoformat(head).replace(tzinfo=UTC).timestamp())
+    return seconds * _NANOSECONDS + int(f"{fraction:0<9}"[:9])

@@ -1,0 +1,94 @@
+"""The Docker engine of this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from molecule_grpc.settings.values import COUNT, SWITCH, TEXT, Kind, setting
+
+_TIERS: Final = (1, 2, 3, 4)
+
+
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for word in filter(None, (word.strip() for word in text.split(","))):
+        name, separator, value = word.partition("=")
+        if not (name and separator and value):
+            raise ValueError
+        pairs.append((name.strip(), value.strip()))
+    return tuple(pairs)
+
+
+def _show_pairs(value: object) -> str:
+    assert isinstance(value, tuple)
+    return ",".join(f"{name}={image}" for name, image in value)
+
+
+def _tiers(text: str) -> tuple[int, ...]:
+    tiers = tuple(int(word) for word in text.split(",") if word.strip())
+    if not set(tiers) <= set(_TIERS):
+        raise ValueError
+    return tiers
+
+
+def _show_tiers(value: object) -> str:
+    assert isinstance(value, tuple)
+    return ",".join(map(str, value))
+
+
+def _positive_or_default(text: str) -> int:
+    """A positive number; 0, which means the default, for whatever else is written there."""
+    try:
+        return max(0, int(text))
+    except ValueError:
+        return 0
+
+
+_PAIRS: Final = Kind(_pairs, "pairs runtime=image with commas between them", _show_pairs)
+_SOME_TIERS: Final = Kind(_tiers, "tiers from 1 to 4 with commas between them", _show_tiers)
+_OWN: Final = Kind(_positive_or_default, "a whole number")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerSettings:
+    """Containers of workspaces.
+
+    Args:
+        host: URL of the engine; empty for the one that the `docker` command would use.
+        images: the image of each runtime; `*` stands for all others.
+        image_template: names the images of runtimes that `images` leaves out.
+        default_runtime: whose image a workspace without a runtime gets.
+        local_images: never pull: use what the engine has.
+        image_platform: such as linux/amd64; empty for the engine's own.
+        privileged_tiers: tiers whose containers are privileged and share the machine's processes;
+            tier 4 then also has its network and the engine's socket. Whoever controls such a
+            container controls the machine.
+        network_name: name of the containers' network; empty for `molecule-` with the
+            installation's id.
+        pids: processes and threads that one workspace may have.
+        tier2_memory_mb: memory of a workspace of tier 2; 0 or nonsense for 512.
+        tier2_cpu_shares: processors of a workspace of tier 2, in 1024ths; 0 for 1024.
+        tier3_memory_mb: 0 for 2048.
+        tier3_cpu_shares: 0 for 2048.
+        tier4_memory_mb: 0 for 4096.
+        tier4_cpu_shares: 0 for 4096.
+    """
+
+    host: str = setting("MOLECULE_DOCKER_HOST", TEXT, "")
+    images: tuple[tuple[str, str], ...] = setting("MOLECULE_DOCKER_IMAGES", _PAIRS, ())
+    image_template: str = setting(
+        "MOLECULE_DOCKER_IMAGE_TEMPLATE", TEXT, "workspace-template:{runtime}"
+    )
+    default_runtime: str = setting("MOLECULE_DOCKER_DEFAULT_RUNTIME", TEXT, "langgraph")
+    local_images: bool = setting("WORKSPACE_IMAGE_LOCAL_OVERRIDE", SWITCH, False)
+    image_platform: str = setting("MOLECULE_IMAGE_PLATFORM", TEXT, "")
+    privileged_tiers: tuple[int, ...] = setting("MOLECULE_DOCKER_PRIVILEGED_TIERS", _SOME_TIERS, ())
+    network_name: str = setting("MOLECULE_DOCKER_NETWORK", TEXT, "")
+    pids: int = setting("MOLECULE_DOCKER_PIDS", COUNT, 1024)
+    tier2_memory_mb: int = setting("TIER2_MEMORY_MB", _OWN, 0)
+    tier2_cpu_shares: int = setting("TIER2_CPU_SHARES", _OWN, 0)
+    tier3_memory_mb: int = setting("TIER3_MEMORY_MB", _OWN, 0)
+    tier3_cpu_shares: int = setting("TIER3_CPU_SHARES", _OWN, 0)
+    tier4_memory_mb: int = setting("TIER4_MEMORY_MB", _OWN, 0)
+    tier4_cpu_shares: int = setting("TIER4_CPU_SHARES", _OWN, 0)
