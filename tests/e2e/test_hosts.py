@@ -22,7 +22,6 @@ from tests.waiting import PATIENCE
 DETAILS = "grpc-status-details-bin"
 METRICS_TOKEN = "metrics-token-of-this-module"
 OPERATOR = {"authorization": f"Bearer {ADMIN_TOKEN}"}
-CASES = wire_cases.cases(wire_cases.NOBODY)
 # A long poll or a unary call that waits for a lock ends by then.
 CALL_SECONDS = 8.0
 
@@ -105,15 +104,20 @@ async def agent(hosts: dict[str, Host]) -> Workspace:
     return Workspace(made["id"], headers)
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.alike])
-async def test_same_answer(hosts: dict[str, Host], agent: Workspace, name: str) -> None:
-    case = wire_cases.cases(agent.id)[name]
-    behind = await hosts["grpc"].raw.ask(case.asked, agent.headers)
-    inside = await hosts["envoy"].raw.ask(case.asked, agent.headers)
-    # What gRPC's library refuses by itself has no details.
-    if DETAILS not in behind.headers:
-        inside.headers.pop(DETAILS, None)
-    assert shown(inside, case) == shown(behind, case)
+async def test_same_answers(hosts: dict[str, Host], agent: Workspace) -> None:
+    """One test for all requests: spread over pytest's processes, each would start both servers."""
+    different: dict[str, tuple[object, object]] = {}
+    for name, case in wire_cases.cases(agent.id).items():
+        if not case.alike:
+            continue
+        behind = await hosts["grpc"].raw.ask(case.asked, agent.headers)
+        inside = await hosts["envoy"].raw.ask(case.asked, agent.headers)
+        # What gRPC's library refuses by itself has no details.
+        if DETAILS not in behind.headers:
+            inside.headers.pop(DETAILS, None)
+        if shown(inside, case) != shown(behind, case):
+            different[name] = shown(inside, case), shown(behind, case)
+    assert different == {}
 
 
 def shown(heard: Heard, case: Case) -> object:
@@ -125,12 +129,14 @@ def shown(heard: Heard, case: Case) -> object:
     return heard
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.alike])
-async def test_better_answer(hosts: dict[str, Host], agent: Workspace, name: str) -> None:
+async def test_better_answers(hosts: dict[str, Host], agent: Workspace) -> None:
     """Where the hosts differ, for the reason that the case names."""
-    case = wire_cases.cases(agent.id)[name]
-    heard = await hosts["envoy"].raw.ask(case.asked, agent.headers)
-    assert (heard.status, heard.grpc_status) == (200, case.code), heard
+    better = {name: case for name, case in wire_cases.cases(agent.id).items() if not case.alike}
+    heard = {
+        name: await hosts["envoy"].raw.ask(better[name].asked, agent.headers) for name in better
+    }
+    told = {name: (each.status, each.grpc_status) for name, each in heard.items()}
+    assert told == {name: (200, case.code) for name, case in better.items()}, heard
 
 
 @pytest.fixture
@@ -146,11 +152,12 @@ async def locked(shared_database: str) -> AsyncIterator[None]:
 @pytest.mark.usefixtures("locked")
 async def test_call_that_takes_too_long_is_ended(host: Host) -> None:
     """Where its method may not last, with UNAVAILABLE, or 504 over REST."""
-    path = f"/workspaces/{uuid.uuid4()}"
-    rest = await host.raw.ask(Asked(path, verb="GET"), OPERATOR)
+    path, get = f"/workspaces/{uuid.uuid4()}", frame(wire_cases.get(str(uuid.uuid4())))
+    rest, native = await asyncio.gather(
+        host.raw.ask(Asked(path, verb="GET"), OPERATOR),
+        host.raw.ask(Asked(f"{WORKSPACES}GetWorkspace", (get,), GRPC), OPERATOR),
+    )
     assert (rest.status, rest.body.strip()) == (504, b'{"error":"the call took too long"}')
-    get = frame(wire_cases.get(str(uuid.uuid4())))
-    native = await host.raw.ask(Asked(f"{WORKSPACES}GetWorkspace", (get,), GRPC), OPERATOR)
     assert (native.status, native.grpc_status) == (200, "14")
 
 
