@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from tests.conftest import execute, with_database
-from tests.e2e.families import Family, NewFamily, found_family
+from tests.e2e.families import Families, Family, NewFamily, found_family
 from tests.e2e.parties import Organization, Party, Wire, found, wire_to
 from tests.e2e.rows import Rows
 from tests.running import RunningServer
@@ -113,7 +113,13 @@ async def bystanders(new_family: NewFamily) -> Family:
     return await new_family()
 
 
+@pytest.fixture(scope="session")
+def families(new_family: NewFamily) -> Families:
+    """Families of the still server for tests that may change somebody."""
+    return Families(new_family)
+
+
 @pytest.fixture
-async def family(new_family: NewFamily) -> Family:
-    """Everybody who may call the still server, in organisations of this test's own."""
-    return await new_family()
+async def family(families: Families) -> Family:
+    """Everybody who may call the still server. What earlier tests stored may be there, too."""
+    return await families.family()
