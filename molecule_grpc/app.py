@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from molecule_grpc.admin.wiring import open_admin
+from molecule_grpc.backends.wiring import open_backends
 from molecule_grpc.core import Core, Slice, open_core, running
 from molecule_grpc.db.health import DatabaseHealth
 from molecule_grpc.db.installation import generation
@@ -67,6 +68,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             open_upload(core, delegation.announce_files, workspace)
         )
         memory = await stack.enter_async_context(open_memory(core, record_acts, workspace))
+        backends = await stack.enter_async_context(open_backends(core, workspace))
         events = await _events(core)
         mcp = make_mcp(core, platform_of(workspace, delegation, memory))
         tasks: dict[str, BackgroundTask] = {}
@@ -89,6 +91,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             Slice(tasks=garbage_collection_tasks()),
             Slice(tasks=events.tasks, loops=events.loops),
             workspace.slice,
+            backends.slice,
             delegation.served(
                 events.service, mcp, workspace.service.answer_heartbeat, memory.session
             ),
@@ -96,7 +99,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             memory.slice,
             admin,
         ]
-        methods = [method for each in slices for pair in each.handlers for method in bind(*pair)]
+        methods = bind(pair for each in slices for pair in each.handlers)
         metrics = CallMetrics(method.path for method in methods)
         stack.push_async_callback(metrics.publish)
         slices.append(Slice(tasks=[BackgroundTask("metrics", PUBLISH_SECONDS, metrics.publish)]))

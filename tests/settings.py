@@ -17,7 +17,8 @@ def settings_of(**given: Any) -> Settings:
     """The defaults with some fields changed; `inbox_lease` is field `lease` of group `inbox`."""
     settings = Settings()
     for name, value in given.items():
-        group, _, member = name.partition("_")
+        group = next(each.name for each in fields(settings) if name.startswith(f"{each.name}_"))
+        member = name.removeprefix(f"{group}_")
         changed = replace(getattr(settings, group), **{member: value})
         settings = replace(settings, **{group: changed})
     return settings

@@ -41,6 +41,8 @@ last ends with its token: UNAUTHENTICATED within 5 s of the revocation. "Reads" 
 a read-only token may call.
 """
 _WITHOUT_REST = "gRPC only"
+# Slices that serve RPCs of a service which is named after another slice.
+_FURTHER_SLICES = {"workspace": ("backends",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +60,23 @@ class Handler:
 
 def render(contract: Contract) -> str:
     """The whole page as Markdown."""
-    lines = [_HEAD]
-    service = ""
+    services: dict[str, dict[Rpc, Handler]] = {}
     for rpc in contract.rpcs():
-        found = handler(rpc)
-        if rpc.service != service:
-            service = rpc.service
-            lines += ["", *_service_head(rpc, found)] if lines[1:] else _service_head(rpc, found)
-        lines.append(_row(rpc, found))
-    return "\n".join(lines) + "\n"
+        services.setdefault(rpc.service, {})[rpc] = handler(rpc)
+    sections = [
+        [*_service_head(served), *(_row(rpc, found) for rpc, found in served.items())]
+        for served in services.values()
+    ]
+    return "\n".join([_HEAD, "\n\n".join("\n".join(lines) for lines in sections)]) + "\n"
 
 
-def _service_head(rpc: Rpc, found: Handler) -> list[str]:
-    proto = f"proto/{rpc.method.containing_service.file.name}"
+def _service_head(served: dict[Rpc, Handler]) -> list[str]:
+    first = next(iter(served))
+    proto = f"proto/{first.method.containing_service.file.name}"
+    files = ", ".join(_link(file) for file in dict.fromkeys(each.file for each in served.values()))
     return [
-        f"## {rpc.service.rpartition('.')[2]}\n",
-        f"Contract: {_link(proto)}. Handlers: {_link(found.file)}.\n",
+        f"## {first.service.rpartition('.')[2]}\n",
+        f"Contract: {_link(proto)}. Handlers: {files}.\n",
         "| RPC | REST | Use case | May call | Tested in |",
         "|---|---|---|---|---|",
     ]
@@ -106,13 +109,14 @@ def handler(rpc: Rpc) -> Handler:
     Raises:
         LookupError: no service class of our code has a method of this name.
     """
-    slice_ = rpc.service.split(".")[1]
-    for module in _modules(f"molecule_grpc.{slice_}"):
+    named_after = rpc.service.split(".")[1]
+    slices = (named_after, *_FURTHER_SLICES.get(named_after, ()))
+    for module in (each for name in slices for each in _modules(f"molecule_grpc.{name}")):
         for service in _classes(module):
             if rpc.name in vars(service):
                 calls = _Calls(service, module)
                 return Handler(_file(module), tuple(calls.of(getattr(service, rpc.name))))
-    raise LookupError(f"{rpc.service}/{rpc.name} has no handler in molecule_grpc.{slice_}")
+    raise LookupError(f"{rpc.service}/{rpc.name} has no handler in {', '.join(slices)}")
 
 
 class _Calls:

@@ -40,7 +40,7 @@ def _workspaces() -> Iterator[str]:
             where = f"from every other state{but}"
             yield f"*{move.cause}*, not drawn, leads to `{move.target}` {where}.\n"
     backend = ", ".join(f"*{move.cause}*" for move in BACKEND_MOVES)
-    yield f"Only compute backends make these moves, and this version has none: {backend}.\n"
+    yield f"Only backends and verbs that stop and start on them make these moves: {backend}.\n"
     yield "A workspace becomes `failed` only with a reason, which `last_sample_error` holds.\n"
     yield "| State | Event | May be entered from |"
     yield "|---|---|---|"

@@ -109,6 +109,7 @@ POLICIES: dict[str, Policy] = {
     _WORKSPACE + "ListPeers": reads(OWN),
     # The handler answers within the caller's organisation.
     _WORKSPACE + "CheckAccess": reads(CALLER),
+    _WORKSPACE + "ListOperations": reads(OWN),
     # The handler answers within the caller's organisation, a workspace about itself.
     _WORKSPACE + "GetQuota": reads(CALLER),
     _WORKSPACE + "ListTokens": reads(OWN),

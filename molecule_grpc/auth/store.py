@@ -255,14 +255,19 @@ async def revoke_workspace_token(
     return True
 
 
-async def revoke_workspace_tokens(conn: Connection, workspace_ids: list[UUID]) -> None:
-    """Revoke every token of these workspaces."""
+async def revoke_workspace_tokens(
+    conn: Connection, workspace_ids: list[UUID], *, before: datetime | None = None
+) -> None:
+    """Revoke every token of these workspaces, or those that were minted before a time."""
     rows = await conn.fetch(
         """
         UPDATE workspace_auth_tokens SET revoked_at = now()
-        WHERE workspace_id = ANY($1) AND revoked_at IS NULL RETURNING token_hash
+        WHERE workspace_id = ANY($1) AND revoked_at IS NULL
+          AND ($2::timestamptz IS NULL OR created_at < $2)
+        RETURNING token_hash
         """,
         workspace_ids,
+        before,
     )
     await announce(conn, [row["token_hash"] for row in rows])
 

@@ -67,6 +67,7 @@ class BackendFailure(Exception):
         public: a sentence for people, without internals of the engine or the network.
         detail: for the log.
         retryable: whether the same call may succeed soon.
+        undone: whether it is certain that the engine did nothing, so that a start may be repeated.
         output: the last that the agent printed, where its end is the failure.
     """
 
@@ -77,6 +78,7 @@ class BackendFailure(Exception):
         *,
         detail: str = "",
         retryable: bool = False,
+        undone: bool = False,
         output: str = "",
     ) -> None:
         super().__init__(f"{reason}: {public}" + (f" ({detail})" if detail else ""))
@@ -84,6 +86,7 @@ class BackendFailure(Exception):
         self.public = public
         self.detail = detail
         self.retryable = retryable
+        self.undone = undone
         self.output = output
 
 

@@ -16,6 +16,10 @@ app = typer.Typer(no_args_is_help=True, help="Workspaces: the places in the tree
 Name = Annotated[str, typer.Argument(metavar="WORKSPACE", help="Id or name.")]
 
 _COLUMNS = ("id", "name", "status", "runtime", "delivery_mode", "role")
+_OPERATION_COLUMNS = (
+    "id", "kind", "state", "backend", "source", "attempt", "created_at", "ended_at", "reason",
+    "message",
+)  # fmt: skip
 _STATUS_COLOURS = {"online": "green", "degraded": "yellow", "offline": "red", "failed": "red"}
 
 
@@ -137,6 +141,21 @@ async def peers(
     async with cli.platform() as platform:
         rows = await platform.peers(await find_workspace(platform, workspace), q)
     cli.output.table(rows, ("id", "name", "status", "role"), empty="nobody yet")
+
+
+@app.command("operations")
+@asynchronous
+async def operations(
+    context: typer.Context,
+    workspace: Name,
+    limit: Annotated[int, typer.Option(min=1, help="Most operations to show.")] = 20,
+) -> None:
+    """List the starts and stops of a workspace, newest first."""
+    cli = Cli.of(context)
+    async with cli.platform() as platform:
+        workspace_id = await find_workspace(platform, workspace)
+        rows = await platform.operations(workspace_id, most=limit)
+    cli.output.table(rows, _OPERATION_COLUMNS, empty="never started or stopped")
 
 
 @app.command("tree")

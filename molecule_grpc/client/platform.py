@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from google.protobuf import struct_pb2
 from moleculeai.admin.v1 import admin_service_pb2 as admin_pb
-from moleculeai.workspace.v1 import workspace_pb2
+from moleculeai.workspace.v1 import operation_pb2, workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.client.agent import Agent
@@ -220,6 +220,22 @@ class Platform:
         request = pb.ListTokensRequest(workspace_id=workspace_id, limit=200)
         pages = self.connection.pages(self.connection.workspaces.ListTokens, request)
         return [token async for page in pages for token in page.tokens]
+
+    async def operations(
+        self, workspace_id: str, *, most: int = 200
+    ) -> list[operation_pb2.Operation]:
+        """The newest starts and stops of a workspace, newest first: at most `most`.
+
+        Raises:
+            NotFound: WORKSPACE_NOT_FOUND.
+        """
+        request = pb.ListOperationsRequest(workspace_id=workspace_id, limit=min(most, 200))
+        found: list[operation_pb2.Operation] = []
+        async for page in self.connection.pages(self.connection.workspaces.ListOperations, request):
+            found += page.operations
+            if len(found) >= most:
+                break
+        return found[:most]
 
     async def revoke_token(self, workspace_id: str, token_id: str) -> None:
         """End a workspace's token, and the streams and uploads that it opened, at once.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from uuid import UUID
+
 from molecule_grpc.db.pool import Pool
 
 
@@ -19,3 +22,12 @@ async def generation(pool: Pool) -> str:
         "SELECT left(encode(key, 'hex'), 12) FROM installation_keys WHERE purpose = 'generation'"
     )
     return found or ""
+
+
+async def installation_id(pool: Pool) -> UUID:
+    """The id of this installation, which outlives backups: of the same database, always the same.
+
+    Whatever is made outside of the database bears the id, so that nothing else is ever touched.
+    """
+    digest = hashlib.sha256(b"installation" + await page_token_key(pool)).digest()
+    return UUID(bytes=digest[:16])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,26 +39,39 @@ class Method:
     handler: Callable[..., Any]
 
 
-def bind(service: ServiceDescriptor, handlers: object) -> list[Method]:
-    """The methods of a service with the handlers that serve them.
+def bind(served: Iterable[tuple[ServiceDescriptor, object]]) -> list[Method]:
+    """The methods of services, each with its handler.
+
+    Args:
+        served: services with the objects that have their handlers. Several objects may serve one
+            service: each RPC is a method of one of them.
 
     Raises:
-        LookupError: an RPC has no handler, or no row in the policy table.
+        LookupError: an RPC has no handler or several, or no row in the policy table.
     """
-    return [_bind(service, method, handlers) for method in service.methods]
+    objects: dict[str, list[object]] = {}
+    services: dict[str, ServiceDescriptor] = {}
+    for service, handlers in served:
+        services[service.full_name] = service
+        objects.setdefault(service.full_name, []).append(handlers)
+    return [
+        _bind(name, method, objects[name])
+        for name, service in services.items()
+        for method in service.methods
+    ]
 
 
-def _bind(service: ServiceDescriptor, method: MethodDescriptor, handlers: object) -> Method:
-    path = f"/{service.full_name}/{method.name}"
-    handler = getattr(handlers, method.name, None)
-    if handler is None:
-        raise LookupError(f"{path} has no handler")
+def _bind(service: str, method: MethodDescriptor, objects: Sequence[object]) -> Method:
+    path = f"/{service}/{method.name}"
+    handlers = [found for each in objects if (found := getattr(each, method.name, None))]
+    if len(handlers) != 1:
+        raise LookupError(f"{path} has {len(handlers) or 'no'} handlers")
     if path not in POLICIES:
         raise LookupError(f"{path} has no row in the policy table")
     face = method.GetOptions().Extensions[rest_pb2.face]
     return Method(
         path=path,
-        service=service.full_name,
+        service=service,
         name=method.name,
         request_type=message_factory.GetMessageClass(method.input_type),
         response_type=message_factory.GetMessageClass(method.output_type),
@@ -68,7 +81,7 @@ def _bind(service: ServiceDescriptor, method: MethodDescriptor, handlers: object
         bare_array=face.bare_array,
         face_headers=_face_headers(face),
         policy=POLICIES[path],
-        handler=handler,
+        handler=handlers[0],
     )
 
 

@@ -121,6 +121,11 @@ class Settings:
                 " without a token pass there, so it must be a loopback address"
             )
         self._require_whole_pair()
+        named = {self.backends.backend, *self.backends.kept}
+        if "control-plane" in named and not self.control_plane.base_url:
+            raise SettingsError(
+                "the backend control-plane needs CP_PROVISION_URL or MOLECULE_CP_URL"
+            )
         if self.upload.store == "s3" and not self.upload.s3_bucket:
             raise SettingsError("MOLECULE_UPLOAD_STORE=s3 needs MOLECULE_S3_BUCKET")
         embedding = self.embedding

@@ -45,8 +45,13 @@ class NewWorkspace:
     initial_memories: tuple[InitialMemory, ...] = ()
 
 
-def draft(wanted: NewWorkspace, organization_id: UUID, default_tier: int) -> WorkspaceDraft:
+def draft(
+    wanted: NewWorkspace, organization_id: UUID, default_tier: int, *, can_start: bool
+) -> WorkspaceDraft:
     """The row that a caller asks for. Its URL is not resolved yet.
+
+    Args:
+        can_start: whether there is a backend for what is not external.
 
     Raises:
         Invalid: a field breaks its rule.
@@ -60,13 +65,13 @@ def draft(wanted: NewWorkspace, organization_id: UUID, default_tier: int) -> Wor
         name=rules.check_name(wanted.name),
         role=rules.check_role(wanted.role),
         tier=wanted.tier or default_tier,
-        status=_first_status(url, external=external),
+        status=_first_status(url, external=external, can_start=can_start),
         runtime=_runtime(wanted, external=external),
         url=url,
         delivery_mode=mode,
         max_concurrent_tasks=wanted.max_concurrent_tasks or 1,
         budget_limit=None if wanted.budget_limit is None else round(wanted.budget_limit),
-        last_sample_error=None if external else rules.NO_BACKEND,
+        last_sample_error=None if external or can_start else rules.NO_BACKEND,
     )
 
 
@@ -133,8 +138,8 @@ def _reach(wanted: NewWorkspace, *, external: bool) -> tuple[str, str | None]:
     return (url if wanted.delivery_mode != rules.POLL else ""), wanted.delivery_mode or None
 
 
-def _first_status(url: str, *, external: bool) -> Status:
-    """There is no compute backend: what is not external cannot start."""
+def _first_status(url: str, *, external: bool, can_start: bool) -> Status:
+    """What is not external is started by a backend, or fails at once for want of one."""
     if not external:
-        return Status.FAILED
+        return Status.PROVISIONING if can_start else Status.FAILED
     return Status.ONLINE if url else Status.AWAITING_AGENT

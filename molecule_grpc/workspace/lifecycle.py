@@ -124,7 +124,8 @@ class Lifecycle:
             Exhausted: QUOTA_EXCEEDED: the organisation has as many workspaces as it may.
         """
         home = placement.home(wanted.organization_id, scope(principal))
-        draft = drafts.draft(wanted, home, self._default_tier)
+        starter = self._subscriptions.starter
+        draft = drafts.draft(wanted, home, self._default_tier, can_start=starter is not None)
         if draft.url:
             await self._egress.check(draft.url, localhost_by_name=True)
         connection = None
@@ -137,6 +138,10 @@ class Lifecycle:
             if draft.status is Status.AWAITING_AGENT:
                 _, secret = await tokens.mint_workspace_token(conn, draft.id)
                 connection = connection_details(platform_url, draft.id, secret.text)
+            if starter is not None and draft.status is Status.PROVISIONING:
+                await starter.start(conn, draft.id, draft.organization_id)
+        if starter is not None:
+            starter.announce()
         self._tell_readers()
         stored = await self._subscriptions.created(draft.id, wanted.initial_memories)
         external = draft.runtime == rules.EXTERNAL

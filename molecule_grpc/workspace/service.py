@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from google.protobuf.descriptor import ServiceDescriptor
-from moleculeai.workspace.v1 import workspace_pb2, workspace_service_pb2
+from moleculeai.workspace.v1 import workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
-from moleculeai.workspace.v1.workspace_service_handlers import WorkspaceServiceHandlers
 
 from molecule_grpc.auth.tokens import TokenTerms
 from molecule_grpc.kernel.ids import parse_id
@@ -259,6 +258,6 @@ class WorkspaceService:
         return convert.quota_report(report)
 
 
-def handlers(service: WorkspaceServiceHandlers) -> tuple[ServiceDescriptor, object]:
-    """The service with its descriptor. An RPC without a handler is a type error here."""
-    return workspace_service_pb2.DESCRIPTOR.services_by_name["WorkspaceService"], service
+def handlers(service: WorkspaceService) -> tuple[ServiceDescriptor, object]:
+    """The service's descriptor with the handlers of this slice; others have more of them."""
+    return pb.DESCRIPTOR.services_by_name["WorkspaceService"], service

@@ -87,6 +87,9 @@ EXTERNAL_SILENT: Final = _move(
 )
 SILENT: Final = _move(Status.OFFLINE, "silent", Status.ONLINE, Status.DEGRADED)
 
+# The engine no longer has what the row expects.
+LOST: Final = _move(Status.OFFLINE, "workload gone", Status.ONLINE, Status.DEGRADED)
+
 # Moves of compute backends and of operators who stop them.
 PROVISION_FAILED: Final = _move(Status.FAILED, "provisioning failed", Status.PROVISIONING)
 RESTARTED: Final = _move(
@@ -111,8 +114,8 @@ REMOVED: Final = _move(
     Status.REMOVED, "remove", *(each for each in Status if each is not Status.REMOVED)
 )
 
-# Moves that no code makes until there is a backend.
-BACKEND_MOVES: Final = (PROVISION_FAILED, RESTARTED, IDLE, STOPPED, PAUSED)
+# Moves that backends make, and operators who stop and start workspaces on them.
+BACKEND_MOVES: Final = (LOST, PROVISION_FAILED, RESTARTED, IDLE, STOPPED, PAUSED)
 
 MOVES: Final = (
     SEEN,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
@@ -20,10 +20,28 @@ OnRemoved: TypeAlias = Callable[[Sequence[UUID]], None]
 OnUses: TypeAlias = Callable[[UUID, UUID | None], Awaitable[list[QuotaUse]]]
 
 
+class Starter(Protocol):
+    """Starts new workspaces that are not external."""
+
+    @property
+    def can_start(self) -> bool:
+        """Whether there is a backend for them."""
+        ...
+
+    async def start(self, conn: Connection, workspace_id: UUID, organization_id: UUID) -> None:
+        """Ask for the start of a workspace, in the transaction that creates it."""
+        ...
+
+    def announce(self) -> None:
+        """Begin: the transaction is committed."""
+        ...
+
+
 class Subscriptions:
     """Subscribers are called in the order in which they came."""
 
     def __init__(self) -> None:
+        self._starter: Starter | None = None
         self._on_heartbeats: list[OnHeartbeats] = []
         self._on_active_delegations: list[OnActiveDelegations] = []
         self._on_created: list[OnCreated] = []
@@ -31,6 +49,10 @@ class Subscriptions:
         self._on_purge: list[InTransaction] = []
         self._on_removed: list[OnRemoved] = []
         self._on_uses: list[OnUses] = []
+
+    def starts_by(self, starter: Starter) -> None:
+        """Name whoever starts new workspaces. Without one they fail for want of a backend."""
+        self._starter = starter
 
     def on_heartbeats(self, subscriber: OnHeartbeats) -> None:
         """Call after the commit of heartbeats, before their senders are answered. Must be quick."""
@@ -59,6 +81,12 @@ class Subscriptions:
     def on_uses(self, subscriber: OnUses) -> None:
         """Call when somebody asks how much of its quotas an organisation uses."""
         self._on_uses.append(subscriber)
+
+    @property
+    def starter(self) -> Starter | None:
+        """Whoever starts new workspaces; None where there is no backend."""
+        starter = self._starter
+        return starter if starter is not None and starter.can_start else None
 
     def heartbeats_applied(self, done: Sequence[tuple[Heartbeat, HeartbeatResult]]) -> None:
         """Tell of committed heartbeats."""

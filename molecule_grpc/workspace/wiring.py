@@ -22,6 +22,7 @@ from molecule_grpc.workspace.registry.heartbeats import Heartbeats
 from molecule_grpc.workspace.registry.liveness import sweep_liveness
 from molecule_grpc.workspace.registry.registration import Registration
 from molecule_grpc.workspace.service import WorkspaceService, handlers
+from molecule_grpc.workspace.status_moves import StatusMoves
 from molecule_grpc.workspace.subscriptions import (
     InTransaction,
     OnActiveDelegations,
@@ -29,6 +30,7 @@ from molecule_grpc.workspace.subscriptions import (
     OnHeartbeats,
     OnRemoved,
     OnUses,
+    Starter,
     Subscriptions,
 )
 from molecule_grpc.workspace.tokens import Tokens
@@ -50,6 +52,8 @@ class WorkspaceSlice:
         peers: the first so many siblings, children and parent whose name or role contains a text,
             without their cards; raises `NotFound`.
         tasks_changed: shows the readers of the feed that these workspaces do something else now.
+        moves: of statuses, for backends and those who use them.
+        starts_by: names whoever starts new workspaces.
         on_heartbeats, on_active_delegations, on_created, on_remove, on_purge, on_removed,
             on_uses: subscribe; see
             `Subscriptions`.
@@ -62,6 +66,8 @@ class WorkspaceSlice:
     touch_present: Callable[[list[UUID]], Awaitable[None]]
     peers: Callable[[UUID, str, int], Awaitable[list[Peer]]]
     tasks_changed: Callable[[Iterable[UUID]], None]
+    moves: StatusMoves
+    starts_by: Callable[[Starter], None]
     on_heartbeats: Callable[[OnHeartbeats], None]
     on_active_delegations: Callable[[OnActiveDelegations], None]
     on_created: Callable[[OnCreated], None]
@@ -101,6 +107,8 @@ async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
             touch_present=heartbeats.touch_present,
             peers=directory.first_peers,
             tasks_changed=heartbeat_events.tasks_changed,
+            moves=StatusMoves(),
+            starts_by=subscriptions.starts_by,
             on_heartbeats=subscriptions.on_heartbeats,
             on_active_delegations=subscriptions.on_active_delegations,
             on_created=subscriptions.on_created,

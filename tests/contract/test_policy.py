@@ -144,13 +144,13 @@ def test_an_rpc_without_a_row_is_not_served(monkeypatch: pytest.MonkeyPatch) -> 
     service = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
     monkeypatch.delitem(POLICIES, f"/{service.full_name}/GetHealth")
     with pytest.raises(LookupError, match="GetHealth has no row"):
-        methods.bind(service, _Handlers())
+        methods.bind([(service, _Handlers())])
 
 
 def test_an_rpc_without_a_handler_is_not_served() -> None:
     service = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
     with pytest.raises(LookupError, match="GetHealth has no handler"):
-        methods.bind(service, object())
+        methods.bind([(service, object())])
 
 
 class _Handlers:

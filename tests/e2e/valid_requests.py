@@ -381,6 +381,7 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
             caller_id=f.own.id, target_id=f.related.id
         ),
         "GetQuota": lambda f: workspace.GetQuotaRequest(),
+        "ListOperations": lambda f: workspace.ListOperationsRequest(workspace_id=f.own.id),
         "ListTokens": lambda f: workspace.ListTokensRequest(workspace_id=f.own.id),
         "CreateToken": lambda f: workspace.CreateTokenRequest(workspace_id=f.own.id),
         "GetExternalConnection": lambda f: workspace.GetExternalConnectionRequest(

@@ -52,7 +52,7 @@ def a_method(service: ServiceDescriptor, name: str, handler: Callable[..., Any])
         def __getattr__(self, _: str) -> Callable[..., Any]:
             return handler
 
-    return next(method for method in bind(service, Handlers()) if method.name == name)
+    return next(method for method in bind([(service, Handlers())]) if method.name == name)
 
 
 def a_pipeline(method: Method, **changes: Any) -> Pipeline:

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from molecule_grpc.auth.tokens import mint
+from molecule_grpc.backends.wiring import starts_on
 from molecule_grpc.settings.settings import Settings, variables
 from molecule_grpc.settings.values import SettingsError
 from tests.settings import all_variables
@@ -223,3 +224,23 @@ def test_speaking_to_the_human_is_allowed_by_one_word_only() -> None:
 )
 def test_the_edge_is_reached_from_this_machine_whatever_it_listens_on(host: str, url: str) -> None:
     assert Settings.from_env({"MOLECULE_HOST": host}).edge.local_url == url
+
+
+def test_a_control_plane_needs_an_address() -> None:
+    for env in (
+        {"MOLECULE_BACKEND": "control-plane"},
+        {"MOLECULE_BACKENDS_KEPT": "control-plane"},
+    ):
+        with pytest.raises(SettingsError, match="needs CP_PROVISION_URL"):
+            Settings.from_env(env)
+    url = {"CP_PROVISION_URL": "https://cp.example/"}
+    settings = Settings.from_env({"MOLECULE_BACKEND": "control-plane", **url})
+    assert settings.control_plane.base_url == "https://cp.example"
+
+
+def test_a_control_plane_is_used_unasked_only_where_it_is_fully_given() -> None:
+    """8.1: nothing is started for want of an address, nor for want of an organisation."""
+    organization, url = {"MOLECULE_ORG_ID": "org-1"}, {"MOLECULE_CP_URL": "https://cp.example"}
+    for env in ({}, organization, url, {**organization, **url, "MOLECULE_BACKEND": "none"}):
+        assert starts_on(Settings.from_env(env)) == "none"
+    assert starts_on(Settings.from_env({**organization, **url})) == "control-plane"

@@ -115,8 +115,9 @@ def test_an_inbox_takes_messages_while_its_reader_is_away(
 
 
 def drafted(**fields: Any) -> Any:
+    can_start = fields.pop("can_start", False)
     wanted = convert.new_workspace(pb.CreateWorkspaceRequest(name="a", **fields))
-    return drafts.draft(wanted, DEFAULT_ORGANIZATION, 3)
+    return drafts.draft(wanted, DEFAULT_ORGANIZATION, 3, can_start=can_start)
 
 
 def test_external_without_url_waits_for_its_agent_and_polls() -> None:
@@ -150,6 +151,12 @@ def test_without_a_backend_the_row_says_why_it_failed() -> None:
     draft = drafted()
     assert (draft.runtime, draft.status) == ("langgraph", "failed")
     assert draft.last_sample_error == "no compute backend is configured on this server"
+
+
+def test_with_a_backend_the_row_is_being_provisioned() -> None:
+    draft = drafted(can_start=True)
+    assert (draft.status, draft.last_sample_error) == ("provisioning", None)
+    assert drafted(can_start=True, external=True).status == "awaiting_agent"
 
 
 def test_update_tells_absent_from_null() -> None:

@@ -70,8 +70,10 @@ _INSERT = f"""
     WITH moved AS (
         INSERT INTO workspaces (id, organization_id, parent_id, name, role, tier, status, runtime,
                                 url, delivery_mode, max_concurrent_tasks, budget_limit,
-                                last_sample_error, platform_inbound_secret)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                                last_sample_error, platform_inbound_secret,
+                                provisioning_started_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+                CASE WHEN $7::workspace_status = 'provisioning' THEN now() END)
         ON CONFLICT (id) DO NOTHING
         RETURNING {event_column(ToldChange("true", "$15::text"))}
     ), kept AS ({KEEP_EVENTS})

@@ -53,6 +53,15 @@ _REQUEST_CANCEL = """
       AND NOT cancel_requested
 """
 
+_STARTED = """
+    SELECT w.id, w.organization_id FROM workspaces w
+    WHERE w.id = ANY($1::uuid[]) AND (w.backend <> '' OR EXISTS (
+        SELECT FROM workspace_operations o
+        WHERE o.workspace_id = w.id AND o.state IN ('pending', 'running')
+    ))
+    ORDER BY w.id
+"""
+
 
 class Pending(NamedTuple):
     """An operation that waits."""
@@ -129,3 +138,9 @@ async def request_cancel(conn: Connection, workspace_ids: list[UUID]) -> None:
     """Ask the running starts of these workspaces to end."""
     if workspace_ids:
         await conn.execute(_REQUEST_CANCEL, workspace_ids)
+
+
+async def started(conn: Connection, workspace_ids: list[UUID]) -> dict[UUID, UUID]:
+    """Those of these workspaces that a backend may know, and whose they are."""
+    rows = await conn.fetch(_STARTED, workspace_ids)
+    return {row["id"]: row["organization_id"] for row in rows}

@@ -28,6 +28,116 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Request of ListOperations.
+type ListOperationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Maximum number of rows, 1 to 200; 0 means 50.
+	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Value of `x-next-page-token` of the previous page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOperationsRequest) Reset() {
+	*x = ListOperationsRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOperationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOperationsRequest) ProtoMessage() {}
+
+func (x *ListOperationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOperationsRequest.ProtoReflect.Descriptor instead.
+func (*ListOperationsRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ListOperationsRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *ListOperationsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListOperationsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Response of ListOperations.
+type ListOperationsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Operations, newest first.
+	Operations    []*Operation `protobuf:"bytes,1,rep,name=operations,proto3" json:"operations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOperationsResponse) Reset() {
+	*x = ListOperationsResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOperationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOperationsResponse) ProtoMessage() {}
+
+func (x *ListOperationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOperationsResponse.ProtoReflect.Descriptor instead.
+func (*ListOperationsResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ListOperationsResponse) GetOperations() []*Operation {
+	if x != nil {
+		return x.Operations
+	}
+	return nil
+}
+
 // Request of GetQuota.
 type GetQuotaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -43,7 +153,7 @@ type GetQuotaRequest struct {
 
 func (x *GetQuotaRequest) Reset() {
 	*x = GetQuotaRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[0]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -55,7 +165,7 @@ func (x *GetQuotaRequest) String() string {
 func (*GetQuotaRequest) ProtoMessage() {}
 
 func (x *GetQuotaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[0]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -68,7 +178,7 @@ func (x *GetQuotaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuotaRequest.ProtoReflect.Descriptor instead.
 func (*GetQuotaRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{0}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *GetQuotaRequest) GetOrganizationId() string {
@@ -105,7 +215,7 @@ type Quota struct {
 
 func (x *Quota) Reset() {
 	*x = Quota{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[1]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -117,7 +227,7 @@ func (x *Quota) String() string {
 func (*Quota) ProtoMessage() {}
 
 func (x *Quota) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[1]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -130,7 +240,7 @@ func (x *Quota) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quota.ProtoReflect.Descriptor instead.
 func (*Quota) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{1}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Quota) GetName() string {
@@ -183,7 +293,7 @@ type GetQuotaResponse struct {
 
 func (x *GetQuotaResponse) Reset() {
 	*x = GetQuotaResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[2]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -195,7 +305,7 @@ func (x *GetQuotaResponse) String() string {
 func (*GetQuotaResponse) ProtoMessage() {}
 
 func (x *GetQuotaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[2]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -208,7 +318,7 @@ func (x *GetQuotaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuotaResponse.ProtoReflect.Descriptor instead.
 func (*GetQuotaResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{2}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetQuotaResponse) GetOrganizationId() string {
@@ -246,7 +356,7 @@ type InitialMemory struct {
 
 func (x *InitialMemory) Reset() {
 	*x = InitialMemory{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -258,7 +368,7 @@ func (x *InitialMemory) String() string {
 func (*InitialMemory) ProtoMessage() {}
 
 func (x *InitialMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -271,7 +381,7 @@ func (x *InitialMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitialMemory.ProtoReflect.Descriptor instead.
 func (*InitialMemory) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{3}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *InitialMemory) GetContent() string {
@@ -324,7 +434,7 @@ type CreateWorkspaceRequest struct {
 
 func (x *CreateWorkspaceRequest) Reset() {
 	*x = CreateWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -336,7 +446,7 @@ func (x *CreateWorkspaceRequest) String() string {
 func (*CreateWorkspaceRequest) ProtoMessage() {}
 
 func (x *CreateWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -349,7 +459,7 @@ func (x *CreateWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*CreateWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{4}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateWorkspaceRequest) GetName() string {
@@ -466,7 +576,7 @@ type CreateWorkspaceResponse struct {
 
 func (x *CreateWorkspaceResponse) Reset() {
 	*x = CreateWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[5]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -478,7 +588,7 @@ func (x *CreateWorkspaceResponse) String() string {
 func (*CreateWorkspaceResponse) ProtoMessage() {}
 
 func (x *CreateWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[5]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -491,7 +601,7 @@ func (x *CreateWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*CreateWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{5}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CreateWorkspaceResponse) GetId() string {
@@ -558,7 +668,7 @@ type ListWorkspacesRequest struct {
 
 func (x *ListWorkspacesRequest) Reset() {
 	*x = ListWorkspacesRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +680,7 @@ func (x *ListWorkspacesRequest) String() string {
 func (*ListWorkspacesRequest) ProtoMessage() {}
 
 func (x *ListWorkspacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +693,7 @@ func (x *ListWorkspacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkspacesRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkspacesRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{6}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListWorkspacesRequest) GetLimit() int32 {
@@ -618,7 +728,7 @@ type ListWorkspacesResponse struct {
 
 func (x *ListWorkspacesResponse) Reset() {
 	*x = ListWorkspacesResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +740,7 @@ func (x *ListWorkspacesResponse) String() string {
 func (*ListWorkspacesResponse) ProtoMessage() {}
 
 func (x *ListWorkspacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +753,7 @@ func (x *ListWorkspacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkspacesResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkspacesResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{7}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListWorkspacesResponse) GetWorkspaces() []*Workspace {
@@ -666,7 +776,7 @@ type GetWorkspaceRequest struct {
 
 func (x *GetWorkspaceRequest) Reset() {
 	*x = GetWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[8]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +788,7 @@ func (x *GetWorkspaceRequest) String() string {
 func (*GetWorkspaceRequest) ProtoMessage() {}
 
 func (x *GetWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[8]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +801,7 @@ func (x *GetWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*GetWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{8}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetWorkspaceRequest) GetWorkspaceId() string {
@@ -719,7 +829,7 @@ type GetWorkspaceStateRequest struct {
 
 func (x *GetWorkspaceStateRequest) Reset() {
 	*x = GetWorkspaceStateRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[9]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +841,7 @@ func (x *GetWorkspaceStateRequest) String() string {
 func (*GetWorkspaceStateRequest) ProtoMessage() {}
 
 func (x *GetWorkspaceStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[9]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +854,7 @@ func (x *GetWorkspaceStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkspaceStateRequest.ProtoReflect.Descriptor instead.
 func (*GetWorkspaceStateRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{9}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetWorkspaceStateRequest) GetWorkspaceId() string {
@@ -771,7 +881,7 @@ type GetWorkspaceStateResponse struct {
 
 func (x *GetWorkspaceStateResponse) Reset() {
 	*x = GetWorkspaceStateResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -783,7 +893,7 @@ func (x *GetWorkspaceStateResponse) String() string {
 func (*GetWorkspaceStateResponse) ProtoMessage() {}
 
 func (x *GetWorkspaceStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -796,7 +906,7 @@ func (x *GetWorkspaceStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkspaceStateResponse.ProtoReflect.Descriptor instead.
 func (*GetWorkspaceStateResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{10}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetWorkspaceStateResponse) GetWorkspaceId() string {
@@ -856,7 +966,7 @@ type UpdateWorkspaceRequest struct {
 
 func (x *UpdateWorkspaceRequest) Reset() {
 	*x = UpdateWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +978,7 @@ func (x *UpdateWorkspaceRequest) String() string {
 func (*UpdateWorkspaceRequest) ProtoMessage() {}
 
 func (x *UpdateWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +991,7 @@ func (x *UpdateWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*UpdateWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{11}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UpdateWorkspaceRequest) GetWorkspaceId() string {
@@ -967,7 +1077,7 @@ type UpdateWorkspaceResponse struct {
 
 func (x *UpdateWorkspaceResponse) Reset() {
 	*x = UpdateWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1089,7 @@ func (x *UpdateWorkspaceResponse) String() string {
 func (*UpdateWorkspaceResponse) ProtoMessage() {}
 
 func (x *UpdateWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1102,7 @@ func (x *UpdateWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*UpdateWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{12}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UpdateWorkspaceResponse) GetStatus() string {
@@ -1024,7 +1134,7 @@ type DeleteWorkspaceRequest struct {
 
 func (x *DeleteWorkspaceRequest) Reset() {
 	*x = DeleteWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1146,7 @@ func (x *DeleteWorkspaceRequest) String() string {
 func (*DeleteWorkspaceRequest) ProtoMessage() {}
 
 func (x *DeleteWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1159,7 @@ func (x *DeleteWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{13}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteWorkspaceRequest) GetWorkspaceId() string {
@@ -1092,7 +1202,7 @@ type DeleteWorkspaceResponse struct {
 
 func (x *DeleteWorkspaceResponse) Reset() {
 	*x = DeleteWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1104,7 +1214,7 @@ func (x *DeleteWorkspaceResponse) String() string {
 func (*DeleteWorkspaceResponse) ProtoMessage() {}
 
 func (x *DeleteWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1117,7 +1227,7 @@ func (x *DeleteWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{14}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeleteWorkspaceResponse) GetStatus() string {
@@ -1174,7 +1284,7 @@ type RegisterRequest struct {
 
 func (x *RegisterRequest) Reset() {
 	*x = RegisterRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[15]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1296,7 @@ func (x *RegisterRequest) String() string {
 func (*RegisterRequest) ProtoMessage() {}
 
 func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[15]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1309,7 @@ func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{15}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RegisterRequest) GetId() string {
@@ -1247,7 +1357,7 @@ type RegisterResponse struct {
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1369,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1382,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{16}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RegisterResponse) GetStatus() string {
@@ -1332,7 +1442,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1454,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1467,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{17}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HeartbeatRequest) GetWorkspaceId() string {
@@ -1445,7 +1555,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1567,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1580,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{18}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HeartbeatResponse) GetStatus() string {
@@ -1507,7 +1617,7 @@ type UpdateCardRequest struct {
 
 func (x *UpdateCardRequest) Reset() {
 	*x = UpdateCardRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1519,7 +1629,7 @@ func (x *UpdateCardRequest) String() string {
 func (*UpdateCardRequest) ProtoMessage() {}
 
 func (x *UpdateCardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1532,7 +1642,7 @@ func (x *UpdateCardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateCardRequest.ProtoReflect.Descriptor instead.
 func (*UpdateCardRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{19}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UpdateCardRequest) GetWorkspaceId() string {
@@ -1560,7 +1670,7 @@ type UpdateCardResponse struct {
 
 func (x *UpdateCardResponse) Reset() {
 	*x = UpdateCardResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[20]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1572,7 +1682,7 @@ func (x *UpdateCardResponse) String() string {
 func (*UpdateCardResponse) ProtoMessage() {}
 
 func (x *UpdateCardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[20]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1585,7 +1695,7 @@ func (x *UpdateCardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateCardResponse.ProtoReflect.Descriptor instead.
 func (*UpdateCardResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{20}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *UpdateCardResponse) GetStatus() string {
@@ -1608,7 +1718,7 @@ type DiscoverRequest struct {
 
 func (x *DiscoverRequest) Reset() {
 	*x = DiscoverRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[21]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1730,7 @@ func (x *DiscoverRequest) String() string {
 func (*DiscoverRequest) ProtoMessage() {}
 
 func (x *DiscoverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[21]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +1743,7 @@ func (x *DiscoverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscoverRequest.ProtoReflect.Descriptor instead.
 func (*DiscoverRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{21}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DiscoverRequest) GetTargetId() string {
@@ -1669,7 +1779,7 @@ type DiscoverResponse struct {
 
 func (x *DiscoverResponse) Reset() {
 	*x = DiscoverResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[22]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1681,7 +1791,7 @@ func (x *DiscoverResponse) String() string {
 func (*DiscoverResponse) ProtoMessage() {}
 
 func (x *DiscoverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[22]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1694,7 +1804,7 @@ func (x *DiscoverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscoverResponse.ProtoReflect.Descriptor instead.
 func (*DiscoverResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{22}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DiscoverResponse) GetId() string {
@@ -1749,7 +1859,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[23]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1761,7 +1871,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[23]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1774,7 +1884,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{23}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListPeersRequest) GetWorkspaceId() string {
@@ -1816,7 +1926,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[24]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +1938,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[24]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +1951,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{24}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListPeersResponse) GetPeers() []*Peer {
@@ -1864,7 +1974,7 @@ type CheckAccessRequest struct {
 
 func (x *CheckAccessRequest) Reset() {
 	*x = CheckAccessRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +1986,7 @@ func (x *CheckAccessRequest) String() string {
 func (*CheckAccessRequest) ProtoMessage() {}
 
 func (x *CheckAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1889,7 +1999,7 @@ func (x *CheckAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckAccessRequest.ProtoReflect.Descriptor instead.
 func (*CheckAccessRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{25}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CheckAccessRequest) GetCallerId() string {
@@ -1917,7 +2027,7 @@ type CheckAccessResponse struct {
 
 func (x *CheckAccessResponse) Reset() {
 	*x = CheckAccessResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[26]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1929,7 +2039,7 @@ func (x *CheckAccessResponse) String() string {
 func (*CheckAccessResponse) ProtoMessage() {}
 
 func (x *CheckAccessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[26]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1942,7 +2052,7 @@ func (x *CheckAccessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckAccessResponse.ProtoReflect.Descriptor instead.
 func (*CheckAccessResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{26}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CheckAccessResponse) GetAllowed() bool {
@@ -1969,7 +2079,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[27]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1981,7 +2091,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[27]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1994,7 +2104,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{27}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListTokensRequest) GetWorkspaceId() string {
@@ -2038,7 +2148,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2050,7 +2160,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2063,7 +2173,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{28}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -2096,7 +2206,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[29]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2108,7 +2218,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[29]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2121,7 +2231,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{29}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CreateTokenRequest) GetWorkspaceId() string {
@@ -2170,7 +2280,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[30]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2182,7 +2292,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[30]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2195,7 +2305,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{30}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CreateTokenResponse) GetAuthToken() string {
@@ -2267,7 +2377,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2279,7 +2389,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2292,7 +2402,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{31}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RevokeTokenRequest) GetWorkspaceId() string {
@@ -2320,7 +2430,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[32]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +2442,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[32]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +2455,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{32}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RevokeTokenResponse) GetStatus() string {
@@ -2366,7 +2476,7 @@ type GetExternalConnectionRequest struct {
 
 func (x *GetExternalConnectionRequest) Reset() {
 	*x = GetExternalConnectionRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[33]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2378,7 +2488,7 @@ func (x *GetExternalConnectionRequest) String() string {
 func (*GetExternalConnectionRequest) ProtoMessage() {}
 
 func (x *GetExternalConnectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[33]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2391,7 +2501,7 @@ func (x *GetExternalConnectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExternalConnectionRequest.ProtoReflect.Descriptor instead.
 func (*GetExternalConnectionRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{33}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetExternalConnectionRequest) GetWorkspaceId() string {
@@ -2412,7 +2522,7 @@ type GetExternalConnectionResponse struct {
 
 func (x *GetExternalConnectionResponse) Reset() {
 	*x = GetExternalConnectionResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2424,7 +2534,7 @@ func (x *GetExternalConnectionResponse) String() string {
 func (*GetExternalConnectionResponse) ProtoMessage() {}
 
 func (x *GetExternalConnectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2437,7 +2547,7 @@ func (x *GetExternalConnectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExternalConnectionResponse.ProtoReflect.Descriptor instead.
 func (*GetExternalConnectionResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{34}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetExternalConnectionResponse) GetConnection() *ConnectionInfo {
@@ -2458,7 +2568,7 @@ type RotateExternalCredentialsRequest struct {
 
 func (x *RotateExternalCredentialsRequest) Reset() {
 	*x = RotateExternalCredentialsRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[35]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2470,7 +2580,7 @@ func (x *RotateExternalCredentialsRequest) String() string {
 func (*RotateExternalCredentialsRequest) ProtoMessage() {}
 
 func (x *RotateExternalCredentialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[35]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2483,7 +2593,7 @@ func (x *RotateExternalCredentialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateExternalCredentialsRequest.ProtoReflect.Descriptor instead.
 func (*RotateExternalCredentialsRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{35}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RotateExternalCredentialsRequest) GetWorkspaceId() string {
@@ -2504,7 +2614,7 @@ type RotateExternalCredentialsResponse struct {
 
 func (x *RotateExternalCredentialsResponse) Reset() {
 	*x = RotateExternalCredentialsResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[36]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2516,7 +2626,7 @@ func (x *RotateExternalCredentialsResponse) String() string {
 func (*RotateExternalCredentialsResponse) ProtoMessage() {}
 
 func (x *RotateExternalCredentialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[36]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2529,7 +2639,7 @@ func (x *RotateExternalCredentialsResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use RotateExternalCredentialsResponse.ProtoReflect.Descriptor instead.
 func (*RotateExternalCredentialsResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{36}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RotateExternalCredentialsResponse) GetConnection() *ConnectionInfo {
@@ -2552,7 +2662,7 @@ type CreateWorkspaceRequest_Canvas struct {
 
 func (x *CreateWorkspaceRequest_Canvas) Reset() {
 	*x = CreateWorkspaceRequest_Canvas{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[37]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2564,7 +2674,7 @@ func (x *CreateWorkspaceRequest_Canvas) String() string {
 func (*CreateWorkspaceRequest_Canvas) ProtoMessage() {}
 
 func (x *CreateWorkspaceRequest_Canvas) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[37]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2577,7 +2687,7 @@ func (x *CreateWorkspaceRequest_Canvas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkspaceRequest_Canvas.ProtoReflect.Descriptor instead.
 func (*CreateWorkspaceRequest_Canvas) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{4, 0}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{6, 0}
 }
 
 func (x *CreateWorkspaceRequest_Canvas) GetX() float64 {
@@ -2607,7 +2717,7 @@ type DeleteWorkspaceResponse_Child struct {
 
 func (x *DeleteWorkspaceResponse_Child) Reset() {
 	*x = DeleteWorkspaceResponse_Child{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[38]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2729,7 @@ func (x *DeleteWorkspaceResponse_Child) String() string {
 func (*DeleteWorkspaceResponse_Child) ProtoMessage() {}
 
 func (x *DeleteWorkspaceResponse_Child) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[38]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2742,7 @@ func (x *DeleteWorkspaceResponse_Child) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkspaceResponse_Child.ProtoReflect.Descriptor instead.
 func (*DeleteWorkspaceResponse_Child) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{14, 0}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{16, 0}
 }
 
 func (x *DeleteWorkspaceResponse_Child) GetId() string {
@@ -2653,7 +2763,17 @@ var File_moleculeai_workspace_v1_workspace_service_proto protoreflect.FileDescri
 
 const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\n" +
-	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a'moleculeai/workspace/v1/workspace.proto\"w\n" +
+	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a'moleculeai/workspace/v1/operation.proto\x1a'moleculeai/workspace/v1/workspace.proto\"\x8f\x01\n" +
+	"\x15ListOperationsRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
+	"\x05limit\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xc8\x01(\x00R\x05limit\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"\\\n" +
+	"\x16ListOperationsResponse\x12B\n" +
+	"\n" +
+	"operations\x18\x01 \x03(\v2\".moleculeai.workspace.v1.OperationR\n" +
+	"operations\"w\n" +
 	"\x0fGetQuotaRequest\x124\n" +
 	"\x0forganization_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0eorganizationId\x12.\n" +
 	"\fworkspace_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vworkspaceId\"n\n" +
@@ -2869,7 +2989,7 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"!RotateExternalCredentialsResponse\x12G\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2'.moleculeai.workspace.v1.ConnectionInfoR\n" +
-	"connection2\xbe\x15\n" +
+	"connection2\xe1\x16\n" +
 	"\x10WorkspaceService\x12\x93\x01\n" +
 	"\x0fCreateWorkspace\x12/.moleculeai.workspace.v1.CreateWorkspaceRequest\x1a0.moleculeai.workspace.v1.CreateWorkspaceResponse\"\x1d\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/workspaces\x12\x96\x01\n" +
 	"\x0eListWorkspaces\x12..moleculeai.workspace.v1.ListWorkspacesRequest\x1a/.moleculeai.workspace.v1.ListWorkspacesResponse\"#\xc2\xda\x18\f\x12\n" +
@@ -2890,7 +3010,8 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\vCreateToken\x12+.moleculeai.workspace.v1.CreateTokenRequest\x1a,.moleculeai.workspace.v1.CreateTokenResponse\"3\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02&:\x01*\"!/workspaces/{workspace_id}/tokens\x12\x9e\x01\n" +
 	"\vRevokeToken\x12+.moleculeai.workspace.v1.RevokeTokenRequest\x1a,.moleculeai.workspace.v1.RevokeTokenResponse\"4\x82\xd3\xe4\x93\x02.*,/workspaces/{workspace_id}/tokens/{token_id}\x12\xbe\x01\n" +
 	"\x15GetExternalConnection\x125.moleculeai.workspace.v1.GetExternalConnectionRequest\x1a6.moleculeai.workspace.v1.GetExternalConnectionResponse\"6\x82\xd3\xe4\x93\x020\x12./workspaces/{workspace_id}/external/connection\x12\xc6\x01\n" +
-	"\x19RotateExternalCredentials\x129.moleculeai.workspace.v1.RotateExternalCredentialsRequest\x1a:.moleculeai.workspace.v1.RotateExternalCredentialsResponse\"2\x82\xd3\xe4\x93\x02,\"*/workspaces/{workspace_id}/external/rotate\x12o\n" +
+	"\x19RotateExternalCredentials\x129.moleculeai.workspace.v1.RotateExternalCredentialsRequest\x1a:.moleculeai.workspace.v1.RotateExternalCredentialsResponse\"2\x82\xd3\xe4\x93\x02,\"*/workspaces/{workspace_id}/external/rotate\x12\xa0\x01\n" +
+	"\x0eListOperations\x12..moleculeai.workspace.v1.ListOperationsRequest\x1a/.moleculeai.workspace.v1.ListOperationsResponse\"-\x82\xd3\xe4\x93\x02'\x12%/workspaces/{workspace_id}/operations\x12o\n" +
 	"\bGetQuota\x12(.moleculeai.workspace.v1.GetQuotaRequest\x1a).moleculeai.workspace.v1.GetQuotaResponse\"\x0e\x82\xd3\xe4\x93\x02\b\x12\x06/quotaBQZOgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/workspace/v1;workspacev1b\x06proto3"
 
 var (
@@ -2905,123 +3026,129 @@ func file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP() []byte {
 	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescData
 }
 
-var file_moleculeai_workspace_v1_workspace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_moleculeai_workspace_v1_workspace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_moleculeai_workspace_v1_workspace_service_proto_goTypes = []any{
-	(*GetQuotaRequest)(nil),                   // 0: moleculeai.workspace.v1.GetQuotaRequest
-	(*Quota)(nil),                             // 1: moleculeai.workspace.v1.Quota
-	(*GetQuotaResponse)(nil),                  // 2: moleculeai.workspace.v1.GetQuotaResponse
-	(*InitialMemory)(nil),                     // 3: moleculeai.workspace.v1.InitialMemory
-	(*CreateWorkspaceRequest)(nil),            // 4: moleculeai.workspace.v1.CreateWorkspaceRequest
-	(*CreateWorkspaceResponse)(nil),           // 5: moleculeai.workspace.v1.CreateWorkspaceResponse
-	(*ListWorkspacesRequest)(nil),             // 6: moleculeai.workspace.v1.ListWorkspacesRequest
-	(*ListWorkspacesResponse)(nil),            // 7: moleculeai.workspace.v1.ListWorkspacesResponse
-	(*GetWorkspaceRequest)(nil),               // 8: moleculeai.workspace.v1.GetWorkspaceRequest
-	(*GetWorkspaceStateRequest)(nil),          // 9: moleculeai.workspace.v1.GetWorkspaceStateRequest
-	(*GetWorkspaceStateResponse)(nil),         // 10: moleculeai.workspace.v1.GetWorkspaceStateResponse
-	(*UpdateWorkspaceRequest)(nil),            // 11: moleculeai.workspace.v1.UpdateWorkspaceRequest
-	(*UpdateWorkspaceResponse)(nil),           // 12: moleculeai.workspace.v1.UpdateWorkspaceResponse
-	(*DeleteWorkspaceRequest)(nil),            // 13: moleculeai.workspace.v1.DeleteWorkspaceRequest
-	(*DeleteWorkspaceResponse)(nil),           // 14: moleculeai.workspace.v1.DeleteWorkspaceResponse
-	(*RegisterRequest)(nil),                   // 15: moleculeai.workspace.v1.RegisterRequest
-	(*RegisterResponse)(nil),                  // 16: moleculeai.workspace.v1.RegisterResponse
-	(*HeartbeatRequest)(nil),                  // 17: moleculeai.workspace.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),                 // 18: moleculeai.workspace.v1.HeartbeatResponse
-	(*UpdateCardRequest)(nil),                 // 19: moleculeai.workspace.v1.UpdateCardRequest
-	(*UpdateCardResponse)(nil),                // 20: moleculeai.workspace.v1.UpdateCardResponse
-	(*DiscoverRequest)(nil),                   // 21: moleculeai.workspace.v1.DiscoverRequest
-	(*DiscoverResponse)(nil),                  // 22: moleculeai.workspace.v1.DiscoverResponse
-	(*ListPeersRequest)(nil),                  // 23: moleculeai.workspace.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),                 // 24: moleculeai.workspace.v1.ListPeersResponse
-	(*CheckAccessRequest)(nil),                // 25: moleculeai.workspace.v1.CheckAccessRequest
-	(*CheckAccessResponse)(nil),               // 26: moleculeai.workspace.v1.CheckAccessResponse
-	(*ListTokensRequest)(nil),                 // 27: moleculeai.workspace.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),                // 28: moleculeai.workspace.v1.ListTokensResponse
-	(*CreateTokenRequest)(nil),                // 29: moleculeai.workspace.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),               // 30: moleculeai.workspace.v1.CreateTokenResponse
-	(*RevokeTokenRequest)(nil),                // 31: moleculeai.workspace.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),               // 32: moleculeai.workspace.v1.RevokeTokenResponse
-	(*GetExternalConnectionRequest)(nil),      // 33: moleculeai.workspace.v1.GetExternalConnectionRequest
-	(*GetExternalConnectionResponse)(nil),     // 34: moleculeai.workspace.v1.GetExternalConnectionResponse
-	(*RotateExternalCredentialsRequest)(nil),  // 35: moleculeai.workspace.v1.RotateExternalCredentialsRequest
-	(*RotateExternalCredentialsResponse)(nil), // 36: moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	(*CreateWorkspaceRequest_Canvas)(nil),     // 37: moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
-	(*DeleteWorkspaceResponse_Child)(nil),     // 38: moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
-	(Workspace_DeliveryMode)(0),               // 39: moleculeai.workspace.v1.Workspace.DeliveryMode
-	(Workspace_Status)(0),                     // 40: moleculeai.workspace.v1.Workspace.Status
-	(*ConnectionInfo)(nil),                    // 41: moleculeai.workspace.v1.ConnectionInfo
-	(*Workspace)(nil),                         // 42: moleculeai.workspace.v1.Workspace
-	(*structpb.Value)(nil),                    // 43: google.protobuf.Value
-	(*RuntimeMetadata)(nil),                   // 44: moleculeai.workspace.v1.RuntimeMetadata
-	(*Peer)(nil),                              // 45: moleculeai.workspace.v1.Peer
-	(*Token)(nil),                             // 46: moleculeai.workspace.v1.Token
-	(*timestamppb.Timestamp)(nil),             // 47: google.protobuf.Timestamp
+	(*ListOperationsRequest)(nil),             // 0: moleculeai.workspace.v1.ListOperationsRequest
+	(*ListOperationsResponse)(nil),            // 1: moleculeai.workspace.v1.ListOperationsResponse
+	(*GetQuotaRequest)(nil),                   // 2: moleculeai.workspace.v1.GetQuotaRequest
+	(*Quota)(nil),                             // 3: moleculeai.workspace.v1.Quota
+	(*GetQuotaResponse)(nil),                  // 4: moleculeai.workspace.v1.GetQuotaResponse
+	(*InitialMemory)(nil),                     // 5: moleculeai.workspace.v1.InitialMemory
+	(*CreateWorkspaceRequest)(nil),            // 6: moleculeai.workspace.v1.CreateWorkspaceRequest
+	(*CreateWorkspaceResponse)(nil),           // 7: moleculeai.workspace.v1.CreateWorkspaceResponse
+	(*ListWorkspacesRequest)(nil),             // 8: moleculeai.workspace.v1.ListWorkspacesRequest
+	(*ListWorkspacesResponse)(nil),            // 9: moleculeai.workspace.v1.ListWorkspacesResponse
+	(*GetWorkspaceRequest)(nil),               // 10: moleculeai.workspace.v1.GetWorkspaceRequest
+	(*GetWorkspaceStateRequest)(nil),          // 11: moleculeai.workspace.v1.GetWorkspaceStateRequest
+	(*GetWorkspaceStateResponse)(nil),         // 12: moleculeai.workspace.v1.GetWorkspaceStateResponse
+	(*UpdateWorkspaceRequest)(nil),            // 13: moleculeai.workspace.v1.UpdateWorkspaceRequest
+	(*UpdateWorkspaceResponse)(nil),           // 14: moleculeai.workspace.v1.UpdateWorkspaceResponse
+	(*DeleteWorkspaceRequest)(nil),            // 15: moleculeai.workspace.v1.DeleteWorkspaceRequest
+	(*DeleteWorkspaceResponse)(nil),           // 16: moleculeai.workspace.v1.DeleteWorkspaceResponse
+	(*RegisterRequest)(nil),                   // 17: moleculeai.workspace.v1.RegisterRequest
+	(*RegisterResponse)(nil),                  // 18: moleculeai.workspace.v1.RegisterResponse
+	(*HeartbeatRequest)(nil),                  // 19: moleculeai.workspace.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),                 // 20: moleculeai.workspace.v1.HeartbeatResponse
+	(*UpdateCardRequest)(nil),                 // 21: moleculeai.workspace.v1.UpdateCardRequest
+	(*UpdateCardResponse)(nil),                // 22: moleculeai.workspace.v1.UpdateCardResponse
+	(*DiscoverRequest)(nil),                   // 23: moleculeai.workspace.v1.DiscoverRequest
+	(*DiscoverResponse)(nil),                  // 24: moleculeai.workspace.v1.DiscoverResponse
+	(*ListPeersRequest)(nil),                  // 25: moleculeai.workspace.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),                 // 26: moleculeai.workspace.v1.ListPeersResponse
+	(*CheckAccessRequest)(nil),                // 27: moleculeai.workspace.v1.CheckAccessRequest
+	(*CheckAccessResponse)(nil),               // 28: moleculeai.workspace.v1.CheckAccessResponse
+	(*ListTokensRequest)(nil),                 // 29: moleculeai.workspace.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),                // 30: moleculeai.workspace.v1.ListTokensResponse
+	(*CreateTokenRequest)(nil),                // 31: moleculeai.workspace.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),               // 32: moleculeai.workspace.v1.CreateTokenResponse
+	(*RevokeTokenRequest)(nil),                // 33: moleculeai.workspace.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),               // 34: moleculeai.workspace.v1.RevokeTokenResponse
+	(*GetExternalConnectionRequest)(nil),      // 35: moleculeai.workspace.v1.GetExternalConnectionRequest
+	(*GetExternalConnectionResponse)(nil),     // 36: moleculeai.workspace.v1.GetExternalConnectionResponse
+	(*RotateExternalCredentialsRequest)(nil),  // 37: moleculeai.workspace.v1.RotateExternalCredentialsRequest
+	(*RotateExternalCredentialsResponse)(nil), // 38: moleculeai.workspace.v1.RotateExternalCredentialsResponse
+	(*CreateWorkspaceRequest_Canvas)(nil),     // 39: moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
+	(*DeleteWorkspaceResponse_Child)(nil),     // 40: moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
+	(*Operation)(nil),                         // 41: moleculeai.workspace.v1.Operation
+	(Workspace_DeliveryMode)(0),               // 42: moleculeai.workspace.v1.Workspace.DeliveryMode
+	(Workspace_Status)(0),                     // 43: moleculeai.workspace.v1.Workspace.Status
+	(*ConnectionInfo)(nil),                    // 44: moleculeai.workspace.v1.ConnectionInfo
+	(*Workspace)(nil),                         // 45: moleculeai.workspace.v1.Workspace
+	(*structpb.Value)(nil),                    // 46: google.protobuf.Value
+	(*RuntimeMetadata)(nil),                   // 47: moleculeai.workspace.v1.RuntimeMetadata
+	(*Peer)(nil),                              // 48: moleculeai.workspace.v1.Peer
+	(*Token)(nil),                             // 49: moleculeai.workspace.v1.Token
+	(*timestamppb.Timestamp)(nil),             // 50: google.protobuf.Timestamp
 }
 var file_moleculeai_workspace_v1_workspace_service_proto_depIdxs = []int32{
-	1,  // 0: moleculeai.workspace.v1.GetQuotaResponse.quotas:type_name -> moleculeai.workspace.v1.Quota
-	39, // 1: moleculeai.workspace.v1.CreateWorkspaceRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	37, // 2: moleculeai.workspace.v1.CreateWorkspaceRequest.canvas:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
-	3,  // 3: moleculeai.workspace.v1.CreateWorkspaceRequest.initial_memories:type_name -> moleculeai.workspace.v1.InitialMemory
-	40, // 4: moleculeai.workspace.v1.CreateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	41, // 5: moleculeai.workspace.v1.CreateWorkspaceResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	42, // 6: moleculeai.workspace.v1.ListWorkspacesResponse.workspaces:type_name -> moleculeai.workspace.v1.Workspace
-	40, // 7: moleculeai.workspace.v1.GetWorkspaceStateResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	43, // 8: moleculeai.workspace.v1.UpdateWorkspaceRequest.parent_id:type_name -> google.protobuf.Value
-	43, // 9: moleculeai.workspace.v1.UpdateWorkspaceRequest.workspace_dir:type_name -> google.protobuf.Value
-	38, // 10: moleculeai.workspace.v1.DeleteWorkspaceResponse.children:type_name -> moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
-	43, // 11: moleculeai.workspace.v1.RegisterRequest.agent_card:type_name -> google.protobuf.Value
-	39, // 12: moleculeai.workspace.v1.RegisterRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	39, // 13: moleculeai.workspace.v1.RegisterResponse.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	44, // 14: moleculeai.workspace.v1.HeartbeatRequest.runtime_metadata:type_name -> moleculeai.workspace.v1.RuntimeMetadata
-	40, // 15: moleculeai.workspace.v1.HeartbeatResponse.workspace_status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	43, // 16: moleculeai.workspace.v1.UpdateCardRequest.agent_card:type_name -> google.protobuf.Value
-	40, // 17: moleculeai.workspace.v1.DiscoverResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	45, // 18: moleculeai.workspace.v1.ListPeersResponse.peers:type_name -> moleculeai.workspace.v1.Peer
-	46, // 19: moleculeai.workspace.v1.ListTokensResponse.tokens:type_name -> moleculeai.workspace.v1.Token
-	47, // 20: moleculeai.workspace.v1.CreateTokenResponse.created_at:type_name -> google.protobuf.Timestamp
-	47, // 21: moleculeai.workspace.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	41, // 22: moleculeai.workspace.v1.GetExternalConnectionResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	41, // 23: moleculeai.workspace.v1.RotateExternalCredentialsResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	4,  // 24: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:input_type -> moleculeai.workspace.v1.CreateWorkspaceRequest
-	6,  // 25: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:input_type -> moleculeai.workspace.v1.ListWorkspacesRequest
-	8,  // 26: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:input_type -> moleculeai.workspace.v1.GetWorkspaceRequest
-	9,  // 27: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:input_type -> moleculeai.workspace.v1.GetWorkspaceStateRequest
-	11, // 28: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:input_type -> moleculeai.workspace.v1.UpdateWorkspaceRequest
-	13, // 29: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:input_type -> moleculeai.workspace.v1.DeleteWorkspaceRequest
-	15, // 30: moleculeai.workspace.v1.WorkspaceService.Register:input_type -> moleculeai.workspace.v1.RegisterRequest
-	17, // 31: moleculeai.workspace.v1.WorkspaceService.Heartbeat:input_type -> moleculeai.workspace.v1.HeartbeatRequest
-	19, // 32: moleculeai.workspace.v1.WorkspaceService.UpdateCard:input_type -> moleculeai.workspace.v1.UpdateCardRequest
-	21, // 33: moleculeai.workspace.v1.WorkspaceService.Discover:input_type -> moleculeai.workspace.v1.DiscoverRequest
-	23, // 34: moleculeai.workspace.v1.WorkspaceService.ListPeers:input_type -> moleculeai.workspace.v1.ListPeersRequest
-	25, // 35: moleculeai.workspace.v1.WorkspaceService.CheckAccess:input_type -> moleculeai.workspace.v1.CheckAccessRequest
-	27, // 36: moleculeai.workspace.v1.WorkspaceService.ListTokens:input_type -> moleculeai.workspace.v1.ListTokensRequest
-	29, // 37: moleculeai.workspace.v1.WorkspaceService.CreateToken:input_type -> moleculeai.workspace.v1.CreateTokenRequest
-	31, // 38: moleculeai.workspace.v1.WorkspaceService.RevokeToken:input_type -> moleculeai.workspace.v1.RevokeTokenRequest
-	33, // 39: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:input_type -> moleculeai.workspace.v1.GetExternalConnectionRequest
-	35, // 40: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:input_type -> moleculeai.workspace.v1.RotateExternalCredentialsRequest
-	0,  // 41: moleculeai.workspace.v1.WorkspaceService.GetQuota:input_type -> moleculeai.workspace.v1.GetQuotaRequest
-	5,  // 42: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
-	7,  // 43: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
-	42, // 44: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
-	10, // 45: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
-	12, // 46: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
-	14, // 47: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
-	16, // 48: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
-	18, // 49: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
-	20, // 50: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
-	22, // 51: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
-	24, // 52: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
-	26, // 53: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
-	28, // 54: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
-	30, // 55: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
-	32, // 56: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
-	34, // 57: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
-	36, // 58: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	2,  // 59: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
-	42, // [42:60] is the sub-list for method output_type
-	24, // [24:42] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	41, // 0: moleculeai.workspace.v1.ListOperationsResponse.operations:type_name -> moleculeai.workspace.v1.Operation
+	3,  // 1: moleculeai.workspace.v1.GetQuotaResponse.quotas:type_name -> moleculeai.workspace.v1.Quota
+	42, // 2: moleculeai.workspace.v1.CreateWorkspaceRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	39, // 3: moleculeai.workspace.v1.CreateWorkspaceRequest.canvas:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
+	5,  // 4: moleculeai.workspace.v1.CreateWorkspaceRequest.initial_memories:type_name -> moleculeai.workspace.v1.InitialMemory
+	43, // 5: moleculeai.workspace.v1.CreateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	44, // 6: moleculeai.workspace.v1.CreateWorkspaceResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	45, // 7: moleculeai.workspace.v1.ListWorkspacesResponse.workspaces:type_name -> moleculeai.workspace.v1.Workspace
+	43, // 8: moleculeai.workspace.v1.GetWorkspaceStateResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	46, // 9: moleculeai.workspace.v1.UpdateWorkspaceRequest.parent_id:type_name -> google.protobuf.Value
+	46, // 10: moleculeai.workspace.v1.UpdateWorkspaceRequest.workspace_dir:type_name -> google.protobuf.Value
+	40, // 11: moleculeai.workspace.v1.DeleteWorkspaceResponse.children:type_name -> moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
+	46, // 12: moleculeai.workspace.v1.RegisterRequest.agent_card:type_name -> google.protobuf.Value
+	42, // 13: moleculeai.workspace.v1.RegisterRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	42, // 14: moleculeai.workspace.v1.RegisterResponse.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	47, // 15: moleculeai.workspace.v1.HeartbeatRequest.runtime_metadata:type_name -> moleculeai.workspace.v1.RuntimeMetadata
+	43, // 16: moleculeai.workspace.v1.HeartbeatResponse.workspace_status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	46, // 17: moleculeai.workspace.v1.UpdateCardRequest.agent_card:type_name -> google.protobuf.Value
+	43, // 18: moleculeai.workspace.v1.DiscoverResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	48, // 19: moleculeai.workspace.v1.ListPeersResponse.peers:type_name -> moleculeai.workspace.v1.Peer
+	49, // 20: moleculeai.workspace.v1.ListTokensResponse.tokens:type_name -> moleculeai.workspace.v1.Token
+	50, // 21: moleculeai.workspace.v1.CreateTokenResponse.created_at:type_name -> google.protobuf.Timestamp
+	50, // 22: moleculeai.workspace.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	44, // 23: moleculeai.workspace.v1.GetExternalConnectionResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	44, // 24: moleculeai.workspace.v1.RotateExternalCredentialsResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	6,  // 25: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:input_type -> moleculeai.workspace.v1.CreateWorkspaceRequest
+	8,  // 26: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:input_type -> moleculeai.workspace.v1.ListWorkspacesRequest
+	10, // 27: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:input_type -> moleculeai.workspace.v1.GetWorkspaceRequest
+	11, // 28: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:input_type -> moleculeai.workspace.v1.GetWorkspaceStateRequest
+	13, // 29: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:input_type -> moleculeai.workspace.v1.UpdateWorkspaceRequest
+	15, // 30: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:input_type -> moleculeai.workspace.v1.DeleteWorkspaceRequest
+	17, // 31: moleculeai.workspace.v1.WorkspaceService.Register:input_type -> moleculeai.workspace.v1.RegisterRequest
+	19, // 32: moleculeai.workspace.v1.WorkspaceService.Heartbeat:input_type -> moleculeai.workspace.v1.HeartbeatRequest
+	21, // 33: moleculeai.workspace.v1.WorkspaceService.UpdateCard:input_type -> moleculeai.workspace.v1.UpdateCardRequest
+	23, // 34: moleculeai.workspace.v1.WorkspaceService.Discover:input_type -> moleculeai.workspace.v1.DiscoverRequest
+	25, // 35: moleculeai.workspace.v1.WorkspaceService.ListPeers:input_type -> moleculeai.workspace.v1.ListPeersRequest
+	27, // 36: moleculeai.workspace.v1.WorkspaceService.CheckAccess:input_type -> moleculeai.workspace.v1.CheckAccessRequest
+	29, // 37: moleculeai.workspace.v1.WorkspaceService.ListTokens:input_type -> moleculeai.workspace.v1.ListTokensRequest
+	31, // 38: moleculeai.workspace.v1.WorkspaceService.CreateToken:input_type -> moleculeai.workspace.v1.CreateTokenRequest
+	33, // 39: moleculeai.workspace.v1.WorkspaceService.RevokeToken:input_type -> moleculeai.workspace.v1.RevokeTokenRequest
+	35, // 40: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:input_type -> moleculeai.workspace.v1.GetExternalConnectionRequest
+	37, // 41: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:input_type -> moleculeai.workspace.v1.RotateExternalCredentialsRequest
+	0,  // 42: moleculeai.workspace.v1.WorkspaceService.ListOperations:input_type -> moleculeai.workspace.v1.ListOperationsRequest
+	2,  // 43: moleculeai.workspace.v1.WorkspaceService.GetQuota:input_type -> moleculeai.workspace.v1.GetQuotaRequest
+	7,  // 44: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
+	9,  // 45: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
+	45, // 46: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
+	12, // 47: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
+	14, // 48: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
+	16, // 49: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
+	18, // 50: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
+	20, // 51: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
+	22, // 52: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
+	24, // 53: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
+	26, // 54: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
+	28, // 55: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
+	30, // 56: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
+	32, // 57: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
+	34, // 58: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
+	36, // 59: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
+	38, // 60: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
+	1,  // 61: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
+	4,  // 62: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
+	44, // [44:63] is the sub-list for method output_type
+	25, // [25:44] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_moleculeai_workspace_v1_workspace_service_proto_init() }
@@ -3029,18 +3156,19 @@ func file_moleculeai_workspace_v1_workspace_service_proto_init() {
 	if File_moleculeai_workspace_v1_workspace_service_proto != nil {
 		return
 	}
+	file_moleculeai_workspace_v1_operation_proto_init()
 	file_moleculeai_workspace_v1_workspace_proto_init()
-	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4].OneofWrappers = []any{}
-	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11].OneofWrappers = []any{}
-	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14].OneofWrappers = []any{}
-	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_moleculeai_workspace_v1_workspace_service_proto_rawDesc), len(file_moleculeai_workspace_v1_workspace_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

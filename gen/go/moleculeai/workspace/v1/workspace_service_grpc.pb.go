@@ -38,6 +38,7 @@ const (
 	WorkspaceService_RevokeToken_FullMethodName               = "/moleculeai.workspace.v1.WorkspaceService/RevokeToken"
 	WorkspaceService_GetExternalConnection_FullMethodName     = "/moleculeai.workspace.v1.WorkspaceService/GetExternalConnection"
 	WorkspaceService_RotateExternalCredentials_FullMethodName = "/moleculeai.workspace.v1.WorkspaceService/RotateExternalCredentials"
+	WorkspaceService_ListOperations_FullMethodName            = "/moleculeai.workspace.v1.WorkspaceService/ListOperations"
 	WorkspaceService_GetQuota_FullMethodName                  = "/moleculeai.workspace.v1.WorkspaceService/GetQuota"
 )
 
@@ -104,6 +105,11 @@ type WorkspaceServiceClient interface {
 	// RotateExternalCredentials revokes every token of an external workspace and mints one, in one
 	// transaction. Id, delegations and inbox stay.
 	RotateExternalCredentials(ctx context.Context, in *RotateExternalCredentialsRequest, opts ...grpc.CallOption) (*RotateExternalCredentialsResponse, error)
+	// ListOperations lists the starts and stops of a workspace, newest first: those that wait, the one that
+	// runs, and those that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
+	// readable for the operator when the workspace is purged. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
+	ListOperations(ctx context.Context, in *ListOperationsRequest, opts ...grpc.CallOption) (*ListOperationsResponse, error)
 	// GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
 	// kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
 	// own organisation, a workspace's token its own workspace; anything else fails with
@@ -289,6 +295,16 @@ func (c *workspaceServiceClient) RotateExternalCredentials(ctx context.Context, 
 	return out, nil
 }
 
+func (c *workspaceServiceClient) ListOperations(ctx context.Context, in *ListOperationsRequest, opts ...grpc.CallOption) (*ListOperationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListOperationsResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_ListOperations_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *workspaceServiceClient) GetQuota(ctx context.Context, in *GetQuotaRequest, opts ...grpc.CallOption) (*GetQuotaResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetQuotaResponse)
@@ -362,6 +378,11 @@ type WorkspaceServiceServer interface {
 	// RotateExternalCredentials revokes every token of an external workspace and mints one, in one
 	// transaction. Id, delegations and inbox stay.
 	RotateExternalCredentials(context.Context, *RotateExternalCredentialsRequest) (*RotateExternalCredentialsResponse, error)
+	// ListOperations lists the starts and stops of a workspace, newest first: those that wait, the one that
+	// runs, and those that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
+	// readable for the operator when the workspace is purged. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
+	ListOperations(context.Context, *ListOperationsRequest) (*ListOperationsResponse, error)
 	// GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
 	// kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
 	// own organisation, a workspace's token its own workspace; anything else fails with
@@ -427,6 +448,9 @@ func (UnimplementedWorkspaceServiceServer) GetExternalConnection(context.Context
 }
 func (UnimplementedWorkspaceServiceServer) RotateExternalCredentials(context.Context, *RotateExternalCredentialsRequest) (*RotateExternalCredentialsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RotateExternalCredentials not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ListOperations(context.Context, *ListOperationsRequest) (*ListOperationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListOperations not implemented")
 }
 func (UnimplementedWorkspaceServiceServer) GetQuota(context.Context, *GetQuotaRequest) (*GetQuotaResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetQuota not implemented")
@@ -758,6 +782,24 @@ func _WorkspaceService_RotateExternalCredentials_Handler(srv interface{}, ctx co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkspaceService_ListOperations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListOperationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).ListOperations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_ListOperations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).ListOperations(ctx, req.(*ListOperationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WorkspaceService_GetQuota_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetQuotaRequest)
 	if err := dec(in); err != nil {
@@ -850,6 +892,10 @@ var WorkspaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RotateExternalCredentials",
 			Handler:    _WorkspaceService_RotateExternalCredentials_Handler,
+		},
+		{
+			MethodName: "ListOperations",
+			Handler:    _WorkspaceService_ListOperations_Handler,
 		},
 		{
 			MethodName: "GetQuota",

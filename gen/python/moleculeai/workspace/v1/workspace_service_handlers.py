@@ -187,6 +187,18 @@ class WorkspaceServiceHandlers(Protocol):
         """
         ...
 
+    async def ListOperations(
+        self,
+        request: workspace_service_pb2.ListOperationsRequest,
+        call: Call,
+    ) -> workspace_service_pb2.ListOperationsResponse:
+        """ListOperations lists the starts and stops of a workspace, newest first: those that wait, the one that
+        runs, and those that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
+        readable for the operator when the workspace is purged. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
+        ...
+
     async def GetQuota(
         self,
         request: workspace_service_pb2.GetQuotaRequest,

@@ -122,6 +122,11 @@ class WorkspaceServiceStub:
                 request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RotateExternalCredentialsRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RotateExternalCredentialsResponse.FromString,
                 _registered_method=True)
+        self.ListOperations = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/ListOperations',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListOperationsRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListOperationsResponse.FromString,
+                _registered_method=True)
         self.GetQuota = channel.unary_unary(
                 '/moleculeai.workspace.v1.WorkspaceService/GetQuota',
                 request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetQuotaRequest.SerializeToString,
@@ -275,6 +280,16 @@ class WorkspaceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOperations(self, request, context):
+        """ListOperations lists the starts and stops of a workspace, newest first: those that wait, the one that
+        runs, and those that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
+        readable for the operator when the workspace is purged. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetQuota(self, request, context):
         """GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
         kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
@@ -372,6 +387,11 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.RotateExternalCredentials,
                     request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RotateExternalCredentialsRequest.FromString,
                     response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RotateExternalCredentialsResponse.SerializeToString,
+            ),
+            'ListOperations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOperations,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListOperationsRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListOperationsResponse.SerializeToString,
             ),
             'GetQuota': grpc.unary_unary_rpc_method_handler(
                     servicer.GetQuota,
@@ -840,6 +860,33 @@ class WorkspaceService:
             '/moleculeai.workspace.v1.WorkspaceService/RotateExternalCredentials',
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RotateExternalCredentialsRequest.SerializeToString,
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RotateExternalCredentialsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOperations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ListOperations',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListOperationsRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListOperationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

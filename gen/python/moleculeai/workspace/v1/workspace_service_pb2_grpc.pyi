@@ -105,6 +105,12 @@ class WorkspaceServiceStub:
     """RotateExternalCredentials revokes every token of an external workspace and mints one, in one
     transaction. Id, delegations and inbox stay.
     """
+    ListOperations: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListOperationsRequest, _workspace_service_pb2.ListOperationsResponse]
+    """ListOperations lists the starts and stops of a workspace, newest first: those that wait, the one that
+    runs, and those that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
+    readable for the operator when the workspace is purged. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
     GetQuota: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetQuotaRequest, _workspace_service_pb2.GetQuotaResponse]
     """GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
     kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
@@ -187,6 +193,12 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     RotateExternalCredentials: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.RotateExternalCredentialsRequest, _workspace_service_pb2.RotateExternalCredentialsResponse]  # type: ignore[assignment]
     """RotateExternalCredentials revokes every token of an external workspace and mints one, in one
     transaction. Id, delegations and inbox stay.
+    """
+    ListOperations: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListOperationsRequest, _workspace_service_pb2.ListOperationsResponse]  # type: ignore[assignment]
+    """ListOperations lists the starts and stops of a workspace, newest first: those that wait, the one that
+    runs, and those that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
+    readable for the operator when the workspace is purged. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
     """
     GetQuota: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetQuotaRequest, _workspace_service_pb2.GetQuotaResponse]  # type: ignore[assignment]
     """GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
@@ -369,6 +381,18 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_workspace_service_pb2.RotateExternalCredentialsResponse, _abc.Awaitable[_workspace_service_pb2.RotateExternalCredentialsResponse]]:
         """RotateExternalCredentials revokes every token of an external workspace and mints one, in one
         transaction. Id, delegations and inbox stay.
+        """
+
+    @_abc_1.abstractmethod
+    def ListOperations(
+        self,
+        request: _workspace_service_pb2.ListOperationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.ListOperationsResponse, _abc.Awaitable[_workspace_service_pb2.ListOperationsResponse]]:
+        """ListOperations lists the starts and stops of a workspace, newest first: those that wait, the one that
+        runs, and those that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
+        readable for the operator when the workspace is purged. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
         """
 
     @_abc_1.abstractmethod

@@ -6,6 +6,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
+import type { Operation } from "./operation_pb.js";
 import type { ConnectionInfo, Peer, RuntimeMetadata, Token, Workspace, Workspace_DeliveryMode, Workspace_Status, WorkspaceSchema } from "./workspace_pb.js";
 import type { Timestamp, Value } from "@bufbuild/protobuf/wkt";
 
@@ -13,6 +14,60 @@ import type { Timestamp, Value } from "@bufbuild/protobuf/wkt";
  * Describes the file moleculeai/workspace/v1/workspace_service.proto.
  */
 export declare const file_moleculeai_workspace_v1_workspace_service: GenFile;
+
+/**
+ * Request of ListOperations.
+ *
+ * @generated from message moleculeai.workspace.v1.ListOperationsRequest
+ */
+export declare type ListOperationsRequest = Message<"moleculeai.workspace.v1.ListOperationsRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Maximum number of rows, 1 to 200; 0 means 50.
+   *
+   * @generated from field: int32 limit = 2;
+   */
+  limit: number;
+
+  /**
+   * Value of `x-next-page-token` of the previous page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ListOperationsRequest.
+ * Use `create(ListOperationsRequestSchema)` to create a new message.
+ */
+export declare const ListOperationsRequestSchema: GenMessage<ListOperationsRequest>;
+
+/**
+ * Response of ListOperations.
+ *
+ * @generated from message moleculeai.workspace.v1.ListOperationsResponse
+ */
+export declare type ListOperationsResponse = Message<"moleculeai.workspace.v1.ListOperationsResponse"> & {
+  /**
+   * Operations, newest first.
+   *
+   * @generated from field: repeated moleculeai.workspace.v1.Operation operations = 1;
+   */
+  operations: Operation[];
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ListOperationsResponse.
+ * Use `create(ListOperationsResponseSchema)` to create a new message.
+ */
+export declare const ListOperationsResponseSchema: GenMessage<ListOperationsResponse>;
 
 /**
  * Request of GetQuota.
@@ -1637,6 +1692,19 @@ export declare const WorkspaceService: GenService<{
     methodKind: "unary";
     input: typeof RotateExternalCredentialsRequestSchema;
     output: typeof RotateExternalCredentialsResponseSchema;
+  },
+  /**
+   * ListOperations lists the starts and stops of a workspace, newest first: those that wait, the one that
+   * runs, and those that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
+   * readable for the operator when the workspace is purged. If there are more, the response header
+   * `x-next-page-token` carries the token of the next page.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ListOperations
+   */
+  listOperations: {
+    methodKind: "unary";
+    input: typeof ListOperationsRequestSchema;
+    output: typeof ListOperationsResponseSchema;
   },
   /**
    * GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is

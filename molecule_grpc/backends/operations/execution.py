@@ -1,0 +1,158 @@
+"""What an operation does, step by step. Each step may be repeated by another worker.
+
+A restart stops, then notes where the workspace is started, then starts. Whoever takes over sees by
+the note which half is over, and asks the engine what has become of the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import structlog
+
+from molecule_grpc.backends.contract import (
+    STATUS_SECONDS,
+    BackendFailure,
+    Capability,
+    Refused,
+    Running,
+    Started,
+    StartRequest,
+    WorkloadMissing,
+)
+from molecule_grpc.backends.dispatch import Dispatch
+from molecule_grpc.backends.operations.rules import Kind, State
+from molecule_grpc.backends.operations.values import Ending, Operation
+
+log = structlog.get_logger(__name__)
+
+_LONGEST_OUTPUT: Final = 2048
+_OUTPUT_LINES: Final = 40
+_LAST_PAUSE_SECONDS: Final = 300.0
+
+# The start of a workspace, from its row. Raises `BackendFailure` for what can never start.
+Prepare = Callable[[Operation], Awaitable[StartRequest]]
+
+
+class Choose(Protocol):
+    """Notes where a workspace is started."""
+
+    async def __call__(self, operation: Operation, backend: str, *, left: bool) -> bool:
+        """False where the operation is not ours. `left`: whether the old workload may still run."""
+        ...
+
+
+class NotOurs(Exception):
+    """Another worker has taken the operation over."""
+
+
+class Execution:
+    """Runs operations on the backends.
+
+    Args:
+        prepare: makes the request of a start.
+        choose: notes where the workspace is started.
+        first_pause: seconds until a stop that failed is tried again; doubled after each, up to 300.
+    """
+
+    def __init__(
+        self, dispatch: Dispatch, prepare: Prepare, choose: Choose, *, first_pause: float
+    ) -> None:
+        self._first_pause = first_pause
+        self._dispatch = dispatch
+        self._prepare = prepare
+        self._choose = choose
+
+    def pause_after(self, attempt: int) -> float:
+        """Seconds until a stop that failed so often is tried again."""
+        return min(_LAST_PAUSE_SECONDS, self._first_pause * 2.0 ** min(attempt - 1, 20))
+
+    async def perform(self, operation: Operation) -> Ending:
+        """Do what the operation wants. Raises `NotOurs`."""
+        if operation.kind.starts:
+            return await self._start(operation)
+        try:
+            await self._dispatch.stop(operation.runs_on, operation.resource)
+            if operation.kind is Kind.REMOVE:
+                await self._dispatch.remove_volumes(operation.runs_on, operation.workspace_id)
+        except BackendFailure as failed:
+            log.warning("a workspace was not stopped", failure=str(failed), **_named(operation))
+            return Ending(
+                state=State.FAILED,
+                reason=failed.reason,
+                message=failed.public,
+                again_after=self.pause_after(operation.attempt),
+            )
+        return Ending(state=State.SUCCEEDED)
+
+    async def undo(self, operation: Operation) -> None:
+        """Remove what a start may have left. What remains is found by a later pass."""
+        backend = operation.backend or self._dispatch.starts_on
+        await self._dispatch.stop_before_start(backend, operation.made, "undo")
+
+    async def _start(self, operation: Operation) -> Ending:
+        try:
+            if operation.backend == self._dispatch.starts_on:
+                if found := await self._found(operation):
+                    return Ending(state=State.SUCCEEDED, started=found)
+            else:
+                await self._make_way(operation)
+            request = await self._prepare(operation)
+            started = await self._dispatch.start(request)
+        except BackendFailure as failed:
+            log.warning("a workspace was not started", failure=str(failed), **_named(operation))
+            message = await self._explained(operation, failed)
+            if not failed.undone:
+                await self.undo(operation)
+            return Ending(state=State.FAILED, reason=failed.reason, message=message)
+        return Ending(state=State.SUCCEEDED, started=started)
+
+    async def _found(self, operation: Operation) -> Started | None:
+        """What the worker before has started, if that runs."""
+        found = await self._dispatch.status(operation.backend, operation.made)
+        if isinstance(found, Running) and found.operation_id == operation.id:
+            return Started(found.resource_id, found.url, found.image_digest)
+        return None
+
+    async def _make_way(self, operation: Operation) -> None:
+        """Stop what runs of the workspace, and note where its new workload goes."""
+        stopped = True
+        if operation.backend:  # The worker before started where nothing is started any more.
+            await self.undo(operation)
+        if operation.kind is Kind.RESTART or operation.resource_id:
+            stopped = await self._dispatch.stop_before_start(
+                operation.runs_on, operation.resource, operation.source
+            )
+        if not await self._choose(operation, self._dispatch.starts_on, left=not stopped):
+            raise NotOurs
+
+    async def _explained(self, operation: Operation, failed: BackendFailure) -> str:
+        """The failure with the last lines that the agent printed."""
+        output = failed.output or await self._output(operation)
+        if not output.strip():
+            return failed.public
+        return f"{failed.public}; the agent's last output:\n{output[-_LONGEST_OUTPUT:]}"
+
+    async def _output(self, operation: Operation) -> str:
+        try:
+            backend = self._dispatch.of(operation.backend or self._dispatch.starts_on)
+            if Capability.LOGS not in backend.capabilities:
+                return ""
+            async with asyncio.timeout(STATUS_SECONDS):
+                chunks = [
+                    chunk.data async for chunk in backend.logs(operation.made, tail=_OUTPUT_LINES)
+                ]
+        except (BackendFailure, Refused, WorkloadMissing, TimeoutError):
+            return ""
+        return b"".join(chunks)[-_LONGEST_OUTPUT:].decode(errors="replace").replace("\x00", "")
+
+
+def _named(operation: Operation) -> dict[str, str]:
+    return {
+        "workspace_id": str(operation.workspace_id),
+        "operation_id": str(operation.id),
+        "kind": operation.kind,
+        "backend": operation.backend or operation.runs_on,
+    }

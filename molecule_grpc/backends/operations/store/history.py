@@ -1,0 +1,79 @@
+"""The SQL of reading operations, and of deleting old ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from molecule_grpc.backends.operations.values import Past
+from molecule_grpc.db.pool import Connection, Pool
+
+_COLUMNS = ", ".join(Past._fields)
+
+_LIST = f"""
+    SELECT {_COLUMNS} FROM workspace_operations
+    WHERE workspace_id = $1 AND ($5::uuid IS NULL OR organization_id = $5)
+      AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4::uuid))
+    ORDER BY created_at DESC, id DESC LIMIT $2
+"""
+
+_DROP_OLD = """
+    DELETE FROM workspace_operations WHERE id IN (
+        SELECT id FROM workspace_operations
+        WHERE ended_at < now() - make_interval(days => $1)
+        ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ) RETURNING id
+"""
+
+_COUNT_RECENT = """
+    SELECT workspace_id, count(*)::integer AS count FROM workspace_operations
+    WHERE workspace_id = ANY($1::uuid[]) AND kind IN ('start', 'restart') AND source = ANY($2)
+      AND created_at > now() - make_interval(mins => $3)
+    GROUP BY workspace_id
+"""
+
+
+async def list_of(
+    pool: Pool,
+    workspace_id: UUID,
+    within: UUID | None,
+    *,
+    limit: int,
+    before: tuple[datetime, UUID] | None,
+) -> list[Past]:
+    """Operations of a workspace, newest first, from behind a place.
+
+    Args:
+        within: only those of this organisation; None for any.
+    """
+    rows = await pool.fetch(_LIST, workspace_id, limit, *(before or (None, None)), within)
+    return [Past(*row) for row in rows]
+
+
+async def drop_old(pool: Pool, days: int, limit: int) -> int:
+    """Delete operations that ended so long ago, at most so many."""
+    return len(await pool.fetch(_DROP_OLD, days, limit))
+
+
+async def count_recent(
+    conn: Connection, workspace_ids: list[UUID], sources: Sequence[str], minutes: int
+) -> dict[UUID, int]:
+    """How many starts were asked for by these sources lately, by workspace; none is left out."""
+    rows = await conn.fetch(_COUNT_RECENT, workspace_ids, list(sources), minutes)
+    return {row["workspace_id"]: row["count"] for row in rows}
+
+
+async def known(pool: Pool, workspace_id: UUID, within: UUID | None) -> bool:
+    """Whether there is such a workspace, removed or not."""
+    found: bool = await pool.fetchval(
+        """
+        SELECT EXISTS (
+            SELECT FROM workspaces
+            WHERE id = $1 AND ($2::uuid IS NULL OR organization_id = $2)
+        )
+        """,
+        workspace_id,
+        within,
+    )
+    return found

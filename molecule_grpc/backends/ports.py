@@ -1,0 +1,63 @@
+"""What the slice needs of others: status moves of workspaces."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Protocol
+from uuid import UUID
+
+from molecule_grpc.db.pool import Connection
+
+
+class StatusMoves(Protocol):
+    """Moves of workspaces that backends and their users cause. Each answers which moved."""
+
+    async def provision_failed(
+        self, conn: Connection, workspace_ids: Collection[UUID], reason: str
+    ) -> list[UUID]:
+        """From `provisioning` to `failed`, with the reason."""
+        ...
+
+    async def lost(self, conn: Connection, workspace_ids: Collection[UUID]) -> list[UUID]:
+        """From `online` or `degraded` to `offline`: nothing runs any more."""
+        ...
+
+    async def restarted(self, conn: Connection, workspace_ids: Collection[UUID]) -> list[UUID]:
+        """To `provisioning`: the workload is started again."""
+        ...
+
+
+class Starter(Protocol):
+    """Starts new workspaces."""
+
+    @property
+    def can_start(self) -> bool:
+        """Whether there is a backend for them."""
+        ...
+
+    async def start(self, conn: Connection, workspace_id: UUID, organization_id: UUID) -> None:
+        """Ask for the start of a workspace, in the transaction that creates it."""
+        ...
+
+    def announce(self) -> None:
+        """Begin: the transaction is committed."""
+        ...
+
+
+class Workspaces(Protocol):
+    """What the slice of workspaces tells, and what may be told to it."""
+
+    @property
+    def moves(self) -> StatusMoves: ...
+
+    def starts_by(self, starter: Starter) -> None:
+        """Name whoever starts new workspaces."""
+        ...
+
+    def on_remove(self, subscriber: Callable[[Connection, list[UUID]], Awaitable[None]]) -> None:
+        """Call in the transaction that removes workspaces."""
+        ...
+
+    def on_removed(self, subscriber: Callable[[Sequence[UUID]], None]) -> None:
+        """Call after the commit of a removal."""
+        ...

@@ -1,0 +1,129 @@
+"""Comparing engines with rows, in both directions; every worker does it.
+
+What is on the engine and expected by no row is noted, then stopped; the note makes it be counted
+and stopped once. What a row expects and the engine lacks is started again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from molecule_grpc.backends import metrics
+from molecule_grpc.backends.contract import (
+    LIST_SECONDS,
+    Backend,
+    BackendFailure,
+    BackendName,
+    Capability,
+    Owned,
+    Resource,
+)
+from molecule_grpc.backends.dispatch import Dispatch
+from molecule_grpc.backends.healing import heal
+from molecule_grpc.backends.ports import StatusMoves
+from molecule_grpc.backends.reconcile.rules import absent, orphans
+from molecule_grpc.backends.reconcile.store import comparing as store
+from molecule_grpc.db.pool import Pool
+from molecule_grpc.events.names import EventType
+
+log = structlog.get_logger(__name__)
+
+_BATCH: Final = 500
+_LEFTOVERS: Final = 20
+_BEFORE_ALL: Final = UUID(int=0)
+
+
+class Reconcile:
+    """The passes.
+
+    Args:
+        moves: status moves of workspaces.
+        announce: wakes the runners, and the readers of the feed of events.
+    """
+
+    def __init__(
+        self, pool: Pool, dispatch: Dispatch, moves: StatusMoves, announce: Callable[[], None]
+    ) -> None:
+        self._pool = pool
+        self._dispatch = dispatch
+        self._moves = moves
+        self._announce = announce
+
+    async def compare(self) -> None:
+        """Compare every backend that can list what is there. One that cannot be asked is left."""
+        for backend in self._dispatch.opened:
+            if Capability.LIST not in backend.capabilities:
+                continue
+            asked = await store.now(self._pool)
+            try:
+                owned = await backend.list_owned(deadline=LIST_SECONDS)
+            except BackendFailure as failed:
+                log.warning("a backend was not compared", backend=backend.name, why=str(failed))
+                continue
+            await self._note_orphans(backend, owned)
+            await self._heal(backend.name, await self._lost(backend, owned), asked)
+        await self.remove_leftovers()
+
+    async def remove_leftovers(self) -> None:
+        """Stop what is noted, some at a time."""
+        for each in await store.take_leftovers(self._pool, _LEFTOVERS):
+            resource = Resource(workspace_id=each.workspace_id, resource_id=each.resource_id)
+            try:
+                if each.resource_id:
+                    await self._dispatch.stop(each.backend, resource, exactly=True)
+                if each.with_volumes:
+                    await self._dispatch.remove_volumes(each.backend, each.workspace_id)
+            except BackendFailure as failed:
+                log.warning(
+                    "an orphan was not removed",
+                    backend=each.backend,
+                    resource_id=each.resource_id,
+                    workspace_id=str(each.workspace_id),
+                    why=str(failed),
+                )
+            else:
+                await store.removed(self._pool, each)
+        await store.forget_removed(self._pool)
+
+    async def measure(self) -> None:
+        """Count how long workspaces took that are online now."""
+        for backend, seconds in await store.came_online(
+            self._pool, EventType.WORKSPACE_ONLINE, _BATCH
+        ):
+            if seconds is not None and backend:
+                metrics.ONLINE[BackendName(backend)].observe(seconds)
+
+    async def _note_orphans(self, backend: Backend, owned: list[Owned]) -> None:
+        for start in range(0, len(owned), _BATCH):
+            some = owned[start : start + _BATCH]
+            rows = await store.expected(self._pool, [each.workspace_id for each in some])
+            if found := orphans(backend.name, some, rows):
+                new = await store.leave(self._pool, backend.name, found)
+                metrics.ORPHANS[backend.name].inc(new)
+                log.warning("orphans were found", backend=backend.name, count=new)
+
+    async def _lost(self, backend: Backend, owned: list[Owned]) -> list[tuple[UUID, str]]:
+        found: list[tuple[UUID, str]] = []
+        last = _BEFORE_ALL
+        while rows := await store.running(self._pool, backend.name, last, _BATCH):
+            found += [(each, rows[each]) for each in absent(rows, owned)]
+            last = max(rows)
+        return found
+
+    async def _heal(
+        self, backend: BackendName, lost: list[tuple[UUID, str]], asked: datetime
+    ) -> None:
+        for start in range(0, len(lost), _BATCH):
+            async with self._pool.acquire() as conn, conn.transaction():
+                some = lost[start : start + _BATCH]
+                held = await store.hold_lost(conn, backend, some, asked)
+                healed = await heal(conn, self._moves, held, "reconcile")
+            if healed:
+                metrics.DRIFT_HEALED[backend].inc(len(healed))
+                log.warning("workloads were gone", backend=backend, count=len(healed))
+                self._announce()

@@ -1,0 +1,166 @@
+"""Opens the slice for one worker: backends, runner, passes, handlers."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID, uuid4
+
+from molecule_grpc.backends.asking import Asking
+from molecule_grpc.backends.contract import Backend, BackendName
+from molecule_grpc.backends.control_plane.backend import ControlPlane
+from molecule_grpc.backends.control_plane.client import ControlPlaneClient
+from molecule_grpc.backends.dispatch import Dispatch
+from molecule_grpc.backends.none import NoBackend
+from molecule_grpc.backends.operations.endings import Endings, OnEnded
+from molecule_grpc.backends.operations.execution import Execution
+from molecule_grpc.backends.operations.history import History
+from molecule_grpc.backends.operations.runner import OPERATIONS, Runner
+from molecule_grpc.backends.operations.store import history, runs
+from molecule_grpc.backends.operations.values import Operation
+from molecule_grpc.backends.ports import Workspaces
+from molecule_grpc.backends.provisioning.requests import Requests
+from molecule_grpc.backends.reconcile.passes import Reconcile
+from molecule_grpc.backends.service import OperationsService, handlers
+from molecule_grpc.core import Core, Slice
+from molecule_grpc.db.installation import installation_id
+from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS, in_batches
+from molecule_grpc.events.store import CHANNEL_ALL
+from molecule_grpc.server.tasks import BackgroundTask
+from molecule_grpc.settings.backends import AUTO
+from molecule_grpc.settings.settings import Settings
+
+_MEASURE_SECONDS: Final = 5.0
+_LEFTOVER_SECONDS: Final = 15.0
+_RETENTION_SECONDS: Final = 600.0
+_RETENTION_BATCH: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendsSlice:
+    """What the worker and other slices need of this one.
+
+    Args:
+        slice: handlers, tasks and the loop that runs operations.
+        dispatch: asks and changes what runs.
+        on_ended: subscribes to the ends of operations, in their transactions.
+        announce: wakes the runners after a commit that has asked for operations.
+    """
+
+    slice: Slice
+    dispatch: Dispatch
+    on_ended: Callable[[OnEnded], None]
+    announce: Callable[[], None]
+
+
+@contextlib.asynccontextmanager
+async def open_backends(core: Core, workspaces: Workspaces) -> AsyncIterator[BackendsSlice]:
+    """The slice, while inside."""
+    async with contextlib.AsyncExitStack() as stack:
+        installation = await installation_id(core.pool)
+        backends = [NoBackend(), *_configured(core.settings, installation)]
+        for each in backends:
+            stack.push_async_callback(each.close)
+        settings = core.settings.backends
+        dispatch = Dispatch(
+            starts_on(core.settings),
+            backends,
+            start_timeout=settings.start_timeout,
+            stop_timeout=settings.stop_timeout,
+            first_pause=settings.retry_pause,
+        )
+        announce = functools.partial(core.wakeups.announce, [OPERATIONS, CHANNEL_ALL])
+        asking = Asking(dispatch, announce)
+        workspaces.starts_by(asking)
+        workspaces.on_remove(asking.remove)
+        workspaces.on_removed(lambda _: announce())
+        endings, runner = _runner(core, dispatch, workspaces, announce)
+        reconcile = Reconcile(core.pool, dispatch, workspaces.moves, announce)
+        yield BackendsSlice(
+            slice=Slice(
+                handlers=[handlers(OperationsService(History(core.pool, core.page_tokens)))],
+                tasks=_tasks(core, reconcile),
+                loops={"operations": runner.run},
+            ),
+            dispatch=dispatch,
+            on_ended=endings.on_ended,
+            announce=announce,
+        )
+
+
+def starts_on(settings: Settings) -> BackendName:
+    """Where workspaces are started: as named, or the control plane where it is fully given."""
+    named = settings.backends.backend
+    if named != AUTO:
+        return BackendName(named)
+    given = settings.deployment.saas_org_id and settings.control_plane.base_url
+    return BackendName.CONTROL_PLANE if given else BackendName.NONE
+
+
+def _configured(settings: Settings, installation: UUID) -> list[Backend]:
+    """The backends that start workspaces, or keep some that were started earlier."""
+    wanted = {starts_on(settings), *(BackendName(name) for name in settings.backends.kept)}
+    opened: list[Backend] = []
+    if BackendName.CONTROL_PLANE in wanted:
+        opened.append(_control_plane(settings, installation))
+    return opened
+
+
+def _control_plane(settings: Settings, installation: UUID) -> ControlPlane:
+    given = settings.control_plane
+    client = ControlPlaneClient(
+        given, admin_token=settings.auth.admin_token, installation=str(installation)
+    )
+    return ControlPlane(
+        client,
+        organization=settings.deployment.saas_org_id,
+        platform_url=_platform_url(settings),
+        console_token=given.console_token,
+    )
+
+
+def _platform_url(settings: Settings) -> str:
+    edge = settings.edge
+    return edge.external_platform_url or f"{edge.scheme}://{edge.host}:{edge.port}"
+
+
+def _runner(
+    core: Core, dispatch: Dispatch, workspaces: Workspaces, announce: Callable[[], None]
+) -> tuple[Endings, Runner]:
+    pool, settings = core.pool, core.settings
+    # A worker that was restarted is another one: what its predecessor had is taken over.
+    owner = str(uuid4())
+    requests = Requests(pool, settings.edge.external_platform_url)
+
+    async def choose(operation: Operation, backend: str, *, left: bool) -> bool:
+        return await runs.choose(pool, owner, operation, backend, left=left)
+
+    endings = Endings(pool, owner, workspaces.moves, announce)
+    execution = Execution(
+        dispatch, requests.prepare, choose, first_pause=settings.backends.retry_pause
+    )
+    runner = Runner(pool, core.wakeups, dispatch, execution, endings, settings.backends, owner)
+    return endings, runner
+
+
+def _tasks(core: Core, reconcile: Reconcile) -> list[BackgroundTask]:
+    settings = core.settings.backends
+
+    async def prune() -> None:
+        await in_batches(
+            "operations",
+            lambda batch: history.drop_old(core.pool, settings.retention_days, batch),
+            batch=_RETENTION_BATCH,
+        )
+
+    return [
+        BackgroundTask("backend-reconcile", settings.reconcile_interval, reconcile.compare),
+        BackgroundTask("backend-leftovers", _LEFTOVER_SECONDS, reconcile.remove_leftovers),
+        BackgroundTask("provision-times", _MEASURE_SECONDS, reconcile.measure),
+        BackgroundTask(
+            "operation-retention", _RETENTION_SECONDS, prune, timeout=SWEEP_TIMEOUT_SECONDS
+        ),
+    ]
