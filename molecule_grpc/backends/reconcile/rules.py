@@ -14,6 +14,7 @@ class Expected(NamedTuple):
 
     Args:
         removed: whether it is a tombstone.
+        rests: whether nothing shall run: it is paused, hibernated or failed.
         busy: whether an operation waits or runs: whatever is found may be its doing.
     """
 
@@ -21,6 +22,7 @@ class Expected(NamedTuple):
     backend: str
     resource_id: str
     removed: bool
+    rests: bool
     busy: bool
 
 
@@ -37,7 +39,10 @@ _NOBODY = UUID(int=0)
 
 
 def orphans(backend: str, owned: Iterable[Owned], rows: Mapping[UUID, Expected]) -> list[Orphan]:
-    """What is on the engine and belongs to no row, to a removed row or to an older operation.
+    """What is on the engine and shall not be.
+
+    That belongs to no row, to a removed row or to an older operation; or runs although its
+    workspace is paused, hibernated or failed.
 
     Args:
         rows: of the workspaces in the list, read after it; one that is missing has no row.
@@ -48,17 +53,21 @@ def orphans(backend: str, owned: Iterable[Owned], rows: Mapping[UUID, Expected])
         if row is not None and row.busy:
             continue
         gone = row is None or row.removed
-        if gone or _is_older(backend, each, row):
+        if row is None or gone or _is_unwanted(backend, each, row):
             organization_id = row.organization_id if row else each.organization_id or _NOBODY
             found.append(Orphan(each.workspace_id, organization_id, each.resource_id, gone))
     return found
 
 
-def _is_older(backend: str, each: Owned, row: Expected | None) -> bool:
-    """Whether a workload is another than the row's. Volumes of a live row are nobody's orphan."""
-    if row is None or not each.resource_id:
+def _is_unwanted(backend: str, each: Owned, row: Expected) -> bool:
+    """Whether a workload of a live row is another than the row's, or runs where none shall.
+
+    Volumes without a workload are a live row's own.
+    """
+    if not each.resource_id:
         return False
-    return (row.backend, row.resource_id) != (backend, each.resource_id)
+    older = (row.backend, row.resource_id) != (backend, each.resource_id)
+    return older or (row.rests and each.running)
 
 
 def absent(expected: Mapping[UUID, str], owned: Iterable[Owned]) -> list[UUID]:

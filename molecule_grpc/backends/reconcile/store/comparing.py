@@ -19,7 +19,7 @@ _UNFINISHED: Final = """
 
 _EXPECTED = f"""
     SELECT w.id, w.organization_id, w.backend, w.resource_id, w.status = 'removed',
-           {_UNFINISHED.format(id="w.id")}
+           w.status IN ('paused', 'hibernated', 'failed'), {_UNFINISHED.format(id="w.id")}
     FROM workspaces w WHERE w.id = ANY($1::uuid[])
 """
 _BUSY = """
@@ -56,12 +56,19 @@ _LEAVE = """
     RETURNING resource_id
 """
 
-_TAKE = """
+# Of a workspace that runs again, under the same name.
+_MOOT = """
+    DELETE FROM workspace_leftovers l USING workspaces w
+    WHERE w.id = l.workspace_id AND w.backend = l.backend AND w.resource_id = l.resource_id
+      AND l.removed_at IS NULL AND w.status NOT IN ('removed', 'paused', 'hibernated', 'failed')
+"""
+_TAKE = f"""
     UPDATE workspace_leftovers l SET attempts = attempts + 1,
         not_before = now() + make_interval(secs => least(300, 30 * 2 ^ least(attempts, 10)))
     FROM (
         SELECT workspace_id, backend, resource_id FROM workspace_leftovers
         WHERE removed_at IS NULL AND not_before <= now()
+          AND NOT {_UNFINISHED.format(id="workspace_leftovers.workspace_id")}
         ORDER BY not_before LIMIT $1 FOR UPDATE SKIP LOCKED
     ) due
     WHERE (l.workspace_id, l.backend, l.resource_id)
@@ -69,6 +76,9 @@ _TAKE = """
     RETURNING l.backend, l.resource_id, l.workspace_id, l.with_volumes
 """
 _REMOVED = """
+    WITH cleared AS (
+        UPDATE workspaces SET resource_id = '' WHERE id = $1 AND backend = $2 AND resource_id = $3
+    )
     UPDATE workspace_leftovers SET removed_at = now()
     WHERE workspace_id = $1 AND backend = $2 AND resource_id = $3
 """
@@ -110,7 +120,7 @@ async def expected(pool: Pool, workspace_ids: list[UUID]) -> dict[UUID, Expected
     rows = await pool.fetch(_EXPECTED, workspace_ids)
     found = {row[0]: Expected(*row[1:]) for row in rows}
     for row in await pool.fetch(_BUSY, [each for each in workspace_ids if each not in found]):
-        found[row[0]] = Expected(UUID(int=0), "", "", removed=True, busy=True)
+        found[row[0]] = Expected(UUID(int=0), "", "", removed=True, rests=False, busy=True)
     return found
 
 
@@ -144,6 +154,7 @@ async def leave(pool: Pool, backend: str, found: Sequence[Orphan]) -> int:
 
 async def take_leftovers(pool: Pool, limit: int) -> list[Leftover]:
     """What is to be stopped now. Others wait at least 30 s before they try the same."""
+    await pool.execute(_MOOT)
     return [Leftover(*row) for row in await pool.fetch(_TAKE, limit)]
 
 
