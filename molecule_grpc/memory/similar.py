@@ -24,7 +24,7 @@ _SOME_WORDING: Final = 0.2
 _MOST: Final = 3
 # What an author waits for hints; and searches for hints at once: with more, commits have none.
 _SECONDS: Final = 0.01
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 4
 
 
 class SimilarMemories:
@@ -41,7 +41,7 @@ class SimilarMemories:
     ) -> Sequence[Similar]:
         """Up to three memories of the namespace, the most alike first; none after 10 ms.
 
-        None, too, while 8 others look. Never raises: the memory is stored already.
+        None, too, while 4 others look. Never raises: the memory is stored already.
         """
         if self._under_way >= _AT_ONCE:
             return ()

@@ -19,7 +19,7 @@ import pytest
 from aiohttp import web
 
 from molecule_grpc.db.pool import Pool, connect_pool
-from molecule_grpc.memory.embedding.batches import Batches, Late, NotNow
+from molecule_grpc.memory.embedding.batches import LOCAL_RUNS, Batches, Late, NotNow
 from molecule_grpc.memory.embedding.client import SocketEmbedder
 from molecule_grpc.memory.embedding.models import LOCAL_MODELS, ModelFile, ModelRefused, checked
 from molecule_grpc.memory.embedding.openai import RemoteError
@@ -334,6 +334,8 @@ def test_a_file_that_is_not_the_measured_one_is_refused(tmp_path: Path) -> None:
 class SlowSource:
     """A model that embeds nothing until `gate` is set; `ran` lists the batches in order."""
 
+    runs = LOCAL_RUNS
+
     def __init__(self) -> None:
         self.ran: list[list[str]] = []
         self.gate = asyncio.Event()
@@ -455,6 +457,8 @@ async def test_a_process_without_its_model_says_so_and_nobody_waits() -> None:
 
 class Failing:
     """A source that is away, or cannot read one text."""
+
+    runs = LOCAL_RUNS
 
     def __init__(self, error: Exception, bad: str = "") -> None:
         self.error, self.bad = error, bad

@@ -19,8 +19,10 @@ from molecule_grpc.memory.values import EmbedState
 
 _log = structlog.get_logger(__name__)
 
-# Texts of one round: of the longest ones 1.6 MB and 256 windows, half a minute of work.
-_TEXTS: Final = 16
+# Texts of one round, which are 64 KiB in all or one text: some seconds of work.
+_TEXTS: Final = 64
+# A step waits so long for further texts: a round for each would take a writer's disk and core.
+_GATHER_SECONDS: Final = 0.05
 _SECONDS: Final = 60.0
 # Another worker may take over 90 s after the last claim of a worker that died.
 _LEASE_SECONDS: Final = 90.0
@@ -61,6 +63,7 @@ class Backlog:
         model = self._embedder.model
         if model is None or not await self._vectors.enable(model):
             return
+        await asyncio.sleep(_GATHER_SECONDS)
         with database_errors():
             for attempt in range(_TRIES):
                 if await self._claim(model):

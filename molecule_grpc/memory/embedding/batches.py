@@ -12,10 +12,6 @@ from typing import Any, Final, NamedTuple, Protocol
 from molecule_grpc.memory.embedding.engines import Engine, Piece
 
 _MOST_WAITING: Final = 4096
-# The model runs up to 8 pieces at once, which saves time on short pieces. A new question waits for
-# the end of a run: 400 tokens, or 1,600 characters, take a tenth of a second.
-_PIECES_OF_A_RUN: Final = 8
-_SIZE_OF_A_RUN: Final = 1600
 _SIZE_OF_A_TOKEN: Final = 4
 
 
@@ -38,8 +34,31 @@ class Embedded(NamedTuple):
     floats: bytes
 
 
+class Runs(NamedTuple):
+    """How a source likes its work.
+
+    Args:
+        pieces: most pieces of a run.
+        size: most characters of a run with several pieces.
+        at_once: most runs at once.
+    """
+
+    pieces: int
+    size: int
+    at_once: int
+
+
+# A model runs up to 8 pieces at once, which saves time on short pieces. A new question waits for
+# the end of a run: 400 tokens, or 1,600 characters, take a tenth of a second.
+LOCAL_RUNS: Final = Runs(8, 1600, 1)
+# A server answers several calls as fast as one, and a call takes a while, however short.
+REMOTE_RUNS: Final = Runs(32, 32_000, 4)
+
+
 class Source(Protocol):
     """Where vectors come from."""
+
+    runs: Runs
 
     async def split(self, texts: Sequence[str], *, question: bool) -> list[list[Piece]]:
         """The pieces of each text."""
@@ -50,6 +69,8 @@ class Source(Protocol):
 
 class LocalSource:
     """A model on this machine, off the event loop. One thread: two would take the workers' core."""
+
+    runs = LOCAL_RUNS
 
     def __init__(self, engine: Engine, pool: ThreadPoolExecutor) -> None:
         self._engine = engine
@@ -117,13 +138,17 @@ class Batches:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        while True:
-            await self._arrived.wait()
-            question = bool(self._questions)
-            batch = _next_run(self._questions or self._passages)
-            if not self._questions and not self._passages:
-                self._arrived.clear()
-            await self._run(batch, question=question)
+        room = asyncio.Semaphore(self._source.runs.at_once)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._arrived.wait()
+                await room.acquire()
+                question = bool(self._questions)
+                batch = _next_run(self._questions or self._passages, self._source.runs)
+                if not self._questions and not self._passages:
+                    self._arrived.clear()
+                run = group.create_task(self._run(batch, question=question))
+                run.add_done_callback(lambda _: room.release())
 
     async def _run(self, batch: list[_Waiting], *, question: bool) -> None:
         if not batch:
@@ -147,12 +172,12 @@ class Batches:
                 each.done.set_result(vector)
 
 
-def _next_run(waiting: deque[_Waiting]) -> list[_Waiting]:
+def _next_run(waiting: deque[_Waiting], runs: Runs) -> list[_Waiting]:
     """The pieces that run next; those whose caller no longer waits are dropped."""
     batch: list[_Waiting] = []
     size, now = 0, time.monotonic()
-    while waiting and len(batch) < _PIECES_OF_A_RUN:
-        if batch and size + waiting[0].size > _SIZE_OF_A_RUN:
+    while waiting and len(batch) < runs.pieces:
+        if batch and size + waiting[0].size > runs.size:
             break
         each = waiting.popleft()
         if each.until <= now:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import aiohttp
 import structlog
 
-from molecule_grpc.memory.embedding.batches import NotNow
+from molecule_grpc.memory.embedding.batches import REMOTE_RUNS, NotNow
 from molecule_grpc.memory.embedding.engines import Piece
 from molecule_grpc.memory.embedding.models import DEFAULT_WEIGHT
 from molecule_grpc.memory.embedding.port import EmbeddingModel
@@ -40,6 +40,8 @@ class TextRefused(Exception):
 
 class RemoteModel:
     """Calls the server. Texts leave this machine: the start logs to which host."""
+
+    runs = REMOTE_RUNS
 
     def __init__(self, settings: EmbeddingSettings, session: aiohttp.ClientSession) -> None:
         self._settings = settings

@@ -67,15 +67,19 @@ async def place_of_vectors(pool: Pool, model: str) -> str | None:
     return schema
 
 
+# What a crash takes back is done again: nobody waits for the disk.
+_UNFLUSHED = "set_config('synchronous_commit', 'off', true)"
+
+
 async def claim(pool: Pool, model: str, holder: UUID, seconds: float) -> bool:
     """Whether the holder turns texts into vectors of the model, alone, for so many seconds."""
     row = await pool.fetchrow(
-        """
+        f"""
         INSERT INTO memory_readers (model, holder, until)
         VALUES ($1, $2, now() + make_interval(secs => $3))
         ON CONFLICT (model) DO UPDATE SET holder = excluded.holder, until = excluded.until
             WHERE memory_readers.until < now() OR memory_readers.holder = $2
-        RETURNING 1
+        RETURNING {_UNFLUSHED}
         """,
         model,
         holder,
@@ -207,6 +211,7 @@ _STORE = f"""
            v.embedding::{{schema}}.vector
     FROM {rows.unnest(NewVector, 6, "v")} JOIN held ON held.organization_id = v.organization_id
         AND held.id = v.memory_id
+    WHERE (SELECT {_UNFLUSHED}) = 'off'
     ON CONFLICT (memory_id, model, chunk, organization_id) DO UPDATE
         SET content_sha256 = excluded.content_sha256, embedding = excluded.embedding,
             created_at = excluded.created_at

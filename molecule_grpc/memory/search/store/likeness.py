@@ -18,16 +18,19 @@ _LETTERS: Final = 4000
 
 _ALIKE = f"""
     WITH own AS MATERIALIZED (
-        SELECT ARRAY(
-            SELECT ('''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''')::tsquery
-            FROM unnest(tsvector_to_array(words)) lexeme
+        SELECT array_agg(word::tsquery) AS words, string_agg(word, ' | ')::tsquery AS any_word
+        FROM (
+            SELECT '''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''' AS word
+            FROM memories mine, unnest(tsvector_to_array(mine.words)) lexeme
+            WHERE mine.id = $2 AND (mine.organization_id = $1) IS TRUE
             ORDER BY length(lexeme) DESC, lexeme LIMIT {_WORDS}
-        ) AS words
-        FROM memories WHERE id = $2 AND (organization_id = $1) IS TRUE
+        ) longest
     ),
+    -- One look for any of the words first: a text that has none is not asked for each.
     newest AS MATERIALIZED (
-        SELECT m.id, m.words FROM memories m
-        WHERE m.organization_id = $1 AND m.namespace = $3 AND m.id <> $2 AND {current("m")}
+        SELECT m.id, m.words, m.words @@ (SELECT own.any_word FROM own) AS any_word
+        FROM memories m
+        WHERE m.organization_id = $1 AND m.namespace = $3 AND m.id <> $2 AND {current("m", "$1")}
         ORDER BY m.created_at DESC, m.id DESC LIMIT {_NEWEST}
     ),
     best AS MATERIALIZED (
@@ -35,7 +38,9 @@ _ALIKE = f"""
         FROM newest n CROSS JOIN own CROSS JOIN LATERAL (
             SELECT count(*) AS words FROM unnest(own.words) word WHERE n.words @@ word
         ) shared
-        WHERE shared.words > 0 ORDER BY shared.words DESC, n.id DESC LIMIT {_READ}
+        -- Whoever shares less than a quarter of them says something else.
+        WHERE n.any_word AND 4 * shared.words >= cardinality(own.words)
+        ORDER BY shared.words DESC, n.id DESC LIMIT {_READ}
     )
     SELECT m.id, left(m.content, {_LETTERS}) AS content, {{cosine}} AS cosine
     FROM best JOIN memories m ON m.id = best.id AND (m.organization_id = $1) IS TRUE
