@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from benchmarks.growth_rows import Rows
+from molecule_grpc.memory.search.plan import Scope
 from molecule_grpc.memory.search.store.listing import listing
 from molecule_grpc.memory.store import session, transfer
 from molecule_grpc.memory.values import Query
@@ -26,7 +27,11 @@ def _last_page(connection: Any, rows: Rows) -> Awaitable[object]:
 
 OPERATIONS: Mapping[str, Callable[[Any, Rows], Awaitable[object]]] = {
     "memories, newest": lambda c, r: listing(
-        c, r.organization, _namespaces(r), Query(), after=None, limit=_PAGE
+        c,
+        Scope(r.organization, _namespaces(r), hides=False),
+        Query(),
+        after=None,
+        limit=_PAGE,
     ),
     "memories, a frequent word": lambda c, r: session.search(
         c,

@@ -79,6 +79,8 @@ async def fill(pool: Pool, author: UUID, plan: dict[str, Any], sizes: dict[str, 
     base = np.array([plan["vectors"][text] for text in texts], dtype=np.float32)
     draw = np.random.default_rng(5)
     await pool.fetchval("SELECT memory_enable_vectors($1, 384)", _MODEL.id)
+    # Without a worker that reads by the model no search compares meanings.
+    await pool.execute("INSERT INTO memory_readers VALUES ($1, $2, now())", _MODEL.id, new_id())
     index = await pool.fetchval(
         "SELECT indexdef FROM pg_indexes WHERE tablename = 'memory_embeddings'"
         " AND indexdef LIKE '%hnsw%'"
@@ -199,7 +201,9 @@ async def _recall(
         ):
 
             async def ask(text: str, search: Search = search, query: Query = query) -> Any:
-                return await search.search(access, replace(query, text=text))
+                answer = await search.search(access, replace(query, text=text))
+                assert answer.mode_used == "semantic", answer.degraded
+                return answer
 
             times = await timed(ask, texts)
             found[name] = [

@@ -14,7 +14,6 @@ from molecule_grpc.memory.search.paging import Resumed
 from molecule_grpc.memory.search.plan import Frequencies, Meaning, Ranked, Word
 from molecule_grpc.memory.search.store.listing import Listed, listing
 from molecule_grpc.memory.search.store.nearest import INDEXED_DIMENSIONS, nearest
-from molecule_grpc.memory.search.store.query_words import query_words
 from molecule_grpc.memory.search.store.ranking import Ranking, ranked
 from molecule_grpc.memory.search.store.snapshot import Snapshot
 from molecule_grpc.memory.values import Query
@@ -97,7 +96,7 @@ async def place_of(snapshot: Snapshot, search: Search, memory_id: UUID) -> Ranke
 async def _ranked(snapshot: Snapshot, search: Search, only: UUID | None = None) -> Sequence[Ranked]:
     query, connection = search.query, snapshot.connection
     assert search.now is not None
-    known = await query_words(connection, search.organization_id, search.namespaces, query.text)
+    known = snapshot.words
     search.words = [] if search.mode == SEMANTIC else known.words
     meaning = search.meaning
     literal = "" if search.mode == SEMANTIC else identifier(query.text)
@@ -111,8 +110,7 @@ async def _ranked(snapshot: Snapshot, search: Search, only: UUID | None = None) 
     hits, search.frequencies = await ranked(
         connection,
         Ranking(
-            organization_id=search.organization_id,
-            namespaces=search.namespaces,
+            scope=snapshot.scope,
             query=query,
             words=search.words,
             frequencies=resumed.frequencies if resumed else None,
@@ -135,8 +133,7 @@ async def _by_index(snapshot: Snapshot, search: Search, meaning: Meaning) -> Mea
     assert search.now is not None
     near = await nearest(
         snapshot.connection,
-        search.organization_id,
-        search.namespaces,
+        snapshot.scope,
         search.query,
         meaning,
         search.now,
@@ -150,8 +147,7 @@ async def _by_index(snapshot: Snapshot, search: Search, meaning: Meaning) -> Mea
 async def _listed(snapshot: Snapshot, search: Search, piece: str) -> list[Listed]:
     return await listing(
         snapshot.connection,
-        search.organization_id,
-        search.namespaces,
+        snapshot.scope,
         search.query,
         piece=piece,
         after=search.resumed.listed if search.resumed else None,

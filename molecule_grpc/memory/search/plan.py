@@ -10,6 +10,19 @@ from uuid import UUID
 from molecule_grpc.memory.embedding.port import EmbeddingModel, Vector
 
 
+class Scope(NamedTuple):
+    """Whose rows a search may see.
+
+    Args:
+        namespaces: those that the reader can read and that have not expired.
+        hides: an operator hides what an author of the organisation wrote.
+    """
+
+    organization_id: UUID
+    namespaces: Sequence[str]
+    hides: bool
+
+
 class Word(NamedTuple):
     """A word of the query as the index knows it.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
@@ -30,8 +31,8 @@ from molecule_grpc.memory.search.finding import Search as Asked
 from molecule_grpc.memory.search.paging import Resumed
 from molecule_grpc.memory.search.plan import Meaning, Ranked
 from molecule_grpc.memory.search.store.exclusions import exclusions
-from molecule_grpc.memory.search.store.hit_rows import HitRow, hit_rows, pending
-from molecule_grpc.memory.search.store.snapshot import snapshot
+from molecule_grpc.memory.search.store.hit_rows import HitRow, hit_rows
+from molecule_grpc.memory.search.store.snapshot import Snapshot, snapshot
 from molecule_grpc.memory.values import Access, Explained, Found, Hit, Query
 
 Recalled = Callable[[UUID, Sequence[UUID]], None]
@@ -95,17 +96,15 @@ class Search:
         asked, degraded = await self._asked(access, query, limit + 1 + min(limit, _SPARE))
         if not asked.namespaces:
             return _nothing(asked.mode, limit, degraded)
-        async with snapshot(self._pool) as now:
+        async with self._snapshot(asked) as now:
             hits = await find(now, asked)
             rows = await hit_rows(
                 now.connection,
-                asked.organization_id,
-                asked.namespaces,
+                now.scope,
                 asked.query,
                 asked.words,
                 hits.ids,
             )
-            waiting = await pending(now.connection, asked.organization_id, asked.namespaces)
         shown, taken = await _groups(hits, rows, limit)
         if self._recalled is not None and shown:
             self._recalled(access.organization_id, [group.shown for group in shown])
@@ -113,7 +112,7 @@ class Search:
             hits=_hits(access, asked, hits, rows, shown),
             mode_used=asked.mode,
             searched_namespaces=asked.namespaces,
-            embed_pending=waiting,
+            embed_pending=now.pending,
             confidence=confidence(hits.ranked, asked.meaning.model if asked.meaning else None),
             next_page_token=self._next(access, asked, query, hits, taken),
             limit=limit,
@@ -129,7 +128,7 @@ class Search:
         """
         query = replace(_bounded(query), page_token="")
         asked, _ = await self._asked(access, query, _RANKS_TOLD)
-        async with snapshot(self._pool) as now:
+        async with self._snapshot(asked) as now:
             excluded = await exclusions(
                 now.connection, access, asked.namespaces, asked.query, memory_id
             )
@@ -143,8 +142,7 @@ class Search:
                 hit = await place_of(now, asked, memory_id)
             rows = await hit_rows(
                 now.connection,
-                asked.organization_id,
-                asked.namespaces,
+                now.scope,
                 asked.query,
                 asked.words,
                 [memory_id],
@@ -158,6 +156,9 @@ class Search:
             return Explained(there, rank, None, why if there else None, [] if there else ["words"])
         enough = hit.score >= round(asked.query.min_score * _MILLION)
         return Explained(enough, rank, hit.score / _MILLION, why, [] if enough else ["min_score"])
+
+    def _snapshot(self, asked: Asked) -> AbstractAsyncContextManager[Snapshot]:
+        return snapshot(self._pool, asked.organization_id, asked.namespaces, asked.query.text)
 
     async def _asked(self, access: Access, query: Query, limit: int) -> tuple[Asked, list[str]]:
         """The search to run, and the reasons why meaning is not used. Holds no connection."""

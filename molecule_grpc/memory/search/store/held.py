@@ -6,11 +6,20 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from molecule_grpc.memory.search.plan import Scope
 from molecule_grpc.memory.search.store.arguments import Arguments
-from molecule_grpc.memory.store.visible import current, replaced, trusted, unexpired
+from molecule_grpc.memory.store.visible import (
+    current,
+    current_plainly,
+    replaced,
+    trusted,
+    unexpired,
+)
 from molecule_grpc.memory.values import Query
 
-_COLUMNS = """m.id, m.namespace, m.pinned, m.created_at, m.kind, m.tags, m.entities, m.label"""
+_COLUMNS = """m.id, m.namespace, m.pinned, m.created_at, m.kind, m.tags, m.entities, m.label,
+    m.source, m.updated_at, m.expires_at, m.valid_from, m.valid_to, m.superseded_by,
+    m.delegation_id, m.file_id, m.metadata, m.embed_state"""
 _TEXT = "content, words, word_count, author_id, version, known_from"
 _NOW = ", ".join(f"m.{column}" for column in _TEXT.split(", "))
 _THEN = ", ".join(f"v.{column}" for column in _TEXT.split(", "))
@@ -18,8 +27,7 @@ _THEN = ", ".join(f"v.{column}" for column in _TEXT.split(", "))
 
 def held(
     arguments: Arguments,
-    organization_id: UUID,
-    namespaces: Sequence[str],
+    scope: Scope,
     as_of: datetime | None,
     ids: Sequence[UUID] | None = None,
     *,
@@ -28,12 +36,12 @@ def held(
     """SQL: a relation of the rows that held at `as_of`, each with its text of that time.
 
     Args:
-        namespaces: those that the reader can read today, whatever the time asked about.
+        scope: with the namespaces that the reader can read today, whatever the time asked about.
         as_of: None for now.
         ids: these rows alone; None for all.
         namespace: SQL for the one namespace to read, in place of those given.
     """
-    whose = arguments.add(organization_id, "uuid")
+    whose = arguments.add(scope.organization_id, "uuid")
     organization = f"m.organization_id = {whose}"
     if ids is not None:
         # By their keys: an index that begins with the organisation would read all of it.
@@ -41,11 +49,13 @@ def held(
         organization = f"m.id = ANY({keys}) AND ({organization}) IS TRUE"
     here = f"{organization} AND m.namespace = {namespace}"
     if not namespace:
-        here = f"{organization} AND m.namespace = ANY({arguments.add(list(namespaces), 'text[]')})"
+        names = arguments.add(list(scope.namespaces), "text[]")
+        here = f"{organization} AND m.namespace = ANY({names})"
     if as_of is None:
+        holds = current("m", whose) if scope.hides else current_plainly("m")
         return f"""
             SELECT m.organization_id, {_COLUMNS}, {_NOW}, m.content_sha256
-            FROM memories m WHERE {here} AND {current("m", whose)}
+            FROM memories m WHERE {here} AND {holds}
         """
     then = arguments.add(as_of, "timestamptz")
     held_then = f"""{here} AND {unexpired("m")} AND m.valid_from <= {then}

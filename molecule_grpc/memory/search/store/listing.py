@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
+from molecule_grpc.memory.search.plan import Scope
 from molecule_grpc.memory.search.store.arguments import Arguments
 from molecule_grpc.memory.search.store.held import held, wanted
 from molecule_grpc.memory.values import Query
@@ -26,8 +26,7 @@ class Listed(NamedTuple):
 
 async def listing(
     connection: Connection,
-    organization_id: UUID,
-    namespaces: Sequence[str],
+    scope: Scope,
     query: Query,
     *,
     piece: str = "",
@@ -46,14 +45,15 @@ async def listing(
         has_piece = f"h.content ILIKE {arguments.add(f'%{_escaped(piece)}%', 'text')}"
     tests = f"{wanted(arguments, query)} AND {has_piece} AND {_behind(arguments, after)}"
     if piece or query.as_of is not None:
-        rows = held(arguments, organization_id, namespaces, query.as_of)
+        rows = held(arguments, scope, query.as_of)
         newest = f"ORDER BY created_at DESC, id DESC LIMIT {_SUBSTRING_ROWS}" if piece else ""
         source = f"SELECT h.* FROM (SELECT * FROM ({rows}) rows {newest}) h WHERE {tests}"
     else:
         # Each namespace has its pinned and its newest rows in order: only a page of each is read.
-        rows = held(arguments, organization_id, namespaces, None, namespace="space.name")
+        rows = held(arguments, scope, None, namespace="space.name")
+        names = arguments.add(list(scope.namespaces), "text[]")
         source = " UNION ALL ".join(
-            f"""SELECT part.* FROM unnest({arguments.add(list(namespaces), "text[]")}) space (name)
+            f"""SELECT part.* FROM unnest({names}) space (name)
             CROSS JOIN LATERAL (
                 SELECT h.* FROM ({rows}) h WHERE {kind} AND {tests}
                 ORDER BY h.created_at DESC, h.id DESC LIMIT {count}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
-from molecule_grpc.memory.search.plan import Meaning
+from molecule_grpc.memory.search.plan import Meaning, Scope
 from molecule_grpc.memory.search.store.arguments import Arguments
 from molecule_grpc.memory.search.store.held import held, wanted
-from molecule_grpc.memory.search.store.literals import schema_of, vector_text
+from molecule_grpc.memory.search.store.literals import schema_of
 from molecule_grpc.memory.values import Query
 
 # Vectors that are taken from the index, and rows of other readers that it may pass on the way.
@@ -40,8 +39,7 @@ _PLAIN = """
 
 async def nearest(
     connection: Connection,
-    organization_id: UUID,
-    namespaces: Sequence[str],
+    scope: Scope,
     query: Query,
     meaning: Meaning,
     now: datetime,
@@ -54,8 +52,8 @@ async def nearest(
     schema = schema_of(meaning)
     kind = "vector" if meaning.model.dimensions <= _FULL_PRECISION else "halfvec"
     form = f"{schema}.{kind}({meaning.model.dimensions})"
-    rows = held(arguments, organization_id, namespaces, query.as_of)
-    vector = arguments.add(vector_text(meaning.vector), "text")
+    rows = held(arguments, scope, query.as_of)
+    vector = arguments.add(list(meaning.vector), "real[]")
     # The model is written out: the index is of this model alone, which a parameter would not prove.
     model = "'" + meaning.model.id.replace("'", "''") + "'"
     sql = f"""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
 from typing import Final, NamedTuple
-from uuid import UUID
 
-from molecule_grpc.db.pool import Connection
 from molecule_grpc.memory.search.plan import Word
 
 # Only the first 48 words of a query count: a page token carries a number for each word.
@@ -17,20 +15,24 @@ MOST_WORDS: Final = 48
 _UNBROKEN: Final = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 _PIECE_LETTERS: Final = 2
 
-_LANGUAGES = """
-    SELECT spaces.language::text AS language, spaces.memories, found.words
+# JSON: the languages of the namespaces with the query's words in each. Parameters: organisation,
+# names of namespaces, text.
+WORDS: Final = """
+    SELECT coalesce(jsonb_agg(
+               jsonb_build_array(language, memories, words) ORDER BY memories DESC, language
+           ), '[]')::text
     FROM (
-        SELECT language, sum(memories)::bigint AS memories FROM memory_namespaces
-        WHERE organization_id = $1 AND name = ANY($2)
-        GROUP BY language
-    ) spaces
-    CROSS JOIN LATERAL (
-        SELECT ARRAY(
+        SELECT spaces.language::text AS language, spaces.memories, ARRAY(
             SELECT w.lexeme FROM unnest(memory_words(spaces.language, $3)) w
             ORDER BY w.positions[1] LIMIT 200
         ) AS words
-    ) found
-    ORDER BY spaces.memories DESC, language LIMIT 30
+        FROM (
+            SELECT language, sum(memories)::bigint AS memories FROM memory_namespaces
+            WHERE organization_id = $1 AND name = ANY($2)
+            GROUP BY language
+        ) spaces
+        ORDER BY spaces.memories DESC, language LIMIT 30
+    ) languages
 """
 
 
@@ -45,18 +47,19 @@ class QueryWords(NamedTuple):
     memories: int
 
 
-async def query_words(
-    connection: Connection, organization_id: UUID, namespaces: Sequence[str], text: str
-) -> QueryWords:
-    """The words of a query; none where it has none that the index keeps, or nothing is stored."""
-    rows = await connection.fetch(_LANGUAGES, organization_id, list(namespaces), text)
+def query_words(found: str) -> QueryWords:
+    """The words of a query, from what `WORDS` answers.
+
+    There are none where the index keeps none of them, or nothing is stored.
+    """
+    rows: list[tuple[str, int, list[str]]] = json.loads(found)
     languages: dict[str, list[str]] = {}
-    for row in rows:
-        for lexeme in filter(_indexed, row["words"]):
+    for language, _, lexemes in rows:
+        for lexeme in filter(_indexed, lexemes):
             if lexeme in languages or len(languages) < MOST_WORDS:
-                languages.setdefault(lexeme, []).append(row["language"])
+                languages.setdefault(lexeme, []).append(language)
     words = [Word(lexeme, tuple(known)) for lexeme, known in languages.items()]
-    return QueryWords(words, sum(row["memories"] for row in rows))
+    return QueryWords(words, sum(memories for _, memories, _ in rows))
 
 
 def _indexed(lexeme: str) -> bool:

@@ -14,10 +14,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
-from molecule_grpc.memory.search.plan import Frequencies, Meaning, Place, Ranked, Word
+from molecule_grpc.memory.embedding.port import Vector
+from molecule_grpc.memory.search.plan import Frequencies, Meaning, Place, Ranked, Scope, Word
 from molecule_grpc.memory.search.store.arguments import Arguments
 from molecule_grpc.memory.search.store.held import held, wanted
-from molecule_grpc.memory.search.store.literals import quoted, schema_of, vector_text
+from molecule_grpc.memory.search.store.literals import quoted, schema_of
 from molecule_grpc.memory.values import Query
 
 # Of BM25: how soon a repeated word counts no more, and how much long texts are held back.
@@ -30,6 +31,8 @@ EXACT_BONUS: Final = 2.0
 # In longer texts a query of one identifier is looked for only where some of its words occur.
 _LITERAL_BYTES: Final = 8_000
 _MILLION: Final = 1_000_000
+# The sum of 1/i² over all i.
+_LIMIT: Final = 1.64493406685
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +50,7 @@ class Ranking:
         only: rank this row alone, and say which place it has.
     """
 
-    organization_id: UUID
-    namespaces: Sequence[str]
+    scope: Scope
     query: Query
     words: Sequence[Word]
     frequencies: Frequencies | None
@@ -93,44 +95,47 @@ def _frequencies(rows: Sequence[Any], ranking: Ranking) -> Frequencies | None:
 
 
 def _statement(arguments: Arguments, ranking: Ranking) -> str:
-    """One pass over the rows computes all that a row says; then sums, and no joins.
+    """One pass over the rows computes all that a row says; then sums, and one join with one row.
 
-    A join of rows with their scores would be planned by guesses of how many have any.
+    A join of rows with their scores would be planned by guesses of how many have any. OFFSET 0:
+    what is read several times is computed once. Words and vectors are parameters that the plan of
+    this one search reads once, see `snapshot`.
     """
     numbers = range(1, len(ranking.words) + 1)
-    rows = held(arguments, ranking.organization_id, ranking.namespaces, ranking.query.as_of)
+    rows = held(arguments, ranking.scope, ranking.query.as_of)
+    words = [quoted(word.lexeme) for word in ranking.words]
+    any_word = f"held.words @@ {_word(arguments, ' | '.join(words))}" if words else "false"
     of_words = ", ".join(f"o{number}" for number in numbers)
     return f"""
-        WITH held AS NOT MATERIALIZED ({rows}),
-        asked AS MATERIALIZED ({_asked(arguments, ranking)}),
-        seen AS MATERIALIZED (
-            SELECT h.id, h.created_at, h.word_count, {wanted(arguments, ranking.query)} AS wanted,
+        WITH seen AS MATERIALIZED (
+            SELECT h.id, h.created_at, h.word_count, h.any_word,
+                   {wanted(arguments, ranking.query)} AS wanted,
                    {_semantic(arguments, ranking)} AS cosine,
                    {_literal(arguments, ranking)} AS exact
-                   {"".join(f", {_times(number)} AS t{number}" for number in numbers)}
-            FROM held h
+                   {_times(arguments, words)}
+            FROM (SELECT held.*, {any_word} AS any_word FROM ({rows}) held OFFSET 0) h
         ),
         size AS MATERIALIZED ({_size(arguments, ranking)}),
         worth AS MATERIALIZED (
             SELECT {"".join(f"{_worth(number)} AS w{number}, " for number in numbers)} length
             FROM size
         ),
-        reach AS MATERIALIZED (SELECT {_reach(ranking)} AS most FROM worth),
-        shares AS (
-            SELECT seen.*, {_share(ranking)} AS share
-            FROM seen CROSS JOIN LATERAL (
-                SELECT {_K1}::float8 * ({1 - _B}::float8
-                       + {_B}::float8 * word_count / {_once("size", "length")}) AS long
-            ) relative
-            WHERE seen.wanted
+        weights AS MATERIALIZED (SELECT worth.*, {_reach(ranking)} AS most FROM worth),
+        found AS (
+            SELECT seen.*, weights.*, {_K1}::float8 * ({1 - _B}::float8
+                   + {_B}::float8 * word_count / weights.length) AS long
+            FROM seen CROSS JOIN weights
+            WHERE seen.wanted AND (seen.cosine IS NOT NULL OR seen.any_word OR seen.exact)
+            OFFSET 0
         ),
+        shares AS (SELECT found.*, {_share(ranking)} AS share FROM found OFFSET 0),
         scored AS (
             SELECT s.id, s.created_at, s.cosine, s.share, s.exact, s.recency,
                    round((({_sum(arguments, ranking)}) * s.recency
                        + CASE WHEN s.exact THEN {EXACT_BONUS}::float8 ELSE 0 END) * {_MILLION}
                    )::bigint AS units
             FROM (SELECT h.*, {_recency(arguments, ranking)} AS recency FROM shares h) s
-            WHERE s.cosine IS NOT NULL OR s.share IS NOT NULL OR s.exact
+            OFFSET 0
         )
         SELECT hit.*, size.rows, size.length, ARRAY[{of_words}]::integer[] AS of_words
         FROM ({_page(arguments, ranking)}) hit CROSS JOIN size
@@ -138,32 +143,32 @@ def _statement(arguments: Arguments, ranking: Ranking) -> str:
     """
 
 
-def _asked(arguments: Arguments, ranking: Ranking) -> str:
-    """SQL: the query's words and vector, read once and not for each row."""
-    lexemes = [quoted(word.lexeme) for word in ranking.words]
-    columns = [f"{arguments.add(' | '.join(lexemes), 'text')}::tsquery AS any_word"]
-    columns += [
-        f"{arguments.add(lexeme, 'text')}::tsquery AS word{number}"
-        for number, lexeme in enumerate(lexemes, 1)
-    ]
-    if ranking.meaning is not None and ranking.meaning.near is None:
-        vector = arguments.add(vector_text(ranking.meaning.vector), "text")
-        columns.append(f"{vector}::{schema_of(ranking.meaning)}.vector AS vector")
-        if ranking.meaning.earlier is not None:
-            vector = arguments.add(vector_text(ranking.meaning.earlier[1]), "text")
-            columns.append(f"{vector}::{schema_of(ranking.meaning)}.vector AS earlier_vector")
-    return f"SELECT {', '.join(columns)}"
+def _word(arguments: Arguments, query: str) -> str:
+    """SQL: a query of words."""
+    return f"{arguments.add(query, 'text')}::tsquery"
 
 
-def _once(relation: str, column: str) -> str:
-    """SQL: a column of a relation with one row, read once and not joined with each row."""
-    return f"(SELECT {relation}.{column} FROM {relation})"
+def _times(arguments: Arguments, words: Sequence[str]) -> str:
+    """SQL: columns, how often a row has each word; NULL where it has not.
+
+    Most rows have none of the words, and are not asked for each.
+    """
+    columns = []
+    for number, lexeme in enumerate(words, 1):
+        word = _word(arguments, lexeme)
+        has = "h.any_word" if len(words) == 1 else f"h.any_word AND h.words @@ {word}"
+        columns.append(f", CASE WHEN {has} THEN {_occurrences('h.words', word)} END AS t{number}")
+    return "".join(columns)
 
 
-def _times(number: int) -> str:
-    """SQL: how often a row has a word; NULL where it has not."""
-    word = _once("asked", f"word{number}")
-    return f"CASE WHEN h.words @@ {word} THEN memory_occurrences(h.words, {word}) END"
+def _occurrences(words: str, word: str) -> str:
+    """SQL: how often a text has a word that it has, up to 256.
+
+    `memory_occurrences` in migration 24 explains the formula. Written out: Postgres calls that
+    function for each row, as GREATEST keeps it from being inlined: three times as slow.
+    """
+    rank = f"ts_rank('{{1,1,1,1}}', {words}, {word})::float8"
+    return f"round(1 / ({_LIMIT}::float8 * greatest(1 - {rank}, 0.001)) - 0.5)"
 
 
 def _semantic(arguments: Arguments, ranking: Ranking) -> str:
@@ -176,19 +181,20 @@ def _semantic(arguments: Arguments, ranking: Ranking) -> str:
         return f"({arguments.add(near, 'jsonb')} ->> h.id::text)::float8"
     now, schema = arguments.add(ranking.now, "timestamptz"), schema_of(meaning)
 
-    def best(model: str, vector: str) -> str:
+    def best(model: str, vector: Vector) -> str:
+        asked = f"{arguments.add(list(vector), 'real[]')}::{schema}.vector"
         return f"""(
-            SELECT max(1 - (e.embedding OPERATOR({schema}.<=>) {_once("asked", vector)}))
+            SELECT max(1 - (e.embedding OPERATOR({schema}.<=>) {asked}))
             FROM memory_embeddings e
             WHERE e.organization_id = h.organization_id AND e.memory_id = h.id
               AND e.model = {arguments.add(model, "text")}
               AND e.content_sha256 = h.content_sha256 AND e.created_at <= {now}
         )"""
 
-    cosine = best(meaning.model.id, "vector")
+    cosine = best(meaning.model.id, meaning.vector)
     if meaning.earlier is None:
         return cosine
-    return f"coalesce({cosine}, {best(meaning.earlier[0], 'earlier_vector')})"
+    return f"coalesce({cosine}, {best(*meaning.earlier)})"
 
 
 def _literal(arguments: Arguments, ranking: Ranking) -> str:
@@ -196,7 +202,7 @@ def _literal(arguments: Arguments, ranking: Ranking) -> str:
     if not ranking.literal:
         return "false"
     short = f"octet_length(h.content) <= {_LITERAL_BYTES}"
-    return f"""CASE WHEN {short} OR h.words @@ {_once("asked", "any_word")}
+    return f"""CASE WHEN {short} OR h.any_word
         THEN strpos(h.content, {arguments.add(ranking.literal, "text")}) > 0 ELSE false END"""
 
 
@@ -242,13 +248,11 @@ def _share(ranking: Ranking) -> str:
     """SQL: BM25 of a row as a share of the most; NULL without any of the words."""
     if not ranking.words:
         return "NULL::float8"
-    times = [f"t{number}" for number in range(1, len(ranking.words) + 1)]
     sums = " + ".join(
-        f"coalesce({_once('worth', f'w{number}')} * t{number} / (t{number} + long), 0)"
+        f"coalesce(w{number} * t{number} / (t{number} + long), 0)"
         for number in range(1, len(ranking.words) + 1)
     )
-    return f"""CASE WHEN coalesce({", ".join(times)}) IS NOT NULL
-        THEN least(1, ({sums}) * {_K1 + 1}::float8 / {_once("reach", "most")}) END"""
+    return f"CASE WHEN any_word THEN least(1, ({sums}) * {_K1 + 1}::float8 / most) END"
 
 
 def _sum(arguments: Arguments, ranking: Ranking) -> str:
