@@ -7,7 +7,9 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import grpc
+import httpx
 import pytest
+from moleculeai.delegation.v1 import delegation_service_pb2
 
 from tests.e2e.scripted_edge import ScriptedEdge, scripted_edge
 from tests.e2e.scripted_worker import Reply
@@ -32,6 +34,15 @@ async def test_an_answer_may_be_silent_for_longer_than_a_body() -> None:
         edge.script(Reply(pause=2))
         answer = await edge.http.post("/workspaces/x/delegate", json={"task": "long"})
         assert answer.status_code == 200
+
+
+async def test_a_stream_on_which_nothing_passes_is_reset() -> None:
+    """A worker sends a beat into silence: the client takes nothing, and fills the edge's memory."""
+    async with scripted_edge(stalled_seconds=0.5) as edge:
+        message = delegation_service_pb2.StreamInboxResponse()
+        edge.script(Reply([message, message], pause=PATIENCE))
+        with pytest.raises(httpx.RemoteProtocolError):
+            await edge.http.get("/workspaces/x/inbox/stream")
 
 
 TOKEN = {"authorization": f"Bearer {'t' * 43}"}

@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from unittest.mock import ANY
 
 import asyncpg
 import httpx
@@ -13,17 +14,20 @@ import pytest
 
 from tests.conftest import execute, with_database
 from tests.e2e import wire_cases
+from tests.e2e.http2_frames import Frame, http2_call
 from tests.e2e.raw_http import Asked, Heard, RawClient
-from tests.e2e.wire_cases import BODY, CODE, GRPC, WORKSPACES, Case, frame
+from tests.e2e.wire_cases import BODY, CODE, GRPC, NOBODY, WORKSPACES, Case, frame
 from tests.ports import free_port
 from tests.running import ADMIN_TOKEN, RunningServer
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 DETAILS = "grpc-status-details-bin"
 METRICS_TOKEN = "metrics-token-of-this-module"
 OPERATOR = {"authorization": f"Bearer {ADMIN_TOKEN}"}
 # A long poll or a unary call that waits for a lock ends by then.
 CALL_SECONDS = 8.0
+# How a stream ends whose answer ended before its request.
+GONE = Frame("RST_STREAM", 4)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ async def hosts(
             MOLECULE_METRICS_TOKEN=METRICS_TOKEN,
             MOLECULE_INBOX_BEAT_SECONDS="1",
             MOLECULE_CALL_SECONDS=str(CALL_SECONDS),
+            MOLECULE_STREAM_WRITE_SECONDS="1",
         )
         await asyncio.to_thread(server.start)
         running[mode] = Host(mode, server, operator_port, RawClient(server.port))
@@ -240,3 +245,40 @@ async def test_stream_that_ends_with_the_clients_patience(host: Host, agent: Wor
                     if line:
                         break
                 assert "{" in line
+
+
+async def test_refusal_of_a_call_that_is_still_sending_reads_as_one(host: Host) -> None:
+    """Gone without an error, after the status: else clients take the reset for the answer."""
+    path, body = f"{wire_cases.UPLOADS}StageUploads", wire_cases.begin(NOBODY)
+    async with (
+        asyncio.timeout(PATIENCE),
+        http2_call(host.server.port, path, dict(GRPC), body) as call,
+    ):
+        assert await call.rest() == [Frame("HEADERS", ANY, ends=True), GONE]
+
+
+async def test_slow_consumer_reads_all_that_was_sent_and_the_status(
+    host: Host, agent: Workspace
+) -> None:
+    """As fast as its window lets it, from when it reads again."""
+    body = {"method": "message/send", "params": {"message": {"parts": [{"text": "x" * 200_000}]}}}
+    async with client(host, OPERATOR) as http:
+        for _ in range(6):
+            sent = await http.post(f"/workspaces/{agent.id}/a2a", json=body)
+            assert sent.status_code == 200, sent.text
+    path, before = f"{wire_cases.DELEGATIONS}SubscribeInbox", ended_streams(host)
+    headers = {**dict(GRPC), **agent.headers}
+    async with http2_call(host.server.port, path, headers, wire_cases.hello(agent.id)) as call:
+
+        async def ended() -> bool:
+            return ended_streams(host) > before
+
+        await until(ended, bool)
+        async with asyncio.timeout(PATIENCE):
+            *_, last, reset = await call.rest()
+    assert (last.kind, last.ends, reset) == ("HEADERS", True, GONE)
+
+
+def ended_streams(host: Host) -> int:
+    """How many streams the server has ended because their clients did not read."""
+    return host.server.log.read_text().count('"event": "slow consumer"')

@@ -326,8 +326,11 @@ _LISTENERS = """
 
 
 async def test_stream_that_nobody_reads_is_ended(own_server: Start) -> None:
-    """The inbox of a client that holds its connection and reads nothing is free for another."""
-    server = own_server(MOLECULE_STREAM_WRITE_SECONDS="1")
+    """The inbox of a client that holds its connection and reads nothing is free for another.
+
+    And the client hears why, if it reads before the edge resets the stream, here after two minutes.
+    """
+    server = own_server(MOLECULE_STREAM_WRITE_SECONDS="1", MOLECULE_INBOX_BEAT_SECONDS="60")
     async with staff_of(server) as org:
         sender, target = await org.hire(), await org.hire()
         for _ in range(10):

@@ -92,6 +92,23 @@ async def test_status_waits_until_the_edge_has_passed_on_what_was_blocked(
     assert time.monotonic() - began > 0.2
 
 
+async def test_client_that_was_given_up_gets_more_time_to_take_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream_writer, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(stream_writer, "_LAST_SETTLE_SECONDS", 0.3)
+    handler, transport = Handler(), Transport()
+    writer = await opened(handler, transport, write_seconds=0.15)
+    writing = asyncio.create_task(writer.write(b"x"))
+    await handler.ended.wait()
+    transport.reads.set()
+    with pytest.raises(CallFailure):
+        await writing
+    began = time.monotonic()
+    await writer.settle()
+    assert time.monotonic() - began > 0.2
+
+
 async def test_stream_that_never_waited_for_its_client_ends_at_once() -> None:
     transport = Transport()
     transport.reads.set()

@@ -65,6 +65,8 @@ class EdgeConfig:
         memory_bytes: memory from which on calls that hold much of it are cut off.
         call_seconds: how long a call with one answer may take, if its method may not last.
         stream_idle_seconds: how long a unary call may stand still, or a REST body stall.
+        stalled_seconds: a stream with a beat is reset when nothing was passed on for so long: its
+            client takes nothing.
         connection_idle_seconds: how long a connection may be open without a call.
         max_connections: of clients; further ones are closed.
         max_request_bytes: largest REST body.
@@ -91,6 +93,7 @@ class EdgeConfig:
     memory_bytes: int = 1024 * _MIB
     call_seconds: float = 60.0
     stream_idle_seconds: float = 75.0
+    stalled_seconds: float = 70.0
     connection_idle_seconds: float = 300.0
     max_connections: int = 100_000
     max_request_bytes: int = MAX_REQUEST_BYTES
@@ -189,6 +192,7 @@ def _routes(config: EdgeConfig, rpcs: list[Rpc], *, public: bool, operator: bool
         metrics_token="" if config.public_metrics or not public else config.metrics_token,
         hosted=public and config.hosted is not None,
         call_seconds=config.call_seconds,
+        stalled_seconds=config.stalled_seconds,
         open_limit=open_rate_limit(config.stranger_calls_per_minute),
     )
 

@@ -71,6 +71,7 @@ def routes(
     metrics_token: str = "",
     hosted: bool = False,
     call_seconds: float = 60.0,
+    stalled_seconds: float = 70.0,
     open_limit: Json | None = None,
 ) -> list[Json]:
     """The route table.
@@ -85,6 +86,7 @@ def routes(
         metrics_token: what a caller of /metrics must show; empty for nothing.
         hosted: whether the worker in Envoy's own process answers, also for what is served nowhere.
         call_seconds: a call that may not last ends after so many seconds.
+        stalled_seconds: a stream with a beat ends when nothing was passed on for so many seconds.
         open_limit: the rate limit of what asks for no token; None for none.
     """
     open_rate = {_RATE_LIMIT: open_limit or _OFF}
@@ -102,7 +104,8 @@ def routes(
             table += [_taking_route(form, taking) for form in rpc.rest]
     # A probe must not run into the rate limit.
     table.append(_rest({"path": "/health"}, {_RATE_LIMIT: _OFF}))
-    table += _rpc_routes(rpcs, {HEALTH_RPC: open_rate}, f"{call_seconds}s", admin=admin)
+    limits = f"{call_seconds}s", f"{stalled_seconds}s"
+    table += _rpc_routes(rpcs, {HEALTH_RPC: open_rate}, *limits, admin=admin)
     for service in _INFRASTRUCTURE:
         table.append(
             _to(
@@ -146,7 +149,7 @@ def _taking_route(form: RestPath, transcoder: Json) -> Json:
 
 
 def _rpc_routes(
-    rpcs: Iterable[Rpc], filters: Mapping[str, Json], timeout: str, *, admin: bool
+    rpcs: Iterable[Rpc], filters: Mapping[str, Json], timeout: str, stalled: str, *, admin: bool
 ) -> Iterator[Json]:
     """Routes of native calls; `filters` are those of single RPCs, by path."""
     open_services: dict[str, None] = {}
@@ -159,7 +162,7 @@ def _rpc_routes(
             options["timeout"] = _NEVER
             options["idle_timeout"] = _LASTING_IDLE
         if rpc.silent:
-            options["idle_timeout"] = _NEVER
+            options["idle_timeout"] = stalled if rpc.beating else _NEVER
         if rpc.taking:
             # To retry, Envoy would have to hold the body in memory: most of an upload.
             options["retry_policy"] = {}

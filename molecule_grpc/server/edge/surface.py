@@ -24,6 +24,7 @@ from molecule_grpc.auth.policy import POLICIES
 
 _OURS = "moleculeai."
 _VALUE = "google.protobuf.Value"
+_BYTES = ".google.api.HttpBody"
 _VARIABLE = re.compile(r"\{([\w.]+)(?:=([^}]*))?\}")
 _WILDCARD = re.compile(r"(\*\*|\*)")
 _WILDCARDS = {"*": "[^/]+", "**": ".*"}  # The same for RE2 and Lua.
@@ -77,6 +78,7 @@ class Rpc:
         sse: REST offers its stream as server-sent events.
         lasting: a call may take minutes, as the policy table says.
         silent: a call may be without traffic for minutes: all of `lasting` but uploads.
+        beating: the server sends a beat into the silence of its stream.
         taking: a REST call has a body of any length, which the handler reads as a stream.
         reading: a call changes nothing and answers once, so Envoy may retry.
     """
@@ -87,6 +89,7 @@ class Rpc:
     sse: bool
     lasting: bool
     silent: bool
+    beating: bool
     taking: bool
     reading: bool
 
@@ -118,13 +121,16 @@ def _rpc(service: str, method: MethodDescriptorProto, messages: dict[str, Descri
     streaming = method.client_streaming or method.server_streaming
     path = f"/{service}/{method.name}"
     lasting = POLICIES[path].lasts
+    sse = method.options.Extensions[rest_pb2.face].sse
     return Rpc(
         path=path,
         service=service,
         rest=rest,
-        sse=method.options.Extensions[rest_pb2.face].sse,
+        sse=sse,
         lasting=lasting,
         silent=lasting and not (method.client_streaming and not method.server_streaming),
+        # Not where the stream is a file.
+        beating=lasting and method.server_streaming and (sse or method.output_type != _BYTES),
         taking=bool(rest) and method.client_streaming,
         reading=bool(rest) and all(form.verb == "GET" for form in rest) and not streaming,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any
 
 import structlog
 
@@ -17,8 +16,8 @@ log = structlog.get_logger(__name__)
 # A write that lasts 0.1 s has waited for the client, not for this process.
 _BLOCKED_SECONDS = 0.1
 _SETTLE_SECONDS = 1.0
-# A client that was given up has so long to take the message before the end of its stream.
-_LAST_WRITE_SECONDS = 10.0
+# Of a client that was given up, and reads again: nobody else waits for the end of its stream.
+_LAST_SETTLE_SECONDS = 3.0
 
 
 class StreamWriter:
@@ -40,7 +39,6 @@ class StreamWriter:
         "_ending",
         "_responses",
         "_rpc",
-        "_task",
         "_timer",
         "_unread",
         "_write",
@@ -65,7 +63,6 @@ class StreamWriter:
         self._blocked_until = -math.inf
         self._began = -math.inf
         self._ending: asyncio.Task[None] | None = None
-        self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._writing = False
 
@@ -74,12 +71,10 @@ class StreamWriter:
 
         Raises:
             CallFailure: the stream was ended meanwhile.
-            asyncio.CancelledError: the client left, or took neither the message nor the end.
+            asyncio.CancelledError: the client left.
         """
         loop = asyncio.get_running_loop()
         began = self._began = loop.time()
-        if self._task is None:
-            self._task = asyncio.current_task()
         if self._timer is None:
             self._timer = loop.call_later(self._write_seconds, self._look)
         self._writing = True
@@ -97,11 +92,13 @@ class StreamWriter:
     async def settle(self) -> None:
         """Before the status of a call whose client may still send: let the edge pass on the rest.
 
-        Envoy 1.40 ends such a call with RST_STREAM INTERNAL_ERROR, and drops what it holds, when
+        Envoy 1.39 ends such a call with RST_STREAM INTERNAL_ERROR, and drops what it holds, when
         the status arrives while the client's window is exhausted. A client that blocked a write
-        has begun to read when the write ends: one second later its window is open.
+        has begun to read when the write ends: 1 s later its window is open, or 3 s where it had
+        not read for as long as a write may take.
         """
-        rest = self._blocked_until + _SETTLE_SECONDS - asyncio.get_running_loop().time()
+        seconds = _SETTLE_SECONDS if self._ending is None else _LAST_SETTLE_SECONDS
+        rest = self._blocked_until + seconds - asyncio.get_running_loop().time()
         if rest > 0:
             await asyncio.sleep(rest)
 
@@ -123,21 +120,15 @@ class StreamWriter:
             self._give_up()
 
     def _give_up(self) -> None:
-        # The handler ends now, so that what the stream held is free for others. The write stays for
-        # 10 s: cancelled, it would leave its message behind, in front of the status.
+        # The handler ends now, so that what the stream held is free for others. The write stays
+        # until the client reads, which then reads the status, or the edge resets the call: neither
+        # transport frees a message when its write is cancelled, and the status would be lost.
         if self._ending is not None:
             return
         log.warning("slow consumer", rpc=self._rpc)
-        loop = asyncio.get_running_loop()
-        self._ending = loop.create_task(self._end())
+        self._ending = asyncio.get_running_loop().create_task(self._end())
         # Nobody awaits the end when the client leaves first.
         self._ending.add_done_callback(lambda task: task.cancelled() or task.exception())
-        loop.call_later(_LAST_WRITE_SECONDS, self._hang_up)
-
-    def _hang_up(self) -> None:
-        """Reset a call whose client still takes nothing: the transport frees what it holds."""
-        if self._writing and self._task is not None:
-            self._task.cancel()
 
     async def _end(self) -> None:
         await self._responses.athrow(Exhausted("the client does not read", reason="SLOW_CONSUMER"))

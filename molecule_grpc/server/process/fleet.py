@@ -38,6 +38,8 @@ _FILES_OF_THE_EDGE = 512
 # On top of the drain: 2 s of notice to the edge, and the flush of queued writes.
 _STOP_MARGIN_SECONDS = 10.0
 _EMBEDDER_STOP_SECONDS = 2.0
+# Between the end of a stream whose client does not read, and the edge's reset of it.
+_STALL_MARGIN_SECONDS = 10.0
 # The event engine's listener costs a quarter of the throughput of a Python server.
 _GRPC_EXPERIMENTS = "-event_engine_listener"
 
@@ -156,6 +158,7 @@ class Fleet:
             else settings.edge.stranger_calls_per_minute,
             memory_bytes=settings.edge.memory_bytes,
             call_seconds=settings.process.call_seconds,
+            stalled_seconds=_stalled_seconds(settings),
             access_log_share=settings.edge.access_log_share,
             max_connections=min(_MAX_CONNECTIONS, open_files.limit() - _FILES_OF_THE_EDGE),
         )
@@ -183,6 +186,15 @@ class Fleet:
         if self._embedder is not None:
             await self._embedder.stop(_EMBEDDER_STOP_SECONDS)
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _stalled_seconds(settings: Settings) -> float:
+    """How long nothing passes on a stream that the edge takes for one that nobody reads.
+
+    Longer than a worker's own patience, and than two beats of a stream without news.
+    """
+    patience = max(settings.process.stream_write_seconds, 2 * settings.inbox.beat)
+    return patience + _STALL_MARGIN_SECONDS
 
 
 def worker_environment() -> dict[str, str]:

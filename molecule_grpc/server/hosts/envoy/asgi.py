@@ -140,6 +140,10 @@ class AsgiHost:
             try:
                 async for response in responses:
                     await writer.write(response)
+            except CallFailure:
+                if method.client_streaming and not exchange.arrived:
+                    await writer.settle()
+                raise
             finally:
                 writer.close()
             await exchange.end()
