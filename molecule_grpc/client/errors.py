@@ -27,6 +27,8 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 _DETAILS = "grpc-status-details-bin"
+# Of a status that grpc.aio makes when a request cannot be written: the call has ended.
+LIBRARY_FAILED = "Internal error from Core"
 
 
 class TaskFailed(Exception):
@@ -167,13 +169,13 @@ def to_call_error(error: grpc.aio.AioRpcError) -> CallError:
             detail.Unpack(known)
     if retry.HasField("retry_delay"):
         retry_after = retry.retry_delay.ToNanoseconds() / 1e9
-    code = error.code()
-    if code is grpc.StatusCode.INTERNAL and "RST_STREAM" in (error.details() or ""):
+    code, text = error.code(), error.details() or ""
+    if code is grpc.StatusCode.INTERNAL and ("RST_STREAM" in text or text == LIBRARY_FAILED):
         # The gRPC library's own status, not the server's: a worker or the edge died in the middle
         # of an answer. The same call can succeed at the next connection.
         code = grpc.StatusCode.UNAVAILABLE
     return make_error(
-        error.details() or code.name.lower(),
+        text or code.name.lower(),
         code=code,
         reason=info.reason,
         metadata=info.metadata,

@@ -12,6 +12,7 @@ from moleculeai.admin.v1 import admin_service_pb2 as pb
 
 from molecule_grpc.client.connection import Connection
 from molecule_grpc.client.errors import to_call_error
+from molecule_grpc.client.final_status import FinalStatus
 
 _CHUNK_BYTES = 256 * 1024
 _SECONDS = 3600.0
@@ -38,10 +39,11 @@ async def imported(
     call = connection.admin.ImportMemories(
         _pieces(path, organization_id), metadata=connection.metadata, timeout=_SECONDS
     )
+    status = FinalStatus(call)
     try:
         return await call
     except grpc.aio.AioRpcError as error:
-        raise to_call_error(error) from error
+        raise to_call_error(await status.of(error)) from error
 
 
 async def _pieces(path: Path, organization_id: str) -> AsyncIterator[pb.ImportMemoriesRequest]:

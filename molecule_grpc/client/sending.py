@@ -14,6 +14,7 @@ from moleculeai.upload.v1 import upload_service_pb2 as pb
 
 from molecule_grpc.client.connection import Connection
 from molecule_grpc.client.errors import CallError, to_call_error
+from molecule_grpc.client.final_status import FinalStatus
 from molecule_grpc.client.retry import with_retries
 
 _CHUNK_BYTES = 256 * 1024
@@ -64,6 +65,7 @@ async def send_files(
         call = connection.uploads.StageUploads(
             _frames(begin, paths, progress, failures), metadata=connection.metadata, timeout=left
         )
+        status = FinalStatus(call)
         try:
             return list((await call).files)
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
@@ -71,7 +73,7 @@ async def send_files(
                 raise failures[0] from None
             if isinstance(error, asyncio.CancelledError):
                 raise
-            raise _final_or_not(to_call_error(error)) from error
+            raise _final_or_not(to_call_error(await status.of(error))) from error
 
     try:
         return await with_retries(attempt, timeout)

@@ -14,6 +14,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2
 
 from molecule_grpc.client.connection import Connection
 from molecule_grpc.client.errors import Unavailable, make_error, to_call_error
+from molecule_grpc.client.final_status import FinalStatus
 
 # The server sends a beat every 15 s: after three missed ones the connection is dead.
 SILENCE_SECONDS = 45.0
@@ -62,10 +63,11 @@ class Session:
         call = self._connection.delegations.SubscribeInbox(
             self._requests(), metadata=self._connection.metadata
         )
+        status = FinalStatus(call)
         beating: asyncio.Task[None] | None = None
         try:
             while True:
-                frame = await self._read(call)
+                frame = await self._read(call, status)
                 self._check(frame)
                 if frame.HasField("welcome"):
                     self.epoch = frame.welcome.session_epoch
@@ -115,13 +117,15 @@ class Session:
             await asyncio.sleep(every)
 
     async def _read(
-        self, call: grpc.aio.StreamStreamCall[pb.SubscribeInboxRequest, Frame]
+        self,
+        call: grpc.aio.StreamStreamCall[pb.SubscribeInboxRequest, Frame],
+        status: FinalStatus,
     ) -> Frame:
         try:
             async with asyncio.timeout(SILENCE_SECONDS):
                 frame = await call.read()
         except grpc.aio.AioRpcError as error:
-            raise to_call_error(error) from error
+            raise to_call_error(await status.of(error)) from error
         except TimeoutError:
             raise Unavailable(
                 f"the inbox was silent for {SILENCE_SECONDS:.0f} s",

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import httpx
@@ -15,8 +15,12 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from molecule_grpc.client.final_status import FinalStatus
 from tests.e2e.parties import Party
 from tools.descriptors import Rpc
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 TIMEOUT_SECONDS = 20.0
 _VARIABLE = re.compile(r"\{(\w+)\}")
@@ -50,7 +54,7 @@ async def call(party: Party, rpc: Rpc, *frames: bytes) -> Outcome:
     response: bytes
     try:
         if rpc.method.client_streaming and not rpc.method.server_streaming:
-            response = await channel.stream_unary(path)(iter(frames), **options)
+            response = await answer_of(channel.stream_unary(path)(iter(frames), **options))
             return Outcome("OK", response=response)
         if rpc.method.client_streaming:
             return await _first(channel.stream_stream(path)(_sent(frames), **options))
@@ -60,6 +64,19 @@ async def call(party: Party, rpc: Rpc, *frames: bytes) -> Outcome:
     except grpc.aio.AioRpcError as error:
         return _refused(error)
     return Outcome("OK", response=response)
+
+
+async def answer_of(sending: grpc.aio.StreamUnaryCall[T, R]) -> R:
+    """The answer of a call that sends a stream.
+
+    Raises:
+        grpc.aio.AioRpcError: with the server's status, also if that came while a request was sent.
+    """
+    status = FinalStatus(sending)
+    try:
+        return await sending
+    except grpc.aio.AioRpcError as error:
+        raise await status.of(error) from None
 
 
 async def call_rest(party: Party, rpc: Rpc, request: Message) -> httpx.Response:
@@ -102,7 +119,11 @@ async def _sent(frames: tuple[bytes, ...]) -> AsyncIterator[bytes]:
 
 
 async def _first(opened: Any) -> Outcome:
-    response = await opened.read()
+    status = FinalStatus(opened)
+    try:
+        response = await opened.read()
+    except grpc.aio.AioRpcError as error:
+        raise await status.of(error) from None
     if response is grpc.aio.EOF:
         code = await opened.code()
         return Outcome(code.name)

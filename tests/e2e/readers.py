@@ -14,6 +14,7 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as pb
 from moleculeai.delegation.v1 import delegation_service_pb2_grpc as stubs
 from moleculeai.delegation.v1 import inbox_pb2
 
+from molecule_grpc.client.final_status import FinalStatus
 from tests.e2e.parties import Agent, Refused, refused
 from tests.waiting import PATIENCE
 
@@ -25,6 +26,7 @@ class Reader:
 
     def __init__(self, call: grpc.aio.Call) -> None:
         self._call: Any = call
+        self._final = FinalStatus(call)
         self._kept: deque[Any] = deque()
         self.welcome = inbox_pb2.Welcome()
 
@@ -46,7 +48,7 @@ class Reader:
         try:
             frame = await self._call.read()
         except grpc.aio.AioRpcError as error:
-            raise refused(error) from None
+            raise refused(await self._final.of(error)) from None
         if frame is grpc.aio.EOF:
             await self.status()
             raise EOFError
@@ -91,7 +93,8 @@ class Reader:
             code = await self._call.code()
         if code is not grpc.StatusCode.OK:
             details, trailers = await self._call.details(), await self._call.trailing_metadata()
-            raise refused(grpc.aio.AioRpcError(code, None, trailers, details))
+            error = grpc.aio.AioRpcError(code, None, trailers, details)
+            raise refused(await self._final.of(error))
 
     async def end(self) -> tuple[inbox_pb2.End, Refused]:
         """The last frame, and the status that follows."""
@@ -111,8 +114,18 @@ class Holder(Reader):
     """The one consumer of an inbox."""
 
     async def send(self, **frame: Any) -> None:
-        """One frame to the server."""
-        await self._call.write(Request(**frame))
+        """One frame to the server.
+
+        Raises:
+            Refused: the stream has ended.
+        """
+        try:
+            await self._call.write(Request(**frame))
+        except grpc.aio.AioRpcError as error:
+            raise refused(await self._final.of(error)) from None
+        except asyncio.InvalidStateError:  # it had ended before
+            await self.status()
+            raise
 
     async def ack(self, *seqs: int, up_to: int | None = None) -> inbox_pb2.AckResult:
         """Say that items are done, and wait until that is committed."""

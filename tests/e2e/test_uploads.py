@@ -19,6 +19,7 @@ from moleculeai.upload.v1 import upload_service_pb2 as pb
 
 from molecule_grpc.client.agent import Agent
 from molecule_grpc.db.pool import Pool
+from tests.e2e.outcomes import answer_of
 from tests.e2e.parties import refused
 from tests.e2e.uploading import (
     MIB,
@@ -212,7 +213,7 @@ async def test_one_workspace_cannot_reach_the_files_of_another(door: Door, other
     posted = await other.http.post(f"{door.path}/chat/uploads", files=[("files", ("a", b"x", ""))])
     assert posted.status_code == 401
     for call in (
-        other.grpc.StageUploads(frames(door.workspace_id, []), metadata=other.metadata),
+        answer_of(other.grpc.StageUploads(frames(door.workspace_id, []), metadata=other.metadata)),
         other.grpc.AckUpload(
             pb.AckUploadRequest(workspace_id=door.workspace_id, file_id=file_id),
             metadata=other.metadata,
@@ -245,9 +246,11 @@ async def test_what_is_wrong_reads_as_it_always_did(door: Door) -> None:
     assert told["size"] > 25 * MIB
     assert await door.waiting() == []
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await door.grpc.StageUploads(
-            frames(door.workspace_id, [("z.bin", bytes(25 * MIB + 1), "")]),
-            metadata=door.metadata,
+        await answer_of(
+            door.grpc.StageUploads(
+                frames(door.workspace_id, [("z.bin", bytes(25 * MIB + 1), "")]),
+                metadata=door.metadata,
+            )
         )
     error = refused(caught.value)
     assert (error.code, error.reason) == ("INVALID_ARGUMENT", "FILE_TOO_LARGE")
