@@ -44,17 +44,25 @@ class Machine:
 class ScriptedControlPlane:
     """Answers as a control plane does; `script` says, by method, what befalls the next requests.
 
+    Attributes:
+        most_starts: the most starts that were under way at once.
+
     Args:
         keeps_keys: whether a second start with the same key finds the machine of the first.
         tells_without_id: whether it tells the state of a workspace whose machine is not named.
+        reads_operations: whether it then tells of the machine of the operation that is named, and
+            not of the workspace's last one.
     """
 
     keeps_keys: bool = True
     tells_without_id: bool = True
+    reads_operations: bool = True
     url: str = ""
     asked: list[Asked] = field(default_factory=list)
     machines: dict[str, Machine] = field(default_factory=dict)
     script: dict[str, list[Behaviour]] = field(default_factory=dict)
+    most_starts: int = 0
+    _starting: int = 0
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def count(self, method: str) -> int:
@@ -85,9 +93,14 @@ class ScriptedControlPlane:
             )
         )
         await self._tell()
-        if script := self.script.get(request.method):
-            return await script.pop(0)(request)
-        return await self.answer(request)
+        self._starting += request.method == "POST"
+        self.most_starts = max(self.most_starts, self._starting)
+        try:
+            if script := self.script.get(request.method):
+                return await script.pop(0)(request)
+            return await self.answer(request)
+        finally:
+            self._starting -= request.method == "POST"
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """What a control plane in good health answers."""
@@ -101,7 +114,8 @@ class ScriptedControlPlane:
         elif "/admin/" in request.path:
             answer = web.json_response({"output": f"console of {workspace_id}"})
         else:
-            answer = self._state(workspace_id, request.query.get("instance_id", ""))
+            operation = request.headers.get("x-molecule-operation-id", "")
+            answer = self._state(workspace_id, request.query.get("instance_id", ""), operation)
         await self._tell()
         return answer
 
@@ -122,13 +136,15 @@ class ScriptedControlPlane:
         machine.state = "terminated"
         return web.json_response({"state": "shutting-down"})
 
-    def _state(self, workspace_id: str, instance_id: str) -> web.Response:
+    def _state(self, workspace_id: str, instance_id: str, operation: str) -> web.Response:
         if not instance_id and not self.tells_without_id:
             return web.json_response({"error": "instance_id is required"}, status=400)
         found = [
             each
             for each in self.machines.values()
-            if each.workspace_id == workspace_id and instance_id in ("", each.id)
+            if each.workspace_id == workspace_id
+            and instance_id in ("", each.id)
+            and (instance_id or not self.reads_operations or each.operation_id == operation)
         ]
         if not found:
             return web.json_response({"code": "instance_not_found"}, status=404)

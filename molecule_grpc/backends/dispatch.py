@@ -154,6 +154,11 @@ class Dispatch:
             pause *= 2
         raise AssertionError("unreachable")
 
+    def lists(self, name: str) -> bool:
+        """Whether a backend can list what it runs, so that nothing there is ever forgotten."""
+        found = next((each for key, each in self._opened.items() if key == name), None)
+        return found is not None and Capability.LIST in found.capabilities
+
     async def remove_volumes(self, name: str, workspace_id: UUID) -> None:
         """Delete what a workspace kept, where the row says. Raises `BackendFailure`."""
         if name:

@@ -140,7 +140,11 @@ def _runner(
 
     endings = Endings(pool, owner, workspaces.moves, announce)
     execution = Execution(
-        dispatch, requests.prepare, choose, first_pause=settings.backends.retry_pause
+        dispatch,
+        requests.prepare,
+        choose,
+        functools.partial(runs.leave, pool),
+        first_pause=settings.backends.retry_pause,
     )
     runner = Runner(pool, core.wakeups, dispatch, execution, endings, settings.backends, owner)
     return endings, runner

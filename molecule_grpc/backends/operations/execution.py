@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
+from uuid import UUID
 
 import structlog
 
@@ -31,6 +32,8 @@ log = structlog.get_logger(__name__)
 _LONGEST_OUTPUT: Final = 2048
 _OUTPUT_LINES: Final = 40
 _LAST_PAUSE_SECONDS: Final = 300.0
+# After an undo, another look for what came late.
+_LATE_SECONDS: Final = 60.0
 
 # The start of a workspace, from its row. Raises `BackendFailure` for what can never start.
 Prepare = Callable[[Operation], Awaitable[StartRequest]]
@@ -44,6 +47,14 @@ class Choose(Protocol):
         ...
 
 
+class Leave(Protocol):
+    """Notes that an operation may have left something on its backend."""
+
+    async def __call__(self, operation: Operation, backend: str, *, delay: float) -> None:
+        """A later pass looks for it, not before `delay` seconds are over."""
+        ...
+
+
 class NotOurs(Exception):
     """Another worker has taken the operation over."""
 
@@ -54,12 +65,22 @@ class Execution:
     Args:
         prepare: makes the request of a start.
         choose: notes where the workspace is started.
+        leave: notes what a start may have left behind.
         first_pause: seconds until a stop that failed is tried again; doubled after each, up to 300.
     """
 
     def __init__(
-        self, dispatch: Dispatch, prepare: Prepare, choose: Choose, *, first_pause: float
+        self,
+        dispatch: Dispatch,
+        prepare: Prepare,
+        choose: Choose,
+        leave: Leave,
+        *,
+        first_pause: float,
     ) -> None:
+        self._leave = leave
+        # Operations whose start was asked for here.
+        self._begun: set[UUID] = set()
         self._first_pause = first_pause
         self._dispatch = dispatch
         self._prepare = prepare
@@ -88,9 +109,19 @@ class Execution:
         return Ending(state=State.SUCCEEDED)
 
     async def undo(self, operation: Operation) -> None:
-        """Remove what a start may have left. What remains is found by a later pass."""
+        """Remove what a start may have left.
+
+        What remains is found by a later pass; and so is a workload that appears late, on an engine
+        that lists nothing: the request may still be on its way there.
+        """
+        if not operation.backend and operation.id not in self._begun:
+            return
         backend = operation.backend or self._dispatch.starts_on
-        await self._dispatch.stop_before_start(backend, operation.made, "undo")
+        gone = await self._dispatch.stop_before_start(backend, operation.made, "undo")
+        if not gone or not self._dispatch.lists(backend):
+            await self._leave(operation, backend, delay=_LATE_SECONDS if gone else 0.0)
+        # At the end: an undo that is cancelled in the middle is made again.
+        self._begun.discard(operation.id)
 
     async def _start(self, operation: Operation) -> Ending:
         try:
@@ -100,13 +131,17 @@ class Execution:
             else:
                 await self._make_way(operation)
             request = await self._prepare(operation)
+            self._begun.add(operation.id)
             started = await self._dispatch.start(request)
         except BackendFailure as failed:
             log.warning("a workspace was not started", failure=str(failed), **_named(operation))
             message = await self._explained(operation, failed)
-            if not failed.undone:
+            if failed.undone:
+                self._begun.discard(operation.id)
+            else:
                 await self.undo(operation)
             return Ending(state=State.FAILED, reason=failed.reason, message=message)
+        self._begun.discard(operation.id)
         return Ending(state=State.SUCCEEDED, started=started)
 
     async def _found(self, operation: Operation) -> Started | None:

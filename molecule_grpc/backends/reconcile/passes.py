@@ -16,18 +16,22 @@ import structlog
 from molecule_grpc.backends import metrics
 from molecule_grpc.backends.contract import (
     LIST_SECONDS,
+    Absent,
     Backend,
     BackendFailure,
     BackendName,
     Capability,
+    FailureReason,
     Owned,
     Resource,
+    Unknown,
 )
 from molecule_grpc.backends.dispatch import Dispatch
 from molecule_grpc.backends.healing import heal
 from molecule_grpc.backends.ports import StatusMoves
 from molecule_grpc.backends.reconcile.rules import absent, orphans
 from molecule_grpc.backends.reconcile.store import comparing as store
+from molecule_grpc.backends.reconcile.store.comparing import Leftover
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.events.names import EventType
 
@@ -35,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 _BATCH: Final = 500
 _LEFTOVERS: Final = 20
+# A backend that does not say what an operation made is asked so often, for an hour and a half.
+_MOST_LOOKS: Final = 20
 _BEFORE_ALL: Final = UUID(int=0)
 
 
@@ -72,23 +78,42 @@ class Reconcile:
     async def remove_leftovers(self) -> None:
         """Stop what is noted, some at a time."""
         for each in await store.take_leftovers(self._pool, _LEFTOVERS):
-            resource = Resource(workspace_id=each.workspace_id, resource_id=each.resource_id)
             try:
-                if each.resource_id:
-                    await self._dispatch.stop(each.backend, resource, exactly=True)
-                if each.with_volumes:
-                    await self._dispatch.remove_volumes(each.backend, each.workspace_id)
+                await self._remove(each)
             except BackendFailure as failed:
-                log.warning(
-                    "an orphan was not removed",
-                    backend=each.backend,
-                    resource_id=each.resource_id,
-                    workspace_id=str(each.workspace_id),
-                    why=str(failed),
-                )
+                log.warning("an orphan was not removed", why=str(failed), **_named(each))
+                if not each.resource_id and each.attempts >= _MOST_LOOKS:
+                    log.error("LEAK-SUSPECT", **_named(each))  # noqa: TRY400  (told above)
+                    await store.removed(self._pool, each)
             else:
                 await store.removed(self._pool, each)
         await store.forget_removed(self._pool)
+
+    async def _remove(self, each: Leftover) -> None:
+        resource_id = each.resource_id or await self._made_by(each)
+        if resource_id:
+            resource = Resource(workspace_id=each.workspace_id, resource_id=resource_id)
+            await self._dispatch.stop(each.backend, resource, exactly=True)
+        if each.with_volumes:
+            await self._dispatch.remove_volumes(each.backend, each.workspace_id)
+
+    async def _made_by(self, each: Leftover) -> str:
+        """The workload that an operation has left, unless it is the one that the row expects.
+
+        Raises:
+            BackendFailure: the engine does not say.
+        """
+        if each.operation_id is None:
+            return ""
+        made = Resource(workspace_id=each.workspace_id, operation_id=each.operation_id)
+        found = await self._dispatch.status(each.backend, made)
+        if isinstance(found, Unknown):
+            raise BackendFailure(
+                FailureReason.ENGINE, "the backend does not say", detail=found.detail
+            )
+        if isinstance(found, Absent) or await store.expects(self._pool, each, found.resource_id):
+            return ""
+        return found.resource_id
 
     async def measure(self) -> None:
         """Count how long workspaces took that are online now."""
@@ -127,3 +152,12 @@ class Reconcile:
                 metrics.DRIFT_HEALED[backend].inc(len(healed))
                 log.warning("workloads were gone", backend=backend, count=len(healed))
                 self._announce()
+
+
+def _named(each: Leftover) -> dict[str, str]:
+    return {
+        "backend": each.backend,
+        "resource_id": each.resource_id,
+        "workspace_id": str(each.workspace_id),
+        "operation_id": str(each.operation_id or ""),
+    }

@@ -118,6 +118,12 @@ _LEAVE = """
     VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
 """
 
+_LEAVE_UNKNOWN = """
+    INSERT INTO workspace_leftovers
+        (backend, resource_id, operation_id, workspace_id, organization_id, not_before)
+    VALUES ($1, '', $2, $3, $4, now() + make_interval(secs => $5)) ON CONFLICT DO NOTHING
+"""
+
 _END = """
     UPDATE workspace_operations SET state = $3, reason = $4, message = $5, ended_at = now(),
         lease_until = NULL, backend = CASE WHEN backend = '' THEN $6 ELSE backend END,
@@ -209,6 +215,18 @@ async def choose(pool: Pool, owner: str, operation: Operation, backend: str, *, 
             )
         await conn.execute(_RUNS_ON, operation.workspace_id, backend)
     return True
+
+
+async def leave(pool: Pool, operation: Operation, backend: str, *, delay: float) -> None:
+    """Note that an operation may have left something, whose id is not known."""
+    await pool.execute(
+        _LEAVE_UNKNOWN,
+        backend,
+        operation.id,
+        operation.workspace_id,
+        operation.organization_id,
+        delay,
+    )
 
 
 async def end(conn: Connection, owner: str, operation: Operation, ending: Ending) -> bool:

@@ -60,27 +60,33 @@ _LEAVE = """
 _MOOT = """
     DELETE FROM workspace_leftovers l USING workspaces w
     WHERE w.id = l.workspace_id AND w.backend = l.backend AND w.resource_id = l.resource_id
-      AND l.removed_at IS NULL AND w.status NOT IN ('removed', 'paused', 'hibernated', 'failed')
+      AND l.resource_id <> '' AND l.removed_at IS NULL
+      AND w.status NOT IN ('removed', 'paused', 'hibernated', 'failed')
 """
 _TAKE = f"""
     UPDATE workspace_leftovers l SET attempts = attempts + 1,
         not_before = now() + make_interval(secs => least(300, 30 * 2 ^ least(attempts, 10)))
     FROM (
-        SELECT workspace_id, backend, resource_id FROM workspace_leftovers
+        SELECT workspace_id, backend, resource_id, operation_id FROM workspace_leftovers
         WHERE removed_at IS NULL AND not_before <= now()
           AND NOT {_UNFINISHED.format(id="workspace_leftovers.workspace_id")}
         ORDER BY not_before LIMIT $1 FOR UPDATE SKIP LOCKED
     ) due
-    WHERE (l.workspace_id, l.backend, l.resource_id)
-        = (due.workspace_id, due.backend, due.resource_id)
-    RETURNING l.backend, l.resource_id, l.workspace_id, l.with_volumes
+    WHERE (l.workspace_id, l.backend, l.resource_id, l.operation_id)
+        = (due.workspace_id, due.backend, due.resource_id, due.operation_id)
+    RETURNING l.backend, l.resource_id, l.workspace_id, l.with_volumes,
+        nullif(l.operation_id, '00000000-0000-0000-0000-000000000000') AS operation_id, l.attempts
 """
 _REMOVED = """
     WITH cleared AS (
-        UPDATE workspaces SET resource_id = '' WHERE id = $1 AND backend = $2 AND resource_id = $3
+        UPDATE workspaces SET resource_id = ''
+        WHERE id = $1 AND backend = $2 AND resource_id = $3 AND $3 <> ''
     )
     UPDATE workspace_leftovers SET removed_at = now()
-    WHERE workspace_id = $1 AND backend = $2 AND resource_id = $3
+    WHERE workspace_id = $1 AND backend = $2 AND resource_id = $3 AND operation_id = $4
+"""
+_EXPECTS = """
+    SELECT EXISTS (SELECT FROM workspaces WHERE id = $1 AND backend = $2 AND resource_id = $3)
 """
 _FORGET = "DELETE FROM workspace_leftovers WHERE removed_at < now() - interval '10 minutes'"
 
@@ -99,14 +105,24 @@ _ONLINE = """
     ) - due.began)::float8
 """
 
+_NO_OPERATION: Final = UUID(int=0)
+
 
 class Leftover(NamedTuple):
-    """A workload that is to be stopped."""
+    """A workload that is to be stopped.
+
+    Args:
+        resource_id: empty where only the operation is known, and for volumes without a workload.
+        operation_id: what made it; None where the id is known.
+        attempts: how often it was tried, this time included.
+    """
 
     backend: str
     resource_id: str
     workspace_id: UUID
     with_volumes: bool
+    operation_id: UUID | None
+    attempts: int
 
 
 async def now(pool: Pool) -> datetime:
@@ -155,12 +171,27 @@ async def leave(pool: Pool, backend: str, found: Sequence[Orphan]) -> int:
 async def take_leftovers(pool: Pool, limit: int) -> list[Leftover]:
     """What is to be stopped now. Others wait at least 30 s before they try the same."""
     await pool.execute(_MOOT)
-    return [Leftover(*row) for row in await pool.fetch(_TAKE, limit)]
+    rows = await pool.fetch(_TAKE, limit)
+    return [Leftover(*row) for row in rows]
 
 
 async def removed(pool: Pool, leftover: Leftover) -> None:
     """Note that nothing of it is there any more."""
-    await pool.execute(_REMOVED, leftover.workspace_id, leftover.backend, leftover.resource_id)
+    await pool.execute(
+        _REMOVED,
+        leftover.workspace_id,
+        leftover.backend,
+        leftover.resource_id,
+        leftover.operation_id or _NO_OPERATION,
+    )
+
+
+async def expects(pool: Pool, leftover: Leftover, resource_id: str) -> bool:
+    """Whether the workspace's row names this workload as its own."""
+    found: bool = await pool.fetchval(
+        _EXPECTS, leftover.workspace_id, leftover.backend, resource_id
+    )
+    return found
 
 
 async def forget_removed(pool: Pool) -> None:
