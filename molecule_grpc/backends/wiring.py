@@ -37,6 +37,8 @@ _MEASURE_SECONDS: Final = 5.0
 _LEFTOVER_SECONDS: Final = 15.0
 _RETENTION_SECONDS: Final = 600.0
 _RETENTION_BATCH: Final = 1000
+# Ended operations that one workspace keeps.
+_MOST_KEPT: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +159,11 @@ def _tasks(core: Core, reconcile: Reconcile) -> list[BackgroundTask]:
         await in_batches(
             "operations",
             lambda batch: history.drop_old(core.pool, settings.retention_days, batch),
+            batch=_RETENTION_BATCH,
+        )
+        await in_batches(
+            "operations of one workspace",
+            lambda batch: history.drop_many(core.pool, _MOST_KEPT, batch),
             batch=_RETENTION_BATCH,
         )
 

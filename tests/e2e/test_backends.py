@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ import pytest
 from tests import control_plane as bad
 from tests.control_plane import SECRET, ScriptedControlPlane, control_plane
 from tests.e2e.parties import Organization, Party, found, wire_to
+from tests.e2e.test_docs import shell_blocks
 from tests.running import RunningServer
 from tests.waiting import until
 
@@ -71,6 +73,23 @@ async def ended(party: Party, workspace_id: str, count: int) -> list[dict[str, A
     return await until(look, lambda rows: len([r for r in rows if r.get("ended_at")]) >= count)
 
 
+def _shell(server: RunningServer) -> dict[str, str]:
+    """What a reader of the page has: the command line, an address and a token."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    token = server.admin_token
+    return {**os.environ, "PATH": path, "MOLECULE_URL": server.url, "MOLECULE_TOKEN": token}
+
+
+async def _the_commands_of_the_page_work(server: RunningServer) -> None:
+    [block] = shell_blocks("docs/backends.md", "Starts and stops are operations")
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-c", f"set -e\n{block}"), env=_shell(server), stdout=asyncio.subprocess.PIPE
+    )
+    shown, _ = await process.communicate()
+    assert process.returncode == 0
+    assert shown.decode().splitlines()[-1].split("\t")[1] == "start"
+
+
 def caller(server: RunningServer, port: int) -> psutil.Process:
     """The worker that holds a connection."""
     for worker in server.workers():
@@ -103,7 +122,7 @@ async def test_a_workspace_runs_from_its_creation_to_its_removal(
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "molecule_grpc.cli.main", "workspace", "operations", workspace),
         "--json",
-        env={**os.environ, "MOLECULE_URL": fleet.url, "MOLECULE_TOKEN": fleet.admin_token},
+        env=_shell(fleet),
         stdout=asyncio.subprocess.PIPE,
     )
     shown, _ = await process.communicate()
@@ -116,6 +135,7 @@ async def test_a_workspace_runs_from_its_creation_to_its_removal(
     await until(metrics, lambda text: counted in text)
     assert machine.env["MOLECULE_TOKEN"] not in fleet.log.read_text()
     assert (await org.rest("GET", f"/workspaces/{workspace}/operations")).status_code == 404
+    await _the_commands_of_the_page_work(fleet)
 
 
 async def test_a_start_survives_the_death_of_its_worker(

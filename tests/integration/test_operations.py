@@ -364,3 +364,27 @@ async def test_what_could_not_be_undone_is_undone_later(
     assert len(plane.running) == 1
     await leftovers(worker, pool)
     assert plane.running == []
+
+
+async def test_ended_operations_go_with_their_age_and_their_number(
+    worker: OperationWorker, pool: Pool
+) -> None:
+    """30 days, and 1,000 of one workspace; what waits is never deleted."""
+    busy, old = new_id(), new_id()
+    ended = """
+        INSERT INTO workspace_operations
+            (id, workspace_id, organization_id, kind, source, state, ended_at)
+        SELECT gen_random_uuid(), $1, $2, 'stop', 'test', 'succeeded',
+               now() - make_interval(days => $3)
+        FROM generate_series(1, $4)
+    """
+    await pool.execute(ended, busy, ORGANIZATION, 0, 1003)
+    await pool.execute(ended, old, ORGANIZATION, 31, 2)
+    await worker.stop()
+    await worker.ask(old, Kind.REMOVE)
+    [task] = [each for each in worker.backends.slice.tasks if each.name == "operation-retention"]
+    await task.step()
+    rows = await pool.fetch(
+        "SELECT workspace_id, count(*) FROM workspace_operations GROUP BY workspace_id"
+    )
+    assert {row[0]: row[1] for row in rows} == {busy: 1000, old: 1}

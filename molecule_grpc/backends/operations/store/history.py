@@ -26,6 +26,22 @@ _DROP_OLD = """
     ) RETURNING id
 """
 
+# Of workspaces with operations that ended lately: others were looked at before.
+_DROP_MANY = """
+    DELETE FROM workspace_operations WHERE id IN (
+        SELECT id FROM (
+            SELECT id, row_number() OVER (
+                PARTITION BY workspace_id ORDER BY created_at DESC, id DESC
+            ) AS number
+            FROM workspace_operations
+            WHERE ended_at IS NOT NULL AND workspace_id IN (
+                SELECT workspace_id FROM workspace_operations
+                WHERE ended_at > now() - interval '1 hour'
+            )
+        ) numbered
+        WHERE number > $1 LIMIT $2
+    ) RETURNING id
+"""
 _COUNT_RECENT = """
     SELECT workspace_id, count(*)::integer AS count FROM workspace_operations
     WHERE workspace_id = ANY($1::uuid[]) AND kind IN ('start', 'restart') AND source = ANY($2)
@@ -54,6 +70,11 @@ async def list_of(
 async def drop_old(pool: Pool, days: int, limit: int) -> int:
     """Delete operations that ended so long ago, at most so many."""
     return len(await pool.fetch(_DROP_OLD, days, limit))
+
+
+async def drop_many(pool: Pool, most: int, limit: int) -> int:
+    """Delete ended operations of workspaces that have more than `most`, the oldest ones."""
+    return len(await pool.fetch(_DROP_MANY, most, limit))
 
 
 async def count_recent(

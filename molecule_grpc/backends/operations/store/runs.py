@@ -43,9 +43,12 @@ _WHERE_IT_RUNS = """
 
 # Starts are dealt out one to each organisation in turn, counting those that run; so are stops.
 _CLAIM = f"""
-    WITH running AS (
-        SELECT organization_id, count(*) AS starts FROM workspace_operations
-        WHERE state = 'running' AND kind IN ('start', 'restart') GROUP BY organization_id
+    WITH busy AS MATERIALIZED (
+        SELECT workspace_id, organization_id, kind FROM workspace_operations
+        WHERE state = 'running'
+    ), running AS (
+        SELECT organization_id, count(*) AS starts FROM busy
+        WHERE kind IN ('start', 'restart') GROUP BY organization_id
     ), due AS (
         SELECT o.id, o.created_at, o.kind IN ('start', 'restart') AS starts,
                row_number() OVER (
@@ -54,10 +57,10 @@ _CLAIM = f"""
                ) + CASE WHEN o.kind IN ('start', 'restart') THEN coalesce(r.starts, 0) ELSE 0 END
                    AS turn
         FROM workspace_operations o LEFT JOIN running r USING (organization_id)
-        WHERE o.state = 'pending' AND o.not_before <= now() AND NOT EXISTS (
-            SELECT FROM workspace_operations b
-            WHERE b.workspace_id = o.workspace_id AND b.state = 'running'
-        )
+        WHERE o.state = 'pending' AND o.not_before <= now()
+          AND o.workspace_id NOT IN (SELECT workspace_id FROM busy)
+          AND ($3 = 0 OR o.kind NOT IN ('start', 'restart')
+               OR (SELECT coalesce(sum(starts), 0) FROM running) < $3)
     ), chosen AS (
         (SELECT id FROM due WHERE starts AND ($4 = 0 OR turn <= $4) ORDER BY turn, created_at, id
          LIMIT CASE WHEN $3 = 0 THEN $5

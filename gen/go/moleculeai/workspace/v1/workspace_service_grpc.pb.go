@@ -106,7 +106,7 @@ type WorkspaceServiceClient interface {
 	// transaction. Id, delegations and inbox stay.
 	RotateExternalCredentials(ctx context.Context, in *RotateExternalCredentialsRequest, opts ...grpc.CallOption) (*RotateExternalCredentialsResponse, error)
 	// ListOperations lists the starts and stops of a workspace, newest first: those that wait, the one that
-	// runs, and those that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
+	// runs, and the last 1,000 that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
 	// readable for the operator when the workspace is purged. If there are more, the response header
 	// `x-next-page-token` carries the token of the next page.
 	ListOperations(ctx context.Context, in *ListOperationsRequest, opts ...grpc.CallOption) (*ListOperationsResponse, error)
@@ -379,7 +379,7 @@ type WorkspaceServiceServer interface {
 	// transaction. Id, delegations and inbox stay.
 	RotateExternalCredentials(context.Context, *RotateExternalCredentialsRequest) (*RotateExternalCredentialsResponse, error)
 	// ListOperations lists the starts and stops of a workspace, newest first: those that wait, the one that
-	// runs, and those that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
+	// runs, and the last 1,000 that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
 	// readable for the operator when the workspace is purged. If there are more, the response header
 	// `x-next-page-token` carries the token of the next page.
 	ListOperations(context.Context, *ListOperationsRequest) (*ListOperationsResponse, error)

@@ -107,7 +107,7 @@ class WorkspaceServiceStub:
     """
     ListOperations: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListOperationsRequest, _workspace_service_pb2.ListOperationsResponse]
     """ListOperations lists the starts and stops of a workspace, newest first: those that wait, the one that
-    runs, and those that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
+    runs, and the last 1,000 that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
     readable for the operator when the workspace is purged. If there are more, the response header
     `x-next-page-token` carries the token of the next page.
     """
@@ -196,7 +196,7 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """
     ListOperations: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListOperationsRequest, _workspace_service_pb2.ListOperationsResponse]  # type: ignore[assignment]
     """ListOperations lists the starts and stops of a workspace, newest first: those that wait, the one that
-    runs, and those that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
+    runs, and the last 1,000 that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
     readable for the operator when the workspace is purged. If there are more, the response header
     `x-next-page-token` carries the token of the next page.
     """
@@ -390,7 +390,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.ListOperationsResponse, _abc.Awaitable[_workspace_service_pb2.ListOperationsResponse]]:
         """ListOperations lists the starts and stops of a workspace, newest first: those that wait, the one that
-        runs, and those that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
+        runs, and the last 1,000 that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
         readable for the operator when the workspace is purged. If there are more, the response header
         `x-next-page-token` carries the token of the next page.
         """

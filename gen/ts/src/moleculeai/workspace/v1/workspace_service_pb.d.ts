@@ -1695,7 +1695,7 @@ export declare const WorkspaceService: GenService<{
   },
   /**
    * ListOperations lists the starts and stops of a workspace, newest first: those that wait, the one that
-   * runs, and those that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
+   * runs, and the last 1,000 that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
    * readable for the operator when the workspace is purged. If there are more, the response header
    * `x-next-page-token` carries the token of the next page.
    *
