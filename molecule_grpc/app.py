@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from molecule_grpc.admin.wiring import open_admin
+from molecule_grpc.backends.lifecycle_wiring import open_lifecycle
 from molecule_grpc.backends.wiring import open_backends
 from molecule_grpc.core import Core, Slice, open_core, running
 from molecule_grpc.db.health import DatabaseHealth
@@ -69,6 +70,9 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         )
         memory = await stack.enter_async_context(open_memory(core, record_acts, workspace))
         backends = await stack.enter_async_context(open_backends(core, workspace))
+        lifecycle = await stack.enter_async_context(
+            open_lifecycle(core, backends, workspace, delegation)
+        )
         events = await _events(core)
         mcp = make_mcp(core, platform_of(workspace, delegation, memory))
         tasks: dict[str, BackgroundTask] = {}
@@ -92,6 +96,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             Slice(tasks=events.tasks, loops=events.loops),
             workspace.slice,
             backends.slice,
+            lifecycle,
             delegation.served(
                 events.service, mcp, workspace.service.answer_heartbeat, memory.session
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 # Of calls of the operator that name no organisation; migration 1 makes it.
@@ -49,6 +49,65 @@ class Directory(Protocol):
             Denied: NOT_RELATED.
         """
         ...
+
+
+# Statuses of a workspace that a message wakes.
+ASLEEP: Final = frozenset({"hibernating", "hibernated"})
+
+
+class Managed(NamedTuple):
+    """A workspace, as far as starting and stopping its workload needs.
+
+    Args:
+        runtime: `external` where the agent runs outside of the platform.
+        backend: where its workload runs; empty while nothing was started.
+        resource_id: what that backend calls the workload.
+        active_tasks: as its agent reported them.
+    """
+
+    id: UUID
+    organization_id: UUID
+    name: str
+    runtime: str
+    status: str
+    backend: str
+    resource_id: str
+    active_tasks: int
+
+    @property
+    def external(self) -> bool:
+        """Whether nothing of it can be started or stopped here."""
+        return self.runtime == "external"
+
+
+class Containers(Protocol):
+    """What runs agents' workloads, as whoever sends them messages sees it."""
+
+    async def is_dead(self, workspace_id: UUID) -> bool:
+        """Whether the agent's workload definitely does not run; False in doubt.
+
+        A dead one is marked offline and restarted.
+        """
+        ...
+
+    async def wake(self, workspace_id: UUID) -> None:
+        """Begin to start a hibernated workload, durably. More calls change nothing.
+
+        Nothing where an ancestor is paused, or nothing can be started. Never raises for the
+        workload's sake: a failed start is the workspace's `failed`.
+        """
+        ...
+
+
+class NoContainers:
+    """For whoever starts no agents."""
+
+    async def is_dead(self, workspace_id: UUID) -> bool:  # noqa: ARG002
+        """Nothing is known of a workload."""
+        return False
+
+    async def wake(self, workspace_id: UUID) -> None:
+        """There is nothing to start."""
 
 
 class InitialMemory(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from molecule_grpc.delegation.ledger.rules import PERMITTED as DELEGATION_MOVES
-from molecule_grpc.workspace.status import BACKEND_MOVES, EVENTS, INITIAL, MOVES, Move, Status
+from molecule_grpc.workspace.status import EVENTS, INITIAL, MOVES, Move, Status
 
 _HEAD = """\
 # States
@@ -39,8 +39,6 @@ def _workspaces() -> Iterator[str]:
             but = f" but {', '.join(f'`{state}`' for state in others)}" if others else ""
             where = f"from every other state{but}"
             yield f"*{move.cause}*, not drawn, leads to `{move.target}` {where}.\n"
-    backend = ", ".join(f"*{move.cause}*" for move in BACKEND_MOVES)
-    yield f"Only backends and verbs that stop and start on them make these moves: {backend}.\n"
     yield "A workspace becomes `failed` only with a reason, which `last_sample_error` holds.\n"
     yield "| State | Event | May be entered from |"
     yield "|---|---|---|"

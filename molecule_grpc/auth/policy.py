@@ -91,6 +91,7 @@ _ADMIN = "/moleculeai.admin.v1.AdminService/"
 OWN = acts_as("workspace_id")
 TAKING = replace(OWN, files=True, lasts=True)
 CREDENTIALS = replace(OWN, audited=True)
+LIFECYCLE = replace(OWN, audited=True)
 
 POLICIES: dict[str, Policy] = {
     _WORKSPACE + "CreateWorkspace": stores(ADMIN),
@@ -101,6 +102,12 @@ POLICIES: dict[str, Policy] = {
     _WORKSPACE + "GetWorkspaceState": reads(Policy(_EVERYBODY)),
     _WORKSPACE + "UpdateWorkspace": stores(OWN),
     _WORKSPACE + "DeleteWorkspace": ADMIN,
+    _WORKSPACE + "RestartWorkspace": LIFECYCLE,
+    _WORKSPACE + "PauseWorkspace": LIFECYCLE,
+    _WORKSPACE + "ResumeWorkspace": LIFECYCLE,
+    _WORKSPACE + "HibernateWorkspace": LIFECYCLE,
+    _WORKSPACE + "WakeWorkspace": LIFECYCLE,
+    _WORKSPACE + "CollapseWorkspace": LIFECYCLE,
     # Open registration (MOLECULE_OPEN_REGISTRATION) lets an agent without a token in.
     _WORKSPACE + "Register": replace(stores(may_be_unknown("id")), mints=True),
     _WORKSPACE + "Heartbeat": OWN,

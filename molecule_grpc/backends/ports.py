@@ -7,6 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
+from molecule_grpc.directory import Managed
 
 
 class StatusMoves(Protocol):
@@ -60,4 +61,21 @@ class Workspaces(Protocol):
 
     def on_removed(self, subscriber: Callable[[Sequence[UUID]], None]) -> None:
         """Call after the commit of a removal."""
+        ...
+
+
+class DeathRows(Protocol):
+    """Rows of workspaces whose workload may have ended."""
+
+    async def hold_all(self, conn: Connection, workspace_ids: Collection[UUID]) -> list[Managed]:
+        """Lock those of these workspaces that are live."""
+        ...
+
+    async def die(self, conn: Connection, workspace: Managed, reason: str) -> bool:
+        """To `offline`. False where the row has another workload, or another status, by now."""
+        ...
+
+    @property
+    def announce(self) -> Callable[[], None]:
+        """Wakes the readers of the feed of events, after a commit."""
         ...

@@ -8,10 +8,13 @@ import typer
 from moleculeai.workspace.v1 import workspace_pb2
 from rich.tree import Tree
 
+from molecule_grpc.cli import lifecycle
 from molecule_grpc.cli.context import Cli, UsageError, asynchronous, find_workspace
 from molecule_grpc.cli.output import visible
 
 app = typer.Typer(no_args_is_help=True, help="Workspaces: the places in the tree.")
+
+lifecycle.add_to(app)
 
 Name = Annotated[str, typer.Argument(metavar="WORKSPACE", help="Id or name.")]
 
@@ -33,6 +36,9 @@ async def create(
     agent_url: Annotated[str, typer.Option(help="Where the agent listens, if it does.")] = "",
     org: Annotated[str, typer.Option(help="Id of the organisation; operators only.")] = "",
     runtime: Annotated[str, typer.Option(help="Kind of agent.")] = "external",
+    hibernate_after: Annotated[
+        int, typer.Option(min=0, help="Minutes without work until it hibernates; 0 for never.")
+    ] = 0,
 ) -> None:
     """Add a workspace. Its token is shown once."""
     cli = Cli.of(context)
@@ -44,6 +50,7 @@ async def create(
             url=agent_url,
             organization_id=org,
             runtime=runtime,
+            hibernation_idle_minutes=hibernate_after,
         )
     if cli.output.as_json:
         cli.output.one(created)
@@ -89,11 +96,16 @@ async def update(
     name: Annotated[str | None, typer.Option(help="New name.")] = None,
     role: Annotated[str | None, typer.Option(help="New role; empty clears it.")] = None,
     parent: Annotated[str | None, typer.Option(help="New parent; empty makes it a root.")] = None,
+    hibernate_after: Annotated[
+        int | None,
+        typer.Option(min=0, help="Minutes without work until it hibernates; 0 for never."),
+    ] = None,
 ) -> None:
     """Change what is given, and nothing else."""
-    changes = {key: value for key, value in (("name", name), ("role", role)) if value is not None}
+    given = {"name": name, "role": role, "hibernation_idle_minutes": hibernate_after}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if not changes and parent is None:
-        raise UsageError("nothing to change: give --name, --role or --parent")
+        raise UsageError("nothing to change: give --name, --role, --parent or --hibernate-after")
     cli = Cli.of(context)
     async with cli.platform() as platform:
         workspace_id = await find_workspace(platform, workspace)

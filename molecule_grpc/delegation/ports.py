@@ -7,11 +7,12 @@ from typing import Protocol
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
-from molecule_grpc.directory import Directory, Heartbeat, HeartbeatResult
+from molecule_grpc.directory import Containers, Directory, Heartbeat, HeartbeatResult
 from molecule_grpc.quotas import QuotaUse
 from molecule_grpc.server.call import Call
 
 OnHeartbeats = Callable[[Sequence[tuple[Heartbeat, HeartbeatResult]]], None]
+OnRegistered = Callable[[UUID], None]
 OnActiveDelegations = Callable[[UUID, list[str]], Awaitable[None]]
 InTransaction = Callable[[Connection, list[UUID]], Awaitable[None]]
 OnRemoved = Callable[[Sequence[UUID]], None]
@@ -38,6 +39,13 @@ class Workspaces(Protocol):
         """Tells the readers of the feed that these workspaces do something else now."""
         ...
 
+    @property
+    def containers(self) -> Containers:
+        """What runs agents' workloads."""
+        ...
+
+    @property
+    def on_registered(self) -> Callable[[OnRegistered], None]: ...
     @property
     def on_heartbeats(self) -> Callable[[OnHeartbeats], None]: ...
     @property

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from molecule_grpc.core import Core, Slice
@@ -22,7 +23,7 @@ from molecule_grpc.delegation.inbox.wiring import (
 from molecule_grpc.delegation.ledger.undelivered import Undelivered
 from molecule_grpc.delegation.ledger.wiring import Ledger, open_ledger
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
-from molecule_grpc.delegation.outbound.store import upkeep
+from molecule_grpc.delegation.outbound.store import targets, upkeep
 from molecule_grpc.delegation.outbound.wiring import Outbound, open_outbound
 from molecule_grpc.delegation.ports import Mcp, Workspaces
 from molecule_grpc.delegation.record.activity import ActivityRecord
@@ -42,6 +43,8 @@ class DelegationSlice:
     Args:
         floors: the batched statements of record and inbox.
         announce_files: puts notices of files into an inbox, in the caller's transaction.
+        leave_message: leaves a text of the platform for an agent.
+        last_messages: when workspaces had their last task or message.
     """
 
     floors: RecordAndInbox
@@ -51,6 +54,8 @@ class DelegationSlice:
     outbound: Outbound
     dead_letters: DeadLetters
     announce_files: AnnounceFiles
+    leave_message: Callable[[UUID, str], Awaitable[None]]
+    last_messages: Callable[[Sequence[UUID]], Awaitable[list[tuple[UUID, datetime]]]]
     page_tokens: PageTokens
 
     @property
@@ -103,6 +108,7 @@ async def open_delegation(core: Core, workspaces: Workspaces) -> AsyncIterator[D
                 floors.reads,
                 workspaces.directory,
                 on_queued=due_workspaces.add,
+                containers=workspaces.containers,
             )
         )
         undelivered = Undelivered(ledger.moves, unread_days=core.settings.retention.inbox_unread)
@@ -121,6 +127,7 @@ async def open_delegation(core: Core, workspaces: Workspaces) -> AsyncIterator[D
                 workspaces.directory,
                 due_workspaces,
                 tasks_changed=workspaces.tasks_changed,
+                containers=workspaces.containers,
             )
         )
         _subscribe(core, workspaces, ledger, due_workspaces)
@@ -139,6 +146,8 @@ async def open_delegation(core: Core, workspaces: Workspaces) -> AsyncIterator[D
             outbound=outbound,
             dead_letters=DeadLetters(core.pool, core.wakeups),
             announce_files=file_announcer(core.quotas),
+            leave_message=outbound.messages.leave,
+            last_messages=functools.partial(targets.last_messages, core.pool),
             page_tokens=core.page_tokens,
         )
 
@@ -155,6 +164,7 @@ def _subscribe(
         core.wakeups.wake(removed)
 
     workspaces.on_heartbeats(agents_have_room)
+    workspaces.on_registered(due_workspaces.add)
     workspaces.on_active_delegations(ledger.moves.on_heartbeat)
     # In the order of their locks: messages of the queue, heads, items, rows of the record.
     workspaces.on_purge(upkeep.delete_all)

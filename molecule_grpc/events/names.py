@@ -97,6 +97,11 @@ class EventType(enum.StrEnum):
         "A workspace got another parent, or none.",
         _WORKSPACE,
     )
+    WORKSPACE_COLLAPSED = (
+        "WORKSPACE_COLLAPSED",
+        "Everything below a workspace was removed; `removed_children` has up to 100 of the names.",
+        ("removed_children",),
+    )
     AGENT_CARD_UPDATED = (
         "AGENT_CARD_UPDATED",
         "An agent published another card. GetWorkspace has the card itself.",

@@ -22,6 +22,7 @@ class OutboundSettings:
         ceiling: the longest that a call for an agent or the queue may take.
         canvas_wait: how long a human's call is held before its message goes on without it.
         drain_interval: pause between two looks at everything that waits.
+        wake_interval: pause between two looks for hibernated agents for whom something waits.
         phantom_interval: pause between two looks for agents that say they are busy and do nothing.
         lease: how long a message in a worker's hands is believed to be sent.
         settle: how long an agent may take to get ready.
@@ -38,6 +39,7 @@ class OutboundSettings:
     ceiling: float = setting("MOLECULE_A2A_CEILING_SECONDS", SECONDS, 1800.0)
     canvas_wait: float = setting("MOLECULE_A2A_CANVAS_WAIT_SECONDS", SECONDS, 90.0)
     drain_interval: float = setting("MOLECULE_A2A_DRAIN_INTERVAL_S", SECONDS, 10.0)
+    wake_interval: float = setting("MOLECULE_A2A_WAKE_INTERVAL_S", SECONDS, 5.0)
     phantom_interval: float = setting("MOLECULE_PHANTOM_BUSY_INTERVAL_SECONDS", SECONDS, 300.0)
     lease: float = setting("MOLECULE_A2A_LEASE_SECONDS", SECONDS, 60.0)
     settle: float = setting("MOLECULE_A2A_SETTLE_SECONDS", SECONDS, 180.0)

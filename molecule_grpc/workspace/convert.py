@@ -28,7 +28,9 @@ from molecule_grpc.workspace.store.rows import Change, Place, WorkspaceRow
 
 _MOST_CHILDREN = 100
 _STATUSES = dict(workspace_pb2.Workspace.Status.items())
-_CHANGEABLE = ("name", "role", "tier", "runtime", "parent_id", "workspace_dir")
+_CHANGEABLE = (
+    "name", "role", "tier", "runtime", "parent_id", "workspace_dir", "hibernation_idle_minutes",
+)  # fmt: skip
 
 
 # Requests.
@@ -55,6 +57,7 @@ def new_workspace(request: pb.CreateWorkspaceRequest) -> NewWorkspace:
         max_concurrent_tasks=request.max_concurrent_tasks,
         budget_limit=request.budget_limit if request.HasField("budget_limit") else None,
         place=Place(canvas.x, canvas.y) if canvas else None,
+        hibernation_idle_minutes=request.hibernation_idle_minutes or None,
         initial_memories=tuple(
             InitialMemory(clean(each.content), each.scope) for each in request.initial_memories
         ),
@@ -76,6 +79,7 @@ def change(request: pb.UpdateWorkspaceRequest) -> Change:
         runtime=request.runtime if "runtime" in given else None,
         parent_id=optional_id(parent, "parent_id"),
         workspace_dir=_text_or_null(request.workspace_dir, "workspace_dir") or None,
+        hibernation_idle_minutes=request.hibernation_idle_minutes or None,
         given=frozenset(given),
     )
 
@@ -161,6 +165,7 @@ def workspace(row: WorkspaceRow, *, whole: bool) -> workspace_pb2.Workspace:
         x=row.x,
         y=row.y,
         collapsed=row.collapsed,
+        hibernation_idle_minutes=row.hibernation_idle_minutes or 0,
         delivery_mode=mode(row.mode_in_force),
         last_heartbeat_at=timestamp(row.last_heartbeat_at),
         last_outbound_at=timestamp(row.last_outbound_at),

@@ -27,6 +27,7 @@ class NewWorkspace:
         max_concurrent_tasks: 0 means 1.
         budget_limit: US cents a month.
         place: where on the canvas; None for the origin.
+        hibernation_idle_minutes: without a task or message, until it hibernates; None for never.
         initial_memories: what the agent shall know from the start.
     """
 
@@ -42,6 +43,7 @@ class NewWorkspace:
     max_concurrent_tasks: int = 0
     budget_limit: float | None = None
     place: Place | None = None
+    hibernation_idle_minutes: int | None = None
     initial_memories: tuple[InitialMemory, ...] = ()
 
 
@@ -72,6 +74,7 @@ def draft(
         max_concurrent_tasks=wanted.max_concurrent_tasks or 1,
         budget_limit=None if wanted.budget_limit is None else round(wanted.budget_limit),
         last_sample_error=None if external or can_start else rules.NO_BACKEND,
+        hibernation_idle_minutes=wanted.hibernation_idle_minutes,
     )
 
 

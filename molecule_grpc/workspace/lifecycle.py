@@ -21,6 +21,7 @@ from molecule_grpc.workspace import drafts, rules
 from molecule_grpc.workspace.connection import ConnectionDetails, connection_details
 from molecule_grpc.workspace.drafts import NewWorkspace
 from molecule_grpc.workspace.refusals import missing, removed
+from molecule_grpc.workspace.removing import mark_removed
 from molecule_grpc.workspace.scope import scope
 from molecule_grpc.workspace.status import Status
 from molecule_grpc.workspace.store import workspaces
@@ -281,12 +282,9 @@ class Lifecycle:
     async def _remove(
         self, conn: Connection, organization_id: UUID, family: list[tree.Member], *, purge: bool
     ) -> Removal:
-        """Tombstones first: from then on no late sign of life brings anything back."""
         everyone = [one.id for one in family]
         live = [one.id for one in family if one.live]
-        await workspaces.mark_removed(conn, live)
-        await tokens.revoke_workspace_tokens(conn, everyone)
-        await self._subscriptions.removing(conn, everyone)
+        await mark_removed(conn, self._subscriptions, everyone, live)
         if not purge:
             return Removal(organization_id, descendants=max(0, len(live) - 1))
         await self._subscriptions.purging(conn, everyone)

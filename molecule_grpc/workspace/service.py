@@ -18,6 +18,7 @@ from molecule_grpc.workspace.quota_report import QuotaReports
 from molecule_grpc.workspace.registry.discovery import Discovery
 from molecule_grpc.workspace.registry.heartbeats import Heartbeats
 from molecule_grpc.workspace.registry.registration import Registration
+from molecule_grpc.workspace.removing import Collapse
 from molecule_grpc.workspace.scope import scope
 from molecule_grpc.workspace.tokens import Tokens
 from molecule_grpc.workspace.tree.directory import Directory
@@ -25,6 +26,7 @@ from molecule_grpc.workspace.tree.directory import Directory
 _PEERS_LISTED = 500
 _SHOWN_ONCE = "store this token now: it is not shown again"
 _HTTP_CONFLICT = 409
+_NAMES_LISTED = 1000
 
 
 class WorkspaceService:
@@ -40,6 +42,7 @@ class WorkspaceService:
         edge: EdgeSettings,
         directory: Directory,
         lifecycle: Lifecycle,
+        collapse: Collapse,
         registration: Registration,
         discovery: Discovery,
         heartbeats: Heartbeats,
@@ -49,6 +52,7 @@ class WorkspaceService:
         self._edge = edge
         self._directory = directory
         self._lifecycle = lifecycle
+        self._collapse = collapse
         self._registration = registration
         self._discovery = discovery
         self._heartbeats = heartbeats
@@ -121,6 +125,15 @@ class WorkspaceService:
         if done.unconfirmed:
             call.set_http_status(_HTTP_CONFLICT)
         return convert.removal(done)
+
+    async def CollapseWorkspace(
+        self, request: pb.CollapseWorkspaceRequest, call: Call
+    ) -> pb.CollapseWorkspaceResponse:
+        workspace_id = parse_id(request.workspace_id, "workspace_id")
+        names = await self._collapse.collapse(workspace_id, scope(call.principal))
+        return pb.CollapseWorkspaceResponse(
+            status="collapsed", removed=names[:_NAMES_LISTED], removed_count=len(names)
+        )
 
     async def Register(self, request: pb.RegisterRequest, call: Call) -> pb.RegisterResponse:
         done = await self._registration.register(call.principal, convert.announcement(request))

@@ -87,35 +87,53 @@ EXTERNAL_SILENT: Final = _move(
 )
 SILENT: Final = _move(Status.OFFLINE, "silent", Status.ONLINE, Status.DEGRADED)
 
-# The engine no longer has what the row expects.
-LOST: Final = _move(Status.OFFLINE, "workload gone", Status.ONLINE, Status.DEGRADED)
-
-# Moves of compute backends and of operators who stop them.
+# What a backend finds out. A workload that ended is started again, unless it ends too often.
 PROVISION_FAILED: Final = _move(Status.FAILED, "provisioning failed", Status.PROVISIONING)
-RESTARTED: Final = _move(
+DIED: Final = _move(
+    Status.OFFLINE, "workload ended", Status.PROVISIONING, Status.ONLINE, Status.DEGRADED
+)
+CRASHED: Final = _move(
+    Status.FAILED,
+    "workload ended too often",
     Status.PROVISIONING,
-    "restart, resume or wake",
     Status.ONLINE,
     Status.DEGRADED,
     Status.OFFLINE,
-    Status.HIBERNATED,
-    Status.PAUSED,
+)
+
+# Verbs that start a workload. Restarting one that is being started moves nothing.
+RESTARTED: Final = _move(
+    Status.PROVISIONING,
+    "restart",
+    *(each for each in Status if each not in (Status.PROVISIONING, Status.REMOVED)),
+)
+# After a death, or when what the agent was started with has changed.
+AUTO_RESTARTED: Final = _move(
+    Status.PROVISIONING,
+    "automatic restart",
+    Status.ONLINE,
+    Status.DEGRADED,
+    Status.OFFLINE,
     Status.FAILED,
 )
-IDLE: Final = _move(Status.HIBERNATING, "idle", Status.ONLINE, Status.DEGRADED)
-STOPPED: Final = _move(Status.HIBERNATED, "stopped", Status.HIBERNATING)
+RESUMED: Final = _move(Status.PROVISIONING, "resume", Status.PAUSED)
+RESUMED_EXTERNAL: Final = _move(
+    Status.AWAITING_AGENT, "resume of an external workspace", Status.PAUSED
+)
+WOKEN: Final = _move(Status.PROVISIONING, "wake", Status.HIBERNATING, Status.HIBERNATED)
+
+# Verbs that stop one.
 PAUSED: Final = _move(
     Status.PAUSED,
     "pause",
     *(each for each in Status if each not in (Status.PAUSED, Status.REMOVED)),
 )
+HIBERNATE: Final = _move(Status.HIBERNATING, "hibernate", Status.ONLINE, Status.DEGRADED)
+STOPPED: Final = _move(Status.HIBERNATED, "stopped", Status.HIBERNATING)
 
 REMOVED: Final = _move(
     Status.REMOVED, "remove", *(each for each in Status if each is not Status.REMOVED)
 )
-
-# Moves that backends make, and operators who stop and start workspaces on them.
-BACKEND_MOVES: Final = (LOST, PROVISION_FAILED, RESTARTED, IDLE, STOPPED, PAUSED)
 
 MOVES: Final = (
     SEEN,
@@ -124,7 +142,17 @@ MOVES: Final = (
     REGISTERED,
     EXTERNAL_SILENT,
     SILENT,
-    *BACKEND_MOVES,
+    PROVISION_FAILED,
+    DIED,
+    CRASHED,
+    RESTARTED,
+    AUTO_RESTARTED,
+    RESUMED,
+    RESUMED_EXTERNAL,
+    WOKEN,
+    HIBERNATE,
+    STOPPED,
+    PAUSED,
     REMOVED,
 )
 

@@ -7,12 +7,12 @@ from typing import Final
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection
-from molecule_grpc.workspace.status import EVENTS, LOST, PROVISION_FAILED, RESTARTED
+from molecule_grpc.workspace.status import AUTO_RESTARTED, DIED, EVENTS, PROVISION_FAILED
 from molecule_grpc.workspace.store import moves
 
 # A started workload registers anew, and knows of no task that the one before had.
 _RESTART: Final = moves.move_statement(
-    RESTARTED,
+    AUTO_RESTARTED,
     also=", provisioning_started_at = now(), url = '', active_tasks = 0, current_task = ''",
 )
 
@@ -30,9 +30,9 @@ class StatusMoves:
 
     async def lost(self, conn: Connection, workspace_ids: Collection[UUID]) -> list[UUID]:
         """From `online` or `degraded` to `offline`: nothing runs any more."""
-        return await moves.move(conn, LOST, workspace_ids)
+        return await moves.move(conn, DIED, workspace_ids)
 
     async def restarted(self, conn: Connection, workspace_ids: Collection[UUID]) -> list[UUID]:
         """To `provisioning`: the workload is started again."""
-        rows = await conn.fetch(_RESTART, list(workspace_ids), EVENTS[RESTARTED.target])
+        rows = await conn.fetch(_RESTART, list(workspace_ids), EVENTS[AUTO_RESTARTED.target])
         return [row["workspace_id"] for row in rows]

@@ -12,6 +12,7 @@ from molecule_grpc.quotas import QuotaUse
 
 OnHeartbeats: TypeAlias = Callable[[Sequence[tuple[Heartbeat, HeartbeatResult]]], None]
 OnActiveDelegations: TypeAlias = Callable[[UUID, list[str]], Awaitable[None]]
+OnRegistered: TypeAlias = Callable[[UUID], None]
 # Stores what a workspace shall know from the start; how much of it is stored.
 OnCreated: TypeAlias = Callable[[UUID, Sequence[InitialMemory]], Awaitable[int]]
 InTransaction: TypeAlias = Callable[[Connection, list[UUID]], Awaitable[None]]
@@ -44,6 +45,7 @@ class Subscriptions:
         self._starter: Starter | None = None
         self._on_heartbeats: list[OnHeartbeats] = []
         self._on_active_delegations: list[OnActiveDelegations] = []
+        self._on_registered: list[OnRegistered] = []
         self._on_created: list[OnCreated] = []
         self._on_remove: list[InTransaction] = []
         self._on_purge: list[InTransaction] = []
@@ -61,6 +63,10 @@ class Subscriptions:
     def on_active_delegations(self, subscriber: OnActiveDelegations) -> None:
         """Call when an agent names the delegations it works on; its heartbeat's answer waits."""
         self._on_active_delegations.append(subscriber)
+
+    def on_registered(self, subscriber: OnRegistered) -> None:
+        """Call after the commit of a registration. Must be quick."""
+        self._on_registered.append(subscriber)
 
     def on_created(self, subscriber: OnCreated) -> None:
         """Call after the commit of a new workspace that shall know something from the start."""
@@ -97,6 +103,11 @@ class Subscriptions:
         """Tell of the delegations that an agent works on."""
         for subscriber in self._on_active_delegations:
             await subscriber(workspace_id, delegation_ids)
+
+    def registered(self, workspace_id: UUID) -> None:
+        """Tell of a committed registration."""
+        for subscriber in self._on_registered:
+            subscriber(workspace_id)
 
     async def created(self, workspace_id: UUID, memories: Sequence[InitialMemory]) -> int:
         """Tell of a new workspace; how many memories are stored."""

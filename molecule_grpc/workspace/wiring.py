@@ -14,6 +14,8 @@ from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS
 from molecule_grpc.directory import Heartbeat, HeartbeatResult, Peer
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.server.tasks import BackgroundTask
+from molecule_grpc.settings.workspace import WorkspaceSettings
+from molecule_grpc.workspace.containers import LateContainers
 from molecule_grpc.workspace.lifecycle import Lifecycle
 from molecule_grpc.workspace.quota_report import QuotaReports
 from molecule_grpc.workspace.registry.discovery import Discovery
@@ -21,13 +23,16 @@ from molecule_grpc.workspace.registry.heartbeat_events import PUBLISH_SECONDS, H
 from molecule_grpc.workspace.registry.heartbeats import Heartbeats
 from molecule_grpc.workspace.registry.liveness import sweep_liveness
 from molecule_grpc.workspace.registry.registration import Registration
+from molecule_grpc.workspace.removing import Collapse
 from molecule_grpc.workspace.service import WorkspaceService, handlers
 from molecule_grpc.workspace.status_moves import StatusMoves
+from molecule_grpc.workspace.store.supervised import ProvisionTimeouts
 from molecule_grpc.workspace.subscriptions import (
     InTransaction,
     OnActiveDelegations,
     OnCreated,
     OnHeartbeats,
+    OnRegistered,
     OnRemoved,
     OnUses,
     Starter,
@@ -36,6 +41,10 @@ from molecule_grpc.workspace.subscriptions import (
 from molecule_grpc.workspace.tokens import Tokens
 from molecule_grpc.workspace.tree.directory import Directory
 from molecule_grpc.workspace.tree.pairs import Pairs
+from molecule_grpc.workspace.verbs import WorkspaceVerbs
+
+# Its images install what the agent works with when they start.
+_HERMES_TIMEOUT_SECONDS = 1800
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +63,10 @@ class WorkspaceSlice:
         tasks_changed: shows the readers of the feed that these workspaces do something else now.
         moves: of statuses, for backends and those who use them.
         starts_by: names whoever starts new workspaces.
-        on_heartbeats, on_active_delegations, on_created, on_remove, on_purge, on_removed,
-            on_uses: subscribe; see
-            `Subscriptions`.
+        verbs: moves of workspaces whose workloads are started and stopped.
+        containers: what runs workloads, for senders of messages; bound late, by `use`.
+        on_heartbeats, on_registered, on_active_delegations, on_created, on_remove, on_purge,
+            on_removed, on_uses: subscribe; see `Subscriptions`.
     """
 
     slice: Slice
@@ -68,7 +78,10 @@ class WorkspaceSlice:
     tasks_changed: Callable[[Iterable[UUID]], None]
     moves: StatusMoves
     starts_by: Callable[[Starter], None]
+    verbs: WorkspaceVerbs
+    containers: LateContainers
     on_heartbeats: Callable[[OnHeartbeats], None]
+    on_registered: Callable[[OnRegistered], None]
     on_active_delegations: Callable[[OnActiveDelegations], None]
     on_created: Callable[[OnCreated], None]
     on_remove: Callable[[InTransaction], None]
@@ -109,7 +122,10 @@ async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
             tasks_changed=heartbeat_events.tasks_changed,
             moves=StatusMoves(),
             starts_by=subscriptions.starts_by,
+            verbs=WorkspaceVerbs(core.pool, _timeouts(core.settings.workspace), tell_readers),
+            containers=LateContainers(),
             on_heartbeats=subscriptions.on_heartbeats,
+            on_registered=subscriptions.on_registered,
             on_active_delegations=subscriptions.on_active_delegations,
             on_created=subscriptions.on_created,
             on_remove=subscriptions.on_remove,
@@ -117,6 +133,14 @@ async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
             on_removed=subscriptions.on_removed,
             on_uses=subscriptions.on_uses,
         )
+
+
+def _timeouts(settings: WorkspaceSettings) -> ProvisionTimeouts:
+    return ProvisionTimeouts(
+        everybody=settings.provision_timeout,
+        default=settings.provision_timeout_default,
+        hermes=max(settings.provision_timeout_default, _HERMES_TIMEOUT_SECONDS),
+    )
 
 
 def _service(
@@ -142,12 +166,14 @@ def _service(
             quota=core.quotas.workspaces,
             tell_readers=tell_readers,
         ),
+        collapse=Collapse(pool, subscriptions, tell_readers),
         registration=Registration(
             pool,
             egress=core.egress,
             default_tier=default_tier,
             open_to_strangers=settings.auth.open_registration,
             quota=core.quotas.workspaces,
+            subscriptions=subscriptions,
             tell_readers=tell_readers,
         ),
         discovery=Discovery(directory, core.egress),

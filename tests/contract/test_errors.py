@@ -28,7 +28,7 @@ SERVER = [
 ]
 NAME = re.compile(r"[A-Z][A-Z_]{3,}")
 # gRPC's own end, ends of streams that a frame tells, and what the next release raises.
-NOT_RAISED = {"STREAM_AGED", "WORKSPACE_PAUSED"}
+NOT_RAISED = {"STREAM_AGED"}
 # A session that was replaced: its stream ends with ABORTED, its acks with the catalogue's code. A
 # message above the limit of every request: gRPC's own code for one that the host does not read. A
 # call that takes too long: a client's own limit, or the platform's.

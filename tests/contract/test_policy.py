@@ -28,6 +28,8 @@ NOT_THE_CALLER = {
 # Neither reads nor stores: works down or ends what is kept, or notes a time. A nearly full disk
 # serves them; whoever adds to this list lets the disk fill up.
 SERVED_ON_A_LOW_DISK = {
+    "RestartWorkspace", "PauseWorkspace", "ResumeWorkspace", "HibernateWorkspace", "WakeWorkspace",
+    "CollapseWorkspace",
     "GetHealth", "Heartbeat", "HeartbeatDelegation", "CancelDelegation", "SubscribeInbox",
     "StreamInbox", "AckInbox", "NackInbox", "AckUpload", "DeleteWorkspace",
     "RevokeToken", "RevokeOrgToken", "RotateExternalCredentials", "DropDeadLetter",

@@ -44,8 +44,14 @@ BY_HANDLER = {
     "CheckAccess": "anybody's with a token",
     "GetQuota": "anybody's with a token",
 }
-# Success is not to be had without an agent that can be called.
-AT_BEST = {"DownloadFile": ("FAILED_PRECONDITION", 422)}
+# Success is not to be had without an agent that can be called, or a backend.
+AT_BEST = {
+    "DownloadFile": ("FAILED_PRECONDITION", 422),
+    # The platform runs no agent of the family.
+    "RestartWorkspace": ("FAILED_PRECONDITION", 400),
+    "HibernateWorkspace": ("FAILED_PRECONDITION", 400),
+    "WakeWorkspace": ("FAILED_PRECONDITION", 400),
+}
 HTTP = {code.name: status for code, status in KINDS.values()}
 
 # One of each kind of answer.

@@ -78,6 +78,23 @@ async def _delete_workspace(family: Family) -> Message:
     return workspace.DeleteWorkspaceRequest(workspace_id=spare.id)
 
 
+async def _pause_workspace(family: Family) -> Message:
+    """Of a workspace that is not paused by an earlier call."""
+    await family.database.execute(
+        "UPDATE workspaces SET status = 'online' WHERE id = $1 AND status = 'paused'", family.own.id
+    )
+    return workspace.PauseWorkspaceRequest(workspace_id=family.own.id)
+
+
+async def _resume_workspace(family: Family) -> Message:
+    """Of a workspace that is paused."""
+    await family.database.execute(
+        "UPDATE workspaces SET status = 'paused' WHERE id = $1 AND status <> 'removed'",
+        family.own.id,
+    )
+    return workspace.ResumeWorkspaceRequest(workspace_id=family.own.id)
+
+
 async def _revoke_token(family: Family) -> Message:
     token_id = await a_token(family.own)
     return workspace.RevokeTokenRequest(workspace_id=family.own.id, token_id=token_id)
@@ -391,6 +408,12 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
             workspace_id=f.own.id
         ),
         "DeleteWorkspace": _delete_workspace,
+        "RestartWorkspace": lambda f: workspace.RestartWorkspaceRequest(workspace_id=f.own.id),
+        "PauseWorkspace": _pause_workspace,
+        "ResumeWorkspace": _resume_workspace,
+        "HibernateWorkspace": lambda f: workspace.HibernateWorkspaceRequest(workspace_id=f.own.id),
+        "WakeWorkspace": lambda f: workspace.WakeWorkspaceRequest(workspace_id=f.own.id),
+        "CollapseWorkspace": lambda f: workspace.CollapseWorkspaceRequest(workspace_id=f.own.id),
         "RevokeToken": _revoke_token,
     },
     "DelegationService": {

@@ -6,7 +6,6 @@ the note which half is over, and asks the engine what has become of the other.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 from uuid import UUID
@@ -14,23 +13,18 @@ from uuid import UUID
 import structlog
 
 from molecule_grpc.backends.contract import (
-    STATUS_SECONDS,
     BackendFailure,
-    Capability,
-    Refused,
     Running,
     Started,
     StartRequest,
-    WorkloadMissing,
 )
 from molecule_grpc.backends.dispatch import Dispatch
+from molecule_grpc.backends.last_output import last_output, with_output
 from molecule_grpc.backends.operations.rules import Kind, State
 from molecule_grpc.backends.operations.values import Ending, Operation
 
 log = structlog.get_logger(__name__)
 
-_LONGEST_OUTPUT: Final = 2048
-_OUTPUT_LINES: Final = 40
 _LAST_PAUSE_SECONDS: Final = 300.0
 # After an undo, another look for what came late.
 _LATE_SECONDS: Final = 60.0
@@ -165,23 +159,9 @@ class Execution:
 
     async def _explained(self, operation: Operation, failed: BackendFailure) -> str:
         """The failure with the last lines that the agent printed."""
-        output = failed.output or await self._output(operation)
-        if not output.strip():
-            return failed.public
-        return f"{failed.public}; the agent's last output:\n{output[-_LONGEST_OUTPUT:]}"
-
-    async def _output(self, operation: Operation) -> str:
-        try:
-            backend = self._dispatch.of(operation.backend or self._dispatch.starts_on)
-            if Capability.LOGS not in backend.capabilities:
-                return ""
-            async with asyncio.timeout(STATUS_SECONDS):
-                chunks = [
-                    chunk.data async for chunk in backend.logs(operation.made, tail=_OUTPUT_LINES)
-                ]
-        except (BackendFailure, Refused, WorkloadMissing, TimeoutError):
-            return ""
-        return b"".join(chunks)[-_LONGEST_OUTPUT:].decode(errors="replace").replace("\x00", "")
+        backend = operation.backend or self._dispatch.starts_on
+        output = failed.output or await last_output(self._dispatch, backend, operation.made)
+        return with_output(failed.public, output)
 
 
 def _named(operation: Operation) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from molecule_grpc.delegation.ledger.watch import Watch
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
 from molecule_grpc.delegation.record.a2a import message_body
 from molecule_grpc.delegation.record.rules import PLATFORM
-from molecule_grpc.directory import Directory, WorkspaceInfo
+from molecule_grpc.directory import ASLEEP, Directory, WorkspaceInfo
 from molecule_grpc.kernel.deadlines import ANSWER_SECONDS
 from molecule_grpc.kernel.errors import Aborted, Invalid, Unavailable
 from molecule_grpc.kernel.ids import identifier, new_id
@@ -68,7 +69,11 @@ class HandedOver(NamedTuple):
 
 
 class Handovers:
-    """Enters delegations into the ledger."""
+    """Enters delegations into the ledger.
+
+    Args:
+        wake: begins to start a hibernated callee, before the task for it is accepted.
+    """
 
     def __init__(
         self,
@@ -77,12 +82,14 @@ class Handovers:
         watch: Watch,
         directory: Directory,
         on_queued: OnQueued,
+        wake: Callable[[UUID], Awaitable[None]],
     ) -> None:
         self._pool = pool
         self._writes = writes
         self._watch = watch
         self._directory = directory
         self._on_queued = on_queued
+        self._wake = wake
 
     async def delegate(self, handover: Handover, *, authorization: str | None) -> HandedOver:
         """Accept a task, and maybe wait for its end. The task is committed when this returns.
@@ -162,6 +169,8 @@ class Handovers:
                 f"idempotency_key must not begin with {PLATFORM}", field="idempotency_key"
             )
         target_info = await self._require_target(handover.source, handover.target)
+        if target_info.status in ASLEEP:
+            await self._wake(target_info.id)
         delegation_id = str(new_id())
         body = json.dumps(message_body(delegation_id, task), separators=(",", ":"))
         return DelegationDraft(

@@ -18,7 +18,7 @@ from molecule_grpc.delegation.ledger.sweeper import Sweeper
 from molecule_grpc.delegation.ledger.views import LedgerViews
 from molecule_grpc.delegation.ledger.watch import Watch
 from molecule_grpc.delegation.ledger.writes import LedgerWrites
-from molecule_grpc.directory import Directory
+from molecule_grpc.directory import Containers, Directory, NoContainers
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.settings.retention import RetentionSettings
 
@@ -47,13 +47,16 @@ async def open_ledger(
     directory: Directory,
     *,
     on_queued: OnQueued,
+    containers: Containers | None = None,
 ) -> AsyncIterator[Ledger]:
     """The ledger, for as long as calls are served.
 
     Args:
         reads: told of the items that the ledger puts into inboxes.
         on_queued: called with a callee after a task entered its queue.
+        containers: what runs agents' containers; None when nothing does.
     """
+    wake = (containers or NoContainers()).wake
     settings = core.settings
     linger = settings.process.group_commit_linger_ms / 1000
     async with LedgerWrites(
@@ -64,7 +67,7 @@ async def open_ledger(
         sweeper = Sweeper(core.pool, writes, stuck_after=settings.delegation.stuck_after)
         yield Ledger(
             writes=writes,
-            handovers=Handovers(core.pool, writes, watch, directory, on_queued),
+            handovers=Handovers(core.pool, writes, watch, directory, on_queued, wake),
             moves=Moves(writes),
             views=views,
             watch=watch,

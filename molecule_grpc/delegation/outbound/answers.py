@@ -20,6 +20,11 @@ from molecule_grpc.kernel.errors import Conflict, Exhausted, MoleculeError, NotF
 STATUS_HEADER = "x-agent-status"
 _BUSY_RETRY_SECONDS = 30
 _START_RETRY_SECONDS = 15
+# Modes in which a message waits for the agent, in the words of a receipt.
+_WAITING = {
+    Mode.BUSY: "workspace agent is busy; the message is queued and will be delivered",
+    Mode.PAUSED: "the workspace is paused; the message is queued until it is resumed",
+}
 # Statuses of responses that must not have a body.
 _BODILESS = (204, 205, 304)
 
@@ -61,7 +66,7 @@ def answer(outcome: DispatchOutcome, method: str) -> Answer:
 
 
 def _queued(outcome: Queued, method: str) -> Answer:
-    if outcome.mode is not Mode.BUSY:
+    if outcome.mode not in _WAITING:
         said = {"status": "queued", "delivery_mode": str(outcome.mode), "method": method}
         if outcome.queue_id is not None:
             said["queue_id"] = str(outcome.queue_id)
@@ -72,7 +77,7 @@ def _queued(outcome: Queued, method: str) -> Answer:
                 "queued": True,
                 "queue_id": str(outcome.queue_id),
                 "queue_depth": outcome.depth,
-                "message": "workspace agent is busy; the message is queued and will be delivered",
+                "message": _WAITING[outcome.mode],
             }
         ),
         http_status=202,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from uuid import UUID
 
@@ -60,6 +60,8 @@ _BATCH = 8
 _WORKSPACES_AT_ONCE = 64
 _UPKEEP_BATCH = 500
 _PRUNE_BATCH = 5000
+_WAKE_BATCH = 100
+_BEFORE_ALL = UUID(int=0)
 # A wake-up can be lost: a delivery looks this often, in seconds, whether it was called off.
 _LOOK_SECONDS = 15.0
 
@@ -74,6 +76,7 @@ class Deliveries:
         tasks: holds the deliveries under way.
         draining: whether the server is about to stop: no delivery begins then.
         tasks_changed: called with workspaces whose count of active tasks was reset to 0.
+        wake: begins to start a hibernated agent.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Deliveries:
         tasks: TaskSet,
         draining: Callable[[], bool] = lambda: False,
         tasks_changed: Callable[[Iterable[UUID]], None] = lambda _: None,
+        wake: Callable[[UUID], Awaitable[None]],
     ) -> None:
         self._pool = pool
         self._queue = queue
@@ -104,6 +108,7 @@ class Deliveries:
         self._tasks = tasks
         self._draining = draining
         self._tasks_changed = tasks_changed
+        self._wake = wake
         self._kept_days = kept_days
         self._lease = settings.lease
         self._ceiling = settings.ceiling
@@ -244,6 +249,24 @@ class Deliveries:
         _DEPTH.set(sum(one.messages for one in waiting))
         _AGE.set(max((one.age for one in waiting), default=0.0))
         self._due_workspaces.reset({one.workspace_id: one.due_in for one in waiting})
+
+    async def wake_sleepers(self) -> None:
+        """Wake the hibernated workspaces for which something waits.
+
+        Who sends something to a workspace that hibernates wakes it first. This finds those that
+        went to sleep in that moment, and what entered an inbox by another way.
+        """
+        last = _BEFORE_ALL
+
+        async def step(limit: int) -> int:
+            nonlocal last
+            found = await upkeep.sleepers_in_demand(self._pool, after=last, limit=limit)
+            for workspace_id in found:
+                await self._wake(workspace_id)
+                last = workspace_id
+            return len(found)
+
+        await in_batches("a2a-wake", step, batch=_WAKE_BATCH)
 
     async def prune(self) -> None:
         """Delete messages whose time after their end is over."""

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Protocol
 from uuid import UUID
 
 import aiohttp
@@ -26,7 +25,7 @@ from molecule_grpc.delegation.outbound.call_failures import (
     seconds,
 )
 from molecule_grpc.delegation.outbound.outcome import Delivered, Failed, NotSent, SendFailure
-from molecule_grpc.directory import WorkspaceInfo
+from molecule_grpc.directory import ASLEEP, Containers, NoContainers, WorkspaceInfo
 from molecule_grpc.egress import CheckedUrl, Egress, Unresolvable, connector
 from molecule_grpc.kernel.errors import Exhausted, Invalid
 from molecule_grpc.settings.outbound import OutboundSettings
@@ -50,31 +49,6 @@ _LARGE_SECONDS = 60.0
 
 Outcome = Delivered | NotSent | Failed
 Sign = Callable[[UUID], Awaitable[float | None]]
-
-
-class Containers(Protocol):
-    """What runs agents' containers."""
-
-    async def is_dead(self, workspace_id: UUID) -> bool:
-        """Whether the agent's container definitely does not run; False in doubt.
-
-        A dead container is marked offline and restarted.
-        """
-        ...
-
-    async def wake(self, workspace_id: UUID) -> None:
-        """Start a hibernated container. Returns at once; more calls change nothing."""
-        ...
-
-
-class NoContainers:
-    """For installations that start no agents."""
-
-    async def is_dead(self, workspace_id: UUID) -> bool:  # noqa: ARG002
-        return False
-
-    async def wake(self, workspace_id: UUID) -> None:
-        """There is nothing to start."""
 
 
 class Dispatcher:
@@ -130,12 +104,20 @@ class Dispatcher:
 
     async def _away(self, target: WorkspaceInfo) -> NotSent | None:
         """Why no URL can be called now; None when one can."""
-        if target.status in ("hibernating", "hibernated"):
-            await self._containers.wake(target.id)
+        if target.status in ASLEEP:
+            await self._wake(target.id)
             return NotSent("WORKSPACE_WAKING", "the workspace is waking up", passing=True)
+        if target.status == "provisioning" and not target.url:
+            return NotSent("WORKSPACE_WAKING", "the workspace is starting", passing=True)
         if not target.url:
             return NotSent("URL_NOT_REGISTERED", "workspace has no URL", passing=True)
         return None
+
+    async def _wake(self, workspace_id: UUID) -> None:
+        try:
+            await self._containers.wake(workspace_id)
+        except Exception as error:  # noqa: BLE001  (the next message, or the next sweep, wakes it)
+            log.warning("not woken", workspace_id=str(workspace_id), error=type(error).__name__)
 
     async def _gone(self, target: WorkspaceInfo) -> bool:
         """Whether the agent's container is known not to run; unknown for external agents."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from molecule_grpc.delegation.outbound.store import targets
 from molecule_grpc.delegation.record import a2a
 from molecule_grpc.delegation.record.store.entries import Entry
 from molecule_grpc.delegation.record.writes import RecordWrites, require_day_room
-from molecule_grpc.directory import Directory, WorkspaceInfo
+from molecule_grpc.directory import ASLEEP, Directory, WorkspaceInfo
 from molecule_grpc.kernel.errors import Exhausted, Invalid, NotFound
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.kernel.json_text import to_text
@@ -66,6 +66,7 @@ class Messages:
 
     Args:
         quotas: what organisations and workspaces may keep.
+        wake: begins to start a hibernated agent.
         max_body: most bytes of a message.
     """
 
@@ -79,6 +80,7 @@ class Messages:
         guards: StreamGuards,
         quotas: Quotas,
         *,
+        wake: Callable[[UUID], Awaitable[None]],
         max_body: int,
     ) -> None:
         self._pool = pool
@@ -88,6 +90,7 @@ class Messages:
         self._push = push
         self._guards = guards
         self._quotas = quotas
+        self._wake = wake
         self._max_body = max_body
 
     async def send(self, message: Message, principal: Principal) -> Answer:
@@ -112,6 +115,8 @@ class Messages:
         envelope = a2a.parse(message.body)
         answered = envelope.delegation_id  # Refused before the message is delivered.
         if target.delivery_mode == "poll" or source_id == target.id:
+            if target.status in ASLEEP and source_id != target.id:
+                await self._wake(target.id)
             outcome: DispatchOutcome = await self._to_inbox(target.id, source_id, envelope)
         else:
             await require_day_room(self._pool, target.organization_id, self._quotas)
@@ -122,6 +127,23 @@ class Messages:
         if source_id is not None and answered and isinstance(outcome, _ARRIVED):
             await self._complete(source_id, target.id, envelope)
         return answer(outcome, envelope.method)
+
+    async def leave(self, workspace_id: UUID, text: str) -> None:
+        """Leave a text of the platform for an agent, which answers it to nobody.
+
+        Nothing where the workspace is gone.
+
+        Raises:
+            Exhausted: INBOX_FULL.
+        """
+        target = await self._directory.lookup(workspace_id)
+        if target is None:
+            return
+        envelope = a2a.notice(text)
+        if target.delivery_mode == "poll":
+            await self._to_inbox(target.id, None, envelope)
+        else:
+            await self._push.leave(target.id, envelope)
 
     async def _to_agent(
         self,

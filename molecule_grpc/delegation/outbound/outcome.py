@@ -56,6 +56,8 @@ class Mode(enum.StrEnum):
 
     BUSY = "busy"
     """In the queue, until the agent has room."""
+    PAUSED = "paused"
+    """In the queue, until the workspace is resumed."""
     PUSH_ASYNC = "push-async"
     """On its way; the sender has stopped waiting for the answer."""
     POLL = "poll"

@@ -78,13 +78,16 @@ class Queue:
             return None
         return Queued(Mode.BUSY, found, await store.depth(self._pool, workspace_id))
 
-    async def enqueue(self, message: store.QueueMessage) -> Queued:
+    async def enqueue(self, message: store.QueueMessage, mode: Mode = Mode.BUSY) -> Queued:
         """Keep a message for later. A message that this sender sends again is kept once.
+
+        Args:
+            mode: why it waits, for the receipt.
 
         Raises:
             Exhausted: INBOX_FULL: too many messages wait for the workspace.
         """
-        queued = await self._insert(message, Mode.BUSY, owner=None)
+        queued = await self._insert(message, mode, owner=None)
         self._due_workspaces.soon(message.workspace_id, self._timing.backoff)
         return queued
 

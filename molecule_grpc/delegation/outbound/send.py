@@ -19,6 +19,7 @@ from molecule_grpc.delegation.outbound.outcome import (
     Delivered,
     DispatchOutcome,
     Failed,
+    Mode,
     SendFailure,
 )
 from molecule_grpc.delegation.outbound.queue import Queue
@@ -39,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 # A message on its way when the server stops has this long to be put down.
 _LAST_SECONDS = 3.0
+# The status of a workspace whose messages wait until somebody resumes it.
+_PAUSED = "paused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +133,12 @@ class Push:
             Exhausted: INBOX_FULL: the sender stopped waiting, or too many calls are open, and the
                 queue is full.
         """
-        message = QueueMessage(
-            id=new_id(),
-            workspace_id=target.id,
-            caller_id=source_id,
-            priority=rules.priority(envelope),
-            body=to_text(envelope.body, "body"),
-            method=envelope.method,
-            message_id=envelope.message_id,
-            expiry=rules.expiry(envelope),
-        )
+        message = _queue_message(target.id, source_id, envelope)
         waiting = await self._queue.find(target.id, message.message_id, source_id)
         if waiting is not None:
             return waiting
+        if target.status == _PAUSED:
+            return await self._queue.enqueue(message, Mode.PAUSED)
         sending = _Sending(target, source_id, message)
         body = json.dumps(envelope.body, separators=(",", ":")).encode()
         call = OpenCall(target.organization_id, target.id, len(body))
@@ -158,6 +154,14 @@ class Push:
         if task.done():
             return task.result()
         return await self._adopt(sending)
+
+    async def leave(self, target_id: UUID, envelope: Envelope) -> None:
+        """Put a message into the queue, for whose answer nobody waits.
+
+        Raises:
+            Exhausted: INBOX_FULL.
+        """
+        await self._queue.enqueue(_queue_message(target_id, None, envelope))
 
     async def _adopt(self, sending: _Sending) -> DispatchOutcome:
         """Leave a message that is on its way to the queue; the outcome if that came first."""
@@ -254,6 +258,19 @@ class Push:
                 until_written(lambda: self._records.append(entry, kept=True), message.message_id),
                 name=f"record-{message.message_id}",
             )
+
+
+def _queue_message(target_id: UUID, source_id: UUID | None, envelope: Envelope) -> QueueMessage:
+    return QueueMessage(
+        id=new_id(),
+        workspace_id=target_id,
+        caller_id=source_id,
+        priority=rules.priority(envelope),
+        body=to_text(envelope.body, "body"),
+        method=envelope.method,
+        message_id=envelope.message_id,
+        expiry=rules.expiry(envelope),
+    )
 
 
 def _busy(outcome: DispatchOutcome) -> bool:

@@ -14,7 +14,7 @@ from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS
 from molecule_grpc.db.wakeups import Wakeups
 from molecule_grpc.delegation.ledger.wiring import Ledger
 from molecule_grpc.delegation.outbound.deliveries import Deliveries
-from molecule_grpc.delegation.outbound.dispatch import Containers, Dispatcher
+from molecule_grpc.delegation.outbound.dispatch import Dispatcher
 from molecule_grpc.delegation.outbound.due import DueWorkspaces
 from molecule_grpc.delegation.outbound.messages import Messages
 from molecule_grpc.delegation.outbound.open_calls import OpenCalls
@@ -23,7 +23,7 @@ from molecule_grpc.delegation.outbound.queue_queries import QueueQueries
 from molecule_grpc.delegation.outbound.send import Answered, Push, Show
 from molecule_grpc.delegation.outbound.store import targets
 from molecule_grpc.delegation.record.writes import RecordWrites
-from molecule_grpc.directory import Directory
+from molecule_grpc.directory import Containers, Directory, NoContainers
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.server.task_set import TaskSet
 from molecule_grpc.server.tasks import BackgroundTask
@@ -63,6 +63,7 @@ async def open_outbound(
         tasks_changed: called with workspaces whose count of active tasks was reset to 0.
         containers: what runs agents' containers; None when nothing does.
     """
+    containers = containers or NoContainers()
     pool, settings = core.pool, core.settings.outbound
     dispatcher = _dispatcher(core, containers)
     calls = OpenCalls(core.budgets)
@@ -82,6 +83,7 @@ async def open_outbound(
             tasks=sending,
             draining=lambda: core.streams.draining,
             tasks_changed=tasks_changed,
+            wake=containers.wake,
         )
         show = show_with(pool, core.wakeups)
         push = Push(pool, records, queue, dispatcher, calls, sending, settings, show=show)
@@ -94,6 +96,7 @@ async def open_outbound(
                 push,
                 core.guards,
                 core.quotas,
+                wake=containers.wake,
                 max_body=settings.max_body_bytes,
             ),
             queue_queries=QueueQueries(pool, ledger.moves),
@@ -104,7 +107,7 @@ async def open_outbound(
         )
 
 
-def _dispatcher(core: Core, containers: Containers | None) -> Dispatcher:
+def _dispatcher(core: Core, containers: Containers) -> Dispatcher:
     return Dispatcher(
         core.settings.outbound,
         core.egress,
@@ -123,6 +126,7 @@ def _tasks(settings: Settings, queue: Queue, deliveries: Deliveries) -> list[Bac
             deliveries.prune,
             timeout=SWEEP_TIMEOUT_SECONDS,
         ),
+        BackgroundTask("a2a-wake", outbound.wake_interval, deliveries.wake_sleepers),
         BackgroundTask("a2a-leases", outbound.lease / 3, queue.renew),
         BackgroundTask("phantom-busy", outbound.phantom_interval, deliveries.reset_phantoms),
     ]

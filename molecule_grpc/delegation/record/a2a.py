@@ -90,6 +90,24 @@ def message_body(delegation_id: str, task: str) -> JSON:
     }
 
 
+def notice(text: str) -> Envelope:
+    """A message in which the platform tells an agent something."""
+    message_id = str(uuid.uuid4())
+    message = {
+        "role": "user",
+        "messageId": message_id,
+        "parts": [{"kind": "text", "text": text}],
+        "metadata": {"from": "platform"},
+    }
+    body = {
+        "jsonrpc": "2.0",
+        "id": message_id,
+        "method": "message/send",
+        "params": {"message": message},
+    }
+    return Envelope("message/send", message_id, body)
+
+
 def text_of(body: Any) -> str:
     """The text in a body: of `params.message.parts`, `params.parts`, `parts`, or plain `text`."""
     for candidate in _holders(body):

@@ -21,6 +21,7 @@ from molecule_grpc.workspace.registry.store import registration as store
 from molecule_grpc.workspace.scope import scope
 from molecule_grpc.workspace.status import Status
 from molecule_grpc.workspace.store import workspaces
+from molecule_grpc.workspace.subscriptions import Subscriptions
 
 
 class Announcement(NamedTuple):
@@ -60,6 +61,7 @@ class Registration:
         default_tier: the size class of a workspace that a registration creates.
         open_to_strangers: whether a caller without a token may register a workspace without one.
         quota: of the live workspaces of an organisation.
+        subscriptions: told of registrations.
         tell_readers: wakes the readers of the feed of events.
     """
 
@@ -71,6 +73,7 @@ class Registration:
         default_tier: int,
         open_to_strangers: bool,
         quota: Quota,
+        subscriptions: Subscriptions,
         tell_readers: Callable[[], None],
     ) -> None:
         self._pool = pool
@@ -78,6 +81,7 @@ class Registration:
         self._default_tier = default_tier
         self._open_to_strangers = open_to_strangers
         self._quota = quota
+        self._subscriptions = subscriptions
         self._tell_readers = tell_readers
 
     async def register(self, principal: Principal, announced: Announcement) -> Registered:
@@ -111,6 +115,7 @@ class Registration:
                 raise removed()
             token = await self._first_token(conn, workspace_id, principal)
         self._tell_readers()
+        self._subscriptions.registered(workspace_id)
         return Registered(mode.in_force, token, secret)
 
     async def update_card(self, workspace_id: UUID, within: UUID | None, card: Any) -> None:

@@ -80,24 +80,30 @@ def event_column(*changes: ToldChange) -> str:
         ) END AS event, new.id AS workspace_id"""
 
 
-def move_statement(move: Move, also: str = "") -> str:
+def move_statement(
+    move: Move, also: str = "", *, only: str = "true", told: str = "workspace_id"
+) -> str:
     """Make the move for those of $1 that it may leave, in id order; $2 is the event's name.
 
-    Returns the ids that moved.
+    Returns what is `told` of those that moved.
 
     Args:
         also: what else the move writes: `, column = value` for each.
+        only: a further guard over the row `w`.
+        told: columns of the moved rows, beside `workspace_id` those of `workspaces`.
     """
+    guard = f"{may(move)} AND {only}"
+    columns = "" if told == "workspace_id" else ", new.*"
     return f"""
     WITH held AS (
-        SELECT id FROM workspaces w WHERE id = ANY($1::uuid[]) AND {may(move)}
+        SELECT id FROM workspaces w WHERE id = ANY($1::uuid[]) AND {guard}
         ORDER BY id FOR NO KEY UPDATE
     ), moved AS (
         UPDATE workspaces w SET status = '{move.target}', updated_at = now(){also}
-        FROM held WHERE w.id = held.id AND {may(move)}
-        RETURNING {event_column(new_status({move.target: "$2"}))}
+        FROM held WHERE w.id = held.id AND {guard}
+        RETURNING {event_column(new_status({move.target: "$2"}))}{columns}
     ), kept AS ({KEEP_EVENTS})
-    SELECT workspace_id FROM moved
+    SELECT {told} FROM moved
 """
 
 

@@ -46,6 +46,7 @@ class WorkspaceRow(NamedTuple):
     x: float
     y: float
     collapsed: bool
+    hibernation_idle_minutes: int | None
 
 
 class Held(NamedTuple):
@@ -82,6 +83,7 @@ class WorkspaceDraft:
     budget_limit: int | None = None
     last_sample_error: str | None = None
     inbound_secret: str | None = None
+    hibernation_idle_minutes: int | None = None
 
     def __post_init__(self) -> None:
         if self.status not in INITIAL:
@@ -100,6 +102,7 @@ class Change:
     runtime: str | None = None
     parent_id: UUID | None = None
     workspace_dir: str | None = None
+    hibernation_idle_minutes: int | None = None
     given: frozenset[str] = frozenset()
 
 

@@ -71,9 +71,9 @@ _INSERT = f"""
         INSERT INTO workspaces (id, organization_id, parent_id, name, role, tier, status, runtime,
                                 url, delivery_mode, max_concurrent_tasks, budget_limit,
                                 last_sample_error, platform_inbound_secret,
-                                provisioning_started_at)
+                                provisioning_started_at, hibernation_idle_minutes)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
-                CASE WHEN $7::workspace_status = 'provisioning' THEN now() END)
+                CASE WHEN $7::workspace_status = 'provisioning' THEN now() END, $16)
         ON CONFLICT (id) DO NOTHING
         RETURNING {event_column(ToldChange("true", "$15::text"))}
     ), kept AS ({KEEP_EVENTS})
@@ -89,6 +89,7 @@ _UPDATE = f"""
             runtime = coalesce($6, runtime),
             parent_id = CASE WHEN $7 THEN $8 ELSE parent_id END,
             workspace_dir = CASE WHEN $9 THEN $10 ELSE workspace_dir END,
+            hibernation_idle_minutes = CASE WHEN $12 THEN $13 ELSE hibernation_idle_minutes END,
             updated_at = now()
         WHERE id = $1 AND status <> 'removed'
         RETURNING {event_column(new_value("parent_id", "$11"))}
@@ -155,6 +156,7 @@ async def insert(conn: Connection, draft: WorkspaceDraft) -> bool:
             draft.last_sample_error,
             draft.inbound_secret,
             EVENTS[draft.status],
+            draft.hibernation_idle_minutes,
         )
     return found is not None
 
@@ -179,6 +181,8 @@ async def update(conn: Connection, workspace_id: UUID, change: Change) -> bool:
             "workspace_dir" in change.given,
             change.workspace_dir,
             EventType.WORKSPACE_MOVED,
+            "hibernation_idle_minutes" in change.given,
+            change.hibernation_idle_minutes,
         )
     return found is not None
 

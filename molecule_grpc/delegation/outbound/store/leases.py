@@ -68,6 +68,8 @@ _CLAIM = f"""
             FROM a2a_queue q WHERE q.workspace_id = w.id AND q.status = 'dispatched'
         ) f
         WHERE w.id = ANY($1) AND w.organization_id <> ALL($6::uuid[])
+          -- For an agent that is stopped or being started messages wait, however long that takes.
+          AND w.status NOT IN ('provisioning', 'hibernating', 'hibernated', 'paused')
           -- While a message waits for the agent to get ready, no later message may overtake it.
           AND NOT EXISTS (
               SELECT FROM a2a_queue q

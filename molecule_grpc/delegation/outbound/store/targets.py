@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from molecule_grpc.db.pool import Pool
@@ -37,6 +39,35 @@ async def sign_of_life(pool: Pool, workspace_id: UUID) -> float | None:
         workspace_id,
     )
     return found
+
+
+async def last_messages(pool: Pool, workspace_ids: Sequence[UUID]) -> list[tuple[UUID, datetime]]:
+    """When workspaces had their last task or message; now, where one is open or waits.
+
+    A workspace without any is left out.
+    """
+    rows = await pool.fetch(
+        """
+        SELECT w.id, x.at FROM unnest($1::uuid[]) AS w (id) CROSS JOIN LATERAL (
+            SELECT CASE
+                WHEN EXISTS (
+                    SELECT FROM a2a_queue q
+                    WHERE q.workspace_id = w.id AND q.status IN ('queued', 'dispatched')
+                ) OR EXISTS (
+                    SELECT FROM delegations d
+                    WHERE d.callee_id = w.id AND d.created_at > now() - interval '7 days'
+                      AND d.status IN ('queued', 'dispatched', 'in_progress')
+                ) THEN now()
+                ELSE (
+                    SELECT a.created_at FROM activity_logs a WHERE a.workspace_id = w.id
+                    ORDER BY a.created_at DESC LIMIT 1
+                ) END AS at
+        ) x
+        WHERE x.at IS NOT NULL
+        """,
+        list(workspace_ids),
+    )
+    return [(row["id"], row["at"]) for row in rows]
 
 
 async def touch_outbound(pool: Pool, workspace_id: UUID) -> None:

@@ -127,6 +127,38 @@ async def waiting(pool: Pool) -> list[Waiting]:
     return [Waiting(*row) for row in rows]
 
 
+async def sleepers_in_demand(pool: Pool, *, after: UUID, limit: int) -> list[UUID]:
+    """Hibernated workspaces for which a message waits, in id order behind an id.
+
+    What lay unread in the inbox before the workspace fell asleep does not count: many agents never
+    ack. A transaction that began up to 10 s before may have committed afterwards, so that does.
+    """
+    rows = await pool.fetch(
+        """
+        SELECT w.id FROM workspaces w
+        WHERE w.status IN ('hibernating', 'hibernated') AND w.id > $1 AND (
+            EXISTS (
+                SELECT FROM a2a_queue q
+                WHERE q.workspace_id = w.id AND q.status = 'queued' AND q.expires_at > now()
+            )
+            OR EXISTS (
+                SELECT FROM inbox_heads h CROSS JOIN LATERAL (
+                    SELECT created_at, done_at FROM inbox_items i
+                    WHERE i.workspace_id = h.workspace_id AND i.seq > h.acked_seq
+                    ORDER BY i.seq DESC LIMIT 1
+                ) newest
+                WHERE h.workspace_id = w.id AND newest.done_at IS NULL
+                  AND newest.created_at > w.asleep_since - interval '10 seconds'
+            )
+        )
+        ORDER BY w.id LIMIT $2
+        """,
+        after,
+        limit,
+    )
+    return [row["id"] for row in rows]
+
+
 class Stale(NamedTuple):
     """Which messages an operator drops. None leaves a bound out."""
 

@@ -36,6 +36,9 @@ HEARTBEAT = f"""
             current_task = coalesce(b.current_task, w.current_task),
             monthly_spend = coalesce(b.monthly_spend, w.monthly_spend),
             idle_timeout_seconds = coalesce(b.idle_timeout_seconds, w.idle_timeout_seconds),
+            -- A task that runs, or has run until now, is activity; a heartbeat is none.
+            last_active_at = CASE WHEN w.active_tasks > 0 OR b.active_tasks > 0 THEN now()
+                                  ELSE w.last_active_at END,
             status = CASE
                 WHEN {may(UNWELL)} AND (b.wedged OR NOT coalesce(b.self_managed, false)
                     AND coalesce(b.error_rate, w.last_error_rate) >= $12) THEN '{UNWELL.target}'

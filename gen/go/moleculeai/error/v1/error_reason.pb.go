@@ -79,7 +79,8 @@ const (
 	ErrorReason_ERROR_REASON_WORKSPACE_REMOVED ErrorReason = 41
 	// Another live workspace of the same parent has this name. Code: ALREADY_EXISTS (409).
 	ErrorReason_ERROR_REASON_WORKSPACE_NAME_TAKEN ErrorReason = 42
-	// The workspace is paused or hibernated. Code: ABORTED (409).
+	// An ancestor of the workspace is paused: resume that first. Code: ABORTED (409). Metadata, also in
+	// the REST body: `parent`, its name.
 	ErrorReason_ERROR_REASON_WORKSPACE_PAUSED ErrorReason = 43
 	// The parent is unknown, removed, the workspace itself or one of its descendants.
 	// Code: INVALID_ARGUMENT (400).
@@ -95,6 +96,14 @@ const (
 	ErrorReason_ERROR_REASON_PEER_UNAVAILABLE ErrorReason = 48
 	// The operation is not offered for this runtime. Code: FAILED_PRECONDITION (400).
 	ErrorReason_ERROR_REASON_RUNTIME_NOT_EXTERNAL ErrorReason = 49
+	// The agent runs outside of the platform, which can neither start nor stop it.
+	// Code: FAILED_PRECONDITION (400). The REST body carries `hint`.
+	ErrorReason_ERROR_REASON_RUNTIME_EXTERNAL ErrorReason = 50
+	// This server starts no workloads: no compute backend is configured. Code: UNAVAILABLE (503).
+	ErrorReason_ERROR_REASON_NO_BACKEND ErrorReason = 51
+	// The agent has tasks: wait for them, or force it. Code: ABORTED (409). Metadata, also in the REST
+	// body: `active_tasks`.
+	ErrorReason_ERROR_REASON_TASKS_RUNNING ErrorReason = 52
 	// The two workspaces may not talk to each other by the rules of the tree.
 	// Code: PERMISSION_DENIED (403).
 	ErrorReason_ERROR_REASON_NOT_RELATED ErrorReason = 60
@@ -256,6 +265,9 @@ var (
 		47:  "ERROR_REASON_TOO_MANY_TOKENS",
 		48:  "ERROR_REASON_PEER_UNAVAILABLE",
 		49:  "ERROR_REASON_RUNTIME_NOT_EXTERNAL",
+		50:  "ERROR_REASON_RUNTIME_EXTERNAL",
+		51:  "ERROR_REASON_NO_BACKEND",
+		52:  "ERROR_REASON_TASKS_RUNNING",
 		60:  "ERROR_REASON_NOT_RELATED",
 		61:  "ERROR_REASON_SOURCE_SPOOFED",
 		62:  "ERROR_REASON_SELF_DELEGATION",
@@ -341,6 +353,9 @@ var (
 		"ERROR_REASON_TOO_MANY_TOKENS":           47,
 		"ERROR_REASON_PEER_UNAVAILABLE":          48,
 		"ERROR_REASON_RUNTIME_NOT_EXTERNAL":      49,
+		"ERROR_REASON_RUNTIME_EXTERNAL":          50,
+		"ERROR_REASON_NO_BACKEND":                51,
+		"ERROR_REASON_TASKS_RUNNING":             52,
 		"ERROR_REASON_NOT_RELATED":               60,
 		"ERROR_REASON_SOURCE_SPOOFED":            61,
 		"ERROR_REASON_SELF_DELEGATION":           62,
@@ -429,7 +444,7 @@ var File_moleculeai_error_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xd6\x16\n" +
+	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xb6\x17\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12 \n" +
@@ -460,7 +475,10 @@ const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\x1cERROR_REASON_URL_NOT_ALLOWED\x10.\x12 \n" +
 	"\x1cERROR_REASON_TOO_MANY_TOKENS\x10/\x12!\n" +
 	"\x1dERROR_REASON_PEER_UNAVAILABLE\x100\x12%\n" +
-	"!ERROR_REASON_RUNTIME_NOT_EXTERNAL\x101\x12\x1c\n" +
+	"!ERROR_REASON_RUNTIME_NOT_EXTERNAL\x101\x12!\n" +
+	"\x1dERROR_REASON_RUNTIME_EXTERNAL\x102\x12\x1b\n" +
+	"\x17ERROR_REASON_NO_BACKEND\x103\x12\x1e\n" +
+	"\x1aERROR_REASON_TASKS_RUNNING\x104\x12\x1c\n" +
 	"\x18ERROR_REASON_NOT_RELATED\x10<\x12\x1f\n" +
 	"\x1bERROR_REASON_SOURCE_SPOOFED\x10=\x12 \n" +
 	"\x1cERROR_REASON_SELF_DELEGATION\x10>\x12%\n" +

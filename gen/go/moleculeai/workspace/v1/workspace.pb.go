@@ -222,8 +222,10 @@ type Workspace struct {
 	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
 	// UUID of the workspace's organisation.
 	OrganizationId string `protobuf:"bytes,27,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Minutes without a task or message after which the workspace hibernates; 0 for never.
+	HibernationIdleMinutes int32 `protobuf:"varint,40,opt,name=hibernation_idle_minutes,json=hibernationIdleMinutes,proto3" json:"hibernation_idle_minutes,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *Workspace) Reset() {
@@ -443,6 +445,13 @@ func (x *Workspace) GetOrganizationId() string {
 		return x.OrganizationId
 	}
 	return ""
+}
+
+func (x *Workspace) GetHibernationIdleMinutes() int32 {
+	if x != nil {
+		return x.HibernationIdleMinutes
+	}
+	return 0
 }
 
 // Peer is the view that a workspace has of a sibling, child or parent.
@@ -797,7 +806,7 @@ var File_moleculeai_workspace_v1_workspace_proto protoreflect.FileDescriptor
 
 const file_moleculeai_workspace_v1_workspace_proto_rawDesc = "" +
 	"\n" +
-	"'moleculeai/workspace/v1/workspace.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\v\n" +
+	"'moleculeai/workspace/v1/workspace.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf2\v\n" +
 	"\tWorkspace\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -829,7 +838,8 @@ const file_moleculeai_workspace_v1_workspace_proto_rawDesc = "" +
 	"created_at\x18\x19 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
 	"updated_at\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12'\n" +
-	"\x0forganization_id\x18\x1b \x01(\tR\x0eorganizationId\"\xb3\x01\n" +
+	"\x0forganization_id\x18\x1b \x01(\tR\x0eorganizationId\x128\n" +
+	"\x18hibernation_idle_minutes\x18( \x01(\x05R\x16hibernationIdleMinutes\"\xb3\x01\n" +
 	"\x06Status\x12\x16\n" +
 	"\x12status_unspecified\x10\x00\x12\x10\n" +
 	"\fprovisioning\x10\x01\x12\x12\n" +

@@ -138,6 +138,657 @@ func (x *ListOperationsResponse) GetOperations() []*Operation {
 	return nil
 }
 
+// Request of RestartWorkspace.
+type RestartWorkspaceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Template whose configuration the agent is started with from now on; empty for the workspace's own.
+	Template string `protobuf:"bytes,2,opt,name=template,proto3" json:"template,omitempty"`
+	// Whether the template's configuration replaces what the workspace has by now. Otherwise edits stay.
+	ApplyTemplate bool `protobuf:"varint,3,opt,name=apply_template,json=applyTemplate,proto3" json:"apply_template,omitempty"`
+	// Whether the agent forgets its sessions.
+	Reset_ bool `protobuf:"varint,4,opt,name=reset,proto3" json:"reset,omitempty"`
+	// Whether the configuration is made anew from the organisation's template.
+	RebuildConfig bool `protobuf:"varint,5,opt,name=rebuild_config,json=rebuildConfig,proto3" json:"rebuild_config,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartWorkspaceRequest) Reset() {
+	*x = RestartWorkspaceRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartWorkspaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartWorkspaceRequest) ProtoMessage() {}
+
+func (x *RestartWorkspaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartWorkspaceRequest.ProtoReflect.Descriptor instead.
+func (*RestartWorkspaceRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RestartWorkspaceRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *RestartWorkspaceRequest) GetTemplate() string {
+	if x != nil {
+		return x.Template
+	}
+	return ""
+}
+
+func (x *RestartWorkspaceRequest) GetApplyTemplate() bool {
+	if x != nil {
+		return x.ApplyTemplate
+	}
+	return false
+}
+
+func (x *RestartWorkspaceRequest) GetReset_() bool {
+	if x != nil {
+		return x.Reset_
+	}
+	return false
+}
+
+func (x *RestartWorkspaceRequest) GetRebuildConfig() bool {
+	if x != nil {
+		return x.RebuildConfig
+	}
+	return false
+}
+
+// Response of RestartWorkspace.
+type RestartWorkspaceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Always `provisioning`.
+	Status Workspace_Status `protobuf:"varint,1,opt,name=status,proto3,enum=moleculeai.workspace.v1.Workspace_Status" json:"status,omitempty"`
+	// Where the configuration comes from: the template's name, or `existing-volume`.
+	ConfigDir string `protobuf:"bytes,2,opt,name=config_dir,json=configDir,proto3" json:"config_dir,omitempty"`
+	// Whether the agent forgets its sessions.
+	ResetSession  bool `protobuf:"varint,3,opt,name=reset_session,json=resetSession,proto3" json:"reset_session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartWorkspaceResponse) Reset() {
+	*x = RestartWorkspaceResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartWorkspaceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartWorkspaceResponse) ProtoMessage() {}
+
+func (x *RestartWorkspaceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartWorkspaceResponse.ProtoReflect.Descriptor instead.
+func (*RestartWorkspaceResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RestartWorkspaceResponse) GetStatus() Workspace_Status {
+	if x != nil {
+		return x.Status
+	}
+	return Workspace_status_unspecified
+}
+
+func (x *RestartWorkspaceResponse) GetConfigDir() string {
+	if x != nil {
+		return x.ConfigDir
+	}
+	return ""
+}
+
+func (x *RestartWorkspaceResponse) GetResetSession() bool {
+	if x != nil {
+		return x.ResetSession
+	}
+	return false
+}
+
+// Request of PauseWorkspace.
+type PauseWorkspaceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId   string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseWorkspaceRequest) Reset() {
+	*x = PauseWorkspaceRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseWorkspaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseWorkspaceRequest) ProtoMessage() {}
+
+func (x *PauseWorkspaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseWorkspaceRequest.ProtoReflect.Descriptor instead.
+func (*PauseWorkspaceRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *PauseWorkspaceRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+// Response of PauseWorkspace.
+type PauseWorkspaceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Always `paused`.
+	Status Workspace_Status `protobuf:"varint,1,opt,name=status,proto3,enum=moleculeai.workspace.v1.Workspace_Status" json:"status,omitempty"`
+	// How many workspaces were paused.
+	PausedCount   int32 `protobuf:"varint,2,opt,name=paused_count,json=pausedCount,proto3" json:"paused_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseWorkspaceResponse) Reset() {
+	*x = PauseWorkspaceResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseWorkspaceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseWorkspaceResponse) ProtoMessage() {}
+
+func (x *PauseWorkspaceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseWorkspaceResponse.ProtoReflect.Descriptor instead.
+func (*PauseWorkspaceResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PauseWorkspaceResponse) GetStatus() Workspace_Status {
+	if x != nil {
+		return x.Status
+	}
+	return Workspace_status_unspecified
+}
+
+func (x *PauseWorkspaceResponse) GetPausedCount() int32 {
+	if x != nil {
+		return x.PausedCount
+	}
+	return 0
+}
+
+// Request of ResumeWorkspace.
+type ResumeWorkspaceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId   string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeWorkspaceRequest) Reset() {
+	*x = ResumeWorkspaceRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeWorkspaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeWorkspaceRequest) ProtoMessage() {}
+
+func (x *ResumeWorkspaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeWorkspaceRequest.ProtoReflect.Descriptor instead.
+func (*ResumeWorkspaceRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ResumeWorkspaceRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+// Response of ResumeWorkspace.
+type ResumeWorkspaceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `provisioning`; `awaiting_agent` for an external workspace.
+	Status Workspace_Status `protobuf:"varint,1,opt,name=status,proto3,enum=moleculeai.workspace.v1.Workspace_Status" json:"status,omitempty"`
+	// How many workspaces were resumed.
+	ResumedCount  int32 `protobuf:"varint,2,opt,name=resumed_count,json=resumedCount,proto3" json:"resumed_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeWorkspaceResponse) Reset() {
+	*x = ResumeWorkspaceResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeWorkspaceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeWorkspaceResponse) ProtoMessage() {}
+
+func (x *ResumeWorkspaceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeWorkspaceResponse.ProtoReflect.Descriptor instead.
+func (*ResumeWorkspaceResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ResumeWorkspaceResponse) GetStatus() Workspace_Status {
+	if x != nil {
+		return x.Status
+	}
+	return Workspace_status_unspecified
+}
+
+func (x *ResumeWorkspaceResponse) GetResumedCount() int32 {
+	if x != nil {
+		return x.ResumedCount
+	}
+	return 0
+}
+
+// Request of HibernateWorkspace.
+type HibernateWorkspaceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Whether to stop an agent that has tasks, too.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HibernateWorkspaceRequest) Reset() {
+	*x = HibernateWorkspaceRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HibernateWorkspaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HibernateWorkspaceRequest) ProtoMessage() {}
+
+func (x *HibernateWorkspaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HibernateWorkspaceRequest.ProtoReflect.Descriptor instead.
+func (*HibernateWorkspaceRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *HibernateWorkspaceRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *HibernateWorkspaceRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+// Response of HibernateWorkspace.
+type HibernateWorkspaceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `hibernated`; `hibernating` if the stop takes longer than the call.
+	Status        Workspace_Status `protobuf:"varint,1,opt,name=status,proto3,enum=moleculeai.workspace.v1.Workspace_Status" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HibernateWorkspaceResponse) Reset() {
+	*x = HibernateWorkspaceResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HibernateWorkspaceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HibernateWorkspaceResponse) ProtoMessage() {}
+
+func (x *HibernateWorkspaceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HibernateWorkspaceResponse.ProtoReflect.Descriptor instead.
+func (*HibernateWorkspaceResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *HibernateWorkspaceResponse) GetStatus() Workspace_Status {
+	if x != nil {
+		return x.Status
+	}
+	return Workspace_status_unspecified
+}
+
+// Request of WakeWorkspace.
+type WakeWorkspaceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId   string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WakeWorkspaceRequest) Reset() {
+	*x = WakeWorkspaceRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WakeWorkspaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WakeWorkspaceRequest) ProtoMessage() {}
+
+func (x *WakeWorkspaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WakeWorkspaceRequest.ProtoReflect.Descriptor instead.
+func (*WakeWorkspaceRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *WakeWorkspaceRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+// Response of WakeWorkspace.
+type WakeWorkspaceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Always `provisioning`.
+	Status        Workspace_Status `protobuf:"varint,1,opt,name=status,proto3,enum=moleculeai.workspace.v1.Workspace_Status" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WakeWorkspaceResponse) Reset() {
+	*x = WakeWorkspaceResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WakeWorkspaceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WakeWorkspaceResponse) ProtoMessage() {}
+
+func (x *WakeWorkspaceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WakeWorkspaceResponse.ProtoReflect.Descriptor instead.
+func (*WakeWorkspaceResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *WakeWorkspaceResponse) GetStatus() Workspace_Status {
+	if x != nil {
+		return x.Status
+	}
+	return Workspace_status_unspecified
+}
+
+// Request of CollapseWorkspace.
+type CollapseWorkspaceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId   string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollapseWorkspaceRequest) Reset() {
+	*x = CollapseWorkspaceRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollapseWorkspaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollapseWorkspaceRequest) ProtoMessage() {}
+
+func (x *CollapseWorkspaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollapseWorkspaceRequest.ProtoReflect.Descriptor instead.
+func (*CollapseWorkspaceRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *CollapseWorkspaceRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+// Response of CollapseWorkspace.
+type CollapseWorkspaceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Always `collapsed`.
+	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	// Names of the removed workspaces, at most 1000.
+	Removed []string `protobuf:"bytes,2,rep,name=removed,proto3" json:"removed,omitempty"`
+	// How many were removed.
+	RemovedCount  int32 `protobuf:"varint,3,opt,name=removed_count,json=removedCount,proto3" json:"removed_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollapseWorkspaceResponse) Reset() {
+	*x = CollapseWorkspaceResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollapseWorkspaceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollapseWorkspaceResponse) ProtoMessage() {}
+
+func (x *CollapseWorkspaceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollapseWorkspaceResponse.ProtoReflect.Descriptor instead.
+func (*CollapseWorkspaceResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CollapseWorkspaceResponse) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *CollapseWorkspaceResponse) GetRemoved() []string {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+func (x *CollapseWorkspaceResponse) GetRemovedCount() int32 {
+	if x != nil {
+		return x.RemovedCount
+	}
+	return 0
+}
+
 // Request of GetQuota.
 type GetQuotaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -153,7 +804,7 @@ type GetQuotaRequest struct {
 
 func (x *GetQuotaRequest) Reset() {
 	*x = GetQuotaRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[2]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -165,7 +816,7 @@ func (x *GetQuotaRequest) String() string {
 func (*GetQuotaRequest) ProtoMessage() {}
 
 func (x *GetQuotaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[2]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -178,7 +829,7 @@ func (x *GetQuotaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuotaRequest.ProtoReflect.Descriptor instead.
 func (*GetQuotaRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{2}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetQuotaRequest) GetOrganizationId() string {
@@ -215,7 +866,7 @@ type Quota struct {
 
 func (x *Quota) Reset() {
 	*x = Quota{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -227,7 +878,7 @@ func (x *Quota) String() string {
 func (*Quota) ProtoMessage() {}
 
 func (x *Quota) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -240,7 +891,7 @@ func (x *Quota) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quota.ProtoReflect.Descriptor instead.
 func (*Quota) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{3}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Quota) GetName() string {
@@ -293,7 +944,7 @@ type GetQuotaResponse struct {
 
 func (x *GetQuotaResponse) Reset() {
 	*x = GetQuotaResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -305,7 +956,7 @@ func (x *GetQuotaResponse) String() string {
 func (*GetQuotaResponse) ProtoMessage() {}
 
 func (x *GetQuotaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -318,7 +969,7 @@ func (x *GetQuotaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuotaResponse.ProtoReflect.Descriptor instead.
 func (*GetQuotaResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{4}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetQuotaResponse) GetOrganizationId() string {
@@ -356,7 +1007,7 @@ type InitialMemory struct {
 
 func (x *InitialMemory) Reset() {
 	*x = InitialMemory{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[5]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -368,7 +1019,7 @@ func (x *InitialMemory) String() string {
 func (*InitialMemory) ProtoMessage() {}
 
 func (x *InitialMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[5]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -381,7 +1032,7 @@ func (x *InitialMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitialMemory.ProtoReflect.Descriptor instead.
 func (*InitialMemory) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{5}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *InitialMemory) GetContent() string {
@@ -428,13 +1079,16 @@ type CreateWorkspaceRequest struct {
 	OrganizationId string `protobuf:"bytes,12,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
 	// What the agent shall know from the start: up to 100 memories, as CommitScopedMemory stores them.
 	InitialMemories []*InitialMemory `protobuf:"bytes,13,rep,name=initial_memories,json=initialMemories,proto3" json:"initial_memories,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Minutes without a task or message after which the workspace hibernates; 0 for never. Nothing
+	// comes of it for an external workspace.
+	HibernationIdleMinutes int32 `protobuf:"varint,20,opt,name=hibernation_idle_minutes,json=hibernationIdleMinutes,proto3" json:"hibernation_idle_minutes,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *CreateWorkspaceRequest) Reset() {
 	*x = CreateWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +1100,7 @@ func (x *CreateWorkspaceRequest) String() string {
 func (*CreateWorkspaceRequest) ProtoMessage() {}
 
 func (x *CreateWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +1113,7 @@ func (x *CreateWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*CreateWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{6}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CreateWorkspaceRequest) GetName() string {
@@ -553,6 +1207,13 @@ func (x *CreateWorkspaceRequest) GetInitialMemories() []*InitialMemory {
 	return nil
 }
 
+func (x *CreateWorkspaceRequest) GetHibernationIdleMinutes() int32 {
+	if x != nil {
+		return x.HibernationIdleMinutes
+	}
+	return 0
+}
+
 // Response of CreateWorkspace.
 type CreateWorkspaceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -576,7 +1237,7 @@ type CreateWorkspaceResponse struct {
 
 func (x *CreateWorkspaceResponse) Reset() {
 	*x = CreateWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +1249,7 @@ func (x *CreateWorkspaceResponse) String() string {
 func (*CreateWorkspaceResponse) ProtoMessage() {}
 
 func (x *CreateWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +1262,7 @@ func (x *CreateWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*CreateWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{7}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CreateWorkspaceResponse) GetId() string {
@@ -668,7 +1329,7 @@ type ListWorkspacesRequest struct {
 
 func (x *ListWorkspacesRequest) Reset() {
 	*x = ListWorkspacesRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[8]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +1341,7 @@ func (x *ListWorkspacesRequest) String() string {
 func (*ListWorkspacesRequest) ProtoMessage() {}
 
 func (x *ListWorkspacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[8]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +1354,7 @@ func (x *ListWorkspacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkspacesRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkspacesRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{8}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListWorkspacesRequest) GetLimit() int32 {
@@ -728,7 +1389,7 @@ type ListWorkspacesResponse struct {
 
 func (x *ListWorkspacesResponse) Reset() {
 	*x = ListWorkspacesResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[9]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +1401,7 @@ func (x *ListWorkspacesResponse) String() string {
 func (*ListWorkspacesResponse) ProtoMessage() {}
 
 func (x *ListWorkspacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[9]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +1414,7 @@ func (x *ListWorkspacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkspacesResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkspacesResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{9}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListWorkspacesResponse) GetWorkspaces() []*Workspace {
@@ -776,7 +1437,7 @@ type GetWorkspaceRequest struct {
 
 func (x *GetWorkspaceRequest) Reset() {
 	*x = GetWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +1449,7 @@ func (x *GetWorkspaceRequest) String() string {
 func (*GetWorkspaceRequest) ProtoMessage() {}
 
 func (x *GetWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +1462,7 @@ func (x *GetWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*GetWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{10}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetWorkspaceRequest) GetWorkspaceId() string {
@@ -829,7 +1490,7 @@ type GetWorkspaceStateRequest struct {
 
 func (x *GetWorkspaceStateRequest) Reset() {
 	*x = GetWorkspaceStateRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +1502,7 @@ func (x *GetWorkspaceStateRequest) String() string {
 func (*GetWorkspaceStateRequest) ProtoMessage() {}
 
 func (x *GetWorkspaceStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +1515,7 @@ func (x *GetWorkspaceStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkspaceStateRequest.ProtoReflect.Descriptor instead.
 func (*GetWorkspaceStateRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{11}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetWorkspaceStateRequest) GetWorkspaceId() string {
@@ -881,7 +1542,7 @@ type GetWorkspaceStateResponse struct {
 
 func (x *GetWorkspaceStateResponse) Reset() {
 	*x = GetWorkspaceStateResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1554,7 @@ func (x *GetWorkspaceStateResponse) String() string {
 func (*GetWorkspaceStateResponse) ProtoMessage() {}
 
 func (x *GetWorkspaceStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1567,7 @@ func (x *GetWorkspaceStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkspaceStateResponse.ProtoReflect.Descriptor instead.
 func (*GetWorkspaceStateResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{12}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetWorkspaceStateResponse) GetWorkspaceId() string {
@@ -959,14 +1620,16 @@ type UpdateWorkspaceRequest struct {
 	// Vertical position on the canvas; requires `x`.
 	Y *float64 `protobuf:"fixed64,9,opt,name=y,proto3,oneof" json:"y,omitempty"`
 	// Whether the canvas hides the children.
-	Collapsed     *bool `protobuf:"varint,10,opt,name=collapsed,proto3,oneof" json:"collapsed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Collapsed *bool `protobuf:"varint,10,opt,name=collapsed,proto3,oneof" json:"collapsed,omitempty"`
+	// Minutes without a task or message after which the workspace hibernates; 0 for never.
+	HibernationIdleMinutes *int32 `protobuf:"varint,20,opt,name=hibernation_idle_minutes,json=hibernationIdleMinutes,proto3,oneof" json:"hibernation_idle_minutes,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *UpdateWorkspaceRequest) Reset() {
 	*x = UpdateWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +1641,7 @@ func (x *UpdateWorkspaceRequest) String() string {
 func (*UpdateWorkspaceRequest) ProtoMessage() {}
 
 func (x *UpdateWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +1654,7 @@ func (x *UpdateWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*UpdateWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{13}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UpdateWorkspaceRequest) GetWorkspaceId() string {
@@ -1064,6 +1727,13 @@ func (x *UpdateWorkspaceRequest) GetCollapsed() bool {
 	return false
 }
 
+func (x *UpdateWorkspaceRequest) GetHibernationIdleMinutes() int32 {
+	if x != nil && x.HibernationIdleMinutes != nil {
+		return *x.HibernationIdleMinutes
+	}
+	return 0
+}
+
 // Response of UpdateWorkspace.
 type UpdateWorkspaceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1077,7 +1747,7 @@ type UpdateWorkspaceResponse struct {
 
 func (x *UpdateWorkspaceResponse) Reset() {
 	*x = UpdateWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1759,7 @@ func (x *UpdateWorkspaceResponse) String() string {
 func (*UpdateWorkspaceResponse) ProtoMessage() {}
 
 func (x *UpdateWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1772,7 @@ func (x *UpdateWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*UpdateWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{14}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UpdateWorkspaceResponse) GetStatus() string {
@@ -1134,7 +1804,7 @@ type DeleteWorkspaceRequest struct {
 
 func (x *DeleteWorkspaceRequest) Reset() {
 	*x = DeleteWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[15]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1146,7 +1816,7 @@ func (x *DeleteWorkspaceRequest) String() string {
 func (*DeleteWorkspaceRequest) ProtoMessage() {}
 
 func (x *DeleteWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[15]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1159,7 +1829,7 @@ func (x *DeleteWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{15}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeleteWorkspaceRequest) GetWorkspaceId() string {
@@ -1202,7 +1872,7 @@ type DeleteWorkspaceResponse struct {
 
 func (x *DeleteWorkspaceResponse) Reset() {
 	*x = DeleteWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1214,7 +1884,7 @@ func (x *DeleteWorkspaceResponse) String() string {
 func (*DeleteWorkspaceResponse) ProtoMessage() {}
 
 func (x *DeleteWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1227,7 +1897,7 @@ func (x *DeleteWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{16}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeleteWorkspaceResponse) GetStatus() string {
@@ -1284,7 +1954,7 @@ type RegisterRequest struct {
 
 func (x *RegisterRequest) Reset() {
 	*x = RegisterRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1966,7 @@ func (x *RegisterRequest) String() string {
 func (*RegisterRequest) ProtoMessage() {}
 
 func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1979,7 @@ func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{17}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RegisterRequest) GetId() string {
@@ -1357,7 +2027,7 @@ type RegisterResponse struct {
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +2039,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +2052,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{18}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RegisterResponse) GetStatus() string {
@@ -1442,7 +2112,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +2124,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +2137,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{19}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HeartbeatRequest) GetWorkspaceId() string {
@@ -1555,7 +2225,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[20]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +2237,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[20]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +2250,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{20}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HeartbeatResponse) GetStatus() string {
@@ -1617,7 +2287,7 @@ type UpdateCardRequest struct {
 
 func (x *UpdateCardRequest) Reset() {
 	*x = UpdateCardRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[21]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1629,7 +2299,7 @@ func (x *UpdateCardRequest) String() string {
 func (*UpdateCardRequest) ProtoMessage() {}
 
 func (x *UpdateCardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[21]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1642,7 +2312,7 @@ func (x *UpdateCardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateCardRequest.ProtoReflect.Descriptor instead.
 func (*UpdateCardRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{21}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UpdateCardRequest) GetWorkspaceId() string {
@@ -1670,7 +2340,7 @@ type UpdateCardResponse struct {
 
 func (x *UpdateCardResponse) Reset() {
 	*x = UpdateCardResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[22]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1682,7 +2352,7 @@ func (x *UpdateCardResponse) String() string {
 func (*UpdateCardResponse) ProtoMessage() {}
 
 func (x *UpdateCardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[22]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1695,7 +2365,7 @@ func (x *UpdateCardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateCardResponse.ProtoReflect.Descriptor instead.
 func (*UpdateCardResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{22}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *UpdateCardResponse) GetStatus() string {
@@ -1718,7 +2388,7 @@ type DiscoverRequest struct {
 
 func (x *DiscoverRequest) Reset() {
 	*x = DiscoverRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[23]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +2400,7 @@ func (x *DiscoverRequest) String() string {
 func (*DiscoverRequest) ProtoMessage() {}
 
 func (x *DiscoverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[23]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +2413,7 @@ func (x *DiscoverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscoverRequest.ProtoReflect.Descriptor instead.
 func (*DiscoverRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{23}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DiscoverRequest) GetTargetId() string {
@@ -1779,7 +2449,7 @@ type DiscoverResponse struct {
 
 func (x *DiscoverResponse) Reset() {
 	*x = DiscoverResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[24]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1791,7 +2461,7 @@ func (x *DiscoverResponse) String() string {
 func (*DiscoverResponse) ProtoMessage() {}
 
 func (x *DiscoverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[24]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1804,7 +2474,7 @@ func (x *DiscoverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscoverResponse.ProtoReflect.Descriptor instead.
 func (*DiscoverResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{24}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DiscoverResponse) GetId() string {
@@ -1859,7 +2529,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1871,7 +2541,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1884,7 +2554,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{25}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListPeersRequest) GetWorkspaceId() string {
@@ -1926,7 +2596,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[26]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2608,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[26]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2621,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{26}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListPeersResponse) GetPeers() []*Peer {
@@ -1974,7 +2644,7 @@ type CheckAccessRequest struct {
 
 func (x *CheckAccessRequest) Reset() {
 	*x = CheckAccessRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[27]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2656,7 @@ func (x *CheckAccessRequest) String() string {
 func (*CheckAccessRequest) ProtoMessage() {}
 
 func (x *CheckAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[27]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2669,7 @@ func (x *CheckAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckAccessRequest.ProtoReflect.Descriptor instead.
 func (*CheckAccessRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{27}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CheckAccessRequest) GetCallerId() string {
@@ -2027,7 +2697,7 @@ type CheckAccessResponse struct {
 
 func (x *CheckAccessResponse) Reset() {
 	*x = CheckAccessResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2709,7 @@ func (x *CheckAccessResponse) String() string {
 func (*CheckAccessResponse) ProtoMessage() {}
 
 func (x *CheckAccessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2722,7 @@ func (x *CheckAccessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckAccessResponse.ProtoReflect.Descriptor instead.
 func (*CheckAccessResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{28}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CheckAccessResponse) GetAllowed() bool {
@@ -2079,7 +2749,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[29]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2091,7 +2761,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[29]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2104,7 +2774,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{29}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListTokensRequest) GetWorkspaceId() string {
@@ -2148,7 +2818,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[30]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2160,7 +2830,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[30]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2173,7 +2843,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{30}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -2206,7 +2876,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2218,7 +2888,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2231,7 +2901,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{31}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CreateTokenRequest) GetWorkspaceId() string {
@@ -2280,7 +2950,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[32]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2292,7 +2962,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[32]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2305,7 +2975,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{32}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CreateTokenResponse) GetAuthToken() string {
@@ -2377,7 +3047,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[33]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2389,7 +3059,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[33]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2402,7 +3072,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{33}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RevokeTokenRequest) GetWorkspaceId() string {
@@ -2430,7 +3100,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2442,7 +3112,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2455,7 +3125,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{34}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RevokeTokenResponse) GetStatus() string {
@@ -2476,7 +3146,7 @@ type GetExternalConnectionRequest struct {
 
 func (x *GetExternalConnectionRequest) Reset() {
 	*x = GetExternalConnectionRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[35]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2488,7 +3158,7 @@ func (x *GetExternalConnectionRequest) String() string {
 func (*GetExternalConnectionRequest) ProtoMessage() {}
 
 func (x *GetExternalConnectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[35]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2501,7 +3171,7 @@ func (x *GetExternalConnectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExternalConnectionRequest.ProtoReflect.Descriptor instead.
 func (*GetExternalConnectionRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{35}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetExternalConnectionRequest) GetWorkspaceId() string {
@@ -2522,7 +3192,7 @@ type GetExternalConnectionResponse struct {
 
 func (x *GetExternalConnectionResponse) Reset() {
 	*x = GetExternalConnectionResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[36]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2534,7 +3204,7 @@ func (x *GetExternalConnectionResponse) String() string {
 func (*GetExternalConnectionResponse) ProtoMessage() {}
 
 func (x *GetExternalConnectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[36]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2547,7 +3217,7 @@ func (x *GetExternalConnectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExternalConnectionResponse.ProtoReflect.Descriptor instead.
 func (*GetExternalConnectionResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{36}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetExternalConnectionResponse) GetConnection() *ConnectionInfo {
@@ -2568,7 +3238,7 @@ type RotateExternalCredentialsRequest struct {
 
 func (x *RotateExternalCredentialsRequest) Reset() {
 	*x = RotateExternalCredentialsRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[37]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2580,7 +3250,7 @@ func (x *RotateExternalCredentialsRequest) String() string {
 func (*RotateExternalCredentialsRequest) ProtoMessage() {}
 
 func (x *RotateExternalCredentialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[37]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2593,7 +3263,7 @@ func (x *RotateExternalCredentialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateExternalCredentialsRequest.ProtoReflect.Descriptor instead.
 func (*RotateExternalCredentialsRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{37}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RotateExternalCredentialsRequest) GetWorkspaceId() string {
@@ -2614,7 +3284,7 @@ type RotateExternalCredentialsResponse struct {
 
 func (x *RotateExternalCredentialsResponse) Reset() {
 	*x = RotateExternalCredentialsResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[38]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2626,7 +3296,7 @@ func (x *RotateExternalCredentialsResponse) String() string {
 func (*RotateExternalCredentialsResponse) ProtoMessage() {}
 
 func (x *RotateExternalCredentialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[38]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2639,7 +3309,7 @@ func (x *RotateExternalCredentialsResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use RotateExternalCredentialsResponse.ProtoReflect.Descriptor instead.
 func (*RotateExternalCredentialsResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{38}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RotateExternalCredentialsResponse) GetConnection() *ConnectionInfo {
@@ -2662,7 +3332,7 @@ type CreateWorkspaceRequest_Canvas struct {
 
 func (x *CreateWorkspaceRequest_Canvas) Reset() {
 	*x = CreateWorkspaceRequest_Canvas{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[39]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2674,7 +3344,7 @@ func (x *CreateWorkspaceRequest_Canvas) String() string {
 func (*CreateWorkspaceRequest_Canvas) ProtoMessage() {}
 
 func (x *CreateWorkspaceRequest_Canvas) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[39]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2687,7 +3357,7 @@ func (x *CreateWorkspaceRequest_Canvas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkspaceRequest_Canvas.ProtoReflect.Descriptor instead.
 func (*CreateWorkspaceRequest_Canvas) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{6, 0}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{18, 0}
 }
 
 func (x *CreateWorkspaceRequest_Canvas) GetX() float64 {
@@ -2717,7 +3387,7 @@ type DeleteWorkspaceResponse_Child struct {
 
 func (x *DeleteWorkspaceResponse_Child) Reset() {
 	*x = DeleteWorkspaceResponse_Child{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[40]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2729,7 +3399,7 @@ func (x *DeleteWorkspaceResponse_Child) String() string {
 func (*DeleteWorkspaceResponse_Child) ProtoMessage() {}
 
 func (x *DeleteWorkspaceResponse_Child) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[40]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +3412,7 @@ func (x *DeleteWorkspaceResponse_Child) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkspaceResponse_Child.ProtoReflect.Descriptor instead.
 func (*DeleteWorkspaceResponse_Child) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{16, 0}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{28, 0}
 }
 
 func (x *DeleteWorkspaceResponse_Child) GetId() string {
@@ -2773,7 +3443,43 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x16ListOperationsResponse\x12B\n" +
 	"\n" +
 	"operations\x18\x01 \x03(\v2\".moleculeai.workspace.v1.OperationR\n" +
-	"operations\"w\n" +
+	"operations\"\xd0\x01\n" +
+	"\x17RestartWorkspaceRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12$\n" +
+	"\btemplate\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\btemplate\x12%\n" +
+	"\x0eapply_template\x18\x03 \x01(\bR\rapplyTemplate\x12\x14\n" +
+	"\x05reset\x18\x04 \x01(\bR\x05reset\x12%\n" +
+	"\x0erebuild_config\x18\x05 \x01(\bR\rrebuildConfig\"\xa1\x01\n" +
+	"\x18RestartWorkspaceResponse\x12A\n" +
+	"\x06status\x18\x01 \x01(\x0e2).moleculeai.workspace.v1.Workspace.StatusR\x06status\x12\x1d\n" +
+	"\n" +
+	"config_dir\x18\x02 \x01(\tR\tconfigDir\x12#\n" +
+	"\rreset_session\x18\x03 \x01(\bR\fresetSession\"D\n" +
+	"\x15PauseWorkspaceRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\"~\n" +
+	"\x16PauseWorkspaceResponse\x12A\n" +
+	"\x06status\x18\x01 \x01(\x0e2).moleculeai.workspace.v1.Workspace.StatusR\x06status\x12!\n" +
+	"\fpaused_count\x18\x02 \x01(\x05R\vpausedCount\"E\n" +
+	"\x16ResumeWorkspaceRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\"\x81\x01\n" +
+	"\x17ResumeWorkspaceResponse\x12A\n" +
+	"\x06status\x18\x01 \x01(\x0e2).moleculeai.workspace.v1.Workspace.StatusR\x06status\x12#\n" +
+	"\rresumed_count\x18\x02 \x01(\x05R\fresumedCount\"^\n" +
+	"\x19HibernateWorkspaceRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"_\n" +
+	"\x1aHibernateWorkspaceResponse\x12A\n" +
+	"\x06status\x18\x01 \x01(\x0e2).moleculeai.workspace.v1.Workspace.StatusR\x06status\"C\n" +
+	"\x14WakeWorkspaceRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\"Z\n" +
+	"\x15WakeWorkspaceResponse\x12A\n" +
+	"\x06status\x18\x01 \x01(\x0e2).moleculeai.workspace.v1.Workspace.StatusR\x06status\"G\n" +
+	"\x18CollapseWorkspaceRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\"r\n" +
+	"\x19CollapseWorkspaceResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\x12\x18\n" +
+	"\aremoved\x18\x02 \x03(\tR\aremoved\x12#\n" +
+	"\rremoved_count\x18\x03 \x01(\x05R\fremovedCount\"w\n" +
 	"\x0fGetQuotaRequest\x124\n" +
 	"\x0forganization_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0eorganizationId\x12.\n" +
 	"\fworkspace_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vworkspaceId\"n\n" +
@@ -2789,7 +3495,7 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x06quotas\x18\x03 \x03(\v2\x1e.moleculeai.workspace.v1.QuotaR\x06quotas\"?\n" +
 	"\rInitialMemory\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\tR\acontent\x12\x14\n" +
-	"\x05scope\x18\x02 \x01(\tR\x05scope\"\xf4\x05\n" +
+	"\x05scope\x18\x02 \x01(\tR\x05scope\"\xbb\x06\n" +
 	"\x16CreateWorkspaceRequest\x12\x1f\n" +
 	"\x04name\x18\x01 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03(\xff\x01R\x04name\x12\x1c\n" +
 	"\x04role\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\xe8\aR\x04role\x12\x1d\n" +
@@ -2805,7 +3511,8 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	" \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\xa2\x94\x1amB)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\vbudgetLimit\x88\x01\x01\x12N\n" +
 	"\x06canvas\x18\v \x01(\v26.moleculeai.workspace.v1.CreateWorkspaceRequest.CanvasR\x06canvas\x124\n" +
 	"\x0forganization_id\x18\f \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0eorganizationId\x12[\n" +
-	"\x10initial_memories\x18\r \x03(\v2&.moleculeai.workspace.v1.InitialMemoryB\b\xbaH\x05\x92\x01\x02\x10dR\x0finitialMemories\x1a$\n" +
+	"\x10initial_memories\x18\r \x03(\v2&.moleculeai.workspace.v1.InitialMemoryB\b\xbaH\x05\x92\x01\x02\x10dR\x0finitialMemories\x12E\n" +
+	"\x18hibernation_idle_minutes\x18\x14 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xa0\x8a (\x00R\x16hibernationIdleMinutes\x1a$\n" +
 	"\x06Canvas\x12\f\n" +
 	"\x01x\x18\x01 \x01(\x01R\x01x\x12\f\n" +
 	"\x01y\x18\x02 \x01(\x01R\x01yB\x0f\n" +
@@ -2839,7 +3546,7 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\fworkspace_id\x18\x01 \x01(\tR\vworkspaceId\x12A\n" +
 	"\x06status\x18\x02 \x01(\x0e2).moleculeai.workspace.v1.Workspace.StatusR\x06status\x12\x16\n" +
 	"\x06paused\x18\x03 \x01(\bR\x06paused\x12\x18\n" +
-	"\adeleted\x18\x04 \x01(\bR\adeleted\"\xe9\x03\n" +
+	"\adeleted\x18\x04 \x01(\bR\adeleted\"\xd2\x04\n" +
 	"\x16UpdateWorkspaceRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12#\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
@@ -2852,7 +3559,8 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x01x\x18\b \x01(\x01B\a\xbaH\x04\x12\x02@\x01H\x04R\x01x\x88\x01\x01\x12\x1a\n" +
 	"\x01y\x18\t \x01(\x01B\a\xbaH\x04\x12\x02@\x01H\x05R\x01y\x88\x01\x01\x12!\n" +
 	"\tcollapsed\x18\n" +
-	" \x01(\bH\x06R\tcollapsed\x88\x01\x01B\a\n" +
+	" \x01(\bH\x06R\tcollapsed\x88\x01\x01\x12J\n" +
+	"\x18hibernation_idle_minutes\x18\x14 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xa0\x8a (\x00H\aR\x16hibernationIdleMinutes\x88\x01\x01B\a\n" +
 	"\x05_nameB\a\n" +
 	"\x05_roleB\a\n" +
 	"\x05_tierB\n" +
@@ -2861,7 +3569,8 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x02_xB\x04\n" +
 	"\x02_yB\f\n" +
 	"\n" +
-	"_collapsed\"V\n" +
+	"_collapsedB\x1b\n" +
+	"\x19_hibernation_idle_minutes\"V\n" +
 	"\x17UpdateWorkspaceResponse\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\tR\x06status\x12#\n" +
 	"\rneeds_restart\x18\x02 \x01(\bR\fneedsRestart\"u\n" +
@@ -2989,7 +3698,7 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"!RotateExternalCredentialsResponse\x12G\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2'.moleculeai.workspace.v1.ConnectionInfoR\n" +
-	"connection2\xe1\x16\n" +
+	"connection2\xcb\x1e\n" +
 	"\x10WorkspaceService\x12\x93\x01\n" +
 	"\x0fCreateWorkspace\x12/.moleculeai.workspace.v1.CreateWorkspaceRequest\x1a0.moleculeai.workspace.v1.CreateWorkspaceResponse\"\x1d\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/workspaces\x12\x96\x01\n" +
 	"\x0eListWorkspaces\x12..moleculeai.workspace.v1.ListWorkspacesRequest\x1a/.moleculeai.workspace.v1.ListWorkspacesResponse\"#\xc2\xda\x18\f\x12\n" +
@@ -2997,7 +3706,13 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\fGetWorkspace\x12,.moleculeai.workspace.v1.GetWorkspaceRequest\x1a\".moleculeai.workspace.v1.Workspace\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/workspaces/{workspace_id}\x12\xa4\x01\n" +
 	"\x11GetWorkspaceState\x121.moleculeai.workspace.v1.GetWorkspaceStateRequest\x1a2.moleculeai.workspace.v1.GetWorkspaceStateResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /workspaces/{workspace_id}/state\x12\x9b\x01\n" +
 	"\x0fUpdateWorkspace\x12/.moleculeai.workspace.v1.UpdateWorkspaceRequest\x1a0.moleculeai.workspace.v1.UpdateWorkspaceResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*2\x1a/workspaces/{workspace_id}\x12\xa0\x01\n" +
-	"\x0fDeleteWorkspace\x12/.moleculeai.workspace.v1.DeleteWorkspaceRequest\x1a0.moleculeai.workspace.v1.DeleteWorkspaceResponse\"*\xc2\xda\x18\x04\"\x02\x99\x03\x82\xd3\xe4\x93\x02\x1c*\x1a/workspaces/{workspace_id}\x12~\n" +
+	"\x0fDeleteWorkspace\x12/.moleculeai.workspace.v1.DeleteWorkspaceRequest\x1a0.moleculeai.workspace.v1.DeleteWorkspaceResponse\"*\xc2\xda\x18\x04\"\x02\x99\x03\x82\xd3\xe4\x93\x02\x1c*\x1a/workspaces/{workspace_id}\x12\xa6\x01\n" +
+	"\x10RestartWorkspace\x120.moleculeai.workspace.v1.RestartWorkspaceRequest\x1a1.moleculeai.workspace.v1.RestartWorkspaceResponse\"-\x82\xd3\xe4\x93\x02':\x01*\"\"/workspaces/{workspace_id}/restart\x12\x9e\x01\n" +
+	"\x0ePauseWorkspace\x12..moleculeai.workspace.v1.PauseWorkspaceRequest\x1a/.moleculeai.workspace.v1.PauseWorkspaceResponse\"+\x82\xd3\xe4\x93\x02%:\x01*\" /workspaces/{workspace_id}/pause\x12\xa2\x01\n" +
+	"\x0fResumeWorkspace\x12/.moleculeai.workspace.v1.ResumeWorkspaceRequest\x1a0.moleculeai.workspace.v1.ResumeWorkspaceResponse\",\x82\xd3\xe4\x93\x02&:\x01*\"!/workspaces/{workspace_id}/resume\x12\xae\x01\n" +
+	"\x12HibernateWorkspace\x122.moleculeai.workspace.v1.HibernateWorkspaceRequest\x1a3.moleculeai.workspace.v1.HibernateWorkspaceResponse\"/\x82\xd3\xe4\x93\x02):\x01*\"$/workspaces/{workspace_id}/hibernate\x12\x9a\x01\n" +
+	"\rWakeWorkspace\x12-.moleculeai.workspace.v1.WakeWorkspaceRequest\x1a..moleculeai.workspace.v1.WakeWorkspaceResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/workspaces/{workspace_id}/wake\x12\xaa\x01\n" +
+	"\x11CollapseWorkspace\x121.moleculeai.workspace.v1.CollapseWorkspaceRequest\x1a2.moleculeai.workspace.v1.CollapseWorkspaceResponse\".\x82\xd3\xe4\x93\x02(:\x01*\"#/workspaces/{workspace_id}/collapse\x12~\n" +
 	"\bRegister\x12(.moleculeai.workspace.v1.RegisterRequest\x1a).moleculeai.workspace.v1.RegisterResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/registry/register\x12\x82\x01\n" +
 	"\tHeartbeat\x12).moleculeai.workspace.v1.HeartbeatRequest\x1a*.moleculeai.workspace.v1.HeartbeatResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/registry/heartbeat\x12\x87\x01\n" +
 	"\n" +
@@ -3026,129 +3741,158 @@ func file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP() []byte {
 	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescData
 }
 
-var file_moleculeai_workspace_v1_workspace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_moleculeai_workspace_v1_workspace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_moleculeai_workspace_v1_workspace_service_proto_goTypes = []any{
 	(*ListOperationsRequest)(nil),             // 0: moleculeai.workspace.v1.ListOperationsRequest
 	(*ListOperationsResponse)(nil),            // 1: moleculeai.workspace.v1.ListOperationsResponse
-	(*GetQuotaRequest)(nil),                   // 2: moleculeai.workspace.v1.GetQuotaRequest
-	(*Quota)(nil),                             // 3: moleculeai.workspace.v1.Quota
-	(*GetQuotaResponse)(nil),                  // 4: moleculeai.workspace.v1.GetQuotaResponse
-	(*InitialMemory)(nil),                     // 5: moleculeai.workspace.v1.InitialMemory
-	(*CreateWorkspaceRequest)(nil),            // 6: moleculeai.workspace.v1.CreateWorkspaceRequest
-	(*CreateWorkspaceResponse)(nil),           // 7: moleculeai.workspace.v1.CreateWorkspaceResponse
-	(*ListWorkspacesRequest)(nil),             // 8: moleculeai.workspace.v1.ListWorkspacesRequest
-	(*ListWorkspacesResponse)(nil),            // 9: moleculeai.workspace.v1.ListWorkspacesResponse
-	(*GetWorkspaceRequest)(nil),               // 10: moleculeai.workspace.v1.GetWorkspaceRequest
-	(*GetWorkspaceStateRequest)(nil),          // 11: moleculeai.workspace.v1.GetWorkspaceStateRequest
-	(*GetWorkspaceStateResponse)(nil),         // 12: moleculeai.workspace.v1.GetWorkspaceStateResponse
-	(*UpdateWorkspaceRequest)(nil),            // 13: moleculeai.workspace.v1.UpdateWorkspaceRequest
-	(*UpdateWorkspaceResponse)(nil),           // 14: moleculeai.workspace.v1.UpdateWorkspaceResponse
-	(*DeleteWorkspaceRequest)(nil),            // 15: moleculeai.workspace.v1.DeleteWorkspaceRequest
-	(*DeleteWorkspaceResponse)(nil),           // 16: moleculeai.workspace.v1.DeleteWorkspaceResponse
-	(*RegisterRequest)(nil),                   // 17: moleculeai.workspace.v1.RegisterRequest
-	(*RegisterResponse)(nil),                  // 18: moleculeai.workspace.v1.RegisterResponse
-	(*HeartbeatRequest)(nil),                  // 19: moleculeai.workspace.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),                 // 20: moleculeai.workspace.v1.HeartbeatResponse
-	(*UpdateCardRequest)(nil),                 // 21: moleculeai.workspace.v1.UpdateCardRequest
-	(*UpdateCardResponse)(nil),                // 22: moleculeai.workspace.v1.UpdateCardResponse
-	(*DiscoverRequest)(nil),                   // 23: moleculeai.workspace.v1.DiscoverRequest
-	(*DiscoverResponse)(nil),                  // 24: moleculeai.workspace.v1.DiscoverResponse
-	(*ListPeersRequest)(nil),                  // 25: moleculeai.workspace.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),                 // 26: moleculeai.workspace.v1.ListPeersResponse
-	(*CheckAccessRequest)(nil),                // 27: moleculeai.workspace.v1.CheckAccessRequest
-	(*CheckAccessResponse)(nil),               // 28: moleculeai.workspace.v1.CheckAccessResponse
-	(*ListTokensRequest)(nil),                 // 29: moleculeai.workspace.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),                // 30: moleculeai.workspace.v1.ListTokensResponse
-	(*CreateTokenRequest)(nil),                // 31: moleculeai.workspace.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),               // 32: moleculeai.workspace.v1.CreateTokenResponse
-	(*RevokeTokenRequest)(nil),                // 33: moleculeai.workspace.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),               // 34: moleculeai.workspace.v1.RevokeTokenResponse
-	(*GetExternalConnectionRequest)(nil),      // 35: moleculeai.workspace.v1.GetExternalConnectionRequest
-	(*GetExternalConnectionResponse)(nil),     // 36: moleculeai.workspace.v1.GetExternalConnectionResponse
-	(*RotateExternalCredentialsRequest)(nil),  // 37: moleculeai.workspace.v1.RotateExternalCredentialsRequest
-	(*RotateExternalCredentialsResponse)(nil), // 38: moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	(*CreateWorkspaceRequest_Canvas)(nil),     // 39: moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
-	(*DeleteWorkspaceResponse_Child)(nil),     // 40: moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
-	(*Operation)(nil),                         // 41: moleculeai.workspace.v1.Operation
-	(Workspace_DeliveryMode)(0),               // 42: moleculeai.workspace.v1.Workspace.DeliveryMode
-	(Workspace_Status)(0),                     // 43: moleculeai.workspace.v1.Workspace.Status
-	(*ConnectionInfo)(nil),                    // 44: moleculeai.workspace.v1.ConnectionInfo
-	(*Workspace)(nil),                         // 45: moleculeai.workspace.v1.Workspace
-	(*structpb.Value)(nil),                    // 46: google.protobuf.Value
-	(*RuntimeMetadata)(nil),                   // 47: moleculeai.workspace.v1.RuntimeMetadata
-	(*Peer)(nil),                              // 48: moleculeai.workspace.v1.Peer
-	(*Token)(nil),                             // 49: moleculeai.workspace.v1.Token
-	(*timestamppb.Timestamp)(nil),             // 50: google.protobuf.Timestamp
+	(*RestartWorkspaceRequest)(nil),           // 2: moleculeai.workspace.v1.RestartWorkspaceRequest
+	(*RestartWorkspaceResponse)(nil),          // 3: moleculeai.workspace.v1.RestartWorkspaceResponse
+	(*PauseWorkspaceRequest)(nil),             // 4: moleculeai.workspace.v1.PauseWorkspaceRequest
+	(*PauseWorkspaceResponse)(nil),            // 5: moleculeai.workspace.v1.PauseWorkspaceResponse
+	(*ResumeWorkspaceRequest)(nil),            // 6: moleculeai.workspace.v1.ResumeWorkspaceRequest
+	(*ResumeWorkspaceResponse)(nil),           // 7: moleculeai.workspace.v1.ResumeWorkspaceResponse
+	(*HibernateWorkspaceRequest)(nil),         // 8: moleculeai.workspace.v1.HibernateWorkspaceRequest
+	(*HibernateWorkspaceResponse)(nil),        // 9: moleculeai.workspace.v1.HibernateWorkspaceResponse
+	(*WakeWorkspaceRequest)(nil),              // 10: moleculeai.workspace.v1.WakeWorkspaceRequest
+	(*WakeWorkspaceResponse)(nil),             // 11: moleculeai.workspace.v1.WakeWorkspaceResponse
+	(*CollapseWorkspaceRequest)(nil),          // 12: moleculeai.workspace.v1.CollapseWorkspaceRequest
+	(*CollapseWorkspaceResponse)(nil),         // 13: moleculeai.workspace.v1.CollapseWorkspaceResponse
+	(*GetQuotaRequest)(nil),                   // 14: moleculeai.workspace.v1.GetQuotaRequest
+	(*Quota)(nil),                             // 15: moleculeai.workspace.v1.Quota
+	(*GetQuotaResponse)(nil),                  // 16: moleculeai.workspace.v1.GetQuotaResponse
+	(*InitialMemory)(nil),                     // 17: moleculeai.workspace.v1.InitialMemory
+	(*CreateWorkspaceRequest)(nil),            // 18: moleculeai.workspace.v1.CreateWorkspaceRequest
+	(*CreateWorkspaceResponse)(nil),           // 19: moleculeai.workspace.v1.CreateWorkspaceResponse
+	(*ListWorkspacesRequest)(nil),             // 20: moleculeai.workspace.v1.ListWorkspacesRequest
+	(*ListWorkspacesResponse)(nil),            // 21: moleculeai.workspace.v1.ListWorkspacesResponse
+	(*GetWorkspaceRequest)(nil),               // 22: moleculeai.workspace.v1.GetWorkspaceRequest
+	(*GetWorkspaceStateRequest)(nil),          // 23: moleculeai.workspace.v1.GetWorkspaceStateRequest
+	(*GetWorkspaceStateResponse)(nil),         // 24: moleculeai.workspace.v1.GetWorkspaceStateResponse
+	(*UpdateWorkspaceRequest)(nil),            // 25: moleculeai.workspace.v1.UpdateWorkspaceRequest
+	(*UpdateWorkspaceResponse)(nil),           // 26: moleculeai.workspace.v1.UpdateWorkspaceResponse
+	(*DeleteWorkspaceRequest)(nil),            // 27: moleculeai.workspace.v1.DeleteWorkspaceRequest
+	(*DeleteWorkspaceResponse)(nil),           // 28: moleculeai.workspace.v1.DeleteWorkspaceResponse
+	(*RegisterRequest)(nil),                   // 29: moleculeai.workspace.v1.RegisterRequest
+	(*RegisterResponse)(nil),                  // 30: moleculeai.workspace.v1.RegisterResponse
+	(*HeartbeatRequest)(nil),                  // 31: moleculeai.workspace.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),                 // 32: moleculeai.workspace.v1.HeartbeatResponse
+	(*UpdateCardRequest)(nil),                 // 33: moleculeai.workspace.v1.UpdateCardRequest
+	(*UpdateCardResponse)(nil),                // 34: moleculeai.workspace.v1.UpdateCardResponse
+	(*DiscoverRequest)(nil),                   // 35: moleculeai.workspace.v1.DiscoverRequest
+	(*DiscoverResponse)(nil),                  // 36: moleculeai.workspace.v1.DiscoverResponse
+	(*ListPeersRequest)(nil),                  // 37: moleculeai.workspace.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),                 // 38: moleculeai.workspace.v1.ListPeersResponse
+	(*CheckAccessRequest)(nil),                // 39: moleculeai.workspace.v1.CheckAccessRequest
+	(*CheckAccessResponse)(nil),               // 40: moleculeai.workspace.v1.CheckAccessResponse
+	(*ListTokensRequest)(nil),                 // 41: moleculeai.workspace.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),                // 42: moleculeai.workspace.v1.ListTokensResponse
+	(*CreateTokenRequest)(nil),                // 43: moleculeai.workspace.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),               // 44: moleculeai.workspace.v1.CreateTokenResponse
+	(*RevokeTokenRequest)(nil),                // 45: moleculeai.workspace.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),               // 46: moleculeai.workspace.v1.RevokeTokenResponse
+	(*GetExternalConnectionRequest)(nil),      // 47: moleculeai.workspace.v1.GetExternalConnectionRequest
+	(*GetExternalConnectionResponse)(nil),     // 48: moleculeai.workspace.v1.GetExternalConnectionResponse
+	(*RotateExternalCredentialsRequest)(nil),  // 49: moleculeai.workspace.v1.RotateExternalCredentialsRequest
+	(*RotateExternalCredentialsResponse)(nil), // 50: moleculeai.workspace.v1.RotateExternalCredentialsResponse
+	(*CreateWorkspaceRequest_Canvas)(nil),     // 51: moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
+	(*DeleteWorkspaceResponse_Child)(nil),     // 52: moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
+	(*Operation)(nil),                         // 53: moleculeai.workspace.v1.Operation
+	(Workspace_Status)(0),                     // 54: moleculeai.workspace.v1.Workspace.Status
+	(Workspace_DeliveryMode)(0),               // 55: moleculeai.workspace.v1.Workspace.DeliveryMode
+	(*ConnectionInfo)(nil),                    // 56: moleculeai.workspace.v1.ConnectionInfo
+	(*Workspace)(nil),                         // 57: moleculeai.workspace.v1.Workspace
+	(*structpb.Value)(nil),                    // 58: google.protobuf.Value
+	(*RuntimeMetadata)(nil),                   // 59: moleculeai.workspace.v1.RuntimeMetadata
+	(*Peer)(nil),                              // 60: moleculeai.workspace.v1.Peer
+	(*Token)(nil),                             // 61: moleculeai.workspace.v1.Token
+	(*timestamppb.Timestamp)(nil),             // 62: google.protobuf.Timestamp
 }
 var file_moleculeai_workspace_v1_workspace_service_proto_depIdxs = []int32{
-	41, // 0: moleculeai.workspace.v1.ListOperationsResponse.operations:type_name -> moleculeai.workspace.v1.Operation
-	3,  // 1: moleculeai.workspace.v1.GetQuotaResponse.quotas:type_name -> moleculeai.workspace.v1.Quota
-	42, // 2: moleculeai.workspace.v1.CreateWorkspaceRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	39, // 3: moleculeai.workspace.v1.CreateWorkspaceRequest.canvas:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
-	5,  // 4: moleculeai.workspace.v1.CreateWorkspaceRequest.initial_memories:type_name -> moleculeai.workspace.v1.InitialMemory
-	43, // 5: moleculeai.workspace.v1.CreateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	44, // 6: moleculeai.workspace.v1.CreateWorkspaceResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	45, // 7: moleculeai.workspace.v1.ListWorkspacesResponse.workspaces:type_name -> moleculeai.workspace.v1.Workspace
-	43, // 8: moleculeai.workspace.v1.GetWorkspaceStateResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	46, // 9: moleculeai.workspace.v1.UpdateWorkspaceRequest.parent_id:type_name -> google.protobuf.Value
-	46, // 10: moleculeai.workspace.v1.UpdateWorkspaceRequest.workspace_dir:type_name -> google.protobuf.Value
-	40, // 11: moleculeai.workspace.v1.DeleteWorkspaceResponse.children:type_name -> moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
-	46, // 12: moleculeai.workspace.v1.RegisterRequest.agent_card:type_name -> google.protobuf.Value
-	42, // 13: moleculeai.workspace.v1.RegisterRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	42, // 14: moleculeai.workspace.v1.RegisterResponse.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	47, // 15: moleculeai.workspace.v1.HeartbeatRequest.runtime_metadata:type_name -> moleculeai.workspace.v1.RuntimeMetadata
-	43, // 16: moleculeai.workspace.v1.HeartbeatResponse.workspace_status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	46, // 17: moleculeai.workspace.v1.UpdateCardRequest.agent_card:type_name -> google.protobuf.Value
-	43, // 18: moleculeai.workspace.v1.DiscoverResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	48, // 19: moleculeai.workspace.v1.ListPeersResponse.peers:type_name -> moleculeai.workspace.v1.Peer
-	49, // 20: moleculeai.workspace.v1.ListTokensResponse.tokens:type_name -> moleculeai.workspace.v1.Token
-	50, // 21: moleculeai.workspace.v1.CreateTokenResponse.created_at:type_name -> google.protobuf.Timestamp
-	50, // 22: moleculeai.workspace.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	44, // 23: moleculeai.workspace.v1.GetExternalConnectionResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	44, // 24: moleculeai.workspace.v1.RotateExternalCredentialsResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	6,  // 25: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:input_type -> moleculeai.workspace.v1.CreateWorkspaceRequest
-	8,  // 26: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:input_type -> moleculeai.workspace.v1.ListWorkspacesRequest
-	10, // 27: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:input_type -> moleculeai.workspace.v1.GetWorkspaceRequest
-	11, // 28: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:input_type -> moleculeai.workspace.v1.GetWorkspaceStateRequest
-	13, // 29: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:input_type -> moleculeai.workspace.v1.UpdateWorkspaceRequest
-	15, // 30: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:input_type -> moleculeai.workspace.v1.DeleteWorkspaceRequest
-	17, // 31: moleculeai.workspace.v1.WorkspaceService.Register:input_type -> moleculeai.workspace.v1.RegisterRequest
-	19, // 32: moleculeai.workspace.v1.WorkspaceService.Heartbeat:input_type -> moleculeai.workspace.v1.HeartbeatRequest
-	21, // 33: moleculeai.workspace.v1.WorkspaceService.UpdateCard:input_type -> moleculeai.workspace.v1.UpdateCardRequest
-	23, // 34: moleculeai.workspace.v1.WorkspaceService.Discover:input_type -> moleculeai.workspace.v1.DiscoverRequest
-	25, // 35: moleculeai.workspace.v1.WorkspaceService.ListPeers:input_type -> moleculeai.workspace.v1.ListPeersRequest
-	27, // 36: moleculeai.workspace.v1.WorkspaceService.CheckAccess:input_type -> moleculeai.workspace.v1.CheckAccessRequest
-	29, // 37: moleculeai.workspace.v1.WorkspaceService.ListTokens:input_type -> moleculeai.workspace.v1.ListTokensRequest
-	31, // 38: moleculeai.workspace.v1.WorkspaceService.CreateToken:input_type -> moleculeai.workspace.v1.CreateTokenRequest
-	33, // 39: moleculeai.workspace.v1.WorkspaceService.RevokeToken:input_type -> moleculeai.workspace.v1.RevokeTokenRequest
-	35, // 40: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:input_type -> moleculeai.workspace.v1.GetExternalConnectionRequest
-	37, // 41: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:input_type -> moleculeai.workspace.v1.RotateExternalCredentialsRequest
-	0,  // 42: moleculeai.workspace.v1.WorkspaceService.ListOperations:input_type -> moleculeai.workspace.v1.ListOperationsRequest
-	2,  // 43: moleculeai.workspace.v1.WorkspaceService.GetQuota:input_type -> moleculeai.workspace.v1.GetQuotaRequest
-	7,  // 44: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
-	9,  // 45: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
-	45, // 46: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
-	12, // 47: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
-	14, // 48: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
-	16, // 49: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
-	18, // 50: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
-	20, // 51: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
-	22, // 52: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
-	24, // 53: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
-	26, // 54: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
-	28, // 55: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
-	30, // 56: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
-	32, // 57: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
-	34, // 58: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
-	36, // 59: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
-	38, // 60: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	1,  // 61: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
-	4,  // 62: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
-	44, // [44:63] is the sub-list for method output_type
-	25, // [25:44] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	53, // 0: moleculeai.workspace.v1.ListOperationsResponse.operations:type_name -> moleculeai.workspace.v1.Operation
+	54, // 1: moleculeai.workspace.v1.RestartWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	54, // 2: moleculeai.workspace.v1.PauseWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	54, // 3: moleculeai.workspace.v1.ResumeWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	54, // 4: moleculeai.workspace.v1.HibernateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	54, // 5: moleculeai.workspace.v1.WakeWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	15, // 6: moleculeai.workspace.v1.GetQuotaResponse.quotas:type_name -> moleculeai.workspace.v1.Quota
+	55, // 7: moleculeai.workspace.v1.CreateWorkspaceRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	51, // 8: moleculeai.workspace.v1.CreateWorkspaceRequest.canvas:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
+	17, // 9: moleculeai.workspace.v1.CreateWorkspaceRequest.initial_memories:type_name -> moleculeai.workspace.v1.InitialMemory
+	54, // 10: moleculeai.workspace.v1.CreateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	56, // 11: moleculeai.workspace.v1.CreateWorkspaceResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	57, // 12: moleculeai.workspace.v1.ListWorkspacesResponse.workspaces:type_name -> moleculeai.workspace.v1.Workspace
+	54, // 13: moleculeai.workspace.v1.GetWorkspaceStateResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	58, // 14: moleculeai.workspace.v1.UpdateWorkspaceRequest.parent_id:type_name -> google.protobuf.Value
+	58, // 15: moleculeai.workspace.v1.UpdateWorkspaceRequest.workspace_dir:type_name -> google.protobuf.Value
+	52, // 16: moleculeai.workspace.v1.DeleteWorkspaceResponse.children:type_name -> moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
+	58, // 17: moleculeai.workspace.v1.RegisterRequest.agent_card:type_name -> google.protobuf.Value
+	55, // 18: moleculeai.workspace.v1.RegisterRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	55, // 19: moleculeai.workspace.v1.RegisterResponse.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	59, // 20: moleculeai.workspace.v1.HeartbeatRequest.runtime_metadata:type_name -> moleculeai.workspace.v1.RuntimeMetadata
+	54, // 21: moleculeai.workspace.v1.HeartbeatResponse.workspace_status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	58, // 22: moleculeai.workspace.v1.UpdateCardRequest.agent_card:type_name -> google.protobuf.Value
+	54, // 23: moleculeai.workspace.v1.DiscoverResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	60, // 24: moleculeai.workspace.v1.ListPeersResponse.peers:type_name -> moleculeai.workspace.v1.Peer
+	61, // 25: moleculeai.workspace.v1.ListTokensResponse.tokens:type_name -> moleculeai.workspace.v1.Token
+	62, // 26: moleculeai.workspace.v1.CreateTokenResponse.created_at:type_name -> google.protobuf.Timestamp
+	62, // 27: moleculeai.workspace.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	56, // 28: moleculeai.workspace.v1.GetExternalConnectionResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	56, // 29: moleculeai.workspace.v1.RotateExternalCredentialsResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	18, // 30: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:input_type -> moleculeai.workspace.v1.CreateWorkspaceRequest
+	20, // 31: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:input_type -> moleculeai.workspace.v1.ListWorkspacesRequest
+	22, // 32: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:input_type -> moleculeai.workspace.v1.GetWorkspaceRequest
+	23, // 33: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:input_type -> moleculeai.workspace.v1.GetWorkspaceStateRequest
+	25, // 34: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:input_type -> moleculeai.workspace.v1.UpdateWorkspaceRequest
+	27, // 35: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:input_type -> moleculeai.workspace.v1.DeleteWorkspaceRequest
+	2,  // 36: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:input_type -> moleculeai.workspace.v1.RestartWorkspaceRequest
+	4,  // 37: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:input_type -> moleculeai.workspace.v1.PauseWorkspaceRequest
+	6,  // 38: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:input_type -> moleculeai.workspace.v1.ResumeWorkspaceRequest
+	8,  // 39: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:input_type -> moleculeai.workspace.v1.HibernateWorkspaceRequest
+	10, // 40: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:input_type -> moleculeai.workspace.v1.WakeWorkspaceRequest
+	12, // 41: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:input_type -> moleculeai.workspace.v1.CollapseWorkspaceRequest
+	29, // 42: moleculeai.workspace.v1.WorkspaceService.Register:input_type -> moleculeai.workspace.v1.RegisterRequest
+	31, // 43: moleculeai.workspace.v1.WorkspaceService.Heartbeat:input_type -> moleculeai.workspace.v1.HeartbeatRequest
+	33, // 44: moleculeai.workspace.v1.WorkspaceService.UpdateCard:input_type -> moleculeai.workspace.v1.UpdateCardRequest
+	35, // 45: moleculeai.workspace.v1.WorkspaceService.Discover:input_type -> moleculeai.workspace.v1.DiscoverRequest
+	37, // 46: moleculeai.workspace.v1.WorkspaceService.ListPeers:input_type -> moleculeai.workspace.v1.ListPeersRequest
+	39, // 47: moleculeai.workspace.v1.WorkspaceService.CheckAccess:input_type -> moleculeai.workspace.v1.CheckAccessRequest
+	41, // 48: moleculeai.workspace.v1.WorkspaceService.ListTokens:input_type -> moleculeai.workspace.v1.ListTokensRequest
+	43, // 49: moleculeai.workspace.v1.WorkspaceService.CreateToken:input_type -> moleculeai.workspace.v1.CreateTokenRequest
+	45, // 50: moleculeai.workspace.v1.WorkspaceService.RevokeToken:input_type -> moleculeai.workspace.v1.RevokeTokenRequest
+	47, // 51: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:input_type -> moleculeai.workspace.v1.GetExternalConnectionRequest
+	49, // 52: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:input_type -> moleculeai.workspace.v1.RotateExternalCredentialsRequest
+	0,  // 53: moleculeai.workspace.v1.WorkspaceService.ListOperations:input_type -> moleculeai.workspace.v1.ListOperationsRequest
+	14, // 54: moleculeai.workspace.v1.WorkspaceService.GetQuota:input_type -> moleculeai.workspace.v1.GetQuotaRequest
+	19, // 55: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
+	21, // 56: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
+	57, // 57: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
+	24, // 58: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
+	26, // 59: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
+	28, // 60: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
+	3,  // 61: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:output_type -> moleculeai.workspace.v1.RestartWorkspaceResponse
+	5,  // 62: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:output_type -> moleculeai.workspace.v1.PauseWorkspaceResponse
+	7,  // 63: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:output_type -> moleculeai.workspace.v1.ResumeWorkspaceResponse
+	9,  // 64: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:output_type -> moleculeai.workspace.v1.HibernateWorkspaceResponse
+	11, // 65: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:output_type -> moleculeai.workspace.v1.WakeWorkspaceResponse
+	13, // 66: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:output_type -> moleculeai.workspace.v1.CollapseWorkspaceResponse
+	30, // 67: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
+	32, // 68: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
+	34, // 69: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
+	36, // 70: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
+	38, // 71: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
+	40, // 72: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
+	42, // 73: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
+	44, // 74: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
+	46, // 75: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
+	48, // 76: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
+	50, // 77: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
+	1,  // 78: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
+	16, // 79: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
+	55, // [55:80] is the sub-list for method output_type
+	30, // [30:55] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_moleculeai_workspace_v1_workspace_service_proto_init() }
@@ -3158,17 +3902,17 @@ func file_moleculeai_workspace_v1_workspace_service_proto_init() {
 	}
 	file_moleculeai_workspace_v1_operation_proto_init()
 	file_moleculeai_workspace_v1_workspace_proto_init()
-	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6].OneofWrappers = []any{}
-	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13].OneofWrappers = []any{}
-	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16].OneofWrappers = []any{}
-	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_moleculeai_workspace_v1_workspace_service_proto_rawDesc), len(file_moleculeai_workspace_v1_workspace_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

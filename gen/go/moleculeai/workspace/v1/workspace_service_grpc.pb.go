@@ -27,6 +27,12 @@ const (
 	WorkspaceService_GetWorkspaceState_FullMethodName         = "/moleculeai.workspace.v1.WorkspaceService/GetWorkspaceState"
 	WorkspaceService_UpdateWorkspace_FullMethodName           = "/moleculeai.workspace.v1.WorkspaceService/UpdateWorkspace"
 	WorkspaceService_DeleteWorkspace_FullMethodName           = "/moleculeai.workspace.v1.WorkspaceService/DeleteWorkspace"
+	WorkspaceService_RestartWorkspace_FullMethodName          = "/moleculeai.workspace.v1.WorkspaceService/RestartWorkspace"
+	WorkspaceService_PauseWorkspace_FullMethodName            = "/moleculeai.workspace.v1.WorkspaceService/PauseWorkspace"
+	WorkspaceService_ResumeWorkspace_FullMethodName           = "/moleculeai.workspace.v1.WorkspaceService/ResumeWorkspace"
+	WorkspaceService_HibernateWorkspace_FullMethodName        = "/moleculeai.workspace.v1.WorkspaceService/HibernateWorkspace"
+	WorkspaceService_WakeWorkspace_FullMethodName             = "/moleculeai.workspace.v1.WorkspaceService/WakeWorkspace"
+	WorkspaceService_CollapseWorkspace_FullMethodName         = "/moleculeai.workspace.v1.WorkspaceService/CollapseWorkspace"
 	WorkspaceService_Register_FullMethodName                  = "/moleculeai.workspace.v1.WorkspaceService/Register"
 	WorkspaceService_Heartbeat_FullMethodName                 = "/moleculeai.workspace.v1.WorkspaceService/Heartbeat"
 	WorkspaceService_UpdateCard_FullMethodName                = "/moleculeai.workspace.v1.WorkspaceService/UpdateCard"
@@ -72,6 +78,34 @@ type WorkspaceServiceClient interface {
 	// `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
 	// is harmless. `purge` also deletes the rows; delegation history stays.
 	DeleteWorkspace(ctx context.Context, in *DeleteWorkspaceRequest, opts ...grpc.CallOption) (*DeleteWorkspaceResponse, error)
+	// RestartWorkspace stops a workspace's workload and starts it again, from any status. The response
+	// comes when the request is stored: the workspace is `provisioning` until its agent registers. Calls
+	// during a restart lead to one more, with what all of them ask for. Fails with WORKSPACE_PAUSED if
+	// an ancestor is paused, with RUNTIME_EXTERNAL for an external workspace, and with NO_BACKEND (503)
+	// if this server starts nothing.
+	RestartWorkspace(ctx context.Context, in *RestartWorkspaceRequest, opts ...grpc.CallOption) (*RestartWorkspaceResponse, error)
+	// PauseWorkspace suspends a workspace and everything below it, and stops what runs of them. Nothing
+	// but ResumeWorkspace, RestartWorkspace or DeleteWorkspace ends a pause; messages wait. Fails with
+	// NOT_FOUND for a workspace that is paused already.
+	PauseWorkspace(ctx context.Context, in *PauseWorkspaceRequest, opts ...grpc.CallOption) (*PauseWorkspaceResponse, error)
+	// ResumeWorkspace ends the pause of a workspace and of everything paused below it, and starts them.
+	// External ones await their agents. Fails with NOT_FOUND for a workspace that is not paused, with
+	// WORKSPACE_PAUSED if an ancestor is paused, and with NO_BACKEND (503) if the workspace is not
+	// external and this server starts nothing.
+	ResumeWorkspace(ctx context.Context, in *ResumeWorkspaceRequest, opts ...grpc.CallOption) (*ResumeWorkspaceResponse, error)
+	// HibernateWorkspace stops an online or degraded workspace until there is something for it to do:
+	// the next message wakes it. Waits up to 5 s for the stop; the status says how far it has come. Fails with
+	// NOT_FOUND for any other status, with TASKS_RUNNING (409) if the agent has tasks and `force` is
+	// not set, with RUNTIME_EXTERNAL, and with NO_BACKEND (503) if nothing could wake it.
+	HibernateWorkspace(ctx context.Context, in *HibernateWorkspaceRequest, opts ...grpc.CallOption) (*HibernateWorkspaceResponse, error)
+	// WakeWorkspace starts a hibernated workspace, as a message for it would. Fails with NOT_FOUND for
+	// any other status, with WORKSPACE_PAUSED if an ancestor is paused, with RUNTIME_EXTERNAL, and with
+	// NO_BACKEND (503).
+	WakeWorkspace(ctx context.Context, in *WakeWorkspaceRequest, opts ...grpc.CallOption) (*WakeWorkspaceResponse, error)
+	// CollapseWorkspace removes everything below a workspace, as DeleteWorkspace with `confirm` would.
+	// The workspace itself stays. Repeating a call removes nothing more. Hiding children on the canvas
+	// is `collapsed` of UpdateWorkspace.
+	CollapseWorkspace(ctx context.Context, in *CollapseWorkspaceRequest, opts ...grpc.CallOption) (*CollapseWorkspaceResponse, error)
 	// Register stores an agent's card, URL and delivery mode. Repeating a call updates all three and
 	// never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
@@ -179,6 +213,66 @@ func (c *workspaceServiceClient) DeleteWorkspace(ctx context.Context, in *Delete
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteWorkspaceResponse)
 	err := c.cc.Invoke(ctx, WorkspaceService_DeleteWorkspace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) RestartWorkspace(ctx context.Context, in *RestartWorkspaceRequest, opts ...grpc.CallOption) (*RestartWorkspaceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RestartWorkspaceResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_RestartWorkspace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) PauseWorkspace(ctx context.Context, in *PauseWorkspaceRequest, opts ...grpc.CallOption) (*PauseWorkspaceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PauseWorkspaceResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_PauseWorkspace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) ResumeWorkspace(ctx context.Context, in *ResumeWorkspaceRequest, opts ...grpc.CallOption) (*ResumeWorkspaceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeWorkspaceResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_ResumeWorkspace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) HibernateWorkspace(ctx context.Context, in *HibernateWorkspaceRequest, opts ...grpc.CallOption) (*HibernateWorkspaceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HibernateWorkspaceResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_HibernateWorkspace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) WakeWorkspace(ctx context.Context, in *WakeWorkspaceRequest, opts ...grpc.CallOption) (*WakeWorkspaceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WakeWorkspaceResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_WakeWorkspace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) CollapseWorkspace(ctx context.Context, in *CollapseWorkspaceRequest, opts ...grpc.CallOption) (*CollapseWorkspaceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CollapseWorkspaceResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_CollapseWorkspace_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -345,6 +439,34 @@ type WorkspaceServiceServer interface {
 	// `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
 	// is harmless. `purge` also deletes the rows; delegation history stays.
 	DeleteWorkspace(context.Context, *DeleteWorkspaceRequest) (*DeleteWorkspaceResponse, error)
+	// RestartWorkspace stops a workspace's workload and starts it again, from any status. The response
+	// comes when the request is stored: the workspace is `provisioning` until its agent registers. Calls
+	// during a restart lead to one more, with what all of them ask for. Fails with WORKSPACE_PAUSED if
+	// an ancestor is paused, with RUNTIME_EXTERNAL for an external workspace, and with NO_BACKEND (503)
+	// if this server starts nothing.
+	RestartWorkspace(context.Context, *RestartWorkspaceRequest) (*RestartWorkspaceResponse, error)
+	// PauseWorkspace suspends a workspace and everything below it, and stops what runs of them. Nothing
+	// but ResumeWorkspace, RestartWorkspace or DeleteWorkspace ends a pause; messages wait. Fails with
+	// NOT_FOUND for a workspace that is paused already.
+	PauseWorkspace(context.Context, *PauseWorkspaceRequest) (*PauseWorkspaceResponse, error)
+	// ResumeWorkspace ends the pause of a workspace and of everything paused below it, and starts them.
+	// External ones await their agents. Fails with NOT_FOUND for a workspace that is not paused, with
+	// WORKSPACE_PAUSED if an ancestor is paused, and with NO_BACKEND (503) if the workspace is not
+	// external and this server starts nothing.
+	ResumeWorkspace(context.Context, *ResumeWorkspaceRequest) (*ResumeWorkspaceResponse, error)
+	// HibernateWorkspace stops an online or degraded workspace until there is something for it to do:
+	// the next message wakes it. Waits up to 5 s for the stop; the status says how far it has come. Fails with
+	// NOT_FOUND for any other status, with TASKS_RUNNING (409) if the agent has tasks and `force` is
+	// not set, with RUNTIME_EXTERNAL, and with NO_BACKEND (503) if nothing could wake it.
+	HibernateWorkspace(context.Context, *HibernateWorkspaceRequest) (*HibernateWorkspaceResponse, error)
+	// WakeWorkspace starts a hibernated workspace, as a message for it would. Fails with NOT_FOUND for
+	// any other status, with WORKSPACE_PAUSED if an ancestor is paused, with RUNTIME_EXTERNAL, and with
+	// NO_BACKEND (503).
+	WakeWorkspace(context.Context, *WakeWorkspaceRequest) (*WakeWorkspaceResponse, error)
+	// CollapseWorkspace removes everything below a workspace, as DeleteWorkspace with `confirm` would.
+	// The workspace itself stays. Repeating a call removes nothing more. Hiding children on the canvas
+	// is `collapsed` of UpdateWorkspace.
+	CollapseWorkspace(context.Context, *CollapseWorkspaceRequest) (*CollapseWorkspaceResponse, error)
 	// Register stores an agent's card, URL and delivery mode. Repeating a call updates all three and
 	// never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
@@ -415,6 +537,24 @@ func (UnimplementedWorkspaceServiceServer) UpdateWorkspace(context.Context, *Upd
 }
 func (UnimplementedWorkspaceServiceServer) DeleteWorkspace(context.Context, *DeleteWorkspaceRequest) (*DeleteWorkspaceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteWorkspace not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) RestartWorkspace(context.Context, *RestartWorkspaceRequest) (*RestartWorkspaceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RestartWorkspace not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) PauseWorkspace(context.Context, *PauseWorkspaceRequest) (*PauseWorkspaceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PauseWorkspace not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ResumeWorkspace(context.Context, *ResumeWorkspaceRequest) (*ResumeWorkspaceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeWorkspace not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) HibernateWorkspace(context.Context, *HibernateWorkspaceRequest) (*HibernateWorkspaceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method HibernateWorkspace not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) WakeWorkspace(context.Context, *WakeWorkspaceRequest) (*WakeWorkspaceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WakeWorkspace not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) CollapseWorkspace(context.Context, *CollapseWorkspaceRequest) (*CollapseWorkspaceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CollapseWorkspace not implemented")
 }
 func (UnimplementedWorkspaceServiceServer) Register(context.Context, *RegisterRequest) (*RegisterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Register not implemented")
@@ -580,6 +720,114 @@ func _WorkspaceService_DeleteWorkspace_Handler(srv interface{}, ctx context.Cont
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(WorkspaceServiceServer).DeleteWorkspace(ctx, req.(*DeleteWorkspaceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_RestartWorkspace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RestartWorkspaceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).RestartWorkspace(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_RestartWorkspace_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).RestartWorkspace(ctx, req.(*RestartWorkspaceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_PauseWorkspace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PauseWorkspaceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).PauseWorkspace(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_PauseWorkspace_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).PauseWorkspace(ctx, req.(*PauseWorkspaceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_ResumeWorkspace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeWorkspaceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).ResumeWorkspace(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_ResumeWorkspace_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).ResumeWorkspace(ctx, req.(*ResumeWorkspaceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_HibernateWorkspace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HibernateWorkspaceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).HibernateWorkspace(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_HibernateWorkspace_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).HibernateWorkspace(ctx, req.(*HibernateWorkspaceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_WakeWorkspace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WakeWorkspaceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).WakeWorkspace(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_WakeWorkspace_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).WakeWorkspace(ctx, req.(*WakeWorkspaceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_CollapseWorkspace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CollapseWorkspaceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).CollapseWorkspace(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_CollapseWorkspace_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).CollapseWorkspace(ctx, req.(*CollapseWorkspaceRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -848,6 +1096,30 @@ var WorkspaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteWorkspace",
 			Handler:    _WorkspaceService_DeleteWorkspace_Handler,
+		},
+		{
+			MethodName: "RestartWorkspace",
+			Handler:    _WorkspaceService_RestartWorkspace_Handler,
+		},
+		{
+			MethodName: "PauseWorkspace",
+			Handler:    _WorkspaceService_PauseWorkspace_Handler,
+		},
+		{
+			MethodName: "ResumeWorkspace",
+			Handler:    _WorkspaceService_ResumeWorkspace_Handler,
+		},
+		{
+			MethodName: "HibernateWorkspace",
+			Handler:    _WorkspaceService_HibernateWorkspace_Handler,
+		},
+		{
+			MethodName: "WakeWorkspace",
+			Handler:    _WorkspaceService_WakeWorkspace_Handler,
+		},
+		{
+			MethodName: "CollapseWorkspace",
+			Handler:    _WorkspaceService_CollapseWorkspace_Handler,
 		},
 		{
 			MethodName: "Register",

@@ -78,7 +78,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_WORKSPACE_NAME_TAKEN: _ErrorReason.ValueType  # 42
     """Another live workspace of the same parent has this name. Code: ALREADY_EXISTS (409)."""
     ERROR_REASON_WORKSPACE_PAUSED: _ErrorReason.ValueType  # 43
-    """The workspace is paused or hibernated. Code: ABORTED (409)."""
+    """An ancestor of the workspace is paused: resume that first. Code: ABORTED (409). Metadata, also in
+    the REST body: `parent`, its name.
+    """
     ERROR_REASON_PARENT_INVALID: _ErrorReason.ValueType  # 44
     """The parent is unknown, removed, the workspace itself or one of its descendants.
     Code: INVALID_ARGUMENT (400).
@@ -95,6 +97,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The peer is not reachable at present. Code: UNAVAILABLE (503). The REST body carries `status`."""
     ERROR_REASON_RUNTIME_NOT_EXTERNAL: _ErrorReason.ValueType  # 49
     """The operation is not offered for this runtime. Code: FAILED_PRECONDITION (400)."""
+    ERROR_REASON_RUNTIME_EXTERNAL: _ErrorReason.ValueType  # 50
+    """The agent runs outside of the platform, which can neither start nor stop it.
+    Code: FAILED_PRECONDITION (400). The REST body carries `hint`.
+    """
+    ERROR_REASON_NO_BACKEND: _ErrorReason.ValueType  # 51
+    """This server starts no workloads: no compute backend is configured. Code: UNAVAILABLE (503)."""
+    ERROR_REASON_TASKS_RUNNING: _ErrorReason.ValueType  # 52
+    """The agent has tasks: wait for them, or force it. Code: ABORTED (409). Metadata, also in the REST
+    body: `active_tasks`.
+    """
     ERROR_REASON_NOT_RELATED: _ErrorReason.ValueType  # 60
     """The two workspaces may not talk to each other by the rules of the tree.
     Code: PERMISSION_DENIED (403).
@@ -303,7 +315,9 @@ ERROR_REASON_WORKSPACE_REMOVED: ErrorReason.ValueType  # 41
 ERROR_REASON_WORKSPACE_NAME_TAKEN: ErrorReason.ValueType  # 42
 """Another live workspace of the same parent has this name. Code: ALREADY_EXISTS (409)."""
 ERROR_REASON_WORKSPACE_PAUSED: ErrorReason.ValueType  # 43
-"""The workspace is paused or hibernated. Code: ABORTED (409)."""
+"""An ancestor of the workspace is paused: resume that first. Code: ABORTED (409). Metadata, also in
+the REST body: `parent`, its name.
+"""
 ERROR_REASON_PARENT_INVALID: ErrorReason.ValueType  # 44
 """The parent is unknown, removed, the workspace itself or one of its descendants.
 Code: INVALID_ARGUMENT (400).
@@ -320,6 +334,16 @@ ERROR_REASON_PEER_UNAVAILABLE: ErrorReason.ValueType  # 48
 """The peer is not reachable at present. Code: UNAVAILABLE (503). The REST body carries `status`."""
 ERROR_REASON_RUNTIME_NOT_EXTERNAL: ErrorReason.ValueType  # 49
 """The operation is not offered for this runtime. Code: FAILED_PRECONDITION (400)."""
+ERROR_REASON_RUNTIME_EXTERNAL: ErrorReason.ValueType  # 50
+"""The agent runs outside of the platform, which can neither start nor stop it.
+Code: FAILED_PRECONDITION (400). The REST body carries `hint`.
+"""
+ERROR_REASON_NO_BACKEND: ErrorReason.ValueType  # 51
+"""This server starts no workloads: no compute backend is configured. Code: UNAVAILABLE (503)."""
+ERROR_REASON_TASKS_RUNNING: ErrorReason.ValueType  # 52
+"""The agent has tasks: wait for them, or force it. Code: ABORTED (409). Metadata, also in the REST
+body: `active_tasks`.
+"""
 ERROR_REASON_NOT_RELATED: ErrorReason.ValueType  # 60
 """The two workspaces may not talk to each other by the rules of the tree.
 Code: PERMISSION_DENIED (403).

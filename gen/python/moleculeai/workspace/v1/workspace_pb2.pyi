@@ -134,6 +134,7 @@ class Workspace(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    HIBERNATION_IDLE_MINUTES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID."""
     name: _builtins.str
@@ -178,6 +179,8 @@ class Workspace(_message.Message):
     """How messages reach the agent."""
     organization_id: _builtins.str
     """UUID of the workspace's organisation."""
+    hibernation_idle_minutes: _builtins.int
+    """Minutes without a task or message after which the workspace hibernates; 0 for never."""
     @_builtins.property
     def agent_card(self) -> _struct_pb2.Value:
         """The agent's registered A2A card; JSON null if the agent has none."""
@@ -228,10 +231,11 @@ class Workspace(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         organization_id: _builtins.str = ...,
+        hibernation_idle_minutes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit", "_current_task", b"_current_task", "_last_sample_error", b"_last_sample_error", "_monthly_spend", b"_monthly_spend", "_parent_id", b"_parent_id", "_workspace_dir", b"_workspace_dir", "agent_card", b"agent_card", "budget_limit", b"budget_limit", "created_at", b"created_at", "current_task", b"current_task", "last_heartbeat_at", b"last_heartbeat_at", "last_outbound_at", b"last_outbound_at", "last_sample_error", b"last_sample_error", "monthly_spend", b"monthly_spend", "parent_id", b"parent_id", "updated_at", b"updated_at", "workspace_dir", b"workspace_dir"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit", "_current_task", b"_current_task", "_last_sample_error", b"_last_sample_error", "_monthly_spend", b"_monthly_spend", "_parent_id", b"_parent_id", "_workspace_dir", b"_workspace_dir", "active_tasks", b"active_tasks", "agent_card", b"agent_card", "budget_limit", b"budget_limit", "collapsed", b"collapsed", "created_at", b"created_at", "current_task", b"current_task", "delivery_mode", b"delivery_mode", "id", b"id", "last_error_rate", b"last_error_rate", "last_heartbeat_at", b"last_heartbeat_at", "last_outbound_at", b"last_outbound_at", "last_sample_error", b"last_sample_error", "max_concurrent_tasks", b"max_concurrent_tasks", "monthly_spend", b"monthly_spend", "name", b"name", "organization_id", b"organization_id", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "status", b"status", "tier", b"tier", "updated_at", b"updated_at", "uptime_seconds", b"uptime_seconds", "url", b"url", "workspace_dir", b"workspace_dir", "x", b"x", "y", b"y"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit", "_current_task", b"_current_task", "_last_sample_error", b"_last_sample_error", "_monthly_spend", b"_monthly_spend", "_parent_id", b"_parent_id", "_workspace_dir", b"_workspace_dir", "active_tasks", b"active_tasks", "agent_card", b"agent_card", "budget_limit", b"budget_limit", "collapsed", b"collapsed", "created_at", b"created_at", "current_task", b"current_task", "delivery_mode", b"delivery_mode", "hibernation_idle_minutes", b"hibernation_idle_minutes", "id", b"id", "last_error_rate", b"last_error_rate", "last_heartbeat_at", b"last_heartbeat_at", "last_outbound_at", b"last_outbound_at", "last_sample_error", b"last_sample_error", "max_concurrent_tasks", b"max_concurrent_tasks", "monthly_spend", b"monthly_spend", "name", b"name", "organization_id", b"organization_id", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "status", b"status", "tier", b"tier", "updated_at", b"updated_at", "uptime_seconds", b"uptime_seconds", "url", b"url", "workspace_dir", b"workspace_dir", "x", b"x", "y", b"y"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget_limit: _TypeAlias = _typing.Literal["budget_limit"]  # noqa: Y015
     _WhichOneofArgType__budget_limit: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit"]  # noqa: Y015

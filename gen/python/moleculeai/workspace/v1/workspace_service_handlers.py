@@ -80,6 +80,76 @@ class WorkspaceServiceHandlers(Protocol):
         """
         ...
 
+    async def RestartWorkspace(
+        self,
+        request: workspace_service_pb2.RestartWorkspaceRequest,
+        call: Call,
+    ) -> workspace_service_pb2.RestartWorkspaceResponse:
+        """RestartWorkspace stops a workspace's workload and starts it again, from any status. The response
+        comes when the request is stored: the workspace is `provisioning` until its agent registers. Calls
+        during a restart lead to one more, with what all of them ask for. Fails with WORKSPACE_PAUSED if
+        an ancestor is paused, with RUNTIME_EXTERNAL for an external workspace, and with NO_BACKEND (503)
+        if this server starts nothing.
+        """
+        ...
+
+    async def PauseWorkspace(
+        self,
+        request: workspace_service_pb2.PauseWorkspaceRequest,
+        call: Call,
+    ) -> workspace_service_pb2.PauseWorkspaceResponse:
+        """PauseWorkspace suspends a workspace and everything below it, and stops what runs of them. Nothing
+        but ResumeWorkspace, RestartWorkspace or DeleteWorkspace ends a pause; messages wait. Fails with
+        NOT_FOUND for a workspace that is paused already.
+        """
+        ...
+
+    async def ResumeWorkspace(
+        self,
+        request: workspace_service_pb2.ResumeWorkspaceRequest,
+        call: Call,
+    ) -> workspace_service_pb2.ResumeWorkspaceResponse:
+        """ResumeWorkspace ends the pause of a workspace and of everything paused below it, and starts them.
+        External ones await their agents. Fails with NOT_FOUND for a workspace that is not paused, with
+        WORKSPACE_PAUSED if an ancestor is paused, and with NO_BACKEND (503) if the workspace is not
+        external and this server starts nothing.
+        """
+        ...
+
+    async def HibernateWorkspace(
+        self,
+        request: workspace_service_pb2.HibernateWorkspaceRequest,
+        call: Call,
+    ) -> workspace_service_pb2.HibernateWorkspaceResponse:
+        """HibernateWorkspace stops an online or degraded workspace until there is something for it to do:
+        the next message wakes it. Waits up to 5 s for the stop; the status says how far it has come. Fails with
+        NOT_FOUND for any other status, with TASKS_RUNNING (409) if the agent has tasks and `force` is
+        not set, with RUNTIME_EXTERNAL, and with NO_BACKEND (503) if nothing could wake it.
+        """
+        ...
+
+    async def WakeWorkspace(
+        self,
+        request: workspace_service_pb2.WakeWorkspaceRequest,
+        call: Call,
+    ) -> workspace_service_pb2.WakeWorkspaceResponse:
+        """WakeWorkspace starts a hibernated workspace, as a message for it would. Fails with NOT_FOUND for
+        any other status, with WORKSPACE_PAUSED if an ancestor is paused, with RUNTIME_EXTERNAL, and with
+        NO_BACKEND (503).
+        """
+        ...
+
+    async def CollapseWorkspace(
+        self,
+        request: workspace_service_pb2.CollapseWorkspaceRequest,
+        call: Call,
+    ) -> workspace_service_pb2.CollapseWorkspaceResponse:
+        """CollapseWorkspace removes everything below a workspace, as DeleteWorkspace with `confirm` would.
+        The workspace itself stays. Repeating a call removes nothing more. Hiding children on the canvas
+        is `collapsed` of UpdateWorkspace.
+        """
+        ...
+
     async def Register(
         self,
         request: workspace_service_pb2.RegisterRequest,

@@ -77,6 +77,316 @@ class ListOperationsResponse(_message.Message):
 Global___ListOperationsResponse: _TypeAlias = ListOperationsResponse  # noqa: Y015
 
 @_typing.final
+class RestartWorkspaceRequest(_message.Message):
+    """Request of RestartWorkspace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    APPLY_TEMPLATE_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    REBUILD_CONFIG_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID."""
+    template: _builtins.str
+    """Template whose configuration the agent is started with from now on; empty for the workspace's own."""
+    apply_template: _builtins.bool
+    """Whether the template's configuration replaces what the workspace has by now. Otherwise edits stay."""
+    reset: _builtins.bool
+    """Whether the agent forgets its sessions."""
+    rebuild_config: _builtins.bool
+    """Whether the configuration is made anew from the organisation's template."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        template: _builtins.str = ...,
+        apply_template: _builtins.bool = ...,
+        reset: _builtins.bool = ...,
+        rebuild_config: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["apply_template", b"apply_template", "rebuild_config", b"rebuild_config", "reset", b"reset", "template", b"template", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestartWorkspaceRequest: _TypeAlias = RestartWorkspaceRequest  # noqa: Y015
+
+@_typing.final
+class RestartWorkspaceResponse(_message.Message):
+    """Response of RestartWorkspace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    CONFIG_DIR_FIELD_NUMBER: _builtins.int
+    RESET_SESSION_FIELD_NUMBER: _builtins.int
+    status: _workspace_pb2.Workspace.Status.ValueType
+    """Always `provisioning`."""
+    config_dir: _builtins.str
+    """Where the configuration comes from: the template's name, or `existing-volume`."""
+    reset_session: _builtins.bool
+    """Whether the agent forgets its sessions."""
+    def __init__(
+        self,
+        *,
+        status: _workspace_pb2.Workspace.Status.ValueType = ...,
+        config_dir: _builtins.str = ...,
+        reset_session: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_dir", b"config_dir", "reset_session", b"reset_session", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestartWorkspaceResponse: _TypeAlias = RestartWorkspaceResponse  # noqa: Y015
+
+@_typing.final
+class PauseWorkspaceRequest(_message.Message):
+    """Request of PauseWorkspace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseWorkspaceRequest: _TypeAlias = PauseWorkspaceRequest  # noqa: Y015
+
+@_typing.final
+class PauseWorkspaceResponse(_message.Message):
+    """Response of PauseWorkspace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    PAUSED_COUNT_FIELD_NUMBER: _builtins.int
+    status: _workspace_pb2.Workspace.Status.ValueType
+    """Always `paused`."""
+    paused_count: _builtins.int
+    """How many workspaces were paused."""
+    def __init__(
+        self,
+        *,
+        status: _workspace_pb2.Workspace.Status.ValueType = ...,
+        paused_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["paused_count", b"paused_count", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseWorkspaceResponse: _TypeAlias = PauseWorkspaceResponse  # noqa: Y015
+
+@_typing.final
+class ResumeWorkspaceRequest(_message.Message):
+    """Request of ResumeWorkspace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeWorkspaceRequest: _TypeAlias = ResumeWorkspaceRequest  # noqa: Y015
+
+@_typing.final
+class ResumeWorkspaceResponse(_message.Message):
+    """Response of ResumeWorkspace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    RESUMED_COUNT_FIELD_NUMBER: _builtins.int
+    status: _workspace_pb2.Workspace.Status.ValueType
+    """`provisioning`; `awaiting_agent` for an external workspace."""
+    resumed_count: _builtins.int
+    """How many workspaces were resumed."""
+    def __init__(
+        self,
+        *,
+        status: _workspace_pb2.Workspace.Status.ValueType = ...,
+        resumed_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resumed_count", b"resumed_count", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeWorkspaceResponse: _TypeAlias = ResumeWorkspaceResponse  # noqa: Y015
+
+@_typing.final
+class HibernateWorkspaceRequest(_message.Message):
+    """Request of HibernateWorkspace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID."""
+    force: _builtins.bool
+    """Whether to stop an agent that has tasks, too."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HibernateWorkspaceRequest: _TypeAlias = HibernateWorkspaceRequest  # noqa: Y015
+
+@_typing.final
+class HibernateWorkspaceResponse(_message.Message):
+    """Response of HibernateWorkspace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    status: _workspace_pb2.Workspace.Status.ValueType
+    """`hibernated`; `hibernating` if the stop takes longer than the call."""
+    def __init__(
+        self,
+        *,
+        status: _workspace_pb2.Workspace.Status.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HibernateWorkspaceResponse: _TypeAlias = HibernateWorkspaceResponse  # noqa: Y015
+
+@_typing.final
+class WakeWorkspaceRequest(_message.Message):
+    """Request of WakeWorkspace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WakeWorkspaceRequest: _TypeAlias = WakeWorkspaceRequest  # noqa: Y015
+
+@_typing.final
+class WakeWorkspaceResponse(_message.Message):
+    """Response of WakeWorkspace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    status: _workspace_pb2.Workspace.Status.ValueType
+    """Always `provisioning`."""
+    def __init__(
+        self,
+        *,
+        status: _workspace_pb2.Workspace.Status.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WakeWorkspaceResponse: _TypeAlias = WakeWorkspaceResponse  # noqa: Y015
+
+@_typing.final
+class CollapseWorkspaceRequest(_message.Message):
+    """Request of CollapseWorkspace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollapseWorkspaceRequest: _TypeAlias = CollapseWorkspaceRequest  # noqa: Y015
+
+@_typing.final
+class CollapseWorkspaceResponse(_message.Message):
+    """Response of CollapseWorkspace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    REMOVED_COUNT_FIELD_NUMBER: _builtins.int
+    status: _builtins.str
+    """Always `collapsed`."""
+    removed_count: _builtins.int
+    """How many were removed."""
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the removed workspaces, at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        status: _builtins.str = ...,
+        removed: _abc.Iterable[_builtins.str] | None = ...,
+        removed_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["removed", b"removed", "removed_count", b"removed_count", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollapseWorkspaceResponse: _TypeAlias = CollapseWorkspaceResponse  # noqa: Y015
+
+@_typing.final
 class GetQuotaRequest(_message.Message):
     """Request of GetQuota."""
 
@@ -249,6 +559,7 @@ class CreateWorkspaceRequest(_message.Message):
     CANVAS_FIELD_NUMBER: _builtins.int
     ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
     INITIAL_MEMORIES_FIELD_NUMBER: _builtins.int
+    HIBERNATION_IDLE_MINUTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Display name, 1 to 255 bytes, without line breaks or the characters {}[]|>*&!."""
     role: _builtins.str
@@ -272,6 +583,10 @@ class CreateWorkspaceRequest(_message.Message):
     organization_id: _builtins.str
     """UUID of the workspace's organisation. For the operator only; empty means the default
     organisation.
+    """
+    hibernation_idle_minutes: _builtins.int
+    """Minutes without a task or message after which the workspace hibernates; 0 for never. Nothing
+    comes of it for an external workspace.
     """
     @_builtins.property
     def canvas(self) -> Global___CreateWorkspaceRequest.Canvas:
@@ -297,10 +612,11 @@ class CreateWorkspaceRequest(_message.Message):
         canvas: Global___CreateWorkspaceRequest.Canvas | None = ...,
         organization_id: _builtins.str = ...,
         initial_memories: _abc.Iterable[Global___InitialMemory] | None = ...,
+        hibernation_idle_minutes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit", "budget_limit", b"budget_limit", "canvas", b"canvas"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit", "budget_limit", b"budget_limit", "canvas", b"canvas", "delivery_mode", b"delivery_mode", "external", b"external", "initial_memories", b"initial_memories", "max_concurrent_tasks", b"max_concurrent_tasks", "name", b"name", "organization_id", b"organization_id", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "tier", b"tier", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit", "budget_limit", b"budget_limit", "canvas", b"canvas", "delivery_mode", b"delivery_mode", "external", b"external", "hibernation_idle_minutes", b"hibernation_idle_minutes", "initial_memories", b"initial_memories", "max_concurrent_tasks", b"max_concurrent_tasks", "name", b"name", "organization_id", b"organization_id", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "tier", b"tier", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget_limit: _TypeAlias = _typing.Literal["budget_limit"]  # noqa: Y015
     _WhichOneofArgType__budget_limit: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit"]  # noqa: Y015
@@ -508,6 +824,7 @@ class UpdateWorkspaceRequest(_message.Message):
     X_FIELD_NUMBER: _builtins.int
     Y_FIELD_NUMBER: _builtins.int
     COLLAPSED_FIELD_NUMBER: _builtins.int
+    HIBERNATION_IDLE_MINUTES_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID."""
     name: _builtins.str
@@ -524,6 +841,8 @@ class UpdateWorkspaceRequest(_message.Message):
     """Vertical position on the canvas; requires `x`."""
     collapsed: _builtins.bool
     """Whether the canvas hides the children."""
+    hibernation_idle_minutes: _builtins.int
+    """Minutes without a task or message after which the workspace hibernates; 0 for never."""
     @_builtins.property
     def parent_id(self) -> _struct_pb2.Value:
         """New parent: a UUID string; null makes it a root."""
@@ -545,13 +864,16 @@ class UpdateWorkspaceRequest(_message.Message):
         x: _builtins.float | None = ...,
         y: _builtins.float | None = ...,
         collapsed: _builtins.bool | None = ...,
+        hibernation_idle_minutes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_collapsed", b"_collapsed", "_name", b"_name", "_role", b"_role", "_runtime", b"_runtime", "_tier", b"_tier", "_x", b"_x", "_y", b"_y", "collapsed", b"collapsed", "name", b"name", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "tier", b"tier", "workspace_dir", b"workspace_dir", "x", b"x", "y", b"y"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_collapsed", b"_collapsed", "_hibernation_idle_minutes", b"_hibernation_idle_minutes", "_name", b"_name", "_role", b"_role", "_runtime", b"_runtime", "_tier", b"_tier", "_x", b"_x", "_y", b"_y", "collapsed", b"collapsed", "hibernation_idle_minutes", b"hibernation_idle_minutes", "name", b"name", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "tier", b"tier", "workspace_dir", b"workspace_dir", "x", b"x", "y", b"y"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapsed", b"_collapsed", "_name", b"_name", "_role", b"_role", "_runtime", b"_runtime", "_tier", b"_tier", "_x", b"_x", "_y", b"_y", "collapsed", b"collapsed", "name", b"name", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "tier", b"tier", "workspace_dir", b"workspace_dir", "workspace_id", b"workspace_id", "x", b"x", "y", b"y"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapsed", b"_collapsed", "_hibernation_idle_minutes", b"_hibernation_idle_minutes", "_name", b"_name", "_role", b"_role", "_runtime", b"_runtime", "_tier", b"_tier", "_x", b"_x", "_y", b"_y", "collapsed", b"collapsed", "hibernation_idle_minutes", b"hibernation_idle_minutes", "name", b"name", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "tier", b"tier", "workspace_dir", b"workspace_dir", "workspace_id", b"workspace_id", "x", b"x", "y", b"y"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__collapsed: _TypeAlias = _typing.Literal["collapsed"]  # noqa: Y015
     _WhichOneofArgType__collapsed: _TypeAlias = _typing.Literal["_collapsed", b"_collapsed"]  # noqa: Y015
+    _WhichOneofReturnType__hibernation_idle_minutes: _TypeAlias = _typing.Literal["hibernation_idle_minutes"]  # noqa: Y015
+    _WhichOneofArgType__hibernation_idle_minutes: _TypeAlias = _typing.Literal["_hibernation_idle_minutes", b"_hibernation_idle_minutes"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
     _WhichOneofReturnType__role: _TypeAlias = _typing.Literal["role"]  # noqa: Y015
@@ -566,6 +888,8 @@ class UpdateWorkspaceRequest(_message.Message):
     _WhichOneofArgType__y: _TypeAlias = _typing.Literal["_y", b"_y"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__collapsed) -> _WhichOneofReturnType__collapsed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hibernation_idle_minutes) -> _WhichOneofReturnType__hibernation_idle_minutes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
     @_typing.overload

@@ -67,6 +67,36 @@ class WorkspaceServiceStub:
                 request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteWorkspaceRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteWorkspaceResponse.FromString,
                 _registered_method=True)
+        self.RestartWorkspace = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/RestartWorkspace',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RestartWorkspaceRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RestartWorkspaceResponse.FromString,
+                _registered_method=True)
+        self.PauseWorkspace = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/PauseWorkspace',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.PauseWorkspaceRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.PauseWorkspaceResponse.FromString,
+                _registered_method=True)
+        self.ResumeWorkspace = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/ResumeWorkspace',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ResumeWorkspaceRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ResumeWorkspaceResponse.FromString,
+                _registered_method=True)
+        self.HibernateWorkspace = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/HibernateWorkspace',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.HibernateWorkspaceRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.HibernateWorkspaceResponse.FromString,
+                _registered_method=True)
+        self.WakeWorkspace = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/WakeWorkspace',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WakeWorkspaceRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WakeWorkspaceResponse.FromString,
+                _registered_method=True)
+        self.CollapseWorkspace = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/CollapseWorkspace',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.CollapseWorkspaceRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.CollapseWorkspaceResponse.FromString,
+                _registered_method=True)
         self.Register = channel.unary_unary(
                 '/moleculeai.workspace.v1.WorkspaceService/Register',
                 request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RegisterRequest.SerializeToString,
@@ -187,6 +217,64 @@ class WorkspaceServiceServicer:
         """DeleteWorkspace removes a workspace and all its descendants. With live children and without
         `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
         is harmless. `purge` also deletes the rows; delegation history stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestartWorkspace(self, request, context):
+        """RestartWorkspace stops a workspace's workload and starts it again, from any status. The response
+        comes when the request is stored: the workspace is `provisioning` until its agent registers. Calls
+        during a restart lead to one more, with what all of them ask for. Fails with WORKSPACE_PAUSED if
+        an ancestor is paused, with RUNTIME_EXTERNAL for an external workspace, and with NO_BACKEND (503)
+        if this server starts nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseWorkspace(self, request, context):
+        """PauseWorkspace suspends a workspace and everything below it, and stops what runs of them. Nothing
+        but ResumeWorkspace, RestartWorkspace or DeleteWorkspace ends a pause; messages wait. Fails with
+        NOT_FOUND for a workspace that is paused already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeWorkspace(self, request, context):
+        """ResumeWorkspace ends the pause of a workspace and of everything paused below it, and starts them.
+        External ones await their agents. Fails with NOT_FOUND for a workspace that is not paused, with
+        WORKSPACE_PAUSED if an ancestor is paused, and with NO_BACKEND (503) if the workspace is not
+        external and this server starts nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HibernateWorkspace(self, request, context):
+        """HibernateWorkspace stops an online or degraded workspace until there is something for it to do:
+        the next message wakes it. Waits up to 5 s for the stop; the status says how far it has come. Fails with
+        NOT_FOUND for any other status, with TASKS_RUNNING (409) if the agent has tasks and `force` is
+        not set, with RUNTIME_EXTERNAL, and with NO_BACKEND (503) if nothing could wake it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WakeWorkspace(self, request, context):
+        """WakeWorkspace starts a hibernated workspace, as a message for it would. Fails with NOT_FOUND for
+        any other status, with WORKSPACE_PAUSED if an ancestor is paused, with RUNTIME_EXTERNAL, and with
+        NO_BACKEND (503).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollapseWorkspace(self, request, context):
+        """CollapseWorkspace removes everything below a workspace, as DeleteWorkspace with `confirm` would.
+        The workspace itself stays. Repeating a call removes nothing more. Hiding children on the canvas
+        is `collapsed` of UpdateWorkspace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -332,6 +420,36 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.DeleteWorkspace,
                     request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteWorkspaceRequest.FromString,
                     response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteWorkspaceResponse.SerializeToString,
+            ),
+            'RestartWorkspace': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestartWorkspace,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RestartWorkspaceRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RestartWorkspaceResponse.SerializeToString,
+            ),
+            'PauseWorkspace': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseWorkspace,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.PauseWorkspaceRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.PauseWorkspaceResponse.SerializeToString,
+            ),
+            'ResumeWorkspace': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeWorkspace,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ResumeWorkspaceRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ResumeWorkspaceResponse.SerializeToString,
+            ),
+            'HibernateWorkspace': grpc.unary_unary_rpc_method_handler(
+                    servicer.HibernateWorkspace,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.HibernateWorkspaceRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.HibernateWorkspaceResponse.SerializeToString,
+            ),
+            'WakeWorkspace': grpc.unary_unary_rpc_method_handler(
+                    servicer.WakeWorkspace,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WakeWorkspaceRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WakeWorkspaceResponse.SerializeToString,
+            ),
+            'CollapseWorkspace': grpc.unary_unary_rpc_method_handler(
+                    servicer.CollapseWorkspace,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.CollapseWorkspaceRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.CollapseWorkspaceResponse.SerializeToString,
             ),
             'Register': grpc.unary_unary_rpc_method_handler(
                     servicer.Register,
@@ -563,6 +681,168 @@ class WorkspaceService:
             '/moleculeai.workspace.v1.WorkspaceService/DeleteWorkspace',
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteWorkspaceRequest.SerializeToString,
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteWorkspaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestartWorkspace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/RestartWorkspace',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RestartWorkspaceRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.RestartWorkspaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseWorkspace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/PauseWorkspace',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.PauseWorkspaceRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.PauseWorkspaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeWorkspace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ResumeWorkspace',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ResumeWorkspaceRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ResumeWorkspaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HibernateWorkspace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/HibernateWorkspace',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.HibernateWorkspaceRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.HibernateWorkspaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WakeWorkspace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/WakeWorkspace',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WakeWorkspaceRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WakeWorkspaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollapseWorkspace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/CollapseWorkspace',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.CollapseWorkspaceRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.CollapseWorkspaceResponse.FromString,
             options,
             channel_credentials,
             insecure,

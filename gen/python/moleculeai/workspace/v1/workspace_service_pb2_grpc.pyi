@@ -64,6 +64,40 @@ class WorkspaceServiceStub:
     `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
     is harmless. `purge` also deletes the rows; delegation history stays.
     """
+    RestartWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.RestartWorkspaceRequest, _workspace_service_pb2.RestartWorkspaceResponse]
+    """RestartWorkspace stops a workspace's workload and starts it again, from any status. The response
+    comes when the request is stored: the workspace is `provisioning` until its agent registers. Calls
+    during a restart lead to one more, with what all of them ask for. Fails with WORKSPACE_PAUSED if
+    an ancestor is paused, with RUNTIME_EXTERNAL for an external workspace, and with NO_BACKEND (503)
+    if this server starts nothing.
+    """
+    PauseWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.PauseWorkspaceRequest, _workspace_service_pb2.PauseWorkspaceResponse]
+    """PauseWorkspace suspends a workspace and everything below it, and stops what runs of them. Nothing
+    but ResumeWorkspace, RestartWorkspace or DeleteWorkspace ends a pause; messages wait. Fails with
+    NOT_FOUND for a workspace that is paused already.
+    """
+    ResumeWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ResumeWorkspaceRequest, _workspace_service_pb2.ResumeWorkspaceResponse]
+    """ResumeWorkspace ends the pause of a workspace and of everything paused below it, and starts them.
+    External ones await their agents. Fails with NOT_FOUND for a workspace that is not paused, with
+    WORKSPACE_PAUSED if an ancestor is paused, and with NO_BACKEND (503) if the workspace is not
+    external and this server starts nothing.
+    """
+    HibernateWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.HibernateWorkspaceRequest, _workspace_service_pb2.HibernateWorkspaceResponse]
+    """HibernateWorkspace stops an online or degraded workspace until there is something for it to do:
+    the next message wakes it. Waits up to 5 s for the stop; the status says how far it has come. Fails with
+    NOT_FOUND for any other status, with TASKS_RUNNING (409) if the agent has tasks and `force` is
+    not set, with RUNTIME_EXTERNAL, and with NO_BACKEND (503) if nothing could wake it.
+    """
+    WakeWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.WakeWorkspaceRequest, _workspace_service_pb2.WakeWorkspaceResponse]
+    """WakeWorkspace starts a hibernated workspace, as a message for it would. Fails with NOT_FOUND for
+    any other status, with WORKSPACE_PAUSED if an ancestor is paused, with RUNTIME_EXTERNAL, and with
+    NO_BACKEND (503).
+    """
+    CollapseWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.CollapseWorkspaceRequest, _workspace_service_pb2.CollapseWorkspaceResponse]
+    """CollapseWorkspace removes everything below a workspace, as DeleteWorkspace with `confirm` would.
+    The workspace itself stays. Repeating a call removes nothing more. Hiding children on the canvas
+    is `collapsed` of UpdateWorkspace.
+    """
     Register: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.RegisterRequest, _workspace_service_pb2.RegisterResponse]
     """Register stores an agent's card, URL and delivery mode. Repeating a call updates all three and
     never rotates the token. Fails with WORKSPACE_REMOVED for a removed workspace.
@@ -152,6 +186,40 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """DeleteWorkspace removes a workspace and all its descendants. With live children and without
     `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
     is harmless. `purge` also deletes the rows; delegation history stays.
+    """
+    RestartWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.RestartWorkspaceRequest, _workspace_service_pb2.RestartWorkspaceResponse]  # type: ignore[assignment]
+    """RestartWorkspace stops a workspace's workload and starts it again, from any status. The response
+    comes when the request is stored: the workspace is `provisioning` until its agent registers. Calls
+    during a restart lead to one more, with what all of them ask for. Fails with WORKSPACE_PAUSED if
+    an ancestor is paused, with RUNTIME_EXTERNAL for an external workspace, and with NO_BACKEND (503)
+    if this server starts nothing.
+    """
+    PauseWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.PauseWorkspaceRequest, _workspace_service_pb2.PauseWorkspaceResponse]  # type: ignore[assignment]
+    """PauseWorkspace suspends a workspace and everything below it, and stops what runs of them. Nothing
+    but ResumeWorkspace, RestartWorkspace or DeleteWorkspace ends a pause; messages wait. Fails with
+    NOT_FOUND for a workspace that is paused already.
+    """
+    ResumeWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ResumeWorkspaceRequest, _workspace_service_pb2.ResumeWorkspaceResponse]  # type: ignore[assignment]
+    """ResumeWorkspace ends the pause of a workspace and of everything paused below it, and starts them.
+    External ones await their agents. Fails with NOT_FOUND for a workspace that is not paused, with
+    WORKSPACE_PAUSED if an ancestor is paused, and with NO_BACKEND (503) if the workspace is not
+    external and this server starts nothing.
+    """
+    HibernateWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.HibernateWorkspaceRequest, _workspace_service_pb2.HibernateWorkspaceResponse]  # type: ignore[assignment]
+    """HibernateWorkspace stops an online or degraded workspace until there is something for it to do:
+    the next message wakes it. Waits up to 5 s for the stop; the status says how far it has come. Fails with
+    NOT_FOUND for any other status, with TASKS_RUNNING (409) if the agent has tasks and `force` is
+    not set, with RUNTIME_EXTERNAL, and with NO_BACKEND (503) if nothing could wake it.
+    """
+    WakeWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.WakeWorkspaceRequest, _workspace_service_pb2.WakeWorkspaceResponse]  # type: ignore[assignment]
+    """WakeWorkspace starts a hibernated workspace, as a message for it would. Fails with NOT_FOUND for
+    any other status, with WORKSPACE_PAUSED if an ancestor is paused, with RUNTIME_EXTERNAL, and with
+    NO_BACKEND (503).
+    """
+    CollapseWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.CollapseWorkspaceRequest, _workspace_service_pb2.CollapseWorkspaceResponse]  # type: ignore[assignment]
+    """CollapseWorkspace removes everything below a workspace, as DeleteWorkspace with `confirm` would.
+    The workspace itself stays. Repeating a call removes nothing more. Hiding children on the canvas
+    is `collapsed` of UpdateWorkspace.
     """
     Register: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.RegisterRequest, _workspace_service_pb2.RegisterResponse]  # type: ignore[assignment]
     """Register stores an agent's card, URL and delivery mode. Repeating a call updates all three and
@@ -274,6 +342,76 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         """DeleteWorkspace removes a workspace and all its descendants. With live children and without
         `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
         is harmless. `purge` also deletes the rows; delegation history stays.
+        """
+
+    @_abc_1.abstractmethod
+    def RestartWorkspace(
+        self,
+        request: _workspace_service_pb2.RestartWorkspaceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.RestartWorkspaceResponse, _abc.Awaitable[_workspace_service_pb2.RestartWorkspaceResponse]]:
+        """RestartWorkspace stops a workspace's workload and starts it again, from any status. The response
+        comes when the request is stored: the workspace is `provisioning` until its agent registers. Calls
+        during a restart lead to one more, with what all of them ask for. Fails with WORKSPACE_PAUSED if
+        an ancestor is paused, with RUNTIME_EXTERNAL for an external workspace, and with NO_BACKEND (503)
+        if this server starts nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def PauseWorkspace(
+        self,
+        request: _workspace_service_pb2.PauseWorkspaceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.PauseWorkspaceResponse, _abc.Awaitable[_workspace_service_pb2.PauseWorkspaceResponse]]:
+        """PauseWorkspace suspends a workspace and everything below it, and stops what runs of them. Nothing
+        but ResumeWorkspace, RestartWorkspace or DeleteWorkspace ends a pause; messages wait. Fails with
+        NOT_FOUND for a workspace that is paused already.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeWorkspace(
+        self,
+        request: _workspace_service_pb2.ResumeWorkspaceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.ResumeWorkspaceResponse, _abc.Awaitable[_workspace_service_pb2.ResumeWorkspaceResponse]]:
+        """ResumeWorkspace ends the pause of a workspace and of everything paused below it, and starts them.
+        External ones await their agents. Fails with NOT_FOUND for a workspace that is not paused, with
+        WORKSPACE_PAUSED if an ancestor is paused, and with NO_BACKEND (503) if the workspace is not
+        external and this server starts nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def HibernateWorkspace(
+        self,
+        request: _workspace_service_pb2.HibernateWorkspaceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.HibernateWorkspaceResponse, _abc.Awaitable[_workspace_service_pb2.HibernateWorkspaceResponse]]:
+        """HibernateWorkspace stops an online or degraded workspace until there is something for it to do:
+        the next message wakes it. Waits up to 5 s for the stop; the status says how far it has come. Fails with
+        NOT_FOUND for any other status, with TASKS_RUNNING (409) if the agent has tasks and `force` is
+        not set, with RUNTIME_EXTERNAL, and with NO_BACKEND (503) if nothing could wake it.
+        """
+
+    @_abc_1.abstractmethod
+    def WakeWorkspace(
+        self,
+        request: _workspace_service_pb2.WakeWorkspaceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.WakeWorkspaceResponse, _abc.Awaitable[_workspace_service_pb2.WakeWorkspaceResponse]]:
+        """WakeWorkspace starts a hibernated workspace, as a message for it would. Fails with NOT_FOUND for
+        any other status, with WORKSPACE_PAUSED if an ancestor is paused, with RUNTIME_EXTERNAL, and with
+        NO_BACKEND (503).
+        """
+
+    @_abc_1.abstractmethod
+    def CollapseWorkspace(
+        self,
+        request: _workspace_service_pb2.CollapseWorkspaceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.CollapseWorkspaceResponse, _abc.Awaitable[_workspace_service_pb2.CollapseWorkspaceResponse]]:
+        """CollapseWorkspace removes everything below a workspace, as DeleteWorkspace with `confirm` would.
+        The workspace itself stays. Repeating a call removes nothing more. Hiding children on the canvas
+        is `collapsed` of UpdateWorkspace.
         """
 
     @_abc_1.abstractmethod

@@ -180,7 +180,8 @@ export enum ErrorReason {
   WORKSPACE_NAME_TAKEN = 42,
 
   /**
-   * The workspace is paused or hibernated. Code: ABORTED (409).
+   * An ancestor of the workspace is paused: resume that first. Code: ABORTED (409). Metadata, also in
+   * the REST body: `parent`, its name.
    *
    * @generated from enum value: ERROR_REASON_WORKSPACE_PAUSED = 43;
    */
@@ -229,6 +230,29 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_RUNTIME_NOT_EXTERNAL = 49;
    */
   RUNTIME_NOT_EXTERNAL = 49,
+
+  /**
+   * The agent runs outside of the platform, which can neither start nor stop it.
+   * Code: FAILED_PRECONDITION (400). The REST body carries `hint`.
+   *
+   * @generated from enum value: ERROR_REASON_RUNTIME_EXTERNAL = 50;
+   */
+  RUNTIME_EXTERNAL = 50,
+
+  /**
+   * This server starts no workloads: no compute backend is configured. Code: UNAVAILABLE (503).
+   *
+   * @generated from enum value: ERROR_REASON_NO_BACKEND = 51;
+   */
+  NO_BACKEND = 51,
+
+  /**
+   * The agent has tasks: wait for them, or force it. Code: ABORTED (409). Metadata, also in the REST
+   * body: `active_tasks`.
+   *
+   * @generated from enum value: ERROR_REASON_TASKS_RUNNING = 52;
+   */
+  TASKS_RUNNING = 52,
 
   /**
    * The two workspaces may not talk to each other by the rules of the tree.

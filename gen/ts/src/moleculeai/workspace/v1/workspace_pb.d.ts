@@ -208,6 +208,13 @@ export declare type Workspace = Message<"moleculeai.workspace.v1.Workspace"> & {
    * @generated from field: string organization_id = 27;
    */
   organizationId: string;
+
+  /**
+   * Minutes without a task or message after which the workspace hibernates; 0 for never.
+   *
+   * @generated from field: int32 hibernation_idle_minutes = 40;
+   */
+  hibernationIdleMinutes: number;
 };
 
 /**

@@ -70,6 +70,323 @@ export declare type ListOperationsResponse = Message<"moleculeai.workspace.v1.Li
 export declare const ListOperationsResponseSchema: GenMessage<ListOperationsResponse>;
 
 /**
+ * Request of RestartWorkspace.
+ *
+ * @generated from message moleculeai.workspace.v1.RestartWorkspaceRequest
+ */
+export declare type RestartWorkspaceRequest = Message<"moleculeai.workspace.v1.RestartWorkspaceRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Template whose configuration the agent is started with from now on; empty for the workspace's own.
+   *
+   * @generated from field: string template = 2;
+   */
+  template: string;
+
+  /**
+   * Whether the template's configuration replaces what the workspace has by now. Otherwise edits stay.
+   *
+   * @generated from field: bool apply_template = 3;
+   */
+  applyTemplate: boolean;
+
+  /**
+   * Whether the agent forgets its sessions.
+   *
+   * @generated from field: bool reset = 4;
+   */
+  reset: boolean;
+
+  /**
+   * Whether the configuration is made anew from the organisation's template.
+   *
+   * @generated from field: bool rebuild_config = 5;
+   */
+  rebuildConfig: boolean;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.RestartWorkspaceRequest.
+ * Use `create(RestartWorkspaceRequestSchema)` to create a new message.
+ */
+export declare const RestartWorkspaceRequestSchema: GenMessage<RestartWorkspaceRequest>;
+
+/**
+ * Response of RestartWorkspace.
+ *
+ * @generated from message moleculeai.workspace.v1.RestartWorkspaceResponse
+ */
+export declare type RestartWorkspaceResponse = Message<"moleculeai.workspace.v1.RestartWorkspaceResponse"> & {
+  /**
+   * Always `provisioning`.
+   *
+   * @generated from field: moleculeai.workspace.v1.Workspace.Status status = 1;
+   */
+  status: Workspace_Status;
+
+  /**
+   * Where the configuration comes from: the template's name, or `existing-volume`.
+   *
+   * @generated from field: string config_dir = 2;
+   */
+  configDir: string;
+
+  /**
+   * Whether the agent forgets its sessions.
+   *
+   * @generated from field: bool reset_session = 3;
+   */
+  resetSession: boolean;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.RestartWorkspaceResponse.
+ * Use `create(RestartWorkspaceResponseSchema)` to create a new message.
+ */
+export declare const RestartWorkspaceResponseSchema: GenMessage<RestartWorkspaceResponse>;
+
+/**
+ * Request of PauseWorkspace.
+ *
+ * @generated from message moleculeai.workspace.v1.PauseWorkspaceRequest
+ */
+export declare type PauseWorkspaceRequest = Message<"moleculeai.workspace.v1.PauseWorkspaceRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.PauseWorkspaceRequest.
+ * Use `create(PauseWorkspaceRequestSchema)` to create a new message.
+ */
+export declare const PauseWorkspaceRequestSchema: GenMessage<PauseWorkspaceRequest>;
+
+/**
+ * Response of PauseWorkspace.
+ *
+ * @generated from message moleculeai.workspace.v1.PauseWorkspaceResponse
+ */
+export declare type PauseWorkspaceResponse = Message<"moleculeai.workspace.v1.PauseWorkspaceResponse"> & {
+  /**
+   * Always `paused`.
+   *
+   * @generated from field: moleculeai.workspace.v1.Workspace.Status status = 1;
+   */
+  status: Workspace_Status;
+
+  /**
+   * How many workspaces were paused.
+   *
+   * @generated from field: int32 paused_count = 2;
+   */
+  pausedCount: number;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.PauseWorkspaceResponse.
+ * Use `create(PauseWorkspaceResponseSchema)` to create a new message.
+ */
+export declare const PauseWorkspaceResponseSchema: GenMessage<PauseWorkspaceResponse>;
+
+/**
+ * Request of ResumeWorkspace.
+ *
+ * @generated from message moleculeai.workspace.v1.ResumeWorkspaceRequest
+ */
+export declare type ResumeWorkspaceRequest = Message<"moleculeai.workspace.v1.ResumeWorkspaceRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ResumeWorkspaceRequest.
+ * Use `create(ResumeWorkspaceRequestSchema)` to create a new message.
+ */
+export declare const ResumeWorkspaceRequestSchema: GenMessage<ResumeWorkspaceRequest>;
+
+/**
+ * Response of ResumeWorkspace.
+ *
+ * @generated from message moleculeai.workspace.v1.ResumeWorkspaceResponse
+ */
+export declare type ResumeWorkspaceResponse = Message<"moleculeai.workspace.v1.ResumeWorkspaceResponse"> & {
+  /**
+   * `provisioning`; `awaiting_agent` for an external workspace.
+   *
+   * @generated from field: moleculeai.workspace.v1.Workspace.Status status = 1;
+   */
+  status: Workspace_Status;
+
+  /**
+   * How many workspaces were resumed.
+   *
+   * @generated from field: int32 resumed_count = 2;
+   */
+  resumedCount: number;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ResumeWorkspaceResponse.
+ * Use `create(ResumeWorkspaceResponseSchema)` to create a new message.
+ */
+export declare const ResumeWorkspaceResponseSchema: GenMessage<ResumeWorkspaceResponse>;
+
+/**
+ * Request of HibernateWorkspace.
+ *
+ * @generated from message moleculeai.workspace.v1.HibernateWorkspaceRequest
+ */
+export declare type HibernateWorkspaceRequest = Message<"moleculeai.workspace.v1.HibernateWorkspaceRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Whether to stop an agent that has tasks, too.
+   *
+   * @generated from field: bool force = 2;
+   */
+  force: boolean;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.HibernateWorkspaceRequest.
+ * Use `create(HibernateWorkspaceRequestSchema)` to create a new message.
+ */
+export declare const HibernateWorkspaceRequestSchema: GenMessage<HibernateWorkspaceRequest>;
+
+/**
+ * Response of HibernateWorkspace.
+ *
+ * @generated from message moleculeai.workspace.v1.HibernateWorkspaceResponse
+ */
+export declare type HibernateWorkspaceResponse = Message<"moleculeai.workspace.v1.HibernateWorkspaceResponse"> & {
+  /**
+   * `hibernated`; `hibernating` if the stop takes longer than the call.
+   *
+   * @generated from field: moleculeai.workspace.v1.Workspace.Status status = 1;
+   */
+  status: Workspace_Status;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.HibernateWorkspaceResponse.
+ * Use `create(HibernateWorkspaceResponseSchema)` to create a new message.
+ */
+export declare const HibernateWorkspaceResponseSchema: GenMessage<HibernateWorkspaceResponse>;
+
+/**
+ * Request of WakeWorkspace.
+ *
+ * @generated from message moleculeai.workspace.v1.WakeWorkspaceRequest
+ */
+export declare type WakeWorkspaceRequest = Message<"moleculeai.workspace.v1.WakeWorkspaceRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.WakeWorkspaceRequest.
+ * Use `create(WakeWorkspaceRequestSchema)` to create a new message.
+ */
+export declare const WakeWorkspaceRequestSchema: GenMessage<WakeWorkspaceRequest>;
+
+/**
+ * Response of WakeWorkspace.
+ *
+ * @generated from message moleculeai.workspace.v1.WakeWorkspaceResponse
+ */
+export declare type WakeWorkspaceResponse = Message<"moleculeai.workspace.v1.WakeWorkspaceResponse"> & {
+  /**
+   * Always `provisioning`.
+   *
+   * @generated from field: moleculeai.workspace.v1.Workspace.Status status = 1;
+   */
+  status: Workspace_Status;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.WakeWorkspaceResponse.
+ * Use `create(WakeWorkspaceResponseSchema)` to create a new message.
+ */
+export declare const WakeWorkspaceResponseSchema: GenMessage<WakeWorkspaceResponse>;
+
+/**
+ * Request of CollapseWorkspace.
+ *
+ * @generated from message moleculeai.workspace.v1.CollapseWorkspaceRequest
+ */
+export declare type CollapseWorkspaceRequest = Message<"moleculeai.workspace.v1.CollapseWorkspaceRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.CollapseWorkspaceRequest.
+ * Use `create(CollapseWorkspaceRequestSchema)` to create a new message.
+ */
+export declare const CollapseWorkspaceRequestSchema: GenMessage<CollapseWorkspaceRequest>;
+
+/**
+ * Response of CollapseWorkspace.
+ *
+ * @generated from message moleculeai.workspace.v1.CollapseWorkspaceResponse
+ */
+export declare type CollapseWorkspaceResponse = Message<"moleculeai.workspace.v1.CollapseWorkspaceResponse"> & {
+  /**
+   * Always `collapsed`.
+   *
+   * @generated from field: string status = 1;
+   */
+  status: string;
+
+  /**
+   * Names of the removed workspaces, at most 1000.
+   *
+   * @generated from field: repeated string removed = 2;
+   */
+  removed: string[];
+
+  /**
+   * How many were removed.
+   *
+   * @generated from field: int32 removed_count = 3;
+   */
+  removedCount: number;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.CollapseWorkspaceResponse.
+ * Use `create(CollapseWorkspaceResponseSchema)` to create a new message.
+ */
+export declare const CollapseWorkspaceResponseSchema: GenMessage<CollapseWorkspaceResponse>;
+
+/**
  * Request of GetQuota.
  *
  * @generated from message moleculeai.workspace.v1.GetQuotaRequest
@@ -306,6 +623,14 @@ export declare type CreateWorkspaceRequest = Message<"moleculeai.workspace.v1.Cr
    * @generated from field: repeated moleculeai.workspace.v1.InitialMemory initial_memories = 13;
    */
   initialMemories: InitialMemory[];
+
+  /**
+   * Minutes without a task or message after which the workspace hibernates; 0 for never. Nothing
+   * comes of it for an external workspace.
+   *
+   * @generated from field: int32 hibernation_idle_minutes = 20;
+   */
+  hibernationIdleMinutes: number;
 };
 
 /**
@@ -620,6 +945,13 @@ export declare type UpdateWorkspaceRequest = Message<"moleculeai.workspace.v1.Up
    * @generated from field: optional bool collapsed = 10;
    */
   collapsed?: boolean | undefined;
+
+  /**
+   * Minutes without a task or message after which the workspace hibernates; 0 for never.
+   *
+   * @generated from field: optional int32 hibernation_idle_minutes = 20;
+   */
+  hibernationIdleMinutes?: number | undefined;
 };
 
 /**
@@ -1571,6 +1903,82 @@ export declare const WorkspaceService: GenService<{
     methodKind: "unary";
     input: typeof DeleteWorkspaceRequestSchema;
     output: typeof DeleteWorkspaceResponseSchema;
+  },
+  /**
+   * RestartWorkspace stops a workspace's workload and starts it again, from any status. The response
+   * comes when the request is stored: the workspace is `provisioning` until its agent registers. Calls
+   * during a restart lead to one more, with what all of them ask for. Fails with WORKSPACE_PAUSED if
+   * an ancestor is paused, with RUNTIME_EXTERNAL for an external workspace, and with NO_BACKEND (503)
+   * if this server starts nothing.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.RestartWorkspace
+   */
+  restartWorkspace: {
+    methodKind: "unary";
+    input: typeof RestartWorkspaceRequestSchema;
+    output: typeof RestartWorkspaceResponseSchema;
+  },
+  /**
+   * PauseWorkspace suspends a workspace and everything below it, and stops what runs of them. Nothing
+   * but ResumeWorkspace, RestartWorkspace or DeleteWorkspace ends a pause; messages wait. Fails with
+   * NOT_FOUND for a workspace that is paused already.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.PauseWorkspace
+   */
+  pauseWorkspace: {
+    methodKind: "unary";
+    input: typeof PauseWorkspaceRequestSchema;
+    output: typeof PauseWorkspaceResponseSchema;
+  },
+  /**
+   * ResumeWorkspace ends the pause of a workspace and of everything paused below it, and starts them.
+   * External ones await their agents. Fails with NOT_FOUND for a workspace that is not paused, with
+   * WORKSPACE_PAUSED if an ancestor is paused, and with NO_BACKEND (503) if the workspace is not
+   * external and this server starts nothing.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace
+   */
+  resumeWorkspace: {
+    methodKind: "unary";
+    input: typeof ResumeWorkspaceRequestSchema;
+    output: typeof ResumeWorkspaceResponseSchema;
+  },
+  /**
+   * HibernateWorkspace stops an online or degraded workspace until there is something for it to do:
+   * the next message wakes it. Waits up to 5 s for the stop; the status says how far it has come. Fails with
+   * NOT_FOUND for any other status, with TASKS_RUNNING (409) if the agent has tasks and `force` is
+   * not set, with RUNTIME_EXTERNAL, and with NO_BACKEND (503) if nothing could wake it.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace
+   */
+  hibernateWorkspace: {
+    methodKind: "unary";
+    input: typeof HibernateWorkspaceRequestSchema;
+    output: typeof HibernateWorkspaceResponseSchema;
+  },
+  /**
+   * WakeWorkspace starts a hibernated workspace, as a message for it would. Fails with NOT_FOUND for
+   * any other status, with WORKSPACE_PAUSED if an ancestor is paused, with RUNTIME_EXTERNAL, and with
+   * NO_BACKEND (503).
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.WakeWorkspace
+   */
+  wakeWorkspace: {
+    methodKind: "unary";
+    input: typeof WakeWorkspaceRequestSchema;
+    output: typeof WakeWorkspaceResponseSchema;
+  },
+  /**
+   * CollapseWorkspace removes everything below a workspace, as DeleteWorkspace with `confirm` would.
+   * The workspace itself stays. Repeating a call removes nothing more. Hiding children on the canvas
+   * is `collapsed` of UpdateWorkspace.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace
+   */
+  collapseWorkspace: {
+    methodKind: "unary";
+    input: typeof CollapseWorkspaceRequestSchema;
+    output: typeof CollapseWorkspaceResponseSchema;
   },
   /**
    * Register stores an agent's card, URL and delivery mode. Repeating a call updates all three and
