@@ -67,8 +67,10 @@ class Legs(NamedTuple):
         return found
 
 
-async def ask(memory: Memory, queries: Sequence[Question], numbers: dict[UUID, int]) -> list[Legs]:
-    """All modes for all queries."""
+async def ask(
+    memory: Memory, queries: Sequence[Question], numbers: dict[UUID, int], *, semantic: bool
+) -> list[Legs]:
+    """All modes for all queries; without an embedder there is no meaning to search by."""
     texts = [query.text for query in queries]
 
     def hits(answer: pb.SearchMemoriesResponse) -> list[int]:
@@ -78,7 +80,11 @@ async def ask(memory: Memory, queries: Sequence[Question], numbers: dict[UUID, i
         return found
 
     words = await memory.search_all(texts, mode="lexical", limit=_DEEP)
-    meaning = await memory.search_all(texts, mode="semantic", limit=_DEEP)
+    meaning = (
+        await memory.search_all(texts, mode="semantic", limit=_DEEP)
+        if semantic
+        else [pb.SearchMemoriesResponse() for _ in texts]
+    )
     ours = await memory.search_all(texts, limit=100, explain=True)
     legs = []
     for by_word, by_meaning, fused in zip(words, meaning, ours, strict=True):
@@ -123,8 +129,11 @@ async def measure(
         if embedder != "none":
             print(f"embedded within {await memory.embedded():.0f} s", flush=True)
         numbers = {each: number for number, each in enumerate(ids)}
+        semantic = embedder != "none"
         return {
-            (kind, half): await ask(memory, built.half(kind, held_out=half), numbers)
+            (kind, half): await ask(
+                memory, built.half(kind, held_out=half), numbers, semantic=semantic
+            )
             for kind in _KINDS
             for half in halves
         }

@@ -489,7 +489,7 @@ def test_no_promise_breaks_whatever_happens(own_server: Callable[..., RunningSer
         run_state_machine_as_test(
             Fleet,
             settings=settings(
-                max_examples=300 if LONG else 8,
+                max_examples=300 if LONG else 4,
                 stateful_step_count=30 if LONG else 15,
                 deadline=None,
                 database=None,

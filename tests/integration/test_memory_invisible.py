@@ -18,6 +18,7 @@ from molecule_grpc.memory.opening import Rooms, open_memories
 from molecule_grpc.memory.opening_search import SearchParts, open_search
 from molecule_grpc.memory.ports import AuditEntry
 from molecule_grpc.memory.values import Change, Draft, Query
+from tests.conftest import LONG
 from tests.integration.cores import core_of
 from tests.integration.memories import plant
 from tests.settings import settings_of
@@ -143,7 +144,7 @@ async def everything(
     return answers
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 2, 3, 4] if LONG else [1])
 async def test_foreign_rows_change_no_answer(pool: Pool, database_url: str, seed: int) -> None:
     """Every answer about 300 memories is the same bytes after 2,500 came that nobody of them reads:
     of another organisation, a sibling's private ones, a hidden author's, and expired ones."""

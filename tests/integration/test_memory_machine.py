@@ -569,7 +569,7 @@ def test_every_reader_sees_what_the_model_says(database_url: str) -> None:
         run_state_machine_as_test(
             Memories,
             settings=settings(
-                max_examples=60 if LONG else 10,
+                max_examples=60 if LONG else 5,
                 stateful_step_count=50 if LONG else 30,
                 deadline=None,
                 database=None,
