@@ -14,34 +14,11 @@ from mcp.client.streamable_http import streamable_http_client
 from moleculeai.delegation.v1 import delegation_service_pb2 as delegation
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace
 
+from molecule_grpc.faces.mcp.counting import TOOLS
 from tests.e2e.mcp_clients import MODES, ToolFailed, http_of, path_of, session_of, tool_call
 from tests.e2e.parties import Agent, Organization, found, wire_to
 from tests.running import RunningServer
 
-TOOLS = [
-    "list_peers",
-    "delegate_task",
-    "delegate_task_async",
-    "check_task_status",
-    "update_task_status",
-    "commit_memory_v2",
-    "commit_summary",
-    "update_memory",
-    "consolidate_memories",
-    "forget_memory",
-    "search_memory",
-    "get_memory",
-    "memory_history",
-    "list_writable_namespaces",
-    "list_readable_namespaces",
-    "memory_hygiene",
-    "commit_memory",
-    "recall_memory",
-    "wait_for_message",
-    "inbox_peek",
-    "inbox_pop",
-    "chat_history",
-]
 ITEM = {
     "activity_id",
     "text",
@@ -84,7 +61,7 @@ async def test_a_client_opens_and_finds_the_tools(
 ) -> None:
     """In old revisions and new; speaking to the human has to be allowed first."""
     async with session_of(alice, server, mode) as session:
-        assert [tool.name for tool in (await session.client.list_tools()).tools] == TOOLS
+        assert [tool.name for tool in (await session.client.list_tools()).tools] == [*TOOLS]
         with pytest.raises(MCPError, match="unknown tool: send_message_to_user"):
             await session.use("send_message_to_user", message="hello")
 

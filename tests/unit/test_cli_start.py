@@ -25,3 +25,5 @@ def test_only_a_worker_loads_what_serves_calls(command: str, loads: bool) -> Non
     assert "PORT='none' cannot be used" in done.stderr
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert ("molecule_grpc.app" in loaded) is loads
+    # Half a second more, which the first agent that speaks the protocol waits for.
+    assert "mcp_types" not in loaded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -74,7 +74,7 @@ class Endpoint:
         self._guards = guards
         self._limit = RateLimit(MESSAGES_PER_MINUTE) if limited else None
 
-    async def call(self, workspace_id: UUID, data: bytes, call: Call) -> HttpAnswer:
+    async def answer(self, workspace_id: UUID, data: bytes, call: Call) -> HttpAnswer:
         """Answer what was posted: one message, or a batch of them.
 
         Raises:
@@ -97,7 +97,7 @@ class Endpoint:
             answer = await self._protocol.answer(posted, call.metadata, caller)
         return _answer(answer.status, answer.body)
 
-    def stream(self, workspace_id: UUID, call: Call) -> AsyncIterator[str]:
+    def events(self, workspace_id: UUID, call: Call) -> AsyncGenerator[str, None]:
         """Server-sent events that tell an older client where to post, and stay open.
 
         The stream ends when the server stops, when it is old, or when its token is revoked.

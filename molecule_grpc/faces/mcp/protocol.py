@@ -6,7 +6,6 @@ they speak. Neither needs anything remembered between two messages.
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,22 +20,18 @@ from mcp_types.version import (
     LATEST_HANDSHAKE_VERSION,
     MODERN_PROTOCOL_VERSIONS,
 )
-from prometheus_client import Counter
 from pydantic import BaseModel, ValidationError
 
 from molecule_grpc.db.disk import DiskSpace
 from molecule_grpc.db.pool import translate
 from molecule_grpc.faces.mcp.arguments import schema_of
+from molecule_grpc.faces.mcp.counting import CALLS
 from molecule_grpc.faces.mcp.tools import Caller, Plain, Tool
 from molecule_grpc.kernel.errors import Invalid, MoleculeError
 from molecule_grpc.kernel.text import broken_text, cut_chars
 from molecule_grpc.server.status import render
 
 Json = dict[str, Any]
-
-_CALLS = Counter(
-    "molecule_mcp_tool_calls_total", "Tools that agents ran over MCP.", ["tool", "outcome"]
-)
 
 NAME = "molecule-a2a"
 VERSION_HEADER = "mcp-protocol-version"
@@ -109,8 +104,6 @@ class Protocol:
     def __init__(self, tools: list[Tool], disk: DiskSpace) -> None:
         self._disk = disk
         self._tools = {tool.name: tool for tool in tools}
-        for tool, outcome in itertools.product(self._tools, ("done", "failed")):
-            _CALLS.labels(tool, outcome)  # zeros are exported, too
         self._listed = mcp.ListToolsResult(tools=[_listed(t) for t in tools], ttl_ms=_LIST_TTL_MS)
         self._about = mcp.Implementation(name=NAME, version=metadata.version("molecule-grpc"))
 
@@ -193,7 +186,7 @@ class Protocol:
             if known is None:
                 raise
             result = _failed(known)
-        _CALLS.labels(tool.name, "failed" if result.is_error else "done").inc()
+        CALLS.labels(tool.name, "failed" if result.is_error else "done").inc()
         return result
 
     _SERVED: ClassVar[dict[str, Any]] = {
