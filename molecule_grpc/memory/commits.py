@@ -171,25 +171,30 @@ class Commits:
 
     async def _committed(self, prepared: Prepared, *, overwrite: bool = True) -> Committed:
         wanted = item(prepared, embed=self._reader.active)
-        stored = await self._stored(wanted)
-        if stored.verdict == Verdict.KNOWN and stored.sha256 != wanted.sha256:
-            if not overwrite:
-                raise refusals.other_text()
-            return await self._updated(prepared, wanted.memory_id)
-        if stored.verdict not in (Verdict.STORED, Verdict.SAME, Verdict.KNOWN):
-            raise refusals.refusal(wanted, stored, self._quotas)
-        assert stored.memory_id is not None
-        fresh = stored.verdict == Verdict.STORED
-        if fresh:
-            self._announce()
-        return Committed(
-            id=stored.memory_id,
-            namespace=prepared.namespace,
-            unchanged=not fresh,
-            similar=await self._like(wanted, stored) if fresh else (),
-            redactions=prepared.redactions,
-            embed_pending=stored.embed_state == "pending",
-        )
+        # Beside the flush, whose disk takes about as long as the look for similar texts.
+        similar = asyncio.create_task(self._like(wanted))
+        try:
+            stored = await self._stored(wanted)
+            if stored.verdict == Verdict.KNOWN and stored.sha256 != wanted.sha256:
+                if not overwrite:
+                    raise refusals.other_text()
+                return await self._updated(prepared, wanted.memory_id)
+            if stored.verdict not in (Verdict.STORED, Verdict.SAME, Verdict.KNOWN):
+                raise refusals.refusal(wanted, stored, self._quotas)
+            assert stored.memory_id is not None
+            fresh = stored.verdict == Verdict.STORED
+            if fresh:
+                self._announce()
+            return Committed(
+                id=stored.memory_id,
+                namespace=prepared.namespace,
+                unchanged=not fresh,
+                similar=await similar if fresh else (),
+                redactions=prepared.redactions,
+                embed_pending=stored.embed_state == "pending",
+            )
+        finally:
+            similar.cancel()
 
     async def _stored(self, wanted: Item) -> Stored:
         """Submit an item until something lasting has become of it."""
@@ -268,14 +273,14 @@ class Commits:
         if self._reader.active:
             self._reader.notice()
 
-    async def _like(self, wanted: Item, stored: Stored) -> Sequence[Similar]:
+    async def _like(self, wanted: Item) -> Sequence[Similar]:
         """Memories that resemble a new one; none where finding them takes longer than 50 ms."""
-        if self._similar is None or stored.organization_id is None:
+        if self._similar is None:
             return ()
         try:
             async with asyncio.timeout(_SIMILAR_SECONDS):
-                return await self._similar.find(
-                    stored.organization_id, wanted.namespace, wanted.memory_id, wanted.content
+                return await self._similar.find_like(
+                    wanted.author_id, wanted.namespace, wanted.memory_id, wanted.content
                 )
         except TimeoutError:
             return ()

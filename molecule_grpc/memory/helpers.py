@@ -18,6 +18,12 @@ class SimilarTexts(Protocol):
         """Up to three of the same namespace, the most alike first."""
         ...
 
+    async def find_like(
+        self, author_id: UUID, namespace: str, memory_id: UUID, content: str
+    ) -> Sequence[Similar]:
+        """The same for a text on its way, of a namespace of its author's organisation."""
+        ...
+
 
 class Reader(Protocol):
     """Reads new texts, so that they can be found by meaning."""

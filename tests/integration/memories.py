@@ -58,6 +58,14 @@ class Alike:
         )
         return [Similar(row["id"], 0.9, 0.7) for row in rows]
 
+    async def find_like(
+        self, author_id: UUID, namespace: str, memory_id: UUID, content: str
+    ) -> list[Similar]:
+        organization: UUID = await self._pool.fetchval(
+            "SELECT organization_id FROM workspaces WHERE id = $1", author_id
+        )
+        return await self.find(organization, namespace, memory_id, content)
+
 
 class Bench:
     """The rooms, and what they entered into records."""

@@ -204,10 +204,14 @@ async def test_hints_never_fail_a_commit(pool: Pool, database_url: str, tree: Tr
         async def find(self, *_: object) -> list[Similar]:
             raise RuntimeError("no hints today")
 
+        find_like = find
+
     class Slow:
         async def find(self, *_: object) -> list[Similar]:
             await asyncio.sleep(60)
             return []
+
+        find_like = find
 
     for similar in (Broken(), Slow()):
         async with bench_of(pool, database_url, similar=similar) as bench:

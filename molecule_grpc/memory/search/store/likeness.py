@@ -16,13 +16,33 @@ _READ: Final = 8
 _WORDS: Final = 8
 _LETTERS: Final = 4000
 
+_WHOSE: Final = "(SELECT organization_id FROM whose)"
+
+# Of a stored memory. Parameters of both: organisation or author, memory, namespace.
+_STORED = """
+    whose AS MATERIALIZED (SELECT $1::uuid AS organization_id),
+    text AS MATERIALIZED (
+        SELECT mine.words FROM memories mine
+        WHERE mine.id = $2 AND (mine.organization_id = $1) IS TRUE
+    )
+"""
+_ON_ITS_WAY = """
+    whose AS MATERIALIZED (SELECT organization_id FROM workspaces WHERE id = $1::uuid),
+    text AS MATERIALIZED (
+        SELECT memory_words(coalesce((
+            SELECT n.language FROM memory_namespaces n
+            WHERE n.organization_id = (SELECT organization_id FROM whose) AND n.name = $3
+        ), 'english'), $4::text) AS words
+    )
+"""
+
 _ALIKE = f"""
-    WITH own AS MATERIALIZED (
+    WITH {{whose}},
+    own AS MATERIALIZED (
         SELECT array_agg(word::tsquery) AS words, string_agg(word, ' | ')::tsquery AS any_word
         FROM (
             SELECT '''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''' AS word
-            FROM memories mine, unnest(tsvector_to_array(mine.words)) lexeme
-            WHERE mine.id = $2 AND (mine.organization_id = $1) IS TRUE
+            FROM text, unnest(tsvector_to_array(text.words)) lexeme
             ORDER BY length(lexeme) DESC, lexeme LIMIT {_WORDS}
         ) longest
     ),
@@ -30,7 +50,8 @@ _ALIKE = f"""
     newest AS MATERIALIZED (
         SELECT m.id, m.words, m.words @@ (SELECT own.any_word FROM own) AS any_word
         FROM memories m
-        WHERE m.organization_id = $1 AND m.namespace = $3 AND m.id <> $2 AND {current("m", "$1")}
+        WHERE m.organization_id = {_WHOSE} AND m.namespace = $3 AND m.id <> $2
+          AND {current("m", _WHOSE)}
         ORDER BY m.created_at DESC, m.id DESC LIMIT {_NEWEST}
     ),
     best AS MATERIALIZED (
@@ -43,7 +64,7 @@ _ALIKE = f"""
         ORDER BY shared.words DESC, n.id DESC LIMIT {_READ}
     )
     SELECT m.id, left(m.content, {_LETTERS}) AS content, {{cosine}} AS cosine
-    FROM best JOIN memories m ON m.id = best.id AND (m.organization_id = $1) IS TRUE
+    FROM best JOIN memories m ON m.id = best.id AND (m.organization_id = {_WHOSE}) IS TRUE
     ORDER BY best.words DESC, m.id DESC
 """
 
@@ -87,7 +108,20 @@ async def alike(
     cosine = "CASE WHEN $4::text IS NULL THEN 0 END::float8"
     if schema is not None:
         cosine = _COSINE.replace("{schema}", quoted_name(schema))
-    rows = await connection.fetch(
-        _ALIKE.replace("{cosine}", cosine), organization_id, memory_id, namespace, model
-    )
+    sql = _ALIKE.replace("{whose}", _STORED).replace("{cosine}", cosine)
+    rows = await connection.fetch(sql, organization_id, memory_id, namespace, model)
+    return [Candidate(*row.values()) for row in rows]
+
+
+async def alike_text(
+    connection: Connection, author_id: UUID, memory_id: UUID, namespace: str, content: str
+) -> list[Candidate]:
+    """The rows among the newest 500 that share most words with a text that is being stored.
+
+    Args:
+        author_id: whose organisation the namespace is of.
+        memory_id: of the text, which may be there already.
+    """
+    sql = _ALIKE.replace("{whose}", _ON_ITS_WAY).replace("{cosine}", "NULL::float8")
+    rows = await connection.fetch(sql, author_id, memory_id, namespace, content)
     return [Candidate(*row.values()) for row in rows]
