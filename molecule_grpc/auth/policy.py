@@ -177,6 +177,7 @@ POLICIES: dict[str, Policy] = {
     _MEMORY + "ConsolidateMemories": stores(OWN),
     _MEMORY + "UndoConsolidation": OWN,
     _MEMORY + "ListNamespaces": reads(OWN),
+    _MEMORY + "SetNamespaceLanguage": stores(OWN),
     _MEMORY + "GetMemoryHygiene": reads(OWN),
     _MEMORY + "CommitScopedMemory": stores(OWN),
     _MEMORY + "ListScopedMemories": reads(OWN),

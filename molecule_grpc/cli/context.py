@@ -8,6 +8,7 @@ import functools
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ParamSpec
 from uuid import UUID
@@ -164,6 +165,17 @@ async def find_workspace(platform: Platform, name: str) -> str:
 def text_or_stdin(given: str) -> str:
     """The text of an argument; standard input for `-`."""
     return sys.stdin.read() if given == "-" else given
+
+
+def time_of(text: str) -> datetime:
+    """The time of an option. Raises UsageError for anything but RFC 3339 with an offset."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no RFC 3339 time") from None
+    if moment.tzinfo is None:
+        raise UsageError(f"{text!r} has no offset from UTC")
+    return moment
 
 
 def read_token(data_dir: Path) -> str:

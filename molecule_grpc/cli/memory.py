@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,7 @@ from molecule_grpc.cli import (
     memory_keys,
     memory_plugin,
 )
-from molecule_grpc.cli.context import Cli, UsageError, asynchronous, text_or_stdin
+from molecule_grpc.cli.context import Cli, UsageError, asynchronous, text_or_stdin, time_of
 from molecule_grpc.cli.workspaces import Name
 
 app = typer.Typer(no_args_is_help=True, help="Memories: search, add, explain, look after.")
@@ -44,20 +43,25 @@ async def search(
     context: typer.Context,
     workspace: Name,
     query: Annotated[str, typer.Argument(help="A question, words or an identifier.")] = "",
+    *,
     namespace: Namespaces = None,
     mode: Annotated[str, typer.Option(help="hybrid, semantic, lexical or recent.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
     as_of: Annotated[str, typer.Option(help="RFC 3339 time: what was held then.")] = "",
+    delegation: Annotated[str, typer.Option(help="Only what came from this one; its id.")] = "",
+    file: Annotated[str, typer.Option(help="Only what came from this uploaded one; its id.")] = "",
 ) -> None:
     """Find memories that a workspace can read; without a query the newest."""
     cli = Cli.of(context)
     async with cli.acting(workspace) as agent:
         found = await agent.memory.search(
             query,
-            as_of=_time(as_of) if as_of else None,
+            as_of=time_of(as_of) if as_of else None,
             namespaces=namespace or [],
             mode=mode,
             limit=limit,
+            delegation_id=delegation,
+            file_id=file,
         )
     cli.output.table(found.memories, _HIT_COLUMNS, empty="no memory found")
     note = f"{found.mode_used} search in {', '.join(found.searched_namespaces) or 'nothing'}"
@@ -174,13 +178,3 @@ async def import_(
     cli.output.one(done)
     if done.errors or done.skipped:
         raise typer.Exit(1)
-
-
-def _time(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is no RFC 3339 time") from None
-    if moment.tzinfo is None:
-        raise UsageError(f"{text!r} has no offset from UTC")
-    return moment

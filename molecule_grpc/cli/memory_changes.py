@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from molecule_grpc.cli.context import Cli, asynchronous, text_or_stdin
+from molecule_grpc.cli.context import Cli, asynchronous, text_or_stdin, time_of
 from molecule_grpc.cli.workspaces import Name
 
-_NAMESPACE_COLUMNS = ("name", "kind", "writable", "description")
+_NAMESPACE_COLUMNS = ("name", "kind", "writable", "language", "description")
 
 MemoryId = Annotated[str, typer.Argument(metavar="MEMORY", help="Id of the memory.")]
 
@@ -27,6 +27,7 @@ async def update(
     context: typer.Context,
     workspace: Name,
     memory: MemoryId,
+    *,
     content: Annotated[
         str, typer.Option(help="The new text; - reads it from stdin. Unchanged by default.")
     ] = "",
@@ -34,6 +35,11 @@ async def update(
         list[str] | None, typer.Option(help="All tags from now on; may be given several times.")
     ] = None,
     pin: Annotated[bool | None, typer.Option("--pin/--unpin", help="First in lists.")] = None,
+    valid_to: Annotated[str, typer.Option(help="RFC 3339 time until which it holds.")] = "",
+    clear: Annotated[
+        list[str] | None,
+        typer.Option(help="expires_at, valid_from or valid_to; may be given several times."),
+    ] = None,
     if_version: Annotated[int | None, typer.Option(min=1, help="Only if it has this one.")] = None,
 ) -> None:
     """Change a memory in place; its earlier text goes to the history."""
@@ -42,6 +48,8 @@ async def update(
         "content": text_or_stdin(content) or None,
         "tags": tag,
         "pinned": pin,
+        "valid_to": time_of(valid_to) if valid_to else None,
+        "clear": clear,
         "if_version": if_version,
     }
     asked = {name: value for name, value in fields.items() if value is not None}
@@ -106,7 +114,23 @@ async def namespaces(context: typer.Context, workspace: Name) -> None:
     cli.output.table(found.readable, _NAMESPACE_COLUMNS)
 
 
+@asynchronous
+async def language(
+    context: typer.Context,
+    workspace: Name,
+    language: Annotated[str, typer.Argument(help="Such as german; `simple`: words as they are.")],
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Which; its own by default.")
+    ] = "",
+) -> None:
+    """Say in which language a namespace's words are found; its texts are indexed anew."""
+    cli = Cli.of(context)
+    async with cli.acting(workspace) as agent:
+        changed = await agent.memory.set_language(language, namespace)
+    cli.output.done(f"{language}: {changed} texts were indexed anew", reindexed=changed)
+
+
 def add_commands(app: typer.Typer) -> None:
     """Put the commands of this page into `molecule-grpc memory`."""
-    for command in (get, update, supersede, forget, consolidate, undo, namespaces):
+    for command in (get, update, supersede, forget, consolidate, undo, namespaces, language):
         app.command()(command)

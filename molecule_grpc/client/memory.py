@@ -153,11 +153,14 @@ class Memory:
         )
         return list(answer.versions)
 
-    async def update(self, memory_id: str, **fields: Any) -> pb.UpdateMemoryResponse:
+    async def update(
+        self, memory_id: str, *, clear: Sequence[str] = (), **fields: Any
+    ) -> pb.UpdateMemoryResponse:
         """Change a memory in place.
 
         Args:
             memory_id: which.
+            clear: of `expires_at`, `valid_from` and `valid_to`, those to be as if never given.
             **fields: of UpdateMemoryRequest, such as `content`; lists `tags` and `entities` replace
                 all that there are.
 
@@ -172,6 +175,8 @@ class Memory:
         request = pb.UpdateMemoryRequest(
             workspace_id=self._workspace_id, memory_id=memory_id, **_times(fields)
         )
+        if clear:
+            request.update_mask.paths.extend([*clear, *(fields.keys() - {"if_version"})])
         # The first of two equal changes with `if_version` makes the second one fail.
         return await self._connection.call(
             self._connection.memories.UpdateMemory, request, retry="if_version" not in fields
@@ -225,6 +230,26 @@ class Memory:
         return await self._connection.call(
             self._connection.memories.ListNamespaces, request, retry=True
         )
+
+    async def set_language(self, language: str, namespace: str = "") -> int:
+        """Say in which language a namespace's words are to be found; how many texts changed.
+
+        Args:
+            language: one that Postgres knows, such as `german`, or `simple`.
+            namespace: which; empty for the workspace's own.
+
+        Raises:
+            InvalidArgument: Postgres knows no such language.
+            NotFound: NAMESPACE_NOT_FOUND.
+            PermissionDenied: NAMESPACE_NOT_WRITABLE.
+        """
+        request = pb.SetNamespaceLanguageRequest(
+            workspace_id=self._workspace_id, namespace=namespace, language=language
+        )
+        answer = await self._connection.call(
+            self._connection.memories.SetNamespaceLanguage, request, retry=True, timeout=600.0
+        )
+        return answer.reindexed
 
     async def hygiene(self, namespace: str = "") -> pb.GetMemoryHygieneResponse:
         """What may be mended in a namespace; empty for the workspace's own.

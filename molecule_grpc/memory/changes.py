@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.events.names import EventType
 from molecule_grpc.events.store import Event, keep
 from molecule_grpc.kernel.errors import Exhausted, Invalid
-from molecule_grpc.memory import acts, drafting, refusals
+from molecule_grpc.memory import acts, drafting, languages, refusals
 from molecule_grpc.memory.drafting import Text
 from molecule_grpc.memory.held import Held, held
 from molecule_grpc.memory.helpers import NoReader, Reader
@@ -45,6 +45,7 @@ class _Wanted(NamedTuple):
     file_id: UUID | None
     metadata: str | None
     redactions: dict[str, int]
+    cleared: frozenset[str]
 
 
 class Changes:
@@ -132,6 +133,10 @@ class Changes:
         caller = access.workspace_id
         await self._audit(conn, [acts.forgotten(caller, row.id, row.namespace, row.sha256)])
         return removed
+
+    async def set_language(self, caller: UUID, namespace: str, language: str) -> int:
+        """Set the language of a namespace, see `languages.set_language`."""
+        return await languages.set_language(self._pool, caller, namespace, language)
 
     async def _update(
         self, within: Held, row: HeldRow, wanted: _Wanted, if_version: int | None
@@ -236,7 +241,7 @@ def _event(kind: EventType, within: Held, row: HeldRow) -> Event:
 
 
 async def _wanted(change: Change, now: datetime) -> _Wanted:
-    if all(getattr(change, name) is None for name in _CHANGEABLE):
+    if not change.cleared and all(getattr(change, name) is None for name in _CHANGEABLE):
         raise Invalid("nothing to change is given")
     drafting.require_expiry(change.expires_at, now)
     text = None if change.content is None else await drafting.text_in_slices(change.content)
@@ -259,6 +264,7 @@ async def _wanted(change: Change, now: datetime) -> _Wanted:
         file_id=change.file_id,
         metadata=drafting.metadata(change.metadata, found),
         redactions=dict(found),
+        cleared=change.cleared,
     )
 
 
@@ -279,7 +285,9 @@ def _new_fields(row: HeldRow, wanted: _Wanted) -> NewFields:
         for name in NewFields._fields
         if getattr(wanted, name) is not None
     }
-    fields = _fields(row)._replace(**given)
+    without: dict[str, Any] = {"expires_at": None, "valid_to": None, "valid_from": row.created_at}
+    cleared = {name: without[name] for name in wanted.cleared}
+    fields = _fields(row)._replace(**given, **cleared)
     if fields.valid_to is not None and fields.valid_to <= fields.valid_from:
         raise Invalid("valid_to must be after valid_from", field="valid_to")
     return fields

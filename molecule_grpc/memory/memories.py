@@ -70,6 +70,19 @@ class Memories:
         ]
         return dataclasses.replace(access, namespaces=tuple(entries))
 
+    async def access_with_languages(self, workspace_id: UUID) -> Access:
+        """Like `access`, each namespace with its language; raises as there."""
+        return await self._namespaces.with_languages(await self.access(workspace_id))
+
+    async def set_language(self, caller: UUID, namespace: str, language: str) -> int:
+        """Set the language of a namespace; how many texts were indexed anew.
+
+        Raises what `languages.set_language` raises.
+        """
+        return await self._changes.set_language(
+            caller, namespace or f"workspace:{caller}", language
+        )
+
     async def commit(self, author: UUID, draft: Draft) -> Committed:
         """Store a memory. Raises what `Commits.commit` raises."""
         return await self._commits.commit(author, draft)

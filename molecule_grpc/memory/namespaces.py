@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 from molecule_grpc.db.pool import Connection, Pool, database_errors
 from molecule_grpc.kernel.errors import Conflict, NotFound
 from molecule_grpc.memory.store import namespaces as store
+from molecule_grpc.memory.store.languages import languages_of
 from molecule_grpc.memory.values import Access, NamespaceAccess, NamespaceKind, Rule
 
 _DESCRIPTIONS = {
@@ -34,6 +36,17 @@ class Namespaces:
         """
         with database_errors():
             return await access(self._pool, workspace_id)
+
+    async def with_languages(self, access: Access) -> Access:
+        """The same, each namespace with its language. Raises Unavailable as `access` does."""
+        with database_errors():
+            spoken = await languages_of(self._pool, access.organization_id, access.readable)
+        return replace(
+            access,
+            namespaces=tuple(
+                each._replace(language=spoken.get(each.name, "")) for each in access.namespaces
+            ),
+        )
 
 
 async def access(conn: Connection | Pool, workspace_id: UUID) -> Access:

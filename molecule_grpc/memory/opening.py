@@ -72,7 +72,8 @@ async def open_memories(
         similar: finds memories that resemble a new one; None for no hints.
     """
     pool, settings = core.pool, core.settings.memory
-    quotas, upkeep, namespaces = MemoryQuotas(settings), Upkeep(pool), Namespaces(pool)
+    quotas, namespaces = MemoryQuotas(settings), Namespaces(pool)
+    upkeep = Upkeep(pool, has_plugin=bool(core.settings.plugin.remote_url))
     sweep = BackgroundTask(
         "memory-sweep", settings.sweep_interval, upkeep.sweep, timeout=SWEEP_TIMEOUT_SECONDS
     )

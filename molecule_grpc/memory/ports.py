@@ -78,6 +78,10 @@ class Resolving(Protocol):
         """What a workspace can read and write. Raises `NotFound` WORKSPACE_NOT_FOUND."""
         ...
 
+    async def with_languages(self, access: Access) -> Access:
+        """The same, each namespace with its language."""
+        ...
+
 
 class Storing(Protocol):
     """The way in of what an import holds."""
@@ -109,6 +113,7 @@ class Changing(Protocol):
     async def forget(
         self, caller: UUID, memory_id: UUID, namespace: str = "", *, own: bool = False
     ) -> int: ...
+    async def set_language(self, caller: UUID, namespace: str, language: str) -> int: ...
 
 
 class Reading(Protocol):

@@ -157,10 +157,21 @@ class MemoryService:
     async def ListNamespaces(
         self, request: pb.ListNamespacesRequest, call: Call
     ) -> pb.ListNamespacesResponse:
-        access = await self._memories.access(UUID(request.workspace_id))
+        access = await self._memories.access_with_languages(UUID(request.workspace_id))
         return pb.ListNamespacesResponse(
             readable=map(told.namespace, access.namespaces),
             writable=[told.namespace(each) for each in access.namespaces if each.writable],
+        )
+
+    async def SetNamespaceLanguage(
+        self, request: pb.SetNamespaceLanguageRequest, call: Call
+    ) -> pb.SetNamespaceLanguageResponse:
+        namespace = request.namespace or f"workspace:{request.workspace_id}"
+        reindexed = await self._memories.set_language(
+            UUID(request.workspace_id), namespace, request.language
+        )
+        return pb.SetNamespaceLanguageResponse(
+            namespace=namespace, language=request.language, reindexed=reindexed
         )
 
     async def GetMemoryHygiene(

@@ -6,12 +6,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 from uuid import UUID
 
+import structlog
 from prometheus_client import Counter
 
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.db.sweep import in_batches
 from molecule_grpc.memory.store import places
 from molecule_grpc.memory.store import upkeep as store
+
+_log = structlog.get_logger(__name__)
 
 _REAPED = Counter(
     "molecule_grpc_memories_reaped_total",
@@ -26,10 +29,15 @@ _MAX_NOTED = 10_000
 
 
 class Upkeep:
-    """What workers do beside the calls. Any number of them may do it at once."""
+    """What workers do beside the calls. Any number of them may do it at once.
 
-    def __init__(self, pool: Pool) -> None:
+    Args:
+        has_plugin: a plugin keeps the memories, and deletes what is purged.
+    """
+
+    def __init__(self, pool: Pool, *, has_plugin: bool = False) -> None:
         self._pool = pool
+        self._has_plugin = has_plugin
         self._noted: set[tuple[UUID, UUID]] = set()
 
     async def sweep(self) -> None:
@@ -41,6 +49,8 @@ class Upkeep:
                 await self._drop_namespace(organization_id, name)
             after = names[-1]
         await self._delete("value", lambda limit: store.drop_values(self._pool, limit=limit))
+        if not self._has_plugin:
+            await self._drop_cleanups()
 
     def recalled(self, organization_id: UUID, memory_ids: Sequence[UUID]) -> None:
         """Note that somebody has read these memories; written by `note`."""
@@ -63,6 +73,21 @@ class Upkeep:
             lambda limit: places.empty(self._pool, organization_id, name, limit=limit),
         )
         await places.drop_namespace(self._pool, organization_id, name)
+
+    async def _drop_cleanups(self) -> None:
+        """Forget what waits for a plugin that was configured once and is not any more."""
+        dropped = await in_batches(
+            "memories: cleanup",
+            lambda limit: store.drop_cleanups(self._pool, limit=limit),
+            batch=_BATCH,
+        )
+        if dropped:
+            _log.warning(
+                "no memory plugin is configured: namespaces of purged workspaces stay in the one "
+                "that was",
+                namespaces=dropped,
+                days=store.CLEANUP_DAYS,
+            )
 
     async def _delete(self, kind: str, step: Step) -> None:
         removed = await in_batches(f"memories: {kind}", step, batch=_BATCH)

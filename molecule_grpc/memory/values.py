@@ -45,6 +45,7 @@ class NamespaceAccess(NamedTuple):
     Args:
         display_name: name of the workspace that anchors it, or of the custom namespace.
         description: whose it is, for people.
+        language: of its words; empty where nobody asked, or it holds nothing.
     """
 
     name: str
@@ -53,6 +54,7 @@ class NamespaceAccess(NamedTuple):
     description: str
     writable: bool
     rule: Rule
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,11 @@ class Committed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What to change of a memory; None leaves a field as it is."""
+    """What to change of a memory; None leaves a field as it is.
+
+    Args:
+        cleared: of `expires_at`, `valid_from` and `valid_to`, those to be as if never given.
+    """
 
     content: str | None = None
     kind: str | None = None
@@ -166,6 +172,7 @@ class Change:
     file_id: UUID | None = None
     metadata: str | None = None
     if_version: int | None = None
+    cleared: frozenset[str] = frozenset()
 
 
 class Updated(NamedTuple):
@@ -264,6 +271,8 @@ class Query:
         half_life_days: 0 for no influence of age.
         order: `best` or `newest`, for a query with a text.
         label: of clients that know scopes; empty for any.
+        delegation_id: only what came from this delegation; empty for any.
+        file_id: only what came from this uploaded file.
     """
 
     text: str = ""
@@ -282,6 +291,8 @@ class Query:
     half_life_days: float = 0.0
     explain: bool = False
     label: str = ""
+    delegation_id: str = ""
+    file_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,7 @@ WITHOUT_TEXT = {
     "ExplainMemory",
     "GetMemoryHygiene",
     "ListNamespaces",
+    "SetNamespaceLanguage",
     "ForgetMemory",
     "UndoConsolidation",
     "DeleteScopedMemory",

@@ -405,6 +405,26 @@ async def test_a_new_parent_counts_from_the_next_call_on(
     assert refused.value.reason == "NAMESPACE_NOT_WRITABLE"
 
 
+async def test_the_language_of_a_namespace_is_for_its_writers(root: Agent, child: Agent) -> None:
+    shared = f"org:{root.id}"
+    for namespace, reason in ((shared, "NAMESPACE_NOT_WRITABLE"), ("org:x", "NAMESPACE_NOT_FOUND")):
+        with pytest.raises(Refused) as refused:
+            await child.rpc(
+                pb.SetNamespaceLanguageRequest(
+                    workspace_id=child.id, namespace=namespace, language="german"
+                )
+            )
+        assert refused.value.reason == reason
+    request = pb.SetNamespaceLanguageRequest(
+        workspace_id=root.id, namespace=shared, language="german"
+    )
+    assert (await root.rpc(request)).reindexed == 0
+    await commit(root, "alle Anfragen", shared)
+    assert await contents(child, "Anfrage") == [
+        text for text in await contents(child, "Anfragen") if "alle Anfragen" in text
+    ]
+
+
 async def test_hygiene_names_what_to_mend(root: Agent) -> None:
     await commit(root, "twice said")
     await commit(root, "twice said", keep_duplicate=True)

@@ -45,6 +45,14 @@ async def test_an_agent_remembers_finds_and_forgets(hired: Hired, server: Runnin
         assert [each.content for each in then.memories] == ["the kiln fires at dawn"]
         changed = await memory.update(new.id, tags=["kiln", "noon"], pinned=True)
         assert changed.changed
+        await memory.update(new.id, valid_to=soon, expires_at=soon)
+        assert (await memory.update(new.id, clear=["valid_to"], pinned=False)).changed
+        got = await memory.get(new.id)
+        assert (got.HasField("valid_to"), got.HasField("expires_at"), got.pinned) == (
+            False,
+            True,
+            False,
+        )
         assert list((await memory.get(new.id)).tags) == ["kiln", "noon"]
         assert len(await memory.history(new.id)) == 2
         assert (await memory.explain(new.id, "kiln")).found
@@ -150,6 +158,12 @@ async def test_the_command_line(hired: Hired, commands: CommandLine) -> None:
     assert changed["changed"] is True
     kinds = [each["kind"] for each in await memory("namespaces", hired.id)]
     assert kinds == ["workspace", "team", "org"]
+    until = ("--valid-to", "2099-01-01T00:00:00Z")
+    assert (await memory("update", hired.id, new["id"], *until))["changed"] is True
+    await memory("update", hired.id, new["id"], "--clear", "valid_to")
+    assert (await memory("get", hired.id, new["id"])).get("valid_to") is None
+    assert (await memory("language", hired.id, "simple"))["reindexed"] == 2
+    assert await memory("search", hired.id, "lighthouse", "--delegation", "none") == []
     other = await memory("add", hired.id, "the sea is blue")
     merged = await memory("consolidate", hired.id, "red and blue", new["id"], other["id"])
     assert len(merged["superseded"]) == 2

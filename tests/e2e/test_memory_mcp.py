@@ -226,3 +226,21 @@ async def test_secrets_are_counted_and_gone(root: Agent) -> None:
     made = await run(root, "commit_memory_v2", content=f"log in with {secret}")
     assert sum(made["redactions"].values()) == 1
     assert secret not in json.dumps(await run(root, "get_memory", memory_id=made["id"]))
+
+
+async def test_a_search_is_explained_and_a_consolidation_undone_by_tools(root: Agent) -> None:
+    ids = [
+        (await run(root, "commit_memory_v2", content=text, delegation_id="task-1"))["id"]
+        for text in ("the kiln is hot", "the kiln is old")
+    ]
+    found = await run(root, "search_memory", query="kiln", delegation_id="task-1")
+    assert sorted(each["id"] for each in found["memories"]) == sorted(ids)
+    why = await run(root, "explain_memory", memory_id=ids[0], query="kiln")
+    assert (why["found"], why["rank"] > 0) == (True, True)
+    whole = await run(root, "consolidate_memories", memory_ids=ids, content="an old hot kiln")
+    undone = await run(root, "undo_consolidation", memory_id=whole["id"])
+    assert sorted(undone["restored"]) == sorted(ids)
+    until = {"memory_id": ids[0], "valid_to": "2099-01-01T00:00:00Z"}
+    await run(root, "update_memory", **until)
+    await run(root, "update_memory", memory_id=ids[0], clear=["valid_to"])
+    assert "valid_to" not in await run(root, "get_memory", memory_id=ids[0])

@@ -47,6 +47,40 @@ async def test_a_consolidation_and_its_undoing(root: Agent) -> None:
     assert sorted(undone["restored"]) == sorted(ids)
 
 
+async def test_a_mask_says_what_is_changed_and_what_is_cleared(root: Agent) -> None:
+    draft = {
+        "content": "holds for a while",
+        "tags": ["a"],
+        "valid_to": "2099-01-01T00:00:00Z",
+        "expires_at": "2099-01-01T00:00:00Z",
+    }
+    made = await post(root, f"/workspaces/{root.id}/v2/memories", draft, 201)
+    path = f"/workspaces/{root.id}/v2/memories/{made['id']}"
+    body = {"update_mask": "validTo,tags", "pinned": True}
+    assert (await root.rest("PATCH", path, body)).json()["changed"] is True
+    got = (await root.rest("GET", path)).json()
+    assert (got.get("valid_to"), got["tags"], got["pinned"]) == (None, [], False)
+    assert got["expires_at"] == "2099-01-01T00:00:00Z"
+    for mask in ("content", "labels"):
+        refused = await root.rest("PATCH", path, {"update_mask": mask})
+        assert (refused.status_code, mask in refused.text) == (400, True)
+
+
+async def test_a_namespace_has_a_language(root: Agent) -> None:
+    path = f"/workspaces/{root.id}/v2/namespaces"
+    await post(root, f"/workspaces/{root.id}/v2/memories", {"content": "die Häuser"}, 201)
+    done = await root.rest(
+        "PUT", f"/workspaces/{root.id}/v2/namespaces/language", {"language": "german"}
+    )
+    assert done.json() == {
+        "namespace": f"workspace:{root.id}",
+        "language": "german",
+        "reindexed": 1,
+    }
+    own = (await root.rest("GET", path)).json()["readable"][0]
+    assert own["language"] == "german"
+
+
 async def test_a_memory_is_changed_replaced_and_forgotten(root: Agent) -> None:
     memories = f"/workspaces/{root.id}/v2/memories"
     made = await post(root, memories, {"content": "first"}, 201)

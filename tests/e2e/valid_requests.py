@@ -520,6 +520,9 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
         "ConsolidateMemories": _consolidate_memories,
         "UndoConsolidation": _undo_consolidation,
         "ListNamespaces": lambda f: memory.ListNamespacesRequest(workspace_id=f.own.id),
+        "SetNamespaceLanguage": lambda f: memory.SetNamespaceLanguageRequest(
+            workspace_id=f.own.id, language="german"
+        ),
         "GetMemoryHygiene": lambda f: memory.GetMemoryHygieneRequest(workspace_id=f.own.id),
         "CommitScopedMemory": lambda f: memory.CommitScopedMemoryRequest(
             workspace_id=f.own.id, content=uuid.uuid4().hex, scope="LOCAL"

@@ -102,6 +102,22 @@ async def test_fields_change_without_a_new_text(bench: Bench, tree: Tree) -> Non
     assert (row.content, row.tags, row.version) == ("new", ["w"], 3)
 
 
+async def test_times_are_taken_away(bench: Bench, tree: Tree) -> None:
+    ends = datetime.now(UTC) + timedelta(days=2)
+    begins = datetime.now(UTC) - timedelta(days=2)
+    made = await bench.commit(
+        tree.a, "text", expires_at=ends, valid_from=begins, valid_to=ends - timedelta(days=1)
+    )
+    await bench.changes.update(tree.a, made.id, Change(cleared=frozenset({"valid_to"})))
+    row = await bench.reads.get(tree.a, made.id)
+    assert (row.valid_to, row.valid_from, row.expires_at) == (None, begins, ends)
+    rest = Change(tags=("t",), cleared=frozenset({"valid_from", "expires_at"}))
+    assert (await bench.changes.update(tree.a, made.id, rest)).changed
+    row = await bench.reads.get(tree.a, made.id)
+    assert (row.valid_from, row.expires_at, row.tags) == (row.created_at, None, ["t"])
+    assert not (await bench.changes.update(tree.a, made.id, rest)).changed
+
+
 async def test_an_update_goes_the_way_of_a_commit(bench: Bench, tree: Tree) -> None:
     made = await bench.commit(tree.a, "text")
     updated = await bench.changes.update(

@@ -18,6 +18,7 @@ from molecule_grpc.memory.plugin.client import PluginClient
 from molecule_grpc.memory.plugin.cutover import CutoverState, announce
 from molecule_grpc.memory.plugin.server import contract_application
 from molecule_grpc.memory.plugin.store import cleanup as outbox
+from molecule_grpc.memory.upkeep import Upkeep
 from molecule_grpc.settings.memory_plugin import MemoryPluginSettings
 from molecule_grpc.settings.values import SettingsError
 from tests.integration.workspaces import ORGANIZATION, add
@@ -118,6 +119,18 @@ async def test_a_purge_queues_what_nobody_can_read_any_more(pool: Pool) -> None:
     }
     await pool.execute("DELETE FROM memory_cleanup_outbox")
     assert await queued(pool, root) == {f"workspace:{root}", f"team:{root}", f"org:{root}"}
+
+
+async def test_what_waits_for_a_plugin_of_once_is_dropped_in_the_end(pool: Pool) -> None:
+    [old, new] = await add(pool, 2)
+    await queued(pool, old)
+    await pool.execute("UPDATE memory_cleanup_outbox SET created_at = now() - interval '31 days'")
+    await Upkeep(pool, has_plugin=True).sweep()
+    before = await queued(pool, new)
+    assert {f"workspace:{old}", f"workspace:{new}"} <= before
+    await Upkeep(pool).sweep()
+    rows = await pool.fetch("SELECT namespace FROM memory_cleanup_outbox")
+    assert {row[0] for row in rows} == {each for each in before if str(new) in each}
 
 
 async def due_now(pool: Pool) -> None:

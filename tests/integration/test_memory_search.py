@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from molecule_grpc.db.pool import Pool
-from molecule_grpc.kernel.errors import Invalid, NotFound, Unavailable
+from molecule_grpc.kernel.errors import Denied, Invalid, NotFound, Unavailable
 from molecule_grpc.memory import similar
 from molecule_grpc.memory.values import Change, Draft, Found
 from tests.integration.memories import Tree, plant
@@ -324,6 +324,45 @@ async def test_filters_narrow_before_the_limit(bench: SearchBench, tree: Tree) -
     assert wanted in await bench.ids(tree.a, "restart", created_before=later, limit=100)
 
 
+async def test_what_came_from_a_delegation_or_a_file_is_found(
+    bench: SearchBench, tree: Tree
+) -> None:
+    file = uuid4()
+    (from_task,) = await bench.remember(tree.a, "restart by night", delegation_id="task-1")
+    (from_file,) = await bench.remember(tree.a, "restart by day", file_id=file)
+    for mode in ("hybrid", "lexical", "recent"):
+        found = await bench.ids(tree.a, "restart", mode=mode, delegation_id="task-1")
+        assert found == [from_task], mode
+        assert await bench.ids(tree.a, "restart", mode=mode, file_id=file) == [from_file], mode
+        assert await bench.ids(tree.a, "restart", mode=mode, file_id=uuid4()) == [], mode
+    why = await bench.explain(tree.a, from_task, "restart", delegation_id="task-2", file_id=file)
+    assert why.excluded_by == ["delegation", "file"]
+
+
+async def test_words_are_found_in_the_language_of_their_namespace(
+    bench: SearchBench, tree: Tree
+) -> None:
+    changes, own = bench.bench.changes, f"workspace:{tree.a}"
+    (made,) = await bench.remember(tree.a, "Die Datenbanken wurden neu gestartet")
+    await changes.update(tree.a, made, Change(content="Die Datenbanken starten neu"))
+    assert await bench.ids(tree.a, "Datenbank", mode="lexical", min_score=0.01) == []
+    assert await changes.set_language(tree.a, own, "german") == 2
+    assert await bench.ids(tree.a, "Datenbank", mode="lexical", min_score=0.01) == [made]
+    (later,) = await bench.remember(tree.a, "Eine weitere Datenbank")
+    assert await bench.ids(tree.a, "Datenbanken", mode="lexical", limit=1) == [later]
+    assert await changes.set_language(tree.a, own, "german") == 0
+    access = await bench.bench.namespaces.access(tree.a)
+    spoken = (await bench.bench.namespaces.with_languages(access)).of(own)
+    assert spoken is not None
+    assert spoken.language == "german"
+    with pytest.raises(Invalid, match="german"):
+        await changes.set_language(tree.a, own, "klingon")
+    with pytest.raises(Denied):
+        await changes.set_language(tree.a, f"org:{tree.root}", "german")
+    with pytest.raises(NotFound, match="namespace not found"):
+        await changes.set_language(tree.a, f"workspace:{tree.b}", "german")
+
+
 async def test_least_score_and_age(bench: SearchBench, tree: Tree, pool: Pool) -> None:
     old, new = await bench.remember(tree.a, "restart database now", "restart database soon")
     await pool.execute(
@@ -587,6 +626,9 @@ async def test_hints_name_what_resembles_a_new_text(
     found = await bench.parts.similar.find(tree.organization, space, second, edited)
     assert [(each.id, each.cosine) for each in found] == [(first, None)]
     assert found[0].shared_wording > 0.8
+    on_its_way = await bench.parts.similar.find_like(tree.a, space, uuid4(), text + " Twice.")
+    assert [each.id for each in on_its_way] == [first, second]
+    assert await bench.parts.similar.find_like(tree.b, f"workspace:{tree.b}", first, text) == []
     await bench.backlog.step()
     found = await bench.parts.similar.find(tree.organization, space, second, edited)
     assert [each.id for each in found] == [first]

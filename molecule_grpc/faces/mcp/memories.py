@@ -78,6 +78,12 @@ class MemoryTools:
             stores=True,
         )
         yield Tool(
+            "undo_consolidation",
+            "Bring back the memories that a consolidated memory replaced, and forget that one.",
+            given_by.OneMemory,
+            self._undo,
+        )
+        yield Tool(
             "forget_memory",
             "Remove a memory for good, with its history. For what no longer holds, commit what "
             "does with `supersedes` instead.",
@@ -92,6 +98,14 @@ class MemoryTools:
             f"first one is an answer, `searched_namespaces` what was searched. {_DATA}",
             given_by.SearchMemory,
             self._search,
+            reads=True,
+        )
+        yield Tool(
+            "explain_memory",
+            "Say why a memory is, or is not, among the hits of a search: its place, its scores, "
+            "the words that it has, or which filter leaves it out.",
+            given_by.ExplainMemory,
+            self._explain,
             reads=True,
         )
         yield Tool(
@@ -175,6 +189,7 @@ class MemoryTools:
             tags=None if given.tags is None else tuple(map(clean, given.tags)),
             pinned=given.pin,
             valid_to=_time(given.valid_to, "valid_to"),
+            cleared=frozenset(given.clear),
         )
         done = await self._memories.update(caller.workspace_id, memory_id(given.memory_id), change)
         return {"id": str(done.id), "version": done.version, "changed": done.changed}
@@ -188,6 +203,10 @@ class MemoryTools:
         )
         result = {} if done.result is None else shown.committed(done.result)
         return result | {"superseded": list(map(str, done.superseded))}
+
+    async def _undo(self, given: given_by.OneMemory, caller: Caller) -> object:
+        restored = await self._memories.undo(caller.workspace_id, memory_id(given.memory_id))
+        return {"restored": list(map(str, restored))}
 
     async def _forget(self, given: given_by.ForgetMemory, caller: Caller) -> object:
         identity = memory_id(given.memory_id)
@@ -209,6 +228,8 @@ class MemoryTools:
             limit=given.limit or _DEFAULT_HITS,
             mode=given.mode,
             as_of=_time(given.as_of, "as_of"),
+            delegation_id=clean(given.delegation_id),
+            file_id=given.file_id,
             page_token=given.page_token,
         )
         found = await self._memories.search(caller.workspace_id, query)
@@ -224,6 +245,12 @@ class MemoryTools:
             "embed_pending": found.embed_pending,
         }
         return answer | {name: value for name, value in optional.items() if value}
+
+    async def _explain(self, given: given_by.ExplainMemory, caller: Caller) -> object:
+        query = Query(text=clean(given.query), namespaces=tuple(map(clean, given.namespaces)))
+        return shown.explained(
+            await self._memories.explain(caller.workspace_id, memory_id(given.memory_id), query)
+        )
 
     async def _get(self, given: given_by.OneMemory, caller: Caller) -> object:
         return shown.memory(

@@ -83,8 +83,24 @@ class SearchMemory(Arguments):
         "", description="How to search; hybrid unless given."
     )
     as_of: Time = Field("", description="RFC 3339 time: what was held and known then.")
+    delegation_id: Annotated[str, Field(max_length=256), bytes_up_to(256)] = Field(
+        "", description="Only what came from this task: its `task_id`."
+    )
+    file_id: UUID | None = Field(None, description="Only what came from this uploaded file.")
     page_token: Annotated[str, Field(max_length=1024)] = Field(
         "", description="next_page_token of the answer before."
+    )
+
+
+class ExplainMemory(Arguments):
+    """Of explain_memory."""
+
+    memory_id: Id = Field(description=_ID)
+    query: Annotated[str, Field(max_length=_QUERY_BYTES), bytes_up_to(_QUERY_BYTES)] = Field(
+        description="The search to explain."
+    )
+    namespaces: list[Namespace] = Field(
+        [], max_length=64, description="Where it looks; everywhere that you can read unless given."
     )
 
 
@@ -102,7 +118,7 @@ class NoArguments(Arguments):
 
 
 class OneMemory(Arguments):
-    """Of get_memory and memory_history."""
+    """Of get_memory, memory_history and undo_consolidation."""
 
     memory_id: Id = Field(description=_ID)
 
@@ -117,6 +133,9 @@ class UpdateMemory(Arguments):
     tags: list[Tag] | None = Field(None, max_length=32, description="All tags, from now on.")
     pin: bool | None = Field(None, description="Show it first in lists without a query.")
     valid_to: Time = Field("", description="RFC 3339 time until which it holds.")
+    clear: list[Literal["expires_at", "valid_from", "valid_to"]] = Field(
+        [], max_length=3, description="Times to take away: it then holds, or stays, for ever."
+    )
 
 
 class ConsolidateMemories(Arguments):

@@ -9,6 +9,7 @@ from molecule_grpc.kernel.protos import rfc3339
 from molecule_grpc.memory.scoped import ScopedMemory
 from molecule_grpc.memory.values import (
     Committed,
+    Explained,
     Hit,
     Hygiene,
     MemoryRow,
@@ -42,6 +43,16 @@ def hit(found: Hit) -> Json:
     if found.similar_ids:
         shown["similar_ids"] = list(map(str, found.similar_ids))
     return shown
+
+
+def explained(result: Explained) -> Json:
+    """Why a memory is, or is not, a hit."""
+    answer: Json = {"found": result.found, "rank": result.rank}
+    if result.score is not None:
+        answer["score"] = result.score
+    if result.explanation is not None:
+        answer["explanation"] = asdict(result.explanation)
+    return answer | ({"excluded_by": result.excluded_by} if result.excluded_by else {})
 
 
 def memory(row: MemoryRow) -> Json:

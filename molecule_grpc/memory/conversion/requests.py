@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from google.protobuf import struct_pb2
@@ -28,6 +29,11 @@ from molecule_grpc.server.call import Call
 DEFAULT_HITS = 20
 MAX_HITS = 100
 _METADATA_BYTES = 16 * 1024
+# Fields of an update: those that always have a value, those that are empty without one, and times.
+_REQUIRED = frozenset(("content", "kind"))
+_EMPTY: dict[str, object] = {"tags": (), "entities": (), "pinned": False}
+_CLEARED = frozenset(("expires_at", "valid_from", "valid_to"))
+_CHANGEABLE = _REQUIRED | _EMPTY.keys() | _CLEARED
 
 
 async def draft(memory: memory_pb2.MemoryDraft, call: Call, field: str = "memory") -> Draft:
@@ -56,7 +62,31 @@ async def draft(memory: memory_pb2.MemoryDraft, call: Call, field: str = "memory
 
 
 def change(request: pb.UpdateMemoryRequest) -> Change:
-    """What a caller wants to be changed. Raises `Invalid` for a time out of range."""
+    """What a caller wants to be changed: what the mask names, or without a mask what is given.
+
+    Raises:
+        Invalid: a time is out of range, or the mask names what cannot be changed or cleared.
+    """
+    given = _given(request)
+    if not request.update_mask.paths:
+        return given
+    paths = set(request.update_mask.paths)
+    if unknown := paths - _CHANGEABLE:
+        raise Invalid(
+            f"update_mask names {min(unknown)}, which is none of {', '.join(sorted(_CHANGEABLE))}",
+            field="update_mask",
+        )
+    for name in sorted(paths & _REQUIRED):
+        if getattr(given, name) is None:
+            raise Invalid(f"{name} is in update_mask, and has no value", field=name)
+    values: dict[str, Any] = {name: getattr(given, name) for name in paths}
+    cleared = frozenset(name for name in paths & _CLEARED if values[name] is None)
+    for name in paths & _EMPTY.keys():
+        values[name] = _EMPTY[name] if values[name] is None else values[name]
+    return Change(**values, cleared=cleared, if_version=given.if_version)
+
+
+def _given(request: pb.UpdateMemoryRequest) -> Change:
     return Change(
         content=clean(request.content) if request.HasField("content") else None,
         kind=request.kind if request.HasField("kind") else None,
@@ -64,6 +94,7 @@ def change(request: pb.UpdateMemoryRequest) -> Change:
         entities=_labels(request.entities) if request.HasField("entities") else None,
         pinned=request.pinned if request.HasField("pinned") else None,
         expires_at=moment(request, "expires_at"),
+        valid_from=moment(request, "valid_from"),
         valid_to=moment(request, "valid_to"),
         if_version=request.if_version if request.HasField("if_version") else None,
     )
@@ -87,6 +118,8 @@ def query(request: pb.SearchMemoriesRequest) -> Query:
         min_score=request.min_score,
         half_life_days=request.half_life_days,
         explain=request.explain,
+        delegation_id=clean(request.delegation_id),
+        file_id=optional_id(request.file_id, "file_id"),
     )
 
 

@@ -42,6 +42,7 @@ def namespace(entry: NamespaceAccess) -> memory_pb2.Namespace:
         display_name=entry.display_name,
         description=entry.description,
         writable=entry.writable,
+        language=entry.language,
     )
 
 

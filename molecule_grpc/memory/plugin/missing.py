@@ -41,6 +41,9 @@ class NotInPlugins:
     ) -> Updated:
         raise refusals.unsupported("updating a memory")
 
+    async def set_language(self, caller: UUID, namespace: str, language: str) -> int:
+        raise refusals.unsupported("the language of a namespace")
+
     async def get(self, reader: UUID, memory_id: UUID) -> MemoryRow:
         raise refusals.unsupported("reading a memory by its id")
 

@@ -115,8 +115,9 @@ class PluginSearch:
 
     async def _asked(self, query: Query, wires: list[str], limit: int) -> _Asked:
         filtered = query.tags or query.entities or query.author_id or query.label
+        sourced = query.delegation_id or query.file_id
         timed = query.created_after or query.created_before
-        most = MOST_HITS if filtered or timed else min(limit + _SPARE, MOST_HITS)
+        most = MOST_HITS if filtered or sourced or timed else min(limit + _SPARE, MOST_HITS)
         degraded = [_NO_PAGES]
         if query.half_life_days:
             degraded.append(_NO_AGE)
@@ -194,6 +195,8 @@ def _wanted(row: MemoryRow, query: Query) -> bool:
         and set(query.entities) <= set(row.entities)
         and query.author_id in (None, row.author_id)
         and query.label in ("", row.label)
+        and query.delegation_id in ("", row.delegation_id)
+        and query.file_id in (None, row.file_id)
         and (query.created_after is None or row.created_at >= query.created_after)
         and (query.created_before is None or row.created_at < query.created_before)
     )

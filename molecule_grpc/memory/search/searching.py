@@ -236,6 +236,7 @@ def _bounded(query: Query) -> Query:
         entities=tuple(entity.replace("\0", "") for entity in query.entities),
         kinds=tuple(kind.replace("\0", "") for kind in query.kinds),
         label=query.label.replace("\0", ""),
+        delegation_id=query.delegation_id.replace("\0", ""),
         min_score=min(max(least, -_MOST_SCORE), _MOST_SCORE),
         half_life_days=max(half_life, _LEAST_HALF_LIFE_DAYS) if half_life > 0 else 0.0,
     )

@@ -37,6 +37,7 @@ class HeldRow(NamedTuple):
     delegation_id: str | None
     file_id: UUID | None
     metadata: str | None
+    created_at: datetime
 
 
 class NewText(NamedTuple):
@@ -87,7 +88,7 @@ _COLUMNS = f"""
     m.id, m.namespace, m.content_sha256, m.kind, m.tags, m.entities, m.label, m.author_id, m.pinned,
     m.expires_at, m.valid_from, m.valid_to,
     CASE WHEN {replaced("m")} THEN m.superseded_by END, m.version, m.change,
-    m.source, m.delegation_id, m.file_id, m.metadata::text
+    m.source, m.delegation_id, m.file_id, m.metadata::text, m.created_at
 """
 
 _HOLD = f"""

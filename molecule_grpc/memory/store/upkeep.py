@@ -60,6 +60,21 @@ EXPIRED_NAMESPACES: Final = f"""
     ORDER BY organization_id, name LIMIT $3
 """
 
+# Without a plugin nobody deletes these: after so long nobody will.
+CLEANUP_DAYS: Final = 30
+
+_DROP_CLEANUPS = f"""
+    WITH gone AS (
+        DELETE FROM memory_cleanup_outbox WHERE id IN (
+            SELECT id FROM memory_cleanup_outbox
+            WHERE created_at <= now() - interval '{CLEANUP_DAYS} days'
+            ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+        )
+        RETURNING 1
+    )
+    SELECT count(*) FROM gone
+"""
+
 # A writer holds the lock of its workspace's keys, and reads the floor after it has the lock.
 _DROP_VALUES = f"""
     WITH due AS (
@@ -139,3 +154,9 @@ async def note_recalled(pool: Pool, ids: Sequence[tuple[UUID, UUID]]) -> None:
 async def expire_of(conn: Connection, workspace_ids: Sequence[UUID]) -> None:
     """Hide the namespaces that hang on these workspaces, in the transaction that purges them."""
     await conn.execute(_EXPIRE_OF, list(workspace_ids))
+
+
+async def drop_cleanups(pool: Pool, *, limit: int) -> int:
+    """Forget what a plugin should have deleted 30 days ago; how many namespaces."""
+    dropped: int = await pool.fetchval(_DROP_CLEANUPS, limit)
+    return dropped

@@ -21,6 +21,8 @@ _NAMES: Final = (
     "validity",
     "superseded",
     "label",
+    "delegation",
+    "file",
 )
 
 
@@ -93,4 +95,6 @@ def _tests(arguments: Arguments, namespaces: Sequence[str], query: Query) -> Seq
         f"NOT (m.valid_from <= {then} AND (m.valid_to IS NULL OR m.valid_to > {then}))",
         superseded,
         unless(query.label, "text", "m.label = {}"),
+        unless(query.delegation_id, "text", "m.delegation_id IS NOT DISTINCT FROM {}"),
+        unless(query.file_id, "uuid", "m.file_id IS NOT DISTINCT FROM {}"),
     )

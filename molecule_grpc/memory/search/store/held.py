@@ -92,4 +92,8 @@ def wanted(arguments: Arguments, query: Query, h: str = "h") -> str:
         terms.append(f"{h}.created_at < {arguments.add(query.created_before, 'timestamptz')}")
     if query.label:
         terms.append(f"{h}.label = {arguments.add(query.label, 'text')}")
+    if query.delegation_id:
+        terms.append(f"{h}.delegation_id = {arguments.add(query.delegation_id, 'text')}")
+    if query.file_id:
+        terms.append(f"{h}.file_id = {arguments.add(query.file_id, 'uuid')}")
     return " AND ".join(terms)

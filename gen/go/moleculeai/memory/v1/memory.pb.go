@@ -38,7 +38,9 @@ type Namespace struct {
 	// One line for people: whose it is.
 	Description string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	// Whether the workspace may write here.
-	Writable      bool `protobuf:"varint,5,opt,name=writable,proto3" json:"writable,omitempty"`
+	Writable bool `protobuf:"varint,5,opt,name=writable,proto3" json:"writable,omitempty"`
+	// In which language its words are found; empty in a namespace without memories, which is english.
+	Language      string `protobuf:"bytes,6,opt,name=language,proto3" json:"language,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -106,6 +108,13 @@ func (x *Namespace) GetWritable() bool {
 		return x.Writable
 	}
 	return false
+}
+
+func (x *Namespace) GetLanguage() string {
+	if x != nil {
+		return x.Language
+	}
+	return ""
 }
 
 // MemoryDraft is what an agent wants to be remembered.
@@ -1248,13 +1257,14 @@ var File_moleculeai_memory_v1_memory_proto protoreflect.FileDescriptor
 
 const file_moleculeai_memory_v1_memory_proto_rawDesc = "" +
 	"\n" +
-	"!moleculeai/memory/v1/memory.proto\x12\x14moleculeai.memory.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x01\n" +
+	"!moleculeai/memory/v1/memory.proto\x12\x14moleculeai.memory.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x01\n" +
 	"\tNamespace\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12!\n" +
 	"\fdisplay_name\x18\x03 \x01(\tR\vdisplayName\x12 \n" +
 	"\vdescription\x18\x04 \x01(\tR\vdescription\x12\x1a\n" +
-	"\bwritable\x18\x05 \x01(\bR\bwritable\"\xb3\x05\n" +
+	"\bwritable\x18\x05 \x01(\bR\bwritable\x12\x1a\n" +
+	"\blanguage\x18\x06 \x01(\tR\blanguage\"\xb3\x05\n" +
 	"\vMemoryDraft\x12%\n" +
 	"\acontent\x18\x01 \x01(\tB\v\xbaH\br\x06\x10\x01(\xa0\x8d\x06R\acontent\x12&\n" +
 	"\tnamespace\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tnamespace\x126\n" +

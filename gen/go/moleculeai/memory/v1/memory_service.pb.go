@@ -15,6 +15,7 @@ import (
 	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	structpb "google.golang.org/protobuf/types/known/structpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -279,7 +280,11 @@ type SearchMemoriesRequest struct {
 	// means age does not count.
 	HalfLifeDays float64 `protobuf:"fixed64,17,opt,name=half_life_days,json=halfLifeDays,proto3" json:"half_life_days,omitempty"`
 	// Whether each hit says where its score comes from.
-	Explain       bool `protobuf:"varint,18,opt,name=explain,proto3" json:"explain,omitempty"`
+	Explain bool `protobuf:"varint,18,opt,name=explain,proto3" json:"explain,omitempty"`
+	// Only memories that came from this delegation.
+	DelegationId string `protobuf:"bytes,19,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
+	// Only memories that came from this uploaded file: a UUID.
+	FileId        string `protobuf:"bytes,20,opt,name=file_id,json=fileId,proto3" json:"file_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -438,6 +443,20 @@ func (x *SearchMemoriesRequest) GetExplain() bool {
 		return x.Explain
 	}
 	return false
+}
+
+func (x *SearchMemoriesRequest) GetDelegationId() string {
+	if x != nil {
+		return x.DelegationId
+	}
+	return ""
+}
+
+func (x *SearchMemoriesRequest) GetFileId() string {
+	if x != nil {
+		return x.FileId
+	}
+	return ""
 }
 
 // Response of SearchMemories.
@@ -626,7 +645,7 @@ type ExplainMemoryResponse struct {
 	// Where the score comes from.
 	Explanation *Explanation `protobuf:"bytes,4,opt,name=explanation,proto3" json:"explanation,omitempty"`
 	// What leaves it out: namespace, kind, tag, entity, author, label, time, validity, superseded,
-	// min_score, or words, when it has none of the query's.
+	// delegation, file, min_score, or words, when it has none of the query's.
 	ExcludedBy    []string `protobuf:"bytes,5,rep,name=excluded_by,json=excludedBy,proto3" json:"excluded_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -884,7 +903,13 @@ type UpdateMemoryRequest struct {
 	// New end of validity.
 	ValidTo *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=valid_to,json=validTo,proto3" json:"valid_to,omitempty"`
 	// Write only if the memory has this version.
-	IfVersion     *int32 `protobuf:"varint,10,opt,name=if_version,json=ifVersion,proto3,oneof" json:"if_version,omitempty"`
+	IfVersion *int32 `protobuf:"varint,10,opt,name=if_version,json=ifVersion,proto3,oneof" json:"if_version,omitempty"`
+	// The fields to be written: content, kind, tags, entities, pinned, expires_at, valid_from, valid_to.
+	// Unset means those that are given. A time without a value is cleared: `expires_at` to never,
+	// `valid_to` to for ever, `valid_from` to the time of the commit.
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,11,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// New beginning of validity.
+	ValidFrom     *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=valid_from,json=validFrom,proto3" json:"valid_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -987,6 +1012,20 @@ func (x *UpdateMemoryRequest) GetIfVersion() int32 {
 		return *x.IfVersion
 	}
 	return 0
+}
+
+func (x *UpdateMemoryRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+func (x *UpdateMemoryRequest) GetValidFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ValidFrom
+	}
+	return nil
 }
 
 // Response of UpdateMemory.
@@ -1585,6 +1624,135 @@ func (x *ListNamespacesResponse) GetWritable() []*Namespace {
 	return nil
 }
 
+// Request of SetNamespaceLanguage.
+type SetNamespaceLanguageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of a workspace that may write the namespace.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// The namespace; empty means `workspace:<workspace_id>`.
+	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// A language that Postgres knows, such as german, or `simple` for words as they are. english by
+	// default. Chinese, Japanese and Thai are indexed in pieces of two letters in every language.
+	Language      string `protobuf:"bytes,3,opt,name=language,proto3" json:"language,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNamespaceLanguageRequest) Reset() {
+	*x = SetNamespaceLanguageRequest{}
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNamespaceLanguageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNamespaceLanguageRequest) ProtoMessage() {}
+
+func (x *SetNamespaceLanguageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNamespaceLanguageRequest.ProtoReflect.Descriptor instead.
+func (*SetNamespaceLanguageRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SetNamespaceLanguageRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *SetNamespaceLanguageRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *SetNamespaceLanguageRequest) GetLanguage() string {
+	if x != nil {
+		return x.Language
+	}
+	return ""
+}
+
+// Response of SetNamespaceLanguage.
+type SetNamespaceLanguageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Its language now.
+	Language string `protobuf:"bytes,2,opt,name=language,proto3" json:"language,omitempty"`
+	// How many texts were indexed anew, earlier texts of the history included.
+	Reindexed     int32 `protobuf:"varint,3,opt,name=reindexed,proto3" json:"reindexed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNamespaceLanguageResponse) Reset() {
+	*x = SetNamespaceLanguageResponse{}
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNamespaceLanguageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNamespaceLanguageResponse) ProtoMessage() {}
+
+func (x *SetNamespaceLanguageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNamespaceLanguageResponse.ProtoReflect.Descriptor instead.
+func (*SetNamespaceLanguageResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SetNamespaceLanguageResponse) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *SetNamespaceLanguageResponse) GetLanguage() string {
+	if x != nil {
+		return x.Language
+	}
+	return ""
+}
+
+func (x *SetNamespaceLanguageResponse) GetReindexed() int32 {
+	if x != nil {
+		return x.Reindexed
+	}
+	return 0
+}
+
 // Request of GetMemoryHygiene.
 type GetMemoryHygieneRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1598,7 +1766,7 @@ type GetMemoryHygieneRequest struct {
 
 func (x *GetMemoryHygieneRequest) Reset() {
 	*x = GetMemoryHygieneRequest{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[22]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1778,7 @@ func (x *GetMemoryHygieneRequest) String() string {
 func (*GetMemoryHygieneRequest) ProtoMessage() {}
 
 func (x *GetMemoryHygieneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[22]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1791,7 @@ func (x *GetMemoryHygieneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMemoryHygieneRequest.ProtoReflect.Descriptor instead.
 func (*GetMemoryHygieneRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{22}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetMemoryHygieneRequest) GetWorkspaceId() string {
@@ -1659,7 +1827,7 @@ type GetMemoryHygieneResponse struct {
 
 func (x *GetMemoryHygieneResponse) Reset() {
 	*x = GetMemoryHygieneResponse{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[23]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1839,7 @@ func (x *GetMemoryHygieneResponse) String() string {
 func (*GetMemoryHygieneResponse) ProtoMessage() {}
 
 func (x *GetMemoryHygieneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[23]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1852,7 @@ func (x *GetMemoryHygieneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMemoryHygieneResponse.ProtoReflect.Descriptor instead.
 func (*GetMemoryHygieneResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{23}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetMemoryHygieneResponse) GetNamespace() string {
@@ -1739,7 +1907,7 @@ type CommitScopedMemoryRequest struct {
 
 func (x *CommitScopedMemoryRequest) Reset() {
 	*x = CommitScopedMemoryRequest{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[24]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +1919,7 @@ func (x *CommitScopedMemoryRequest) String() string {
 func (*CommitScopedMemoryRequest) ProtoMessage() {}
 
 func (x *CommitScopedMemoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[24]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +1932,7 @@ func (x *CommitScopedMemoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitScopedMemoryRequest.ProtoReflect.Descriptor instead.
 func (*CommitScopedMemoryRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{24}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CommitScopedMemoryRequest) GetWorkspaceId() string {
@@ -1810,7 +1978,7 @@ type CommitScopedMemoryResponse struct {
 
 func (x *CommitScopedMemoryResponse) Reset() {
 	*x = CommitScopedMemoryResponse{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[25]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +1990,7 @@ func (x *CommitScopedMemoryResponse) String() string {
 func (*CommitScopedMemoryResponse) ProtoMessage() {}
 
 func (x *CommitScopedMemoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[25]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +2003,7 @@ func (x *CommitScopedMemoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitScopedMemoryResponse.ProtoReflect.Descriptor instead.
 func (*CommitScopedMemoryResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{25}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CommitScopedMemoryResponse) GetId() string {
@@ -1878,7 +2046,7 @@ type ListScopedMemoriesRequest struct {
 
 func (x *ListScopedMemoriesRequest) Reset() {
 	*x = ListScopedMemoriesRequest{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[26]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1890,7 +2058,7 @@ func (x *ListScopedMemoriesRequest) String() string {
 func (*ListScopedMemoriesRequest) ProtoMessage() {}
 
 func (x *ListScopedMemoriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[26]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1903,7 +2071,7 @@ func (x *ListScopedMemoriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScopedMemoriesRequest.ProtoReflect.Descriptor instead.
 func (*ListScopedMemoriesRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{26}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListScopedMemoriesRequest) GetWorkspaceId() string {
@@ -1952,7 +2120,7 @@ type ListScopedMemoriesResponse struct {
 
 func (x *ListScopedMemoriesResponse) Reset() {
 	*x = ListScopedMemoriesResponse{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[27]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1964,7 +2132,7 @@ func (x *ListScopedMemoriesResponse) String() string {
 func (*ListScopedMemoriesResponse) ProtoMessage() {}
 
 func (x *ListScopedMemoriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[27]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1977,7 +2145,7 @@ func (x *ListScopedMemoriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScopedMemoriesResponse.ProtoReflect.Descriptor instead.
 func (*ListScopedMemoriesResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{27}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListScopedMemoriesResponse) GetMemories() []*ScopedMemory {
@@ -2004,7 +2172,7 @@ type UpdateScopedMemoryRequest struct {
 
 func (x *UpdateScopedMemoryRequest) Reset() {
 	*x = UpdateScopedMemoryRequest{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[28]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2016,7 +2184,7 @@ func (x *UpdateScopedMemoryRequest) String() string {
 func (*UpdateScopedMemoryRequest) ProtoMessage() {}
 
 func (x *UpdateScopedMemoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[28]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2029,7 +2197,7 @@ func (x *UpdateScopedMemoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateScopedMemoryRequest.ProtoReflect.Descriptor instead.
 func (*UpdateScopedMemoryRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{28}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *UpdateScopedMemoryRequest) GetWorkspaceId() string {
@@ -2077,7 +2245,7 @@ type UpdateScopedMemoryResponse struct {
 
 func (x *UpdateScopedMemoryResponse) Reset() {
 	*x = UpdateScopedMemoryResponse{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[29]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2089,7 +2257,7 @@ func (x *UpdateScopedMemoryResponse) String() string {
 func (*UpdateScopedMemoryResponse) ProtoMessage() {}
 
 func (x *UpdateScopedMemoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[29]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2102,7 +2270,7 @@ func (x *UpdateScopedMemoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateScopedMemoryResponse.ProtoReflect.Descriptor instead.
 func (*UpdateScopedMemoryResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{29}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UpdateScopedMemoryResponse) GetId() string {
@@ -2146,7 +2314,7 @@ type DeleteScopedMemoryRequest struct {
 
 func (x *DeleteScopedMemoryRequest) Reset() {
 	*x = DeleteScopedMemoryRequest{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[30]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2158,7 +2326,7 @@ func (x *DeleteScopedMemoryRequest) String() string {
 func (*DeleteScopedMemoryRequest) ProtoMessage() {}
 
 func (x *DeleteScopedMemoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[30]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2171,7 +2339,7 @@ func (x *DeleteScopedMemoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteScopedMemoryRequest.ProtoReflect.Descriptor instead.
 func (*DeleteScopedMemoryRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{30}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeleteScopedMemoryRequest) GetWorkspaceId() string {
@@ -2199,7 +2367,7 @@ type DeleteScopedMemoryResponse struct {
 
 func (x *DeleteScopedMemoryResponse) Reset() {
 	*x = DeleteScopedMemoryResponse{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[31]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2211,7 +2379,7 @@ func (x *DeleteScopedMemoryResponse) String() string {
 func (*DeleteScopedMemoryResponse) ProtoMessage() {}
 
 func (x *DeleteScopedMemoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[31]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2224,7 +2392,7 @@ func (x *DeleteScopedMemoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteScopedMemoryResponse.ProtoReflect.Descriptor instead.
 func (*DeleteScopedMemoryResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{31}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DeleteScopedMemoryResponse) GetStatus() string {
@@ -2249,7 +2417,7 @@ type ListValuesRequest struct {
 
 func (x *ListValuesRequest) Reset() {
 	*x = ListValuesRequest{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[32]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2261,7 +2429,7 @@ func (x *ListValuesRequest) String() string {
 func (*ListValuesRequest) ProtoMessage() {}
 
 func (x *ListValuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[32]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2274,7 +2442,7 @@ func (x *ListValuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListValuesRequest.ProtoReflect.Descriptor instead.
 func (*ListValuesRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{32}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListValuesRequest) GetWorkspaceId() string {
@@ -2309,7 +2477,7 @@ type ListValuesResponse struct {
 
 func (x *ListValuesResponse) Reset() {
 	*x = ListValuesResponse{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[33]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2489,7 @@ func (x *ListValuesResponse) String() string {
 func (*ListValuesResponse) ProtoMessage() {}
 
 func (x *ListValuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[33]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2502,7 @@ func (x *ListValuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListValuesResponse.ProtoReflect.Descriptor instead.
 func (*ListValuesResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{33}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListValuesResponse) GetEntries() []*ValueEntry {
@@ -2357,7 +2525,7 @@ type GetValueRequest struct {
 
 func (x *GetValueRequest) Reset() {
 	*x = GetValueRequest{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[34]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2369,7 +2537,7 @@ func (x *GetValueRequest) String() string {
 func (*GetValueRequest) ProtoMessage() {}
 
 func (x *GetValueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[34]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2382,7 +2550,7 @@ func (x *GetValueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetValueRequest.ProtoReflect.Descriptor instead.
 func (*GetValueRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{34}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetValueRequest) GetWorkspaceId() string {
@@ -2421,7 +2589,7 @@ type SetValueRequest struct {
 
 func (x *SetValueRequest) Reset() {
 	*x = SetValueRequest{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[35]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2433,7 +2601,7 @@ func (x *SetValueRequest) String() string {
 func (*SetValueRequest) ProtoMessage() {}
 
 func (x *SetValueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[35]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2446,7 +2614,7 @@ func (x *SetValueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetValueRequest.ProtoReflect.Descriptor instead.
 func (*SetValueRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{35}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetValueRequest) GetWorkspaceId() string {
@@ -2506,7 +2674,7 @@ type SetValueResponse struct {
 
 func (x *SetValueResponse) Reset() {
 	*x = SetValueResponse{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[36]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2518,7 +2686,7 @@ func (x *SetValueResponse) String() string {
 func (*SetValueResponse) ProtoMessage() {}
 
 func (x *SetValueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[36]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2531,7 +2699,7 @@ func (x *SetValueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetValueResponse.ProtoReflect.Descriptor instead.
 func (*SetValueResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{36}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SetValueResponse) GetStatus() string {
@@ -2572,7 +2740,7 @@ type DeleteValueRequest struct {
 
 func (x *DeleteValueRequest) Reset() {
 	*x = DeleteValueRequest{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[37]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2584,7 +2752,7 @@ func (x *DeleteValueRequest) String() string {
 func (*DeleteValueRequest) ProtoMessage() {}
 
 func (x *DeleteValueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[37]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2597,7 +2765,7 @@ func (x *DeleteValueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteValueRequest.ProtoReflect.Descriptor instead.
 func (*DeleteValueRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{37}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DeleteValueRequest) GetWorkspaceId() string {
@@ -2639,7 +2807,7 @@ type DeleteValueResponse struct {
 
 func (x *DeleteValueResponse) Reset() {
 	*x = DeleteValueResponse{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[38]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2651,7 +2819,7 @@ func (x *DeleteValueResponse) String() string {
 func (*DeleteValueResponse) ProtoMessage() {}
 
 func (x *DeleteValueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[38]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2664,7 +2832,7 @@ func (x *DeleteValueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteValueResponse.ProtoReflect.Descriptor instead.
 func (*DeleteValueResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{38}
+	return file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DeleteValueResponse) GetStatus() string {
@@ -2690,7 +2858,7 @@ type BatchCommitMemoriesResponse_Outcome struct {
 
 func (x *BatchCommitMemoriesResponse_Outcome) Reset() {
 	*x = BatchCommitMemoriesResponse_Outcome{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[39]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2702,7 +2870,7 @@ func (x *BatchCommitMemoriesResponse_Outcome) String() string {
 func (*BatchCommitMemoriesResponse_Outcome) ProtoMessage() {}
 
 func (x *BatchCommitMemoriesResponse_Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[39]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2772,7 +2940,7 @@ type UpdateMemoryRequest_Labels struct {
 
 func (x *UpdateMemoryRequest_Labels) Reset() {
 	*x = UpdateMemoryRequest_Labels{}
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[40]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2784,7 +2952,7 @@ func (x *UpdateMemoryRequest_Labels) String() string {
 func (*UpdateMemoryRequest_Labels) ProtoMessage() {}
 
 func (x *UpdateMemoryRequest_Labels) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[40]
+	mi := &file_moleculeai_memory_v1_memory_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2811,7 +2979,7 @@ var File_moleculeai_memory_v1_memory_service_proto protoreflect.FileDescriptor
 
 const file_moleculeai_memory_v1_memory_service_proto_rawDesc = "" +
 	"\n" +
-	")moleculeai/memory/v1/memory_service.proto\x12\x14moleculeai.memory.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a!moleculeai/memory/v1/memory.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\"\x85\x01\n" +
+	")moleculeai/memory/v1/memory_service.proto\x12\x14moleculeai.memory.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a!moleculeai/memory/v1/memory.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\"\x85\x01\n" +
 	"\x13CommitMemoryRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12A\n" +
 	"\x06memory\x18\x02 \x01(\v2!.moleculeai.memory.v1.MemoryDraftB\x06\xbaH\x03\xc8\x01\x01R\x06memory\"\x86\x01\n" +
@@ -2826,7 +2994,7 @@ const file_moleculeai_memory_v1_memory_service_proto_rawDesc = "" +
 	"\aOutcome\x12<\n" +
 	"\x06result\x18\x01 \x01(\v2\".moleculeai.memory.v1.CommitResultH\x00R\x06result\x12*\n" +
 	"\x05error\x18\x02 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\t\n" +
-	"\aoutcome\"\xca\a\n" +
+	"\aoutcome\"\x9f\b\n" +
 	"\x15SearchMemoriesRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x16\n" +
 	"\x01q\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80@R\x01q\x12/\n" +
@@ -2852,7 +3020,9 @@ const file_moleculeai_memory_v1_memory_service_proto_rawDesc = "" +
 	"\tmin_score\x18\x10 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x10@)\x00\x00\x00\x00\x00\x00\x00\xc0R\bminScore\x12\x9c\x01\n" +
 	"\x0ehalf_life_days\x18\x11 \x01(\x01Bv\xbaHs\xba\x01p\n" +
 	"\x10memory.half_life\x12*half_life_days must be 0, or 0.01 to 36500\x1a0this == 0.0 || (this >= 0.01 && this <= 36500.0)R\fhalfLifeDays\x12\x18\n" +
-	"\aexplain\x18\x12 \x01(\bR\aexplain\"\xbf\x02\n" +
+	"\aexplain\x18\x12 \x01(\bR\aexplain\x12-\n" +
+	"\rdelegation_id\x18\x13 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\fdelegationId\x12$\n" +
+	"\afile_id\x18\x14 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x06fileId\"\xbf\x02\n" +
 	"\x16SearchMemoriesResponse\x128\n" +
 	"\bmemories\x18\x01 \x03(\v2\x1c.moleculeai.memory.v1.MemoryR\bmemories\x12\x1b\n" +
 	"\tmode_used\x18\x02 \x01(\tR\bmodeUsed\x12/\n" +
@@ -2887,7 +3057,7 @@ const file_moleculeai_memory_v1_memory_service_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01(\x80\x02R\bmemoryId\"y\n" +
 	"\x18GetMemoryHistoryResponse\x12?\n" +
 	"\bversions\x18\x01 \x03(\v2#.moleculeai.memory.v1.MemoryVersionR\bversions\x12\x1c\n" +
-	"\ttruncated\x18\x02 \x01(\bR\ttruncated\"\x86\x05\n" +
+	"\ttruncated\x18\x02 \x01(\bR\ttruncated\"\xfe\x05\n" +
 	"\x13UpdateMemoryRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12'\n" +
 	"\tmemory_id\x18\x02 \x01(\tB\n" +
@@ -2903,7 +3073,11 @@ const file_moleculeai_memory_v1_memory_service_proto_rawDesc = "" +
 	"\bvalid_to\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\avalidTo\x12+\n" +
 	"\n" +
 	"if_version\x18\n" +
-	" \x01(\x05B\a\xbaH\x04\x1a\x02(\x01H\x03R\tifVersion\x88\x01\x01\x1a3\n" +
+	" \x01(\x05B\a\xbaH\x04\x1a\x02(\x01H\x03R\tifVersion\x88\x01\x01\x12;\n" +
+	"\vupdate_mask\x18\v \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\x129\n" +
+	"\n" +
+	"valid_from\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tvalidFrom\x1a3\n" +
 	"\x06Labels\x12)\n" +
 	"\x06values\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10 \"\ar\x05\x10\x01(\x80\x01R\x06valuesB\n" +
 	"\n" +
@@ -2953,7 +3127,15 @@ const file_moleculeai_memory_v1_memory_service_proto_rawDesc = "" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\"\x92\x01\n" +
 	"\x16ListNamespacesResponse\x12;\n" +
 	"\breadable\x18\x01 \x03(\v2\x1f.moleculeai.memory.v1.NamespaceR\breadable\x12;\n" +
-	"\bwritable\x18\x02 \x03(\v2\x1f.moleculeai.memory.v1.NamespaceR\bwritable\"n\n" +
+	"\bwritable\x18\x02 \x03(\v2\x1f.moleculeai.memory.v1.NamespaceR\bwritable\"\x99\x01\n" +
+	"\x1bSetNamespaceLanguageRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12&\n" +
+	"\tnamespace\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tnamespace\x12%\n" +
+	"\blanguage\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01(@R\blanguage\"v\n" +
+	"\x1cSetNamespaceLanguageResponse\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1a\n" +
+	"\blanguage\x18\x02 \x01(\tR\blanguage\x12\x1c\n" +
+	"\treindexed\x18\x03 \x01(\x05R\treindexed\"n\n" +
 	"\x17GetMemoryHygieneRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12&\n" +
 	"\tnamespace\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tnamespace\"\xd3\x01\n" +
@@ -3041,7 +3223,7 @@ const file_moleculeai_memory_v1_memory_service_proto_rawDesc = "" +
 	"\x11_if_match_versionB\r\n" +
 	"\v_if_version\"-\n" +
 	"\x13DeleteValueResponse\x12\x16\n" +
-	"\x06status\x18\x01 \x01(\tR\x06status2\xaa\x1d\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status2\xe8\x1e\n" +
 	"\rMemoryService\x12\x9c\x01\n" +
 	"\fCommitMemory\x12).moleculeai.memory.v1.CommitMemoryRequest\x1a\".moleculeai.memory.v1.CommitResult\"=\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x020:\x06memory\"&/workspaces/{workspace_id}/v2/memories\x12\xb3\x01\n" +
 	"\x13BatchCommitMemories\x120.moleculeai.memory.v1.BatchCommitMemoriesRequest\x1a1.moleculeai.memory.v1.BatchCommitMemoriesResponse\"7\x82\xd3\xe4\x93\x021:\x01*\",/workspaces/{workspace_id}/v2/memories/batch\x12\x9f\x01\n" +
@@ -3055,7 +3237,8 @@ const file_moleculeai_memory_v1_memory_service_proto_rawDesc = "" +
 	"\fForgetMemory\x12).moleculeai.memory.v1.ForgetMemoryRequest\x1a*.moleculeai.memory.v1.ForgetMemoryResponse\":\x82\xd3\xe4\x93\x024*2/workspaces/{workspace_id}/v2/memories/{memory_id}\x12\xb9\x01\n" +
 	"\x13ConsolidateMemories\x120.moleculeai.memory.v1.ConsolidateMemoriesRequest\x1a1.moleculeai.memory.v1.ConsolidateMemoriesResponse\"=\x82\xd3\xe4\x93\x027:\x01*\"2/workspaces/{workspace_id}/v2/memories/consolidate\x12\xbb\x01\n" +
 	"\x11UndoConsolidation\x12..moleculeai.memory.v1.UndoConsolidationRequest\x1a/.moleculeai.memory.v1.UndoConsolidationResponse\"E\x82\xd3\xe4\x93\x02?:\x01*\":/workspaces/{workspace_id}/v2/memories/{memory_id}/restore\x12\x9d\x01\n" +
-	"\x0eListNamespaces\x12+.moleculeai.memory.v1.ListNamespacesRequest\x1a,.moleculeai.memory.v1.ListNamespacesResponse\"0\x82\xd3\xe4\x93\x02*\x12(/workspaces/{workspace_id}/v2/namespaces\x12\xa0\x01\n" +
+	"\x0eListNamespaces\x12+.moleculeai.memory.v1.ListNamespacesRequest\x1a,.moleculeai.memory.v1.ListNamespacesResponse\"0\x82\xd3\xe4\x93\x02*\x12(/workspaces/{workspace_id}/v2/namespaces\x12\xbb\x01\n" +
+	"\x14SetNamespaceLanguage\x121.moleculeai.memory.v1.SetNamespaceLanguageRequest\x1a2.moleculeai.memory.v1.SetNamespaceLanguageResponse\"<\x82\xd3\xe4\x93\x026:\x01*\x1a1/workspaces/{workspace_id}/v2/namespaces/language\x12\xa0\x01\n" +
 	"\x10GetMemoryHygiene\x12-.moleculeai.memory.v1.GetMemoryHygieneRequest\x1a..moleculeai.memory.v1.GetMemoryHygieneResponse\"-\x82\xd3\xe4\x93\x02'\x12%/workspaces/{workspace_id}/v2/hygiene\x12\xae\x01\n" +
 	"\x12CommitScopedMemory\x12/.moleculeai.memory.v1.CommitScopedMemoryRequest\x1a0.moleculeai.memory.v1.CommitScopedMemoryResponse\"5\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02(:\x01*\"#/workspaces/{workspace_id}/memories\x12\xb2\x01\n" +
 	"\x12ListScopedMemories\x12/.moleculeai.memory.v1.ListScopedMemoriesRequest\x1a0.moleculeai.memory.v1.ListScopedMemoriesResponse\"9\xc2\xda\x18\n" +
@@ -3080,7 +3263,7 @@ func file_moleculeai_memory_v1_memory_service_proto_rawDescGZIP() []byte {
 	return file_moleculeai_memory_v1_memory_service_proto_rawDescData
 }
 
-var file_moleculeai_memory_v1_memory_service_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_moleculeai_memory_v1_memory_service_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_moleculeai_memory_v1_memory_service_proto_goTypes = []any{
 	(*CommitMemoryRequest)(nil),                 // 0: moleculeai.memory.v1.CommitMemoryRequest
 	(*CommitSummaryRequest)(nil),                // 1: moleculeai.memory.v1.CommitSummaryRequest
@@ -3104,116 +3287,123 @@ var file_moleculeai_memory_v1_memory_service_proto_goTypes = []any{
 	(*UndoConsolidationResponse)(nil),           // 19: moleculeai.memory.v1.UndoConsolidationResponse
 	(*ListNamespacesRequest)(nil),               // 20: moleculeai.memory.v1.ListNamespacesRequest
 	(*ListNamespacesResponse)(nil),              // 21: moleculeai.memory.v1.ListNamespacesResponse
-	(*GetMemoryHygieneRequest)(nil),             // 22: moleculeai.memory.v1.GetMemoryHygieneRequest
-	(*GetMemoryHygieneResponse)(nil),            // 23: moleculeai.memory.v1.GetMemoryHygieneResponse
-	(*CommitScopedMemoryRequest)(nil),           // 24: moleculeai.memory.v1.CommitScopedMemoryRequest
-	(*CommitScopedMemoryResponse)(nil),          // 25: moleculeai.memory.v1.CommitScopedMemoryResponse
-	(*ListScopedMemoriesRequest)(nil),           // 26: moleculeai.memory.v1.ListScopedMemoriesRequest
-	(*ListScopedMemoriesResponse)(nil),          // 27: moleculeai.memory.v1.ListScopedMemoriesResponse
-	(*UpdateScopedMemoryRequest)(nil),           // 28: moleculeai.memory.v1.UpdateScopedMemoryRequest
-	(*UpdateScopedMemoryResponse)(nil),          // 29: moleculeai.memory.v1.UpdateScopedMemoryResponse
-	(*DeleteScopedMemoryRequest)(nil),           // 30: moleculeai.memory.v1.DeleteScopedMemoryRequest
-	(*DeleteScopedMemoryResponse)(nil),          // 31: moleculeai.memory.v1.DeleteScopedMemoryResponse
-	(*ListValuesRequest)(nil),                   // 32: moleculeai.memory.v1.ListValuesRequest
-	(*ListValuesResponse)(nil),                  // 33: moleculeai.memory.v1.ListValuesResponse
-	(*GetValueRequest)(nil),                     // 34: moleculeai.memory.v1.GetValueRequest
-	(*SetValueRequest)(nil),                     // 35: moleculeai.memory.v1.SetValueRequest
-	(*SetValueResponse)(nil),                    // 36: moleculeai.memory.v1.SetValueResponse
-	(*DeleteValueRequest)(nil),                  // 37: moleculeai.memory.v1.DeleteValueRequest
-	(*DeleteValueResponse)(nil),                 // 38: moleculeai.memory.v1.DeleteValueResponse
-	(*BatchCommitMemoriesResponse_Outcome)(nil), // 39: moleculeai.memory.v1.BatchCommitMemoriesResponse.Outcome
-	(*UpdateMemoryRequest_Labels)(nil),          // 40: moleculeai.memory.v1.UpdateMemoryRequest.Labels
-	(*MemoryDraft)(nil),                         // 41: moleculeai.memory.v1.MemoryDraft
-	(*timestamppb.Timestamp)(nil),               // 42: google.protobuf.Timestamp
-	(*Memory)(nil),                              // 43: moleculeai.memory.v1.Memory
-	(*Explanation)(nil),                         // 44: moleculeai.memory.v1.Explanation
-	(*MemoryVersion)(nil),                       // 45: moleculeai.memory.v1.MemoryVersion
-	(*Redaction)(nil),                           // 46: moleculeai.memory.v1.Redaction
-	(*CommitResult)(nil),                        // 47: moleculeai.memory.v1.CommitResult
-	(*Namespace)(nil),                           // 48: moleculeai.memory.v1.Namespace
-	(*HygieneFinding)(nil),                      // 49: moleculeai.memory.v1.HygieneFinding
-	(*ScopedMemory)(nil),                        // 50: moleculeai.memory.v1.ScopedMemory
-	(*ValueEntry)(nil),                          // 51: moleculeai.memory.v1.ValueEntry
-	(*structpb.Value)(nil),                      // 52: google.protobuf.Value
-	(*status.Status)(nil),                       // 53: google.rpc.Status
+	(*SetNamespaceLanguageRequest)(nil),         // 22: moleculeai.memory.v1.SetNamespaceLanguageRequest
+	(*SetNamespaceLanguageResponse)(nil),        // 23: moleculeai.memory.v1.SetNamespaceLanguageResponse
+	(*GetMemoryHygieneRequest)(nil),             // 24: moleculeai.memory.v1.GetMemoryHygieneRequest
+	(*GetMemoryHygieneResponse)(nil),            // 25: moleculeai.memory.v1.GetMemoryHygieneResponse
+	(*CommitScopedMemoryRequest)(nil),           // 26: moleculeai.memory.v1.CommitScopedMemoryRequest
+	(*CommitScopedMemoryResponse)(nil),          // 27: moleculeai.memory.v1.CommitScopedMemoryResponse
+	(*ListScopedMemoriesRequest)(nil),           // 28: moleculeai.memory.v1.ListScopedMemoriesRequest
+	(*ListScopedMemoriesResponse)(nil),          // 29: moleculeai.memory.v1.ListScopedMemoriesResponse
+	(*UpdateScopedMemoryRequest)(nil),           // 30: moleculeai.memory.v1.UpdateScopedMemoryRequest
+	(*UpdateScopedMemoryResponse)(nil),          // 31: moleculeai.memory.v1.UpdateScopedMemoryResponse
+	(*DeleteScopedMemoryRequest)(nil),           // 32: moleculeai.memory.v1.DeleteScopedMemoryRequest
+	(*DeleteScopedMemoryResponse)(nil),          // 33: moleculeai.memory.v1.DeleteScopedMemoryResponse
+	(*ListValuesRequest)(nil),                   // 34: moleculeai.memory.v1.ListValuesRequest
+	(*ListValuesResponse)(nil),                  // 35: moleculeai.memory.v1.ListValuesResponse
+	(*GetValueRequest)(nil),                     // 36: moleculeai.memory.v1.GetValueRequest
+	(*SetValueRequest)(nil),                     // 37: moleculeai.memory.v1.SetValueRequest
+	(*SetValueResponse)(nil),                    // 38: moleculeai.memory.v1.SetValueResponse
+	(*DeleteValueRequest)(nil),                  // 39: moleculeai.memory.v1.DeleteValueRequest
+	(*DeleteValueResponse)(nil),                 // 40: moleculeai.memory.v1.DeleteValueResponse
+	(*BatchCommitMemoriesResponse_Outcome)(nil), // 41: moleculeai.memory.v1.BatchCommitMemoriesResponse.Outcome
+	(*UpdateMemoryRequest_Labels)(nil),          // 42: moleculeai.memory.v1.UpdateMemoryRequest.Labels
+	(*MemoryDraft)(nil),                         // 43: moleculeai.memory.v1.MemoryDraft
+	(*timestamppb.Timestamp)(nil),               // 44: google.protobuf.Timestamp
+	(*Memory)(nil),                              // 45: moleculeai.memory.v1.Memory
+	(*Explanation)(nil),                         // 46: moleculeai.memory.v1.Explanation
+	(*MemoryVersion)(nil),                       // 47: moleculeai.memory.v1.MemoryVersion
+	(*fieldmaskpb.FieldMask)(nil),               // 48: google.protobuf.FieldMask
+	(*Redaction)(nil),                           // 49: moleculeai.memory.v1.Redaction
+	(*CommitResult)(nil),                        // 50: moleculeai.memory.v1.CommitResult
+	(*Namespace)(nil),                           // 51: moleculeai.memory.v1.Namespace
+	(*HygieneFinding)(nil),                      // 52: moleculeai.memory.v1.HygieneFinding
+	(*ScopedMemory)(nil),                        // 53: moleculeai.memory.v1.ScopedMemory
+	(*ValueEntry)(nil),                          // 54: moleculeai.memory.v1.ValueEntry
+	(*structpb.Value)(nil),                      // 55: google.protobuf.Value
+	(*status.Status)(nil),                       // 56: google.rpc.Status
 }
 var file_moleculeai_memory_v1_memory_service_proto_depIdxs = []int32{
-	41, // 0: moleculeai.memory.v1.CommitMemoryRequest.memory:type_name -> moleculeai.memory.v1.MemoryDraft
-	41, // 1: moleculeai.memory.v1.CommitSummaryRequest.memory:type_name -> moleculeai.memory.v1.MemoryDraft
-	41, // 2: moleculeai.memory.v1.BatchCommitMemoriesRequest.memories:type_name -> moleculeai.memory.v1.MemoryDraft
-	39, // 3: moleculeai.memory.v1.BatchCommitMemoriesResponse.outcomes:type_name -> moleculeai.memory.v1.BatchCommitMemoriesResponse.Outcome
-	42, // 4: moleculeai.memory.v1.SearchMemoriesRequest.created_after:type_name -> google.protobuf.Timestamp
-	42, // 5: moleculeai.memory.v1.SearchMemoriesRequest.created_before:type_name -> google.protobuf.Timestamp
-	42, // 6: moleculeai.memory.v1.SearchMemoriesRequest.as_of:type_name -> google.protobuf.Timestamp
-	43, // 7: moleculeai.memory.v1.SearchMemoriesResponse.memories:type_name -> moleculeai.memory.v1.Memory
+	43, // 0: moleculeai.memory.v1.CommitMemoryRequest.memory:type_name -> moleculeai.memory.v1.MemoryDraft
+	43, // 1: moleculeai.memory.v1.CommitSummaryRequest.memory:type_name -> moleculeai.memory.v1.MemoryDraft
+	43, // 2: moleculeai.memory.v1.BatchCommitMemoriesRequest.memories:type_name -> moleculeai.memory.v1.MemoryDraft
+	41, // 3: moleculeai.memory.v1.BatchCommitMemoriesResponse.outcomes:type_name -> moleculeai.memory.v1.BatchCommitMemoriesResponse.Outcome
+	44, // 4: moleculeai.memory.v1.SearchMemoriesRequest.created_after:type_name -> google.protobuf.Timestamp
+	44, // 5: moleculeai.memory.v1.SearchMemoriesRequest.created_before:type_name -> google.protobuf.Timestamp
+	44, // 6: moleculeai.memory.v1.SearchMemoriesRequest.as_of:type_name -> google.protobuf.Timestamp
+	45, // 7: moleculeai.memory.v1.SearchMemoriesResponse.memories:type_name -> moleculeai.memory.v1.Memory
 	4,  // 8: moleculeai.memory.v1.ExplainMemoryRequest.search:type_name -> moleculeai.memory.v1.SearchMemoriesRequest
-	44, // 9: moleculeai.memory.v1.ExplainMemoryResponse.explanation:type_name -> moleculeai.memory.v1.Explanation
-	45, // 10: moleculeai.memory.v1.GetMemoryHistoryResponse.versions:type_name -> moleculeai.memory.v1.MemoryVersion
-	40, // 11: moleculeai.memory.v1.UpdateMemoryRequest.tags:type_name -> moleculeai.memory.v1.UpdateMemoryRequest.Labels
-	40, // 12: moleculeai.memory.v1.UpdateMemoryRequest.entities:type_name -> moleculeai.memory.v1.UpdateMemoryRequest.Labels
-	42, // 13: moleculeai.memory.v1.UpdateMemoryRequest.expires_at:type_name -> google.protobuf.Timestamp
-	42, // 14: moleculeai.memory.v1.UpdateMemoryRequest.valid_to:type_name -> google.protobuf.Timestamp
-	46, // 15: moleculeai.memory.v1.UpdateMemoryResponse.redactions:type_name -> moleculeai.memory.v1.Redaction
-	41, // 16: moleculeai.memory.v1.SupersedeMemoryRequest.memory:type_name -> moleculeai.memory.v1.MemoryDraft
-	41, // 17: moleculeai.memory.v1.ConsolidateMemoriesRequest.memory:type_name -> moleculeai.memory.v1.MemoryDraft
-	47, // 18: moleculeai.memory.v1.ConsolidateMemoriesResponse.result:type_name -> moleculeai.memory.v1.CommitResult
-	48, // 19: moleculeai.memory.v1.ListNamespacesResponse.readable:type_name -> moleculeai.memory.v1.Namespace
-	48, // 20: moleculeai.memory.v1.ListNamespacesResponse.writable:type_name -> moleculeai.memory.v1.Namespace
-	49, // 21: moleculeai.memory.v1.GetMemoryHygieneResponse.findings:type_name -> moleculeai.memory.v1.HygieneFinding
-	50, // 22: moleculeai.memory.v1.ListScopedMemoriesResponse.memories:type_name -> moleculeai.memory.v1.ScopedMemory
-	51, // 23: moleculeai.memory.v1.ListValuesResponse.entries:type_name -> moleculeai.memory.v1.ValueEntry
-	52, // 24: moleculeai.memory.v1.SetValueRequest.value:type_name -> google.protobuf.Value
-	47, // 25: moleculeai.memory.v1.BatchCommitMemoriesResponse.Outcome.result:type_name -> moleculeai.memory.v1.CommitResult
-	53, // 26: moleculeai.memory.v1.BatchCommitMemoriesResponse.Outcome.error:type_name -> google.rpc.Status
-	0,  // 27: moleculeai.memory.v1.MemoryService.CommitMemory:input_type -> moleculeai.memory.v1.CommitMemoryRequest
-	2,  // 28: moleculeai.memory.v1.MemoryService.BatchCommitMemories:input_type -> moleculeai.memory.v1.BatchCommitMemoriesRequest
-	1,  // 29: moleculeai.memory.v1.MemoryService.CommitSummary:input_type -> moleculeai.memory.v1.CommitSummaryRequest
-	4,  // 30: moleculeai.memory.v1.MemoryService.SearchMemories:input_type -> moleculeai.memory.v1.SearchMemoriesRequest
-	6,  // 31: moleculeai.memory.v1.MemoryService.ExplainMemory:input_type -> moleculeai.memory.v1.ExplainMemoryRequest
-	8,  // 32: moleculeai.memory.v1.MemoryService.GetMemory:input_type -> moleculeai.memory.v1.GetMemoryRequest
-	9,  // 33: moleculeai.memory.v1.MemoryService.GetMemoryHistory:input_type -> moleculeai.memory.v1.GetMemoryHistoryRequest
-	11, // 34: moleculeai.memory.v1.MemoryService.UpdateMemory:input_type -> moleculeai.memory.v1.UpdateMemoryRequest
-	13, // 35: moleculeai.memory.v1.MemoryService.SupersedeMemory:input_type -> moleculeai.memory.v1.SupersedeMemoryRequest
-	14, // 36: moleculeai.memory.v1.MemoryService.ForgetMemory:input_type -> moleculeai.memory.v1.ForgetMemoryRequest
-	16, // 37: moleculeai.memory.v1.MemoryService.ConsolidateMemories:input_type -> moleculeai.memory.v1.ConsolidateMemoriesRequest
-	18, // 38: moleculeai.memory.v1.MemoryService.UndoConsolidation:input_type -> moleculeai.memory.v1.UndoConsolidationRequest
-	20, // 39: moleculeai.memory.v1.MemoryService.ListNamespaces:input_type -> moleculeai.memory.v1.ListNamespacesRequest
-	22, // 40: moleculeai.memory.v1.MemoryService.GetMemoryHygiene:input_type -> moleculeai.memory.v1.GetMemoryHygieneRequest
-	24, // 41: moleculeai.memory.v1.MemoryService.CommitScopedMemory:input_type -> moleculeai.memory.v1.CommitScopedMemoryRequest
-	26, // 42: moleculeai.memory.v1.MemoryService.ListScopedMemories:input_type -> moleculeai.memory.v1.ListScopedMemoriesRequest
-	28, // 43: moleculeai.memory.v1.MemoryService.UpdateScopedMemory:input_type -> moleculeai.memory.v1.UpdateScopedMemoryRequest
-	30, // 44: moleculeai.memory.v1.MemoryService.DeleteScopedMemory:input_type -> moleculeai.memory.v1.DeleteScopedMemoryRequest
-	32, // 45: moleculeai.memory.v1.MemoryService.ListValues:input_type -> moleculeai.memory.v1.ListValuesRequest
-	34, // 46: moleculeai.memory.v1.MemoryService.GetValue:input_type -> moleculeai.memory.v1.GetValueRequest
-	35, // 47: moleculeai.memory.v1.MemoryService.SetValue:input_type -> moleculeai.memory.v1.SetValueRequest
-	37, // 48: moleculeai.memory.v1.MemoryService.DeleteValue:input_type -> moleculeai.memory.v1.DeleteValueRequest
-	47, // 49: moleculeai.memory.v1.MemoryService.CommitMemory:output_type -> moleculeai.memory.v1.CommitResult
-	3,  // 50: moleculeai.memory.v1.MemoryService.BatchCommitMemories:output_type -> moleculeai.memory.v1.BatchCommitMemoriesResponse
-	47, // 51: moleculeai.memory.v1.MemoryService.CommitSummary:output_type -> moleculeai.memory.v1.CommitResult
-	5,  // 52: moleculeai.memory.v1.MemoryService.SearchMemories:output_type -> moleculeai.memory.v1.SearchMemoriesResponse
-	7,  // 53: moleculeai.memory.v1.MemoryService.ExplainMemory:output_type -> moleculeai.memory.v1.ExplainMemoryResponse
-	43, // 54: moleculeai.memory.v1.MemoryService.GetMemory:output_type -> moleculeai.memory.v1.Memory
-	10, // 55: moleculeai.memory.v1.MemoryService.GetMemoryHistory:output_type -> moleculeai.memory.v1.GetMemoryHistoryResponse
-	12, // 56: moleculeai.memory.v1.MemoryService.UpdateMemory:output_type -> moleculeai.memory.v1.UpdateMemoryResponse
-	47, // 57: moleculeai.memory.v1.MemoryService.SupersedeMemory:output_type -> moleculeai.memory.v1.CommitResult
-	15, // 58: moleculeai.memory.v1.MemoryService.ForgetMemory:output_type -> moleculeai.memory.v1.ForgetMemoryResponse
-	17, // 59: moleculeai.memory.v1.MemoryService.ConsolidateMemories:output_type -> moleculeai.memory.v1.ConsolidateMemoriesResponse
-	19, // 60: moleculeai.memory.v1.MemoryService.UndoConsolidation:output_type -> moleculeai.memory.v1.UndoConsolidationResponse
-	21, // 61: moleculeai.memory.v1.MemoryService.ListNamespaces:output_type -> moleculeai.memory.v1.ListNamespacesResponse
-	23, // 62: moleculeai.memory.v1.MemoryService.GetMemoryHygiene:output_type -> moleculeai.memory.v1.GetMemoryHygieneResponse
-	25, // 63: moleculeai.memory.v1.MemoryService.CommitScopedMemory:output_type -> moleculeai.memory.v1.CommitScopedMemoryResponse
-	27, // 64: moleculeai.memory.v1.MemoryService.ListScopedMemories:output_type -> moleculeai.memory.v1.ListScopedMemoriesResponse
-	29, // 65: moleculeai.memory.v1.MemoryService.UpdateScopedMemory:output_type -> moleculeai.memory.v1.UpdateScopedMemoryResponse
-	31, // 66: moleculeai.memory.v1.MemoryService.DeleteScopedMemory:output_type -> moleculeai.memory.v1.DeleteScopedMemoryResponse
-	33, // 67: moleculeai.memory.v1.MemoryService.ListValues:output_type -> moleculeai.memory.v1.ListValuesResponse
-	51, // 68: moleculeai.memory.v1.MemoryService.GetValue:output_type -> moleculeai.memory.v1.ValueEntry
-	36, // 69: moleculeai.memory.v1.MemoryService.SetValue:output_type -> moleculeai.memory.v1.SetValueResponse
-	38, // 70: moleculeai.memory.v1.MemoryService.DeleteValue:output_type -> moleculeai.memory.v1.DeleteValueResponse
-	49, // [49:71] is the sub-list for method output_type
-	27, // [27:49] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	46, // 9: moleculeai.memory.v1.ExplainMemoryResponse.explanation:type_name -> moleculeai.memory.v1.Explanation
+	47, // 10: moleculeai.memory.v1.GetMemoryHistoryResponse.versions:type_name -> moleculeai.memory.v1.MemoryVersion
+	42, // 11: moleculeai.memory.v1.UpdateMemoryRequest.tags:type_name -> moleculeai.memory.v1.UpdateMemoryRequest.Labels
+	42, // 12: moleculeai.memory.v1.UpdateMemoryRequest.entities:type_name -> moleculeai.memory.v1.UpdateMemoryRequest.Labels
+	44, // 13: moleculeai.memory.v1.UpdateMemoryRequest.expires_at:type_name -> google.protobuf.Timestamp
+	44, // 14: moleculeai.memory.v1.UpdateMemoryRequest.valid_to:type_name -> google.protobuf.Timestamp
+	48, // 15: moleculeai.memory.v1.UpdateMemoryRequest.update_mask:type_name -> google.protobuf.FieldMask
+	44, // 16: moleculeai.memory.v1.UpdateMemoryRequest.valid_from:type_name -> google.protobuf.Timestamp
+	49, // 17: moleculeai.memory.v1.UpdateMemoryResponse.redactions:type_name -> moleculeai.memory.v1.Redaction
+	43, // 18: moleculeai.memory.v1.SupersedeMemoryRequest.memory:type_name -> moleculeai.memory.v1.MemoryDraft
+	43, // 19: moleculeai.memory.v1.ConsolidateMemoriesRequest.memory:type_name -> moleculeai.memory.v1.MemoryDraft
+	50, // 20: moleculeai.memory.v1.ConsolidateMemoriesResponse.result:type_name -> moleculeai.memory.v1.CommitResult
+	51, // 21: moleculeai.memory.v1.ListNamespacesResponse.readable:type_name -> moleculeai.memory.v1.Namespace
+	51, // 22: moleculeai.memory.v1.ListNamespacesResponse.writable:type_name -> moleculeai.memory.v1.Namespace
+	52, // 23: moleculeai.memory.v1.GetMemoryHygieneResponse.findings:type_name -> moleculeai.memory.v1.HygieneFinding
+	53, // 24: moleculeai.memory.v1.ListScopedMemoriesResponse.memories:type_name -> moleculeai.memory.v1.ScopedMemory
+	54, // 25: moleculeai.memory.v1.ListValuesResponse.entries:type_name -> moleculeai.memory.v1.ValueEntry
+	55, // 26: moleculeai.memory.v1.SetValueRequest.value:type_name -> google.protobuf.Value
+	50, // 27: moleculeai.memory.v1.BatchCommitMemoriesResponse.Outcome.result:type_name -> moleculeai.memory.v1.CommitResult
+	56, // 28: moleculeai.memory.v1.BatchCommitMemoriesResponse.Outcome.error:type_name -> google.rpc.Status
+	0,  // 29: moleculeai.memory.v1.MemoryService.CommitMemory:input_type -> moleculeai.memory.v1.CommitMemoryRequest
+	2,  // 30: moleculeai.memory.v1.MemoryService.BatchCommitMemories:input_type -> moleculeai.memory.v1.BatchCommitMemoriesRequest
+	1,  // 31: moleculeai.memory.v1.MemoryService.CommitSummary:input_type -> moleculeai.memory.v1.CommitSummaryRequest
+	4,  // 32: moleculeai.memory.v1.MemoryService.SearchMemories:input_type -> moleculeai.memory.v1.SearchMemoriesRequest
+	6,  // 33: moleculeai.memory.v1.MemoryService.ExplainMemory:input_type -> moleculeai.memory.v1.ExplainMemoryRequest
+	8,  // 34: moleculeai.memory.v1.MemoryService.GetMemory:input_type -> moleculeai.memory.v1.GetMemoryRequest
+	9,  // 35: moleculeai.memory.v1.MemoryService.GetMemoryHistory:input_type -> moleculeai.memory.v1.GetMemoryHistoryRequest
+	11, // 36: moleculeai.memory.v1.MemoryService.UpdateMemory:input_type -> moleculeai.memory.v1.UpdateMemoryRequest
+	13, // 37: moleculeai.memory.v1.MemoryService.SupersedeMemory:input_type -> moleculeai.memory.v1.SupersedeMemoryRequest
+	14, // 38: moleculeai.memory.v1.MemoryService.ForgetMemory:input_type -> moleculeai.memory.v1.ForgetMemoryRequest
+	16, // 39: moleculeai.memory.v1.MemoryService.ConsolidateMemories:input_type -> moleculeai.memory.v1.ConsolidateMemoriesRequest
+	18, // 40: moleculeai.memory.v1.MemoryService.UndoConsolidation:input_type -> moleculeai.memory.v1.UndoConsolidationRequest
+	20, // 41: moleculeai.memory.v1.MemoryService.ListNamespaces:input_type -> moleculeai.memory.v1.ListNamespacesRequest
+	22, // 42: moleculeai.memory.v1.MemoryService.SetNamespaceLanguage:input_type -> moleculeai.memory.v1.SetNamespaceLanguageRequest
+	24, // 43: moleculeai.memory.v1.MemoryService.GetMemoryHygiene:input_type -> moleculeai.memory.v1.GetMemoryHygieneRequest
+	26, // 44: moleculeai.memory.v1.MemoryService.CommitScopedMemory:input_type -> moleculeai.memory.v1.CommitScopedMemoryRequest
+	28, // 45: moleculeai.memory.v1.MemoryService.ListScopedMemories:input_type -> moleculeai.memory.v1.ListScopedMemoriesRequest
+	30, // 46: moleculeai.memory.v1.MemoryService.UpdateScopedMemory:input_type -> moleculeai.memory.v1.UpdateScopedMemoryRequest
+	32, // 47: moleculeai.memory.v1.MemoryService.DeleteScopedMemory:input_type -> moleculeai.memory.v1.DeleteScopedMemoryRequest
+	34, // 48: moleculeai.memory.v1.MemoryService.ListValues:input_type -> moleculeai.memory.v1.ListValuesRequest
+	36, // 49: moleculeai.memory.v1.MemoryService.GetValue:input_type -> moleculeai.memory.v1.GetValueRequest
+	37, // 50: moleculeai.memory.v1.MemoryService.SetValue:input_type -> moleculeai.memory.v1.SetValueRequest
+	39, // 51: moleculeai.memory.v1.MemoryService.DeleteValue:input_type -> moleculeai.memory.v1.DeleteValueRequest
+	50, // 52: moleculeai.memory.v1.MemoryService.CommitMemory:output_type -> moleculeai.memory.v1.CommitResult
+	3,  // 53: moleculeai.memory.v1.MemoryService.BatchCommitMemories:output_type -> moleculeai.memory.v1.BatchCommitMemoriesResponse
+	50, // 54: moleculeai.memory.v1.MemoryService.CommitSummary:output_type -> moleculeai.memory.v1.CommitResult
+	5,  // 55: moleculeai.memory.v1.MemoryService.SearchMemories:output_type -> moleculeai.memory.v1.SearchMemoriesResponse
+	7,  // 56: moleculeai.memory.v1.MemoryService.ExplainMemory:output_type -> moleculeai.memory.v1.ExplainMemoryResponse
+	45, // 57: moleculeai.memory.v1.MemoryService.GetMemory:output_type -> moleculeai.memory.v1.Memory
+	10, // 58: moleculeai.memory.v1.MemoryService.GetMemoryHistory:output_type -> moleculeai.memory.v1.GetMemoryHistoryResponse
+	12, // 59: moleculeai.memory.v1.MemoryService.UpdateMemory:output_type -> moleculeai.memory.v1.UpdateMemoryResponse
+	50, // 60: moleculeai.memory.v1.MemoryService.SupersedeMemory:output_type -> moleculeai.memory.v1.CommitResult
+	15, // 61: moleculeai.memory.v1.MemoryService.ForgetMemory:output_type -> moleculeai.memory.v1.ForgetMemoryResponse
+	17, // 62: moleculeai.memory.v1.MemoryService.ConsolidateMemories:output_type -> moleculeai.memory.v1.ConsolidateMemoriesResponse
+	19, // 63: moleculeai.memory.v1.MemoryService.UndoConsolidation:output_type -> moleculeai.memory.v1.UndoConsolidationResponse
+	21, // 64: moleculeai.memory.v1.MemoryService.ListNamespaces:output_type -> moleculeai.memory.v1.ListNamespacesResponse
+	23, // 65: moleculeai.memory.v1.MemoryService.SetNamespaceLanguage:output_type -> moleculeai.memory.v1.SetNamespaceLanguageResponse
+	25, // 66: moleculeai.memory.v1.MemoryService.GetMemoryHygiene:output_type -> moleculeai.memory.v1.GetMemoryHygieneResponse
+	27, // 67: moleculeai.memory.v1.MemoryService.CommitScopedMemory:output_type -> moleculeai.memory.v1.CommitScopedMemoryResponse
+	29, // 68: moleculeai.memory.v1.MemoryService.ListScopedMemories:output_type -> moleculeai.memory.v1.ListScopedMemoriesResponse
+	31, // 69: moleculeai.memory.v1.MemoryService.UpdateScopedMemory:output_type -> moleculeai.memory.v1.UpdateScopedMemoryResponse
+	33, // 70: moleculeai.memory.v1.MemoryService.DeleteScopedMemory:output_type -> moleculeai.memory.v1.DeleteScopedMemoryResponse
+	35, // 71: moleculeai.memory.v1.MemoryService.ListValues:output_type -> moleculeai.memory.v1.ListValuesResponse
+	54, // 72: moleculeai.memory.v1.MemoryService.GetValue:output_type -> moleculeai.memory.v1.ValueEntry
+	38, // 73: moleculeai.memory.v1.MemoryService.SetValue:output_type -> moleculeai.memory.v1.SetValueResponse
+	40, // 74: moleculeai.memory.v1.MemoryService.DeleteValue:output_type -> moleculeai.memory.v1.DeleteValueResponse
+	52, // [52:75] is the sub-list for method output_type
+	29, // [29:52] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_moleculeai_memory_v1_memory_service_proto_init() }
@@ -3224,10 +3414,10 @@ func file_moleculeai_memory_v1_memory_service_proto_init() {
 	file_moleculeai_memory_v1_memory_proto_init()
 	file_moleculeai_memory_v1_memory_service_proto_msgTypes[7].OneofWrappers = []any{}
 	file_moleculeai_memory_v1_memory_service_proto_msgTypes[11].OneofWrappers = []any{}
-	file_moleculeai_memory_v1_memory_service_proto_msgTypes[28].OneofWrappers = []any{}
-	file_moleculeai_memory_v1_memory_service_proto_msgTypes[35].OneofWrappers = []any{}
+	file_moleculeai_memory_v1_memory_service_proto_msgTypes[30].OneofWrappers = []any{}
 	file_moleculeai_memory_v1_memory_service_proto_msgTypes[37].OneofWrappers = []any{}
-	file_moleculeai_memory_v1_memory_service_proto_msgTypes[39].OneofWrappers = []any{
+	file_moleculeai_memory_v1_memory_service_proto_msgTypes[39].OneofWrappers = []any{}
+	file_moleculeai_memory_v1_memory_service_proto_msgTypes[41].OneofWrappers = []any{
 		(*BatchCommitMemoriesResponse_Outcome_Result)(nil),
 		(*BatchCommitMemoriesResponse_Outcome_Error)(nil),
 	}
@@ -3237,7 +3427,7 @@ func file_moleculeai_memory_v1_memory_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_moleculeai_memory_v1_memory_service_proto_rawDesc), len(file_moleculeai_memory_v1_memory_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

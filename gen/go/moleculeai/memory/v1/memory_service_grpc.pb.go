@@ -21,28 +21,29 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	MemoryService_CommitMemory_FullMethodName        = "/moleculeai.memory.v1.MemoryService/CommitMemory"
-	MemoryService_BatchCommitMemories_FullMethodName = "/moleculeai.memory.v1.MemoryService/BatchCommitMemories"
-	MemoryService_CommitSummary_FullMethodName       = "/moleculeai.memory.v1.MemoryService/CommitSummary"
-	MemoryService_SearchMemories_FullMethodName      = "/moleculeai.memory.v1.MemoryService/SearchMemories"
-	MemoryService_ExplainMemory_FullMethodName       = "/moleculeai.memory.v1.MemoryService/ExplainMemory"
-	MemoryService_GetMemory_FullMethodName           = "/moleculeai.memory.v1.MemoryService/GetMemory"
-	MemoryService_GetMemoryHistory_FullMethodName    = "/moleculeai.memory.v1.MemoryService/GetMemoryHistory"
-	MemoryService_UpdateMemory_FullMethodName        = "/moleculeai.memory.v1.MemoryService/UpdateMemory"
-	MemoryService_SupersedeMemory_FullMethodName     = "/moleculeai.memory.v1.MemoryService/SupersedeMemory"
-	MemoryService_ForgetMemory_FullMethodName        = "/moleculeai.memory.v1.MemoryService/ForgetMemory"
-	MemoryService_ConsolidateMemories_FullMethodName = "/moleculeai.memory.v1.MemoryService/ConsolidateMemories"
-	MemoryService_UndoConsolidation_FullMethodName   = "/moleculeai.memory.v1.MemoryService/UndoConsolidation"
-	MemoryService_ListNamespaces_FullMethodName      = "/moleculeai.memory.v1.MemoryService/ListNamespaces"
-	MemoryService_GetMemoryHygiene_FullMethodName    = "/moleculeai.memory.v1.MemoryService/GetMemoryHygiene"
-	MemoryService_CommitScopedMemory_FullMethodName  = "/moleculeai.memory.v1.MemoryService/CommitScopedMemory"
-	MemoryService_ListScopedMemories_FullMethodName  = "/moleculeai.memory.v1.MemoryService/ListScopedMemories"
-	MemoryService_UpdateScopedMemory_FullMethodName  = "/moleculeai.memory.v1.MemoryService/UpdateScopedMemory"
-	MemoryService_DeleteScopedMemory_FullMethodName  = "/moleculeai.memory.v1.MemoryService/DeleteScopedMemory"
-	MemoryService_ListValues_FullMethodName          = "/moleculeai.memory.v1.MemoryService/ListValues"
-	MemoryService_GetValue_FullMethodName            = "/moleculeai.memory.v1.MemoryService/GetValue"
-	MemoryService_SetValue_FullMethodName            = "/moleculeai.memory.v1.MemoryService/SetValue"
-	MemoryService_DeleteValue_FullMethodName         = "/moleculeai.memory.v1.MemoryService/DeleteValue"
+	MemoryService_CommitMemory_FullMethodName         = "/moleculeai.memory.v1.MemoryService/CommitMemory"
+	MemoryService_BatchCommitMemories_FullMethodName  = "/moleculeai.memory.v1.MemoryService/BatchCommitMemories"
+	MemoryService_CommitSummary_FullMethodName        = "/moleculeai.memory.v1.MemoryService/CommitSummary"
+	MemoryService_SearchMemories_FullMethodName       = "/moleculeai.memory.v1.MemoryService/SearchMemories"
+	MemoryService_ExplainMemory_FullMethodName        = "/moleculeai.memory.v1.MemoryService/ExplainMemory"
+	MemoryService_GetMemory_FullMethodName            = "/moleculeai.memory.v1.MemoryService/GetMemory"
+	MemoryService_GetMemoryHistory_FullMethodName     = "/moleculeai.memory.v1.MemoryService/GetMemoryHistory"
+	MemoryService_UpdateMemory_FullMethodName         = "/moleculeai.memory.v1.MemoryService/UpdateMemory"
+	MemoryService_SupersedeMemory_FullMethodName      = "/moleculeai.memory.v1.MemoryService/SupersedeMemory"
+	MemoryService_ForgetMemory_FullMethodName         = "/moleculeai.memory.v1.MemoryService/ForgetMemory"
+	MemoryService_ConsolidateMemories_FullMethodName  = "/moleculeai.memory.v1.MemoryService/ConsolidateMemories"
+	MemoryService_UndoConsolidation_FullMethodName    = "/moleculeai.memory.v1.MemoryService/UndoConsolidation"
+	MemoryService_ListNamespaces_FullMethodName       = "/moleculeai.memory.v1.MemoryService/ListNamespaces"
+	MemoryService_SetNamespaceLanguage_FullMethodName = "/moleculeai.memory.v1.MemoryService/SetNamespaceLanguage"
+	MemoryService_GetMemoryHygiene_FullMethodName     = "/moleculeai.memory.v1.MemoryService/GetMemoryHygiene"
+	MemoryService_CommitScopedMemory_FullMethodName   = "/moleculeai.memory.v1.MemoryService/CommitScopedMemory"
+	MemoryService_ListScopedMemories_FullMethodName   = "/moleculeai.memory.v1.MemoryService/ListScopedMemories"
+	MemoryService_UpdateScopedMemory_FullMethodName   = "/moleculeai.memory.v1.MemoryService/UpdateScopedMemory"
+	MemoryService_DeleteScopedMemory_FullMethodName   = "/moleculeai.memory.v1.MemoryService/DeleteScopedMemory"
+	MemoryService_ListValues_FullMethodName           = "/moleculeai.memory.v1.MemoryService/ListValues"
+	MemoryService_GetValue_FullMethodName             = "/moleculeai.memory.v1.MemoryService/GetValue"
+	MemoryService_SetValue_FullMethodName             = "/moleculeai.memory.v1.MemoryService/SetValue"
+	MemoryService_DeleteValue_FullMethodName          = "/moleculeai.memory.v1.MemoryService/DeleteValue"
 )
 
 // MemoryServiceClient is the client API for MemoryService service.
@@ -77,7 +78,8 @@ type MemoryServiceClient interface {
 	// oldest first, at most 1,000. Fails with MEMORY_NOT_FOUND.
 	GetMemoryHistory(ctx context.Context, in *GetMemoryHistoryRequest, opts ...grpc.CallOption) (*GetMemoryHistoryResponse, error)
 	// UpdateMemory changes a memory in place: id and creation time stay, the earlier text goes to the
-	// history. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
+	// history. What is given is changed; with `update_mask` what it names, and a time that it names and
+	// that is not given is cleared. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
 	// NAMESPACE_NOT_WRITABLE, MEMORY_SUPERSEDED (409), RECALLED_TEXT, QUOTA_EXCEEDED, or MEMORY_CHANGED
 	// (409) if `if_version` is given and is not the memory's version. A repeat is harmless.
 	UpdateMemory(ctx context.Context, in *UpdateMemoryRequest, opts ...grpc.CallOption) (*UpdateMemoryResponse, error)
@@ -98,6 +100,11 @@ type MemoryServiceClient interface {
 	UndoConsolidation(ctx context.Context, in *UndoConsolidationRequest, opts ...grpc.CallOption) (*UndoConsolidationResponse, error)
 	// ListNamespaces lists the namespaces that the workspace can read and write now.
 	ListNamespaces(ctx context.Context, in *ListNamespacesRequest, opts ...grpc.CallOption) (*ListNamespacesResponse, error)
+	// SetNamespaceLanguage says in which language a namespace's words are to be found, and indexes its
+	// texts anew. A repeat finishes what a failure left, and changes nothing else. Fails with
+	// NAMESPACE_NOT_FOUND (404) for a namespace that the workspace cannot read, and with
+	// NAMESPACE_NOT_WRITABLE (403) for one that it can only read.
+	SetNamespaceLanguage(ctx context.Context, in *SetNamespaceLanguageRequest, opts ...grpc.CallOption) (*SetNamespaceLanguageResponse, error)
 	// GetMemoryHygiene reports what the agents of a namespace may want to mend. Fails with
 	// NAMESPACE_NOT_FOUND (404) for a namespace that the workspace cannot read.
 	GetMemoryHygiene(ctx context.Context, in *GetMemoryHygieneRequest, opts ...grpc.CallOption) (*GetMemoryHygieneResponse, error)
@@ -267,6 +274,16 @@ func (c *memoryServiceClient) ListNamespaces(ctx context.Context, in *ListNamesp
 	return out, nil
 }
 
+func (c *memoryServiceClient) SetNamespaceLanguage(ctx context.Context, in *SetNamespaceLanguageRequest, opts ...grpc.CallOption) (*SetNamespaceLanguageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetNamespaceLanguageResponse)
+	err := c.cc.Invoke(ctx, MemoryService_SetNamespaceLanguage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *memoryServiceClient) GetMemoryHygiene(ctx context.Context, in *GetMemoryHygieneRequest, opts ...grpc.CallOption) (*GetMemoryHygieneResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetMemoryHygieneResponse)
@@ -389,7 +406,8 @@ type MemoryServiceServer interface {
 	// oldest first, at most 1,000. Fails with MEMORY_NOT_FOUND.
 	GetMemoryHistory(context.Context, *GetMemoryHistoryRequest) (*GetMemoryHistoryResponse, error)
 	// UpdateMemory changes a memory in place: id and creation time stay, the earlier text goes to the
-	// history. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
+	// history. What is given is changed; with `update_mask` what it names, and a time that it names and
+	// that is not given is cleared. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
 	// NAMESPACE_NOT_WRITABLE, MEMORY_SUPERSEDED (409), RECALLED_TEXT, QUOTA_EXCEEDED, or MEMORY_CHANGED
 	// (409) if `if_version` is given and is not the memory's version. A repeat is harmless.
 	UpdateMemory(context.Context, *UpdateMemoryRequest) (*UpdateMemoryResponse, error)
@@ -410,6 +428,11 @@ type MemoryServiceServer interface {
 	UndoConsolidation(context.Context, *UndoConsolidationRequest) (*UndoConsolidationResponse, error)
 	// ListNamespaces lists the namespaces that the workspace can read and write now.
 	ListNamespaces(context.Context, *ListNamespacesRequest) (*ListNamespacesResponse, error)
+	// SetNamespaceLanguage says in which language a namespace's words are to be found, and indexes its
+	// texts anew. A repeat finishes what a failure left, and changes nothing else. Fails with
+	// NAMESPACE_NOT_FOUND (404) for a namespace that the workspace cannot read, and with
+	// NAMESPACE_NOT_WRITABLE (403) for one that it can only read.
+	SetNamespaceLanguage(context.Context, *SetNamespaceLanguageRequest) (*SetNamespaceLanguageResponse, error)
 	// GetMemoryHygiene reports what the agents of a namespace may want to mend. Fails with
 	// NAMESPACE_NOT_FOUND (404) for a namespace that the workspace cannot read.
 	GetMemoryHygiene(context.Context, *GetMemoryHygieneRequest) (*GetMemoryHygieneResponse, error)
@@ -487,6 +510,9 @@ func (UnimplementedMemoryServiceServer) UndoConsolidation(context.Context, *Undo
 }
 func (UnimplementedMemoryServiceServer) ListNamespaces(context.Context, *ListNamespacesRequest) (*ListNamespacesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListNamespaces not implemented")
+}
+func (UnimplementedMemoryServiceServer) SetNamespaceLanguage(context.Context, *SetNamespaceLanguageRequest) (*SetNamespaceLanguageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetNamespaceLanguage not implemented")
 }
 func (UnimplementedMemoryServiceServer) GetMemoryHygiene(context.Context, *GetMemoryHygieneRequest) (*GetMemoryHygieneResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetMemoryHygiene not implemented")
@@ -770,6 +796,24 @@ func _MemoryService_ListNamespaces_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MemoryService_SetNamespaceLanguage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetNamespaceLanguageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MemoryServiceServer).SetNamespaceLanguage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MemoryService_SetNamespaceLanguage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MemoryServiceServer).SetNamespaceLanguage(ctx, req.(*SetNamespaceLanguageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MemoryService_GetMemoryHygiene_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetMemoryHygieneRequest)
 	if err := dec(in); err != nil {
@@ -990,6 +1034,10 @@ var MemoryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListNamespaces",
 			Handler:    _MemoryService_ListNamespaces_Handler,
+		},
+		{
+			MethodName: "SetNamespaceLanguage",
+			Handler:    _MemoryService_SetNamespaceLanguage_Handler,
 		},
 		{
 			MethodName: "GetMemoryHygiene",

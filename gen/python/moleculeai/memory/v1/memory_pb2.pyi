@@ -31,6 +31,7 @@ class Namespace(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     WRITABLE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`workspace:<id>`, `team:<id>`, `org:<id>` or `custom:<name>`."""
     kind: _builtins.str
@@ -41,6 +42,8 @@ class Namespace(_message.Message):
     """One line for people: whose it is."""
     writable: _builtins.bool
     """Whether the workspace may write here."""
+    language: _builtins.str
+    """In which language its words are found; empty in a namespace without memories, which is english."""
     def __init__(
         self,
         *,
@@ -49,10 +52,11 @@ class Namespace(_message.Message):
         display_name: _builtins.str = ...,
         description: _builtins.str = ...,
         writable: _builtins.bool = ...,
+        language: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "display_name", b"display_name", "kind", b"kind", "name", b"name", "writable", b"writable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "display_name", b"display_name", "kind", b"kind", "language", b"language", "name", b"name", "writable", b"writable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -93,7 +93,8 @@ class MemoryServiceHandlers(Protocol):
         call: Call,
     ) -> memory_service_pb2.UpdateMemoryResponse:
         """UpdateMemory changes a memory in place: id and creation time stay, the earlier text goes to the
-        history. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
+        history. What is given is changed; with `update_mask` what it names, and a time that it names and
+        that is not given is cleared. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
         NAMESPACE_NOT_WRITABLE, MEMORY_SUPERSEDED (409), RECALLED_TEXT, QUOTA_EXCEEDED, or MEMORY_CHANGED
         (409) if `if_version` is given and is not the memory's version. A repeat is harmless.
         """
@@ -148,6 +149,18 @@ class MemoryServiceHandlers(Protocol):
         call: Call,
     ) -> memory_service_pb2.ListNamespacesResponse:
         """ListNamespaces lists the namespaces that the workspace can read and write now."""
+        ...
+
+    async def SetNamespaceLanguage(
+        self,
+        request: memory_service_pb2.SetNamespaceLanguageRequest,
+        call: Call,
+    ) -> memory_service_pb2.SetNamespaceLanguageResponse:
+        """SetNamespaceLanguage says in which language a namespace's words are to be found, and indexes its
+        texts anew. A repeat finishes what a failure left, and changes nothing else. Fails with
+        NAMESPACE_NOT_FOUND (404) for a namespace that the workspace cannot read, and with
+        NAMESPACE_NOT_WRITABLE (403) for one that it can only read.
+        """
         ...
 
     async def GetMemoryHygiene(

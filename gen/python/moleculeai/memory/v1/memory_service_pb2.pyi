@@ -5,6 +5,7 @@ MemoryService: what agents remember, alone and together."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -184,6 +185,8 @@ class SearchMemoriesRequest(_message.Message):
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     HALF_LIFE_DAYS_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    DELEGATION_ID_FIELD_NUMBER: _builtins.int
+    FILE_ID_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID of the reader."""
     q: _builtins.str
@@ -208,6 +211,10 @@ class SearchMemoriesRequest(_message.Message):
     """
     explain: _builtins.bool
     """Whether each hit says where its score comes from."""
+    delegation_id: _builtins.str
+    """Only memories that came from this delegation."""
+    file_id: _builtins.str
+    """Only memories that came from this uploaded file: a UUID."""
     @_builtins.property
     def namespaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Where to look; empty means everywhere that the workspace can read."""
@@ -257,10 +264,12 @@ class SearchMemoriesRequest(_message.Message):
         min_score: _builtins.float = ...,
         half_life_days: _builtins.float = ...,
         explain: _builtins.bool = ...,
+        delegation_id: _builtins.str = ...,
+        file_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "created_after", b"created_after", "created_before", b"created_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "author_id", b"author_id", "created_after", b"created_after", "created_before", b"created_before", "entities", b"entities", "explain", b"explain", "half_life_days", b"half_life_days", "kind", b"kind", "kinds", b"kinds", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "namespace", b"namespace", "namespaces", b"namespaces", "page_token", b"page_token", "q", b"q", "tags", b"tags", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "author_id", b"author_id", "created_after", b"created_after", "created_before", b"created_before", "delegation_id", b"delegation_id", "entities", b"entities", "explain", b"explain", "file_id", b"file_id", "half_life_days", b"half_life_days", "kind", b"kind", "kinds", b"kinds", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "namespace", b"namespace", "namespaces", b"namespaces", "page_token", b"page_token", "q", b"q", "tags", b"tags", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -380,7 +389,7 @@ class ExplainMemoryResponse(_message.Message):
     @_builtins.property
     def excluded_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What leaves it out: namespace, kind, tag, entity, author, label, time, validity, superseded,
-        min_score, or words, when it has none of the query's.
+        delegation, file, min_score, or words, when it has none of the query's.
         """
 
     def __init__(
@@ -520,6 +529,8 @@ class UpdateMemoryRequest(_message.Message):
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     VALID_TO_FIELD_NUMBER: _builtins.int
     IF_VERSION_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    VALID_FROM_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID of the caller."""
     memory_id: _builtins.str
@@ -548,6 +559,17 @@ class UpdateMemoryRequest(_message.Message):
     def valid_to(self) -> _timestamp_pb2.Timestamp:
         """New end of validity."""
 
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to be written: content, kind, tags, entities, pinned, expires_at, valid_from, valid_to.
+        Unset means those that are given. A time without a value is cleared: `expires_at` to never,
+        `valid_to` to for ever, `valid_from` to the time of the commit.
+        """
+
+    @_builtins.property
+    def valid_from(self) -> _timestamp_pb2.Timestamp:
+        """New beginning of validity."""
+
     def __init__(
         self,
         *,
@@ -561,10 +583,12 @@ class UpdateMemoryRequest(_message.Message):
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         valid_to: _timestamp_pb2.Timestamp | None = ...,
         if_version: _builtins.int | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        valid_from: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "_if_version", b"_if_version", "_kind", b"_kind", "_pinned", b"_pinned", "content", b"content", "entities", b"entities", "expires_at", b"expires_at", "if_version", b"if_version", "kind", b"kind", "pinned", b"pinned", "tags", b"tags", "valid_to", b"valid_to"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "_if_version", b"_if_version", "_kind", b"_kind", "_pinned", b"_pinned", "content", b"content", "entities", b"entities", "expires_at", b"expires_at", "if_version", b"if_version", "kind", b"kind", "pinned", b"pinned", "tags", b"tags", "update_mask", b"update_mask", "valid_from", b"valid_from", "valid_to", b"valid_to"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "_if_version", b"_if_version", "_kind", b"_kind", "_pinned", b"_pinned", "content", b"content", "entities", b"entities", "expires_at", b"expires_at", "if_version", b"if_version", "kind", b"kind", "memory_id", b"memory_id", "pinned", b"pinned", "tags", b"tags", "valid_to", b"valid_to", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "_if_version", b"_if_version", "_kind", b"_kind", "_pinned", b"_pinned", "content", b"content", "entities", b"entities", "expires_at", b"expires_at", "if_version", b"if_version", "kind", b"kind", "memory_id", b"memory_id", "pinned", b"pinned", "tags", b"tags", "update_mask", b"update_mask", "valid_from", b"valid_from", "valid_to", b"valid_to", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__content: _TypeAlias = _typing.Literal["content"]  # noqa: Y015
     _WhichOneofArgType__content: _TypeAlias = _typing.Literal["_content", b"_content"]  # noqa: Y015
@@ -884,6 +908,68 @@ class ListNamespacesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListNamespacesResponse: _TypeAlias = ListNamespacesResponse  # noqa: Y015
+
+@_typing.final
+class SetNamespaceLanguageRequest(_message.Message):
+    """Request of SetNamespaceLanguage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID of a workspace that may write the namespace."""
+    namespace: _builtins.str
+    """The namespace; empty means `workspace:<workspace_id>`."""
+    language: _builtins.str
+    """A language that Postgres knows, such as german, or `simple` for words as they are. english by
+    default. Chinese, Japanese and Thai are indexed in pieces of two letters in every language.
+    """
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        language: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["language", b"language", "namespace", b"namespace", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetNamespaceLanguageRequest: _TypeAlias = SetNamespaceLanguageRequest  # noqa: Y015
+
+@_typing.final
+class SetNamespaceLanguageResponse(_message.Message):
+    """Response of SetNamespaceLanguage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    REINDEXED_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """The namespace."""
+    language: _builtins.str
+    """Its language now."""
+    reindexed: _builtins.int
+    """How many texts were indexed anew, earlier texts of the history included."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        language: _builtins.str = ...,
+        reindexed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["language", b"language", "namespace", b"namespace", "reindexed", b"reindexed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetNamespaceLanguageResponse: _TypeAlias = SetNamespaceLanguageResponse  # noqa: Y015
 
 @_typing.final
 class GetMemoryHygieneRequest(_message.Message):

@@ -102,6 +102,11 @@ class MemoryServiceStub:
                 request_serializer=moleculeai_dot_memory_dot_v1_dot_memory__service__pb2.ListNamespacesRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_memory_dot_v1_dot_memory__service__pb2.ListNamespacesResponse.FromString,
                 _registered_method=True)
+        self.SetNamespaceLanguage = channel.unary_unary(
+                '/moleculeai.memory.v1.MemoryService/SetNamespaceLanguage',
+                request_serializer=moleculeai_dot_memory_dot_v1_dot_memory__service__pb2.SetNamespaceLanguageRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_memory_dot_v1_dot_memory__service__pb2.SetNamespaceLanguageResponse.FromString,
+                _registered_method=True)
         self.GetMemoryHygiene = channel.unary_unary(
                 '/moleculeai.memory.v1.MemoryService/GetMemoryHygiene',
                 request_serializer=moleculeai_dot_memory_dot_v1_dot_memory__service__pb2.GetMemoryHygieneRequest.SerializeToString,
@@ -215,7 +220,8 @@ class MemoryServiceServicer:
 
     def UpdateMemory(self, request, context):
         """UpdateMemory changes a memory in place: id and creation time stay, the earlier text goes to the
-        history. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
+        history. What is given is changed; with `update_mask` what it names, and a time that it names and
+        that is not given is cleared. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
         NAMESPACE_NOT_WRITABLE, MEMORY_SUPERSEDED (409), RECALLED_TEXT, QUOTA_EXCEEDED, or MEMORY_CHANGED
         (409) if `if_version` is given and is not the memory's version. A repeat is harmless.
         """
@@ -260,6 +266,16 @@ class MemoryServiceServicer:
 
     def ListNamespaces(self, request, context):
         """ListNamespaces lists the namespaces that the workspace can read and write now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetNamespaceLanguage(self, request, context):
+        """SetNamespaceLanguage says in which language a namespace's words are to be found, and indexes its
+        texts anew. A repeat finishes what a failure left, and changes nothing else. Fails with
+        NAMESPACE_NOT_FOUND (404) for a namespace that the workspace cannot read, and with
+        NAMESPACE_NOT_WRITABLE (403) for one that it can only read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -406,6 +422,11 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     servicer.ListNamespaces,
                     request_deserializer=moleculeai_dot_memory_dot_v1_dot_memory__service__pb2.ListNamespacesRequest.FromString,
                     response_serializer=moleculeai_dot_memory_dot_v1_dot_memory__service__pb2.ListNamespacesResponse.SerializeToString,
+            ),
+            'SetNamespaceLanguage': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetNamespaceLanguage,
+                    request_deserializer=moleculeai_dot_memory_dot_v1_dot_memory__service__pb2.SetNamespaceLanguageRequest.FromString,
+                    response_serializer=moleculeai_dot_memory_dot_v1_dot_memory__service__pb2.SetNamespaceLanguageResponse.SerializeToString,
             ),
             'GetMemoryHygiene': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMemoryHygiene,
@@ -806,6 +827,33 @@ class MemoryService:
             '/moleculeai.memory.v1.MemoryService/ListNamespaces',
             moleculeai_dot_memory_dot_v1_dot_memory__service__pb2.ListNamespacesRequest.SerializeToString,
             moleculeai_dot_memory_dot_v1_dot_memory__service__pb2.ListNamespacesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetNamespaceLanguage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.memory.v1.MemoryService/SetNamespaceLanguage',
+            moleculeai_dot_memory_dot_v1_dot_memory__service__pb2.SetNamespaceLanguageRequest.SerializeToString,
+            moleculeai_dot_memory_dot_v1_dot_memory__service__pb2.SetNamespaceLanguageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -67,7 +67,8 @@ class MemoryServiceStub:
     """
     UpdateMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.UpdateMemoryRequest, _memory_service_pb2.UpdateMemoryResponse]
     """UpdateMemory changes a memory in place: id and creation time stay, the earlier text goes to the
-    history. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
+    history. What is given is changed; with `update_mask` what it names, and a time that it names and
+    that is not given is cleared. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
     NAMESPACE_NOT_WRITABLE, MEMORY_SUPERSEDED (409), RECALLED_TEXT, QUOTA_EXCEEDED, or MEMORY_CHANGED
     (409) if `if_version` is given and is not the memory's version. A repeat is harmless.
     """
@@ -92,6 +93,12 @@ class MemoryServiceStub:
     """
     ListNamespaces: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ListNamespacesRequest, _memory_service_pb2.ListNamespacesResponse]
     """ListNamespaces lists the namespaces that the workspace can read and write now."""
+    SetNamespaceLanguage: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.SetNamespaceLanguageRequest, _memory_service_pb2.SetNamespaceLanguageResponse]
+    """SetNamespaceLanguage says in which language a namespace's words are to be found, and indexes its
+    texts anew. A repeat finishes what a failure left, and changes nothing else. Fails with
+    NAMESPACE_NOT_FOUND (404) for a namespace that the workspace cannot read, and with
+    NAMESPACE_NOT_WRITABLE (403) for one that it can only read.
+    """
     GetMemoryHygiene: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetMemoryHygieneRequest, _memory_service_pb2.GetMemoryHygieneResponse]
     """GetMemoryHygiene reports what the agents of a namespace may want to mend. Fails with
     NAMESPACE_NOT_FOUND (404) for a namespace that the workspace cannot read.
@@ -168,7 +175,8 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """
     UpdateMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.UpdateMemoryRequest, _memory_service_pb2.UpdateMemoryResponse]  # type: ignore[assignment]
     """UpdateMemory changes a memory in place: id and creation time stay, the earlier text goes to the
-    history. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
+    history. What is given is changed; with `update_mask` what it names, and a time that it names and
+    that is not given is cleared. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
     NAMESPACE_NOT_WRITABLE, MEMORY_SUPERSEDED (409), RECALLED_TEXT, QUOTA_EXCEEDED, or MEMORY_CHANGED
     (409) if `if_version` is given and is not the memory's version. A repeat is harmless.
     """
@@ -193,6 +201,12 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """
     ListNamespaces: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListNamespacesRequest, _memory_service_pb2.ListNamespacesResponse]  # type: ignore[assignment]
     """ListNamespaces lists the namespaces that the workspace can read and write now."""
+    SetNamespaceLanguage: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.SetNamespaceLanguageRequest, _memory_service_pb2.SetNamespaceLanguageResponse]  # type: ignore[assignment]
+    """SetNamespaceLanguage says in which language a namespace's words are to be found, and indexes its
+    texts anew. A repeat finishes what a failure left, and changes nothing else. Fails with
+    NAMESPACE_NOT_FOUND (404) for a namespace that the workspace cannot read, and with
+    NAMESPACE_NOT_WRITABLE (403) for one that it can only read.
+    """
     GetMemoryHygiene: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetMemoryHygieneRequest, _memory_service_pb2.GetMemoryHygieneResponse]  # type: ignore[assignment]
     """GetMemoryHygiene reports what the agents of a namespace may want to mend. Fails with
     NAMESPACE_NOT_FOUND (404) for a namespace that the workspace cannot read.
@@ -314,7 +328,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.UpdateMemoryResponse, _abc.Awaitable[_memory_service_pb2.UpdateMemoryResponse]]:
         """UpdateMemory changes a memory in place: id and creation time stay, the earlier text goes to the
-        history. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
+        history. What is given is changed; with `update_mask` what it names, and a time that it names and
+        that is not given is cleared. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
         NAMESPACE_NOT_WRITABLE, MEMORY_SUPERSEDED (409), RECALLED_TEXT, QUOTA_EXCEEDED, or MEMORY_CHANGED
         (409) if `if_version` is given and is not the memory's version. A repeat is harmless.
         """
@@ -369,6 +384,18 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ListNamespacesResponse, _abc.Awaitable[_memory_service_pb2.ListNamespacesResponse]]:
         """ListNamespaces lists the namespaces that the workspace can read and write now."""
+
+    @_abc_1.abstractmethod
+    def SetNamespaceLanguage(
+        self,
+        request: _memory_service_pb2.SetNamespaceLanguageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.SetNamespaceLanguageResponse, _abc.Awaitable[_memory_service_pb2.SetNamespaceLanguageResponse]]:
+        """SetNamespaceLanguage says in which language a namespace's words are to be found, and indexes its
+        texts anew. A repeat finishes what a failure left, and changes nothing else. Fails with
+        NAMESPACE_NOT_FOUND (404) for a namespace that the workspace cannot read, and with
+        NAMESPACE_NOT_WRITABLE (403) for one that it can only read.
+        """
 
     @_abc_1.abstractmethod
     def GetMemoryHygiene(

@@ -53,6 +53,13 @@ export declare type Namespace = Message<"moleculeai.memory.v1.Namespace"> & {
    * @generated from field: bool writable = 5;
    */
   writable: boolean;
+
+  /**
+   * In which language its words are found; empty in a namespace without memories, which is english.
+   *
+   * @generated from field: string language = 6;
+   */
+  language: string;
 };
 
 /**

@@ -8,7 +8,7 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import type { Message } from "@bufbuild/protobuf";
 import type { CommitResult, CommitResultSchema, Explanation, HygieneFinding, Memory, MemoryDraft, MemorySchema, MemoryVersion, Namespace, Redaction, ScopedMemory, ValueEntry, ValueEntrySchema } from "./memory_pb.js";
 import type { Status } from "../../../google/rpc/status_pb.js";
-import type { Timestamp, Value } from "@bufbuild/protobuf/wkt";
+import type { FieldMask, Timestamp, Value } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file moleculeai/memory/v1/memory_service.proto.
@@ -284,6 +284,20 @@ export declare type SearchMemoriesRequest = Message<"moleculeai.memory.v1.Search
    * @generated from field: bool explain = 18;
    */
   explain: boolean;
+
+  /**
+   * Only memories that came from this delegation.
+   *
+   * @generated from field: string delegation_id = 19;
+   */
+  delegationId: string;
+
+  /**
+   * Only memories that came from this uploaded file: a UUID.
+   *
+   * @generated from field: string file_id = 20;
+   */
+  fileId: string;
 };
 
 /**
@@ -432,7 +446,7 @@ export declare type ExplainMemoryResponse = Message<"moleculeai.memory.v1.Explai
 
   /**
    * What leaves it out: namespace, kind, tag, entity, author, label, time, validity, superseded,
-   * min_score, or words, when it has none of the query's.
+   * delegation, file, min_score, or words, when it has none of the query's.
    *
    * @generated from field: repeated string excluded_by = 5;
    */
@@ -601,6 +615,22 @@ export declare type UpdateMemoryRequest = Message<"moleculeai.memory.v1.UpdateMe
    * @generated from field: optional int32 if_version = 10;
    */
   ifVersion?: number | undefined;
+
+  /**
+   * The fields to be written: content, kind, tags, entities, pinned, expires_at, valid_from, valid_to.
+   * Unset means those that are given. A time without a value is cleared: `expires_at` to never,
+   * `valid_to` to for ever, `valid_from` to the time of the commit.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 11;
+   */
+  updateMask?: FieldMask | undefined;
+
+  /**
+   * New beginning of validity.
+   *
+   * @generated from field: google.protobuf.Timestamp valid_from = 12;
+   */
+  validFrom?: Timestamp | undefined;
 };
 
 /**
@@ -934,6 +964,75 @@ export declare type ListNamespacesResponse = Message<"moleculeai.memory.v1.ListN
  * Use `create(ListNamespacesResponseSchema)` to create a new message.
  */
 export declare const ListNamespacesResponseSchema: GenMessage<ListNamespacesResponse>;
+
+/**
+ * Request of SetNamespaceLanguage.
+ *
+ * @generated from message moleculeai.memory.v1.SetNamespaceLanguageRequest
+ */
+export declare type SetNamespaceLanguageRequest = Message<"moleculeai.memory.v1.SetNamespaceLanguageRequest"> & {
+  /**
+   * UUID of a workspace that may write the namespace.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * The namespace; empty means `workspace:<workspace_id>`.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * A language that Postgres knows, such as german, or `simple` for words as they are. english by
+   * default. Chinese, Japanese and Thai are indexed in pieces of two letters in every language.
+   *
+   * @generated from field: string language = 3;
+   */
+  language: string;
+};
+
+/**
+ * Describes the message moleculeai.memory.v1.SetNamespaceLanguageRequest.
+ * Use `create(SetNamespaceLanguageRequestSchema)` to create a new message.
+ */
+export declare const SetNamespaceLanguageRequestSchema: GenMessage<SetNamespaceLanguageRequest>;
+
+/**
+ * Response of SetNamespaceLanguage.
+ *
+ * @generated from message moleculeai.memory.v1.SetNamespaceLanguageResponse
+ */
+export declare type SetNamespaceLanguageResponse = Message<"moleculeai.memory.v1.SetNamespaceLanguageResponse"> & {
+  /**
+   * The namespace.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * Its language now.
+   *
+   * @generated from field: string language = 2;
+   */
+  language: string;
+
+  /**
+   * How many texts were indexed anew, earlier texts of the history included.
+   *
+   * @generated from field: int32 reindexed = 3;
+   */
+  reindexed: number;
+};
+
+/**
+ * Describes the message moleculeai.memory.v1.SetNamespaceLanguageResponse.
+ * Use `create(SetNamespaceLanguageResponseSchema)` to create a new message.
+ */
+export declare const SetNamespaceLanguageResponseSchema: GenMessage<SetNamespaceLanguageResponse>;
 
 /**
  * Request of GetMemoryHygiene.
@@ -1603,7 +1702,8 @@ export declare const MemoryService: GenService<{
   },
   /**
    * UpdateMemory changes a memory in place: id and creation time stay, the earlier text goes to the
-   * history. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
+   * history. What is given is changed; with `update_mask` what it names, and a time that it names and
+   * that is not given is cleared. Without a change nothing is written. Fails with MEMORY_NOT_FOUND,
    * NAMESPACE_NOT_WRITABLE, MEMORY_SUPERSEDED (409), RECALLED_TEXT, QUOTA_EXCEEDED, or MEMORY_CHANGED
    * (409) if `if_version` is given and is not the memory's version. A repeat is harmless.
    *
@@ -1670,6 +1770,19 @@ export declare const MemoryService: GenService<{
     methodKind: "unary";
     input: typeof ListNamespacesRequestSchema;
     output: typeof ListNamespacesResponseSchema;
+  },
+  /**
+   * SetNamespaceLanguage says in which language a namespace's words are to be found, and indexes its
+   * texts anew. A repeat finishes what a failure left, and changes nothing else. Fails with
+   * NAMESPACE_NOT_FOUND (404) for a namespace that the workspace cannot read, and with
+   * NAMESPACE_NOT_WRITABLE (403) for one that it can only read.
+   *
+   * @generated from rpc moleculeai.memory.v1.MemoryService.SetNamespaceLanguage
+   */
+  setNamespaceLanguage: {
+    methodKind: "unary";
+    input: typeof SetNamespaceLanguageRequestSchema;
+    output: typeof SetNamespaceLanguageResponseSchema;
   },
   /**
    * GetMemoryHygiene reports what the agents of a namespace may want to mend. Fails with
