@@ -184,7 +184,8 @@ async def _append(app: App, agents: list[Agent], *, rate: float, seconds: float)
     return sent
 
 
-async def _run(dsn: str, streams: int, *, rate: float, seconds: float, two: bool) -> Result:
+async def run(dsn: str, streams: int, *, rate: float, seconds: float, two: bool) -> Result:
+    """One run: so many streams, `rate` messages a second in all."""
     agents = await make_agents(dsn, streams)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(dismiss, dsn, agents)
@@ -218,9 +219,7 @@ async def measure(dsn: str, streams: list[int], *, seconds: float, runs: int) ->
     for count in streams:
         for two in (False, True):
             rate = min(2000.0, 200.0 * count)
-            done = [
-                await _run(dsn, count, rate=rate, seconds=seconds, two=two) for _ in range(runs)
-            ]
+            done = [await run(dsn, count, rate=rate, seconds=seconds, two=two) for _ in range(runs)]
             p99s = [one.p99 for one in done]
             table.add_row(
                 f"{count:,}",
