@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -158,9 +158,11 @@ def own_server(
     # Of a test that looks at the processes of this host.
     host = {"MOLECULE_HOST_MODE": "grpc"} if request.node.get_closest_marker("grpc_host") else {}
 
-    def make(**environment: str) -> RunningServer:
+    def make(*, entry: Sequence[str] = (), **environment: str) -> RunningServer:
         environment = {"DATABASE_URL": as_server(database_url), **host, **environment}
-        running = RunningServer(database_url, tmp_path / f"server-{len(started)}", **environment)
+        running = RunningServer(
+            database_url, tmp_path / f"server-{len(started)}", entry=entry, **environment
+        )
         started.append(running)
         running.start()
         return running

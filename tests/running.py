@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -39,10 +40,23 @@ def _is_envoy(process: psutil.Process) -> bool:
 
 
 class RunningServer:
-    """Starts, kills and restarts an installation. The database outlives it."""
+    """Starts, kills and restarts an installation. The database outlives it.
 
-    def __init__(self, database_url: str, data_dir: Path, **environment: str) -> None:
+    Args:
+        entry: put before the command, such as the way into a network namespace.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        data_dir: Path,
+        *,
+        entry: Sequence[str] = (),
+        **environment: str,
+    ) -> None:
         self.port = free_port()
+        self._entry = entry
+        self.host = environment.get("MOLECULE_HOST") or "127.0.0.1"
         self.database_url = database_url
         self.data_dir = data_dir
         self.admin_token = ADMIN_TOKEN
@@ -73,12 +87,12 @@ class RunningServer:
     @property
     def url(self) -> str:
         """Where Envoy listens."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
 
     @property
     def grpc_target(self) -> str:
         """The same place as a gRPC client names it."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -106,7 +120,7 @@ class RunningServer:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "molecule_grpc.cli.main", "up"],
+                [*self._entry, sys.executable, "-m", "molecule_grpc.cli.main", "up"],
                 env=self.environment,
                 stdout=log,
                 stderr=log,
@@ -133,14 +147,12 @@ class RunningServer:
     def _connection(self) -> http.client.HTTPConnection:
         """Trusts any certificate, and shows one where this server asks for it."""
         if not self._tls:
-            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+            return http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE)
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if self._client:
             context.load_cert_chain(self._client, self._client_key)
-        return http.client.HTTPSConnection(
-            "127.0.0.1", self.port, timeout=PATIENCE, context=context
-        )
+        return http.client.HTTPSConnection(self.host, self.port, timeout=PATIENCE, context=context)
 
     def require_sound_scripts(self) -> None:
         """Raise for a script of the edge that failed: the edge goes on without it."""

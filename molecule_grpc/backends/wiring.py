@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID, uuid4
@@ -14,6 +14,8 @@ from molecule_grpc.backends.contract import Backend, BackendName
 from molecule_grpc.backends.control_plane.backend import ControlPlane
 from molecule_grpc.backends.control_plane.client import ControlPlaneClient
 from molecule_grpc.backends.dispatch import Dispatch
+from molecule_grpc.backends.docker.backend import DockerBackend
+from molecule_grpc.backends.docker.gate import ListenerFile
 from molecule_grpc.backends.none import NoBackend
 from molecule_grpc.backends.operations.endings import Endings, OnEnded
 from molecule_grpc.backends.operations.execution import Execution
@@ -35,6 +37,7 @@ from molecule_grpc.settings.settings import Settings
 
 _MEASURE_SECONDS: Final = 5.0
 _LEFTOVER_SECONDS: Final = 15.0
+_NETWORKS_SECONDS: Final = 15.0
 _RETENTION_SECONDS: Final = 600.0
 _RETENTION_BATCH: Final = 1000
 # Ended operations that one workspace keeps.
@@ -84,7 +87,7 @@ async def open_backends(core: Core, workspaces: Workspaces) -> AsyncIterator[Bac
         yield BackendsSlice(
             slice=Slice(
                 handlers=[handlers(OperationsService(History(core.pool, core.page_tokens)))],
-                tasks=_tasks(core, reconcile),
+                tasks=[*_tasks(core, reconcile), *_docker_tasks(backends)],
                 loops={"operations": runner.run},
             ),
             dispatch=dispatch,
@@ -108,7 +111,24 @@ def _configured(settings: Settings, installation: UUID) -> list[Backend]:
     opened: list[Backend] = []
     if BackendName.CONTROL_PLANE in wanted:
         opened.append(_control_plane(settings, installation))
+    if BackendName.DOCKER in wanted:
+        opened.append(_docker(settings, installation))
     return opened
+
+
+def _docker(settings: Settings, installation: UUID) -> DockerBackend:
+    port = settings.edge.port
+    gate = ListenerFile(settings.docker.gateway_directory, port)
+    return DockerBackend(settings.docker, str(installation), platform_port=port, gate=gate)
+
+
+def _docker_tasks(backends: Iterable[Backend]) -> list[BackgroundTask]:
+    """After a start of the platform containers run whose gateways nobody listens at yet."""
+    return [
+        BackgroundTask("container-networks", _NETWORKS_SECONDS, each.announce_networks)
+        for each in backends
+        if isinstance(each, DockerBackend)
+    ]
 
 
 def _control_plane(settings: Settings, installation: UUID) -> ControlPlane:

@@ -8,8 +8,9 @@ from typing import Final
 from molecule_grpc.settings.values import COUNT, LIMIT, SECONDS, Kind, choice, setting
 
 AUTO: Final = "auto"
+DOCKER: Final = "docker"
 # Those that this version has.
-NAMES: Final = ("control-plane",)
+NAMES: Final = ("control-plane", DOCKER)
 
 
 def _names(text: str) -> tuple[str, ...]:

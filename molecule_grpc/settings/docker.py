@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from molecule_grpc.settings.values import COUNT, SWITCH, TEXT, Kind, setting
+from molecule_grpc.settings.values import COUNT, OPTIONAL_PATH, SWITCH, TEXT, Kind, setting
 
 _TIERS: Final = (1, 2, 3, 4)
 
@@ -67,6 +68,8 @@ class DockerSettings:
         network_name: name of the containers' network; empty for `molecule-` with the
             installation's id.
         pids: processes and threads that one workspace may have.
+        gateway_directory: `up` sets it: where workers write the addresses at which containers find
+            the platform.
         tier2_memory_mb: memory of a workspace of tier 2; 0 or nonsense for 512.
         tier2_cpu_shares: processors of a workspace of tier 2, in 1024ths; 0 for 1024.
         tier3_memory_mb: 0 for 2048.
@@ -86,6 +89,7 @@ class DockerSettings:
     privileged_tiers: tuple[int, ...] = setting("MOLECULE_DOCKER_PRIVILEGED_TIERS", _SOME_TIERS, ())
     network_name: str = setting("MOLECULE_DOCKER_NETWORK", TEXT, "")
     pids: int = setting("MOLECULE_DOCKER_PIDS", COUNT, 1024)
+    gateway_directory: Path | None = setting("MOLECULE_GATEWAY_DIRECTORY", OPTIONAL_PATH, None)
     tier2_memory_mb: int = setting("TIER2_MEMORY_MB", _OWN, 0)
     tier2_cpu_shares: int = setting("TIER2_CPU_SHARES", _OWN, 0)
     tier3_memory_mb: int = setting("TIER3_MEMORY_MB", _OWN, 0)

@@ -15,6 +15,7 @@ from pathlib import Path
 import docker
 import psutil
 
+from molecule_grpc.server.children import die_with_parent
 from tests.engine.namespace import Namespace
 from tests.waiting import PATIENCE
 
@@ -145,6 +146,7 @@ class DockerEngine:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls prctl alone
             )
 
     def _wait_for(self, program: str, path: Path) -> None:

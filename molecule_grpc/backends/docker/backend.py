@@ -10,6 +10,7 @@ import structlog
 from aiodocker.exceptions import DockerError
 
 from molecule_grpc.backends.contract import (
+    LIST_SECONDS,
     Absent,
     BackendFailure,
     BackendName,
@@ -156,9 +157,9 @@ class DockerBackend:
         async with calling(deadline):
             return await self._workloads.owned()
 
-    async def announce_networks(self, *, deadline: float) -> None:
+    async def announce_networks(self) -> None:
         """Have the gate listen on the networks that are there."""
-        async with calling(deadline):
+        async with calling(LIST_SECONDS):
             await self._networks.announce()
 
     async def logs(

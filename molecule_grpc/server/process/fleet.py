@@ -21,12 +21,15 @@ from molecule_grpc.server.process.certificates import EXPIRY, CertificateKeeper
 from molecule_grpc.server.process.child import keep
 from molecule_grpc.server.process.connections import ConnectionCounts, Edges
 from molecule_grpc.server.process.embedder import VARIABLE, EmbedderProcess
+from molecule_grpc.server.process.gateway import VARIABLE as GATEWAY
+from molecule_grpc.server.process.gateway import GatewayProcess
 from molecule_grpc.server.process.host_mode import HostMode, host_mode
 from molecule_grpc.server.process.hosted_names import DSN, METRICS_PORT
 from molecule_grpc.server.process.inside import InsideEnvoy
 from molecule_grpc.server.process.layout import Layout
 from molecule_grpc.server.process.separate import SeparateWorkers
 from molecule_grpc.server.tasks import BackgroundTask
+from molecule_grpc.settings.backends import DOCKER
 from molecule_grpc.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -67,6 +70,10 @@ class Fleet:
         if settings.embedding.embedder != "none" and settings.embedding.socket is None:
             self._embedder = EmbedderProcess(self._directory, self._environment)
             self._environment[VARIABLE] = str(self._embedder.socket)
+        self._gateway: GatewayProcess | None = None
+        if DOCKER in (settings.backends.backend, *settings.backends.kept):
+            self._gateway = GatewayProcess(self._directory, settings.edge)
+            self._environment[GATEWAY] = str(self._gateway.directory)
         self._mode = host_mode(settings.process.host_mode)
         self._layout: Layout | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -85,6 +92,9 @@ class Fleet:
             if self._embedder is not None:
                 await self._embedder.start()
                 self._run(keep("embedder", self._embedder))
+            if self._gateway is not None:
+                await self._gateway.start()
+                self._run(keep("gateway", self._gateway))
             self._layout = self._made_layout()
             await self._layout.start()
         except BaseException:
@@ -185,6 +195,8 @@ class Fleet:
             await self._layout.stop(self._stop_seconds)
         if self._embedder is not None:
             await self._embedder.stop(_EMBEDDER_STOP_SECONDS)
+        if self._gateway is not None:
+            await self._gateway.stop(_EMBEDDER_STOP_SECONDS)
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
