@@ -16,6 +16,8 @@ class WorkspaceInfo:
 
     Args:
         delivery_mode: `push` or `poll`, as it is in force.
+        engine_url: whether `url` is what the engine that runs the agent says, and may therefore lie
+            on this machine: nobody else can have written it.
         idle_timeout: seconds of silence after which its agent is given up; None for the default.
     """
 
@@ -28,6 +30,7 @@ class WorkspaceInfo:
     delivery_mode: str
     runtime: str
     idle_timeout: float | None = None
+    engine_url: bool = False
 
 
 class Directory(Protocol):

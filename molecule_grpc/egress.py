@@ -168,7 +168,12 @@ class Egress:
         self._lookups = lookups
 
     async def check(
-        self, url: str, *, organization: Hashable | None = None, localhost_by_name: bool = False
+        self,
+        url: str,
+        *,
+        organization: Hashable | None = None,
+        localhost_by_name: bool = False,
+        engine_url: bool = False,
     ) -> CheckedUrl:
         """Resolve the host of a URL once, and check every answer.
 
@@ -176,6 +181,8 @@ class Egress:
             organization: whose budget of lookups is used; None for that of the call's payer.
             localhost_by_name: let the name `localhost` pass whatever it resolves to. For
                 registration only: the address is checked again before anything is sent there.
+            engine_url: the URL comes from the engine that runs the agent, not from the agent: an
+                address of this machine or of a private network is what it names.
 
         Raises:
             Unresolvable: URL_NOT_ALLOWED: no address within 5 s.
@@ -183,6 +190,8 @@ class Egress:
             Exhausted: RESOURCE_EXHAUSTED: too many lookups are under way; nothing is known.
         """
         scheme, host, port = check_url_syntax(url)
+        if engine_url:
+            return CheckedUrl(url, scheme, host, port, (ipaddress.ip_address(host),))
         if not self.rules.settings.allows_port(port):
             raise _refused("url names a port that the platform must not call")
         require_no_connection("a name server")

@@ -125,7 +125,11 @@ class Forwarder:
 
     async def _checked(self, target: UploadTarget) -> CheckedUrl:
         try:
-            return await self._egress.check(target.url, organization=target.organization_id)
+            return await self._egress.check(
+                target.url,
+                organization=target.organization_id,
+                engine_url=target.engine_url,
+            )
         except Unresolvable as error:
             raise _unreachable() from error
         except Invalid as error:

@@ -55,6 +55,16 @@ async def test_a_container_comes_online_is_healed_and_leaves_nothing(
     container = witness.containers.get(f"ws-{workspace}")
     assert b"registered" in container.logs()
 
+    # The platform calls the agent where the engine says, not where the agent says.
+    url = witness.api.port(f"ws-{workspace}", 8000)
+    called = f"http://127.0.0.1:{url[0]['HostPort']}"
+    await until(look, lambda row: row.get("url") == called)
+    message = {"messageId": "m-1", "role": "user", "parts": [{"kind": "text", "text": "hi"}]}
+    body = {"jsonrpc": "2.0", "id": "1", "method": "message/send", "params": {"message": message}}
+    answer = await org.rest("POST", f"/workspaces/{workspace}/a2a", body)
+    assert answer.status_code == 200, answer.text
+    assert "echo: hi" in answer.text
+
     # Killed from outside, the container is missed and started again.
     container.remove(force=True)
 

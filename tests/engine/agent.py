@@ -75,11 +75,13 @@ def live() -> None:
     """Register until the platform accepts it, then beat."""
     workspace, token = os.environ["WORKSPACE_ID"], os.environ.get("MOLECULE_TOKEN", "")
     card = {"name": os.environ.get("AGENT_NAME", "agent"), "skills": []}
+    # Of no use to anybody outside: the platform must know better.
+    address = f"http://{os.environ.get('HOSTNAME', 'localhost')}:{PORT}"
     registered = False
     while True:
         try:
             if not registered:
-                body = {"id": workspace, "agent_card": card, "delivery_mode": "poll"}
+                body = {"id": workspace, "agent_card": card, "url": address}
                 token = call("/registry/register", body, token).get("auth_token") or token
                 registered = True
                 print("registered", flush=True)

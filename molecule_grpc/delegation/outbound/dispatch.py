@@ -133,7 +133,11 @@ class Dispatcher:
         self, target: WorkspaceInfo, body: bytes, ceiling: float | None, headers: Mapping[str, str]
     ) -> Outcome:
         try:
-            checked = await self._egress.check(target.url, organization=target.organization_id)
+            checked = await self._egress.check(
+                target.url,
+                organization=target.organization_id,
+                engine_url=target.engine_url,
+            )
         except Exhausted as full:
             # No name server was asked: nothing is known of the agent.
             return Failed(SendFailure.BUSY, full.message)

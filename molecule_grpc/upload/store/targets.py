@@ -15,6 +15,7 @@ class UploadTarget(NamedTuple):
         mode: its delivery mode in force; None where nothing was stated and no agent has come.
         url: where its agent listens; empty for nowhere.
         secret: the bearer token that proves the platform to the agent; empty when there is none.
+        engine_url: whether the engine that runs the agent says where it listens.
     """
 
     id: UUID
@@ -22,6 +23,7 @@ class UploadTarget(NamedTuple):
     mode: str | None
     url: str
     secret: str
+    engine_url: bool
 
 
 async def find(pool: Pool, workspace_id: UUID) -> UploadTarget | None:
@@ -31,7 +33,8 @@ async def find(pool: Pool, workspace_id: UUID) -> UploadTarget | None:
         SELECT id, organization_id,
                CASE WHEN delivery_mode IS NOT NULL OR url <> '' OR mode_in_force = 'poll'
                     THEN mode_in_force END,
-               url, coalesce(platform_inbound_secret, '')
+               url, coalesce(platform_inbound_secret, ''),
+               backend = 'docker' AND resource_id <> ''
         FROM workspaces WHERE id = $1 AND status <> 'removed'
         """,
         workspace_id,

@@ -74,7 +74,7 @@ class Discovery:
         """
         if not rules.reachable(target.status, target.delivery_mode, target.url):
             raise _peer_unavailable(target, f"workspace is {target.status}")
-        if target.delivery_mode == rules.POLL:
+        if target.delivery_mode == rules.POLL or target.engine_url:
             return ""
         try:
             await self._egress.check(target.url, localhost_by_name=True)

@@ -150,14 +150,14 @@ class Registration:
     async def _reach(
         self, announced: Announcement, before: store.Registrant | None
     ) -> tuple[str, rules.RegisteredMode]:
-        """URL and mode. In poll mode a URL means nothing and is not kept."""
+        """URL and mode. In poll mode and from a container a URL means nothing and is not kept."""
         mode = rules.registered_mode(
             announced.delivery_mode,
             before.delivery_mode if before else None,
             announced.url,
             before.runtime if before else rules.EXTERNAL,
         )
-        if mode.in_force == rules.POLL:
+        if mode.in_force == rules.POLL or (before is not None and before.engine_url):
             return "", mode
         url = "" if rules.is_remote(announced.url) else announced.url.strip()
         if not url:

@@ -138,4 +138,5 @@ def _info(node: store.Node) -> WorkspaceInfo:
         delivery_mode=node.mode_in_force,
         runtime=node.runtime,
         idle_timeout=node.idle_timeout_seconds or None,
+        engine_url=node.engine_url,
     )

@@ -40,6 +40,7 @@ _RELATED = f"""
 _PAIR_COLUMNS = f"""
     t.id, t.organization_id, t.name, coalesce(t.role, '') AS role, t.status, t.url,
     t.mode_in_force, t.runtime, t.idle_timeout_seconds,
+    t.backend = 'docker' AND t.resource_id <> '' AS engine_url,
     s.status AS source_status,
     coalesce(s.organization_id = t.organization_id, false) AS visible,
     coalesce({_RELATED}, false) AS related
@@ -69,7 +70,7 @@ PAIRS = f"""
 
 _ONE = """
     SELECT id, organization_id, name, coalesce(role, '') AS role, status, url, mode_in_force,
-           runtime, idle_timeout_seconds
+           runtime, idle_timeout_seconds, backend = 'docker' AND resource_id <> '' AS engine_url
     FROM workspaces WHERE id = $1
 """
 
@@ -166,6 +167,7 @@ class Node(NamedTuple):
     mode_in_force: str
     runtime: str
     idle_timeout_seconds: int | None
+    engine_url: bool
 
 
 class Pair(NamedTuple):

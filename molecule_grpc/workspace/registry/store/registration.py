@@ -22,8 +22,10 @@ _TOLD = event_column(new_status({REGISTERED.target: "$6"}), new_value("agent_car
 _REGISTER = f"""
     WITH moved AS (
         UPDATE workspaces w SET
-            agent_card = $2, url = $3, delivery_mode = $4, last_heartbeat_at = now(),
+            agent_card = $2, delivery_mode = $4, last_heartbeat_at = now(),
             updated_at = now(),
+            -- The engine's word stands, whatever an agent in a container says of itself.
+            url = CASE WHEN w.backend = 'docker' THEN w.url ELSE $3 END,
             platform_inbound_secret = coalesce(nullif(w.platform_inbound_secret, ''), $5),
             last_sample_error = CASE WHEN w.status <> 'failed' THEN w.last_sample_error END,
             status = CASE WHEN {may(REGISTERED)} THEN '{REGISTERED.target}' ELSE w.status END
@@ -50,6 +52,7 @@ class Registrant(NamedTuple):
     Args:
         delivery_mode: as stated earlier; None where nobody has.
         has_token: whether one of its tokens is live.
+        engine_url: whether the engine that runs the agent says where it is called.
     """
 
     organization_id: UUID
@@ -57,6 +60,7 @@ class Registrant(NamedTuple):
     runtime: str
     delivery_mode: str | None
     has_token: bool
+    engine_url: bool
 
 
 async def registrant(pool: Pool, workspace_id: UUID) -> Registrant | None:
@@ -66,7 +70,8 @@ async def registrant(pool: Pool, workspace_id: UUID) -> Registrant | None:
         SELECT organization_id, status, runtime, delivery_mode, EXISTS (
             SELECT FROM workspace_auth_tokens t
             WHERE t.workspace_id = w.id AND t.revoked_at IS NULL
-                AND (t.expires_at IS NULL OR t.expires_at > now())) AS has_token
+                AND (t.expires_at IS NULL OR t.expires_at > now())) AS has_token,
+            backend = 'docker' AS engine_url
         FROM workspaces w WHERE id = $1
         """,
         workspace_id,
