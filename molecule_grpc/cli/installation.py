@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,13 @@ from molecule_grpc.settings.values import SettingsError
 
 if TYPE_CHECKING:
     from molecule_grpc.cli.doctor import Finding
+
+
+class DoctorPart(enum.StrEnum):
+    """What doctor looks at."""
+
+    ALL = "all"
+    BACKEND = "backend"
 
 
 def up(
@@ -91,14 +99,17 @@ def migrate(
     output.done(text, migrated=done)
 
 
-def doctor(context: typer.Context) -> None:
+def doctor(
+    context: typer.Context,
+    part: Annotated[
+        DoctorPart, typer.Argument(help="`backend`: what the Docker engine of this machine can do.")
+    ] = DoctorPart.ALL,
+) -> None:
     """Look at what the platform needs here, and change nothing."""
-    from molecule_grpc.cli.doctor import doctor as run
-
     output = Cli.of(context).output
     with expected_errors():
         settings = Settings.from_env()
-        findings = run(settings)
+        findings = _findings(part, settings)
     if output.as_json:
         output.one(
             {
@@ -111,6 +122,16 @@ def doctor(context: typer.Context) -> None:
         _showsettings_of(output, settings)
     if not all(finding.well for finding in findings):
         raise typer.Exit(FAILED)
+
+
+def _findings(part: DoctorPart, settings: Settings) -> list[Finding]:
+    if part is DoctorPart.BACKEND:
+        from molecule_grpc.cli.doctor_backend import doctor_backend
+
+        return doctor_backend(settings)
+    from molecule_grpc.cli.doctor import doctor as run
+
+    return run(settings)
 
 
 def dev_ca(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -37,6 +41,31 @@ async def org(platform: RunningServer) -> AsyncIterator[Organization]:
     """An organisation on it."""
     async with wire_to(platform) as wire:
         yield await found(wire, wire.party(platform.admin_token))
+
+
+async def test_doctor_says_what_the_engine_can_do_and_what_to_do_without_one(
+    docker_engine: DockerEngine,
+) -> None:
+    for host, well in ((docker_engine.url, True), ("unix:///nowhere/docker.sock", False)):
+        images = f"*={IMAGE}"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "molecule_grpc.cli.main", "--json", "doctor", "backend"),
+            env={
+                **os.environ,
+                "MOLECULE_DOCKER_HOST": host,
+                "MOLECULE_DOCKER_IMAGES": images,
+            },
+            stdout=asyncio.subprocess.PIPE,
+        )
+        shown, _ = await process.communicate()
+        findings = {each["name"]: each for each in json.loads(shown)["findings"]}
+        assert process.returncode == (0 if well else 1), findings
+        assert all(each["well"] for each in findings.values()) is well, findings
+        if well:
+            assert {"engine", "limits", "seccomp", "storage", "image of *"} <= set(findings)
+            assert "runc" in findings["OCI runtimes"]["detail"]
+        else:
+            assert "MOLECULE_DOCKER_HOST" in findings["engine"]["fix"]
 
 
 async def test_a_container_comes_online_is_healed_and_leaves_nothing(

@@ -49,13 +49,13 @@ class Images:
         Raises:
             BackendFailure: `image_missing`, `image_refused`: there is none, and none can be pulled.
         """
-        found = await self._find(reference)
+        found = await self.find(reference)
         if self._settings.local_images or (found and not image_tag_is_moving(reference)):
             pulled = None
         else:
             limit = None if found is None else _REFRESH_SECONDS
             pulled = await self._pull_within(limit, reference)
-            found = await self._find(reference) if pulled is None else found
+            found = await self.find(reference) if pulled is None else found
         if found is None:
             raise _missing(reference, pulled)
         return found
@@ -68,7 +68,8 @@ class Images:
             log.warning("image not pulled in time", image=reference)
             return BackendFailure(FailureReason.TIMEOUT, "the registry did not answer in time")
 
-    async def _find(self, reference: str) -> Json | None:
+    async def find(self, reference: str) -> Json | None:
+        """What the engine knows of an image; None if it does not have it."""
         try:
             found: Json = await self._engine.get(f"images/{reference}/json")
         except DockerError as error:
