@@ -388,3 +388,26 @@ async def test_ended_operations_go_with_their_age_and_their_number(
         "SELECT workspace_id, count(*) FROM workspace_operations GROUP BY workspace_id"
     )
     assert {row[0]: row[1] for row in rows} == {busy: 1000, old: 1}
+
+
+async def test_the_answer_of_a_worker_that_lost_its_lease_changes_nothing(
+    worker: OperationWorker, plane: ScriptedControlPlane, pool: Pool
+) -> None:
+    """As after a pause of its process: somebody else has the operation, and ends it."""
+    go = asyncio.Event()
+    plane.script["POST"] = [bad.held(go, plane.answer)]
+    workspace = await worker.create()
+    await plane.wait(lambda: plane.count("POST") == 1)
+    await pool.execute("UPDATE workspace_operations SET owner = 'other'")
+    go.set()
+    await plane.wait(lambda: len(plane.machines) == 1)
+
+    async def under_way() -> list[str]:
+        return [each.get_name() for each in asyncio.all_tasks()]
+
+    await until(under_way, lambda names: not any(each.startswith("operation ") for each in names))
+    [row] = await operations(pool, workspace)
+    assert (row["state"], row["owner"], row["resource_id"]) == ("running", "other", "")
+    await pool.execute("UPDATE workspace_operations SET lease_until = now()")
+    [row] = await worker.ended(workspace)
+    assert (row["state"], row["attempt"], plane.count("POST")) == ("succeeded", 2, 1)
