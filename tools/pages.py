@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tools import (
+    backends_doc,
     errors_doc,
     events_doc,
     metrics_doc,
@@ -29,6 +30,7 @@ _BUF = str(Path(sys.executable).with_name("buf"))
 def pages() -> dict[str, Callable[[], str]]:
     """Each generated page's name with the function that gives its text."""
     return {
+        "backends.md": lambda: backends_doc.render((DOCS / "backends.md").read_text()),
         "errors.md": lambda: errors_doc.render(_commented_contract()),
         "events.md": events_doc.render,
         "operating.md": _operating,
