@@ -62,10 +62,12 @@ def name_server(known: Mapping[str, Sequence[tuple[str, ...]]]) -> Iterator[Name
         server = NameServer(known, listening.getsockname()[1])
         thread = threading.Thread(target=_serve, args=(server, listening), daemon=True)
         thread.start()
-        yield server
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
-            last.sendto(b"", ("127.0.0.1", server.port))
-        thread.join()
+        try:
+            yield server
+        finally:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+                last.sendto(b"", ("127.0.0.1", server.port))
+            thread.join()
 
 
 def _serve(server: NameServer, listening: socket.socket) -> None:

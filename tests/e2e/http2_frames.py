@@ -8,6 +8,8 @@ import struct
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
+from tests.connections import connected
+
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEAD = struct.Struct(">HBBBI")  # length in two parts, type, flags, stream
 _KINDS = ("DATA", "HEADERS", "PRIORITY", "RST_STREAM", "SETTINGS", "PUSH_PROMISE", "PING", "GOAWAY")
@@ -80,15 +82,10 @@ async def http2_call(
     port: int, path: str, headers: Mapping[str, str], body: bytes
 ) -> AsyncIterator[Http2Call]:
     """Make a call on a connection of its own, which is closed at the end of the block."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
+    async with connected(port) as (reader, writer):
         call = Http2Call(reader, writer)
         call.send(path, headers, body)
         yield call
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:

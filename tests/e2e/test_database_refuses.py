@@ -36,10 +36,12 @@ async def exhausted(postgres: str, database_url: str) -> AsyncIterator[None]:
     holders = [await asyncpg.connect(role, server_settings=settings) for _ in range(2)]
     await execute(postgres, f"ALTER DATABASE {name} CONNECTION LIMIT {len(holders)}")
     await execute(postgres, _END_SESSIONS.format(name=name))
-    yield
-    for holder in holders:
-        await holder.close()
-    await execute(postgres, f"ALTER DATABASE {name} CONNECTION LIMIT -1")
+    try:
+        yield
+    finally:
+        for holder in holders:
+            await holder.close()
+        await execute(postgres, f"ALTER DATABASE {name} CONNECTION LIMIT -1")
 
 
 @contextlib.asynccontextmanager
@@ -48,8 +50,10 @@ async def closed(postgres: str, database_url: str) -> AsyncIterator[None]:
     name = urlsplit(database_url).path[1:]
     await execute(postgres, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
     await execute(postgres, _END_SESSIONS.format(name=name))
-    yield
-    await execute(postgres, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    try:
+        yield
+    finally:
+        await execute(postgres, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
 async def test_callers_read_unavailable_and_when_to_retry(

@@ -35,10 +35,12 @@ QUICK = {
 @contextlib.asynccontextmanager
 async def office_at(server: RunningServer) -> AsyncIterator[Office]:
     database = await asyncpg.connect(server.database_url)
-    async with wire_to(server) as wire:
-        operator = wire.party(server.admin_token)
-        yield Office(await found(wire, operator), operator, database)
-    await database.close()
+    try:
+        async with wire_to(server) as wire:
+            operator = wire.party(server.admin_token)
+            yield Office(await found(wire, operator), operator, database)
+    finally:
+        await database.close()
 
 
 async def delegate(sender: Agent, target: Agent, task: str = "task") -> str:

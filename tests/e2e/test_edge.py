@@ -20,6 +20,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2
 
 from molecule_grpc.kernel import errors
 from molecule_grpc.server import status
+from tests.connections import connected
 from tests.e2e.scripted_edge import ScriptedEdge, scripted_edge
 from tests.e2e.scripted_worker import Reply
 
@@ -155,10 +156,9 @@ async def test_rest_answers_carry_security_headers(edge: ScriptedEdge) -> None:
 
 async def test_header_names_are_written_in_proper_case(edge: ScriptedEdge) -> None:
     edge.script()
-    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
-    writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    assert b"\r\nContent-Type: application/json\r\n" in await reader.read()
-    writer.close()
+    async with connected(edge.port) as (reader, writer):
+        writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b"\r\nContent-Type: application/json\r\n" in await reader.read()
 
 
 # Bare arrays.

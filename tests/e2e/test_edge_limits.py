@@ -11,6 +11,7 @@ import httpx
 import pytest
 from moleculeai.delegation.v1 import delegation_service_pb2
 
+from tests.connections import connected
 from tests.e2e.scripted_edge import ScriptedEdge, scripted_edge
 from tests.e2e.scripted_worker import Reply
 from tests.waiting import PATIENCE, until
@@ -83,11 +84,12 @@ async def test_long_headers_without_a_token_reach_no_worker(
 
 
 async def test_a_connection_without_a_call_is_closed() -> None:
-    async with scripted_edge(connection_idle_seconds=0.5) as edge:
-        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
-        async with asyncio.timeout(PATIENCE):
-            assert await reader.read() == b""
-        writer.close()
+    async with (
+        scripted_edge(connection_idle_seconds=0.5) as edge,
+        connected(edge.port) as (reader, _),
+        asyncio.timeout(PATIENCE),
+    ):
+        assert await reader.read() == b""
 
 
 async def test_stalled_bodies_do_not_keep_the_memory_of_the_edge() -> None:
@@ -127,11 +129,8 @@ async def unfinished(
     edge: ScriptedEdge, path: str, sent: int
 ) -> AsyncIterator[asyncio.StreamReader]:
     """A call of which only so many bytes of the body are sent, and one is missing."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
-    head = f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
-    writer.write(f"{head}content-length: {sent + 1}\r\n\r\n".encode() + b'{"task": "')
-    writer.write(b"x" * (sent - 10))
-    try:
+    async with connected(edge.port) as (reader, writer):
+        head = f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+        writer.write(f"{head}content-length: {sent + 1}\r\n\r\n".encode() + b'{"task": "')
+        writer.write(b"x" * (sent - 10))
         yield reader
-    finally:
-        writer.close()

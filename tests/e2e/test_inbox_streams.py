@@ -367,20 +367,22 @@ async def test_five_lost_clients_poison_an_item_and_five_resumed_ones_do_not(
     database = await asyncpg.connect(server.database_url)
     let_go = "SELECT lease_holder IS NULL FROM inbox_heads WHERE workspace_id = $1"
     await tell_many(peer, me, 2)
-    epoch = None
-    for n in range(1, 8):
-        async with holding(me, max_in_flight=1, resumes_epoch=epoch) as held:
-            item = await held.item()
-            assert (item.seq, item.delivery) == (1, n)
-            epoch = held.welcome.session_epoch
-        await until(lambda: database.fetchval(let_go, UUID(me.id)), bool)
-    for _ in range(4):
+    try:
+        epoch = None
+        for n in range(1, 8):
+            async with holding(me, max_in_flight=1, resumes_epoch=epoch) as held:
+                item = await held.item()
+                assert (item.seq, item.delivery) == (1, n)
+                epoch = held.welcome.session_epoch
+            await until(lambda: database.fetchval(let_go, UUID(me.id)), bool)
+        for _ in range(4):
+            async with holding(me, max_in_flight=1) as held:
+                assert (await held.item()).seq == 1
+            await until(lambda: database.fetchval(let_go, UUID(me.id)), bool)
         async with holding(me, max_in_flight=1) as held:
-            assert (await held.item()).seq == 1
-        await until(lambda: database.fetchval(let_go, UUID(me.id)), bool)
-    async with holding(me, max_in_flight=1) as held:
-        assert (await held.item()).seq == 2
-    await database.close()
+            assert (await held.item()).seq == 2
+    finally:
+        await database.close()
 
 
 async def test_heartbeat_rides_along(me: Agent) -> None:

@@ -25,6 +25,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
+from tests.conftest import execute
 from tests.e2e.parties import Agent, Organization, found, wire_to
 from tests.ports import free_port
 from tests.running import RunningServer
@@ -283,9 +284,7 @@ def test_a_start_that_cannot_be_is_refused_in_one_sentence(
 
 async def test_a_newer_schema_is_left_alone(database_url: str, tmp_path: Path) -> None:
     """An old program must not work on what it does not know."""
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("INSERT INTO schema_migrations VALUES (9999, 'future', 'x')")
-    await connection.close()
+    await execute(database_url, "INSERT INTO schema_migrations VALUES (9999, 'future', 'x')")
     code, told = await asyncio.to_thread(refused_start, tmp_path, DATABASE_URL=database_url)
     assert code != 0
     assert "newer than this program's" in told

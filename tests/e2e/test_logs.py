@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from molecule_grpc.server.process.host_mode import AUTO, host_mode
 from tests.conftest import execute, with_database
+from tests.connections import connected
 from tests.e2e.parties import Organization, found, wire_to
 from tests.e2e.test_fleet import whole
 from tests.running import RunningServer
@@ -201,11 +202,10 @@ async def test_a_client_cannot_write_a_line_of_its_own(server: RunningServer) ->
     forged = b'{"event": "forged"}'
     head = b"GET /health HTTP/1.1\r\nhost: here\r\nconnection: close\r\n"
     for header in (b"x-request-id: a\x01" + forged, b"x-client-trace-id: " + forged):
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(head + header + b"\r\n\r\n")
-        status = (await reader.read()).split(b" ")[1]
+        async with connected(server.port) as (reader, writer):
+            writer.write(head + header + b"\r\n\r\n")
+            status = (await reader.read()).split(b" ")[1]
         assert status == (b"400" if b"\x01" in header else b"200")
-        writer.close()
     mine = uuid.uuid4().hex
     async with rest(server, mine) as http:
         await http.get("/health")
@@ -317,12 +317,11 @@ async def measured(server: RunningServer, name: str) -> dict[str, float]:
 
 
 @contextlib.asynccontextmanager
-async def connected(server: RunningServer, number: int) -> AsyncIterator[None]:
+async def idle_clients(server: RunningServer, number: int) -> AsyncIterator[None]:
     """Clients that are connected, and call nothing."""
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(number):
-            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            stack.callback(writer.close)
+            await stack.enter_async_context(connected(server.port))
         yield
 
 
@@ -344,7 +343,7 @@ async def test_connections_are_counted_by_process(
         return lambda found: len(found) == 2 and sum(found.values()) == number + 1
 
     await until(look, are(0))
-    async with connected(server, 20):
+    async with idle_clients(server, 20):
         counts = await until(look, are(20))
         assert set(counts) == {"worker 0", "worker 1"}
         victim = next(
@@ -368,7 +367,7 @@ async def test_connections_of_the_edge_are_counted(
     async def look() -> dict[str, float]:
         return await measured(server, CONNECTIONS)
 
-    async with connected(server, 5):
+    async with idle_clients(server, 5):
         assert await until(look, lambda found: found == {"edge": 6.0})
     await until(look, lambda found: found == {"edge": 1.0})
 

@@ -101,9 +101,11 @@ async def test_the_six_steps_move_an_installation(
             assert await seen(root, child) == before
             assert await remember(child, "written after the switch")
         rows = await asyncpg.connect(database_url)
-        assert await rows.fetchval("SELECT count(*) FROM agent_memories") == 123
-        await rows.execute(last_step())
-        await rows.close()
+        try:
+            assert await rows.fetchval("SELECT count(*) FROM agent_memories") == 123
+            await rows.execute(last_step())
+        finally:
+            await rows.close()
         server.restart()
         async with wire_to(server) as wire:
             again = Agent(wire, child.headers, child.id, child.token)

@@ -12,7 +12,7 @@ import pytest
 from molecule_grpc.db.embedded.processes import processes_in, send
 from molecule_grpc.db.embedded.server import EmbeddedPostgres
 from molecule_grpc.db.migrate import migrate
-from tests.conftest import MIGRATIONS
+from tests.conftest import MIGRATIONS, execute
 from tests.e2e.parties import found, wire_to
 from tests.running import RunningServer
 from tests.waiting import until
@@ -29,9 +29,7 @@ async def upgraded(tmp_path: Path) -> AsyncIterator[RunningServer]:
     server = RunningServer("", tmp_path / "data", MOLECULE_AUDIT_WINDOW_SECONDS="1")
     with EmbeddedPostgres(server.data_dir) as postgres:
         await migrate(postgres.dsn, MIGRATIONS, to=21)
-        connection = await asyncpg.connect(postgres.dsn)
-        await connection.execute(_ENTRY)
-        await connection.close()
+        await execute(postgres.dsn, _ENTRY)
     try:
         server.start()
         yield server
@@ -60,14 +58,14 @@ async def _check(server: RunningServer) -> None:
         await until(rpcs, lambda seen: {"Old", "AdminService/CreateOrganization"} <= seen)
         assert (await org.rest("GET", "/workspaces")).status_code == 200
     connection = await asyncpg.connect(postgres.dsn)
-    roles = await connection.fetch(
-        "SELECT DISTINCT usename FROM pg_stat_activity"
-        " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-    )
-    await connection.close()
+    try:
+        roles = await connection.fetch(
+            "SELECT DISTINCT usename FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+    finally:
+        await connection.close()
     assert [role["usename"] for role in roles] == ["molecule_server"]
-    connection = await asyncpg.connect(postgres.server_dsn)
     for statement in ("DELETE FROM audit_log", "UPDATE audit_log SET calls = 0"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
-            await connection.execute(statement)
-    await connection.close()
+            await execute(postgres.server_dsn, statement)

@@ -19,6 +19,7 @@ from molecule_grpc.client.errors import InvalidArgument
 from molecule_grpc.kernel.sizes import MAX_HEADER_BYTES, MAX_REQUEST_BYTES
 from molecule_grpc.resources import descriptor_set
 from molecule_grpc.server.edge.surface import Rpc, read_surface
+from tests.connections import connected
 from tests.e2e.parties import Agent, Organization, Party, Refused, refused
 from tests.e2e.scripted_edge import ScriptedEdge, scripted_edge
 from tests.running import RunningServer
@@ -197,21 +198,19 @@ async def refused_while_sending(
     port: int, verb: str, url: str, framing: str, pieces: AsyncIterator[bytes]
 ) -> bytes:
     """The answer to a client with an endless body."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"{verb} {url} HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n".encode())
-    with contextlib.suppress(ConnectionError):
-        async for piece in pieces:
-            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-            await writer.drain()
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = next(
-        int(line.partition(b":")[2])
-        for line in head.split(b"\r\n")
-        if line.lower().startswith(b"content-length")
-    )
-    body = await reader.readexactly(length)
-    writer.close()
-    return head + body
+    async with connected(port) as (reader, writer):
+        writer.write(f"{verb} {url} HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n".encode())
+        with contextlib.suppress(ConnectionError):
+            async for piece in pieces:
+                writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                await writer.drain()
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(
+            int(line.partition(b":")[2])
+            for line in head.split(b"\r\n")
+            if line.lower().startswith(b"content-length")
+        )
+        return head + await reader.readexactly(length)
 
 
 async def test_unfinished_bodies_do_not_fill_the_edge(edge: ScriptedEdge) -> None:
@@ -219,18 +218,17 @@ async def test_unfinished_bodies_do_not_fill_the_edge(edge: ScriptedEdge) -> Non
     before = resident(edge.edge.pid)
 
     async def flood() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
-        writer.write(
-            f"POST /workspaces/{ID}/delegate HTTP/1.1\r\nhost: x\r\n"
-            'transfer-encoding: chunked\r\n\r\n9\r\n{"task":"\r\n'.encode()
-        )
-        with contextlib.suppress(ConnectionError):
-            for _ in range(120):
-                writer.write(b"100000\r\n" + b"x" * MIB + b"\r\n")
-                await writer.drain()
-        with contextlib.suppress(ConnectionError):
-            assert (await reader.readline()).startswith(b"HTTP/1.1 413")
-        writer.close()
+        async with connected(edge.port) as (reader, writer):
+            writer.write(
+                f"POST /workspaces/{ID}/delegate HTTP/1.1\r\nhost: x\r\n"
+                'transfer-encoding: chunked\r\n\r\n9\r\n{"task":"\r\n'.encode()
+            )
+            with contextlib.suppress(ConnectionError):
+                for _ in range(120):
+                    writer.write(b"100000\r\n" + b"x" * MIB + b"\r\n")
+                    await writer.drain()
+            with contextlib.suppress(ConnectionError):
+                assert (await reader.readline()).startswith(b"HTTP/1.1 413")
 
     async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*(flood() for _ in range(4)))

@@ -26,6 +26,7 @@ from molecule_grpc.cli.dev_ca import dev_ca_variables, make_dev_ca
 from molecule_grpc.client import CallError, ClientCertificate, Platform
 from molecule_grpc.server.edge.tls import TlsFiles
 from molecule_grpc.server.process.certificates import CertificateKeeper
+from tests.connections import connected
 from tests.e2e.scripted_edge import ScriptedEdge, scripted_edge
 from tests.ports import free_port
 from tests.running import RunningServer
@@ -126,9 +127,8 @@ async def tls_edge(
 
 async def shown_certificate(port: int, context: ssl.SSLContext) -> x509.Certificate:
     """What the edge shows to a new connection."""
-    _, writer = await asyncio.open_connection("localhost", port, ssl=context)
-    data = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    writer.close()
+    async with connected(port, host="localhost", tls=context) as (_, writer):
+        data = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     return x509.load_der_x509_certificate(data)
 
 
@@ -258,9 +258,8 @@ async def test_the_protocol_is_negotiated(authority: Authority, tmp_path: Path) 
         ):
             context = authority.context()
             context.set_alpn_protocols(offered)
-            _, writer = await asyncio.open_connection("localhost", edge.port, ssl=context)
-            assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == chosen
-            writer.close()
+            async with connected(edge.port, host="localhost", tls=context) as (_, writer):
+                assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == chosen
 
 
 async def test_without_a_certificate_of_the_authority_no_client_is_served(

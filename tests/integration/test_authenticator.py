@@ -419,9 +419,11 @@ async def server(dsn: str) -> AsyncIterator[Authenticator]:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(listener.run())
         await listening.wait()
-        yield authenticator
-        running.cancel()
-    await pool.close()
+        try:
+            yield authenticator
+        finally:
+            running.cancel()
+            await pool.close()
 
 
 async def an_agent(pool: Pool) -> Agent:

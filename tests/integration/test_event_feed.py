@@ -159,12 +159,14 @@ async def feed_of(pool: Pool, wakeups: Wakeups) -> AsyncIterator[EventFeed]:
     """A worker's feed, running."""
     followed = EventTail(pool, wakeups)
     running = asyncio.create_task(followed.run())
-    with EventReaders.of(wakeups) as readers:
-        tokens = ResumeTokens("", kept_days=30)
-        yield EventFeed(pool, followed, Authenticator(pool, Settings().auth), readers, tokens)
-    running.cancel()
-    with suppress(asyncio.CancelledError):
-        await running
+    try:
+        with EventReaders.of(wakeups) as readers:
+            tokens = ResumeTokens("", kept_days=30)
+            yield EventFeed(pool, followed, Authenticator(pool, Settings().auth), readers, tokens)
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
 
 
 def guard_of(flag: Flag) -> StreamGuard:

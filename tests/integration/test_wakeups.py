@@ -27,10 +27,12 @@ async def listening(dsn: str) -> AsyncIterator[asyncio.Queue[list[UUID]]]:
         heard.put_nowait([UUID(text) for text in payload.partition(" ")[2].split(",")])
 
     running = asyncio.create_task(Listener(dsn, {CHANNEL: hear}, missed=ready.set).run())
-    await ready.wait()
-    yield heard
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    try:
+        await ready.wait()
+        yield heard
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 @pytest.fixture

@@ -17,8 +17,10 @@ from tests.settings import unread_of
 @contextlib.contextmanager
 def paying(who: Payer) -> Iterator[None]:
     token = payer.set(who)
-    yield
-    payer.reset(token)
+    try:
+        yield
+    finally:
+        payer.reset(token)
 
 
 def test_one_organization_is_crowded_and_the_others_are_not() -> None:
