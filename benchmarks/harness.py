@@ -29,6 +29,14 @@ from molecule_grpc.resources import migrations_dir
 
 ORGANIZATION = DEFAULT_ORGANIZATION
 ADMIN_TOKEN = "benchmark-admin-token"
+# Inboxes without bounds, and gRPC as the fleet sets it.
+WORKER_ENVIRONMENT = {
+    "ADMIN_TOKEN": ADMIN_TOKEN,
+    "GRPC_EXPERIMENTS": "-event_engine_listener",
+    "MOLECULE_INBOX_MAX_ITEMS": "1000000000",
+    "MOLECULE_INBOX_MAX_BYTES": "1000000000000",
+    "LOG_LEVEL": "error",
+}
 _READY_SECONDS = 30.0
 # 250 segments of 4 MiB: more log than any benchmark writes between two checkpoints.
 _WAL_SEGMENTS = 250
@@ -153,11 +161,7 @@ class Worker:
             env={
                 **os.environ,
                 "DATABASE_URL": dsn,
-                "ADMIN_TOKEN": ADMIN_TOKEN,
-                "GRPC_EXPERIMENTS": "-event_engine_listener",
-                "MOLECULE_INBOX_MAX_ITEMS": "1000000000",
-                "MOLECULE_INBOX_MAX_BYTES": "1000000000000",
-                "LOG_LEVEL": "error",
+                **WORKER_ENVIRONMENT,
                 **environment,
             },
         )

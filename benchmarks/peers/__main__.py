@@ -1,6 +1,7 @@
 """The same work by the product and by its peers, all on this machine, in one interleaved run.
 
-    python -m benchmarks.peers [--seconds 4] [--rounds 3]
+    python -m benchmarks.peers [--seconds 4] [--rounds 3] [--earlier CHECKOUT]
+        [--sides REGEX] [--only REGEX]
 
 Heartbeats: 64 agents, each with a connection of its own, the same bytes to every server, by h2load.
 Each server has a copy of one migrated database, checks the token by its SHA-256 and keeps the
@@ -12,7 +13,15 @@ statements write the same columns and, unlike ours, no event when a status chang
 Messages: 64 agents append with SendMessage to the inboxes that 1,000 StreamInbox read; beside NATS
 JetStream, one stream on files with fsync at every write, a consumer for each subject. Neither side
 acknowledges items. Client and readers are one Go process. Only ours looks at who may write to whom,
-counts an inbox's quota and keeps the message for polling, search and audit.
+counts an inbox's quota and keeps the message for polling, search and audit. `across` sends to one
+installation and reads from another over the same database: every message crosses.
+
+Delegations: 32 pairs of agents with a SubscribeInbox stream each, from Delegate over the callee's
+stream and UpdateDelegation to the result on the caller's stream, beside a worker of an earlier
+checkout, called directly.
+
+`floor` is the host inside Envoy with the whole edge and an answer that was made before: what a
+heartbeat costs more than that is the cost of pipeline, handler and group commit.
 
 Ratios are medians over the rounds, to the row that the group names first. CPU is that of the server
 with all its processes; Postgres stands beside it. Before the run every server is shown to answer
@@ -25,6 +34,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import re
 import shutil
 import sys
 import tempfile
@@ -37,24 +47,38 @@ from rich.console import Console
 from benchmarks.h2load import CALLERS
 from benchmarks.harness import durable_postgres
 from benchmarks.peers import sides as start
-from benchmarks.peers.databases import Postgres, copies, make_template
-from benchmarks.peers.heartbeats import CALLS, GO_CALLS, GO_GIN, GO_GRPC, GRPC, REST, STREAM, Beats
-from benchmarks.peers.messages import FLAT_OUT, READERS, SENDERS, STEADY, Messages, nats
+from benchmarks.peers.databases import Postgres, copies, empty, make_template
+from benchmarks.peers.delegations import PARTIES, Delegations
+from benchmarks.peers.floor import floor
+from benchmarks.peers.heartbeats import Beats
+from benchmarks.peers.messages import READERS, SENDERS, Messages, nats
+from benchmarks.peers.plan import (
+    ACROSS,
+    BEHIND,
+    DIRECT,
+    EARLIER,
+    FASTAPI,
+    FLOOR,
+    GO_GROUP,
+    GO_ONE,
+    INSIDE,
+    NATS,
+    groups_of,
+    leave_out,
+    targets_of,
+)
 from benchmarks.peers.probe import require_durable
 from benchmarks.peers.programs import GoPrograms, Missing, build_go
-from benchmarks.peers.rounds import Groups, Row, cpu, interleave, rate, table, why_not
+from benchmarks.peers.rounds import Groups, Row, interleave, table, why_not
 from benchmarks.peers.sides import Side
-from benchmarks.peers.targets import Target
 
-_GO_ONE, _GO_GROUP = "Go, one statement", "Go, group commit"
-_FASTAPI, _NATS = "FastAPI + asyncpg", "NATS JetStream"
-_DIRECT, _BEHIND, _INSIDE = "ours, grpc.aio direct", "ours, behind Envoy", "ours, inside Envoy"
+Starters = dict[str, Callable[[], AbstractAsyncContextManager[Side]]]
 
 
 def _starters(
-    dsns: list[str], directory: Path, programs: GoPrograms | str
-) -> dict[str, Callable[[], AbstractAsyncContextManager[Side]]]:
-    behind, inside, direct, one, group, python = dsns
+    dsns: list[str], directory: Path, programs: GoPrograms | str, before: tuple[str, Path | None]
+) -> Starters:
+    behind, inside, across, direct, one, group, python = dsns
 
     def go(dsn: str, *, grouped: bool) -> AbstractAsyncContextManager[Side]:
         if isinstance(programs, str):
@@ -62,88 +86,62 @@ def _starters(
         return start.go(dsn, programs, group=grouped)
 
     return {
-        _GO_ONE: lambda: go(one, grouped=False),
-        _GO_GROUP: lambda: go(group, grouped=True),
-        _FASTAPI: lambda: start.fastapi(python),
-        _DIRECT: lambda: start.direct(direct),
-        _BEHIND: lambda: start.behind_envoy(behind, directory),
-        _INSIDE: lambda: start.inside_envoy(inside, directory),
-        _NATS: lambda: nats(directory),
+        GO_ONE: lambda: go(one, grouped=False),
+        GO_GROUP: lambda: go(group, grouped=True),
+        FASTAPI: lambda: start.fastapi(python),
+        DIRECT: lambda: start.direct(direct),
+        BEHIND: lambda: start.behind_envoy(behind, directory),
+        INSIDE: lambda: start.inside_envoy(inside, directory),
+        ACROSS: lambda: start.across(across, directory),
+        FLOOR: lambda: floor(directory),
+        EARLIER: lambda: start.earlier(*before, PARTIES),
+        NATS: lambda: nats(directory),
     }
 
 
-async def _open(
-    stack: AsyncExitStack, starters: dict[str, Callable[[], AbstractAsyncContextManager[Side]]]
-) -> dict[str, Side | str]:
-    """Every server that can run here; the reason for each of the others."""
+async def _open(stack: AsyncExitStack, starters: Starters, wanted: str) -> dict[str, Side | str]:
+    """Every server that is wanted and can run here; the reason for each of the others."""
     opened: dict[str, Side | str] = {}
     for name, starter in starters.items():
         try:
+            if not re.search(wanted, name):
+                raise Missing("not asked for")
             opened[name] = await stack.enter_async_context(starter())
         except Missing as why:
             opened[name] = str(why)
     return opened
 
 
-def _rows(sides: dict[str, Side | str], beats: Beats, messages: Messages) -> Groups:
-    go, grouped = sides[_GO_ONE], sides[_GO_GROUP]
-    ours = {name: sides[name] for name in (_DIRECT, _BEHIND, _INSIDE)}
-    return [
-        [
-            beats.row("Go, grpc-go, one statement", go, GRPC),
-            beats.row("Go, grpc-go, group commit", grouped, GRPC, GO_GRPC),
-            *(beats.row(name, side, GRPC, GO_GRPC) for name, side in ours.items()),
-        ],
-        [
-            beats.row("Go, gin, one statement", go, REST),
-            beats.row("Go, gin, group commit", grouped, REST, GO_GIN),
-            beats.row(_FASTAPI, sides[_FASTAPI], REST, GO_GIN),
-            *(beats.row(name, ours[name], REST, GO_GIN) for name in (_BEHIND, _INSIDE)),
-        ],
-        [
-            beats.row("Go, grpc-go, one statement", go, CALLS),
-            *(beats.row(name, side, STREAM, GO_CALLS) for name, side in ours.items()),
-        ],
-        *(
-            [
-                messages.row(_NATS, sides[_NATS], kind),
-                *(messages.row(name, side, kind, base) for name, side in ours.items()),
-            ]
-            for kind, base in ((STEADY, ""), (FLAT_OUT, f"{_NATS}, {FLAT_OUT}"))
-        ),
-    ]
-
-
-def _targets(ours: str) -> list[Target]:
-    """The targets of the installation that is judged."""
-    grpc, rest, stream = (f"{ours}, {kind}" for kind in (GRPC, REST, STREAM))
-    group = f"Go, grpc-go, group commit, {GRPC}"
-    return [
-        Target("gRPC through the edge to Go, one statement", grpc, GO_GRPC, rate, 1.3),
-        Target("gRPC through the edge to Go, group commit", grpc, group, rate, 0.7),
-        Target("REST through the edge to gin, one statement", rest, GO_GIN, rate, 1.0),
-        Target("CPU of REST to CPU of gRPC", rest, grpc, cpu, 1.35, at_least=False),
-        Target("heartbeats on the stream to Go, one statement", stream, GO_CALLS, rate, 2.0),
-    ]
-
-
-async def measure(dsn: str, *, seconds: int, rounds: int) -> None:
+async def measure(dsn: str, arguments: argparse.Namespace) -> None:
     """Measure and print."""
     agents = await make_template(dsn, CALLERS + SENDERS + READERS)
     programs = await asyncio.to_thread(_programs)
     postgres = await Postgres.of(dsn)
     client = None if isinstance(programs, str) else programs.client
+    before = await empty(dsn), arguments.earlier
     async with contextlib.AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        sides = await _open(stack, _starters(await copies(dsn, 6), directory, programs))
-        beats = Beats(directory, agents[:CALLERS], postgres, seconds, client)
-        serving = {name: s for name, s in sides.items() if isinstance(s, Side) and s.dsn}
-        for side in serving.values():
+        starters = _starters(await copies(dsn, 7), directory, programs, before)
+        sides = await _open(stack, starters, arguments.sides)
+        common = postgres, arguments.seconds, client
+        beats = Beats(directory, agents[:CALLERS], *common)
+        beating = {
+            name: side
+            for name, side in sides.items()
+            if isinstance(side, Side) and side.dsn and not side.agents
+        }
+        for side in beating.values():
             await require_durable(side, agents[0])
-        groups = _rows(sides, beats, Messages(agents[CALLERS:], postgres, seconds, client))
-        await interleave(groups, rounds)
-        lines = await beats.account(serving)
-    _print(groups, lines, _INSIDE if _INSIDE in serving else _BEHIND)
+        groups = groups_of(
+            sides,
+            beats,
+            Messages(agents[CALLERS:], *common),
+            Delegations(agents[:PARTIES], *common),
+        )
+        leave_out(groups, arguments.only)
+        await interleave(groups, arguments.rounds)
+        lines = await beats.account(beating)
+    _print(groups, lines, INSIDE if INSIDE in beating else BEHIND)
 
 
 def _programs() -> GoPrograms | str:
@@ -162,7 +160,7 @@ def _print(groups: Groups, lines: list[str], judged: str) -> None:
         *reasons,
         *lines,
         f"judged: {judged}",
-        *(t.verdict(rows) for t in _targets(judged)),
+        *(target.verdict(rows) for target in targets_of(judged)),
     ):
         console.print(line)
     if failed := [row.name for row in rows.values() if row.failed]:
@@ -176,11 +174,14 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sides", default="", help="servers whose names this expression matches")
+    parser.add_argument("--only", default="", help="rows whose names this expression matches")
+    parser.add_argument("--earlier", type=Path, help="a checkout of an earlier version")
     arguments = parser.parse_args()
     if shutil.which("h2load") is None:
         sys.exit("h2load is needed: apt-get install nghttp2-client")
     with durable_postgres() as dsn:
-        asyncio.run(measure(dsn, seconds=arguments.seconds, rounds=arguments.rounds))
+        asyncio.run(measure(dsn, arguments))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,15 @@ async def copies(dsn: str, count: int) -> list[str]:
     return [named(dsn, name) for name in names]
 
 
+async def empty(dsn: str) -> str:
+    """A database without tables, beside the one that `dsn` names; its address."""
+    connection = await asyncpg.connect(named(dsn, "template1"))
+    name = f"peer_{new_id().hex}"
+    await connection.execute(f'CREATE DATABASE "{name}"')
+    await connection.close()
+    return named(dsn, name)
+
+
 async def written(dsn: str, at_least: int) -> int:
     """Updates of workspaces in this database so far; waits for those that are not counted yet."""
     connection = await asyncpg.connect(dsn)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.clients import run_client
-from benchmarks.harness import Agent, cpu_seconds, free_port
+from benchmarks.harness import Agent, free_port
 from benchmarks.peers.databases import Postgres
 from benchmarks.peers.programs import nats_server
 from benchmarks.peers.rounds import Figures, Row
@@ -34,7 +34,7 @@ async def nats(directory: Path) -> AsyncIterator[Side]:
     file = directory / "nats.conf"
     file.write_text(_CONFIGURATION.format(port=port, directory=directory))
     async with running([str(program), "-c", str(file), "-l", f"{file}.log"], [port]) as pid:
-        yield Side("", pid, f"127.0.0.1:{port}")
+        yield Side("", [pid], f"127.0.0.1:{port}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class Messages:
         plan = {
             "work": "messages, ours" if ours else "messages, nats",
             "target": side.grpc,
+            "readers": side.readers,
             "agents": [(str(agent.id), agent.token) for agent in agents],
             "seconds": self.seconds,
             "rate": _RATE if kind == STEADY else 0,
@@ -71,7 +72,7 @@ class Messages:
             seen = await run_client(
                 [str(client)],
                 plan,
-                lambda: (cpu_seconds(side.pid), self.postgres.cpu() if ours else 0.0),
+                lambda: (side.cpu(), self.postgres.cpu() if ours else 0.0),
             )
             return Figures.of(seen)
 

@@ -32,6 +32,12 @@ class Figures:
     cpu: float
     postgres: float = 0.0
 
+    def __str__(self) -> str:
+        return (
+            f"{self.rate:,.0f}/s, p50 {self.p50:.2f} ms, p99 {self.p99:.2f} ms,"
+            f" {self.cpu:.0f} µs, Postgres {self.postgres:.0f} µs"
+        )
+
     @classmethod
     def of(cls, seen: Result) -> Self:
         """The figures of a client process."""
@@ -76,7 +82,7 @@ async def interleave(groups: Groups, rounds: int) -> None:
                 row.failed = str(error)
                 row.rounds.clear()
                 continue
-            print(f"round {number}: {row.name}: {figures.rate:,.0f}/s", file=sys.stderr)
+            print(f"round {number}: {row.name}: {figures}", file=sys.stderr, flush=True)
             if number:
                 row.rounds.append(figures)
 
@@ -96,6 +102,14 @@ def why_not(row: Row) -> str:
 
 def rate(figures: Figures) -> float:
     return figures.rate
+
+
+def p50(figures: Figures) -> float:
+    return figures.p50
+
+
+def p99(figures: Figures) -> float:
+    return figures.p99
 
 
 def cpu(figures: Figures) -> float:
@@ -123,8 +137,8 @@ def _cells(row: Row, base: Row | None) -> tuple[str, ...]:
     return (
         f"{_median(row, rate):,.0f}",
         "" if to_base is None else f"{to_base:.2f}",
-        f"{_median(row, lambda each: each.p50):.2f}",
-        f"{_median(row, lambda each: each.p99):.1f}",
+        f"{_median(row, p50):.2f}",
+        f"{_median(row, p99):.1f}",
         f"{_median(row, cpu):.0f}",
         f"{_median(row, lambda each: each.postgres):.0f}",
     )

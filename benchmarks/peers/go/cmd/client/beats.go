@@ -16,7 +16,7 @@ func heartbeat(agent [2]string) *workspacev1.HeartbeatRequest {
 
 // unaryBeats repeats Heartbeat, one call at a time for each agent, each with its connection.
 func unaryBeats(p plan) figures {
-	return repeat(p, func(agent [2]string) func() {
+	return repeat(p, each(p.Agents, func(agent [2]string) func() {
 		client := workspacev1.NewWorkspaceServiceClient(dial(p.Target))
 		ctx := as(agent)
 		return func() {
@@ -24,23 +24,13 @@ func unaryBeats(p plan) figures {
 				log.Fatal(err)
 			}
 		}
-	})
+	}))
 }
 
 // streamBeats repeats heartbeats over each agent's open SubscribeInbox stream.
 func streamBeats(p plan) figures {
-	return repeat(p, func(agent [2]string) func() {
-		stream, err := delegations(dial(p.Target)).SubscribeInbox(as(agent))
-		if err != nil {
-			log.Fatal(err)
-		}
-		send(stream, &delegationv1.SubscribeInboxRequest{
-			Frame: &delegationv1.SubscribeInboxRequest_Hello_{
-				Hello: &delegationv1.SubscribeInboxRequest_Hello{
-					WorkspaceId: agent[0], ConsumerId: "bench", MaxInFlight: 256, Takeover: true,
-				},
-			},
-		})
+	return repeat(p, each(p.Agents, func(agent [2]string) func() {
+		stream := subscribe(delegations(dial(p.Target)), agent)
 		return func() {
 			send(stream, &delegationv1.SubscribeInboxRequest{
 				Frame: &delegationv1.SubscribeInboxRequest_Heartbeat{Heartbeat: heartbeat(agent)},
@@ -55,7 +45,25 @@ func streamBeats(p plan) figures {
 				}
 			}
 		}
+	}))
+}
+
+// subscribe opens an agent's inbox stream.
+func subscribe(
+	rpc delegationv1.DelegationServiceClient, agent [2]string,
+) delegationv1.DelegationService_SubscribeInboxClient {
+	stream, err := rpc.SubscribeInbox(as(agent))
+	if err != nil {
+		log.Fatal(err)
+	}
+	send(stream, &delegationv1.SubscribeInboxRequest{
+		Frame: &delegationv1.SubscribeInboxRequest_Hello_{
+			Hello: &delegationv1.SubscribeInboxRequest_Hello{
+				WorkspaceId: agent[0], ConsumerId: "bench", MaxInFlight: 256, Takeover: true,
+			},
+		},
 	})
+	return stream
 }
 
 func send(
@@ -67,12 +75,19 @@ func send(
 	}
 }
 
-// repeat connects every agent, beats once, and then as often as it can until the time is over.
-func repeat(p plan, connect func(agent [2]string) func()) figures {
-	jobs := make([]func(), len(p.Agents))
-	for n, agent := range p.Agents {
+// each connects every agent; its job.
+func each(agents [][2]string, connect func(agent [2]string) func()) []func() {
+	jobs := make([]func(), len(agents))
+	for n, agent := range agents {
 		jobs[n] = connect(agent)
-		jobs[n]()
+	}
+	return jobs
+}
+
+// repeat does every job once, and then all of them, each as often as it can, until the time is over.
+func repeat(p plan, jobs []func()) figures {
+	for _, job := range jobs {
+		job()
 	}
 	begin()
 	var took recorder

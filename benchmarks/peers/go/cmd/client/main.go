@@ -17,8 +17,10 @@ import (
 )
 
 type plan struct {
-	Work     string      `json:"work"`
-	Target   string      `json:"target"`
+	Work   string `json:"work"`
+	Target string `json:"target"`
+	// Where streams of messages are read; empty for Target.
+	Readers  string      `json:"readers"`
 	Agents   [][2]string `json:"agents"`
 	Seconds  float64     `json:"seconds"`
 	Rate     float64     `json:"rate"`
@@ -74,6 +76,7 @@ func main() {
 	}
 	works := map[string]func(plan) figures{
 		"beats, a call": unaryBeats, "beats, on the stream": streamBeats,
+		"delegations":    loops,
 		"messages, ours": ourMessages, "messages, nats": natsMessages,
 	}
 	work, known := works[p.Work]

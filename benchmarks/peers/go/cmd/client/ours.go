@@ -35,9 +35,13 @@ func ourMessages(p plan) figures {
 	p.Agents = readers
 	c := &courier{plan: p}
 	var conn *grpc.ClientConn
+	at := p.Readers
+	if at == "" {
+		at = p.Target
+	}
 	for n, agent := range readers {
 		if n%streamsOfConnection == 0 {
-			conn = dial(p.Target)
+			conn = dial(at)
 		}
 		follow(c, conn, agent)
 	}
