@@ -18,6 +18,7 @@ from molecule_grpc.events.wiring import Events, make_events
 from molecule_grpc.faces.mcp.wiring import make_mcp
 from molecule_grpc.faces.port import platform_of
 from molecule_grpc.memory.wiring import open_memory
+from molecule_grpc.secrets.wiring import open_secrets
 from molecule_grpc.server.methods import Method, bind, request_types
 from molecule_grpc.server.metrics import PUBLISH_SECONDS, CallMetrics
 from molecule_grpc.server.pipeline import Pipeline
@@ -69,7 +70,9 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             open_upload(core, delegation.announce_files, workspace)
         )
         memory = await stack.enter_async_context(open_memory(core, record_acts, workspace))
-        backends = await stack.enter_async_context(open_backends(core, workspace))
+        secrets = open_secrets(core)
+        workspace.stores_secrets_by(secrets.secrets.of_new_workspace)
+        backends = await stack.enter_async_context(open_backends(core, workspace, secrets.secrets))
         lifecycle = await stack.enter_async_context(
             open_lifecycle(core, backends, workspace, delegation)
         )
@@ -102,6 +105,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             ),
             upload,
             memory.slice,
+            secrets.slice,
             admin,
         ]
         methods = bind(pair for each in slices for pair in each.handlers)

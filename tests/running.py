@@ -73,6 +73,7 @@ class RunningServer:
             "MOLECULE_SPARE_WORKER": "0",
             "MOLECULE_DRAIN_SECONDS": "2",
             "MOLECULE_PUBLIC_METRICS": "1",
+            "SECRETS_ENCRYPTION_KEY": "a key of tests, 32 characters ok",
             # One process less, of 170 MB where the model is installed.
             "MEMORY_EMBEDDER": "none",
             # All strangers of a run of tests come from one address.

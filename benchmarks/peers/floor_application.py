@@ -55,7 +55,7 @@ class Floor:
     def __init__(self) -> None:
         service = pb.DESCRIPTOR.services_by_name["WorkspaceService"]
         self._host = AsgiHost(
-            bind(service, _Handlers()),
+            bind([(service, _Handlers())]),
             cast("Pipeline", _Answers()),
             Unread(Budget("bytes of streams", {})),
             native={},

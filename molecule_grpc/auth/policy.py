@@ -124,6 +124,16 @@ POLICIES: dict[str, Policy] = {
     _WORKSPACE + "RevokeToken": CREDENTIALS,
     _WORKSPACE + "GetExternalConnection": reads(OWN),
     _WORKSPACE + "RotateExternalCredentials": CREDENTIALS,
+    _WORKSPACE + "ListSecrets": reads(OWN),
+    # Shows values: nothing for a read-only token.
+    _WORKSPACE + "GetSecretValues": CREDENTIALS,
+    _WORKSPACE + "SetSecret": stores(CREDENTIALS),
+    _WORKSPACE + "DeleteSecret": CREDENTIALS,
+    # The handler narrows them to the caller's organisation.
+    _WORKSPACE + "ListSharedSecrets": reads(ADMIN),
+    _WORKSPACE + "SetSharedSecret": replace(stores(ADMIN), audited=True),
+    _WORKSPACE + "DeleteSharedSecret": replace(ADMIN, audited=True),
+    _WORKSPACE + "ReencryptSecrets": OPERATOR,
     _DELEGATION + "Delegate": stores(lasts(OWN)),
     _DELEGATION + "RecordDelegation": stores(OWN),
     _DELEGATION + "UpdateDelegation": stores(OWN),

@@ -1,8 +1,8 @@
-"""What the slice needs of others: status moves of workspaces."""
+"""What the slice needs of others: status moves of workspaces, and their secrets."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -78,4 +78,12 @@ class DeathRows(Protocol):
     @property
     def announce(self) -> Callable[[], None]:
         """Wakes the readers of the feed of events, after a commit."""
+        ...
+
+
+class Secrets(Protocol):
+    """What workspaces are started with."""
+
+    async def values(self, workspace_id: UUID) -> Mapping[str, str]:
+        """Variables of a workspace, inherited ones too. Raises `Conflict`: one is unreadable."""
         ...

@@ -23,7 +23,7 @@ from molecule_grpc.backends.operations.history import History
 from molecule_grpc.backends.operations.runner import OPERATIONS, Runner
 from molecule_grpc.backends.operations.store import history, runs
 from molecule_grpc.backends.operations.values import Operation
-from molecule_grpc.backends.ports import Workspaces
+from molecule_grpc.backends.ports import Secrets, Workspaces
 from molecule_grpc.backends.provisioning.requests import Requests
 from molecule_grpc.backends.reconcile.passes import Reconcile
 from molecule_grpc.backends.service import OperationsService, handlers
@@ -62,8 +62,14 @@ class BackendsSlice:
 
 
 @contextlib.asynccontextmanager
-async def open_backends(core: Core, workspaces: Workspaces) -> AsyncIterator[BackendsSlice]:
-    """The slice, while inside."""
+async def open_backends(
+    core: Core, workspaces: Workspaces, secrets: Secrets
+) -> AsyncIterator[BackendsSlice]:
+    """The slice, while inside.
+
+    Args:
+        secrets: what workspaces are started with.
+    """
     async with contextlib.AsyncExitStack() as stack:
         installation = await installation_id(core.pool)
         backends = [NoBackend(), *_configured(core.settings, installation)]
@@ -82,7 +88,7 @@ async def open_backends(core: Core, workspaces: Workspaces) -> AsyncIterator[Bac
         workspaces.starts_by(asking)
         workspaces.on_remove(asking.remove)
         workspaces.on_removed(lambda _: announce())
-        endings, runner = _runner(core, dispatch, workspaces, announce)
+        endings, runner = _runner(core, dispatch, workspaces, secrets, announce)
         reconcile = Reconcile(core.pool, dispatch, workspaces.moves, announce)
         yield BackendsSlice(
             slice=Slice(
@@ -150,12 +156,16 @@ def _platform_url(settings: Settings) -> str:
 
 
 def _runner(
-    core: Core, dispatch: Dispatch, workspaces: Workspaces, announce: Callable[[], None]
+    core: Core,
+    dispatch: Dispatch,
+    workspaces: Workspaces,
+    secrets: Secrets,
+    announce: Callable[[], None],
 ) -> tuple[Endings, Runner]:
     pool, settings = core.pool, core.settings
     # A worker that was restarted is another one: what its predecessor had is taken over.
     owner = str(uuid4())
-    requests = Requests(pool, settings.edge.external_platform_url)
+    requests = Requests(pool, settings.edge.external_platform_url, secrets.values)
 
     async def choose(operation: Operation, backend: str, *, left: bool) -> bool:
         return await runs.choose(pool, owner, operation, backend, left=left)

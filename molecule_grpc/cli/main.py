@@ -20,6 +20,7 @@ from molecule_grpc.cli import (
     memory,
     organizations,
     quotas,
+    secrets,
     tokens,
     workspaces,
 )
@@ -89,6 +90,7 @@ app.command("send")(delegations.send)
 app.command("upload")(files.upload)
 app.add_typer(files.app, name="files")
 app.add_typer(memory.app, name="memory")
+app.add_typer(secrets.app, name="secret")
 
 
 def _print_version(asked: bool) -> None:

@@ -16,6 +16,7 @@ from molecule_grpc.client.connection import DEFAULT_TIMEOUT, ClientCertificate, 
 from molecule_grpc.client.errors import CallError
 from molecule_grpc.client.memory_admin import MemoryAdmin
 from molecule_grpc.client.memory_files import exported, imported
+from molecule_grpc.client.secrets import Secrets
 
 _PAGE = 500
 _LEDGER_PAGE = 1000
@@ -56,6 +57,7 @@ class Platform:
             root_certificates=root_certificates,
             client_certificate=client_certificate,
         )
+        self.secrets = Secrets(self.connection)
 
     async def __aenter__(self) -> Self:
         await self.connection.__aenter__()

@@ -31,6 +31,7 @@ from molecule_grpc.settings.outbound import OutboundSettings
 from molecule_grpc.settings.process import ProcessSettings
 from molecule_grpc.settings.quotas import QuotaSettings
 from molecule_grpc.settings.retention import RetentionSettings
+from molecule_grpc.settings.secrets import SecretsSettings
 from molecule_grpc.settings.upload import UploadSettings
 from molecule_grpc.settings.values import SettingsError, describe_group, read_group
 from molecule_grpc.settings.workspace import WorkspaceSettings
@@ -78,6 +79,7 @@ class Settings:
     faces: FacesSettings = field(default_factory=FacesSettings)
     budgets: BudgetSettings = field(default_factory=BudgetSettings)
     quotas: QuotaSettings = field(default_factory=QuotaSettings)
+    secrets: SecretsSettings = field(default_factory=SecretsSettings)
     warnings: tuple[str, ...] = ()
 
     @classmethod

@@ -61,6 +61,7 @@ def new_workspace(request: pb.CreateWorkspaceRequest) -> NewWorkspace:
         initial_memories=tuple(
             InitialMemory(clean(each.content), each.scope) for each in request.initial_memories
         ),
+        secrets=dict(request.secrets),
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from molecule_grpc.directory import InitialMemory
@@ -29,6 +30,7 @@ class NewWorkspace:
         place: where on the canvas; None for the origin.
         hibernation_idle_minutes: without a task or message, until it hibernates; None for never.
         initial_memories: what the agent shall know from the start.
+        secrets: variables that the agent is started with.
     """
 
     name: str
@@ -45,6 +47,7 @@ class NewWorkspace:
     place: Place | None = None
     hibernation_idle_minutes: int | None = None
     initial_memories: tuple[InitialMemory, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def draft(

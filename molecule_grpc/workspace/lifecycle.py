@@ -122,7 +122,8 @@ class Lifecycle:
             Invalid: a field breaks its rule; URL_NOT_ALLOWED or PARENT_INVALID.
             Conflict: TREE_TOO_DEEP.
             AlreadyExists: WORKSPACE_NAME_TAKEN.
-            Exhausted: QUOTA_EXCEEDED: the organisation has as many workspaces as it may.
+            Exhausted: QUOTA_EXCEEDED: the organisation has as many workspaces as it may, or there
+                are too many secrets.
         """
         home = placement.home(wanted.organization_id, scope(principal))
         starter = self._subscriptions.starter
@@ -139,6 +140,9 @@ class Lifecycle:
             if draft.status is Status.AWAITING_AGENT:
                 _, secret = await tokens.mint_workspace_token(conn, draft.id)
                 connection = connection_details(platform_url, draft.id, secret.text)
+            await self._subscriptions.store_secrets(
+                conn, draft.organization_id, draft.id, wanted.secrets
+            )
             if starter is not None and draft.status is Status.PROVISIONING:
                 await starter.start(conn, draft.id, draft.organization_id)
         if starter is not None:

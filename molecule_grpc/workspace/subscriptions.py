@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
@@ -16,6 +16,8 @@ OnRegistered: TypeAlias = Callable[[UUID], None]
 # Stores what a workspace shall know from the start; how much of it is stored.
 OnCreated: TypeAlias = Callable[[UUID, Sequence[InitialMemory]], Awaitable[int]]
 InTransaction: TypeAlias = Callable[[Connection, list[UUID]], Awaitable[None]]
+# Keeps the secrets of a workspace: its organisation, its id, values by name. Raises `Invalid`.
+StoresSecrets: TypeAlias = Callable[[Connection, UUID, UUID, Mapping[str, str]], Awaitable[None]]
 OnRemoved: TypeAlias = Callable[[Sequence[UUID]], None]
 # What an organisation, and a workspace of it, uses of quotas that another slice keeps.
 OnUses: TypeAlias = Callable[[UUID, UUID | None], Awaitable[list[QuotaUse]]]
@@ -43,6 +45,7 @@ class Subscriptions:
 
     def __init__(self) -> None:
         self._starter: Starter | None = None
+        self._stores_secrets: StoresSecrets | None = None
         self._on_heartbeats: list[OnHeartbeats] = []
         self._on_active_delegations: list[OnActiveDelegations] = []
         self._on_registered: list[OnRegistered] = []
@@ -51,6 +54,21 @@ class Subscriptions:
         self._on_purge: list[InTransaction] = []
         self._on_removed: list[OnRemoved] = []
         self._on_uses: list[OnUses] = []
+
+    def stores_secrets_by(self, keeper: StoresSecrets) -> None:
+        """Name whoever keeps the secrets of new workspaces."""
+        self._stores_secrets = keeper
+
+    async def store_secrets(
+        self,
+        conn: Connection,
+        organization_id: UUID,
+        workspace_id: UUID,
+        secrets: Mapping[str, str],
+    ) -> None:
+        """Keep the secrets of a new workspace, in the transaction that creates it."""
+        if secrets and self._stores_secrets is not None:
+            await self._stores_secrets(conn, organization_id, workspace_id, secrets)
 
     def starts_by(self, starter: Starter) -> None:
         """Name whoever starts new workspaces. Without one they fail for want of a backend."""

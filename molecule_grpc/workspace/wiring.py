@@ -36,6 +36,7 @@ from molecule_grpc.workspace.subscriptions import (
     OnRemoved,
     OnUses,
     Starter,
+    StoresSecrets,
     Subscriptions,
 )
 from molecule_grpc.workspace.tokens import Tokens
@@ -65,6 +66,7 @@ class WorkspaceSlice:
         starts_by: names whoever starts new workspaces.
         verbs: moves of workspaces whose workloads are started and stopped.
         containers: what runs workloads, for senders of messages; bound late, by `use`.
+        stores_secrets_by: names whoever keeps the secrets of new workspaces.
         on_heartbeats, on_registered, on_active_delegations, on_created, on_remove, on_purge,
             on_removed, on_uses: subscribe; see `Subscriptions`.
     """
@@ -80,6 +82,7 @@ class WorkspaceSlice:
     starts_by: Callable[[Starter], None]
     verbs: WorkspaceVerbs
     containers: LateContainers
+    stores_secrets_by: Callable[[StoresSecrets], None]
     on_heartbeats: Callable[[OnHeartbeats], None]
     on_registered: Callable[[OnRegistered], None]
     on_active_delegations: Callable[[OnActiveDelegations], None]
@@ -124,6 +127,7 @@ async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
             starts_by=subscriptions.starts_by,
             verbs=WorkspaceVerbs(core.pool, _timeouts(core.settings.workspace), tell_readers),
             containers=LateContainers(),
+            stores_secrets_by=subscriptions.stores_secrets_by,
             on_heartbeats=subscriptions.on_heartbeats,
             on_registered=subscriptions.on_registered,
             on_active_delegations=subscriptions.on_active_delegations,

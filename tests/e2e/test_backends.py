@@ -52,8 +52,9 @@ async def parties(fleet: RunningServer) -> AsyncIterator[tuple[Party, Organizati
         yield operator, await found(wire, operator)
 
 
-async def create(org: Organization) -> str:
-    answer = await org.rest("POST", "/workspaces", {"name": "runner", "runtime": "langgraph"})
+async def create(org: Organization, **fields: Any) -> str:
+    body = {"name": "runner", "runtime": "langgraph", **fields}
+    answer = await org.rest("POST", "/workspaces", body)
     assert (answer.status_code, answer.json()["status"]) == (201, "provisioning"), answer.text
     return str(answer.json()["id"])
 
@@ -103,11 +104,15 @@ async def test_a_workspace_runs_from_its_creation_to_its_removal(
 ) -> None:
     """R-0.8, W3: over REST, command line and metrics; the agent's token is the one it was given."""
     operator, org = parties
-    workspace = await create(org)
+    shared = {"key": "SHARED", "value": "theirs"}
+    assert (await org.rest("PUT", "/settings/secrets", shared)).status_code == 200
+    workspace = await create(org, secrets={"OWN": "mine", "WORKSPACE_ID": "never this one"})
     [start] = await ended(operator, workspace, 1)
     assert (start["kind"], start["state"], start["source"]) == ("start", "succeeded", "create")
     [machine] = plane.running
     assert start["resource_id"] == machine.id
+    given = {"OWN": "mine", "SHARED": "theirs", "WORKSPACE_ID": workspace}
+    assert machine.env.items() >= given.items()
     agent = org.wire.party(machine.env["MOLECULE_TOKEN"])
     body = {"id": workspace, "agent_card": {"name": "runner"}, "delivery_mode": "poll"}
     assert (await agent.rest("POST", "/registry/register", body)).status_code == 200

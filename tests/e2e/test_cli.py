@@ -179,6 +179,18 @@ def test_a_token_works_until_it_is_revoked(shell: Shell) -> None:
     assert shell.run(*own).returncode == 4
 
 
+def test_a_secret_is_set_from_stdin_and_never_shown(shell: Shell) -> None:
+    name = f"secretive {uuid.uuid4().hex[:8]}"
+    shell.json("workspace", "create", name)
+    done = shell.run("secret", "set", "API_KEY", "--workspace", name, stdin="very hidden\n")
+    assert (done.returncode, "very hidden" in done.stdout + done.stderr) == (0, False)
+    listed = shell.run("secret", "ls", "--workspace", name, "--json")
+    assert "API_KEY" in listed.stdout
+    assert "very hidden" not in listed.stdout
+    assert shell.run("secret", "rm", "API_KEY", "--workspace", name).returncode == 0
+    assert shell.run("secret", "rm", "API_KEY", "--workspace", name).returncode != 0
+
+
 def test_an_agent_sees_how_much_of_its_quotas_is_used(shell: Shell) -> None:
     workspace, _ = shell.workspace()
     minted = shell.json("token", "create", workspace)

@@ -40,6 +40,8 @@ REST_BYTES = 8 * MIB
 BOUNDED = {
     "WorkspaceService/DeleteWorkspace": "the first 100 children",
     "WorkspaceService/GetQuota": "the quotas and budgets that there are",
+    "WorkspaceService/ListSecrets": "three owners' names, at most 200 of each",
+    "WorkspaceService/ListSharedSecrets": "an owner's names, at most 200",
     "AdminService/GetLiveness": "the tasks of a worker",
     "AdminService/GetMemoryStats": "the hundred largest namespaces",
     "AdminService/ImportMemories": "the first hundred that were left out, 200 bytes each",

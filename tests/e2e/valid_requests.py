@@ -73,6 +73,19 @@ def _slug() -> str:
     return f"o-{uuid.uuid4().hex[:12]}"
 
 
+async def _delete_secret(family: Family) -> Message:
+    request = workspace.SetSecretRequest(workspace_id=family.own.id, key="OLD", value="x")
+    await family.own.rpc(request)
+    return workspace.DeleteSecretRequest(workspace_id=family.own.id, key="OLD")
+
+
+async def _delete_shared_secret(family: Family) -> Message:
+    """Of whoever calls: each of the three has it."""
+    for party in (family.org, family.other_org, family.operator):
+        await party.rpc(workspace.SetSharedSecretRequest(key="OLD", value="x"))
+    return workspace.DeleteSharedSecretRequest(key="OLD")
+
+
 async def _delete_workspace(family: Family) -> Message:
     spare = await family.org.hire()
     return workspace.DeleteWorkspaceRequest(workspace_id=spare.id)
@@ -378,6 +391,18 @@ async def _delete_memory_namespace(family: Family) -> Message:
 
 _FACTORIES: dict[str, dict[str, Factory]] = {
     "WorkspaceService": {
+        "ListSecrets": lambda f: workspace.ListSecretsRequest(workspace_id=f.own.id),
+        "GetSecretValues": lambda f: workspace.GetSecretValuesRequest(workspace_id=f.own.id),
+        "SetSecret": lambda f: workspace.SetSecretRequest(
+            workspace_id=f.own.id, key="K", value=uuid.uuid4().hex
+        ),
+        "DeleteSecret": _delete_secret,
+        "ListSharedSecrets": lambda f: workspace.ListSharedSecretsRequest(),
+        "SetSharedSecret": lambda f: workspace.SetSharedSecretRequest(
+            key="K", value=uuid.uuid4().hex
+        ),
+        "DeleteSharedSecret": _delete_shared_secret,
+        "ReencryptSecrets": lambda f: workspace.ReencryptSecretsRequest(),
         "CreateWorkspace": lambda f: workspace.CreateWorkspaceRequest(
             name=f"agent {uuid.uuid4().hex}", external=True, organization_id=f.org.id
         ),

@@ -17,6 +17,7 @@ from molecule_grpc.backends.operations.queue import Wanted, enqueue
 from molecule_grpc.backends.operations.rules import Kind
 from molecule_grpc.backends.wiring import BackendsSlice, open_backends
 from molecule_grpc.db.pool import Pool
+from molecule_grpc.secrets.wiring import open_secrets
 from molecule_grpc.workspace.wiring import open_workspace
 from tests.control_plane import SECRET, ScriptedControlPlane
 from tests.integration.cores import core_of
@@ -87,7 +88,9 @@ async def worker_of(
     async with contextlib.AsyncExitStack() as stack:
         core = await stack.enter_async_context(core_of(pool, dsn, settings_of(**given)))
         workspace = await stack.enter_async_context(open_workspace(core))
-        backends = await stack.enter_async_context(open_backends(core, workspace))
+        backends = await stack.enter_async_context(
+            open_backends(core, workspace, open_secrets(core).secrets)
+        )
         loop = asyncio.create_task(_run(backends))
         worker = OperationWorker(Bench(core, workspace), backends, pool, loop)
         try:

@@ -173,7 +173,7 @@ def test_development_is_said(name: str) -> None:
 
 def test_secrets_are_shown_nowhere() -> None:
     """Neither by `doctor`, nor by a log line that prints the settings."""
-    settings = Settings.from_env({name: f"hush-{name}" for name in SECRETS})
+    settings = Settings.from_env({name: f"hush-{name}".ljust(32, "-") for name in SECRETS})
     assert SECRETS
     assert {settings.describe()[name] for name in SECRETS} == {"***"}
     assert "hush" not in repr(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -10,6 +11,7 @@ from molecule_grpc.auth import store as tokens
 from molecule_grpc.backends.contract import BackendFailure, FailureReason, StartRequest
 from molecule_grpc.backends.operations.values import Operation
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.kernel.errors import Conflict
 
 TOKEN_FILE: Final = ".auth_token"
 
@@ -39,18 +41,27 @@ class Requests:
 
     Args:
         platform_url: where agents reach this platform; empty for what the backend knows.
+        secrets: the variables that a workspace inherits and has of its own; raises `Conflict` where
+            one of them cannot be read.
     """
 
-    def __init__(self, pool: Pool, platform_url: str) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        platform_url: str,
+        secrets: Callable[[UUID], Awaitable[Mapping[str, str]]],
+    ) -> None:
         self._pool = pool
+        self._secrets = secrets
         self._platform_url = platform_url
 
     async def prepare(self, operation: Operation) -> StartRequest:
         """The start of an operation's workspace.
 
         Raises:
-            BackendFailure: the workspace was removed meanwhile.
+            BackendFailure: the workspace was removed meanwhile, or a secret cannot be read.
         """
+        secrets = await self._readable_secrets(operation.workspace_id)
         async with self._pool.acquire() as conn, conn.transaction():
             found = await conn.fetchrow(_ROW, operation.workspace_id)
             if found is None:
@@ -66,13 +77,19 @@ class Requests:
             name=row.name,
             runtime=row.runtime,
             tier=row.tier,
-            env=self._environment(operation.workspace_id, row, token),
+            env={**secrets, **self._environment(operation.workspace_id, row, token)},
             config_files={TOKEN_FILE: token.encode()},
             workspace_dir=row.workspace_dir,
             workspace_access=row.workspace_access,
             reset_session=operation.options.reset_session,
             platform_url=self._platform_url,
         )
+
+    async def _readable_secrets(self, workspace_id: UUID) -> Mapping[str, str]:
+        try:
+            return await self._secrets(workspace_id)
+        except Conflict as error:
+            raise BackendFailure(FailureReason.CONFIGURATION, error.message, undone=True) from error
 
     def _environment(self, workspace_id: UUID, row: _Row, token: str) -> dict[str, str]:
         env = {

@@ -231,6 +231,13 @@ const (
 	// The server that keeps memories cannot do this: it has no history, updates or reports. Code:
 	// UNIMPLEMENTED (501).
 	ErrorReason_ERROR_REASON_MEMORY_PLUGIN_UNSUPPORTED ErrorReason = 171
+	// There is no such secret. Code: NOT_FOUND (404).
+	ErrorReason_ERROR_REASON_SECRET_NOT_FOUND ErrorReason = 180
+	// No known encryption key opens a secret. Code: FAILED_PRECONDITION (500). REST body: `failed_keys`.
+	ErrorReason_ERROR_REASON_SECRET_UNREADABLE ErrorReason = 181
+	// The installation has no encryption key, so that no secret can be stored. Code:
+	// FAILED_PRECONDITION (400).
+	ErrorReason_ERROR_REASON_SECRETS_KEY_MISSING ErrorReason = 182
 )
 
 // Enum value maps for ErrorReason.
@@ -322,6 +329,9 @@ var (
 		169: "ERROR_REASON_VERSION_MISMATCH",
 		170: "ERROR_REASON_MEMORY_PLUGIN_UNAVAILABLE",
 		171: "ERROR_REASON_MEMORY_PLUGIN_UNSUPPORTED",
+		180: "ERROR_REASON_SECRET_NOT_FOUND",
+		181: "ERROR_REASON_SECRET_UNREADABLE",
+		182: "ERROR_REASON_SECRETS_KEY_MISSING",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":               0,
@@ -410,6 +420,9 @@ var (
 		"ERROR_REASON_VERSION_MISMATCH":          169,
 		"ERROR_REASON_MEMORY_PLUGIN_UNAVAILABLE": 170,
 		"ERROR_REASON_MEMORY_PLUGIN_UNSUPPORTED": 171,
+		"ERROR_REASON_SECRET_NOT_FOUND":          180,
+		"ERROR_REASON_SECRET_UNREADABLE":         181,
+		"ERROR_REASON_SECRETS_KEY_MISSING":       182,
 	}
 )
 
@@ -444,7 +457,7 @@ var File_moleculeai_error_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xb6\x17\n" +
+	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xa6\x18\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12 \n" +
@@ -532,7 +545,10 @@ const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\x1aERROR_REASON_KEY_NOT_FOUND\x10\xa8\x01\x12\"\n" +
 	"\x1dERROR_REASON_VERSION_MISMATCH\x10\xa9\x01\x12+\n" +
 	"&ERROR_REASON_MEMORY_PLUGIN_UNAVAILABLE\x10\xaa\x01\x12+\n" +
-	"&ERROR_REASON_MEMORY_PLUGIN_UNSUPPORTED\x10\xab\x01BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/error/v1;errorv1b\x06proto3"
+	"&ERROR_REASON_MEMORY_PLUGIN_UNSUPPORTED\x10\xab\x01\x12\"\n" +
+	"\x1dERROR_REASON_SECRET_NOT_FOUND\x10\xb4\x01\x12#\n" +
+	"\x1eERROR_REASON_SECRET_UNREADABLE\x10\xb5\x01\x12%\n" +
+	" ERROR_REASON_SECRETS_KEY_MISSING\x10\xb6\x01BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/error/v1;errorv1b\x06proto3"
 
 var (
 	file_moleculeai_error_v1_error_reason_proto_rawDescOnce sync.Once

@@ -1082,8 +1082,10 @@ type CreateWorkspaceRequest struct {
 	// Minutes without a task or message after which the workspace hibernates; 0 for never. Nothing
 	// comes of it for an external workspace.
 	HibernationIdleMinutes int32 `protobuf:"varint,20,opt,name=hibernation_idle_minutes,json=hibernationIdleMinutes,proto3" json:"hibernation_idle_minutes,omitempty"`
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	// Secrets of the workspace, as SetSecret takes them: values by the names of environment variables.
+	Secrets       map[string]string `protobuf:"bytes,14,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateWorkspaceRequest) Reset() {
@@ -1212,6 +1214,13 @@ func (x *CreateWorkspaceRequest) GetHibernationIdleMinutes() int32 {
 		return x.HibernationIdleMinutes
 	}
 	return 0
+}
+
+func (x *CreateWorkspaceRequest) GetSecrets() map[string]string {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
 }
 
 // Response of CreateWorkspace.
@@ -3319,6 +3328,807 @@ func (x *RotateExternalCredentialsResponse) GetConnection() *ConnectionInfo {
 	return nil
 }
 
+// Request of ListSecrets.
+type ListSecretsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the workspace.
+	WorkspaceId   string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSecretsRequest) Reset() {
+	*x = ListSecretsRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSecretsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSecretsRequest) ProtoMessage() {}
+
+func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSecretsRequest.ProtoReflect.Descriptor instead.
+func (*ListSecretsRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ListSecretsRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+// Response of ListSecrets.
+type ListSecretsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By name.
+	Secrets       []*Secret `protobuf:"bytes,1,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSecretsResponse) Reset() {
+	*x = ListSecretsResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSecretsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSecretsResponse) ProtoMessage() {}
+
+func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSecretsResponse.ProtoReflect.Descriptor instead.
+func (*ListSecretsResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *ListSecretsResponse) GetSecrets() []*Secret {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+// Request of GetSecretValues.
+type GetSecretValuesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the workspace.
+	WorkspaceId   string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSecretValuesRequest) Reset() {
+	*x = GetSecretValuesRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSecretValuesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSecretValuesRequest) ProtoMessage() {}
+
+func (x *GetSecretValuesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSecretValuesRequest.ProtoReflect.Descriptor instead.
+func (*GetSecretValuesRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *GetSecretValuesRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+// Request of SetSecret.
+type SetSecretRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the workspace.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Name of an environment variable: letters, digits and `_`, no digit first, at most 128.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// The value, 1 to 65,536 bytes without NUL.
+	Value         string `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSecretRequest) Reset() {
+	*x = SetSecretRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSecretRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSecretRequest) ProtoMessage() {}
+
+func (x *SetSecretRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSecretRequest.ProtoReflect.Descriptor instead.
+func (*SetSecretRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *SetSecretRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *SetSecretRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *SetSecretRequest) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// Response of SetSecret.
+type SetSecretResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `saved`.
+	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	// The name.
+	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSecretResponse) Reset() {
+	*x = SetSecretResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSecretResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSecretResponse) ProtoMessage() {}
+
+func (x *SetSecretResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSecretResponse.ProtoReflect.Descriptor instead.
+func (*SetSecretResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *SetSecretResponse) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *SetSecretResponse) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// Request of DeleteSecret.
+type DeleteSecretRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the workspace.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Name of the secret.
+	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSecretRequest) Reset() {
+	*x = DeleteSecretRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSecretRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSecretRequest) ProtoMessage() {}
+
+func (x *DeleteSecretRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSecretRequest.ProtoReflect.Descriptor instead.
+func (*DeleteSecretRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *DeleteSecretRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *DeleteSecretRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// Response of DeleteSecret.
+type DeleteSecretResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `deleted`.
+	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	// The name.
+	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSecretResponse) Reset() {
+	*x = DeleteSecretResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSecretResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSecretResponse) ProtoMessage() {}
+
+func (x *DeleteSecretResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSecretResponse.ProtoReflect.Descriptor instead.
+func (*DeleteSecretResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *DeleteSecretResponse) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *DeleteSecretResponse) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// Request of ListSharedSecrets.
+type ListSharedSecretsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of an organisation; empty for the caller's own, or for the installation if the operator
+	// calls.
+	OrganizationId string `protobuf:"bytes,1,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ListSharedSecretsRequest) Reset() {
+	*x = ListSharedSecretsRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSharedSecretsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSharedSecretsRequest) ProtoMessage() {}
+
+func (x *ListSharedSecretsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSharedSecretsRequest.ProtoReflect.Descriptor instead.
+func (*ListSharedSecretsRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ListSharedSecretsRequest) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+// Response of ListSharedSecrets.
+type ListSharedSecretsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By name.
+	Secrets       []*Secret `protobuf:"bytes,1,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSharedSecretsResponse) Reset() {
+	*x = ListSharedSecretsResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSharedSecretsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSharedSecretsResponse) ProtoMessage() {}
+
+func (x *ListSharedSecretsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSharedSecretsResponse.ProtoReflect.Descriptor instead.
+func (*ListSharedSecretsResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ListSharedSecretsResponse) GetSecrets() []*Secret {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+// Request of SetSharedSecret.
+type SetSharedSecretRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of an organisation; empty for the caller's own, or for the installation if the operator
+	// calls.
+	OrganizationId string `protobuf:"bytes,1,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	// Name of an environment variable: letters, digits and `_`, no digit first, at most 128.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// The value, 1 to 65,536 bytes without NUL.
+	Value         string `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSharedSecretRequest) Reset() {
+	*x = SetSharedSecretRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSharedSecretRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSharedSecretRequest) ProtoMessage() {}
+
+func (x *SetSharedSecretRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSharedSecretRequest.ProtoReflect.Descriptor instead.
+func (*SetSharedSecretRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *SetSharedSecretRequest) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+func (x *SetSharedSecretRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *SetSharedSecretRequest) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// Response of SetSharedSecret.
+type SetSharedSecretResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `saved`.
+	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	// The name.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Whose secret it is.
+	Scope         Secret_Scope `protobuf:"varint,3,opt,name=scope,proto3,enum=moleculeai.workspace.v1.Secret_Scope" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSharedSecretResponse) Reset() {
+	*x = SetSharedSecretResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSharedSecretResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSharedSecretResponse) ProtoMessage() {}
+
+func (x *SetSharedSecretResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSharedSecretResponse.ProtoReflect.Descriptor instead.
+func (*SetSharedSecretResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *SetSharedSecretResponse) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *SetSharedSecretResponse) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *SetSharedSecretResponse) GetScope() Secret_Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return Secret_scope_unspecified
+}
+
+// Request of DeleteSharedSecret.
+type DeleteSharedSecretRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of an organisation; empty for the caller's own, or for the installation if the operator
+	// calls.
+	OrganizationId string `protobuf:"bytes,1,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	// Name of the secret.
+	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSharedSecretRequest) Reset() {
+	*x = DeleteSharedSecretRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSharedSecretRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSharedSecretRequest) ProtoMessage() {}
+
+func (x *DeleteSharedSecretRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSharedSecretRequest.ProtoReflect.Descriptor instead.
+func (*DeleteSharedSecretRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *DeleteSharedSecretRequest) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+func (x *DeleteSharedSecretRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// Response of DeleteSharedSecret.
+type DeleteSharedSecretResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `deleted`.
+	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	// The name.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Whose secret it was.
+	Scope         Secret_Scope `protobuf:"varint,3,opt,name=scope,proto3,enum=moleculeai.workspace.v1.Secret_Scope" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSharedSecretResponse) Reset() {
+	*x = DeleteSharedSecretResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSharedSecretResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSharedSecretResponse) ProtoMessage() {}
+
+func (x *DeleteSharedSecretResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSharedSecretResponse.ProtoReflect.Descriptor instead.
+func (*DeleteSharedSecretResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *DeleteSharedSecretResponse) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *DeleteSharedSecretResponse) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *DeleteSharedSecretResponse) GetScope() Secret_Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return Secret_scope_unspecified
+}
+
+// Request of ReencryptSecrets.
+type ReencryptSecretsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReencryptSecretsRequest) Reset() {
+	*x = ReencryptSecretsRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReencryptSecretsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReencryptSecretsRequest) ProtoMessage() {}
+
+func (x *ReencryptSecretsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReencryptSecretsRequest.ProtoReflect.Descriptor instead.
+func (*ReencryptSecretsRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{64}
+}
+
+// Response of ReencryptSecrets.
+type ReencryptSecretsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Secrets that are sealed with the current key now.
+	Reencrypted int64 `protobuf:"varint,1,opt,name=reencrypted,proto3" json:"reencrypted,omitempty"`
+	// Secrets that no known key opens; they are as they were.
+	Unreadable    int64 `protobuf:"varint,2,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReencryptSecretsResponse) Reset() {
+	*x = ReencryptSecretsResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReencryptSecretsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReencryptSecretsResponse) ProtoMessage() {}
+
+func (x *ReencryptSecretsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReencryptSecretsResponse.ProtoReflect.Descriptor instead.
+func (*ReencryptSecretsResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *ReencryptSecretsResponse) GetReencrypted() int64 {
+	if x != nil {
+		return x.Reencrypted
+	}
+	return 0
+}
+
+func (x *ReencryptSecretsResponse) GetUnreadable() int64 {
+	if x != nil {
+		return x.Unreadable
+	}
+	return 0
+}
+
 // Canvas is a position on the canvas.
 type CreateWorkspaceRequest_Canvas struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3332,7 +4142,7 @@ type CreateWorkspaceRequest_Canvas struct {
 
 func (x *CreateWorkspaceRequest_Canvas) Reset() {
 	*x = CreateWorkspaceRequest_Canvas{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[51]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3344,7 +4154,7 @@ func (x *CreateWorkspaceRequest_Canvas) String() string {
 func (*CreateWorkspaceRequest_Canvas) ProtoMessage() {}
 
 func (x *CreateWorkspaceRequest_Canvas) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[51]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3387,7 +4197,7 @@ type DeleteWorkspaceResponse_Child struct {
 
 func (x *DeleteWorkspaceResponse_Child) Reset() {
 	*x = DeleteWorkspaceResponse_Child{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[52]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3399,7 +4209,7 @@ func (x *DeleteWorkspaceResponse_Child) String() string {
 func (*DeleteWorkspaceResponse_Child) ProtoMessage() {}
 
 func (x *DeleteWorkspaceResponse_Child) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[52]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3433,7 +4243,7 @@ var File_moleculeai_workspace_v1_workspace_service_proto protoreflect.FileDescri
 
 const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\n" +
-	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a'moleculeai/workspace/v1/operation.proto\x1a'moleculeai/workspace/v1/workspace.proto\"\x8f\x01\n" +
+	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a'moleculeai/workspace/v1/operation.proto\x1a$moleculeai/workspace/v1/secret.proto\x1a'moleculeai/workspace/v1/workspace.proto\"\x8f\x01\n" +
 	"\x15ListOperationsRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
 	"\x05limit\x18\x02 \x01(\x05B\n" +
@@ -3495,7 +4305,7 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x06quotas\x18\x03 \x03(\v2\x1e.moleculeai.workspace.v1.QuotaR\x06quotas\"?\n" +
 	"\rInitialMemory\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\tR\acontent\x12\x14\n" +
-	"\x05scope\x18\x02 \x01(\tR\x05scope\"\xbb\x06\n" +
+	"\x05scope\x18\x02 \x01(\tR\x05scope\"\xda\a\n" +
 	"\x16CreateWorkspaceRequest\x12\x1f\n" +
 	"\x04name\x18\x01 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03(\xff\x01R\x04name\x12\x1c\n" +
 	"\x04role\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\xe8\aR\x04role\x12\x1d\n" +
@@ -3512,10 +4322,14 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x06canvas\x18\v \x01(\v26.moleculeai.workspace.v1.CreateWorkspaceRequest.CanvasR\x06canvas\x124\n" +
 	"\x0forganization_id\x18\f \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0eorganizationId\x12[\n" +
 	"\x10initial_memories\x18\r \x03(\v2&.moleculeai.workspace.v1.InitialMemoryB\b\xbaH\x05\x92\x01\x02\x10dR\x0finitialMemories\x12E\n" +
-	"\x18hibernation_idle_minutes\x18\x14 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xa0\x8a (\x00R\x16hibernationIdleMinutes\x1a$\n" +
+	"\x18hibernation_idle_minutes\x18\x14 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xa0\x8a (\x00R\x16hibernationIdleMinutes\x12a\n" +
+	"\asecrets\x18\x0e \x03(\v2<.moleculeai.workspace.v1.CreateWorkspaceRequest.SecretsEntryB\t\xbaH\x06\x9a\x01\x03\x10\xc8\x01R\asecrets\x1a$\n" +
 	"\x06Canvas\x12\f\n" +
 	"\x01x\x18\x01 \x01(\x01R\x01x\x12\f\n" +
-	"\x01y\x18\x02 \x01(\x01R\x01yB\x0f\n" +
+	"\x01y\x18\x02 \x01(\x01R\x01y\x1a:\n" +
+	"\fSecretsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
 	"\r_budget_limit\"\xd8\x02\n" +
 	"\x17CreateWorkspaceResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12A\n" +
@@ -3698,7 +4512,51 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"!RotateExternalCredentialsResponse\x12G\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\v2'.moleculeai.workspace.v1.ConnectionInfoR\n" +
-	"connection2\xcb\x1e\n" +
+	"connection\"D\n" +
+	"\x12ListSecretsRequest\x12.\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\xb0\x01\x01R\vworkspaceId\"P\n" +
+	"\x13ListSecretsResponse\x129\n" +
+	"\asecrets\x18\x01 \x03(\v2\x1f.moleculeai.workspace.v1.SecretR\asecrets\"H\n" +
+	"\x16GetSecretValuesRequest\x12.\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\xb0\x01\x01R\vworkspaceId\"\x85\x01\n" +
+	"\x10SetSecretRequest\x12.\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\xb0\x01\x01R\vworkspaceId\x12\x1d\n" +
+	"\x03key\x18\x02 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\x18\x80\x01R\x03key\x12\"\n" +
+	"\x05value\x18\x03 \x01(\tB\f\xbaH\t\xc8\x01\x01r\x04(\x80\x80\x04R\x05value\"=\n" +
+	"\x11SetSecretResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\"d\n" +
+	"\x13DeleteSecretRequest\x12.\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\xb0\x01\x01R\vworkspaceId\x12\x1d\n" +
+	"\x03key\x18\x02 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\x18\x80\x01R\x03key\"@\n" +
+	"\x14DeleteSecretResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\"P\n" +
+	"\x18ListSharedSecretsRequest\x124\n" +
+	"\x0forganization_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0eorganizationId\"V\n" +
+	"\x19ListSharedSecretsResponse\x129\n" +
+	"\asecrets\x18\x01 \x03(\v2\x1f.moleculeai.workspace.v1.SecretR\asecrets\"\x91\x01\n" +
+	"\x16SetSharedSecretRequest\x124\n" +
+	"\x0forganization_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0eorganizationId\x12\x1d\n" +
+	"\x03key\x18\x02 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\x18\x80\x01R\x03key\x12\"\n" +
+	"\x05value\x18\x03 \x01(\tB\f\xbaH\t\xc8\x01\x01r\x04(\x80\x80\x04R\x05value\"\x80\x01\n" +
+	"\x17SetSharedSecretResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12;\n" +
+	"\x05scope\x18\x03 \x01(\x0e2%.moleculeai.workspace.v1.Secret.ScopeR\x05scope\"p\n" +
+	"\x19DeleteSharedSecretRequest\x124\n" +
+	"\x0forganization_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0eorganizationId\x12\x1d\n" +
+	"\x03key\x18\x02 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\x18\x80\x01R\x03key\"\x83\x01\n" +
+	"\x1aDeleteSharedSecretResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12;\n" +
+	"\x05scope\x18\x03 \x01(\x0e2%.moleculeai.workspace.v1.Secret.ScopeR\x05scope\"\x19\n" +
+	"\x17ReencryptSecretsRequest\"\\\n" +
+	"\x18ReencryptSecretsResponse\x12 \n" +
+	"\vreencrypted\x18\x01 \x01(\x03R\vreencrypted\x12\x1e\n" +
+	"\n" +
+	"unreadable\x18\x02 \x01(\x03R\n" +
+	"unreadable2\xc0)\n" +
 	"\x10WorkspaceService\x12\x93\x01\n" +
 	"\x0fCreateWorkspace\x12/.moleculeai.workspace.v1.CreateWorkspaceRequest\x1a0.moleculeai.workspace.v1.CreateWorkspaceResponse\"\x1d\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/workspaces\x12\x96\x01\n" +
 	"\x0eListWorkspaces\x12..moleculeai.workspace.v1.ListWorkspacesRequest\x1a/.moleculeai.workspace.v1.ListWorkspacesResponse\"#\xc2\xda\x18\f\x12\n" +
@@ -3727,7 +4585,15 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x15GetExternalConnection\x125.moleculeai.workspace.v1.GetExternalConnectionRequest\x1a6.moleculeai.workspace.v1.GetExternalConnectionResponse\"6\x82\xd3\xe4\x93\x020\x12./workspaces/{workspace_id}/external/connection\x12\xc6\x01\n" +
 	"\x19RotateExternalCredentials\x129.moleculeai.workspace.v1.RotateExternalCredentialsRequest\x1a:.moleculeai.workspace.v1.RotateExternalCredentialsResponse\"2\x82\xd3\xe4\x93\x02,\"*/workspaces/{workspace_id}/external/rotate\x12\xa0\x01\n" +
 	"\x0eListOperations\x12..moleculeai.workspace.v1.ListOperationsRequest\x1a/.moleculeai.workspace.v1.ListOperationsResponse\"-\x82\xd3\xe4\x93\x02'\x12%/workspaces/{workspace_id}/operations\x12o\n" +
-	"\bGetQuota\x12(.moleculeai.workspace.v1.GetQuotaRequest\x1a).moleculeai.workspace.v1.GetQuotaResponse\"\x0e\x82\xd3\xe4\x93\x02\b\x12\x06/quotaBQZOgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/workspace/v1;workspacev1b\x06proto3"
+	"\bGetQuota\x12(.moleculeai.workspace.v1.GetQuotaRequest\x1a).moleculeai.workspace.v1.GetQuotaResponse\"\x0e\x82\xd3\xe4\x93\x02\b\x12\x06/quota\x12\xa1\x01\n" +
+	"\vListSecrets\x12+.moleculeai.workspace.v1.ListSecretsRequest\x1a,.moleculeai.workspace.v1.ListSecretsResponse\"7\xc2\xda\x18\t\x12\asecrets\x82\xd3\xe4\x93\x02$\x12\"/workspaces/{workspace_id}/secrets\x12\x8e\x01\n" +
+	"\x0fGetSecretValues\x12/.moleculeai.workspace.v1.GetSecretValuesRequest\x1a\x17.google.protobuf.Struct\"1\x82\xd3\xe4\x93\x02+\x12)/workspaces/{workspace_id}/secrets/values\x12\xba\x01\n" +
+	"\tSetSecret\x12).moleculeai.workspace.v1.SetSecretRequest\x1a*.moleculeai.workspace.v1.SetSecretResponse\"V\x82\xd3\xe4\x93\x02P:\x01*Z':\x01*\x1a\"/workspaces/{workspace_id}/secrets\"\"/workspaces/{workspace_id}/secrets\x12\x9d\x01\n" +
+	"\fDeleteSecret\x12,.moleculeai.workspace.v1.DeleteSecretRequest\x1a-.moleculeai.workspace.v1.DeleteSecretResponse\"0\x82\xd3\xe4\x93\x02**(/workspaces/{workspace_id}/secrets/{key}\x12\xb4\x01\n" +
+	"\x11ListSharedSecrets\x121.moleculeai.workspace.v1.ListSharedSecretsRequest\x1a2.moleculeai.workspace.v1.ListSharedSecretsResponse\"8\xc2\xda\x18\t\x12\asecrets\x82\xd3\xe4\x93\x02%Z\x10\x12\x0e/admin/secrets\x12\x11/settings/secrets\x12\xd4\x01\n" +
+	"\x0fSetSharedSecret\x12/.moleculeai.workspace.v1.SetSharedSecretRequest\x1a0.moleculeai.workspace.v1.SetSharedSecretResponse\"^\x82\xd3\xe4\x93\x02X:\x01*Z\x16:\x01*\"\x11/settings/secretsZ\x13:\x01*\x1a\x0e/admin/secretsZ\x13:\x01*\"\x0e/admin/secrets\x1a\x11/settings/secrets\x12\xb6\x01\n" +
+	"\x12DeleteSharedSecret\x122.moleculeai.workspace.v1.DeleteSharedSecretRequest\x1a3.moleculeai.workspace.v1.DeleteSharedSecretResponse\"7\x82\xd3\xe4\x93\x021Z\x16*\x14/admin/secrets/{key}*\x17/settings/secrets/{key}\x12\x99\x01\n" +
+	"\x10ReencryptSecrets\x120.moleculeai.workspace.v1.ReencryptSecretsRequest\x1a1.moleculeai.workspace.v1.ReencryptSecretsResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x18/admin/secrets/reencryptBQZOgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/workspace/v1;workspacev1b\x06proto3"
 
 var (
 	file_moleculeai_workspace_v1_workspace_service_proto_rawDescOnce sync.Once
@@ -3741,7 +4607,7 @@ func file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP() []byte {
 	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescData
 }
 
-var file_moleculeai_workspace_v1_workspace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_moleculeai_workspace_v1_workspace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_moleculeai_workspace_v1_workspace_service_proto_goTypes = []any{
 	(*ListOperationsRequest)(nil),             // 0: moleculeai.workspace.v1.ListOperationsRequest
 	(*ListOperationsResponse)(nil),            // 1: moleculeai.workspace.v1.ListOperationsResponse
@@ -3794,105 +4660,145 @@ var file_moleculeai_workspace_v1_workspace_service_proto_goTypes = []any{
 	(*GetExternalConnectionResponse)(nil),     // 48: moleculeai.workspace.v1.GetExternalConnectionResponse
 	(*RotateExternalCredentialsRequest)(nil),  // 49: moleculeai.workspace.v1.RotateExternalCredentialsRequest
 	(*RotateExternalCredentialsResponse)(nil), // 50: moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	(*CreateWorkspaceRequest_Canvas)(nil),     // 51: moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
-	(*DeleteWorkspaceResponse_Child)(nil),     // 52: moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
-	(*Operation)(nil),                         // 53: moleculeai.workspace.v1.Operation
-	(Workspace_Status)(0),                     // 54: moleculeai.workspace.v1.Workspace.Status
-	(Workspace_DeliveryMode)(0),               // 55: moleculeai.workspace.v1.Workspace.DeliveryMode
-	(*ConnectionInfo)(nil),                    // 56: moleculeai.workspace.v1.ConnectionInfo
-	(*Workspace)(nil),                         // 57: moleculeai.workspace.v1.Workspace
-	(*structpb.Value)(nil),                    // 58: google.protobuf.Value
-	(*RuntimeMetadata)(nil),                   // 59: moleculeai.workspace.v1.RuntimeMetadata
-	(*Peer)(nil),                              // 60: moleculeai.workspace.v1.Peer
-	(*Token)(nil),                             // 61: moleculeai.workspace.v1.Token
-	(*timestamppb.Timestamp)(nil),             // 62: google.protobuf.Timestamp
+	(*ListSecretsRequest)(nil),                // 51: moleculeai.workspace.v1.ListSecretsRequest
+	(*ListSecretsResponse)(nil),               // 52: moleculeai.workspace.v1.ListSecretsResponse
+	(*GetSecretValuesRequest)(nil),            // 53: moleculeai.workspace.v1.GetSecretValuesRequest
+	(*SetSecretRequest)(nil),                  // 54: moleculeai.workspace.v1.SetSecretRequest
+	(*SetSecretResponse)(nil),                 // 55: moleculeai.workspace.v1.SetSecretResponse
+	(*DeleteSecretRequest)(nil),               // 56: moleculeai.workspace.v1.DeleteSecretRequest
+	(*DeleteSecretResponse)(nil),              // 57: moleculeai.workspace.v1.DeleteSecretResponse
+	(*ListSharedSecretsRequest)(nil),          // 58: moleculeai.workspace.v1.ListSharedSecretsRequest
+	(*ListSharedSecretsResponse)(nil),         // 59: moleculeai.workspace.v1.ListSharedSecretsResponse
+	(*SetSharedSecretRequest)(nil),            // 60: moleculeai.workspace.v1.SetSharedSecretRequest
+	(*SetSharedSecretResponse)(nil),           // 61: moleculeai.workspace.v1.SetSharedSecretResponse
+	(*DeleteSharedSecretRequest)(nil),         // 62: moleculeai.workspace.v1.DeleteSharedSecretRequest
+	(*DeleteSharedSecretResponse)(nil),        // 63: moleculeai.workspace.v1.DeleteSharedSecretResponse
+	(*ReencryptSecretsRequest)(nil),           // 64: moleculeai.workspace.v1.ReencryptSecretsRequest
+	(*ReencryptSecretsResponse)(nil),          // 65: moleculeai.workspace.v1.ReencryptSecretsResponse
+	(*CreateWorkspaceRequest_Canvas)(nil),     // 66: moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
+	nil,                                       // 67: moleculeai.workspace.v1.CreateWorkspaceRequest.SecretsEntry
+	(*DeleteWorkspaceResponse_Child)(nil),     // 68: moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
+	(*Operation)(nil),                         // 69: moleculeai.workspace.v1.Operation
+	(Workspace_Status)(0),                     // 70: moleculeai.workspace.v1.Workspace.Status
+	(Workspace_DeliveryMode)(0),               // 71: moleculeai.workspace.v1.Workspace.DeliveryMode
+	(*ConnectionInfo)(nil),                    // 72: moleculeai.workspace.v1.ConnectionInfo
+	(*Workspace)(nil),                         // 73: moleculeai.workspace.v1.Workspace
+	(*structpb.Value)(nil),                    // 74: google.protobuf.Value
+	(*RuntimeMetadata)(nil),                   // 75: moleculeai.workspace.v1.RuntimeMetadata
+	(*Peer)(nil),                              // 76: moleculeai.workspace.v1.Peer
+	(*Token)(nil),                             // 77: moleculeai.workspace.v1.Token
+	(*timestamppb.Timestamp)(nil),             // 78: google.protobuf.Timestamp
+	(*Secret)(nil),                            // 79: moleculeai.workspace.v1.Secret
+	(Secret_Scope)(0),                         // 80: moleculeai.workspace.v1.Secret.Scope
+	(*structpb.Struct)(nil),                   // 81: google.protobuf.Struct
 }
 var file_moleculeai_workspace_v1_workspace_service_proto_depIdxs = []int32{
-	53, // 0: moleculeai.workspace.v1.ListOperationsResponse.operations:type_name -> moleculeai.workspace.v1.Operation
-	54, // 1: moleculeai.workspace.v1.RestartWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	54, // 2: moleculeai.workspace.v1.PauseWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	54, // 3: moleculeai.workspace.v1.ResumeWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	54, // 4: moleculeai.workspace.v1.HibernateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	54, // 5: moleculeai.workspace.v1.WakeWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	69, // 0: moleculeai.workspace.v1.ListOperationsResponse.operations:type_name -> moleculeai.workspace.v1.Operation
+	70, // 1: moleculeai.workspace.v1.RestartWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	70, // 2: moleculeai.workspace.v1.PauseWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	70, // 3: moleculeai.workspace.v1.ResumeWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	70, // 4: moleculeai.workspace.v1.HibernateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	70, // 5: moleculeai.workspace.v1.WakeWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
 	15, // 6: moleculeai.workspace.v1.GetQuotaResponse.quotas:type_name -> moleculeai.workspace.v1.Quota
-	55, // 7: moleculeai.workspace.v1.CreateWorkspaceRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	51, // 8: moleculeai.workspace.v1.CreateWorkspaceRequest.canvas:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
+	71, // 7: moleculeai.workspace.v1.CreateWorkspaceRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	66, // 8: moleculeai.workspace.v1.CreateWorkspaceRequest.canvas:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
 	17, // 9: moleculeai.workspace.v1.CreateWorkspaceRequest.initial_memories:type_name -> moleculeai.workspace.v1.InitialMemory
-	54, // 10: moleculeai.workspace.v1.CreateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	56, // 11: moleculeai.workspace.v1.CreateWorkspaceResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	57, // 12: moleculeai.workspace.v1.ListWorkspacesResponse.workspaces:type_name -> moleculeai.workspace.v1.Workspace
-	54, // 13: moleculeai.workspace.v1.GetWorkspaceStateResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	58, // 14: moleculeai.workspace.v1.UpdateWorkspaceRequest.parent_id:type_name -> google.protobuf.Value
-	58, // 15: moleculeai.workspace.v1.UpdateWorkspaceRequest.workspace_dir:type_name -> google.protobuf.Value
-	52, // 16: moleculeai.workspace.v1.DeleteWorkspaceResponse.children:type_name -> moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
-	58, // 17: moleculeai.workspace.v1.RegisterRequest.agent_card:type_name -> google.protobuf.Value
-	55, // 18: moleculeai.workspace.v1.RegisterRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	55, // 19: moleculeai.workspace.v1.RegisterResponse.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	59, // 20: moleculeai.workspace.v1.HeartbeatRequest.runtime_metadata:type_name -> moleculeai.workspace.v1.RuntimeMetadata
-	54, // 21: moleculeai.workspace.v1.HeartbeatResponse.workspace_status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	58, // 22: moleculeai.workspace.v1.UpdateCardRequest.agent_card:type_name -> google.protobuf.Value
-	54, // 23: moleculeai.workspace.v1.DiscoverResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	60, // 24: moleculeai.workspace.v1.ListPeersResponse.peers:type_name -> moleculeai.workspace.v1.Peer
-	61, // 25: moleculeai.workspace.v1.ListTokensResponse.tokens:type_name -> moleculeai.workspace.v1.Token
-	62, // 26: moleculeai.workspace.v1.CreateTokenResponse.created_at:type_name -> google.protobuf.Timestamp
-	62, // 27: moleculeai.workspace.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	56, // 28: moleculeai.workspace.v1.GetExternalConnectionResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	56, // 29: moleculeai.workspace.v1.RotateExternalCredentialsResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	18, // 30: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:input_type -> moleculeai.workspace.v1.CreateWorkspaceRequest
-	20, // 31: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:input_type -> moleculeai.workspace.v1.ListWorkspacesRequest
-	22, // 32: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:input_type -> moleculeai.workspace.v1.GetWorkspaceRequest
-	23, // 33: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:input_type -> moleculeai.workspace.v1.GetWorkspaceStateRequest
-	25, // 34: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:input_type -> moleculeai.workspace.v1.UpdateWorkspaceRequest
-	27, // 35: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:input_type -> moleculeai.workspace.v1.DeleteWorkspaceRequest
-	2,  // 36: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:input_type -> moleculeai.workspace.v1.RestartWorkspaceRequest
-	4,  // 37: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:input_type -> moleculeai.workspace.v1.PauseWorkspaceRequest
-	6,  // 38: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:input_type -> moleculeai.workspace.v1.ResumeWorkspaceRequest
-	8,  // 39: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:input_type -> moleculeai.workspace.v1.HibernateWorkspaceRequest
-	10, // 40: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:input_type -> moleculeai.workspace.v1.WakeWorkspaceRequest
-	12, // 41: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:input_type -> moleculeai.workspace.v1.CollapseWorkspaceRequest
-	29, // 42: moleculeai.workspace.v1.WorkspaceService.Register:input_type -> moleculeai.workspace.v1.RegisterRequest
-	31, // 43: moleculeai.workspace.v1.WorkspaceService.Heartbeat:input_type -> moleculeai.workspace.v1.HeartbeatRequest
-	33, // 44: moleculeai.workspace.v1.WorkspaceService.UpdateCard:input_type -> moleculeai.workspace.v1.UpdateCardRequest
-	35, // 45: moleculeai.workspace.v1.WorkspaceService.Discover:input_type -> moleculeai.workspace.v1.DiscoverRequest
-	37, // 46: moleculeai.workspace.v1.WorkspaceService.ListPeers:input_type -> moleculeai.workspace.v1.ListPeersRequest
-	39, // 47: moleculeai.workspace.v1.WorkspaceService.CheckAccess:input_type -> moleculeai.workspace.v1.CheckAccessRequest
-	41, // 48: moleculeai.workspace.v1.WorkspaceService.ListTokens:input_type -> moleculeai.workspace.v1.ListTokensRequest
-	43, // 49: moleculeai.workspace.v1.WorkspaceService.CreateToken:input_type -> moleculeai.workspace.v1.CreateTokenRequest
-	45, // 50: moleculeai.workspace.v1.WorkspaceService.RevokeToken:input_type -> moleculeai.workspace.v1.RevokeTokenRequest
-	47, // 51: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:input_type -> moleculeai.workspace.v1.GetExternalConnectionRequest
-	49, // 52: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:input_type -> moleculeai.workspace.v1.RotateExternalCredentialsRequest
-	0,  // 53: moleculeai.workspace.v1.WorkspaceService.ListOperations:input_type -> moleculeai.workspace.v1.ListOperationsRequest
-	14, // 54: moleculeai.workspace.v1.WorkspaceService.GetQuota:input_type -> moleculeai.workspace.v1.GetQuotaRequest
-	19, // 55: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
-	21, // 56: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
-	57, // 57: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
-	24, // 58: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
-	26, // 59: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
-	28, // 60: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
-	3,  // 61: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:output_type -> moleculeai.workspace.v1.RestartWorkspaceResponse
-	5,  // 62: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:output_type -> moleculeai.workspace.v1.PauseWorkspaceResponse
-	7,  // 63: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:output_type -> moleculeai.workspace.v1.ResumeWorkspaceResponse
-	9,  // 64: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:output_type -> moleculeai.workspace.v1.HibernateWorkspaceResponse
-	11, // 65: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:output_type -> moleculeai.workspace.v1.WakeWorkspaceResponse
-	13, // 66: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:output_type -> moleculeai.workspace.v1.CollapseWorkspaceResponse
-	30, // 67: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
-	32, // 68: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
-	34, // 69: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
-	36, // 70: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
-	38, // 71: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
-	40, // 72: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
-	42, // 73: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
-	44, // 74: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
-	46, // 75: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
-	48, // 76: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
-	50, // 77: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	1,  // 78: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
-	16, // 79: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
-	55, // [55:80] is the sub-list for method output_type
-	30, // [30:55] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	67, // 10: moleculeai.workspace.v1.CreateWorkspaceRequest.secrets:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.SecretsEntry
+	70, // 11: moleculeai.workspace.v1.CreateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	72, // 12: moleculeai.workspace.v1.CreateWorkspaceResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	73, // 13: moleculeai.workspace.v1.ListWorkspacesResponse.workspaces:type_name -> moleculeai.workspace.v1.Workspace
+	70, // 14: moleculeai.workspace.v1.GetWorkspaceStateResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	74, // 15: moleculeai.workspace.v1.UpdateWorkspaceRequest.parent_id:type_name -> google.protobuf.Value
+	74, // 16: moleculeai.workspace.v1.UpdateWorkspaceRequest.workspace_dir:type_name -> google.protobuf.Value
+	68, // 17: moleculeai.workspace.v1.DeleteWorkspaceResponse.children:type_name -> moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
+	74, // 18: moleculeai.workspace.v1.RegisterRequest.agent_card:type_name -> google.protobuf.Value
+	71, // 19: moleculeai.workspace.v1.RegisterRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	71, // 20: moleculeai.workspace.v1.RegisterResponse.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	75, // 21: moleculeai.workspace.v1.HeartbeatRequest.runtime_metadata:type_name -> moleculeai.workspace.v1.RuntimeMetadata
+	70, // 22: moleculeai.workspace.v1.HeartbeatResponse.workspace_status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	74, // 23: moleculeai.workspace.v1.UpdateCardRequest.agent_card:type_name -> google.protobuf.Value
+	70, // 24: moleculeai.workspace.v1.DiscoverResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	76, // 25: moleculeai.workspace.v1.ListPeersResponse.peers:type_name -> moleculeai.workspace.v1.Peer
+	77, // 26: moleculeai.workspace.v1.ListTokensResponse.tokens:type_name -> moleculeai.workspace.v1.Token
+	78, // 27: moleculeai.workspace.v1.CreateTokenResponse.created_at:type_name -> google.protobuf.Timestamp
+	78, // 28: moleculeai.workspace.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	72, // 29: moleculeai.workspace.v1.GetExternalConnectionResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	72, // 30: moleculeai.workspace.v1.RotateExternalCredentialsResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	79, // 31: moleculeai.workspace.v1.ListSecretsResponse.secrets:type_name -> moleculeai.workspace.v1.Secret
+	79, // 32: moleculeai.workspace.v1.ListSharedSecretsResponse.secrets:type_name -> moleculeai.workspace.v1.Secret
+	80, // 33: moleculeai.workspace.v1.SetSharedSecretResponse.scope:type_name -> moleculeai.workspace.v1.Secret.Scope
+	80, // 34: moleculeai.workspace.v1.DeleteSharedSecretResponse.scope:type_name -> moleculeai.workspace.v1.Secret.Scope
+	18, // 35: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:input_type -> moleculeai.workspace.v1.CreateWorkspaceRequest
+	20, // 36: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:input_type -> moleculeai.workspace.v1.ListWorkspacesRequest
+	22, // 37: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:input_type -> moleculeai.workspace.v1.GetWorkspaceRequest
+	23, // 38: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:input_type -> moleculeai.workspace.v1.GetWorkspaceStateRequest
+	25, // 39: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:input_type -> moleculeai.workspace.v1.UpdateWorkspaceRequest
+	27, // 40: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:input_type -> moleculeai.workspace.v1.DeleteWorkspaceRequest
+	2,  // 41: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:input_type -> moleculeai.workspace.v1.RestartWorkspaceRequest
+	4,  // 42: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:input_type -> moleculeai.workspace.v1.PauseWorkspaceRequest
+	6,  // 43: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:input_type -> moleculeai.workspace.v1.ResumeWorkspaceRequest
+	8,  // 44: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:input_type -> moleculeai.workspace.v1.HibernateWorkspaceRequest
+	10, // 45: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:input_type -> moleculeai.workspace.v1.WakeWorkspaceRequest
+	12, // 46: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:input_type -> moleculeai.workspace.v1.CollapseWorkspaceRequest
+	29, // 47: moleculeai.workspace.v1.WorkspaceService.Register:input_type -> moleculeai.workspace.v1.RegisterRequest
+	31, // 48: moleculeai.workspace.v1.WorkspaceService.Heartbeat:input_type -> moleculeai.workspace.v1.HeartbeatRequest
+	33, // 49: moleculeai.workspace.v1.WorkspaceService.UpdateCard:input_type -> moleculeai.workspace.v1.UpdateCardRequest
+	35, // 50: moleculeai.workspace.v1.WorkspaceService.Discover:input_type -> moleculeai.workspace.v1.DiscoverRequest
+	37, // 51: moleculeai.workspace.v1.WorkspaceService.ListPeers:input_type -> moleculeai.workspace.v1.ListPeersRequest
+	39, // 52: moleculeai.workspace.v1.WorkspaceService.CheckAccess:input_type -> moleculeai.workspace.v1.CheckAccessRequest
+	41, // 53: moleculeai.workspace.v1.WorkspaceService.ListTokens:input_type -> moleculeai.workspace.v1.ListTokensRequest
+	43, // 54: moleculeai.workspace.v1.WorkspaceService.CreateToken:input_type -> moleculeai.workspace.v1.CreateTokenRequest
+	45, // 55: moleculeai.workspace.v1.WorkspaceService.RevokeToken:input_type -> moleculeai.workspace.v1.RevokeTokenRequest
+	47, // 56: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:input_type -> moleculeai.workspace.v1.GetExternalConnectionRequest
+	49, // 57: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:input_type -> moleculeai.workspace.v1.RotateExternalCredentialsRequest
+	0,  // 58: moleculeai.workspace.v1.WorkspaceService.ListOperations:input_type -> moleculeai.workspace.v1.ListOperationsRequest
+	14, // 59: moleculeai.workspace.v1.WorkspaceService.GetQuota:input_type -> moleculeai.workspace.v1.GetQuotaRequest
+	51, // 60: moleculeai.workspace.v1.WorkspaceService.ListSecrets:input_type -> moleculeai.workspace.v1.ListSecretsRequest
+	53, // 61: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:input_type -> moleculeai.workspace.v1.GetSecretValuesRequest
+	54, // 62: moleculeai.workspace.v1.WorkspaceService.SetSecret:input_type -> moleculeai.workspace.v1.SetSecretRequest
+	56, // 63: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:input_type -> moleculeai.workspace.v1.DeleteSecretRequest
+	58, // 64: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:input_type -> moleculeai.workspace.v1.ListSharedSecretsRequest
+	60, // 65: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:input_type -> moleculeai.workspace.v1.SetSharedSecretRequest
+	62, // 66: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:input_type -> moleculeai.workspace.v1.DeleteSharedSecretRequest
+	64, // 67: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:input_type -> moleculeai.workspace.v1.ReencryptSecretsRequest
+	19, // 68: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
+	21, // 69: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
+	73, // 70: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
+	24, // 71: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
+	26, // 72: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
+	28, // 73: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
+	3,  // 74: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:output_type -> moleculeai.workspace.v1.RestartWorkspaceResponse
+	5,  // 75: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:output_type -> moleculeai.workspace.v1.PauseWorkspaceResponse
+	7,  // 76: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:output_type -> moleculeai.workspace.v1.ResumeWorkspaceResponse
+	9,  // 77: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:output_type -> moleculeai.workspace.v1.HibernateWorkspaceResponse
+	11, // 78: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:output_type -> moleculeai.workspace.v1.WakeWorkspaceResponse
+	13, // 79: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:output_type -> moleculeai.workspace.v1.CollapseWorkspaceResponse
+	30, // 80: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
+	32, // 81: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
+	34, // 82: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
+	36, // 83: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
+	38, // 84: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
+	40, // 85: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
+	42, // 86: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
+	44, // 87: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
+	46, // 88: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
+	48, // 89: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
+	50, // 90: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
+	1,  // 91: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
+	16, // 92: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
+	52, // 93: moleculeai.workspace.v1.WorkspaceService.ListSecrets:output_type -> moleculeai.workspace.v1.ListSecretsResponse
+	81, // 94: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:output_type -> google.protobuf.Struct
+	55, // 95: moleculeai.workspace.v1.WorkspaceService.SetSecret:output_type -> moleculeai.workspace.v1.SetSecretResponse
+	57, // 96: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:output_type -> moleculeai.workspace.v1.DeleteSecretResponse
+	59, // 97: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:output_type -> moleculeai.workspace.v1.ListSharedSecretsResponse
+	61, // 98: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:output_type -> moleculeai.workspace.v1.SetSharedSecretResponse
+	63, // 99: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:output_type -> moleculeai.workspace.v1.DeleteSharedSecretResponse
+	65, // 100: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:output_type -> moleculeai.workspace.v1.ReencryptSecretsResponse
+	68, // [68:101] is the sub-list for method output_type
+	35, // [35:68] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_moleculeai_workspace_v1_workspace_service_proto_init() }
@@ -3901,6 +4807,7 @@ func file_moleculeai_workspace_v1_workspace_service_proto_init() {
 		return
 	}
 	file_moleculeai_workspace_v1_operation_proto_init()
+	file_moleculeai_workspace_v1_secret_proto_init()
 	file_moleculeai_workspace_v1_workspace_proto_init()
 	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18].OneofWrappers = []any{}
 	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25].OneofWrappers = []any{}
@@ -3912,7 +4819,7 @@ func file_moleculeai_workspace_v1_workspace_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_moleculeai_workspace_v1_workspace_service_proto_rawDesc), len(file_moleculeai_workspace_v1_workspace_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   53,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -13,6 +13,7 @@ import (
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 )
 
 // This is a compile-time assertion to ensure that this generated file
@@ -46,6 +47,14 @@ const (
 	WorkspaceService_RotateExternalCredentials_FullMethodName = "/moleculeai.workspace.v1.WorkspaceService/RotateExternalCredentials"
 	WorkspaceService_ListOperations_FullMethodName            = "/moleculeai.workspace.v1.WorkspaceService/ListOperations"
 	WorkspaceService_GetQuota_FullMethodName                  = "/moleculeai.workspace.v1.WorkspaceService/GetQuota"
+	WorkspaceService_ListSecrets_FullMethodName               = "/moleculeai.workspace.v1.WorkspaceService/ListSecrets"
+	WorkspaceService_GetSecretValues_FullMethodName           = "/moleculeai.workspace.v1.WorkspaceService/GetSecretValues"
+	WorkspaceService_SetSecret_FullMethodName                 = "/moleculeai.workspace.v1.WorkspaceService/SetSecret"
+	WorkspaceService_DeleteSecret_FullMethodName              = "/moleculeai.workspace.v1.WorkspaceService/DeleteSecret"
+	WorkspaceService_ListSharedSecrets_FullMethodName         = "/moleculeai.workspace.v1.WorkspaceService/ListSharedSecrets"
+	WorkspaceService_SetSharedSecret_FullMethodName           = "/moleculeai.workspace.v1.WorkspaceService/SetSharedSecret"
+	WorkspaceService_DeleteSharedSecret_FullMethodName        = "/moleculeai.workspace.v1.WorkspaceService/DeleteSharedSecret"
+	WorkspaceService_ReencryptSecrets_FullMethodName          = "/moleculeai.workspace.v1.WorkspaceService/ReencryptSecrets"
 )
 
 // WorkspaceServiceClient is the client API for WorkspaceService service.
@@ -149,6 +158,29 @@ type WorkspaceServiceClient interface {
 	// own organisation, a workspace's token its own workspace; anything else fails with
 	// ORGANIZATION_NOT_FOUND or WORKSPACE_NOT_FOUND.
 	GetQuota(ctx context.Context, in *GetQuotaRequest, opts ...grpc.CallOption) (*GetQuotaResponse, error)
+	// ListSecrets lists the names of the secrets that a workspace is started with: its own, and those
+	// that it inherits from its organisation and from the installation. Values are never listed.
+	ListSecrets(ctx context.Context, in *ListSecretsRequest, opts ...grpc.CallOption) (*ListSecretsResponse, error)
+	// GetSecretValues returns what a workspace is started with, by name, all or nothing: fails with
+	// SECRET_UNREADABLE (500) and `failed_keys` if no known encryption key opens one of them.
+	GetSecretValues(ctx context.Context, in *GetSecretValuesRequest, opts ...grpc.CallOption) (*structpb.Struct, error)
+	// SetSecret sets a secret of a workspace; the last write wins. Fails with QUOTA_EXCEEDED beyond 200
+	// secrets or 256 KiB of them, and with SECRETS_KEY_MISSING on an installation without an encryption key.
+	SetSecret(ctx context.Context, in *SetSecretRequest, opts ...grpc.CallOption) (*SetSecretResponse, error)
+	// DeleteSecret deletes a workspace's own secret; an inherited one shows through again. Fails with
+	// SECRET_NOT_FOUND if the workspace has none of that name.
+	DeleteSecret(ctx context.Context, in *DeleteSecretRequest, opts ...grpc.CallOption) (*DeleteSecretResponse, error)
+	// ListSharedSecrets lists the names of secrets that all workspaces inherit: of an organisation for
+	// its token and for an operator who names it, of the installation for any other operator's call.
+	ListSharedSecrets(ctx context.Context, in *ListSharedSecretsRequest, opts ...grpc.CallOption) (*ListSharedSecretsResponse, error)
+	// SetSharedSecret sets a secret that all workspaces of an organisation, or of the installation,
+	// inherit; the last write wins. Fails as SetSecret does.
+	SetSharedSecret(ctx context.Context, in *SetSharedSecretRequest, opts ...grpc.CallOption) (*SetSharedSecretResponse, error)
+	// DeleteSharedSecret deletes such a secret. Fails with SECRET_NOT_FOUND if there is none.
+	DeleteSharedSecret(ctx context.Context, in *DeleteSharedSecretRequest, opts ...grpc.CallOption) (*DeleteSharedSecretResponse, error)
+	// ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
+	// previous keys can be forgotten. Repeating a call is harmless. For the operator only.
+	ReencryptSecrets(ctx context.Context, in *ReencryptSecretsRequest, opts ...grpc.CallOption) (*ReencryptSecretsResponse, error)
 }
 
 type workspaceServiceClient struct {
@@ -409,6 +441,86 @@ func (c *workspaceServiceClient) GetQuota(ctx context.Context, in *GetQuotaReque
 	return out, nil
 }
 
+func (c *workspaceServiceClient) ListSecrets(ctx context.Context, in *ListSecretsRequest, opts ...grpc.CallOption) (*ListSecretsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSecretsResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_ListSecrets_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) GetSecretValues(ctx context.Context, in *GetSecretValuesRequest, opts ...grpc.CallOption) (*structpb.Struct, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(structpb.Struct)
+	err := c.cc.Invoke(ctx, WorkspaceService_GetSecretValues_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) SetSecret(ctx context.Context, in *SetSecretRequest, opts ...grpc.CallOption) (*SetSecretResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetSecretResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_SetSecret_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) DeleteSecret(ctx context.Context, in *DeleteSecretRequest, opts ...grpc.CallOption) (*DeleteSecretResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteSecretResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_DeleteSecret_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) ListSharedSecrets(ctx context.Context, in *ListSharedSecretsRequest, opts ...grpc.CallOption) (*ListSharedSecretsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSharedSecretsResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_ListSharedSecrets_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) SetSharedSecret(ctx context.Context, in *SetSharedSecretRequest, opts ...grpc.CallOption) (*SetSharedSecretResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetSharedSecretResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_SetSharedSecret_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) DeleteSharedSecret(ctx context.Context, in *DeleteSharedSecretRequest, opts ...grpc.CallOption) (*DeleteSharedSecretResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteSharedSecretResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_DeleteSharedSecret_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) ReencryptSecrets(ctx context.Context, in *ReencryptSecretsRequest, opts ...grpc.CallOption) (*ReencryptSecretsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReencryptSecretsResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_ReencryptSecrets_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WorkspaceServiceServer is the server API for WorkspaceService service.
 // All implementations must embed UnimplementedWorkspaceServiceServer
 // for forward compatibility.
@@ -510,6 +622,29 @@ type WorkspaceServiceServer interface {
 	// own organisation, a workspace's token its own workspace; anything else fails with
 	// ORGANIZATION_NOT_FOUND or WORKSPACE_NOT_FOUND.
 	GetQuota(context.Context, *GetQuotaRequest) (*GetQuotaResponse, error)
+	// ListSecrets lists the names of the secrets that a workspace is started with: its own, and those
+	// that it inherits from its organisation and from the installation. Values are never listed.
+	ListSecrets(context.Context, *ListSecretsRequest) (*ListSecretsResponse, error)
+	// GetSecretValues returns what a workspace is started with, by name, all or nothing: fails with
+	// SECRET_UNREADABLE (500) and `failed_keys` if no known encryption key opens one of them.
+	GetSecretValues(context.Context, *GetSecretValuesRequest) (*structpb.Struct, error)
+	// SetSecret sets a secret of a workspace; the last write wins. Fails with QUOTA_EXCEEDED beyond 200
+	// secrets or 256 KiB of them, and with SECRETS_KEY_MISSING on an installation without an encryption key.
+	SetSecret(context.Context, *SetSecretRequest) (*SetSecretResponse, error)
+	// DeleteSecret deletes a workspace's own secret; an inherited one shows through again. Fails with
+	// SECRET_NOT_FOUND if the workspace has none of that name.
+	DeleteSecret(context.Context, *DeleteSecretRequest) (*DeleteSecretResponse, error)
+	// ListSharedSecrets lists the names of secrets that all workspaces inherit: of an organisation for
+	// its token and for an operator who names it, of the installation for any other operator's call.
+	ListSharedSecrets(context.Context, *ListSharedSecretsRequest) (*ListSharedSecretsResponse, error)
+	// SetSharedSecret sets a secret that all workspaces of an organisation, or of the installation,
+	// inherit; the last write wins. Fails as SetSecret does.
+	SetSharedSecret(context.Context, *SetSharedSecretRequest) (*SetSharedSecretResponse, error)
+	// DeleteSharedSecret deletes such a secret. Fails with SECRET_NOT_FOUND if there is none.
+	DeleteSharedSecret(context.Context, *DeleteSharedSecretRequest) (*DeleteSharedSecretResponse, error)
+	// ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
+	// previous keys can be forgotten. Repeating a call is harmless. For the operator only.
+	ReencryptSecrets(context.Context, *ReencryptSecretsRequest) (*ReencryptSecretsResponse, error)
 	mustEmbedUnimplementedWorkspaceServiceServer()
 }
 
@@ -594,6 +729,30 @@ func (UnimplementedWorkspaceServiceServer) ListOperations(context.Context, *List
 }
 func (UnimplementedWorkspaceServiceServer) GetQuota(context.Context, *GetQuotaRequest) (*GetQuotaResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetQuota not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ListSecrets(context.Context, *ListSecretsRequest) (*ListSecretsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSecrets not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) GetSecretValues(context.Context, *GetSecretValuesRequest) (*structpb.Struct, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSecretValues not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) SetSecret(context.Context, *SetSecretRequest) (*SetSecretResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetSecret not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) DeleteSecret(context.Context, *DeleteSecretRequest) (*DeleteSecretResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteSecret not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ListSharedSecrets(context.Context, *ListSharedSecretsRequest) (*ListSharedSecretsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSharedSecrets not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) SetSharedSecret(context.Context, *SetSharedSecretRequest) (*SetSharedSecretResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetSharedSecret not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) DeleteSharedSecret(context.Context, *DeleteSharedSecretRequest) (*DeleteSharedSecretResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteSharedSecret not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ReencryptSecrets(context.Context, *ReencryptSecretsRequest) (*ReencryptSecretsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReencryptSecrets not implemented")
 }
 func (UnimplementedWorkspaceServiceServer) mustEmbedUnimplementedWorkspaceServiceServer() {}
 func (UnimplementedWorkspaceServiceServer) testEmbeddedByValue()                          {}
@@ -1066,6 +1225,150 @@ func _WorkspaceService_GetQuota_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkspaceService_ListSecrets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSecretsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).ListSecrets(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_ListSecrets_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).ListSecrets(ctx, req.(*ListSecretsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_GetSecretValues_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSecretValuesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).GetSecretValues(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_GetSecretValues_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).GetSecretValues(ctx, req.(*GetSecretValuesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_SetSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetSecretRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).SetSecret(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_SetSecret_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).SetSecret(ctx, req.(*SetSecretRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_DeleteSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteSecretRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).DeleteSecret(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_DeleteSecret_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).DeleteSecret(ctx, req.(*DeleteSecretRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_ListSharedSecrets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSharedSecretsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).ListSharedSecrets(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_ListSharedSecrets_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).ListSharedSecrets(ctx, req.(*ListSharedSecretsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_SetSharedSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetSharedSecretRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).SetSharedSecret(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_SetSharedSecret_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).SetSharedSecret(ctx, req.(*SetSharedSecretRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_DeleteSharedSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteSharedSecretRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).DeleteSharedSecret(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_DeleteSharedSecret_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).DeleteSharedSecret(ctx, req.(*DeleteSharedSecretRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_ReencryptSecrets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReencryptSecretsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).ReencryptSecrets(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_ReencryptSecrets_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).ReencryptSecrets(ctx, req.(*ReencryptSecretsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // WorkspaceService_ServiceDesc is the grpc.ServiceDesc for WorkspaceService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1172,6 +1475,38 @@ var WorkspaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetQuota",
 			Handler:    _WorkspaceService_GetQuota_Handler,
+		},
+		{
+			MethodName: "ListSecrets",
+			Handler:    _WorkspaceService_ListSecrets_Handler,
+		},
+		{
+			MethodName: "GetSecretValues",
+			Handler:    _WorkspaceService_GetSecretValues_Handler,
+		},
+		{
+			MethodName: "SetSecret",
+			Handler:    _WorkspaceService_SetSecret_Handler,
+		},
+		{
+			MethodName: "DeleteSecret",
+			Handler:    _WorkspaceService_DeleteSecret_Handler,
+		},
+		{
+			MethodName: "ListSharedSecrets",
+			Handler:    _WorkspaceService_ListSharedSecrets_Handler,
+		},
+		{
+			MethodName: "SetSharedSecret",
+			Handler:    _WorkspaceService_SetSharedSecret_Handler,
+		},
+		{
+			MethodName: "DeleteSharedSecret",
+			Handler:    _WorkspaceService_DeleteSharedSecret_Handler,
+		},
+		{
+			MethodName: "ReencryptSecrets",
+			Handler:    _WorkspaceService_ReencryptSecrets_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -253,6 +253,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The server that keeps memories cannot do this: it has no history, updates or reports. Code:
     UNIMPLEMENTED (501).
     """
+    ERROR_REASON_SECRET_NOT_FOUND: _ErrorReason.ValueType  # 180
+    """There is no such secret. Code: NOT_FOUND (404)."""
+    ERROR_REASON_SECRET_UNREADABLE: _ErrorReason.ValueType  # 181
+    """No known encryption key opens a secret. Code: FAILED_PRECONDITION (500). REST body: `failed_keys`."""
+    ERROR_REASON_SECRETS_KEY_MISSING: _ErrorReason.ValueType  # 182
+    """The installation has no encryption key, so that no secret can be stored. Code:
+    FAILED_PRECONDITION (400).
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the stable name of an error. It travels in `google.rpc.ErrorInfo.reason`
@@ -489,5 +497,13 @@ ERROR_REASON_MEMORY_PLUGIN_UNAVAILABLE: ErrorReason.ValueType  # 170
 ERROR_REASON_MEMORY_PLUGIN_UNSUPPORTED: ErrorReason.ValueType  # 171
 """The server that keeps memories cannot do this: it has no history, updates or reports. Code:
 UNIMPLEMENTED (501).
+"""
+ERROR_REASON_SECRET_NOT_FOUND: ErrorReason.ValueType  # 180
+"""There is no such secret. Code: NOT_FOUND (404)."""
+ERROR_REASON_SECRET_UNREADABLE: ErrorReason.ValueType  # 181
+"""No known encryption key opens a secret. Code: FAILED_PRECONDITION (500). REST body: `failed_keys`."""
+ERROR_REASON_SECRETS_KEY_MISSING: ErrorReason.ValueType  # 182
+"""The installation has no encryption key, so that no secret can be stored. Code:
+FAILED_PRECONDITION (400).
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from google.protobuf import struct_pb2
     from moleculeai.workspace.v1 import workspace_pb2
     from moleculeai.workspace.v1 import workspace_service_pb2
 
@@ -278,5 +279,83 @@ class WorkspaceServiceHandlers(Protocol):
         kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
         own organisation, a workspace's token its own workspace; anything else fails with
         ORGANIZATION_NOT_FOUND or WORKSPACE_NOT_FOUND.
+        """
+        ...
+
+    async def ListSecrets(
+        self,
+        request: workspace_service_pb2.ListSecretsRequest,
+        call: Call,
+    ) -> workspace_service_pb2.ListSecretsResponse:
+        """ListSecrets lists the names of the secrets that a workspace is started with: its own, and those
+        that it inherits from its organisation and from the installation. Values are never listed.
+        """
+        ...
+
+    async def GetSecretValues(
+        self,
+        request: workspace_service_pb2.GetSecretValuesRequest,
+        call: Call,
+    ) -> struct_pb2.Struct:
+        """GetSecretValues returns what a workspace is started with, by name, all or nothing: fails with
+        SECRET_UNREADABLE (500) and `failed_keys` if no known encryption key opens one of them.
+        """
+        ...
+
+    async def SetSecret(
+        self,
+        request: workspace_service_pb2.SetSecretRequest,
+        call: Call,
+    ) -> workspace_service_pb2.SetSecretResponse:
+        """SetSecret sets a secret of a workspace; the last write wins. Fails with QUOTA_EXCEEDED beyond 200
+        secrets or 256 KiB of them, and with SECRETS_KEY_MISSING on an installation without an encryption key.
+        """
+        ...
+
+    async def DeleteSecret(
+        self,
+        request: workspace_service_pb2.DeleteSecretRequest,
+        call: Call,
+    ) -> workspace_service_pb2.DeleteSecretResponse:
+        """DeleteSecret deletes a workspace's own secret; an inherited one shows through again. Fails with
+        SECRET_NOT_FOUND if the workspace has none of that name.
+        """
+        ...
+
+    async def ListSharedSecrets(
+        self,
+        request: workspace_service_pb2.ListSharedSecretsRequest,
+        call: Call,
+    ) -> workspace_service_pb2.ListSharedSecretsResponse:
+        """ListSharedSecrets lists the names of secrets that all workspaces inherit: of an organisation for
+        its token and for an operator who names it, of the installation for any other operator's call.
+        """
+        ...
+
+    async def SetSharedSecret(
+        self,
+        request: workspace_service_pb2.SetSharedSecretRequest,
+        call: Call,
+    ) -> workspace_service_pb2.SetSharedSecretResponse:
+        """SetSharedSecret sets a secret that all workspaces of an organisation, or of the installation,
+        inherit; the last write wins. Fails as SetSecret does.
+        """
+        ...
+
+    async def DeleteSharedSecret(
+        self,
+        request: workspace_service_pb2.DeleteSharedSecretRequest,
+        call: Call,
+    ) -> workspace_service_pb2.DeleteSharedSecretResponse:
+        """DeleteSharedSecret deletes such a secret. Fails with SECRET_NOT_FOUND if there is none."""
+        ...
+
+    async def ReencryptSecrets(
+        self,
+        request: workspace_service_pb2.ReencryptSecretsRequest,
+        call: Call,
+    ) -> workspace_service_pb2.ReencryptSecretsResponse:
+        """ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
+        previous keys can be forgotten. Repeating a call is harmless. For the operator only.
         """
         ...

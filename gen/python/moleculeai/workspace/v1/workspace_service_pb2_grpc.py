@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from moleculeai.workspace.v1 import workspace_pb2 as moleculeai_dot_workspace_dot_v1_dot_workspace__pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2
 
@@ -161,6 +162,46 @@ class WorkspaceServiceStub:
                 '/moleculeai.workspace.v1.WorkspaceService/GetQuota',
                 request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetQuotaRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetQuotaResponse.FromString,
+                _registered_method=True)
+        self.ListSecrets = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/ListSecrets',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListSecretsRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListSecretsResponse.FromString,
+                _registered_method=True)
+        self.GetSecretValues = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/GetSecretValues',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetSecretValuesRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_struct__pb2.Struct.FromString,
+                _registered_method=True)
+        self.SetSecret = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/SetSecret',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.SetSecretRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.SetSecretResponse.FromString,
+                _registered_method=True)
+        self.DeleteSecret = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/DeleteSecret',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSecretRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSecretResponse.FromString,
+                _registered_method=True)
+        self.ListSharedSecrets = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/ListSharedSecrets',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListSharedSecretsRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListSharedSecretsResponse.FromString,
+                _registered_method=True)
+        self.SetSharedSecret = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/SetSharedSecret',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.SetSharedSecretRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.SetSharedSecretResponse.FromString,
+                _registered_method=True)
+        self.DeleteSharedSecret = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/DeleteSharedSecret',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSharedSecretRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSharedSecretResponse.FromString,
+                _registered_method=True)
+        self.ReencryptSecrets = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/ReencryptSecrets',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ReencryptSecretsRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ReencryptSecretsResponse.FromString,
                 _registered_method=True)
 
 
@@ -388,6 +429,69 @@ class WorkspaceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSecrets(self, request, context):
+        """ListSecrets lists the names of the secrets that a workspace is started with: its own, and those
+        that it inherits from its organisation and from the installation. Values are never listed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSecretValues(self, request, context):
+        """GetSecretValues returns what a workspace is started with, by name, all or nothing: fails with
+        SECRET_UNREADABLE (500) and `failed_keys` if no known encryption key opens one of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetSecret(self, request, context):
+        """SetSecret sets a secret of a workspace; the last write wins. Fails with QUOTA_EXCEEDED beyond 200
+        secrets or 256 KiB of them, and with SECRETS_KEY_MISSING on an installation without an encryption key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSecret(self, request, context):
+        """DeleteSecret deletes a workspace's own secret; an inherited one shows through again. Fails with
+        SECRET_NOT_FOUND if the workspace has none of that name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSharedSecrets(self, request, context):
+        """ListSharedSecrets lists the names of secrets that all workspaces inherit: of an organisation for
+        its token and for an operator who names it, of the installation for any other operator's call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetSharedSecret(self, request, context):
+        """SetSharedSecret sets a secret that all workspaces of an organisation, or of the installation,
+        inherit; the last write wins. Fails as SetSecret does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSharedSecret(self, request, context):
+        """DeleteSharedSecret deletes such a secret. Fails with SECRET_NOT_FOUND if there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReencryptSecrets(self, request, context):
+        """ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
+        previous keys can be forgotten. Repeating a call is harmless. For the operator only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkspaceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -515,6 +619,46 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.GetQuota,
                     request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetQuotaRequest.FromString,
                     response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetQuotaResponse.SerializeToString,
+            ),
+            'ListSecrets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSecrets,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListSecretsRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListSecretsResponse.SerializeToString,
+            ),
+            'GetSecretValues': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSecretValues,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetSecretValuesRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_struct__pb2.Struct.SerializeToString,
+            ),
+            'SetSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetSecret,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.SetSecretRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.SetSecretResponse.SerializeToString,
+            ),
+            'DeleteSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSecret,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSecretRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSecretResponse.SerializeToString,
+            ),
+            'ListSharedSecrets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSharedSecrets,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListSharedSecretsRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListSharedSecretsResponse.SerializeToString,
+            ),
+            'SetSharedSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetSharedSecret,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.SetSharedSecretRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.SetSharedSecretResponse.SerializeToString,
+            ),
+            'DeleteSharedSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSharedSecret,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSharedSecretRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSharedSecretResponse.SerializeToString,
+            ),
+            'ReencryptSecrets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReencryptSecrets,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ReencryptSecretsRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ReencryptSecretsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1194,6 +1338,222 @@ class WorkspaceService:
             '/moleculeai.workspace.v1.WorkspaceService/GetQuota',
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetQuotaRequest.SerializeToString,
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetQuotaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ListSecrets',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListSecretsRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListSecretsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSecretValues(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/GetSecretValues',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetSecretValuesRequest.SerializeToString,
+            google_dot_protobuf_dot_struct__pb2.Struct.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/SetSecret',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.SetSecretRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.SetSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/DeleteSecret',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSecretRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSharedSecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ListSharedSecrets',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListSharedSecretsRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListSharedSecretsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetSharedSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/SetSharedSecret',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.SetSharedSecretRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.SetSharedSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSharedSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/DeleteSharedSecret',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSharedSecretRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSharedSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReencryptSecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ReencryptSecrets',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ReencryptSecretsRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ReencryptSecretsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 WorkspaceService: the tree, the registry and the credentials of workspaces."""
 
 from collections import abc as _abc
+from google.protobuf import struct_pb2 as _struct_pb2
 from grpc import aio as _aio
 from moleculeai.workspace.v1 import workspace_pb2 as _workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as _workspace_service_pb2
@@ -151,6 +152,36 @@ class WorkspaceServiceStub:
     own organisation, a workspace's token its own workspace; anything else fails with
     ORGANIZATION_NOT_FOUND or WORKSPACE_NOT_FOUND.
     """
+    ListSecrets: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListSecretsRequest, _workspace_service_pb2.ListSecretsResponse]
+    """ListSecrets lists the names of the secrets that a workspace is started with: its own, and those
+    that it inherits from its organisation and from the installation. Values are never listed.
+    """
+    GetSecretValues: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetSecretValuesRequest, _struct_pb2.Struct]
+    """GetSecretValues returns what a workspace is started with, by name, all or nothing: fails with
+    SECRET_UNREADABLE (500) and `failed_keys` if no known encryption key opens one of them.
+    """
+    SetSecret: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.SetSecretRequest, _workspace_service_pb2.SetSecretResponse]
+    """SetSecret sets a secret of a workspace; the last write wins. Fails with QUOTA_EXCEEDED beyond 200
+    secrets or 256 KiB of them, and with SECRETS_KEY_MISSING on an installation without an encryption key.
+    """
+    DeleteSecret: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.DeleteSecretRequest, _workspace_service_pb2.DeleteSecretResponse]
+    """DeleteSecret deletes a workspace's own secret; an inherited one shows through again. Fails with
+    SECRET_NOT_FOUND if the workspace has none of that name.
+    """
+    ListSharedSecrets: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListSharedSecretsRequest, _workspace_service_pb2.ListSharedSecretsResponse]
+    """ListSharedSecrets lists the names of secrets that all workspaces inherit: of an organisation for
+    its token and for an operator who names it, of the installation for any other operator's call.
+    """
+    SetSharedSecret: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.SetSharedSecretRequest, _workspace_service_pb2.SetSharedSecretResponse]
+    """SetSharedSecret sets a secret that all workspaces of an organisation, or of the installation,
+    inherit; the last write wins. Fails as SetSecret does.
+    """
+    DeleteSharedSecret: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.DeleteSharedSecretRequest, _workspace_service_pb2.DeleteSharedSecretResponse]
+    """DeleteSharedSecret deletes such a secret. Fails with SECRET_NOT_FOUND if there is none."""
+    ReencryptSecrets: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ReencryptSecretsRequest, _workspace_service_pb2.ReencryptSecretsResponse]
+    """ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
+    previous keys can be forgotten. Repeating a call is harmless. For the operator only.
+    """
 
 @_typing.type_check_only
 class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
@@ -273,6 +304,36 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
     own organisation, a workspace's token its own workspace; anything else fails with
     ORGANIZATION_NOT_FOUND or WORKSPACE_NOT_FOUND.
+    """
+    ListSecrets: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListSecretsRequest, _workspace_service_pb2.ListSecretsResponse]  # type: ignore[assignment]
+    """ListSecrets lists the names of the secrets that a workspace is started with: its own, and those
+    that it inherits from its organisation and from the installation. Values are never listed.
+    """
+    GetSecretValues: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetSecretValuesRequest, _struct_pb2.Struct]  # type: ignore[assignment]
+    """GetSecretValues returns what a workspace is started with, by name, all or nothing: fails with
+    SECRET_UNREADABLE (500) and `failed_keys` if no known encryption key opens one of them.
+    """
+    SetSecret: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.SetSecretRequest, _workspace_service_pb2.SetSecretResponse]  # type: ignore[assignment]
+    """SetSecret sets a secret of a workspace; the last write wins. Fails with QUOTA_EXCEEDED beyond 200
+    secrets or 256 KiB of them, and with SECRETS_KEY_MISSING on an installation without an encryption key.
+    """
+    DeleteSecret: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.DeleteSecretRequest, _workspace_service_pb2.DeleteSecretResponse]  # type: ignore[assignment]
+    """DeleteSecret deletes a workspace's own secret; an inherited one shows through again. Fails with
+    SECRET_NOT_FOUND if the workspace has none of that name.
+    """
+    ListSharedSecrets: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListSharedSecretsRequest, _workspace_service_pb2.ListSharedSecretsResponse]  # type: ignore[assignment]
+    """ListSharedSecrets lists the names of secrets that all workspaces inherit: of an organisation for
+    its token and for an operator who names it, of the installation for any other operator's call.
+    """
+    SetSharedSecret: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.SetSharedSecretRequest, _workspace_service_pb2.SetSharedSecretResponse]  # type: ignore[assignment]
+    """SetSharedSecret sets a secret that all workspaces of an organisation, or of the installation,
+    inherit; the last write wins. Fails as SetSecret does.
+    """
+    DeleteSharedSecret: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.DeleteSharedSecretRequest, _workspace_service_pb2.DeleteSharedSecretResponse]  # type: ignore[assignment]
+    """DeleteSharedSecret deletes such a secret. Fails with SECRET_NOT_FOUND if there is none."""
+    ReencryptSecrets: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ReencryptSecretsRequest, _workspace_service_pb2.ReencryptSecretsResponse]  # type: ignore[assignment]
+    """ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
+    previous keys can be forgotten. Repeating a call is harmless. For the operator only.
     """
 
 class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -543,6 +604,84 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
         own organisation, a workspace's token its own workspace; anything else fails with
         ORGANIZATION_NOT_FOUND or WORKSPACE_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSecrets(
+        self,
+        request: _workspace_service_pb2.ListSecretsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.ListSecretsResponse, _abc.Awaitable[_workspace_service_pb2.ListSecretsResponse]]:
+        """ListSecrets lists the names of the secrets that a workspace is started with: its own, and those
+        that it inherits from its organisation and from the installation. Values are never listed.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSecretValues(
+        self,
+        request: _workspace_service_pb2.GetSecretValuesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_struct_pb2.Struct, _abc.Awaitable[_struct_pb2.Struct]]:
+        """GetSecretValues returns what a workspace is started with, by name, all or nothing: fails with
+        SECRET_UNREADABLE (500) and `failed_keys` if no known encryption key opens one of them.
+        """
+
+    @_abc_1.abstractmethod
+    def SetSecret(
+        self,
+        request: _workspace_service_pb2.SetSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.SetSecretResponse, _abc.Awaitable[_workspace_service_pb2.SetSecretResponse]]:
+        """SetSecret sets a secret of a workspace; the last write wins. Fails with QUOTA_EXCEEDED beyond 200
+        secrets or 256 KiB of them, and with SECRETS_KEY_MISSING on an installation without an encryption key.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteSecret(
+        self,
+        request: _workspace_service_pb2.DeleteSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.DeleteSecretResponse, _abc.Awaitable[_workspace_service_pb2.DeleteSecretResponse]]:
+        """DeleteSecret deletes a workspace's own secret; an inherited one shows through again. Fails with
+        SECRET_NOT_FOUND if the workspace has none of that name.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSharedSecrets(
+        self,
+        request: _workspace_service_pb2.ListSharedSecretsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.ListSharedSecretsResponse, _abc.Awaitable[_workspace_service_pb2.ListSharedSecretsResponse]]:
+        """ListSharedSecrets lists the names of secrets that all workspaces inherit: of an organisation for
+        its token and for an operator who names it, of the installation for any other operator's call.
+        """
+
+    @_abc_1.abstractmethod
+    def SetSharedSecret(
+        self,
+        request: _workspace_service_pb2.SetSharedSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.SetSharedSecretResponse, _abc.Awaitable[_workspace_service_pb2.SetSharedSecretResponse]]:
+        """SetSharedSecret sets a secret that all workspaces of an organisation, or of the installation,
+        inherit; the last write wins. Fails as SetSecret does.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteSharedSecret(
+        self,
+        request: _workspace_service_pb2.DeleteSharedSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.DeleteSharedSecretResponse, _abc.Awaitable[_workspace_service_pb2.DeleteSharedSecretResponse]]:
+        """DeleteSharedSecret deletes such a secret. Fails with SECRET_NOT_FOUND if there is none."""
+
+    @_abc_1.abstractmethod
+    def ReencryptSecrets(
+        self,
+        request: _workspace_service_pb2.ReencryptSecretsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.ReencryptSecretsResponse, _abc.Awaitable[_workspace_service_pb2.ReencryptSecretsResponse]]:
+        """ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
+        previous keys can be forgotten. Repeating a call is harmless. For the operator only.
         """
 
 def add_WorkspaceServiceServicer_to_server(servicer: WorkspaceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -650,6 +650,28 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_MEMORY_PLUGIN_UNSUPPORTED = 171;
    */
   MEMORY_PLUGIN_UNSUPPORTED = 171,
+
+  /**
+   * There is no such secret. Code: NOT_FOUND (404).
+   *
+   * @generated from enum value: ERROR_REASON_SECRET_NOT_FOUND = 180;
+   */
+  SECRET_NOT_FOUND = 180,
+
+  /**
+   * No known encryption key opens a secret. Code: FAILED_PRECONDITION (500). REST body: `failed_keys`.
+   *
+   * @generated from enum value: ERROR_REASON_SECRET_UNREADABLE = 181;
+   */
+  SECRET_UNREADABLE = 181,
+
+  /**
+   * The installation has no encryption key, so that no secret can be stored. Code:
+   * FAILED_PRECONDITION (400).
+   *
+   * @generated from enum value: ERROR_REASON_SECRETS_KEY_MISSING = 182;
+   */
+  SECRETS_KEY_MISSING = 182,
 }
 
 /**

@@ -8,7 +8,8 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import type { Message } from "@bufbuild/protobuf";
 import type { Operation } from "./operation_pb.js";
 import type { ConnectionInfo, Peer, RuntimeMetadata, Token, Workspace, Workspace_DeliveryMode, Workspace_Status, WorkspaceSchema } from "./workspace_pb.js";
-import type { Timestamp, Value } from "@bufbuild/protobuf/wkt";
+import type { StructSchema, Timestamp, Value } from "@bufbuild/protobuf/wkt";
+import type { Secret, Secret_Scope } from "./secret_pb.js";
 
 /**
  * Describes the file moleculeai/workspace/v1/workspace_service.proto.
@@ -631,6 +632,13 @@ export declare type CreateWorkspaceRequest = Message<"moleculeai.workspace.v1.Cr
    * @generated from field: int32 hibernation_idle_minutes = 20;
    */
   hibernationIdleMinutes: number;
+
+  /**
+   * Secrets of the workspace, as SetSecret takes them: values by the names of environment variables.
+   *
+   * @generated from field: map<string, string> secrets = 14;
+   */
+  secrets: { [key: string]: string };
 };
 
 /**
@@ -1827,6 +1835,394 @@ export declare type RotateExternalCredentialsResponse = Message<"moleculeai.work
 export declare const RotateExternalCredentialsResponseSchema: GenMessage<RotateExternalCredentialsResponse>;
 
 /**
+ * Request of ListSecrets.
+ *
+ * @generated from message moleculeai.workspace.v1.ListSecretsRequest
+ */
+export declare type ListSecretsRequest = Message<"moleculeai.workspace.v1.ListSecretsRequest"> & {
+  /**
+   * UUID of the workspace.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ListSecretsRequest.
+ * Use `create(ListSecretsRequestSchema)` to create a new message.
+ */
+export declare const ListSecretsRequestSchema: GenMessage<ListSecretsRequest>;
+
+/**
+ * Response of ListSecrets.
+ *
+ * @generated from message moleculeai.workspace.v1.ListSecretsResponse
+ */
+export declare type ListSecretsResponse = Message<"moleculeai.workspace.v1.ListSecretsResponse"> & {
+  /**
+   * By name.
+   *
+   * @generated from field: repeated moleculeai.workspace.v1.Secret secrets = 1;
+   */
+  secrets: Secret[];
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ListSecretsResponse.
+ * Use `create(ListSecretsResponseSchema)` to create a new message.
+ */
+export declare const ListSecretsResponseSchema: GenMessage<ListSecretsResponse>;
+
+/**
+ * Request of GetSecretValues.
+ *
+ * @generated from message moleculeai.workspace.v1.GetSecretValuesRequest
+ */
+export declare type GetSecretValuesRequest = Message<"moleculeai.workspace.v1.GetSecretValuesRequest"> & {
+  /**
+   * UUID of the workspace.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.GetSecretValuesRequest.
+ * Use `create(GetSecretValuesRequestSchema)` to create a new message.
+ */
+export declare const GetSecretValuesRequestSchema: GenMessage<GetSecretValuesRequest>;
+
+/**
+ * Request of SetSecret.
+ *
+ * @generated from message moleculeai.workspace.v1.SetSecretRequest
+ */
+export declare type SetSecretRequest = Message<"moleculeai.workspace.v1.SetSecretRequest"> & {
+  /**
+   * UUID of the workspace.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Name of an environment variable: letters, digits and `_`, no digit first, at most 128.
+   *
+   * @generated from field: string key = 2;
+   */
+  key: string;
+
+  /**
+   * The value, 1 to 65,536 bytes without NUL.
+   *
+   * @generated from field: string value = 3;
+   */
+  value: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.SetSecretRequest.
+ * Use `create(SetSecretRequestSchema)` to create a new message.
+ */
+export declare const SetSecretRequestSchema: GenMessage<SetSecretRequest>;
+
+/**
+ * Response of SetSecret.
+ *
+ * @generated from message moleculeai.workspace.v1.SetSecretResponse
+ */
+export declare type SetSecretResponse = Message<"moleculeai.workspace.v1.SetSecretResponse"> & {
+  /**
+   * `saved`.
+   *
+   * @generated from field: string status = 1;
+   */
+  status: string;
+
+  /**
+   * The name.
+   *
+   * @generated from field: string key = 2;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.SetSecretResponse.
+ * Use `create(SetSecretResponseSchema)` to create a new message.
+ */
+export declare const SetSecretResponseSchema: GenMessage<SetSecretResponse>;
+
+/**
+ * Request of DeleteSecret.
+ *
+ * @generated from message moleculeai.workspace.v1.DeleteSecretRequest
+ */
+export declare type DeleteSecretRequest = Message<"moleculeai.workspace.v1.DeleteSecretRequest"> & {
+  /**
+   * UUID of the workspace.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Name of the secret.
+   *
+   * @generated from field: string key = 2;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.DeleteSecretRequest.
+ * Use `create(DeleteSecretRequestSchema)` to create a new message.
+ */
+export declare const DeleteSecretRequestSchema: GenMessage<DeleteSecretRequest>;
+
+/**
+ * Response of DeleteSecret.
+ *
+ * @generated from message moleculeai.workspace.v1.DeleteSecretResponse
+ */
+export declare type DeleteSecretResponse = Message<"moleculeai.workspace.v1.DeleteSecretResponse"> & {
+  /**
+   * `deleted`.
+   *
+   * @generated from field: string status = 1;
+   */
+  status: string;
+
+  /**
+   * The name.
+   *
+   * @generated from field: string key = 2;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.DeleteSecretResponse.
+ * Use `create(DeleteSecretResponseSchema)` to create a new message.
+ */
+export declare const DeleteSecretResponseSchema: GenMessage<DeleteSecretResponse>;
+
+/**
+ * Request of ListSharedSecrets.
+ *
+ * @generated from message moleculeai.workspace.v1.ListSharedSecretsRequest
+ */
+export declare type ListSharedSecretsRequest = Message<"moleculeai.workspace.v1.ListSharedSecretsRequest"> & {
+  /**
+   * UUID of an organisation; empty for the caller's own, or for the installation if the operator
+   * calls.
+   *
+   * @generated from field: string organization_id = 1;
+   */
+  organizationId: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ListSharedSecretsRequest.
+ * Use `create(ListSharedSecretsRequestSchema)` to create a new message.
+ */
+export declare const ListSharedSecretsRequestSchema: GenMessage<ListSharedSecretsRequest>;
+
+/**
+ * Response of ListSharedSecrets.
+ *
+ * @generated from message moleculeai.workspace.v1.ListSharedSecretsResponse
+ */
+export declare type ListSharedSecretsResponse = Message<"moleculeai.workspace.v1.ListSharedSecretsResponse"> & {
+  /**
+   * By name.
+   *
+   * @generated from field: repeated moleculeai.workspace.v1.Secret secrets = 1;
+   */
+  secrets: Secret[];
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ListSharedSecretsResponse.
+ * Use `create(ListSharedSecretsResponseSchema)` to create a new message.
+ */
+export declare const ListSharedSecretsResponseSchema: GenMessage<ListSharedSecretsResponse>;
+
+/**
+ * Request of SetSharedSecret.
+ *
+ * @generated from message moleculeai.workspace.v1.SetSharedSecretRequest
+ */
+export declare type SetSharedSecretRequest = Message<"moleculeai.workspace.v1.SetSharedSecretRequest"> & {
+  /**
+   * UUID of an organisation; empty for the caller's own, or for the installation if the operator
+   * calls.
+   *
+   * @generated from field: string organization_id = 1;
+   */
+  organizationId: string;
+
+  /**
+   * Name of an environment variable: letters, digits and `_`, no digit first, at most 128.
+   *
+   * @generated from field: string key = 2;
+   */
+  key: string;
+
+  /**
+   * The value, 1 to 65,536 bytes without NUL.
+   *
+   * @generated from field: string value = 3;
+   */
+  value: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.SetSharedSecretRequest.
+ * Use `create(SetSharedSecretRequestSchema)` to create a new message.
+ */
+export declare const SetSharedSecretRequestSchema: GenMessage<SetSharedSecretRequest>;
+
+/**
+ * Response of SetSharedSecret.
+ *
+ * @generated from message moleculeai.workspace.v1.SetSharedSecretResponse
+ */
+export declare type SetSharedSecretResponse = Message<"moleculeai.workspace.v1.SetSharedSecretResponse"> & {
+  /**
+   * `saved`.
+   *
+   * @generated from field: string status = 1;
+   */
+  status: string;
+
+  /**
+   * The name.
+   *
+   * @generated from field: string key = 2;
+   */
+  key: string;
+
+  /**
+   * Whose secret it is.
+   *
+   * @generated from field: moleculeai.workspace.v1.Secret.Scope scope = 3;
+   */
+  scope: Secret_Scope;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.SetSharedSecretResponse.
+ * Use `create(SetSharedSecretResponseSchema)` to create a new message.
+ */
+export declare const SetSharedSecretResponseSchema: GenMessage<SetSharedSecretResponse>;
+
+/**
+ * Request of DeleteSharedSecret.
+ *
+ * @generated from message moleculeai.workspace.v1.DeleteSharedSecretRequest
+ */
+export declare type DeleteSharedSecretRequest = Message<"moleculeai.workspace.v1.DeleteSharedSecretRequest"> & {
+  /**
+   * UUID of an organisation; empty for the caller's own, or for the installation if the operator
+   * calls.
+   *
+   * @generated from field: string organization_id = 1;
+   */
+  organizationId: string;
+
+  /**
+   * Name of the secret.
+   *
+   * @generated from field: string key = 2;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.DeleteSharedSecretRequest.
+ * Use `create(DeleteSharedSecretRequestSchema)` to create a new message.
+ */
+export declare const DeleteSharedSecretRequestSchema: GenMessage<DeleteSharedSecretRequest>;
+
+/**
+ * Response of DeleteSharedSecret.
+ *
+ * @generated from message moleculeai.workspace.v1.DeleteSharedSecretResponse
+ */
+export declare type DeleteSharedSecretResponse = Message<"moleculeai.workspace.v1.DeleteSharedSecretResponse"> & {
+  /**
+   * `deleted`.
+   *
+   * @generated from field: string status = 1;
+   */
+  status: string;
+
+  /**
+   * The name.
+   *
+   * @generated from field: string key = 2;
+   */
+  key: string;
+
+  /**
+   * Whose secret it was.
+   *
+   * @generated from field: moleculeai.workspace.v1.Secret.Scope scope = 3;
+   */
+  scope: Secret_Scope;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.DeleteSharedSecretResponse.
+ * Use `create(DeleteSharedSecretResponseSchema)` to create a new message.
+ */
+export declare const DeleteSharedSecretResponseSchema: GenMessage<DeleteSharedSecretResponse>;
+
+/**
+ * Request of ReencryptSecrets.
+ *
+ * @generated from message moleculeai.workspace.v1.ReencryptSecretsRequest
+ */
+export declare type ReencryptSecretsRequest = Message<"moleculeai.workspace.v1.ReencryptSecretsRequest"> & {
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ReencryptSecretsRequest.
+ * Use `create(ReencryptSecretsRequestSchema)` to create a new message.
+ */
+export declare const ReencryptSecretsRequestSchema: GenMessage<ReencryptSecretsRequest>;
+
+/**
+ * Response of ReencryptSecrets.
+ *
+ * @generated from message moleculeai.workspace.v1.ReencryptSecretsResponse
+ */
+export declare type ReencryptSecretsResponse = Message<"moleculeai.workspace.v1.ReencryptSecretsResponse"> & {
+  /**
+   * Secrets that are sealed with the current key now.
+   *
+   * @generated from field: int64 reencrypted = 1;
+   */
+  reencrypted: bigint;
+
+  /**
+   * Secrets that no known key opens; they are as they were.
+   *
+   * @generated from field: int64 unreadable = 2;
+   */
+  unreadable: bigint;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ReencryptSecretsResponse.
+ * Use `create(ReencryptSecretsResponseSchema)` to create a new message.
+ */
+export declare const ReencryptSecretsResponseSchema: GenMessage<ReencryptSecretsResponse>;
+
+/**
  * WorkspaceService manages the tree of workspaces, the registration and discovery of agents, and
  * their tokens.
  *
@@ -2126,6 +2522,93 @@ export declare const WorkspaceService: GenService<{
     methodKind: "unary";
     input: typeof GetQuotaRequestSchema;
     output: typeof GetQuotaResponseSchema;
+  },
+  /**
+   * ListSecrets lists the names of the secrets that a workspace is started with: its own, and those
+   * that it inherits from its organisation and from the installation. Values are never listed.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ListSecrets
+   */
+  listSecrets: {
+    methodKind: "unary";
+    input: typeof ListSecretsRequestSchema;
+    output: typeof ListSecretsResponseSchema;
+  },
+  /**
+   * GetSecretValues returns what a workspace is started with, by name, all or nothing: fails with
+   * SECRET_UNREADABLE (500) and `failed_keys` if no known encryption key opens one of them.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.GetSecretValues
+   */
+  getSecretValues: {
+    methodKind: "unary";
+    input: typeof GetSecretValuesRequestSchema;
+    output: typeof StructSchema;
+  },
+  /**
+   * SetSecret sets a secret of a workspace; the last write wins. Fails with QUOTA_EXCEEDED beyond 200
+   * secrets or 256 KiB of them, and with SECRETS_KEY_MISSING on an installation without an encryption key.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.SetSecret
+   */
+  setSecret: {
+    methodKind: "unary";
+    input: typeof SetSecretRequestSchema;
+    output: typeof SetSecretResponseSchema;
+  },
+  /**
+   * DeleteSecret deletes a workspace's own secret; an inherited one shows through again. Fails with
+   * SECRET_NOT_FOUND if the workspace has none of that name.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.DeleteSecret
+   */
+  deleteSecret: {
+    methodKind: "unary";
+    input: typeof DeleteSecretRequestSchema;
+    output: typeof DeleteSecretResponseSchema;
+  },
+  /**
+   * ListSharedSecrets lists the names of secrets that all workspaces inherit: of an organisation for
+   * its token and for an operator who names it, of the installation for any other operator's call.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets
+   */
+  listSharedSecrets: {
+    methodKind: "unary";
+    input: typeof ListSharedSecretsRequestSchema;
+    output: typeof ListSharedSecretsResponseSchema;
+  },
+  /**
+   * SetSharedSecret sets a secret that all workspaces of an organisation, or of the installation,
+   * inherit; the last write wins. Fails as SetSecret does.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.SetSharedSecret
+   */
+  setSharedSecret: {
+    methodKind: "unary";
+    input: typeof SetSharedSecretRequestSchema;
+    output: typeof SetSharedSecretResponseSchema;
+  },
+  /**
+   * DeleteSharedSecret deletes such a secret. Fails with SECRET_NOT_FOUND if there is none.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret
+   */
+  deleteSharedSecret: {
+    methodKind: "unary";
+    input: typeof DeleteSharedSecretRequestSchema;
+    output: typeof DeleteSharedSecretResponseSchema;
+  },
+  /**
+   * ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
+   * previous keys can be forgotten. Repeating a call is harmless. For the operator only.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets
+   */
+  reencryptSecrets: {
+    methodKind: "unary";
+    input: typeof ReencryptSecretsRequestSchema;
+    output: typeof ReencryptSecretsResponseSchema;
   },
 }>;
 

@@ -1,0 +1,1 @@
+"""Secrets that agents are started with: sealed where they are stored, inherited along the tree."""
