@@ -36,6 +36,7 @@ SERVED_ON_A_LOW_DISK = {
     "DropStaleQueue", "StreamMcp", "CallMcp", "ForgetMemory", "UndoConsolidation",
     "DeleteScopedMemory", "DeleteValue", "DeleteMemoryGrant", "MoveMemoryNamespace",
     "DeleteMemoryNamespace", "DeleteAuthorQuarantine",
+    "GetSecretValues", "DeleteSecret", "DeleteSharedSecret", "ReencryptSecrets",
 }  # fmt: skip
 
 
@@ -66,15 +67,17 @@ def test_every_rpc_reads_or_stores_or_is_known_to_store_next_to_nothing() -> Non
 
 
 def test_what_only_gets_only_reads() -> None:
-    """A read-only token may call each RPC whose REST verb is GET, but for four."""
+    """A read-only token may call each RPC whose REST verb is GET, but for five."""
     unread = {
         rpc.path.rpartition("/")[2]
         for rpc in read_surface(DEFAULT_PATH)
         if rpc.rest and all(form.verb == "GET" for form in rpc.rest)
         if not POLICIES[rpc.path].reads
     }
-    # Asked without a token; mints; takes the lease of the inbox; a session of MCP, which may write.
-    assert unread == {"GetHealth", "IssueTestToken", "StreamInbox", "StreamMcp"}
+    # Asked without a token; mints; takes the lease of the inbox; a session of MCP, which may write;
+    # shows secrets.
+    kept = {"GetHealth", "IssueTestToken", "StreamInbox", "StreamMcp", "GetSecretValues"}
+    assert unread == kept
 
 
 def test_the_operator_may_call_everything() -> None:

@@ -4078,9 +4078,9 @@ func (*ReencryptSecretsRequest) Descriptor() ([]byte, []int) {
 type ReencryptSecretsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Secrets that are sealed with the current key now.
-	Reencrypted int64 `protobuf:"varint,1,opt,name=reencrypted,proto3" json:"reencrypted,omitempty"`
+	Reencrypted int32 `protobuf:"varint,1,opt,name=reencrypted,proto3" json:"reencrypted,omitempty"`
 	// Secrets that no known key opens; they are as they were.
-	Unreadable    int64 `protobuf:"varint,2,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	Unreadable    int32 `protobuf:"varint,2,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4115,14 +4115,14 @@ func (*ReencryptSecretsResponse) Descriptor() ([]byte, []int) {
 	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{65}
 }
 
-func (x *ReencryptSecretsResponse) GetReencrypted() int64 {
+func (x *ReencryptSecretsResponse) GetReencrypted() int32 {
 	if x != nil {
 		return x.Reencrypted
 	}
 	return 0
 }
 
-func (x *ReencryptSecretsResponse) GetUnreadable() int64 {
+func (x *ReencryptSecretsResponse) GetUnreadable() int32 {
 	if x != nil {
 		return x.Unreadable
 	}
@@ -4553,9 +4553,9 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x05scope\x18\x03 \x01(\x0e2%.moleculeai.workspace.v1.Secret.ScopeR\x05scope\"\x19\n" +
 	"\x17ReencryptSecretsRequest\"\\\n" +
 	"\x18ReencryptSecretsResponse\x12 \n" +
-	"\vreencrypted\x18\x01 \x01(\x03R\vreencrypted\x12\x1e\n" +
+	"\vreencrypted\x18\x01 \x01(\x05R\vreencrypted\x12\x1e\n" +
 	"\n" +
-	"unreadable\x18\x02 \x01(\x03R\n" +
+	"unreadable\x18\x02 \x01(\x05R\n" +
 	"unreadable2\xc0)\n" +
 	"\x10WorkspaceService\x12\x93\x01\n" +
 	"\x0fCreateWorkspace\x12/.moleculeai.workspace.v1.CreateWorkspaceRequest\x1a0.moleculeai.workspace.v1.CreateWorkspaceResponse\"\x1d\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/workspaces\x12\x96\x01\n" +

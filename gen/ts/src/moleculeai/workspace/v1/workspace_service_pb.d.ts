@@ -2204,16 +2204,16 @@ export declare type ReencryptSecretsResponse = Message<"moleculeai.workspace.v1.
   /**
    * Secrets that are sealed with the current key now.
    *
-   * @generated from field: int64 reencrypted = 1;
+   * @generated from field: int32 reencrypted = 1;
    */
-  reencrypted: bigint;
+  reencrypted: number;
 
   /**
    * Secrets that no known key opens; they are as they were.
    *
-   * @generated from field: int64 unreadable = 2;
+   * @generated from field: int32 unreadable = 2;
    */
-  unreadable: bigint;
+  unreadable: number;
 };
 
 /**
