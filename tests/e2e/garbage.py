@@ -147,7 +147,7 @@ def _spoil(
         return
     entry = field.message_type
     if entry is not None and entry.GetOptions().map_entry:
-        _spoil_map(draw, message, field)
+        _spoil_map(draw, getattr(message, field.name), entry.fields_by_name["value"])
     elif field.is_repeated:
         values = [_value(draw, field, depth) for _ in range(draw(st.integers(0, 3)))]
         getattr(message, field.name).extend(values)
@@ -157,10 +157,9 @@ def _spoil(
         setattr(message, field.name, _value(draw, field, depth))
 
 
-def _spoil_map(draw: Callable[..., Any], message: Message, field: FieldDescriptor) -> None:
-    pairs = getattr(message, field.name)
+def _spoil_map(draw: Callable[..., Any], pairs: Any, value: FieldDescriptor) -> None:
     for _ in range(draw(st.sampled_from([0, 1, 3, 70]))):
-        pairs[draw(TEXT)] = draw(st.booleans())
+        pairs[draw(TEXT)] = _value(draw, value, depth=0)
 
 
 def _value(draw: Callable[..., Any], field: FieldDescriptor, depth: int) -> Any:
