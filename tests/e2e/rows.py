@@ -8,7 +8,7 @@ import asyncpg
 # what is stamped beside calls.
 _BESIDE = [
     "last_used_at", "fetched_at", "lease_holder", "lease_epoch", "lease_until", "lease_since",
-    "lease_window", "sent_seq", "lost_by_client",
+    "lease_window", "sent_seq", "lost_by_client", "last_recalled_at",
 ]  # fmt: skip
 _CHECKSUM = (
     "sum(hashtext((to_jsonb(t) - ARRAY["
@@ -16,11 +16,13 @@ _CHECKSUM = (
     + "])::text)::bigint)::bigint"
 )
 # The events of a heartbeat and the entries of the audit log are written a moment after the answer;
-# the tallies, sums of what `delegations` shows itself, are summed up in the background.
+# the tallies, sums of what `delegations` shows itself, are summed up in the background. Sweeps take
+# their turns at any time.
 _SHOWN_LATER = {
     "live_events": "event_type NOT IN ('TASK_UPDATED', 'WORKSPACE_HEARTBEAT')",
     "audit_log": "false",
     "delegation_tallies": "false",
+    "sweep_turns": "false",
 }
 
 
