@@ -247,6 +247,21 @@ async def _grants(scene: Scene) -> Message:
     return admin.ListMemoryGrantsRequest(limit=1000)
 
 
+async def _operations(scene: Scene) -> Message:
+    await scene.database.execute(
+        """
+        INSERT INTO workspace_operations (id, workspace_id, organization_id, kind, source, state,
+                                          resource_id, reason, message, created_at, ended_at)
+        SELECT gen_random_uuid(), $1, $2, 'start', repeat('s', 20), 'failed', repeat('i', 64),
+               'exited', repeat('m', 2048), now() - make_interval(secs => n % 7), now()
+        FROM generate_series(1, 250) n
+        """,
+        scene.agent.id,
+        scene.org.id,
+    )
+    return workspace.ListOperationsRequest(workspace_id=scene.agent.id, limit=200)
+
+
 async def _quarantines(scene: Scene) -> Message:
     await scene.database.execute(
         """
@@ -271,6 +286,7 @@ LISTINGS = {
     "AdminService/ListAuditLog": Listing(_audit_log, "id", "org", 510),
     "AdminService/ListEvents": Listing(_events, "id", "org", 41),
     "AdminService/ListMemoryGrants": Listing(_grants, "namespace", "org", 1100),
+    "WorkspaceService/ListOperations": Listing(_operations, "id", "org", 250),
     "AdminService/ListAuthorQuarantines": Listing(_quarantines, "workspace_id", "org", 1100),
     "DelegationService/ListDelegations": Listing(_own_delegations, "delegation_id", "agent", 1100),
     "DelegationService/ListActivity": Listing(_record, "id", "agent", 6),

@@ -39,6 +39,7 @@ REST_BYTES = 8 * MIB
 # Answers with several parts whose number something else bounds.
 BOUNDED = {
     "WorkspaceService/DeleteWorkspace": "the first 100 children",
+    "WorkspaceService/CollapseWorkspace": "the names of the first 1000",
     "WorkspaceService/GetQuota": "the quotas and budgets that there are",
     "WorkspaceService/ListSecrets": "three owners' names, at most 200 of each",
     "WorkspaceService/ListSharedSecrets": "an owner's names, at most 200",
