@@ -5,7 +5,7 @@
 ALTER TABLE workspaces
     ADD COLUMN template                  text,
     ADD COLUMN model                     text,
-    -- The backend that runs the workspace, and what it calls it there; '' while nothing was started.
+    -- The backend that runs the workspace, and that backend's id of the workload; '' before a first start.
     ADD COLUMN backend                   text NOT NULL DEFAULT '',
     ADD COLUMN resource_id               text NOT NULL DEFAULT '',
     ADD COLUMN runtime_image_digest      text,

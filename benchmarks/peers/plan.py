@@ -21,7 +21,7 @@ Sides = dict[str, Side | str]
 
 
 def groups_of(sides: Sides, beats: Beats, messages: Messages, delegations: Delegations) -> Groups:
-    """All rows; one whose side is a reason is skipped for it."""
+    """All rows; a row is skipped if its side is the reason why that side cannot run."""
     return [
         *_heartbeats(sides, beats),
         *_messages(sides, messages),

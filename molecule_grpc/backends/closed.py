@@ -18,7 +18,7 @@ from molecule_grpc.backends.contract import (
 
 
 class Closed:
-    """Refuses everything that looks into a workload. A backend overrides what it offers."""
+    """Refuses logs, exec, files, stats and console. A backend overrides those that it offers."""
 
     name: BackendName
 

@@ -155,7 +155,7 @@ class Dispatch:
         raise AssertionError("unreachable")
 
     def lists(self, name: str) -> bool:
-        """Whether a backend can list what it runs, so that nothing there is ever forgotten."""
+        """Whether a backend can list its workloads, by which reconcile finds forgotten ones."""
         found = next((each for key, each in self._opened.items() if key == name), None)
         return found is not None and Capability.LIST in found.capabilities
 
@@ -188,7 +188,7 @@ class Dispatch:
 
 
 def _widened(backend: Backend, resource: Resource) -> Resource:
-    """The whole workspace in the place of one resource; what one operation made stays that."""
+    """All resources of a workspace in the place of one; a resource named by its operation stays."""
     if resource.operation_id is None and Capability.LIST in backend.capabilities:
         return Resource(workspace_id=resource.workspace_id)
     return resource

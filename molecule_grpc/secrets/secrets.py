@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, NamedTuple, TypeAlias
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -30,9 +30,6 @@ _BATCH: Final = 200
 _COUNT: Final = Quota("secrets", WORKSPACE, MAX_SECRETS)
 _BYTES: Final = Quota("bytes of secrets", WORKSPACE, 256 * 1024)
 
-# Called after the commit of a change, with the owner and the key.
-OnChanged: TypeAlias = Callable[[Owner, str], Awaitable[None]]
-
 
 class Resealed(NamedTuple):
     """What a change of the encryption key did.
@@ -55,11 +52,6 @@ class Secrets:
     def __init__(self, pool: Pool, sealer: Sealer | None) -> None:
         self._pool = pool
         self._sealer = sealer
-        self._on_changed: list[OnChanged] = []
-
-    def on_changed(self, subscriber: OnChanged) -> None:
-        """Call after a secret was set or deleted; the answer waits for it."""
-        self._on_changed.append(subscriber)
 
     async def set(self, owner: Owner, key: str, value: str) -> None:
         """Set a secret; the last write wins.
@@ -75,7 +67,6 @@ class Secrets:
             async with self._pool.acquire() as conn, conn.transaction():
                 owner = await _found(conn, owner)
                 await self.set_all(conn, owner, {key: value})
-        await self._changed(owner, key)
 
     async def set_all(self, conn: Connection, owner: Owner, values: Mapping[str, str]) -> None:
         """Set checked secrets of an owner in the caller's transaction.
@@ -120,7 +111,6 @@ class Secrets:
             async with self._pool.acquire() as conn, conn.transaction():
                 if not await rows.delete(conn, owner, key):
                     raise NotFound("secret not found", reason="SECRET_NOT_FOUND")
-        await self._changed(owner, key)
 
     async def list_effective(self, workspace_id: UUID) -> list[SecretRow]:
         """What a workspace is started with, by name, without values."""
@@ -196,10 +186,6 @@ class Secrets:
                 reason="SECRETS_KEY_MISSING",
             )
         return self._sealer
-
-    async def _changed(self, owner: Owner, key: str) -> None:
-        for subscriber in self._on_changed:
-            await subscriber(owner, key)
 
 
 def organization_missing() -> NotFound:

@@ -67,7 +67,7 @@ def failure(status: int, body: bytes) -> BackendFailure:
 
 
 def says_gone(status: int, body: bytes) -> bool:
-    """Whether an answer says that there is no such machine."""
+    """Whether an answer says that the control plane has no machine of that id."""
     return status in (404, 410) and _code(body) in _GONE
 
 

@@ -89,7 +89,7 @@ class NoGate:
 
 
 class DockerBackend:
-    """Containers, volumes and networks that bear one installation's id.
+    """The Docker engine's containers, volumes and networks with one installation's id.
 
     Args:
         platform_port: where the platform listens on the gateways of the networks.

@@ -83,7 +83,7 @@ class DockerExec:
             await asyncio.sleep(_END_POLL_SECONDS)
 
     async def close(self) -> None:
-        """End the command if it still runs, and free what it holds.
+        """End the command if the command still runs, and free its streams.
 
         The engine would let it run on: it does not end with its reader.
         """
