@@ -28,6 +28,7 @@ from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.server.unread import Unread
 from molecule_grpc.server.validation import Validator
 from molecule_grpc.settings.settings import Settings
+from molecule_grpc.templates.wiring import make_start_files
 from molecule_grpc.upload.wiring import open_upload
 from molecule_grpc.workspace.wiring import open_workspace
 
@@ -72,7 +73,12 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         memory = await stack.enter_async_context(open_memory(core, record_acts, workspace))
         secrets = open_secrets(core)
         workspace.stores_secrets_by(secrets.secrets.of_new_workspace)
-        backends = await stack.enter_async_context(open_backends(core, workspace, secrets.secrets))
+        start_files = make_start_files(core)
+        workspace.on_remove(start_files.forget)
+        workspace.on_uses(start_files.uses)
+        backends = await stack.enter_async_context(
+            open_backends(core, workspace, secrets.secrets, start_files)
+        )
         lifecycle = await stack.enter_async_context(
             open_lifecycle(core, backends, workspace, delegation)
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
@@ -111,6 +112,51 @@ class NoContainers:
 
     async def wake(self, workspace_id: UUID) -> None:
         """There is nothing to start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedNode:
+    """A workspace as a template describes it.
+
+    Args:
+        parent_id: None for a root.
+        name, role: on one line, with characters that the API refuses.
+        tier: 0 for the installation's default.
+        template: the name of the template.
+        workspace_access: `none`, `read_only` or `read_write`: how `workspace_dir` is mounted.
+        place: where on the canvas.
+        secrets: variables that the agent is started with.
+    """
+
+    organization_id: UUID
+    parent_id: UUID | None
+    name: str
+    template: str
+    role: str = ""
+    tier: int = 0
+    runtime: str = ""
+    model: str = ""
+    external: bool = False
+    url: str = ""
+    workspace_dir: str = ""
+    workspace_access: str = "none"
+    max_concurrent_tasks: int = 0
+    place: tuple[float, float] | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+class Imported(NamedTuple):
+    """The workspace of a node of a template.
+
+    Args:
+        created: by this call. Otherwise it was there, and nothing of it was changed.
+        reason: why a new one failed at once; empty where it did not.
+    """
+
+    id: UUID
+    status: str
+    created: bool = False
+    reason: str = ""
 
 
 class InitialMemory(NamedTuple):

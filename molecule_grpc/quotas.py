@@ -101,6 +101,7 @@ class Quotas:
         record_bytes: bytes that enter the records of an organisation in a day.
         inbox_items: undone items of a workspace's inbox, and messages that wait for an agent.
         inbox_bytes: bytes of the undone items of a workspace's inbox.
+        start_file_bytes: bytes of the files that workspaces of an organisation are started with.
         upload_files: files that wait for a workspace.
         upload_bytes: bytes of the files that wait for a workspace.
     """
@@ -111,6 +112,7 @@ class Quotas:
     open_of_organization: Quota
     open_of_workspace: Quota
     record_bytes: Quota
+    start_file_bytes: Quota
     inbox_items: Quota
     inbox_bytes: Quota
     upload_files: Quota
@@ -141,6 +143,7 @@ class Quotas:
                 retry_after=_DELEGATION_SECONDS,
             ),
             record_bytes=Quota("bytes of records a day", ORGANIZATION, quotas.record_bytes),
+            start_file_bytes=Quota("bytes of start files", ORGANIZATION, quotas.start_file_bytes),
             inbox_items=Quota(
                 "undone items of an inbox",
                 WORKSPACE,

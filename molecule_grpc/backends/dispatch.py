@@ -74,6 +74,13 @@ class Dispatch:
         return self.starts_on is not BackendName.NONE
 
     @property
+    def kept_by(self) -> str:
+        """Where workspaces are started, if volumes outlive a stop there; else empty."""
+        found = self._opened.get(self.starts_on)
+        keeps = found is not None and Capability.VOLUMES in found.capabilities
+        return self.starts_on if keeps else ""
+
+    @property
     def opened(self) -> list[Backend]:
         """The backends that are open, in the order of `BackendName`."""
         return list(self._opened.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -86,4 +87,18 @@ class Secrets(Protocol):
 
     async def values(self, workspace_id: UUID) -> Mapping[str, str]:
         """Variables of a workspace, inherited ones too. Raises `Conflict`: one is unreadable."""
+        ...
+
+
+class StartFiles(Protocol):
+    """What agents find below /configs when their workspaces are first started."""
+
+    async def of_start(self, workspace_id: UUID, kept_by: str) -> Mapping[str, bytes]:
+        """By path below /configs, what the volume that `kept_by` keeps has not got yet."""
+        ...
+
+    async def delivered(
+        self, conn: Connection, workspace_id: UUID, backend: str, read_after: datetime
+    ) -> None:
+        """A start that read the files after that time has succeeded."""
         ...

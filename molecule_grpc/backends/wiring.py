@@ -20,15 +20,17 @@ from molecule_grpc.backends.none import NoBackend
 from molecule_grpc.backends.operations.endings import Endings, OnEnded
 from molecule_grpc.backends.operations.execution import Execution
 from molecule_grpc.backends.operations.history import History
+from molecule_grpc.backends.operations.rules import State
 from molecule_grpc.backends.operations.runner import OPERATIONS, Runner
 from molecule_grpc.backends.operations.store import history, runs
-from molecule_grpc.backends.operations.values import Operation
-from molecule_grpc.backends.ports import Secrets, Workspaces
+from molecule_grpc.backends.operations.values import Ending, Operation
+from molecule_grpc.backends.ports import Secrets, StartFiles, Workspaces
 from molecule_grpc.backends.provisioning.requests import Requests
 from molecule_grpc.backends.reconcile.passes import Reconcile
 from molecule_grpc.backends.service import OperationsService, handlers
 from molecule_grpc.core import Core, Slice
 from molecule_grpc.db.installation import installation_id
+from molecule_grpc.db.pool import Connection
 from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS, in_batches
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.server.tasks import BackgroundTask
@@ -63,12 +65,13 @@ class BackendsSlice:
 
 @contextlib.asynccontextmanager
 async def open_backends(
-    core: Core, workspaces: Workspaces, secrets: Secrets
+    core: Core, workspaces: Workspaces, secrets: Secrets, files: StartFiles
 ) -> AsyncIterator[BackendsSlice]:
     """The slice, while inside.
 
     Args:
-        secrets: what workspaces are started with.
+        secrets: variables that workspaces are started with.
+        files: what agents find below /configs.
     """
     async with contextlib.AsyncExitStack() as stack:
         installation = await installation_id(core.pool)
@@ -88,7 +91,8 @@ async def open_backends(
         workspaces.starts_by(asking)
         workspaces.on_remove(asking.remove)
         workspaces.on_removed(lambda _: announce())
-        endings, runner = _runner(core, dispatch, workspaces, secrets, announce)
+        endings, runner = _runner(core, dispatch, workspaces, secrets, files, announce)
+        endings.on_ended(functools.partial(_note_delivery, files, dispatch))
         reconcile = Reconcile(core.pool, dispatch, workspaces.moves, announce)
         yield BackendsSlice(
             slice=Slice(
@@ -160,12 +164,18 @@ def _runner(
     dispatch: Dispatch,
     workspaces: Workspaces,
     secrets: Secrets,
+    files: StartFiles,
     announce: Callable[[], None],
 ) -> tuple[Endings, Runner]:
     pool, settings = core.pool, core.settings
     # A worker that was restarted is another one: what its predecessor had is taken over.
     owner = str(uuid4())
-    requests = Requests(pool, settings.edge.external_platform_url, secrets.values)
+    requests = Requests(
+        pool,
+        settings.edge.external_platform_url,
+        secrets.values,
+        lambda workspace_id: files.of_start(workspace_id, dispatch.kept_by),
+    )
 
     async def choose(operation: Operation, backend: str, *, left: bool) -> bool:
         return await runs.choose(pool, owner, operation, backend, left=left)
@@ -180,6 +190,18 @@ def _runner(
     )
     runner = Runner(pool, core.wakeups, dispatch, execution, endings, settings.backends, owner)
     return endings, runner
+
+
+async def _note_delivery(
+    files: StartFiles,
+    dispatch: Dispatch,
+    conn: Connection,
+    operation: Operation,
+    ending: Ending,
+) -> None:
+    """Remember that a volume has the files of its workspace now."""
+    if operation.kind.starts and ending.state is State.SUCCEEDED and dispatch.kept_by:
+        await files.delivered(conn, operation.workspace_id, dispatch.kept_by, operation.started_at)
 
 
 def _tasks(core: Core, reconcile: Reconcile) -> list[BackgroundTask]:

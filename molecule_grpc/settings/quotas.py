@@ -21,6 +21,8 @@ class QuotaSettings:
         open_delegations_workspace: delegations under way that one workspace has handed out.
         record_bytes: bytes a day that enter the records of one organisation's workspaces; a row
             counts 256 more than its texts.
+        start_file_bytes: bytes of the files below /configs that the workspaces of one organisation
+            are first started with.
     """
 
     workspaces: int = setting("MOLECULE_WORKSPACES_PER_ORGANIZATION", LIMIT, 10_000)
@@ -33,3 +35,4 @@ class QuotaSettings:
         "MOLECULE_OPEN_DELEGATIONS_PER_WORKSPACE", LIMIT, 10_000
     )
     record_bytes: int = setting("MOLECULE_RECORD_BYTES_PER_DAY", LIMIT, 32 * _GIB)
+    start_file_bytes: int = setting("MOLECULE_START_FILE_BYTES_PER_ORGANIZATION", LIMIT, _GIB)

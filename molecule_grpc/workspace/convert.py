@@ -20,8 +20,9 @@ from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.workspace import rules
 from molecule_grpc.workspace.connection import ConnectionDetails
+from molecule_grpc.workspace.creating import Created
 from molecule_grpc.workspace.drafts import NewWorkspace
-from molecule_grpc.workspace.lifecycle import Created, Removal
+from molecule_grpc.workspace.lifecycle import Removal
 from molecule_grpc.workspace.quota_report import Report
 from molecule_grpc.workspace.registry.registration import Announcement
 from molecule_grpc.workspace.store.rows import Change, Place, WorkspaceRow

@@ -31,6 +31,11 @@ class NewWorkspace:
         hibernation_idle_minutes: without a task or message, until it hibernates; None for never.
         initial_memories: what the agent shall know from the start.
         secrets: variables that the agent is started with.
+        template: where its configuration comes from; empty for none.
+        model: of the agent; empty where its configuration says.
+        workspace_dir: directory of the host for the agent's work; empty for a volume of its own.
+        workspace_access: `none`, `read_only` or `read_write`: how `workspace_dir` is mounted.
+        imported: name and role come from a template, and keep characters that the API refuses.
     """
 
     name: str
@@ -48,6 +53,11 @@ class NewWorkspace:
     hibernation_idle_minutes: int | None = None
     initial_memories: tuple[InitialMemory, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    template: str = ""
+    model: str = ""
+    workspace_dir: str = ""
+    workspace_access: str = rules.NO_ACCESS
+    imported: bool = False
 
 
 def draft(
@@ -67,8 +77,8 @@ def draft(
         id=new_id(),
         organization_id=organization_id,
         parent_id=wanted.parent_id,
-        name=rules.check_name(wanted.name),
-        role=rules.check_role(wanted.role),
+        name=wanted.name if wanted.imported else rules.check_name(wanted.name),
+        role=wanted.role if wanted.imported else rules.check_role(wanted.role),
         tier=wanted.tier or default_tier,
         status=_first_status(url, external=external, can_start=can_start),
         runtime=_runtime(wanted, external=external),
@@ -78,6 +88,10 @@ def draft(
         budget_limit=None if wanted.budget_limit is None else round(wanted.budget_limit),
         last_sample_error=None if external or can_start else rules.NO_BACKEND,
         hibernation_idle_minutes=wanted.hibernation_idle_minutes,
+        template=wanted.template,
+        model=wanted.model,
+        workspace_dir=rules.check_access(wanted.workspace_access, wanted.workspace_dir),
+        workspace_access=wanted.workspace_access,
     )
 
 

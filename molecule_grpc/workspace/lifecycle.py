@@ -1,4 +1,4 @@
-"""Create, read, update and remove workspaces."""
+"""Read, update and remove workspaces."""
 
 from __future__ import annotations
 
@@ -12,14 +12,10 @@ from molecule_grpc.auth import store as tokens
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.db import tree_lock
 from molecule_grpc.db.pool import Connection, Pool
-from molecule_grpc.egress import Egress
 from molecule_grpc.kernel.errors import Unauthenticated
 from molecule_grpc.kernel.page import Page
 from molecule_grpc.kernel.page_tokens import PageTokens
-from molecule_grpc.quotas import Quota
-from molecule_grpc.workspace import drafts, rules
-from molecule_grpc.workspace.connection import ConnectionDetails, connection_details
-from molecule_grpc.workspace.drafts import NewWorkspace
+from molecule_grpc.workspace import drafts
 from molecule_grpc.workspace.refusals import missing, removed
 from molecule_grpc.workspace.removing import mark_removed
 from molecule_grpc.workspace.scope import scope
@@ -33,21 +29,6 @@ from molecule_grpc.workspace.tree.directory import Directory
 
 MAX_LISTED = 1_000
 _LISTING = "workspaces"
-
-
-class Created(NamedTuple):
-    """A new workspace.
-
-    Args:
-        connection: with the first token; None unless the workspace awaits its agent.
-        initial_memories: how many of those asked for are stored.
-    """
-
-    id: UUID
-    status: Status
-    external: bool
-    connection: ConnectionDetails | None
-    initial_memories: int = 0
 
 
 class Sight(NamedTuple):
@@ -81,10 +62,7 @@ class Lifecycle:
     """The use cases of a workspace's life.
 
     Args:
-        egress: checks the URLs of agents.
-        default_tier: the size class of a workspace that names none.
         public_view: whether strangers may read the public part of a workspace.
-        quota: of the live workspaces of an organisation.
         subscriptions: told of removals.
         tell_readers: wakes the readers of the feed of events.
     """
@@ -96,61 +74,15 @@ class Lifecycle:
         subscriptions: Subscriptions,
         page_tokens: PageTokens,
         *,
-        egress: Egress,
-        default_tier: int,
         public_view: bool,
-        quota: Quota,
         tell_readers: Callable[[], None],
     ) -> None:
         self._pool = pool
         self._directory = directory
         self._subscriptions = subscriptions
         self._page_tokens = page_tokens
-        self._egress = egress
-        self._default_tier = default_tier
         self._public_view = public_view
-        self._quota = quota
         self._tell_readers = tell_readers
-
-    async def create(
-        self, principal: Principal, wanted: NewWorkspace, platform_url: str
-    ) -> Created:
-        """Add a workspace; an external one without a URL is told how to connect.
-
-        Raises:
-            NotFound: ORGANIZATION_NOT_FOUND.
-            Invalid: a field breaks its rule; URL_NOT_ALLOWED or PARENT_INVALID.
-            Conflict: TREE_TOO_DEEP.
-            AlreadyExists: WORKSPACE_NAME_TAKEN.
-            Exhausted: QUOTA_EXCEEDED: the organisation has as many workspaces as it may, or there
-                are too many secrets.
-        """
-        home = placement.home(wanted.organization_id, scope(principal))
-        starter = self._subscriptions.starter
-        draft = drafts.draft(wanted, home, self._default_tier, can_start=starter is not None)
-        if draft.url:
-            await self._egress.check(draft.url, localhost_by_name=True)
-        connection = None
-        async with self._pool.acquire() as conn, conn.transaction():
-            await placement.require_room(conn, draft)
-            await workspaces.require_quota(conn, draft.organization_id, self._quota)
-            await workspaces.insert(conn, draft)
-            if wanted.place is not None:
-                await workspaces.place(conn, draft.id, drafts.check_first_place(wanted.place))
-            if draft.status is Status.AWAITING_AGENT:
-                _, secret = await tokens.mint_workspace_token(conn, draft.id)
-                connection = connection_details(platform_url, draft.id, secret.text)
-            await self._subscriptions.store_secrets(
-                conn, draft.organization_id, draft.id, wanted.secrets
-            )
-            if starter is not None and draft.status is Status.PROVISIONING:
-                await starter.start(conn, draft.id, draft.organization_id)
-        if starter is not None:
-            starter.announce()
-        self._tell_readers()
-        stored = await self._subscriptions.created(draft.id, wanted.initial_memories)
-        external = draft.runtime == rules.EXTERNAL
-        return Created(draft.id, draft.status, external, connection, stored)
 
     async def list_live(
         self, principal: Principal, *, after: UUID | None, limit: int, page_token: str

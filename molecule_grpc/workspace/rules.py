@@ -14,6 +14,8 @@ NO_BACKEND: Final = "no compute backend is configured on this server"
 PUSH: Final = "push"
 POLL: Final = "poll"
 
+NO_ACCESS: Final = "none"
+
 # Levels of the tree, the root's included.
 MAX_DEPTH: Final = 50
 
@@ -76,6 +78,19 @@ def check_directory(path: str) -> str:
     if plain in _SYSTEM_DIRECTORIES:
         raise Invalid("workspace_dir must not be a system directory", field="workspace_dir")
     return plain
+
+
+def check_access(access: str, directory: str) -> str:
+    """The host directory of a workspace; empty where none is mounted.
+
+    Raises:
+        Invalid: access to a directory needs one, and `check_directory` allows it.
+    """
+    if directory:
+        return check_directory(directory)
+    if access != NO_ACCESS:
+        raise Invalid("workspace_access needs workspace_dir", field="workspace_dir")
+    return ""
 
 
 def check_place(x: float, y: float) -> None:

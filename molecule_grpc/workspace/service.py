@@ -13,6 +13,7 @@ from molecule_grpc.server.call import Call
 from molecule_grpc.settings.edge import EdgeSettings
 from molecule_grpc.workspace import convert
 from molecule_grpc.workspace.connection import platform_url
+from molecule_grpc.workspace.creating import Creation
 from molecule_grpc.workspace.lifecycle import Lifecycle
 from molecule_grpc.workspace.quota_report import QuotaReports
 from molecule_grpc.workspace.registry.discovery import Discovery
@@ -41,6 +42,7 @@ class WorkspaceService:
         *,
         edge: EdgeSettings,
         directory: Directory,
+        creation: Creation,
         lifecycle: Lifecycle,
         collapse: Collapse,
         registration: Registration,
@@ -51,6 +53,7 @@ class WorkspaceService:
     ) -> None:
         self._edge = edge
         self._directory = directory
+        self._creation = creation
         self._lifecycle = lifecycle
         self._collapse = collapse
         self._registration = registration
@@ -64,7 +67,7 @@ class WorkspaceService:
     ) -> pb.CreateWorkspaceResponse:
         base = platform_url(self._edge, call.metadata)
         wanted = convert.new_workspace(request)
-        return convert.created(await self._lifecycle.create(call.principal, wanted, base))
+        return convert.created(await self._creation.create(call.principal, wanted, base))
 
     async def ListWorkspaces(
         self, request: pb.ListWorkspacesRequest, call: Call

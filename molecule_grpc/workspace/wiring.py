@@ -16,6 +16,8 @@ from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.settings.workspace import WorkspaceSettings
 from molecule_grpc.workspace.containers import LateContainers
+from molecule_grpc.workspace.creating import Creation
+from molecule_grpc.workspace.imports import Imports
 from molecule_grpc.workspace.lifecycle import Lifecycle
 from molecule_grpc.workspace.quota_report import QuotaReports
 from molecule_grpc.workspace.registry.discovery import Discovery
@@ -56,6 +58,7 @@ class WorkspaceSlice:
         slice: handlers and background tasks.
         service: the face, for streams that carry the heartbeats of its contract.
         directory: who is there, and who may talk to whom.
+        imports: finds and adds the workspaces of templates.
         heartbeat: applies a heartbeat, its sender authorised before; raises `NotFound`.
         touch_present: counts workspaces as alive whose agents hold a stream open. One call at a
             time.
@@ -74,6 +77,7 @@ class WorkspaceSlice:
     slice: Slice
     service: WorkspaceService
     directory: Directory
+    imports: Imports
     heartbeat: Callable[[Heartbeat], Awaitable[HeartbeatResult]]
     touch_present: Callable[[list[UUID]], Awaitable[None]]
     peers: Callable[[UUID, str, int], Awaitable[list[Peer]]]
@@ -100,6 +104,14 @@ async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
     subscriptions = Subscriptions()
     pairs = Pairs(core.dsn)
     directory = Directory(core.pool, core.page_tokens, pairs)
+    creation = Creation(
+        core.pool,
+        subscriptions,
+        egress=core.egress,
+        default_tier=core.settings.deployment.default_tier,
+        quota=core.quotas.workspaces,
+        tell_readers=tell_readers,
+    )
     heartbeat_events = HeartbeatEvents(core.pool, core.readers, tell_readers)
     subscriptions.on_heartbeats(heartbeat_events.on_heartbeats)
     async with (
@@ -111,7 +123,7 @@ async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
             tell_readers=tell_readers,
         ) as heartbeats,
     ):
-        service = _service(core, directory, heartbeats, subscriptions, tell_readers)
+        service = _service(core, directory, creation, heartbeats, subscriptions, tell_readers)
         yield WorkspaceSlice(
             slice=Slice(
                 handlers=[handlers(service)],
@@ -119,6 +131,7 @@ async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
             ),
             service=service,
             directory=directory,
+            imports=Imports(core.pool, creation),
             heartbeat=heartbeats.beat,
             touch_present=heartbeats.touch_present,
             peers=directory.first_peers,
@@ -150,31 +163,29 @@ def _timeouts(settings: WorkspaceSettings) -> ProvisionTimeouts:
 def _service(
     core: Core,
     directory: Directory,
+    creation: Creation,
     heartbeats: Heartbeats,
     subscriptions: Subscriptions,
     tell_readers: Callable[[], None],
 ) -> WorkspaceService:
     settings, pool = core.settings, core.pool
-    default_tier = settings.deployment.default_tier
     return WorkspaceService(
         edge=settings.edge,
         directory=directory,
+        creation=creation,
         lifecycle=Lifecycle(
             pool,
             directory,
             subscriptions,
             core.page_tokens,
-            egress=core.egress,
-            default_tier=default_tier,
             public_view=settings.auth.public_workspace_view,
-            quota=core.quotas.workspaces,
             tell_readers=tell_readers,
         ),
         collapse=Collapse(pool, subscriptions, tell_readers),
         registration=Registration(
             pool,
             egress=core.egress,
-            default_tier=default_tier,
+            default_tier=settings.deployment.default_tier,
             open_to_strangers=settings.auth.open_registration,
             quota=core.quotas.workspaces,
             subscriptions=subscriptions,

@@ -18,6 +18,7 @@ from molecule_grpc.backends.operations.rules import Kind
 from molecule_grpc.backends.wiring import BackendsSlice, open_backends
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.secrets.wiring import open_secrets
+from molecule_grpc.templates.wiring import make_start_files
 from molecule_grpc.workspace.wiring import open_workspace
 from tests.control_plane import SECRET, ScriptedControlPlane
 from tests.integration.cores import core_of
@@ -89,7 +90,7 @@ async def worker_of(
         core = await stack.enter_async_context(core_of(pool, dsn, settings_of(**given)))
         workspace = await stack.enter_async_context(open_workspace(core))
         backends = await stack.enter_async_context(
-            open_backends(core, workspace, open_secrets(core).secrets)
+            open_backends(core, workspace, open_secrets(core).secrets, make_start_files(core))
         )
         loop = asyncio.create_task(_run(backends))
         worker = OperationWorker(Bench(core, workspace), backends, pool, loop)

@@ -43,6 +43,7 @@ class Requests:
         platform_url: where agents reach this platform; empty for what the backend knows.
         secrets: the variables that a workspace inherits and has of its own; raises `Conflict` where
             one of them cannot be read.
+        files: by path below /configs, what the start writes there beside the token.
     """
 
     def __init__(
@@ -50,9 +51,11 @@ class Requests:
         pool: Pool,
         platform_url: str,
         secrets: Callable[[UUID], Awaitable[Mapping[str, str]]],
+        files: Callable[[UUID], Awaitable[Mapping[str, bytes]]],
     ) -> None:
         self._pool = pool
         self._secrets = secrets
+        self._files = files
         self._platform_url = platform_url
 
     async def prepare(self, operation: Operation) -> StartRequest:
@@ -62,6 +65,7 @@ class Requests:
             BackendFailure: the workspace was removed meanwhile, or a secret cannot be read.
         """
         secrets = await self._readable_secrets(operation.workspace_id)
+        files = await self._files(operation.workspace_id)
         async with self._pool.acquire() as conn, conn.transaction():
             found = await conn.fetchrow(_ROW, operation.workspace_id)
             if found is None:
@@ -78,7 +82,7 @@ class Requests:
             runtime=row.runtime,
             tier=row.tier,
             env={**secrets, **self._environment(operation.workspace_id, row, token)},
-            config_files={TOKEN_FILE: token.encode()},
+            config_files={**files, TOKEN_FILE: token.encode()},
             workspace_dir=row.workspace_dir,
             workspace_access=row.workspace_access,
             reset_session=operation.options.reset_session,

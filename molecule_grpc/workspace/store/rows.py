@@ -84,6 +84,10 @@ class WorkspaceDraft:
     last_sample_error: str | None = None
     inbound_secret: str | None = None
     hibernation_idle_minutes: int | None = None
+    template: str = ""
+    model: str = ""
+    workspace_dir: str = ""
+    workspace_access: str = "none"
 
     def __post_init__(self) -> None:
         if self.status not in INITIAL:

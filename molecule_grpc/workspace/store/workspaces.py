@@ -71,9 +71,11 @@ _INSERT = f"""
         INSERT INTO workspaces (id, organization_id, parent_id, name, role, tier, status, runtime,
                                 url, delivery_mode, max_concurrent_tasks, budget_limit,
                                 last_sample_error, platform_inbound_secret,
-                                provisioning_started_at, hibernation_idle_minutes)
+                                provisioning_started_at, hibernation_idle_minutes, template, model,
+                                workspace_dir, workspace_access)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
-                CASE WHEN $7::workspace_status = 'provisioning' THEN now() END, $16)
+                CASE WHEN $7::workspace_status = 'provisioning' THEN now() END, $16,
+                nullif($17, ''), nullif($18, ''), nullif($19, ''), $20)
         ON CONFLICT (id) DO NOTHING
         RETURNING {event_column(ToldChange("true", "$15::text"))}
     ), kept AS ({KEEP_EVENTS})
@@ -95,6 +97,12 @@ _UPDATE = f"""
         RETURNING {event_column(new_value("parent_id", "$11"))}
     ), kept AS ({KEEP_EVENTS})
     SELECT workspace_id FROM moved
+"""
+
+_FIND_CHILD = """
+    SELECT id, status FROM workspaces
+    WHERE organization_id = $1 AND parent_id IS NOT DISTINCT FROM $2 AND name = $3
+      AND status <> 'removed'
 """
 
 _REMOVE = move_statement(REMOVED, also=", url = '', active_tasks = 0, current_task = ''")
@@ -132,6 +140,14 @@ async def list_live(
     return Page(listed, more=bool(rows) and rows[0]["found"] > len(listed))
 
 
+async def find_child(
+    pool: Pool, organization_id: UUID, parent_id: UUID | None, name: str
+) -> tuple[UUID, str] | None:
+    """Id and status of the live workspace of that name below a parent, or among the roots."""
+    row = await pool.fetchrow(_FIND_CHILD, organization_id, parent_id, name)
+    return None if row is None else (row["id"], row["status"])
+
+
 async def insert(conn: Connection, draft: WorkspaceDraft) -> bool:
     """Store a new workspace. False when the id is taken.
 
@@ -157,6 +173,10 @@ async def insert(conn: Connection, draft: WorkspaceDraft) -> bool:
             draft.inbound_secret,
             EVENTS[draft.status],
             draft.hibernation_idle_minutes,
+            draft.template,
+            draft.model,
+            draft.workspace_dir,
+            draft.workspace_access,
         )
     return found is not None
 

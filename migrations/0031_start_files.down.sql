@@ -1,0 +1,2 @@
+DROP TABLE start_file_sets;
+DROP TABLE start_files;
