@@ -13,6 +13,7 @@ import typer.core
 from molecule_grpc.cli import (
     audit,
     backups,
+    connect,
     delegations,
     files,
     inboxes,
@@ -82,6 +83,7 @@ app.add_typer(workspaces.app, name="workspace")
 app.add_typer(tokens.app, name="token")
 app.add_typer(organizations.app, name="org")
 app.add_typer(audit.app, name="audit")
+app.command("connect")(connect.connect)
 app.command("quota")(quotas.quota)
 app.command("delegate")(delegations.delegate)
 app.add_typer(delegations.app, name="delegation")

@@ -14,6 +14,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 from molecule_grpc.client.agent import Agent
 from molecule_grpc.client.connection import DEFAULT_TIMEOUT, ClientCertificate, Connection
 from molecule_grpc.client.errors import CallError
+from molecule_grpc.client.external import External
 from molecule_grpc.client.memory_admin import MemoryAdmin
 from molecule_grpc.client.memory_files import exported, imported
 from molecule_grpc.client.secrets import Secrets
@@ -58,6 +59,7 @@ class Platform:
             client_certificate=client_certificate,
         )
         self.secrets = Secrets(self.connection)
+        self.external = External(self.connection)
 
     async def __aenter__(self) -> Self:
         await self.connection.__aenter__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +15,24 @@ from molecule_grpc.settings.values import (
     SWITCH,
     TEXT,
     WORDS,
+    Kind,
     setting,
     whole,
 )
 
 _IPV4 = 4
 _MIB = 1024 * 1024
+# The URL is pasted into shells and configuration files.
+_PASTED_URL = re.compile(r"https?://[^\s\"'`\\<>$]+")
+
+
+def _pasted_url(text: str) -> str:
+    if not _PASTED_URL.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+_URL = Kind(_pasted_url, "a URL of http or https without blanks, quotes and what a shell reads")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +77,7 @@ class EdgeSettings:
     stranger_calls_per_minute: int = setting("MOLECULE_STRANGER_CALLS_PER_MINUTE", whole(0), 600)
     memory_bytes: int = setting("MOLECULE_EDGE_MEMORY_BYTES", whole(128 * _MIB), 1024 * _MIB)
     access_log_share: float = setting("MOLECULE_ACCESS_LOG", SHARE, 0.0)
-    external_platform_url: str = setting("EXTERNAL_PLATFORM_URL", TEXT, "")
+    external_platform_url: str = setting("EXTERNAL_PLATFORM_URL", _URL, "")
 
     @property
     def tls(self) -> bool:

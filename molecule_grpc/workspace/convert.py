@@ -19,7 +19,7 @@ from molecule_grpc.kernel.page import MessagePage, Page, messages_of
 from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.workspace import rules
-from molecule_grpc.workspace.connection import ConnectionDetails
+from molecule_grpc.workspace.connecting.convert import connection
 from molecule_grpc.workspace.creating import Created
 from molecule_grpc.workspace.drafts import NewWorkspace
 from molecule_grpc.workspace.lifecycle import Removal
@@ -260,17 +260,6 @@ def token(row: TokenRow) -> workspace_pb2.Token:
         last_used_at=timestamp(row.last_used_at),
         read_only=row.read_only,
         expires_at=timestamp(row.expires_at),
-    )
-
-
-def connection(details: ConnectionDetails) -> workspace_pb2.ConnectionInfo:
-    """How an agent connects."""
-    return workspace_pb2.ConnectionInfo(
-        workspace_id=str(details.workspace_id),
-        platform_url=details.platform_url,
-        auth_token=details.auth_token,
-        registry_endpoint=details.registry_endpoint,
-        heartbeat_endpoint=details.heartbeat_endpoint,
     )
 
 

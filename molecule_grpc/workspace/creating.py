@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
-from molecule_grpc.auth import store as tokens
 from molecule_grpc.auth.principal import Principal
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.egress import Egress
 from molecule_grpc.quotas import Quota
 from molecule_grpc.workspace import drafts, rules
-from molecule_grpc.workspace.connection import ConnectionDetails, connection_details
+from molecule_grpc.workspace.connecting.details import ConnectionDetails, connection_details
+from molecule_grpc.workspace.connecting.first_token import first_token
 from molecule_grpc.workspace.drafts import NewWorkspace
 from molecule_grpc.workspace.scope import scope
 from molecule_grpc.workspace.status import Status
@@ -124,5 +124,5 @@ class Creation:
         )
         if draft.status is not Status.AWAITING_AGENT or not platform_url:
             return None
-        _, secret = await tokens.mint_workspace_token(conn, draft.id)
-        return connection_details(platform_url, draft.id, secret.text)
+        token = await first_token(conn, draft.id)
+        return connection_details(platform_url, draft.id, token)

@@ -12,7 +12,8 @@ from molecule_grpc.kernel.protos import timestamp
 from molecule_grpc.server.call import Call
 from molecule_grpc.settings.edge import EdgeSettings
 from molecule_grpc.workspace import convert
-from molecule_grpc.workspace.connection import platform_url
+from molecule_grpc.workspace.connecting.convert import connection
+from molecule_grpc.workspace.connecting.details import platform_url
 from molecule_grpc.workspace.creating import Creation
 from molecule_grpc.workspace.lifecycle import Lifecycle
 from molecule_grpc.workspace.quota_report import QuotaReports
@@ -252,7 +253,7 @@ class WorkspaceService:
             scope(call.principal),
             platform_url(self._edge, call.metadata),
         )
-        return pb.GetExternalConnectionResponse(connection=convert.connection(details))
+        return pb.GetExternalConnectionResponse(connection=connection(details))
 
     async def RotateExternalCredentials(
         self, request: pb.RotateExternalCredentialsRequest, call: Call
@@ -263,7 +264,7 @@ class WorkspaceService:
             platform_url(self._edge, call.metadata),
             TokenTerms(expires_at=call.principal.expires_at),
         )
-        return pb.RotateExternalCredentialsResponse(connection=convert.connection(details))
+        return pb.RotateExternalCredentialsResponse(connection=connection(details))
 
     async def GetQuota(self, request: pb.GetQuotaRequest, call: Call) -> pb.GetQuotaResponse:
         report = await self._quotas.report(

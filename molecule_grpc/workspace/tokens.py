@@ -19,7 +19,7 @@ from molecule_grpc.kernel.errors import NotFound
 from molecule_grpc.kernel.page import Page, page_of
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.quotas import Quota
-from molecule_grpc.workspace.connection import (
+from molecule_grpc.workspace.connecting.details import (
     ConnectionDetails,
     connection_details,
     require_external,

@@ -87,6 +87,7 @@ async def test_the_fifty_first_live_token_is_refused(org: Organization) -> None:
 
 
 async def test_rotating_ends_the_old_token_and_gives_a_new_one(org: Organization) -> None:
+    """W43: id and workspace stay; an event tells, without the token (test_events)."""
     agent = await org.hire()
     await agent.rest("POST", f"/workspaces/{agent.id}/tokens")
     answer = await org.rest("POST", f"/workspaces/{agent.id}/external/rotate")
@@ -100,6 +101,7 @@ async def test_rotating_ends_the_old_token_and_gives_a_new_one(org: Organization
 
 
 async def test_connection_details_never_show_a_token(org: Organization) -> None:
+    """W44."""
     agent = await org.hire()
     answer = await agent.rest("GET", f"/workspaces/{agent.id}/external/connection")
     assert answer.status_code == 200

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import structlog
 from moleculeai.workspace.v1 import workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
@@ -157,6 +158,28 @@ async def test_an_error_of_the_purge_leaves_everything_as_it_was(bench: Bench) -
     assert await bench.status(workspace) == "awaiting_agent"
     assert await bench.live_tokens(workspace) == 1
     assert bench.woken == []
+
+
+async def test_a_workspace_is_created_although_its_token_is_not(bench: Bench) -> None:
+    """W46: whoever connects the agent rotates then, which mints one."""
+    await bench.pool.execute(
+        """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+            AS $$ BEGIN RAISE 'no token today'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON workspace_auth_tokens EXECUTE FUNCTION refuse();
+        """
+    )
+    with structlog.testing.capture_logs() as logs:
+        workspace = await bench.create("w")
+    assert (await bench.status(workspace), await bench.live_tokens(workspace)) == (
+        "awaiting_agent", 0,
+    )  # fmt: skip
+    [told] = [each for each in logs if "hint" in each]
+    assert told["hint"] == f"POST /workspaces/{workspace}/external/rotate"
+    await bench.pool.execute("DROP TRIGGER refuse ON workspace_auth_tokens")
+    request = pb.RotateExternalCredentialsRequest(workspace_id=workspace)
+    answer = await bench.service.RotateExternalCredentials(request, by(OPERATOR))
+    assert len(answer.connection.auth_token) == 43
 
 
 async def test_first_registrations_at_once_share_one_token(bench: Bench) -> None:

@@ -6,7 +6,6 @@ import json
 import math
 import re
 from typing import Any
-from uuid import UUID
 
 import pytest
 from google.protobuf import struct_pb2
@@ -17,11 +16,8 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from molecule_grpc.kernel.errors import Invalid
-from molecule_grpc.settings.settings import Settings
 from molecule_grpc.workspace import convert, drafts, rules
 from molecule_grpc.workspace.cards import card_text
-from molecule_grpc.workspace.connection import connection_details, platform_url
-from tests.settings import settings_of
 
 ID = "0190a7b2-0000-7000-8000-00000000000a"
 
@@ -195,40 +191,6 @@ def test_heartbeat_reads_the_engine_and_who_judges_it() -> None:
     request.runtime_metadata.capabilities["status_mgmt"] = True
     beat = convert.heartbeat(request)
     assert (beat.wedged, beat.well, beat.self_managed, beat.error_rate) == (True, False, True, 0)
-
-
-@pytest.mark.parametrize(
-    "given_", ["https://x.example", "https://x.example/", "https://x.example//"]
-)
-def test_connection_has_no_trailing_slash(given_: str) -> None:
-    info = convert.connection(connection_details(given_, UUID(ID), "secret"))
-    assert info.platform_url == "https://x.example"
-    assert info.registry_endpoint == "https://x.example/registry/register"
-    assert info.heartbeat_endpoint == "https://x.example/registry/heartbeat"
-    assert (info.workspace_id, info.auth_token) == (ID, "secret")
-
-
-@pytest.mark.parametrize("url", ["", "/", "http://a b", 'http://a"', "http://a'", "http://a`id`"])
-def test_connection_refuses_what_a_shell_would_read(url: str) -> None:
-    with pytest.raises(Invalid):
-        connection_details(url, UUID(ID))
-
-
-@pytest.mark.parametrize(
-    ("metadata", "url"),
-    [
-        ({}, "http://127.0.0.1:8080"),
-        ({"host": "a.example:81"}, "http://a.example:81"),
-        ({"x-forwarded-host": "b.example", "host": "a", "x-forwarded-proto": "https"},
-         "https://b.example"),
-        ({"x-forwarded-host": "evil$(id)"}, "http://127.0.0.1:8080"),
-        ({"host": "[::1]:8080"}, "http://[::1]:8080"),
-    ],
-)  # fmt: skip
-def test_platform_url_is_where_the_caller_came_in(metadata: dict[str, str], url: str) -> None:
-    assert platform_url(Settings().edge, metadata) == url
-    configured = settings_of(edge_external_platform_url="https://c.example")
-    assert platform_url(configured.edge, metadata) == "https://c.example"
 
 
 # Postgres keeps numbers as decimals, which know no -0: adding 0.0 makes it 0.

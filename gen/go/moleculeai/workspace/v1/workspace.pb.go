@@ -585,8 +585,30 @@ type ConnectionInfo struct {
 	RegistryEndpoint string `protobuf:"bytes,4,opt,name=registry_endpoint,json=registryEndpoint,proto3" json:"registry_endpoint,omitempty"`
 	// URL for Heartbeat.
 	HeartbeatEndpoint string `protobuf:"bytes,5,opt,name=heartbeat_endpoint,json=heartbeatEndpoint,proto3" json:"heartbeat_endpoint,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Shell commands that register the agent once, with curl. In this and the other six texts
+	// `<paste from create response>`, or `<paste auth_token from create response>` in the Claude Code
+	// one, stands for the token; URL and id are filled in. Running a text twice leaves what running it
+	// once left. At most 4 KiB each.
+	CurlRegisterTemplate string `protobuf:"bytes,6,opt,name=curl_register_template,json=curlRegisterTemplate,proto3" json:"curl_register_template,omitempty"`
+	// A Python program that registers, beats and works through the inbox, on the SDK.
+	PythonSnippet string `protobuf:"bytes,7,opt,name=python_snippet,json=pythonSnippet,proto3" json:"python_snippet,omitempty"`
+	// Shell commands that give the platform's tools to a client of the Model Context Protocol.
+	UniversalMcpSnippet string `protobuf:"bytes,8,opt,name=universal_mcp_snippet,json=universalMcpSnippet,proto3" json:"universal_mcp_snippet,omitempty"`
+	// Shell commands and steps that bring messages into a session of Claude Code, by a channel plugin.
+	ClaudeCodeChannelSnippet string `protobuf:"bytes,9,opt,name=claude_code_channel_snippet,json=claudeCodeChannelSnippet,proto3" json:"claude_code_channel_snippet,omitempty"`
+	// Shell commands and steps for Hermes.
+	HermesChannelSnippet string `protobuf:"bytes,10,opt,name=hermes_channel_snippet,json=hermesChannelSnippet,proto3" json:"hermes_channel_snippet,omitempty"`
+	// Shell commands and steps for Codex.
+	CodexSnippet string `protobuf:"bytes,11,opt,name=codex_snippet,json=codexSnippet,proto3" json:"codex_snippet,omitempty"`
+	// Shell commands and steps for OpenClaw.
+	OpenclawSnippet string `protobuf:"bytes,12,opt,name=openclaw_snippet,json=openclawSnippet,proto3" json:"openclaw_snippet,omitempty"`
+	// URL of the workspace's endpoint of the Model Context Protocol.
+	McpEndpoint string `protobuf:"bytes,13,opt,name=mcp_endpoint,json=mcpEndpoint,proto3" json:"mcp_endpoint,omitempty"`
+	// The ways to connect in the order in which to offer them; the first is the default. The last one,
+	// `fields`, has no text: it shows the values above.
+	Tabs          []*ConnectionTab `protobuf:"bytes,14,rep,name=tabs,proto3" json:"tabs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ConnectionInfo) Reset() {
@@ -654,6 +676,216 @@ func (x *ConnectionInfo) GetHeartbeatEndpoint() string {
 	return ""
 }
 
+func (x *ConnectionInfo) GetCurlRegisterTemplate() string {
+	if x != nil {
+		return x.CurlRegisterTemplate
+	}
+	return ""
+}
+
+func (x *ConnectionInfo) GetPythonSnippet() string {
+	if x != nil {
+		return x.PythonSnippet
+	}
+	return ""
+}
+
+func (x *ConnectionInfo) GetUniversalMcpSnippet() string {
+	if x != nil {
+		return x.UniversalMcpSnippet
+	}
+	return ""
+}
+
+func (x *ConnectionInfo) GetClaudeCodeChannelSnippet() string {
+	if x != nil {
+		return x.ClaudeCodeChannelSnippet
+	}
+	return ""
+}
+
+func (x *ConnectionInfo) GetHermesChannelSnippet() string {
+	if x != nil {
+		return x.HermesChannelSnippet
+	}
+	return ""
+}
+
+func (x *ConnectionInfo) GetCodexSnippet() string {
+	if x != nil {
+		return x.CodexSnippet
+	}
+	return ""
+}
+
+func (x *ConnectionInfo) GetOpenclawSnippet() string {
+	if x != nil {
+		return x.OpenclawSnippet
+	}
+	return ""
+}
+
+func (x *ConnectionInfo) GetMcpEndpoint() string {
+	if x != nil {
+		return x.McpEndpoint
+	}
+	return ""
+}
+
+func (x *ConnectionInfo) GetTabs() []*ConnectionTab {
+	if x != nil {
+		return x.Tabs
+	}
+	return nil
+}
+
+// ConnectionTab is one way to connect, with the help that goes with its text.
+type ConnectionTab struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name for `molecule-grpc connect`: mcp, python, claude-code, hermes, codex, openclaw, curl; or
+	// `fields`.
+	Runtime string `protobuf:"bytes,1,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	// Heading for people.
+	Title string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
+	// Name of the field of ConnectionInfo with the text; empty for `fields`.
+	Field string `protobuf:"bytes,3,opt,name=field,proto3" json:"field,omitempty"`
+	// Page that says how to install what the text needs; empty where nothing is to be installed.
+	InstallUrl string `protobuf:"bytes,4,opt,name=install_url,json=installUrl,proto3" json:"install_url,omitempty"`
+	// Page with the client's own documentation.
+	DocsUrl string `protobuf:"bytes,5,opt,name=docs_url,json=docsUrl,proto3" json:"docs_url,omitempty"`
+	// What goes wrong most often.
+	Problems      []*ConnectionProblem `protobuf:"bytes,6,rep,name=problems,proto3" json:"problems,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectionTab) Reset() {
+	*x = ConnectionTab{}
+	mi := &file_moleculeai_workspace_v1_workspace_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectionTab) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectionTab) ProtoMessage() {}
+
+func (x *ConnectionTab) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectionTab.ProtoReflect.Descriptor instead.
+func (*ConnectionTab) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ConnectionTab) GetRuntime() string {
+	if x != nil {
+		return x.Runtime
+	}
+	return ""
+}
+
+func (x *ConnectionTab) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *ConnectionTab) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *ConnectionTab) GetInstallUrl() string {
+	if x != nil {
+		return x.InstallUrl
+	}
+	return ""
+}
+
+func (x *ConnectionTab) GetDocsUrl() string {
+	if x != nil {
+		return x.DocsUrl
+	}
+	return ""
+}
+
+func (x *ConnectionTab) GetProblems() []*ConnectionProblem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+// ConnectionProblem is an error that people meet while they connect, and what to do about it.
+type ConnectionProblem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is seen.
+	Symptom string `protobuf:"bytes,1,opt,name=symptom,proto3" json:"symptom,omitempty"`
+	// What to do.
+	Step          string `protobuf:"bytes,2,opt,name=step,proto3" json:"step,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectionProblem) Reset() {
+	*x = ConnectionProblem{}
+	mi := &file_moleculeai_workspace_v1_workspace_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectionProblem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectionProblem) ProtoMessage() {}
+
+func (x *ConnectionProblem) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectionProblem.ProtoReflect.Descriptor instead.
+func (*ConnectionProblem) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ConnectionProblem) GetSymptom() string {
+	if x != nil {
+		return x.Symptom
+	}
+	return ""
+}
+
+func (x *ConnectionProblem) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
 // Token is the visible part of a workspace token. Only CreateToken's response carries the secret.
 type Token struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -675,7 +907,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_moleculeai_workspace_v1_workspace_proto_msgTypes[3]
+	mi := &file_moleculeai_workspace_v1_workspace_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +919,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_proto_msgTypes[3]
+	mi := &file_moleculeai_workspace_v1_workspace_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +932,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_proto_rawDescGZIP(), []int{3}
+	return file_moleculeai_workspace_v1_workspace_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Token) GetId() string {
@@ -760,7 +992,7 @@ type RuntimeMetadata struct {
 
 func (x *RuntimeMetadata) Reset() {
 	*x = RuntimeMetadata{}
-	mi := &file_moleculeai_workspace_v1_workspace_proto_msgTypes[4]
+	mi := &file_moleculeai_workspace_v1_workspace_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +1004,7 @@ func (x *RuntimeMetadata) String() string {
 func (*RuntimeMetadata) ProtoMessage() {}
 
 func (x *RuntimeMetadata) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_proto_msgTypes[4]
+	mi := &file_moleculeai_workspace_v1_workspace_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +1017,7 @@ func (x *RuntimeMetadata) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeMetadata.ProtoReflect.Descriptor instead.
 func (*RuntimeMetadata) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_proto_rawDescGZIP(), []int{4}
+	return file_moleculeai_workspace_v1_workspace_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RuntimeMetadata) GetCapabilities() map[string]bool {
@@ -880,14 +1112,35 @@ const file_moleculeai_workspace_v1_workspace_proto_rawDesc = "" +
 	"\n" +
 	"agent_card\x18\t \x01(\v2\x16.google.protobuf.ValueR\tagentCardB\f\n" +
 	"\n" +
-	"_parent_id\"\xd1\x01\n" +
+	"_parent_id\"\x86\x05\n" +
 	"\x0eConnectionInfo\x12!\n" +
 	"\fworkspace_id\x18\x01 \x01(\tR\vworkspaceId\x12!\n" +
 	"\fplatform_url\x18\x02 \x01(\tR\vplatformUrl\x12\x1d\n" +
 	"\n" +
 	"auth_token\x18\x03 \x01(\tR\tauthToken\x12+\n" +
 	"\x11registry_endpoint\x18\x04 \x01(\tR\x10registryEndpoint\x12-\n" +
-	"\x12heartbeat_endpoint\x18\x05 \x01(\tR\x11heartbeatEndpoint\"\x80\x02\n" +
+	"\x12heartbeat_endpoint\x18\x05 \x01(\tR\x11heartbeatEndpoint\x124\n" +
+	"\x16curl_register_template\x18\x06 \x01(\tR\x14curlRegisterTemplate\x12%\n" +
+	"\x0epython_snippet\x18\a \x01(\tR\rpythonSnippet\x122\n" +
+	"\x15universal_mcp_snippet\x18\b \x01(\tR\x13universalMcpSnippet\x12=\n" +
+	"\x1bclaude_code_channel_snippet\x18\t \x01(\tR\x18claudeCodeChannelSnippet\x124\n" +
+	"\x16hermes_channel_snippet\x18\n" +
+	" \x01(\tR\x14hermesChannelSnippet\x12#\n" +
+	"\rcodex_snippet\x18\v \x01(\tR\fcodexSnippet\x12)\n" +
+	"\x10openclaw_snippet\x18\f \x01(\tR\x0fopenclawSnippet\x12!\n" +
+	"\fmcp_endpoint\x18\r \x01(\tR\vmcpEndpoint\x12:\n" +
+	"\x04tabs\x18\x0e \x03(\v2&.moleculeai.workspace.v1.ConnectionTabR\x04tabs\"\xd9\x01\n" +
+	"\rConnectionTab\x12\x18\n" +
+	"\aruntime\x18\x01 \x01(\tR\aruntime\x12\x14\n" +
+	"\x05title\x18\x02 \x01(\tR\x05title\x12\x14\n" +
+	"\x05field\x18\x03 \x01(\tR\x05field\x12\x1f\n" +
+	"\vinstall_url\x18\x04 \x01(\tR\n" +
+	"installUrl\x12\x19\n" +
+	"\bdocs_url\x18\x05 \x01(\tR\adocsUrl\x12F\n" +
+	"\bproblems\x18\x06 \x03(\v2*.moleculeai.workspace.v1.ConnectionProblemR\bproblems\"A\n" +
+	"\x11ConnectionProblem\x12\x18\n" +
+	"\asymptom\x18\x01 \x01(\tR\asymptom\x12\x12\n" +
+	"\x04step\x18\x02 \x01(\tR\x04step\"\x80\x02\n" +
 	"\x05Token\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x129\n" +
@@ -919,38 +1172,42 @@ func file_moleculeai_workspace_v1_workspace_proto_rawDescGZIP() []byte {
 }
 
 var file_moleculeai_workspace_v1_workspace_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_moleculeai_workspace_v1_workspace_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_moleculeai_workspace_v1_workspace_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_moleculeai_workspace_v1_workspace_proto_goTypes = []any{
 	(Workspace_Status)(0),         // 0: moleculeai.workspace.v1.Workspace.Status
 	(Workspace_DeliveryMode)(0),   // 1: moleculeai.workspace.v1.Workspace.DeliveryMode
 	(*Workspace)(nil),             // 2: moleculeai.workspace.v1.Workspace
 	(*Peer)(nil),                  // 3: moleculeai.workspace.v1.Peer
 	(*ConnectionInfo)(nil),        // 4: moleculeai.workspace.v1.ConnectionInfo
-	(*Token)(nil),                 // 5: moleculeai.workspace.v1.Token
-	(*RuntimeMetadata)(nil),       // 6: moleculeai.workspace.v1.RuntimeMetadata
-	nil,                           // 7: moleculeai.workspace.v1.RuntimeMetadata.CapabilitiesEntry
-	(*structpb.Value)(nil),        // 8: google.protobuf.Value
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*ConnectionTab)(nil),         // 5: moleculeai.workspace.v1.ConnectionTab
+	(*ConnectionProblem)(nil),     // 6: moleculeai.workspace.v1.ConnectionProblem
+	(*Token)(nil),                 // 7: moleculeai.workspace.v1.Token
+	(*RuntimeMetadata)(nil),       // 8: moleculeai.workspace.v1.RuntimeMetadata
+	nil,                           // 9: moleculeai.workspace.v1.RuntimeMetadata.CapabilitiesEntry
+	(*structpb.Value)(nil),        // 10: google.protobuf.Value
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
 }
 var file_moleculeai_workspace_v1_workspace_proto_depIdxs = []int32{
 	0,  // 0: moleculeai.workspace.v1.Workspace.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	8,  // 1: moleculeai.workspace.v1.Workspace.agent_card:type_name -> google.protobuf.Value
+	10, // 1: moleculeai.workspace.v1.Workspace.agent_card:type_name -> google.protobuf.Value
 	1,  // 2: moleculeai.workspace.v1.Workspace.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	9,  // 3: moleculeai.workspace.v1.Workspace.last_heartbeat_at:type_name -> google.protobuf.Timestamp
-	9,  // 4: moleculeai.workspace.v1.Workspace.last_outbound_at:type_name -> google.protobuf.Timestamp
-	9,  // 5: moleculeai.workspace.v1.Workspace.created_at:type_name -> google.protobuf.Timestamp
-	9,  // 6: moleculeai.workspace.v1.Workspace.updated_at:type_name -> google.protobuf.Timestamp
+	11, // 3: moleculeai.workspace.v1.Workspace.last_heartbeat_at:type_name -> google.protobuf.Timestamp
+	11, // 4: moleculeai.workspace.v1.Workspace.last_outbound_at:type_name -> google.protobuf.Timestamp
+	11, // 5: moleculeai.workspace.v1.Workspace.created_at:type_name -> google.protobuf.Timestamp
+	11, // 6: moleculeai.workspace.v1.Workspace.updated_at:type_name -> google.protobuf.Timestamp
 	0,  // 7: moleculeai.workspace.v1.Peer.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	8,  // 8: moleculeai.workspace.v1.Peer.agent_card:type_name -> google.protobuf.Value
-	9,  // 9: moleculeai.workspace.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	9,  // 10: moleculeai.workspace.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
-	9,  // 11: moleculeai.workspace.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	7,  // 12: moleculeai.workspace.v1.RuntimeMetadata.capabilities:type_name -> moleculeai.workspace.v1.RuntimeMetadata.CapabilitiesEntry
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	10, // 8: moleculeai.workspace.v1.Peer.agent_card:type_name -> google.protobuf.Value
+	5,  // 9: moleculeai.workspace.v1.ConnectionInfo.tabs:type_name -> moleculeai.workspace.v1.ConnectionTab
+	6,  // 10: moleculeai.workspace.v1.ConnectionTab.problems:type_name -> moleculeai.workspace.v1.ConnectionProblem
+	11, // 11: moleculeai.workspace.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	11, // 12: moleculeai.workspace.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
+	11, // 13: moleculeai.workspace.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	9,  // 14: moleculeai.workspace.v1.RuntimeMetadata.capabilities:type_name -> moleculeai.workspace.v1.RuntimeMetadata.CapabilitiesEntry
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_moleculeai_workspace_v1_workspace_proto_init() }
@@ -960,14 +1217,14 @@ func file_moleculeai_workspace_v1_workspace_proto_init() {
 	}
 	file_moleculeai_workspace_v1_workspace_proto_msgTypes[0].OneofWrappers = []any{}
 	file_moleculeai_workspace_v1_workspace_proto_msgTypes[1].OneofWrappers = []any{}
-	file_moleculeai_workspace_v1_workspace_proto_msgTypes[4].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_moleculeai_workspace_v1_workspace_proto_rawDesc), len(file_moleculeai_workspace_v1_workspace_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -333,6 +333,15 @@ class ConnectionInfo(_message.Message):
     AUTH_TOKEN_FIELD_NUMBER: _builtins.int
     REGISTRY_ENDPOINT_FIELD_NUMBER: _builtins.int
     HEARTBEAT_ENDPOINT_FIELD_NUMBER: _builtins.int
+    CURL_REGISTER_TEMPLATE_FIELD_NUMBER: _builtins.int
+    PYTHON_SNIPPET_FIELD_NUMBER: _builtins.int
+    UNIVERSAL_MCP_SNIPPET_FIELD_NUMBER: _builtins.int
+    CLAUDE_CODE_CHANNEL_SNIPPET_FIELD_NUMBER: _builtins.int
+    HERMES_CHANNEL_SNIPPET_FIELD_NUMBER: _builtins.int
+    CODEX_SNIPPET_FIELD_NUMBER: _builtins.int
+    OPENCLAW_SNIPPET_FIELD_NUMBER: _builtins.int
+    MCP_ENDPOINT_FIELD_NUMBER: _builtins.int
+    TABS_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID of the workspace to connect as."""
     platform_url: _builtins.str
@@ -343,6 +352,32 @@ class ConnectionInfo(_message.Message):
     """URL for Register."""
     heartbeat_endpoint: _builtins.str
     """URL for Heartbeat."""
+    curl_register_template: _builtins.str
+    """Shell commands that register the agent once, with curl. In this and the other six texts
+    `<paste from create response>`, or `<paste auth_token from create response>` in the Claude Code
+    one, stands for the token; URL and id are filled in. Running a text twice leaves what running it
+    once left. At most 4 KiB each.
+    """
+    python_snippet: _builtins.str
+    """A Python program that registers, beats and works through the inbox, on the SDK."""
+    universal_mcp_snippet: _builtins.str
+    """Shell commands that give the platform's tools to a client of the Model Context Protocol."""
+    claude_code_channel_snippet: _builtins.str
+    """Shell commands and steps that bring messages into a session of Claude Code, by a channel plugin."""
+    hermes_channel_snippet: _builtins.str
+    """Shell commands and steps for Hermes."""
+    codex_snippet: _builtins.str
+    """Shell commands and steps for Codex."""
+    openclaw_snippet: _builtins.str
+    """Shell commands and steps for OpenClaw."""
+    mcp_endpoint: _builtins.str
+    """URL of the workspace's endpoint of the Model Context Protocol."""
+    @_builtins.property
+    def tabs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConnectionTab]:
+        """The ways to connect in the order in which to offer them; the first is the default. The last one,
+        `fields`, has no text: it shows the values above.
+        """
+
     def __init__(
         self,
         *,
@@ -351,14 +386,95 @@ class ConnectionInfo(_message.Message):
         auth_token: _builtins.str = ...,
         registry_endpoint: _builtins.str = ...,
         heartbeat_endpoint: _builtins.str = ...,
+        curl_register_template: _builtins.str = ...,
+        python_snippet: _builtins.str = ...,
+        universal_mcp_snippet: _builtins.str = ...,
+        claude_code_channel_snippet: _builtins.str = ...,
+        hermes_channel_snippet: _builtins.str = ...,
+        codex_snippet: _builtins.str = ...,
+        openclaw_snippet: _builtins.str = ...,
+        mcp_endpoint: _builtins.str = ...,
+        tabs: _abc.Iterable[Global___ConnectionTab] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_token", b"auth_token", "heartbeat_endpoint", b"heartbeat_endpoint", "platform_url", b"platform_url", "registry_endpoint", b"registry_endpoint", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_token", b"auth_token", "claude_code_channel_snippet", b"claude_code_channel_snippet", "codex_snippet", b"codex_snippet", "curl_register_template", b"curl_register_template", "heartbeat_endpoint", b"heartbeat_endpoint", "hermes_channel_snippet", b"hermes_channel_snippet", "mcp_endpoint", b"mcp_endpoint", "openclaw_snippet", b"openclaw_snippet", "platform_url", b"platform_url", "python_snippet", b"python_snippet", "registry_endpoint", b"registry_endpoint", "tabs", b"tabs", "universal_mcp_snippet", b"universal_mcp_snippet", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConnectionInfo: _TypeAlias = ConnectionInfo  # noqa: Y015
+
+@_typing.final
+class ConnectionTab(_message.Message):
+    """ConnectionTab is one way to connect, with the help that goes with its text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    INSTALL_URL_FIELD_NUMBER: _builtins.int
+    DOCS_URL_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    runtime: _builtins.str
+    """Name for `molecule-grpc connect`: mcp, python, claude-code, hermes, codex, openclaw, curl; or
+    `fields`.
+    """
+    title: _builtins.str
+    """Heading for people."""
+    field: _builtins.str
+    """Name of the field of ConnectionInfo with the text; empty for `fields`."""
+    install_url: _builtins.str
+    """Page that says how to install what the text needs; empty where nothing is to be installed."""
+    docs_url: _builtins.str
+    """Page with the client's own documentation."""
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConnectionProblem]:
+        """What goes wrong most often."""
+
+    def __init__(
+        self,
+        *,
+        runtime: _builtins.str = ...,
+        title: _builtins.str = ...,
+        field: _builtins.str = ...,
+        install_url: _builtins.str = ...,
+        docs_url: _builtins.str = ...,
+        problems: _abc.Iterable[Global___ConnectionProblem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["docs_url", b"docs_url", "field", b"field", "install_url", b"install_url", "problems", b"problems", "runtime", b"runtime", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConnectionTab: _TypeAlias = ConnectionTab  # noqa: Y015
+
+@_typing.final
+class ConnectionProblem(_message.Message):
+    """ConnectionProblem is an error that people meet while they connect, and what to do about it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYMPTOM_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    symptom: _builtins.str
+    """What is seen."""
+    step: _builtins.str
+    """What to do."""
+    def __init__(
+        self,
+        *,
+        symptom: _builtins.str = ...,
+        step: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["step", b"step", "symptom", b"symptom"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConnectionProblem: _TypeAlias = ConnectionProblem  # noqa: Y015
 
 @_typing.final
 class Token(_message.Message):

@@ -461,6 +461,73 @@ export declare type ConnectionInfo = Message<"moleculeai.workspace.v1.Connection
    * @generated from field: string heartbeat_endpoint = 5;
    */
   heartbeatEndpoint: string;
+
+  /**
+   * Shell commands that register the agent once, with curl. In this and the other six texts
+   * `<paste from create response>`, or `<paste auth_token from create response>` in the Claude Code
+   * one, stands for the token; URL and id are filled in. Running a text twice leaves what running it
+   * once left. At most 4 KiB each.
+   *
+   * @generated from field: string curl_register_template = 6;
+   */
+  curlRegisterTemplate: string;
+
+  /**
+   * A Python program that registers, beats and works through the inbox, on the SDK.
+   *
+   * @generated from field: string python_snippet = 7;
+   */
+  pythonSnippet: string;
+
+  /**
+   * Shell commands that give the platform's tools to a client of the Model Context Protocol.
+   *
+   * @generated from field: string universal_mcp_snippet = 8;
+   */
+  universalMcpSnippet: string;
+
+  /**
+   * Shell commands and steps that bring messages into a session of Claude Code, by a channel plugin.
+   *
+   * @generated from field: string claude_code_channel_snippet = 9;
+   */
+  claudeCodeChannelSnippet: string;
+
+  /**
+   * Shell commands and steps for Hermes.
+   *
+   * @generated from field: string hermes_channel_snippet = 10;
+   */
+  hermesChannelSnippet: string;
+
+  /**
+   * Shell commands and steps for Codex.
+   *
+   * @generated from field: string codex_snippet = 11;
+   */
+  codexSnippet: string;
+
+  /**
+   * Shell commands and steps for OpenClaw.
+   *
+   * @generated from field: string openclaw_snippet = 12;
+   */
+  openclawSnippet: string;
+
+  /**
+   * URL of the workspace's endpoint of the Model Context Protocol.
+   *
+   * @generated from field: string mcp_endpoint = 13;
+   */
+  mcpEndpoint: string;
+
+  /**
+   * The ways to connect in the order in which to offer them; the first is the default. The last one,
+   * `fields`, has no text: it shows the values above.
+   *
+   * @generated from field: repeated moleculeai.workspace.v1.ConnectionTab tabs = 14;
+   */
+  tabs: ConnectionTab[];
 };
 
 /**
@@ -468,6 +535,89 @@ export declare type ConnectionInfo = Message<"moleculeai.workspace.v1.Connection
  * Use `create(ConnectionInfoSchema)` to create a new message.
  */
 export declare const ConnectionInfoSchema: GenMessage<ConnectionInfo>;
+
+/**
+ * ConnectionTab is one way to connect, with the help that goes with its text.
+ *
+ * @generated from message moleculeai.workspace.v1.ConnectionTab
+ */
+export declare type ConnectionTab = Message<"moleculeai.workspace.v1.ConnectionTab"> & {
+  /**
+   * Name for `molecule-grpc connect`: mcp, python, claude-code, hermes, codex, openclaw, curl; or
+   * `fields`.
+   *
+   * @generated from field: string runtime = 1;
+   */
+  runtime: string;
+
+  /**
+   * Heading for people.
+   *
+   * @generated from field: string title = 2;
+   */
+  title: string;
+
+  /**
+   * Name of the field of ConnectionInfo with the text; empty for `fields`.
+   *
+   * @generated from field: string field = 3;
+   */
+  field: string;
+
+  /**
+   * Page that says how to install what the text needs; empty where nothing is to be installed.
+   *
+   * @generated from field: string install_url = 4;
+   */
+  installUrl: string;
+
+  /**
+   * Page with the client's own documentation.
+   *
+   * @generated from field: string docs_url = 5;
+   */
+  docsUrl: string;
+
+  /**
+   * What goes wrong most often.
+   *
+   * @generated from field: repeated moleculeai.workspace.v1.ConnectionProblem problems = 6;
+   */
+  problems: ConnectionProblem[];
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ConnectionTab.
+ * Use `create(ConnectionTabSchema)` to create a new message.
+ */
+export declare const ConnectionTabSchema: GenMessage<ConnectionTab>;
+
+/**
+ * ConnectionProblem is an error that people meet while they connect, and what to do about it.
+ *
+ * @generated from message moleculeai.workspace.v1.ConnectionProblem
+ */
+export declare type ConnectionProblem = Message<"moleculeai.workspace.v1.ConnectionProblem"> & {
+  /**
+   * What is seen.
+   *
+   * @generated from field: string symptom = 1;
+   */
+  symptom: string;
+
+  /**
+   * What to do.
+   *
+   * @generated from field: string step = 2;
+   */
+  step: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ConnectionProblem.
+ * Use `create(ConnectionProblemSchema)` to create a new message.
+ */
+export declare const ConnectionProblemSchema: GenMessage<ConnectionProblem>;
 
 /**
  * Token is the visible part of a workspace token. Only CreateToken's response carries the secret.

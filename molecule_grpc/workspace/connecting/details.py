@@ -10,6 +10,8 @@ from uuid import UUID
 from molecule_grpc.kernel.errors import Conflict, Invalid
 from molecule_grpc.settings.edge import EdgeSettings
 from molecule_grpc.workspace import rules
+from molecule_grpc.workspace.connecting.tabs import TABS
+from molecule_grpc.workspace.connecting.texts import filled
 
 _UNSAFE = re.compile(r"[\s\"'`\\<>$]")
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
@@ -38,6 +40,19 @@ class ConnectionDetails:
     def heartbeat_endpoint(self) -> str:
         """Where its heartbeats go."""
         return f"{self.platform_url}/registry/heartbeat"
+
+    @property
+    def mcp_endpoint(self) -> str:
+        """Where it finds the platform's tools."""
+        return f"{self.platform_url}/workspaces/{self.workspace_id}/mcp"
+
+    def texts(self) -> dict[str, str]:
+        """What people paste, by the payload's field. A mark stands for the token."""
+        return {
+            tab.field: filled(tab.text, self.platform_url, self.workspace_id)
+            for tab in TABS
+            if tab.field
+        }
 
 
 def connection_details(
