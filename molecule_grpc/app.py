@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from molecule_grpc.admin.wiring import open_admin
+from molecule_grpc.backends.access_wiring import open_access
 from molecule_grpc.backends.lifecycle_wiring import open_lifecycle
 from molecule_grpc.backends.wiring import open_backends
 from molecule_grpc.core import Core, Slice, open_core, running
@@ -106,6 +107,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             workspace.slice,
             backends.slice,
             lifecycle,
+            open_access(core, backends, workspace),
             delegation.served(
                 events.service, mcp, workspace.service.answer_heartbeat, memory.session
             ),

@@ -50,6 +50,7 @@ class Budgets:
         lookups: questions to name servers, for URLs of agents.
         calls: calls to agents at their URLs, with and without a caller that waits.
         call_bytes: bytes of the messages of these calls.
+        access: calls that reach into workloads: files, logs and terminals.
     """
 
     processor: ProcessorTurns
@@ -61,6 +62,7 @@ class Budgets:
     lookups: Budget
     calls: Budget
     call_bytes: Budget
+    access: Budget
     _published: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @classmethod
@@ -106,6 +108,14 @@ class Budgets:
                     WORKER: settings.call_bytes_worker,
                 },
             ),
+            access=Budget(
+                "calls into workspaces",
+                {
+                    WORKSPACE: settings.access_workspace,
+                    ORGANIZATION: settings.access_organization,
+                    WORKER: settings.access_worker,
+                },
+            ),
         )
 
     @property
@@ -121,6 +131,7 @@ class Budgets:
             self.lookups,
             self.calls,
             self.call_bytes,
+            self.access,
         )
 
     async def publish(self) -> None:

@@ -117,6 +117,16 @@ POLICIES: dict[str, Policy] = {
     # The handler answers within the caller's organisation.
     _WORKSPACE + "CheckAccess": reads(CALLER),
     _WORKSPACE + "ListOperations": reads(OWN),
+    _WORKSPACE + "ListWorkspaceFiles": reads(OWN),
+    _WORKSPACE + "ReadWorkspaceFile": lasts(reads(OWN)),
+    _WORKSPACE + "WriteWorkspaceFile": stores(TAKING),
+    _WORKSPACE + "DeleteWorkspaceFile": OWN,
+    _WORKSPACE + "WatchWorkspaceLogs": lasts(reads(OWN)),
+    _WORKSPACE + "ExecWorkspace": replace(lasts(acts_as("start.workspace_id")), audited=True),
+    _WORKSPACE + "GetWorkspaceConsole": replace(reads(ADMIN), workspace="workspace_id"),
+    _WORKSPACE + "GetWorkspaceStats": reads(OWN),
+    # The handler narrows it to the caller's organisation.
+    _WORKSPACE + "ListWorkspaceStats": reads(ADMIN),
     # The handler answers within the caller's organisation, a workspace about itself.
     _WORKSPACE + "GetQuota": reads(CALLER),
     _WORKSPACE + "ListTokens": reads(OWN),

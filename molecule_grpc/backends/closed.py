@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import NoReturn
 
 from molecule_grpc.backends.contract import (
+    LOG_SECONDS,
     BackendName,
     ExecSession,
     FileEntry,
@@ -23,7 +24,13 @@ class Closed:
     name: BackendName
 
     def logs(
-        self, resource: Resource, *, since: int = 0, follow: bool = False, tail: int = 0
+        self,
+        resource: Resource,
+        *,
+        since: int = 0,
+        follow: bool = False,
+        tail: int = 0,
+        deadline: float = LOG_SECONDS,
     ) -> AsyncIterator[LogChunk]:
         self._refuse("logs")
 
@@ -52,7 +59,7 @@ class Closed:
         self._refuse("files")
 
     async def list_files(
-        self, resource: Resource, path: str, *, limit: int, deadline: float
+        self, resource: Resource, path: str, *, limit: int, depth: int = 5, deadline: float
     ) -> list[FileEntry]:
         self._refuse("files")
 

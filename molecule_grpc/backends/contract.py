@@ -107,6 +107,18 @@ class FileMissing(Exception):
     """There is no such file."""
 
 
+class OutsideRoot(Exception):
+    """A link leads out of the top directory of a path, such as `/workspace`."""
+
+
+class DirectoryThere(Exception):
+    """A directory lies where a file is to be written."""
+
+
+class TooManyFiles(Exception):
+    """More lies below a directory than was asked for at most."""
+
+
 class RootReadOnly(Exception):
     """The path lies outside of the volumes of a workload whose root may not be written."""
 
@@ -332,6 +344,7 @@ START_SECONDS: Final = 180.0
 STOP_SECONDS: Final = 30.0
 STATUS_SECONDS: Final = 10.0
 LIST_SECONDS: Final = 30.0
+LOG_SECONDS: Final = 10.0
 
 
 class Backend(Protocol):
@@ -373,14 +386,26 @@ class Backend(Protocol):
         ...
 
     def logs(
-        self, resource: Resource, *, since: int = 0, follow: bool = False, tail: int = 0
+        self,
+        resource: Resource,
+        *,
+        since: int = 0,
+        follow: bool = False,
+        tail: int = 0,
+        deadline: float = LOG_SECONDS,
     ) -> AsyncIterator[LogChunk]:
-        """What the agent printed, also after its end.
+        """What the agent printed, also after its end. A line without its end is a part of a line.
+
+        The first chunk may have no data: it says that the engine has answered.
 
         Args:
             since: the offset of a chunk: only what follows that chunk.
             follow: go on until the workload ends or the reader closes.
             tail: only so many last lines; 0 for all that is kept.
+            deadline: bounds each wait for the engine, but not for what a follower waits for.
+
+        Raises:
+            WorkloadMissing: there is none.
         """
         ...
 
@@ -399,8 +424,15 @@ class Backend(Protocol):
         """
         ...
 
+    # Paths of files are absolute. A link may lead anywhere below the path's top directory, such as
+    # `/workspace`, and nowhere else: every method raises `OutsideRoot` for a link that does.
+
     def read_file(self, resource: Resource, path: str, *, deadline: float) -> AsyncIterator[bytes]:
-        """A file's bytes. Raises `FileMissing` or `WorkloadMissing` before the first of them."""
+        """A file's bytes. Raises `FileMissing` or `WorkloadMissing` before the first of them.
+
+        Args:
+            deadline: bounds each wait for the engine, whatever the reader does in between.
+        """
         ...
 
     async def write_file(
@@ -417,17 +449,30 @@ class Backend(Protocol):
         Raises:
             WorkloadMissing: nothing is there to write to.
             RootReadOnly: the path lies outside of the volumes.
+            DirectoryThere: the path is a directory's.
         """
         ...
 
     async def list_files(
-        self, resource: Resource, path: str, *, limit: int, deadline: float
+        self, resource: Resource, path: str, *, limit: int, depth: int = 5, deadline: float
     ) -> list[FileEntry]:
-        """The files below a directory, at most so many. Raises `FileMissing`, `WorkloadMissing`."""
+        """What lies below a directory, in any order, down to `depth` levels.
+
+        Raises:
+            FileMissing: there is no such directory.
+            TooManyFiles: there are more than `limit`.
+            WorkloadMissing: nothing is there to be listed.
+        """
         ...
 
     async def delete_file(self, resource: Resource, path: str, *, deadline: float) -> None:
-        """Delete a file. Raises `FileMissing` or `WorkloadMissing`."""
+        """Delete a file or a link.
+
+        Raises:
+            FileMissing: there is none.
+            RootReadOnly: the path lies outside of the volumes.
+            WorkloadMissing: nothing is there.
+        """
         ...
 
     async def stats(self, resource: Resource, *, deadline: float) -> Usage:

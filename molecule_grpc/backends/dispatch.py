@@ -22,6 +22,7 @@ from molecule_grpc.backends.contract import (
     BackendName,
     Capability,
     FailureReason,
+    Refused,
     Resource,
     Running,
     Started,
@@ -94,6 +95,20 @@ class Dispatch:
                 f"the workspace runs on the backend {name}, which is not configured here",
             )
         return found
+
+    def reach(
+        self, name: str, resource: Resource, capability: Capability
+    ) -> tuple[Backend, Resource]:
+        """Where files, logs and terminals of a workspace go: the backend of its row.
+
+        Raises:
+            BackendFailure: the backend is not open.
+            Refused: the backend lacks this.
+        """
+        backend = self.of(name)
+        if capability not in backend.capabilities:
+            raise Refused(backend.name, capability)
+        return backend, _widened(backend, resource)
 
     async def start(self, request: StartRequest) -> Started:
         """Start on the configured backend, again after a failure that may pass.

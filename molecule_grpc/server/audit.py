@@ -94,6 +94,14 @@ class AuditLog:
         self._window_began = datetime.now(UTC)
         self.tell: Callable[[], None] = lambda: None
 
+    def began(self, path: str, policy: Policy, request: Message | None, call: Call) -> None:
+        """A call of several answers has its first one, hours before it may end.
+
+        Where every call is audited, this one is noted now: no end of a worker hides it.
+        """
+        if policy.audited:
+            self.ended(path, policy, request, call, Code.OK, "")
+
     def ended(
         self,
         path: str,
@@ -103,8 +111,16 @@ class AuditLog:
         code: Code,
         reason: str,
         response: Message | None = None,
+        *,
+        begun: bool = False,
     ) -> None:
-        """A call has ended. Most are forgotten here, for the price of a few comparisons."""
+        """A call has ended. Most are forgotten here, for the price of a few comparisons.
+
+        Args:
+            begun: whether its beginning was told of.
+        """
+        if begun and policy.audited:
+            return
         noted = policy.audited or policy.mints
         if code is Code.OK and not noted and call.principal.role is Role.WORKSPACE:
             return

@@ -121,6 +121,7 @@ class Pipeline:
         """
         code, reason = Code.CANCELLED, ""
         first: Message | None = None
+        begun = False
         processor = self._processor
         meter = processor.meter(STRANGERS_PAY)
         try:
@@ -133,6 +134,9 @@ class Pipeline:
             # What the handler holds, such as an inbox, is free as soon as the call has ended.
             async with aclosing(method.handler(source, call)) as responses:
                 while (response := await metered(anext(responses, None), meter)) is not None:
+                    if not begun:
+                        begun = True
+                        self._audit.began(method.path, method.policy, first, call)
                     yield self._serialised(response)
                     if call.head:
                         break
@@ -145,7 +149,7 @@ class Pipeline:
             raise failure from error
         finally:
             self._metrics.ended(method.path, code, None)
-            self._audit.ended(method.path, method.policy, first, call, code, reason)
+            self._audit.ended(method.path, method.policy, first, call, code, reason, begun=begun)
 
     async def _first(self, requests: AsyncIterator[Message]) -> Message:
         first = await anext(requests, None)

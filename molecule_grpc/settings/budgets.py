@@ -38,6 +38,10 @@ class BudgetSettings:
         calls_target: the same, of one agent that is called.
         call_bytes_worker: bytes of the messages of open calls to agents.
         call_bytes_organization: the same, of one organisation.
+        access_worker: files, logs and terminals of workspaces that are open; an engine is asked by
+            at most 100 connections.
+        access_organization: the same, of one organisation.
+        access_workspace: the same, of one workspace.
     """
 
     processor_ms_organization: int = setting(
@@ -66,3 +70,6 @@ class BudgetSettings:
     calls_target: int = setting("MOLECULE_CALLS_PER_AGENT", COUNT, 100)
     call_bytes_worker: int = setting("MOLECULE_CALL_BYTES_PER_WORKER", COUNT, 256 * _MIB)
     call_bytes_organization: int = setting("MOLECULE_CALL_BYTES_PER_ORGANIZATION", COUNT, 64 * _MIB)
+    access_worker: int = setting("MOLECULE_ACCESS_PER_WORKER", whole(1, 90), 90)
+    access_organization: int = setting("MOLECULE_ACCESS_PER_ORGANIZATION", COUNT, 30)
+    access_workspace: int = setting("MOLECULE_ACCESS_PER_WORKSPACE", COUNT, 10)

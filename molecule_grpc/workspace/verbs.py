@@ -135,6 +135,10 @@ class WorkspaceVerbs:
         """Workspaces whose workload should run now, in id order behind `after`."""
         return await supervised.running(self._pool, after=after, limit=limit)
 
+    async def running_in(self, within: UUID | None, *, after: UUID, limit: int) -> list[Managed]:
+        """The same within one organisation; None for any."""
+        return await supervised.running_in(self._pool, within, after=after, limit=limit)
+
     async def offline(self, *, after: UUID, limit: int) -> list[Managed]:
         """Workspaces that are offline and not below a paused ancestor, behind an id."""
         return await supervised.offline(self._pool, after=after, limit=limit)

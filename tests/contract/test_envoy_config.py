@@ -26,7 +26,7 @@ RPCS = list(Contract.load().rpcs())
 # Unary calls that may take minutes: long polls, and whatever an agent answers.
 PATIENT = {"CallMcp", "CommitUpload", "Delegate", "PullInbox", "SendMessage"}
 # Streams that are a file: no beat comes where their source is slow.
-FILES = {"DownloadFile", "ExportMemories", "GetUploadContent"}
+FILES = {"DownloadFile", "ExportMemories", "GetUploadContent", "ReadWorkspaceFile"}
 CONFIGS = {
     "plain": EdgeConfig(port=18080, worker_sockets=[Path("/run/w0.sock"), Path("/run/w1.sock")]),
     "everything": EdgeConfig(

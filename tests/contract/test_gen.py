@@ -31,6 +31,7 @@ WITHOUT_REST = {
     "moleculeai.delegation.v1.DelegationService.SubscribeInbox",
     "moleculeai.delegation.v1.DelegationService.SubscribeEvents",
     "moleculeai.upload.v1.UploadService.StageUploads",
+    "moleculeai.workspace.v1.WorkspaceService.ExecWorkspace",
 }
 SIXTY_FOUR_BITS = {
     FieldDescriptor.TYPE_INT64,

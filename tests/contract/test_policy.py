@@ -37,6 +37,7 @@ SERVED_ON_A_LOW_DISK = {
     "DeleteScopedMemory", "DeleteValue", "DeleteMemoryGrant", "MoveMemoryNamespace",
     "DeleteMemoryNamespace", "DeleteAuthorQuarantine",
     "GetSecretValues", "DeleteSecret", "DeleteSharedSecret", "ReencryptSecrets",
+    "DeleteWorkspaceFile", "ExecWorkspace",
 }  # fmt: skip
 
 

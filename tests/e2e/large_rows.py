@@ -262,6 +262,20 @@ async def _operations(scene: Scene) -> Message:
     return workspace.ListOperationsRequest(workspace_id=scene.agent.id, limit=200)
 
 
+async def _measurements(scene: Scene) -> Message:
+    """Of workspaces on a backend that the server does not open: each says so."""
+    await scene.database.execute(
+        """
+        INSERT INTO workspaces (id, organization_id, name, role, tier, status, runtime, backend)
+        SELECT gen_random_uuid(), $1, repeat(chr(8364), 80) || n, '', 3, 'online', 'langgraph',
+               'docker'
+        FROM generate_series(1, 210) n
+        """,
+        scene.org.id,
+    )
+    return workspace.ListWorkspaceStatsRequest(limit=100)
+
+
 async def _quarantines(scene: Scene) -> Message:
     await scene.database.execute(
         """
@@ -287,6 +301,7 @@ LISTINGS = {
     "AdminService/ListEvents": Listing(_events, "id", "org", 41),
     "AdminService/ListMemoryGrants": Listing(_grants, "namespace", "org", 1100),
     "WorkspaceService/ListOperations": Listing(_operations, "id", "org", 250),
+    "WorkspaceService/ListWorkspaceStats": Listing(_measurements, "workspace_id", "org", 210),
     "AdminService/ListAuthorQuarantines": Listing(_quarantines, "workspace_id", "org", 1100),
     "DelegationService/ListDelegations": Listing(_own_delegations, "delegation_id", "agent", 1100),
     "DelegationService/ListActivity": Listing(_record, "id", "agent", 6),

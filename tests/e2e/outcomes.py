@@ -23,7 +23,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 TIMEOUT_SECONDS = 20.0
-_VARIABLE = re.compile(r"\{(\w+)\}")
+VARIABLE = re.compile(r"\{(\w+)(?:=\*\*)?\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ async def call_rest(party: Party, rpc: Rpc, request: Message) -> httpx.Response:
 
 def path_of(rpc: Rpc, fields: dict[str, Any]) -> str:
     """The path of an RPC's first REST form. Removes the fields that the path binds."""
-    return _VARIABLE.sub(lambda found: str(fields.pop(found[1])), rpc.bindings[0].path)
+    return VARIABLE.sub(lambda found: str(fields.pop(found[1])), rpc.bindings[0].path)
 
 
 async def _sent(frames: tuple[bytes, ...]) -> AsyncIterator[bytes]:

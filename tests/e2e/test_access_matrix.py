@@ -35,6 +35,7 @@ ON_SOMETHING = {
     "CreateWorkspace", "DeleteWorkspace", "CreateOrgToken", "RevokeOrgToken", "RetryDelegation",
     "ReplayDeadLetter", "DropDeadLetter", "ExportMemories", "ImportMemories", "SetMemoryGrant",
     "MoveMemoryNamespace", "DeleteMemoryNamespace", "GetMemoryStats", "SetAuthorQuarantine",
+    "GetWorkspaceConsole",
 }  # fmt: skip
 # Where the handler, and not the policy alone, decides who may see what.
 BY_HANDLER = {
@@ -44,8 +45,13 @@ BY_HANDLER = {
     "CheckAccess": "anybody's with a token",
     "GetQuota": "anybody's with a token",
 }
+# What reaches into a workload. Tests with an engine end those that last.
+INTO_WORKLOADS = {
+    "ListWorkspaceFiles", "ReadWorkspaceFile", "WriteWorkspaceFile", "DeleteWorkspaceFile",
+    "WatchWorkspaceLogs", "ExecWorkspace", "GetWorkspaceConsole", "GetWorkspaceStats",
+}  # fmt: skip
 # Success is not to be had without an agent that can be called, or a backend.
-AT_BEST = {
+AT_BEST = dict.fromkeys(INTO_WORKLOADS, ("FAILED_PRECONDITION", 400)) | {
     "DownloadFile": ("FAILED_PRECONDITION", 422),
     # The platform runs no agent of the family.
     "RestartWorkspace": ("FAILED_PRECONDITION", 400),
@@ -64,6 +70,7 @@ LASTING = [
     rpc
     for rpc in RPCS
     if (policy := POLICIES[f"/{rpc.service}/{rpc.name}"]).lasts and policy.roles != ADMINS
+    if rpc.name not in INTO_WORKLOADS
 ]
 
 

@@ -23,7 +23,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as workspace
 
 from tests.e2e import garbage
 from tests.e2e.families import Family
-from tests.e2e.outcomes import call, path_of
+from tests.e2e.outcomes import VARIABLE, call, path_of
 from tests.e2e.parties import Party
 from tests.e2e.rows import Rows
 from tests.e2e.valid_requests import valid_frames
@@ -126,7 +126,7 @@ async def test_urls_and_headers_that_nobody_expects(
     rest_rpc: Rpc, good_rest: Message, family: Family, rows: Rows, data: st.DataObject
 ) -> None:
     path, *_ = rest_form(rest_rpc, good_rest)
-    odd = re.sub(r"\{\w+\}", data.draw(garbage.SEGMENTS), rest_rpc.bindings[0].path)
+    odd = VARIABLE.sub(data.draw(garbage.SEGMENTS), rest_rpc.bindings[0].path)
     path = data.draw(st.sampled_from([path, odd]))
     path += data.draw(garbage.QUERIES)
     headers = {**family.operator.headers, "content-type": data.draw(garbage.CONTENT_TYPES)}

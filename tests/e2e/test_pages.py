@@ -41,6 +41,7 @@ BOUNDED = {
     "WorkspaceService/DeleteWorkspace": "the first 100 children",
     "WorkspaceService/CollapseWorkspace": "the names of the first 1000",
     "WorkspaceService/GetQuota": "the quotas and budgets that there are",
+    "WorkspaceService/ListWorkspaceFiles": "pages of 1 MiB, read by a test with an engine",
     "WorkspaceService/ListSecrets": "three owners' names, at most 200 of each",
     "WorkspaceService/ListSharedSecrets": "an owner's names, at most 200",
     "AdminService/GetLiveness": "the tasks of a worker",

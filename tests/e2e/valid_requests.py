@@ -424,6 +424,27 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
         ),
         "GetQuota": lambda f: workspace.GetQuotaRequest(),
         "ListOperations": lambda f: workspace.ListOperationsRequest(workspace_id=f.own.id),
+        "ListWorkspaceFiles": lambda f: workspace.ListWorkspaceFilesRequest(workspace_id=f.own.id),
+        "ReadWorkspaceFile": lambda f: workspace.ReadWorkspaceFileRequest(
+            workspace_id=f.own.id, path="config.yaml"
+        ),
+        "WriteWorkspaceFile": lambda f: workspace.WriteWorkspaceFileRequest(
+            workspace_id=f.own.id,
+            path="notes/a.txt",
+            body=httpbody_pb2.HttpBody(content_type="text/plain", data=_CONTENT),
+        ),
+        "DeleteWorkspaceFile": lambda f: workspace.DeleteWorkspaceFileRequest(
+            workspace_id=f.own.id, path="notes/a.txt"
+        ),
+        "WatchWorkspaceLogs": lambda f: workspace.WatchWorkspaceLogsRequest(workspace_id=f.own.id),
+        "ExecWorkspace": lambda f: workspace.ExecWorkspaceRequest(
+            start=workspace.ExecWorkspaceRequest.Start(workspace_id=f.own.id, argv=["true"])
+        ),
+        "GetWorkspaceConsole": lambda f: workspace.GetWorkspaceConsoleRequest(
+            workspace_id=f.own.id
+        ),
+        "GetWorkspaceStats": lambda f: workspace.GetWorkspaceStatsRequest(workspace_id=f.own.id),
+        "ListWorkspaceStats": lambda f: workspace.ListWorkspaceStatsRequest(),
         "ListTokens": lambda f: workspace.ListTokensRequest(workspace_id=f.own.id),
         "CreateToken": lambda f: workspace.CreateTokenRequest(workspace_id=f.own.id),
         "GetExternalConnection": lambda f: workspace.GetExternalConnectionRequest(

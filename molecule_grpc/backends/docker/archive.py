@@ -67,9 +67,9 @@ class TarReader:
             if entry.type == tarfile.XHDTYPE:
                 names = _pax(await self._content(entry.size))
             elif entry.type == tarfile.GNUTYPE_LONGNAME:
-                names["path"] = (await self._content(entry.size)).rstrip(b"\0").decode()
+                names["path"] = _text(await self._content(entry.size))
             elif entry.type == tarfile.GNUTYPE_LONGLINK:
-                names["linkpath"] = (await self._content(entry.size)).rstrip(b"\0").decode()
+                names["linkpath"] = _text(await self._content(entry.size))
             elif entry.type != tarfile.XGLTYPE:
                 entry.name = names.get("path", entry.name)
                 entry.linkname = names.get("linkpath", entry.linkname)
@@ -111,6 +111,10 @@ class TarReader:
         chunk = await anext(self._chunks, b"")
         self._buffer += chunk
         return bool(chunk)
+
+
+def _text(data: bytes) -> str:
+    return data.rstrip(b"\0").decode("utf-8", "surrogateescape")
 
 
 def _pax(data: bytes) -> dict[str, str]:

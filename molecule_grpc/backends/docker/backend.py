@@ -11,6 +11,7 @@ from aiodocker.exceptions import DockerError
 
 from molecule_grpc.backends.contract import (
     LIST_SECONDS,
+    LOG_SECONDS,
     Absent,
     BackendFailure,
     BackendName,
@@ -40,7 +41,7 @@ from molecule_grpc.backends.docker.container_spec import (
 )
 from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.docker.execs import start_exec
-from molecule_grpc.backends.docker.failures import calling, ended, is_conflict, is_missing
+from molecule_grpc.backends.docker.failures import calling, ended, is_conflict, is_missing, paced
 from molecule_grpc.backends.docker.files import Files
 from molecule_grpc.backends.docker.images import Images, digest_of
 from molecule_grpc.backends.docker.logs import last_output, read_logs
@@ -163,14 +164,20 @@ class DockerBackend:
             await self._networks.announce()
 
     async def logs(
-        self, resource: Resource, *, since: int = 0, follow: bool = False, tail: int = 0
+        self,
+        resource: Resource,
+        *,
+        since: int = 0,
+        follow: bool = False,
+        tail: int = 0,
+        deadline: float = LOG_SECONDS,
     ) -> AsyncIterator[LogChunk]:
         """What the agent printed. Positions are times of lines, which the engine's log keeps."""
-        async with calling(None):
+        async with calling(deadline):
             found = await self._require(resource)
-            chunks = read_logs(self._engine, found["Id"], since=since, follow=follow, tail=tail)
-            async for chunk in chunks:
-                yield chunk
+        chunks = read_logs(self._engine, found["Id"], since=since, follow=follow, tail=tail)
+        async for chunk in paced(chunks, deadline, None if follow else deadline):
+            yield chunk
 
     async def exec(
         self,
@@ -194,9 +201,8 @@ class DockerBackend:
         self, resource: Resource, path: str, *, deadline: float
     ) -> AsyncIterator[bytes]:
         """A file's bytes, also of a workspace that has ended."""
-        async with calling(deadline):
-            async for chunk in self._files.read(resource, path):
-                yield chunk
+        async for chunk in paced(self._files.read(resource, path), deadline, deadline):
+            yield chunk
 
     async def write_file(
         self,
@@ -212,11 +218,11 @@ class DockerBackend:
             await self._files.write(resource, path, content, size)
 
     async def list_files(
-        self, resource: Resource, path: str, *, limit: int, deadline: float
+        self, resource: Resource, path: str, *, limit: int, depth: int = 5, deadline: float
     ) -> list[FileEntry]:
         """Files and directories below a directory."""
         async with calling(deadline):
-            return await self._files.entries(resource, path, limit)
+            return await self._files.entries(resource, path, limit, depth)
 
     async def delete_file(self, resource: Resource, path: str, *, deadline: float) -> None:
         """Delete a file."""

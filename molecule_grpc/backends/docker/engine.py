@@ -22,6 +22,8 @@ _CHUNK_BYTES: Final = 64 * 1024
 class Engine:
     """One engine. Connects with the first call, and again after whatever has become of the engine.
 
+    Each of the two clients has at most 100 connections: a stop never waits for a follower of logs.
+
     Args:
         host: URL; empty for the engine that the `docker` command would use.
     """
@@ -29,10 +31,11 @@ class Engine:
     def __init__(self, host: str = "") -> None:
         self._host = host
         self._docker: Docker | None = None
+        self._lasting: Docker | None = None
 
     @property
     def docker(self) -> Docker:
-        """The client. Callers bound each call: the client has no timeouts.
+        """The client of calls that are over soon. Callers bound each call: it has no timeouts.
 
         Raises:
             BackendFailure: `unreachable`: no engine is named, and none found.
@@ -41,6 +44,18 @@ class Engine:
         if self._docker is None:
             self._docker = _client(self._host)
         return self._docker
+
+    @property
+    def lasting(self) -> Docker:
+        """The client of files, logs and terminals, which keep a connection for as long as it takes.
+
+        Raises:
+            BackendFailure: `unreachable`: no engine is named, and none found.
+        """
+        require_no_connection("the engine")
+        if self._lasting is None:
+            self._lasting = _client(self._host)
+        return self._lasting
 
     async def get(self, path: str, **params: Any) -> Any:
         """An answer in JSON."""
@@ -75,13 +90,17 @@ class Engine:
         params: Mapping[str, Any] | None = None,
         data: Any = None,
         headers: Mapping[str, str] | None = None,
+        lasting: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A call of the engine's API, whose answer may be read as a stream.
+
+        Args:
+            lasting: the stream is read at somebody else's pace.
 
         Raises:
             DockerError: the engine refuses.
         """
-        docker = self.docker
+        docker = self.lasting if lasting else self.docker
         if docker.api_version == "auto":
             await docker.version()  # Which has the client agree on a version.
         url = f"{docker.docker_host}/{docker.api_version}/{path}"
@@ -100,9 +119,10 @@ class Engine:
 
     async def close(self) -> None:
         """Close connections."""
-        if self._docker is not None:
-            await self._docker.close()
-            self._docker = None
+        for client in (self._docker, self._lasting):
+            if client is not None:
+                await client.close()
+        self._docker = self._lasting = None
 
 
 def _client(host: str) -> Docker:

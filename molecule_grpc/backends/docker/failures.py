@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, Final, TypeVar
 
 import aiohttp
 from aiodocker.exceptions import DockerError
 
 from molecule_grpc.backends.contract import BackendFailure, FailureReason
 from molecule_grpc.backends.docker.rules import signal_of
+
+T = TypeVar("T")
 
 # As aiodocker says that it found nobody.
 _NO_ENGINE: Final = 900
@@ -128,3 +130,28 @@ async def calling(deadline: float | None) -> AsyncIterator[None]:
         raise failure_of(error) from error
     except (aiohttp.ClientError, OSError) as error:
         raise unreachable(repr(error)) from error
+
+
+async def paced(
+    pieces: AsyncIterator[T], first: float | None, rest: float | None
+) -> AsyncGenerator[T, None]:
+    """The pieces, each of which the engine must give in time. The reader may take any time.
+
+    Args:
+        first, rest: seconds for the first piece and for each of the others; None for no limit.
+
+    Raises:
+        BackendFailure: as `calling`.
+    """
+    limit = first
+    try:
+        while True:
+            async with calling(limit):
+                piece = await anext(pieces, None)
+            if piece is None:
+                return
+            yield piece
+            limit = rest
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()

@@ -21,7 +21,10 @@ _NANOSECONDS: Final = 1_000_000_000
 async def read_logs(
     engine: Engine, container_id: str, *, since: int, follow: bool, tail: int
 ) -> AsyncGenerator[LogChunk, None]:
-    """Lines with positions: the nanoseconds of the engine's time stamp, since 1970."""
+    """Lines with positions: the nanoseconds of the engine's time stamp, since 1970.
+
+    An empty chunk comes first, as soon as the engine has answered.
+    """
     query = {
         "stdout": True,
         "stderr": True,
@@ -33,9 +36,10 @@ async def read_logs(
     }
     path = f"containers/{container_id}/logs"
     async with (
-        engine.request("GET", path, params=query) as answer,
-        contextlib.aclosing(_frames(engine.bytes(answer))) as frames,
+        engine.request("GET", path, params=query, lasting=True) as answer,
+        contextlib.aclosing(frames_of(engine.bytes(answer))) as frames,
     ):
+        yield LogChunk(since, b"")
         async for frame in frames:
             stamp, _, data = frame.partition(b" ")
             if (position := _position(stamp.decode())) > since:
@@ -51,7 +55,7 @@ async def last_output(engine: Engine, container_id: str) -> str:
     return kept.decode(errors="replace").replace("\0", "")
 
 
-async def _frames(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+async def frames_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """One frame of the engine is one line, of standard output or error."""
     buffer = bytearray()
     async for chunk in chunks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
@@ -19,6 +20,8 @@ from molecule_grpc.backends.docker.names import Json
 from molecule_grpc.backends.docker.rules import signal_of
 
 _REMOVAL_POLL_SECONDS: Final = 0.05
+# No use of a helper takes as long.
+_HELPER_SECONDS: Final = 600
 _AGENT_PORT_NUMBER: Final = AGENT_PORT.partition("/")[0]
 
 
@@ -153,7 +156,7 @@ def _is_meant(found: Json, resource: Resource) -> bool:
 def _owned_container(found: Json) -> Owned | None:
     labels = found.get("Labels")
     workspace = names.label_id(labels, names.WORKSPACE)
-    if workspace is None:
+    if workspace is None or _is_in_use(found):
         return None
     return Owned(
         workspace,
@@ -162,6 +165,13 @@ def _owned_container(found: Json) -> Owned | None:
         names.label_id(labels, names.OPERATION),
         found["State"] in ("running", "paused"),
         datetime.fromtimestamp(found["Created"], UTC),
+    )
+
+
+def _is_in_use(found: Json) -> bool:
+    """Whether a container is somebody's helper: what is older was left by a worker that died."""
+    return names.HELPER in (found.get("Labels") or {}) and (
+        time.time() - found["Created"] < _HELPER_SECONDS
     )
 
 

@@ -43,6 +43,8 @@ def transcoder(
             "always_print_primitive_fields": True,
             **form,
         },
+        # Of a path of several segments, such as the name of a file: others always are.
+        "url_unescape_spec": "ALL_CHARACTERS",
         # Forms write a blank in a query as a plus.
         "query_param_unescape_plus": True,
         # One stray parameter must not make a call unintelligible.

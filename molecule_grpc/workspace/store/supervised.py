@@ -48,6 +48,14 @@ def _listing(condition: str, place: str, *more: str) -> str:
 
 
 _RUNNING = _listing(f"backend <> '' AND {may(DIED)} AND runtime <> 'external'", "$1") + "$2"
+_RUNNING_IN = (
+    _listing(
+        f"""backend <> '' AND {may(DIED)} AND runtime <> 'external'
+            AND organization_id = coalesce($3, organization_id)""",
+        "$1",
+    )
+    + "$2"
+)
 _OFFLINE = (
     _listing(
         f"""backend <> '' AND status = '{DIED.target}' AND runtime <> 'external'
@@ -103,6 +111,12 @@ class Late(NamedTuple):
 async def running(pool: Pool, *, after: UUID, limit: int) -> list[Managed]:
     """Workspaces whose workload should run now, behind an id."""
     return [Managed(*row) for row in await pool.fetch(_RUNNING, after, limit)]
+
+
+async def running_in(pool: Pool, within: UUID | None, *, after: UUID, limit: int) -> list[Managed]:
+    """The same within one organisation, or within none in particular."""
+    rows = await pool.fetch(_RUNNING_IN, after, limit, within)
+    return [Managed(*row) for row in rows]
 
 
 async def offline(pool: Pool, *, after: UUID, limit: int) -> list[Managed]:

@@ -104,6 +104,28 @@ const (
 	// The agent has tasks: wait for them, or force it. Code: ABORTED (409). Metadata, also in the REST
 	// body: `active_tasks`.
 	ErrorReason_ERROR_REASON_TASKS_RUNNING ErrorReason = 52
+	// The workspace was never started, or nothing of it runs or is kept. Code: FAILED_PRECONDITION (400).
+	ErrorReason_ERROR_REASON_WORKLOAD_MISSING ErrorReason = 200
+	// The backend that runs the workspace does not offer this, in whatever state. Code: UNIMPLEMENTED
+	// (501). Metadata: `backend`.
+	ErrorReason_ERROR_REASON_BACKEND_LACKS ErrorReason = 201
+	// The engine that runs the workspace does not do what it was asked, or does not answer.
+	// Code: UNAVAILABLE (502). Metadata: `cause`, such as `timeout`.
+	ErrorReason_ERROR_REASON_BACKEND_UNAVAILABLE ErrorReason = 202
+	// The workspace has no such file, or no such directory. Code: NOT_FOUND (404).
+	ErrorReason_ERROR_REASON_FILE_NOT_FOUND ErrorReason = 203
+	// A link leads out of the root that was named. Code: FAILED_PRECONDITION (400).
+	ErrorReason_ERROR_REASON_FILE_OUTSIDE_ROOT ErrorReason = 204
+	// The path is outside of the volumes of a workspace whose root may not be written.
+	// Code: FAILED_PRECONDITION (400). Metadata: `root`.
+	ErrorReason_ERROR_REASON_ROOT_READ_ONLY ErrorReason = 205
+	// The file is no UTF-8 text: read it with `raw=true`. Code: FAILED_PRECONDITION (400).
+	ErrorReason_ERROR_REASON_FILE_NOT_TEXT ErrorReason = 206
+	// More files lie below the directory than can be listed: name a lower directory, or less depth.
+	// Code: FAILED_PRECONDITION (400).
+	ErrorReason_ERROR_REASON_TOO_MANY_FILES ErrorReason = 207
+	// A directory lies where a file is to be written. Code: FAILED_PRECONDITION (400).
+	ErrorReason_ERROR_REASON_FILE_IS_DIRECTORY ErrorReason = 208
 	// The two workspaces may not talk to each other by the rules of the tree.
 	// Code: PERMISSION_DENIED (403).
 	ErrorReason_ERROR_REASON_NOT_RELATED ErrorReason = 60
@@ -275,6 +297,15 @@ var (
 		50:  "ERROR_REASON_RUNTIME_EXTERNAL",
 		51:  "ERROR_REASON_NO_BACKEND",
 		52:  "ERROR_REASON_TASKS_RUNNING",
+		200: "ERROR_REASON_WORKLOAD_MISSING",
+		201: "ERROR_REASON_BACKEND_LACKS",
+		202: "ERROR_REASON_BACKEND_UNAVAILABLE",
+		203: "ERROR_REASON_FILE_NOT_FOUND",
+		204: "ERROR_REASON_FILE_OUTSIDE_ROOT",
+		205: "ERROR_REASON_ROOT_READ_ONLY",
+		206: "ERROR_REASON_FILE_NOT_TEXT",
+		207: "ERROR_REASON_TOO_MANY_FILES",
+		208: "ERROR_REASON_FILE_IS_DIRECTORY",
 		60:  "ERROR_REASON_NOT_RELATED",
 		61:  "ERROR_REASON_SOURCE_SPOOFED",
 		62:  "ERROR_REASON_SELF_DELEGATION",
@@ -366,6 +397,15 @@ var (
 		"ERROR_REASON_RUNTIME_EXTERNAL":          50,
 		"ERROR_REASON_NO_BACKEND":                51,
 		"ERROR_REASON_TASKS_RUNNING":             52,
+		"ERROR_REASON_WORKLOAD_MISSING":          200,
+		"ERROR_REASON_BACKEND_LACKS":             201,
+		"ERROR_REASON_BACKEND_UNAVAILABLE":       202,
+		"ERROR_REASON_FILE_NOT_FOUND":            203,
+		"ERROR_REASON_FILE_OUTSIDE_ROOT":         204,
+		"ERROR_REASON_ROOT_READ_ONLY":            205,
+		"ERROR_REASON_FILE_NOT_TEXT":             206,
+		"ERROR_REASON_TOO_MANY_FILES":            207,
+		"ERROR_REASON_FILE_IS_DIRECTORY":         208,
 		"ERROR_REASON_NOT_RELATED":               60,
 		"ERROR_REASON_SOURCE_SPOOFED":            61,
 		"ERROR_REASON_SELF_DELEGATION":           62,
@@ -457,7 +497,7 @@ var File_moleculeai_error_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xa6\x18\n" +
+	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xe3\x1a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12 \n" +
@@ -491,7 +531,16 @@ const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"!ERROR_REASON_RUNTIME_NOT_EXTERNAL\x101\x12!\n" +
 	"\x1dERROR_REASON_RUNTIME_EXTERNAL\x102\x12\x1b\n" +
 	"\x17ERROR_REASON_NO_BACKEND\x103\x12\x1e\n" +
-	"\x1aERROR_REASON_TASKS_RUNNING\x104\x12\x1c\n" +
+	"\x1aERROR_REASON_TASKS_RUNNING\x104\x12\"\n" +
+	"\x1dERROR_REASON_WORKLOAD_MISSING\x10\xc8\x01\x12\x1f\n" +
+	"\x1aERROR_REASON_BACKEND_LACKS\x10\xc9\x01\x12%\n" +
+	" ERROR_REASON_BACKEND_UNAVAILABLE\x10\xca\x01\x12 \n" +
+	"\x1bERROR_REASON_FILE_NOT_FOUND\x10\xcb\x01\x12#\n" +
+	"\x1eERROR_REASON_FILE_OUTSIDE_ROOT\x10\xcc\x01\x12 \n" +
+	"\x1bERROR_REASON_ROOT_READ_ONLY\x10\xcd\x01\x12\x1f\n" +
+	"\x1aERROR_REASON_FILE_NOT_TEXT\x10\xce\x01\x12 \n" +
+	"\x1bERROR_REASON_TOO_MANY_FILES\x10\xcf\x01\x12#\n" +
+	"\x1eERROR_REASON_FILE_IS_DIRECTORY\x10\xd0\x01\x12\x1c\n" +
 	"\x18ERROR_REASON_NOT_RELATED\x10<\x12\x1f\n" +
 	"\x1bERROR_REASON_SOURCE_SPOOFED\x10=\x12 \n" +
 	"\x1cERROR_REASON_SELF_DELEGATION\x10>\x12%\n" +

@@ -12,6 +12,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	_ "github.com/molecule-ai/molecule-grpc/gen/go/moleculeai/rest/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
+	httpbody "google.golang.org/genproto/googleapis/api/httpbody"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	structpb "google.golang.org/protobuf/types/known/structpb"
@@ -138,6 +139,1200 @@ func (x *ListOperationsResponse) GetOperations() []*Operation {
 	return nil
 }
 
+// Request of ListWorkspaceFiles.
+type ListWorkspaceFilesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// `/configs`, `/workspace`, `/home` or `/plugins`; empty for `/configs`.
+	Root string `protobuf:"bytes,2,opt,name=root,proto3" json:"root,omitempty"`
+	// Directory below `root`, at most 1024 bytes; empty for `root` itself. Neither absolute nor with `.`,
+	// `..`, empty components or NUL.
+	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	// Levels below the directory, 1 to 5; 0 means 1.
+	Depth int32 `protobuf:"varint,4,opt,name=depth,proto3" json:"depth,omitempty"`
+	// Maximum number of rows, 1 to 500; 0 means 500.
+	Limit int32 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Value of `x-next-page-token` of the previous page, which had the same directory and depth.
+	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWorkspaceFilesRequest) Reset() {
+	*x = ListWorkspaceFilesRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWorkspaceFilesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWorkspaceFilesRequest) ProtoMessage() {}
+
+func (x *ListWorkspaceFilesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWorkspaceFilesRequest.ProtoReflect.Descriptor instead.
+func (*ListWorkspaceFilesRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ListWorkspaceFilesRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *ListWorkspaceFilesRequest) GetRoot() string {
+	if x != nil {
+		return x.Root
+	}
+	return ""
+}
+
+func (x *ListWorkspaceFilesRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ListWorkspaceFilesRequest) GetDepth() int32 {
+	if x != nil {
+		return x.Depth
+	}
+	return 0
+}
+
+func (x *ListWorkspaceFilesRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListWorkspaceFilesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Response of ListWorkspaceFiles.
+type ListWorkspaceFilesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Files and directories in the order of their paths.
+	Files         []*WorkspaceFile `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWorkspaceFilesResponse) Reset() {
+	*x = ListWorkspaceFilesResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWorkspaceFilesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWorkspaceFilesResponse) ProtoMessage() {}
+
+func (x *ListWorkspaceFilesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWorkspaceFilesResponse.ProtoReflect.Descriptor instead.
+func (*ListWorkspaceFilesResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListWorkspaceFilesResponse) GetFiles() []*WorkspaceFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+// Request of ReadWorkspaceFile.
+type ReadWorkspaceFileRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Path below `root`, 1 to 1024 bytes. Neither absolute nor with `.`, `..`, empty components or NUL.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// `/configs`, `/workspace`, `/home` or `/plugins`; empty for `/configs`.
+	Root string `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"`
+	// Whether a REST answer is the bytes of the file instead of JSON.
+	Raw           bool `protobuf:"varint,4,opt,name=raw,proto3" json:"raw,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadWorkspaceFileRequest) Reset() {
+	*x = ReadWorkspaceFileRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadWorkspaceFileRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadWorkspaceFileRequest) ProtoMessage() {}
+
+func (x *ReadWorkspaceFileRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadWorkspaceFileRequest.ProtoReflect.Descriptor instead.
+func (*ReadWorkspaceFileRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ReadWorkspaceFileRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *ReadWorkspaceFileRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ReadWorkspaceFileRequest) GetRoot() string {
+	if x != nil {
+		return x.Root
+	}
+	return ""
+}
+
+func (x *ReadWorkspaceFileRequest) GetRaw() bool {
+	if x != nil {
+		return x.Raw
+	}
+	return false
+}
+
+// Request of WriteWorkspaceFile. Over gRPC the ids belong in the first message.
+type WriteWorkspaceFileRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Path below `root`, 1 to 1024 bytes. Neither absolute nor with `.`, `..`, empty components or NUL.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// `/configs`, `/workspace`, `/home` or `/plugins`; empty for `/configs`.
+	Root string `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"`
+	// The next bytes; at most 1 MiB, best 256 KiB. The content type is read from the first message.
+	Body          *httpbody.HttpBody `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteWorkspaceFileRequest) Reset() {
+	*x = WriteWorkspaceFileRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteWorkspaceFileRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteWorkspaceFileRequest) ProtoMessage() {}
+
+func (x *WriteWorkspaceFileRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteWorkspaceFileRequest.ProtoReflect.Descriptor instead.
+func (*WriteWorkspaceFileRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *WriteWorkspaceFileRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *WriteWorkspaceFileRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *WriteWorkspaceFileRequest) GetRoot() string {
+	if x != nil {
+		return x.Root
+	}
+	return ""
+}
+
+func (x *WriteWorkspaceFileRequest) GetBody() *httpbody.HttpBody {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+// Response of WriteWorkspaceFile.
+type WriteWorkspaceFileResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Always `saved`.
+	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	// Path below the root.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// Size of the file in bytes.
+	Size          int32 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteWorkspaceFileResponse) Reset() {
+	*x = WriteWorkspaceFileResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteWorkspaceFileResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteWorkspaceFileResponse) ProtoMessage() {}
+
+func (x *WriteWorkspaceFileResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteWorkspaceFileResponse.ProtoReflect.Descriptor instead.
+func (*WriteWorkspaceFileResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *WriteWorkspaceFileResponse) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *WriteWorkspaceFileResponse) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *WriteWorkspaceFileResponse) GetSize() int32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+// Request of DeleteWorkspaceFile.
+type DeleteWorkspaceFileRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Path below `root`, 1 to 1024 bytes. Neither absolute nor with `.`, `..`, empty components or NUL.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// `/configs`, `/workspace`, `/home` or `/plugins`; empty for `/configs`.
+	Root          string `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteWorkspaceFileRequest) Reset() {
+	*x = DeleteWorkspaceFileRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteWorkspaceFileRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteWorkspaceFileRequest) ProtoMessage() {}
+
+func (x *DeleteWorkspaceFileRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteWorkspaceFileRequest.ProtoReflect.Descriptor instead.
+func (*DeleteWorkspaceFileRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DeleteWorkspaceFileRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *DeleteWorkspaceFileRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *DeleteWorkspaceFileRequest) GetRoot() string {
+	if x != nil {
+		return x.Root
+	}
+	return ""
+}
+
+// Response of DeleteWorkspaceFile.
+type DeleteWorkspaceFileResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Always `deleted`.
+	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	// Path below the root.
+	Path          string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteWorkspaceFileResponse) Reset() {
+	*x = DeleteWorkspaceFileResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteWorkspaceFileResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteWorkspaceFileResponse) ProtoMessage() {}
+
+func (x *DeleteWorkspaceFileResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteWorkspaceFileResponse.ProtoReflect.Descriptor instead.
+func (*DeleteWorkspaceFileResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DeleteWorkspaceFileResponse) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *DeleteWorkspaceFileResponse) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+// Request of WatchWorkspaceLogs.
+type WatchWorkspaceLogsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// Number of last lines to begin with, at most 100,000; 0 means all that the engine keeps.
+	Tail int32 `protobuf:"varint,2,opt,name=tail,proto3" json:"tail,omitempty"`
+	// Whether to go on with what is printed later, until the workload ends.
+	Follow bool `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
+	// `resume_token` of the last chunk that the client has: only what was printed after it is sent.
+	// Empty for the beginning.
+	ResumeAfter   string `protobuf:"bytes,4,opt,name=resume_after,json=resumeAfter,proto3" json:"resume_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchWorkspaceLogsRequest) Reset() {
+	*x = WatchWorkspaceLogsRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchWorkspaceLogsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchWorkspaceLogsRequest) ProtoMessage() {}
+
+func (x *WatchWorkspaceLogsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchWorkspaceLogsRequest.ProtoReflect.Descriptor instead.
+func (*WatchWorkspaceLogsRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *WatchWorkspaceLogsRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *WatchWorkspaceLogsRequest) GetTail() int32 {
+	if x != nil {
+		return x.Tail
+	}
+	return 0
+}
+
+func (x *WatchWorkspaceLogsRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+func (x *WatchWorkspaceLogsRequest) GetResumeAfter() string {
+	if x != nil {
+		return x.ResumeAfter
+	}
+	return ""
+}
+
+// WatchWorkspaceLogsResponse is a frame to the client of WatchWorkspaceLogs.
+type WatchWorkspaceLogsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Exactly one of these.
+	//
+	// Types that are valid to be assigned to Frame:
+	//
+	//	*WatchWorkspaceLogsResponse_Chunk
+	//	*WatchWorkspaceLogsResponse_Beat
+	//	*WatchWorkspaceLogsResponse_Drain
+	//	*WatchWorkspaceLogsResponse_End
+	Frame         isWatchWorkspaceLogsResponse_Frame `protobuf_oneof:"frame"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchWorkspaceLogsResponse) Reset() {
+	*x = WatchWorkspaceLogsResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchWorkspaceLogsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchWorkspaceLogsResponse) ProtoMessage() {}
+
+func (x *WatchWorkspaceLogsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchWorkspaceLogsResponse.ProtoReflect.Descriptor instead.
+func (*WatchWorkspaceLogsResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *WatchWorkspaceLogsResponse) GetFrame() isWatchWorkspaceLogsResponse_Frame {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+func (x *WatchWorkspaceLogsResponse) GetChunk() *LogChunk {
+	if x != nil {
+		if x, ok := x.Frame.(*WatchWorkspaceLogsResponse_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+func (x *WatchWorkspaceLogsResponse) GetBeat() *AccessBeat {
+	if x != nil {
+		if x, ok := x.Frame.(*WatchWorkspaceLogsResponse_Beat); ok {
+			return x.Beat
+		}
+	}
+	return nil
+}
+
+func (x *WatchWorkspaceLogsResponse) GetDrain() *AccessDrain {
+	if x != nil {
+		if x, ok := x.Frame.(*WatchWorkspaceLogsResponse_Drain); ok {
+			return x.Drain
+		}
+	}
+	return nil
+}
+
+func (x *WatchWorkspaceLogsResponse) GetEnd() *AccessEnd {
+	if x != nil {
+		if x, ok := x.Frame.(*WatchWorkspaceLogsResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isWatchWorkspaceLogsResponse_Frame interface {
+	isWatchWorkspaceLogsResponse_Frame()
+}
+
+type WatchWorkspaceLogsResponse_Chunk struct {
+	// What was printed next.
+	Chunk *LogChunk `protobuf:"bytes,1,opt,name=chunk,proto3,oneof"`
+}
+
+type WatchWorkspaceLogsResponse_Beat struct {
+	// Sent after 15 s without another frame.
+	Beat *AccessBeat `protobuf:"bytes,2,opt,name=beat,proto3,oneof"`
+}
+
+type WatchWorkspaceLogsResponse_Drain struct {
+	// Reconnect with the last `resume_token`.
+	Drain *AccessDrain `protobuf:"bytes,3,opt,name=drain,proto3,oneof"`
+}
+
+type WatchWorkspaceLogsResponse_End struct {
+	// The last frame of a stream that the server ended with an error.
+	End *AccessEnd `protobuf:"bytes,4,opt,name=end,proto3,oneof"`
+}
+
+func (*WatchWorkspaceLogsResponse_Chunk) isWatchWorkspaceLogsResponse_Frame() {}
+
+func (*WatchWorkspaceLogsResponse_Beat) isWatchWorkspaceLogsResponse_Frame() {}
+
+func (*WatchWorkspaceLogsResponse_Drain) isWatchWorkspaceLogsResponse_Frame() {}
+
+func (*WatchWorkspaceLogsResponse_End) isWatchWorkspaceLogsResponse_Frame() {}
+
+// Request of ExecWorkspace: one frame.
+type ExecWorkspaceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Exactly one of these.
+	//
+	// Types that are valid to be assigned to Frame:
+	//
+	//	*ExecWorkspaceRequest_Start_
+	//	*ExecWorkspaceRequest_Input
+	//	*ExecWorkspaceRequest_EndInput_
+	//	*ExecWorkspaceRequest_Resize
+	//	*ExecWorkspaceRequest_Signal
+	Frame         isExecWorkspaceRequest_Frame `protobuf_oneof:"frame"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecWorkspaceRequest) Reset() {
+	*x = ExecWorkspaceRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecWorkspaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecWorkspaceRequest) ProtoMessage() {}
+
+func (x *ExecWorkspaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecWorkspaceRequest.ProtoReflect.Descriptor instead.
+func (*ExecWorkspaceRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ExecWorkspaceRequest) GetFrame() isExecWorkspaceRequest_Frame {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+func (x *ExecWorkspaceRequest) GetStart() *ExecWorkspaceRequest_Start {
+	if x != nil {
+		if x, ok := x.Frame.(*ExecWorkspaceRequest_Start_); ok {
+			return x.Start
+		}
+	}
+	return nil
+}
+
+func (x *ExecWorkspaceRequest) GetInput() []byte {
+	if x != nil {
+		if x, ok := x.Frame.(*ExecWorkspaceRequest_Input); ok {
+			return x.Input
+		}
+	}
+	return nil
+}
+
+func (x *ExecWorkspaceRequest) GetEndInput() *ExecWorkspaceRequest_EndInput {
+	if x != nil {
+		if x, ok := x.Frame.(*ExecWorkspaceRequest_EndInput_); ok {
+			return x.EndInput
+		}
+	}
+	return nil
+}
+
+func (x *ExecWorkspaceRequest) GetResize() *TerminalSize {
+	if x != nil {
+		if x, ok := x.Frame.(*ExecWorkspaceRequest_Resize); ok {
+			return x.Resize
+		}
+	}
+	return nil
+}
+
+func (x *ExecWorkspaceRequest) GetSignal() string {
+	if x != nil {
+		if x, ok := x.Frame.(*ExecWorkspaceRequest_Signal); ok {
+			return x.Signal
+		}
+	}
+	return ""
+}
+
+type isExecWorkspaceRequest_Frame interface {
+	isExecWorkspaceRequest_Frame()
+}
+
+type ExecWorkspaceRequest_Start_ struct {
+	// The first frame.
+	Start *ExecWorkspaceRequest_Start `protobuf:"bytes,1,opt,name=start,proto3,oneof"`
+}
+
+type ExecWorkspaceRequest_Input struct {
+	// Bytes for the standard input, at most 64 KiB.
+	Input []byte `protobuf:"bytes,2,opt,name=input,proto3,oneof"`
+}
+
+type ExecWorkspaceRequest_EndInput_ struct {
+	// The command reads the end of its input. With a terminal, send its end-of-file character instead.
+	EndInput *ExecWorkspaceRequest_EndInput `protobuf:"bytes,3,opt,name=end_input,json=endInput,proto3,oneof"`
+}
+
+type ExecWorkspaceRequest_Resize struct {
+	// The terminal has another size now.
+	Resize *TerminalSize `protobuf:"bytes,4,opt,name=resize,proto3,oneof"`
+}
+
+type ExecWorkspaceRequest_Signal struct {
+	// A signal for the command and what it has started, by its name without SIG.
+	Signal string `protobuf:"bytes,5,opt,name=signal,proto3,oneof"`
+}
+
+func (*ExecWorkspaceRequest_Start_) isExecWorkspaceRequest_Frame() {}
+
+func (*ExecWorkspaceRequest_Input) isExecWorkspaceRequest_Frame() {}
+
+func (*ExecWorkspaceRequest_EndInput_) isExecWorkspaceRequest_Frame() {}
+
+func (*ExecWorkspaceRequest_Resize) isExecWorkspaceRequest_Frame() {}
+
+func (*ExecWorkspaceRequest_Signal) isExecWorkspaceRequest_Frame() {}
+
+// ExecWorkspaceResponse is a frame to the client of ExecWorkspace.
+type ExecWorkspaceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Exactly one of these.
+	//
+	// Types that are valid to be assigned to Frame:
+	//
+	//	*ExecWorkspaceResponse_Started_
+	//	*ExecWorkspaceResponse_Output
+	//	*ExecWorkspaceResponse_Error
+	//	*ExecWorkspaceResponse_Exited_
+	//	*ExecWorkspaceResponse_Beat
+	//	*ExecWorkspaceResponse_End
+	Frame         isExecWorkspaceResponse_Frame `protobuf_oneof:"frame"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecWorkspaceResponse) Reset() {
+	*x = ExecWorkspaceResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecWorkspaceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecWorkspaceResponse) ProtoMessage() {}
+
+func (x *ExecWorkspaceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecWorkspaceResponse.ProtoReflect.Descriptor instead.
+func (*ExecWorkspaceResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ExecWorkspaceResponse) GetFrame() isExecWorkspaceResponse_Frame {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+func (x *ExecWorkspaceResponse) GetStarted() *ExecWorkspaceResponse_Started {
+	if x != nil {
+		if x, ok := x.Frame.(*ExecWorkspaceResponse_Started_); ok {
+			return x.Started
+		}
+	}
+	return nil
+}
+
+func (x *ExecWorkspaceResponse) GetOutput() []byte {
+	if x != nil {
+		if x, ok := x.Frame.(*ExecWorkspaceResponse_Output); ok {
+			return x.Output
+		}
+	}
+	return nil
+}
+
+func (x *ExecWorkspaceResponse) GetError() []byte {
+	if x != nil {
+		if x, ok := x.Frame.(*ExecWorkspaceResponse_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+func (x *ExecWorkspaceResponse) GetExited() *ExecWorkspaceResponse_Exited {
+	if x != nil {
+		if x, ok := x.Frame.(*ExecWorkspaceResponse_Exited_); ok {
+			return x.Exited
+		}
+	}
+	return nil
+}
+
+func (x *ExecWorkspaceResponse) GetBeat() *AccessBeat {
+	if x != nil {
+		if x, ok := x.Frame.(*ExecWorkspaceResponse_Beat); ok {
+			return x.Beat
+		}
+	}
+	return nil
+}
+
+func (x *ExecWorkspaceResponse) GetEnd() *AccessEnd {
+	if x != nil {
+		if x, ok := x.Frame.(*ExecWorkspaceResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isExecWorkspaceResponse_Frame interface {
+	isExecWorkspaceResponse_Frame()
+}
+
+type ExecWorkspaceResponse_Started_ struct {
+	// The first frame.
+	Started *ExecWorkspaceResponse_Started `protobuf:"bytes,1,opt,name=started,proto3,oneof"`
+}
+
+type ExecWorkspaceResponse_Output struct {
+	// Bytes of the standard output; of a terminal, all output.
+	Output []byte `protobuf:"bytes,2,opt,name=output,proto3,oneof"`
+}
+
+type ExecWorkspaceResponse_Error struct {
+	// Bytes of the standard error.
+	Error []byte `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
+}
+
+type ExecWorkspaceResponse_Exited_ struct {
+	// The command has ended.
+	Exited *ExecWorkspaceResponse_Exited `protobuf:"bytes,4,opt,name=exited,proto3,oneof"`
+}
+
+type ExecWorkspaceResponse_Beat struct {
+	// Sent after 15 s without another frame.
+	Beat *AccessBeat `protobuf:"bytes,5,opt,name=beat,proto3,oneof"`
+}
+
+type ExecWorkspaceResponse_End struct {
+	// The last frame of a stream that the server ended with an error.
+	End *AccessEnd `protobuf:"bytes,6,opt,name=end,proto3,oneof"`
+}
+
+func (*ExecWorkspaceResponse_Started_) isExecWorkspaceResponse_Frame() {}
+
+func (*ExecWorkspaceResponse_Output) isExecWorkspaceResponse_Frame() {}
+
+func (*ExecWorkspaceResponse_Error) isExecWorkspaceResponse_Frame() {}
+
+func (*ExecWorkspaceResponse_Exited_) isExecWorkspaceResponse_Frame() {}
+
+func (*ExecWorkspaceResponse_Beat) isExecWorkspaceResponse_Frame() {}
+
+func (*ExecWorkspaceResponse_End) isExecWorkspaceResponse_Frame() {}
+
+// Request of GetWorkspaceConsole.
+type GetWorkspaceConsoleRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId   string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWorkspaceConsoleRequest) Reset() {
+	*x = GetWorkspaceConsoleRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWorkspaceConsoleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWorkspaceConsoleRequest) ProtoMessage() {}
+
+func (x *GetWorkspaceConsoleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWorkspaceConsoleRequest.ProtoReflect.Descriptor instead.
+func (*GetWorkspaceConsoleRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GetWorkspaceConsoleRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+// Response of GetWorkspaceConsole.
+type GetWorkspaceConsoleResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the machine has printed, at most the last 256 KiB.
+	Output        string `protobuf:"bytes,1,opt,name=output,proto3" json:"output,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWorkspaceConsoleResponse) Reset() {
+	*x = GetWorkspaceConsoleResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWorkspaceConsoleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWorkspaceConsoleResponse) ProtoMessage() {}
+
+func (x *GetWorkspaceConsoleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWorkspaceConsoleResponse.ProtoReflect.Descriptor instead.
+func (*GetWorkspaceConsoleResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GetWorkspaceConsoleResponse) GetOutput() string {
+	if x != nil {
+		return x.Output
+	}
+	return ""
+}
+
+// Request of GetWorkspaceStats.
+type GetWorkspaceStatsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId   string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWorkspaceStatsRequest) Reset() {
+	*x = GetWorkspaceStatsRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWorkspaceStatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWorkspaceStatsRequest) ProtoMessage() {}
+
+func (x *GetWorkspaceStatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWorkspaceStatsRequest.ProtoReflect.Descriptor instead.
+func (*GetWorkspaceStatsRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GetWorkspaceStatsRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+// Request of ListWorkspaceStats.
+type ListWorkspaceStatsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Maximum number of rows, 1 to 100; 0 means 50.
+	Limit int32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Value of `x-next-page-token` of the previous page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWorkspaceStatsRequest) Reset() {
+	*x = ListWorkspaceStatsRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWorkspaceStatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWorkspaceStatsRequest) ProtoMessage() {}
+
+func (x *ListWorkspaceStatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWorkspaceStatsRequest.ProtoReflect.Descriptor instead.
+func (*ListWorkspaceStatsRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListWorkspaceStatsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListWorkspaceStatsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Response of ListWorkspaceStats.
+type ListWorkspaceStatsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Measurements, in the order of the workspaces' ids.
+	Stats         []*WorkspaceStats `protobuf:"bytes,1,rep,name=stats,proto3" json:"stats,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWorkspaceStatsResponse) Reset() {
+	*x = ListWorkspaceStatsResponse{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWorkspaceStatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWorkspaceStatsResponse) ProtoMessage() {}
+
+func (x *ListWorkspaceStatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWorkspaceStatsResponse.ProtoReflect.Descriptor instead.
+func (*ListWorkspaceStatsResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ListWorkspaceStatsResponse) GetStats() []*WorkspaceStats {
+	if x != nil {
+		return x.Stats
+	}
+	return nil
+}
+
 // Request of RestartWorkspace.
 type RestartWorkspaceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -157,7 +1352,7 @@ type RestartWorkspaceRequest struct {
 
 func (x *RestartWorkspaceRequest) Reset() {
 	*x = RestartWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[2]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -169,7 +1364,7 @@ func (x *RestartWorkspaceRequest) String() string {
 func (*RestartWorkspaceRequest) ProtoMessage() {}
 
 func (x *RestartWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[2]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -182,7 +1377,7 @@ func (x *RestartWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*RestartWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{2}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RestartWorkspaceRequest) GetWorkspaceId() string {
@@ -235,7 +1430,7 @@ type RestartWorkspaceResponse struct {
 
 func (x *RestartWorkspaceResponse) Reset() {
 	*x = RestartWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -247,7 +1442,7 @@ func (x *RestartWorkspaceResponse) String() string {
 func (*RestartWorkspaceResponse) ProtoMessage() {}
 
 func (x *RestartWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[3]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -260,7 +1455,7 @@ func (x *RestartWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*RestartWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{3}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RestartWorkspaceResponse) GetStatus() Workspace_Status {
@@ -295,7 +1490,7 @@ type PauseWorkspaceRequest struct {
 
 func (x *PauseWorkspaceRequest) Reset() {
 	*x = PauseWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -307,7 +1502,7 @@ func (x *PauseWorkspaceRequest) String() string {
 func (*PauseWorkspaceRequest) ProtoMessage() {}
 
 func (x *PauseWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[4]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -320,7 +1515,7 @@ func (x *PauseWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*PauseWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{4}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PauseWorkspaceRequest) GetWorkspaceId() string {
@@ -343,7 +1538,7 @@ type PauseWorkspaceResponse struct {
 
 func (x *PauseWorkspaceResponse) Reset() {
 	*x = PauseWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[5]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -355,7 +1550,7 @@ func (x *PauseWorkspaceResponse) String() string {
 func (*PauseWorkspaceResponse) ProtoMessage() {}
 
 func (x *PauseWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[5]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -368,7 +1563,7 @@ func (x *PauseWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*PauseWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{5}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PauseWorkspaceResponse) GetStatus() Workspace_Status {
@@ -396,7 +1591,7 @@ type ResumeWorkspaceRequest struct {
 
 func (x *ResumeWorkspaceRequest) Reset() {
 	*x = ResumeWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -408,7 +1603,7 @@ func (x *ResumeWorkspaceRequest) String() string {
 func (*ResumeWorkspaceRequest) ProtoMessage() {}
 
 func (x *ResumeWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[6]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -421,7 +1616,7 @@ func (x *ResumeWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*ResumeWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{6}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ResumeWorkspaceRequest) GetWorkspaceId() string {
@@ -444,7 +1639,7 @@ type ResumeWorkspaceResponse struct {
 
 func (x *ResumeWorkspaceResponse) Reset() {
 	*x = ResumeWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +1651,7 @@ func (x *ResumeWorkspaceResponse) String() string {
 func (*ResumeWorkspaceResponse) ProtoMessage() {}
 
 func (x *ResumeWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[7]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +1664,7 @@ func (x *ResumeWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*ResumeWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{7}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResumeWorkspaceResponse) GetStatus() Workspace_Status {
@@ -499,7 +1694,7 @@ type HibernateWorkspaceRequest struct {
 
 func (x *HibernateWorkspaceRequest) Reset() {
 	*x = HibernateWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[8]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -511,7 +1706,7 @@ func (x *HibernateWorkspaceRequest) String() string {
 func (*HibernateWorkspaceRequest) ProtoMessage() {}
 
 func (x *HibernateWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[8]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -524,7 +1719,7 @@ func (x *HibernateWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HibernateWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*HibernateWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{8}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HibernateWorkspaceRequest) GetWorkspaceId() string {
@@ -552,7 +1747,7 @@ type HibernateWorkspaceResponse struct {
 
 func (x *HibernateWorkspaceResponse) Reset() {
 	*x = HibernateWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[9]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -564,7 +1759,7 @@ func (x *HibernateWorkspaceResponse) String() string {
 func (*HibernateWorkspaceResponse) ProtoMessage() {}
 
 func (x *HibernateWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[9]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -577,7 +1772,7 @@ func (x *HibernateWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HibernateWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*HibernateWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{9}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HibernateWorkspaceResponse) GetStatus() Workspace_Status {
@@ -598,7 +1793,7 @@ type WakeWorkspaceRequest struct {
 
 func (x *WakeWorkspaceRequest) Reset() {
 	*x = WakeWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +1805,7 @@ func (x *WakeWorkspaceRequest) String() string {
 func (*WakeWorkspaceRequest) ProtoMessage() {}
 
 func (x *WakeWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +1818,7 @@ func (x *WakeWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WakeWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*WakeWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{10}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *WakeWorkspaceRequest) GetWorkspaceId() string {
@@ -644,7 +1839,7 @@ type WakeWorkspaceResponse struct {
 
 func (x *WakeWorkspaceResponse) Reset() {
 	*x = WakeWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -656,7 +1851,7 @@ func (x *WakeWorkspaceResponse) String() string {
 func (*WakeWorkspaceResponse) ProtoMessage() {}
 
 func (x *WakeWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -669,7 +1864,7 @@ func (x *WakeWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WakeWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*WakeWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{11}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *WakeWorkspaceResponse) GetStatus() Workspace_Status {
@@ -690,7 +1885,7 @@ type CollapseWorkspaceRequest struct {
 
 func (x *CollapseWorkspaceRequest) Reset() {
 	*x = CollapseWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -702,7 +1897,7 @@ func (x *CollapseWorkspaceRequest) String() string {
 func (*CollapseWorkspaceRequest) ProtoMessage() {}
 
 func (x *CollapseWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -715,7 +1910,7 @@ func (x *CollapseWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollapseWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*CollapseWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{12}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CollapseWorkspaceRequest) GetWorkspaceId() string {
@@ -740,7 +1935,7 @@ type CollapseWorkspaceResponse struct {
 
 func (x *CollapseWorkspaceResponse) Reset() {
 	*x = CollapseWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -752,7 +1947,7 @@ func (x *CollapseWorkspaceResponse) String() string {
 func (*CollapseWorkspaceResponse) ProtoMessage() {}
 
 func (x *CollapseWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[13]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -765,7 +1960,7 @@ func (x *CollapseWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollapseWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*CollapseWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{13}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CollapseWorkspaceResponse) GetStatus() string {
@@ -804,7 +1999,7 @@ type GetQuotaRequest struct {
 
 func (x *GetQuotaRequest) Reset() {
 	*x = GetQuotaRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +2011,7 @@ func (x *GetQuotaRequest) String() string {
 func (*GetQuotaRequest) ProtoMessage() {}
 
 func (x *GetQuotaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[14]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +2024,7 @@ func (x *GetQuotaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuotaRequest.ProtoReflect.Descriptor instead.
 func (*GetQuotaRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{14}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetQuotaRequest) GetOrganizationId() string {
@@ -866,7 +2061,7 @@ type Quota struct {
 
 func (x *Quota) Reset() {
 	*x = Quota{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[15]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +2073,7 @@ func (x *Quota) String() string {
 func (*Quota) ProtoMessage() {}
 
 func (x *Quota) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[15]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +2086,7 @@ func (x *Quota) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quota.ProtoReflect.Descriptor instead.
 func (*Quota) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{15}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Quota) GetName() string {
@@ -944,7 +2139,7 @@ type GetQuotaResponse struct {
 
 func (x *GetQuotaResponse) Reset() {
 	*x = GetQuotaResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +2151,7 @@ func (x *GetQuotaResponse) String() string {
 func (*GetQuotaResponse) ProtoMessage() {}
 
 func (x *GetQuotaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[16]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +2164,7 @@ func (x *GetQuotaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuotaResponse.ProtoReflect.Descriptor instead.
 func (*GetQuotaResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{16}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetQuotaResponse) GetOrganizationId() string {
@@ -1007,7 +2202,7 @@ type InitialMemory struct {
 
 func (x *InitialMemory) Reset() {
 	*x = InitialMemory{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1019,7 +2214,7 @@ func (x *InitialMemory) String() string {
 func (*InitialMemory) ProtoMessage() {}
 
 func (x *InitialMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[17]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1032,7 +2227,7 @@ func (x *InitialMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitialMemory.ProtoReflect.Descriptor instead.
 func (*InitialMemory) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{17}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *InitialMemory) GetContent() string {
@@ -1090,7 +2285,7 @@ type CreateWorkspaceRequest struct {
 
 func (x *CreateWorkspaceRequest) Reset() {
 	*x = CreateWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +2297,7 @@ func (x *CreateWorkspaceRequest) String() string {
 func (*CreateWorkspaceRequest) ProtoMessage() {}
 
 func (x *CreateWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1115,7 +2310,7 @@ func (x *CreateWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*CreateWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{18}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CreateWorkspaceRequest) GetName() string {
@@ -1246,7 +2441,7 @@ type CreateWorkspaceResponse struct {
 
 func (x *CreateWorkspaceResponse) Reset() {
 	*x = CreateWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +2453,7 @@ func (x *CreateWorkspaceResponse) String() string {
 func (*CreateWorkspaceResponse) ProtoMessage() {}
 
 func (x *CreateWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[19]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +2466,7 @@ func (x *CreateWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*CreateWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{19}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CreateWorkspaceResponse) GetId() string {
@@ -1338,7 +2533,7 @@ type ListWorkspacesRequest struct {
 
 func (x *ListWorkspacesRequest) Reset() {
 	*x = ListWorkspacesRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[20]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +2545,7 @@ func (x *ListWorkspacesRequest) String() string {
 func (*ListWorkspacesRequest) ProtoMessage() {}
 
 func (x *ListWorkspacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[20]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +2558,7 @@ func (x *ListWorkspacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkspacesRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkspacesRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{20}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListWorkspacesRequest) GetLimit() int32 {
@@ -1398,7 +2593,7 @@ type ListWorkspacesResponse struct {
 
 func (x *ListWorkspacesResponse) Reset() {
 	*x = ListWorkspacesResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[21]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +2605,7 @@ func (x *ListWorkspacesResponse) String() string {
 func (*ListWorkspacesResponse) ProtoMessage() {}
 
 func (x *ListWorkspacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[21]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +2618,7 @@ func (x *ListWorkspacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkspacesResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkspacesResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{21}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListWorkspacesResponse) GetWorkspaces() []*Workspace {
@@ -1446,7 +2641,7 @@ type GetWorkspaceRequest struct {
 
 func (x *GetWorkspaceRequest) Reset() {
 	*x = GetWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[22]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +2653,7 @@ func (x *GetWorkspaceRequest) String() string {
 func (*GetWorkspaceRequest) ProtoMessage() {}
 
 func (x *GetWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[22]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +2666,7 @@ func (x *GetWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*GetWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{22}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetWorkspaceRequest) GetWorkspaceId() string {
@@ -1499,7 +2694,7 @@ type GetWorkspaceStateRequest struct {
 
 func (x *GetWorkspaceStateRequest) Reset() {
 	*x = GetWorkspaceStateRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[23]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1511,7 +2706,7 @@ func (x *GetWorkspaceStateRequest) String() string {
 func (*GetWorkspaceStateRequest) ProtoMessage() {}
 
 func (x *GetWorkspaceStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[23]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1524,7 +2719,7 @@ func (x *GetWorkspaceStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkspaceStateRequest.ProtoReflect.Descriptor instead.
 func (*GetWorkspaceStateRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{23}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetWorkspaceStateRequest) GetWorkspaceId() string {
@@ -1551,7 +2746,7 @@ type GetWorkspaceStateResponse struct {
 
 func (x *GetWorkspaceStateResponse) Reset() {
 	*x = GetWorkspaceStateResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[24]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +2758,7 @@ func (x *GetWorkspaceStateResponse) String() string {
 func (*GetWorkspaceStateResponse) ProtoMessage() {}
 
 func (x *GetWorkspaceStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[24]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +2771,7 @@ func (x *GetWorkspaceStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkspaceStateResponse.ProtoReflect.Descriptor instead.
 func (*GetWorkspaceStateResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{24}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetWorkspaceStateResponse) GetWorkspaceId() string {
@@ -1638,7 +2833,7 @@ type UpdateWorkspaceRequest struct {
 
 func (x *UpdateWorkspaceRequest) Reset() {
 	*x = UpdateWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +2845,7 @@ func (x *UpdateWorkspaceRequest) String() string {
 func (*UpdateWorkspaceRequest) ProtoMessage() {}
 
 func (x *UpdateWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +2858,7 @@ func (x *UpdateWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*UpdateWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{25}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *UpdateWorkspaceRequest) GetWorkspaceId() string {
@@ -1756,7 +2951,7 @@ type UpdateWorkspaceResponse struct {
 
 func (x *UpdateWorkspaceResponse) Reset() {
 	*x = UpdateWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[26]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +2963,7 @@ func (x *UpdateWorkspaceResponse) String() string {
 func (*UpdateWorkspaceResponse) ProtoMessage() {}
 
 func (x *UpdateWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[26]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +2976,7 @@ func (x *UpdateWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*UpdateWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{26}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *UpdateWorkspaceResponse) GetStatus() string {
@@ -1813,7 +3008,7 @@ type DeleteWorkspaceRequest struct {
 
 func (x *DeleteWorkspaceRequest) Reset() {
 	*x = DeleteWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[27]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1825,7 +3020,7 @@ func (x *DeleteWorkspaceRequest) String() string {
 func (*DeleteWorkspaceRequest) ProtoMessage() {}
 
 func (x *DeleteWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[27]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1838,7 +3033,7 @@ func (x *DeleteWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{27}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DeleteWorkspaceRequest) GetWorkspaceId() string {
@@ -1881,7 +3076,7 @@ type DeleteWorkspaceResponse struct {
 
 func (x *DeleteWorkspaceResponse) Reset() {
 	*x = DeleteWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +3088,7 @@ func (x *DeleteWorkspaceResponse) String() string {
 func (*DeleteWorkspaceResponse) ProtoMessage() {}
 
 func (x *DeleteWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +3101,7 @@ func (x *DeleteWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{28}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DeleteWorkspaceResponse) GetStatus() string {
@@ -1963,7 +3158,7 @@ type RegisterRequest struct {
 
 func (x *RegisterRequest) Reset() {
 	*x = RegisterRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[29]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1975,7 +3170,7 @@ func (x *RegisterRequest) String() string {
 func (*RegisterRequest) ProtoMessage() {}
 
 func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[29]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1988,7 +3183,7 @@ func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{29}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RegisterRequest) GetId() string {
@@ -2036,7 +3231,7 @@ type RegisterResponse struct {
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[30]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2048,7 +3243,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[30]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2061,7 +3256,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{30}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RegisterResponse) GetStatus() string {
@@ -2121,7 +3316,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2133,7 +3328,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2146,7 +3341,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{31}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *HeartbeatRequest) GetWorkspaceId() string {
@@ -2234,7 +3429,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[32]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2246,7 +3441,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[32]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2259,7 +3454,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{32}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HeartbeatResponse) GetStatus() string {
@@ -2296,7 +3491,7 @@ type UpdateCardRequest struct {
 
 func (x *UpdateCardRequest) Reset() {
 	*x = UpdateCardRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[33]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2308,7 +3503,7 @@ func (x *UpdateCardRequest) String() string {
 func (*UpdateCardRequest) ProtoMessage() {}
 
 func (x *UpdateCardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[33]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2321,7 +3516,7 @@ func (x *UpdateCardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateCardRequest.ProtoReflect.Descriptor instead.
 func (*UpdateCardRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{33}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *UpdateCardRequest) GetWorkspaceId() string {
@@ -2349,7 +3544,7 @@ type UpdateCardResponse struct {
 
 func (x *UpdateCardResponse) Reset() {
 	*x = UpdateCardResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2361,7 +3556,7 @@ func (x *UpdateCardResponse) String() string {
 func (*UpdateCardResponse) ProtoMessage() {}
 
 func (x *UpdateCardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2374,7 +3569,7 @@ func (x *UpdateCardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateCardResponse.ProtoReflect.Descriptor instead.
 func (*UpdateCardResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{34}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *UpdateCardResponse) GetStatus() string {
@@ -2397,7 +3592,7 @@ type DiscoverRequest struct {
 
 func (x *DiscoverRequest) Reset() {
 	*x = DiscoverRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[35]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2409,7 +3604,7 @@ func (x *DiscoverRequest) String() string {
 func (*DiscoverRequest) ProtoMessage() {}
 
 func (x *DiscoverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[35]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2422,7 +3617,7 @@ func (x *DiscoverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscoverRequest.ProtoReflect.Descriptor instead.
 func (*DiscoverRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{35}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *DiscoverRequest) GetTargetId() string {
@@ -2458,7 +3653,7 @@ type DiscoverResponse struct {
 
 func (x *DiscoverResponse) Reset() {
 	*x = DiscoverResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[36]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2470,7 +3665,7 @@ func (x *DiscoverResponse) String() string {
 func (*DiscoverResponse) ProtoMessage() {}
 
 func (x *DiscoverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[36]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2483,7 +3678,7 @@ func (x *DiscoverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscoverResponse.ProtoReflect.Descriptor instead.
 func (*DiscoverResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{36}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *DiscoverResponse) GetId() string {
@@ -2538,7 +3733,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[37]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +3745,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[37]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +3758,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{37}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListPeersRequest) GetWorkspaceId() string {
@@ -2605,7 +3800,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[38]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2617,7 +3812,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[38]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2630,7 +3825,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{38}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ListPeersResponse) GetPeers() []*Peer {
@@ -2653,7 +3848,7 @@ type CheckAccessRequest struct {
 
 func (x *CheckAccessRequest) Reset() {
 	*x = CheckAccessRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[39]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2665,7 +3860,7 @@ func (x *CheckAccessRequest) String() string {
 func (*CheckAccessRequest) ProtoMessage() {}
 
 func (x *CheckAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[39]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2678,7 +3873,7 @@ func (x *CheckAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckAccessRequest.ProtoReflect.Descriptor instead.
 func (*CheckAccessRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{39}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CheckAccessRequest) GetCallerId() string {
@@ -2706,7 +3901,7 @@ type CheckAccessResponse struct {
 
 func (x *CheckAccessResponse) Reset() {
 	*x = CheckAccessResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[40]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2718,7 +3913,7 @@ func (x *CheckAccessResponse) String() string {
 func (*CheckAccessResponse) ProtoMessage() {}
 
 func (x *CheckAccessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[40]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2731,7 +3926,7 @@ func (x *CheckAccessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckAccessResponse.ProtoReflect.Descriptor instead.
 func (*CheckAccessResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{40}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CheckAccessResponse) GetAllowed() bool {
@@ -2758,7 +3953,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[41]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2770,7 +3965,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[41]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2783,7 +3978,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{41}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListTokensRequest) GetWorkspaceId() string {
@@ -2827,7 +4022,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[42]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2839,7 +4034,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[42]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2852,7 +4047,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{42}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -2885,7 +4080,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[43]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2897,7 +4092,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[43]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2910,7 +4105,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{43}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *CreateTokenRequest) GetWorkspaceId() string {
@@ -2959,7 +4154,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[44]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2971,7 +4166,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[44]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2984,7 +4179,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{44}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CreateTokenResponse) GetAuthToken() string {
@@ -3056,7 +4251,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[45]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3068,7 +4263,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[45]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3081,7 +4276,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{45}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RevokeTokenRequest) GetWorkspaceId() string {
@@ -3109,7 +4304,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[46]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3121,7 +4316,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[46]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3134,7 +4329,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{46}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RevokeTokenResponse) GetStatus() string {
@@ -3155,7 +4350,7 @@ type GetExternalConnectionRequest struct {
 
 func (x *GetExternalConnectionRequest) Reset() {
 	*x = GetExternalConnectionRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[47]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3167,7 +4362,7 @@ func (x *GetExternalConnectionRequest) String() string {
 func (*GetExternalConnectionRequest) ProtoMessage() {}
 
 func (x *GetExternalConnectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[47]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3180,7 +4375,7 @@ func (x *GetExternalConnectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExternalConnectionRequest.ProtoReflect.Descriptor instead.
 func (*GetExternalConnectionRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{47}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *GetExternalConnectionRequest) GetWorkspaceId() string {
@@ -3201,7 +4396,7 @@ type GetExternalConnectionResponse struct {
 
 func (x *GetExternalConnectionResponse) Reset() {
 	*x = GetExternalConnectionResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[48]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3213,7 +4408,7 @@ func (x *GetExternalConnectionResponse) String() string {
 func (*GetExternalConnectionResponse) ProtoMessage() {}
 
 func (x *GetExternalConnectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[48]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3226,7 +4421,7 @@ func (x *GetExternalConnectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExternalConnectionResponse.ProtoReflect.Descriptor instead.
 func (*GetExternalConnectionResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{48}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GetExternalConnectionResponse) GetConnection() *ConnectionInfo {
@@ -3247,7 +4442,7 @@ type RotateExternalCredentialsRequest struct {
 
 func (x *RotateExternalCredentialsRequest) Reset() {
 	*x = RotateExternalCredentialsRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[49]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3259,7 +4454,7 @@ func (x *RotateExternalCredentialsRequest) String() string {
 func (*RotateExternalCredentialsRequest) ProtoMessage() {}
 
 func (x *RotateExternalCredentialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[49]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3272,7 +4467,7 @@ func (x *RotateExternalCredentialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateExternalCredentialsRequest.ProtoReflect.Descriptor instead.
 func (*RotateExternalCredentialsRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{49}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RotateExternalCredentialsRequest) GetWorkspaceId() string {
@@ -3293,7 +4488,7 @@ type RotateExternalCredentialsResponse struct {
 
 func (x *RotateExternalCredentialsResponse) Reset() {
 	*x = RotateExternalCredentialsResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[50]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3305,7 +4500,7 @@ func (x *RotateExternalCredentialsResponse) String() string {
 func (*RotateExternalCredentialsResponse) ProtoMessage() {}
 
 func (x *RotateExternalCredentialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[50]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3318,7 +4513,7 @@ func (x *RotateExternalCredentialsResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use RotateExternalCredentialsResponse.ProtoReflect.Descriptor instead.
 func (*RotateExternalCredentialsResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{50}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RotateExternalCredentialsResponse) GetConnection() *ConnectionInfo {
@@ -3339,7 +4534,7 @@ type ListSecretsRequest struct {
 
 func (x *ListSecretsRequest) Reset() {
 	*x = ListSecretsRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[51]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3351,7 +4546,7 @@ func (x *ListSecretsRequest) String() string {
 func (*ListSecretsRequest) ProtoMessage() {}
 
 func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[51]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3364,7 +4559,7 @@ func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSecretsRequest.ProtoReflect.Descriptor instead.
 func (*ListSecretsRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{51}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ListSecretsRequest) GetWorkspaceId() string {
@@ -3385,7 +4580,7 @@ type ListSecretsResponse struct {
 
 func (x *ListSecretsResponse) Reset() {
 	*x = ListSecretsResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[52]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3397,7 +4592,7 @@ func (x *ListSecretsResponse) String() string {
 func (*ListSecretsResponse) ProtoMessage() {}
 
 func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[52]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3410,7 +4605,7 @@ func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSecretsResponse.ProtoReflect.Descriptor instead.
 func (*ListSecretsResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{52}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListSecretsResponse) GetSecrets() []*Secret {
@@ -3431,7 +4626,7 @@ type GetSecretValuesRequest struct {
 
 func (x *GetSecretValuesRequest) Reset() {
 	*x = GetSecretValuesRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[53]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3443,7 +4638,7 @@ func (x *GetSecretValuesRequest) String() string {
 func (*GetSecretValuesRequest) ProtoMessage() {}
 
 func (x *GetSecretValuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[53]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3456,7 +4651,7 @@ func (x *GetSecretValuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSecretValuesRequest.ProtoReflect.Descriptor instead.
 func (*GetSecretValuesRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{53}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *GetSecretValuesRequest) GetWorkspaceId() string {
@@ -3481,7 +4676,7 @@ type SetSecretRequest struct {
 
 func (x *SetSecretRequest) Reset() {
 	*x = SetSecretRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[54]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3493,7 +4688,7 @@ func (x *SetSecretRequest) String() string {
 func (*SetSecretRequest) ProtoMessage() {}
 
 func (x *SetSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[54]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3506,7 +4701,7 @@ func (x *SetSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSecretRequest.ProtoReflect.Descriptor instead.
 func (*SetSecretRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{54}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *SetSecretRequest) GetWorkspaceId() string {
@@ -3543,7 +4738,7 @@ type SetSecretResponse struct {
 
 func (x *SetSecretResponse) Reset() {
 	*x = SetSecretResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[55]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3555,7 +4750,7 @@ func (x *SetSecretResponse) String() string {
 func (*SetSecretResponse) ProtoMessage() {}
 
 func (x *SetSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[55]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3568,7 +4763,7 @@ func (x *SetSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSecretResponse.ProtoReflect.Descriptor instead.
 func (*SetSecretResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{55}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *SetSecretResponse) GetStatus() string {
@@ -3598,7 +4793,7 @@ type DeleteSecretRequest struct {
 
 func (x *DeleteSecretRequest) Reset() {
 	*x = DeleteSecretRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[56]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3610,7 +4805,7 @@ func (x *DeleteSecretRequest) String() string {
 func (*DeleteSecretRequest) ProtoMessage() {}
 
 func (x *DeleteSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[56]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3623,7 +4818,7 @@ func (x *DeleteSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSecretRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSecretRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{56}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *DeleteSecretRequest) GetWorkspaceId() string {
@@ -3653,7 +4848,7 @@ type DeleteSecretResponse struct {
 
 func (x *DeleteSecretResponse) Reset() {
 	*x = DeleteSecretResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[57]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3665,7 +4860,7 @@ func (x *DeleteSecretResponse) String() string {
 func (*DeleteSecretResponse) ProtoMessage() {}
 
 func (x *DeleteSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[57]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3678,7 +4873,7 @@ func (x *DeleteSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSecretResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSecretResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{57}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *DeleteSecretResponse) GetStatus() string {
@@ -3707,7 +4902,7 @@ type ListSharedSecretsRequest struct {
 
 func (x *ListSharedSecretsRequest) Reset() {
 	*x = ListSharedSecretsRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[58]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3719,7 +4914,7 @@ func (x *ListSharedSecretsRequest) String() string {
 func (*ListSharedSecretsRequest) ProtoMessage() {}
 
 func (x *ListSharedSecretsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[58]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3732,7 +4927,7 @@ func (x *ListSharedSecretsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSharedSecretsRequest.ProtoReflect.Descriptor instead.
 func (*ListSharedSecretsRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{58}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListSharedSecretsRequest) GetOrganizationId() string {
@@ -3753,7 +4948,7 @@ type ListSharedSecretsResponse struct {
 
 func (x *ListSharedSecretsResponse) Reset() {
 	*x = ListSharedSecretsResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[59]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3765,7 +4960,7 @@ func (x *ListSharedSecretsResponse) String() string {
 func (*ListSharedSecretsResponse) ProtoMessage() {}
 
 func (x *ListSharedSecretsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[59]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3778,7 +4973,7 @@ func (x *ListSharedSecretsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSharedSecretsResponse.ProtoReflect.Descriptor instead.
 func (*ListSharedSecretsResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{59}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListSharedSecretsResponse) GetSecrets() []*Secret {
@@ -3804,7 +4999,7 @@ type SetSharedSecretRequest struct {
 
 func (x *SetSharedSecretRequest) Reset() {
 	*x = SetSharedSecretRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[60]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3816,7 +5011,7 @@ func (x *SetSharedSecretRequest) String() string {
 func (*SetSharedSecretRequest) ProtoMessage() {}
 
 func (x *SetSharedSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[60]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3829,7 +5024,7 @@ func (x *SetSharedSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSharedSecretRequest.ProtoReflect.Descriptor instead.
 func (*SetSharedSecretRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{60}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *SetSharedSecretRequest) GetOrganizationId() string {
@@ -3868,7 +5063,7 @@ type SetSharedSecretResponse struct {
 
 func (x *SetSharedSecretResponse) Reset() {
 	*x = SetSharedSecretResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[61]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3880,7 +5075,7 @@ func (x *SetSharedSecretResponse) String() string {
 func (*SetSharedSecretResponse) ProtoMessage() {}
 
 func (x *SetSharedSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[61]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3893,7 +5088,7 @@ func (x *SetSharedSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSharedSecretResponse.ProtoReflect.Descriptor instead.
 func (*SetSharedSecretResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{61}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *SetSharedSecretResponse) GetStatus() string {
@@ -3931,7 +5126,7 @@ type DeleteSharedSecretRequest struct {
 
 func (x *DeleteSharedSecretRequest) Reset() {
 	*x = DeleteSharedSecretRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[62]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3943,7 +5138,7 @@ func (x *DeleteSharedSecretRequest) String() string {
 func (*DeleteSharedSecretRequest) ProtoMessage() {}
 
 func (x *DeleteSharedSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[62]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3956,7 +5151,7 @@ func (x *DeleteSharedSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSharedSecretRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSharedSecretRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{62}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *DeleteSharedSecretRequest) GetOrganizationId() string {
@@ -3988,7 +5183,7 @@ type DeleteSharedSecretResponse struct {
 
 func (x *DeleteSharedSecretResponse) Reset() {
 	*x = DeleteSharedSecretResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[63]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4000,7 +5195,7 @@ func (x *DeleteSharedSecretResponse) String() string {
 func (*DeleteSharedSecretResponse) ProtoMessage() {}
 
 func (x *DeleteSharedSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[63]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4013,7 +5208,7 @@ func (x *DeleteSharedSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSharedSecretResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSharedSecretResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{63}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *DeleteSharedSecretResponse) GetStatus() string {
@@ -4046,7 +5241,7 @@ type ReencryptSecretsRequest struct {
 
 func (x *ReencryptSecretsRequest) Reset() {
 	*x = ReencryptSecretsRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[64]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4058,7 +5253,7 @@ func (x *ReencryptSecretsRequest) String() string {
 func (*ReencryptSecretsRequest) ProtoMessage() {}
 
 func (x *ReencryptSecretsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[64]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4071,7 +5266,7 @@ func (x *ReencryptSecretsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReencryptSecretsRequest.ProtoReflect.Descriptor instead.
 func (*ReencryptSecretsRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{64}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{80}
 }
 
 // Response of ReencryptSecrets.
@@ -4087,7 +5282,7 @@ type ReencryptSecretsResponse struct {
 
 func (x *ReencryptSecretsResponse) Reset() {
 	*x = ReencryptSecretsResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[65]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4099,7 +5294,7 @@ func (x *ReencryptSecretsResponse) String() string {
 func (*ReencryptSecretsResponse) ProtoMessage() {}
 
 func (x *ReencryptSecretsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[65]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4112,7 +5307,7 @@ func (x *ReencryptSecretsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReencryptSecretsResponse.ProtoReflect.Descriptor instead.
 func (*ReencryptSecretsResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{65}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ReencryptSecretsResponse) GetReencrypted() int32 {
@@ -4125,6 +5320,191 @@ func (x *ReencryptSecretsResponse) GetReencrypted() int32 {
 func (x *ReencryptSecretsResponse) GetUnreadable() int32 {
 	if x != nil {
 		return x.Unreadable
+	}
+	return 0
+}
+
+// Start opens the stream.
+type ExecWorkspaceRequest_Start struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	// The program and its arguments, at most 256 of at most 64 KiB each; none means `sh`.
+	Argv []string `protobuf:"bytes,2,rep,name=argv,proto3" json:"argv,omitempty"`
+	// The command gets a terminal of this size; absent for none.
+	Terminal      *TerminalSize `protobuf:"bytes,3,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecWorkspaceRequest_Start) Reset() {
+	*x = ExecWorkspaceRequest_Start{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecWorkspaceRequest_Start) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecWorkspaceRequest_Start) ProtoMessage() {}
+
+func (x *ExecWorkspaceRequest_Start) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecWorkspaceRequest_Start.ProtoReflect.Descriptor instead.
+func (*ExecWorkspaceRequest_Start) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{11, 0}
+}
+
+func (x *ExecWorkspaceRequest_Start) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
+func (x *ExecWorkspaceRequest_Start) GetArgv() []string {
+	if x != nil {
+		return x.Argv
+	}
+	return nil
+}
+
+func (x *ExecWorkspaceRequest_Start) GetTerminal() *TerminalSize {
+	if x != nil {
+		return x.Terminal
+	}
+	return nil
+}
+
+// EndInput is the end of the command's input.
+type ExecWorkspaceRequest_EndInput struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecWorkspaceRequest_EndInput) Reset() {
+	*x = ExecWorkspaceRequest_EndInput{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecWorkspaceRequest_EndInput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecWorkspaceRequest_EndInput) ProtoMessage() {}
+
+func (x *ExecWorkspaceRequest_EndInput) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecWorkspaceRequest_EndInput.ProtoReflect.Descriptor instead.
+func (*ExecWorkspaceRequest_EndInput) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{11, 1}
+}
+
+// Started says that the command runs.
+type ExecWorkspaceResponse_Started struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecWorkspaceResponse_Started) Reset() {
+	*x = ExecWorkspaceResponse_Started{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecWorkspaceResponse_Started) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecWorkspaceResponse_Started) ProtoMessage() {}
+
+func (x *ExecWorkspaceResponse_Started) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecWorkspaceResponse_Started.ProtoReflect.Descriptor instead.
+func (*ExecWorkspaceResponse_Started) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{12, 0}
+}
+
+// Exited is the last frame of a command that has ended.
+type ExecWorkspaceResponse_Exited struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Exit code; 128 and the signal's number for a command that a signal ended, 126 or 127 for one that
+	// could not be started.
+	ExitCode      int32 `protobuf:"varint,1,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecWorkspaceResponse_Exited) Reset() {
+	*x = ExecWorkspaceResponse_Exited{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecWorkspaceResponse_Exited) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecWorkspaceResponse_Exited) ProtoMessage() {}
+
+func (x *ExecWorkspaceResponse_Exited) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecWorkspaceResponse_Exited.ProtoReflect.Descriptor instead.
+func (*ExecWorkspaceResponse_Exited) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{12, 1}
+}
+
+func (x *ExecWorkspaceResponse_Exited) GetExitCode() int32 {
+	if x != nil {
+		return x.ExitCode
 	}
 	return 0
 }
@@ -4142,7 +5522,7 @@ type CreateWorkspaceRequest_Canvas struct {
 
 func (x *CreateWorkspaceRequest_Canvas) Reset() {
 	*x = CreateWorkspaceRequest_Canvas{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[66]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4154,7 +5534,7 @@ func (x *CreateWorkspaceRequest_Canvas) String() string {
 func (*CreateWorkspaceRequest_Canvas) ProtoMessage() {}
 
 func (x *CreateWorkspaceRequest_Canvas) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[66]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4167,7 +5547,7 @@ func (x *CreateWorkspaceRequest_Canvas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkspaceRequest_Canvas.ProtoReflect.Descriptor instead.
 func (*CreateWorkspaceRequest_Canvas) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{18, 0}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{34, 0}
 }
 
 func (x *CreateWorkspaceRequest_Canvas) GetX() float64 {
@@ -4197,7 +5577,7 @@ type DeleteWorkspaceResponse_Child struct {
 
 func (x *DeleteWorkspaceResponse_Child) Reset() {
 	*x = DeleteWorkspaceResponse_Child{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[68]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4209,7 +5589,7 @@ func (x *DeleteWorkspaceResponse_Child) String() string {
 func (*DeleteWorkspaceResponse_Child) ProtoMessage() {}
 
 func (x *DeleteWorkspaceResponse_Child) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[68]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4222,7 +5602,7 @@ func (x *DeleteWorkspaceResponse_Child) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkspaceResponse_Child.ProtoReflect.Descriptor instead.
 func (*DeleteWorkspaceResponse_Child) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{28, 0}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{44, 0}
 }
 
 func (x *DeleteWorkspaceResponse_Child) GetId() string {
@@ -4243,7 +5623,7 @@ var File_moleculeai_workspace_v1_workspace_service_proto protoreflect.FileDescri
 
 const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\n" +
-	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a'moleculeai/workspace/v1/operation.proto\x1a$moleculeai/workspace/v1/secret.proto\x1a'moleculeai/workspace/v1/workspace.proto\"\x8f\x01\n" +
+	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a$moleculeai/workspace/v1/access.proto\x1a'moleculeai/workspace/v1/operation.proto\x1a$moleculeai/workspace/v1/secret.proto\x1a'moleculeai/workspace/v1/workspace.proto\"\x8f\x01\n" +
 	"\x15ListOperationsRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
 	"\x05limit\x18\x02 \x01(\x05B\n" +
@@ -4253,7 +5633,92 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x16ListOperationsResponse\x12B\n" +
 	"\n" +
 	"operations\x18\x01 \x03(\v2\".moleculeai.workspace.v1.OperationR\n" +
-	"operations\"\xd0\x01\n" +
+	"operations\"\x96\x02\n" +
+	"\x19ListWorkspaceFilesRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12B\n" +
+	"\x04root\x18\x02 \x01(\tB.\xbaH+r)R\x00R\b/configsR\n" +
+	"/workspaceR\x05/homeR\b/pluginsR\x04root\x12\x1c\n" +
+	"\x04path\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x04path\x12\x1f\n" +
+	"\x05depth\x18\x04 \x01(\x05B\t\xbaH\x06\x1a\x04\x18\x05(\x00R\x05depth\x12 \n" +
+	"\x05limit\x18\x05 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\x05limit\x12'\n" +
+	"\n" +
+	"page_token\x18\x06 \x01(\tB\b\xbaH\x05r\x03(\x80 R\tpageToken\"Z\n" +
+	"\x1aListWorkspaceFilesResponse\x12<\n" +
+	"\x05files\x18\x01 \x03(\v2&.moleculeai.workspace.v1.WorkspaceFileR\x05files\"\xbd\x01\n" +
+	"\x18ReadWorkspaceFileRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x1e\n" +
+	"\x04path\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05 \x01(\x80\bR\x04path\x12B\n" +
+	"\x04root\x18\x03 \x01(\tB.\xbaH+r)R\x00R\b/configsR\n" +
+	"/workspaceR\x05/homeR\b/pluginsR\x04root\x12\x10\n" +
+	"\x03raw\x18\x04 \x01(\bR\x03raw\"\xd7\x01\n" +
+	"\x19WriteWorkspaceFileRequest\x12.\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vworkspaceId\x12\x1c\n" +
+	"\x04path\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x04path\x12B\n" +
+	"\x04root\x18\x03 \x01(\tB.\xbaH+r)R\x00R\b/configsR\n" +
+	"/workspaceR\x05/homeR\b/pluginsR\x04root\x12(\n" +
+	"\x04body\x18\x04 \x01(\v2\x14.google.api.HttpBodyR\x04body\"\\\n" +
+	"\x1aWriteWorkspaceFileResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x05R\x04size\"\xad\x01\n" +
+	"\x1aDeleteWorkspaceFileRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x1e\n" +
+	"\x04path\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05 \x01(\x80\bR\x04path\x12B\n" +
+	"\x04root\x18\x03 \x01(\tB.\xbaH+r)R\x00R\b/configsR\n" +
+	"/workspaceR\x05/homeR\b/pluginsR\x04root\"I\n" +
+	"\x1bDeleteWorkspaceFileResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\"\xba\x01\n" +
+	"\x19WatchWorkspaceLogsRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12\x1f\n" +
+	"\x04tail\x18\x02 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xa0\x8d\x06(\x00R\x04tail\x12\x16\n" +
+	"\x06follow\x18\x03 \x01(\bR\x06follow\x127\n" +
+	"\fresume_after\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f2\r^[0-9]{0,19}$R\vresumeAfter\"\x91\x02\n" +
+	"\x1aWatchWorkspaceLogsResponse\x129\n" +
+	"\x05chunk\x18\x01 \x01(\v2!.moleculeai.workspace.v1.LogChunkH\x00R\x05chunk\x129\n" +
+	"\x04beat\x18\x02 \x01(\v2#.moleculeai.workspace.v1.AccessBeatH\x00R\x04beat\x12<\n" +
+	"\x05drain\x18\x03 \x01(\v2$.moleculeai.workspace.v1.AccessDrainH\x00R\x05drain\x126\n" +
+	"\x03end\x18\x04 \x01(\v2\".moleculeai.workspace.v1.AccessEndH\x00R\x03endB\a\n" +
+	"\x05frame\"\xb1\x04\n" +
+	"\x14ExecWorkspaceRequest\x12K\n" +
+	"\x05start\x18\x01 \x01(\v23.moleculeai.workspace.v1.ExecWorkspaceRequest.StartH\x00R\x05start\x12!\n" +
+	"\x05input\x18\x02 \x01(\fB\t\xbaH\x06z\x04\x18\x80\x80\x04H\x00R\x05input\x12U\n" +
+	"\tend_input\x18\x03 \x01(\v26.moleculeai.workspace.v1.ExecWorkspaceRequest.EndInputH\x00R\bendInput\x12?\n" +
+	"\x06resize\x18\x04 \x01(\v2%.moleculeai.workspace.v1.TerminalSizeH\x00R\x06resize\x12T\n" +
+	"\x06signal\x18\x05 \x01(\tB:\xbaH7r5R\x03HUPR\x03INTR\x04QUITR\x04TERMR\x04KILLR\x04USR1R\x04USR2R\x05WINCHR\x04CONTH\x00R\x06signal\x1a\x9e\x01\n" +
+	"\x05Start\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12%\n" +
+	"\x04argv\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x80\x02\"\x06r\x04(\x80\x80\x04R\x04argv\x12A\n" +
+	"\bterminal\x18\x03 \x01(\v2%.moleculeai.workspace.v1.TerminalSizeR\bterminal\x1a\n" +
+	"\n" +
+	"\bEndInputB\x0e\n" +
+	"\x05frame\x12\x05\xbaH\x02\b\x01\"\x9c\x03\n" +
+	"\x15ExecWorkspaceResponse\x12R\n" +
+	"\astarted\x18\x01 \x01(\v26.moleculeai.workspace.v1.ExecWorkspaceResponse.StartedH\x00R\astarted\x12\x18\n" +
+	"\x06output\x18\x02 \x01(\fH\x00R\x06output\x12\x16\n" +
+	"\x05error\x18\x03 \x01(\fH\x00R\x05error\x12O\n" +
+	"\x06exited\x18\x04 \x01(\v25.moleculeai.workspace.v1.ExecWorkspaceResponse.ExitedH\x00R\x06exited\x129\n" +
+	"\x04beat\x18\x05 \x01(\v2#.moleculeai.workspace.v1.AccessBeatH\x00R\x04beat\x126\n" +
+	"\x03end\x18\x06 \x01(\v2\".moleculeai.workspace.v1.AccessEndH\x00R\x03end\x1a\t\n" +
+	"\aStarted\x1a%\n" +
+	"\x06Exited\x12\x1b\n" +
+	"\texit_code\x18\x01 \x01(\x05R\bexitCodeB\a\n" +
+	"\x05frame\"I\n" +
+	"\x1aGetWorkspaceConsoleRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\"5\n" +
+	"\x1bGetWorkspaceConsoleResponse\x12\x16\n" +
+	"\x06output\x18\x01 \x01(\tR\x06output\"G\n" +
+	"\x18GetWorkspaceStatsRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\"e\n" +
+	"\x19ListWorkspaceStatsRequest\x12\x1f\n" +
+	"\x05limit\x18\x01 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\x05limit\x12'\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"[\n" +
+	"\x1aListWorkspaceStatsResponse\x12=\n" +
+	"\x05stats\x18\x01 \x03(\v2'.moleculeai.workspace.v1.WorkspaceStatsR\x05stats\"\xd0\x01\n" +
 	"\x17RestartWorkspaceRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12$\n" +
 	"\btemplate\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\btemplate\x12%\n" +
@@ -4556,7 +6021,7 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\vreencrypted\x18\x01 \x01(\x05R\vreencrypted\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\x02 \x01(\x05R\n" +
-	"unreadable2\xc0)\n" +
+	"unreadable2\x885\n" +
 	"\x10WorkspaceService\x12\x93\x01\n" +
 	"\x0fCreateWorkspace\x12/.moleculeai.workspace.v1.CreateWorkspaceRequest\x1a0.moleculeai.workspace.v1.CreateWorkspaceResponse\"\x1d\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/workspaces\x12\x96\x01\n" +
 	"\x0eListWorkspaces\x12..moleculeai.workspace.v1.ListWorkspacesRequest\x1a/.moleculeai.workspace.v1.ListWorkspacesResponse\"#\xc2\xda\x18\f\x12\n" +
@@ -4584,7 +6049,16 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\vRevokeToken\x12+.moleculeai.workspace.v1.RevokeTokenRequest\x1a,.moleculeai.workspace.v1.RevokeTokenResponse\"4\x82\xd3\xe4\x93\x02.*,/workspaces/{workspace_id}/tokens/{token_id}\x12\xbe\x01\n" +
 	"\x15GetExternalConnection\x125.moleculeai.workspace.v1.GetExternalConnectionRequest\x1a6.moleculeai.workspace.v1.GetExternalConnectionResponse\"6\x82\xd3\xe4\x93\x020\x12./workspaces/{workspace_id}/external/connection\x12\xc6\x01\n" +
 	"\x19RotateExternalCredentials\x129.moleculeai.workspace.v1.RotateExternalCredentialsRequest\x1a:.moleculeai.workspace.v1.RotateExternalCredentialsResponse\"2\x82\xd3\xe4\x93\x02,\"*/workspaces/{workspace_id}/external/rotate\x12\xa0\x01\n" +
-	"\x0eListOperations\x12..moleculeai.workspace.v1.ListOperationsRequest\x1a/.moleculeai.workspace.v1.ListOperationsResponse\"-\x82\xd3\xe4\x93\x02'\x12%/workspaces/{workspace_id}/operations\x12o\n" +
+	"\x0eListOperations\x12..moleculeai.workspace.v1.ListOperationsRequest\x1a/.moleculeai.workspace.v1.ListOperationsResponse\"-\x82\xd3\xe4\x93\x02'\x12%/workspaces/{workspace_id}/operations\x12\xb2\x01\n" +
+	"\x12ListWorkspaceFiles\x122.moleculeai.workspace.v1.ListWorkspaceFilesRequest\x1a3.moleculeai.workspace.v1.ListWorkspaceFilesResponse\"3\xc2\xda\x18\a\x12\x05files\x82\xd3\xe4\x93\x02\"\x12 /workspaces/{workspace_id}/files\x12\x92\x01\n" +
+	"\x11ReadWorkspaceFile\x121.moleculeai.workspace.v1.ReadWorkspaceFileRequest\x1a\x14.google.api.HttpBody\"2\x82\xd3\xe4\x93\x02,\x12*/workspaces/{workspace_id}/files/{path=**}0\x01\x12\xb9\x01\n" +
+	"\x12WriteWorkspaceFile\x122.moleculeai.workspace.v1.WriteWorkspaceFileRequest\x1a3.moleculeai.workspace.v1.WriteWorkspaceFileResponse\"8\x82\xd3\xe4\x93\x022:\x04body\x1a*/workspaces/{workspace_id}/files/{path=**}(\x01\x12\xb4\x01\n" +
+	"\x13DeleteWorkspaceFile\x123.moleculeai.workspace.v1.DeleteWorkspaceFileRequest\x1a4.moleculeai.workspace.v1.DeleteWorkspaceFileResponse\"2\x82\xd3\xe4\x93\x02,**/workspaces/{workspace_id}/files/{path=**}\x12\xae\x01\n" +
+	"\x12WatchWorkspaceLogs\x122.moleculeai.workspace.v1.WatchWorkspaceLogsRequest\x1a3.moleculeai.workspace.v1.WatchWorkspaceLogsResponse\"-\xc2\xda\x18\x02\x18\x01\x82\xd3\xe4\x93\x02!\x12\x1f/workspaces/{workspace_id}/logs0\x01\x12r\n" +
+	"\rExecWorkspace\x12-.moleculeai.workspace.v1.ExecWorkspaceRequest\x1a..moleculeai.workspace.v1.ExecWorkspaceResponse(\x010\x01\x12\xac\x01\n" +
+	"\x13GetWorkspaceConsole\x123.moleculeai.workspace.v1.GetWorkspaceConsoleRequest\x1a4.moleculeai.workspace.v1.GetWorkspaceConsoleResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/workspaces/{workspace_id}/console\x12\x99\x01\n" +
+	"\x11GetWorkspaceStats\x121.moleculeai.workspace.v1.GetWorkspaceStatsRequest\x1a'.moleculeai.workspace.v1.WorkspaceStats\"(\x82\xd3\xe4\x93\x02\"\x12 /workspaces/{workspace_id}/stats\x12\x98\x01\n" +
+	"\x12ListWorkspaceStats\x122.moleculeai.workspace.v1.ListWorkspaceStatsRequest\x1a3.moleculeai.workspace.v1.ListWorkspaceStatsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/stats/workspaces\x12o\n" +
 	"\bGetQuota\x12(.moleculeai.workspace.v1.GetQuotaRequest\x1a).moleculeai.workspace.v1.GetQuotaResponse\"\x0e\x82\xd3\xe4\x93\x02\b\x12\x06/quota\x12\xa1\x01\n" +
 	"\vListSecrets\x12+.moleculeai.workspace.v1.ListSecretsRequest\x1a,.moleculeai.workspace.v1.ListSecretsResponse\"7\xc2\xda\x18\t\x12\asecrets\x82\xd3\xe4\x93\x02$\x12\"/workspaces/{workspace_id}/secrets\x12\x8e\x01\n" +
 	"\x0fGetSecretValues\x12/.moleculeai.workspace.v1.GetSecretValuesRequest\x1a\x17.google.protobuf.Struct\"1\x82\xd3\xe4\x93\x02+\x12)/workspaces/{workspace_id}/secrets/values\x12\xba\x01\n" +
@@ -4607,198 +6081,259 @@ func file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP() []byte {
 	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescData
 }
 
-var file_moleculeai_workspace_v1_workspace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
+var file_moleculeai_workspace_v1_workspace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
 var file_moleculeai_workspace_v1_workspace_service_proto_goTypes = []any{
 	(*ListOperationsRequest)(nil),             // 0: moleculeai.workspace.v1.ListOperationsRequest
 	(*ListOperationsResponse)(nil),            // 1: moleculeai.workspace.v1.ListOperationsResponse
-	(*RestartWorkspaceRequest)(nil),           // 2: moleculeai.workspace.v1.RestartWorkspaceRequest
-	(*RestartWorkspaceResponse)(nil),          // 3: moleculeai.workspace.v1.RestartWorkspaceResponse
-	(*PauseWorkspaceRequest)(nil),             // 4: moleculeai.workspace.v1.PauseWorkspaceRequest
-	(*PauseWorkspaceResponse)(nil),            // 5: moleculeai.workspace.v1.PauseWorkspaceResponse
-	(*ResumeWorkspaceRequest)(nil),            // 6: moleculeai.workspace.v1.ResumeWorkspaceRequest
-	(*ResumeWorkspaceResponse)(nil),           // 7: moleculeai.workspace.v1.ResumeWorkspaceResponse
-	(*HibernateWorkspaceRequest)(nil),         // 8: moleculeai.workspace.v1.HibernateWorkspaceRequest
-	(*HibernateWorkspaceResponse)(nil),        // 9: moleculeai.workspace.v1.HibernateWorkspaceResponse
-	(*WakeWorkspaceRequest)(nil),              // 10: moleculeai.workspace.v1.WakeWorkspaceRequest
-	(*WakeWorkspaceResponse)(nil),             // 11: moleculeai.workspace.v1.WakeWorkspaceResponse
-	(*CollapseWorkspaceRequest)(nil),          // 12: moleculeai.workspace.v1.CollapseWorkspaceRequest
-	(*CollapseWorkspaceResponse)(nil),         // 13: moleculeai.workspace.v1.CollapseWorkspaceResponse
-	(*GetQuotaRequest)(nil),                   // 14: moleculeai.workspace.v1.GetQuotaRequest
-	(*Quota)(nil),                             // 15: moleculeai.workspace.v1.Quota
-	(*GetQuotaResponse)(nil),                  // 16: moleculeai.workspace.v1.GetQuotaResponse
-	(*InitialMemory)(nil),                     // 17: moleculeai.workspace.v1.InitialMemory
-	(*CreateWorkspaceRequest)(nil),            // 18: moleculeai.workspace.v1.CreateWorkspaceRequest
-	(*CreateWorkspaceResponse)(nil),           // 19: moleculeai.workspace.v1.CreateWorkspaceResponse
-	(*ListWorkspacesRequest)(nil),             // 20: moleculeai.workspace.v1.ListWorkspacesRequest
-	(*ListWorkspacesResponse)(nil),            // 21: moleculeai.workspace.v1.ListWorkspacesResponse
-	(*GetWorkspaceRequest)(nil),               // 22: moleculeai.workspace.v1.GetWorkspaceRequest
-	(*GetWorkspaceStateRequest)(nil),          // 23: moleculeai.workspace.v1.GetWorkspaceStateRequest
-	(*GetWorkspaceStateResponse)(nil),         // 24: moleculeai.workspace.v1.GetWorkspaceStateResponse
-	(*UpdateWorkspaceRequest)(nil),            // 25: moleculeai.workspace.v1.UpdateWorkspaceRequest
-	(*UpdateWorkspaceResponse)(nil),           // 26: moleculeai.workspace.v1.UpdateWorkspaceResponse
-	(*DeleteWorkspaceRequest)(nil),            // 27: moleculeai.workspace.v1.DeleteWorkspaceRequest
-	(*DeleteWorkspaceResponse)(nil),           // 28: moleculeai.workspace.v1.DeleteWorkspaceResponse
-	(*RegisterRequest)(nil),                   // 29: moleculeai.workspace.v1.RegisterRequest
-	(*RegisterResponse)(nil),                  // 30: moleculeai.workspace.v1.RegisterResponse
-	(*HeartbeatRequest)(nil),                  // 31: moleculeai.workspace.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),                 // 32: moleculeai.workspace.v1.HeartbeatResponse
-	(*UpdateCardRequest)(nil),                 // 33: moleculeai.workspace.v1.UpdateCardRequest
-	(*UpdateCardResponse)(nil),                // 34: moleculeai.workspace.v1.UpdateCardResponse
-	(*DiscoverRequest)(nil),                   // 35: moleculeai.workspace.v1.DiscoverRequest
-	(*DiscoverResponse)(nil),                  // 36: moleculeai.workspace.v1.DiscoverResponse
-	(*ListPeersRequest)(nil),                  // 37: moleculeai.workspace.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),                 // 38: moleculeai.workspace.v1.ListPeersResponse
-	(*CheckAccessRequest)(nil),                // 39: moleculeai.workspace.v1.CheckAccessRequest
-	(*CheckAccessResponse)(nil),               // 40: moleculeai.workspace.v1.CheckAccessResponse
-	(*ListTokensRequest)(nil),                 // 41: moleculeai.workspace.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),                // 42: moleculeai.workspace.v1.ListTokensResponse
-	(*CreateTokenRequest)(nil),                // 43: moleculeai.workspace.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),               // 44: moleculeai.workspace.v1.CreateTokenResponse
-	(*RevokeTokenRequest)(nil),                // 45: moleculeai.workspace.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),               // 46: moleculeai.workspace.v1.RevokeTokenResponse
-	(*GetExternalConnectionRequest)(nil),      // 47: moleculeai.workspace.v1.GetExternalConnectionRequest
-	(*GetExternalConnectionResponse)(nil),     // 48: moleculeai.workspace.v1.GetExternalConnectionResponse
-	(*RotateExternalCredentialsRequest)(nil),  // 49: moleculeai.workspace.v1.RotateExternalCredentialsRequest
-	(*RotateExternalCredentialsResponse)(nil), // 50: moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	(*ListSecretsRequest)(nil),                // 51: moleculeai.workspace.v1.ListSecretsRequest
-	(*ListSecretsResponse)(nil),               // 52: moleculeai.workspace.v1.ListSecretsResponse
-	(*GetSecretValuesRequest)(nil),            // 53: moleculeai.workspace.v1.GetSecretValuesRequest
-	(*SetSecretRequest)(nil),                  // 54: moleculeai.workspace.v1.SetSecretRequest
-	(*SetSecretResponse)(nil),                 // 55: moleculeai.workspace.v1.SetSecretResponse
-	(*DeleteSecretRequest)(nil),               // 56: moleculeai.workspace.v1.DeleteSecretRequest
-	(*DeleteSecretResponse)(nil),              // 57: moleculeai.workspace.v1.DeleteSecretResponse
-	(*ListSharedSecretsRequest)(nil),          // 58: moleculeai.workspace.v1.ListSharedSecretsRequest
-	(*ListSharedSecretsResponse)(nil),         // 59: moleculeai.workspace.v1.ListSharedSecretsResponse
-	(*SetSharedSecretRequest)(nil),            // 60: moleculeai.workspace.v1.SetSharedSecretRequest
-	(*SetSharedSecretResponse)(nil),           // 61: moleculeai.workspace.v1.SetSharedSecretResponse
-	(*DeleteSharedSecretRequest)(nil),         // 62: moleculeai.workspace.v1.DeleteSharedSecretRequest
-	(*DeleteSharedSecretResponse)(nil),        // 63: moleculeai.workspace.v1.DeleteSharedSecretResponse
-	(*ReencryptSecretsRequest)(nil),           // 64: moleculeai.workspace.v1.ReencryptSecretsRequest
-	(*ReencryptSecretsResponse)(nil),          // 65: moleculeai.workspace.v1.ReencryptSecretsResponse
-	(*CreateWorkspaceRequest_Canvas)(nil),     // 66: moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
-	nil,                                       // 67: moleculeai.workspace.v1.CreateWorkspaceRequest.SecretsEntry
-	(*DeleteWorkspaceResponse_Child)(nil),     // 68: moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
-	(*Operation)(nil),                         // 69: moleculeai.workspace.v1.Operation
-	(Workspace_Status)(0),                     // 70: moleculeai.workspace.v1.Workspace.Status
-	(Workspace_DeliveryMode)(0),               // 71: moleculeai.workspace.v1.Workspace.DeliveryMode
-	(*ConnectionInfo)(nil),                    // 72: moleculeai.workspace.v1.ConnectionInfo
-	(*Workspace)(nil),                         // 73: moleculeai.workspace.v1.Workspace
-	(*structpb.Value)(nil),                    // 74: google.protobuf.Value
-	(*RuntimeMetadata)(nil),                   // 75: moleculeai.workspace.v1.RuntimeMetadata
-	(*Peer)(nil),                              // 76: moleculeai.workspace.v1.Peer
-	(*Token)(nil),                             // 77: moleculeai.workspace.v1.Token
-	(*timestamppb.Timestamp)(nil),             // 78: google.protobuf.Timestamp
-	(*Secret)(nil),                            // 79: moleculeai.workspace.v1.Secret
-	(Secret_Scope)(0),                         // 80: moleculeai.workspace.v1.Secret.Scope
-	(*structpb.Struct)(nil),                   // 81: google.protobuf.Struct
+	(*ListWorkspaceFilesRequest)(nil),         // 2: moleculeai.workspace.v1.ListWorkspaceFilesRequest
+	(*ListWorkspaceFilesResponse)(nil),        // 3: moleculeai.workspace.v1.ListWorkspaceFilesResponse
+	(*ReadWorkspaceFileRequest)(nil),          // 4: moleculeai.workspace.v1.ReadWorkspaceFileRequest
+	(*WriteWorkspaceFileRequest)(nil),         // 5: moleculeai.workspace.v1.WriteWorkspaceFileRequest
+	(*WriteWorkspaceFileResponse)(nil),        // 6: moleculeai.workspace.v1.WriteWorkspaceFileResponse
+	(*DeleteWorkspaceFileRequest)(nil),        // 7: moleculeai.workspace.v1.DeleteWorkspaceFileRequest
+	(*DeleteWorkspaceFileResponse)(nil),       // 8: moleculeai.workspace.v1.DeleteWorkspaceFileResponse
+	(*WatchWorkspaceLogsRequest)(nil),         // 9: moleculeai.workspace.v1.WatchWorkspaceLogsRequest
+	(*WatchWorkspaceLogsResponse)(nil),        // 10: moleculeai.workspace.v1.WatchWorkspaceLogsResponse
+	(*ExecWorkspaceRequest)(nil),              // 11: moleculeai.workspace.v1.ExecWorkspaceRequest
+	(*ExecWorkspaceResponse)(nil),             // 12: moleculeai.workspace.v1.ExecWorkspaceResponse
+	(*GetWorkspaceConsoleRequest)(nil),        // 13: moleculeai.workspace.v1.GetWorkspaceConsoleRequest
+	(*GetWorkspaceConsoleResponse)(nil),       // 14: moleculeai.workspace.v1.GetWorkspaceConsoleResponse
+	(*GetWorkspaceStatsRequest)(nil),          // 15: moleculeai.workspace.v1.GetWorkspaceStatsRequest
+	(*ListWorkspaceStatsRequest)(nil),         // 16: moleculeai.workspace.v1.ListWorkspaceStatsRequest
+	(*ListWorkspaceStatsResponse)(nil),        // 17: moleculeai.workspace.v1.ListWorkspaceStatsResponse
+	(*RestartWorkspaceRequest)(nil),           // 18: moleculeai.workspace.v1.RestartWorkspaceRequest
+	(*RestartWorkspaceResponse)(nil),          // 19: moleculeai.workspace.v1.RestartWorkspaceResponse
+	(*PauseWorkspaceRequest)(nil),             // 20: moleculeai.workspace.v1.PauseWorkspaceRequest
+	(*PauseWorkspaceResponse)(nil),            // 21: moleculeai.workspace.v1.PauseWorkspaceResponse
+	(*ResumeWorkspaceRequest)(nil),            // 22: moleculeai.workspace.v1.ResumeWorkspaceRequest
+	(*ResumeWorkspaceResponse)(nil),           // 23: moleculeai.workspace.v1.ResumeWorkspaceResponse
+	(*HibernateWorkspaceRequest)(nil),         // 24: moleculeai.workspace.v1.HibernateWorkspaceRequest
+	(*HibernateWorkspaceResponse)(nil),        // 25: moleculeai.workspace.v1.HibernateWorkspaceResponse
+	(*WakeWorkspaceRequest)(nil),              // 26: moleculeai.workspace.v1.WakeWorkspaceRequest
+	(*WakeWorkspaceResponse)(nil),             // 27: moleculeai.workspace.v1.WakeWorkspaceResponse
+	(*CollapseWorkspaceRequest)(nil),          // 28: moleculeai.workspace.v1.CollapseWorkspaceRequest
+	(*CollapseWorkspaceResponse)(nil),         // 29: moleculeai.workspace.v1.CollapseWorkspaceResponse
+	(*GetQuotaRequest)(nil),                   // 30: moleculeai.workspace.v1.GetQuotaRequest
+	(*Quota)(nil),                             // 31: moleculeai.workspace.v1.Quota
+	(*GetQuotaResponse)(nil),                  // 32: moleculeai.workspace.v1.GetQuotaResponse
+	(*InitialMemory)(nil),                     // 33: moleculeai.workspace.v1.InitialMemory
+	(*CreateWorkspaceRequest)(nil),            // 34: moleculeai.workspace.v1.CreateWorkspaceRequest
+	(*CreateWorkspaceResponse)(nil),           // 35: moleculeai.workspace.v1.CreateWorkspaceResponse
+	(*ListWorkspacesRequest)(nil),             // 36: moleculeai.workspace.v1.ListWorkspacesRequest
+	(*ListWorkspacesResponse)(nil),            // 37: moleculeai.workspace.v1.ListWorkspacesResponse
+	(*GetWorkspaceRequest)(nil),               // 38: moleculeai.workspace.v1.GetWorkspaceRequest
+	(*GetWorkspaceStateRequest)(nil),          // 39: moleculeai.workspace.v1.GetWorkspaceStateRequest
+	(*GetWorkspaceStateResponse)(nil),         // 40: moleculeai.workspace.v1.GetWorkspaceStateResponse
+	(*UpdateWorkspaceRequest)(nil),            // 41: moleculeai.workspace.v1.UpdateWorkspaceRequest
+	(*UpdateWorkspaceResponse)(nil),           // 42: moleculeai.workspace.v1.UpdateWorkspaceResponse
+	(*DeleteWorkspaceRequest)(nil),            // 43: moleculeai.workspace.v1.DeleteWorkspaceRequest
+	(*DeleteWorkspaceResponse)(nil),           // 44: moleculeai.workspace.v1.DeleteWorkspaceResponse
+	(*RegisterRequest)(nil),                   // 45: moleculeai.workspace.v1.RegisterRequest
+	(*RegisterResponse)(nil),                  // 46: moleculeai.workspace.v1.RegisterResponse
+	(*HeartbeatRequest)(nil),                  // 47: moleculeai.workspace.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),                 // 48: moleculeai.workspace.v1.HeartbeatResponse
+	(*UpdateCardRequest)(nil),                 // 49: moleculeai.workspace.v1.UpdateCardRequest
+	(*UpdateCardResponse)(nil),                // 50: moleculeai.workspace.v1.UpdateCardResponse
+	(*DiscoverRequest)(nil),                   // 51: moleculeai.workspace.v1.DiscoverRequest
+	(*DiscoverResponse)(nil),                  // 52: moleculeai.workspace.v1.DiscoverResponse
+	(*ListPeersRequest)(nil),                  // 53: moleculeai.workspace.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),                 // 54: moleculeai.workspace.v1.ListPeersResponse
+	(*CheckAccessRequest)(nil),                // 55: moleculeai.workspace.v1.CheckAccessRequest
+	(*CheckAccessResponse)(nil),               // 56: moleculeai.workspace.v1.CheckAccessResponse
+	(*ListTokensRequest)(nil),                 // 57: moleculeai.workspace.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),                // 58: moleculeai.workspace.v1.ListTokensResponse
+	(*CreateTokenRequest)(nil),                // 59: moleculeai.workspace.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),               // 60: moleculeai.workspace.v1.CreateTokenResponse
+	(*RevokeTokenRequest)(nil),                // 61: moleculeai.workspace.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),               // 62: moleculeai.workspace.v1.RevokeTokenResponse
+	(*GetExternalConnectionRequest)(nil),      // 63: moleculeai.workspace.v1.GetExternalConnectionRequest
+	(*GetExternalConnectionResponse)(nil),     // 64: moleculeai.workspace.v1.GetExternalConnectionResponse
+	(*RotateExternalCredentialsRequest)(nil),  // 65: moleculeai.workspace.v1.RotateExternalCredentialsRequest
+	(*RotateExternalCredentialsResponse)(nil), // 66: moleculeai.workspace.v1.RotateExternalCredentialsResponse
+	(*ListSecretsRequest)(nil),                // 67: moleculeai.workspace.v1.ListSecretsRequest
+	(*ListSecretsResponse)(nil),               // 68: moleculeai.workspace.v1.ListSecretsResponse
+	(*GetSecretValuesRequest)(nil),            // 69: moleculeai.workspace.v1.GetSecretValuesRequest
+	(*SetSecretRequest)(nil),                  // 70: moleculeai.workspace.v1.SetSecretRequest
+	(*SetSecretResponse)(nil),                 // 71: moleculeai.workspace.v1.SetSecretResponse
+	(*DeleteSecretRequest)(nil),               // 72: moleculeai.workspace.v1.DeleteSecretRequest
+	(*DeleteSecretResponse)(nil),              // 73: moleculeai.workspace.v1.DeleteSecretResponse
+	(*ListSharedSecretsRequest)(nil),          // 74: moleculeai.workspace.v1.ListSharedSecretsRequest
+	(*ListSharedSecretsResponse)(nil),         // 75: moleculeai.workspace.v1.ListSharedSecretsResponse
+	(*SetSharedSecretRequest)(nil),            // 76: moleculeai.workspace.v1.SetSharedSecretRequest
+	(*SetSharedSecretResponse)(nil),           // 77: moleculeai.workspace.v1.SetSharedSecretResponse
+	(*DeleteSharedSecretRequest)(nil),         // 78: moleculeai.workspace.v1.DeleteSharedSecretRequest
+	(*DeleteSharedSecretResponse)(nil),        // 79: moleculeai.workspace.v1.DeleteSharedSecretResponse
+	(*ReencryptSecretsRequest)(nil),           // 80: moleculeai.workspace.v1.ReencryptSecretsRequest
+	(*ReencryptSecretsResponse)(nil),          // 81: moleculeai.workspace.v1.ReencryptSecretsResponse
+	(*ExecWorkspaceRequest_Start)(nil),        // 82: moleculeai.workspace.v1.ExecWorkspaceRequest.Start
+	(*ExecWorkspaceRequest_EndInput)(nil),     // 83: moleculeai.workspace.v1.ExecWorkspaceRequest.EndInput
+	(*ExecWorkspaceResponse_Started)(nil),     // 84: moleculeai.workspace.v1.ExecWorkspaceResponse.Started
+	(*ExecWorkspaceResponse_Exited)(nil),      // 85: moleculeai.workspace.v1.ExecWorkspaceResponse.Exited
+	(*CreateWorkspaceRequest_Canvas)(nil),     // 86: moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
+	nil,                                       // 87: moleculeai.workspace.v1.CreateWorkspaceRequest.SecretsEntry
+	(*DeleteWorkspaceResponse_Child)(nil),     // 88: moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
+	(*Operation)(nil),                         // 89: moleculeai.workspace.v1.Operation
+	(*WorkspaceFile)(nil),                     // 90: moleculeai.workspace.v1.WorkspaceFile
+	(*httpbody.HttpBody)(nil),                 // 91: google.api.HttpBody
+	(*LogChunk)(nil),                          // 92: moleculeai.workspace.v1.LogChunk
+	(*AccessBeat)(nil),                        // 93: moleculeai.workspace.v1.AccessBeat
+	(*AccessDrain)(nil),                       // 94: moleculeai.workspace.v1.AccessDrain
+	(*AccessEnd)(nil),                         // 95: moleculeai.workspace.v1.AccessEnd
+	(*TerminalSize)(nil),                      // 96: moleculeai.workspace.v1.TerminalSize
+	(*WorkspaceStats)(nil),                    // 97: moleculeai.workspace.v1.WorkspaceStats
+	(Workspace_Status)(0),                     // 98: moleculeai.workspace.v1.Workspace.Status
+	(Workspace_DeliveryMode)(0),               // 99: moleculeai.workspace.v1.Workspace.DeliveryMode
+	(*ConnectionInfo)(nil),                    // 100: moleculeai.workspace.v1.ConnectionInfo
+	(*Workspace)(nil),                         // 101: moleculeai.workspace.v1.Workspace
+	(*structpb.Value)(nil),                    // 102: google.protobuf.Value
+	(*RuntimeMetadata)(nil),                   // 103: moleculeai.workspace.v1.RuntimeMetadata
+	(*Peer)(nil),                              // 104: moleculeai.workspace.v1.Peer
+	(*Token)(nil),                             // 105: moleculeai.workspace.v1.Token
+	(*timestamppb.Timestamp)(nil),             // 106: google.protobuf.Timestamp
+	(*Secret)(nil),                            // 107: moleculeai.workspace.v1.Secret
+	(Secret_Scope)(0),                         // 108: moleculeai.workspace.v1.Secret.Scope
+	(*structpb.Struct)(nil),                   // 109: google.protobuf.Struct
 }
 var file_moleculeai_workspace_v1_workspace_service_proto_depIdxs = []int32{
-	69, // 0: moleculeai.workspace.v1.ListOperationsResponse.operations:type_name -> moleculeai.workspace.v1.Operation
-	70, // 1: moleculeai.workspace.v1.RestartWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	70, // 2: moleculeai.workspace.v1.PauseWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	70, // 3: moleculeai.workspace.v1.ResumeWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	70, // 4: moleculeai.workspace.v1.HibernateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	70, // 5: moleculeai.workspace.v1.WakeWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	15, // 6: moleculeai.workspace.v1.GetQuotaResponse.quotas:type_name -> moleculeai.workspace.v1.Quota
-	71, // 7: moleculeai.workspace.v1.CreateWorkspaceRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	66, // 8: moleculeai.workspace.v1.CreateWorkspaceRequest.canvas:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
-	17, // 9: moleculeai.workspace.v1.CreateWorkspaceRequest.initial_memories:type_name -> moleculeai.workspace.v1.InitialMemory
-	67, // 10: moleculeai.workspace.v1.CreateWorkspaceRequest.secrets:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.SecretsEntry
-	70, // 11: moleculeai.workspace.v1.CreateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	72, // 12: moleculeai.workspace.v1.CreateWorkspaceResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	73, // 13: moleculeai.workspace.v1.ListWorkspacesResponse.workspaces:type_name -> moleculeai.workspace.v1.Workspace
-	70, // 14: moleculeai.workspace.v1.GetWorkspaceStateResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	74, // 15: moleculeai.workspace.v1.UpdateWorkspaceRequest.parent_id:type_name -> google.protobuf.Value
-	74, // 16: moleculeai.workspace.v1.UpdateWorkspaceRequest.workspace_dir:type_name -> google.protobuf.Value
-	68, // 17: moleculeai.workspace.v1.DeleteWorkspaceResponse.children:type_name -> moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
-	74, // 18: moleculeai.workspace.v1.RegisterRequest.agent_card:type_name -> google.protobuf.Value
-	71, // 19: moleculeai.workspace.v1.RegisterRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	71, // 20: moleculeai.workspace.v1.RegisterResponse.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	75, // 21: moleculeai.workspace.v1.HeartbeatRequest.runtime_metadata:type_name -> moleculeai.workspace.v1.RuntimeMetadata
-	70, // 22: moleculeai.workspace.v1.HeartbeatResponse.workspace_status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	74, // 23: moleculeai.workspace.v1.UpdateCardRequest.agent_card:type_name -> google.protobuf.Value
-	70, // 24: moleculeai.workspace.v1.DiscoverResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	76, // 25: moleculeai.workspace.v1.ListPeersResponse.peers:type_name -> moleculeai.workspace.v1.Peer
-	77, // 26: moleculeai.workspace.v1.ListTokensResponse.tokens:type_name -> moleculeai.workspace.v1.Token
-	78, // 27: moleculeai.workspace.v1.CreateTokenResponse.created_at:type_name -> google.protobuf.Timestamp
-	78, // 28: moleculeai.workspace.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	72, // 29: moleculeai.workspace.v1.GetExternalConnectionResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	72, // 30: moleculeai.workspace.v1.RotateExternalCredentialsResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	79, // 31: moleculeai.workspace.v1.ListSecretsResponse.secrets:type_name -> moleculeai.workspace.v1.Secret
-	79, // 32: moleculeai.workspace.v1.ListSharedSecretsResponse.secrets:type_name -> moleculeai.workspace.v1.Secret
-	80, // 33: moleculeai.workspace.v1.SetSharedSecretResponse.scope:type_name -> moleculeai.workspace.v1.Secret.Scope
-	80, // 34: moleculeai.workspace.v1.DeleteSharedSecretResponse.scope:type_name -> moleculeai.workspace.v1.Secret.Scope
-	18, // 35: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:input_type -> moleculeai.workspace.v1.CreateWorkspaceRequest
-	20, // 36: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:input_type -> moleculeai.workspace.v1.ListWorkspacesRequest
-	22, // 37: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:input_type -> moleculeai.workspace.v1.GetWorkspaceRequest
-	23, // 38: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:input_type -> moleculeai.workspace.v1.GetWorkspaceStateRequest
-	25, // 39: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:input_type -> moleculeai.workspace.v1.UpdateWorkspaceRequest
-	27, // 40: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:input_type -> moleculeai.workspace.v1.DeleteWorkspaceRequest
-	2,  // 41: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:input_type -> moleculeai.workspace.v1.RestartWorkspaceRequest
-	4,  // 42: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:input_type -> moleculeai.workspace.v1.PauseWorkspaceRequest
-	6,  // 43: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:input_type -> moleculeai.workspace.v1.ResumeWorkspaceRequest
-	8,  // 44: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:input_type -> moleculeai.workspace.v1.HibernateWorkspaceRequest
-	10, // 45: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:input_type -> moleculeai.workspace.v1.WakeWorkspaceRequest
-	12, // 46: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:input_type -> moleculeai.workspace.v1.CollapseWorkspaceRequest
-	29, // 47: moleculeai.workspace.v1.WorkspaceService.Register:input_type -> moleculeai.workspace.v1.RegisterRequest
-	31, // 48: moleculeai.workspace.v1.WorkspaceService.Heartbeat:input_type -> moleculeai.workspace.v1.HeartbeatRequest
-	33, // 49: moleculeai.workspace.v1.WorkspaceService.UpdateCard:input_type -> moleculeai.workspace.v1.UpdateCardRequest
-	35, // 50: moleculeai.workspace.v1.WorkspaceService.Discover:input_type -> moleculeai.workspace.v1.DiscoverRequest
-	37, // 51: moleculeai.workspace.v1.WorkspaceService.ListPeers:input_type -> moleculeai.workspace.v1.ListPeersRequest
-	39, // 52: moleculeai.workspace.v1.WorkspaceService.CheckAccess:input_type -> moleculeai.workspace.v1.CheckAccessRequest
-	41, // 53: moleculeai.workspace.v1.WorkspaceService.ListTokens:input_type -> moleculeai.workspace.v1.ListTokensRequest
-	43, // 54: moleculeai.workspace.v1.WorkspaceService.CreateToken:input_type -> moleculeai.workspace.v1.CreateTokenRequest
-	45, // 55: moleculeai.workspace.v1.WorkspaceService.RevokeToken:input_type -> moleculeai.workspace.v1.RevokeTokenRequest
-	47, // 56: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:input_type -> moleculeai.workspace.v1.GetExternalConnectionRequest
-	49, // 57: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:input_type -> moleculeai.workspace.v1.RotateExternalCredentialsRequest
-	0,  // 58: moleculeai.workspace.v1.WorkspaceService.ListOperations:input_type -> moleculeai.workspace.v1.ListOperationsRequest
-	14, // 59: moleculeai.workspace.v1.WorkspaceService.GetQuota:input_type -> moleculeai.workspace.v1.GetQuotaRequest
-	51, // 60: moleculeai.workspace.v1.WorkspaceService.ListSecrets:input_type -> moleculeai.workspace.v1.ListSecretsRequest
-	53, // 61: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:input_type -> moleculeai.workspace.v1.GetSecretValuesRequest
-	54, // 62: moleculeai.workspace.v1.WorkspaceService.SetSecret:input_type -> moleculeai.workspace.v1.SetSecretRequest
-	56, // 63: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:input_type -> moleculeai.workspace.v1.DeleteSecretRequest
-	58, // 64: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:input_type -> moleculeai.workspace.v1.ListSharedSecretsRequest
-	60, // 65: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:input_type -> moleculeai.workspace.v1.SetSharedSecretRequest
-	62, // 66: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:input_type -> moleculeai.workspace.v1.DeleteSharedSecretRequest
-	64, // 67: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:input_type -> moleculeai.workspace.v1.ReencryptSecretsRequest
-	19, // 68: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
-	21, // 69: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
-	73, // 70: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
-	24, // 71: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
-	26, // 72: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
-	28, // 73: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
-	3,  // 74: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:output_type -> moleculeai.workspace.v1.RestartWorkspaceResponse
-	5,  // 75: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:output_type -> moleculeai.workspace.v1.PauseWorkspaceResponse
-	7,  // 76: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:output_type -> moleculeai.workspace.v1.ResumeWorkspaceResponse
-	9,  // 77: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:output_type -> moleculeai.workspace.v1.HibernateWorkspaceResponse
-	11, // 78: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:output_type -> moleculeai.workspace.v1.WakeWorkspaceResponse
-	13, // 79: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:output_type -> moleculeai.workspace.v1.CollapseWorkspaceResponse
-	30, // 80: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
-	32, // 81: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
-	34, // 82: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
-	36, // 83: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
-	38, // 84: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
-	40, // 85: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
-	42, // 86: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
-	44, // 87: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
-	46, // 88: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
-	48, // 89: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
-	50, // 90: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	1,  // 91: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
-	16, // 92: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
-	52, // 93: moleculeai.workspace.v1.WorkspaceService.ListSecrets:output_type -> moleculeai.workspace.v1.ListSecretsResponse
-	81, // 94: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:output_type -> google.protobuf.Struct
-	55, // 95: moleculeai.workspace.v1.WorkspaceService.SetSecret:output_type -> moleculeai.workspace.v1.SetSecretResponse
-	57, // 96: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:output_type -> moleculeai.workspace.v1.DeleteSecretResponse
-	59, // 97: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:output_type -> moleculeai.workspace.v1.ListSharedSecretsResponse
-	61, // 98: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:output_type -> moleculeai.workspace.v1.SetSharedSecretResponse
-	63, // 99: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:output_type -> moleculeai.workspace.v1.DeleteSharedSecretResponse
-	65, // 100: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:output_type -> moleculeai.workspace.v1.ReencryptSecretsResponse
-	68, // [68:101] is the sub-list for method output_type
-	35, // [35:68] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	89,  // 0: moleculeai.workspace.v1.ListOperationsResponse.operations:type_name -> moleculeai.workspace.v1.Operation
+	90,  // 1: moleculeai.workspace.v1.ListWorkspaceFilesResponse.files:type_name -> moleculeai.workspace.v1.WorkspaceFile
+	91,  // 2: moleculeai.workspace.v1.WriteWorkspaceFileRequest.body:type_name -> google.api.HttpBody
+	92,  // 3: moleculeai.workspace.v1.WatchWorkspaceLogsResponse.chunk:type_name -> moleculeai.workspace.v1.LogChunk
+	93,  // 4: moleculeai.workspace.v1.WatchWorkspaceLogsResponse.beat:type_name -> moleculeai.workspace.v1.AccessBeat
+	94,  // 5: moleculeai.workspace.v1.WatchWorkspaceLogsResponse.drain:type_name -> moleculeai.workspace.v1.AccessDrain
+	95,  // 6: moleculeai.workspace.v1.WatchWorkspaceLogsResponse.end:type_name -> moleculeai.workspace.v1.AccessEnd
+	82,  // 7: moleculeai.workspace.v1.ExecWorkspaceRequest.start:type_name -> moleculeai.workspace.v1.ExecWorkspaceRequest.Start
+	83,  // 8: moleculeai.workspace.v1.ExecWorkspaceRequest.end_input:type_name -> moleculeai.workspace.v1.ExecWorkspaceRequest.EndInput
+	96,  // 9: moleculeai.workspace.v1.ExecWorkspaceRequest.resize:type_name -> moleculeai.workspace.v1.TerminalSize
+	84,  // 10: moleculeai.workspace.v1.ExecWorkspaceResponse.started:type_name -> moleculeai.workspace.v1.ExecWorkspaceResponse.Started
+	85,  // 11: moleculeai.workspace.v1.ExecWorkspaceResponse.exited:type_name -> moleculeai.workspace.v1.ExecWorkspaceResponse.Exited
+	93,  // 12: moleculeai.workspace.v1.ExecWorkspaceResponse.beat:type_name -> moleculeai.workspace.v1.AccessBeat
+	95,  // 13: moleculeai.workspace.v1.ExecWorkspaceResponse.end:type_name -> moleculeai.workspace.v1.AccessEnd
+	97,  // 14: moleculeai.workspace.v1.ListWorkspaceStatsResponse.stats:type_name -> moleculeai.workspace.v1.WorkspaceStats
+	98,  // 15: moleculeai.workspace.v1.RestartWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	98,  // 16: moleculeai.workspace.v1.PauseWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	98,  // 17: moleculeai.workspace.v1.ResumeWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	98,  // 18: moleculeai.workspace.v1.HibernateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	98,  // 19: moleculeai.workspace.v1.WakeWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	31,  // 20: moleculeai.workspace.v1.GetQuotaResponse.quotas:type_name -> moleculeai.workspace.v1.Quota
+	99,  // 21: moleculeai.workspace.v1.CreateWorkspaceRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	86,  // 22: moleculeai.workspace.v1.CreateWorkspaceRequest.canvas:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
+	33,  // 23: moleculeai.workspace.v1.CreateWorkspaceRequest.initial_memories:type_name -> moleculeai.workspace.v1.InitialMemory
+	87,  // 24: moleculeai.workspace.v1.CreateWorkspaceRequest.secrets:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.SecretsEntry
+	98,  // 25: moleculeai.workspace.v1.CreateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	100, // 26: moleculeai.workspace.v1.CreateWorkspaceResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	101, // 27: moleculeai.workspace.v1.ListWorkspacesResponse.workspaces:type_name -> moleculeai.workspace.v1.Workspace
+	98,  // 28: moleculeai.workspace.v1.GetWorkspaceStateResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	102, // 29: moleculeai.workspace.v1.UpdateWorkspaceRequest.parent_id:type_name -> google.protobuf.Value
+	102, // 30: moleculeai.workspace.v1.UpdateWorkspaceRequest.workspace_dir:type_name -> google.protobuf.Value
+	88,  // 31: moleculeai.workspace.v1.DeleteWorkspaceResponse.children:type_name -> moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
+	102, // 32: moleculeai.workspace.v1.RegisterRequest.agent_card:type_name -> google.protobuf.Value
+	99,  // 33: moleculeai.workspace.v1.RegisterRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	99,  // 34: moleculeai.workspace.v1.RegisterResponse.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	103, // 35: moleculeai.workspace.v1.HeartbeatRequest.runtime_metadata:type_name -> moleculeai.workspace.v1.RuntimeMetadata
+	98,  // 36: moleculeai.workspace.v1.HeartbeatResponse.workspace_status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	102, // 37: moleculeai.workspace.v1.UpdateCardRequest.agent_card:type_name -> google.protobuf.Value
+	98,  // 38: moleculeai.workspace.v1.DiscoverResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	104, // 39: moleculeai.workspace.v1.ListPeersResponse.peers:type_name -> moleculeai.workspace.v1.Peer
+	105, // 40: moleculeai.workspace.v1.ListTokensResponse.tokens:type_name -> moleculeai.workspace.v1.Token
+	106, // 41: moleculeai.workspace.v1.CreateTokenResponse.created_at:type_name -> google.protobuf.Timestamp
+	106, // 42: moleculeai.workspace.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	100, // 43: moleculeai.workspace.v1.GetExternalConnectionResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	100, // 44: moleculeai.workspace.v1.RotateExternalCredentialsResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	107, // 45: moleculeai.workspace.v1.ListSecretsResponse.secrets:type_name -> moleculeai.workspace.v1.Secret
+	107, // 46: moleculeai.workspace.v1.ListSharedSecretsResponse.secrets:type_name -> moleculeai.workspace.v1.Secret
+	108, // 47: moleculeai.workspace.v1.SetSharedSecretResponse.scope:type_name -> moleculeai.workspace.v1.Secret.Scope
+	108, // 48: moleculeai.workspace.v1.DeleteSharedSecretResponse.scope:type_name -> moleculeai.workspace.v1.Secret.Scope
+	96,  // 49: moleculeai.workspace.v1.ExecWorkspaceRequest.Start.terminal:type_name -> moleculeai.workspace.v1.TerminalSize
+	34,  // 50: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:input_type -> moleculeai.workspace.v1.CreateWorkspaceRequest
+	36,  // 51: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:input_type -> moleculeai.workspace.v1.ListWorkspacesRequest
+	38,  // 52: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:input_type -> moleculeai.workspace.v1.GetWorkspaceRequest
+	39,  // 53: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:input_type -> moleculeai.workspace.v1.GetWorkspaceStateRequest
+	41,  // 54: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:input_type -> moleculeai.workspace.v1.UpdateWorkspaceRequest
+	43,  // 55: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:input_type -> moleculeai.workspace.v1.DeleteWorkspaceRequest
+	18,  // 56: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:input_type -> moleculeai.workspace.v1.RestartWorkspaceRequest
+	20,  // 57: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:input_type -> moleculeai.workspace.v1.PauseWorkspaceRequest
+	22,  // 58: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:input_type -> moleculeai.workspace.v1.ResumeWorkspaceRequest
+	24,  // 59: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:input_type -> moleculeai.workspace.v1.HibernateWorkspaceRequest
+	26,  // 60: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:input_type -> moleculeai.workspace.v1.WakeWorkspaceRequest
+	28,  // 61: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:input_type -> moleculeai.workspace.v1.CollapseWorkspaceRequest
+	45,  // 62: moleculeai.workspace.v1.WorkspaceService.Register:input_type -> moleculeai.workspace.v1.RegisterRequest
+	47,  // 63: moleculeai.workspace.v1.WorkspaceService.Heartbeat:input_type -> moleculeai.workspace.v1.HeartbeatRequest
+	49,  // 64: moleculeai.workspace.v1.WorkspaceService.UpdateCard:input_type -> moleculeai.workspace.v1.UpdateCardRequest
+	51,  // 65: moleculeai.workspace.v1.WorkspaceService.Discover:input_type -> moleculeai.workspace.v1.DiscoverRequest
+	53,  // 66: moleculeai.workspace.v1.WorkspaceService.ListPeers:input_type -> moleculeai.workspace.v1.ListPeersRequest
+	55,  // 67: moleculeai.workspace.v1.WorkspaceService.CheckAccess:input_type -> moleculeai.workspace.v1.CheckAccessRequest
+	57,  // 68: moleculeai.workspace.v1.WorkspaceService.ListTokens:input_type -> moleculeai.workspace.v1.ListTokensRequest
+	59,  // 69: moleculeai.workspace.v1.WorkspaceService.CreateToken:input_type -> moleculeai.workspace.v1.CreateTokenRequest
+	61,  // 70: moleculeai.workspace.v1.WorkspaceService.RevokeToken:input_type -> moleculeai.workspace.v1.RevokeTokenRequest
+	63,  // 71: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:input_type -> moleculeai.workspace.v1.GetExternalConnectionRequest
+	65,  // 72: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:input_type -> moleculeai.workspace.v1.RotateExternalCredentialsRequest
+	0,   // 73: moleculeai.workspace.v1.WorkspaceService.ListOperations:input_type -> moleculeai.workspace.v1.ListOperationsRequest
+	2,   // 74: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceFiles:input_type -> moleculeai.workspace.v1.ListWorkspaceFilesRequest
+	4,   // 75: moleculeai.workspace.v1.WorkspaceService.ReadWorkspaceFile:input_type -> moleculeai.workspace.v1.ReadWorkspaceFileRequest
+	5,   // 76: moleculeai.workspace.v1.WorkspaceService.WriteWorkspaceFile:input_type -> moleculeai.workspace.v1.WriteWorkspaceFileRequest
+	7,   // 77: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspaceFile:input_type -> moleculeai.workspace.v1.DeleteWorkspaceFileRequest
+	9,   // 78: moleculeai.workspace.v1.WorkspaceService.WatchWorkspaceLogs:input_type -> moleculeai.workspace.v1.WatchWorkspaceLogsRequest
+	11,  // 79: moleculeai.workspace.v1.WorkspaceService.ExecWorkspace:input_type -> moleculeai.workspace.v1.ExecWorkspaceRequest
+	13,  // 80: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceConsole:input_type -> moleculeai.workspace.v1.GetWorkspaceConsoleRequest
+	15,  // 81: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceStats:input_type -> moleculeai.workspace.v1.GetWorkspaceStatsRequest
+	16,  // 82: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceStats:input_type -> moleculeai.workspace.v1.ListWorkspaceStatsRequest
+	30,  // 83: moleculeai.workspace.v1.WorkspaceService.GetQuota:input_type -> moleculeai.workspace.v1.GetQuotaRequest
+	67,  // 84: moleculeai.workspace.v1.WorkspaceService.ListSecrets:input_type -> moleculeai.workspace.v1.ListSecretsRequest
+	69,  // 85: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:input_type -> moleculeai.workspace.v1.GetSecretValuesRequest
+	70,  // 86: moleculeai.workspace.v1.WorkspaceService.SetSecret:input_type -> moleculeai.workspace.v1.SetSecretRequest
+	72,  // 87: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:input_type -> moleculeai.workspace.v1.DeleteSecretRequest
+	74,  // 88: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:input_type -> moleculeai.workspace.v1.ListSharedSecretsRequest
+	76,  // 89: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:input_type -> moleculeai.workspace.v1.SetSharedSecretRequest
+	78,  // 90: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:input_type -> moleculeai.workspace.v1.DeleteSharedSecretRequest
+	80,  // 91: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:input_type -> moleculeai.workspace.v1.ReencryptSecretsRequest
+	35,  // 92: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
+	37,  // 93: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
+	101, // 94: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
+	40,  // 95: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
+	42,  // 96: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
+	44,  // 97: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
+	19,  // 98: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:output_type -> moleculeai.workspace.v1.RestartWorkspaceResponse
+	21,  // 99: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:output_type -> moleculeai.workspace.v1.PauseWorkspaceResponse
+	23,  // 100: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:output_type -> moleculeai.workspace.v1.ResumeWorkspaceResponse
+	25,  // 101: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:output_type -> moleculeai.workspace.v1.HibernateWorkspaceResponse
+	27,  // 102: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:output_type -> moleculeai.workspace.v1.WakeWorkspaceResponse
+	29,  // 103: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:output_type -> moleculeai.workspace.v1.CollapseWorkspaceResponse
+	46,  // 104: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
+	48,  // 105: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
+	50,  // 106: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
+	52,  // 107: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
+	54,  // 108: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
+	56,  // 109: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
+	58,  // 110: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
+	60,  // 111: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
+	62,  // 112: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
+	64,  // 113: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
+	66,  // 114: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
+	1,   // 115: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
+	3,   // 116: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceFiles:output_type -> moleculeai.workspace.v1.ListWorkspaceFilesResponse
+	91,  // 117: moleculeai.workspace.v1.WorkspaceService.ReadWorkspaceFile:output_type -> google.api.HttpBody
+	6,   // 118: moleculeai.workspace.v1.WorkspaceService.WriteWorkspaceFile:output_type -> moleculeai.workspace.v1.WriteWorkspaceFileResponse
+	8,   // 119: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspaceFile:output_type -> moleculeai.workspace.v1.DeleteWorkspaceFileResponse
+	10,  // 120: moleculeai.workspace.v1.WorkspaceService.WatchWorkspaceLogs:output_type -> moleculeai.workspace.v1.WatchWorkspaceLogsResponse
+	12,  // 121: moleculeai.workspace.v1.WorkspaceService.ExecWorkspace:output_type -> moleculeai.workspace.v1.ExecWorkspaceResponse
+	14,  // 122: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceConsole:output_type -> moleculeai.workspace.v1.GetWorkspaceConsoleResponse
+	97,  // 123: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceStats:output_type -> moleculeai.workspace.v1.WorkspaceStats
+	17,  // 124: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceStats:output_type -> moleculeai.workspace.v1.ListWorkspaceStatsResponse
+	32,  // 125: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
+	68,  // 126: moleculeai.workspace.v1.WorkspaceService.ListSecrets:output_type -> moleculeai.workspace.v1.ListSecretsResponse
+	109, // 127: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:output_type -> google.protobuf.Struct
+	71,  // 128: moleculeai.workspace.v1.WorkspaceService.SetSecret:output_type -> moleculeai.workspace.v1.SetSecretResponse
+	73,  // 129: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:output_type -> moleculeai.workspace.v1.DeleteSecretResponse
+	75,  // 130: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:output_type -> moleculeai.workspace.v1.ListSharedSecretsResponse
+	77,  // 131: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:output_type -> moleculeai.workspace.v1.SetSharedSecretResponse
+	79,  // 132: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:output_type -> moleculeai.workspace.v1.DeleteSharedSecretResponse
+	81,  // 133: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:output_type -> moleculeai.workspace.v1.ReencryptSecretsResponse
+	92,  // [92:134] is the sub-list for method output_type
+	50,  // [50:92] is the sub-list for method input_type
+	50,  // [50:50] is the sub-list for extension type_name
+	50,  // [50:50] is the sub-list for extension extendee
+	0,   // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_moleculeai_workspace_v1_workspace_service_proto_init() }
@@ -4806,20 +6341,42 @@ func file_moleculeai_workspace_v1_workspace_service_proto_init() {
 	if File_moleculeai_workspace_v1_workspace_service_proto != nil {
 		return
 	}
+	file_moleculeai_workspace_v1_access_proto_init()
 	file_moleculeai_workspace_v1_operation_proto_init()
 	file_moleculeai_workspace_v1_secret_proto_init()
 	file_moleculeai_workspace_v1_workspace_proto_init()
-	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[18].OneofWrappers = []any{}
-	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[25].OneofWrappers = []any{}
-	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[28].OneofWrappers = []any{}
-	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[31].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10].OneofWrappers = []any{
+		(*WatchWorkspaceLogsResponse_Chunk)(nil),
+		(*WatchWorkspaceLogsResponse_Beat)(nil),
+		(*WatchWorkspaceLogsResponse_Drain)(nil),
+		(*WatchWorkspaceLogsResponse_End)(nil),
+	}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[11].OneofWrappers = []any{
+		(*ExecWorkspaceRequest_Start_)(nil),
+		(*ExecWorkspaceRequest_Input)(nil),
+		(*ExecWorkspaceRequest_EndInput_)(nil),
+		(*ExecWorkspaceRequest_Resize)(nil),
+		(*ExecWorkspaceRequest_Signal)(nil),
+	}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[12].OneofWrappers = []any{
+		(*ExecWorkspaceResponse_Started_)(nil),
+		(*ExecWorkspaceResponse_Output)(nil),
+		(*ExecWorkspaceResponse_Error)(nil),
+		(*ExecWorkspaceResponse_Exited_)(nil),
+		(*ExecWorkspaceResponse_Beat)(nil),
+		(*ExecWorkspaceResponse_End)(nil),
+	}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[41].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[44].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[47].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_moleculeai_workspace_v1_workspace_service_proto_rawDesc), len(file_moleculeai_workspace_v1_workspace_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   69,
+			NumMessages:   89,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

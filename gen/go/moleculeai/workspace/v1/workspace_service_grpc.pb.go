@@ -10,6 +10,7 @@ package workspacev1
 
 import (
 	context "context"
+	httpbody "google.golang.org/genproto/googleapis/api/httpbody"
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
@@ -46,6 +47,15 @@ const (
 	WorkspaceService_GetExternalConnection_FullMethodName     = "/moleculeai.workspace.v1.WorkspaceService/GetExternalConnection"
 	WorkspaceService_RotateExternalCredentials_FullMethodName = "/moleculeai.workspace.v1.WorkspaceService/RotateExternalCredentials"
 	WorkspaceService_ListOperations_FullMethodName            = "/moleculeai.workspace.v1.WorkspaceService/ListOperations"
+	WorkspaceService_ListWorkspaceFiles_FullMethodName        = "/moleculeai.workspace.v1.WorkspaceService/ListWorkspaceFiles"
+	WorkspaceService_ReadWorkspaceFile_FullMethodName         = "/moleculeai.workspace.v1.WorkspaceService/ReadWorkspaceFile"
+	WorkspaceService_WriteWorkspaceFile_FullMethodName        = "/moleculeai.workspace.v1.WorkspaceService/WriteWorkspaceFile"
+	WorkspaceService_DeleteWorkspaceFile_FullMethodName       = "/moleculeai.workspace.v1.WorkspaceService/DeleteWorkspaceFile"
+	WorkspaceService_WatchWorkspaceLogs_FullMethodName        = "/moleculeai.workspace.v1.WorkspaceService/WatchWorkspaceLogs"
+	WorkspaceService_ExecWorkspace_FullMethodName             = "/moleculeai.workspace.v1.WorkspaceService/ExecWorkspace"
+	WorkspaceService_GetWorkspaceConsole_FullMethodName       = "/moleculeai.workspace.v1.WorkspaceService/GetWorkspaceConsole"
+	WorkspaceService_GetWorkspaceStats_FullMethodName         = "/moleculeai.workspace.v1.WorkspaceService/GetWorkspaceStats"
+	WorkspaceService_ListWorkspaceStats_FullMethodName        = "/moleculeai.workspace.v1.WorkspaceService/ListWorkspaceStats"
 	WorkspaceService_GetQuota_FullMethodName                  = "/moleculeai.workspace.v1.WorkspaceService/GetQuota"
 	WorkspaceService_ListSecrets_FullMethodName               = "/moleculeai.workspace.v1.WorkspaceService/ListSecrets"
 	WorkspaceService_GetSecretValues_FullMethodName           = "/moleculeai.workspace.v1.WorkspaceService/GetSecretValues"
@@ -153,6 +163,63 @@ type WorkspaceServiceClient interface {
 	// readable for the operator when the workspace is purged. If there are more, the response header
 	// `x-next-page-token` carries the token of the next page.
 	ListOperations(ctx context.Context, in *ListOperationsRequest, opts ...grpc.CallOption) (*ListOperationsResponse, error)
+	// ListWorkspaceFiles lists files and directories below a directory of a workspace that the platform
+	// runs, by path. A workspace that is stopped is listed from the volumes that it keeps. If there are
+	// more, the response header `x-next-page-token` carries the token of the next page.
+	//
+	// Fails with FILE_NOT_FOUND (404) for a directory that is not there, TOO_MANY_FILES (400) where more
+	// than 20,000 lie below it, and as ReadWorkspaceFile.
+	ListWorkspaceFiles(ctx context.Context, in *ListWorkspaceFilesRequest, opts ...grpc.CallOption) (*ListWorkspaceFilesResponse, error)
+	// ReadWorkspaceFile reads a file of a workspace that the platform runs, or that was stopped.
+	//
+	// Over REST the answer is `{"path","content","size"}` as JSON, for files of UTF-8 text up to 1 MiB,
+	// or with `raw=true` the bytes of the file. Over gRPC the messages are the bytes, of any size.
+	// Fails with FILE_NOT_FOUND (404), FILE_OUTSIDE_ROOT (400) where a link leads out of `root`,
+	// FILE_TOO_LARGE (413) and FILE_NOT_TEXT (400) for JSON, RUNTIME_EXTERNAL (400),
+	// WORKLOAD_MISSING (400) where nothing was started yet, BACKEND_LACKS (501) on a backend without
+	// files, and BACKEND_UNAVAILABLE (502) where the engine does not do what it was asked.
+	ReadWorkspaceFile(ctx context.Context, in *ReadWorkspaceFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
+	// WriteWorkspaceFile replaces a file of a workspace, at most 100 MiB, with the directories above it:
+	// whoever reads meanwhile sees the old bytes or the new ones. Nothing changes before the last byte
+	// has arrived. Repeating a call is harmless.
+	//
+	// A REST body of type application/json is `{"content": "…"}`, at most 4 MiB; of any other type, the
+	// bytes of the file. Over gRPC the messages are the bytes; the ids belong in the first one. Fails
+	// with ROOT_READ_ONLY (400) outside of the volumes of a workspace whose root may not be written,
+	// FILE_TOO_LARGE (413), UPLOAD_STALLED (408) after 60 s without a byte, and as ReadWorkspaceFile.
+	WriteWorkspaceFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[WriteWorkspaceFileRequest, WriteWorkspaceFileResponse], error)
+	// DeleteWorkspaceFile deletes a file, or a link, of a workspace; never a directory. Fails with
+	// FILE_NOT_FOUND (404), also when repeated, ROOT_READ_ONLY (400), and as ReadWorkspaceFile.
+	DeleteWorkspaceFile(ctx context.Context, in *DeleteWorkspaceFileRequest, opts ...grpc.CallOption) (*DeleteWorkspaceFileResponse, error)
+	// WatchWorkspaceLogs sends what the agent of a workspace has printed, also after its end, and with
+	// `follow` what it prints from then on. A stream ends with the workload. Its client is bounded: the
+	// server reads on only while the client does, and ends the stream with SLOW_CONSUMER after 60 s in
+	// which the client took nothing.
+	//
+	// Over REST each frame is a `data:` line of `text/event-stream`, or a line of JSON for a client that
+	// accepts `application/x-ndjson`. Fails with RUNTIME_EXTERNAL, WORKLOAD_MISSING (400), BACKEND_LACKS
+	// (501) and BACKEND_UNAVAILABLE (502).
+	WatchWorkspaceLogs(ctx context.Context, in *WatchWorkspaceLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchWorkspaceLogsResponse], error)
+	// ExecWorkspace runs a command beside the agent of a workspace, with or without a terminal. The first
+	// frame must be a Start; the server answers with Started, output, and Exited at the end.
+	//
+	// The command ends with the call: when the client leaves, its token is revoked, the server stops, or
+	// the stream is an hour old, the command gets SIGHUP, then SIGKILL. Each call is an entry of the audit
+	// log, written when the command begins. While a call is open the workspace is not idle. Fails with
+	// RUNTIME_EXTERNAL and WORKLOAD_MISSING (nothing runs), BACKEND_LACKS and BACKEND_UNAVAILABLE.
+	ExecWorkspace(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecWorkspaceRequest, ExecWorkspaceResponse], error)
+	// GetWorkspaceConsole returns what the machine under a workspace has printed, for administrators. Fails
+	// with BACKEND_LACKS (501) where the backend has no machines, RUNTIME_EXTERNAL, WORKLOAD_MISSING (400)
+	// and BACKEND_UNAVAILABLE (502).
+	GetWorkspaceConsole(ctx context.Context, in *GetWorkspaceConsoleRequest, opts ...grpc.CallOption) (*GetWorkspaceConsoleResponse, error)
+	// GetWorkspaceStats measures what the workload of a workspace uses now, which takes a second or two.
+	// Fails with RUNTIME_EXTERNAL and WORKLOAD_MISSING (nothing runs), BACKEND_LACKS (501) and
+	// BACKEND_UNAVAILABLE (502).
+	GetWorkspaceStats(ctx context.Context, in *GetWorkspaceStatsRequest, opts ...grpc.CallOption) (*WorkspaceStats, error)
+	// ListWorkspaceStats measures the workloads of the caller's organisation that should run, in the order
+	// of their ids; of all organisations for the operator. What cannot be measured says why. If there are
+	// more, the response header `x-next-page-token` carries the token of the next page.
+	ListWorkspaceStats(ctx context.Context, in *ListWorkspaceStatsRequest, opts ...grpc.CallOption) (*ListWorkspaceStatsResponse, error)
 	// GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
 	// kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
 	// own organisation, a workspace's token its own workspace; anything else fails with
@@ -431,6 +498,120 @@ func (c *workspaceServiceClient) ListOperations(ctx context.Context, in *ListOpe
 	return out, nil
 }
 
+func (c *workspaceServiceClient) ListWorkspaceFiles(ctx context.Context, in *ListWorkspaceFilesRequest, opts ...grpc.CallOption) (*ListWorkspaceFilesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListWorkspaceFilesResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_ListWorkspaceFiles_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) ReadWorkspaceFile(ctx context.Context, in *ReadWorkspaceFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &WorkspaceService_ServiceDesc.Streams[0], WorkspaceService_ReadWorkspaceFile_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReadWorkspaceFileRequest, httpbody.HttpBody]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkspaceService_ReadWorkspaceFileClient = grpc.ServerStreamingClient[httpbody.HttpBody]
+
+func (c *workspaceServiceClient) WriteWorkspaceFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[WriteWorkspaceFileRequest, WriteWorkspaceFileResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &WorkspaceService_ServiceDesc.Streams[1], WorkspaceService_WriteWorkspaceFile_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WriteWorkspaceFileRequest, WriteWorkspaceFileResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkspaceService_WriteWorkspaceFileClient = grpc.ClientStreamingClient[WriteWorkspaceFileRequest, WriteWorkspaceFileResponse]
+
+func (c *workspaceServiceClient) DeleteWorkspaceFile(ctx context.Context, in *DeleteWorkspaceFileRequest, opts ...grpc.CallOption) (*DeleteWorkspaceFileResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteWorkspaceFileResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_DeleteWorkspaceFile_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) WatchWorkspaceLogs(ctx context.Context, in *WatchWorkspaceLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchWorkspaceLogsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &WorkspaceService_ServiceDesc.Streams[2], WorkspaceService_WatchWorkspaceLogs_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchWorkspaceLogsRequest, WatchWorkspaceLogsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkspaceService_WatchWorkspaceLogsClient = grpc.ServerStreamingClient[WatchWorkspaceLogsResponse]
+
+func (c *workspaceServiceClient) ExecWorkspace(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecWorkspaceRequest, ExecWorkspaceResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &WorkspaceService_ServiceDesc.Streams[3], WorkspaceService_ExecWorkspace_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExecWorkspaceRequest, ExecWorkspaceResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkspaceService_ExecWorkspaceClient = grpc.BidiStreamingClient[ExecWorkspaceRequest, ExecWorkspaceResponse]
+
+func (c *workspaceServiceClient) GetWorkspaceConsole(ctx context.Context, in *GetWorkspaceConsoleRequest, opts ...grpc.CallOption) (*GetWorkspaceConsoleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetWorkspaceConsoleResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_GetWorkspaceConsole_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) GetWorkspaceStats(ctx context.Context, in *GetWorkspaceStatsRequest, opts ...grpc.CallOption) (*WorkspaceStats, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WorkspaceStats)
+	err := c.cc.Invoke(ctx, WorkspaceService_GetWorkspaceStats_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) ListWorkspaceStats(ctx context.Context, in *ListWorkspaceStatsRequest, opts ...grpc.CallOption) (*ListWorkspaceStatsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListWorkspaceStatsResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_ListWorkspaceStats_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *workspaceServiceClient) GetQuota(ctx context.Context, in *GetQuotaRequest, opts ...grpc.CallOption) (*GetQuotaResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetQuotaResponse)
@@ -617,6 +798,63 @@ type WorkspaceServiceServer interface {
 	// readable for the operator when the workspace is purged. If there are more, the response header
 	// `x-next-page-token` carries the token of the next page.
 	ListOperations(context.Context, *ListOperationsRequest) (*ListOperationsResponse, error)
+	// ListWorkspaceFiles lists files and directories below a directory of a workspace that the platform
+	// runs, by path. A workspace that is stopped is listed from the volumes that it keeps. If there are
+	// more, the response header `x-next-page-token` carries the token of the next page.
+	//
+	// Fails with FILE_NOT_FOUND (404) for a directory that is not there, TOO_MANY_FILES (400) where more
+	// than 20,000 lie below it, and as ReadWorkspaceFile.
+	ListWorkspaceFiles(context.Context, *ListWorkspaceFilesRequest) (*ListWorkspaceFilesResponse, error)
+	// ReadWorkspaceFile reads a file of a workspace that the platform runs, or that was stopped.
+	//
+	// Over REST the answer is `{"path","content","size"}` as JSON, for files of UTF-8 text up to 1 MiB,
+	// or with `raw=true` the bytes of the file. Over gRPC the messages are the bytes, of any size.
+	// Fails with FILE_NOT_FOUND (404), FILE_OUTSIDE_ROOT (400) where a link leads out of `root`,
+	// FILE_TOO_LARGE (413) and FILE_NOT_TEXT (400) for JSON, RUNTIME_EXTERNAL (400),
+	// WORKLOAD_MISSING (400) where nothing was started yet, BACKEND_LACKS (501) on a backend without
+	// files, and BACKEND_UNAVAILABLE (502) where the engine does not do what it was asked.
+	ReadWorkspaceFile(*ReadWorkspaceFileRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
+	// WriteWorkspaceFile replaces a file of a workspace, at most 100 MiB, with the directories above it:
+	// whoever reads meanwhile sees the old bytes or the new ones. Nothing changes before the last byte
+	// has arrived. Repeating a call is harmless.
+	//
+	// A REST body of type application/json is `{"content": "…"}`, at most 4 MiB; of any other type, the
+	// bytes of the file. Over gRPC the messages are the bytes; the ids belong in the first one. Fails
+	// with ROOT_READ_ONLY (400) outside of the volumes of a workspace whose root may not be written,
+	// FILE_TOO_LARGE (413), UPLOAD_STALLED (408) after 60 s without a byte, and as ReadWorkspaceFile.
+	WriteWorkspaceFile(grpc.ClientStreamingServer[WriteWorkspaceFileRequest, WriteWorkspaceFileResponse]) error
+	// DeleteWorkspaceFile deletes a file, or a link, of a workspace; never a directory. Fails with
+	// FILE_NOT_FOUND (404), also when repeated, ROOT_READ_ONLY (400), and as ReadWorkspaceFile.
+	DeleteWorkspaceFile(context.Context, *DeleteWorkspaceFileRequest) (*DeleteWorkspaceFileResponse, error)
+	// WatchWorkspaceLogs sends what the agent of a workspace has printed, also after its end, and with
+	// `follow` what it prints from then on. A stream ends with the workload. Its client is bounded: the
+	// server reads on only while the client does, and ends the stream with SLOW_CONSUMER after 60 s in
+	// which the client took nothing.
+	//
+	// Over REST each frame is a `data:` line of `text/event-stream`, or a line of JSON for a client that
+	// accepts `application/x-ndjson`. Fails with RUNTIME_EXTERNAL, WORKLOAD_MISSING (400), BACKEND_LACKS
+	// (501) and BACKEND_UNAVAILABLE (502).
+	WatchWorkspaceLogs(*WatchWorkspaceLogsRequest, grpc.ServerStreamingServer[WatchWorkspaceLogsResponse]) error
+	// ExecWorkspace runs a command beside the agent of a workspace, with or without a terminal. The first
+	// frame must be a Start; the server answers with Started, output, and Exited at the end.
+	//
+	// The command ends with the call: when the client leaves, its token is revoked, the server stops, or
+	// the stream is an hour old, the command gets SIGHUP, then SIGKILL. Each call is an entry of the audit
+	// log, written when the command begins. While a call is open the workspace is not idle. Fails with
+	// RUNTIME_EXTERNAL and WORKLOAD_MISSING (nothing runs), BACKEND_LACKS and BACKEND_UNAVAILABLE.
+	ExecWorkspace(grpc.BidiStreamingServer[ExecWorkspaceRequest, ExecWorkspaceResponse]) error
+	// GetWorkspaceConsole returns what the machine under a workspace has printed, for administrators. Fails
+	// with BACKEND_LACKS (501) where the backend has no machines, RUNTIME_EXTERNAL, WORKLOAD_MISSING (400)
+	// and BACKEND_UNAVAILABLE (502).
+	GetWorkspaceConsole(context.Context, *GetWorkspaceConsoleRequest) (*GetWorkspaceConsoleResponse, error)
+	// GetWorkspaceStats measures what the workload of a workspace uses now, which takes a second or two.
+	// Fails with RUNTIME_EXTERNAL and WORKLOAD_MISSING (nothing runs), BACKEND_LACKS (501) and
+	// BACKEND_UNAVAILABLE (502).
+	GetWorkspaceStats(context.Context, *GetWorkspaceStatsRequest) (*WorkspaceStats, error)
+	// ListWorkspaceStats measures the workloads of the caller's organisation that should run, in the order
+	// of their ids; of all organisations for the operator. What cannot be measured says why. If there are
+	// more, the response header `x-next-page-token` carries the token of the next page.
+	ListWorkspaceStats(context.Context, *ListWorkspaceStatsRequest) (*ListWorkspaceStatsResponse, error)
 	// GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
 	// kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
 	// own organisation, a workspace's token its own workspace; anything else fails with
@@ -726,6 +964,33 @@ func (UnimplementedWorkspaceServiceServer) RotateExternalCredentials(context.Con
 }
 func (UnimplementedWorkspaceServiceServer) ListOperations(context.Context, *ListOperationsRequest) (*ListOperationsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListOperations not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ListWorkspaceFiles(context.Context, *ListWorkspaceFilesRequest) (*ListWorkspaceFilesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListWorkspaceFiles not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ReadWorkspaceFile(*ReadWorkspaceFileRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error {
+	return status.Error(codes.Unimplemented, "method ReadWorkspaceFile not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) WriteWorkspaceFile(grpc.ClientStreamingServer[WriteWorkspaceFileRequest, WriteWorkspaceFileResponse]) error {
+	return status.Error(codes.Unimplemented, "method WriteWorkspaceFile not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) DeleteWorkspaceFile(context.Context, *DeleteWorkspaceFileRequest) (*DeleteWorkspaceFileResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteWorkspaceFile not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) WatchWorkspaceLogs(*WatchWorkspaceLogsRequest, grpc.ServerStreamingServer[WatchWorkspaceLogsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchWorkspaceLogs not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ExecWorkspace(grpc.BidiStreamingServer[ExecWorkspaceRequest, ExecWorkspaceResponse]) error {
+	return status.Error(codes.Unimplemented, "method ExecWorkspace not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) GetWorkspaceConsole(context.Context, *GetWorkspaceConsoleRequest) (*GetWorkspaceConsoleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetWorkspaceConsole not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) GetWorkspaceStats(context.Context, *GetWorkspaceStatsRequest) (*WorkspaceStats, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetWorkspaceStats not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ListWorkspaceStats(context.Context, *ListWorkspaceStatsRequest) (*ListWorkspaceStatsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListWorkspaceStats not implemented")
 }
 func (UnimplementedWorkspaceServiceServer) GetQuota(context.Context, *GetQuotaRequest) (*GetQuotaResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetQuota not implemented")
@@ -1207,6 +1472,132 @@ func _WorkspaceService_ListOperations_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkspaceService_ListWorkspaceFiles_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListWorkspaceFilesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).ListWorkspaceFiles(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_ListWorkspaceFiles_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).ListWorkspaceFiles(ctx, req.(*ListWorkspaceFilesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_ReadWorkspaceFile_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ReadWorkspaceFileRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(WorkspaceServiceServer).ReadWorkspaceFile(m, &grpc.GenericServerStream[ReadWorkspaceFileRequest, httpbody.HttpBody]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkspaceService_ReadWorkspaceFileServer = grpc.ServerStreamingServer[httpbody.HttpBody]
+
+func _WorkspaceService_WriteWorkspaceFile_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(WorkspaceServiceServer).WriteWorkspaceFile(&grpc.GenericServerStream[WriteWorkspaceFileRequest, WriteWorkspaceFileResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkspaceService_WriteWorkspaceFileServer = grpc.ClientStreamingServer[WriteWorkspaceFileRequest, WriteWorkspaceFileResponse]
+
+func _WorkspaceService_DeleteWorkspaceFile_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteWorkspaceFileRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).DeleteWorkspaceFile(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_DeleteWorkspaceFile_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).DeleteWorkspaceFile(ctx, req.(*DeleteWorkspaceFileRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_WatchWorkspaceLogs_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchWorkspaceLogsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(WorkspaceServiceServer).WatchWorkspaceLogs(m, &grpc.GenericServerStream[WatchWorkspaceLogsRequest, WatchWorkspaceLogsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkspaceService_WatchWorkspaceLogsServer = grpc.ServerStreamingServer[WatchWorkspaceLogsResponse]
+
+func _WorkspaceService_ExecWorkspace_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(WorkspaceServiceServer).ExecWorkspace(&grpc.GenericServerStream[ExecWorkspaceRequest, ExecWorkspaceResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkspaceService_ExecWorkspaceServer = grpc.BidiStreamingServer[ExecWorkspaceRequest, ExecWorkspaceResponse]
+
+func _WorkspaceService_GetWorkspaceConsole_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetWorkspaceConsoleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).GetWorkspaceConsole(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_GetWorkspaceConsole_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).GetWorkspaceConsole(ctx, req.(*GetWorkspaceConsoleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_GetWorkspaceStats_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetWorkspaceStatsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).GetWorkspaceStats(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_GetWorkspaceStats_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).GetWorkspaceStats(ctx, req.(*GetWorkspaceStatsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_ListWorkspaceStats_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListWorkspaceStatsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).ListWorkspaceStats(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_ListWorkspaceStats_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).ListWorkspaceStats(ctx, req.(*ListWorkspaceStatsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WorkspaceService_GetQuota_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetQuotaRequest)
 	if err := dec(in); err != nil {
@@ -1473,6 +1864,26 @@ var WorkspaceService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _WorkspaceService_ListOperations_Handler,
 		},
 		{
+			MethodName: "ListWorkspaceFiles",
+			Handler:    _WorkspaceService_ListWorkspaceFiles_Handler,
+		},
+		{
+			MethodName: "DeleteWorkspaceFile",
+			Handler:    _WorkspaceService_DeleteWorkspaceFile_Handler,
+		},
+		{
+			MethodName: "GetWorkspaceConsole",
+			Handler:    _WorkspaceService_GetWorkspaceConsole_Handler,
+		},
+		{
+			MethodName: "GetWorkspaceStats",
+			Handler:    _WorkspaceService_GetWorkspaceStats_Handler,
+		},
+		{
+			MethodName: "ListWorkspaceStats",
+			Handler:    _WorkspaceService_ListWorkspaceStats_Handler,
+		},
+		{
 			MethodName: "GetQuota",
 			Handler:    _WorkspaceService_GetQuota_Handler,
 		},
@@ -1509,6 +1920,28 @@ var WorkspaceService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _WorkspaceService_ReencryptSecrets_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ReadWorkspaceFile",
+			Handler:       _WorkspaceService_ReadWorkspaceFile_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WriteWorkspaceFile",
+			Handler:       _WorkspaceService_WriteWorkspaceFile_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "WatchWorkspaceLogs",
+			Handler:       _WorkspaceService_WatchWorkspaceLogs_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ExecWorkspace",
+			Handler:       _WorkspaceService_ExecWorkspace_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "moleculeai/workspace/v1/workspace_service.proto",
 }

@@ -107,6 +107,32 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The agent has tasks: wait for them, or force it. Code: ABORTED (409). Metadata, also in the REST
     body: `active_tasks`.
     """
+    ERROR_REASON_WORKLOAD_MISSING: _ErrorReason.ValueType  # 200
+    """The workspace was never started, or nothing of it runs or is kept. Code: FAILED_PRECONDITION (400)."""
+    ERROR_REASON_BACKEND_LACKS: _ErrorReason.ValueType  # 201
+    """The backend that runs the workspace does not offer this, in whatever state. Code: UNIMPLEMENTED
+    (501). Metadata: `backend`.
+    """
+    ERROR_REASON_BACKEND_UNAVAILABLE: _ErrorReason.ValueType  # 202
+    """The engine that runs the workspace does not do what it was asked, or does not answer.
+    Code: UNAVAILABLE (502). Metadata: `cause`, such as `timeout`.
+    """
+    ERROR_REASON_FILE_NOT_FOUND: _ErrorReason.ValueType  # 203
+    """The workspace has no such file, or no such directory. Code: NOT_FOUND (404)."""
+    ERROR_REASON_FILE_OUTSIDE_ROOT: _ErrorReason.ValueType  # 204
+    """A link leads out of the root that was named. Code: FAILED_PRECONDITION (400)."""
+    ERROR_REASON_ROOT_READ_ONLY: _ErrorReason.ValueType  # 205
+    """The path is outside of the volumes of a workspace whose root may not be written.
+    Code: FAILED_PRECONDITION (400). Metadata: `root`.
+    """
+    ERROR_REASON_FILE_NOT_TEXT: _ErrorReason.ValueType  # 206
+    """The file is no UTF-8 text: read it with `raw=true`. Code: FAILED_PRECONDITION (400)."""
+    ERROR_REASON_TOO_MANY_FILES: _ErrorReason.ValueType  # 207
+    """More files lie below the directory than can be listed: name a lower directory, or less depth.
+    Code: FAILED_PRECONDITION (400).
+    """
+    ERROR_REASON_FILE_IS_DIRECTORY: _ErrorReason.ValueType  # 208
+    """A directory lies where a file is to be written. Code: FAILED_PRECONDITION (400)."""
     ERROR_REASON_NOT_RELATED: _ErrorReason.ValueType  # 60
     """The two workspaces may not talk to each other by the rules of the tree.
     Code: PERMISSION_DENIED (403).
@@ -352,6 +378,32 @@ ERROR_REASON_TASKS_RUNNING: ErrorReason.ValueType  # 52
 """The agent has tasks: wait for them, or force it. Code: ABORTED (409). Metadata, also in the REST
 body: `active_tasks`.
 """
+ERROR_REASON_WORKLOAD_MISSING: ErrorReason.ValueType  # 200
+"""The workspace was never started, or nothing of it runs or is kept. Code: FAILED_PRECONDITION (400)."""
+ERROR_REASON_BACKEND_LACKS: ErrorReason.ValueType  # 201
+"""The backend that runs the workspace does not offer this, in whatever state. Code: UNIMPLEMENTED
+(501). Metadata: `backend`.
+"""
+ERROR_REASON_BACKEND_UNAVAILABLE: ErrorReason.ValueType  # 202
+"""The engine that runs the workspace does not do what it was asked, or does not answer.
+Code: UNAVAILABLE (502). Metadata: `cause`, such as `timeout`.
+"""
+ERROR_REASON_FILE_NOT_FOUND: ErrorReason.ValueType  # 203
+"""The workspace has no such file, or no such directory. Code: NOT_FOUND (404)."""
+ERROR_REASON_FILE_OUTSIDE_ROOT: ErrorReason.ValueType  # 204
+"""A link leads out of the root that was named. Code: FAILED_PRECONDITION (400)."""
+ERROR_REASON_ROOT_READ_ONLY: ErrorReason.ValueType  # 205
+"""The path is outside of the volumes of a workspace whose root may not be written.
+Code: FAILED_PRECONDITION (400). Metadata: `root`.
+"""
+ERROR_REASON_FILE_NOT_TEXT: ErrorReason.ValueType  # 206
+"""The file is no UTF-8 text: read it with `raw=true`. Code: FAILED_PRECONDITION (400)."""
+ERROR_REASON_TOO_MANY_FILES: ErrorReason.ValueType  # 207
+"""More files lie below the directory than can be listed: name a lower directory, or less depth.
+Code: FAILED_PRECONDITION (400).
+"""
+ERROR_REASON_FILE_IS_DIRECTORY: ErrorReason.ValueType  # 208
+"""A directory lies where a file is to be written. Code: FAILED_PRECONDITION (400)."""
 ERROR_REASON_NOT_RELATED: ErrorReason.ValueType  # 60
 """The two workspaces may not talk to each other by the rules of the tree.
 Code: PERMISSION_DENIED (403).

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from google.api import httpbody_pb2
     from google.protobuf import struct_pb2
+    from moleculeai.workspace.v1 import access_pb2
     from moleculeai.workspace.v1 import workspace_pb2
     from moleculeai.workspace.v1 import workspace_service_pb2
 
@@ -267,6 +271,126 @@ class WorkspaceServiceHandlers(Protocol):
         runs, and the last 1,000 that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
         readable for the operator when the workspace is purged. If there are more, the response header
         `x-next-page-token` carries the token of the next page.
+        """
+        ...
+
+    async def ListWorkspaceFiles(
+        self,
+        request: workspace_service_pb2.ListWorkspaceFilesRequest,
+        call: Call,
+    ) -> workspace_service_pb2.ListWorkspaceFilesResponse:
+        """ListWorkspaceFiles lists files and directories below a directory of a workspace that the platform
+        runs, by path. A workspace that is stopped is listed from the volumes that it keeps. If there are
+        more, the response header `x-next-page-token` carries the token of the next page.
+
+        Fails with FILE_NOT_FOUND (404) for a directory that is not there, TOO_MANY_FILES (400) where more
+        than 20,000 lie below it, and as ReadWorkspaceFile.
+        """
+        ...
+
+    def ReadWorkspaceFile(
+        self,
+        request: workspace_service_pb2.ReadWorkspaceFileRequest,
+        call: Call,
+    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        """ReadWorkspaceFile reads a file of a workspace that the platform runs, or that was stopped.
+
+        Over REST the answer is `{"path","content","size"}` as JSON, for files of UTF-8 text up to 1 MiB,
+        or with `raw=true` the bytes of the file. Over gRPC the messages are the bytes, of any size.
+        Fails with FILE_NOT_FOUND (404), FILE_OUTSIDE_ROOT (400) where a link leads out of `root`,
+        FILE_TOO_LARGE (413) and FILE_NOT_TEXT (400) for JSON, RUNTIME_EXTERNAL (400),
+        WORKLOAD_MISSING (400) where nothing was started yet, BACKEND_LACKS (501) on a backend without
+        files, and BACKEND_UNAVAILABLE (502) where the engine does not do what it was asked.
+        """
+        ...
+
+    async def WriteWorkspaceFile(
+        self,
+        requests: AsyncIterator[workspace_service_pb2.WriteWorkspaceFileRequest],
+        call: Call,
+    ) -> workspace_service_pb2.WriteWorkspaceFileResponse:
+        """WriteWorkspaceFile replaces a file of a workspace, at most 100 MiB, with the directories above it:
+        whoever reads meanwhile sees the old bytes or the new ones. Nothing changes before the last byte
+        has arrived. Repeating a call is harmless.
+
+        A REST body of type application/json is `{"content": "…"}`, at most 4 MiB; of any other type, the
+        bytes of the file. Over gRPC the messages are the bytes; the ids belong in the first one. Fails
+        with ROOT_READ_ONLY (400) outside of the volumes of a workspace whose root may not be written,
+        FILE_TOO_LARGE (413), UPLOAD_STALLED (408) after 60 s without a byte, and as ReadWorkspaceFile.
+        """
+        ...
+
+    async def DeleteWorkspaceFile(
+        self,
+        request: workspace_service_pb2.DeleteWorkspaceFileRequest,
+        call: Call,
+    ) -> workspace_service_pb2.DeleteWorkspaceFileResponse:
+        """DeleteWorkspaceFile deletes a file, or a link, of a workspace; never a directory. Fails with
+        FILE_NOT_FOUND (404), also when repeated, ROOT_READ_ONLY (400), and as ReadWorkspaceFile.
+        """
+        ...
+
+    def WatchWorkspaceLogs(
+        self,
+        request: workspace_service_pb2.WatchWorkspaceLogsRequest,
+        call: Call,
+    ) -> AsyncIterator[workspace_service_pb2.WatchWorkspaceLogsResponse]:
+        """WatchWorkspaceLogs sends what the agent of a workspace has printed, also after its end, and with
+        `follow` what it prints from then on. A stream ends with the workload. Its client is bounded: the
+        server reads on only while the client does, and ends the stream with SLOW_CONSUMER after 60 s in
+        which the client took nothing.
+
+        Over REST each frame is a `data:` line of `text/event-stream`, or a line of JSON for a client that
+        accepts `application/x-ndjson`. Fails with RUNTIME_EXTERNAL, WORKLOAD_MISSING (400), BACKEND_LACKS
+        (501) and BACKEND_UNAVAILABLE (502).
+        """
+        ...
+
+    def ExecWorkspace(
+        self,
+        requests: AsyncIterator[workspace_service_pb2.ExecWorkspaceRequest],
+        call: Call,
+    ) -> AsyncIterator[workspace_service_pb2.ExecWorkspaceResponse]:
+        """ExecWorkspace runs a command beside the agent of a workspace, with or without a terminal. The first
+        frame must be a Start; the server answers with Started, output, and Exited at the end.
+
+        The command ends with the call: when the client leaves, its token is revoked, the server stops, or
+        the stream is an hour old, the command gets SIGHUP, then SIGKILL. Each call is an entry of the audit
+        log, written when the command begins. While a call is open the workspace is not idle. Fails with
+        RUNTIME_EXTERNAL and WORKLOAD_MISSING (nothing runs), BACKEND_LACKS and BACKEND_UNAVAILABLE.
+        """
+        ...
+
+    async def GetWorkspaceConsole(
+        self,
+        request: workspace_service_pb2.GetWorkspaceConsoleRequest,
+        call: Call,
+    ) -> workspace_service_pb2.GetWorkspaceConsoleResponse:
+        """GetWorkspaceConsole returns what the machine under a workspace has printed, for administrators. Fails
+        with BACKEND_LACKS (501) where the backend has no machines, RUNTIME_EXTERNAL, WORKLOAD_MISSING (400)
+        and BACKEND_UNAVAILABLE (502).
+        """
+        ...
+
+    async def GetWorkspaceStats(
+        self,
+        request: workspace_service_pb2.GetWorkspaceStatsRequest,
+        call: Call,
+    ) -> access_pb2.WorkspaceStats:
+        """GetWorkspaceStats measures what the workload of a workspace uses now, which takes a second or two.
+        Fails with RUNTIME_EXTERNAL and WORKLOAD_MISSING (nothing runs), BACKEND_LACKS (501) and
+        BACKEND_UNAVAILABLE (502).
+        """
+        ...
+
+    async def ListWorkspaceStats(
+        self,
+        request: workspace_service_pb2.ListWorkspaceStatsRequest,
+        call: Call,
+    ) -> workspace_service_pb2.ListWorkspaceStatsResponse:
+        """ListWorkspaceStats measures the workloads of the caller's organisation that should run, in the order
+        of their ids; of all organisations for the operator. What cannot be measured says why. If there are
+        more, the response header `x-next-page-token` carries the token of the next page.
         """
         ...
 

@@ -4,11 +4,13 @@ isort:skip_file
 WorkspaceService: the tree, the registry and the credentials of workspaces."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from moleculeai.workspace.v1 import access_pb2 as _access_pb2
 from moleculeai.workspace.v1 import operation_pb2 as _operation_pb2
 from moleculeai.workspace.v1 import secret_pb2 as _secret_pb2
 from moleculeai.workspace.v1 import workspace_pb2 as _workspace_pb2
@@ -76,6 +78,608 @@ class ListOperationsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListOperationsResponse: _TypeAlias = ListOperationsResponse  # noqa: Y015
+
+@_typing.final
+class ListWorkspaceFilesRequest(_message.Message):
+    """Request of ListWorkspaceFiles."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID."""
+    root: _builtins.str
+    """`/configs`, `/workspace`, `/home` or `/plugins`; empty for `/configs`."""
+    path: _builtins.str
+    """Directory below `root`, at most 1024 bytes; empty for `root` itself. Neither absolute nor with `.`,
+    `..`, empty components or NUL.
+    """
+    depth: _builtins.int
+    """Levels below the directory, 1 to 5; 0 means 1."""
+    limit: _builtins.int
+    """Maximum number of rows, 1 to 500; 0 means 500."""
+    page_token: _builtins.str
+    """Value of `x-next-page-token` of the previous page, which had the same directory and depth."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        root: _builtins.str = ...,
+        path: _builtins.str = ...,
+        depth: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "limit", b"limit", "page_token", b"page_token", "path", b"path", "root", b"root", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWorkspaceFilesRequest: _TypeAlias = ListWorkspaceFilesRequest  # noqa: Y015
+
+@_typing.final
+class ListWorkspaceFilesResponse(_message.Message):
+    """Response of ListWorkspaceFiles."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_access_pb2.WorkspaceFile]:
+        """Files and directories in the order of their paths."""
+
+    def __init__(
+        self,
+        *,
+        files: _abc.Iterable[_access_pb2.WorkspaceFile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWorkspaceFilesResponse: _TypeAlias = ListWorkspaceFilesResponse  # noqa: Y015
+
+@_typing.final
+class ReadWorkspaceFileRequest(_message.Message):
+    """Request of ReadWorkspaceFile."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    RAW_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID."""
+    path: _builtins.str
+    """Path below `root`, 1 to 1024 bytes. Neither absolute nor with `.`, `..`, empty components or NUL."""
+    root: _builtins.str
+    """`/configs`, `/workspace`, `/home` or `/plugins`; empty for `/configs`."""
+    raw: _builtins.bool
+    """Whether a REST answer is the bytes of the file instead of JSON."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        path: _builtins.str = ...,
+        root: _builtins.str = ...,
+        raw: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "raw", b"raw", "root", b"root", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadWorkspaceFileRequest: _TypeAlias = ReadWorkspaceFileRequest  # noqa: Y015
+
+@_typing.final
+class WriteWorkspaceFileRequest(_message.Message):
+    """Request of WriteWorkspaceFile. Over gRPC the ids belong in the first message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID."""
+    path: _builtins.str
+    """Path below `root`, 1 to 1024 bytes. Neither absolute nor with `.`, `..`, empty components or NUL."""
+    root: _builtins.str
+    """`/configs`, `/workspace`, `/home` or `/plugins`; empty for `/configs`."""
+    @_builtins.property
+    def body(self) -> _httpbody_pb2.HttpBody:
+        """The next bytes; at most 1 MiB, best 256 KiB. The content type is read from the first message."""
+
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        path: _builtins.str = ...,
+        root: _builtins.str = ...,
+        body: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "path", b"path", "root", b"root", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteWorkspaceFileRequest: _TypeAlias = WriteWorkspaceFileRequest  # noqa: Y015
+
+@_typing.final
+class WriteWorkspaceFileResponse(_message.Message):
+    """Response of WriteWorkspaceFile."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    status: _builtins.str
+    """Always `saved`."""
+    path: _builtins.str
+    """Path below the root."""
+    size: _builtins.int
+    """Size of the file in bytes."""
+    def __init__(
+        self,
+        *,
+        status: _builtins.str = ...,
+        path: _builtins.str = ...,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "size", b"size", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteWorkspaceFileResponse: _TypeAlias = WriteWorkspaceFileResponse  # noqa: Y015
+
+@_typing.final
+class DeleteWorkspaceFileRequest(_message.Message):
+    """Request of DeleteWorkspaceFile."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID."""
+    path: _builtins.str
+    """Path below `root`, 1 to 1024 bytes. Neither absolute nor with `.`, `..`, empty components or NUL."""
+    root: _builtins.str
+    """`/configs`, `/workspace`, `/home` or `/plugins`; empty for `/configs`."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        path: _builtins.str = ...,
+        root: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "root", b"root", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteWorkspaceFileRequest: _TypeAlias = DeleteWorkspaceFileRequest  # noqa: Y015
+
+@_typing.final
+class DeleteWorkspaceFileResponse(_message.Message):
+    """Response of DeleteWorkspaceFile."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    status: _builtins.str
+    """Always `deleted`."""
+    path: _builtins.str
+    """Path below the root."""
+    def __init__(
+        self,
+        *,
+        status: _builtins.str = ...,
+        path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteWorkspaceFileResponse: _TypeAlias = DeleteWorkspaceFileResponse  # noqa: Y015
+
+@_typing.final
+class WatchWorkspaceLogsRequest(_message.Message):
+    """Request of WatchWorkspaceLogs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    TAIL_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    RESUME_AFTER_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID."""
+    tail: _builtins.int
+    """Number of last lines to begin with, at most 100,000; 0 means all that the engine keeps."""
+    follow: _builtins.bool
+    """Whether to go on with what is printed later, until the workload ends."""
+    resume_after: _builtins.str
+    """`resume_token` of the last chunk that the client has: only what was printed after it is sent.
+    Empty for the beginning.
+    """
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        tail: _builtins.int = ...,
+        follow: _builtins.bool = ...,
+        resume_after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "resume_after", b"resume_after", "tail", b"tail", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchWorkspaceLogsRequest: _TypeAlias = WatchWorkspaceLogsRequest  # noqa: Y015
+
+@_typing.final
+class WatchWorkspaceLogsResponse(_message.Message):
+    """WatchWorkspaceLogsResponse is a frame to the client of WatchWorkspaceLogs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: _builtins.int
+    BEAT_FIELD_NUMBER: _builtins.int
+    DRAIN_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def chunk(self) -> _access_pb2.LogChunk:
+        """What was printed next."""
+
+    @_builtins.property
+    def beat(self) -> _access_pb2.AccessBeat:
+        """Sent after 15 s without another frame."""
+
+    @_builtins.property
+    def drain(self) -> _access_pb2.AccessDrain:
+        """Reconnect with the last `resume_token`."""
+
+    @_builtins.property
+    def end(self) -> _access_pb2.AccessEnd:
+        """The last frame of a stream that the server ended with an error."""
+
+    def __init__(
+        self,
+        *,
+        chunk: _access_pb2.LogChunk | None = ...,
+        beat: _access_pb2.AccessBeat | None = ...,
+        drain: _access_pb2.AccessDrain | None = ...,
+        end: _access_pb2.AccessEnd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "chunk", b"chunk", "drain", b"drain", "end", b"end", "frame", b"frame"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "chunk", b"chunk", "drain", b"drain", "end", b"end", "frame", b"frame"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["chunk", "beat", "drain", "end"]  # noqa: Y015
+    _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
+
+Global___WatchWorkspaceLogsResponse: _TypeAlias = WatchWorkspaceLogsResponse  # noqa: Y015
+
+@_typing.final
+class ExecWorkspaceRequest(_message.Message):
+    """Request of ExecWorkspace: one frame."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Start(_message.Message):
+        """Start opens the stream."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+        ARGV_FIELD_NUMBER: _builtins.int
+        TERMINAL_FIELD_NUMBER: _builtins.int
+        workspace_id: _builtins.str
+        """UUID."""
+        @_builtins.property
+        def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """The program and its arguments, at most 256 of at most 64 KiB each; none means `sh`."""
+
+        @_builtins.property
+        def terminal(self) -> _access_pb2.TerminalSize:
+            """The command gets a terminal of this size; absent for none."""
+
+        def __init__(
+            self,
+            *,
+            workspace_id: _builtins.str = ...,
+            argv: _abc.Iterable[_builtins.str] | None = ...,
+            terminal: _access_pb2.TerminalSize | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["terminal", b"terminal"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "terminal", b"terminal", "workspace_id", b"workspace_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class EndInput(_message.Message):
+        """EndInput is the end of the command's input."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    START_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    END_INPUT_FIELD_NUMBER: _builtins.int
+    RESIZE_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
+    input: _builtins.bytes
+    """Bytes for the standard input, at most 64 KiB."""
+    signal: _builtins.str
+    """A signal for the command and what it has started, by its name without SIG."""
+    @_builtins.property
+    def start(self) -> Global___ExecWorkspaceRequest.Start:
+        """The first frame."""
+
+    @_builtins.property
+    def end_input(self) -> Global___ExecWorkspaceRequest.EndInput:
+        """The command reads the end of its input. With a terminal, send its end-of-file character instead."""
+
+    @_builtins.property
+    def resize(self) -> _access_pb2.TerminalSize:
+        """The terminal has another size now."""
+
+    def __init__(
+        self,
+        *,
+        start: Global___ExecWorkspaceRequest.Start | None = ...,
+        input: _builtins.bytes = ...,
+        end_input: Global___ExecWorkspaceRequest.EndInput | None = ...,
+        resize: _access_pb2.TerminalSize | None = ...,
+        signal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_input", b"end_input", "frame", b"frame", "input", b"input", "resize", b"resize", "signal", b"signal", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_input", b"end_input", "frame", b"frame", "input", b"input", "resize", b"resize", "signal", b"signal", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["start", "input", "end_input", "resize", "signal"]  # noqa: Y015
+    _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
+
+Global___ExecWorkspaceRequest: _TypeAlias = ExecWorkspaceRequest  # noqa: Y015
+
+@_typing.final
+class ExecWorkspaceResponse(_message.Message):
+    """ExecWorkspaceResponse is a frame to the client of ExecWorkspace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Started(_message.Message):
+        """Started says that the command runs."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Exited(_message.Message):
+        """Exited is the last frame of a command that has ended."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        EXIT_CODE_FIELD_NUMBER: _builtins.int
+        exit_code: _builtins.int
+        """Exit code; 128 and the signal's number for a command that a signal ended, 126 or 127 for one that
+        could not be started.
+        """
+        def __init__(
+            self,
+            *,
+            exit_code: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["exit_code", b"exit_code"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    STARTED_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    EXITED_FIELD_NUMBER: _builtins.int
+    BEAT_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    output: _builtins.bytes
+    """Bytes of the standard output; of a terminal, all output."""
+    error: _builtins.bytes
+    """Bytes of the standard error."""
+    @_builtins.property
+    def started(self) -> Global___ExecWorkspaceResponse.Started:
+        """The first frame."""
+
+    @_builtins.property
+    def exited(self) -> Global___ExecWorkspaceResponse.Exited:
+        """The command has ended."""
+
+    @_builtins.property
+    def beat(self) -> _access_pb2.AccessBeat:
+        """Sent after 15 s without another frame."""
+
+    @_builtins.property
+    def end(self) -> _access_pb2.AccessEnd:
+        """The last frame of a stream that the server ended with an error."""
+
+    def __init__(
+        self,
+        *,
+        started: Global___ExecWorkspaceResponse.Started | None = ...,
+        output: _builtins.bytes = ...,
+        error: _builtins.bytes = ...,
+        exited: Global___ExecWorkspaceResponse.Exited | None = ...,
+        beat: _access_pb2.AccessBeat | None = ...,
+        end: _access_pb2.AccessEnd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "end", b"end", "error", b"error", "exited", b"exited", "frame", b"frame", "output", b"output", "started", b"started"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "end", b"end", "error", b"error", "exited", b"exited", "frame", b"frame", "output", b"output", "started", b"started"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["started", "output", "error", "exited", "beat", "end"]  # noqa: Y015
+    _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
+
+Global___ExecWorkspaceResponse: _TypeAlias = ExecWorkspaceResponse  # noqa: Y015
+
+@_typing.final
+class GetWorkspaceConsoleRequest(_message.Message):
+    """Request of GetWorkspaceConsole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetWorkspaceConsoleRequest: _TypeAlias = GetWorkspaceConsoleRequest  # noqa: Y015
+
+@_typing.final
+class GetWorkspaceConsoleResponse(_message.Message):
+    """Response of GetWorkspaceConsole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    output: _builtins.str
+    """What the machine has printed, at most the last 256 KiB."""
+    def __init__(
+        self,
+        *,
+        output: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetWorkspaceConsoleResponse: _TypeAlias = GetWorkspaceConsoleResponse  # noqa: Y015
+
+@_typing.final
+class GetWorkspaceStatsRequest(_message.Message):
+    """Request of GetWorkspaceStats."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetWorkspaceStatsRequest: _TypeAlias = GetWorkspaceStatsRequest  # noqa: Y015
+
+@_typing.final
+class ListWorkspaceStatsRequest(_message.Message):
+    """Request of ListWorkspaceStats."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """Maximum number of rows, 1 to 100; 0 means 50."""
+    page_token: _builtins.str
+    """Value of `x-next-page-token` of the previous page."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWorkspaceStatsRequest: _TypeAlias = ListWorkspaceStatsRequest  # noqa: Y015
+
+@_typing.final
+class ListWorkspaceStatsResponse(_message.Message):
+    """Response of ListWorkspaceStats."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def stats(self) -> _containers.RepeatedCompositeFieldContainer[_access_pb2.WorkspaceStats]:
+        """Measurements, in the order of the workspaces' ids."""
+
+    def __init__(
+        self,
+        *,
+        stats: _abc.Iterable[_access_pb2.WorkspaceStats] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stats", b"stats"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWorkspaceStatsResponse: _TypeAlias = ListWorkspaceStatsResponse  # noqa: Y015
 
 @_typing.final
 class RestartWorkspaceRequest(_message.Message):

@@ -3,7 +3,9 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from moleculeai.workspace.v1 import access_pb2 as moleculeai_dot_workspace_dot_v1_dot_access__pb2
 from moleculeai.workspace.v1 import workspace_pb2 as moleculeai_dot_workspace_dot_v1_dot_workspace__pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2
 
@@ -157,6 +159,51 @@ class WorkspaceServiceStub:
                 '/moleculeai.workspace.v1.WorkspaceService/ListOperations',
                 request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListOperationsRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListOperationsResponse.FromString,
+                _registered_method=True)
+        self.ListWorkspaceFiles = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/ListWorkspaceFiles',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceFilesRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceFilesResponse.FromString,
+                _registered_method=True)
+        self.ReadWorkspaceFile = channel.unary_stream(
+                '/moleculeai.workspace.v1.WorkspaceService/ReadWorkspaceFile',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ReadWorkspaceFileRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.WriteWorkspaceFile = channel.stream_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/WriteWorkspaceFile',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WriteWorkspaceFileRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WriteWorkspaceFileResponse.FromString,
+                _registered_method=True)
+        self.DeleteWorkspaceFile = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/DeleteWorkspaceFile',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteWorkspaceFileRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteWorkspaceFileResponse.FromString,
+                _registered_method=True)
+        self.WatchWorkspaceLogs = channel.unary_stream(
+                '/moleculeai.workspace.v1.WorkspaceService/WatchWorkspaceLogs',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WatchWorkspaceLogsRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WatchWorkspaceLogsResponse.FromString,
+                _registered_method=True)
+        self.ExecWorkspace = channel.stream_stream(
+                '/moleculeai.workspace.v1.WorkspaceService/ExecWorkspace',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ExecWorkspaceRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ExecWorkspaceResponse.FromString,
+                _registered_method=True)
+        self.GetWorkspaceConsole = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/GetWorkspaceConsole',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetWorkspaceConsoleRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetWorkspaceConsoleResponse.FromString,
+                _registered_method=True)
+        self.GetWorkspaceStats = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/GetWorkspaceStats',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetWorkspaceStatsRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_access__pb2.WorkspaceStats.FromString,
+                _registered_method=True)
+        self.ListWorkspaceStats = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/ListWorkspaceStats',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceStatsRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceStatsResponse.FromString,
                 _registered_method=True)
         self.GetQuota = channel.unary_unary(
                 '/moleculeai.workspace.v1.WorkspaceService/GetQuota',
@@ -419,6 +466,108 @@ class WorkspaceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListWorkspaceFiles(self, request, context):
+        """ListWorkspaceFiles lists files and directories below a directory of a workspace that the platform
+        runs, by path. A workspace that is stopped is listed from the volumes that it keeps. If there are
+        more, the response header `x-next-page-token` carries the token of the next page.
+
+        Fails with FILE_NOT_FOUND (404) for a directory that is not there, TOO_MANY_FILES (400) where more
+        than 20,000 lie below it, and as ReadWorkspaceFile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadWorkspaceFile(self, request, context):
+        """ReadWorkspaceFile reads a file of a workspace that the platform runs, or that was stopped.
+
+        Over REST the answer is `{"path","content","size"}` as JSON, for files of UTF-8 text up to 1 MiB,
+        or with `raw=true` the bytes of the file. Over gRPC the messages are the bytes, of any size.
+        Fails with FILE_NOT_FOUND (404), FILE_OUTSIDE_ROOT (400) where a link leads out of `root`,
+        FILE_TOO_LARGE (413) and FILE_NOT_TEXT (400) for JSON, RUNTIME_EXTERNAL (400),
+        WORKLOAD_MISSING (400) where nothing was started yet, BACKEND_LACKS (501) on a backend without
+        files, and BACKEND_UNAVAILABLE (502) where the engine does not do what it was asked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WriteWorkspaceFile(self, request_iterator, context):
+        """WriteWorkspaceFile replaces a file of a workspace, at most 100 MiB, with the directories above it:
+        whoever reads meanwhile sees the old bytes or the new ones. Nothing changes before the last byte
+        has arrived. Repeating a call is harmless.
+
+        A REST body of type application/json is `{"content": "…"}`, at most 4 MiB; of any other type, the
+        bytes of the file. Over gRPC the messages are the bytes; the ids belong in the first one. Fails
+        with ROOT_READ_ONLY (400) outside of the volumes of a workspace whose root may not be written,
+        FILE_TOO_LARGE (413), UPLOAD_STALLED (408) after 60 s without a byte, and as ReadWorkspaceFile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteWorkspaceFile(self, request, context):
+        """DeleteWorkspaceFile deletes a file, or a link, of a workspace; never a directory. Fails with
+        FILE_NOT_FOUND (404), also when repeated, ROOT_READ_ONLY (400), and as ReadWorkspaceFile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchWorkspaceLogs(self, request, context):
+        """WatchWorkspaceLogs sends what the agent of a workspace has printed, also after its end, and with
+        `follow` what it prints from then on. A stream ends with the workload. Its client is bounded: the
+        server reads on only while the client does, and ends the stream with SLOW_CONSUMER after 60 s in
+        which the client took nothing.
+
+        Over REST each frame is a `data:` line of `text/event-stream`, or a line of JSON for a client that
+        accepts `application/x-ndjson`. Fails with RUNTIME_EXTERNAL, WORKLOAD_MISSING (400), BACKEND_LACKS
+        (501) and BACKEND_UNAVAILABLE (502).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExecWorkspace(self, request_iterator, context):
+        """ExecWorkspace runs a command beside the agent of a workspace, with or without a terminal. The first
+        frame must be a Start; the server answers with Started, output, and Exited at the end.
+
+        The command ends with the call: when the client leaves, its token is revoked, the server stops, or
+        the stream is an hour old, the command gets SIGHUP, then SIGKILL. Each call is an entry of the audit
+        log, written when the command begins. While a call is open the workspace is not idle. Fails with
+        RUNTIME_EXTERNAL and WORKLOAD_MISSING (nothing runs), BACKEND_LACKS and BACKEND_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWorkspaceConsole(self, request, context):
+        """GetWorkspaceConsole returns what the machine under a workspace has printed, for administrators. Fails
+        with BACKEND_LACKS (501) where the backend has no machines, RUNTIME_EXTERNAL, WORKLOAD_MISSING (400)
+        and BACKEND_UNAVAILABLE (502).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWorkspaceStats(self, request, context):
+        """GetWorkspaceStats measures what the workload of a workspace uses now, which takes a second or two.
+        Fails with RUNTIME_EXTERNAL and WORKLOAD_MISSING (nothing runs), BACKEND_LACKS (501) and
+        BACKEND_UNAVAILABLE (502).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWorkspaceStats(self, request, context):
+        """ListWorkspaceStats measures the workloads of the caller's organisation that should run, in the order
+        of their ids; of all organisations for the operator. What cannot be measured says why. If there are
+        more, the response header `x-next-page-token` carries the token of the next page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetQuota(self, request, context):
         """GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
         kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
@@ -614,6 +763,51 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.ListOperations,
                     request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListOperationsRequest.FromString,
                     response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListOperationsResponse.SerializeToString,
+            ),
+            'ListWorkspaceFiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWorkspaceFiles,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceFilesRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceFilesResponse.SerializeToString,
+            ),
+            'ReadWorkspaceFile': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadWorkspaceFile,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ReadWorkspaceFileRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'WriteWorkspaceFile': grpc.stream_unary_rpc_method_handler(
+                    servicer.WriteWorkspaceFile,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WriteWorkspaceFileRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WriteWorkspaceFileResponse.SerializeToString,
+            ),
+            'DeleteWorkspaceFile': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteWorkspaceFile,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteWorkspaceFileRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteWorkspaceFileResponse.SerializeToString,
+            ),
+            'WatchWorkspaceLogs': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchWorkspaceLogs,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WatchWorkspaceLogsRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WatchWorkspaceLogsResponse.SerializeToString,
+            ),
+            'ExecWorkspace': grpc.stream_stream_rpc_method_handler(
+                    servicer.ExecWorkspace,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ExecWorkspaceRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ExecWorkspaceResponse.SerializeToString,
+            ),
+            'GetWorkspaceConsole': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWorkspaceConsole,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetWorkspaceConsoleRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetWorkspaceConsoleResponse.SerializeToString,
+            ),
+            'GetWorkspaceStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWorkspaceStats,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetWorkspaceStatsRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_access__pb2.WorkspaceStats.SerializeToString,
+            ),
+            'ListWorkspaceStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWorkspaceStats,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceStatsRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceStatsResponse.SerializeToString,
             ),
             'GetQuota': grpc.unary_unary_rpc_method_handler(
                     servicer.GetQuota,
@@ -1311,6 +1505,249 @@ class WorkspaceService:
             '/moleculeai.workspace.v1.WorkspaceService/ListOperations',
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListOperationsRequest.SerializeToString,
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListOperationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWorkspaceFiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ListWorkspaceFiles',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceFilesRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadWorkspaceFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ReadWorkspaceFile',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ReadWorkspaceFileRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteWorkspaceFile(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/WriteWorkspaceFile',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WriteWorkspaceFileRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WriteWorkspaceFileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteWorkspaceFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/DeleteWorkspaceFile',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteWorkspaceFileRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteWorkspaceFileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchWorkspaceLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/WatchWorkspaceLogs',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WatchWorkspaceLogsRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.WatchWorkspaceLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExecWorkspace(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ExecWorkspace',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ExecWorkspaceRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ExecWorkspaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWorkspaceConsole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/GetWorkspaceConsole',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetWorkspaceConsoleRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetWorkspaceConsoleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWorkspaceStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/GetWorkspaceStats',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetWorkspaceStatsRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_access__pb2.WorkspaceStats.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWorkspaceStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ListWorkspaceStats',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceStatsRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

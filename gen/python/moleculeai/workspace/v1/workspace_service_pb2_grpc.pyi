@@ -4,8 +4,10 @@ isort:skip_file
 WorkspaceService: the tree, the registry and the credentials of workspaces."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from grpc import aio as _aio
+from moleculeai.workspace.v1 import access_pb2 as _access_pb2
 from moleculeai.workspace.v1 import workspace_pb2 as _workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as _workspace_service_pb2
 import abc as _abc_1
@@ -145,6 +147,72 @@ class WorkspaceServiceStub:
     runs, and the last 1,000 that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
     readable for the operator when the workspace is purged. If there are more, the response header
     `x-next-page-token` carries the token of the next page.
+    """
+    ListWorkspaceFiles: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListWorkspaceFilesRequest, _workspace_service_pb2.ListWorkspaceFilesResponse]
+    """ListWorkspaceFiles lists files and directories below a directory of a workspace that the platform
+    runs, by path. A workspace that is stopped is listed from the volumes that it keeps. If there are
+    more, the response header `x-next-page-token` carries the token of the next page.
+
+    Fails with FILE_NOT_FOUND (404) for a directory that is not there, TOO_MANY_FILES (400) where more
+    than 20,000 lie below it, and as ReadWorkspaceFile.
+    """
+    ReadWorkspaceFile: _grpc.UnaryStreamMultiCallable[_workspace_service_pb2.ReadWorkspaceFileRequest, _httpbody_pb2.HttpBody]
+    """ReadWorkspaceFile reads a file of a workspace that the platform runs, or that was stopped.
+
+    Over REST the answer is `{"path","content","size"}` as JSON, for files of UTF-8 text up to 1 MiB,
+    or with `raw=true` the bytes of the file. Over gRPC the messages are the bytes, of any size.
+    Fails with FILE_NOT_FOUND (404), FILE_OUTSIDE_ROOT (400) where a link leads out of `root`,
+    FILE_TOO_LARGE (413) and FILE_NOT_TEXT (400) for JSON, RUNTIME_EXTERNAL (400),
+    WORKLOAD_MISSING (400) where nothing was started yet, BACKEND_LACKS (501) on a backend without
+    files, and BACKEND_UNAVAILABLE (502) where the engine does not do what it was asked.
+    """
+    WriteWorkspaceFile: _grpc.StreamUnaryMultiCallable[_workspace_service_pb2.WriteWorkspaceFileRequest, _workspace_service_pb2.WriteWorkspaceFileResponse]
+    """WriteWorkspaceFile replaces a file of a workspace, at most 100 MiB, with the directories above it:
+    whoever reads meanwhile sees the old bytes or the new ones. Nothing changes before the last byte
+    has arrived. Repeating a call is harmless.
+
+    A REST body of type application/json is `{"content": "…"}`, at most 4 MiB; of any other type, the
+    bytes of the file. Over gRPC the messages are the bytes; the ids belong in the first one. Fails
+    with ROOT_READ_ONLY (400) outside of the volumes of a workspace whose root may not be written,
+    FILE_TOO_LARGE (413), UPLOAD_STALLED (408) after 60 s without a byte, and as ReadWorkspaceFile.
+    """
+    DeleteWorkspaceFile: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.DeleteWorkspaceFileRequest, _workspace_service_pb2.DeleteWorkspaceFileResponse]
+    """DeleteWorkspaceFile deletes a file, or a link, of a workspace; never a directory. Fails with
+    FILE_NOT_FOUND (404), also when repeated, ROOT_READ_ONLY (400), and as ReadWorkspaceFile.
+    """
+    WatchWorkspaceLogs: _grpc.UnaryStreamMultiCallable[_workspace_service_pb2.WatchWorkspaceLogsRequest, _workspace_service_pb2.WatchWorkspaceLogsResponse]
+    """WatchWorkspaceLogs sends what the agent of a workspace has printed, also after its end, and with
+    `follow` what it prints from then on. A stream ends with the workload. Its client is bounded: the
+    server reads on only while the client does, and ends the stream with SLOW_CONSUMER after 60 s in
+    which the client took nothing.
+
+    Over REST each frame is a `data:` line of `text/event-stream`, or a line of JSON for a client that
+    accepts `application/x-ndjson`. Fails with RUNTIME_EXTERNAL, WORKLOAD_MISSING (400), BACKEND_LACKS
+    (501) and BACKEND_UNAVAILABLE (502).
+    """
+    ExecWorkspace: _grpc.StreamStreamMultiCallable[_workspace_service_pb2.ExecWorkspaceRequest, _workspace_service_pb2.ExecWorkspaceResponse]
+    """ExecWorkspace runs a command beside the agent of a workspace, with or without a terminal. The first
+    frame must be a Start; the server answers with Started, output, and Exited at the end.
+
+    The command ends with the call: when the client leaves, its token is revoked, the server stops, or
+    the stream is an hour old, the command gets SIGHUP, then SIGKILL. Each call is an entry of the audit
+    log, written when the command begins. While a call is open the workspace is not idle. Fails with
+    RUNTIME_EXTERNAL and WORKLOAD_MISSING (nothing runs), BACKEND_LACKS and BACKEND_UNAVAILABLE.
+    """
+    GetWorkspaceConsole: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetWorkspaceConsoleRequest, _workspace_service_pb2.GetWorkspaceConsoleResponse]
+    """GetWorkspaceConsole returns what the machine under a workspace has printed, for administrators. Fails
+    with BACKEND_LACKS (501) where the backend has no machines, RUNTIME_EXTERNAL, WORKLOAD_MISSING (400)
+    and BACKEND_UNAVAILABLE (502).
+    """
+    GetWorkspaceStats: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetWorkspaceStatsRequest, _access_pb2.WorkspaceStats]
+    """GetWorkspaceStats measures what the workload of a workspace uses now, which takes a second or two.
+    Fails with RUNTIME_EXTERNAL and WORKLOAD_MISSING (nothing runs), BACKEND_LACKS (501) and
+    BACKEND_UNAVAILABLE (502).
+    """
+    ListWorkspaceStats: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListWorkspaceStatsRequest, _workspace_service_pb2.ListWorkspaceStatsResponse]
+    """ListWorkspaceStats measures the workloads of the caller's organisation that should run, in the order
+    of their ids; of all organisations for the operator. What cannot be measured says why. If there are
+    more, the response header `x-next-page-token` carries the token of the next page.
     """
     GetQuota: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetQuotaRequest, _workspace_service_pb2.GetQuotaResponse]
     """GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
@@ -298,6 +366,72 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     runs, and the last 1,000 that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
     readable for the operator when the workspace is purged. If there are more, the response header
     `x-next-page-token` carries the token of the next page.
+    """
+    ListWorkspaceFiles: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListWorkspaceFilesRequest, _workspace_service_pb2.ListWorkspaceFilesResponse]  # type: ignore[assignment]
+    """ListWorkspaceFiles lists files and directories below a directory of a workspace that the platform
+    runs, by path. A workspace that is stopped is listed from the volumes that it keeps. If there are
+    more, the response header `x-next-page-token` carries the token of the next page.
+
+    Fails with FILE_NOT_FOUND (404) for a directory that is not there, TOO_MANY_FILES (400) where more
+    than 20,000 lie below it, and as ReadWorkspaceFile.
+    """
+    ReadWorkspaceFile: _aio.UnaryStreamMultiCallable[_workspace_service_pb2.ReadWorkspaceFileRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """ReadWorkspaceFile reads a file of a workspace that the platform runs, or that was stopped.
+
+    Over REST the answer is `{"path","content","size"}` as JSON, for files of UTF-8 text up to 1 MiB,
+    or with `raw=true` the bytes of the file. Over gRPC the messages are the bytes, of any size.
+    Fails with FILE_NOT_FOUND (404), FILE_OUTSIDE_ROOT (400) where a link leads out of `root`,
+    FILE_TOO_LARGE (413) and FILE_NOT_TEXT (400) for JSON, RUNTIME_EXTERNAL (400),
+    WORKLOAD_MISSING (400) where nothing was started yet, BACKEND_LACKS (501) on a backend without
+    files, and BACKEND_UNAVAILABLE (502) where the engine does not do what it was asked.
+    """
+    WriteWorkspaceFile: _aio.StreamUnaryMultiCallable[_workspace_service_pb2.WriteWorkspaceFileRequest, _workspace_service_pb2.WriteWorkspaceFileResponse]  # type: ignore[assignment]
+    """WriteWorkspaceFile replaces a file of a workspace, at most 100 MiB, with the directories above it:
+    whoever reads meanwhile sees the old bytes or the new ones. Nothing changes before the last byte
+    has arrived. Repeating a call is harmless.
+
+    A REST body of type application/json is `{"content": "…"}`, at most 4 MiB; of any other type, the
+    bytes of the file. Over gRPC the messages are the bytes; the ids belong in the first one. Fails
+    with ROOT_READ_ONLY (400) outside of the volumes of a workspace whose root may not be written,
+    FILE_TOO_LARGE (413), UPLOAD_STALLED (408) after 60 s without a byte, and as ReadWorkspaceFile.
+    """
+    DeleteWorkspaceFile: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.DeleteWorkspaceFileRequest, _workspace_service_pb2.DeleteWorkspaceFileResponse]  # type: ignore[assignment]
+    """DeleteWorkspaceFile deletes a file, or a link, of a workspace; never a directory. Fails with
+    FILE_NOT_FOUND (404), also when repeated, ROOT_READ_ONLY (400), and as ReadWorkspaceFile.
+    """
+    WatchWorkspaceLogs: _aio.UnaryStreamMultiCallable[_workspace_service_pb2.WatchWorkspaceLogsRequest, _workspace_service_pb2.WatchWorkspaceLogsResponse]  # type: ignore[assignment]
+    """WatchWorkspaceLogs sends what the agent of a workspace has printed, also after its end, and with
+    `follow` what it prints from then on. A stream ends with the workload. Its client is bounded: the
+    server reads on only while the client does, and ends the stream with SLOW_CONSUMER after 60 s in
+    which the client took nothing.
+
+    Over REST each frame is a `data:` line of `text/event-stream`, or a line of JSON for a client that
+    accepts `application/x-ndjson`. Fails with RUNTIME_EXTERNAL, WORKLOAD_MISSING (400), BACKEND_LACKS
+    (501) and BACKEND_UNAVAILABLE (502).
+    """
+    ExecWorkspace: _aio.StreamStreamMultiCallable[_workspace_service_pb2.ExecWorkspaceRequest, _workspace_service_pb2.ExecWorkspaceResponse]  # type: ignore[assignment]
+    """ExecWorkspace runs a command beside the agent of a workspace, with or without a terminal. The first
+    frame must be a Start; the server answers with Started, output, and Exited at the end.
+
+    The command ends with the call: when the client leaves, its token is revoked, the server stops, or
+    the stream is an hour old, the command gets SIGHUP, then SIGKILL. Each call is an entry of the audit
+    log, written when the command begins. While a call is open the workspace is not idle. Fails with
+    RUNTIME_EXTERNAL and WORKLOAD_MISSING (nothing runs), BACKEND_LACKS and BACKEND_UNAVAILABLE.
+    """
+    GetWorkspaceConsole: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetWorkspaceConsoleRequest, _workspace_service_pb2.GetWorkspaceConsoleResponse]  # type: ignore[assignment]
+    """GetWorkspaceConsole returns what the machine under a workspace has printed, for administrators. Fails
+    with BACKEND_LACKS (501) where the backend has no machines, RUNTIME_EXTERNAL, WORKLOAD_MISSING (400)
+    and BACKEND_UNAVAILABLE (502).
+    """
+    GetWorkspaceStats: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetWorkspaceStatsRequest, _access_pb2.WorkspaceStats]  # type: ignore[assignment]
+    """GetWorkspaceStats measures what the workload of a workspace uses now, which takes a second or two.
+    Fails with RUNTIME_EXTERNAL and WORKLOAD_MISSING (nothing runs), BACKEND_LACKS (501) and
+    BACKEND_UNAVAILABLE (502).
+    """
+    ListWorkspaceStats: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListWorkspaceStatsRequest, _workspace_service_pb2.ListWorkspaceStatsResponse]  # type: ignore[assignment]
+    """ListWorkspaceStats measures the workloads of the caller's organisation that should run, in the order
+    of their ids; of all organisations for the operator. What cannot be measured says why. If there are
+    more, the response header `x-next-page-token` carries the token of the next page.
     """
     GetQuota: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetQuotaRequest, _workspace_service_pb2.GetQuotaResponse]  # type: ignore[assignment]
     """GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
@@ -592,6 +726,126 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         runs, and the last 1,000 that ended in the last 30 days (MOLECULE_OPERATION_RETENTION_DAYS). They stay
         readable for the operator when the workspace is purged. If there are more, the response header
         `x-next-page-token` carries the token of the next page.
+        """
+
+    @_abc_1.abstractmethod
+    def ListWorkspaceFiles(
+        self,
+        request: _workspace_service_pb2.ListWorkspaceFilesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.ListWorkspaceFilesResponse, _abc.Awaitable[_workspace_service_pb2.ListWorkspaceFilesResponse]]:
+        """ListWorkspaceFiles lists files and directories below a directory of a workspace that the platform
+        runs, by path. A workspace that is stopped is listed from the volumes that it keeps. If there are
+        more, the response header `x-next-page-token` carries the token of the next page.
+
+        Fails with FILE_NOT_FOUND (404) for a directory that is not there, TOO_MANY_FILES (400) where more
+        than 20,000 lie below it, and as ReadWorkspaceFile.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadWorkspaceFile(
+        self,
+        request: _workspace_service_pb2.ReadWorkspaceFileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """ReadWorkspaceFile reads a file of a workspace that the platform runs, or that was stopped.
+
+        Over REST the answer is `{"path","content","size"}` as JSON, for files of UTF-8 text up to 1 MiB,
+        or with `raw=true` the bytes of the file. Over gRPC the messages are the bytes, of any size.
+        Fails with FILE_NOT_FOUND (404), FILE_OUTSIDE_ROOT (400) where a link leads out of `root`,
+        FILE_TOO_LARGE (413) and FILE_NOT_TEXT (400) for JSON, RUNTIME_EXTERNAL (400),
+        WORKLOAD_MISSING (400) where nothing was started yet, BACKEND_LACKS (501) on a backend without
+        files, and BACKEND_UNAVAILABLE (502) where the engine does not do what it was asked.
+        """
+
+    @_abc_1.abstractmethod
+    def WriteWorkspaceFile(
+        self,
+        request_iterator: _MaybeAsyncIterator[_workspace_service_pb2.WriteWorkspaceFileRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.WriteWorkspaceFileResponse, _abc.Awaitable[_workspace_service_pb2.WriteWorkspaceFileResponse]]:
+        """WriteWorkspaceFile replaces a file of a workspace, at most 100 MiB, with the directories above it:
+        whoever reads meanwhile sees the old bytes or the new ones. Nothing changes before the last byte
+        has arrived. Repeating a call is harmless.
+
+        A REST body of type application/json is `{"content": "…"}`, at most 4 MiB; of any other type, the
+        bytes of the file. Over gRPC the messages are the bytes; the ids belong in the first one. Fails
+        with ROOT_READ_ONLY (400) outside of the volumes of a workspace whose root may not be written,
+        FILE_TOO_LARGE (413), UPLOAD_STALLED (408) after 60 s without a byte, and as ReadWorkspaceFile.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteWorkspaceFile(
+        self,
+        request: _workspace_service_pb2.DeleteWorkspaceFileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.DeleteWorkspaceFileResponse, _abc.Awaitable[_workspace_service_pb2.DeleteWorkspaceFileResponse]]:
+        """DeleteWorkspaceFile deletes a file, or a link, of a workspace; never a directory. Fails with
+        FILE_NOT_FOUND (404), also when repeated, ROOT_READ_ONLY (400), and as ReadWorkspaceFile.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchWorkspaceLogs(
+        self,
+        request: _workspace_service_pb2.WatchWorkspaceLogsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_workspace_service_pb2.WatchWorkspaceLogsResponse], _abc.AsyncIterator[_workspace_service_pb2.WatchWorkspaceLogsResponse]]:
+        """WatchWorkspaceLogs sends what the agent of a workspace has printed, also after its end, and with
+        `follow` what it prints from then on. A stream ends with the workload. Its client is bounded: the
+        server reads on only while the client does, and ends the stream with SLOW_CONSUMER after 60 s in
+        which the client took nothing.
+
+        Over REST each frame is a `data:` line of `text/event-stream`, or a line of JSON for a client that
+        accepts `application/x-ndjson`. Fails with RUNTIME_EXTERNAL, WORKLOAD_MISSING (400), BACKEND_LACKS
+        (501) and BACKEND_UNAVAILABLE (502).
+        """
+
+    @_abc_1.abstractmethod
+    def ExecWorkspace(
+        self,
+        request_iterator: _MaybeAsyncIterator[_workspace_service_pb2.ExecWorkspaceRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_workspace_service_pb2.ExecWorkspaceResponse], _abc.AsyncIterator[_workspace_service_pb2.ExecWorkspaceResponse]]:
+        """ExecWorkspace runs a command beside the agent of a workspace, with or without a terminal. The first
+        frame must be a Start; the server answers with Started, output, and Exited at the end.
+
+        The command ends with the call: when the client leaves, its token is revoked, the server stops, or
+        the stream is an hour old, the command gets SIGHUP, then SIGKILL. Each call is an entry of the audit
+        log, written when the command begins. While a call is open the workspace is not idle. Fails with
+        RUNTIME_EXTERNAL and WORKLOAD_MISSING (nothing runs), BACKEND_LACKS and BACKEND_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def GetWorkspaceConsole(
+        self,
+        request: _workspace_service_pb2.GetWorkspaceConsoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.GetWorkspaceConsoleResponse, _abc.Awaitable[_workspace_service_pb2.GetWorkspaceConsoleResponse]]:
+        """GetWorkspaceConsole returns what the machine under a workspace has printed, for administrators. Fails
+        with BACKEND_LACKS (501) where the backend has no machines, RUNTIME_EXTERNAL, WORKLOAD_MISSING (400)
+        and BACKEND_UNAVAILABLE (502).
+        """
+
+    @_abc_1.abstractmethod
+    def GetWorkspaceStats(
+        self,
+        request: _workspace_service_pb2.GetWorkspaceStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.WorkspaceStats, _abc.Awaitable[_access_pb2.WorkspaceStats]]:
+        """GetWorkspaceStats measures what the workload of a workspace uses now, which takes a second or two.
+        Fails with RUNTIME_EXTERNAL and WORKLOAD_MISSING (nothing runs), BACKEND_LACKS (501) and
+        BACKEND_UNAVAILABLE (502).
+        """
+
+    @_abc_1.abstractmethod
+    def ListWorkspaceStats(
+        self,
+        request: _workspace_service_pb2.ListWorkspaceStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.ListWorkspaceStatsResponse, _abc.Awaitable[_workspace_service_pb2.ListWorkspaceStatsResponse]]:
+        """ListWorkspaceStats measures the workloads of the caller's organisation that should run, in the order
+        of their ids; of all organisations for the operator. What cannot be measured says why. If there are
+        more, the response header `x-next-page-token` carries the token of the next page.
         """
 
     @_abc_1.abstractmethod

@@ -255,6 +255,73 @@ export enum ErrorReason {
   TASKS_RUNNING = 52,
 
   /**
+   * The workspace was never started, or nothing of it runs or is kept. Code: FAILED_PRECONDITION (400).
+   *
+   * @generated from enum value: ERROR_REASON_WORKLOAD_MISSING = 200;
+   */
+  WORKLOAD_MISSING = 200,
+
+  /**
+   * The backend that runs the workspace does not offer this, in whatever state. Code: UNIMPLEMENTED
+   * (501). Metadata: `backend`.
+   *
+   * @generated from enum value: ERROR_REASON_BACKEND_LACKS = 201;
+   */
+  BACKEND_LACKS = 201,
+
+  /**
+   * The engine that runs the workspace does not do what it was asked, or does not answer.
+   * Code: UNAVAILABLE (502). Metadata: `cause`, such as `timeout`.
+   *
+   * @generated from enum value: ERROR_REASON_BACKEND_UNAVAILABLE = 202;
+   */
+  BACKEND_UNAVAILABLE = 202,
+
+  /**
+   * The workspace has no such file, or no such directory. Code: NOT_FOUND (404).
+   *
+   * @generated from enum value: ERROR_REASON_FILE_NOT_FOUND = 203;
+   */
+  FILE_NOT_FOUND = 203,
+
+  /**
+   * A link leads out of the root that was named. Code: FAILED_PRECONDITION (400).
+   *
+   * @generated from enum value: ERROR_REASON_FILE_OUTSIDE_ROOT = 204;
+   */
+  FILE_OUTSIDE_ROOT = 204,
+
+  /**
+   * The path is outside of the volumes of a workspace whose root may not be written.
+   * Code: FAILED_PRECONDITION (400). Metadata: `root`.
+   *
+   * @generated from enum value: ERROR_REASON_ROOT_READ_ONLY = 205;
+   */
+  ROOT_READ_ONLY = 205,
+
+  /**
+   * The file is no UTF-8 text: read it with `raw=true`. Code: FAILED_PRECONDITION (400).
+   *
+   * @generated from enum value: ERROR_REASON_FILE_NOT_TEXT = 206;
+   */
+  FILE_NOT_TEXT = 206,
+
+  /**
+   * More files lie below the directory than can be listed: name a lower directory, or less depth.
+   * Code: FAILED_PRECONDITION (400).
+   *
+   * @generated from enum value: ERROR_REASON_TOO_MANY_FILES = 207;
+   */
+  TOO_MANY_FILES = 207,
+
+  /**
+   * A directory lies where a file is to be written. Code: FAILED_PRECONDITION (400).
+   *
+   * @generated from enum value: ERROR_REASON_FILE_IS_DIRECTORY = 208;
+   */
+  FILE_IS_DIRECTORY = 208,
+
+  /**
    * The two workspaces may not talk to each other by the rules of the tree.
    * Code: PERMISSION_DENIED (403).
    *

@@ -7,6 +7,8 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Operation } from "./operation_pb.js";
+import type { AccessBeat, AccessDrain, AccessEnd, LogChunk, TerminalSize, WorkspaceFile, WorkspaceStats, WorkspaceStatsSchema } from "./access_pb.js";
+import type { HttpBody, HttpBodySchema } from "../../../google/api/httpbody_pb.js";
 import type { ConnectionInfo, Peer, RuntimeMetadata, Token, Workspace, Workspace_DeliveryMode, Workspace_Status, WorkspaceSchema } from "./workspace_pb.js";
 import type { StructSchema, Timestamp, Value } from "@bufbuild/protobuf/wkt";
 import type { Secret, Secret_Scope } from "./secret_pb.js";
@@ -69,6 +71,671 @@ export declare type ListOperationsResponse = Message<"moleculeai.workspace.v1.Li
  * Use `create(ListOperationsResponseSchema)` to create a new message.
  */
 export declare const ListOperationsResponseSchema: GenMessage<ListOperationsResponse>;
+
+/**
+ * Request of ListWorkspaceFiles.
+ *
+ * @generated from message moleculeai.workspace.v1.ListWorkspaceFilesRequest
+ */
+export declare type ListWorkspaceFilesRequest = Message<"moleculeai.workspace.v1.ListWorkspaceFilesRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * `/configs`, `/workspace`, `/home` or `/plugins`; empty for `/configs`.
+   *
+   * @generated from field: string root = 2;
+   */
+  root: string;
+
+  /**
+   * Directory below `root`, at most 1024 bytes; empty for `root` itself. Neither absolute nor with `.`,
+   * `..`, empty components or NUL.
+   *
+   * @generated from field: string path = 3;
+   */
+  path: string;
+
+  /**
+   * Levels below the directory, 1 to 5; 0 means 1.
+   *
+   * @generated from field: int32 depth = 4;
+   */
+  depth: number;
+
+  /**
+   * Maximum number of rows, 1 to 500; 0 means 500.
+   *
+   * @generated from field: int32 limit = 5;
+   */
+  limit: number;
+
+  /**
+   * Value of `x-next-page-token` of the previous page, which had the same directory and depth.
+   *
+   * @generated from field: string page_token = 6;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ListWorkspaceFilesRequest.
+ * Use `create(ListWorkspaceFilesRequestSchema)` to create a new message.
+ */
+export declare const ListWorkspaceFilesRequestSchema: GenMessage<ListWorkspaceFilesRequest>;
+
+/**
+ * Response of ListWorkspaceFiles.
+ *
+ * @generated from message moleculeai.workspace.v1.ListWorkspaceFilesResponse
+ */
+export declare type ListWorkspaceFilesResponse = Message<"moleculeai.workspace.v1.ListWorkspaceFilesResponse"> & {
+  /**
+   * Files and directories in the order of their paths.
+   *
+   * @generated from field: repeated moleculeai.workspace.v1.WorkspaceFile files = 1;
+   */
+  files: WorkspaceFile[];
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ListWorkspaceFilesResponse.
+ * Use `create(ListWorkspaceFilesResponseSchema)` to create a new message.
+ */
+export declare const ListWorkspaceFilesResponseSchema: GenMessage<ListWorkspaceFilesResponse>;
+
+/**
+ * Request of ReadWorkspaceFile.
+ *
+ * @generated from message moleculeai.workspace.v1.ReadWorkspaceFileRequest
+ */
+export declare type ReadWorkspaceFileRequest = Message<"moleculeai.workspace.v1.ReadWorkspaceFileRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Path below `root`, 1 to 1024 bytes. Neither absolute nor with `.`, `..`, empty components or NUL.
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * `/configs`, `/workspace`, `/home` or `/plugins`; empty for `/configs`.
+   *
+   * @generated from field: string root = 3;
+   */
+  root: string;
+
+  /**
+   * Whether a REST answer is the bytes of the file instead of JSON.
+   *
+   * @generated from field: bool raw = 4;
+   */
+  raw: boolean;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ReadWorkspaceFileRequest.
+ * Use `create(ReadWorkspaceFileRequestSchema)` to create a new message.
+ */
+export declare const ReadWorkspaceFileRequestSchema: GenMessage<ReadWorkspaceFileRequest>;
+
+/**
+ * Request of WriteWorkspaceFile. Over gRPC the ids belong in the first message.
+ *
+ * @generated from message moleculeai.workspace.v1.WriteWorkspaceFileRequest
+ */
+export declare type WriteWorkspaceFileRequest = Message<"moleculeai.workspace.v1.WriteWorkspaceFileRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Path below `root`, 1 to 1024 bytes. Neither absolute nor with `.`, `..`, empty components or NUL.
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * `/configs`, `/workspace`, `/home` or `/plugins`; empty for `/configs`.
+   *
+   * @generated from field: string root = 3;
+   */
+  root: string;
+
+  /**
+   * The next bytes; at most 1 MiB, best 256 KiB. The content type is read from the first message.
+   *
+   * @generated from field: google.api.HttpBody body = 4;
+   */
+  body?: HttpBody | undefined;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.WriteWorkspaceFileRequest.
+ * Use `create(WriteWorkspaceFileRequestSchema)` to create a new message.
+ */
+export declare const WriteWorkspaceFileRequestSchema: GenMessage<WriteWorkspaceFileRequest>;
+
+/**
+ * Response of WriteWorkspaceFile.
+ *
+ * @generated from message moleculeai.workspace.v1.WriteWorkspaceFileResponse
+ */
+export declare type WriteWorkspaceFileResponse = Message<"moleculeai.workspace.v1.WriteWorkspaceFileResponse"> & {
+  /**
+   * Always `saved`.
+   *
+   * @generated from field: string status = 1;
+   */
+  status: string;
+
+  /**
+   * Path below the root.
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * Size of the file in bytes.
+   *
+   * @generated from field: int32 size = 3;
+   */
+  size: number;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.WriteWorkspaceFileResponse.
+ * Use `create(WriteWorkspaceFileResponseSchema)` to create a new message.
+ */
+export declare const WriteWorkspaceFileResponseSchema: GenMessage<WriteWorkspaceFileResponse>;
+
+/**
+ * Request of DeleteWorkspaceFile.
+ *
+ * @generated from message moleculeai.workspace.v1.DeleteWorkspaceFileRequest
+ */
+export declare type DeleteWorkspaceFileRequest = Message<"moleculeai.workspace.v1.DeleteWorkspaceFileRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Path below `root`, 1 to 1024 bytes. Neither absolute nor with `.`, `..`, empty components or NUL.
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * `/configs`, `/workspace`, `/home` or `/plugins`; empty for `/configs`.
+   *
+   * @generated from field: string root = 3;
+   */
+  root: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.DeleteWorkspaceFileRequest.
+ * Use `create(DeleteWorkspaceFileRequestSchema)` to create a new message.
+ */
+export declare const DeleteWorkspaceFileRequestSchema: GenMessage<DeleteWorkspaceFileRequest>;
+
+/**
+ * Response of DeleteWorkspaceFile.
+ *
+ * @generated from message moleculeai.workspace.v1.DeleteWorkspaceFileResponse
+ */
+export declare type DeleteWorkspaceFileResponse = Message<"moleculeai.workspace.v1.DeleteWorkspaceFileResponse"> & {
+  /**
+   * Always `deleted`.
+   *
+   * @generated from field: string status = 1;
+   */
+  status: string;
+
+  /**
+   * Path below the root.
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.DeleteWorkspaceFileResponse.
+ * Use `create(DeleteWorkspaceFileResponseSchema)` to create a new message.
+ */
+export declare const DeleteWorkspaceFileResponseSchema: GenMessage<DeleteWorkspaceFileResponse>;
+
+/**
+ * Request of WatchWorkspaceLogs.
+ *
+ * @generated from message moleculeai.workspace.v1.WatchWorkspaceLogsRequest
+ */
+export declare type WatchWorkspaceLogsRequest = Message<"moleculeai.workspace.v1.WatchWorkspaceLogsRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * Number of last lines to begin with, at most 100,000; 0 means all that the engine keeps.
+   *
+   * @generated from field: int32 tail = 2;
+   */
+  tail: number;
+
+  /**
+   * Whether to go on with what is printed later, until the workload ends.
+   *
+   * @generated from field: bool follow = 3;
+   */
+  follow: boolean;
+
+  /**
+   * `resume_token` of the last chunk that the client has: only what was printed after it is sent.
+   * Empty for the beginning.
+   *
+   * @generated from field: string resume_after = 4;
+   */
+  resumeAfter: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.WatchWorkspaceLogsRequest.
+ * Use `create(WatchWorkspaceLogsRequestSchema)` to create a new message.
+ */
+export declare const WatchWorkspaceLogsRequestSchema: GenMessage<WatchWorkspaceLogsRequest>;
+
+/**
+ * WatchWorkspaceLogsResponse is a frame to the client of WatchWorkspaceLogs.
+ *
+ * @generated from message moleculeai.workspace.v1.WatchWorkspaceLogsResponse
+ */
+export declare type WatchWorkspaceLogsResponse = Message<"moleculeai.workspace.v1.WatchWorkspaceLogsResponse"> & {
+  /**
+   * Exactly one of these.
+   *
+   * @generated from oneof moleculeai.workspace.v1.WatchWorkspaceLogsResponse.frame
+   */
+  frame: {
+    /**
+     * What was printed next.
+     *
+     * @generated from field: moleculeai.workspace.v1.LogChunk chunk = 1;
+     */
+    value: LogChunk;
+    case: "chunk";
+  } | {
+    /**
+     * Sent after 15 s without another frame.
+     *
+     * @generated from field: moleculeai.workspace.v1.AccessBeat beat = 2;
+     */
+    value: AccessBeat;
+    case: "beat";
+  } | {
+    /**
+     * Reconnect with the last `resume_token`.
+     *
+     * @generated from field: moleculeai.workspace.v1.AccessDrain drain = 3;
+     */
+    value: AccessDrain;
+    case: "drain";
+  } | {
+    /**
+     * The last frame of a stream that the server ended with an error.
+     *
+     * @generated from field: moleculeai.workspace.v1.AccessEnd end = 4;
+     */
+    value: AccessEnd;
+    case: "end";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.WatchWorkspaceLogsResponse.
+ * Use `create(WatchWorkspaceLogsResponseSchema)` to create a new message.
+ */
+export declare const WatchWorkspaceLogsResponseSchema: GenMessage<WatchWorkspaceLogsResponse>;
+
+/**
+ * Request of ExecWorkspace: one frame.
+ *
+ * @generated from message moleculeai.workspace.v1.ExecWorkspaceRequest
+ */
+export declare type ExecWorkspaceRequest = Message<"moleculeai.workspace.v1.ExecWorkspaceRequest"> & {
+  /**
+   * Exactly one of these.
+   *
+   * @generated from oneof moleculeai.workspace.v1.ExecWorkspaceRequest.frame
+   */
+  frame: {
+    /**
+     * The first frame.
+     *
+     * @generated from field: moleculeai.workspace.v1.ExecWorkspaceRequest.Start start = 1;
+     */
+    value: ExecWorkspaceRequest_Start;
+    case: "start";
+  } | {
+    /**
+     * Bytes for the standard input, at most 64 KiB.
+     *
+     * @generated from field: bytes input = 2;
+     */
+    value: Uint8Array;
+    case: "input";
+  } | {
+    /**
+     * The command reads the end of its input. With a terminal, send its end-of-file character instead.
+     *
+     * @generated from field: moleculeai.workspace.v1.ExecWorkspaceRequest.EndInput end_input = 3;
+     */
+    value: ExecWorkspaceRequest_EndInput;
+    case: "endInput";
+  } | {
+    /**
+     * The terminal has another size now.
+     *
+     * @generated from field: moleculeai.workspace.v1.TerminalSize resize = 4;
+     */
+    value: TerminalSize;
+    case: "resize";
+  } | {
+    /**
+     * A signal for the command and what it has started, by its name without SIG.
+     *
+     * @generated from field: string signal = 5;
+     */
+    value: string;
+    case: "signal";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ExecWorkspaceRequest.
+ * Use `create(ExecWorkspaceRequestSchema)` to create a new message.
+ */
+export declare const ExecWorkspaceRequestSchema: GenMessage<ExecWorkspaceRequest>;
+
+/**
+ * Start opens the stream.
+ *
+ * @generated from message moleculeai.workspace.v1.ExecWorkspaceRequest.Start
+ */
+export declare type ExecWorkspaceRequest_Start = Message<"moleculeai.workspace.v1.ExecWorkspaceRequest.Start"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+
+  /**
+   * The program and its arguments, at most 256 of at most 64 KiB each; none means `sh`.
+   *
+   * @generated from field: repeated string argv = 2;
+   */
+  argv: string[];
+
+  /**
+   * The command gets a terminal of this size; absent for none.
+   *
+   * @generated from field: moleculeai.workspace.v1.TerminalSize terminal = 3;
+   */
+  terminal?: TerminalSize | undefined;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ExecWorkspaceRequest.Start.
+ * Use `create(ExecWorkspaceRequest_StartSchema)` to create a new message.
+ */
+export declare const ExecWorkspaceRequest_StartSchema: GenMessage<ExecWorkspaceRequest_Start>;
+
+/**
+ * EndInput is the end of the command's input.
+ *
+ * @generated from message moleculeai.workspace.v1.ExecWorkspaceRequest.EndInput
+ */
+export declare type ExecWorkspaceRequest_EndInput = Message<"moleculeai.workspace.v1.ExecWorkspaceRequest.EndInput"> & {
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ExecWorkspaceRequest.EndInput.
+ * Use `create(ExecWorkspaceRequest_EndInputSchema)` to create a new message.
+ */
+export declare const ExecWorkspaceRequest_EndInputSchema: GenMessage<ExecWorkspaceRequest_EndInput>;
+
+/**
+ * ExecWorkspaceResponse is a frame to the client of ExecWorkspace.
+ *
+ * @generated from message moleculeai.workspace.v1.ExecWorkspaceResponse
+ */
+export declare type ExecWorkspaceResponse = Message<"moleculeai.workspace.v1.ExecWorkspaceResponse"> & {
+  /**
+   * Exactly one of these.
+   *
+   * @generated from oneof moleculeai.workspace.v1.ExecWorkspaceResponse.frame
+   */
+  frame: {
+    /**
+     * The first frame.
+     *
+     * @generated from field: moleculeai.workspace.v1.ExecWorkspaceResponse.Started started = 1;
+     */
+    value: ExecWorkspaceResponse_Started;
+    case: "started";
+  } | {
+    /**
+     * Bytes of the standard output; of a terminal, all output.
+     *
+     * @generated from field: bytes output = 2;
+     */
+    value: Uint8Array;
+    case: "output";
+  } | {
+    /**
+     * Bytes of the standard error.
+     *
+     * @generated from field: bytes error = 3;
+     */
+    value: Uint8Array;
+    case: "error";
+  } | {
+    /**
+     * The command has ended.
+     *
+     * @generated from field: moleculeai.workspace.v1.ExecWorkspaceResponse.Exited exited = 4;
+     */
+    value: ExecWorkspaceResponse_Exited;
+    case: "exited";
+  } | {
+    /**
+     * Sent after 15 s without another frame.
+     *
+     * @generated from field: moleculeai.workspace.v1.AccessBeat beat = 5;
+     */
+    value: AccessBeat;
+    case: "beat";
+  } | {
+    /**
+     * The last frame of a stream that the server ended with an error.
+     *
+     * @generated from field: moleculeai.workspace.v1.AccessEnd end = 6;
+     */
+    value: AccessEnd;
+    case: "end";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ExecWorkspaceResponse.
+ * Use `create(ExecWorkspaceResponseSchema)` to create a new message.
+ */
+export declare const ExecWorkspaceResponseSchema: GenMessage<ExecWorkspaceResponse>;
+
+/**
+ * Started says that the command runs.
+ *
+ * @generated from message moleculeai.workspace.v1.ExecWorkspaceResponse.Started
+ */
+export declare type ExecWorkspaceResponse_Started = Message<"moleculeai.workspace.v1.ExecWorkspaceResponse.Started"> & {
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ExecWorkspaceResponse.Started.
+ * Use `create(ExecWorkspaceResponse_StartedSchema)` to create a new message.
+ */
+export declare const ExecWorkspaceResponse_StartedSchema: GenMessage<ExecWorkspaceResponse_Started>;
+
+/**
+ * Exited is the last frame of a command that has ended.
+ *
+ * @generated from message moleculeai.workspace.v1.ExecWorkspaceResponse.Exited
+ */
+export declare type ExecWorkspaceResponse_Exited = Message<"moleculeai.workspace.v1.ExecWorkspaceResponse.Exited"> & {
+  /**
+   * Exit code; 128 and the signal's number for a command that a signal ended, 126 or 127 for one that
+   * could not be started.
+   *
+   * @generated from field: int32 exit_code = 1;
+   */
+  exitCode: number;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ExecWorkspaceResponse.Exited.
+ * Use `create(ExecWorkspaceResponse_ExitedSchema)` to create a new message.
+ */
+export declare const ExecWorkspaceResponse_ExitedSchema: GenMessage<ExecWorkspaceResponse_Exited>;
+
+/**
+ * Request of GetWorkspaceConsole.
+ *
+ * @generated from message moleculeai.workspace.v1.GetWorkspaceConsoleRequest
+ */
+export declare type GetWorkspaceConsoleRequest = Message<"moleculeai.workspace.v1.GetWorkspaceConsoleRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.GetWorkspaceConsoleRequest.
+ * Use `create(GetWorkspaceConsoleRequestSchema)` to create a new message.
+ */
+export declare const GetWorkspaceConsoleRequestSchema: GenMessage<GetWorkspaceConsoleRequest>;
+
+/**
+ * Response of GetWorkspaceConsole.
+ *
+ * @generated from message moleculeai.workspace.v1.GetWorkspaceConsoleResponse
+ */
+export declare type GetWorkspaceConsoleResponse = Message<"moleculeai.workspace.v1.GetWorkspaceConsoleResponse"> & {
+  /**
+   * What the machine has printed, at most the last 256 KiB.
+   *
+   * @generated from field: string output = 1;
+   */
+  output: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.GetWorkspaceConsoleResponse.
+ * Use `create(GetWorkspaceConsoleResponseSchema)` to create a new message.
+ */
+export declare const GetWorkspaceConsoleResponseSchema: GenMessage<GetWorkspaceConsoleResponse>;
+
+/**
+ * Request of GetWorkspaceStats.
+ *
+ * @generated from message moleculeai.workspace.v1.GetWorkspaceStatsRequest
+ */
+export declare type GetWorkspaceStatsRequest = Message<"moleculeai.workspace.v1.GetWorkspaceStatsRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.GetWorkspaceStatsRequest.
+ * Use `create(GetWorkspaceStatsRequestSchema)` to create a new message.
+ */
+export declare const GetWorkspaceStatsRequestSchema: GenMessage<GetWorkspaceStatsRequest>;
+
+/**
+ * Request of ListWorkspaceStats.
+ *
+ * @generated from message moleculeai.workspace.v1.ListWorkspaceStatsRequest
+ */
+export declare type ListWorkspaceStatsRequest = Message<"moleculeai.workspace.v1.ListWorkspaceStatsRequest"> & {
+  /**
+   * Maximum number of rows, 1 to 100; 0 means 50.
+   *
+   * @generated from field: int32 limit = 1;
+   */
+  limit: number;
+
+  /**
+   * Value of `x-next-page-token` of the previous page.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ListWorkspaceStatsRequest.
+ * Use `create(ListWorkspaceStatsRequestSchema)` to create a new message.
+ */
+export declare const ListWorkspaceStatsRequestSchema: GenMessage<ListWorkspaceStatsRequest>;
+
+/**
+ * Response of ListWorkspaceStats.
+ *
+ * @generated from message moleculeai.workspace.v1.ListWorkspaceStatsResponse
+ */
+export declare type ListWorkspaceStatsResponse = Message<"moleculeai.workspace.v1.ListWorkspaceStatsResponse"> & {
+  /**
+   * Measurements, in the order of the workspaces' ids.
+   *
+   * @generated from field: repeated moleculeai.workspace.v1.WorkspaceStats stats = 1;
+   */
+  stats: WorkspaceStats[];
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.ListWorkspaceStatsResponse.
+ * Use `create(ListWorkspaceStatsResponseSchema)` to create a new message.
+ */
+export declare const ListWorkspaceStatsResponseSchema: GenMessage<ListWorkspaceStatsResponse>;
 
 /**
  * Request of RestartWorkspace.
@@ -2509,6 +3176,135 @@ export declare const WorkspaceService: GenService<{
     methodKind: "unary";
     input: typeof ListOperationsRequestSchema;
     output: typeof ListOperationsResponseSchema;
+  },
+  /**
+   * ListWorkspaceFiles lists files and directories below a directory of a workspace that the platform
+   * runs, by path. A workspace that is stopped is listed from the volumes that it keeps. If there are
+   * more, the response header `x-next-page-token` carries the token of the next page.
+   *
+   * Fails with FILE_NOT_FOUND (404) for a directory that is not there, TOO_MANY_FILES (400) where more
+   * than 20,000 lie below it, and as ReadWorkspaceFile.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ListWorkspaceFiles
+   */
+  listWorkspaceFiles: {
+    methodKind: "unary";
+    input: typeof ListWorkspaceFilesRequestSchema;
+    output: typeof ListWorkspaceFilesResponseSchema;
+  },
+  /**
+   * ReadWorkspaceFile reads a file of a workspace that the platform runs, or that was stopped.
+   *
+   * Over REST the answer is `{"path","content","size"}` as JSON, for files of UTF-8 text up to 1 MiB,
+   * or with `raw=true` the bytes of the file. Over gRPC the messages are the bytes, of any size.
+   * Fails with FILE_NOT_FOUND (404), FILE_OUTSIDE_ROOT (400) where a link leads out of `root`,
+   * FILE_TOO_LARGE (413) and FILE_NOT_TEXT (400) for JSON, RUNTIME_EXTERNAL (400),
+   * WORKLOAD_MISSING (400) where nothing was started yet, BACKEND_LACKS (501) on a backend without
+   * files, and BACKEND_UNAVAILABLE (502) where the engine does not do what it was asked.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ReadWorkspaceFile
+   */
+  readWorkspaceFile: {
+    methodKind: "server_streaming";
+    input: typeof ReadWorkspaceFileRequestSchema;
+    output: typeof HttpBodySchema;
+  },
+  /**
+   * WriteWorkspaceFile replaces a file of a workspace, at most 100 MiB, with the directories above it:
+   * whoever reads meanwhile sees the old bytes or the new ones. Nothing changes before the last byte
+   * has arrived. Repeating a call is harmless.
+   *
+   * A REST body of type application/json is `{"content": "…"}`, at most 4 MiB; of any other type, the
+   * bytes of the file. Over gRPC the messages are the bytes; the ids belong in the first one. Fails
+   * with ROOT_READ_ONLY (400) outside of the volumes of a workspace whose root may not be written,
+   * FILE_TOO_LARGE (413), UPLOAD_STALLED (408) after 60 s without a byte, and as ReadWorkspaceFile.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.WriteWorkspaceFile
+   */
+  writeWorkspaceFile: {
+    methodKind: "client_streaming";
+    input: typeof WriteWorkspaceFileRequestSchema;
+    output: typeof WriteWorkspaceFileResponseSchema;
+  },
+  /**
+   * DeleteWorkspaceFile deletes a file, or a link, of a workspace; never a directory. Fails with
+   * FILE_NOT_FOUND (404), also when repeated, ROOT_READ_ONLY (400), and as ReadWorkspaceFile.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.DeleteWorkspaceFile
+   */
+  deleteWorkspaceFile: {
+    methodKind: "unary";
+    input: typeof DeleteWorkspaceFileRequestSchema;
+    output: typeof DeleteWorkspaceFileResponseSchema;
+  },
+  /**
+   * WatchWorkspaceLogs sends what the agent of a workspace has printed, also after its end, and with
+   * `follow` what it prints from then on. A stream ends with the workload. Its client is bounded: the
+   * server reads on only while the client does, and ends the stream with SLOW_CONSUMER after 60 s in
+   * which the client took nothing.
+   *
+   * Over REST each frame is a `data:` line of `text/event-stream`, or a line of JSON for a client that
+   * accepts `application/x-ndjson`. Fails with RUNTIME_EXTERNAL, WORKLOAD_MISSING (400), BACKEND_LACKS
+   * (501) and BACKEND_UNAVAILABLE (502).
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.WatchWorkspaceLogs
+   */
+  watchWorkspaceLogs: {
+    methodKind: "server_streaming";
+    input: typeof WatchWorkspaceLogsRequestSchema;
+    output: typeof WatchWorkspaceLogsResponseSchema;
+  },
+  /**
+   * ExecWorkspace runs a command beside the agent of a workspace, with or without a terminal. The first
+   * frame must be a Start; the server answers with Started, output, and Exited at the end.
+   *
+   * The command ends with the call: when the client leaves, its token is revoked, the server stops, or
+   * the stream is an hour old, the command gets SIGHUP, then SIGKILL. Each call is an entry of the audit
+   * log, written when the command begins. While a call is open the workspace is not idle. Fails with
+   * RUNTIME_EXTERNAL and WORKLOAD_MISSING (nothing runs), BACKEND_LACKS and BACKEND_UNAVAILABLE.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ExecWorkspace
+   */
+  execWorkspace: {
+    methodKind: "bidi_streaming";
+    input: typeof ExecWorkspaceRequestSchema;
+    output: typeof ExecWorkspaceResponseSchema;
+  },
+  /**
+   * GetWorkspaceConsole returns what the machine under a workspace has printed, for administrators. Fails
+   * with BACKEND_LACKS (501) where the backend has no machines, RUNTIME_EXTERNAL, WORKLOAD_MISSING (400)
+   * and BACKEND_UNAVAILABLE (502).
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.GetWorkspaceConsole
+   */
+  getWorkspaceConsole: {
+    methodKind: "unary";
+    input: typeof GetWorkspaceConsoleRequestSchema;
+    output: typeof GetWorkspaceConsoleResponseSchema;
+  },
+  /**
+   * GetWorkspaceStats measures what the workload of a workspace uses now, which takes a second or two.
+   * Fails with RUNTIME_EXTERNAL and WORKLOAD_MISSING (nothing runs), BACKEND_LACKS (501) and
+   * BACKEND_UNAVAILABLE (502).
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.GetWorkspaceStats
+   */
+  getWorkspaceStats: {
+    methodKind: "unary";
+    input: typeof GetWorkspaceStatsRequestSchema;
+    output: typeof WorkspaceStatsSchema;
+  },
+  /**
+   * ListWorkspaceStats measures the workloads of the caller's organisation that should run, in the order
+   * of their ids; of all organisations for the operator. What cannot be measured says why. If there are
+   * more, the response header `x-next-page-token` carries the token of the next page.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ListWorkspaceStats
+   */
+  listWorkspaceStats: {
+    methodKind: "unary";
+    input: typeof ListWorkspaceStatsRequestSchema;
+    output: typeof ListWorkspaceStatsResponseSchema;
   },
   /**
    * GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
