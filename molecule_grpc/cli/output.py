@@ -28,10 +28,14 @@ class Output:
         self.notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def table(
-        self, messages: Iterable[Message], columns: Sequence[str], *, empty: str = "nothing"
+        self,
+        messages: Iterable[Message | Mapping[str, Any]],
+        columns: Sequence[str],
+        *,
+        empty: str = "nothing",
     ) -> None:
         """Print a list: a JSON array, or the given fields of each message as columns."""
-        rows = [to_dict(message) for message in messages]
+        rows = [to_dict(one) if isinstance(one, Message) else dict(one) for one in messages]
         if self.as_json:
             _print_json(rows)
         elif not self.console.is_terminal:

@@ -18,6 +18,7 @@ from molecule_grpc.client.external import External
 from molecule_grpc.client.memory_admin import MemoryAdmin
 from molecule_grpc.client.memory_files import exported, imported
 from molecule_grpc.client.secrets import Secrets
+from molecule_grpc.client.workloads import Workloads
 
 _PAGE = 500
 _LEDGER_PAGE = 1000
@@ -60,6 +61,7 @@ class Platform:
         )
         self.secrets = Secrets(self.connection)
         self.external = External(self.connection)
+        self.workloads = Workloads(self.connection)
 
     async def __aenter__(self) -> Self:
         await self.connection.__aenter__()
