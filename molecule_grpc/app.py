@@ -10,6 +10,7 @@ from molecule_grpc.admin.wiring import open_admin
 from molecule_grpc.backends.access_wiring import open_access
 from molecule_grpc.backends.lifecycle_wiring import open_lifecycle
 from molecule_grpc.backends.wiring import open_backends
+from molecule_grpc.configuration.wiring import make_token_counts, open_configuration
 from molecule_grpc.core import Core, Slice, open_core, running
 from molecule_grpc.db.health import DatabaseHealth
 from molecule_grpc.db.installation import generation
@@ -67,7 +68,8 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
     async with contextlib.AsyncExitStack() as stack:
         core, base = await stack.enter_async_context(open_core(settings, dsn, worker))
         workspace = await stack.enter_async_context(open_workspace(core))
-        delegation = await stack.enter_async_context(open_delegation(core, workspace))
+        tokens = make_token_counts(core)
+        delegation = await stack.enter_async_context(open_delegation(core, workspace, tokens.note))
         upload = await stack.enter_async_context(
             open_upload(core, delegation.announce_files, workspace)
         )
@@ -81,7 +83,17 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             open_backends(core, workspace, secrets.secrets, start_files)
         )
         lifecycle = await stack.enter_async_context(
-            open_lifecycle(core, backends, workspace, delegation)
+            open_lifecycle(
+                core,
+                backends,
+                workspace,
+                delegation,
+                names=secrets.secrets.names,
+                renews=secrets.restarts_by,
+            )
+        )
+        configuration = await stack.enter_async_context(
+            open_configuration(core, secrets.models, tokens)
         )
         events = await _events(core)
         mcp = make_mcp(core, platform_of(workspace, delegation, memory))
@@ -114,6 +126,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             upload,
             memory.slice,
             secrets.slice,
+            configuration.slice,
             admin,
         ]
         methods = bind(pair for each in slices for pair in each.handlers)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 # Of calls of the operator that name no organisation; migration 1 makes it.
@@ -53,6 +53,14 @@ class Directory(Protocol):
             Denied: NOT_RELATED.
         """
         ...
+
+
+# Called with a workspace and the tokens, read and written, that an answer of its agent tells of.
+OnTokens: TypeAlias = Callable[[UUID, int, int], None]
+
+
+def no_tokens(_: UUID, __: int, ___: int) -> None:
+    """For whoever does not count tokens."""
 
 
 # Statuses of a workspace that a message wakes.

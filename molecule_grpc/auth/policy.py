@@ -92,6 +92,8 @@ OWN = acts_as("workspace_id")
 TAKING = replace(OWN, files=True, lasts=True)
 CREDENTIALS = replace(OWN, audited=True)
 LIFECYCLE = replace(OWN, audited=True)
+# About a workspace, and not for its own token.
+OWNERS = replace(ADMIN, workspace="workspace_id", audited=True)
 
 POLICIES: dict[str, Policy] = {
     _WORKSPACE + "CreateWorkspace": stores(ADMIN),
@@ -144,6 +146,19 @@ POLICIES: dict[str, Policy] = {
     _WORKSPACE + "SetSharedSecret": replace(stores(ADMIN), audited=True),
     _WORKSPACE + "DeleteSharedSecret": replace(ADMIN, audited=True),
     _WORKSPACE + "ReencryptSecrets": OPERATOR,
+    _WORKSPACE + "GetConfig": reads(OWN),
+    _WORKSPACE + "PatchConfig": stores(OWN),
+    _WORKSPACE + "GetModel": reads(OWN),
+    _WORKSPACE + "SetModel": stores(LIFECYCLE),
+    _WORKSPACE + "GetBudget": reads(OWN),
+    # With its own token an agent could lift its own limit.
+    _WORKSPACE + "SetBudget": stores(OWNERS),
+    _WORKSPACE + "GetUsage": reads(OWN),
+    _WORKSPACE + "GetAgent": reads(OWN),
+    _WORKSPACE + "AssignAgent": stores(LIFECYCLE),
+    _WORKSPACE + "ReplaceAgent": stores(LIFECYCLE),
+    _WORKSPACE + "RemoveAgent": LIFECYCLE,
+    _WORKSPACE + "MoveAgent": OWNERS,
     _DELEGATION + "Delegate": stores(lasts(OWN)),
     _DELEGATION + "RecordDelegation": stores(OWN),
     _DELEGATION + "UpdateDelegation": stores(OWN),

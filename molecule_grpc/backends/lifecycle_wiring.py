@@ -17,6 +17,7 @@ from molecule_grpc.backends.lifecycle.service import LifecycleService, handlers
 from molecule_grpc.backends.lifecycle.verbs import Verbs
 from molecule_grpc.backends.lifecycle.waking import Waking
 from molecule_grpc.backends.ports import DeathRows
+from molecule_grpc.backends.renewal import Renewal
 from molecule_grpc.backends.sweeps import health, hibernation, provisioning, restarts
 from molecule_grpc.backends.sweeps.health import HealthSweep
 from molecule_grpc.backends.sweeps.hibernation import HibernationSweep
@@ -67,23 +68,20 @@ class Messages(Protocol):
     def last_messages(self) -> LastMessages: ...
 
 
-async def no_names(_: UUID) -> list[str]:
-    """For installations that give agents no variables of their own."""
-    return []
-
-
 @contextlib.asynccontextmanager
 async def open_lifecycle(
     core: Core,
     backends: BackendsSlice,
     workspaces: Workspaces,
     messages: Messages,
-    names: EnvironmentNames = no_names,
+    names: EnvironmentNames,
+    renews: Callable[[Renewal], None],
 ) -> AsyncIterator[Slice]:
     """The part of the slice that starts and stops workspaces, while inside.
 
     Args:
         names: which variables an agent is started with.
+        renews: is told who restarts agents whose variables have changed.
     """
     rows, announce = workspaces.verbs, backends.announce
     can_start = backends.dispatch.can_start
@@ -97,6 +95,7 @@ async def open_lifecycle(
     waking = Waking(core.pool, rows, deaths, can_start=can_start, announce=announce)
     workspaces.containers.use(waking)
     backends.on_ended(functools.partial(hibernated_after, rows))
+    renews(Renewal(rows, announce, can_start=can_start))
     verbs = Verbs(core.pool, rows, core.wakeups, can_start=can_start, announce=announce)
     async with TaskSet(wait_limit=_STOP_SECONDS) as tasks:
         context = RestartContext(

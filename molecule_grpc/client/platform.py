@@ -12,6 +12,7 @@ from moleculeai.workspace.v1 import operation_pb2, workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.client.agent import Agent
+from molecule_grpc.client.configuration import Configuration
 from molecule_grpc.client.connection import DEFAULT_TIMEOUT, ClientCertificate, Connection
 from molecule_grpc.client.errors import CallError
 from molecule_grpc.client.external import External
@@ -62,6 +63,7 @@ class Platform:
         self.secrets = Secrets(self.connection)
         self.external = External(self.connection)
         self.workloads = Workloads(self.connection)
+        self.configuration = Configuration(self.connection)
 
     async def __aenter__(self) -> Self:
         await self.connection.__aenter__()

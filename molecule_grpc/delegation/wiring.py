@@ -31,7 +31,7 @@ from molecule_grpc.delegation.record.notices import AnnounceFiles, file_announce
 from molecule_grpc.delegation.record.quota_uses import quota_uses
 from molecule_grpc.delegation.record.session_search import SessionMemories, SessionSearch
 from molecule_grpc.delegation.service import DelegationService, handlers
-from molecule_grpc.directory import Heartbeat, HeartbeatResult
+from molecule_grpc.directory import Heartbeat, HeartbeatResult, OnTokens, no_tokens
 from molecule_grpc.events.service import EventsService
 from molecule_grpc.kernel.page_tokens import PageTokens
 
@@ -97,8 +97,14 @@ class DelegationSlice:
 
 
 @contextlib.asynccontextmanager
-async def open_delegation(core: Core, workspaces: Workspaces) -> AsyncIterator[DelegationSlice]:
-    """The slice, until the block ends: then what was accepted is flushed."""
+async def open_delegation(
+    core: Core, workspaces: Workspaces, on_tokens: OnTokens = no_tokens
+) -> AsyncIterator[DelegationSlice]:
+    """The slice, until the block ends: then what was accepted is flushed.
+
+    Args:
+        on_tokens: called with the tokens that an agent's answer tells of.
+    """
     due_workspaces = DueWorkspaces()
     async with contextlib.AsyncExitStack() as stack:
         floors = await stack.enter_async_context(open_record_and_inbox(core))
@@ -128,6 +134,7 @@ async def open_delegation(core: Core, workspaces: Workspaces) -> AsyncIterator[D
                 due_workspaces,
                 tasks_changed=workspaces.tasks_changed,
                 containers=workspaces.containers,
+                on_tokens=on_tokens,
             )
         )
         _subscribe(core, workspaces, ledger, due_workspaces)

@@ -107,6 +107,26 @@ class EventType(enum.StrEnum):
         "An agent published another card. GetWorkspace has the card itself.",
         _WORKSPACE,
     )
+    AGENT_ASSIGNED = (
+        "AGENT_ASSIGNED",
+        "A workspace without an agent got one.",
+        ("agent_id", "model"),
+    )
+    AGENT_REPLACED = (
+        "AGENT_REPLACED",
+        "A workspace got another agent.",
+        ("agent_id", "model", "old_agent_id", "old_model", "reason"),
+    )
+    AGENT_REMOVED = (
+        "AGENT_REMOVED",
+        "A workspace has no agent any more.",
+        ("agent_id", "model", "reason"),
+    )
+    AGENT_MOVED = (
+        "AGENT_MOVED",
+        "An agent went from one workspace to another. Each of the two has such an event.",
+        ("agent_id", "model", "from_workspace_id", "to_workspace_id"),
+    )
     EXTERNAL_CREDENTIALS_ROTATED = (
         "EXTERNAL_CREDENTIALS_ROTATED",
         "A workspace's tokens were replaced by a new one, which no event tells.",

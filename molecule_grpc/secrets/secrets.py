@@ -14,7 +14,8 @@ from molecule_grpc.db.pool import Connection, Pool, database_errors
 from molecule_grpc.kernel.errors import Conflict, Invalid, NotFound
 from molecule_grpc.kernel.payer import ORGANIZATION, WORKSPACE
 from molecule_grpc.quotas import Quota
-from molecule_grpc.secrets.owner import Owner
+from molecule_grpc.secrets.changes import Changes
+from molecule_grpc.secrets.owner import Owner, Scope
 from molecule_grpc.secrets.sealing import Sealer, Unreadable
 from molecule_grpc.secrets.store import rows
 from molecule_grpc.secrets.store.rows import SealedRow, SecretRow
@@ -47,14 +48,16 @@ class Secrets:
 
     Args:
         sealer: None where no encryption key is set: nothing is stored or read then.
+        changes: told of each change, in its transaction.
     """
 
-    def __init__(self, pool: Pool, sealer: Sealer | None) -> None:
+    def __init__(self, pool: Pool, sealer: Sealer | None, changes: Changes) -> None:
         self._pool = pool
         self._sealer = sealer
+        self._changes = changes
 
     async def set(self, owner: Owner, key: str, value: str) -> None:
-        """Set a secret; the last write wins.
+        """Set a secret; the last write wins. With another value agents are started again.
 
         Raises:
             Invalid: the name is none of an environment variable, or the value is too large.
@@ -66,7 +69,12 @@ class Secrets:
         with database_errors():
             async with self._pool.acquire() as conn, conn.transaction():
                 owner = await _found(conn, owner)
+                await rows.lock(conn, owner)
+                before = await rows.own(conn, owner, key)
                 await self.set_all(conn, owner, {key: value})
+                if before is None or self._open(before) != value:
+                    await self._changes.note(conn, owner, key)
+        self._changes.announce(owner)
 
     async def set_all(self, conn: Connection, owner: Owner, values: Mapping[str, str]) -> None:
         """Set checked secrets of an owner in the caller's transaction.
@@ -102,7 +110,7 @@ class Secrets:
         await self.set_all(conn, Owner(organization_id, workspace_id), values)
 
     async def delete(self, owner: Owner, key: str) -> None:
-        """Delete an owner's secret.
+        """Delete an owner's secret. Agents that were started with it are started again.
 
         Raises:
             NotFound: SECRET_NOT_FOUND: also where the secret is inherited.
@@ -111,6 +119,28 @@ class Secrets:
             async with self._pool.acquire() as conn, conn.transaction():
                 if not await rows.delete(conn, owner, key):
                     raise NotFound("secret not found", reason="SECRET_NOT_FOUND")
+                await self._changes.note(conn, owner, key)
+        self._changes.announce(owner)
+
+    async def nearest(self, workspace_id: UUID, key: str) -> tuple[str, Scope] | None:
+        """One value that a workspace is started with, and whose it is; None where nobody has any.
+
+        Raises:
+            Conflict: SECRETS_KEY_MISSING or SECRET_UNREADABLE.
+        """
+        with database_errors():
+            found = await rows.nearest(self._pool, workspace_id, key)
+        if found is None:
+            return None
+        sealed, scope = found
+        value = self._open(sealed)
+        if value is None:
+            raise _unreadable([key])
+        return value, scope
+
+    async def names(self, workspace_id: UUID) -> list[str]:
+        """The names of what a workspace is started with."""
+        return [row.key for row in await self.list_effective(workspace_id)]
 
     async def list_effective(self, workspace_id: UUID) -> list[SecretRow]:
         """What a workspace is started with, by name, without values."""
@@ -135,12 +165,7 @@ class Secrets:
         opened = {row.key: self._open(row) for row in found}
         failed = sorted(key for key, value in opened.items() if value is None)
         if failed:
-            raise Conflict(
-                "some secrets cannot be decrypted: the encryption key that sealed them is missing",
-                reason="SECRET_UNREADABLE",
-                metadata={"failed_keys": ",".join(failed)[:1024]},
-                body={"failed_keys": failed},
-            )
+            raise _unreadable(failed)
         return {key: value for key, value in opened.items() if value is not None}
 
     async def reseal(self) -> Resealed:
@@ -186,6 +211,15 @@ class Secrets:
                 reason="SECRETS_KEY_MISSING",
             )
         return self._sealer
+
+
+def _unreadable(failed: list[str]) -> Conflict:
+    return Conflict(
+        "some secrets cannot be decrypted: the encryption key that sealed them is missing",
+        reason="SECRET_UNREADABLE",
+        metadata={"failed_keys": ",".join(failed)[:1024]},
+        body={"failed_keys": failed},
+    )
 
 
 def organization_missing() -> NotFound:

@@ -38,6 +38,7 @@ SERVED_ON_A_LOW_DISK = {
     "DeleteMemoryNamespace", "DeleteAuthorQuarantine",
     "GetSecretValues", "DeleteSecret", "DeleteSharedSecret", "ReencryptSecrets",
     "DeleteWorkspaceFile", "ExecWorkspace",
+    "RemoveAgent", "MoveAgent",
 }  # fmt: skip
 
 

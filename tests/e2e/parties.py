@@ -12,11 +12,22 @@ from typing import Any
 import grpc
 import httpx
 from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+from moleculeai.admin.v1 import admin_service_pb2
+from moleculeai.delegation.v1 import delegation_service_pb2
+from moleculeai.memory.v1 import memory_service_pb2
+from moleculeai.upload.v1 import upload_service_pb2
+from moleculeai.workspace.v1 import workspace_service_pb2
 
 from tests.running import RunningServer
 from tests.waiting import PATIENCE
+
+_SERVICES = (
+    admin_service_pb2, delegation_service_pb2, memory_service_pb2, upload_service_pb2,
+    workspace_service_pb2,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +77,12 @@ class Party:
         Raises:
             Refused: the call ended without an answer.
         """
-        name = request.DESCRIPTOR.name.removesuffix("Request")
-        [service] = request.DESCRIPTOR.file.services_by_name.values()
+        method = method_of(request)
         # protobuf's stubs have two classes for one kind of descriptor.
-        output_type: Any = service.methods_by_name[name].output_type
+        output_type: Any = method.output_type
         answer = message_factory.GetMessageClass(output_type)
         call = self.wire.channel.unary_unary(
-            f"/{service.full_name}/{name}",
+            f"/{method.containing_service.full_name}/{method.name}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
@@ -80,6 +90,20 @@ class Party:
             return await call(request, metadata=tuple(self.headers.items()), timeout=PATIENCE)
         except grpc.aio.AioRpcError as error:
             raise refused(error) from None
+
+
+def method_of(request: Message) -> MethodDescriptor:
+    """The RPC whose request this is, in whichever file the request stands."""
+    name = request.DESCRIPTOR.name.removesuffix("Request")
+    found: list[MethodDescriptor] = [
+        method
+        for file in _SERVICES
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+        if method.name == name and method.input_type.full_name == request.DESCRIPTOR.full_name
+    ]
+    [method] = found
+    return method
 
 
 async def until_refused(party: Party, path: str) -> None:

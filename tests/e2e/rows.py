@@ -23,6 +23,7 @@ _SHOWN_LATER = {
     "audit_log": "false",
     "delegation_tallies": "false",
     "sweep_turns": "false",
+    "secret_rollouts": "false",
 }
 
 

@@ -36,6 +36,7 @@ ON_SOMETHING = {
     "ReplayDeadLetter", "DropDeadLetter", "ExportMemories", "ImportMemories", "SetMemoryGrant",
     "MoveMemoryNamespace", "DeleteMemoryNamespace", "GetMemoryStats", "SetAuthorQuarantine",
     "GetWorkspaceConsole",
+    "SetBudget", "MoveAgent",
 }  # fmt: skip
 # Where the handler, and not the policy alone, decides who may see what.
 BY_HANDLER = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -17,10 +18,11 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as delegation
 from moleculeai.memory.v1 import memory_pb2
 from moleculeai.memory.v1 import memory_service_pb2 as memory
 from moleculeai.upload.v1 import upload_service_pb2 as upload
+from moleculeai.workspace.v1 import configuration_pb2 as configuration
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace
 
 from tests.e2e.families import Family
-from tests.e2e.parties import Agent, Organization
+from tests.e2e.parties import Agent, Organization, Refused
 from tools.descriptors import Rpc
 
 Made = Message | list[Message]
@@ -71,6 +73,44 @@ def _card() -> struct_pb2.Value:
 
 def _slug() -> str:
     return f"o-{uuid.uuid4().hex[:12]}"
+
+
+async def _without_agent(family: Family) -> None:
+    with contextlib.suppress(Refused):
+        await family.org.rpc(configuration.RemoveAgentRequest(workspace_id=family.own.id))
+
+
+async def _with_agent(family: Family) -> None:
+    await _without_agent(family)
+    await family.org.rpc(
+        configuration.AssignAgentRequest(workspace_id=family.own.id, model="sonnet")
+    )
+
+
+async def _get_agent(family: Family) -> Message:
+    await _with_agent(family)
+    return configuration.GetAgentRequest(workspace_id=family.own.id)
+
+
+async def _assign_agent(family: Family) -> Message:
+    await _without_agent(family)
+    return configuration.AssignAgentRequest(workspace_id=family.own.id, model="sonnet")
+
+
+async def _replace_agent(family: Family) -> Message:
+    await _with_agent(family)
+    return configuration.ReplaceAgentRequest(workspace_id=family.own.id, model="opus")
+
+
+async def _remove_agent(family: Family) -> Message:
+    await _with_agent(family)
+    return configuration.RemoveAgentRequest(workspace_id=family.own.id)
+
+
+async def _move_agent(family: Family) -> Message:
+    await _with_agent(family)
+    spare = await family.org.hire()
+    return configuration.MoveAgentRequest(workspace_id=family.own.id, target_workspace_id=spare.id)
 
 
 async def _delete_secret(family: Family) -> Message:
@@ -403,6 +443,24 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
         ),
         "DeleteSharedSecret": _delete_shared_secret,
         "ReencryptSecrets": lambda f: workspace.ReencryptSecretsRequest(),
+        "GetConfig": lambda f: configuration.GetConfigRequest(workspace_id=f.own.id),
+        "PatchConfig": lambda f: configuration.PatchConfigRequest(
+            workspace_id=f.own.id, data=_card()
+        ),
+        "GetModel": lambda f: configuration.GetModelRequest(workspace_id=f.own.id),
+        "SetModel": lambda f: configuration.SetModelRequest(
+            workspace_id=f.own.id, model=uuid.uuid4().hex
+        ),
+        "GetBudget": lambda f: configuration.GetBudgetRequest(workspace_id=f.own.id),
+        "SetBudget": lambda f: configuration.SetBudgetRequest(
+            workspace_id=f.own.id, budget_limit=struct_pb2.Value(number_value=1e9)
+        ),
+        "GetUsage": lambda f: configuration.GetUsageRequest(workspace_id=f.own.id),
+        "GetAgent": _get_agent,
+        "AssignAgent": _assign_agent,
+        "ReplaceAgent": _replace_agent,
+        "RemoveAgent": _remove_agent,
+        "MoveAgent": _move_agent,
         "CreateWorkspace": lambda f: workspace.CreateWorkspaceRequest(
             name=f"agent {uuid.uuid4().hex}", external=True, organization_id=f.org.id
         ),

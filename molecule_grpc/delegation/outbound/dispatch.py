@@ -25,7 +25,14 @@ from molecule_grpc.delegation.outbound.call_failures import (
     seconds,
 )
 from molecule_grpc.delegation.outbound.outcome import Delivered, Failed, NotSent, SendFailure
-from molecule_grpc.directory import ASLEEP, Containers, NoContainers, WorkspaceInfo
+from molecule_grpc.directory import (
+    ASLEEP,
+    Containers,
+    NoContainers,
+    OnTokens,
+    WorkspaceInfo,
+    no_tokens,
+)
 from molecule_grpc.egress import CheckedUrl, Egress, Unresolvable, connector
 from molecule_grpc.kernel.errors import Exhausted, Invalid
 from molecule_grpc.settings.outbound import OutboundSettings
@@ -58,6 +65,7 @@ class Dispatcher:
         egress: checks the URLs of agents.
         sign: seconds since a workspace last showed a sign of life by another way; None for never.
         containers: asked about an agent that does not answer, or sleeps.
+        on_tokens: called with the tokens that an answer tells of. Must be quick.
     """
 
     def __init__(
@@ -67,7 +75,9 @@ class Dispatcher:
         *,
         sign: Sign,
         containers: Containers | None = None,
+        on_tokens: OnTokens = no_tokens,
     ) -> None:
+        self._on_tokens = on_tokens
         self._egress = egress
         self._idle = settings.idle_timeout
         self._header_timeout = settings.header_timeout
@@ -99,6 +109,8 @@ class Dispatcher:
             _OUTCOMES[outcome.failure].inc()
             log.info("dispatch failed", workspace_id=str(target.id), failure=outcome.failure)
         else:
+            if isinstance(outcome, Delivered) and outcome.reply.tokens is not None:
+                self._on_tokens(target.id, *outcome.reply.tokens)
             _OUTCOMES["delivered" if isinstance(outcome, Delivered) else "refused"].inc()
         return outcome
 

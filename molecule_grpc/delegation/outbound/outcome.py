@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 
@@ -21,6 +21,13 @@ class Kind(enum.Enum):
     """The agent took the work and will report later: a queue's receipt, or a task in progress."""
 
 
+class Tokens(NamedTuple):
+    """What an answer cost, as its agent says."""
+
+    read: int
+    written: int
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """An agent's answer, read and made fit to be kept.
@@ -30,12 +37,14 @@ class Reply:
         stored: the body as JSON text that Postgres takes; None when there was no body. A body
             longer than 1 MiB is kept as its text, marked `truncated`.
         warming: whether the agent says that it is about to be ready.
+        tokens: None where the agent says nothing of them.
     """
 
     kind: Kind
     text: str
     stored: str | None
     warming: bool = False
+    tokens: Tokens | None = None
 
 
 class SendFailure(enum.StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from molecule_grpc.delegation.outbound.outcome import Kind, Reply
+from molecule_grpc.delegation.outbound.outcome import Kind, Reply, Tokens
 from molecule_grpc.delegation.record.a2a import said
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.json_text import to_text
@@ -19,6 +19,9 @@ _MUCH_BYTES = 2 * RESULT_BYTES
 # A task or a message has at least one of these.
 _BARE = frozenset({"artifacts", "kind", "parts", "status"})
 _WARMING_MARKS = ("restarting", "warming", "waking")
+_NAMES_OF_TOKENS = frozenset({"input_tokens", "output_tokens"})
+# Of one answer: a hostile one must not make the sum of a day overflow.
+_MOST_TOKENS = 1_000_000_000
 
 
 NOTHING = Reply(Kind.EMPTY, "", None)
@@ -39,7 +42,7 @@ def read(data: bytes) -> Reply | None:
     text = cut_bytes(clean(text), RESULT_BYTES + 4)
     warming = isinstance(body, dict) and any(body.get(mark) is True for mark in _WARMING_MARKS)
     stored = _shortened(text) if len(data) > _MUCH_BYTES else _stored(body, text)
-    return Reply(kind, text, stored, warming)
+    return Reply(kind, text, stored, warming, _tokens(body))
 
 
 def _meaning(body: Any) -> tuple[Kind, str]:
@@ -91,6 +94,25 @@ def _state(result: Any) -> str:
     if not isinstance(state, str):
         return ""
     return state.lower().removeprefix("task_state_").replace("_", "-")
+
+
+def _tokens(body: Any) -> Tokens | None:
+    """The tokens that an answer tells of, in its body, its result or the metadata of that."""
+    if not isinstance(body, dict):
+        return None
+    result = _unwrapped(body.get("result"))
+    places = [body, result, result.get("metadata") if isinstance(result, dict) else None]
+    for place in places:
+        usage = place.get("usage") if isinstance(place, dict) else None
+        if isinstance(usage, dict) and not _NAMES_OF_TOKENS.isdisjoint(usage):
+            return Tokens(*(_count(usage.get(name)) for name in ("input_tokens", "output_tokens")))
+    return None
+
+
+def _count(value: Any) -> int:
+    """A number of tokens; 0 for what is none, and never more than any model can take."""
+    counted = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    return int(min(value, _MOST_TOKENS)) if counted else 0
 
 
 def _error_text(error: Any) -> str:

@@ -23,7 +23,7 @@ from molecule_grpc.delegation.outbound.queue_queries import QueueQueries
 from molecule_grpc.delegation.outbound.send import Answered, Push, Show
 from molecule_grpc.delegation.outbound.store import targets
 from molecule_grpc.delegation.record.writes import RecordWrites
-from molecule_grpc.directory import Containers, Directory, NoContainers
+from molecule_grpc.directory import Containers, Directory, NoContainers, OnTokens, no_tokens
 from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.server.task_set import TaskSet
 from molecule_grpc.server.tasks import BackgroundTask
@@ -55,6 +55,7 @@ async def open_outbound(
     *,
     tasks_changed: Callable[[Iterable[UUID]], None] = lambda _: None,
     containers: Containers | None = None,
+    on_tokens: OnTokens = no_tokens,
 ) -> AsyncIterator[Outbound]:
     """The way out, for as long as calls are served.
 
@@ -62,10 +63,11 @@ async def open_outbound(
         due_workspaces: the same that the ledger tells of queued tasks.
         tasks_changed: called with workspaces whose count of active tasks was reset to 0.
         containers: what runs agents' containers; None when nothing does.
+        on_tokens: called with the tokens that an agent's answer tells of.
     """
     containers = containers or NoContainers()
     pool, settings = core.pool, core.settings.outbound
-    dispatcher = _dispatcher(core, containers)
+    dispatcher = _dispatcher(core, containers, on_tokens)
     calls = OpenCalls(core.budgets)
     queue = Queue(pool, ledger.writes, due_workspaces, settings, quota=core.quotas.inbox_items)
     async with TaskSet(wait_limit=_STOP_SECONDS) as sending:
@@ -107,12 +109,13 @@ async def open_outbound(
         )
 
 
-def _dispatcher(core: Core, containers: Containers) -> Dispatcher:
+def _dispatcher(core: Core, containers: Containers, on_tokens: OnTokens) -> Dispatcher:
     return Dispatcher(
         core.settings.outbound,
         core.egress,
         sign=lambda workspace_id: targets.sign_of_life(core.pool, workspace_id),
         containers=containers,
+        on_tokens=on_tokens,
     )
 
 

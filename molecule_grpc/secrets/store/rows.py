@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
+import asyncpg
+
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.secrets.owner import INSTALLATION_ID, Owner, Scope
 from molecule_grpc.secrets.sealing import Sealed
@@ -135,9 +137,37 @@ async def sealed_of_workspace(pool: Pool | Connection, workspace_id: UUID) -> li
         """,
         workspace_id,
     )
-    return [
-        SealedRow(row["owner_id"], row["key"], Sealed(row["sealed"], row["key_id"])) for row in rows
-    ]
+    return [_sealed(row) for row in rows]
+
+
+async def nearest(pool: Pool, workspace_id: UUID, key: str) -> tuple[SealedRow, Scope] | None:
+    """One value that a workspace is started with, and whose it is; None where nobody has any."""
+    row = await pool.fetchrow(
+        f"""
+        SELECT s.owner_id, s.key, s.sealed, s.key_id, o.distance
+        FROM ({_OWNERS}) o JOIN secrets s USING (owner_id) WHERE s.key = $2
+        ORDER BY o.distance LIMIT 1
+        """,
+        workspace_id,
+        key,
+    )
+    if row is None:
+        return None
+    return _sealed(row), _SCOPES[row["distance"]]
+
+
+async def own(conn: Connection, owner: Owner, key: str) -> SealedRow | None:
+    """An owner's own value; None when there is none."""
+    row = await conn.fetchrow(
+        "SELECT owner_id, key, sealed, key_id FROM secrets WHERE owner_id = $1 AND key = $2",
+        owner.id,
+        key,
+    )
+    return None if row is None else _sealed(row)
+
+
+def _sealed(row: asyncpg.Record) -> SealedRow:
+    return SealedRow(row["owner_id"], row["key"], Sealed(row["sealed"], row["key_id"]))
 
 
 async def sealed_otherwise(
@@ -154,9 +184,7 @@ async def sealed_otherwise(
         *behind,
         limit,
     )
-    return [
-        SealedRow(row["owner_id"], row["key"], Sealed(row["sealed"], row["key_id"])) for row in rows
-    ]
+    return [_sealed(row) for row in rows]
 
 
 async def reseal(conn: Connection, rows: Sequence[SealedRow]) -> None:

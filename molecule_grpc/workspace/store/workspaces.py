@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from molecule_grpc.db.month_spend import MONTH_SPEND
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.events.names import EventType
 from molecule_grpc.kernel.errors import AlreadyExists
@@ -27,9 +28,11 @@ from molecule_grpc.workspace.store.rows import Change, Held, Place, WorkspaceDra
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 _CANVAS = {"x": "0", "y": "0", "collapsed": "false"}
+_MADE = {name: f"coalesce(c.{name}, {absent})" for name, absent in _CANVAS.items()} | {
+    "monthly_spend": MONTH_SPEND
+}
 _COLUMNS = ", ".join(
-    f"coalesce(c.{name}, {_CANVAS[name]}) AS {name}" if name in _CANVAS else f"w.{name}"
-    for name in WorkspaceRow._fields
+    f"{_MADE[name]} AS {name}" if name in _MADE else f"w.{name}" for name in WorkspaceRow._fields
 )
 _ROW = f"""
     SELECT {_COLUMNS}

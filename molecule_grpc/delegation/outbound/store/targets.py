@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from molecule_grpc.db.month_spend import MONTH_SPEND
 from molecule_grpc.db.pool import Pool
 from molecule_grpc.events.names import EventType
 
@@ -13,7 +14,7 @@ from molecule_grpc.events.names import EventType
 async def over_budget(pool: Pool, workspace_id: UUID) -> bool:
     """Whether a workspace has used up its month's budget."""
     found: bool | None = await pool.fetchval(
-        "SELECT monthly_spend >= budget_limit FROM workspaces WHERE id = $1", workspace_id
+        f"SELECT {MONTH_SPEND} >= w.budget_limit FROM workspaces w WHERE w.id = $1", workspace_id
     )
     return bool(found)
 

@@ -35,6 +35,8 @@ HEARTBEAT = f"""
             uptime_seconds = coalesce(b.uptime_seconds, w.uptime_seconds),
             current_task = coalesce(b.current_task, w.current_task),
             monthly_spend = coalesce(b.monthly_spend, w.monthly_spend),
+            spend_reported_at = CASE WHEN b.monthly_spend IS NULL THEN w.spend_reported_at
+                                     ELSE now() END,
             idle_timeout_seconds = coalesce(b.idle_timeout_seconds, w.idle_timeout_seconds),
             -- A task that runs, or has run until now, is activity; a heartbeat is none.
             last_active_at = CASE WHEN w.active_tasks > 0 OR b.active_tasks > 0 THEN now()

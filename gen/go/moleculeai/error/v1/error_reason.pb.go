@@ -260,6 +260,10 @@ const (
 	// The installation has no encryption key, so that no secret can be stored. Code:
 	// FAILED_PRECONDITION (400).
 	ErrorReason_ERROR_REASON_SECRETS_KEY_MISSING ErrorReason = 182
+	// No agent is assigned to the workspace. Code: NOT_FOUND (404).
+	ErrorReason_ERROR_REASON_AGENT_NOT_FOUND ErrorReason = 230
+	// An agent is assigned to the workspace already. Code: ALREADY_EXISTS (409).
+	ErrorReason_ERROR_REASON_AGENT_ASSIGNED ErrorReason = 231
 )
 
 // Enum value maps for ErrorReason.
@@ -363,6 +367,8 @@ var (
 		180: "ERROR_REASON_SECRET_NOT_FOUND",
 		181: "ERROR_REASON_SECRET_UNREADABLE",
 		182: "ERROR_REASON_SECRETS_KEY_MISSING",
+		230: "ERROR_REASON_AGENT_NOT_FOUND",
+		231: "ERROR_REASON_AGENT_ASSIGNED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":               0,
@@ -463,6 +469,8 @@ var (
 		"ERROR_REASON_SECRET_NOT_FOUND":          180,
 		"ERROR_REASON_SECRET_UNREADABLE":         181,
 		"ERROR_REASON_SECRETS_KEY_MISSING":       182,
+		"ERROR_REASON_AGENT_NOT_FOUND":           230,
+		"ERROR_REASON_AGENT_ASSIGNED":            231,
 	}
 )
 
@@ -497,7 +505,7 @@ var File_moleculeai_error_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xe3\x1a\n" +
+	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xa8\x1b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12 \n" +
@@ -597,7 +605,9 @@ const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"&ERROR_REASON_MEMORY_PLUGIN_UNSUPPORTED\x10\xab\x01\x12\"\n" +
 	"\x1dERROR_REASON_SECRET_NOT_FOUND\x10\xb4\x01\x12#\n" +
 	"\x1eERROR_REASON_SECRET_UNREADABLE\x10\xb5\x01\x12%\n" +
-	" ERROR_REASON_SECRETS_KEY_MISSING\x10\xb6\x01BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/error/v1;errorv1b\x06proto3"
+	" ERROR_REASON_SECRETS_KEY_MISSING\x10\xb6\x01\x12!\n" +
+	"\x1cERROR_REASON_AGENT_NOT_FOUND\x10\xe6\x01\x12 \n" +
+	"\x1bERROR_REASON_AGENT_ASSIGNED\x10\xe7\x01BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/error/v1;errorv1b\x06proto3"
 
 var (
 	file_moleculeai_error_v1_error_reason_proto_rawDescOnce sync.Once

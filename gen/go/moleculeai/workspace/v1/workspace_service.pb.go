@@ -5623,7 +5623,7 @@ var File_moleculeai_workspace_v1_workspace_service_proto protoreflect.FileDescri
 
 const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\n" +
-	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a$moleculeai/workspace/v1/access.proto\x1a'moleculeai/workspace/v1/operation.proto\x1a$moleculeai/workspace/v1/secret.proto\x1a'moleculeai/workspace/v1/workspace.proto\"\x8f\x01\n" +
+	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a$moleculeai/workspace/v1/access.proto\x1a+moleculeai/workspace/v1/configuration.proto\x1a'moleculeai/workspace/v1/operation.proto\x1a$moleculeai/workspace/v1/secret.proto\x1a'moleculeai/workspace/v1/workspace.proto\"\x8f\x01\n" +
 	"\x15ListOperationsRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
 	"\x05limit\x18\x02 \x01(\x05B\n" +
@@ -6021,7 +6021,7 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\vreencrypted\x18\x01 \x01(\x05R\vreencrypted\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\x02 \x01(\x05R\n" +
-	"unreadable2\x885\n" +
+	"unreadable2\xc8B\n" +
 	"\x10WorkspaceService\x12\x93\x01\n" +
 	"\x0fCreateWorkspace\x12/.moleculeai.workspace.v1.CreateWorkspaceRequest\x1a0.moleculeai.workspace.v1.CreateWorkspaceResponse\"\x1d\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/workspaces\x12\x96\x01\n" +
 	"\x0eListWorkspaces\x12..moleculeai.workspace.v1.ListWorkspacesRequest\x1a/.moleculeai.workspace.v1.ListWorkspacesResponse\"#\xc2\xda\x18\f\x12\n" +
@@ -6066,7 +6066,19 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\fDeleteSecret\x12,.moleculeai.workspace.v1.DeleteSecretRequest\x1a-.moleculeai.workspace.v1.DeleteSecretResponse\"0\x82\xd3\xe4\x93\x02**(/workspaces/{workspace_id}/secrets/{key}\x12\xb4\x01\n" +
 	"\x11ListSharedSecrets\x121.moleculeai.workspace.v1.ListSharedSecretsRequest\x1a2.moleculeai.workspace.v1.ListSharedSecretsResponse\"8\xc2\xda\x18\t\x12\asecrets\x82\xd3\xe4\x93\x02%Z\x10\x12\x0e/admin/secrets\x12\x11/settings/secrets\x12\xd4\x01\n" +
 	"\x0fSetSharedSecret\x12/.moleculeai.workspace.v1.SetSharedSecretRequest\x1a0.moleculeai.workspace.v1.SetSharedSecretResponse\"^\x82\xd3\xe4\x93\x02X:\x01*Z\x16:\x01*\"\x11/settings/secretsZ\x13:\x01*\x1a\x0e/admin/secretsZ\x13:\x01*\"\x0e/admin/secrets\x1a\x11/settings/secrets\x12\xb6\x01\n" +
-	"\x12DeleteSharedSecret\x122.moleculeai.workspace.v1.DeleteSharedSecretRequest\x1a3.moleculeai.workspace.v1.DeleteSharedSecretResponse\"7\x82\xd3\xe4\x93\x021Z\x16*\x14/admin/secrets/{key}*\x17/settings/secrets/{key}\x12\x99\x01\n" +
+	"\x12DeleteSharedSecret\x122.moleculeai.workspace.v1.DeleteSharedSecretRequest\x1a3.moleculeai.workspace.v1.DeleteSharedSecretResponse\"7\x82\xd3\xe4\x93\x021Z\x16*\x14/admin/secrets/{key}*\x17/settings/secrets/{key}\x12\x8d\x01\n" +
+	"\tGetConfig\x12).moleculeai.workspace.v1.GetConfigRequest\x1a*.moleculeai.workspace.v1.GetConfigResponse\")\x82\xd3\xe4\x93\x02#\x12!/workspaces/{workspace_id}/config\x12\x99\x01\n" +
+	"\vPatchConfig\x12+.moleculeai.workspace.v1.PatchConfigRequest\x1a,.moleculeai.workspace.v1.PatchConfigResponse\"/\x82\xd3\xe4\x93\x02):\x04data2!/workspaces/{workspace_id}/config\x12\x89\x01\n" +
+	"\bGetModel\x12(.moleculeai.workspace.v1.GetModelRequest\x1a).moleculeai.workspace.v1.GetModelResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /workspaces/{workspace_id}/model\x12\x8c\x01\n" +
+	"\bSetModel\x12(.moleculeai.workspace.v1.SetModelRequest\x1a).moleculeai.workspace.v1.SetModelResponse\"+\x82\xd3\xe4\x93\x02%:\x01*\x1a /workspaces/{workspace_id}/model\x12\x82\x01\n" +
+	"\tGetBudget\x12).moleculeai.workspace.v1.GetBudgetRequest\x1a\x1f.moleculeai.workspace.v1.Budget\")\x82\xd3\xe4\x93\x02#\x12!/workspaces/{workspace_id}/budget\x12\x85\x01\n" +
+	"\tSetBudget\x12).moleculeai.workspace.v1.SetBudgetRequest\x1a\x1f.moleculeai.workspace.v1.Budget\",\x82\xd3\xe4\x93\x02&:\x01*2!/workspaces/{workspace_id}/budget\x12\x8b\x01\n" +
+	"\bGetUsage\x12(.moleculeai.workspace.v1.GetUsageRequest\x1a).moleculeai.workspace.v1.GetUsageResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/workspaces/{workspace_id}/metrics\x12\x86\x01\n" +
+	"\bGetAgent\x12(.moleculeai.workspace.v1.GetAgentRequest\x1a&.moleculeai.workspace.v1.AssignedAgent\"(\x82\xd3\xe4\x93\x02\"\x12 /workspaces/{workspace_id}/agent\x12\x96\x01\n" +
+	"\vAssignAgent\x12+.moleculeai.workspace.v1.AssignAgentRequest\x1a&.moleculeai.workspace.v1.AssignedAgent\"2\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02%:\x01*\" /workspaces/{workspace_id}/agent\x12\x91\x01\n" +
+	"\fReplaceAgent\x12,.moleculeai.workspace.v1.ReplaceAgentRequest\x1a&.moleculeai.workspace.v1.AssignedAgent\"+\x82\xd3\xe4\x93\x02%:\x01*2 /workspaces/{workspace_id}/agent\x12\x92\x01\n" +
+	"\vRemoveAgent\x12+.moleculeai.workspace.v1.RemoveAgentRequest\x1a,.moleculeai.workspace.v1.RemoveAgentResponse\"(\x82\xd3\xe4\x93\x02\"* /workspaces/{workspace_id}/agent\x12\x90\x01\n" +
+	"\tMoveAgent\x12).moleculeai.workspace.v1.MoveAgentRequest\x1a&.moleculeai.workspace.v1.AssignedAgent\"0\x82\xd3\xe4\x93\x02*:\x01*\"%/workspaces/{workspace_id}/agent/move\x12\x99\x01\n" +
 	"\x10ReencryptSecrets\x120.moleculeai.workspace.v1.ReencryptSecretsRequest\x1a1.moleculeai.workspace.v1.ReencryptSecretsResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x18/admin/secrets/reencryptBQZOgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/workspace/v1;workspacev1b\x06proto3"
 
 var (
@@ -6192,7 +6204,27 @@ var file_moleculeai_workspace_v1_workspace_service_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil),             // 106: google.protobuf.Timestamp
 	(*Secret)(nil),                            // 107: moleculeai.workspace.v1.Secret
 	(Secret_Scope)(0),                         // 108: moleculeai.workspace.v1.Secret.Scope
-	(*structpb.Struct)(nil),                   // 109: google.protobuf.Struct
+	(*GetConfigRequest)(nil),                  // 109: moleculeai.workspace.v1.GetConfigRequest
+	(*PatchConfigRequest)(nil),                // 110: moleculeai.workspace.v1.PatchConfigRequest
+	(*GetModelRequest)(nil),                   // 111: moleculeai.workspace.v1.GetModelRequest
+	(*SetModelRequest)(nil),                   // 112: moleculeai.workspace.v1.SetModelRequest
+	(*GetBudgetRequest)(nil),                  // 113: moleculeai.workspace.v1.GetBudgetRequest
+	(*SetBudgetRequest)(nil),                  // 114: moleculeai.workspace.v1.SetBudgetRequest
+	(*GetUsageRequest)(nil),                   // 115: moleculeai.workspace.v1.GetUsageRequest
+	(*GetAgentRequest)(nil),                   // 116: moleculeai.workspace.v1.GetAgentRequest
+	(*AssignAgentRequest)(nil),                // 117: moleculeai.workspace.v1.AssignAgentRequest
+	(*ReplaceAgentRequest)(nil),               // 118: moleculeai.workspace.v1.ReplaceAgentRequest
+	(*RemoveAgentRequest)(nil),                // 119: moleculeai.workspace.v1.RemoveAgentRequest
+	(*MoveAgentRequest)(nil),                  // 120: moleculeai.workspace.v1.MoveAgentRequest
+	(*structpb.Struct)(nil),                   // 121: google.protobuf.Struct
+	(*GetConfigResponse)(nil),                 // 122: moleculeai.workspace.v1.GetConfigResponse
+	(*PatchConfigResponse)(nil),               // 123: moleculeai.workspace.v1.PatchConfigResponse
+	(*GetModelResponse)(nil),                  // 124: moleculeai.workspace.v1.GetModelResponse
+	(*SetModelResponse)(nil),                  // 125: moleculeai.workspace.v1.SetModelResponse
+	(*Budget)(nil),                            // 126: moleculeai.workspace.v1.Budget
+	(*GetUsageResponse)(nil),                  // 127: moleculeai.workspace.v1.GetUsageResponse
+	(*AssignedAgent)(nil),                     // 128: moleculeai.workspace.v1.AssignedAgent
+	(*RemoveAgentResponse)(nil),               // 129: moleculeai.workspace.v1.RemoveAgentResponse
 }
 var file_moleculeai_workspace_v1_workspace_service_proto_depIdxs = []int32{
 	89,  // 0: moleculeai.workspace.v1.ListOperationsResponse.operations:type_name -> moleculeai.workspace.v1.Operation
@@ -6286,51 +6318,75 @@ var file_moleculeai_workspace_v1_workspace_service_proto_depIdxs = []int32{
 	74,  // 88: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:input_type -> moleculeai.workspace.v1.ListSharedSecretsRequest
 	76,  // 89: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:input_type -> moleculeai.workspace.v1.SetSharedSecretRequest
 	78,  // 90: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:input_type -> moleculeai.workspace.v1.DeleteSharedSecretRequest
-	80,  // 91: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:input_type -> moleculeai.workspace.v1.ReencryptSecretsRequest
-	35,  // 92: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
-	37,  // 93: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
-	101, // 94: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
-	40,  // 95: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
-	42,  // 96: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
-	44,  // 97: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
-	19,  // 98: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:output_type -> moleculeai.workspace.v1.RestartWorkspaceResponse
-	21,  // 99: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:output_type -> moleculeai.workspace.v1.PauseWorkspaceResponse
-	23,  // 100: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:output_type -> moleculeai.workspace.v1.ResumeWorkspaceResponse
-	25,  // 101: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:output_type -> moleculeai.workspace.v1.HibernateWorkspaceResponse
-	27,  // 102: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:output_type -> moleculeai.workspace.v1.WakeWorkspaceResponse
-	29,  // 103: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:output_type -> moleculeai.workspace.v1.CollapseWorkspaceResponse
-	46,  // 104: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
-	48,  // 105: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
-	50,  // 106: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
-	52,  // 107: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
-	54,  // 108: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
-	56,  // 109: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
-	58,  // 110: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
-	60,  // 111: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
-	62,  // 112: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
-	64,  // 113: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
-	66,  // 114: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	1,   // 115: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
-	3,   // 116: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceFiles:output_type -> moleculeai.workspace.v1.ListWorkspaceFilesResponse
-	91,  // 117: moleculeai.workspace.v1.WorkspaceService.ReadWorkspaceFile:output_type -> google.api.HttpBody
-	6,   // 118: moleculeai.workspace.v1.WorkspaceService.WriteWorkspaceFile:output_type -> moleculeai.workspace.v1.WriteWorkspaceFileResponse
-	8,   // 119: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspaceFile:output_type -> moleculeai.workspace.v1.DeleteWorkspaceFileResponse
-	10,  // 120: moleculeai.workspace.v1.WorkspaceService.WatchWorkspaceLogs:output_type -> moleculeai.workspace.v1.WatchWorkspaceLogsResponse
-	12,  // 121: moleculeai.workspace.v1.WorkspaceService.ExecWorkspace:output_type -> moleculeai.workspace.v1.ExecWorkspaceResponse
-	14,  // 122: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceConsole:output_type -> moleculeai.workspace.v1.GetWorkspaceConsoleResponse
-	97,  // 123: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceStats:output_type -> moleculeai.workspace.v1.WorkspaceStats
-	17,  // 124: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceStats:output_type -> moleculeai.workspace.v1.ListWorkspaceStatsResponse
-	32,  // 125: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
-	68,  // 126: moleculeai.workspace.v1.WorkspaceService.ListSecrets:output_type -> moleculeai.workspace.v1.ListSecretsResponse
-	109, // 127: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:output_type -> google.protobuf.Struct
-	71,  // 128: moleculeai.workspace.v1.WorkspaceService.SetSecret:output_type -> moleculeai.workspace.v1.SetSecretResponse
-	73,  // 129: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:output_type -> moleculeai.workspace.v1.DeleteSecretResponse
-	75,  // 130: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:output_type -> moleculeai.workspace.v1.ListSharedSecretsResponse
-	77,  // 131: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:output_type -> moleculeai.workspace.v1.SetSharedSecretResponse
-	79,  // 132: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:output_type -> moleculeai.workspace.v1.DeleteSharedSecretResponse
-	81,  // 133: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:output_type -> moleculeai.workspace.v1.ReencryptSecretsResponse
-	92,  // [92:134] is the sub-list for method output_type
-	50,  // [50:92] is the sub-list for method input_type
+	109, // 91: moleculeai.workspace.v1.WorkspaceService.GetConfig:input_type -> moleculeai.workspace.v1.GetConfigRequest
+	110, // 92: moleculeai.workspace.v1.WorkspaceService.PatchConfig:input_type -> moleculeai.workspace.v1.PatchConfigRequest
+	111, // 93: moleculeai.workspace.v1.WorkspaceService.GetModel:input_type -> moleculeai.workspace.v1.GetModelRequest
+	112, // 94: moleculeai.workspace.v1.WorkspaceService.SetModel:input_type -> moleculeai.workspace.v1.SetModelRequest
+	113, // 95: moleculeai.workspace.v1.WorkspaceService.GetBudget:input_type -> moleculeai.workspace.v1.GetBudgetRequest
+	114, // 96: moleculeai.workspace.v1.WorkspaceService.SetBudget:input_type -> moleculeai.workspace.v1.SetBudgetRequest
+	115, // 97: moleculeai.workspace.v1.WorkspaceService.GetUsage:input_type -> moleculeai.workspace.v1.GetUsageRequest
+	116, // 98: moleculeai.workspace.v1.WorkspaceService.GetAgent:input_type -> moleculeai.workspace.v1.GetAgentRequest
+	117, // 99: moleculeai.workspace.v1.WorkspaceService.AssignAgent:input_type -> moleculeai.workspace.v1.AssignAgentRequest
+	118, // 100: moleculeai.workspace.v1.WorkspaceService.ReplaceAgent:input_type -> moleculeai.workspace.v1.ReplaceAgentRequest
+	119, // 101: moleculeai.workspace.v1.WorkspaceService.RemoveAgent:input_type -> moleculeai.workspace.v1.RemoveAgentRequest
+	120, // 102: moleculeai.workspace.v1.WorkspaceService.MoveAgent:input_type -> moleculeai.workspace.v1.MoveAgentRequest
+	80,  // 103: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:input_type -> moleculeai.workspace.v1.ReencryptSecretsRequest
+	35,  // 104: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
+	37,  // 105: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
+	101, // 106: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
+	40,  // 107: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
+	42,  // 108: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
+	44,  // 109: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
+	19,  // 110: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:output_type -> moleculeai.workspace.v1.RestartWorkspaceResponse
+	21,  // 111: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:output_type -> moleculeai.workspace.v1.PauseWorkspaceResponse
+	23,  // 112: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:output_type -> moleculeai.workspace.v1.ResumeWorkspaceResponse
+	25,  // 113: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:output_type -> moleculeai.workspace.v1.HibernateWorkspaceResponse
+	27,  // 114: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:output_type -> moleculeai.workspace.v1.WakeWorkspaceResponse
+	29,  // 115: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:output_type -> moleculeai.workspace.v1.CollapseWorkspaceResponse
+	46,  // 116: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
+	48,  // 117: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
+	50,  // 118: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
+	52,  // 119: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
+	54,  // 120: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
+	56,  // 121: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
+	58,  // 122: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
+	60,  // 123: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
+	62,  // 124: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
+	64,  // 125: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
+	66,  // 126: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
+	1,   // 127: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
+	3,   // 128: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceFiles:output_type -> moleculeai.workspace.v1.ListWorkspaceFilesResponse
+	91,  // 129: moleculeai.workspace.v1.WorkspaceService.ReadWorkspaceFile:output_type -> google.api.HttpBody
+	6,   // 130: moleculeai.workspace.v1.WorkspaceService.WriteWorkspaceFile:output_type -> moleculeai.workspace.v1.WriteWorkspaceFileResponse
+	8,   // 131: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspaceFile:output_type -> moleculeai.workspace.v1.DeleteWorkspaceFileResponse
+	10,  // 132: moleculeai.workspace.v1.WorkspaceService.WatchWorkspaceLogs:output_type -> moleculeai.workspace.v1.WatchWorkspaceLogsResponse
+	12,  // 133: moleculeai.workspace.v1.WorkspaceService.ExecWorkspace:output_type -> moleculeai.workspace.v1.ExecWorkspaceResponse
+	14,  // 134: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceConsole:output_type -> moleculeai.workspace.v1.GetWorkspaceConsoleResponse
+	97,  // 135: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceStats:output_type -> moleculeai.workspace.v1.WorkspaceStats
+	17,  // 136: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceStats:output_type -> moleculeai.workspace.v1.ListWorkspaceStatsResponse
+	32,  // 137: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
+	68,  // 138: moleculeai.workspace.v1.WorkspaceService.ListSecrets:output_type -> moleculeai.workspace.v1.ListSecretsResponse
+	121, // 139: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:output_type -> google.protobuf.Struct
+	71,  // 140: moleculeai.workspace.v1.WorkspaceService.SetSecret:output_type -> moleculeai.workspace.v1.SetSecretResponse
+	73,  // 141: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:output_type -> moleculeai.workspace.v1.DeleteSecretResponse
+	75,  // 142: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:output_type -> moleculeai.workspace.v1.ListSharedSecretsResponse
+	77,  // 143: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:output_type -> moleculeai.workspace.v1.SetSharedSecretResponse
+	79,  // 144: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:output_type -> moleculeai.workspace.v1.DeleteSharedSecretResponse
+	122, // 145: moleculeai.workspace.v1.WorkspaceService.GetConfig:output_type -> moleculeai.workspace.v1.GetConfigResponse
+	123, // 146: moleculeai.workspace.v1.WorkspaceService.PatchConfig:output_type -> moleculeai.workspace.v1.PatchConfigResponse
+	124, // 147: moleculeai.workspace.v1.WorkspaceService.GetModel:output_type -> moleculeai.workspace.v1.GetModelResponse
+	125, // 148: moleculeai.workspace.v1.WorkspaceService.SetModel:output_type -> moleculeai.workspace.v1.SetModelResponse
+	126, // 149: moleculeai.workspace.v1.WorkspaceService.GetBudget:output_type -> moleculeai.workspace.v1.Budget
+	126, // 150: moleculeai.workspace.v1.WorkspaceService.SetBudget:output_type -> moleculeai.workspace.v1.Budget
+	127, // 151: moleculeai.workspace.v1.WorkspaceService.GetUsage:output_type -> moleculeai.workspace.v1.GetUsageResponse
+	128, // 152: moleculeai.workspace.v1.WorkspaceService.GetAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	128, // 153: moleculeai.workspace.v1.WorkspaceService.AssignAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	128, // 154: moleculeai.workspace.v1.WorkspaceService.ReplaceAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	129, // 155: moleculeai.workspace.v1.WorkspaceService.RemoveAgent:output_type -> moleculeai.workspace.v1.RemoveAgentResponse
+	128, // 156: moleculeai.workspace.v1.WorkspaceService.MoveAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	81,  // 157: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:output_type -> moleculeai.workspace.v1.ReencryptSecretsResponse
+	104, // [104:158] is the sub-list for method output_type
+	50,  // [50:104] is the sub-list for method input_type
 	50,  // [50:50] is the sub-list for extension type_name
 	50,  // [50:50] is the sub-list for extension extendee
 	0,   // [0:50] is the sub-list for field type_name
@@ -6342,6 +6398,7 @@ func file_moleculeai_workspace_v1_workspace_service_proto_init() {
 		return
 	}
 	file_moleculeai_workspace_v1_access_proto_init()
+	file_moleculeai_workspace_v1_configuration_proto_init()
 	file_moleculeai_workspace_v1_operation_proto_init()
 	file_moleculeai_workspace_v1_secret_proto_init()
 	file_moleculeai_workspace_v1_workspace_proto_init()

@@ -64,6 +64,18 @@ const (
 	WorkspaceService_ListSharedSecrets_FullMethodName         = "/moleculeai.workspace.v1.WorkspaceService/ListSharedSecrets"
 	WorkspaceService_SetSharedSecret_FullMethodName           = "/moleculeai.workspace.v1.WorkspaceService/SetSharedSecret"
 	WorkspaceService_DeleteSharedSecret_FullMethodName        = "/moleculeai.workspace.v1.WorkspaceService/DeleteSharedSecret"
+	WorkspaceService_GetConfig_FullMethodName                 = "/moleculeai.workspace.v1.WorkspaceService/GetConfig"
+	WorkspaceService_PatchConfig_FullMethodName               = "/moleculeai.workspace.v1.WorkspaceService/PatchConfig"
+	WorkspaceService_GetModel_FullMethodName                  = "/moleculeai.workspace.v1.WorkspaceService/GetModel"
+	WorkspaceService_SetModel_FullMethodName                  = "/moleculeai.workspace.v1.WorkspaceService/SetModel"
+	WorkspaceService_GetBudget_FullMethodName                 = "/moleculeai.workspace.v1.WorkspaceService/GetBudget"
+	WorkspaceService_SetBudget_FullMethodName                 = "/moleculeai.workspace.v1.WorkspaceService/SetBudget"
+	WorkspaceService_GetUsage_FullMethodName                  = "/moleculeai.workspace.v1.WorkspaceService/GetUsage"
+	WorkspaceService_GetAgent_FullMethodName                  = "/moleculeai.workspace.v1.WorkspaceService/GetAgent"
+	WorkspaceService_AssignAgent_FullMethodName               = "/moleculeai.workspace.v1.WorkspaceService/AssignAgent"
+	WorkspaceService_ReplaceAgent_FullMethodName              = "/moleculeai.workspace.v1.WorkspaceService/ReplaceAgent"
+	WorkspaceService_RemoveAgent_FullMethodName               = "/moleculeai.workspace.v1.WorkspaceService/RemoveAgent"
+	WorkspaceService_MoveAgent_FullMethodName                 = "/moleculeai.workspace.v1.WorkspaceService/MoveAgent"
 	WorkspaceService_ReencryptSecrets_FullMethodName          = "/moleculeai.workspace.v1.WorkspaceService/ReencryptSecrets"
 )
 
@@ -245,6 +257,40 @@ type WorkspaceServiceClient interface {
 	SetSharedSecret(ctx context.Context, in *SetSharedSecretRequest, opts ...grpc.CallOption) (*SetSharedSecretResponse, error)
 	// DeleteSharedSecret deletes such a secret. Fails with SECRET_NOT_FOUND if there is none.
 	DeleteSharedSecret(ctx context.Context, in *DeleteSharedSecretRequest, opts ...grpc.CallOption) (*DeleteSharedSecretResponse, error)
+	// GetConfig returns what the canvas and its users keep about a workspace. The platform does not read
+	// it.
+	GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*GetConfigResponse, error)
+	// PatchConfig sets the given keys, each to its whole new value, and leaves the others. Repeating a
+	// call is harmless. Fails with BODY_TOO_LARGE (413) beyond 256 KiB in one call or 512 KiB in all.
+	PatchConfig(ctx context.Context, in *PatchConfigRequest, opts ...grpc.CallOption) (*PatchConfigResponse, error)
+	// GetModel tells which model a workspace's agent is started with.
+	GetModel(ctx context.Context, in *GetModelRequest, opts ...grpc.CallOption) (*GetModelResponse, error)
+	// SetModel chooses the model of a workspace, as its secret MODEL_PROVIDER; a running agent is
+	// restarted, as by SetSecret. The last write wins. Fails as SetSecret does.
+	SetModel(ctx context.Context, in *SetModelRequest, opts ...grpc.CallOption) (*SetModelResponse, error)
+	// GetBudget tells what a workspace may spend in a month, and what it has spent.
+	GetBudget(ctx context.Context, in *GetBudgetRequest, opts ...grpc.CallOption) (*Budget, error)
+	// SetBudget limits what a workspace may spend in a month. While the spend that its agent reports is
+	// not below the limit, messages to the agent fail with BUDGET_EXCEEDED (402); what was accepted before
+	// waits. Repeating a call is harmless. Not for the workspace's own token.
+	SetBudget(ctx context.Context, in *SetBudgetRequest, opts ...grpc.CallOption) (*Budget, error)
+	// GetUsage sums up the tokens of a workspace in the present day of UTC, as its agent's answers to
+	// messages tell them.
+	GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error)
+	// GetAgent returns the agent that is assigned to a workspace. Fails with AGENT_NOT_FOUND if none is.
+	GetAgent(ctx context.Context, in *GetAgentRequest, opts ...grpc.CallOption) (*AssignedAgent, error)
+	// AssignAgent says with which model a workspace's agent works from its next start on. Fails with
+	// AGENT_ASSIGNED (409) if an agent is assigned, so that a retry never assigns a second one.
+	AssignAgent(ctx context.Context, in *AssignAgentRequest, opts ...grpc.CallOption) (*AssignedAgent, error)
+	// ReplaceAgent ends the assignment of an agent and makes another. A repeat with the model that is
+	// assigned already changes nothing. Fails with AGENT_NOT_FOUND if no agent is assigned.
+	ReplaceAgent(ctx context.Context, in *ReplaceAgentRequest, opts ...grpc.CallOption) (*AssignedAgent, error)
+	// RemoveAgent ends the assignment of an agent. Fails with AGENT_NOT_FOUND if none is assigned.
+	RemoveAgent(ctx context.Context, in *RemoveAgentRequest, opts ...grpc.CallOption) (*RemoveAgentResponse, error)
+	// MoveAgent assigns an agent to another workspace of the same organisation. Fails with
+	// AGENT_NOT_FOUND if none is assigned, with WORKSPACE_NOT_FOUND for an unknown target, and with
+	// AGENT_ASSIGNED (409) if the target has an agent. Not for the workspace's own token.
+	MoveAgent(ctx context.Context, in *MoveAgentRequest, opts ...grpc.CallOption) (*AssignedAgent, error)
 	// ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
 	// previous keys can be forgotten. Repeating a call is harmless. For the operator only.
 	ReencryptSecrets(ctx context.Context, in *ReencryptSecretsRequest, opts ...grpc.CallOption) (*ReencryptSecretsResponse, error)
@@ -692,6 +738,126 @@ func (c *workspaceServiceClient) DeleteSharedSecret(ctx context.Context, in *Del
 	return out, nil
 }
 
+func (c *workspaceServiceClient) GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*GetConfigResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetConfigResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_GetConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) PatchConfig(ctx context.Context, in *PatchConfigRequest, opts ...grpc.CallOption) (*PatchConfigResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PatchConfigResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_PatchConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) GetModel(ctx context.Context, in *GetModelRequest, opts ...grpc.CallOption) (*GetModelResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetModelResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_GetModel_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) SetModel(ctx context.Context, in *SetModelRequest, opts ...grpc.CallOption) (*SetModelResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetModelResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_SetModel_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) GetBudget(ctx context.Context, in *GetBudgetRequest, opts ...grpc.CallOption) (*Budget, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Budget)
+	err := c.cc.Invoke(ctx, WorkspaceService_GetBudget_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) SetBudget(ctx context.Context, in *SetBudgetRequest, opts ...grpc.CallOption) (*Budget, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Budget)
+	err := c.cc.Invoke(ctx, WorkspaceService_SetBudget_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetUsageResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_GetUsage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) GetAgent(ctx context.Context, in *GetAgentRequest, opts ...grpc.CallOption) (*AssignedAgent, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AssignedAgent)
+	err := c.cc.Invoke(ctx, WorkspaceService_GetAgent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) AssignAgent(ctx context.Context, in *AssignAgentRequest, opts ...grpc.CallOption) (*AssignedAgent, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AssignedAgent)
+	err := c.cc.Invoke(ctx, WorkspaceService_AssignAgent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) ReplaceAgent(ctx context.Context, in *ReplaceAgentRequest, opts ...grpc.CallOption) (*AssignedAgent, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AssignedAgent)
+	err := c.cc.Invoke(ctx, WorkspaceService_ReplaceAgent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) RemoveAgent(ctx context.Context, in *RemoveAgentRequest, opts ...grpc.CallOption) (*RemoveAgentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveAgentResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_RemoveAgent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) MoveAgent(ctx context.Context, in *MoveAgentRequest, opts ...grpc.CallOption) (*AssignedAgent, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AssignedAgent)
+	err := c.cc.Invoke(ctx, WorkspaceService_MoveAgent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *workspaceServiceClient) ReencryptSecrets(ctx context.Context, in *ReencryptSecretsRequest, opts ...grpc.CallOption) (*ReencryptSecretsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReencryptSecretsResponse)
@@ -880,6 +1046,40 @@ type WorkspaceServiceServer interface {
 	SetSharedSecret(context.Context, *SetSharedSecretRequest) (*SetSharedSecretResponse, error)
 	// DeleteSharedSecret deletes such a secret. Fails with SECRET_NOT_FOUND if there is none.
 	DeleteSharedSecret(context.Context, *DeleteSharedSecretRequest) (*DeleteSharedSecretResponse, error)
+	// GetConfig returns what the canvas and its users keep about a workspace. The platform does not read
+	// it.
+	GetConfig(context.Context, *GetConfigRequest) (*GetConfigResponse, error)
+	// PatchConfig sets the given keys, each to its whole new value, and leaves the others. Repeating a
+	// call is harmless. Fails with BODY_TOO_LARGE (413) beyond 256 KiB in one call or 512 KiB in all.
+	PatchConfig(context.Context, *PatchConfigRequest) (*PatchConfigResponse, error)
+	// GetModel tells which model a workspace's agent is started with.
+	GetModel(context.Context, *GetModelRequest) (*GetModelResponse, error)
+	// SetModel chooses the model of a workspace, as its secret MODEL_PROVIDER; a running agent is
+	// restarted, as by SetSecret. The last write wins. Fails as SetSecret does.
+	SetModel(context.Context, *SetModelRequest) (*SetModelResponse, error)
+	// GetBudget tells what a workspace may spend in a month, and what it has spent.
+	GetBudget(context.Context, *GetBudgetRequest) (*Budget, error)
+	// SetBudget limits what a workspace may spend in a month. While the spend that its agent reports is
+	// not below the limit, messages to the agent fail with BUDGET_EXCEEDED (402); what was accepted before
+	// waits. Repeating a call is harmless. Not for the workspace's own token.
+	SetBudget(context.Context, *SetBudgetRequest) (*Budget, error)
+	// GetUsage sums up the tokens of a workspace in the present day of UTC, as its agent's answers to
+	// messages tell them.
+	GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error)
+	// GetAgent returns the agent that is assigned to a workspace. Fails with AGENT_NOT_FOUND if none is.
+	GetAgent(context.Context, *GetAgentRequest) (*AssignedAgent, error)
+	// AssignAgent says with which model a workspace's agent works from its next start on. Fails with
+	// AGENT_ASSIGNED (409) if an agent is assigned, so that a retry never assigns a second one.
+	AssignAgent(context.Context, *AssignAgentRequest) (*AssignedAgent, error)
+	// ReplaceAgent ends the assignment of an agent and makes another. A repeat with the model that is
+	// assigned already changes nothing. Fails with AGENT_NOT_FOUND if no agent is assigned.
+	ReplaceAgent(context.Context, *ReplaceAgentRequest) (*AssignedAgent, error)
+	// RemoveAgent ends the assignment of an agent. Fails with AGENT_NOT_FOUND if none is assigned.
+	RemoveAgent(context.Context, *RemoveAgentRequest) (*RemoveAgentResponse, error)
+	// MoveAgent assigns an agent to another workspace of the same organisation. Fails with
+	// AGENT_NOT_FOUND if none is assigned, with WORKSPACE_NOT_FOUND for an unknown target, and with
+	// AGENT_ASSIGNED (409) if the target has an agent. Not for the workspace's own token.
+	MoveAgent(context.Context, *MoveAgentRequest) (*AssignedAgent, error)
 	// ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
 	// previous keys can be forgotten. Repeating a call is harmless. For the operator only.
 	ReencryptSecrets(context.Context, *ReencryptSecretsRequest) (*ReencryptSecretsResponse, error)
@@ -1015,6 +1215,42 @@ func (UnimplementedWorkspaceServiceServer) SetSharedSecret(context.Context, *Set
 }
 func (UnimplementedWorkspaceServiceServer) DeleteSharedSecret(context.Context, *DeleteSharedSecretRequest) (*DeleteSharedSecretResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteSharedSecret not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) GetConfig(context.Context, *GetConfigRequest) (*GetConfigResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetConfig not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) PatchConfig(context.Context, *PatchConfigRequest) (*PatchConfigResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PatchConfig not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) GetModel(context.Context, *GetModelRequest) (*GetModelResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetModel not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) SetModel(context.Context, *SetModelRequest) (*SetModelResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetModel not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) GetBudget(context.Context, *GetBudgetRequest) (*Budget, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetBudget not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) SetBudget(context.Context, *SetBudgetRequest) (*Budget, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetBudget not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetUsage not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) GetAgent(context.Context, *GetAgentRequest) (*AssignedAgent, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetAgent not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) AssignAgent(context.Context, *AssignAgentRequest) (*AssignedAgent, error) {
+	return nil, status.Error(codes.Unimplemented, "method AssignAgent not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ReplaceAgent(context.Context, *ReplaceAgentRequest) (*AssignedAgent, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReplaceAgent not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) RemoveAgent(context.Context, *RemoveAgentRequest) (*RemoveAgentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveAgent not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) MoveAgent(context.Context, *MoveAgentRequest) (*AssignedAgent, error) {
+	return nil, status.Error(codes.Unimplemented, "method MoveAgent not implemented")
 }
 func (UnimplementedWorkspaceServiceServer) ReencryptSecrets(context.Context, *ReencryptSecretsRequest) (*ReencryptSecretsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReencryptSecrets not implemented")
@@ -1742,6 +1978,222 @@ func _WorkspaceService_DeleteSharedSecret_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkspaceService_GetConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetConfigRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).GetConfig(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_GetConfig_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).GetConfig(ctx, req.(*GetConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_PatchConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PatchConfigRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).PatchConfig(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_PatchConfig_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).PatchConfig(ctx, req.(*PatchConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_GetModel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetModelRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).GetModel(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_GetModel_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).GetModel(ctx, req.(*GetModelRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_SetModel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetModelRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).SetModel(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_SetModel_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).SetModel(ctx, req.(*SetModelRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_GetBudget_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetBudgetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).GetBudget(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_GetBudget_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).GetBudget(ctx, req.(*GetBudgetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_SetBudget_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetBudgetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).SetBudget(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_SetBudget_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).SetBudget(ctx, req.(*SetBudgetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_GetUsage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetUsageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).GetUsage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_GetUsage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).GetUsage(ctx, req.(*GetUsageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_GetAgent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetAgentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).GetAgent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_GetAgent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).GetAgent(ctx, req.(*GetAgentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_AssignAgent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AssignAgentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).AssignAgent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_AssignAgent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).AssignAgent(ctx, req.(*AssignAgentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_ReplaceAgent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReplaceAgentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).ReplaceAgent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_ReplaceAgent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).ReplaceAgent(ctx, req.(*ReplaceAgentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_RemoveAgent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveAgentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).RemoveAgent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_RemoveAgent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).RemoveAgent(ctx, req.(*RemoveAgentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_MoveAgent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MoveAgentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).MoveAgent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_MoveAgent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).MoveAgent(ctx, req.(*MoveAgentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WorkspaceService_ReencryptSecrets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReencryptSecretsRequest)
 	if err := dec(in); err != nil {
@@ -1914,6 +2366,54 @@ var WorkspaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteSharedSecret",
 			Handler:    _WorkspaceService_DeleteSharedSecret_Handler,
+		},
+		{
+			MethodName: "GetConfig",
+			Handler:    _WorkspaceService_GetConfig_Handler,
+		},
+		{
+			MethodName: "PatchConfig",
+			Handler:    _WorkspaceService_PatchConfig_Handler,
+		},
+		{
+			MethodName: "GetModel",
+			Handler:    _WorkspaceService_GetModel_Handler,
+		},
+		{
+			MethodName: "SetModel",
+			Handler:    _WorkspaceService_SetModel_Handler,
+		},
+		{
+			MethodName: "GetBudget",
+			Handler:    _WorkspaceService_GetBudget_Handler,
+		},
+		{
+			MethodName: "SetBudget",
+			Handler:    _WorkspaceService_SetBudget_Handler,
+		},
+		{
+			MethodName: "GetUsage",
+			Handler:    _WorkspaceService_GetUsage_Handler,
+		},
+		{
+			MethodName: "GetAgent",
+			Handler:    _WorkspaceService_GetAgent_Handler,
+		},
+		{
+			MethodName: "AssignAgent",
+			Handler:    _WorkspaceService_AssignAgent_Handler,
+		},
+		{
+			MethodName: "ReplaceAgent",
+			Handler:    _WorkspaceService_ReplaceAgent_Handler,
+		},
+		{
+			MethodName: "RemoveAgent",
+			Handler:    _WorkspaceService_RemoveAgent_Handler,
+		},
+		{
+			MethodName: "MoveAgent",
+			Handler:    _WorkspaceService_MoveAgent_Handler,
 		},
 		{
 			MethodName: "ReencryptSecrets",

@@ -287,6 +287,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The installation has no encryption key, so that no secret can be stored. Code:
     FAILED_PRECONDITION (400).
     """
+    ERROR_REASON_AGENT_NOT_FOUND: _ErrorReason.ValueType  # 230
+    """No agent is assigned to the workspace. Code: NOT_FOUND (404)."""
+    ERROR_REASON_AGENT_ASSIGNED: _ErrorReason.ValueType  # 231
+    """An agent is assigned to the workspace already. Code: ALREADY_EXISTS (409)."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the stable name of an error. It travels in `google.rpc.ErrorInfo.reason`
@@ -558,4 +562,8 @@ ERROR_REASON_SECRETS_KEY_MISSING: ErrorReason.ValueType  # 182
 """The installation has no encryption key, so that no secret can be stored. Code:
 FAILED_PRECONDITION (400).
 """
+ERROR_REASON_AGENT_NOT_FOUND: ErrorReason.ValueType  # 230
+"""No agent is assigned to the workspace. Code: NOT_FOUND (404)."""
+ERROR_REASON_AGENT_ASSIGNED: ErrorReason.ValueType  # 231
+"""An agent is assigned to the workspace already. Code: ALREADY_EXISTS (409)."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from google.api import httpbody_pb2
     from google.protobuf import struct_pb2
     from moleculeai.workspace.v1 import access_pb2
+    from moleculeai.workspace.v1 import configuration_pb2
     from moleculeai.workspace.v1 import workspace_pb2
     from moleculeai.workspace.v1 import workspace_service_pb2
 
@@ -472,6 +473,120 @@ class WorkspaceServiceHandlers(Protocol):
         call: Call,
     ) -> workspace_service_pb2.DeleteSharedSecretResponse:
         """DeleteSharedSecret deletes such a secret. Fails with SECRET_NOT_FOUND if there is none."""
+        ...
+
+    async def GetConfig(
+        self,
+        request: configuration_pb2.GetConfigRequest,
+        call: Call,
+    ) -> configuration_pb2.GetConfigResponse:
+        """GetConfig returns what the canvas and its users keep about a workspace. The platform does not read
+        it.
+        """
+        ...
+
+    async def PatchConfig(
+        self,
+        request: configuration_pb2.PatchConfigRequest,
+        call: Call,
+    ) -> configuration_pb2.PatchConfigResponse:
+        """PatchConfig sets the given keys, each to its whole new value, and leaves the others. Repeating a
+        call is harmless. Fails with BODY_TOO_LARGE (413) beyond 256 KiB in one call or 512 KiB in all.
+        """
+        ...
+
+    async def GetModel(
+        self,
+        request: configuration_pb2.GetModelRequest,
+        call: Call,
+    ) -> configuration_pb2.GetModelResponse:
+        """GetModel tells which model a workspace's agent is started with."""
+        ...
+
+    async def SetModel(
+        self,
+        request: configuration_pb2.SetModelRequest,
+        call: Call,
+    ) -> configuration_pb2.SetModelResponse:
+        """SetModel chooses the model of a workspace, as its secret MODEL_PROVIDER; a running agent is
+        restarted, as by SetSecret. The last write wins. Fails as SetSecret does.
+        """
+        ...
+
+    async def GetBudget(
+        self,
+        request: configuration_pb2.GetBudgetRequest,
+        call: Call,
+    ) -> configuration_pb2.Budget:
+        """GetBudget tells what a workspace may spend in a month, and what it has spent."""
+        ...
+
+    async def SetBudget(
+        self,
+        request: configuration_pb2.SetBudgetRequest,
+        call: Call,
+    ) -> configuration_pb2.Budget:
+        """SetBudget limits what a workspace may spend in a month. While the spend that its agent reports is
+        not below the limit, messages to the agent fail with BUDGET_EXCEEDED (402); what was accepted before
+        waits. Repeating a call is harmless. Not for the workspace's own token.
+        """
+        ...
+
+    async def GetUsage(
+        self,
+        request: configuration_pb2.GetUsageRequest,
+        call: Call,
+    ) -> configuration_pb2.GetUsageResponse:
+        """GetUsage sums up the tokens of a workspace in the present day of UTC, as its agent's answers to
+        messages tell them.
+        """
+        ...
+
+    async def GetAgent(
+        self,
+        request: configuration_pb2.GetAgentRequest,
+        call: Call,
+    ) -> configuration_pb2.AssignedAgent:
+        """GetAgent returns the agent that is assigned to a workspace. Fails with AGENT_NOT_FOUND if none is."""
+        ...
+
+    async def AssignAgent(
+        self,
+        request: configuration_pb2.AssignAgentRequest,
+        call: Call,
+    ) -> configuration_pb2.AssignedAgent:
+        """AssignAgent says with which model a workspace's agent works from its next start on. Fails with
+        AGENT_ASSIGNED (409) if an agent is assigned, so that a retry never assigns a second one.
+        """
+        ...
+
+    async def ReplaceAgent(
+        self,
+        request: configuration_pb2.ReplaceAgentRequest,
+        call: Call,
+    ) -> configuration_pb2.AssignedAgent:
+        """ReplaceAgent ends the assignment of an agent and makes another. A repeat with the model that is
+        assigned already changes nothing. Fails with AGENT_NOT_FOUND if no agent is assigned.
+        """
+        ...
+
+    async def RemoveAgent(
+        self,
+        request: configuration_pb2.RemoveAgentRequest,
+        call: Call,
+    ) -> configuration_pb2.RemoveAgentResponse:
+        """RemoveAgent ends the assignment of an agent. Fails with AGENT_NOT_FOUND if none is assigned."""
+        ...
+
+    async def MoveAgent(
+        self,
+        request: configuration_pb2.MoveAgentRequest,
+        call: Call,
+    ) -> configuration_pb2.AssignedAgent:
+        """MoveAgent assigns an agent to another workspace of the same organisation. Fails with
+        AGENT_NOT_FOUND if none is assigned, with WORKSPACE_NOT_FOUND for an unknown target, and with
+        AGENT_ASSIGNED (409) if the target has an agent. Not for the workspace's own token.
+        """
         ...
 
     async def ReencryptSecrets(

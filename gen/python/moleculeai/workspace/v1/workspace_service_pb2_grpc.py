@@ -6,6 +6,7 @@ import warnings
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from moleculeai.workspace.v1 import access_pb2 as moleculeai_dot_workspace_dot_v1_dot_access__pb2
+from moleculeai.workspace.v1 import configuration_pb2 as moleculeai_dot_workspace_dot_v1_dot_configuration__pb2
 from moleculeai.workspace.v1 import workspace_pb2 as moleculeai_dot_workspace_dot_v1_dot_workspace__pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2
 
@@ -244,6 +245,66 @@ class WorkspaceServiceStub:
                 '/moleculeai.workspace.v1.WorkspaceService/DeleteSharedSecret',
                 request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSharedSecretRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSharedSecretResponse.FromString,
+                _registered_method=True)
+        self.GetConfig = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/GetConfig',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetConfigRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetConfigResponse.FromString,
+                _registered_method=True)
+        self.PatchConfig = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/PatchConfig',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.PatchConfigRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.PatchConfigResponse.FromString,
+                _registered_method=True)
+        self.GetModel = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/GetModel',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetModelResponse.FromString,
+                _registered_method=True)
+        self.SetModel = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/SetModel',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.SetModelRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.SetModelResponse.FromString,
+                _registered_method=True)
+        self.GetBudget = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/GetBudget',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetBudgetRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.Budget.FromString,
+                _registered_method=True)
+        self.SetBudget = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/SetBudget',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.SetBudgetRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.Budget.FromString,
+                _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/GetUsage',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
+        self.GetAgent = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/GetAgent',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetAgentRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignedAgent.FromString,
+                _registered_method=True)
+        self.AssignAgent = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/AssignAgent',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignAgentRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignedAgent.FromString,
+                _registered_method=True)
+        self.ReplaceAgent = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/ReplaceAgent',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.ReplaceAgentRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignedAgent.FromString,
+                _registered_method=True)
+        self.RemoveAgent = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/RemoveAgent',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.RemoveAgentRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.RemoveAgentResponse.FromString,
+                _registered_method=True)
+        self.MoveAgent = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/MoveAgent',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.MoveAgentRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignedAgent.FromString,
                 _registered_method=True)
         self.ReencryptSecrets = channel.unary_unary(
                 '/moleculeai.workspace.v1.WorkspaceService/ReencryptSecrets',
@@ -633,6 +694,100 @@ class WorkspaceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetConfig(self, request, context):
+        """GetConfig returns what the canvas and its users keep about a workspace. The platform does not read
+        it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PatchConfig(self, request, context):
+        """PatchConfig sets the given keys, each to its whole new value, and leaves the others. Repeating a
+        call is harmless. Fails with BODY_TOO_LARGE (413) beyond 256 KiB in one call or 512 KiB in all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModel(self, request, context):
+        """GetModel tells which model a workspace's agent is started with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetModel(self, request, context):
+        """SetModel chooses the model of a workspace, as its secret MODEL_PROVIDER; a running agent is
+        restarted, as by SetSecret. The last write wins. Fails as SetSecret does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBudget(self, request, context):
+        """GetBudget tells what a workspace may spend in a month, and what it has spent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetBudget(self, request, context):
+        """SetBudget limits what a workspace may spend in a month. While the spend that its agent reports is
+        not below the limit, messages to the agent fail with BUDGET_EXCEEDED (402); what was accepted before
+        waits. Repeating a call is harmless. Not for the workspace's own token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUsage(self, request, context):
+        """GetUsage sums up the tokens of a workspace in the present day of UTC, as its agent's answers to
+        messages tell them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAgent(self, request, context):
+        """GetAgent returns the agent that is assigned to a workspace. Fails with AGENT_NOT_FOUND if none is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AssignAgent(self, request, context):
+        """AssignAgent says with which model a workspace's agent works from its next start on. Fails with
+        AGENT_ASSIGNED (409) if an agent is assigned, so that a retry never assigns a second one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplaceAgent(self, request, context):
+        """ReplaceAgent ends the assignment of an agent and makes another. A repeat with the model that is
+        assigned already changes nothing. Fails with AGENT_NOT_FOUND if no agent is assigned.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveAgent(self, request, context):
+        """RemoveAgent ends the assignment of an agent. Fails with AGENT_NOT_FOUND if none is assigned.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveAgent(self, request, context):
+        """MoveAgent assigns an agent to another workspace of the same organisation. Fails with
+        AGENT_NOT_FOUND if none is assigned, with WORKSPACE_NOT_FOUND for an unknown target, and with
+        AGENT_ASSIGNED (409) if the target has an agent. Not for the workspace's own token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReencryptSecrets(self, request, context):
         """ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
         previous keys can be forgotten. Repeating a call is harmless. For the operator only.
@@ -848,6 +1003,66 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.DeleteSharedSecret,
                     request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSharedSecretRequest.FromString,
                     response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSharedSecretResponse.SerializeToString,
+            ),
+            'GetConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConfig,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetConfigRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetConfigResponse.SerializeToString,
+            ),
+            'PatchConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.PatchConfig,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.PatchConfigRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.PatchConfigResponse.SerializeToString,
+            ),
+            'GetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetModelRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetModelResponse.SerializeToString,
+            ),
+            'SetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetModel,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.SetModelRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.SetModelResponse.SerializeToString,
+            ),
+            'GetBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBudget,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetBudgetRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.Budget.SerializeToString,
+            ),
+            'SetBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetBudget,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.SetBudgetRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.Budget.SerializeToString,
+            ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetUsageRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetUsageResponse.SerializeToString,
+            ),
+            'GetAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAgent,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetAgentRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignedAgent.SerializeToString,
+            ),
+            'AssignAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.AssignAgent,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignAgentRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignedAgent.SerializeToString,
+            ),
+            'ReplaceAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplaceAgent,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.ReplaceAgentRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignedAgent.SerializeToString,
+            ),
+            'RemoveAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveAgent,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.RemoveAgentRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.RemoveAgentResponse.SerializeToString,
+            ),
+            'MoveAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveAgent,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.MoveAgentRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignedAgent.SerializeToString,
             ),
             'ReencryptSecrets': grpc.unary_unary_rpc_method_handler(
                     servicer.ReencryptSecrets,
@@ -1964,6 +2179,330 @@ class WorkspaceService:
             '/moleculeai.workspace.v1.WorkspaceService/DeleteSharedSecret',
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSharedSecretRequest.SerializeToString,
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteSharedSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/GetConfig',
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetConfigRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetConfigResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PatchConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/PatchConfig',
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.PatchConfigRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.PatchConfigResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/GetModel',
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetModelRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/SetModel',
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.SetModelRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.SetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/GetBudget',
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetBudgetRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.Budget.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/SetBudget',
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.SetBudgetRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.Budget.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/GetUsage',
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetUsageRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/GetAgent',
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.GetAgentRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignedAgent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AssignAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/AssignAgent',
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignAgentRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignedAgent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplaceAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ReplaceAgent',
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.ReplaceAgentRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignedAgent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/RemoveAgent',
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.RemoveAgentRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.RemoveAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/MoveAgent',
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.MoveAgentRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_configuration__pb2.AssignedAgent.FromString,
             options,
             channel_credentials,
             insecure,

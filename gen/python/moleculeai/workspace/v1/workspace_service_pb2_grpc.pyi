@@ -8,6 +8,7 @@ from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from grpc import aio as _aio
 from moleculeai.workspace.v1 import access_pb2 as _access_pb2
+from moleculeai.workspace.v1 import configuration_pb2 as _configuration_pb2
 from moleculeai.workspace.v1 import workspace_pb2 as _workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as _workspace_service_pb2
 import abc as _abc_1
@@ -246,6 +247,48 @@ class WorkspaceServiceStub:
     """
     DeleteSharedSecret: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.DeleteSharedSecretRequest, _workspace_service_pb2.DeleteSharedSecretResponse]
     """DeleteSharedSecret deletes such a secret. Fails with SECRET_NOT_FOUND if there is none."""
+    GetConfig: _grpc.UnaryUnaryMultiCallable[_configuration_pb2.GetConfigRequest, _configuration_pb2.GetConfigResponse]
+    """GetConfig returns what the canvas and its users keep about a workspace. The platform does not read
+    it.
+    """
+    PatchConfig: _grpc.UnaryUnaryMultiCallable[_configuration_pb2.PatchConfigRequest, _configuration_pb2.PatchConfigResponse]
+    """PatchConfig sets the given keys, each to its whole new value, and leaves the others. Repeating a
+    call is harmless. Fails with BODY_TOO_LARGE (413) beyond 256 KiB in one call or 512 KiB in all.
+    """
+    GetModel: _grpc.UnaryUnaryMultiCallable[_configuration_pb2.GetModelRequest, _configuration_pb2.GetModelResponse]
+    """GetModel tells which model a workspace's agent is started with."""
+    SetModel: _grpc.UnaryUnaryMultiCallable[_configuration_pb2.SetModelRequest, _configuration_pb2.SetModelResponse]
+    """SetModel chooses the model of a workspace, as its secret MODEL_PROVIDER; a running agent is
+    restarted, as by SetSecret. The last write wins. Fails as SetSecret does.
+    """
+    GetBudget: _grpc.UnaryUnaryMultiCallable[_configuration_pb2.GetBudgetRequest, _configuration_pb2.Budget]
+    """GetBudget tells what a workspace may spend in a month, and what it has spent."""
+    SetBudget: _grpc.UnaryUnaryMultiCallable[_configuration_pb2.SetBudgetRequest, _configuration_pb2.Budget]
+    """SetBudget limits what a workspace may spend in a month. While the spend that its agent reports is
+    not below the limit, messages to the agent fail with BUDGET_EXCEEDED (402); what was accepted before
+    waits. Repeating a call is harmless. Not for the workspace's own token.
+    """
+    GetUsage: _grpc.UnaryUnaryMultiCallable[_configuration_pb2.GetUsageRequest, _configuration_pb2.GetUsageResponse]
+    """GetUsage sums up the tokens of a workspace in the present day of UTC, as its agent's answers to
+    messages tell them.
+    """
+    GetAgent: _grpc.UnaryUnaryMultiCallable[_configuration_pb2.GetAgentRequest, _configuration_pb2.AssignedAgent]
+    """GetAgent returns the agent that is assigned to a workspace. Fails with AGENT_NOT_FOUND if none is."""
+    AssignAgent: _grpc.UnaryUnaryMultiCallable[_configuration_pb2.AssignAgentRequest, _configuration_pb2.AssignedAgent]
+    """AssignAgent says with which model a workspace's agent works from its next start on. Fails with
+    AGENT_ASSIGNED (409) if an agent is assigned, so that a retry never assigns a second one.
+    """
+    ReplaceAgent: _grpc.UnaryUnaryMultiCallable[_configuration_pb2.ReplaceAgentRequest, _configuration_pb2.AssignedAgent]
+    """ReplaceAgent ends the assignment of an agent and makes another. A repeat with the model that is
+    assigned already changes nothing. Fails with AGENT_NOT_FOUND if no agent is assigned.
+    """
+    RemoveAgent: _grpc.UnaryUnaryMultiCallable[_configuration_pb2.RemoveAgentRequest, _configuration_pb2.RemoveAgentResponse]
+    """RemoveAgent ends the assignment of an agent. Fails with AGENT_NOT_FOUND if none is assigned."""
+    MoveAgent: _grpc.UnaryUnaryMultiCallable[_configuration_pb2.MoveAgentRequest, _configuration_pb2.AssignedAgent]
+    """MoveAgent assigns an agent to another workspace of the same organisation. Fails with
+    AGENT_NOT_FOUND if none is assigned, with WORKSPACE_NOT_FOUND for an unknown target, and with
+    AGENT_ASSIGNED (409) if the target has an agent. Not for the workspace's own token.
+    """
     ReencryptSecrets: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ReencryptSecretsRequest, _workspace_service_pb2.ReencryptSecretsResponse]
     """ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
     previous keys can be forgotten. Repeating a call is harmless. For the operator only.
@@ -465,6 +508,48 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """
     DeleteSharedSecret: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.DeleteSharedSecretRequest, _workspace_service_pb2.DeleteSharedSecretResponse]  # type: ignore[assignment]
     """DeleteSharedSecret deletes such a secret. Fails with SECRET_NOT_FOUND if there is none."""
+    GetConfig: _aio.UnaryUnaryMultiCallable[_configuration_pb2.GetConfigRequest, _configuration_pb2.GetConfigResponse]  # type: ignore[assignment]
+    """GetConfig returns what the canvas and its users keep about a workspace. The platform does not read
+    it.
+    """
+    PatchConfig: _aio.UnaryUnaryMultiCallable[_configuration_pb2.PatchConfigRequest, _configuration_pb2.PatchConfigResponse]  # type: ignore[assignment]
+    """PatchConfig sets the given keys, each to its whole new value, and leaves the others. Repeating a
+    call is harmless. Fails with BODY_TOO_LARGE (413) beyond 256 KiB in one call or 512 KiB in all.
+    """
+    GetModel: _aio.UnaryUnaryMultiCallable[_configuration_pb2.GetModelRequest, _configuration_pb2.GetModelResponse]  # type: ignore[assignment]
+    """GetModel tells which model a workspace's agent is started with."""
+    SetModel: _aio.UnaryUnaryMultiCallable[_configuration_pb2.SetModelRequest, _configuration_pb2.SetModelResponse]  # type: ignore[assignment]
+    """SetModel chooses the model of a workspace, as its secret MODEL_PROVIDER; a running agent is
+    restarted, as by SetSecret. The last write wins. Fails as SetSecret does.
+    """
+    GetBudget: _aio.UnaryUnaryMultiCallable[_configuration_pb2.GetBudgetRequest, _configuration_pb2.Budget]  # type: ignore[assignment]
+    """GetBudget tells what a workspace may spend in a month, and what it has spent."""
+    SetBudget: _aio.UnaryUnaryMultiCallable[_configuration_pb2.SetBudgetRequest, _configuration_pb2.Budget]  # type: ignore[assignment]
+    """SetBudget limits what a workspace may spend in a month. While the spend that its agent reports is
+    not below the limit, messages to the agent fail with BUDGET_EXCEEDED (402); what was accepted before
+    waits. Repeating a call is harmless. Not for the workspace's own token.
+    """
+    GetUsage: _aio.UnaryUnaryMultiCallable[_configuration_pb2.GetUsageRequest, _configuration_pb2.GetUsageResponse]  # type: ignore[assignment]
+    """GetUsage sums up the tokens of a workspace in the present day of UTC, as its agent's answers to
+    messages tell them.
+    """
+    GetAgent: _aio.UnaryUnaryMultiCallable[_configuration_pb2.GetAgentRequest, _configuration_pb2.AssignedAgent]  # type: ignore[assignment]
+    """GetAgent returns the agent that is assigned to a workspace. Fails with AGENT_NOT_FOUND if none is."""
+    AssignAgent: _aio.UnaryUnaryMultiCallable[_configuration_pb2.AssignAgentRequest, _configuration_pb2.AssignedAgent]  # type: ignore[assignment]
+    """AssignAgent says with which model a workspace's agent works from its next start on. Fails with
+    AGENT_ASSIGNED (409) if an agent is assigned, so that a retry never assigns a second one.
+    """
+    ReplaceAgent: _aio.UnaryUnaryMultiCallable[_configuration_pb2.ReplaceAgentRequest, _configuration_pb2.AssignedAgent]  # type: ignore[assignment]
+    """ReplaceAgent ends the assignment of an agent and makes another. A repeat with the model that is
+    assigned already changes nothing. Fails with AGENT_NOT_FOUND if no agent is assigned.
+    """
+    RemoveAgent: _aio.UnaryUnaryMultiCallable[_configuration_pb2.RemoveAgentRequest, _configuration_pb2.RemoveAgentResponse]  # type: ignore[assignment]
+    """RemoveAgent ends the assignment of an agent. Fails with AGENT_NOT_FOUND if none is assigned."""
+    MoveAgent: _aio.UnaryUnaryMultiCallable[_configuration_pb2.MoveAgentRequest, _configuration_pb2.AssignedAgent]  # type: ignore[assignment]
+    """MoveAgent assigns an agent to another workspace of the same organisation. Fails with
+    AGENT_NOT_FOUND if none is assigned, with WORKSPACE_NOT_FOUND for an unknown target, and with
+    AGENT_ASSIGNED (409) if the target has an agent. Not for the workspace's own token.
+    """
     ReencryptSecrets: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ReencryptSecretsRequest, _workspace_service_pb2.ReencryptSecretsResponse]  # type: ignore[assignment]
     """ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
     previous keys can be forgotten. Repeating a call is harmless. For the operator only.
@@ -927,6 +1012,120 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.DeleteSharedSecretResponse, _abc.Awaitable[_workspace_service_pb2.DeleteSharedSecretResponse]]:
         """DeleteSharedSecret deletes such a secret. Fails with SECRET_NOT_FOUND if there is none."""
+
+    @_abc_1.abstractmethod
+    def GetConfig(
+        self,
+        request: _configuration_pb2.GetConfigRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_configuration_pb2.GetConfigResponse, _abc.Awaitable[_configuration_pb2.GetConfigResponse]]:
+        """GetConfig returns what the canvas and its users keep about a workspace. The platform does not read
+        it.
+        """
+
+    @_abc_1.abstractmethod
+    def PatchConfig(
+        self,
+        request: _configuration_pb2.PatchConfigRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_configuration_pb2.PatchConfigResponse, _abc.Awaitable[_configuration_pb2.PatchConfigResponse]]:
+        """PatchConfig sets the given keys, each to its whole new value, and leaves the others. Repeating a
+        call is harmless. Fails with BODY_TOO_LARGE (413) beyond 256 KiB in one call or 512 KiB in all.
+        """
+
+    @_abc_1.abstractmethod
+    def GetModel(
+        self,
+        request: _configuration_pb2.GetModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_configuration_pb2.GetModelResponse, _abc.Awaitable[_configuration_pb2.GetModelResponse]]:
+        """GetModel tells which model a workspace's agent is started with."""
+
+    @_abc_1.abstractmethod
+    def SetModel(
+        self,
+        request: _configuration_pb2.SetModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_configuration_pb2.SetModelResponse, _abc.Awaitable[_configuration_pb2.SetModelResponse]]:
+        """SetModel chooses the model of a workspace, as its secret MODEL_PROVIDER; a running agent is
+        restarted, as by SetSecret. The last write wins. Fails as SetSecret does.
+        """
+
+    @_abc_1.abstractmethod
+    def GetBudget(
+        self,
+        request: _configuration_pb2.GetBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_configuration_pb2.Budget, _abc.Awaitable[_configuration_pb2.Budget]]:
+        """GetBudget tells what a workspace may spend in a month, and what it has spent."""
+
+    @_abc_1.abstractmethod
+    def SetBudget(
+        self,
+        request: _configuration_pb2.SetBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_configuration_pb2.Budget, _abc.Awaitable[_configuration_pb2.Budget]]:
+        """SetBudget limits what a workspace may spend in a month. While the spend that its agent reports is
+        not below the limit, messages to the agent fail with BUDGET_EXCEEDED (402); what was accepted before
+        waits. Repeating a call is harmless. Not for the workspace's own token.
+        """
+
+    @_abc_1.abstractmethod
+    def GetUsage(
+        self,
+        request: _configuration_pb2.GetUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_configuration_pb2.GetUsageResponse, _abc.Awaitable[_configuration_pb2.GetUsageResponse]]:
+        """GetUsage sums up the tokens of a workspace in the present day of UTC, as its agent's answers to
+        messages tell them.
+        """
+
+    @_abc_1.abstractmethod
+    def GetAgent(
+        self,
+        request: _configuration_pb2.GetAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_configuration_pb2.AssignedAgent, _abc.Awaitable[_configuration_pb2.AssignedAgent]]:
+        """GetAgent returns the agent that is assigned to a workspace. Fails with AGENT_NOT_FOUND if none is."""
+
+    @_abc_1.abstractmethod
+    def AssignAgent(
+        self,
+        request: _configuration_pb2.AssignAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_configuration_pb2.AssignedAgent, _abc.Awaitable[_configuration_pb2.AssignedAgent]]:
+        """AssignAgent says with which model a workspace's agent works from its next start on. Fails with
+        AGENT_ASSIGNED (409) if an agent is assigned, so that a retry never assigns a second one.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplaceAgent(
+        self,
+        request: _configuration_pb2.ReplaceAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_configuration_pb2.AssignedAgent, _abc.Awaitable[_configuration_pb2.AssignedAgent]]:
+        """ReplaceAgent ends the assignment of an agent and makes another. A repeat with the model that is
+        assigned already changes nothing. Fails with AGENT_NOT_FOUND if no agent is assigned.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveAgent(
+        self,
+        request: _configuration_pb2.RemoveAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_configuration_pb2.RemoveAgentResponse, _abc.Awaitable[_configuration_pb2.RemoveAgentResponse]]:
+        """RemoveAgent ends the assignment of an agent. Fails with AGENT_NOT_FOUND if none is assigned."""
+
+    @_abc_1.abstractmethod
+    def MoveAgent(
+        self,
+        request: _configuration_pb2.MoveAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_configuration_pb2.AssignedAgent, _abc.Awaitable[_configuration_pb2.AssignedAgent]]:
+        """MoveAgent assigns an agent to another workspace of the same organisation. Fails with
+        AGENT_NOT_FOUND if none is assigned, with WORKSPACE_NOT_FOUND for an unknown target, and with
+        AGENT_ASSIGNED (409) if the target has an agent. Not for the workspace's own token.
+        """
 
     @_abc_1.abstractmethod
     def ReencryptSecrets(

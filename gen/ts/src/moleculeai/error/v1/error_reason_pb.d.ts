@@ -739,6 +739,20 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_SECRETS_KEY_MISSING = 182;
    */
   SECRETS_KEY_MISSING = 182,
+
+  /**
+   * No agent is assigned to the workspace. Code: NOT_FOUND (404).
+   *
+   * @generated from enum value: ERROR_REASON_AGENT_NOT_FOUND = 230;
+   */
+  AGENT_NOT_FOUND = 230,
+
+  /**
+   * An agent is assigned to the workspace already. Code: ALREADY_EXISTS (409).
+   *
+   * @generated from enum value: ERROR_REASON_AGENT_ASSIGNED = 231;
+   */
+  AGENT_ASSIGNED = 231,
 }
 
 /**

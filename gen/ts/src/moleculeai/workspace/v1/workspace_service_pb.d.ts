@@ -12,6 +12,7 @@ import type { HttpBody, HttpBodySchema } from "../../../google/api/httpbody_pb.j
 import type { ConnectionInfo, Peer, RuntimeMetadata, Token, Workspace, Workspace_DeliveryMode, Workspace_Status, WorkspaceSchema } from "./workspace_pb.js";
 import type { StructSchema, Timestamp, Value } from "@bufbuild/protobuf/wkt";
 import type { Secret, Secret_Scope } from "./secret_pb.js";
+import type { AssignAgentRequestSchema, AssignedAgentSchema, BudgetSchema, GetAgentRequestSchema, GetBudgetRequestSchema, GetConfigRequestSchema, GetConfigResponseSchema, GetModelRequestSchema, GetModelResponseSchema, GetUsageRequestSchema, GetUsageResponseSchema, MoveAgentRequestSchema, PatchConfigRequestSchema, PatchConfigResponseSchema, RemoveAgentRequestSchema, RemoveAgentResponseSchema, ReplaceAgentRequestSchema, SetBudgetRequestSchema, SetModelRequestSchema, SetModelResponseSchema } from "./configuration_pb.js";
 
 /**
  * Describes the file moleculeai/workspace/v1/workspace_service.proto.
@@ -3394,6 +3395,136 @@ export declare const WorkspaceService: GenService<{
     methodKind: "unary";
     input: typeof DeleteSharedSecretRequestSchema;
     output: typeof DeleteSharedSecretResponseSchema;
+  },
+  /**
+   * GetConfig returns what the canvas and its users keep about a workspace. The platform does not read
+   * it.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.GetConfig
+   */
+  getConfig: {
+    methodKind: "unary";
+    input: typeof GetConfigRequestSchema;
+    output: typeof GetConfigResponseSchema;
+  },
+  /**
+   * PatchConfig sets the given keys, each to its whole new value, and leaves the others. Repeating a
+   * call is harmless. Fails with BODY_TOO_LARGE (413) beyond 256 KiB in one call or 512 KiB in all.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.PatchConfig
+   */
+  patchConfig: {
+    methodKind: "unary";
+    input: typeof PatchConfigRequestSchema;
+    output: typeof PatchConfigResponseSchema;
+  },
+  /**
+   * GetModel tells which model a workspace's agent is started with.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.GetModel
+   */
+  getModel: {
+    methodKind: "unary";
+    input: typeof GetModelRequestSchema;
+    output: typeof GetModelResponseSchema;
+  },
+  /**
+   * SetModel chooses the model of a workspace, as its secret MODEL_PROVIDER; a running agent is
+   * restarted, as by SetSecret. The last write wins. Fails as SetSecret does.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.SetModel
+   */
+  setModel: {
+    methodKind: "unary";
+    input: typeof SetModelRequestSchema;
+    output: typeof SetModelResponseSchema;
+  },
+  /**
+   * GetBudget tells what a workspace may spend in a month, and what it has spent.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.GetBudget
+   */
+  getBudget: {
+    methodKind: "unary";
+    input: typeof GetBudgetRequestSchema;
+    output: typeof BudgetSchema;
+  },
+  /**
+   * SetBudget limits what a workspace may spend in a month. While the spend that its agent reports is
+   * not below the limit, messages to the agent fail with BUDGET_EXCEEDED (402); what was accepted before
+   * waits. Repeating a call is harmless. Not for the workspace's own token.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.SetBudget
+   */
+  setBudget: {
+    methodKind: "unary";
+    input: typeof SetBudgetRequestSchema;
+    output: typeof BudgetSchema;
+  },
+  /**
+   * GetUsage sums up the tokens of a workspace in the present day of UTC, as its agent's answers to
+   * messages tell them.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.GetUsage
+   */
+  getUsage: {
+    methodKind: "unary";
+    input: typeof GetUsageRequestSchema;
+    output: typeof GetUsageResponseSchema;
+  },
+  /**
+   * GetAgent returns the agent that is assigned to a workspace. Fails with AGENT_NOT_FOUND if none is.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.GetAgent
+   */
+  getAgent: {
+    methodKind: "unary";
+    input: typeof GetAgentRequestSchema;
+    output: typeof AssignedAgentSchema;
+  },
+  /**
+   * AssignAgent says with which model a workspace's agent works from its next start on. Fails with
+   * AGENT_ASSIGNED (409) if an agent is assigned, so that a retry never assigns a second one.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.AssignAgent
+   */
+  assignAgent: {
+    methodKind: "unary";
+    input: typeof AssignAgentRequestSchema;
+    output: typeof AssignedAgentSchema;
+  },
+  /**
+   * ReplaceAgent ends the assignment of an agent and makes another. A repeat with the model that is
+   * assigned already changes nothing. Fails with AGENT_NOT_FOUND if no agent is assigned.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ReplaceAgent
+   */
+  replaceAgent: {
+    methodKind: "unary";
+    input: typeof ReplaceAgentRequestSchema;
+    output: typeof AssignedAgentSchema;
+  },
+  /**
+   * RemoveAgent ends the assignment of an agent. Fails with AGENT_NOT_FOUND if none is assigned.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.RemoveAgent
+   */
+  removeAgent: {
+    methodKind: "unary";
+    input: typeof RemoveAgentRequestSchema;
+    output: typeof RemoveAgentResponseSchema;
+  },
+  /**
+   * MoveAgent assigns an agent to another workspace of the same organisation. Fails with
+   * AGENT_NOT_FOUND if none is assigned, with WORKSPACE_NOT_FOUND for an unknown target, and with
+   * AGENT_ASSIGNED (409) if the target has an agent. Not for the workspace's own token.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.MoveAgent
+   */
+  moveAgent: {
+    methodKind: "unary";
+    input: typeof MoveAgentRequestSchema;
+    output: typeof AssignedAgentSchema;
   },
   /**
    * ReencryptSecrets seals all secrets of the installation with the current encryption key, so that

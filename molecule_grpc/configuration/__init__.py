@@ -1,0 +1,1 @@
+"""What a workspace is configured with: settings, model, assigned agent, budget; and its use."""
