@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from molecule_grpc.db.pool import Pool, database_errors
 from molecule_grpc.kernel.errors import AlreadyExists, Denied, Invalid, MoleculeError
 from molecule_grpc.kernel.ids import as_id
 from molecule_grpc.kernel.json_text import to_text
+from molecule_grpc.kernel.moments import storable
 from molecule_grpc.kernel.text import clean, cut_bytes
 from molecule_grpc.memory.exports import no_organization
 from molecule_grpc.memory.json_array import ArrayReader
@@ -216,6 +217,6 @@ def _time(element: dict[str, Any], name: str) -> datetime | None:
         moment = datetime.fromisoformat(text) if text else None
         if moment is not None and moment.tzinfo is None:
             raise ValueError("no offset")
-        return None if moment is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
+        return None if moment is None else storable(moment)
+    except ValueError:
         raise Invalid(f"{name} must be an RFC 3339 time", field=name) from None

@@ -168,9 +168,10 @@ async def test_times_are_strict_in_both_tools(root: Agent) -> None:
     """M21."""
     soon = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     for tool in ("commit_memory_v2", "commit_summary"):
-        assert await failure(root, tool, content="x", expires_at="tomorrow") == (
-            "invalid expires_at: must be RFC3339"
-        )
+        for text in ("tomorrow", "0001-01-01T00:00:00Z"):
+            assert await failure(root, tool, content="x", expires_at=text) == (
+                "invalid expires_at: must be RFC3339"
+            )
         assert "future" in await failure(root, tool, content="x", expires_at="2001-01-01T00:00:00Z")
         made = await run(root, tool, content=f"{tool} in time", expires_at=soon)
         got = await run(root, "get_memory", memory_id=made["id"])

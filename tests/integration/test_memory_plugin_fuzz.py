@@ -83,6 +83,7 @@ async def url(pool: Pool) -> AsyncIterator[str]:
 @example(_COMMIT, "custom:x", {"embedding": [1e39, 1.0]}, True)
 @example(_COMMIT, "custom:x", {"embedding": [1.0] * 4096}, True)
 @example(_COMMIT, "custom:x", {"created_at": "0001-01-01T00:00:00Z"}, True)
+@example(_SEARCH, "", {}, True)
 @example(_COMMIT, "custom:x", {"propagation": {"\x00": 1}}, True)
 @example(_COMMIT, "custom:x", {"propagation": {"a": float("nan")}}, True)
 @example(_COMMIT, "custom:x", {"propagation": {"a": "\ud800"}}, True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from molecule_grpc.db.sweep import in_batches
 from molecule_grpc.kernel.budget import Budget, Turns
 from molecule_grpc.kernel.errors import Exhausted, Invalid
+from molecule_grpc.kernel.moments import storable
 from molecule_grpc.kernel.page import page_of
 from molecule_grpc.kernel.page_tokens import PageTokens
 from molecule_grpc.kernel.protos import timestamp
 
 TOKENS = PageTokens(b"k" * 32)
+FIRST, LAST = (each.replace(tzinfo=UTC) for each in (datetime.min, datetime.max))  # noqa: DTZ901
 
 
 @given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 10), st.integers(1, 100))
@@ -187,3 +189,13 @@ async def test_a_sweep_that_is_slow_with_the_smallest_batch_fails() -> None:
 
     with pytest.raises(asyncpg.QueryCanceledError):
         await in_batches("test", step, batch=40)
+
+
+@pytest.mark.parametrize(("extreme", "inward"), [(FIRST, 1), (LAST, -1)])
+def test_the_first_and_the_last_moment_are_not_storable(extreme: datetime, inward: int) -> None:
+    """And nothing beyond them; a microsecond away from them is."""
+    near = extreme + timedelta(microseconds=inward)
+    assert storable(near) == near
+    for zone in (UTC, timezone(timedelta(hours=inward))):
+        with pytest.raises(ValueError, match="out of range"):
+            storable(extreme.replace(tzinfo=zone))

@@ -13,6 +13,7 @@ from molecule_grpc.faces.mcp.items import Json
 from molecule_grpc.faces.mcp.tools import Caller, Plain, Tool
 from molecule_grpc.faces.port import Platform
 from molecule_grpc.kernel.errors import Invalid
+from molecule_grpc.kernel.moments import storable
 from molecule_grpc.kernel.text import clean
 from molecule_grpc.memory.opaque_ids import memory_id
 from molecule_grpc.memory.values import (
@@ -297,8 +298,9 @@ def _content(text: str) -> str:
 def _time(text: str, field: str) -> datetime | None:
     """A moment; None for no text. Raises `Invalid` for anything but RFC 3339."""
     try:
-        return timestamp(text, field)
-    except Invalid:
+        moment = timestamp(text, field)
+        return None if moment is None else storable(moment)
+    except (Invalid, ValueError):
         raise Invalid(f"invalid {field}: must be RFC3339", field=field) from None
 
 

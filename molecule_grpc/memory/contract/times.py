@@ -6,6 +6,8 @@ import re
 from datetime import UTC, datetime
 from typing import Final, overload
 
+from molecule_grpc.kernel.moments import storable
+
 _RFC3339: Final = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
@@ -15,7 +17,7 @@ def as_time(text: str) -> datetime:
     """A time from its text, in UTC, to the microsecond.
 
     Raises:
-        ValueError: the text is no RFC 3339 time with an offset.
+        ValueError: the text is no RFC 3339 time with an offset, or the time cannot be stored.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:
@@ -23,10 +25,7 @@ def as_time(text: str) -> datetime:
     day, clock, fraction, offset = match.groups()
     micros = (fraction or "0")[:6].ljust(6, "0")
     zone = "+00:00" if offset in "Zz" else offset
-    try:
-        return datetime.fromisoformat(f"{day}T{clock}.{micros}{zone}").astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("out of range") from error
+    return storable(datetime.fromisoformat(f"{day}T{clock}.{micros}{zone}"))
 
 
 @overload

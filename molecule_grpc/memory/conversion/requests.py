@@ -16,6 +16,7 @@ from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.kernel.json_text import to_text
 from molecule_grpc.kernel.json_values import read_value
+from molecule_grpc.kernel.moments import storable
 from molecule_grpc.kernel.numbers import unmarked
 from molecule_grpc.kernel.slices import Slices
 from molecule_grpc.kernel.text import clean
@@ -157,7 +158,7 @@ def moment(message: Message, name: str, within: str = "") -> datetime | None:
         return None
     stamp: Timestamp = getattr(message, name)
     try:
-        return stamp.ToDatetime(tzinfo=UTC)
+        return storable(stamp.ToDatetime(tzinfo=UTC))
     except (ValueError, OverflowError):
         field = f"{within}.{name}" if within else name
         raise Invalid(f"{field} is out of range", field=field) from None
