@@ -69,6 +69,7 @@ class BackendFailure(Exception):
         retryable: whether the same call may succeed soon.
         undone: whether it is certain that the engine did nothing, so that a start may be repeated.
         output: the last that the agent printed, where its end is the failure.
+        missing: variables that the agent needs and that are not set.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class BackendFailure(Exception):
         retryable: bool = False,
         undone: bool = False,
         output: str = "",
+        missing: tuple[str, ...] = (),
     ) -> None:
         super().__init__(f"{reason}: {public}" + (f" ({detail})" if detail else ""))
         self.reason = reason
@@ -88,6 +90,7 @@ class BackendFailure(Exception):
         self.retryable = retryable
         self.undone = undone
         self.output = output
+        self.missing = missing
 
 
 class Refused(Exception):

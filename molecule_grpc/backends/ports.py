@@ -15,9 +15,13 @@ class StatusMoves(Protocol):
     """Moves of workspaces that backends and their users cause. Each answers which moved."""
 
     async def provision_failed(
-        self, conn: Connection, workspace_ids: Collection[UUID], reason: str
+        self,
+        conn: Connection,
+        workspace_ids: Collection[UUID],
+        reason: str,
+        missing: Sequence[str] = (),
     ) -> list[UUID]:
-        """From `provisioning` to `failed`, with the reason."""
+        """From `provisioning` to `failed`, with the reason, and variables that were missing."""
         ...
 
     async def lost(self, conn: Connection, workspace_ids: Collection[UUID]) -> list[UUID]:

@@ -49,8 +49,8 @@ class EventType(enum.StrEnum):
     )
     WORKSPACE_PROVISION_FAILED = (
         "WORKSPACE_PROVISION_FAILED",
-        "Provisioning ended without an agent; `error` says why.",
-        _WORKSPACE,
+        "Provisioning ended without an agent; `error` says why, `missing` names variables to set.",
+        (*_WORKSPACE, "missing"),
     )
     WORKSPACE_AWAITING_AGENT = (
         "WORKSPACE_AWAITING_AGENT",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -21,12 +21,20 @@ class StatusMoves:
     """Each answers which of the workspaces moved; those in other states stay as they are."""
 
     async def provision_failed(
-        self, conn: Connection, workspace_ids: Collection[UUID], reason: str
+        self,
+        conn: Connection,
+        workspace_ids: Collection[UUID],
+        reason: str,
+        missing: Sequence[str] = (),
     ) -> list[UUID]:
-        """From `provisioning` to `failed`, with the reason."""
+        """From `provisioning` to `failed`, with the reason.
+
+        Args:
+            missing: variables that the agent needs and that are not set, for the event.
+        """
         if not workspace_ids:
             return []
-        return await moves.fail(conn, PROVISION_FAILED, workspace_ids, reason)
+        return await moves.fail(conn, PROVISION_FAILED, workspace_ids, reason, missing)
 
     async def lost(self, conn: Connection, workspace_ids: Collection[UUID]) -> list[UUID]:
         """From `online` or `degraded` to `offline`: nothing runs any more."""

@@ -132,3 +132,35 @@ async def test_tokens_of_answers_are_counted(platform: Platform) -> None:
     found = await until(used, lambda use: use["total_calls"] == 3)
     assert (found["input_tokens"], found["output_tokens"]) == (15, 2)
     assert found["estimated_cost_usd"] == "0.000075"
+
+
+async def test_a_start_that_lacks_what_its_agent_requires_fails_and_says_so(
+    platform: Platform,
+) -> None:
+    """The names in the reason and in the event; a secret of that name starts it again."""
+    config = b"runtime_config: {required_env: [NEEDED_KEY, OTHER_KEY]}"
+    workspace = await platform.create()
+    await platform.database.execute(
+        "WITH kept AS (INSERT INTO start_files VALUES ($1, 'config.yaml', $2))"
+        " INSERT INTO start_file_sets (workspace_id, organization_id, bytes)"
+        " SELECT id, organization_id, 1 FROM workspaces WHERE id = $1",
+        uuid.UUID(workspace.id),
+        config,
+    )
+    assert (await workspace.verb("restart")).status_code == 200
+    assert await workspace.reaches("failed")
+    row = (await platform.org.rest("GET", f"/workspaces/{workspace.id}")).json()
+    reason = "required environment variables are not set: NEEDED_KEY, OTHER_KEY"
+    assert row["last_sample_error"] == reason
+    events = (await platform.org.rest("GET", f"/events/{workspace.id}")).json()
+    [failed] = [each for each in events if each["event_type"] == "WORKSPACE_PROVISION_FAILED"]
+    assert failed["payload"]["missing"] == ["NEEDED_KEY", "OTHER_KEY"]
+    path = f"/workspaces/{workspace.id}/secrets"
+    for key in ("NEEDED_KEY", "OTHER_KEY"):
+        await set_secret(platform, path, key, "here")
+
+    async def started() -> list[dict[str, str]]:
+        return [each.env for each in workspace.machines() if each.state == "running"]
+
+    [env] = await until(started, lambda found: bool(found) and "OTHER_KEY" in found[-1])
+    assert env["NEEDED_KEY"] == "here"

@@ -69,7 +69,9 @@ class Endings:
         if ending.started is not None:
             await runs.note_start(conn, operation, ending.started, backend)
         if ending.state is State.FAILED:
-            await self._moves.provision_failed(conn, [operation.workspace_id], ending.message)
+            await self._moves.provision_failed(
+                conn, [operation.workspace_id], ending.message, ending.missing
+            )
 
 
 def _count(operation: Operation, ending: Ending, backend: str) -> None:

@@ -134,7 +134,9 @@ class Execution:
                 self._begun.discard(operation.id)
             else:
                 await self.undo(operation)
-            return Ending(state=State.FAILED, reason=failed.reason, message=message)
+            return Ending(
+                state=State.FAILED, reason=failed.reason, message=message, missing=failed.missing
+            )
         self._begun.discard(operation.id)
         return Ending(state=State.SUCCEEDED, started=started)
 

@@ -54,6 +54,7 @@ class Ending:
         message: a sentence for people, perhaps with the last lines that the agent printed.
         started: what runs now; None for nothing new.
         again_after: seconds until the operation is tried again; None for an end.
+        missing: variables for want of which a start failed.
     """
 
     state: State
@@ -61,6 +62,7 @@ class Ending:
     message: str = ""
     started: Started | None = None
     again_after: float | None = None
+    missing: tuple[str, ...] = ()
 
 
 class Past(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -10,14 +11,19 @@ from uuid import UUID
 from molecule_grpc.auth import store as tokens
 from molecule_grpc.backends.contract import BackendFailure, FailureReason, StartRequest
 from molecule_grpc.backends.operations.values import Operation
+from molecule_grpc.backends.provisioning.environment import Described, environment
+from molecule_grpc.backends.provisioning.preflight import CONFIG_FILE, missing
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.kernel.errors import Conflict
 
 TOKEN_FILE: Final = ".auth_token"
 
 _ROW = """
-    SELECT name, runtime, tier, coalesce(workspace_dir, ''), workspace_access, parent_id
-    FROM workspaces WHERE id = $1 AND status <> 'removed'
+    SELECT w.id, w.name, coalesce(w.role, ''), w.runtime, w.tier,
+           coalesce((SELECT a.model FROM agents a
+                     WHERE a.workspace_id = w.id AND a.removed_at IS NULL), w.model, ''),
+           w.parent_id, coalesce(w.workspace_dir, ''), w.workspace_access
+    FROM workspaces w WHERE w.id = $1 AND w.status <> 'removed'
     FOR NO KEY UPDATE
 """
 
@@ -25,12 +31,9 @@ _ROW = """
 class _Row(NamedTuple):
     """What a start needs of a workspace."""
 
-    name: str
-    runtime: str
-    tier: int
+    described: Described
     workspace_dir: str
     workspace_access: str
-    parent_id: UUID | None
 
 
 class Requests:
@@ -62,7 +65,8 @@ class Requests:
         """The start of an operation's workspace.
 
         Raises:
-            BackendFailure: the workspace was removed meanwhile, or a secret cannot be read.
+            BackendFailure: the workspace was removed meanwhile, a secret cannot be read, or the
+                configuration requires a variable that is not set.
         """
         secrets = await self._readable_secrets(operation.workspace_id)
         files = await self._files(operation.workspace_id)
@@ -73,15 +77,17 @@ class Requests:
                     FailureReason.CONFIGURATION, "the workspace was removed", undone=True
                 )
             token = await _new_token(conn, operation.workspace_id, operation.started_at)
-        row = _Row(*found)
+        row = _Row(Described(*list(found)[:-2]), *list(found)[-2:])
+        env = environment(row.described, secrets, token=token, platform_url=self._platform_url)
+        await _require(files.get(CONFIG_FILE, b""), env)
         return StartRequest(
             operation_id=operation.id,
             workspace_id=operation.workspace_id,
             organization_id=operation.organization_id,
-            name=row.name,
-            runtime=row.runtime,
-            tier=row.tier,
-            env={**secrets, **self._environment(operation.workspace_id, row, token)},
+            name=row.described.name,
+            runtime=row.described.runtime,
+            tier=row.described.tier,
+            env=env,
             config_files={**files, TOKEN_FILE: token.encode()},
             workspace_dir=row.workspace_dir,
             workspace_access=row.workspace_access,
@@ -95,18 +101,17 @@ class Requests:
         except Conflict as error:
             raise BackendFailure(FailureReason.CONFIGURATION, error.message, undone=True) from error
 
-    def _environment(self, workspace_id: UUID, row: _Row, token: str) -> dict[str, str]:
-        env = {
-            "WORKSPACE_ID": str(workspace_id),
-            "WORKSPACE_CONFIG_PATH": "/configs",
-            "TIER": str(row.tier),
-            "MOLECULE_TOKEN": token,
-        }
-        if row.parent_id is not None:
-            env["PARENT_ID"] = str(row.parent_id)
-        if self._platform_url:
-            env["PLATFORM_URL"] = env["MOLECULE_URL"] = self._platform_url
-        return env
+
+async def _require(config: bytes, env: Mapping[str, str]) -> None:
+    """Refuse a start whose agent would not find what it needs. Raises `BackendFailure`."""
+    names = await asyncio.to_thread(missing, config, env) if config else []
+    if names:
+        raise BackendFailure(
+            FailureReason.CONFIGURATION,
+            f"required environment variables are not set: {', '.join(names)}",
+            undone=True,
+            missing=tuple(names),
+        )
 
 
 async def _new_token(conn: Connection, workspace_id: UUID, began: datetime) -> str:

@@ -7,7 +7,7 @@ reads. The change and its event are thus stored together or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -65,10 +65,13 @@ def new_value(column: str, name: str) -> ToldChange:
     return ToldChange(f"old.{column} IS DISTINCT FROM new.{column}", f"{name}::text")
 
 
-def event_column(*changes: ToldChange) -> str:
+def event_column(*changes: ToldChange, more: str = "") -> str:
     """What `KEEP_EVENTS` needs of the RETURNING of `moved`: the first of these changes, or NULL.
 
     Where nothing happened neither the name nor the payload is made: most heartbeats change nothing.
+
+    Args:
+        more: what else the payload has: ` || ` and an object.
     """
     happened = " OR ".join(change.happened for change in changes)
     event = changes[0].event
@@ -76,12 +79,17 @@ def event_column(*changes: ToldChange) -> str:
         whens = " ".join(f"WHEN {change.happened} THEN {change.event}" for change in changes)
         event = f"CASE {whens} END"
     return f"""CASE WHEN {happened} THEN jsonb_build_object(
-            'type', {event}, 'organization_id', new.organization_id, 'payload', {_PAYLOAD}
+            'type', {event}, 'organization_id', new.organization_id, 'payload', {_PAYLOAD}{more}
         ) END AS event, new.id AS workspace_id"""
 
 
 def move_statement(
-    move: Move, also: str = "", *, only: str = "true", told: str = "workspace_id"
+    move: Move,
+    also: str = "",
+    *,
+    only: str = "true",
+    told: str = "workspace_id",
+    more: str = "",
 ) -> str:
     """Make the move for those of $1 that it may leave, in id order; $2 is the event's name.
 
@@ -91,6 +99,7 @@ def move_statement(
         also: what else the move writes: `, column = value` for each.
         only: a further guard over the row `w`.
         told: columns of the moved rows, beside `workspace_id` those of `workspaces`.
+        more: what else the event's payload has: ` || ` and an object.
     """
     guard = f"{may(move)} AND {only}"
     columns = "" if told == "workspace_id" else ", new.*"
@@ -101,7 +110,7 @@ def move_statement(
     ), moved AS (
         UPDATE workspaces w SET status = '{move.target}', updated_at = now(){also}
         FROM held WHERE w.id = held.id AND {guard}
-        RETURNING {event_column(new_status({move.target: "$2"}))}{columns}
+        RETURNING {event_column(new_status({move.target: "$2"}), more=more)}{columns}
     ), kept AS ({KEEP_EVENTS})
     SELECT {told} FROM moved
 """
@@ -120,17 +129,29 @@ async def move(conn: Connection, change: Move, workspace_ids: Collection[UUID]) 
 
 
 async def fail(
-    conn: Connection, change: Move, workspace_ids: Collection[UUID], reason: str
+    conn: Connection,
+    change: Move,
+    workspace_ids: Collection[UUID],
+    reason: str,
+    missing: Sequence[str] = (),
 ) -> list[UUID]:
     """Make the move of a failure, and store why in the same statement. Returns which moved.
+
+    Args:
+        missing: variables for want of which it failed, for the event.
 
     Raises:
         ValueError: the move is none of a failure, or there is no reason.
     """
     if change.target is not Status.FAILED or not reason.strip():
         raise ValueError("a failure needs a reason, and nothing else has one")
-    statement = move_statement(change, also=", last_sample_error = $3")
-    rows = await conn.fetch(statement, list(workspace_ids), EVENTS[change.target], reason)
+    statement = move_statement(
+        change,
+        also=", last_sample_error = $3",
+        more=" || jsonb_strip_nulls(jsonb_build_object('missing', nullif($4::text[], '{}')))",
+    )
+    event = EVENTS[change.target]
+    rows = await conn.fetch(statement, list(workspace_ids), event, reason, list(missing))
     return [row["workspace_id"] for row in rows]
 
 
