@@ -26,7 +26,13 @@ from molecule_grpc.db.roles import SERVER_ROLE, grant_embedded
 from tests.running import RunningServer
 from tests.seaweed import Seaweed
 
-pytest_plugins = ["tests.leaks", "tests.places", "tests.reruns", "tests.engine.fixtures"]
+pytest_plugins = [
+    "tests.leaks",
+    "tests.places",
+    "tests.reruns",
+    "tests.engine.fixtures",
+    "tests.amazon",
+]
 
 # Examples may be slow: their number bounds a test, and its own limit.
 settings.register_profile(

@@ -129,6 +129,8 @@ POLICIES: dict[str, Policy] = {
     _WORKSPACE + "GetWorkspaceStats": reads(OWN),
     # The handler narrows it to the caller's organisation.
     _WORKSPACE + "ListWorkspaceStats": reads(ADMIN),
+    # The bootstrap token in the request is what lets a machine in.
+    _WORKSPACE + "ExchangeBootstrapToken": replace(PUBLIC, mints=True),
     # The handler answers within the caller's organisation, a workspace about itself.
     _WORKSPACE + "GetQuota": reads(CALLER),
     _WORKSPACE + "ListTokens": reads(OWN),

@@ -172,6 +172,9 @@ class StartRequest:
         oci_runtime: for engines that know several; empty for the engine's default.
         reset_session: forget the agent's sessions first; nothing where each start is a new machine.
         platform_url: where the agent finds the platform; empty for the backend's own knowledge.
+        bootstrap_token: what the workload exchanges with the platform, once and within
+            `bootstrap_seconds`, for its variables and files; those are empty then. Empty where the
+            backend hands them over itself.
     """
 
     operation_id: UUID
@@ -191,6 +194,8 @@ class StartRequest:
     limits: Limits = Limits()
     reset_session: bool = False
     platform_url: str = ""
+    bootstrap_token: str = field(default="", repr=False)
+    bootstrap_seconds: int = 0
 
     @property
     def resource(self) -> Resource:

@@ -56,6 +56,10 @@ class Workspaces(Protocol):
     @property
     def moves(self) -> StatusMoves: ...
 
+    def provision_seconds(self, conn: Connection, workspace_id: UUID, /) -> Awaitable[int]:
+        """How long a workspace may take until it registers; 0 for a workspace that was removed."""
+        ...
+
     def starts_by(self, starter: Starter) -> None:
         """Name whoever starts new workspaces."""
         ...

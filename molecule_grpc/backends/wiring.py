@@ -18,14 +18,17 @@ from molecule_grpc.backends.docker.backend import DockerBackend
 from molecule_grpc.backends.docker.gate import ListenerFile
 from molecule_grpc.backends.none import NoBackend
 from molecule_grpc.backends.operations.endings import Endings, OnEnded
-from molecule_grpc.backends.operations.execution import Execution
+from molecule_grpc.backends.operations.execution import Execution, Prepare
 from molecule_grpc.backends.operations.history import History
 from molecule_grpc.backends.operations.rules import State
 from molecule_grpc.backends.operations.runner import OPERATIONS, Runner
 from molecule_grpc.backends.operations.store import history, runs
 from molecule_grpc.backends.operations.values import Ending, Operation
 from molecule_grpc.backends.ports import Secrets, StartFiles, Workspaces
+from molecule_grpc.backends.provisioning.bootstrap import Bootstraps, Delivered
 from molecule_grpc.backends.provisioning.requests import Requests
+from molecule_grpc.backends.provisioning.service import BootstrapService
+from molecule_grpc.backends.provisioning.service import handlers as bootstrap_handlers
 from molecule_grpc.backends.reconcile.passes import Reconcile
 from molecule_grpc.backends.service import OperationsService, handlers
 from molecule_grpc.core import Core, Slice
@@ -36,6 +39,7 @@ from molecule_grpc.events.store import CHANNEL_ALL
 from molecule_grpc.server.tasks import BackgroundTask
 from molecule_grpc.settings.backends import AUTO
 from molecule_grpc.settings.settings import Settings
+from molecule_grpc.settings.values import SettingsError
 
 _MEASURE_SECONDS: Final = 5.0
 _LEFTOVER_SECONDS: Final = 15.0
@@ -91,12 +95,26 @@ async def open_backends(
         workspaces.starts_by(asking)
         workspaces.on_remove(asking.remove)
         workspaces.on_removed(lambda _: announce())
-        endings, runner = _runner(core, dispatch, workspaces, secrets, files, announce)
-        endings.on_ended(functools.partial(_note_delivery, files, dispatch))
+        requests = Requests(
+            core.pool,
+            core.settings.edge.external_platform_url,
+            secrets.values,
+            lambda workspace_id: files.of_start(workspace_id, dispatch.kept_by),
+        )
+        note = functools.partial(_note_delivery, files, dispatch)
+        bootstraps = Bootstraps(core.pool, requests.prepare, workspaces.provision_seconds, note)
+        by_token = dispatch.starts_on is BackendName.EC2
+        prepare = bootstraps.prepare if by_token else requests.prepare
+        endings, runner = _runner(core, dispatch, workspaces, prepare, announce)
+        if not by_token:
+            endings.on_ended(functools.partial(_on_started, note))
         reconcile = Reconcile(core.pool, dispatch, workspaces.moves, announce)
         yield BackendsSlice(
             slice=Slice(
-                handlers=[handlers(OperationsService(History(core.pool, core.page_tokens)))],
+                handlers=[
+                    handlers(OperationsService(History(core.pool, core.page_tokens))),
+                    bootstrap_handlers(BootstrapService(bootstraps)),
+                ],
                 tasks=[*_tasks(core, reconcile), *_docker_tasks(backends)],
                 loops={"operations": runner.run},
             ),
@@ -121,9 +139,22 @@ def _configured(settings: Settings, installation: UUID) -> list[Backend]:
     opened: list[Backend] = []
     if BackendName.CONTROL_PLANE in wanted:
         opened.append(_control_plane(settings, installation))
+    if BackendName.EC2 in wanted:
+        opened.append(_ec2(settings, installation))
     if BackendName.DOCKER in wanted:
         opened.append(_docker(settings, installation))
     return opened
+
+
+def _ec2(settings: Settings, installation: UUID) -> Backend:
+    """Raises `SettingsError` where the extra `ec2` is not installed."""
+    try:
+        from molecule_grpc.backends.ec2.backend import Ec2Backend  # noqa: PLC0415  (an extra)
+    except ImportError as error:
+        raise SettingsError(
+            f"the backend ec2 needs what `pip install 'molecule-grpc[ec2]'` brings: {error}"
+        ) from error
+    return Ec2Backend(settings.ec2, str(installation))
 
 
 def _docker(settings: Settings, installation: UUID) -> DockerBackend:
@@ -163,19 +194,12 @@ def _runner(
     core: Core,
     dispatch: Dispatch,
     workspaces: Workspaces,
-    secrets: Secrets,
-    files: StartFiles,
+    prepare: Prepare,
     announce: Callable[[], None],
 ) -> tuple[Endings, Runner]:
     pool, settings = core.pool, core.settings
     # A worker that was restarted is another one: what its predecessor had is taken over.
     owner = str(uuid4())
-    requests = Requests(
-        pool,
-        settings.edge.external_platform_url,
-        secrets.values,
-        lambda workspace_id: files.of_start(workspace_id, dispatch.kept_by),
-    )
 
     async def choose(operation: Operation, backend: str, *, left: bool) -> bool:
         return await runs.choose(pool, owner, operation, backend, left=left)
@@ -183,7 +207,7 @@ def _runner(
     endings = Endings(pool, owner, workspaces.moves, announce)
     execution = Execution(
         dispatch,
-        requests.prepare,
+        prepare,
         choose,
         functools.partial(runs.leave, pool),
         first_pause=settings.backends.retry_pause,
@@ -193,15 +217,19 @@ def _runner(
 
 
 async def _note_delivery(
-    files: StartFiles,
-    dispatch: Dispatch,
-    conn: Connection,
-    operation: Operation,
-    ending: Ending,
+    files: StartFiles, dispatch: Dispatch, conn: Connection, operation: Operation
 ) -> None:
     """Remember that a volume has the files of its workspace now."""
-    if operation.kind.starts and ending.state is State.SUCCEEDED and dispatch.kept_by:
+    if dispatch.kept_by:
         await files.delivered(conn, operation.workspace_id, dispatch.kept_by, operation.started_at)
+
+
+async def _on_started(
+    note: Delivered, conn: Connection, operation: Operation, ending: Ending
+) -> None:
+    """A backend that was handed the files has them when the start succeeds."""
+    if operation.kind.starts and ending.state is State.SUCCEEDED:
+        await note(conn, operation)
 
 
 def _tasks(core: Core, reconcile: Reconcile) -> list[BackgroundTask]:

@@ -1,4 +1,4 @@
-"""`doctor backend`: what the Docker engine of this machine can do for workspaces."""
+"""`doctor backend`: what the Docker engine of this machine, or EC2, can do for workspaces."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.docker.failures import calling
 from molecule_grpc.backends.docker.images import Images
 from molecule_grpc.cli.doctor import Finding
+from molecule_grpc.settings.backends import EC2
 from molecule_grpc.settings.settings import Settings
 
 _SECONDS: Final = 10.0
@@ -21,6 +22,10 @@ _COPYING: Final = "vfs"
 
 def doctor_backend(settings: Settings) -> list[Finding]:
     """Ask the engine. Changes nothing."""
+    if settings.backends.backend == EC2:
+        from molecule_grpc.cli.doctor_ec2 import ask_ec2  # noqa: PLC0415  (an extra)
+
+        return asyncio.run(ask_ec2(settings))
     return asyncio.run(_ask(settings))
 
 

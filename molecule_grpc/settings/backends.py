@@ -9,8 +9,9 @@ from molecule_grpc.settings.values import COUNT, LIMIT, SECONDS, Kind, choice, s
 
 AUTO: Final = "auto"
 DOCKER: Final = "docker"
+EC2: Final = "ec2"
 # Those that this version has.
-NAMES: Final = ("control-plane", DOCKER)
+NAMES: Final = ("control-plane", EC2, DOCKER)
 
 
 def _names(text: str) -> tuple[str, ...]:

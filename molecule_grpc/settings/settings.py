@@ -14,12 +14,13 @@ from typing import Any
 
 from molecule_grpc.settings.audit import AuditSettings
 from molecule_grpc.settings.auth import AuthSettings
-from molecule_grpc.settings.backends import BackendSettings
+from molecule_grpc.settings.backends import EC2, BackendSettings
 from molecule_grpc.settings.budgets import BudgetSettings
 from molecule_grpc.settings.control_plane import ControlPlaneSettings
 from molecule_grpc.settings.delegation import DelegationSettings
 from molecule_grpc.settings.deployment import DEVELOPMENT, PRODUCTION, DeploymentSettings
 from molecule_grpc.settings.docker import DockerSettings
+from molecule_grpc.settings.ec2 import Ec2Settings
 from molecule_grpc.settings.edge import EdgeSettings
 from molecule_grpc.settings.egress import EgressSettings
 from molecule_grpc.settings.embedding import EmbeddingSettings
@@ -67,6 +68,7 @@ class Settings:
     backends: BackendSettings = field(default_factory=BackendSettings)
     control_plane: ControlPlaneSettings = field(default_factory=ControlPlaneSettings)
     docker: DockerSettings = field(default_factory=DockerSettings)
+    ec2: Ec2Settings = field(default_factory=Ec2Settings)
     delegation: DelegationSettings = field(default_factory=DelegationSettings)
     inbox: InboxSettings = field(default_factory=InboxSettings)
     outbound: OutboundSettings = field(default_factory=OutboundSettings)
@@ -127,6 +129,12 @@ class Settings:
         if "control-plane" in named and not self.control_plane.base_url:
             raise SettingsError(
                 "the backend control-plane needs CP_PROVISION_URL or MOLECULE_CP_URL"
+            )
+        if EC2 in named and not self.ec2.launch_templates:
+            raise SettingsError("the backend ec2 needs MOLECULE_EC2_LAUNCH_TEMPLATES")
+        if self.backends.backend == EC2 and not self.edge.external_platform_url:
+            raise SettingsError(
+                "MOLECULE_BACKEND=ec2 needs EXTERNAL_PLATFORM_URL: machines find the platform there"
             )
         if self.upload.store == "s3" and not self.upload.s3_bucket:
             raise SettingsError("MOLECULE_UPLOAD_STORE=s3 needs MOLECULE_S3_BUCKET")

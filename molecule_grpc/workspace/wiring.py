@@ -10,6 +10,7 @@ from uuid import UUID
 
 from molecule_grpc.auth.retention import prune_revoked
 from molecule_grpc.core import Core, Slice
+from molecule_grpc.db.pool import Connection
 from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS
 from molecule_grpc.directory import Heartbeat, HeartbeatResult, Peer
 from molecule_grpc.events.store import CHANNEL_ALL
@@ -28,6 +29,7 @@ from molecule_grpc.workspace.registry.registration import Registration
 from molecule_grpc.workspace.removing import Collapse
 from molecule_grpc.workspace.service import WorkspaceService, handlers
 from molecule_grpc.workspace.status_moves import StatusMoves
+from molecule_grpc.workspace.store import supervised
 from molecule_grpc.workspace.store.supervised import ProvisionTimeouts
 from molecule_grpc.workspace.subscriptions import (
     InTransaction,
@@ -66,6 +68,8 @@ class WorkspaceSlice:
             without their cards; raises `NotFound`.
         tasks_changed: shows the readers of the feed that these workspaces do something else now.
         moves: of statuses, for backends and those who use them.
+        provision_seconds: how long a workspace may take until it registers; 0 for one that was
+            removed.
         starts_by: names whoever starts new workspaces.
         verbs: moves of workspaces whose workloads are started and stopped.
         containers: what runs workloads, for senders of messages; bound late, by `use`.
@@ -83,6 +87,7 @@ class WorkspaceSlice:
     peers: Callable[[UUID, str, int], Awaitable[list[Peer]]]
     tasks_changed: Callable[[Iterable[UUID]], None]
     moves: StatusMoves
+    provision_seconds: Callable[[Connection, UUID], Awaitable[int]]
     starts_by: Callable[[Starter], None]
     verbs: WorkspaceVerbs
     containers: LateContainers
@@ -137,6 +142,9 @@ async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
             peers=directory.first_peers,
             tasks_changed=heartbeat_events.tasks_changed,
             moves=StatusMoves(),
+            provision_seconds=functools.partial(
+                _provision_seconds, _timeouts(core.settings.workspace)
+            ),
             starts_by=subscriptions.starts_by,
             verbs=WorkspaceVerbs(core.pool, _timeouts(core.settings.workspace), tell_readers),
             containers=LateContainers(),
@@ -150,6 +158,12 @@ async def open_workspace(core: Core) -> AsyncIterator[WorkspaceSlice]:
             on_removed=subscriptions.on_removed,
             on_uses=subscriptions.on_uses,
         )
+
+
+async def _provision_seconds(
+    timeouts: ProvisionTimeouts, conn: Connection, workspace_id: UUID
+) -> int:
+    return await supervised.provision_seconds(conn, timeouts, workspace_id)
 
 
 def _timeouts(settings: WorkspaceSettings) -> ProvisionTimeouts:

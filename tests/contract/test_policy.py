@@ -19,17 +19,17 @@ from molecule_grpc.server.edge.surface import read_surface
 from tools.descriptors import DEFAULT_PATH, Contract, Rpc
 
 # What anybody may call. Whoever adds to this list opens a door.
-OPEN = {"GetHealth", "GetWorkspace", "GetWorkspaceState", "Register"}
+OPEN = {"GetHealth", "GetWorkspace", "GetWorkspaceState", "Register", "ExchangeBootstrapToken"}
 # `workspace_id` names whom the call is about, not whom it is made for.
 NOT_THE_CALLER = {
     "SendMessage", "GetQueuedMessage", "GetWorkspace", "GetWorkspaceState", "SubscribeEvents",
-    "StreamEvents", "GetQuota",
+    "StreamEvents", "GetQuota", "ExchangeBootstrapToken",
 }  # fmt: skip
 # Neither reads nor stores: works down or ends what is kept, or notes a time. A nearly full disk
 # serves them; whoever adds to this list lets the disk fill up.
 SERVED_ON_A_LOW_DISK = {
     "RestartWorkspace", "PauseWorkspace", "ResumeWorkspace", "HibernateWorkspace", "WakeWorkspace",
-    "CollapseWorkspace",
+    "CollapseWorkspace", "ExchangeBootstrapToken",
     "GetHealth", "Heartbeat", "HeartbeatDelegation", "CancelDelegation", "SubscribeInbox",
     "StreamInbox", "AckInbox", "NackInbox", "AckUpload", "DeleteWorkspace",
     "RevokeToken", "RevokeOrgToken", "RotateExternalCredentials", "DropDeadLetter",

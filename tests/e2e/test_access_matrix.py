@@ -22,6 +22,8 @@ ADMINS = frozenset({Role.ORGANIZATION, Role.OPERATOR})
 # organisation is missing to it; a workspace's token that does not fit is no token.
 EXPECTED: dict[str, tuple[str, ...]] = {
     "open to all": (OK,) * 13,
+    # Its request holds another token than the callers' own, and none was given out.
+    "a machine's": (NO_TOKEN,) * 13,
     "the operator's": (NO_TOKEN,) * 12 + (OK,),
     "an administrator's": (NO_TOKEN,) * 9 + (OK, NO_TOKEN, OK, OK),
     "an administrator's, on something": (NO_TOKEN,) * 9 + (MISSING, NO_TOKEN, OK, OK),
@@ -45,6 +47,7 @@ BY_HANDLER = {
     "GetUploadLimits": "anybody's with a token",
     "CheckAccess": "anybody's with a token",
     "GetQuota": "anybody's with a token",
+    "ExchangeBootstrapToken": "a machine's",
 }
 # What reaches into a workload. Tests with an engine end those that last.
 INTO_WORKLOADS = {
@@ -79,7 +82,7 @@ def kind_of(rpc: Rpc) -> str:
     """The row of EXPECTED for an RPC, by its policy."""
     policy = POLICIES[f"/{rpc.service}/{rpc.name}"]
     if not policy.asks:
-        return "open to all"
+        return BY_HANDLER.get(rpc.name, "open to all")
     if policy.roles == {Role.OPERATOR}:
         return "the operator's"
     if policy.roles == ADMINS:

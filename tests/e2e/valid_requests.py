@@ -18,6 +18,7 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as delegation
 from moleculeai.memory.v1 import memory_pb2
 from moleculeai.memory.v1 import memory_service_pb2 as memory
 from moleculeai.upload.v1 import upload_service_pb2 as upload
+from moleculeai.workspace.v1 import bootstrap_pb2
 from moleculeai.workspace.v1 import configuration_pb2 as configuration
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace
 
@@ -481,6 +482,9 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
             caller_id=f.own.id, target_id=f.related.id
         ),
         "GetQuota": lambda f: workspace.GetQuotaRequest(),
+        "ExchangeBootstrapToken": lambda f: bootstrap_pb2.ExchangeBootstrapTokenRequest(
+            workspace_id=f.own.id, bootstrap_token=uuid.uuid4().hex
+        ),
         "ListOperations": lambda f: workspace.ListOperationsRequest(workspace_id=f.own.id),
         "ListWorkspaceFiles": lambda f: workspace.ListWorkspaceFilesRequest(workspace_id=f.own.id),
         "ReadWorkspaceFile": lambda f: workspace.ReadWorkspaceFileRequest(

@@ -1,4 +1,4 @@
-"""What every backend promises, on each of them: the control plane, a Docker engine, none."""
+"""What every backend promises, on each: the control plane, EC2, a Docker engine, none."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ from molecule_grpc.backends.contract import (
     Unknown,
 )
 from molecule_grpc.backends.docker.backend import DockerBackend
+from molecule_grpc.backends.ec2.backend import Ec2Backend
 from molecule_grpc.backends.none import NoBackend
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.settings.docker import DockerSettings
+from molecule_grpc.settings.ec2 import Ec2Settings
 from tests import control_plane as bad
+from tests.amazon import amazon, done_then, settings_for
 from tests.control_plane import control_plane
 from tests.engine.docker import DockerEngine
 from tests.engine.image import IMAGE
@@ -84,7 +87,41 @@ async def docker_stand(request: pytest.FixtureRequest) -> AsyncIterator[Stand]:
     await backend.close()
 
 
-STANDS = {BackendName.CONTROL_PLANE: control_plane_stand, BackendName.DOCKER: docker_stand}
+@contextlib.asynccontextmanager
+async def ec2_stand(request: pytest.FixtureRequest) -> AsyncIterator[Stand]:
+    request.getfixturevalue("amazon_keys")
+    answers = asyncio.Event()
+    async with amazon(request.getfixturevalue("moto")) as front:
+        witness = front.witness()
+        backend = Ec2Backend(settings_for(front), uuid.uuid4().hex)
+
+        def running(workspace: UUID) -> int:
+            wanted = [
+                {"Name": "tag:molecule.workspace", "Values": [str(workspace)]},
+                {"Name": "instance-state-name", "Values": ["pending", "running"]},
+            ]
+            found = witness.describe_instances(Filters=wanted)["Reservations"]
+            return sum(len(each["Instances"]) for each in found)
+
+        def kill(resource: str) -> None:
+            witness.terminate_instances(InstanceIds=[resource])
+
+        def slow_start() -> None:
+            front.script["RunInstances"] = [done_then(answers)]
+            asyncio.get_running_loop().call_later(1, answers.set)
+
+        yield Stand(backend, running, kill, slow_start)
+        for owned in await backend.list_owned(deadline=PATIENCE):
+            await backend.remove_volumes(owned.workspace_id, deadline=PATIENCE)
+        await backend.close()
+        witness.close()
+
+
+STANDS = {
+    BackendName.CONTROL_PLANE: control_plane_stand,
+    BackendName.EC2: ec2_stand,
+    BackendName.DOCKER: docker_stand,
+}
 
 
 @pytest.fixture(params=list(STANDS))
@@ -95,7 +132,13 @@ async def stand(request: pytest.FixtureRequest) -> AsyncIterator[Stand]:
 
 def wanted(workspace: UUID | None = None, **given: object) -> StartRequest:
     """A start of a workload that sleeps."""
-    return a_start(workspace, image=IMAGE, env={"AGENT_MODE": "quiet"}, **given)
+    return a_start(
+        workspace,
+        image=IMAGE,
+        env={"AGENT_MODE": "quiet"},
+        platform_url="https://platform.example",
+        **given,
+    )
 
 
 async def start(stand: Stand, request: StartRequest) -> Resource:
@@ -184,7 +227,8 @@ async def test_what_a_backend_lacks_is_refused_and_what_it_says_it_has_is_not(
     assert refused == set(calls) - stand.backend.capabilities
 
 
-@pytest.mark.parametrize("name", [BackendName.CONTROL_PLANE, BackendName.DOCKER])
+@pytest.mark.usefixtures("amazon_keys")
+@pytest.mark.parametrize("name", list(STANDS))
 async def test_an_engine_that_is_away_is_unreachable_and_unknown(name: BackendName) -> None:
     """Both within the deadline."""
     nowhere = bad.ScriptedControlPlane(url="http://127.0.0.1:9")
@@ -193,6 +237,10 @@ async def test_an_engine_that_is_away_is_unreachable_and_unknown(name: BackendNa
         if name is BackendName.DOCKER:
             host = "unix:///nonexistent/docker.sock"
             backend = DockerBackend(DockerSettings(host=host), "0" * 32, platform_port=8080)
+            stack.push_async_callback(backend.close)
+        elif name is BackendName.EC2:
+            settings = Ec2Settings(endpoint=nowhere.url, launch_templates=(("*", "some"),))
+            backend = Ec2Backend(settings, "0" * 32)
             stack.push_async_callback(backend.close)
         else:
             backend = await stack.enter_async_context(backend_of(nowhere))

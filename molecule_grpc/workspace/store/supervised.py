@@ -65,6 +65,7 @@ _OFFLINE = (
     + "$2"
 )
 _LATE_ROWS = _listing(_LATE, "$4", f"{_LIMIT} AS seconds") + "$5"
+_SECONDS: Final = f"SELECT {_LIMIT} FROM workspaces w WHERE id = $4 AND status <> 'removed'"
 _IDLE_ROWS = (
     _listing(
         f"{IDLE} AND status IN ('online', 'degraded') AND runtime <> 'external'",
@@ -128,6 +129,13 @@ async def late(pool: Pool, timeouts: ProvisionTimeouts, *, after: UUID, limit: i
     """Workspaces that are being started for too long, behind an id."""
     rows = await pool.fetch(_LATE_ROWS, *timeouts, after, limit)
     return [Late(Managed(*list(row)[:-1]), row["seconds"]) for row in rows]
+
+
+async def provision_seconds(
+    conn: Connection, timeouts: ProvisionTimeouts, workspace_id: UUID
+) -> int:
+    """How long a workspace may take until it registers; 0 for a workspace that was removed."""
+    return await conn.fetchval(_SECONDS, *timeouts, workspace_id) or 0
 
 
 async def idle(pool: Pool, *, after: UUID, limit: int) -> list[tuple[Managed, datetime]]:

@@ -94,6 +94,11 @@ _ADOPT = f"""
     SELECT {_OPERATION} FROM taken o {_WHERE_IT_RUNS}
 """
 
+_FIND = f"""
+    SELECT {_OPERATION} FROM workspace_operations o {_WHERE_IT_RUNS}
+    WHERE o.id = $1 AND o.started_at IS NOT NULL
+"""
+
 # In id order, like a request to cancel, which locks the same rows.
 _RENEW = """
     WITH held AS (
@@ -185,6 +190,11 @@ async def claim(pool: Pool, owner: str, lease: float, room: Room) -> list[Operat
 async def adopt(pool: Pool, owner: str, lease: float, limit: int) -> list[Operation]:
     """Take over operations whose runner was silent for longer than its lease."""
     return _operations(await pool.fetch(_ADOPT, owner, lease, limit))
+
+
+async def find(pool: Pool, operation_id: UUID) -> Operation | None:
+    """An operation that was begun."""
+    return next(iter(_operations(await pool.fetch(_FIND, operation_id))), None)
 
 
 async def renew(pool: Pool, owner: str, lease: float, ids: list[UUID]) -> dict[UUID, bool]:

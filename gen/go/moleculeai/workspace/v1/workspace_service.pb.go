@@ -5623,7 +5623,7 @@ var File_moleculeai_workspace_v1_workspace_service_proto protoreflect.FileDescri
 
 const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\n" +
-	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a$moleculeai/workspace/v1/access.proto\x1a+moleculeai/workspace/v1/configuration.proto\x1a'moleculeai/workspace/v1/operation.proto\x1a$moleculeai/workspace/v1/secret.proto\x1a'moleculeai/workspace/v1/workspace.proto\"\x8f\x01\n" +
+	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a$moleculeai/workspace/v1/access.proto\x1a+moleculeai/workspace/v1/configuration.proto\x1a'moleculeai/workspace/v1/bootstrap.proto\x1a'moleculeai/workspace/v1/operation.proto\x1a$moleculeai/workspace/v1/secret.proto\x1a'moleculeai/workspace/v1/workspace.proto\"\x8f\x01\n" +
 	"\x15ListOperationsRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
 	"\x05limit\x18\x02 \x01(\x05B\n" +
@@ -6021,7 +6021,7 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\vreencrypted\x18\x01 \x01(\x05R\vreencrypted\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\x02 \x01(\x05R\n" +
-	"unreadable2\xc8B\n" +
+	"unreadable2\x85D\n" +
 	"\x10WorkspaceService\x12\x93\x01\n" +
 	"\x0fCreateWorkspace\x12/.moleculeai.workspace.v1.CreateWorkspaceRequest\x1a0.moleculeai.workspace.v1.CreateWorkspaceResponse\"\x1d\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/workspaces\x12\x96\x01\n" +
 	"\x0eListWorkspaces\x12..moleculeai.workspace.v1.ListWorkspacesRequest\x1a/.moleculeai.workspace.v1.ListWorkspacesResponse\"#\xc2\xda\x18\f\x12\n" +
@@ -6058,7 +6058,8 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\rExecWorkspace\x12-.moleculeai.workspace.v1.ExecWorkspaceRequest\x1a..moleculeai.workspace.v1.ExecWorkspaceResponse(\x010\x01\x12\xac\x01\n" +
 	"\x13GetWorkspaceConsole\x123.moleculeai.workspace.v1.GetWorkspaceConsoleRequest\x1a4.moleculeai.workspace.v1.GetWorkspaceConsoleResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/workspaces/{workspace_id}/console\x12\x99\x01\n" +
 	"\x11GetWorkspaceStats\x121.moleculeai.workspace.v1.GetWorkspaceStatsRequest\x1a'.moleculeai.workspace.v1.WorkspaceStats\"(\x82\xd3\xe4\x93\x02\"\x12 /workspaces/{workspace_id}/stats\x12\x98\x01\n" +
-	"\x12ListWorkspaceStats\x122.moleculeai.workspace.v1.ListWorkspaceStatsRequest\x1a3.moleculeai.workspace.v1.ListWorkspaceStatsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/stats/workspaces\x12o\n" +
+	"\x12ListWorkspaceStats\x122.moleculeai.workspace.v1.ListWorkspaceStatsRequest\x1a3.moleculeai.workspace.v1.ListWorkspaceStatsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/stats/workspaces\x12\xba\x01\n" +
+	"\x16ExchangeBootstrapToken\x126.moleculeai.workspace.v1.ExchangeBootstrapTokenRequest\x1a7.moleculeai.workspace.v1.ExchangeBootstrapTokenResponse\"/\x82\xd3\xe4\x93\x02):\x01*\"$/workspaces/{workspace_id}/bootstrap\x12o\n" +
 	"\bGetQuota\x12(.moleculeai.workspace.v1.GetQuotaRequest\x1a).moleculeai.workspace.v1.GetQuotaResponse\"\x0e\x82\xd3\xe4\x93\x02\b\x12\x06/quota\x12\xa1\x01\n" +
 	"\vListSecrets\x12+.moleculeai.workspace.v1.ListSecretsRequest\x1a,.moleculeai.workspace.v1.ListSecretsResponse\"7\xc2\xda\x18\t\x12\asecrets\x82\xd3\xe4\x93\x02$\x12\"/workspaces/{workspace_id}/secrets\x12\x8e\x01\n" +
 	"\x0fGetSecretValues\x12/.moleculeai.workspace.v1.GetSecretValuesRequest\x1a\x17.google.protobuf.Struct\"1\x82\xd3\xe4\x93\x02+\x12)/workspaces/{workspace_id}/secrets/values\x12\xba\x01\n" +
@@ -6204,27 +6205,29 @@ var file_moleculeai_workspace_v1_workspace_service_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil),             // 106: google.protobuf.Timestamp
 	(*Secret)(nil),                            // 107: moleculeai.workspace.v1.Secret
 	(Secret_Scope)(0),                         // 108: moleculeai.workspace.v1.Secret.Scope
-	(*GetConfigRequest)(nil),                  // 109: moleculeai.workspace.v1.GetConfigRequest
-	(*PatchConfigRequest)(nil),                // 110: moleculeai.workspace.v1.PatchConfigRequest
-	(*GetModelRequest)(nil),                   // 111: moleculeai.workspace.v1.GetModelRequest
-	(*SetModelRequest)(nil),                   // 112: moleculeai.workspace.v1.SetModelRequest
-	(*GetBudgetRequest)(nil),                  // 113: moleculeai.workspace.v1.GetBudgetRequest
-	(*SetBudgetRequest)(nil),                  // 114: moleculeai.workspace.v1.SetBudgetRequest
-	(*GetUsageRequest)(nil),                   // 115: moleculeai.workspace.v1.GetUsageRequest
-	(*GetAgentRequest)(nil),                   // 116: moleculeai.workspace.v1.GetAgentRequest
-	(*AssignAgentRequest)(nil),                // 117: moleculeai.workspace.v1.AssignAgentRequest
-	(*ReplaceAgentRequest)(nil),               // 118: moleculeai.workspace.v1.ReplaceAgentRequest
-	(*RemoveAgentRequest)(nil),                // 119: moleculeai.workspace.v1.RemoveAgentRequest
-	(*MoveAgentRequest)(nil),                  // 120: moleculeai.workspace.v1.MoveAgentRequest
-	(*structpb.Struct)(nil),                   // 121: google.protobuf.Struct
-	(*GetConfigResponse)(nil),                 // 122: moleculeai.workspace.v1.GetConfigResponse
-	(*PatchConfigResponse)(nil),               // 123: moleculeai.workspace.v1.PatchConfigResponse
-	(*GetModelResponse)(nil),                  // 124: moleculeai.workspace.v1.GetModelResponse
-	(*SetModelResponse)(nil),                  // 125: moleculeai.workspace.v1.SetModelResponse
-	(*Budget)(nil),                            // 126: moleculeai.workspace.v1.Budget
-	(*GetUsageResponse)(nil),                  // 127: moleculeai.workspace.v1.GetUsageResponse
-	(*AssignedAgent)(nil),                     // 128: moleculeai.workspace.v1.AssignedAgent
-	(*RemoveAgentResponse)(nil),               // 129: moleculeai.workspace.v1.RemoveAgentResponse
+	(*ExchangeBootstrapTokenRequest)(nil),     // 109: moleculeai.workspace.v1.ExchangeBootstrapTokenRequest
+	(*GetConfigRequest)(nil),                  // 110: moleculeai.workspace.v1.GetConfigRequest
+	(*PatchConfigRequest)(nil),                // 111: moleculeai.workspace.v1.PatchConfigRequest
+	(*GetModelRequest)(nil),                   // 112: moleculeai.workspace.v1.GetModelRequest
+	(*SetModelRequest)(nil),                   // 113: moleculeai.workspace.v1.SetModelRequest
+	(*GetBudgetRequest)(nil),                  // 114: moleculeai.workspace.v1.GetBudgetRequest
+	(*SetBudgetRequest)(nil),                  // 115: moleculeai.workspace.v1.SetBudgetRequest
+	(*GetUsageRequest)(nil),                   // 116: moleculeai.workspace.v1.GetUsageRequest
+	(*GetAgentRequest)(nil),                   // 117: moleculeai.workspace.v1.GetAgentRequest
+	(*AssignAgentRequest)(nil),                // 118: moleculeai.workspace.v1.AssignAgentRequest
+	(*ReplaceAgentRequest)(nil),               // 119: moleculeai.workspace.v1.ReplaceAgentRequest
+	(*RemoveAgentRequest)(nil),                // 120: moleculeai.workspace.v1.RemoveAgentRequest
+	(*MoveAgentRequest)(nil),                  // 121: moleculeai.workspace.v1.MoveAgentRequest
+	(*ExchangeBootstrapTokenResponse)(nil),    // 122: moleculeai.workspace.v1.ExchangeBootstrapTokenResponse
+	(*structpb.Struct)(nil),                   // 123: google.protobuf.Struct
+	(*GetConfigResponse)(nil),                 // 124: moleculeai.workspace.v1.GetConfigResponse
+	(*PatchConfigResponse)(nil),               // 125: moleculeai.workspace.v1.PatchConfigResponse
+	(*GetModelResponse)(nil),                  // 126: moleculeai.workspace.v1.GetModelResponse
+	(*SetModelResponse)(nil),                  // 127: moleculeai.workspace.v1.SetModelResponse
+	(*Budget)(nil),                            // 128: moleculeai.workspace.v1.Budget
+	(*GetUsageResponse)(nil),                  // 129: moleculeai.workspace.v1.GetUsageResponse
+	(*AssignedAgent)(nil),                     // 130: moleculeai.workspace.v1.AssignedAgent
+	(*RemoveAgentResponse)(nil),               // 131: moleculeai.workspace.v1.RemoveAgentResponse
 }
 var file_moleculeai_workspace_v1_workspace_service_proto_depIdxs = []int32{
 	89,  // 0: moleculeai.workspace.v1.ListOperationsResponse.operations:type_name -> moleculeai.workspace.v1.Operation
@@ -6310,83 +6313,85 @@ var file_moleculeai_workspace_v1_workspace_service_proto_depIdxs = []int32{
 	13,  // 80: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceConsole:input_type -> moleculeai.workspace.v1.GetWorkspaceConsoleRequest
 	15,  // 81: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceStats:input_type -> moleculeai.workspace.v1.GetWorkspaceStatsRequest
 	16,  // 82: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceStats:input_type -> moleculeai.workspace.v1.ListWorkspaceStatsRequest
-	30,  // 83: moleculeai.workspace.v1.WorkspaceService.GetQuota:input_type -> moleculeai.workspace.v1.GetQuotaRequest
-	67,  // 84: moleculeai.workspace.v1.WorkspaceService.ListSecrets:input_type -> moleculeai.workspace.v1.ListSecretsRequest
-	69,  // 85: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:input_type -> moleculeai.workspace.v1.GetSecretValuesRequest
-	70,  // 86: moleculeai.workspace.v1.WorkspaceService.SetSecret:input_type -> moleculeai.workspace.v1.SetSecretRequest
-	72,  // 87: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:input_type -> moleculeai.workspace.v1.DeleteSecretRequest
-	74,  // 88: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:input_type -> moleculeai.workspace.v1.ListSharedSecretsRequest
-	76,  // 89: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:input_type -> moleculeai.workspace.v1.SetSharedSecretRequest
-	78,  // 90: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:input_type -> moleculeai.workspace.v1.DeleteSharedSecretRequest
-	109, // 91: moleculeai.workspace.v1.WorkspaceService.GetConfig:input_type -> moleculeai.workspace.v1.GetConfigRequest
-	110, // 92: moleculeai.workspace.v1.WorkspaceService.PatchConfig:input_type -> moleculeai.workspace.v1.PatchConfigRequest
-	111, // 93: moleculeai.workspace.v1.WorkspaceService.GetModel:input_type -> moleculeai.workspace.v1.GetModelRequest
-	112, // 94: moleculeai.workspace.v1.WorkspaceService.SetModel:input_type -> moleculeai.workspace.v1.SetModelRequest
-	113, // 95: moleculeai.workspace.v1.WorkspaceService.GetBudget:input_type -> moleculeai.workspace.v1.GetBudgetRequest
-	114, // 96: moleculeai.workspace.v1.WorkspaceService.SetBudget:input_type -> moleculeai.workspace.v1.SetBudgetRequest
-	115, // 97: moleculeai.workspace.v1.WorkspaceService.GetUsage:input_type -> moleculeai.workspace.v1.GetUsageRequest
-	116, // 98: moleculeai.workspace.v1.WorkspaceService.GetAgent:input_type -> moleculeai.workspace.v1.GetAgentRequest
-	117, // 99: moleculeai.workspace.v1.WorkspaceService.AssignAgent:input_type -> moleculeai.workspace.v1.AssignAgentRequest
-	118, // 100: moleculeai.workspace.v1.WorkspaceService.ReplaceAgent:input_type -> moleculeai.workspace.v1.ReplaceAgentRequest
-	119, // 101: moleculeai.workspace.v1.WorkspaceService.RemoveAgent:input_type -> moleculeai.workspace.v1.RemoveAgentRequest
-	120, // 102: moleculeai.workspace.v1.WorkspaceService.MoveAgent:input_type -> moleculeai.workspace.v1.MoveAgentRequest
-	80,  // 103: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:input_type -> moleculeai.workspace.v1.ReencryptSecretsRequest
-	35,  // 104: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
-	37,  // 105: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
-	101, // 106: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
-	40,  // 107: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
-	42,  // 108: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
-	44,  // 109: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
-	19,  // 110: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:output_type -> moleculeai.workspace.v1.RestartWorkspaceResponse
-	21,  // 111: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:output_type -> moleculeai.workspace.v1.PauseWorkspaceResponse
-	23,  // 112: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:output_type -> moleculeai.workspace.v1.ResumeWorkspaceResponse
-	25,  // 113: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:output_type -> moleculeai.workspace.v1.HibernateWorkspaceResponse
-	27,  // 114: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:output_type -> moleculeai.workspace.v1.WakeWorkspaceResponse
-	29,  // 115: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:output_type -> moleculeai.workspace.v1.CollapseWorkspaceResponse
-	46,  // 116: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
-	48,  // 117: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
-	50,  // 118: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
-	52,  // 119: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
-	54,  // 120: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
-	56,  // 121: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
-	58,  // 122: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
-	60,  // 123: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
-	62,  // 124: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
-	64,  // 125: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
-	66,  // 126: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	1,   // 127: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
-	3,   // 128: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceFiles:output_type -> moleculeai.workspace.v1.ListWorkspaceFilesResponse
-	91,  // 129: moleculeai.workspace.v1.WorkspaceService.ReadWorkspaceFile:output_type -> google.api.HttpBody
-	6,   // 130: moleculeai.workspace.v1.WorkspaceService.WriteWorkspaceFile:output_type -> moleculeai.workspace.v1.WriteWorkspaceFileResponse
-	8,   // 131: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspaceFile:output_type -> moleculeai.workspace.v1.DeleteWorkspaceFileResponse
-	10,  // 132: moleculeai.workspace.v1.WorkspaceService.WatchWorkspaceLogs:output_type -> moleculeai.workspace.v1.WatchWorkspaceLogsResponse
-	12,  // 133: moleculeai.workspace.v1.WorkspaceService.ExecWorkspace:output_type -> moleculeai.workspace.v1.ExecWorkspaceResponse
-	14,  // 134: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceConsole:output_type -> moleculeai.workspace.v1.GetWorkspaceConsoleResponse
-	97,  // 135: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceStats:output_type -> moleculeai.workspace.v1.WorkspaceStats
-	17,  // 136: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceStats:output_type -> moleculeai.workspace.v1.ListWorkspaceStatsResponse
-	32,  // 137: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
-	68,  // 138: moleculeai.workspace.v1.WorkspaceService.ListSecrets:output_type -> moleculeai.workspace.v1.ListSecretsResponse
-	121, // 139: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:output_type -> google.protobuf.Struct
-	71,  // 140: moleculeai.workspace.v1.WorkspaceService.SetSecret:output_type -> moleculeai.workspace.v1.SetSecretResponse
-	73,  // 141: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:output_type -> moleculeai.workspace.v1.DeleteSecretResponse
-	75,  // 142: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:output_type -> moleculeai.workspace.v1.ListSharedSecretsResponse
-	77,  // 143: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:output_type -> moleculeai.workspace.v1.SetSharedSecretResponse
-	79,  // 144: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:output_type -> moleculeai.workspace.v1.DeleteSharedSecretResponse
-	122, // 145: moleculeai.workspace.v1.WorkspaceService.GetConfig:output_type -> moleculeai.workspace.v1.GetConfigResponse
-	123, // 146: moleculeai.workspace.v1.WorkspaceService.PatchConfig:output_type -> moleculeai.workspace.v1.PatchConfigResponse
-	124, // 147: moleculeai.workspace.v1.WorkspaceService.GetModel:output_type -> moleculeai.workspace.v1.GetModelResponse
-	125, // 148: moleculeai.workspace.v1.WorkspaceService.SetModel:output_type -> moleculeai.workspace.v1.SetModelResponse
-	126, // 149: moleculeai.workspace.v1.WorkspaceService.GetBudget:output_type -> moleculeai.workspace.v1.Budget
-	126, // 150: moleculeai.workspace.v1.WorkspaceService.SetBudget:output_type -> moleculeai.workspace.v1.Budget
-	127, // 151: moleculeai.workspace.v1.WorkspaceService.GetUsage:output_type -> moleculeai.workspace.v1.GetUsageResponse
-	128, // 152: moleculeai.workspace.v1.WorkspaceService.GetAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
-	128, // 153: moleculeai.workspace.v1.WorkspaceService.AssignAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
-	128, // 154: moleculeai.workspace.v1.WorkspaceService.ReplaceAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
-	129, // 155: moleculeai.workspace.v1.WorkspaceService.RemoveAgent:output_type -> moleculeai.workspace.v1.RemoveAgentResponse
-	128, // 156: moleculeai.workspace.v1.WorkspaceService.MoveAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
-	81,  // 157: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:output_type -> moleculeai.workspace.v1.ReencryptSecretsResponse
-	104, // [104:158] is the sub-list for method output_type
-	50,  // [50:104] is the sub-list for method input_type
+	109, // 83: moleculeai.workspace.v1.WorkspaceService.ExchangeBootstrapToken:input_type -> moleculeai.workspace.v1.ExchangeBootstrapTokenRequest
+	30,  // 84: moleculeai.workspace.v1.WorkspaceService.GetQuota:input_type -> moleculeai.workspace.v1.GetQuotaRequest
+	67,  // 85: moleculeai.workspace.v1.WorkspaceService.ListSecrets:input_type -> moleculeai.workspace.v1.ListSecretsRequest
+	69,  // 86: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:input_type -> moleculeai.workspace.v1.GetSecretValuesRequest
+	70,  // 87: moleculeai.workspace.v1.WorkspaceService.SetSecret:input_type -> moleculeai.workspace.v1.SetSecretRequest
+	72,  // 88: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:input_type -> moleculeai.workspace.v1.DeleteSecretRequest
+	74,  // 89: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:input_type -> moleculeai.workspace.v1.ListSharedSecretsRequest
+	76,  // 90: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:input_type -> moleculeai.workspace.v1.SetSharedSecretRequest
+	78,  // 91: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:input_type -> moleculeai.workspace.v1.DeleteSharedSecretRequest
+	110, // 92: moleculeai.workspace.v1.WorkspaceService.GetConfig:input_type -> moleculeai.workspace.v1.GetConfigRequest
+	111, // 93: moleculeai.workspace.v1.WorkspaceService.PatchConfig:input_type -> moleculeai.workspace.v1.PatchConfigRequest
+	112, // 94: moleculeai.workspace.v1.WorkspaceService.GetModel:input_type -> moleculeai.workspace.v1.GetModelRequest
+	113, // 95: moleculeai.workspace.v1.WorkspaceService.SetModel:input_type -> moleculeai.workspace.v1.SetModelRequest
+	114, // 96: moleculeai.workspace.v1.WorkspaceService.GetBudget:input_type -> moleculeai.workspace.v1.GetBudgetRequest
+	115, // 97: moleculeai.workspace.v1.WorkspaceService.SetBudget:input_type -> moleculeai.workspace.v1.SetBudgetRequest
+	116, // 98: moleculeai.workspace.v1.WorkspaceService.GetUsage:input_type -> moleculeai.workspace.v1.GetUsageRequest
+	117, // 99: moleculeai.workspace.v1.WorkspaceService.GetAgent:input_type -> moleculeai.workspace.v1.GetAgentRequest
+	118, // 100: moleculeai.workspace.v1.WorkspaceService.AssignAgent:input_type -> moleculeai.workspace.v1.AssignAgentRequest
+	119, // 101: moleculeai.workspace.v1.WorkspaceService.ReplaceAgent:input_type -> moleculeai.workspace.v1.ReplaceAgentRequest
+	120, // 102: moleculeai.workspace.v1.WorkspaceService.RemoveAgent:input_type -> moleculeai.workspace.v1.RemoveAgentRequest
+	121, // 103: moleculeai.workspace.v1.WorkspaceService.MoveAgent:input_type -> moleculeai.workspace.v1.MoveAgentRequest
+	80,  // 104: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:input_type -> moleculeai.workspace.v1.ReencryptSecretsRequest
+	35,  // 105: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
+	37,  // 106: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
+	101, // 107: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
+	40,  // 108: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
+	42,  // 109: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
+	44,  // 110: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
+	19,  // 111: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:output_type -> moleculeai.workspace.v1.RestartWorkspaceResponse
+	21,  // 112: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:output_type -> moleculeai.workspace.v1.PauseWorkspaceResponse
+	23,  // 113: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:output_type -> moleculeai.workspace.v1.ResumeWorkspaceResponse
+	25,  // 114: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:output_type -> moleculeai.workspace.v1.HibernateWorkspaceResponse
+	27,  // 115: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:output_type -> moleculeai.workspace.v1.WakeWorkspaceResponse
+	29,  // 116: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:output_type -> moleculeai.workspace.v1.CollapseWorkspaceResponse
+	46,  // 117: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
+	48,  // 118: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
+	50,  // 119: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
+	52,  // 120: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
+	54,  // 121: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
+	56,  // 122: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
+	58,  // 123: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
+	60,  // 124: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
+	62,  // 125: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
+	64,  // 126: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
+	66,  // 127: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
+	1,   // 128: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
+	3,   // 129: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceFiles:output_type -> moleculeai.workspace.v1.ListWorkspaceFilesResponse
+	91,  // 130: moleculeai.workspace.v1.WorkspaceService.ReadWorkspaceFile:output_type -> google.api.HttpBody
+	6,   // 131: moleculeai.workspace.v1.WorkspaceService.WriteWorkspaceFile:output_type -> moleculeai.workspace.v1.WriteWorkspaceFileResponse
+	8,   // 132: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspaceFile:output_type -> moleculeai.workspace.v1.DeleteWorkspaceFileResponse
+	10,  // 133: moleculeai.workspace.v1.WorkspaceService.WatchWorkspaceLogs:output_type -> moleculeai.workspace.v1.WatchWorkspaceLogsResponse
+	12,  // 134: moleculeai.workspace.v1.WorkspaceService.ExecWorkspace:output_type -> moleculeai.workspace.v1.ExecWorkspaceResponse
+	14,  // 135: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceConsole:output_type -> moleculeai.workspace.v1.GetWorkspaceConsoleResponse
+	97,  // 136: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceStats:output_type -> moleculeai.workspace.v1.WorkspaceStats
+	17,  // 137: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceStats:output_type -> moleculeai.workspace.v1.ListWorkspaceStatsResponse
+	122, // 138: moleculeai.workspace.v1.WorkspaceService.ExchangeBootstrapToken:output_type -> moleculeai.workspace.v1.ExchangeBootstrapTokenResponse
+	32,  // 139: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
+	68,  // 140: moleculeai.workspace.v1.WorkspaceService.ListSecrets:output_type -> moleculeai.workspace.v1.ListSecretsResponse
+	123, // 141: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:output_type -> google.protobuf.Struct
+	71,  // 142: moleculeai.workspace.v1.WorkspaceService.SetSecret:output_type -> moleculeai.workspace.v1.SetSecretResponse
+	73,  // 143: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:output_type -> moleculeai.workspace.v1.DeleteSecretResponse
+	75,  // 144: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:output_type -> moleculeai.workspace.v1.ListSharedSecretsResponse
+	77,  // 145: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:output_type -> moleculeai.workspace.v1.SetSharedSecretResponse
+	79,  // 146: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:output_type -> moleculeai.workspace.v1.DeleteSharedSecretResponse
+	124, // 147: moleculeai.workspace.v1.WorkspaceService.GetConfig:output_type -> moleculeai.workspace.v1.GetConfigResponse
+	125, // 148: moleculeai.workspace.v1.WorkspaceService.PatchConfig:output_type -> moleculeai.workspace.v1.PatchConfigResponse
+	126, // 149: moleculeai.workspace.v1.WorkspaceService.GetModel:output_type -> moleculeai.workspace.v1.GetModelResponse
+	127, // 150: moleculeai.workspace.v1.WorkspaceService.SetModel:output_type -> moleculeai.workspace.v1.SetModelResponse
+	128, // 151: moleculeai.workspace.v1.WorkspaceService.GetBudget:output_type -> moleculeai.workspace.v1.Budget
+	128, // 152: moleculeai.workspace.v1.WorkspaceService.SetBudget:output_type -> moleculeai.workspace.v1.Budget
+	129, // 153: moleculeai.workspace.v1.WorkspaceService.GetUsage:output_type -> moleculeai.workspace.v1.GetUsageResponse
+	130, // 154: moleculeai.workspace.v1.WorkspaceService.GetAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	130, // 155: moleculeai.workspace.v1.WorkspaceService.AssignAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	130, // 156: moleculeai.workspace.v1.WorkspaceService.ReplaceAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	131, // 157: moleculeai.workspace.v1.WorkspaceService.RemoveAgent:output_type -> moleculeai.workspace.v1.RemoveAgentResponse
+	130, // 158: moleculeai.workspace.v1.WorkspaceService.MoveAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	81,  // 159: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:output_type -> moleculeai.workspace.v1.ReencryptSecretsResponse
+	105, // [105:160] is the sub-list for method output_type
+	50,  // [50:105] is the sub-list for method input_type
 	50,  // [50:50] is the sub-list for extension type_name
 	50,  // [50:50] is the sub-list for extension extendee
 	0,   // [0:50] is the sub-list for field type_name
@@ -6399,6 +6404,7 @@ func file_moleculeai_workspace_v1_workspace_service_proto_init() {
 	}
 	file_moleculeai_workspace_v1_access_proto_init()
 	file_moleculeai_workspace_v1_configuration_proto_init()
+	file_moleculeai_workspace_v1_bootstrap_proto_init()
 	file_moleculeai_workspace_v1_operation_proto_init()
 	file_moleculeai_workspace_v1_secret_proto_init()
 	file_moleculeai_workspace_v1_workspace_proto_init()

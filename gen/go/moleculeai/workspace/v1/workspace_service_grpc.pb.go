@@ -56,6 +56,7 @@ const (
 	WorkspaceService_GetWorkspaceConsole_FullMethodName       = "/moleculeai.workspace.v1.WorkspaceService/GetWorkspaceConsole"
 	WorkspaceService_GetWorkspaceStats_FullMethodName         = "/moleculeai.workspace.v1.WorkspaceService/GetWorkspaceStats"
 	WorkspaceService_ListWorkspaceStats_FullMethodName        = "/moleculeai.workspace.v1.WorkspaceService/ListWorkspaceStats"
+	WorkspaceService_ExchangeBootstrapToken_FullMethodName    = "/moleculeai.workspace.v1.WorkspaceService/ExchangeBootstrapToken"
 	WorkspaceService_GetQuota_FullMethodName                  = "/moleculeai.workspace.v1.WorkspaceService/GetQuota"
 	WorkspaceService_ListSecrets_FullMethodName               = "/moleculeai.workspace.v1.WorkspaceService/ListSecrets"
 	WorkspaceService_GetSecretValues_FullMethodName           = "/moleculeai.workspace.v1.WorkspaceService/GetSecretValues"
@@ -232,6 +233,13 @@ type WorkspaceServiceClient interface {
 	// of their ids; of all organisations for the operator. What cannot be measured says why. If there are
 	// more, the response header `x-next-page-token` carries the token of the next page.
 	ListWorkspaceStats(ctx context.Context, in *ListWorkspaceStatsRequest, opts ...grpc.CallOption) (*ListWorkspaceStatsResponse, error)
+	// ExchangeBootstrapToken returns what a workspace is started with, its secrets among it, to the machine
+	// that the platform has started for the workspace. The bootstrap token is all that the machine was given, and the
+	// caller needs no other. The token works once, for this workspace, while the workspace is
+	// `provisioning`, until its provision timeout. A repeat, and any token that does not work, fails with
+	// UNAUTHENTICATED, whatever the cause. Fails with FAILED_PRECONDITION if the workspace cannot be
+	// started as it is, and leaves the token unused. Tokens that the workspace had before are revoked.
+	ExchangeBootstrapToken(ctx context.Context, in *ExchangeBootstrapTokenRequest, opts ...grpc.CallOption) (*ExchangeBootstrapTokenResponse, error)
 	// GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
 	// kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
 	// own organisation, a workspace's token its own workspace; anything else fails with
@@ -658,6 +666,16 @@ func (c *workspaceServiceClient) ListWorkspaceStats(ctx context.Context, in *Lis
 	return out, nil
 }
 
+func (c *workspaceServiceClient) ExchangeBootstrapToken(ctx context.Context, in *ExchangeBootstrapTokenRequest, opts ...grpc.CallOption) (*ExchangeBootstrapTokenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExchangeBootstrapTokenResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_ExchangeBootstrapToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *workspaceServiceClient) GetQuota(ctx context.Context, in *GetQuotaRequest, opts ...grpc.CallOption) (*GetQuotaResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetQuotaResponse)
@@ -1021,6 +1039,13 @@ type WorkspaceServiceServer interface {
 	// of their ids; of all organisations for the operator. What cannot be measured says why. If there are
 	// more, the response header `x-next-page-token` carries the token of the next page.
 	ListWorkspaceStats(context.Context, *ListWorkspaceStatsRequest) (*ListWorkspaceStatsResponse, error)
+	// ExchangeBootstrapToken returns what a workspace is started with, its secrets among it, to the machine
+	// that the platform has started for the workspace. The bootstrap token is all that the machine was given, and the
+	// caller needs no other. The token works once, for this workspace, while the workspace is
+	// `provisioning`, until its provision timeout. A repeat, and any token that does not work, fails with
+	// UNAUTHENTICATED, whatever the cause. Fails with FAILED_PRECONDITION if the workspace cannot be
+	// started as it is, and leaves the token unused. Tokens that the workspace had before are revoked.
+	ExchangeBootstrapToken(context.Context, *ExchangeBootstrapTokenRequest) (*ExchangeBootstrapTokenResponse, error)
 	// GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
 	// kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
 	// own organisation, a workspace's token its own workspace; anything else fails with
@@ -1191,6 +1216,9 @@ func (UnimplementedWorkspaceServiceServer) GetWorkspaceStats(context.Context, *G
 }
 func (UnimplementedWorkspaceServiceServer) ListWorkspaceStats(context.Context, *ListWorkspaceStatsRequest) (*ListWorkspaceStatsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListWorkspaceStats not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ExchangeBootstrapToken(context.Context, *ExchangeBootstrapTokenRequest) (*ExchangeBootstrapTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExchangeBootstrapToken not implemented")
 }
 func (UnimplementedWorkspaceServiceServer) GetQuota(context.Context, *GetQuotaRequest) (*GetQuotaResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetQuota not implemented")
@@ -1834,6 +1862,24 @@ func _WorkspaceService_ListWorkspaceStats_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkspaceService_ExchangeBootstrapToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExchangeBootstrapTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).ExchangeBootstrapToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_ExchangeBootstrapToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).ExchangeBootstrapToken(ctx, req.(*ExchangeBootstrapTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WorkspaceService_GetQuota_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetQuotaRequest)
 	if err := dec(in); err != nil {
@@ -2334,6 +2380,10 @@ var WorkspaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListWorkspaceStats",
 			Handler:    _WorkspaceService_ListWorkspaceStats_Handler,
+		},
+		{
+			MethodName: "ExchangeBootstrapToken",
+			Handler:    _WorkspaceService_ExchangeBootstrapToken_Handler,
 		},
 		{
 			MethodName: "GetQuota",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from google.api import httpbody_pb2
     from google.protobuf import struct_pb2
     from moleculeai.workspace.v1 import access_pb2
+    from moleculeai.workspace.v1 import bootstrap_pb2
     from moleculeai.workspace.v1 import configuration_pb2
     from moleculeai.workspace.v1 import workspace_pb2
     from moleculeai.workspace.v1 import workspace_service_pb2
@@ -392,6 +393,20 @@ class WorkspaceServiceHandlers(Protocol):
         """ListWorkspaceStats measures the workloads of the caller's organisation that should run, in the order
         of their ids; of all organisations for the operator. What cannot be measured says why. If there are
         more, the response header `x-next-page-token` carries the token of the next page.
+        """
+        ...
+
+    async def ExchangeBootstrapToken(
+        self,
+        request: bootstrap_pb2.ExchangeBootstrapTokenRequest,
+        call: Call,
+    ) -> bootstrap_pb2.ExchangeBootstrapTokenResponse:
+        """ExchangeBootstrapToken returns what a workspace is started with, its secrets among it, to the machine
+        that the platform has started for the workspace. The bootstrap token is all that the machine was given, and the
+        caller needs no other. The token works once, for this workspace, while the workspace is
+        `provisioning`, until its provision timeout. A repeat, and any token that does not work, fails with
+        UNAUTHENTICATED, whatever the cause. Fails with FAILED_PRECONDITION if the workspace cannot be
+        started as it is, and leaves the token unused. Tokens that the workspace had before are revoked.
         """
         ...
 

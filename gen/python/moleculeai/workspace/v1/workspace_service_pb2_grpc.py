@@ -6,6 +6,7 @@ import warnings
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from moleculeai.workspace.v1 import access_pb2 as moleculeai_dot_workspace_dot_v1_dot_access__pb2
+from moleculeai.workspace.v1 import bootstrap_pb2 as moleculeai_dot_workspace_dot_v1_dot_bootstrap__pb2
 from moleculeai.workspace.v1 import configuration_pb2 as moleculeai_dot_workspace_dot_v1_dot_configuration__pb2
 from moleculeai.workspace.v1 import workspace_pb2 as moleculeai_dot_workspace_dot_v1_dot_workspace__pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2
@@ -205,6 +206,11 @@ class WorkspaceServiceStub:
                 '/moleculeai.workspace.v1.WorkspaceService/ListWorkspaceStats',
                 request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceStatsRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceStatsResponse.FromString,
+                _registered_method=True)
+        self.ExchangeBootstrapToken = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/ExchangeBootstrapToken',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_bootstrap__pb2.ExchangeBootstrapTokenRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_bootstrap__pb2.ExchangeBootstrapTokenResponse.FromString,
                 _registered_method=True)
         self.GetQuota = channel.unary_unary(
                 '/moleculeai.workspace.v1.WorkspaceService/GetQuota',
@@ -629,6 +635,18 @@ class WorkspaceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExchangeBootstrapToken(self, request, context):
+        """ExchangeBootstrapToken returns what a workspace is started with, its secrets among it, to the machine
+        that the platform has started for the workspace. The bootstrap token is all that the machine was given, and the
+        caller needs no other. The token works once, for this workspace, while the workspace is
+        `provisioning`, until its provision timeout. A repeat, and any token that does not work, fails with
+        UNAUTHENTICATED, whatever the cause. Fails with FAILED_PRECONDITION if the workspace cannot be
+        started as it is, and leaves the token unused. Tokens that the workspace had before are revoked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetQuota(self, request, context):
         """GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
         kept, over all workers, and what is in use at once in the worker that answers. A caller sees its
@@ -963,6 +981,11 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.ListWorkspaceStats,
                     request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceStatsRequest.FromString,
                     response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceStatsResponse.SerializeToString,
+            ),
+            'ExchangeBootstrapToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExchangeBootstrapToken,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_bootstrap__pb2.ExchangeBootstrapTokenRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_bootstrap__pb2.ExchangeBootstrapTokenResponse.SerializeToString,
             ),
             'GetQuota': grpc.unary_unary_rpc_method_handler(
                     servicer.GetQuota,
@@ -1963,6 +1986,33 @@ class WorkspaceService:
             '/moleculeai.workspace.v1.WorkspaceService/ListWorkspaceStats',
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceStatsRequest.SerializeToString,
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ListWorkspaceStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExchangeBootstrapToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ExchangeBootstrapToken',
+            moleculeai_dot_workspace_dot_v1_dot_bootstrap__pb2.ExchangeBootstrapTokenRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_bootstrap__pb2.ExchangeBootstrapTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

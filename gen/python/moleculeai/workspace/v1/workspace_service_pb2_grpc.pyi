@@ -8,6 +8,7 @@ from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from grpc import aio as _aio
 from moleculeai.workspace.v1 import access_pb2 as _access_pb2
+from moleculeai.workspace.v1 import bootstrap_pb2 as _bootstrap_pb2
 from moleculeai.workspace.v1 import configuration_pb2 as _configuration_pb2
 from moleculeai.workspace.v1 import workspace_pb2 as _workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as _workspace_service_pb2
@@ -214,6 +215,14 @@ class WorkspaceServiceStub:
     """ListWorkspaceStats measures the workloads of the caller's organisation that should run, in the order
     of their ids; of all organisations for the operator. What cannot be measured says why. If there are
     more, the response header `x-next-page-token` carries the token of the next page.
+    """
+    ExchangeBootstrapToken: _grpc.UnaryUnaryMultiCallable[_bootstrap_pb2.ExchangeBootstrapTokenRequest, _bootstrap_pb2.ExchangeBootstrapTokenResponse]
+    """ExchangeBootstrapToken returns what a workspace is started with, its secrets among it, to the machine
+    that the platform has started for the workspace. The bootstrap token is all that the machine was given, and the
+    caller needs no other. The token works once, for this workspace, while the workspace is
+    `provisioning`, until its provision timeout. A repeat, and any token that does not work, fails with
+    UNAUTHENTICATED, whatever the cause. Fails with FAILED_PRECONDITION if the workspace cannot be
+    started as it is, and leaves the token unused. Tokens that the workspace had before are revoked.
     """
     GetQuota: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetQuotaRequest, _workspace_service_pb2.GetQuotaResponse]
     """GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
@@ -475,6 +484,14 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """ListWorkspaceStats measures the workloads of the caller's organisation that should run, in the order
     of their ids; of all organisations for the operator. What cannot be measured says why. If there are
     more, the response header `x-next-page-token` carries the token of the next page.
+    """
+    ExchangeBootstrapToken: _aio.UnaryUnaryMultiCallable[_bootstrap_pb2.ExchangeBootstrapTokenRequest, _bootstrap_pb2.ExchangeBootstrapTokenResponse]  # type: ignore[assignment]
+    """ExchangeBootstrapToken returns what a workspace is started with, its secrets among it, to the machine
+    that the platform has started for the workspace. The bootstrap token is all that the machine was given, and the
+    caller needs no other. The token works once, for this workspace, while the workspace is
+    `provisioning`, until its provision timeout. A repeat, and any token that does not work, fails with
+    UNAUTHENTICATED, whatever the cause. Fails with FAILED_PRECONDITION if the workspace cannot be
+    started as it is, and leaves the token unused. Tokens that the workspace had before are revoked.
     """
     GetQuota: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetQuotaRequest, _workspace_service_pb2.GetQuotaResponse]  # type: ignore[assignment]
     """GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
@@ -931,6 +948,20 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         """ListWorkspaceStats measures the workloads of the caller's organisation that should run, in the order
         of their ids; of all organisations for the operator. What cannot be measured says why. If there are
         more, the response header `x-next-page-token` carries the token of the next page.
+        """
+
+    @_abc_1.abstractmethod
+    def ExchangeBootstrapToken(
+        self,
+        request: _bootstrap_pb2.ExchangeBootstrapTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_bootstrap_pb2.ExchangeBootstrapTokenResponse, _abc.Awaitable[_bootstrap_pb2.ExchangeBootstrapTokenResponse]]:
+        """ExchangeBootstrapToken returns what a workspace is started with, its secrets among it, to the machine
+        that the platform has started for the workspace. The bootstrap token is all that the machine was given, and the
+        caller needs no other. The token works once, for this workspace, while the workspace is
+        `provisioning`, until its provision timeout. A repeat, and any token that does not work, fails with
+        UNAUTHENTICATED, whatever the cause. Fails with FAILED_PRECONDITION if the workspace cannot be
+        started as it is, and leaves the token unused. Tokens that the workspace had before are revoked.
         """
 
     @_abc_1.abstractmethod

@@ -12,6 +12,7 @@ import type { HttpBody, HttpBodySchema } from "../../../google/api/httpbody_pb.j
 import type { ConnectionInfo, Peer, RuntimeMetadata, Token, Workspace, Workspace_DeliveryMode, Workspace_Status, WorkspaceSchema } from "./workspace_pb.js";
 import type { StructSchema, Timestamp, Value } from "@bufbuild/protobuf/wkt";
 import type { Secret, Secret_Scope } from "./secret_pb.js";
+import type { ExchangeBootstrapTokenRequestSchema, ExchangeBootstrapTokenResponseSchema } from "./bootstrap_pb.js";
 import type { AssignAgentRequestSchema, AssignedAgentSchema, BudgetSchema, GetAgentRequestSchema, GetBudgetRequestSchema, GetConfigRequestSchema, GetConfigResponseSchema, GetModelRequestSchema, GetModelResponseSchema, GetUsageRequestSchema, GetUsageResponseSchema, MoveAgentRequestSchema, PatchConfigRequestSchema, PatchConfigResponseSchema, RemoveAgentRequestSchema, RemoveAgentResponseSchema, ReplaceAgentRequestSchema, SetBudgetRequestSchema, SetModelRequestSchema, SetModelResponseSchema } from "./configuration_pb.js";
 
 /**
@@ -3306,6 +3307,21 @@ export declare const WorkspaceService: GenService<{
     methodKind: "unary";
     input: typeof ListWorkspaceStatsRequestSchema;
     output: typeof ListWorkspaceStatsResponseSchema;
+  },
+  /**
+   * ExchangeBootstrapToken returns what a workspace is started with, its secrets among it, to the machine
+   * that the platform has started for the workspace. The bootstrap token is all that the machine was given, and the
+   * caller needs no other. The token works once, for this workspace, while the workspace is
+   * `provisioning`, until its provision timeout. A repeat, and any token that does not work, fails with
+   * UNAUTHENTICATED, whatever the cause. Fails with FAILED_PRECONDITION if the workspace cannot be
+   * started as it is, and leaves the token unused. Tokens that the workspace had before are revoked.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ExchangeBootstrapToken
+   */
+  exchangeBootstrapToken: {
+    methodKind: "unary";
+    input: typeof ExchangeBootstrapTokenRequestSchema;
+    output: typeof ExchangeBootstrapTokenResponseSchema;
   },
   /**
    * GetQuota tells how much an organisation, and a workspace of it, uses of what it may use: what is
