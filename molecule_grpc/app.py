@@ -20,6 +20,7 @@ from molecule_grpc.events.wiring import Events, make_events
 from molecule_grpc.faces.mcp.wiring import make_mcp
 from molecule_grpc.faces.port import platform_of
 from molecule_grpc.memory.wiring import open_memory
+from molecule_grpc.schedules.wiring import open_schedules
 from molecule_grpc.secrets.wiring import open_secrets
 from molecule_grpc.server.methods import Method, bind, request_types
 from molecule_grpc.server.metrics import PUBLISH_SECONDS, CallMetrics
@@ -76,6 +77,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         memory = await stack.enter_async_context(open_memory(core, record_acts, workspace))
         secrets = open_secrets(core)
         workspace.stores_secrets_by(secrets.secrets.of_new_workspace)
+        schedules = open_schedules(core, workspace, delegation.ledger.fires)
         start_files = make_start_files(core)
         workspace.on_remove(start_files.forget)
         workspace.on_uses(start_files.uses)
@@ -127,6 +129,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             memory.slice,
             secrets.slice,
             configuration.slice,
+            schedules.slice,
             admin,
         ]
         methods = bind(pair for each in slices for pair in each.handlers)

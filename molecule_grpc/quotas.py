@@ -104,6 +104,8 @@ class Quotas:
         start_file_bytes: bytes of the files that workspaces of an organisation are started with.
         upload_files: files that wait for a workspace.
         upload_bytes: bytes of the files that wait for a workspace.
+        schedules: schedules of an organisation.
+        workspace_schedules: schedules of a workspace.
     """
 
     workspaces: Quota
@@ -117,6 +119,8 @@ class Quotas:
     inbox_bytes: Quota
     upload_files: Quota
     upload_bytes: Quota
+    schedules: Quota
+    workspace_schedules: Quota
 
     @classmethod
     def of(cls, settings: Settings) -> Quotas:
@@ -172,6 +176,8 @@ class Quotas:
                 reason="UPLOAD_QUOTA_EXCEEDED",
                 retry_after=_UPLOAD_SECONDS,
             ),
+            schedules=Quota("schedules", ORGANIZATION, quotas.schedules),
+            workspace_schedules=Quota("schedules", WORKSPACE, quotas.workspace_schedules),
         )
 
     def too_much_recorded(self, organization_id: UUID) -> QuotaExceeded:

@@ -21,6 +21,7 @@ from molecule_grpc.cli import (
     memory,
     organizations,
     quotas,
+    schedules,
     secrets,
     tokens,
     workspaces,
@@ -93,6 +94,7 @@ app.command("upload")(files.upload)
 app.add_typer(files.app, name="files")
 app.add_typer(memory.app, name="memory")
 app.add_typer(secrets.app, name="secret")
+app.add_typer(schedules.app, name="schedule")
 
 
 def _print_version(asked: bool) -> None:

@@ -18,6 +18,7 @@ from molecule_grpc.client.errors import CallError
 from molecule_grpc.client.external import External
 from molecule_grpc.client.memory_admin import MemoryAdmin
 from molecule_grpc.client.memory_files import exported, imported
+from molecule_grpc.client.schedules import Schedules
 from molecule_grpc.client.secrets import Secrets
 from molecule_grpc.client.workloads import Workloads
 
@@ -64,6 +65,7 @@ class Platform:
         self.external = External(self.connection)
         self.workloads = Workloads(self.connection)
         self.configuration = Configuration(self.connection)
+        self.schedules = Schedules(self.connection)
 
     async def __aenter__(self) -> Self:
         await self.connection.__aenter__()

@@ -177,6 +177,16 @@ class EventType(enum.StrEnum):
         "A workspace removed a memory for good.",
         _MEMORY,
     )
+    CRON_EXECUTED = (
+        "CRON_EXECUTED",
+        "A schedule has fired: its prompt was handed over as a delegation.",
+        ("schedule_id", "schedule_name", "delegation_id"),
+    )
+    CRON_SKIPPED = (
+        "CRON_SKIPPED",
+        "A schedule did not fire at its time, the first of some in a row; `reason` says why.",
+        ("schedule_id", "schedule_name", "reason"),
+    )
     TASK_UPDATED = (
         "TASK_UPDATED",
         "What an agent says it is doing has changed. Of several in half a second the newest tells.",

@@ -24,6 +24,7 @@ OPEN = {"GetHealth", "GetWorkspace", "GetWorkspaceState", "Register", "ExchangeB
 NOT_THE_CALLER = {
     "SendMessage", "GetQueuedMessage", "GetWorkspace", "GetWorkspaceState", "SubscribeEvents",
     "StreamEvents", "GetQuota", "ExchangeBootstrapToken",
+    "GetScheduleHealth",
 }  # fmt: skip
 # Neither reads nor stores: works down or ends what is kept, or notes a time. A nearly full disk
 # serves them; whoever adds to this list lets the disk fill up.
@@ -39,6 +40,7 @@ SERVED_ON_A_LOW_DISK = {
     "GetSecretValues", "DeleteSecret", "DeleteSharedSecret", "ReencryptSecrets",
     "DeleteWorkspaceFile", "ExecWorkspace",
     "RemoveAgent", "MoveAgent",
+    "DeleteSchedule",
 }  # fmt: skip
 
 

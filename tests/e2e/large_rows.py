@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from moleculeai.admin.v1 import admin_service_pb2 as admin
 from moleculeai.delegation.v1 import delegation_service_pb2 as delegation
 from moleculeai.upload.v1 import upload_service_pb2 as upload
+from moleculeai.workspace.v1 import schedule_pb2 as schedule
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace
 
 from tests.e2e.parties import Agent, Organization, Party
@@ -276,6 +277,54 @@ async def _measurements(scene: Scene) -> Message:
     return workspace.ListWorkspaceStatsRequest(limit=100)
 
 
+_SCHEDULES = """
+    INSERT INTO workspace_schedules (id, organization_id, workspace_id, name, cron_expr, timezone,
+                                     prompt, enabled, last_error)
+    SELECT gen_random_uuid(), $1, $2, repeat('n', 250) || n, repeat('0,', 120) || '0 * * * *',
+           'America/Argentina/ComodRivadavia', repeat(chr(8364), $4), false, repeat('e', 4096)
+    FROM generate_series(1, $3::int) n
+"""
+
+
+async def _schedules(scene: Scene) -> Message:
+    await scene.database.execute(_SCHEDULES, scene.org.id, scene.agent.id, 100, 65_536 // 3)
+    return schedule.ListSchedulesRequest(workspace_id=scene.agent.id, limit=500)
+
+
+async def _health_of_schedules(scene: Scene) -> Message:
+    await scene.database.execute(_SCHEDULES, scene.org.id, scene.agent.id, 600, 1)
+    return schedule.ListScheduleHealthRequest(limit=500)
+
+
+async def _health_of_own_schedules(scene: Scene) -> Message:
+    await _health_of_schedules(scene)
+    return schedule.GetScheduleHealthRequest(
+        workspace_id=scene.agent.id, caller_id=scene.agent.id, limit=500
+    )
+
+
+async def _schedule_runs(scene: Scene) -> Message:
+    await scene.database.execute(_SCHEDULES, scene.org.id, scene.agent.id, 1, 1)
+    of = await scene.database.fetchval(
+        "SELECT id FROM workspace_schedules WHERE workspace_id = $1", scene.agent.id
+    )
+    await scene.database.execute(
+        """
+        INSERT INTO schedule_runs (id, schedule_id, organization_id, workspace_id, trigger,
+                                   scheduled_for, state, error, fired_at, ended_at)
+        SELECT gen_random_uuid(), $1, $2, $3, 'cron', now() - make_interval(mins => n), 'error',
+               repeat(chr(8364), 1365), now(), now()
+        FROM generate_series(1, 200) n
+        """,
+        of,
+        scene.org.id,
+        scene.agent.id,
+    )
+    return schedule.ListScheduleRunsRequest(
+        workspace_id=scene.agent.id, schedule_id=str(of), limit=150
+    )
+
+
 async def _quarantines(scene: Scene) -> Message:
     await scene.database.execute(
         """
@@ -300,6 +349,12 @@ LISTINGS = {
     "AdminService/ListAuditLog": Listing(_audit_log, "id", "org", 510),
     "AdminService/ListEvents": Listing(_events, "id", "org", 41),
     "AdminService/ListMemoryGrants": Listing(_grants, "namespace", "org", 1100),
+    "WorkspaceService/ListSchedules": Listing(_schedules, "id", "agent", 100),
+    "WorkspaceService/ListScheduleRuns": Listing(_schedule_runs, "delegation_id", "agent", 200),
+    "WorkspaceService/GetScheduleHealth": Listing(
+        _health_of_own_schedules, "schedule_id", "agent", 600
+    ),
+    "WorkspaceService/ListScheduleHealth": Listing(_health_of_schedules, "schedule_id", "org", 600),
     "WorkspaceService/ListOperations": Listing(_operations, "id", "org", 250),
     "WorkspaceService/ListWorkspaceStats": Listing(_measurements, "workspace_id", "org", 210),
     "AdminService/ListAuthorQuarantines": Listing(_quarantines, "workspace_id", "org", 1100),

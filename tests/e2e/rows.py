@@ -9,6 +9,7 @@ import asyncpg
 _BESIDE = [
     "last_used_at", "fetched_at", "lease_holder", "lease_epoch", "lease_until", "lease_since",
     "lease_window", "sent_seq", "lost_by_client", "last_recalled_at",
+    "last_run_at", "last_status", "last_error", "run_count", "consecutive_empty_runs",
 ]  # fmt: skip
 _CHECKSUM = (
     "sum(hashtext((to_jsonb(t) - ARRAY["
@@ -17,13 +18,14 @@ _CHECKSUM = (
 )
 # The events of a heartbeat and the entries of the audit log are written a moment after the answer;
 # the tallies, sums of what `delegations` shows itself, are summed up in the background. Sweeps take
-# their turns at any time.
+# their turns at any time. What became of a schedule's fire is noted when its delegation has ended.
 _SHOWN_LATER = {
     "live_events": "event_type NOT IN ('TASK_UPDATED', 'WORKSPACE_HEARTBEAT')",
     "audit_log": "false",
     "delegation_tallies": "false",
     "sweep_turns": "false",
     "secret_rollouts": "false",
+    "schedule_runs": "false",
 }
 
 

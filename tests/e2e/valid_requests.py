@@ -20,6 +20,7 @@ from moleculeai.memory.v1 import memory_service_pb2 as memory
 from moleculeai.upload.v1 import upload_service_pb2 as upload
 from moleculeai.workspace.v1 import bootstrap_pb2
 from moleculeai.workspace.v1 import configuration_pb2 as configuration
+from moleculeai.workspace.v1 import schedule_pb2 as schedule
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace
 
 from tests.e2e.families import Family
@@ -125,6 +126,41 @@ async def _delete_shared_secret(family: Family) -> Message:
     for party in (family.org, family.other_org, family.operator):
         await party.rpc(workspace.SetSharedSecretRequest(key="OLD", value="x"))
     return workspace.DeleteSharedSecretRequest(key="OLD")
+
+
+async def _a_schedule(family: Family) -> str:
+    """The id of a schedule of `own` whose time does not come during a test."""
+    made = await family.own.rpc(
+        schedule.CreateScheduleRequest(
+            workspace_id=family.own.id, name=uuid.uuid4().hex, cron_expr="0 0 1 1 *", prompt="p"
+        )
+    )
+    created: str = made.id
+    return created
+
+
+async def _update_schedule(family: Family) -> Message:
+    return schedule.UpdateScheduleRequest(
+        workspace_id=family.own.id, schedule_id=await _a_schedule(family), prompt="other"
+    )
+
+
+async def _delete_schedule(family: Family) -> Message:
+    return schedule.DeleteScheduleRequest(
+        workspace_id=family.own.id, schedule_id=await _a_schedule(family)
+    )
+
+
+async def _run_schedule(family: Family) -> Message:
+    return schedule.RunScheduleRequest(
+        workspace_id=family.own.id, schedule_id=await _a_schedule(family), deliver=True
+    )
+
+
+async def _list_schedule_runs(family: Family) -> Message:
+    return schedule.ListScheduleRunsRequest(
+        workspace_id=family.own.id, schedule_id=await _a_schedule(family)
+    )
 
 
 async def _delete_workspace(family: Family) -> Message:
@@ -462,6 +498,18 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
         "ReplaceAgent": _replace_agent,
         "RemoveAgent": _remove_agent,
         "MoveAgent": _move_agent,
+        "ListSchedules": lambda f: schedule.ListSchedulesRequest(workspace_id=f.own.id),
+        "CreateSchedule": lambda f: schedule.CreateScheduleRequest(
+            workspace_id=f.own.id, name=uuid.uuid4().hex, cron_expr="0 0 1 1 *", prompt="p"
+        ),
+        "UpdateSchedule": _update_schedule,
+        "DeleteSchedule": _delete_schedule,
+        "RunSchedule": _run_schedule,
+        "ListScheduleRuns": _list_schedule_runs,
+        "GetScheduleHealth": lambda f: schedule.GetScheduleHealthRequest(
+            workspace_id=f.related.id, caller_id=f.own.id
+        ),
+        "ListScheduleHealth": lambda f: schedule.ListScheduleHealthRequest(),
         "CreateWorkspace": lambda f: workspace.CreateWorkspaceRequest(
             name=f"agent {uuid.uuid4().hex}", external=True, organization_id=f.org.id
         ),

@@ -11,6 +11,8 @@ from uuid import UUID
 
 DEFAULT_DEADLINE_SECONDS = 6 * 3600
 DEFAULT_RETRY_BACKOFF_SECONDS = 10
+# The error of a delegation whose agent answered without saying anything.
+EMPTY_ANSWER: Final = "workspace agent returned empty response"
 
 
 class Status(enum.StrEnum):

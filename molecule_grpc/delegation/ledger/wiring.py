@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from molecule_grpc.core import Core
 from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS
 from molecule_grpc.delegation.inbox.reads import InboxReads
+from molecule_grpc.delegation.ledger.fires import Fires
 from molecule_grpc.delegation.ledger.handover import Handovers
 from molecule_grpc.delegation.ledger.moves import Moves
 from molecule_grpc.delegation.ledger.ports import OnQueued
@@ -33,6 +34,7 @@ class Ledger:
 
     writes: LedgerWrites
     handovers: Handovers
+    fires: Fires
     moves: Moves
     views: LedgerViews
     watch: Watch
@@ -68,6 +70,7 @@ async def open_ledger(
         yield Ledger(
             writes=writes,
             handovers=Handovers(core.pool, writes, watch, directory, on_queued, wake),
+            fires=Fires(core.pool, writes, directory, on_queued, wake),
             moves=Moves(writes),
             views=views,
             watch=watch,

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from molecule_grpc.delegation.ledger.rules import Status
+from molecule_grpc.delegation.ledger.rules import EMPTY_ANSWER, Status
 from molecule_grpc.delegation.outbound.outcome import (
     Delivered,
     DispatchOutcome,
@@ -28,7 +28,6 @@ MAX_MISS_BACKOFF_SECONDS = 60.0
 
 DEFAULT_EXPIRY = timedelta(hours=24)
 MAX_EXPIRY_SECONDS = 7 * 24 * 3600
-_EMPTY_DETAIL = "workspace agent returned empty response"
 PRIORITIES = {"critical": 100, "task": 50, "info": 10}
 # The 4xx answers after which a later attempt may succeed.
 _PASSING_STATUSES = frozenset({408, 409, 423, 425, 429})
@@ -163,7 +162,7 @@ def _result(outcome: Delivered) -> End | None:
         case Kind.RESULT:
             return End(Status.COMPLETED, text=outcome.reply.text)
         case Kind.EMPTY:
-            return End(Status.FAILED, error=_EMPTY_DETAIL, reason="agent_error")
+            return End(Status.FAILED, error=EMPTY_ANSWER, reason="agent_error")
         case Kind.ERROR:
             return End(Status.FAILED, error=outcome.reply.text, reason="agent_error")
         case Kind.OPEN:

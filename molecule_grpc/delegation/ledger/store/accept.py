@@ -11,7 +11,7 @@ import asyncpg
 
 from molecule_grpc.db import rows
 from molecule_grpc.db.pool import Connection, Writer
-from molecule_grpc.delegation.ledger.store.fragments import cut
+from molecule_grpc.delegation.ledger.store.fragments import SENDER, cut
 from molecule_grpc.delegation.ledger.store.limits import Limits
 from molecule_grpc.delegation.record.store.entries import (
     APPEND,
@@ -149,13 +149,13 @@ def _take(condition: str = "") -> str:
 """
 
 
-_OUTBOX = """
+_OUTBOX = f"""
     -- For an agent with a URL the task goes into the queue.
     outbox AS (
         INSERT INTO a2a_queue (
             id, workspace_id, caller_id, body, method, idempotency_key, delegation_id, expires_at
         )
-        SELECT queue_id, callee_id, caller_id, request_body::jsonb, 'message/send',
+        SELECT queue_id, callee_id, {SENDER}, request_body::jsonb, 'message/send',
                delegation_id, delegation_id, now() + make_interval(secs => deadline_seconds)
         FROM accepted WHERE queue_id IS NOT NULL
     )
@@ -187,9 +187,9 @@ _ANNOUNCE = f"""
                organization_id, 1 AS opened
         FROM accepted
         UNION ALL
-        SELECT ord, {_TASK}, callee_id, item_id, 'a2a_receive', 'delegate', caller_id, callee_id,
+        SELECT ord, {_TASK}, callee_id, item_id, 'a2a_receive', 'delegate', {SENDER}, callee_id,
                task_preview, request_body, NULL, NULL, NULL, 'ok', NULL,
-               CASE WHEN queue_id IS NULL THEN delegation_id END, caller_id, delegation_id, false,
+               CASE WHEN queue_id IS NULL THEN delegation_id END, {SENDER}, delegation_id, false,
                bytes, NULL, organization_id, 0
         FROM accepted WHERE item_id IS NOT NULL
     )

@@ -19,6 +19,10 @@ LIVE_STATUSES: Final = _statuses(LIVE)
 # Whether a workspace `w` is called at a URL; anything else reads its inbox.
 PUSHED: Final = "w.mode_in_force = 'push'"
 
+# Who a task comes from, as its reader sees it. A fire of a workspace's own schedule is a delegation
+# of the workspace to itself, and comes from nobody: no client may converse with itself.
+SENDER: Final = "nullif(caller_id, callee_id)"
+
 
 def cut(text: str, limit: int) -> str:
     """SQL for at most `limit` characters of a text, the last of them `…` where something is cut."""

@@ -17,7 +17,8 @@ def of_draft(draft: DelegationDraft, placed: Placed) -> InboxRow:
         message_id=placed.message_id,
         activity_id=draft.item_id,
         method="delegate",
-        source_id=draft.caller_id,
+        # As `SENDER` in SQL.
+        source_id=draft.caller_id if draft.caller_id != draft.callee_id else None,
         source_name=placed.sender_name,
         delegation_id=draft.delegation_id,
         late=False,

@@ -14,7 +14,7 @@ from uuid import UUID
 from molecule_grpc.db import rows
 from molecule_grpc.db.pool import Connection, Writer
 from molecule_grpc.delegation.ledger.rules import Status
-from molecule_grpc.delegation.ledger.store.fragments import PUSHED, cut
+from molecule_grpc.delegation.ledger.store.fragments import PUSHED, SENDER, cut
 from molecule_grpc.delegation.ledger.store.plan import PLAN
 from molecule_grpc.delegation.record.rules import PLATFORM
 from molecule_grpc.delegation.record.store.entries import (
@@ -141,7 +141,7 @@ _CHANGE = f"""
             id, workspace_id, caller_id, body, method, idempotency_key, delegation_id,
             next_attempt_at, expires_at
         )
-        SELECT gen_random_uuid(), callee_id, caller_id,
+        SELECT gen_random_uuid(), callee_id, {SENDER},
                jsonb_set(jsonb_set(task_body, '{{id}}', to_jsonb(m.id)),
                          '{{params,message,messageId}}', to_jsonb(m.id)),
                'message/send', m.id, delegation_id, now() + make_interval(secs => pause), deadline
@@ -178,7 +178,7 @@ _ENTRIES = f"""
                0 AS bytes, NULL::float AS delay, organization_id, -1 AS opened
         FROM plan WHERE ends
         UNION ALL
-        -- The result in the caller's inbox.
+        -- The result in the caller's inbox; a fire of a workspace's own schedule has none.
         SELECT ord, {_RESULT}, caller_id, item_id, 'a2a_receive', 'delegate_result', caller_id,
                callee_id,
                -- Clients that look for text in the summary find the outcome there.
@@ -191,21 +191,21 @@ _ENTRIES = f"""
                NULL, CASE to_status WHEN 'completed' THEN 'ok' ELSE 'error' END, error_detail,
                '{PLATFORM}' || CASE WHEN late THEN 'late:' ELSE 'result:' END || delegation_id,
                callee_id, delegation_id, late, bytes, NULL, organization_id, 0
-        FROM plan WHERE ends OR late
+        FROM plan WHERE (ends OR late) AND caller_id <> callee_id
         UNION ALL
         -- Called off: whoever works on it hears of it.
         SELECT ord, {_CANCEL}, callee_id, gen_random_uuid(), 'a2a_receive', 'delegate_cancel',
-               caller_id, callee_id, 'Delegation cancelled',
+               {SENDER}, callee_id, 'Delegation cancelled',
                json_build_object('delegation_id', delegation_id, 'text', error_detail)::text,
                NULL, NULL, NULL, 'ok', NULL, '{PLATFORM}cancel:' || delegation_id,
-               caller_id, delegation_id, false, 0, NULL, organization_id, 0
+               {SENDER}, delegation_id, false, 0, NULL, organization_id, 0
         FROM plan WHERE ends AND failure_reason = 'cancelled'
         UNION ALL
         -- The task once more, for an agent with an inbox, under a message id of its own.
         SELECT ord, {_ATTEMPT}, callee_id, gen_random_uuid(), 'a2a_receive', 'delegate',
-               caller_id, callee_id, task_summary, task_body::text, NULL, NULL, NULL, 'ok',
+               {SENDER}, callee_id, task_summary, task_body::text, NULL, NULL, NULL, 'ok',
                NULL, '{PLATFORM}attempt:' || delegation_id || ':' || attempt,
-               caller_id, delegation_id, false, octet_length(task_body::text), pause,
+               {SENDER}, delegation_id, false, octet_length(task_body::text), pause,
                organization_id, 0
         FROM attempts WHERE NOT pushed
     ),

@@ -264,6 +264,10 @@ const (
 	ErrorReason_ERROR_REASON_AGENT_NOT_FOUND ErrorReason = 230
 	// An agent is assigned to the workspace already. Code: ALREADY_EXISTS (409).
 	ErrorReason_ERROR_REASON_AGENT_ASSIGNED ErrorReason = 231
+	// The workspace has no such schedule. Code: NOT_FOUND (404).
+	ErrorReason_ERROR_REASON_SCHEDULE_NOT_FOUND ErrorReason = 190
+	// The workspace has a schedule of this name. Code: ALREADY_EXISTS (409).
+	ErrorReason_ERROR_REASON_SCHEDULE_NAME_TAKEN ErrorReason = 191
 )
 
 // Enum value maps for ErrorReason.
@@ -369,6 +373,8 @@ var (
 		182: "ERROR_REASON_SECRETS_KEY_MISSING",
 		230: "ERROR_REASON_AGENT_NOT_FOUND",
 		231: "ERROR_REASON_AGENT_ASSIGNED",
+		190: "ERROR_REASON_SCHEDULE_NOT_FOUND",
+		191: "ERROR_REASON_SCHEDULE_NAME_TAKEN",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":               0,
@@ -471,6 +477,8 @@ var (
 		"ERROR_REASON_SECRETS_KEY_MISSING":       182,
 		"ERROR_REASON_AGENT_NOT_FOUND":           230,
 		"ERROR_REASON_AGENT_ASSIGNED":            231,
+		"ERROR_REASON_SCHEDULE_NOT_FOUND":        190,
+		"ERROR_REASON_SCHEDULE_NAME_TAKEN":       191,
 	}
 )
 
@@ -505,7 +513,7 @@ var File_moleculeai_error_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xa8\x1b\n" +
+	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xf5\x1b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12 \n" +
@@ -607,7 +615,9 @@ const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\x1eERROR_REASON_SECRET_UNREADABLE\x10\xb5\x01\x12%\n" +
 	" ERROR_REASON_SECRETS_KEY_MISSING\x10\xb6\x01\x12!\n" +
 	"\x1cERROR_REASON_AGENT_NOT_FOUND\x10\xe6\x01\x12 \n" +
-	"\x1bERROR_REASON_AGENT_ASSIGNED\x10\xe7\x01BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/error/v1;errorv1b\x06proto3"
+	"\x1bERROR_REASON_AGENT_ASSIGNED\x10\xe7\x01\x12$\n" +
+	"\x1fERROR_REASON_SCHEDULE_NOT_FOUND\x10\xbe\x01\x12%\n" +
+	" ERROR_REASON_SCHEDULE_NAME_TAKEN\x10\xbf\x01BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/error/v1;errorv1b\x06proto3"
 
 var (
 	file_moleculeai_error_v1_error_reason_proto_rawDescOnce sync.Once

@@ -5623,7 +5623,7 @@ var File_moleculeai_workspace_v1_workspace_service_proto protoreflect.FileDescri
 
 const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\n" +
-	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a$moleculeai/workspace/v1/access.proto\x1a+moleculeai/workspace/v1/configuration.proto\x1a'moleculeai/workspace/v1/bootstrap.proto\x1a'moleculeai/workspace/v1/operation.proto\x1a$moleculeai/workspace/v1/secret.proto\x1a'moleculeai/workspace/v1/workspace.proto\"\x8f\x01\n" +
+	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a$moleculeai/workspace/v1/access.proto\x1a+moleculeai/workspace/v1/configuration.proto\x1a'moleculeai/workspace/v1/bootstrap.proto\x1a'moleculeai/workspace/v1/operation.proto\x1a&moleculeai/workspace/v1/schedule.proto\x1a$moleculeai/workspace/v1/secret.proto\x1a'moleculeai/workspace/v1/workspace.proto\"\x8f\x01\n" +
 	"\x15ListOperationsRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
 	"\x05limit\x18\x02 \x01(\x05B\n" +
@@ -6021,7 +6021,7 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\vreencrypted\x18\x01 \x01(\x05R\vreencrypted\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\x02 \x01(\x05R\n" +
-	"unreadable2\x85D\n" +
+	"unreadable2\xa9O\n" +
 	"\x10WorkspaceService\x12\x93\x01\n" +
 	"\x0fCreateWorkspace\x12/.moleculeai.workspace.v1.CreateWorkspaceRequest\x1a0.moleculeai.workspace.v1.CreateWorkspaceResponse\"\x1d\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/workspaces\x12\x96\x01\n" +
 	"\x0eListWorkspaces\x12..moleculeai.workspace.v1.ListWorkspacesRequest\x1a/.moleculeai.workspace.v1.ListWorkspacesResponse\"#\xc2\xda\x18\f\x12\n" +
@@ -6080,7 +6080,15 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\fReplaceAgent\x12,.moleculeai.workspace.v1.ReplaceAgentRequest\x1a&.moleculeai.workspace.v1.AssignedAgent\"+\x82\xd3\xe4\x93\x02%:\x01*2 /workspaces/{workspace_id}/agent\x12\x92\x01\n" +
 	"\vRemoveAgent\x12+.moleculeai.workspace.v1.RemoveAgentRequest\x1a,.moleculeai.workspace.v1.RemoveAgentResponse\"(\x82\xd3\xe4\x93\x02\"* /workspaces/{workspace_id}/agent\x12\x90\x01\n" +
 	"\tMoveAgent\x12).moleculeai.workspace.v1.MoveAgentRequest\x1a&.moleculeai.workspace.v1.AssignedAgent\"0\x82\xd3\xe4\x93\x02*:\x01*\"%/workspaces/{workspace_id}/agent/move\x12\x99\x01\n" +
-	"\x10ReencryptSecrets\x120.moleculeai.workspace.v1.ReencryptSecretsRequest\x1a1.moleculeai.workspace.v1.ReencryptSecretsResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x18/admin/secrets/reencryptBQZOgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/workspace/v1;workspacev1b\x06proto3"
+	"\x10ReencryptSecrets\x120.moleculeai.workspace.v1.ReencryptSecretsRequest\x1a1.moleculeai.workspace.v1.ReencryptSecretsResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x18/admin/secrets/reencrypt\x12\xab\x01\n" +
+	"\rListSchedules\x12-.moleculeai.workspace.v1.ListSchedulesRequest\x1a..moleculeai.workspace.v1.ListSchedulesResponse\";\xc2\xda\x18\v\x12\tschedules\x82\xd3\xe4\x93\x02&\x12$/workspaces/{workspace_id}/schedules\x12\xa9\x01\n" +
+	"\x0eCreateSchedule\x12..moleculeai.workspace.v1.CreateScheduleRequest\x1a/.moleculeai.workspace.v1.CreateScheduleResponse\"6\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02):\x01*\"$/workspaces/{workspace_id}/schedules\x12\xb0\x01\n" +
+	"\x0eUpdateSchedule\x12..moleculeai.workspace.v1.UpdateScheduleRequest\x1a/.moleculeai.workspace.v1.UpdateScheduleResponse\"=\x82\xd3\xe4\x93\x027:\x01*22/workspaces/{workspace_id}/schedules/{schedule_id}\x12\xad\x01\n" +
+	"\x0eDeleteSchedule\x12..moleculeai.workspace.v1.DeleteScheduleRequest\x1a/.moleculeai.workspace.v1.DeleteScheduleResponse\":\x82\xd3\xe4\x93\x024*2/workspaces/{workspace_id}/schedules/{schedule_id}\x12\xab\x01\n" +
+	"\vRunSchedule\x12+.moleculeai.workspace.v1.RunScheduleRequest\x1a,.moleculeai.workspace.v1.RunScheduleResponse\"A\x82\xd3\xe4\x93\x02;:\x01*\"6/workspaces/{workspace_id}/schedules/{schedule_id}/run\x12\xc5\x01\n" +
+	"\x10ListScheduleRuns\x120.moleculeai.workspace.v1.ListScheduleRunsRequest\x1a1.moleculeai.workspace.v1.ListScheduleRunsResponse\"L\xc2\xda\x18\x06\x12\x04runs\x82\xd3\xe4\x93\x02<\x12:/workspaces/{workspace_id}/schedules/{schedule_id}/history\x12\xbe\x01\n" +
+	"\x11GetScheduleHealth\x121.moleculeai.workspace.v1.GetScheduleHealthRequest\x1a2.moleculeai.workspace.v1.GetScheduleHealthResponse\"B\xc2\xda\x18\v\x12\tschedules\x82\xd3\xe4\x93\x02-\x12+/workspaces/{workspace_id}/schedules/health\x12\xad\x01\n" +
+	"\x12ListScheduleHealth\x122.moleculeai.workspace.v1.ListScheduleHealthRequest\x1a3.moleculeai.workspace.v1.ListScheduleHealthResponse\".\xc2\xda\x18\v\x12\tschedules\x82\xd3\xe4\x93\x02\x19\x12\x17/admin/schedules/healthBQZOgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/workspace/v1;workspacev1b\x06proto3"
 
 var (
 	file_moleculeai_workspace_v1_workspace_service_proto_rawDescOnce sync.Once
@@ -6218,16 +6226,32 @@ var file_moleculeai_workspace_v1_workspace_service_proto_goTypes = []any{
 	(*ReplaceAgentRequest)(nil),               // 119: moleculeai.workspace.v1.ReplaceAgentRequest
 	(*RemoveAgentRequest)(nil),                // 120: moleculeai.workspace.v1.RemoveAgentRequest
 	(*MoveAgentRequest)(nil),                  // 121: moleculeai.workspace.v1.MoveAgentRequest
-	(*ExchangeBootstrapTokenResponse)(nil),    // 122: moleculeai.workspace.v1.ExchangeBootstrapTokenResponse
-	(*structpb.Struct)(nil),                   // 123: google.protobuf.Struct
-	(*GetConfigResponse)(nil),                 // 124: moleculeai.workspace.v1.GetConfigResponse
-	(*PatchConfigResponse)(nil),               // 125: moleculeai.workspace.v1.PatchConfigResponse
-	(*GetModelResponse)(nil),                  // 126: moleculeai.workspace.v1.GetModelResponse
-	(*SetModelResponse)(nil),                  // 127: moleculeai.workspace.v1.SetModelResponse
-	(*Budget)(nil),                            // 128: moleculeai.workspace.v1.Budget
-	(*GetUsageResponse)(nil),                  // 129: moleculeai.workspace.v1.GetUsageResponse
-	(*AssignedAgent)(nil),                     // 130: moleculeai.workspace.v1.AssignedAgent
-	(*RemoveAgentResponse)(nil),               // 131: moleculeai.workspace.v1.RemoveAgentResponse
+	(*ListSchedulesRequest)(nil),              // 122: moleculeai.workspace.v1.ListSchedulesRequest
+	(*CreateScheduleRequest)(nil),             // 123: moleculeai.workspace.v1.CreateScheduleRequest
+	(*UpdateScheduleRequest)(nil),             // 124: moleculeai.workspace.v1.UpdateScheduleRequest
+	(*DeleteScheduleRequest)(nil),             // 125: moleculeai.workspace.v1.DeleteScheduleRequest
+	(*RunScheduleRequest)(nil),                // 126: moleculeai.workspace.v1.RunScheduleRequest
+	(*ListScheduleRunsRequest)(nil),           // 127: moleculeai.workspace.v1.ListScheduleRunsRequest
+	(*GetScheduleHealthRequest)(nil),          // 128: moleculeai.workspace.v1.GetScheduleHealthRequest
+	(*ListScheduleHealthRequest)(nil),         // 129: moleculeai.workspace.v1.ListScheduleHealthRequest
+	(*ExchangeBootstrapTokenResponse)(nil),    // 130: moleculeai.workspace.v1.ExchangeBootstrapTokenResponse
+	(*structpb.Struct)(nil),                   // 131: google.protobuf.Struct
+	(*GetConfigResponse)(nil),                 // 132: moleculeai.workspace.v1.GetConfigResponse
+	(*PatchConfigResponse)(nil),               // 133: moleculeai.workspace.v1.PatchConfigResponse
+	(*GetModelResponse)(nil),                  // 134: moleculeai.workspace.v1.GetModelResponse
+	(*SetModelResponse)(nil),                  // 135: moleculeai.workspace.v1.SetModelResponse
+	(*Budget)(nil),                            // 136: moleculeai.workspace.v1.Budget
+	(*GetUsageResponse)(nil),                  // 137: moleculeai.workspace.v1.GetUsageResponse
+	(*AssignedAgent)(nil),                     // 138: moleculeai.workspace.v1.AssignedAgent
+	(*RemoveAgentResponse)(nil),               // 139: moleculeai.workspace.v1.RemoveAgentResponse
+	(*ListSchedulesResponse)(nil),             // 140: moleculeai.workspace.v1.ListSchedulesResponse
+	(*CreateScheduleResponse)(nil),            // 141: moleculeai.workspace.v1.CreateScheduleResponse
+	(*UpdateScheduleResponse)(nil),            // 142: moleculeai.workspace.v1.UpdateScheduleResponse
+	(*DeleteScheduleResponse)(nil),            // 143: moleculeai.workspace.v1.DeleteScheduleResponse
+	(*RunScheduleResponse)(nil),               // 144: moleculeai.workspace.v1.RunScheduleResponse
+	(*ListScheduleRunsResponse)(nil),          // 145: moleculeai.workspace.v1.ListScheduleRunsResponse
+	(*GetScheduleHealthResponse)(nil),         // 146: moleculeai.workspace.v1.GetScheduleHealthResponse
+	(*ListScheduleHealthResponse)(nil),        // 147: moleculeai.workspace.v1.ListScheduleHealthResponse
 }
 var file_moleculeai_workspace_v1_workspace_service_proto_depIdxs = []int32{
 	89,  // 0: moleculeai.workspace.v1.ListOperationsResponse.operations:type_name -> moleculeai.workspace.v1.Operation
@@ -6335,63 +6359,79 @@ var file_moleculeai_workspace_v1_workspace_service_proto_depIdxs = []int32{
 	120, // 102: moleculeai.workspace.v1.WorkspaceService.RemoveAgent:input_type -> moleculeai.workspace.v1.RemoveAgentRequest
 	121, // 103: moleculeai.workspace.v1.WorkspaceService.MoveAgent:input_type -> moleculeai.workspace.v1.MoveAgentRequest
 	80,  // 104: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:input_type -> moleculeai.workspace.v1.ReencryptSecretsRequest
-	35,  // 105: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
-	37,  // 106: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
-	101, // 107: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
-	40,  // 108: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
-	42,  // 109: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
-	44,  // 110: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
-	19,  // 111: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:output_type -> moleculeai.workspace.v1.RestartWorkspaceResponse
-	21,  // 112: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:output_type -> moleculeai.workspace.v1.PauseWorkspaceResponse
-	23,  // 113: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:output_type -> moleculeai.workspace.v1.ResumeWorkspaceResponse
-	25,  // 114: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:output_type -> moleculeai.workspace.v1.HibernateWorkspaceResponse
-	27,  // 115: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:output_type -> moleculeai.workspace.v1.WakeWorkspaceResponse
-	29,  // 116: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:output_type -> moleculeai.workspace.v1.CollapseWorkspaceResponse
-	46,  // 117: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
-	48,  // 118: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
-	50,  // 119: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
-	52,  // 120: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
-	54,  // 121: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
-	56,  // 122: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
-	58,  // 123: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
-	60,  // 124: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
-	62,  // 125: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
-	64,  // 126: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
-	66,  // 127: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	1,   // 128: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
-	3,   // 129: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceFiles:output_type -> moleculeai.workspace.v1.ListWorkspaceFilesResponse
-	91,  // 130: moleculeai.workspace.v1.WorkspaceService.ReadWorkspaceFile:output_type -> google.api.HttpBody
-	6,   // 131: moleculeai.workspace.v1.WorkspaceService.WriteWorkspaceFile:output_type -> moleculeai.workspace.v1.WriteWorkspaceFileResponse
-	8,   // 132: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspaceFile:output_type -> moleculeai.workspace.v1.DeleteWorkspaceFileResponse
-	10,  // 133: moleculeai.workspace.v1.WorkspaceService.WatchWorkspaceLogs:output_type -> moleculeai.workspace.v1.WatchWorkspaceLogsResponse
-	12,  // 134: moleculeai.workspace.v1.WorkspaceService.ExecWorkspace:output_type -> moleculeai.workspace.v1.ExecWorkspaceResponse
-	14,  // 135: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceConsole:output_type -> moleculeai.workspace.v1.GetWorkspaceConsoleResponse
-	97,  // 136: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceStats:output_type -> moleculeai.workspace.v1.WorkspaceStats
-	17,  // 137: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceStats:output_type -> moleculeai.workspace.v1.ListWorkspaceStatsResponse
-	122, // 138: moleculeai.workspace.v1.WorkspaceService.ExchangeBootstrapToken:output_type -> moleculeai.workspace.v1.ExchangeBootstrapTokenResponse
-	32,  // 139: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
-	68,  // 140: moleculeai.workspace.v1.WorkspaceService.ListSecrets:output_type -> moleculeai.workspace.v1.ListSecretsResponse
-	123, // 141: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:output_type -> google.protobuf.Struct
-	71,  // 142: moleculeai.workspace.v1.WorkspaceService.SetSecret:output_type -> moleculeai.workspace.v1.SetSecretResponse
-	73,  // 143: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:output_type -> moleculeai.workspace.v1.DeleteSecretResponse
-	75,  // 144: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:output_type -> moleculeai.workspace.v1.ListSharedSecretsResponse
-	77,  // 145: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:output_type -> moleculeai.workspace.v1.SetSharedSecretResponse
-	79,  // 146: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:output_type -> moleculeai.workspace.v1.DeleteSharedSecretResponse
-	124, // 147: moleculeai.workspace.v1.WorkspaceService.GetConfig:output_type -> moleculeai.workspace.v1.GetConfigResponse
-	125, // 148: moleculeai.workspace.v1.WorkspaceService.PatchConfig:output_type -> moleculeai.workspace.v1.PatchConfigResponse
-	126, // 149: moleculeai.workspace.v1.WorkspaceService.GetModel:output_type -> moleculeai.workspace.v1.GetModelResponse
-	127, // 150: moleculeai.workspace.v1.WorkspaceService.SetModel:output_type -> moleculeai.workspace.v1.SetModelResponse
-	128, // 151: moleculeai.workspace.v1.WorkspaceService.GetBudget:output_type -> moleculeai.workspace.v1.Budget
-	128, // 152: moleculeai.workspace.v1.WorkspaceService.SetBudget:output_type -> moleculeai.workspace.v1.Budget
-	129, // 153: moleculeai.workspace.v1.WorkspaceService.GetUsage:output_type -> moleculeai.workspace.v1.GetUsageResponse
-	130, // 154: moleculeai.workspace.v1.WorkspaceService.GetAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
-	130, // 155: moleculeai.workspace.v1.WorkspaceService.AssignAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
-	130, // 156: moleculeai.workspace.v1.WorkspaceService.ReplaceAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
-	131, // 157: moleculeai.workspace.v1.WorkspaceService.RemoveAgent:output_type -> moleculeai.workspace.v1.RemoveAgentResponse
-	130, // 158: moleculeai.workspace.v1.WorkspaceService.MoveAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
-	81,  // 159: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:output_type -> moleculeai.workspace.v1.ReencryptSecretsResponse
-	105, // [105:160] is the sub-list for method output_type
-	50,  // [50:105] is the sub-list for method input_type
+	122, // 105: moleculeai.workspace.v1.WorkspaceService.ListSchedules:input_type -> moleculeai.workspace.v1.ListSchedulesRequest
+	123, // 106: moleculeai.workspace.v1.WorkspaceService.CreateSchedule:input_type -> moleculeai.workspace.v1.CreateScheduleRequest
+	124, // 107: moleculeai.workspace.v1.WorkspaceService.UpdateSchedule:input_type -> moleculeai.workspace.v1.UpdateScheduleRequest
+	125, // 108: moleculeai.workspace.v1.WorkspaceService.DeleteSchedule:input_type -> moleculeai.workspace.v1.DeleteScheduleRequest
+	126, // 109: moleculeai.workspace.v1.WorkspaceService.RunSchedule:input_type -> moleculeai.workspace.v1.RunScheduleRequest
+	127, // 110: moleculeai.workspace.v1.WorkspaceService.ListScheduleRuns:input_type -> moleculeai.workspace.v1.ListScheduleRunsRequest
+	128, // 111: moleculeai.workspace.v1.WorkspaceService.GetScheduleHealth:input_type -> moleculeai.workspace.v1.GetScheduleHealthRequest
+	129, // 112: moleculeai.workspace.v1.WorkspaceService.ListScheduleHealth:input_type -> moleculeai.workspace.v1.ListScheduleHealthRequest
+	35,  // 113: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
+	37,  // 114: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
+	101, // 115: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
+	40,  // 116: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
+	42,  // 117: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
+	44,  // 118: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
+	19,  // 119: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:output_type -> moleculeai.workspace.v1.RestartWorkspaceResponse
+	21,  // 120: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:output_type -> moleculeai.workspace.v1.PauseWorkspaceResponse
+	23,  // 121: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:output_type -> moleculeai.workspace.v1.ResumeWorkspaceResponse
+	25,  // 122: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:output_type -> moleculeai.workspace.v1.HibernateWorkspaceResponse
+	27,  // 123: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:output_type -> moleculeai.workspace.v1.WakeWorkspaceResponse
+	29,  // 124: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:output_type -> moleculeai.workspace.v1.CollapseWorkspaceResponse
+	46,  // 125: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
+	48,  // 126: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
+	50,  // 127: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
+	52,  // 128: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
+	54,  // 129: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
+	56,  // 130: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
+	58,  // 131: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
+	60,  // 132: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
+	62,  // 133: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
+	64,  // 134: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
+	66,  // 135: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
+	1,   // 136: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
+	3,   // 137: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceFiles:output_type -> moleculeai.workspace.v1.ListWorkspaceFilesResponse
+	91,  // 138: moleculeai.workspace.v1.WorkspaceService.ReadWorkspaceFile:output_type -> google.api.HttpBody
+	6,   // 139: moleculeai.workspace.v1.WorkspaceService.WriteWorkspaceFile:output_type -> moleculeai.workspace.v1.WriteWorkspaceFileResponse
+	8,   // 140: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspaceFile:output_type -> moleculeai.workspace.v1.DeleteWorkspaceFileResponse
+	10,  // 141: moleculeai.workspace.v1.WorkspaceService.WatchWorkspaceLogs:output_type -> moleculeai.workspace.v1.WatchWorkspaceLogsResponse
+	12,  // 142: moleculeai.workspace.v1.WorkspaceService.ExecWorkspace:output_type -> moleculeai.workspace.v1.ExecWorkspaceResponse
+	14,  // 143: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceConsole:output_type -> moleculeai.workspace.v1.GetWorkspaceConsoleResponse
+	97,  // 144: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceStats:output_type -> moleculeai.workspace.v1.WorkspaceStats
+	17,  // 145: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceStats:output_type -> moleculeai.workspace.v1.ListWorkspaceStatsResponse
+	130, // 146: moleculeai.workspace.v1.WorkspaceService.ExchangeBootstrapToken:output_type -> moleculeai.workspace.v1.ExchangeBootstrapTokenResponse
+	32,  // 147: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
+	68,  // 148: moleculeai.workspace.v1.WorkspaceService.ListSecrets:output_type -> moleculeai.workspace.v1.ListSecretsResponse
+	131, // 149: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:output_type -> google.protobuf.Struct
+	71,  // 150: moleculeai.workspace.v1.WorkspaceService.SetSecret:output_type -> moleculeai.workspace.v1.SetSecretResponse
+	73,  // 151: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:output_type -> moleculeai.workspace.v1.DeleteSecretResponse
+	75,  // 152: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:output_type -> moleculeai.workspace.v1.ListSharedSecretsResponse
+	77,  // 153: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:output_type -> moleculeai.workspace.v1.SetSharedSecretResponse
+	79,  // 154: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:output_type -> moleculeai.workspace.v1.DeleteSharedSecretResponse
+	132, // 155: moleculeai.workspace.v1.WorkspaceService.GetConfig:output_type -> moleculeai.workspace.v1.GetConfigResponse
+	133, // 156: moleculeai.workspace.v1.WorkspaceService.PatchConfig:output_type -> moleculeai.workspace.v1.PatchConfigResponse
+	134, // 157: moleculeai.workspace.v1.WorkspaceService.GetModel:output_type -> moleculeai.workspace.v1.GetModelResponse
+	135, // 158: moleculeai.workspace.v1.WorkspaceService.SetModel:output_type -> moleculeai.workspace.v1.SetModelResponse
+	136, // 159: moleculeai.workspace.v1.WorkspaceService.GetBudget:output_type -> moleculeai.workspace.v1.Budget
+	136, // 160: moleculeai.workspace.v1.WorkspaceService.SetBudget:output_type -> moleculeai.workspace.v1.Budget
+	137, // 161: moleculeai.workspace.v1.WorkspaceService.GetUsage:output_type -> moleculeai.workspace.v1.GetUsageResponse
+	138, // 162: moleculeai.workspace.v1.WorkspaceService.GetAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	138, // 163: moleculeai.workspace.v1.WorkspaceService.AssignAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	138, // 164: moleculeai.workspace.v1.WorkspaceService.ReplaceAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	139, // 165: moleculeai.workspace.v1.WorkspaceService.RemoveAgent:output_type -> moleculeai.workspace.v1.RemoveAgentResponse
+	138, // 166: moleculeai.workspace.v1.WorkspaceService.MoveAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	81,  // 167: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:output_type -> moleculeai.workspace.v1.ReencryptSecretsResponse
+	140, // 168: moleculeai.workspace.v1.WorkspaceService.ListSchedules:output_type -> moleculeai.workspace.v1.ListSchedulesResponse
+	141, // 169: moleculeai.workspace.v1.WorkspaceService.CreateSchedule:output_type -> moleculeai.workspace.v1.CreateScheduleResponse
+	142, // 170: moleculeai.workspace.v1.WorkspaceService.UpdateSchedule:output_type -> moleculeai.workspace.v1.UpdateScheduleResponse
+	143, // 171: moleculeai.workspace.v1.WorkspaceService.DeleteSchedule:output_type -> moleculeai.workspace.v1.DeleteScheduleResponse
+	144, // 172: moleculeai.workspace.v1.WorkspaceService.RunSchedule:output_type -> moleculeai.workspace.v1.RunScheduleResponse
+	145, // 173: moleculeai.workspace.v1.WorkspaceService.ListScheduleRuns:output_type -> moleculeai.workspace.v1.ListScheduleRunsResponse
+	146, // 174: moleculeai.workspace.v1.WorkspaceService.GetScheduleHealth:output_type -> moleculeai.workspace.v1.GetScheduleHealthResponse
+	147, // 175: moleculeai.workspace.v1.WorkspaceService.ListScheduleHealth:output_type -> moleculeai.workspace.v1.ListScheduleHealthResponse
+	113, // [113:176] is the sub-list for method output_type
+	50,  // [50:113] is the sub-list for method input_type
 	50,  // [50:50] is the sub-list for extension type_name
 	50,  // [50:50] is the sub-list for extension extendee
 	0,   // [0:50] is the sub-list for field type_name
@@ -6406,6 +6446,7 @@ func file_moleculeai_workspace_v1_workspace_service_proto_init() {
 	file_moleculeai_workspace_v1_configuration_proto_init()
 	file_moleculeai_workspace_v1_bootstrap_proto_init()
 	file_moleculeai_workspace_v1_operation_proto_init()
+	file_moleculeai_workspace_v1_schedule_proto_init()
 	file_moleculeai_workspace_v1_secret_proto_init()
 	file_moleculeai_workspace_v1_workspace_proto_init()
 	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[10].OneofWrappers = []any{

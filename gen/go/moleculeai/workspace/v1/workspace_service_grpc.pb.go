@@ -78,6 +78,14 @@ const (
 	WorkspaceService_RemoveAgent_FullMethodName               = "/moleculeai.workspace.v1.WorkspaceService/RemoveAgent"
 	WorkspaceService_MoveAgent_FullMethodName                 = "/moleculeai.workspace.v1.WorkspaceService/MoveAgent"
 	WorkspaceService_ReencryptSecrets_FullMethodName          = "/moleculeai.workspace.v1.WorkspaceService/ReencryptSecrets"
+	WorkspaceService_ListSchedules_FullMethodName             = "/moleculeai.workspace.v1.WorkspaceService/ListSchedules"
+	WorkspaceService_CreateSchedule_FullMethodName            = "/moleculeai.workspace.v1.WorkspaceService/CreateSchedule"
+	WorkspaceService_UpdateSchedule_FullMethodName            = "/moleculeai.workspace.v1.WorkspaceService/UpdateSchedule"
+	WorkspaceService_DeleteSchedule_FullMethodName            = "/moleculeai.workspace.v1.WorkspaceService/DeleteSchedule"
+	WorkspaceService_RunSchedule_FullMethodName               = "/moleculeai.workspace.v1.WorkspaceService/RunSchedule"
+	WorkspaceService_ListScheduleRuns_FullMethodName          = "/moleculeai.workspace.v1.WorkspaceService/ListScheduleRuns"
+	WorkspaceService_GetScheduleHealth_FullMethodName         = "/moleculeai.workspace.v1.WorkspaceService/GetScheduleHealth"
+	WorkspaceService_ListScheduleHealth_FullMethodName        = "/moleculeai.workspace.v1.WorkspaceService/ListScheduleHealth"
 )
 
 // WorkspaceServiceClient is the client API for WorkspaceService service.
@@ -302,6 +310,40 @@ type WorkspaceServiceClient interface {
 	// ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
 	// previous keys can be forgotten. Repeating a call is harmless. For the operator only.
 	ReencryptSecrets(ctx context.Context, in *ReencryptSecretsRequest, opts ...grpc.CallOption) (*ReencryptSecretsResponse, error)
+	// ListSchedules lists the schedules of a workspace, by name. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
+	ListSchedules(ctx context.Context, in *ListSchedulesRequest, opts ...grpc.CallOption) (*ListSchedulesResponse, error)
+	// CreateSchedule adds a schedule. Fails with ALREADY_EXISTS / SCHEDULE_NAME_TAKEN if the workspace
+	// has one of this name, so a retry never creates a second one; with QUOTA_EXCEEDED if the workspace
+	// or its organisation has as many as it may; and with INVALID_ARGUMENT for a cron expression or a
+	// time zone that is none, or that never comes.
+	CreateSchedule(ctx context.Context, in *CreateScheduleRequest, opts ...grpc.CallOption) (*CreateScheduleResponse, error)
+	// UpdateSchedule changes the present fields, all or none. Repeating a call is harmless. A change of
+	// cron expression, time zone or `enabled` counts from now: nothing that was missed is made up for.
+	// Fails with SCHEDULE_NOT_FOUND if the workspace has no such schedule, and as CreateSchedule does.
+	UpdateSchedule(ctx context.Context, in *UpdateScheduleRequest, opts ...grpc.CallOption) (*UpdateScheduleResponse, error)
+	// DeleteSchedule deletes a schedule with its history. What it has handed over goes on. Fails with
+	// SCHEDULE_NOT_FOUND if the workspace has no such schedule, also for a repeat.
+	DeleteSchedule(ctx context.Context, in *DeleteScheduleRequest, opts ...grpc.CallOption) (*DeleteScheduleResponse, error)
+	// RunSchedule returns the prompt of a schedule, and with `deliver` also hands it over now, whatever
+	// the agent does and whether or not the schedule is enabled. Every call with `deliver` is another
+	// fire; the regular ones stay as they are. Fails with SCHEDULE_NOT_FOUND, and with INBOX_FULL or
+	// QUOTA_EXCEEDED if the ledger takes no more.
+	RunSchedule(ctx context.Context, in *RunScheduleRequest, opts ...grpc.CallOption) (*RunScheduleResponse, error)
+	// ListScheduleRuns lists what became of a schedule's fires, newest first: the last 200, no older than
+	// 30 days (MOLECULE_SCHEDULE_RUN_RETENTION_DAYS). Fails with SCHEDULE_NOT_FOUND. If there are more,
+	// the response header `x-next-page-token` carries the token of the next page.
+	ListScheduleRuns(ctx context.Context, in *ListScheduleRunsRequest, opts ...grpc.CallOption) (*ListScheduleRunsResponse, error)
+	// GetScheduleHealth tells a related workspace whether the schedules of another one fire, without
+	// their prompts and cron expressions. `caller_id` or the `X-Workspace-ID` header names the caller:
+	// required of REST calls, whatever their token. Fails with NOT_RELATED (403) for an unrelated
+	// workspace. If there are more, the response header `x-next-page-token` carries the token of the
+	// next page.
+	GetScheduleHealth(ctx context.Context, in *GetScheduleHealthRequest, opts ...grpc.CallOption) (*GetScheduleHealthResponse, error)
+	// ListScheduleHealth tells of all schedules of the caller's organisation whether they fire; the
+	// operator sees every organisation. Removed workspaces are left out. If there are more, the response
+	// header `x-next-page-token` carries the token of the next page.
+	ListScheduleHealth(ctx context.Context, in *ListScheduleHealthRequest, opts ...grpc.CallOption) (*ListScheduleHealthResponse, error)
 }
 
 type workspaceServiceClient struct {
@@ -886,6 +928,86 @@ func (c *workspaceServiceClient) ReencryptSecrets(ctx context.Context, in *Reenc
 	return out, nil
 }
 
+func (c *workspaceServiceClient) ListSchedules(ctx context.Context, in *ListSchedulesRequest, opts ...grpc.CallOption) (*ListSchedulesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSchedulesResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_ListSchedules_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) CreateSchedule(ctx context.Context, in *CreateScheduleRequest, opts ...grpc.CallOption) (*CreateScheduleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateScheduleResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_CreateSchedule_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) UpdateSchedule(ctx context.Context, in *UpdateScheduleRequest, opts ...grpc.CallOption) (*UpdateScheduleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateScheduleResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_UpdateSchedule_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) DeleteSchedule(ctx context.Context, in *DeleteScheduleRequest, opts ...grpc.CallOption) (*DeleteScheduleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteScheduleResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_DeleteSchedule_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) RunSchedule(ctx context.Context, in *RunScheduleRequest, opts ...grpc.CallOption) (*RunScheduleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RunScheduleResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_RunSchedule_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) ListScheduleRuns(ctx context.Context, in *ListScheduleRunsRequest, opts ...grpc.CallOption) (*ListScheduleRunsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListScheduleRunsResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_ListScheduleRuns_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) GetScheduleHealth(ctx context.Context, in *GetScheduleHealthRequest, opts ...grpc.CallOption) (*GetScheduleHealthResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetScheduleHealthResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_GetScheduleHealth_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) ListScheduleHealth(ctx context.Context, in *ListScheduleHealthRequest, opts ...grpc.CallOption) (*ListScheduleHealthResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListScheduleHealthResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_ListScheduleHealth_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WorkspaceServiceServer is the server API for WorkspaceService service.
 // All implementations must embed UnimplementedWorkspaceServiceServer
 // for forward compatibility.
@@ -1108,6 +1230,40 @@ type WorkspaceServiceServer interface {
 	// ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
 	// previous keys can be forgotten. Repeating a call is harmless. For the operator only.
 	ReencryptSecrets(context.Context, *ReencryptSecretsRequest) (*ReencryptSecretsResponse, error)
+	// ListSchedules lists the schedules of a workspace, by name. If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
+	ListSchedules(context.Context, *ListSchedulesRequest) (*ListSchedulesResponse, error)
+	// CreateSchedule adds a schedule. Fails with ALREADY_EXISTS / SCHEDULE_NAME_TAKEN if the workspace
+	// has one of this name, so a retry never creates a second one; with QUOTA_EXCEEDED if the workspace
+	// or its organisation has as many as it may; and with INVALID_ARGUMENT for a cron expression or a
+	// time zone that is none, or that never comes.
+	CreateSchedule(context.Context, *CreateScheduleRequest) (*CreateScheduleResponse, error)
+	// UpdateSchedule changes the present fields, all or none. Repeating a call is harmless. A change of
+	// cron expression, time zone or `enabled` counts from now: nothing that was missed is made up for.
+	// Fails with SCHEDULE_NOT_FOUND if the workspace has no such schedule, and as CreateSchedule does.
+	UpdateSchedule(context.Context, *UpdateScheduleRequest) (*UpdateScheduleResponse, error)
+	// DeleteSchedule deletes a schedule with its history. What it has handed over goes on. Fails with
+	// SCHEDULE_NOT_FOUND if the workspace has no such schedule, also for a repeat.
+	DeleteSchedule(context.Context, *DeleteScheduleRequest) (*DeleteScheduleResponse, error)
+	// RunSchedule returns the prompt of a schedule, and with `deliver` also hands it over now, whatever
+	// the agent does and whether or not the schedule is enabled. Every call with `deliver` is another
+	// fire; the regular ones stay as they are. Fails with SCHEDULE_NOT_FOUND, and with INBOX_FULL or
+	// QUOTA_EXCEEDED if the ledger takes no more.
+	RunSchedule(context.Context, *RunScheduleRequest) (*RunScheduleResponse, error)
+	// ListScheduleRuns lists what became of a schedule's fires, newest first: the last 200, no older than
+	// 30 days (MOLECULE_SCHEDULE_RUN_RETENTION_DAYS). Fails with SCHEDULE_NOT_FOUND. If there are more,
+	// the response header `x-next-page-token` carries the token of the next page.
+	ListScheduleRuns(context.Context, *ListScheduleRunsRequest) (*ListScheduleRunsResponse, error)
+	// GetScheduleHealth tells a related workspace whether the schedules of another one fire, without
+	// their prompts and cron expressions. `caller_id` or the `X-Workspace-ID` header names the caller:
+	// required of REST calls, whatever their token. Fails with NOT_RELATED (403) for an unrelated
+	// workspace. If there are more, the response header `x-next-page-token` carries the token of the
+	// next page.
+	GetScheduleHealth(context.Context, *GetScheduleHealthRequest) (*GetScheduleHealthResponse, error)
+	// ListScheduleHealth tells of all schedules of the caller's organisation whether they fire; the
+	// operator sees every organisation. Removed workspaces are left out. If there are more, the response
+	// header `x-next-page-token` carries the token of the next page.
+	ListScheduleHealth(context.Context, *ListScheduleHealthRequest) (*ListScheduleHealthResponse, error)
 	mustEmbedUnimplementedWorkspaceServiceServer()
 }
 
@@ -1282,6 +1438,30 @@ func (UnimplementedWorkspaceServiceServer) MoveAgent(context.Context, *MoveAgent
 }
 func (UnimplementedWorkspaceServiceServer) ReencryptSecrets(context.Context, *ReencryptSecretsRequest) (*ReencryptSecretsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReencryptSecrets not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ListSchedules(context.Context, *ListSchedulesRequest) (*ListSchedulesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSchedules not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) CreateSchedule(context.Context, *CreateScheduleRequest) (*CreateScheduleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateSchedule not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) UpdateSchedule(context.Context, *UpdateScheduleRequest) (*UpdateScheduleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateSchedule not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) DeleteSchedule(context.Context, *DeleteScheduleRequest) (*DeleteScheduleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteSchedule not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) RunSchedule(context.Context, *RunScheduleRequest) (*RunScheduleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RunSchedule not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ListScheduleRuns(context.Context, *ListScheduleRunsRequest) (*ListScheduleRunsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListScheduleRuns not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) GetScheduleHealth(context.Context, *GetScheduleHealthRequest) (*GetScheduleHealthResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetScheduleHealth not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ListScheduleHealth(context.Context, *ListScheduleHealthRequest) (*ListScheduleHealthResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListScheduleHealth not implemented")
 }
 func (UnimplementedWorkspaceServiceServer) mustEmbedUnimplementedWorkspaceServiceServer() {}
 func (UnimplementedWorkspaceServiceServer) testEmbeddedByValue()                          {}
@@ -2258,6 +2438,150 @@ func _WorkspaceService_ReencryptSecrets_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkspaceService_ListSchedules_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSchedulesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).ListSchedules(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_ListSchedules_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).ListSchedules(ctx, req.(*ListSchedulesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_CreateSchedule_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateScheduleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).CreateSchedule(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_CreateSchedule_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).CreateSchedule(ctx, req.(*CreateScheduleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_UpdateSchedule_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateScheduleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).UpdateSchedule(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_UpdateSchedule_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).UpdateSchedule(ctx, req.(*UpdateScheduleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_DeleteSchedule_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteScheduleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).DeleteSchedule(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_DeleteSchedule_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).DeleteSchedule(ctx, req.(*DeleteScheduleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_RunSchedule_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RunScheduleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).RunSchedule(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_RunSchedule_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).RunSchedule(ctx, req.(*RunScheduleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_ListScheduleRuns_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListScheduleRunsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).ListScheduleRuns(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_ListScheduleRuns_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).ListScheduleRuns(ctx, req.(*ListScheduleRunsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_GetScheduleHealth_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetScheduleHealthRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).GetScheduleHealth(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_GetScheduleHealth_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).GetScheduleHealth(ctx, req.(*GetScheduleHealthRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_ListScheduleHealth_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListScheduleHealthRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).ListScheduleHealth(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_ListScheduleHealth_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).ListScheduleHealth(ctx, req.(*ListScheduleHealthRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // WorkspaceService_ServiceDesc is the grpc.ServiceDesc for WorkspaceService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -2468,6 +2792,38 @@ var WorkspaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReencryptSecrets",
 			Handler:    _WorkspaceService_ReencryptSecrets_Handler,
+		},
+		{
+			MethodName: "ListSchedules",
+			Handler:    _WorkspaceService_ListSchedules_Handler,
+		},
+		{
+			MethodName: "CreateSchedule",
+			Handler:    _WorkspaceService_CreateSchedule_Handler,
+		},
+		{
+			MethodName: "UpdateSchedule",
+			Handler:    _WorkspaceService_UpdateSchedule_Handler,
+		},
+		{
+			MethodName: "DeleteSchedule",
+			Handler:    _WorkspaceService_DeleteSchedule_Handler,
+		},
+		{
+			MethodName: "RunSchedule",
+			Handler:    _WorkspaceService_RunSchedule_Handler,
+		},
+		{
+			MethodName: "ListScheduleRuns",
+			Handler:    _WorkspaceService_ListScheduleRuns_Handler,
+		},
+		{
+			MethodName: "GetScheduleHealth",
+			Handler:    _WorkspaceService_GetScheduleHealth_Handler,
+		},
+		{
+			MethodName: "ListScheduleHealth",
+			Handler:    _WorkspaceService_ListScheduleHealth_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

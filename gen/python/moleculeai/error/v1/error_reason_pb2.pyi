@@ -291,6 +291,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No agent is assigned to the workspace. Code: NOT_FOUND (404)."""
     ERROR_REASON_AGENT_ASSIGNED: _ErrorReason.ValueType  # 231
     """An agent is assigned to the workspace already. Code: ALREADY_EXISTS (409)."""
+    ERROR_REASON_SCHEDULE_NOT_FOUND: _ErrorReason.ValueType  # 190
+    """The workspace has no such schedule. Code: NOT_FOUND (404)."""
+    ERROR_REASON_SCHEDULE_NAME_TAKEN: _ErrorReason.ValueType  # 191
+    """The workspace has a schedule of this name. Code: ALREADY_EXISTS (409)."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the stable name of an error. It travels in `google.rpc.ErrorInfo.reason`
@@ -566,4 +570,8 @@ ERROR_REASON_AGENT_NOT_FOUND: ErrorReason.ValueType  # 230
 """No agent is assigned to the workspace. Code: NOT_FOUND (404)."""
 ERROR_REASON_AGENT_ASSIGNED: ErrorReason.ValueType  # 231
 """An agent is assigned to the workspace already. Code: ALREADY_EXISTS (409)."""
+ERROR_REASON_SCHEDULE_NOT_FOUND: ErrorReason.ValueType  # 190
+"""The workspace has no such schedule. Code: NOT_FOUND (404)."""
+ERROR_REASON_SCHEDULE_NAME_TAKEN: ErrorReason.ValueType  # 191
+"""The workspace has a schedule of this name. Code: ALREADY_EXISTS (409)."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

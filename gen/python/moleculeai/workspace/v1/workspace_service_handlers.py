@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from moleculeai.workspace.v1 import access_pb2
     from moleculeai.workspace.v1 import bootstrap_pb2
     from moleculeai.workspace.v1 import configuration_pb2
+    from moleculeai.workspace.v1 import schedule_pb2
     from moleculeai.workspace.v1 import workspace_pb2
     from moleculeai.workspace.v1 import workspace_service_pb2
 
@@ -611,5 +612,95 @@ class WorkspaceServiceHandlers(Protocol):
     ) -> workspace_service_pb2.ReencryptSecretsResponse:
         """ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
         previous keys can be forgotten. Repeating a call is harmless. For the operator only.
+        """
+        ...
+
+    async def ListSchedules(
+        self,
+        request: schedule_pb2.ListSchedulesRequest,
+        call: Call,
+    ) -> schedule_pb2.ListSchedulesResponse:
+        """ListSchedules lists the schedules of a workspace, by name. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
+        ...
+
+    async def CreateSchedule(
+        self,
+        request: schedule_pb2.CreateScheduleRequest,
+        call: Call,
+    ) -> schedule_pb2.CreateScheduleResponse:
+        """CreateSchedule adds a schedule. Fails with ALREADY_EXISTS / SCHEDULE_NAME_TAKEN if the workspace
+        has one of this name, so a retry never creates a second one; with QUOTA_EXCEEDED if the workspace
+        or its organisation has as many as it may; and with INVALID_ARGUMENT for a cron expression or a
+        time zone that is none, or that never comes.
+        """
+        ...
+
+    async def UpdateSchedule(
+        self,
+        request: schedule_pb2.UpdateScheduleRequest,
+        call: Call,
+    ) -> schedule_pb2.UpdateScheduleResponse:
+        """UpdateSchedule changes the present fields, all or none. Repeating a call is harmless. A change of
+        cron expression, time zone or `enabled` counts from now: nothing that was missed is made up for.
+        Fails with SCHEDULE_NOT_FOUND if the workspace has no such schedule, and as CreateSchedule does.
+        """
+        ...
+
+    async def DeleteSchedule(
+        self,
+        request: schedule_pb2.DeleteScheduleRequest,
+        call: Call,
+    ) -> schedule_pb2.DeleteScheduleResponse:
+        """DeleteSchedule deletes a schedule with its history. What it has handed over goes on. Fails with
+        SCHEDULE_NOT_FOUND if the workspace has no such schedule, also for a repeat.
+        """
+        ...
+
+    async def RunSchedule(
+        self,
+        request: schedule_pb2.RunScheduleRequest,
+        call: Call,
+    ) -> schedule_pb2.RunScheduleResponse:
+        """RunSchedule returns the prompt of a schedule, and with `deliver` also hands it over now, whatever
+        the agent does and whether or not the schedule is enabled. Every call with `deliver` is another
+        fire; the regular ones stay as they are. Fails with SCHEDULE_NOT_FOUND, and with INBOX_FULL or
+        QUOTA_EXCEEDED if the ledger takes no more.
+        """
+        ...
+
+    async def ListScheduleRuns(
+        self,
+        request: schedule_pb2.ListScheduleRunsRequest,
+        call: Call,
+    ) -> schedule_pb2.ListScheduleRunsResponse:
+        """ListScheduleRuns lists what became of a schedule's fires, newest first: the last 200, no older than
+        30 days (MOLECULE_SCHEDULE_RUN_RETENTION_DAYS). Fails with SCHEDULE_NOT_FOUND. If there are more,
+        the response header `x-next-page-token` carries the token of the next page.
+        """
+        ...
+
+    async def GetScheduleHealth(
+        self,
+        request: schedule_pb2.GetScheduleHealthRequest,
+        call: Call,
+    ) -> schedule_pb2.GetScheduleHealthResponse:
+        """GetScheduleHealth tells a related workspace whether the schedules of another one fire, without
+        their prompts and cron expressions. `caller_id` or the `X-Workspace-ID` header names the caller:
+        required of REST calls, whatever their token. Fails with NOT_RELATED (403) for an unrelated
+        workspace. If there are more, the response header `x-next-page-token` carries the token of the
+        next page.
+        """
+        ...
+
+    async def ListScheduleHealth(
+        self,
+        request: schedule_pb2.ListScheduleHealthRequest,
+        call: Call,
+    ) -> schedule_pb2.ListScheduleHealthResponse:
+        """ListScheduleHealth tells of all schedules of the caller's organisation whether they fire; the
+        operator sees every organisation. Removed workspaces are left out. If there are more, the response
+        header `x-next-page-token` carries the token of the next page.
         """
         ...

@@ -8,6 +8,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from moleculeai.workspace.v1 import access_pb2 as moleculeai_dot_workspace_dot_v1_dot_access__pb2
 from moleculeai.workspace.v1 import bootstrap_pb2 as moleculeai_dot_workspace_dot_v1_dot_bootstrap__pb2
 from moleculeai.workspace.v1 import configuration_pb2 as moleculeai_dot_workspace_dot_v1_dot_configuration__pb2
+from moleculeai.workspace.v1 import schedule_pb2 as moleculeai_dot_workspace_dot_v1_dot_schedule__pb2
 from moleculeai.workspace.v1 import workspace_pb2 as moleculeai_dot_workspace_dot_v1_dot_workspace__pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2
 
@@ -316,6 +317,46 @@ class WorkspaceServiceStub:
                 '/moleculeai.workspace.v1.WorkspaceService/ReencryptSecrets',
                 request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ReencryptSecretsRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ReencryptSecretsResponse.FromString,
+                _registered_method=True)
+        self.ListSchedules = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/ListSchedules',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListSchedulesRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListSchedulesResponse.FromString,
+                _registered_method=True)
+        self.CreateSchedule = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/CreateSchedule',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.CreateScheduleRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.CreateScheduleResponse.FromString,
+                _registered_method=True)
+        self.UpdateSchedule = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/UpdateSchedule',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.UpdateScheduleRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.UpdateScheduleResponse.FromString,
+                _registered_method=True)
+        self.DeleteSchedule = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/DeleteSchedule',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.DeleteScheduleRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.DeleteScheduleResponse.FromString,
+                _registered_method=True)
+        self.RunSchedule = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/RunSchedule',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.RunScheduleRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.RunScheduleResponse.FromString,
+                _registered_method=True)
+        self.ListScheduleRuns = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/ListScheduleRuns',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleRunsRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleRunsResponse.FromString,
+                _registered_method=True)
+        self.GetScheduleHealth = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/GetScheduleHealth',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.GetScheduleHealthRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.GetScheduleHealthResponse.FromString,
+                _registered_method=True)
+        self.ListScheduleHealth = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/ListScheduleHealth',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleHealthRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleHealthResponse.FromString,
                 _registered_method=True)
 
 
@@ -814,6 +855,80 @@ class WorkspaceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSchedules(self, request, context):
+        """ListSchedules lists the schedules of a workspace, by name. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateSchedule(self, request, context):
+        """CreateSchedule adds a schedule. Fails with ALREADY_EXISTS / SCHEDULE_NAME_TAKEN if the workspace
+        has one of this name, so a retry never creates a second one; with QUOTA_EXCEEDED if the workspace
+        or its organisation has as many as it may; and with INVALID_ARGUMENT for a cron expression or a
+        time zone that is none, or that never comes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSchedule(self, request, context):
+        """UpdateSchedule changes the present fields, all or none. Repeating a call is harmless. A change of
+        cron expression, time zone or `enabled` counts from now: nothing that was missed is made up for.
+        Fails with SCHEDULE_NOT_FOUND if the workspace has no such schedule, and as CreateSchedule does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSchedule(self, request, context):
+        """DeleteSchedule deletes a schedule with its history. What it has handed over goes on. Fails with
+        SCHEDULE_NOT_FOUND if the workspace has no such schedule, also for a repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RunSchedule(self, request, context):
+        """RunSchedule returns the prompt of a schedule, and with `deliver` also hands it over now, whatever
+        the agent does and whether or not the schedule is enabled. Every call with `deliver` is another
+        fire; the regular ones stay as they are. Fails with SCHEDULE_NOT_FOUND, and with INBOX_FULL or
+        QUOTA_EXCEEDED if the ledger takes no more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListScheduleRuns(self, request, context):
+        """ListScheduleRuns lists what became of a schedule's fires, newest first: the last 200, no older than
+        30 days (MOLECULE_SCHEDULE_RUN_RETENTION_DAYS). Fails with SCHEDULE_NOT_FOUND. If there are more,
+        the response header `x-next-page-token` carries the token of the next page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetScheduleHealth(self, request, context):
+        """GetScheduleHealth tells a related workspace whether the schedules of another one fire, without
+        their prompts and cron expressions. `caller_id` or the `X-Workspace-ID` header names the caller:
+        required of REST calls, whatever their token. Fails with NOT_RELATED (403) for an unrelated
+        workspace. If there are more, the response header `x-next-page-token` carries the token of the
+        next page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListScheduleHealth(self, request, context):
+        """ListScheduleHealth tells of all schedules of the caller's organisation whether they fire; the
+        operator sees every organisation. Removed workspaces are left out. If there are more, the response
+        header `x-next-page-token` carries the token of the next page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkspaceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -1091,6 +1206,46 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.ReencryptSecrets,
                     request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ReencryptSecretsRequest.FromString,
                     response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ReencryptSecretsResponse.SerializeToString,
+            ),
+            'ListSchedules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSchedules,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListSchedulesRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListSchedulesResponse.SerializeToString,
+            ),
+            'CreateSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateSchedule,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.CreateScheduleRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.CreateScheduleResponse.SerializeToString,
+            ),
+            'UpdateSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSchedule,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.UpdateScheduleRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.UpdateScheduleResponse.SerializeToString,
+            ),
+            'DeleteSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSchedule,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.DeleteScheduleRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.DeleteScheduleResponse.SerializeToString,
+            ),
+            'RunSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.RunSchedule,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.RunScheduleRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.RunScheduleResponse.SerializeToString,
+            ),
+            'ListScheduleRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListScheduleRuns,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleRunsRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleRunsResponse.SerializeToString,
+            ),
+            'GetScheduleHealth': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetScheduleHealth,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.GetScheduleHealthRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.GetScheduleHealthResponse.SerializeToString,
+            ),
+            'ListScheduleHealth': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListScheduleHealth,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleHealthRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleHealthResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -2580,6 +2735,222 @@ class WorkspaceService:
             '/moleculeai.workspace.v1.WorkspaceService/ReencryptSecrets',
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ReencryptSecretsRequest.SerializeToString,
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.ReencryptSecretsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSchedules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ListSchedules',
+            moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListSchedulesRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListSchedulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/CreateSchedule',
+            moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.CreateScheduleRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.CreateScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/UpdateSchedule',
+            moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.UpdateScheduleRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.UpdateScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/DeleteSchedule',
+            moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.DeleteScheduleRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.DeleteScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RunSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/RunSchedule',
+            moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.RunScheduleRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.RunScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListScheduleRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ListScheduleRuns',
+            moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleRunsRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetScheduleHealth(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/GetScheduleHealth',
+            moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.GetScheduleHealthRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.GetScheduleHealthResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListScheduleHealth(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ListScheduleHealth',
+            moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleHealthRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleHealthResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,6 +10,7 @@ from grpc import aio as _aio
 from moleculeai.workspace.v1 import access_pb2 as _access_pb2
 from moleculeai.workspace.v1 import bootstrap_pb2 as _bootstrap_pb2
 from moleculeai.workspace.v1 import configuration_pb2 as _configuration_pb2
+from moleculeai.workspace.v1 import schedule_pb2 as _schedule_pb2
 from moleculeai.workspace.v1 import workspace_pb2 as _workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as _workspace_service_pb2
 import abc as _abc_1
@@ -302,6 +303,48 @@ class WorkspaceServiceStub:
     """ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
     previous keys can be forgotten. Repeating a call is harmless. For the operator only.
     """
+    ListSchedules: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.ListSchedulesRequest, _schedule_pb2.ListSchedulesResponse]
+    """ListSchedules lists the schedules of a workspace, by name. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
+    CreateSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.CreateScheduleRequest, _schedule_pb2.CreateScheduleResponse]
+    """CreateSchedule adds a schedule. Fails with ALREADY_EXISTS / SCHEDULE_NAME_TAKEN if the workspace
+    has one of this name, so a retry never creates a second one; with QUOTA_EXCEEDED if the workspace
+    or its organisation has as many as it may; and with INVALID_ARGUMENT for a cron expression or a
+    time zone that is none, or that never comes.
+    """
+    UpdateSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.UpdateScheduleRequest, _schedule_pb2.UpdateScheduleResponse]
+    """UpdateSchedule changes the present fields, all or none. Repeating a call is harmless. A change of
+    cron expression, time zone or `enabled` counts from now: nothing that was missed is made up for.
+    Fails with SCHEDULE_NOT_FOUND if the workspace has no such schedule, and as CreateSchedule does.
+    """
+    DeleteSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.DeleteScheduleRequest, _schedule_pb2.DeleteScheduleResponse]
+    """DeleteSchedule deletes a schedule with its history. What it has handed over goes on. Fails with
+    SCHEDULE_NOT_FOUND if the workspace has no such schedule, also for a repeat.
+    """
+    RunSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.RunScheduleRequest, _schedule_pb2.RunScheduleResponse]
+    """RunSchedule returns the prompt of a schedule, and with `deliver` also hands it over now, whatever
+    the agent does and whether or not the schedule is enabled. Every call with `deliver` is another
+    fire; the regular ones stay as they are. Fails with SCHEDULE_NOT_FOUND, and with INBOX_FULL or
+    QUOTA_EXCEEDED if the ledger takes no more.
+    """
+    ListScheduleRuns: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.ListScheduleRunsRequest, _schedule_pb2.ListScheduleRunsResponse]
+    """ListScheduleRuns lists what became of a schedule's fires, newest first: the last 200, no older than
+    30 days (MOLECULE_SCHEDULE_RUN_RETENTION_DAYS). Fails with SCHEDULE_NOT_FOUND. If there are more,
+    the response header `x-next-page-token` carries the token of the next page.
+    """
+    GetScheduleHealth: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.GetScheduleHealthRequest, _schedule_pb2.GetScheduleHealthResponse]
+    """GetScheduleHealth tells a related workspace whether the schedules of another one fire, without
+    their prompts and cron expressions. `caller_id` or the `X-Workspace-ID` header names the caller:
+    required of REST calls, whatever their token. Fails with NOT_RELATED (403) for an unrelated
+    workspace. If there are more, the response header `x-next-page-token` carries the token of the
+    next page.
+    """
+    ListScheduleHealth: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.ListScheduleHealthRequest, _schedule_pb2.ListScheduleHealthResponse]
+    """ListScheduleHealth tells of all schedules of the caller's organisation whether they fire; the
+    operator sees every organisation. Removed workspaces are left out. If there are more, the response
+    header `x-next-page-token` carries the token of the next page.
+    """
 
 @_typing.type_check_only
 class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
@@ -570,6 +613,48 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     ReencryptSecrets: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ReencryptSecretsRequest, _workspace_service_pb2.ReencryptSecretsResponse]  # type: ignore[assignment]
     """ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
     previous keys can be forgotten. Repeating a call is harmless. For the operator only.
+    """
+    ListSchedules: _aio.UnaryUnaryMultiCallable[_schedule_pb2.ListSchedulesRequest, _schedule_pb2.ListSchedulesResponse]  # type: ignore[assignment]
+    """ListSchedules lists the schedules of a workspace, by name. If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
+    CreateSchedule: _aio.UnaryUnaryMultiCallable[_schedule_pb2.CreateScheduleRequest, _schedule_pb2.CreateScheduleResponse]  # type: ignore[assignment]
+    """CreateSchedule adds a schedule. Fails with ALREADY_EXISTS / SCHEDULE_NAME_TAKEN if the workspace
+    has one of this name, so a retry never creates a second one; with QUOTA_EXCEEDED if the workspace
+    or its organisation has as many as it may; and with INVALID_ARGUMENT for a cron expression or a
+    time zone that is none, or that never comes.
+    """
+    UpdateSchedule: _aio.UnaryUnaryMultiCallable[_schedule_pb2.UpdateScheduleRequest, _schedule_pb2.UpdateScheduleResponse]  # type: ignore[assignment]
+    """UpdateSchedule changes the present fields, all or none. Repeating a call is harmless. A change of
+    cron expression, time zone or `enabled` counts from now: nothing that was missed is made up for.
+    Fails with SCHEDULE_NOT_FOUND if the workspace has no such schedule, and as CreateSchedule does.
+    """
+    DeleteSchedule: _aio.UnaryUnaryMultiCallable[_schedule_pb2.DeleteScheduleRequest, _schedule_pb2.DeleteScheduleResponse]  # type: ignore[assignment]
+    """DeleteSchedule deletes a schedule with its history. What it has handed over goes on. Fails with
+    SCHEDULE_NOT_FOUND if the workspace has no such schedule, also for a repeat.
+    """
+    RunSchedule: _aio.UnaryUnaryMultiCallable[_schedule_pb2.RunScheduleRequest, _schedule_pb2.RunScheduleResponse]  # type: ignore[assignment]
+    """RunSchedule returns the prompt of a schedule, and with `deliver` also hands it over now, whatever
+    the agent does and whether or not the schedule is enabled. Every call with `deliver` is another
+    fire; the regular ones stay as they are. Fails with SCHEDULE_NOT_FOUND, and with INBOX_FULL or
+    QUOTA_EXCEEDED if the ledger takes no more.
+    """
+    ListScheduleRuns: _aio.UnaryUnaryMultiCallable[_schedule_pb2.ListScheduleRunsRequest, _schedule_pb2.ListScheduleRunsResponse]  # type: ignore[assignment]
+    """ListScheduleRuns lists what became of a schedule's fires, newest first: the last 200, no older than
+    30 days (MOLECULE_SCHEDULE_RUN_RETENTION_DAYS). Fails with SCHEDULE_NOT_FOUND. If there are more,
+    the response header `x-next-page-token` carries the token of the next page.
+    """
+    GetScheduleHealth: _aio.UnaryUnaryMultiCallable[_schedule_pb2.GetScheduleHealthRequest, _schedule_pb2.GetScheduleHealthResponse]  # type: ignore[assignment]
+    """GetScheduleHealth tells a related workspace whether the schedules of another one fire, without
+    their prompts and cron expressions. `caller_id` or the `X-Workspace-ID` header names the caller:
+    required of REST calls, whatever their token. Fails with NOT_RELATED (403) for an unrelated
+    workspace. If there are more, the response header `x-next-page-token` carries the token of the
+    next page.
+    """
+    ListScheduleHealth: _aio.UnaryUnaryMultiCallable[_schedule_pb2.ListScheduleHealthRequest, _schedule_pb2.ListScheduleHealthResponse]  # type: ignore[assignment]
+    """ListScheduleHealth tells of all schedules of the caller's organisation whether they fire; the
+    operator sees every organisation. Removed workspaces are left out. If there are more, the response
+    header `x-next-page-token` carries the token of the next page.
     """
 
 class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -1166,6 +1251,96 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_workspace_service_pb2.ReencryptSecretsResponse, _abc.Awaitable[_workspace_service_pb2.ReencryptSecretsResponse]]:
         """ReencryptSecrets seals all secrets of the installation with the current encryption key, so that
         previous keys can be forgotten. Repeating a call is harmless. For the operator only.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSchedules(
+        self,
+        request: _schedule_pb2.ListSchedulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_schedule_pb2.ListSchedulesResponse, _abc.Awaitable[_schedule_pb2.ListSchedulesResponse]]:
+        """ListSchedules lists the schedules of a workspace, by name. If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateSchedule(
+        self,
+        request: _schedule_pb2.CreateScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_schedule_pb2.CreateScheduleResponse, _abc.Awaitable[_schedule_pb2.CreateScheduleResponse]]:
+        """CreateSchedule adds a schedule. Fails with ALREADY_EXISTS / SCHEDULE_NAME_TAKEN if the workspace
+        has one of this name, so a retry never creates a second one; with QUOTA_EXCEEDED if the workspace
+        or its organisation has as many as it may; and with INVALID_ARGUMENT for a cron expression or a
+        time zone that is none, or that never comes.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateSchedule(
+        self,
+        request: _schedule_pb2.UpdateScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_schedule_pb2.UpdateScheduleResponse, _abc.Awaitable[_schedule_pb2.UpdateScheduleResponse]]:
+        """UpdateSchedule changes the present fields, all or none. Repeating a call is harmless. A change of
+        cron expression, time zone or `enabled` counts from now: nothing that was missed is made up for.
+        Fails with SCHEDULE_NOT_FOUND if the workspace has no such schedule, and as CreateSchedule does.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteSchedule(
+        self,
+        request: _schedule_pb2.DeleteScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_schedule_pb2.DeleteScheduleResponse, _abc.Awaitable[_schedule_pb2.DeleteScheduleResponse]]:
+        """DeleteSchedule deletes a schedule with its history. What it has handed over goes on. Fails with
+        SCHEDULE_NOT_FOUND if the workspace has no such schedule, also for a repeat.
+        """
+
+    @_abc_1.abstractmethod
+    def RunSchedule(
+        self,
+        request: _schedule_pb2.RunScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_schedule_pb2.RunScheduleResponse, _abc.Awaitable[_schedule_pb2.RunScheduleResponse]]:
+        """RunSchedule returns the prompt of a schedule, and with `deliver` also hands it over now, whatever
+        the agent does and whether or not the schedule is enabled. Every call with `deliver` is another
+        fire; the regular ones stay as they are. Fails with SCHEDULE_NOT_FOUND, and with INBOX_FULL or
+        QUOTA_EXCEEDED if the ledger takes no more.
+        """
+
+    @_abc_1.abstractmethod
+    def ListScheduleRuns(
+        self,
+        request: _schedule_pb2.ListScheduleRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_schedule_pb2.ListScheduleRunsResponse, _abc.Awaitable[_schedule_pb2.ListScheduleRunsResponse]]:
+        """ListScheduleRuns lists what became of a schedule's fires, newest first: the last 200, no older than
+        30 days (MOLECULE_SCHEDULE_RUN_RETENTION_DAYS). Fails with SCHEDULE_NOT_FOUND. If there are more,
+        the response header `x-next-page-token` carries the token of the next page.
+        """
+
+    @_abc_1.abstractmethod
+    def GetScheduleHealth(
+        self,
+        request: _schedule_pb2.GetScheduleHealthRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_schedule_pb2.GetScheduleHealthResponse, _abc.Awaitable[_schedule_pb2.GetScheduleHealthResponse]]:
+        """GetScheduleHealth tells a related workspace whether the schedules of another one fire, without
+        their prompts and cron expressions. `caller_id` or the `X-Workspace-ID` header names the caller:
+        required of REST calls, whatever their token. Fails with NOT_RELATED (403) for an unrelated
+        workspace. If there are more, the response header `x-next-page-token` carries the token of the
+        next page.
+        """
+
+    @_abc_1.abstractmethod
+    def ListScheduleHealth(
+        self,
+        request: _schedule_pb2.ListScheduleHealthRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_schedule_pb2.ListScheduleHealthResponse, _abc.Awaitable[_schedule_pb2.ListScheduleHealthResponse]]:
+        """ListScheduleHealth tells of all schedules of the caller's organisation whether they fire; the
+        operator sees every organisation. Removed workspaces are left out. If there are more, the response
+        header `x-next-page-token` carries the token of the next page.
         """
 
 def add_WorkspaceServiceServicer_to_server(servicer: WorkspaceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

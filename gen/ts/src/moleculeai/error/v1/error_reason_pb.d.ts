@@ -753,6 +753,20 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_AGENT_ASSIGNED = 231;
    */
   AGENT_ASSIGNED = 231,
+
+  /**
+   * The workspace has no such schedule. Code: NOT_FOUND (404).
+   *
+   * @generated from enum value: ERROR_REASON_SCHEDULE_NOT_FOUND = 190;
+   */
+  SCHEDULE_NOT_FOUND = 190,
+
+  /**
+   * The workspace has a schedule of this name. Code: ALREADY_EXISTS (409).
+   *
+   * @generated from enum value: ERROR_REASON_SCHEDULE_NAME_TAKEN = 191;
+   */
+  SCHEDULE_NAME_TAKEN = 191,
 }
 
 /**

@@ -14,6 +14,7 @@ import type { StructSchema, Timestamp, Value } from "@bufbuild/protobuf/wkt";
 import type { Secret, Secret_Scope } from "./secret_pb.js";
 import type { ExchangeBootstrapTokenRequestSchema, ExchangeBootstrapTokenResponseSchema } from "./bootstrap_pb.js";
 import type { AssignAgentRequestSchema, AssignedAgentSchema, BudgetSchema, GetAgentRequestSchema, GetBudgetRequestSchema, GetConfigRequestSchema, GetConfigResponseSchema, GetModelRequestSchema, GetModelResponseSchema, GetUsageRequestSchema, GetUsageResponseSchema, MoveAgentRequestSchema, PatchConfigRequestSchema, PatchConfigResponseSchema, RemoveAgentRequestSchema, RemoveAgentResponseSchema, ReplaceAgentRequestSchema, SetBudgetRequestSchema, SetModelRequestSchema, SetModelResponseSchema } from "./configuration_pb.js";
+import type { CreateScheduleRequestSchema, CreateScheduleResponseSchema, DeleteScheduleRequestSchema, DeleteScheduleResponseSchema, GetScheduleHealthRequestSchema, GetScheduleHealthResponseSchema, ListScheduleHealthRequestSchema, ListScheduleHealthResponseSchema, ListScheduleRunsRequestSchema, ListScheduleRunsResponseSchema, ListSchedulesRequestSchema, ListSchedulesResponseSchema, RunScheduleRequestSchema, RunScheduleResponseSchema, UpdateScheduleRequestSchema, UpdateScheduleResponseSchema } from "./schedule_pb.js";
 
 /**
  * Describes the file moleculeai/workspace/v1/workspace_service.proto.
@@ -3552,6 +3553,104 @@ export declare const WorkspaceService: GenService<{
     methodKind: "unary";
     input: typeof ReencryptSecretsRequestSchema;
     output: typeof ReencryptSecretsResponseSchema;
+  },
+  /**
+   * ListSchedules lists the schedules of a workspace, by name. If there are more, the response header
+   * `x-next-page-token` carries the token of the next page.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ListSchedules
+   */
+  listSchedules: {
+    methodKind: "unary";
+    input: typeof ListSchedulesRequestSchema;
+    output: typeof ListSchedulesResponseSchema;
+  },
+  /**
+   * CreateSchedule adds a schedule. Fails with ALREADY_EXISTS / SCHEDULE_NAME_TAKEN if the workspace
+   * has one of this name, so a retry never creates a second one; with QUOTA_EXCEEDED if the workspace
+   * or its organisation has as many as it may; and with INVALID_ARGUMENT for a cron expression or a
+   * time zone that is none, or that never comes.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.CreateSchedule
+   */
+  createSchedule: {
+    methodKind: "unary";
+    input: typeof CreateScheduleRequestSchema;
+    output: typeof CreateScheduleResponseSchema;
+  },
+  /**
+   * UpdateSchedule changes the present fields, all or none. Repeating a call is harmless. A change of
+   * cron expression, time zone or `enabled` counts from now: nothing that was missed is made up for.
+   * Fails with SCHEDULE_NOT_FOUND if the workspace has no such schedule, and as CreateSchedule does.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.UpdateSchedule
+   */
+  updateSchedule: {
+    methodKind: "unary";
+    input: typeof UpdateScheduleRequestSchema;
+    output: typeof UpdateScheduleResponseSchema;
+  },
+  /**
+   * DeleteSchedule deletes a schedule with its history. What it has handed over goes on. Fails with
+   * SCHEDULE_NOT_FOUND if the workspace has no such schedule, also for a repeat.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.DeleteSchedule
+   */
+  deleteSchedule: {
+    methodKind: "unary";
+    input: typeof DeleteScheduleRequestSchema;
+    output: typeof DeleteScheduleResponseSchema;
+  },
+  /**
+   * RunSchedule returns the prompt of a schedule, and with `deliver` also hands it over now, whatever
+   * the agent does and whether or not the schedule is enabled. Every call with `deliver` is another
+   * fire; the regular ones stay as they are. Fails with SCHEDULE_NOT_FOUND, and with INBOX_FULL or
+   * QUOTA_EXCEEDED if the ledger takes no more.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.RunSchedule
+   */
+  runSchedule: {
+    methodKind: "unary";
+    input: typeof RunScheduleRequestSchema;
+    output: typeof RunScheduleResponseSchema;
+  },
+  /**
+   * ListScheduleRuns lists what became of a schedule's fires, newest first: the last 200, no older than
+   * 30 days (MOLECULE_SCHEDULE_RUN_RETENTION_DAYS). Fails with SCHEDULE_NOT_FOUND. If there are more,
+   * the response header `x-next-page-token` carries the token of the next page.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ListScheduleRuns
+   */
+  listScheduleRuns: {
+    methodKind: "unary";
+    input: typeof ListScheduleRunsRequestSchema;
+    output: typeof ListScheduleRunsResponseSchema;
+  },
+  /**
+   * GetScheduleHealth tells a related workspace whether the schedules of another one fire, without
+   * their prompts and cron expressions. `caller_id` or the `X-Workspace-ID` header names the caller:
+   * required of REST calls, whatever their token. Fails with NOT_RELATED (403) for an unrelated
+   * workspace. If there are more, the response header `x-next-page-token` carries the token of the
+   * next page.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.GetScheduleHealth
+   */
+  getScheduleHealth: {
+    methodKind: "unary";
+    input: typeof GetScheduleHealthRequestSchema;
+    output: typeof GetScheduleHealthResponseSchema;
+  },
+  /**
+   * ListScheduleHealth tells of all schedules of the caller's organisation whether they fire; the
+   * operator sees every organisation. Removed workspaces are left out. If there are more, the response
+   * header `x-next-page-token` carries the token of the next page.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ListScheduleHealth
+   */
+  listScheduleHealth: {
+    methodKind: "unary";
+    input: typeof ListScheduleHealthRequestSchema;
+    output: typeof ListScheduleHealthResponseSchema;
   },
 }>;
 

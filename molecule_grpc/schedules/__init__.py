@@ -1,0 +1,1 @@
+"""Schedules: prompts that workspaces are given at times that cron expressions name."""
