@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from molecule_grpc.admin.wiring import open_admin
 from molecule_grpc.backends.access_wiring import open_access
+from molecule_grpc.backends.images_wiring import open_images
 from molecule_grpc.backends.lifecycle_wiring import open_lifecycle
 from molecule_grpc.backends.wiring import open_backends
 from molecule_grpc.configuration.wiring import make_token_counts, open_configuration
@@ -97,6 +98,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         configuration = await stack.enter_async_context(
             open_configuration(core, secrets.models, tokens)
         )
+        images = open_images(core, backends, workspace.verbs)
         events = await _events(core)
         mcp = make_mcp(core, platform_of(workspace, delegation, memory))
         tasks: dict[str, BackgroundTask] = {}
@@ -122,6 +124,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             backends.slice,
             lifecycle,
             open_access(core, backends, workspace),
+            images,
             delegation.served(
                 events.service, mcp, workspace.service.answer_heartbeat, memory.session
             ),

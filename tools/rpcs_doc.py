@@ -42,7 +42,10 @@ a read-only token may call.
 """
 _WITHOUT_REST = "gRPC only"
 # Slices that serve RPCs of a service which is named after another slice.
-_FURTHER_SLICES = {"workspace": ("secrets", "schedules", "configuration", "backends")}
+_FURTHER_SLICES = {
+    "workspace": ("secrets", "schedules", "configuration", "backends"),
+    "admin": ("backends",),
+}
 
 
 @dataclass(frozen=True, slots=True)

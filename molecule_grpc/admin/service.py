@@ -8,7 +8,6 @@ from uuid import UUID
 from google.api import httpbody_pb2
 from google.protobuf.descriptor import ServiceDescriptor
 from moleculeai.admin.v1 import admin_service_pb2 as pb
-from moleculeai.admin.v1.admin_service_handlers import AdminServiceHandlers
 
 from molecule_grpc.admin import convert
 from molecule_grpc.admin.memory_service import MemoryAdministration
@@ -264,8 +263,8 @@ class AdminService:
         return await self._memories.release(request, call)
 
 
-def handlers(service: AdminServiceHandlers) -> tuple[ServiceDescriptor, object]:
-    """The service with its descriptor. An RPC without a handler is a type error where called."""
+def handlers(service: AdminService) -> tuple[ServiceDescriptor, object]:
+    """The service's descriptor with the handlers of this slice; others have more of them."""
     return pb.DESCRIPTOR.services_by_name["AdminService"], service
 
 

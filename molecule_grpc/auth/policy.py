@@ -261,4 +261,10 @@ POLICIES: dict[str, Policy] = {
     _ADMIN + "SetAuthorQuarantine": stores(ADMIN),
     _ADMIN + "ListAuthorQuarantines": reads(ADMIN),
     _ADMIN + "DeleteAuthorQuarantine": ADMIN,
+    _ADMIN + "ListImages": reads(OPERATOR),
+    _ADMIN + "PinImage": stores(OPERATOR),
+    _ADMIN + "UnpinImage": OPERATOR,
+    _ADMIN + "PromoteImage": stores(OPERATOR),
+    _ADMIN + "RollbackImage": OPERATOR,
+    _ADMIN + "RefreshImages": OPERATOR,
 }

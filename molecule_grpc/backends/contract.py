@@ -163,6 +163,8 @@ class StartRequest:
         name: of the workspace, for people.
         tier: size and isolation class, 1 to 4.
         image: reference; empty for the backend's default.
+        image_digest: that the default is pinned to, with its `sha256:`; empty for whatever its name
+            means. Of no effect on an image that is named.
         env: variables of the process, secrets among them where they travel so. Never logged.
         secret_files: by name, files below /run/secrets.
         config_files: by path below /configs; written over what is there.
@@ -184,6 +186,7 @@ class StartRequest:
     runtime: str
     tier: int
     image: str = ""
+    image_digest: str = ""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     secret_files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     config_files: Mapping[str, bytes] = field(default_factory=dict, repr=False)

@@ -9,6 +9,7 @@ from prometheus_client import Counter, Histogram
 from molecule_grpc.backends.contract import BackendName, FailureReason
 
 SUCCEEDED: Final = "succeeded"
+FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
 _OUTCOMES: Final = (SUCCEEDED, CANCELLED, *FailureReason)
 
@@ -38,6 +39,11 @@ _DRIFT = Counter(
     "Workspaces whose workload was gone and was started again, by backend.",
     ["backend"],
 )
+_IMAGE_PULLS = Counter(
+    "molecule_image_pulls_total",
+    "Images that refreshes asked registries for, by outcome: succeeded or failed.",
+    ["outcome"],
+)
 
 # Every series is exported from the start, at zero.
 STARTS: Final = {
@@ -49,3 +55,4 @@ STOPS: Final = {
 ONLINE: Final = {name: _ONLINE.labels(name) for name in BackendName}
 ORPHANS: Final = {name: _ORPHANS.labels(name) for name in BackendName}
 DRIFT_HEALED: Final = {name: _DRIFT.labels(name) for name in BackendName}
+IMAGE_PULLS: Final = {name: _IMAGE_PULLS.labels(name) for name in (SUCCEEDED, FAILED)}

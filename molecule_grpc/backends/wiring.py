@@ -16,6 +16,8 @@ from molecule_grpc.backends.control_plane.client import ControlPlaneClient
 from molecule_grpc.backends.dispatch import Dispatch
 from molecule_grpc.backends.docker.backend import DockerBackend
 from molecule_grpc.backends.docker.gate import ListenerFile
+from molecule_grpc.backends.images.pins import Pins
+from molecule_grpc.backends.images.ports import ImageEngine
 from molecule_grpc.backends.none import NoBackend
 from molecule_grpc.backends.operations.endings import Endings, OnEnded
 from molecule_grpc.backends.operations.execution import Execution, Prepare
@@ -59,12 +61,14 @@ class BackendsSlice:
         dispatch: asks and changes what runs.
         on_ended: subscribes to the ends of operations, in their transactions.
         announce: wakes the runners after a commit that has asked for operations.
+        pins: of the images that workspaces are started from.
     """
 
     slice: Slice
     dispatch: Dispatch
     on_ended: Callable[[OnEnded], None]
     announce: Callable[[], None]
+    pins: Pins
 
 
 @contextlib.asynccontextmanager
@@ -95,11 +99,13 @@ async def open_backends(
         workspaces.starts_by(asking)
         workspaces.on_remove(asking.remove)
         workspaces.on_removed(lambda _: announce())
+        pins = Pins(core.pool, _images(backends), ignored=core.settings.docker.local_images)
         requests = Requests(
             core.pool,
             core.settings.edge.external_platform_url,
             secrets.values,
             lambda workspace_id: files.of_start(workspace_id, dispatch.kept_by),
+            pins.of_workspace,
         )
         note = functools.partial(_note_delivery, files, dispatch)
         bootstraps = Bootstraps(core.pool, requests.prepare, workspaces.provision_seconds, note)
@@ -121,6 +127,7 @@ async def open_backends(
             dispatch=dispatch,
             on_ended=endings.on_ended,
             announce=announce,
+            pins=pins,
         )
 
 
@@ -161,6 +168,11 @@ def _docker(settings: Settings, installation: UUID) -> DockerBackend:
     port = settings.edge.port
     gate = ListenerFile(settings.docker.gateway_directory, port)
     return DockerBackend(settings.docker, str(installation), platform_port=port, gate=gate)
+
+
+def _images(backends: Iterable[Backend]) -> ImageEngine | None:
+    """The engine that has images; None where none has."""
+    return next((each.images for each in backends if isinstance(each, DockerBackend)), None)
 
 
 def _docker_tasks(backends: Iterable[Backend]) -> list[BackgroundTask]:

@@ -16,6 +16,7 @@ from molecule_grpc.cli import (
     connect,
     delegations,
     files,
+    images,
     inboxes,
     installation,
     memory,
@@ -95,6 +96,7 @@ app.add_typer(files.app, name="files")
 app.add_typer(memory.app, name="memory")
 app.add_typer(secrets.app, name="secret")
 app.add_typer(schedules.app, name="schedule")
+app.add_typer(images.app, name="image")
 
 
 def _print_version(asked: bool) -> None:

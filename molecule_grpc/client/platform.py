@@ -16,6 +16,7 @@ from molecule_grpc.client.configuration import Configuration
 from molecule_grpc.client.connection import DEFAULT_TIMEOUT, ClientCertificate, Connection
 from molecule_grpc.client.errors import CallError
 from molecule_grpc.client.external import External
+from molecule_grpc.client.images import Images
 from molecule_grpc.client.memory_admin import MemoryAdmin
 from molecule_grpc.client.memory_files import exported, imported
 from molecule_grpc.client.schedules import Schedules
@@ -66,6 +67,7 @@ class Platform:
         self.workloads = Workloads(self.connection)
         self.configuration = Configuration(self.connection)
         self.schedules = Schedules(self.connection)
+        self.images = Images(self.connection)
 
     async def __aenter__(self) -> Self:
         await self.connection.__aenter__()

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from molecule_grpc.settings.values import COUNT, OPTIONAL_PATH, SWITCH, TEXT, Kind, setting
+from molecule_grpc.settings.values import (
+    COUNT,
+    OPTIONAL_PATH,
+    SECONDS,
+    SWITCH,
+    TEXT,
+    TRUE_OR_FALSE,
+    Kind,
+    setting,
+)
 
 _TIERS: Final = (1, 2, 3, 4)
 
@@ -60,7 +69,10 @@ class DockerSettings:
         images: the image of each runtime; `*` stands for all others.
         image_template: names the images of runtimes that `images` leaves out.
         default_runtime: whose image a workspace without a runtime gets.
-        local_images: never pull: use what the engine has.
+        local_images: never pull and ignore pins: use what the engine has.
+        image_auto_refresh: ask registries now and then whether moving names mean other images; pull
+            those that do, and restart the workspaces that run older ones.
+        image_refresh_interval: seconds between such questions.
         image_platform: such as linux/amd64; empty for the engine's own.
         privileged_tiers: tiers whose containers are privileged and share the machine's processes;
             tier 4 then also has its network and the engine's socket. Whoever controls such a
@@ -85,6 +97,8 @@ class DockerSettings:
     )
     default_runtime: str = setting("MOLECULE_DOCKER_DEFAULT_RUNTIME", TEXT, "langgraph")
     local_images: bool = setting("WORKSPACE_IMAGE_LOCAL_OVERRIDE", SWITCH, False)
+    image_auto_refresh: bool = setting("IMAGE_AUTO_REFRESH", TRUE_OR_FALSE, False)
+    image_refresh_interval: float = setting("MOLECULE_IMAGE_REFRESH_SECONDS", SECONDS, 300.0)
     image_platform: str = setting("MOLECULE_IMAGE_PLATFORM", TEXT, "")
     privileged_tiers: tuple[int, ...] = setting("MOLECULE_DOCKER_PRIVILEGED_TIERS", _SOME_TIERS, ())
     network_name: str = setting("MOLECULE_DOCKER_NETWORK", TEXT, "")

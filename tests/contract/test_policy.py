@@ -41,6 +41,7 @@ SERVED_ON_A_LOW_DISK = {
     "DeleteWorkspaceFile", "ExecWorkspace",
     "RemoveAgent", "MoveAgent",
     "DeleteSchedule",
+    "UnpinImage", "RollbackImage", "RefreshImages",
 }  # fmt: skip
 
 

@@ -61,6 +61,9 @@ AT_BEST = dict.fromkeys(INTO_WORKLOADS, ("FAILED_PRECONDITION", 400)) | {
     "RestartWorkspace": ("FAILED_PRECONDITION", 400),
     "HibernateWorkspace": ("FAILED_PRECONDITION", 400),
     "WakeWorkspace": ("FAILED_PRECONDITION", 400),
+    # No backend of the family's server has images.
+    "PromoteImage": ("UNAVAILABLE", 503),
+    "RefreshImages": ("UNAVAILABLE", 503),
 }
 HTTP = {code.name: status for code, status in KINDS.values()}
 

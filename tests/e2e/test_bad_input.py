@@ -34,8 +34,10 @@ RPCS = list(Contract.load().rpcs())
 # Codes that blame the server: bad input must never lead to one of them.
 OURS = {"INTERNAL", "UNKNOWN", "DATA_LOSS", "DEADLINE_EXCEEDED", "CANCELLED", "UNIMPLEMENTED"}
 # Refusals that tell of the world and not of the server.
-AWAY = {"PEER_UNAVAILABLE", "URL_NOT_REGISTERED"}
-AWAY_TEXTS = re.compile(r"workspace is |workspace url failed|workspace has no URL")
+AWAY = {"PEER_UNAVAILABLE", "URL_NOT_REGISTERED", "NO_BACKEND"}
+AWAY_TEXTS = re.compile(
+    r"workspace is |workspace url failed|workspace has no URL|no backend here has"
+)
 INSIDE = re.compile(
     r"Traceback|File \"|asyncpg|protovalidate|\.py\b|/work/|site-packages|unix:|\.sock\b"
     r"|\b(SELECT|INSERT|UPDATE|DELETE|FROM|relation|syntax error|column|constraint|jsonb)\b"

@@ -289,6 +289,21 @@ async def _revoke_org_token(family: Family) -> Message:
     return admin.RevokeOrgTokenRequest(token_id=await an_org_token(family.org))
 
 
+def _a_digest() -> str:
+    return f"sha256:{hashlib.sha256(uuid.uuid4().bytes).hexdigest()}"
+
+
+async def _unpin_image(family: Family) -> Message:
+    await family.operator.rpc(admin.PinImageRequest(runtime="crewai", digest=_a_digest()))
+    return admin.UnpinImageRequest(runtime="crewai")
+
+
+async def _rollback_image(family: Family) -> Message:
+    for _ in range(2):
+        await family.operator.rpc(admin.PinImageRequest(runtime="hermes", digest=_a_digest()))
+    return admin.RollbackImageRequest(runtime="hermes")
+
+
 async def _retry_delegation(family: Family) -> Message:
     failed = await a_delegation(family.own, family.related)
     await family.own.rpc(
@@ -655,6 +670,12 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
         "DeleteAuthorQuarantine": lambda f: admin.DeleteAuthorQuarantineRequest(
             workspace_id=f.own.id
         ),
+        "ListImages": lambda f: admin.ListImagesRequest(),
+        "PinImage": lambda f: admin.PinImageRequest(runtime="autogen", digest=_a_digest()),
+        "UnpinImage": _unpin_image,
+        "PromoteImage": lambda f: admin.PromoteImageRequest(runtime="autogen"),
+        "RollbackImage": _rollback_image,
+        "RefreshImages": lambda f: admin.RefreshImagesRequest(runtime="autogen"),
     },
     "MemoryService": {
         "CommitMemory": lambda f: memory.CommitMemoryRequest(

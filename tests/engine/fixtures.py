@@ -11,6 +11,8 @@ import pytest
 
 from tests.engine.docker import DockerEngine, missing
 from tests.engine.image import CHANGES, IMAGE, image_file
+from tests.engine.registry import Registry
+from tests.engine.registry import missing as registry_missing
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +54,18 @@ def witness(docker_engine: DockerEngine) -> Iterator[docker.DockerClient]:
     """The session's engine seen by another client than the platform's."""
     with contextlib.closing(docker_engine.witness()) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def registry(docker_engine: DockerEngine) -> Iterator[Registry]:
+    """A registry beside the session's engine. Whoever stops it starts it again."""
+    if reason := registry_missing():
+        if os.environ.get("CI"):
+            pytest.fail(f"no registry: {reason}")
+        pytest.skip(f"no registry: {reason}")
+    made = Registry(docker_engine)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()

@@ -17,6 +17,7 @@ from molecule_grpc.backends.docker.rules import (
     TierSize,
     image_of,
     image_tag_is_moving,
+    pinned,
     signal_of,
     size_of,
 )
@@ -55,12 +56,30 @@ def test_which_tags_move(reference: str, moving: bool) -> None:  # W34
 
 
 def test_the_image_of_a_runtime() -> None:
+    """W31: named for the runtime, for all, by the template; without a runtime the default's."""
     images = {"hermes": "mine:1"}
     template = "workspace-template:{runtime}"
     assert image_of("hermes", images, template, "langgraph") == "mine:1"
     assert image_of("crewai", images, template, "langgraph") == "workspace-template:crewai"
     assert image_of("", images, template, "langgraph") == "workspace-template:langgraph"
     assert image_of("crewai", {"*": "all:2"}, template, "langgraph") == "all:2"
+
+
+@pytest.mark.parametrize(
+    ("reference", "repository"),
+    [
+        ("agent", "agent"),
+        ("agent:latest", "agent"),
+        ("registry.example/team/agent:1.4", "registry.example/team/agent"),
+        ("localhost:5000/agent", "localhost:5000/agent"),
+        ("localhost:5000/agent:1.4", "localhost:5000/agent"),
+        (f"localhost:5000/agent:1.4@sha256:{'b' * 64}", "localhost:5000/agent"),
+    ],
+)
+def test_a_pin_takes_the_place_of_the_tag(reference: str, repository: str) -> None:  # W31
+    digest = f"sha256:{'a' * 64}"
+    assert pinned(reference, digest) == f"{repository}@{digest}"
+    assert not image_tag_is_moving(pinned(reference, digest))
 
 
 def test_limits_come_from_the_workload_then_the_settings_then_the_tier() -> None:

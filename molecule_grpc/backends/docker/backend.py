@@ -48,7 +48,7 @@ from molecule_grpc.backends.docker.logs import last_output, read_logs
 from molecule_grpc.backends.docker.names import Json
 from molecule_grpc.backends.docker.networks import Network, Networks
 from molecule_grpc.backends.docker.stats import usage_of
-from molecule_grpc.backends.docker.workloads import Workloads, status_of, url_of
+from molecule_grpc.backends.docker.workloads import Workloads, digest_in, status_of, url_of
 from molecule_grpc.settings.docker import DockerSettings
 
 log = structlog.get_logger(__name__)
@@ -158,6 +158,11 @@ class DockerBackend:
         async with calling(deadline):
             return await self._workloads.owned()
 
+    @property
+    def images(self) -> Images:
+        """The engine's images, and the registries that it pulls from."""
+        return self._images
+
     async def announce_networks(self) -> None:
         """Have the gate listen on the networks that are there."""
         async with calling(LIST_SECONDS):
@@ -252,9 +257,9 @@ class DockerBackend:
 
     async def _start(self, request: StartRequest) -> Started:
         reference = self._images.reference(request)
-        image = await self._images.require(reference)
+        digest = digest_of(await self._images.require(reference), reference)
         if (same := await self._workloads.inspect(request.resource)) and _serves(same):
-            return _started(same, image)
+            return _started(same)
         whole = Resource(workspace_id=request.workspace_id)
         await self._workloads.remove(await self._workloads.find(whole))
         await self._prepare_volumes(request, reference)
@@ -264,21 +269,21 @@ class DockerBackend:
             reference,
             attachment,
             self._settings,
-            labels=self._labels(request),
+            labels={**self._labels(request), names.DIGEST: digest},
             platform_port=self._platform_port,
         )
         container_id = await self._workloads.create(request.workspace_id, body)
         await self._write_files(container_id, request)
         await self._engine.post(f"containers/{container_id}/start")
-        return await self._look(container_id, image)
+        return await self._look(container_id)
 
-    async def _look(self, container_id: str, image: Json) -> Started:
+    async def _look(self, container_id: str) -> Started:
         found = await self._workloads.inspect_id(container_id)
         if found is None:
             raise BackendFailure(FailureReason.EXITED, "the container was removed while it started")
         if not _serves(found):
             raise ended(found["State"], await last_output(self._engine, container_id))
-        return _started(found, image)
+        return _started(found)
 
     async def _attach(self, request: StartRequest) -> Attachment:
         if request.egress is None:
@@ -325,5 +330,5 @@ def _serves(found: Json) -> bool:
     return bool(state.get("Running")) and not state.get("Restarting")
 
 
-def _started(found: Json, image: Json) -> Started:
-    return Started(found["Id"], url_of(found), digest_of(image))
+def _started(found: Json) -> Started:
+    return Started(found["Id"], url_of(found), digest_in(found))

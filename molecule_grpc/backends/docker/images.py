@@ -8,12 +8,22 @@ from typing import Final
 import structlog
 from aiodocker.exceptions import DockerError
 
-from molecule_grpc.backends.contract import BackendFailure, FailureReason, StartRequest
+from molecule_grpc.backends.contract import (
+    BackendFailure,
+    BackendName,
+    FailureReason,
+    StartRequest,
+)
 from molecule_grpc.backends.docker.credentials import registry_header
 from molecule_grpc.backends.docker.engine import Engine
-from molecule_grpc.backends.docker.failures import failure_of, is_missing
+from molecule_grpc.backends.docker.failures import calling, failure_of, is_missing
 from molecule_grpc.backends.docker.names import Json
-from molecule_grpc.backends.docker.rules import image_of, image_tag_is_moving
+from molecule_grpc.backends.docker.rules import (
+    image_of,
+    image_tag_is_moving,
+    pinned,
+    repository_of,
+)
 from molecule_grpc.settings.docker import DockerSettings
 
 log = structlog.get_logger(__name__)
@@ -26,19 +36,71 @@ _REFRESH_SECONDS: Final = 60.0
 class Images:
     """Finds images on the engine, and has it pull them."""
 
+    backend: Final = BackendName.DOCKER
+
     def __init__(self, engine: Engine, settings: DockerSettings) -> None:
         self._engine = engine
         self._settings = settings
 
     def reference(self, request: StartRequest) -> str:
-        """The image that a start asks for, or that its runtime has."""
+        """The image that a start asks for, or that its runtime has, pinned or not."""
+        if request.image:
+            return request.image
+        reference = self.reference_of(request.runtime)
+        return pinned(reference, request.image_digest) if request.image_digest else reference
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """Those whose image is named in the settings."""
+        return tuple(name for name, _ in self._settings.images)
+
+    def reference_of(self, runtime: str) -> str:
+        """The name of a runtime's image, without a pin."""
         settings = self._settings
-        return request.image or image_of(
-            request.runtime,
-            dict(settings.images),
-            settings.image_template,
-            settings.default_runtime,
+        return image_of(
+            runtime, dict(settings.images), settings.image_template, settings.default_runtime
         )
+
+    def moves(self, reference: str) -> bool:
+        """Whether the name may mean another image tomorrow."""
+        return image_tag_is_moving(reference)
+
+    async def pull(self, runtime: str, digest: str, *, deadline: float) -> str:
+        """Pull a runtime's image, or the one with this digest; the digest of what is there now.
+
+        Empty for an image that no registry knows.
+
+        Raises:
+            BackendFailure: it did not come.
+        """
+        if self._settings.local_images:
+            raise BackendFailure(
+                FailureReason.CONFIGURATION,
+                "pulling is turned off by WORKSPACE_IMAGE_LOCAL_OVERRIDE",
+            )
+        reference = self.reference_of(runtime)
+        reference = pinned(reference, digest) if digest else reference
+        async with calling(deadline):
+            if failure := await self._pull(reference):
+                raise failure
+            found = await self.find(reference)
+        if found is None:
+            raise BackendFailure(FailureReason.IMAGE_MISSING, "the image was removed meanwhile")
+        return registry_digest_of(found, reference)
+
+    async def registry_digest(self, runtime: str, *, deadline: float) -> str:
+        """The digest of what the name of a runtime's image means in its registry now.
+
+        Raises:
+            BackendFailure: the registry or the engine does not say.
+        """
+        reference = self.reference_of(runtime)
+        async with calling(deadline):
+            headers = await registry_header(reference)
+            path = f"distribution/{reference}/json"
+            async with self._engine.request("GET", path, headers=headers) as answer:
+                found: Json = await answer.json()
+        return str(found["Descriptor"]["digest"])
 
     async def require(self, reference: str) -> Json:
         """What the engine knows of an image that is there afterwards.
@@ -99,10 +161,15 @@ class Images:
         return failure
 
 
-def digest_of(image: Json) -> str:
+def digest_of(image: Json, reference: str) -> str:
     """By which a registry knows the image; for one that was made here, the engine's own id."""
-    known: list[str] = image.get("RepoDigests") or []
-    return known[0].rpartition("@")[2] if known else str(image.get("Id", ""))
+    return registry_digest_of(image, reference) or str(image.get("Id", ""))
+
+
+def registry_digest_of(image: Json, reference: str) -> str:
+    """By which the registry of this reference knows the image; empty for one that was made here."""
+    known = dict(entry.rsplit("@", 1) for entry in image.get("RepoDigests") or [])
+    return known.get(repository_of(reference)) or next(iter(known.values()), "")
 
 
 def _parts(reference: str) -> tuple[str, str]:

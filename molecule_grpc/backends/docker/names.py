@@ -12,6 +12,8 @@ WORKSPACE: Final = "molecule.workspace"
 ORGANIZATION: Final = "molecule.organization"
 OPERATION: Final = "molecule.operation"
 IMAGE: Final = "molecule.image"
+# Of a container: the digest of its image.
+DIGEST: Final = "molecule.image.digest"
 # What a container is for, where it is no workload.
 HELPER: Final = "molecule.helper"
 # As the platform's predecessor marks what it manages.

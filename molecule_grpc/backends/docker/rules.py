@@ -51,6 +51,18 @@ def image_of(runtime: str, images: Mapping[str, str], template: str, default_run
     return found or template.replace("{runtime}", runtime)
 
 
+def repository_of(reference: str) -> str:
+    """The name without tag and digest."""
+    name = reference.partition("@")[0]
+    before, colon, tag = name.rpartition(":")
+    return before if colon and "/" not in tag else name
+
+
+def pinned(reference: str, digest: str) -> str:
+    """The reference of one image, whatever the tag of `reference` means."""
+    return f"{repository_of(reference)}@{digest}"
+
+
 def size_of(tier: int, own: Mapping[int, TierSize], memory_mb: int, cpu_shares: int) -> TierSize:
     """The limits of a workload: its own, else the tier's settings, else the tier's default.
 

@@ -115,17 +115,22 @@ class Workloads:
         return owned
 
 
-def status_of(inspected: Json, digest: str = "") -> Status:
+def status_of(inspected: Json) -> Status:
     """What a container's record says. One that the engine restarts again and again has stopped."""
     state, labels = inspected["State"], inspected["Config"].get("Labels")
     operation = names.label_id(labels, names.OPERATION)
     if state.get("Running") and not state.get("Restarting"):
-        return Running(inspected["Id"], operation, url_of(inspected), digest)
+        return Running(inspected["Id"], operation, url_of(inspected), digest_in(inspected))
     if state.get("Status") == "created":
         return Stopped(inspected["Id"], operation)
     code = int(state.get("ExitCode", 0))
     killed = bool(state.get("OOMKilled"))
     return Stopped(inspected["Id"], operation, code, killed, signal_of(code))
+
+
+def digest_in(inspected: Json) -> str:
+    """Of the image that a container was made from; empty for one of an earlier version."""
+    return str((inspected["Config"].get("Labels") or {}).get(names.DIGEST, ""))
 
 
 def url_of(inspected: Json) -> str:

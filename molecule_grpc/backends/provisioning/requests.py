@@ -47,6 +47,7 @@ class Requests:
         secrets: the variables that a workspace inherits and has of its own; raises `Conflict` where
             one of them cannot be read.
         files: by path below /configs, what the start writes there beside the token.
+        pinned: the digest of the image that a workspace's runtime is pinned to, or an empty text.
     """
 
     def __init__(
@@ -55,10 +56,12 @@ class Requests:
         platform_url: str,
         secrets: Callable[[UUID], Awaitable[Mapping[str, str]]],
         files: Callable[[UUID], Awaitable[Mapping[str, bytes]]],
+        pinned: Callable[[UUID], Awaitable[str]],
     ) -> None:
         self._pool = pool
         self._secrets = secrets
         self._files = files
+        self._pinned = pinned
         self._platform_url = platform_url
 
     async def prepare(self, operation: Operation) -> StartRequest:
@@ -70,6 +73,7 @@ class Requests:
         """
         secrets = await self._readable_secrets(operation.workspace_id)
         files = await self._files(operation.workspace_id)
+        image_digest = await self._pinned(operation.workspace_id)
         async with self._pool.acquire() as conn, conn.transaction():
             found = await conn.fetchrow(_ROW, operation.workspace_id)
             if found is None:
@@ -87,6 +91,7 @@ class Requests:
             name=row.described.name,
             runtime=row.described.runtime,
             tier=row.described.tier,
+            image_digest=image_digest,
             env=env,
             config_files={**files, TOKEN_FILE: token.encode()},
             workspace_dir=row.workspace_dir,

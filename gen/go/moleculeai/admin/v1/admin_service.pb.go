@@ -3704,6 +3704,466 @@ func (x *DeleteAuthorQuarantineResponse) GetStatus() string {
 	return ""
 }
 
+// Request of ListImages.
+type ListImagesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListImagesRequest) Reset() {
+	*x = ListImagesRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListImagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListImagesRequest) ProtoMessage() {}
+
+func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
+func (*ListImagesRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{59}
+}
+
+// Response of ListImages.
+type ListImagesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By runtime: those that the platform knows, those that are configured, and those that are pinned.
+	Images        []*WorkspaceImage `protobuf:"bytes,1,rep,name=images,proto3" json:"images,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListImagesResponse) Reset() {
+	*x = ListImagesResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListImagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListImagesResponse) ProtoMessage() {}
+
+func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
+func (*ListImagesResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ListImagesResponse) GetImages() []*WorkspaceImage {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+// Request of PinImage.
+type PinImageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The runtime.
+	Runtime string `protobuf:"bytes,1,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	// Digest of the image in its registry: `sha256:` and 64 hexadecimal digits.
+	Digest        string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinImageRequest) Reset() {
+	*x = PinImageRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinImageRequest) ProtoMessage() {}
+
+func (x *PinImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinImageRequest.ProtoReflect.Descriptor instead.
+func (*PinImageRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *PinImageRequest) GetRuntime() string {
+	if x != nil {
+		return x.Runtime
+	}
+	return ""
+}
+
+func (x *PinImageRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+// Request of UnpinImage.
+type UnpinImageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The runtime.
+	Runtime       string `protobuf:"bytes,1,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnpinImageRequest) Reset() {
+	*x = UnpinImageRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnpinImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnpinImageRequest) ProtoMessage() {}
+
+func (x *UnpinImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnpinImageRequest.ProtoReflect.Descriptor instead.
+func (*UnpinImageRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *UnpinImageRequest) GetRuntime() string {
+	if x != nil {
+		return x.Runtime
+	}
+	return ""
+}
+
+// Response of UnpinImage.
+type UnpinImageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Always `unpinned`.
+	Status        string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnpinImageResponse) Reset() {
+	*x = UnpinImageResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnpinImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnpinImageResponse) ProtoMessage() {}
+
+func (x *UnpinImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnpinImageResponse.ProtoReflect.Descriptor instead.
+func (*UnpinImageResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *UnpinImageResponse) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+// Request of PromoteImage.
+type PromoteImageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The runtime.
+	Runtime       string `protobuf:"bytes,1,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteImageRequest) Reset() {
+	*x = PromoteImageRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteImageRequest) ProtoMessage() {}
+
+func (x *PromoteImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteImageRequest.ProtoReflect.Descriptor instead.
+func (*PromoteImageRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *PromoteImageRequest) GetRuntime() string {
+	if x != nil {
+		return x.Runtime
+	}
+	return ""
+}
+
+// Request of RollbackImage.
+type RollbackImageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The runtime.
+	Runtime string `protobuf:"bytes,1,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	// Digest that is to be left: if the runtime is pinned to another one by now, nothing changes, so that
+	// a repeat goes back no further. Empty for whatever it is pinned to.
+	FromDigest    string `protobuf:"bytes,2,opt,name=from_digest,json=fromDigest,proto3" json:"from_digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackImageRequest) Reset() {
+	*x = RollbackImageRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackImageRequest) ProtoMessage() {}
+
+func (x *RollbackImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackImageRequest.ProtoReflect.Descriptor instead.
+func (*RollbackImageRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *RollbackImageRequest) GetRuntime() string {
+	if x != nil {
+		return x.Runtime
+	}
+	return ""
+}
+
+func (x *RollbackImageRequest) GetFromDigest() string {
+	if x != nil {
+		return x.FromDigest
+	}
+	return ""
+}
+
+// Request of RefreshImages.
+type RefreshImagesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only this runtime; empty for all that ListImages lists.
+	Runtime string `protobuf:"bytes,1,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	// Also restart the workspaces that run another image than the one pulled.
+	Recreate      bool `protobuf:"varint,2,opt,name=recreate,proto3" json:"recreate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefreshImagesRequest) Reset() {
+	*x = RefreshImagesRequest{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefreshImagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefreshImagesRequest) ProtoMessage() {}
+
+func (x *RefreshImagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefreshImagesRequest.ProtoReflect.Descriptor instead.
+func (*RefreshImagesRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *RefreshImagesRequest) GetRuntime() string {
+	if x != nil {
+		return x.Runtime
+	}
+	return ""
+}
+
+func (x *RefreshImagesRequest) GetRecreate() bool {
+	if x != nil {
+		return x.Recreate
+	}
+	return false
+}
+
+// Response of RefreshImages.
+type RefreshImagesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Runtimes whose image is there and current.
+	Pulled []string `protobuf:"bytes,1,rep,name=pulled,proto3" json:"pulled,omitempty"`
+	// Runtimes whose image could not be pulled.
+	Failed []*FailedImage `protobuf:"bytes,2,rep,name=failed,proto3" json:"failed,omitempty"`
+	// UUIDs of the workspaces whose restart was asked for, at most 1,000; `recreated_count` counts all.
+	Recreated []string `protobuf:"bytes,3,rep,name=recreated,proto3" json:"recreated,omitempty"`
+	// How many restarts were asked for.
+	RecreatedCount int32 `protobuf:"varint,4,opt,name=recreated_count,json=recreatedCount,proto3" json:"recreated_count,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *RefreshImagesResponse) Reset() {
+	*x = RefreshImagesResponse{}
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefreshImagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefreshImagesResponse) ProtoMessage() {}
+
+func (x *RefreshImagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefreshImagesResponse.ProtoReflect.Descriptor instead.
+func (*RefreshImagesResponse) Descriptor() ([]byte, []int) {
+	return file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *RefreshImagesResponse) GetPulled() []string {
+	if x != nil {
+		return x.Pulled
+	}
+	return nil
+}
+
+func (x *RefreshImagesResponse) GetFailed() []*FailedImage {
+	if x != nil {
+		return x.Failed
+	}
+	return nil
+}
+
+func (x *RefreshImagesResponse) GetRecreated() []string {
+	if x != nil {
+		return x.Recreated
+	}
+	return nil
+}
+
+func (x *RefreshImagesResponse) GetRecreatedCount() int32 {
+	if x != nil {
+		return x.RecreatedCount
+	}
+	return 0
+}
+
 // Subsystem is one background task.
 type GetLivenessResponse_Subsystem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3723,7 +4183,7 @@ type GetLivenessResponse_Subsystem struct {
 
 func (x *GetLivenessResponse_Subsystem) Reset() {
 	*x = GetLivenessResponse_Subsystem{}
-	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[59]
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3735,7 +4195,7 @@ func (x *GetLivenessResponse_Subsystem) String() string {
 func (*GetLivenessResponse_Subsystem) ProtoMessage() {}
 
 func (x *GetLivenessResponse_Subsystem) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[59]
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3799,7 +4259,7 @@ type ImportMemoriesResponse_Skip struct {
 
 func (x *ImportMemoriesResponse_Skip) Reset() {
 	*x = ImportMemoriesResponse_Skip{}
-	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[61]
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3811,7 +4271,7 @@ func (x *ImportMemoriesResponse_Skip) String() string {
 func (*ImportMemoriesResponse_Skip) ProtoMessage() {}
 
 func (x *ImportMemoriesResponse_Skip) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[61]
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3858,7 +4318,7 @@ type GetMemoryStatsResponse_NamespaceStats struct {
 
 func (x *GetMemoryStatsResponse_NamespaceStats) Reset() {
 	*x = GetMemoryStatsResponse_NamespaceStats{}
-	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[62]
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3870,7 +4330,7 @@ func (x *GetMemoryStatsResponse_NamespaceStats) String() string {
 func (*GetMemoryStatsResponse_NamespaceStats) ProtoMessage() {}
 
 func (x *GetMemoryStatsResponse_NamespaceStats) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[62]
+	mi := &file_moleculeai_admin_v1_admin_service_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3918,7 +4378,7 @@ var File_moleculeai_admin_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"'moleculeai/admin/v1/admin_service.proto\x12\x13moleculeai.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a)moleculeai/delegation/v1/delegation.proto\x1a$moleculeai/delegation/v1/event.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\"\x12\n" +
+	"'moleculeai/admin/v1/admin_service.proto\x12\x13moleculeai.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmoleculeai/admin/v1/image.proto\x1a)moleculeai/delegation/v1/delegation.proto\x1a$moleculeai/delegation/v1/event.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\"\x12\n" +
 	"\x10GetHealthRequest\"+\n" +
 	"\x11GetHealthResponse\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\tR\x06status\"\x14\n" +
@@ -4222,7 +4682,31 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\x1dDeleteAuthorQuarantineRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\"8\n" +
 	"\x1eDeleteAuthorQuarantineResponse\x12\x16\n" +
-	"\x06status\x18\x01 \x01(\tR\x06status2\x87!\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\"\x13\n" +
+	"\x11ListImagesRequest\"Q\n" +
+	"\x12ListImagesResponse\x12;\n" +
+	"\x06images\x18\x01 \x03(\v2#.moleculeai.admin.v1.WorkspaceImageR\x06images\"l\n" +
+	"\x0fPinImageRequest\x12#\n" +
+	"\aruntime\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01(@R\aruntime\x124\n" +
+	"\x06digest\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^sha256:[0-9a-f]{64}$R\x06digest\"8\n" +
+	"\x11UnpinImageRequest\x12#\n" +
+	"\aruntime\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01(@R\aruntime\",\n" +
+	"\x12UnpinImageResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\":\n" +
+	"\x13PromoteImageRequest\x12#\n" +
+	"\aruntime\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01(@R\aruntime\"}\n" +
+	"\x14RollbackImageRequest\x12#\n" +
+	"\aruntime\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01(@R\aruntime\x12@\n" +
+	"\vfrom_digest\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a2\x18^(sha256:[0-9a-f]{64})?$R\n" +
+	"fromDigest\"U\n" +
+	"\x14RefreshImagesRequest\x12!\n" +
+	"\aruntime\x18\x01 \x01(\tB\a\xbaH\x04r\x02(@R\aruntime\x12\x1a\n" +
+	"\brecreate\x18\x02 \x01(\bR\brecreate\"\xb0\x01\n" +
+	"\x15RefreshImagesResponse\x12\x16\n" +
+	"\x06pulled\x18\x01 \x03(\tR\x06pulled\x128\n" +
+	"\x06failed\x18\x02 \x03(\v2 .moleculeai.admin.v1.FailedImageR\x06failed\x12\x1c\n" +
+	"\trecreated\x18\x03 \x03(\tR\trecreated\x12'\n" +
+	"\x0frecreated_count\x18\x04 \x01(\x05R\x0erecreatedCount2\xee'\n" +
 	"\fAdminService\x12k\n" +
 	"\tGetHealth\x12%.moleculeai.admin.v1.GetHealthRequest\x1a&.moleculeai.admin.v1.GetHealthResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\a/health\x12y\n" +
 	"\vGetLiveness\x12'.moleculeai.admin.v1.GetLivenessRequest\x1a(.moleculeai.admin.v1.GetLivenessResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/admin/liveness\x12\x8f\x01\n" +
@@ -4252,7 +4736,15 @@ const file_moleculeai_admin_v1_admin_service_proto_rawDesc = "" +
 	"\x0eGetMemoryStats\x12*.moleculeai.admin.v1.GetMemoryStatsRequest\x1a+.moleculeai.admin.v1.GetMemoryStatsResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/admin/memories/stats\x12\xa3\x01\n" +
 	"\x13SetAuthorQuarantine\x12/.moleculeai.admin.v1.SetAuthorQuarantineRequest\x1a%.moleculeai.admin.v1.AuthorQuarantine\"4\x82\xd3\xe4\x93\x02.:\x01*\x1a)/admin/memories/quarantine/{workspace_id}\x12\xb3\x01\n" +
 	"\x15ListAuthorQuarantines\x121.moleculeai.admin.v1.ListAuthorQuarantinesRequest\x1a2.moleculeai.admin.v1.ListAuthorQuarantinesResponse\"3\xc2\xda\x18\r\x12\vquarantines\x82\xd3\xe4\x93\x02\x1c\x12\x1a/admin/memories/quarantine\x12\xb4\x01\n" +
-	"\x16DeleteAuthorQuarantine\x122.moleculeai.admin.v1.DeleteAuthorQuarantineRequest\x1a3.moleculeai.admin.v1.DeleteAuthorQuarantineResponse\"1\x82\xd3\xe4\x93\x02+*)/admin/memories/quarantine/{workspace_id}BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/admin/v1;adminv1b\x06proto3"
+	"\x16DeleteAuthorQuarantine\x122.moleculeai.admin.v1.DeleteAuthorQuarantineRequest\x1a3.moleculeai.admin.v1.DeleteAuthorQuarantineResponse\"1\x82\xd3\xe4\x93\x02+*)/admin/memories/quarantine/{workspace_id}\x12\x8a\x01\n" +
+	"\n" +
+	"ListImages\x12&.moleculeai.admin.v1.ListImagesRequest\x1a'.moleculeai.admin.v1.ListImagesResponse\"+\xc2\xda\x18\b\x12\x06images\x82\xd3\xe4\x93\x02\x19\x12\x17/admin/workspace-images\x12\x87\x01\n" +
+	"\bPinImage\x12$.moleculeai.admin.v1.PinImageRequest\x1a#.moleculeai.admin.v1.WorkspaceImage\"0\x82\xd3\xe4\x93\x02*:\x01*\x1a%/admin/workspace-images/{runtime}/pin\x12\x8c\x01\n" +
+	"\n" +
+	"UnpinImage\x12&.moleculeai.admin.v1.UnpinImageRequest\x1a'.moleculeai.admin.v1.UnpinImageResponse\"-\x82\xd3\xe4\x93\x02'*%/admin/workspace-images/{runtime}/pin\x12\x93\x01\n" +
+	"\fPromoteImage\x12(.moleculeai.admin.v1.PromoteImageRequest\x1a#.moleculeai.admin.v1.WorkspaceImage\"4\x82\xd3\xe4\x93\x02.:\x01*\")/admin/workspace-images/{runtime}/promote\x12\x96\x01\n" +
+	"\rRollbackImage\x12).moleculeai.admin.v1.RollbackImageRequest\x1a#.moleculeai.admin.v1.WorkspaceImage\"5\x82\xd3\xe4\x93\x02/:\x01*\"*/admin/workspace-images/{runtime}/rollback\x12\x8f\x01\n" +
+	"\rRefreshImages\x12).moleculeai.admin.v1.RefreshImagesRequest\x1a*.moleculeai.admin.v1.RefreshImagesResponse\"'\x82\xd3\xe4\x93\x02!\"\x1f/admin/workspace-images/refreshBIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_moleculeai_admin_v1_admin_service_proto_rawDescOnce sync.Once
@@ -4266,7 +4758,7 @@ func file_moleculeai_admin_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_moleculeai_admin_v1_admin_service_proto_rawDescData
 }
 
-var file_moleculeai_admin_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
+var file_moleculeai_admin_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
 var file_moleculeai_admin_v1_admin_service_proto_goTypes = []any{
 	(*GetHealthRequest)(nil),                      // 0: moleculeai.admin.v1.GetHealthRequest
 	(*GetHealthResponse)(nil),                     // 1: moleculeai.admin.v1.GetHealthResponse
@@ -4327,108 +4819,133 @@ var file_moleculeai_admin_v1_admin_service_proto_goTypes = []any{
 	(*ListAuthorQuarantinesResponse)(nil),         // 56: moleculeai.admin.v1.ListAuthorQuarantinesResponse
 	(*DeleteAuthorQuarantineRequest)(nil),         // 57: moleculeai.admin.v1.DeleteAuthorQuarantineRequest
 	(*DeleteAuthorQuarantineResponse)(nil),        // 58: moleculeai.admin.v1.DeleteAuthorQuarantineResponse
-	(*GetLivenessResponse_Subsystem)(nil),         // 59: moleculeai.admin.v1.GetLivenessResponse.Subsystem
-	nil,                                           // 60: moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
-	(*ImportMemoriesResponse_Skip)(nil),           // 61: moleculeai.admin.v1.ImportMemoriesResponse.Skip
-	(*GetMemoryStatsResponse_NamespaceStats)(nil), // 62: moleculeai.admin.v1.GetMemoryStatsResponse.NamespaceStats
-	(*timestamppb.Timestamp)(nil),                 // 63: google.protobuf.Timestamp
-	(v1.Delegation_Status)(0),                     // 64: moleculeai.delegation.v1.Delegation.Status
-	(v1.FailureReason)(0),                         // 65: moleculeai.delegation.v1.FailureReason
-	(*v1.Event)(nil),                              // 66: moleculeai.delegation.v1.Event
-	(*httpbody.HttpBody)(nil),                     // 67: google.api.HttpBody
+	(*ListImagesRequest)(nil),                     // 59: moleculeai.admin.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),                    // 60: moleculeai.admin.v1.ListImagesResponse
+	(*PinImageRequest)(nil),                       // 61: moleculeai.admin.v1.PinImageRequest
+	(*UnpinImageRequest)(nil),                     // 62: moleculeai.admin.v1.UnpinImageRequest
+	(*UnpinImageResponse)(nil),                    // 63: moleculeai.admin.v1.UnpinImageResponse
+	(*PromoteImageRequest)(nil),                   // 64: moleculeai.admin.v1.PromoteImageRequest
+	(*RollbackImageRequest)(nil),                  // 65: moleculeai.admin.v1.RollbackImageRequest
+	(*RefreshImagesRequest)(nil),                  // 66: moleculeai.admin.v1.RefreshImagesRequest
+	(*RefreshImagesResponse)(nil),                 // 67: moleculeai.admin.v1.RefreshImagesResponse
+	(*GetLivenessResponse_Subsystem)(nil),         // 68: moleculeai.admin.v1.GetLivenessResponse.Subsystem
+	nil,                                           // 69: moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
+	(*ImportMemoriesResponse_Skip)(nil),           // 70: moleculeai.admin.v1.ImportMemoriesResponse.Skip
+	(*GetMemoryStatsResponse_NamespaceStats)(nil), // 71: moleculeai.admin.v1.GetMemoryStatsResponse.NamespaceStats
+	(*timestamppb.Timestamp)(nil),                 // 72: google.protobuf.Timestamp
+	(v1.Delegation_Status)(0),                     // 73: moleculeai.delegation.v1.Delegation.Status
+	(v1.FailureReason)(0),                         // 74: moleculeai.delegation.v1.FailureReason
+	(*v1.Event)(nil),                              // 75: moleculeai.delegation.v1.Event
+	(*httpbody.HttpBody)(nil),                     // 76: google.api.HttpBody
+	(*WorkspaceImage)(nil),                        // 77: moleculeai.admin.v1.WorkspaceImage
+	(*FailedImage)(nil),                           // 78: moleculeai.admin.v1.FailedImage
 }
 var file_moleculeai_admin_v1_admin_service_proto_depIdxs = []int32{
-	60, // 0: moleculeai.admin.v1.GetLivenessResponse.subsystems:type_name -> moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
-	63, // 1: moleculeai.admin.v1.Organization.created_at:type_name -> google.protobuf.Timestamp
+	69, // 0: moleculeai.admin.v1.GetLivenessResponse.subsystems:type_name -> moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry
+	72, // 1: moleculeai.admin.v1.Organization.created_at:type_name -> google.protobuf.Timestamp
 	4,  // 2: moleculeai.admin.v1.ListOrganizationsResponse.organizations:type_name -> moleculeai.admin.v1.Organization
-	63, // 3: moleculeai.admin.v1.OrgToken.created_at:type_name -> google.protobuf.Timestamp
-	63, // 4: moleculeai.admin.v1.OrgToken.last_used_at:type_name -> google.protobuf.Timestamp
-	63, // 5: moleculeai.admin.v1.OrgToken.expires_at:type_name -> google.protobuf.Timestamp
-	63, // 6: moleculeai.admin.v1.CreateOrgTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	72, // 3: moleculeai.admin.v1.OrgToken.created_at:type_name -> google.protobuf.Timestamp
+	72, // 4: moleculeai.admin.v1.OrgToken.last_used_at:type_name -> google.protobuf.Timestamp
+	72, // 5: moleculeai.admin.v1.OrgToken.expires_at:type_name -> google.protobuf.Timestamp
+	72, // 6: moleculeai.admin.v1.CreateOrgTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
 	8,  // 7: moleculeai.admin.v1.ListOrgTokensResponse.tokens:type_name -> moleculeai.admin.v1.OrgToken
-	64, // 8: moleculeai.admin.v1.LedgerEntry.status:type_name -> moleculeai.delegation.v1.Delegation.Status
-	63, // 9: moleculeai.admin.v1.LedgerEntry.last_heartbeat:type_name -> google.protobuf.Timestamp
-	63, // 10: moleculeai.admin.v1.LedgerEntry.deadline:type_name -> google.protobuf.Timestamp
-	63, // 11: moleculeai.admin.v1.LedgerEntry.created_at:type_name -> google.protobuf.Timestamp
-	63, // 12: moleculeai.admin.v1.LedgerEntry.updated_at:type_name -> google.protobuf.Timestamp
-	65, // 13: moleculeai.admin.v1.LedgerEntry.failure_reason:type_name -> moleculeai.delegation.v1.FailureReason
+	73, // 8: moleculeai.admin.v1.LedgerEntry.status:type_name -> moleculeai.delegation.v1.Delegation.Status
+	72, // 9: moleculeai.admin.v1.LedgerEntry.last_heartbeat:type_name -> google.protobuf.Timestamp
+	72, // 10: moleculeai.admin.v1.LedgerEntry.deadline:type_name -> google.protobuf.Timestamp
+	72, // 11: moleculeai.admin.v1.LedgerEntry.created_at:type_name -> google.protobuf.Timestamp
+	72, // 12: moleculeai.admin.v1.LedgerEntry.updated_at:type_name -> google.protobuf.Timestamp
+	74, // 13: moleculeai.admin.v1.LedgerEntry.failure_reason:type_name -> moleculeai.delegation.v1.FailureReason
 	17, // 14: moleculeai.admin.v1.ListDelegationsResponse.delegations:type_name -> moleculeai.admin.v1.LedgerEntry
-	63, // 15: moleculeai.admin.v1.DeadLetter.created_at:type_name -> google.protobuf.Timestamp
-	63, // 16: moleculeai.admin.v1.DeadLetter.poisoned_at:type_name -> google.protobuf.Timestamp
+	72, // 15: moleculeai.admin.v1.DeadLetter.created_at:type_name -> google.protobuf.Timestamp
+	72, // 16: moleculeai.admin.v1.DeadLetter.poisoned_at:type_name -> google.protobuf.Timestamp
 	22, // 17: moleculeai.admin.v1.ListDeadLettersResponse.dead_letters:type_name -> moleculeai.admin.v1.DeadLetter
-	66, // 18: moleculeai.admin.v1.ListEventsResponse.events:type_name -> moleculeai.delegation.v1.Event
-	63, // 19: moleculeai.admin.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
+	75, // 18: moleculeai.admin.v1.ListEventsResponse.events:type_name -> moleculeai.delegation.v1.Event
+	72, // 19: moleculeai.admin.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
 	35, // 20: moleculeai.admin.v1.ListAuditLogResponse.entries:type_name -> moleculeai.admin.v1.AuditEntry
-	67, // 21: moleculeai.admin.v1.ImportMemoriesRequest.body:type_name -> google.api.HttpBody
-	61, // 22: moleculeai.admin.v1.ImportMemoriesResponse.skips:type_name -> moleculeai.admin.v1.ImportMemoriesResponse.Skip
-	63, // 23: moleculeai.admin.v1.MemoryGrant.created_at:type_name -> google.protobuf.Timestamp
+	76, // 21: moleculeai.admin.v1.ImportMemoriesRequest.body:type_name -> google.api.HttpBody
+	70, // 22: moleculeai.admin.v1.ImportMemoriesResponse.skips:type_name -> moleculeai.admin.v1.ImportMemoriesResponse.Skip
+	72, // 23: moleculeai.admin.v1.MemoryGrant.created_at:type_name -> google.protobuf.Timestamp
 	41, // 24: moleculeai.admin.v1.ListMemoryGrantsResponse.grants:type_name -> moleculeai.admin.v1.MemoryGrant
-	62, // 25: moleculeai.admin.v1.GetMemoryStatsResponse.largest:type_name -> moleculeai.admin.v1.GetMemoryStatsResponse.NamespaceStats
-	63, // 26: moleculeai.admin.v1.AuthorQuarantine.created_at:type_name -> google.protobuf.Timestamp
+	71, // 25: moleculeai.admin.v1.GetMemoryStatsResponse.largest:type_name -> moleculeai.admin.v1.GetMemoryStatsResponse.NamespaceStats
+	72, // 26: moleculeai.admin.v1.AuthorQuarantine.created_at:type_name -> google.protobuf.Timestamp
 	53, // 27: moleculeai.admin.v1.ListAuthorQuarantinesResponse.quarantines:type_name -> moleculeai.admin.v1.AuthorQuarantine
-	63, // 28: moleculeai.admin.v1.GetLivenessResponse.Subsystem.last_tick_at:type_name -> google.protobuf.Timestamp
-	59, // 29: moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry.value:type_name -> moleculeai.admin.v1.GetLivenessResponse.Subsystem
-	0,  // 30: moleculeai.admin.v1.AdminService.GetHealth:input_type -> moleculeai.admin.v1.GetHealthRequest
-	2,  // 31: moleculeai.admin.v1.AdminService.GetLiveness:input_type -> moleculeai.admin.v1.GetLivenessRequest
-	5,  // 32: moleculeai.admin.v1.AdminService.CreateOrganization:input_type -> moleculeai.admin.v1.CreateOrganizationRequest
-	6,  // 33: moleculeai.admin.v1.AdminService.ListOrganizations:input_type -> moleculeai.admin.v1.ListOrganizationsRequest
-	9,  // 34: moleculeai.admin.v1.AdminService.CreateOrgToken:input_type -> moleculeai.admin.v1.CreateOrgTokenRequest
-	11, // 35: moleculeai.admin.v1.AdminService.ListOrgTokens:input_type -> moleculeai.admin.v1.ListOrgTokensRequest
-	13, // 36: moleculeai.admin.v1.AdminService.RevokeOrgToken:input_type -> moleculeai.admin.v1.RevokeOrgTokenRequest
-	15, // 37: moleculeai.admin.v1.AdminService.IssueTestToken:input_type -> moleculeai.admin.v1.IssueTestTokenRequest
-	18, // 38: moleculeai.admin.v1.AdminService.ListDelegations:input_type -> moleculeai.admin.v1.ListDelegationsRequest
-	20, // 39: moleculeai.admin.v1.AdminService.RetryDelegation:input_type -> moleculeai.admin.v1.RetryDelegationRequest
-	23, // 40: moleculeai.admin.v1.AdminService.ListDeadLetters:input_type -> moleculeai.admin.v1.ListDeadLettersRequest
-	25, // 41: moleculeai.admin.v1.AdminService.ReplayDeadLetter:input_type -> moleculeai.admin.v1.ReplayDeadLetterRequest
-	27, // 42: moleculeai.admin.v1.AdminService.DropDeadLetter:input_type -> moleculeai.admin.v1.DropDeadLetterRequest
-	29, // 43: moleculeai.admin.v1.AdminService.DropStaleQueue:input_type -> moleculeai.admin.v1.DropStaleQueueRequest
-	36, // 44: moleculeai.admin.v1.AdminService.ListAuditLog:input_type -> moleculeai.admin.v1.ListAuditLogRequest
-	31, // 45: moleculeai.admin.v1.AdminService.ListEvents:input_type -> moleculeai.admin.v1.ListEventsRequest
-	33, // 46: moleculeai.admin.v1.AdminService.GetDelegationStats:input_type -> moleculeai.admin.v1.GetDelegationStatsRequest
-	38, // 47: moleculeai.admin.v1.AdminService.ExportMemories:input_type -> moleculeai.admin.v1.ExportMemoriesRequest
-	39, // 48: moleculeai.admin.v1.AdminService.ImportMemories:input_type -> moleculeai.admin.v1.ImportMemoriesRequest
-	42, // 49: moleculeai.admin.v1.AdminService.SetMemoryGrant:input_type -> moleculeai.admin.v1.SetMemoryGrantRequest
-	43, // 50: moleculeai.admin.v1.AdminService.ListMemoryGrants:input_type -> moleculeai.admin.v1.ListMemoryGrantsRequest
-	45, // 51: moleculeai.admin.v1.AdminService.DeleteMemoryGrant:input_type -> moleculeai.admin.v1.DeleteMemoryGrantRequest
-	47, // 52: moleculeai.admin.v1.AdminService.MoveMemoryNamespace:input_type -> moleculeai.admin.v1.MoveMemoryNamespaceRequest
-	49, // 53: moleculeai.admin.v1.AdminService.DeleteMemoryNamespace:input_type -> moleculeai.admin.v1.DeleteMemoryNamespaceRequest
-	51, // 54: moleculeai.admin.v1.AdminService.GetMemoryStats:input_type -> moleculeai.admin.v1.GetMemoryStatsRequest
-	54, // 55: moleculeai.admin.v1.AdminService.SetAuthorQuarantine:input_type -> moleculeai.admin.v1.SetAuthorQuarantineRequest
-	55, // 56: moleculeai.admin.v1.AdminService.ListAuthorQuarantines:input_type -> moleculeai.admin.v1.ListAuthorQuarantinesRequest
-	57, // 57: moleculeai.admin.v1.AdminService.DeleteAuthorQuarantine:input_type -> moleculeai.admin.v1.DeleteAuthorQuarantineRequest
-	1,  // 58: moleculeai.admin.v1.AdminService.GetHealth:output_type -> moleculeai.admin.v1.GetHealthResponse
-	3,  // 59: moleculeai.admin.v1.AdminService.GetLiveness:output_type -> moleculeai.admin.v1.GetLivenessResponse
-	4,  // 60: moleculeai.admin.v1.AdminService.CreateOrganization:output_type -> moleculeai.admin.v1.Organization
-	7,  // 61: moleculeai.admin.v1.AdminService.ListOrganizations:output_type -> moleculeai.admin.v1.ListOrganizationsResponse
-	10, // 62: moleculeai.admin.v1.AdminService.CreateOrgToken:output_type -> moleculeai.admin.v1.CreateOrgTokenResponse
-	12, // 63: moleculeai.admin.v1.AdminService.ListOrgTokens:output_type -> moleculeai.admin.v1.ListOrgTokensResponse
-	14, // 64: moleculeai.admin.v1.AdminService.RevokeOrgToken:output_type -> moleculeai.admin.v1.RevokeOrgTokenResponse
-	16, // 65: moleculeai.admin.v1.AdminService.IssueTestToken:output_type -> moleculeai.admin.v1.IssueTestTokenResponse
-	19, // 66: moleculeai.admin.v1.AdminService.ListDelegations:output_type -> moleculeai.admin.v1.ListDelegationsResponse
-	21, // 67: moleculeai.admin.v1.AdminService.RetryDelegation:output_type -> moleculeai.admin.v1.RetryDelegationResponse
-	24, // 68: moleculeai.admin.v1.AdminService.ListDeadLetters:output_type -> moleculeai.admin.v1.ListDeadLettersResponse
-	26, // 69: moleculeai.admin.v1.AdminService.ReplayDeadLetter:output_type -> moleculeai.admin.v1.ReplayDeadLetterResponse
-	28, // 70: moleculeai.admin.v1.AdminService.DropDeadLetter:output_type -> moleculeai.admin.v1.DropDeadLetterResponse
-	30, // 71: moleculeai.admin.v1.AdminService.DropStaleQueue:output_type -> moleculeai.admin.v1.DropStaleQueueResponse
-	37, // 72: moleculeai.admin.v1.AdminService.ListAuditLog:output_type -> moleculeai.admin.v1.ListAuditLogResponse
-	32, // 73: moleculeai.admin.v1.AdminService.ListEvents:output_type -> moleculeai.admin.v1.ListEventsResponse
-	34, // 74: moleculeai.admin.v1.AdminService.GetDelegationStats:output_type -> moleculeai.admin.v1.GetDelegationStatsResponse
-	67, // 75: moleculeai.admin.v1.AdminService.ExportMemories:output_type -> google.api.HttpBody
-	40, // 76: moleculeai.admin.v1.AdminService.ImportMemories:output_type -> moleculeai.admin.v1.ImportMemoriesResponse
-	41, // 77: moleculeai.admin.v1.AdminService.SetMemoryGrant:output_type -> moleculeai.admin.v1.MemoryGrant
-	44, // 78: moleculeai.admin.v1.AdminService.ListMemoryGrants:output_type -> moleculeai.admin.v1.ListMemoryGrantsResponse
-	46, // 79: moleculeai.admin.v1.AdminService.DeleteMemoryGrant:output_type -> moleculeai.admin.v1.DeleteMemoryGrantResponse
-	48, // 80: moleculeai.admin.v1.AdminService.MoveMemoryNamespace:output_type -> moleculeai.admin.v1.MoveMemoryNamespaceResponse
-	50, // 81: moleculeai.admin.v1.AdminService.DeleteMemoryNamespace:output_type -> moleculeai.admin.v1.DeleteMemoryNamespaceResponse
-	52, // 82: moleculeai.admin.v1.AdminService.GetMemoryStats:output_type -> moleculeai.admin.v1.GetMemoryStatsResponse
-	53, // 83: moleculeai.admin.v1.AdminService.SetAuthorQuarantine:output_type -> moleculeai.admin.v1.AuthorQuarantine
-	56, // 84: moleculeai.admin.v1.AdminService.ListAuthorQuarantines:output_type -> moleculeai.admin.v1.ListAuthorQuarantinesResponse
-	58, // 85: moleculeai.admin.v1.AdminService.DeleteAuthorQuarantine:output_type -> moleculeai.admin.v1.DeleteAuthorQuarantineResponse
-	58, // [58:86] is the sub-list for method output_type
-	30, // [30:58] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	77, // 28: moleculeai.admin.v1.ListImagesResponse.images:type_name -> moleculeai.admin.v1.WorkspaceImage
+	78, // 29: moleculeai.admin.v1.RefreshImagesResponse.failed:type_name -> moleculeai.admin.v1.FailedImage
+	72, // 30: moleculeai.admin.v1.GetLivenessResponse.Subsystem.last_tick_at:type_name -> google.protobuf.Timestamp
+	68, // 31: moleculeai.admin.v1.GetLivenessResponse.SubsystemsEntry.value:type_name -> moleculeai.admin.v1.GetLivenessResponse.Subsystem
+	0,  // 32: moleculeai.admin.v1.AdminService.GetHealth:input_type -> moleculeai.admin.v1.GetHealthRequest
+	2,  // 33: moleculeai.admin.v1.AdminService.GetLiveness:input_type -> moleculeai.admin.v1.GetLivenessRequest
+	5,  // 34: moleculeai.admin.v1.AdminService.CreateOrganization:input_type -> moleculeai.admin.v1.CreateOrganizationRequest
+	6,  // 35: moleculeai.admin.v1.AdminService.ListOrganizations:input_type -> moleculeai.admin.v1.ListOrganizationsRequest
+	9,  // 36: moleculeai.admin.v1.AdminService.CreateOrgToken:input_type -> moleculeai.admin.v1.CreateOrgTokenRequest
+	11, // 37: moleculeai.admin.v1.AdminService.ListOrgTokens:input_type -> moleculeai.admin.v1.ListOrgTokensRequest
+	13, // 38: moleculeai.admin.v1.AdminService.RevokeOrgToken:input_type -> moleculeai.admin.v1.RevokeOrgTokenRequest
+	15, // 39: moleculeai.admin.v1.AdminService.IssueTestToken:input_type -> moleculeai.admin.v1.IssueTestTokenRequest
+	18, // 40: moleculeai.admin.v1.AdminService.ListDelegations:input_type -> moleculeai.admin.v1.ListDelegationsRequest
+	20, // 41: moleculeai.admin.v1.AdminService.RetryDelegation:input_type -> moleculeai.admin.v1.RetryDelegationRequest
+	23, // 42: moleculeai.admin.v1.AdminService.ListDeadLetters:input_type -> moleculeai.admin.v1.ListDeadLettersRequest
+	25, // 43: moleculeai.admin.v1.AdminService.ReplayDeadLetter:input_type -> moleculeai.admin.v1.ReplayDeadLetterRequest
+	27, // 44: moleculeai.admin.v1.AdminService.DropDeadLetter:input_type -> moleculeai.admin.v1.DropDeadLetterRequest
+	29, // 45: moleculeai.admin.v1.AdminService.DropStaleQueue:input_type -> moleculeai.admin.v1.DropStaleQueueRequest
+	36, // 46: moleculeai.admin.v1.AdminService.ListAuditLog:input_type -> moleculeai.admin.v1.ListAuditLogRequest
+	31, // 47: moleculeai.admin.v1.AdminService.ListEvents:input_type -> moleculeai.admin.v1.ListEventsRequest
+	33, // 48: moleculeai.admin.v1.AdminService.GetDelegationStats:input_type -> moleculeai.admin.v1.GetDelegationStatsRequest
+	38, // 49: moleculeai.admin.v1.AdminService.ExportMemories:input_type -> moleculeai.admin.v1.ExportMemoriesRequest
+	39, // 50: moleculeai.admin.v1.AdminService.ImportMemories:input_type -> moleculeai.admin.v1.ImportMemoriesRequest
+	42, // 51: moleculeai.admin.v1.AdminService.SetMemoryGrant:input_type -> moleculeai.admin.v1.SetMemoryGrantRequest
+	43, // 52: moleculeai.admin.v1.AdminService.ListMemoryGrants:input_type -> moleculeai.admin.v1.ListMemoryGrantsRequest
+	45, // 53: moleculeai.admin.v1.AdminService.DeleteMemoryGrant:input_type -> moleculeai.admin.v1.DeleteMemoryGrantRequest
+	47, // 54: moleculeai.admin.v1.AdminService.MoveMemoryNamespace:input_type -> moleculeai.admin.v1.MoveMemoryNamespaceRequest
+	49, // 55: moleculeai.admin.v1.AdminService.DeleteMemoryNamespace:input_type -> moleculeai.admin.v1.DeleteMemoryNamespaceRequest
+	51, // 56: moleculeai.admin.v1.AdminService.GetMemoryStats:input_type -> moleculeai.admin.v1.GetMemoryStatsRequest
+	54, // 57: moleculeai.admin.v1.AdminService.SetAuthorQuarantine:input_type -> moleculeai.admin.v1.SetAuthorQuarantineRequest
+	55, // 58: moleculeai.admin.v1.AdminService.ListAuthorQuarantines:input_type -> moleculeai.admin.v1.ListAuthorQuarantinesRequest
+	57, // 59: moleculeai.admin.v1.AdminService.DeleteAuthorQuarantine:input_type -> moleculeai.admin.v1.DeleteAuthorQuarantineRequest
+	59, // 60: moleculeai.admin.v1.AdminService.ListImages:input_type -> moleculeai.admin.v1.ListImagesRequest
+	61, // 61: moleculeai.admin.v1.AdminService.PinImage:input_type -> moleculeai.admin.v1.PinImageRequest
+	62, // 62: moleculeai.admin.v1.AdminService.UnpinImage:input_type -> moleculeai.admin.v1.UnpinImageRequest
+	64, // 63: moleculeai.admin.v1.AdminService.PromoteImage:input_type -> moleculeai.admin.v1.PromoteImageRequest
+	65, // 64: moleculeai.admin.v1.AdminService.RollbackImage:input_type -> moleculeai.admin.v1.RollbackImageRequest
+	66, // 65: moleculeai.admin.v1.AdminService.RefreshImages:input_type -> moleculeai.admin.v1.RefreshImagesRequest
+	1,  // 66: moleculeai.admin.v1.AdminService.GetHealth:output_type -> moleculeai.admin.v1.GetHealthResponse
+	3,  // 67: moleculeai.admin.v1.AdminService.GetLiveness:output_type -> moleculeai.admin.v1.GetLivenessResponse
+	4,  // 68: moleculeai.admin.v1.AdminService.CreateOrganization:output_type -> moleculeai.admin.v1.Organization
+	7,  // 69: moleculeai.admin.v1.AdminService.ListOrganizations:output_type -> moleculeai.admin.v1.ListOrganizationsResponse
+	10, // 70: moleculeai.admin.v1.AdminService.CreateOrgToken:output_type -> moleculeai.admin.v1.CreateOrgTokenResponse
+	12, // 71: moleculeai.admin.v1.AdminService.ListOrgTokens:output_type -> moleculeai.admin.v1.ListOrgTokensResponse
+	14, // 72: moleculeai.admin.v1.AdminService.RevokeOrgToken:output_type -> moleculeai.admin.v1.RevokeOrgTokenResponse
+	16, // 73: moleculeai.admin.v1.AdminService.IssueTestToken:output_type -> moleculeai.admin.v1.IssueTestTokenResponse
+	19, // 74: moleculeai.admin.v1.AdminService.ListDelegations:output_type -> moleculeai.admin.v1.ListDelegationsResponse
+	21, // 75: moleculeai.admin.v1.AdminService.RetryDelegation:output_type -> moleculeai.admin.v1.RetryDelegationResponse
+	24, // 76: moleculeai.admin.v1.AdminService.ListDeadLetters:output_type -> moleculeai.admin.v1.ListDeadLettersResponse
+	26, // 77: moleculeai.admin.v1.AdminService.ReplayDeadLetter:output_type -> moleculeai.admin.v1.ReplayDeadLetterResponse
+	28, // 78: moleculeai.admin.v1.AdminService.DropDeadLetter:output_type -> moleculeai.admin.v1.DropDeadLetterResponse
+	30, // 79: moleculeai.admin.v1.AdminService.DropStaleQueue:output_type -> moleculeai.admin.v1.DropStaleQueueResponse
+	37, // 80: moleculeai.admin.v1.AdminService.ListAuditLog:output_type -> moleculeai.admin.v1.ListAuditLogResponse
+	32, // 81: moleculeai.admin.v1.AdminService.ListEvents:output_type -> moleculeai.admin.v1.ListEventsResponse
+	34, // 82: moleculeai.admin.v1.AdminService.GetDelegationStats:output_type -> moleculeai.admin.v1.GetDelegationStatsResponse
+	76, // 83: moleculeai.admin.v1.AdminService.ExportMemories:output_type -> google.api.HttpBody
+	40, // 84: moleculeai.admin.v1.AdminService.ImportMemories:output_type -> moleculeai.admin.v1.ImportMemoriesResponse
+	41, // 85: moleculeai.admin.v1.AdminService.SetMemoryGrant:output_type -> moleculeai.admin.v1.MemoryGrant
+	44, // 86: moleculeai.admin.v1.AdminService.ListMemoryGrants:output_type -> moleculeai.admin.v1.ListMemoryGrantsResponse
+	46, // 87: moleculeai.admin.v1.AdminService.DeleteMemoryGrant:output_type -> moleculeai.admin.v1.DeleteMemoryGrantResponse
+	48, // 88: moleculeai.admin.v1.AdminService.MoveMemoryNamespace:output_type -> moleculeai.admin.v1.MoveMemoryNamespaceResponse
+	50, // 89: moleculeai.admin.v1.AdminService.DeleteMemoryNamespace:output_type -> moleculeai.admin.v1.DeleteMemoryNamespaceResponse
+	52, // 90: moleculeai.admin.v1.AdminService.GetMemoryStats:output_type -> moleculeai.admin.v1.GetMemoryStatsResponse
+	53, // 91: moleculeai.admin.v1.AdminService.SetAuthorQuarantine:output_type -> moleculeai.admin.v1.AuthorQuarantine
+	56, // 92: moleculeai.admin.v1.AdminService.ListAuthorQuarantines:output_type -> moleculeai.admin.v1.ListAuthorQuarantinesResponse
+	58, // 93: moleculeai.admin.v1.AdminService.DeleteAuthorQuarantine:output_type -> moleculeai.admin.v1.DeleteAuthorQuarantineResponse
+	60, // 94: moleculeai.admin.v1.AdminService.ListImages:output_type -> moleculeai.admin.v1.ListImagesResponse
+	77, // 95: moleculeai.admin.v1.AdminService.PinImage:output_type -> moleculeai.admin.v1.WorkspaceImage
+	63, // 96: moleculeai.admin.v1.AdminService.UnpinImage:output_type -> moleculeai.admin.v1.UnpinImageResponse
+	77, // 97: moleculeai.admin.v1.AdminService.PromoteImage:output_type -> moleculeai.admin.v1.WorkspaceImage
+	77, // 98: moleculeai.admin.v1.AdminService.RollbackImage:output_type -> moleculeai.admin.v1.WorkspaceImage
+	67, // 99: moleculeai.admin.v1.AdminService.RefreshImages:output_type -> moleculeai.admin.v1.RefreshImagesResponse
+	66, // [66:100] is the sub-list for method output_type
+	32, // [32:66] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_moleculeai_admin_v1_admin_service_proto_init() }
@@ -4436,6 +4953,7 @@ func file_moleculeai_admin_v1_admin_service_proto_init() {
 	if File_moleculeai_admin_v1_admin_service_proto != nil {
 		return
 	}
+	file_moleculeai_admin_v1_image_proto_init()
 	file_moleculeai_admin_v1_admin_service_proto_msgTypes[17].OneofWrappers = []any{}
 	file_moleculeai_admin_v1_admin_service_proto_msgTypes[18].OneofWrappers = []any{}
 	file_moleculeai_admin_v1_admin_service_proto_msgTypes[29].OneofWrappers = []any{}
@@ -4445,7 +4963,7 @@ func file_moleculeai_admin_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_moleculeai_admin_v1_admin_service_proto_rawDesc), len(file_moleculeai_admin_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   63,
+			NumMessages:   72,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

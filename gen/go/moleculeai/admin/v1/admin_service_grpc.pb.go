@@ -50,6 +50,12 @@ const (
 	AdminService_SetAuthorQuarantine_FullMethodName    = "/moleculeai.admin.v1.AdminService/SetAuthorQuarantine"
 	AdminService_ListAuthorQuarantines_FullMethodName  = "/moleculeai.admin.v1.AdminService/ListAuthorQuarantines"
 	AdminService_DeleteAuthorQuarantine_FullMethodName = "/moleculeai.admin.v1.AdminService/DeleteAuthorQuarantine"
+	AdminService_ListImages_FullMethodName             = "/moleculeai.admin.v1.AdminService/ListImages"
+	AdminService_PinImage_FullMethodName               = "/moleculeai.admin.v1.AdminService/PinImage"
+	AdminService_UnpinImage_FullMethodName             = "/moleculeai.admin.v1.AdminService/UnpinImage"
+	AdminService_PromoteImage_FullMethodName           = "/moleculeai.admin.v1.AdminService/PromoteImage"
+	AdminService_RollbackImage_FullMethodName          = "/moleculeai.admin.v1.AdminService/RollbackImage"
+	AdminService_RefreshImages_FullMethodName          = "/moleculeai.admin.v1.AdminService/RefreshImages"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -143,6 +149,28 @@ type AdminServiceClient interface {
 	ListAuthorQuarantines(ctx context.Context, in *ListAuthorQuarantinesRequest, opts ...grpc.CallOption) (*ListAuthorQuarantinesResponse, error)
 	// DeleteAuthorQuarantine shows a workspace's texts again. Repeating a call is harmless.
 	DeleteAuthorQuarantine(ctx context.Context, in *DeleteAuthorQuarantineRequest, opts ...grpc.CallOption) (*DeleteAuthorQuarantineResponse, error)
+	// ListImages lists the images that workspaces are started from, by runtime, with their pins.
+	ListImages(ctx context.Context, in *ListImagesRequest, opts ...grpc.CallOption) (*ListImagesResponse, error)
+	// PinImage has every later start of a runtime use one image, whatever its tag means by then. The
+	// image is not looked for: a start that does not find it fails with `image_missing`. What runs is left
+	// alone. A repeat changes nothing. Fails with RUNTIME_UNKNOWN.
+	PinImage(ctx context.Context, in *PinImageRequest, opts ...grpc.CallOption) (*WorkspaceImage, error)
+	// UnpinImage has later starts use the image that the runtime's name means, and forgets earlier pins.
+	// Fails with IMAGE_NOT_PINNED if there is no pin.
+	UnpinImage(ctx context.Context, in *UnpinImageRequest, opts ...grpc.CallOption) (*UnpinImageResponse, error)
+	// PromoteImage pulls the image that the runtime's name means now, and pins the runtime to that. A
+	// repeat changes nothing while the registry has no newer one. Fails with RUNTIME_UNKNOWN, with
+	// IMAGE_UNAVAILABLE if the image cannot be pulled within five minutes, with IMAGE_LOCAL if no registry
+	// knows it, and with NO_BACKEND (503) where no backend has images.
+	PromoteImage(ctx context.Context, in *PromoteImageRequest, opts ...grpc.CallOption) (*WorkspaceImage, error)
+	// RollbackImage pins a runtime to the image that it was pinned to before. Fails with IMAGE_NOT_PINNED
+	// if there is no pin, and with NO_EARLIER_IMAGE if it was never another one.
+	RollbackImage(ctx context.Context, in *RollbackImageRequest, opts ...grpc.CallOption) (*WorkspaceImage, error)
+	// RefreshImages pulls images: of a pinned runtime the pinned one, else what its name means now. With
+	// `recreate`, workspaces that are online or degraded and run another image are restarted. Takes five
+	// minutes at most; what is not pulled by then has failed. A repeat pulls and restarts what is still to
+	// be. Fails with RUNTIME_UNKNOWN, and with NO_BACKEND (503) where no backend has images.
+	RefreshImages(ctx context.Context, in *RefreshImagesRequest, opts ...grpc.CallOption) (*RefreshImagesResponse, error)
 }
 
 type adminServiceClient struct {
@@ -445,6 +473,66 @@ func (c *adminServiceClient) DeleteAuthorQuarantine(ctx context.Context, in *Del
 	return out, nil
 }
 
+func (c *adminServiceClient) ListImages(ctx context.Context, in *ListImagesRequest, opts ...grpc.CallOption) (*ListImagesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListImagesResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListImages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) PinImage(ctx context.Context, in *PinImageRequest, opts ...grpc.CallOption) (*WorkspaceImage, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WorkspaceImage)
+	err := c.cc.Invoke(ctx, AdminService_PinImage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) UnpinImage(ctx context.Context, in *UnpinImageRequest, opts ...grpc.CallOption) (*UnpinImageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnpinImageResponse)
+	err := c.cc.Invoke(ctx, AdminService_UnpinImage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) PromoteImage(ctx context.Context, in *PromoteImageRequest, opts ...grpc.CallOption) (*WorkspaceImage, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WorkspaceImage)
+	err := c.cc.Invoke(ctx, AdminService_PromoteImage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RollbackImage(ctx context.Context, in *RollbackImageRequest, opts ...grpc.CallOption) (*WorkspaceImage, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WorkspaceImage)
+	err := c.cc.Invoke(ctx, AdminService_RollbackImage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RefreshImages(ctx context.Context, in *RefreshImagesRequest, opts ...grpc.CallOption) (*RefreshImagesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RefreshImagesResponse)
+	err := c.cc.Invoke(ctx, AdminService_RefreshImages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -536,6 +624,28 @@ type AdminServiceServer interface {
 	ListAuthorQuarantines(context.Context, *ListAuthorQuarantinesRequest) (*ListAuthorQuarantinesResponse, error)
 	// DeleteAuthorQuarantine shows a workspace's texts again. Repeating a call is harmless.
 	DeleteAuthorQuarantine(context.Context, *DeleteAuthorQuarantineRequest) (*DeleteAuthorQuarantineResponse, error)
+	// ListImages lists the images that workspaces are started from, by runtime, with their pins.
+	ListImages(context.Context, *ListImagesRequest) (*ListImagesResponse, error)
+	// PinImage has every later start of a runtime use one image, whatever its tag means by then. The
+	// image is not looked for: a start that does not find it fails with `image_missing`. What runs is left
+	// alone. A repeat changes nothing. Fails with RUNTIME_UNKNOWN.
+	PinImage(context.Context, *PinImageRequest) (*WorkspaceImage, error)
+	// UnpinImage has later starts use the image that the runtime's name means, and forgets earlier pins.
+	// Fails with IMAGE_NOT_PINNED if there is no pin.
+	UnpinImage(context.Context, *UnpinImageRequest) (*UnpinImageResponse, error)
+	// PromoteImage pulls the image that the runtime's name means now, and pins the runtime to that. A
+	// repeat changes nothing while the registry has no newer one. Fails with RUNTIME_UNKNOWN, with
+	// IMAGE_UNAVAILABLE if the image cannot be pulled within five minutes, with IMAGE_LOCAL if no registry
+	// knows it, and with NO_BACKEND (503) where no backend has images.
+	PromoteImage(context.Context, *PromoteImageRequest) (*WorkspaceImage, error)
+	// RollbackImage pins a runtime to the image that it was pinned to before. Fails with IMAGE_NOT_PINNED
+	// if there is no pin, and with NO_EARLIER_IMAGE if it was never another one.
+	RollbackImage(context.Context, *RollbackImageRequest) (*WorkspaceImage, error)
+	// RefreshImages pulls images: of a pinned runtime the pinned one, else what its name means now. With
+	// `recreate`, workspaces that are online or degraded and run another image are restarted. Takes five
+	// minutes at most; what is not pulled by then has failed. A repeat pulls and restarts what is still to
+	// be. Fails with RUNTIME_UNKNOWN, and with NO_BACKEND (503) where no backend has images.
+	RefreshImages(context.Context, *RefreshImagesRequest) (*RefreshImagesResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -629,6 +739,24 @@ func (UnimplementedAdminServiceServer) ListAuthorQuarantines(context.Context, *L
 }
 func (UnimplementedAdminServiceServer) DeleteAuthorQuarantine(context.Context, *DeleteAuthorQuarantineRequest) (*DeleteAuthorQuarantineResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteAuthorQuarantine not implemented")
+}
+func (UnimplementedAdminServiceServer) ListImages(context.Context, *ListImagesRequest) (*ListImagesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListImages not implemented")
+}
+func (UnimplementedAdminServiceServer) PinImage(context.Context, *PinImageRequest) (*WorkspaceImage, error) {
+	return nil, status.Error(codes.Unimplemented, "method PinImage not implemented")
+}
+func (UnimplementedAdminServiceServer) UnpinImage(context.Context, *UnpinImageRequest) (*UnpinImageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnpinImage not implemented")
+}
+func (UnimplementedAdminServiceServer) PromoteImage(context.Context, *PromoteImageRequest) (*WorkspaceImage, error) {
+	return nil, status.Error(codes.Unimplemented, "method PromoteImage not implemented")
+}
+func (UnimplementedAdminServiceServer) RollbackImage(context.Context, *RollbackImageRequest) (*WorkspaceImage, error) {
+	return nil, status.Error(codes.Unimplemented, "method RollbackImage not implemented")
+}
+func (UnimplementedAdminServiceServer) RefreshImages(context.Context, *RefreshImagesRequest) (*RefreshImagesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RefreshImages not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -1137,6 +1265,114 @@ func _AdminService_DeleteAuthorQuarantine_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ListImages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListImagesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListImages(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListImages_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListImages(ctx, req.(*ListImagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_PinImage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PinImageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).PinImage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_PinImage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).PinImage(ctx, req.(*PinImageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_UnpinImage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnpinImageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).UnpinImage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_UnpinImage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).UnpinImage(ctx, req.(*UnpinImageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_PromoteImage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PromoteImageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).PromoteImage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_PromoteImage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).PromoteImage(ctx, req.(*PromoteImageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RollbackImage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RollbackImageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RollbackImage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RollbackImage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RollbackImage(ctx, req.(*RollbackImageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RefreshImages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RefreshImagesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RefreshImages(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RefreshImages_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RefreshImages(ctx, req.(*RefreshImagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1247,6 +1483,30 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteAuthorQuarantine",
 			Handler:    _AdminService_DeleteAuthorQuarantine_Handler,
+		},
+		{
+			MethodName: "ListImages",
+			Handler:    _AdminService_ListImages_Handler,
+		},
+		{
+			MethodName: "PinImage",
+			Handler:    _AdminService_PinImage_Handler,
+		},
+		{
+			MethodName: "UnpinImage",
+			Handler:    _AdminService_UnpinImage_Handler,
+		},
+		{
+			MethodName: "PromoteImage",
+			Handler:    _AdminService_PromoteImage_Handler,
+		},
+		{
+			MethodName: "RollbackImage",
+			Handler:    _AdminService_RollbackImage_Handler,
+		},
+		{
+			MethodName: "RefreshImages",
+			Handler:    _AdminService_RefreshImages_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -104,6 +104,18 @@ const (
 	// The agent has tasks: wait for them, or force it. Code: ABORTED (409). Metadata, also in the REST
 	// body: `active_tasks`.
 	ErrorReason_ERROR_REASON_TASKS_RUNNING ErrorReason = 52
+	// No image is known for a runtime of this name. Code: INVALID_ARGUMENT (400). The REST body carries
+	// `known_runtimes`.
+	ErrorReason_ERROR_REASON_RUNTIME_UNKNOWN ErrorReason = 53
+	// The runtime's image is not pinned. Code: NOT_FOUND (404).
+	ErrorReason_ERROR_REASON_IMAGE_NOT_PINNED ErrorReason = 54
+	// The runtime was pinned to no other image before. Code: FAILED_PRECONDITION (400).
+	ErrorReason_ERROR_REASON_NO_EARLIER_IMAGE ErrorReason = 55
+	// The engine or the image's registry did not give the image. Code: UNAVAILABLE (503). Metadata, also
+	// in the REST body: `why`, as in operations.
+	ErrorReason_ERROR_REASON_IMAGE_UNAVAILABLE ErrorReason = 56
+	// The image was made on the engine: no registry has a digest of it. Code: FAILED_PRECONDITION (400).
+	ErrorReason_ERROR_REASON_IMAGE_LOCAL ErrorReason = 57
 	// The workspace was never started, or nothing of it runs or is kept. Code: FAILED_PRECONDITION (400).
 	ErrorReason_ERROR_REASON_WORKLOAD_MISSING ErrorReason = 200
 	// The backend that runs the workspace does not offer this, in whatever state. Code: UNIMPLEMENTED
@@ -305,6 +317,11 @@ var (
 		50:  "ERROR_REASON_RUNTIME_EXTERNAL",
 		51:  "ERROR_REASON_NO_BACKEND",
 		52:  "ERROR_REASON_TASKS_RUNNING",
+		53:  "ERROR_REASON_RUNTIME_UNKNOWN",
+		54:  "ERROR_REASON_IMAGE_NOT_PINNED",
+		55:  "ERROR_REASON_NO_EARLIER_IMAGE",
+		56:  "ERROR_REASON_IMAGE_UNAVAILABLE",
+		57:  "ERROR_REASON_IMAGE_LOCAL",
 		200: "ERROR_REASON_WORKLOAD_MISSING",
 		201: "ERROR_REASON_BACKEND_LACKS",
 		202: "ERROR_REASON_BACKEND_UNAVAILABLE",
@@ -409,6 +426,11 @@ var (
 		"ERROR_REASON_RUNTIME_EXTERNAL":          50,
 		"ERROR_REASON_NO_BACKEND":                51,
 		"ERROR_REASON_TASKS_RUNNING":             52,
+		"ERROR_REASON_RUNTIME_UNKNOWN":           53,
+		"ERROR_REASON_IMAGE_NOT_PINNED":          54,
+		"ERROR_REASON_NO_EARLIER_IMAGE":          55,
+		"ERROR_REASON_IMAGE_UNAVAILABLE":         56,
+		"ERROR_REASON_IMAGE_LOCAL":               57,
 		"ERROR_REASON_WORKLOAD_MISSING":          200,
 		"ERROR_REASON_BACKEND_LACKS":             201,
 		"ERROR_REASON_BACKEND_UNAVAILABLE":       202,
@@ -513,7 +535,7 @@ var File_moleculeai_error_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xf5\x1b\n" +
+	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\x9f\x1d\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12 \n" +
@@ -547,7 +569,12 @@ const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"!ERROR_REASON_RUNTIME_NOT_EXTERNAL\x101\x12!\n" +
 	"\x1dERROR_REASON_RUNTIME_EXTERNAL\x102\x12\x1b\n" +
 	"\x17ERROR_REASON_NO_BACKEND\x103\x12\x1e\n" +
-	"\x1aERROR_REASON_TASKS_RUNNING\x104\x12\"\n" +
+	"\x1aERROR_REASON_TASKS_RUNNING\x104\x12 \n" +
+	"\x1cERROR_REASON_RUNTIME_UNKNOWN\x105\x12!\n" +
+	"\x1dERROR_REASON_IMAGE_NOT_PINNED\x106\x12!\n" +
+	"\x1dERROR_REASON_NO_EARLIER_IMAGE\x107\x12\"\n" +
+	"\x1eERROR_REASON_IMAGE_UNAVAILABLE\x108\x12\x1c\n" +
+	"\x18ERROR_REASON_IMAGE_LOCAL\x109\x12\"\n" +
 	"\x1dERROR_REASON_WORKLOAD_MISSING\x10\xc8\x01\x12\x1f\n" +
 	"\x1aERROR_REASON_BACKEND_LACKS\x10\xc9\x01\x12%\n" +
 	" ERROR_REASON_BACKEND_UNAVAILABLE\x10\xca\x01\x12 \n" +

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from google.api import httpbody_pb2
     from moleculeai.admin.v1 import admin_service_pb2
+    from moleculeai.admin.v1 import image_pb2
 
     from molecule_grpc.server.call import Call
 
@@ -288,4 +289,67 @@ class AdminServiceHandlers(Protocol):
         call: Call,
     ) -> admin_service_pb2.DeleteAuthorQuarantineResponse:
         """DeleteAuthorQuarantine shows a workspace's texts again. Repeating a call is harmless."""
+        ...
+
+    async def ListImages(
+        self,
+        request: admin_service_pb2.ListImagesRequest,
+        call: Call,
+    ) -> admin_service_pb2.ListImagesResponse:
+        """ListImages lists the images that workspaces are started from, by runtime, with their pins."""
+        ...
+
+    async def PinImage(
+        self,
+        request: admin_service_pb2.PinImageRequest,
+        call: Call,
+    ) -> image_pb2.WorkspaceImage:
+        """PinImage has every later start of a runtime use one image, whatever its tag means by then. The
+        image is not looked for: a start that does not find it fails with `image_missing`. What runs is left
+        alone. A repeat changes nothing. Fails with RUNTIME_UNKNOWN.
+        """
+        ...
+
+    async def UnpinImage(
+        self,
+        request: admin_service_pb2.UnpinImageRequest,
+        call: Call,
+    ) -> admin_service_pb2.UnpinImageResponse:
+        """UnpinImage has later starts use the image that the runtime's name means, and forgets earlier pins.
+        Fails with IMAGE_NOT_PINNED if there is no pin.
+        """
+        ...
+
+    async def PromoteImage(
+        self,
+        request: admin_service_pb2.PromoteImageRequest,
+        call: Call,
+    ) -> image_pb2.WorkspaceImage:
+        """PromoteImage pulls the image that the runtime's name means now, and pins the runtime to that. A
+        repeat changes nothing while the registry has no newer one. Fails with RUNTIME_UNKNOWN, with
+        IMAGE_UNAVAILABLE if the image cannot be pulled within five minutes, with IMAGE_LOCAL if no registry
+        knows it, and with NO_BACKEND (503) where no backend has images.
+        """
+        ...
+
+    async def RollbackImage(
+        self,
+        request: admin_service_pb2.RollbackImageRequest,
+        call: Call,
+    ) -> image_pb2.WorkspaceImage:
+        """RollbackImage pins a runtime to the image that it was pinned to before. Fails with IMAGE_NOT_PINNED
+        if there is no pin, and with NO_EARLIER_IMAGE if it was never another one.
+        """
+        ...
+
+    async def RefreshImages(
+        self,
+        request: admin_service_pb2.RefreshImagesRequest,
+        call: Call,
+    ) -> admin_service_pb2.RefreshImagesResponse:
+        """RefreshImages pulls images: of a pinned runtime the pinned one, else what its name means now. With
+        `recreate`, workspaces that are online or degraded and run another image are restarted. Takes five
+        minutes at most; what is not pulled by then has failed. A repeat pulls and restarts what is still to
+        be. Fails with RUNTIME_UNKNOWN, and with NO_BACKEND (503) where no backend has images.
+        """
         ...

@@ -9,6 +9,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from moleculeai.admin.v1 import image_pb2 as _image_pb2
 from moleculeai.delegation.v1 import delegation_pb2 as _delegation_pb2
 from moleculeai.delegation.v1 import event_pb2 as _event_pb2
 import builtins as _builtins
@@ -1936,3 +1937,230 @@ class DeleteAuthorQuarantineResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteAuthorQuarantineResponse: _TypeAlias = DeleteAuthorQuarantineResponse  # noqa: Y015
+
+@_typing.final
+class ListImagesRequest(_message.Message):
+    """Request of ListImages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListImagesRequest: _TypeAlias = ListImagesRequest  # noqa: Y015
+
+@_typing.final
+class ListImagesResponse(_message.Message):
+    """Response of ListImages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.WorkspaceImage]:
+        """By runtime: those that the platform knows, those that are configured, and those that are pinned."""
+
+    def __init__(
+        self,
+        *,
+        images: _abc.Iterable[_image_pb2.WorkspaceImage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListImagesResponse: _TypeAlias = ListImagesResponse  # noqa: Y015
+
+@_typing.final
+class PinImageRequest(_message.Message):
+    """Request of PinImage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    runtime: _builtins.str
+    """The runtime."""
+    digest: _builtins.str
+    """Digest of the image in its registry: `sha256:` and 64 hexadecimal digits."""
+    def __init__(
+        self,
+        *,
+        runtime: _builtins.str = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "runtime", b"runtime"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinImageRequest: _TypeAlias = PinImageRequest  # noqa: Y015
+
+@_typing.final
+class UnpinImageRequest(_message.Message):
+    """Request of UnpinImage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    runtime: _builtins.str
+    """The runtime."""
+    def __init__(
+        self,
+        *,
+        runtime: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["runtime", b"runtime"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinImageRequest: _TypeAlias = UnpinImageRequest  # noqa: Y015
+
+@_typing.final
+class UnpinImageResponse(_message.Message):
+    """Response of UnpinImage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    status: _builtins.str
+    """Always `unpinned`."""
+    def __init__(
+        self,
+        *,
+        status: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinImageResponse: _TypeAlias = UnpinImageResponse  # noqa: Y015
+
+@_typing.final
+class PromoteImageRequest(_message.Message):
+    """Request of PromoteImage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    runtime: _builtins.str
+    """The runtime."""
+    def __init__(
+        self,
+        *,
+        runtime: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["runtime", b"runtime"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromoteImageRequest: _TypeAlias = PromoteImageRequest  # noqa: Y015
+
+@_typing.final
+class RollbackImageRequest(_message.Message):
+    """Request of RollbackImage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    FROM_DIGEST_FIELD_NUMBER: _builtins.int
+    runtime: _builtins.str
+    """The runtime."""
+    from_digest: _builtins.str
+    """Digest that is to be left: if the runtime is pinned to another one by now, nothing changes, so that
+    a repeat goes back no further. Empty for whatever it is pinned to.
+    """
+    def __init__(
+        self,
+        *,
+        runtime: _builtins.str = ...,
+        from_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_digest", b"from_digest", "runtime", b"runtime"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackImageRequest: _TypeAlias = RollbackImageRequest  # noqa: Y015
+
+@_typing.final
+class RefreshImagesRequest(_message.Message):
+    """Request of RefreshImages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    RECREATE_FIELD_NUMBER: _builtins.int
+    runtime: _builtins.str
+    """Only this runtime; empty for all that ListImages lists."""
+    recreate: _builtins.bool
+    """Also restart the workspaces that run another image than the one pulled."""
+    def __init__(
+        self,
+        *,
+        runtime: _builtins.str = ...,
+        recreate: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recreate", b"recreate", "runtime", b"runtime"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshImagesRequest: _TypeAlias = RefreshImagesRequest  # noqa: Y015
+
+@_typing.final
+class RefreshImagesResponse(_message.Message):
+    """Response of RefreshImages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PULLED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    RECREATED_FIELD_NUMBER: _builtins.int
+    RECREATED_COUNT_FIELD_NUMBER: _builtins.int
+    recreated_count: _builtins.int
+    """How many restarts were asked for."""
+    @_builtins.property
+    def pulled(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Runtimes whose image is there and current."""
+
+    @_builtins.property
+    def failed(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.FailedImage]:
+        """Runtimes whose image could not be pulled."""
+
+    @_builtins.property
+    def recreated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """UUIDs of the workspaces whose restart was asked for, at most 1,000; `recreated_count` counts all."""
+
+    def __init__(
+        self,
+        *,
+        pulled: _abc.Iterable[_builtins.str] | None = ...,
+        failed: _abc.Iterable[_image_pb2.FailedImage] | None = ...,
+        recreated: _abc.Iterable[_builtins.str] | None = ...,
+        recreated_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "pulled", b"pulled", "recreated", b"recreated", "recreated_count", b"recreated_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshImagesResponse: _TypeAlias = RefreshImagesResponse  # noqa: Y015

@@ -5,6 +5,7 @@ import warnings
 
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from moleculeai.admin.v1 import admin_service_pb2 as moleculeai_dot_admin_dot_v1_dot_admin__service__pb2
+from moleculeai.admin.v1 import image_pb2 as moleculeai_dot_admin_dot_v1_dot_image__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -176,6 +177,36 @@ class AdminServiceStub:
                 '/moleculeai.admin.v1.AdminService/DeleteAuthorQuarantine',
                 request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteAuthorQuarantineRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteAuthorQuarantineResponse.FromString,
+                _registered_method=True)
+        self.ListImages = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/ListImages',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListImagesRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListImagesResponse.FromString,
+                _registered_method=True)
+        self.PinImage = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/PinImage',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.PinImageRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_image__pb2.WorkspaceImage.FromString,
+                _registered_method=True)
+        self.UnpinImage = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/UnpinImage',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.UnpinImageRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.UnpinImageResponse.FromString,
+                _registered_method=True)
+        self.PromoteImage = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/PromoteImage',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.PromoteImageRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_image__pb2.WorkspaceImage.FromString,
+                _registered_method=True)
+        self.RollbackImage = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/RollbackImage',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RollbackImageRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_image__pb2.WorkspaceImage.FromString,
+                _registered_method=True)
+        self.RefreshImages = channel.unary_unary(
+                '/moleculeai.admin.v1.AdminService/RefreshImages',
+                request_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RefreshImagesRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RefreshImagesResponse.FromString,
                 _registered_method=True)
 
 
@@ -408,6 +439,58 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListImages(self, request, context):
+        """ListImages lists the images that workspaces are started from, by runtime, with their pins.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PinImage(self, request, context):
+        """PinImage has every later start of a runtime use one image, whatever its tag means by then. The
+        image is not looked for: a start that does not find it fails with `image_missing`. What runs is left
+        alone. A repeat changes nothing. Fails with RUNTIME_UNKNOWN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpinImage(self, request, context):
+        """UnpinImage has later starts use the image that the runtime's name means, and forgets earlier pins.
+        Fails with IMAGE_NOT_PINNED if there is no pin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PromoteImage(self, request, context):
+        """PromoteImage pulls the image that the runtime's name means now, and pins the runtime to that. A
+        repeat changes nothing while the registry has no newer one. Fails with RUNTIME_UNKNOWN, with
+        IMAGE_UNAVAILABLE if the image cannot be pulled within five minutes, with IMAGE_LOCAL if no registry
+        knows it, and with NO_BACKEND (503) where no backend has images.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackImage(self, request, context):
+        """RollbackImage pins a runtime to the image that it was pinned to before. Fails with IMAGE_NOT_PINNED
+        if there is no pin, and with NO_EARLIER_IMAGE if it was never another one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefreshImages(self, request, context):
+        """RefreshImages pulls images: of a pinned runtime the pinned one, else what its name means now. With
+        `recreate`, workspaces that are online or degraded and run another image are restarted. Takes five
+        minutes at most; what is not pulled by then has failed. A repeat pulls and restarts what is still to
+        be. Fails with RUNTIME_UNKNOWN, and with NO_BACKEND (503) where no backend has images.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -550,6 +633,36 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.DeleteAuthorQuarantine,
                     request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteAuthorQuarantineRequest.FromString,
                     response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteAuthorQuarantineResponse.SerializeToString,
+            ),
+            'ListImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListImages,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListImagesRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListImagesResponse.SerializeToString,
+            ),
+            'PinImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinImage,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.PinImageRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_image__pb2.WorkspaceImage.SerializeToString,
+            ),
+            'UnpinImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpinImage,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.UnpinImageRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.UnpinImageResponse.SerializeToString,
+            ),
+            'PromoteImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.PromoteImage,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.PromoteImageRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_image__pb2.WorkspaceImage.SerializeToString,
+            ),
+            'RollbackImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackImage,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RollbackImageRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_image__pb2.WorkspaceImage.SerializeToString,
+            ),
+            'RefreshImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefreshImages,
+                    request_deserializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RefreshImagesRequest.FromString,
+                    response_serializer=moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RefreshImagesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1310,6 +1423,168 @@ class AdminService:
             '/moleculeai.admin.v1.AdminService/DeleteAuthorQuarantine',
             moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteAuthorQuarantineRequest.SerializeToString,
             moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.DeleteAuthorQuarantineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/ListImages',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListImagesRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.ListImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/PinImage',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.PinImageRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_image__pb2.WorkspaceImage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpinImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/UnpinImage',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.UnpinImageRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.UnpinImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PromoteImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/PromoteImage',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.PromoteImageRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_image__pb2.WorkspaceImage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/RollbackImage',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RollbackImageRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_image__pb2.WorkspaceImage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefreshImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.admin.v1.AdminService/RefreshImages',
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RefreshImagesRequest.SerializeToString,
+            moleculeai_dot_admin_dot_v1_dot_admin__service__pb2.RefreshImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from moleculeai.admin.v1 import admin_service_pb2 as _admin_service_pb2
+from moleculeai.admin.v1 import image_pb2 as _image_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -140,6 +141,33 @@ class AdminServiceStub:
     """
     DeleteAuthorQuarantine: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteAuthorQuarantineRequest, _admin_service_pb2.DeleteAuthorQuarantineResponse]
     """DeleteAuthorQuarantine shows a workspace's texts again. Repeating a call is harmless."""
+    ListImages: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListImagesRequest, _admin_service_pb2.ListImagesResponse]
+    """ListImages lists the images that workspaces are started from, by runtime, with their pins."""
+    PinImage: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.PinImageRequest, _image_pb2.WorkspaceImage]
+    """PinImage has every later start of a runtime use one image, whatever its tag means by then. The
+    image is not looked for: a start that does not find it fails with `image_missing`. What runs is left
+    alone. A repeat changes nothing. Fails with RUNTIME_UNKNOWN.
+    """
+    UnpinImage: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.UnpinImageRequest, _admin_service_pb2.UnpinImageResponse]
+    """UnpinImage has later starts use the image that the runtime's name means, and forgets earlier pins.
+    Fails with IMAGE_NOT_PINNED if there is no pin.
+    """
+    PromoteImage: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.PromoteImageRequest, _image_pb2.WorkspaceImage]
+    """PromoteImage pulls the image that the runtime's name means now, and pins the runtime to that. A
+    repeat changes nothing while the registry has no newer one. Fails with RUNTIME_UNKNOWN, with
+    IMAGE_UNAVAILABLE if the image cannot be pulled within five minutes, with IMAGE_LOCAL if no registry
+    knows it, and with NO_BACKEND (503) where no backend has images.
+    """
+    RollbackImage: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RollbackImageRequest, _image_pb2.WorkspaceImage]
+    """RollbackImage pins a runtime to the image that it was pinned to before. Fails with IMAGE_NOT_PINNED
+    if there is no pin, and with NO_EARLIER_IMAGE if it was never another one.
+    """
+    RefreshImages: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RefreshImagesRequest, _admin_service_pb2.RefreshImagesResponse]
+    """RefreshImages pulls images: of a pinned runtime the pinned one, else what its name means now. With
+    `recreate`, workspaces that are online or degraded and run another image are restarted. Takes five
+    minutes at most; what is not pulled by then has failed. A repeat pulls and restarts what is still to
+    be. Fails with RUNTIME_UNKNOWN, and with NO_BACKEND (503) where no backend has images.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -252,6 +280,33 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     DeleteAuthorQuarantine: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteAuthorQuarantineRequest, _admin_service_pb2.DeleteAuthorQuarantineResponse]  # type: ignore[assignment]
     """DeleteAuthorQuarantine shows a workspace's texts again. Repeating a call is harmless."""
+    ListImages: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListImagesRequest, _admin_service_pb2.ListImagesResponse]  # type: ignore[assignment]
+    """ListImages lists the images that workspaces are started from, by runtime, with their pins."""
+    PinImage: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.PinImageRequest, _image_pb2.WorkspaceImage]  # type: ignore[assignment]
+    """PinImage has every later start of a runtime use one image, whatever its tag means by then. The
+    image is not looked for: a start that does not find it fails with `image_missing`. What runs is left
+    alone. A repeat changes nothing. Fails with RUNTIME_UNKNOWN.
+    """
+    UnpinImage: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UnpinImageRequest, _admin_service_pb2.UnpinImageResponse]  # type: ignore[assignment]
+    """UnpinImage has later starts use the image that the runtime's name means, and forgets earlier pins.
+    Fails with IMAGE_NOT_PINNED if there is no pin.
+    """
+    PromoteImage: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.PromoteImageRequest, _image_pb2.WorkspaceImage]  # type: ignore[assignment]
+    """PromoteImage pulls the image that the runtime's name means now, and pins the runtime to that. A
+    repeat changes nothing while the registry has no newer one. Fails with RUNTIME_UNKNOWN, with
+    IMAGE_UNAVAILABLE if the image cannot be pulled within five minutes, with IMAGE_LOCAL if no registry
+    knows it, and with NO_BACKEND (503) where no backend has images.
+    """
+    RollbackImage: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RollbackImageRequest, _image_pb2.WorkspaceImage]  # type: ignore[assignment]
+    """RollbackImage pins a runtime to the image that it was pinned to before. Fails with IMAGE_NOT_PINNED
+    if there is no pin, and with NO_EARLIER_IMAGE if it was never another one.
+    """
+    RefreshImages: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RefreshImagesRequest, _admin_service_pb2.RefreshImagesResponse]  # type: ignore[assignment]
+    """RefreshImages pulls images: of a pinned runtime the pinned one, else what its name means now. With
+    `recreate`, workspaces that are online or degraded and run another image are restarted. Takes five
+    minutes at most; what is not pulled by then has failed. A repeat pulls and restarts what is still to
+    be. Fails with RUNTIME_UNKNOWN, and with NO_BACKEND (503) where no backend has images.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """AdminService is for operators: organisations, their tokens, the ledger across workspaces, and
@@ -529,5 +584,68 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.DeleteAuthorQuarantineResponse, _abc.Awaitable[_admin_service_pb2.DeleteAuthorQuarantineResponse]]:
         """DeleteAuthorQuarantine shows a workspace's texts again. Repeating a call is harmless."""
+
+    @_abc_1.abstractmethod
+    def ListImages(
+        self,
+        request: _admin_service_pb2.ListImagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListImagesResponse, _abc.Awaitable[_admin_service_pb2.ListImagesResponse]]:
+        """ListImages lists the images that workspaces are started from, by runtime, with their pins."""
+
+    @_abc_1.abstractmethod
+    def PinImage(
+        self,
+        request: _admin_service_pb2.PinImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_pb2.WorkspaceImage, _abc.Awaitable[_image_pb2.WorkspaceImage]]:
+        """PinImage has every later start of a runtime use one image, whatever its tag means by then. The
+        image is not looked for: a start that does not find it fails with `image_missing`. What runs is left
+        alone. A repeat changes nothing. Fails with RUNTIME_UNKNOWN.
+        """
+
+    @_abc_1.abstractmethod
+    def UnpinImage(
+        self,
+        request: _admin_service_pb2.UnpinImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.UnpinImageResponse, _abc.Awaitable[_admin_service_pb2.UnpinImageResponse]]:
+        """UnpinImage has later starts use the image that the runtime's name means, and forgets earlier pins.
+        Fails with IMAGE_NOT_PINNED if there is no pin.
+        """
+
+    @_abc_1.abstractmethod
+    def PromoteImage(
+        self,
+        request: _admin_service_pb2.PromoteImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_pb2.WorkspaceImage, _abc.Awaitable[_image_pb2.WorkspaceImage]]:
+        """PromoteImage pulls the image that the runtime's name means now, and pins the runtime to that. A
+        repeat changes nothing while the registry has no newer one. Fails with RUNTIME_UNKNOWN, with
+        IMAGE_UNAVAILABLE if the image cannot be pulled within five minutes, with IMAGE_LOCAL if no registry
+        knows it, and with NO_BACKEND (503) where no backend has images.
+        """
+
+    @_abc_1.abstractmethod
+    def RollbackImage(
+        self,
+        request: _admin_service_pb2.RollbackImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_pb2.WorkspaceImage, _abc.Awaitable[_image_pb2.WorkspaceImage]]:
+        """RollbackImage pins a runtime to the image that it was pinned to before. Fails with IMAGE_NOT_PINNED
+        if there is no pin, and with NO_EARLIER_IMAGE if it was never another one.
+        """
+
+    @_abc_1.abstractmethod
+    def RefreshImages(
+        self,
+        request: _admin_service_pb2.RefreshImagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RefreshImagesResponse, _abc.Awaitable[_admin_service_pb2.RefreshImagesResponse]]:
+        """RefreshImages pulls images: of a pinned runtime the pinned one, else what its name means now. With
+        `recreate`, workspaces that are online or degraded and run another image are restarted. Takes five
+        minutes at most; what is not pulled by then has failed. A repeat pulls and restarts what is still to
+        be. Fails with RUNTIME_UNKNOWN, and with NO_BACKEND (503) where no backend has images.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

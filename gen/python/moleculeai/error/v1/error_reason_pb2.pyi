@@ -107,6 +107,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The agent has tasks: wait for them, or force it. Code: ABORTED (409). Metadata, also in the REST
     body: `active_tasks`.
     """
+    ERROR_REASON_RUNTIME_UNKNOWN: _ErrorReason.ValueType  # 53
+    """No image is known for a runtime of this name. Code: INVALID_ARGUMENT (400). The REST body carries
+    `known_runtimes`.
+    """
+    ERROR_REASON_IMAGE_NOT_PINNED: _ErrorReason.ValueType  # 54
+    """The runtime's image is not pinned. Code: NOT_FOUND (404)."""
+    ERROR_REASON_NO_EARLIER_IMAGE: _ErrorReason.ValueType  # 55
+    """The runtime was pinned to no other image before. Code: FAILED_PRECONDITION (400)."""
+    ERROR_REASON_IMAGE_UNAVAILABLE: _ErrorReason.ValueType  # 56
+    """The engine or the image's registry did not give the image. Code: UNAVAILABLE (503). Metadata, also
+    in the REST body: `why`, as in operations.
+    """
+    ERROR_REASON_IMAGE_LOCAL: _ErrorReason.ValueType  # 57
+    """The image was made on the engine: no registry has a digest of it. Code: FAILED_PRECONDITION (400)."""
     ERROR_REASON_WORKLOAD_MISSING: _ErrorReason.ValueType  # 200
     """The workspace was never started, or nothing of it runs or is kept. Code: FAILED_PRECONDITION (400)."""
     ERROR_REASON_BACKEND_LACKS: _ErrorReason.ValueType  # 201
@@ -386,6 +400,20 @@ ERROR_REASON_TASKS_RUNNING: ErrorReason.ValueType  # 52
 """The agent has tasks: wait for them, or force it. Code: ABORTED (409). Metadata, also in the REST
 body: `active_tasks`.
 """
+ERROR_REASON_RUNTIME_UNKNOWN: ErrorReason.ValueType  # 53
+"""No image is known for a runtime of this name. Code: INVALID_ARGUMENT (400). The REST body carries
+`known_runtimes`.
+"""
+ERROR_REASON_IMAGE_NOT_PINNED: ErrorReason.ValueType  # 54
+"""The runtime's image is not pinned. Code: NOT_FOUND (404)."""
+ERROR_REASON_NO_EARLIER_IMAGE: ErrorReason.ValueType  # 55
+"""The runtime was pinned to no other image before. Code: FAILED_PRECONDITION (400)."""
+ERROR_REASON_IMAGE_UNAVAILABLE: ErrorReason.ValueType  # 56
+"""The engine or the image's registry did not give the image. Code: UNAVAILABLE (503). Metadata, also
+in the REST body: `why`, as in operations.
+"""
+ERROR_REASON_IMAGE_LOCAL: ErrorReason.ValueType  # 57
+"""The image was made on the engine: no registry has a digest of it. Code: FAILED_PRECONDITION (400)."""
 ERROR_REASON_WORKLOAD_MISSING: ErrorReason.ValueType  # 200
 """The workspace was never started, or nothing of it runs or is kept. Code: FAILED_PRECONDITION (400)."""
 ERROR_REASON_BACKEND_LACKS: ErrorReason.ValueType  # 201

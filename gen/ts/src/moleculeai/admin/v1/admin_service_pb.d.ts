@@ -10,6 +10,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Delegation_Status, FailureReason } from "../../delegation/v1/delegation_pb.js";
 import type { Event } from "../../delegation/v1/event_pb.js";
 import type { HttpBody, HttpBodySchema } from "../../../google/api/httpbody_pb.js";
+import type { FailedImage, WorkspaceImage, WorkspaceImageSchema } from "./image_pb.js";
 
 /**
  * Describes the file moleculeai/admin/v1/admin_service.proto.
@@ -2065,6 +2066,223 @@ export declare type DeleteAuthorQuarantineResponse = Message<"moleculeai.admin.v
 export declare const DeleteAuthorQuarantineResponseSchema: GenMessage<DeleteAuthorQuarantineResponse>;
 
 /**
+ * Request of ListImages.
+ *
+ * @generated from message moleculeai.admin.v1.ListImagesRequest
+ */
+export declare type ListImagesRequest = Message<"moleculeai.admin.v1.ListImagesRequest"> & {
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ListImagesRequest.
+ * Use `create(ListImagesRequestSchema)` to create a new message.
+ */
+export declare const ListImagesRequestSchema: GenMessage<ListImagesRequest>;
+
+/**
+ * Response of ListImages.
+ *
+ * @generated from message moleculeai.admin.v1.ListImagesResponse
+ */
+export declare type ListImagesResponse = Message<"moleculeai.admin.v1.ListImagesResponse"> & {
+  /**
+   * By runtime: those that the platform knows, those that are configured, and those that are pinned.
+   *
+   * @generated from field: repeated moleculeai.admin.v1.WorkspaceImage images = 1;
+   */
+  images: WorkspaceImage[];
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.ListImagesResponse.
+ * Use `create(ListImagesResponseSchema)` to create a new message.
+ */
+export declare const ListImagesResponseSchema: GenMessage<ListImagesResponse>;
+
+/**
+ * Request of PinImage.
+ *
+ * @generated from message moleculeai.admin.v1.PinImageRequest
+ */
+export declare type PinImageRequest = Message<"moleculeai.admin.v1.PinImageRequest"> & {
+  /**
+   * The runtime.
+   *
+   * @generated from field: string runtime = 1;
+   */
+  runtime: string;
+
+  /**
+   * Digest of the image in its registry: `sha256:` and 64 hexadecimal digits.
+   *
+   * @generated from field: string digest = 2;
+   */
+  digest: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.PinImageRequest.
+ * Use `create(PinImageRequestSchema)` to create a new message.
+ */
+export declare const PinImageRequestSchema: GenMessage<PinImageRequest>;
+
+/**
+ * Request of UnpinImage.
+ *
+ * @generated from message moleculeai.admin.v1.UnpinImageRequest
+ */
+export declare type UnpinImageRequest = Message<"moleculeai.admin.v1.UnpinImageRequest"> & {
+  /**
+   * The runtime.
+   *
+   * @generated from field: string runtime = 1;
+   */
+  runtime: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.UnpinImageRequest.
+ * Use `create(UnpinImageRequestSchema)` to create a new message.
+ */
+export declare const UnpinImageRequestSchema: GenMessage<UnpinImageRequest>;
+
+/**
+ * Response of UnpinImage.
+ *
+ * @generated from message moleculeai.admin.v1.UnpinImageResponse
+ */
+export declare type UnpinImageResponse = Message<"moleculeai.admin.v1.UnpinImageResponse"> & {
+  /**
+   * Always `unpinned`.
+   *
+   * @generated from field: string status = 1;
+   */
+  status: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.UnpinImageResponse.
+ * Use `create(UnpinImageResponseSchema)` to create a new message.
+ */
+export declare const UnpinImageResponseSchema: GenMessage<UnpinImageResponse>;
+
+/**
+ * Request of PromoteImage.
+ *
+ * @generated from message moleculeai.admin.v1.PromoteImageRequest
+ */
+export declare type PromoteImageRequest = Message<"moleculeai.admin.v1.PromoteImageRequest"> & {
+  /**
+   * The runtime.
+   *
+   * @generated from field: string runtime = 1;
+   */
+  runtime: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.PromoteImageRequest.
+ * Use `create(PromoteImageRequestSchema)` to create a new message.
+ */
+export declare const PromoteImageRequestSchema: GenMessage<PromoteImageRequest>;
+
+/**
+ * Request of RollbackImage.
+ *
+ * @generated from message moleculeai.admin.v1.RollbackImageRequest
+ */
+export declare type RollbackImageRequest = Message<"moleculeai.admin.v1.RollbackImageRequest"> & {
+  /**
+   * The runtime.
+   *
+   * @generated from field: string runtime = 1;
+   */
+  runtime: string;
+
+  /**
+   * Digest that is to be left: if the runtime is pinned to another one by now, nothing changes, so that
+   * a repeat goes back no further. Empty for whatever it is pinned to.
+   *
+   * @generated from field: string from_digest = 2;
+   */
+  fromDigest: string;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.RollbackImageRequest.
+ * Use `create(RollbackImageRequestSchema)` to create a new message.
+ */
+export declare const RollbackImageRequestSchema: GenMessage<RollbackImageRequest>;
+
+/**
+ * Request of RefreshImages.
+ *
+ * @generated from message moleculeai.admin.v1.RefreshImagesRequest
+ */
+export declare type RefreshImagesRequest = Message<"moleculeai.admin.v1.RefreshImagesRequest"> & {
+  /**
+   * Only this runtime; empty for all that ListImages lists.
+   *
+   * @generated from field: string runtime = 1;
+   */
+  runtime: string;
+
+  /**
+   * Also restart the workspaces that run another image than the one pulled.
+   *
+   * @generated from field: bool recreate = 2;
+   */
+  recreate: boolean;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.RefreshImagesRequest.
+ * Use `create(RefreshImagesRequestSchema)` to create a new message.
+ */
+export declare const RefreshImagesRequestSchema: GenMessage<RefreshImagesRequest>;
+
+/**
+ * Response of RefreshImages.
+ *
+ * @generated from message moleculeai.admin.v1.RefreshImagesResponse
+ */
+export declare type RefreshImagesResponse = Message<"moleculeai.admin.v1.RefreshImagesResponse"> & {
+  /**
+   * Runtimes whose image is there and current.
+   *
+   * @generated from field: repeated string pulled = 1;
+   */
+  pulled: string[];
+
+  /**
+   * Runtimes whose image could not be pulled.
+   *
+   * @generated from field: repeated moleculeai.admin.v1.FailedImage failed = 2;
+   */
+  failed: FailedImage[];
+
+  /**
+   * UUIDs of the workspaces whose restart was asked for, at most 1,000; `recreated_count` counts all.
+   *
+   * @generated from field: repeated string recreated = 3;
+   */
+  recreated: string[];
+
+  /**
+   * How many restarts were asked for.
+   *
+   * @generated from field: int32 recreated_count = 4;
+   */
+  recreatedCount: number;
+};
+
+/**
+ * Describes the message moleculeai.admin.v1.RefreshImagesResponse.
+ * Use `create(RefreshImagesResponseSchema)` to create a new message.
+ */
+export declare const RefreshImagesResponseSchema: GenMessage<RefreshImagesResponse>;
+
+/**
  * AdminService is for operators: organisations, their tokens, the ledger across workspaces, and
  * the state of the server itself.
  *
@@ -2378,6 +2596,76 @@ export declare const AdminService: GenService<{
     methodKind: "unary";
     input: typeof DeleteAuthorQuarantineRequestSchema;
     output: typeof DeleteAuthorQuarantineResponseSchema;
+  },
+  /**
+   * ListImages lists the images that workspaces are started from, by runtime, with their pins.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.ListImages
+   */
+  listImages: {
+    methodKind: "unary";
+    input: typeof ListImagesRequestSchema;
+    output: typeof ListImagesResponseSchema;
+  },
+  /**
+   * PinImage has every later start of a runtime use one image, whatever its tag means by then. The
+   * image is not looked for: a start that does not find it fails with `image_missing`. What runs is left
+   * alone. A repeat changes nothing. Fails with RUNTIME_UNKNOWN.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.PinImage
+   */
+  pinImage: {
+    methodKind: "unary";
+    input: typeof PinImageRequestSchema;
+    output: typeof WorkspaceImageSchema;
+  },
+  /**
+   * UnpinImage has later starts use the image that the runtime's name means, and forgets earlier pins.
+   * Fails with IMAGE_NOT_PINNED if there is no pin.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.UnpinImage
+   */
+  unpinImage: {
+    methodKind: "unary";
+    input: typeof UnpinImageRequestSchema;
+    output: typeof UnpinImageResponseSchema;
+  },
+  /**
+   * PromoteImage pulls the image that the runtime's name means now, and pins the runtime to that. A
+   * repeat changes nothing while the registry has no newer one. Fails with RUNTIME_UNKNOWN, with
+   * IMAGE_UNAVAILABLE if the image cannot be pulled within five minutes, with IMAGE_LOCAL if no registry
+   * knows it, and with NO_BACKEND (503) where no backend has images.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.PromoteImage
+   */
+  promoteImage: {
+    methodKind: "unary";
+    input: typeof PromoteImageRequestSchema;
+    output: typeof WorkspaceImageSchema;
+  },
+  /**
+   * RollbackImage pins a runtime to the image that it was pinned to before. Fails with IMAGE_NOT_PINNED
+   * if there is no pin, and with NO_EARLIER_IMAGE if it was never another one.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.RollbackImage
+   */
+  rollbackImage: {
+    methodKind: "unary";
+    input: typeof RollbackImageRequestSchema;
+    output: typeof WorkspaceImageSchema;
+  },
+  /**
+   * RefreshImages pulls images: of a pinned runtime the pinned one, else what its name means now. With
+   * `recreate`, workspaces that are online or degraded and run another image are restarted. Takes five
+   * minutes at most; what is not pulled by then has failed. A repeat pulls and restarts what is still to
+   * be. Fails with RUNTIME_UNKNOWN, and with NO_BACKEND (503) where no backend has images.
+   *
+   * @generated from rpc moleculeai.admin.v1.AdminService.RefreshImages
+   */
+  refreshImages: {
+    methodKind: "unary";
+    input: typeof RefreshImagesRequestSchema;
+    output: typeof RefreshImagesResponseSchema;
   },
 }>;
 

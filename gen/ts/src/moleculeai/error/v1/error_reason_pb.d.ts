@@ -255,6 +255,43 @@ export enum ErrorReason {
   TASKS_RUNNING = 52,
 
   /**
+   * No image is known for a runtime of this name. Code: INVALID_ARGUMENT (400). The REST body carries
+   * `known_runtimes`.
+   *
+   * @generated from enum value: ERROR_REASON_RUNTIME_UNKNOWN = 53;
+   */
+  RUNTIME_UNKNOWN = 53,
+
+  /**
+   * The runtime's image is not pinned. Code: NOT_FOUND (404).
+   *
+   * @generated from enum value: ERROR_REASON_IMAGE_NOT_PINNED = 54;
+   */
+  IMAGE_NOT_PINNED = 54,
+
+  /**
+   * The runtime was pinned to no other image before. Code: FAILED_PRECONDITION (400).
+   *
+   * @generated from enum value: ERROR_REASON_NO_EARLIER_IMAGE = 55;
+   */
+  NO_EARLIER_IMAGE = 55,
+
+  /**
+   * The engine or the image's registry did not give the image. Code: UNAVAILABLE (503). Metadata, also
+   * in the REST body: `why`, as in operations.
+   *
+   * @generated from enum value: ERROR_REASON_IMAGE_UNAVAILABLE = 56;
+   */
+  IMAGE_UNAVAILABLE = 56,
+
+  /**
+   * The image was made on the engine: no registry has a digest of it. Code: FAILED_PRECONDITION (400).
+   *
+   * @generated from enum value: ERROR_REASON_IMAGE_LOCAL = 57;
+   */
+  IMAGE_LOCAL = 57,
+
+  /**
    * The workspace was never started, or nothing of it runs or is kept. Code: FAILED_PRECONDITION (400).
    *
    * @generated from enum value: ERROR_REASON_WORKLOAD_MISSING = 200;
