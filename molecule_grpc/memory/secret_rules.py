@@ -167,7 +167,8 @@ def _is_basic(match: re.Match[str]) -> bool:
 def _authorization(scheme: str, run: str) -> re.Pattern[str]:
     return re.compile(
         r"(?P<kept>(?P<header>authorization[\"']?[ \t]{0,4}[:=][ \t]{0,4}[\"']?)?"
-        rf"(?<![A-Za-z0-9_-]){scheme}[ \t]{{1,8}}){_NOT_DONE}(?P<value>{run})",
+        # The scheme twice: a match that begins with the first would end before the token.
+        rf"(?<![A-Za-z0-9_-]){scheme}[ \t]{{1,8}})(?!{scheme}[ \t]){_NOT_DONE}(?P<value>{run})",
         re.IGNORECASE,
     )
 

@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from molecule_grpc.memory.redaction import redact, redact_data, redact_json
@@ -120,6 +120,8 @@ _PARTS = st.sampled_from(
 
 
 @given(st.lists(st.one_of(_PARTS, st.text(max_size=5)), max_size=14))
+@example(["_TOKEN=", "Bearer Bearer aB3dE5gH7jK9mN1pQ3sT5vW7yZ"])
+@example(["Basic Basic dXNlcjpwYXNzd29yZA=="])
 def test_what_was_replaced_is_not_replaced_again(parts: list[str]) -> None:
     clean, _ = redact("".join(parts))
     assert redact(clean)[0] == clean
