@@ -19,6 +19,7 @@ import psutil
 
 from molecule_grpc.server.process.host_mode import host_mode
 from molecule_grpc.settings.process import ProcessSettings
+from tests.forked import Forked
 from tests.ports import free_port
 from tests.waiting import PATIENCE
 
@@ -43,7 +44,8 @@ class RunningServer:
     """Starts, kills and restarts an installation. The database outlives it.
 
     Args:
-        entry: put before the command, such as the way into a network namespace.
+        entry: put before the command, such as the way into a network namespace. Without one the
+            command is forked from a process that has loaded it.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class RunningServer:
         self._tls = bool(environment.get("MOLECULE_TLS_CERT_FILE"))
         self._client = environment.get("MOLECULE_CLIENT_CERT_FILE", "")
         self._client_key = environment.get("MOLECULE_CLIENT_KEY_FILE", "")
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
 
     @property
     def url(self) -> str:
@@ -119,20 +121,26 @@ class RunningServer:
     def start(self) -> None:
         """Start and wait until it answers."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self._entry, sys.executable, "-m", "molecule_grpc.cli.main", "up"],
-                env=self.environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        if self._entry:
+            self._process = self._executed()
+        else:
+            self._process = Forked(["up"], self.environment, self.log, self.log)
         deadline = time.monotonic() + READY_SECONDS
         while not self.healthy():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()  # Left alone, it would compete with every test to come.
                 raise RuntimeError(f"the server did not start:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.05)
+
+    def _executed(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [*self._entry, sys.executable, "-m", "molecule_grpc.cli.main", "up"],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def healthy(self) -> bool:
         """Whether it answers now. Plain `http.client`: a start asks a hundred times."""
@@ -168,8 +176,10 @@ class RunningServer:
 
     def stop(self) -> int:
         """Stop in good order; the exit code."""
-        if self._process is None or self._process.poll() is not None:
-            return self._process.returncode if self._process else 0
+        if self._process is None:
+            return 0
+        if (code := self._process.poll()) is not None:
+            return code
         self._process.send_signal(signal.SIGTERM)
         try:
             return self._process.wait(timeout=PATIENCE)

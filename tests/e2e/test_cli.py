@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from tests.conftest import as_server, with_database
+from tests.forked import run_command
 from tests.ports import free_port
 from tests.running import RunningServer
 from tests.settings import all_variables
@@ -36,15 +37,7 @@ class Shell:
     environment: dict[str, str] = field(default_factory=dict)
 
     def run(self, *words: str, stdin: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*_PROGRAM, *words],
-            env=self.environment | changes,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        return run_command(words, self.environment | changes, PATIENCE, stdin)
 
     def json(self, *words: str) -> Any:
         done = self.run(*words, "--json")

@@ -229,7 +229,7 @@ async def test_a_power_cut_leaves_no_process_behind(own_server: Start) -> None:
 
 def test_the_first_start_shows_a_token_once_and_the_second_is_quick(tmp_path: Path) -> None:
     """With a database of its own: the token is 0600, lasts, and opens everything."""
-    server = RunningServer("", tmp_path / "data", ADMIN_TOKEN="")
+    server = RunningServer("", tmp_path / "data", entry=["env"], ADMIN_TOKEN="")
     server.start()
     try:
         [token] = re.findall(r"admin token \(shown once\)\s+(\S{43})\s", greeting(server))

@@ -18,9 +18,11 @@ from molecule_grpc.directory import DEFAULT_ORGANIZATION
 from tests.conftest import MIGRATIONS, execute
 from tests.e2e.parties import found, wire_to
 from tests.e2e.test_memory_scoped import recall
+from tests.forked import run_command
 from tests.legacy_memories import TABLE
 from tests.plugin_servers import PluginProcess
 from tests.running import RunningServer
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -29,13 +31,7 @@ NOBODY = "http://127.0.0.1:9"
 
 def molecule(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command of `molecule-grpc memory`."""
-    return subprocess.run(
-        [sys.executable, "-m", "molecule_grpc.cli.main", "memory", *words],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_command(["memory", *words], {**os.environ, **environment}, PATIENCE)
 
 
 @pytest.mark.parametrize(

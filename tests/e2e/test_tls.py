@@ -28,6 +28,7 @@ from molecule_grpc.server.edge.tls import TlsFiles
 from molecule_grpc.server.process.certificates import CertificateKeeper
 from tests.connections import connected
 from tests.e2e.scripted_edge import ScriptedEdge, scripted_edge
+from tests.forked import run_command
 from tests.ports import free_port
 from tests.running import RunningServer
 from tests.waiting import PATIENCE, until
@@ -35,7 +36,6 @@ from tests.waiting import PATIENCE, until
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
-_PROGRAM = [sys.executable, "-m", "molecule_grpc.cli.main"]
 # A unary call of gRPC-Web without a message: a frame of length 0.
 _EMPTY_FRAME = bytes(5)
 
@@ -216,14 +216,7 @@ def test_the_command_line_is_served(tls_server: RunningServer, authority: Author
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command line without variables of this machine's own."""
     clean = {name: text for name, text in os.environ.items() if not name.startswith("MOLECULE_")}
-    return subprocess.run(
-        [*_PROGRAM, *words],
-        env={**clean, **environment},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return run_command(words, {**clean, **environment}, PATIENCE)
 
 
 # Handshakes.

@@ -31,6 +31,7 @@ from tests.e2e.uploading import (
     sha256,
 )
 from tests.file_agent import file_agent
+from tests.forked import run_command
 from tests.running import RunningServer
 from tests.seaweed import Seaweed, new_prefix
 from tests.waiting import PATIENCE
@@ -653,19 +654,12 @@ async def test_the_command_line_sends_lists_and_fetches(door: Door, tmp_path: Pa
     assert json.loads(await _cli(door, "files", "ls", door.workspace_id, "--json")) == []
 
 
-async def _cli(door: Door, *arguments: str) -> bytes:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "molecule_grpc.cli.main",
-        *arguments,
-        env={
-            **os.environ,
-            "MOLECULE_URL": door.server.url,
-            "MOLECULE_TOKEN": door.server.admin_token,
-        },
-        stdout=asyncio.subprocess.PIPE,
-    )
-    answer, _ = await process.communicate()
-    assert process.returncode == 0, answer
-    return answer
+async def _cli(door: Door, *arguments: str) -> str:
+    environment = {
+        **os.environ,
+        "MOLECULE_URL": door.server.url,
+        "MOLECULE_TOKEN": door.server.admin_token,
+    }
+    done = await asyncio.to_thread(run_command, arguments, environment, PATIENCE)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -21,7 +21,11 @@ _FULL_SECONDS = 300.0
 
 
 def freeze_startup_objects() -> None:
-    """Exempt everything loaded so far from collections: it lives as long as the process."""
+    """Exempt everything loaded so far from collections: it lives as long as the process.
+
+    Collections begin here where loading was without them.
+    """
+    gc.enable()
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_THRESHOLD, _NEVER, _NEVER)

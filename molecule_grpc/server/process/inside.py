@@ -20,7 +20,7 @@ from molecule_grpc.server.process.seat import Seat, Spare, replace_all
 from molecule_grpc.settings.settings import Settings
 
 # What Envoy loads.
-_APPLICATION = "molecule_grpc.server.process.hosted:app"
+_APPLICATION = "molecule_grpc.server.process.hosted_entry:app"
 # Python allocates from the heap that Envoy counts: 28 MiB once loaded, and what calls hold.
 _PYTHON_BYTES = 128 * 1024 * 1024
 
