@@ -71,6 +71,11 @@ _CARRIERS: Final = (
 )
 
 
+def networks(texts: Iterable[str]) -> tuple[_Network, ...]:
+    """Networks as settings name them."""
+    return _networks(*texts)
+
+
 @dataclass(frozen=True, slots=True)
 class EgressRules:
     """Where the platform may connect to, beside public addresses.
@@ -88,7 +93,7 @@ class EgressRules:
     @classmethod
     def of(cls, deployment: DeploymentSettings, settings: EgressSettings) -> Self:
         """The rules that the settings ask for."""
-        return cls(_networks(*settings.networks), deployment.development, settings)
+        return cls(networks(settings.networks), deployment.development, settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +170,7 @@ class Egress:
 
     def __init__(self, rules: EgressRules, lookups: Lookups) -> None:
         self.rules = rules
-        self._lookups = lookups
+        self.lookups = lookups
 
     async def check(
         self,
@@ -195,7 +200,7 @@ class Egress:
         if not self.rules.settings.allows_port(port):
             raise _refused("url names a port that the platform must not call")
         require_no_connection("a name server")
-        addresses = await self._lookups.addresses(host, organization)
+        addresses = await self.lookups.addresses(host, organization)
         if not addresses:
             raise Unresolvable(
                 "the host of the url cannot be resolved", field="url", reason="URL_NOT_ALLOWED"

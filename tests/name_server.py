@@ -57,16 +57,23 @@ class NameServer:
 @contextlib.contextmanager
 def name_server(known: Mapping[str, Sequence[tuple[str, ...]]]) -> Iterator[NameServer]:
     """A name server on a loopback port, in a thread, while inside."""
+    with serve_names(NameServer(known, 0), "127.0.0.1", 0) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serve_names(server: NameServer, address: str, port: int) -> Iterator[NameServer]:
+    """Serve at an address, in a thread, while inside; port 0 is one of the kernel's choice."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
-        listening.bind(("127.0.0.1", 0))
-        server = NameServer(known, listening.getsockname()[1])
+        listening.bind((address, port))
+        server.port = listening.getsockname()[1]
         thread = threading.Thread(target=_serve, args=(server, listening), daemon=True)
         thread.start()
         try:
             yield server
         finally:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
-                last.sendto(b"", ("127.0.0.1", server.port))
+                last.sendto(b"", (address, server.port))
             thread.join()
 
 

@@ -131,6 +131,7 @@ POLICIES: dict[str, Policy] = {
     _WORKSPACE + "ListWorkspaceStats": reads(ADMIN),
     # The bootstrap token in the request is what lets a machine in.
     _WORKSPACE + "ExchangeBootstrapToken": replace(PUBLIC, mints=True),
+    _WORKSPACE + "GetEgress": reads(OWN),
     # The handler answers within the caller's organisation, a workspace about itself.
     _WORKSPACE + "GetQuota": reads(CALLER),
     _WORKSPACE + "ListTokens": reads(OWN),

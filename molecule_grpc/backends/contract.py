@@ -171,6 +171,7 @@ class StartRequest:
         workspace_dir: directory of the host to mount at /workspace; empty for a volume of its own.
         workspace_access: `none`, `read_only` or `read_write`: how `workspace_dir` is mounted.
         egress: None for open; else the hosts, `host`, `host:port` or `*.host`, and no others.
+        proxy_password: by which the proxy knows the workspace; empty where `egress` is open.
         oci_runtime: for engines that know several; empty for the engine's default.
         reset_session: forget the agent's sessions first; nothing where each start is a new machine.
         platform_url: where the agent finds the platform; empty for the backend's own knowledge.
@@ -193,6 +194,7 @@ class StartRequest:
     workspace_dir: str = ""
     workspace_access: str = "none"
     egress: tuple[str, ...] | None = None
+    proxy_password: str = field(default="", repr=False)
     oci_runtime: str = ""
     limits: Limits = Limits()
     reset_session: bool = False

@@ -119,6 +119,12 @@ class Dispatch:
             BackendFailure: of the last try.
         """
         backend = self.of(self.starts_on)
+        if request.egress is not None and Capability.EGRESS not in backend.capabilities:
+            raise BackendFailure(
+                FailureReason.EGRESS_UNENFORCED,
+                f"the backend {backend.name} holds no workspace to a list of hosts",
+                undone=True,
+            )
         loop = asyncio.get_running_loop()
         end, pause = loop.time() + self._start_timeout, self._first_pause
         for tries_left in reversed(range(_TRIES)):

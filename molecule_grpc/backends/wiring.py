@@ -16,6 +16,7 @@ from molecule_grpc.backends.control_plane.client import ControlPlaneClient
 from molecule_grpc.backends.dispatch import Dispatch
 from molecule_grpc.backends.docker.backend import DockerBackend
 from molecule_grpc.backends.docker.gate import ListenerFile
+from molecule_grpc.backends.egress_wiring import open_egress
 from molecule_grpc.backends.images.pins import Pins
 from molecule_grpc.backends.images.ports import ImageEngine
 from molecule_grpc.backends.none import NoBackend
@@ -34,7 +35,7 @@ from molecule_grpc.backends.provisioning.service import handlers as bootstrap_ha
 from molecule_grpc.backends.reconcile.passes import Reconcile
 from molecule_grpc.backends.service import OperationsService, handlers
 from molecule_grpc.core import Core, Slice
-from molecule_grpc.db.installation import installation_id
+from molecule_grpc.db.installation import installation_id, proxy_key
 from molecule_grpc.db.pool import Connection
 from molecule_grpc.db.sweep import SWEEP_TIMEOUT_SECONDS, in_batches
 from molecule_grpc.events.store import CHANNEL_ALL
@@ -83,6 +84,8 @@ async def open_backends(
     """
     async with contextlib.AsyncExitStack() as stack:
         installation = await installation_id(core.pool)
+        key = await proxy_key(core.pool)
+        egress = open_egress(core, key)
         backends = [NoBackend(), *_configured(core.settings, installation)]
         for each in backends:
             stack.push_async_callback(each.close)
@@ -106,6 +109,7 @@ async def open_backends(
             secrets.values,
             lambda workspace_id: files.of_start(workspace_id, dispatch.kept_by),
             pins.of_workspace,
+            key,
         )
         note = functools.partial(_note_delivery, files, dispatch)
         bootstraps = Bootstraps(core.pool, requests.prepare, workspaces.provision_seconds, note)
@@ -120,9 +124,10 @@ async def open_backends(
                 handlers=[
                     handlers(OperationsService(History(core.pool, core.page_tokens))),
                     bootstrap_handlers(BootstrapService(bootstraps)),
+                    *egress.handlers,
                 ],
-                tasks=[*_tasks(core, reconcile), *_docker_tasks(backends)],
-                loops={"operations": runner.run},
+                tasks=[*_tasks(core, reconcile), *_docker_tasks(backends), *egress.tasks],
+                loops={"operations": runner.run, **egress.loops},
             ),
             dispatch=dispatch,
             on_ended=endings.on_ended,
@@ -166,7 +171,12 @@ def _ec2(settings: Settings, installation: UUID) -> Backend:
 
 def _docker(settings: Settings, installation: UUID) -> DockerBackend:
     port = settings.edge.port
-    gate = ListenerFile(settings.docker.gateway_directory, port)
+    gate = ListenerFile(
+        settings.docker.gateway_directory,
+        port,
+        settings.docker,
+        certificates=settings.edge.tls_client_ca_file is not None,
+    )
     return DockerBackend(settings.docker, str(installation), platform_port=port, gate=gate)
 
 

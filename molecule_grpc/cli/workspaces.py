@@ -8,7 +8,7 @@ import typer
 from moleculeai.workspace.v1 import workspace_pb2
 from rich.tree import Tree
 
-from molecule_grpc.cli import access, configuration, lifecycle
+from molecule_grpc.cli import access, configuration, egress, lifecycle
 from molecule_grpc.cli.context import Cli, UsageError, asynchronous, find_workspace
 from molecule_grpc.cli.output import visible
 
@@ -17,6 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="Workspaces: the places in the tree
 lifecycle.add_to(app)
 access.add_to(app)
 configuration.add_to(app)
+egress.add_to(app)
 
 Name = Annotated[str, typer.Argument(metavar="WORKSPACE", help="Id or name.")]
 

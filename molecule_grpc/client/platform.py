@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from google.protobuf import struct_pb2
 from moleculeai.admin.v1 import admin_service_pb2 as admin_pb
-from moleculeai.workspace.v1 import operation_pb2, workspace_pb2
+from moleculeai.workspace.v1 import egress_pb2, operation_pb2, workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.client.agent import Agent
@@ -338,6 +338,40 @@ class Platform:
             if len(found) >= most:
                 break
         return found[:most]
+
+    async def egress(self, workspace_id: str) -> egress_pb2.Egress:
+        """Which hosts a workspace may reach, and which it was refused lately.
+
+        Raises:
+            NotFound: WORKSPACE_NOT_FOUND.
+        """
+        request = pb.GetEgressRequest(workspace_id=workspace_id)
+        return await self.connection.call(self.connection.workspaces.GetEgress, request, retry=True)
+
+    async def set_egress(
+        self, workspace_id: str, hosts: str | Sequence[str]
+    ) -> pb.UpdateWorkspaceResponse:
+        """Change which hosts a workspace may reach. `needs_restart` tells whether that is due.
+
+        Args:
+            workspace_id: UUID of the workspace.
+            hosts: `open`, `none`, or up to 100 of `host`, `host:port` and `*.host`.
+
+        Raises:
+            InvalidArgument: a host is malformed.
+            PermissionDenied: the token is a workspace's.
+            NotFound: WORKSPACE_NOT_FOUND.
+        """
+        request = pb.UpdateWorkspaceRequest(workspace_id=workspace_id)
+        if isinstance(hosts, str):
+            request.egress.string_value = hosts
+        else:
+            request.egress.list_value.values.extend(
+                struct_pb2.Value(string_value=each) for each in hosts
+            )
+        return await self.connection.call(
+            self.connection.workspaces.UpdateWorkspace, request, retry=True
+        )
 
     async def revoke_token(self, workspace_id: str, token_id: str) -> None:
         """End a workspace's token, and the streams and uploads that it opened, at once.

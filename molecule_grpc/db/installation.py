@@ -16,6 +16,11 @@ async def page_token_key(pool: Pool) -> bytes:
     return key
 
 
+async def proxy_key(pool: Pool) -> bytes:
+    """The key of 32 bytes from which the passwords of workspaces for the proxy are made."""
+    return hashlib.sha256(b"proxy" + await page_token_key(pool)).digest()
+
+
 async def generation(pool: Pool) -> str:
     """Twelve hex digits that every restore from a backup changes; empty before the first one."""
     found: str | None = await pool.fetchval(

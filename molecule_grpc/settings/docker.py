@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from molecule_grpc.settings.egress import NETWORKS
 from molecule_grpc.settings.values import (
     COUNT,
     OPTIONAL_PATH,
+    PORT,
     SECONDS,
     SWITCH,
     TEXT,
@@ -80,6 +82,13 @@ class DockerSettings:
         network_name: name of the containers' network; empty for `molecule-` with the
             installation's id.
         pids: processes and threads that one workspace may have.
+        proxy_port: where the proxy listens on the gateways of closed networks.
+        proxy_connections: connections to the proxy that all workspaces of one organisation may have
+            at once; more are closed.
+        proxy_networks: private networks that workspaces may reach through the proxy, where their
+            lists name a host there; the machine's own addresses stay refused.
+        probe_image: has `python3` or `node`, with which it is tried whether a closed network is
+            filtered; empty for the image of the workspace.
         gateway_directory: `up` sets it: where workers write the addresses at which containers find
             the platform.
         tier2_memory_mb: memory of a workspace of tier 2; 0 or nonsense for 512.
@@ -103,6 +112,10 @@ class DockerSettings:
     privileged_tiers: tuple[int, ...] = setting("MOLECULE_DOCKER_PRIVILEGED_TIERS", _SOME_TIERS, ())
     network_name: str = setting("MOLECULE_DOCKER_NETWORK", TEXT, "")
     pids: int = setting("MOLECULE_DOCKER_PIDS", COUNT, 1024)
+    proxy_port: int = setting("MOLECULE_PROXY_PORT", PORT, 3128)
+    proxy_connections: int = setting("MOLECULE_PROXY_CONNECTIONS_PER_ORGANIZATION", COUNT, 512)
+    proxy_networks: tuple[str, ...] = setting("MOLECULE_PROXY_NETWORKS", NETWORKS, ())
+    probe_image: str = setting("MOLECULE_DOCKER_PROBE_IMAGE", TEXT, "")
     gateway_directory: Path | None = setting("MOLECULE_GATEWAY_DIRECTORY", OPTIONAL_PATH, None)
     tier2_memory_mb: int = setting("TIER2_MEMORY_MB", _OWN, 0)
     tier2_cpu_shares: int = setting("TIER2_CPU_SHARES", _OWN, 0)

@@ -44,7 +44,7 @@ def _name_server(word: str) -> str:
     return word
 
 
-_NETWORKS = Kind(
+NETWORKS = Kind(
     lambda text: tuple(map(_network, _words(text))),
     "networks such as 10.1.0.0/16 with commas between them, each within "
     + ", ".join(map(str, OPENABLE)),
@@ -72,7 +72,7 @@ class EgressSettings:
             those of the system.
     """
 
-    networks: tuple[str, ...] = setting("MOLECULE_AGENT_NETWORKS", _NETWORKS, ())
+    networks: tuple[str, ...] = setting("MOLECULE_AGENT_NETWORKS", NETWORKS, ())
     ports: tuple[str, ...] = setting("MOLECULE_AGENT_PORTS", _PORTS, ())
     name_servers: tuple[str, ...] = setting("MOLECULE_NAME_SERVERS", _NAME_SERVERS, ())
 

@@ -12,6 +12,7 @@ from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.auth.store import TokenRow
 from molecule_grpc.directory import Heartbeat, HeartbeatResult, InitialMemory, Peer
+from molecule_grpc.host_list import OPEN, HostList
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.ids import parse_id
 from molecule_grpc.kernel.json_values import value
@@ -31,6 +32,7 @@ _MOST_CHILDREN = 100
 _STATUSES = dict(workspace_pb2.Workspace.Status.items())
 _CHANGEABLE = (
     "name", "role", "tier", "runtime", "parent_id", "workspace_dir", "hibernation_idle_minutes",
+    "egress",
 )  # fmt: skip
 
 
@@ -63,6 +65,7 @@ def new_workspace(request: pb.CreateWorkspaceRequest) -> NewWorkspace:
             InitialMemory(clean(each.content), each.scope) for each in request.initial_memories
         ),
         secrets=dict(request.secrets),
+        egress=_hosts(request),
     )
 
 
@@ -82,6 +85,7 @@ def change(request: pb.UpdateWorkspaceRequest) -> Change:
         parent_id=optional_id(parent, "parent_id"),
         workspace_dir=_text_or_null(request.workspace_dir, "workspace_dir") or None,
         hibernation_idle_minutes=request.hibernation_idle_minutes or None,
+        egress=_hosts(request),
         given=frozenset(given),
     )
 
@@ -276,6 +280,11 @@ def mode(text: str) -> workspace_pb2.Workspace.DeliveryMode.ValueType:
 def card(text: str | None) -> struct_pb2.Value:
     """A stored card; JSON null when an agent announced none."""
     return value(text or "null")
+
+
+def _hosts(request: pb.CreateWorkspaceRequest | pb.UpdateWorkspaceRequest) -> HostList:
+    """The hosts that a request names; all where it names none."""
+    return HostList.read(plain(request.egress) if request.HasField("egress") else OPEN)
 
 
 def _text_or_null(given: struct_pb2.Value, field: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from molecule_grpc.directory import InitialMemory
+from molecule_grpc.host_list import ALL_HOSTS, HostList
 from molecule_grpc.kernel.errors import Invalid
 from molecule_grpc.kernel.ids import new_id
 from molecule_grpc.workspace import rules
@@ -36,6 +37,7 @@ class NewWorkspace:
         workspace_dir: directory of the host for the agent's work; empty for a volume of its own.
         workspace_access: `none`, `read_only` or `read_write`: how `workspace_dir` is mounted.
         imported: name and role come from a template, and keep characters that the API refuses.
+        egress: hosts that the agent may reach.
     """
 
     name: str
@@ -58,6 +60,7 @@ class NewWorkspace:
     workspace_dir: str = ""
     workspace_access: str = rules.NO_ACCESS
     imported: bool = False
+    egress: HostList = ALL_HOSTS
 
 
 def draft(
@@ -92,6 +95,7 @@ def draft(
         model=wanted.model,
         workspace_dir=rules.check_access(wanted.workspace_access, wanted.workspace_dir),
         workspace_access=wanted.workspace_access,
+        egress=rules.check_egress(wanted.egress, external=external),
     )
 
 

@@ -12,16 +12,16 @@ from molecule_grpc.auth import store as tokens
 from molecule_grpc.auth.principal import Principal, Role
 from molecule_grpc.db import tree_lock
 from molecule_grpc.db.pool import Connection, Pool
-from molecule_grpc.kernel.errors import Unauthenticated
+from molecule_grpc.kernel.errors import Denied, Unauthenticated
 from molecule_grpc.kernel.page import Page
 from molecule_grpc.kernel.page_tokens import PageTokens
-from molecule_grpc.workspace import drafts
+from molecule_grpc.workspace import drafts, rules
 from molecule_grpc.workspace.refusals import missing, removed
 from molecule_grpc.workspace.removing import mark_removed
 from molecule_grpc.workspace.scope import scope
 from molecule_grpc.workspace.status import Status
 from molecule_grpc.workspace.store import workspaces
-from molecule_grpc.workspace.store.rows import Change, Place, WorkspaceRow
+from molecule_grpc.workspace.store.rows import Change, Held, Place, WorkspaceRow
 from molecule_grpc.workspace.subscriptions import Subscriptions
 from molecule_grpc.workspace.tree import placement
 from molecule_grpc.workspace.tree import store as tree
@@ -159,9 +159,12 @@ class Lifecycle:
         Raises:
             NotFound: WORKSPACE_NOT_FOUND.
             Invalid: a field breaks its rule; PARENT_INVALID.
+            Denied: PERMISSION_DENIED: an agent would change what it may reach itself.
             Conflict: TREE_TOO_DEEP.
             AlreadyExists: WORKSPACE_NAME_TAKEN.
         """
+        if "egress" in change.given and not principal.administers:
+            raise Denied("only an administrator may change what a workspace may reach")
         change, place = drafts.check_change(change), drafts.check_new_place(place)
         moving = "parent_id" in change.given
         async with self._pool.acquire() as conn, conn.transaction():
@@ -170,12 +173,14 @@ class Lifecycle:
                 await placement.require_fit(
                     conn, before.organization_id, workspace_id, change.parent_id
                 )
+            external = (change.runtime or before.runtime) == rules.EXTERNAL
+            rules.check_egress(change.egress, external=external)
             await workspaces.update(conn, workspace_id, change)
             if place.given:
                 await workspaces.place(conn, workspace_id, place)
         if moving:
             self._tell_readers()
-        return "workspace_dir" in change.given and change.workspace_dir != before.workspace_dir
+        return _needs_restart(before, change)
 
     async def remove(
         self, principal: Principal, workspace_id: UUID, *, confirmed: bool, purge: bool
@@ -227,3 +232,11 @@ class Lifecycle:
         await workspaces.purge(conn, everyone)
         await tokens.announce_purged(conn, everyone)
         return Removal(organization_id, purged=True, descendants=len(everyone) - 1)
+
+
+def _needs_restart(before: Held, change: Change) -> bool:
+    """Whether what runs must be started again to be as the change wants it."""
+    if "workspace_dir" in change.given and change.workspace_dir != before.workspace_dir:
+        return True
+    # Another network. From one list to another the proxy alone is concerned.
+    return "egress" in change.given and change.egress.is_open != before.egress.is_open

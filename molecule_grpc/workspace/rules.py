@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
+from molecule_grpc.host_list import HostList
 from molecule_grpc.kernel.errors import Invalid
 
 EXTERNAL: Final = "external"
@@ -61,6 +62,17 @@ def check_runtime(runtime: str) -> str:
     if any(character in runtime for character in _LINE_BREAKS):
         raise Invalid("runtime must not contain line breaks", field="runtime")
     return runtime
+
+
+def check_egress(hosts: HostList, *, external: bool) -> HostList:
+    """Hosts that a workspace may reach; the platform holds those alone that it runs.
+
+    Raises:
+        Invalid: a list for an external workspace.
+    """
+    if external and not hosts.is_open:
+        raise Invalid("an external workspace runs elsewhere, egress must be open", field="egress")
+    return hosts
 
 
 def check_directory(path: str) -> str:

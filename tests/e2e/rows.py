@@ -19,6 +19,7 @@ _CHECKSUM = (
 # The events of a heartbeat and the entries of the audit log are written a moment after the answer;
 # the tallies, sums of what `delegations` shows itself, are summed up in the background. Sweeps take
 # their turns at any time. What became of a schedule's fire is noted when its delegation has ended.
+# their turns at any time; what a proxy refuses is noted a second later.
 _SHOWN_LATER = {
     "live_events": "event_type NOT IN ('TASK_UPDATED', 'WORKSPACE_HEARTBEAT')",
     "audit_log": "false",
@@ -26,6 +27,7 @@ _SHOWN_LATER = {
     "sweep_turns": "false",
     "secret_rollouts": "false",
     "schedule_runs": "false",
+    "workspace_refused_hosts": "false",
 }
 
 

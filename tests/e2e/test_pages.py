@@ -41,6 +41,7 @@ BOUNDED = {
     "WorkspaceService/DeleteWorkspace": "the first 100 children",
     "WorkspaceService/CollapseWorkspace": "the names of the first 1000",
     "WorkspaceService/ExchangeBootstrapToken": "the files that a workspace starts with",
+    "WorkspaceService/GetEgress": "100 hosts of 262 characters, and the last 100 refused",
     "WorkspaceService/GetQuota": "the quotas and budgets that there are",
     "WorkspaceService/ListWorkspaceFiles": "pages of 1 MiB, read by a test with an engine",
     "WorkspaceService/ListSecrets": "three owners' names, at most 200 of each",

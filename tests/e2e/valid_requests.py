@@ -570,6 +570,7 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
         ),
         "GetWorkspaceStats": lambda f: workspace.GetWorkspaceStatsRequest(workspace_id=f.own.id),
         "ListWorkspaceStats": lambda f: workspace.ListWorkspaceStatsRequest(),
+        "GetEgress": lambda f: workspace.GetEgressRequest(workspace_id=f.own.id),
         "ListTokens": lambda f: workspace.ListTokensRequest(workspace_id=f.own.id),
         "CreateToken": lambda f: workspace.CreateTokenRequest(workspace_id=f.own.id),
         "GetExternalConnection": lambda f: workspace.GetExternalConnectionRequest(

@@ -50,6 +50,12 @@ class Namespace:
         self.ip("route", "add", "default", "via", self.outside)
         return self
 
+    def open_unconnected(self) -> Self:
+        """Make the namespace alone: nothing leads out of it."""
+        _ip("netns", "add", self.name)
+        self.ip("link", "set", "lo", "up")
+        return self
+
     def close(self) -> None:
         """Remove both. The namespace's programs must have ended."""
         subprocess.run(["ip", "link", "del", self._link], check=False, capture_output=True)

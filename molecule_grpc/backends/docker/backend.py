@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -39,14 +39,16 @@ from molecule_grpc.backends.docker.container_spec import (
     purposes,
     specification,
 )
+from molecule_grpc.backends.docker.enforcement import Enforcement
 from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.docker.execs import start_exec
 from molecule_grpc.backends.docker.failures import calling, ended, is_conflict, is_missing, paced
 from molecule_grpc.backends.docker.files import Files
+from molecule_grpc.backends.docker.gate import Gate, NoGate
 from molecule_grpc.backends.docker.images import Images, digest_of
 from molecule_grpc.backends.docker.logs import last_output, read_logs
 from molecule_grpc.backends.docker.names import Json
-from molecule_grpc.backends.docker.networks import Network, Networks
+from molecule_grpc.backends.docker.networks import Networks
 from molecule_grpc.backends.docker.stats import usage_of
 from molecule_grpc.backends.docker.workloads import Workloads, digest_in, status_of, url_of
 from molecule_grpc.settings.docker import DockerSettings
@@ -54,39 +56,8 @@ from molecule_grpc.settings.docker import DockerSettings
 log = structlog.get_logger(__name__)
 
 _SECRET_MODE: Final = 0o444
-# A network that vanished under a start is made again so often.
+# A start whose network or address somebody else takes at the same time begins anew so often.
 _ATTEMPTS: Final = 3
-
-
-class Gate(Protocol):
-    """Stands between containers and the world: the platform's second listener and the proxy."""
-
-    async def networks_changed(self, networks: list[Network]) -> None:
-        """Listen on the gateways of these networks, and of no others."""
-        ...
-
-    async def admit(self, request: StartRequest, network: Network) -> tuple[tuple[str, str], ...]:
-        """Let a workspace out by the proxy. Returns the variables that lead its programs there.
-
-        Raises:
-            BackendFailure: `egress_unenforced`: on this engine the list would bind nobody.
-        """
-        ...
-
-
-class NoGate:
-    """Nothing listens for containers, and none is held to a list of hosts."""
-
-    async def networks_changed(self, networks: list[Network]) -> None:
-        """Nobody is told."""
-
-    async def admit(self, request: StartRequest, network: Network) -> tuple[tuple[str, str], ...]:
-        """Refuses: there is no proxy."""
-        del request, network
-        raise BackendFailure(
-            FailureReason.EGRESS_UNENFORCED,
-            "no proxy runs that would hold the workspace to its list",
-        )
 
 
 class DockerBackend:
@@ -117,6 +88,7 @@ class DockerBackend:
         self._networks = Networks(
             self._engine, installation, settings.network_name, self._gate.networks_changed
         )
+        self._enforcement = Enforcement(self._engine, self._networks, settings, installation)
         self._files = Files(self._engine, self._workloads, installation)
 
     async def start(self, request: StartRequest, *, deadline: float) -> Started:
@@ -126,9 +98,7 @@ class DockerBackend:
                 try:
                     return await self._start(request)
                 except DockerError as error:
-                    # A removal at the same time: a network without containers is removed.
-                    vanished = is_missing(error) and "network" in error.message
-                    if not vanished or attempt == _ATTEMPTS - 1:
+                    if attempt == _ATTEMPTS - 1 or not _passes(error):
                         raise
         raise AssertionError("unreachable")
 
@@ -263,7 +233,7 @@ class DockerBackend:
         whole = Resource(workspace_id=request.workspace_id)
         await self._workloads.remove(await self._workloads.find(whole))
         await self._prepare_volumes(request, reference)
-        attachment = await self._attach(request)
+        attachment = await self._attach(request, reference)
         body = specification(
             request,
             reference,
@@ -285,13 +255,15 @@ class DockerBackend:
             raise ended(found["State"], await last_output(self._engine, container_id))
         return _started(found)
 
-    async def _attach(self, request: StartRequest) -> Attachment:
+    async def _attach(self, request: StartRequest, image: str) -> Attachment:
         if request.egress is None:
             network = await self._networks.open()
             return Attachment(network.name, network.gateway, internal=False)
         network = await self._networks.internal(request.organization_id)
-        variables = await self._gate.admit(request, network)
-        return Attachment(network.name, network.gateway, internal=True, environment=variables)
+        variables = self._gate.admit(request, network)
+        await self._enforcement.require(network, image)
+        address = await self._networks.free_address(network, request.workspace_id)
+        return Attachment(network.name, network.gateway, True, variables, address)
 
     async def _prepare_volumes(self, request: StartRequest, reference: str) -> None:
         workspace = request.workspace_id
@@ -323,6 +295,14 @@ class DockerBackend:
             request.organization_id,
             request.operation_id,
         )
+
+
+def _passes(error: DockerError) -> bool:
+    """Whether the start meets another state at the next attempt."""
+    if "Address already in use" in error.message:  # Another start chose the same address.
+        return True
+    # A removal at the same time: a network without containers is removed.
+    return is_missing(error) and "network" in error.message
 
 
 def _serves(found: Json) -> bool:

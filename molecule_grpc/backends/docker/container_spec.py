@@ -39,12 +39,14 @@ class Attachment:
         gateway: the machine's address on the network, where the platform listens.
         internal: whether the network has no other way out.
         environment: what programs must know to get out by the proxy.
+        address: of the container; empty for one of the engine's choice.
     """
 
     name: str
     gateway: str
     internal: bool
     environment: tuple[tuple[str, str], ...] = ()
+    address: str = ""
 
 
 def specification(
@@ -70,12 +72,19 @@ def specification(
         "ExposedPorts": {AGENT_PORT: {}},
         "HostConfig": host,
     }
+    if attachment.internal:
+        # A name server inside the container, where nobody is. The engine's own would send questions
+        # on to the machine's, from which any list could be talked around; the proxy looks names up.
+        host["Dns"] = ["127.0.0.1"]
     if host["NetworkMode"] == HOST_NETWORK:
         host["ExtraHosts"] = [f"{PLATFORM_HOST}:127.0.0.1"]
         del host["PortBindings"]
         return body
     body["Hostname"] = name
-    body["NetworkingConfig"] = {"EndpointsConfig": {attachment.name: {"Aliases": [name]}}}
+    endpoint: Json = {"Aliases": [name]}
+    if attachment.address:
+        endpoint["IPAMConfig"] = {"IPv4Address": attachment.address}
+    body["NetworkingConfig"] = {"EndpointsConfig": {attachment.name: endpoint}}
     return body
 
 
@@ -141,7 +150,11 @@ def _isolation(request: StartRequest, settings: DockerSettings) -> Json:
             "Tmpfs": {"/tmp": "size=64m,noexec,nosuid"},  # noqa: S108 - inside the container
         }
     if request.tier not in settings.privileged_tiers:
-        return {"SecurityOpt": ["no-new-privileges"]}
+        if request.egress is None:
+            return {"SecurityOpt": ["no-new-privileges"]}
+        # With raw sockets a container could answer for the addresses of its neighbours and of the
+        # gateway, and read the passwords that they send to the proxy.
+        return {"SecurityOpt": ["no-new-privileges"], "CapDrop": ["NET_RAW"]}
     if request.egress is not None:
         raise BackendFailure(
             FailureReason.CONFIGURATION,

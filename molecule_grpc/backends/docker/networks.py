@@ -1,12 +1,19 @@
 """The networks of an installation: an open one for all, and an internal one for each organisation.
 
 Containers of one network cannot reach each other: agents talk through the platform.
+
+A container on an internal network has an address of its own choice, from the lower half of the
+network's addresses, and keeps the address when the engine starts it again: nobody else is called at
+the address that the platform knows. The engine gives addresses of the upper half alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+import ipaddress
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -17,6 +24,8 @@ from molecule_grpc.backends.docker.engine import Engine
 from molecule_grpc.backends.docker.failures import is_conflict, is_missing
 from molecule_grpc.backends.docker.names import Json
 
+# Of making a network whose range somebody else has taken in the meantime.
+_TRIES: Final = 5
 _BETWEEN_CONTAINERS: Final = "com.docker.network.bridge.enable_icc"
 
 
@@ -26,11 +35,15 @@ class Network(NamedTuple):
     Args:
         gateway: the machine's address on it.
         internal: whether its packets go nowhere else.
+        subnet: its addresses.
+        organization_id: whose containers are on it; None for everybody's.
     """
 
     name: str
     gateway: str
     internal: bool
+    subnet: str = ""
+    organization_id: UUID | None = None
 
 
 class Networks:
@@ -65,6 +78,24 @@ class Networks:
         labels = names.labels(self._installation, organization_id=organization_id)
         return await self._ensure(name, labels, internal=True)
 
+    async def free_address(self, network: Network, workspace_id: UUID) -> str:
+        """An address for a workspace on an internal network, which no container there has."""
+        filters = names.label_filter(self._installation)
+        found = await self._engine.get("containers/json", all=True, filters=filters)
+        taken = {network.gateway}
+        for each in found:
+            joined = (each.get("NetworkSettings") or {}).get("Networks") or {}
+            config = (joined.get(network.name) or {}).get("IPAMConfig") or {}
+            taken.add(config.get("IPv4Address", ""))
+        lower = next(_halves(network.subnet))
+        count = lower.num_addresses - 1  # Without the first, which is the network's.
+        # Two starts at once begin at different places, and rarely choose the same.
+        for offset in range(count):
+            address = str(lower[1 + (workspace_id.int + offset) % count])
+            if address not in taken:
+                return address
+        raise DockerError(409, f"no address is free on the network {network.name}")
+
     async def all(self) -> list[Network]:
         """Every network of this installation."""
         filters = names.label_filter(self._installation)
@@ -92,7 +123,10 @@ class Networks:
         async with self._lock:
             found = await self._find(name)
             if found is None:
-                await self._create(name, labels, internal=internal)
+                if internal:
+                    await self._create_internal(name, labels)
+                else:
+                    await self._create(name, labels)
                 found = await self._find(name)
                 await self._changed(await self.all())
         if found is None:
@@ -110,7 +144,41 @@ class Networks:
             raise DockerError(409, f"the network {name} is somebody else's")
         return _network(found)
 
-    async def _create(self, name: str, labels: dict[str, str], *, internal: bool) -> None:
+    async def _create_internal(self, name: str, labels: dict[str, str]) -> None:
+        """Addresses can be chosen only on networks whose range was chosen.
+
+        So the engine is asked for a free range by a network that is removed at once.
+        """
+        for tries_left in reversed(range(_TRIES)):
+            draft = f"{name}-{secrets.token_hex(4)}"
+            await self._create(draft, labels, internal=True)
+            made = await self._find(draft)
+            await self._engine.delete(f"networks/{draft}")
+            if made is None:
+                continue
+            upper = list(_halves(made.subnet))[1]
+            pool = {"Subnet": made.subnet, "Gateway": made.gateway, "IPRange": str(upper)}
+            try:
+                await self._create(name, labels, internal=True, pools=[pool])
+            except DockerError:
+                # Somebody else took the range in between; or the same network, made by another
+                # worker, has it.
+                with contextlib.suppress(DockerError):
+                    if await self._find(name) is not None:
+                        return
+                if not tries_left:
+                    raise
+            else:
+                return
+
+    async def _create(
+        self,
+        name: str,
+        labels: dict[str, str],
+        *,
+        internal: bool = False,
+        pools: list[Json] | None = None,
+    ) -> None:
         body: Json = {
             "Name": name,
             "CheckDuplicate": True,
@@ -118,6 +186,8 @@ class Networks:
             "Labels": labels,
             "Options": {_BETWEEN_CONTAINERS: "false"},
         }
+        if pools is not None:
+            body["IPAM"] = {"Config": pools}
         try:
             await self._engine.post("networks/create", body)
         except DockerError as error:
@@ -125,6 +195,17 @@ class Networks:
                 raise
 
 
+def _halves(subnet: str) -> Iterator[ipaddress.IPv4Network]:
+    """The lower and the upper half of a network's addresses."""
+    return ipaddress.IPv4Network(subnet).subnets()
+
+
 def _network(found: Json) -> Network:
     pools = (found.get("IPAM") or {}).get("Config") or [{}]
-    return Network(found["Name"], pools[0].get("Gateway", ""), bool(found.get("Internal")))
+    return Network(
+        found["Name"],
+        pools[0].get("Gateway", ""),
+        bool(found.get("Internal")),
+        pools[0].get("Subnet", ""),
+        names.label_id(found.get("Labels"), names.ORGANIZATION),
+    )

@@ -10,10 +10,13 @@ from uuid import UUID
 
 from molecule_grpc.auth import store as tokens
 from molecule_grpc.backends.contract import BackendFailure, FailureReason, StartRequest
+from molecule_grpc.backends.egress import credentials
+from molecule_grpc.backends.egress import store as egress
 from molecule_grpc.backends.operations.values import Operation
 from molecule_grpc.backends.provisioning.environment import Described, environment
 from molecule_grpc.backends.provisioning.preflight import CONFIG_FILE, missing
 from molecule_grpc.db.pool import Connection, Pool
+from molecule_grpc.host_list import HostList
 from molecule_grpc.kernel.errors import Conflict
 
 TOKEN_FILE: Final = ".auth_token"
@@ -22,7 +25,8 @@ _ROW = """
     SELECT w.id, w.name, coalesce(w.role, ''), w.runtime, w.tier,
            coalesce((SELECT a.model FROM agents a
                      WHERE a.workspace_id = w.id AND a.removed_at IS NULL), w.model, ''),
-           w.parent_id, coalesce(w.workspace_dir, ''), w.workspace_access
+           w.parent_id, coalesce(w.workspace_dir, ''), w.workspace_access,
+           w.egress::text
     FROM workspaces w WHERE w.id = $1 AND w.status <> 'removed'
     FOR NO KEY UPDATE
 """
@@ -34,6 +38,7 @@ class _Row(NamedTuple):
     described: Described
     workspace_dir: str
     workspace_access: str
+    egress: str | None
 
 
 class Requests:
@@ -48,6 +53,7 @@ class Requests:
             one of them cannot be read.
         files: by path below /configs, what the start writes there beside the token.
         pinned: the digest of the image that a workspace's runtime is pinned to, or an empty text.
+        proxy_key: of the passwords for the proxy.
     """
 
     def __init__(
@@ -57,11 +63,13 @@ class Requests:
         secrets: Callable[[UUID], Awaitable[Mapping[str, str]]],
         files: Callable[[UUID], Awaitable[Mapping[str, bytes]]],
         pinned: Callable[[UUID], Awaitable[str]],
+        proxy_key: bytes,
     ) -> None:
         self._pool = pool
         self._secrets = secrets
         self._files = files
         self._pinned = pinned
+        self._proxy_key = proxy_key
         self._platform_url = platform_url
 
     async def prepare(self, operation: Operation) -> StartRequest:
@@ -80,8 +88,13 @@ class Requests:
                 raise BackendFailure(
                     FailureReason.CONFIGURATION, "the workspace was removed", undone=True
                 )
+            row = _Row(Described(*list(found)[:-3]), *list(found)[-3:])
+            hosts = HostList.stored(row.egress)
+            if hosts.is_open:
+                await egress.note_open_start(conn, operation.workspace_id)
+            else:
+                await egress.note_start(conn, operation.workspace_id, operation.id)
             token = await _new_token(conn, operation.workspace_id, operation.started_at)
-        row = _Row(Described(*list(found)[:-2]), *list(found)[-2:])
         env = environment(row.described, secrets, token=token, platform_url=self._platform_url)
         await _require(files.get(CONFIG_FILE, b""), env)
         return StartRequest(
@@ -96,6 +109,10 @@ class Requests:
             config_files={**files, TOKEN_FILE: token.encode()},
             workspace_dir=row.workspace_dir,
             workspace_access=row.workspace_access,
+            egress=hosts.hosts,
+            proxy_password=""
+            if hosts.is_open
+            else credentials.password_of(self._proxy_key, operation.id),
             reset_session=operation.options.reset_session,
             platform_url=self._platform_url,
         )

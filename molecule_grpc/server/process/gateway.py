@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from molecule_grpc.kernel import open_files
 from molecule_grpc.server.children import spawn, stop
 from molecule_grpc.server.edge.process import LOG_FORMAT, UTC, envoy_program
 from molecule_grpc.settings.edge import EdgeSettings
@@ -15,6 +16,21 @@ from molecule_grpc.settings.edge import EdgeSettings
 # Of a worker's environment: where it writes the file of listeners.
 VARIABLE: Final = "MOLECULE_GATEWAY_DIRECTORY"
 LISTENERS: Final = "listeners.json"
+DECIDER: Final = "decider.sock"
+# The listeners bound the connections of each organisation, and each has one request at a time.
+_NO_BREAKER: Final = {
+    "thresholds": [
+        dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), 100000)
+    ]
+}
+# Of a client and of the host; and of Envoy itself.
+_FILES_OF_A_CONNECTION: Final = 2
+_FILES: Final = 128
+_HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_CONNECTIONS: Final = (
+    "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3"
+    ".DownstreamConnectionsConfig"
+)
 _TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 
 
@@ -86,8 +102,62 @@ class GatewayProcess:
             "dynamic_resources": {
                 "lds_config": {"path_config_source": source, "resource_api_version": "V3"}
             },
-            "static_resources": {"clusters": [_edge_cluster(edge)]},
+            "static_resources": {"clusters": [_edge_cluster(edge), self._decider(), _origin()]},
+            "overload_manager": _overload(),
         }
+
+    def _decider(self) -> dict[str, Any]:
+        """The worker that says which host a workspace may reach."""
+        endpoint = {"address": {"pipe": {"path": str(self.directory / DECIDER)}}}
+        return {
+            "name": "decider",
+            "type": "STATIC",
+            "connect_timeout": "1s",
+            "circuit_breakers": _NO_BREAKER,
+            "load_assignment": {
+                "cluster_name": "decider",
+                "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
+            },
+        }
+
+
+def _origin() -> dict[str, Any]:
+    """Hosts that workspaces reach: each request names the address that was checked for it.
+
+    A connection carries one request, so that no workspace reads what another one's has left. No
+    name is looked up here.
+    """
+    key = {"key": "molecule.proxy", "path": [{"key": "address"}]}
+    one = {"max_requests_per_connection": 1}
+    return {
+        "name": "origin",
+        "type": "ORIGINAL_DST",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "connect_timeout": "10s",
+        "per_connection_buffer_limit_bytes": 64 * 1024,
+        "original_dst_lb_config": {"metadata_key": key},
+        "circuit_breakers": _NO_BREAKER,
+        "typed_extension_protocol_options": {
+            _HTTP_OPTIONS: {
+                "@type": f"type.googleapis.com/{_HTTP_OPTIONS}",
+                "common_http_protocol_options": one,
+                "explicit_http_config": {"http_protocol_options": {}},
+            }
+        },
+    }
+
+
+def _overload() -> dict[str, Any]:
+    """Connections beyond what the process may open are closed at once."""
+    most = max(open_files.limit() // _FILES_OF_A_CONNECTION - _FILES, _FILES)
+    return {
+        "resource_monitors": [
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": {"@type": _CONNECTIONS, "max_active_downstream_connections": most},
+            }
+        ]
+    }
 
 
 def _edge_cluster(edge: EdgeSettings) -> dict[str, Any]:

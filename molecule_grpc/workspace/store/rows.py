@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from molecule_grpc.host_list import ALL_HOSTS, HostList
 from molecule_grpc.workspace.status import INITIAL, Status
 
 
@@ -56,6 +57,7 @@ class Held(NamedTuple):
     organization_id: UUID
     runtime: str
     workspace_dir: str | None
+    egress: HostList
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,7 @@ class WorkspaceDraft:
     model: str = ""
     workspace_dir: str = ""
     workspace_access: str = "none"
+    egress: HostList = ALL_HOSTS
 
     def __post_init__(self) -> None:
         if self.status not in INITIAL:
@@ -107,6 +110,7 @@ class Change:
     parent_id: UUID | None = None
     workspace_dir: str | None = None
     hibernation_idle_minutes: int | None = None
+    egress: HostList = ALL_HOSTS
     given: frozenset[str] = frozenset()
 
 

@@ -12,6 +12,7 @@ import asyncpg
 from molecule_grpc.db.month_spend import MONTH_SPEND
 from molecule_grpc.db.pool import Connection, Pool
 from molecule_grpc.events.names import EventType
+from molecule_grpc.host_list import HostList
 from molecule_grpc.kernel.errors import AlreadyExists
 from molecule_grpc.kernel.page import MAX_PAGE_BYTES, Page
 from molecule_grpc.quotas import UNLIMITED, Quota
@@ -75,10 +76,10 @@ _INSERT = f"""
                                 url, delivery_mode, max_concurrent_tasks, budget_limit,
                                 last_sample_error, platform_inbound_secret,
                                 provisioning_started_at, hibernation_idle_minutes, template, model,
-                                workspace_dir, workspace_access)
+                                workspace_dir, workspace_access, egress)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
                 CASE WHEN $7::workspace_status = 'provisioning' THEN now() END, $16,
-                nullif($17, ''), nullif($18, ''), nullif($19, ''), $20)
+                nullif($17, ''), nullif($18, ''), nullif($19, ''), $20, $21)
         ON CONFLICT (id) DO NOTHING
         RETURNING {event_column(ToldChange("true", "$15::text"))}
     ), kept AS ({KEEP_EVENTS})
@@ -95,6 +96,7 @@ _UPDATE = f"""
             parent_id = CASE WHEN $7 THEN $8 ELSE parent_id END,
             workspace_dir = CASE WHEN $9 THEN $10 ELSE workspace_dir END,
             hibernation_idle_minutes = CASE WHEN $12 THEN $13 ELSE hibernation_idle_minutes END,
+            egress = CASE WHEN $14 THEN $15 ELSE egress END,
             updated_at = now()
         WHERE id = $1 AND status <> 'removed'
         RETURNING {event_column(new_value("parent_id", "$11"))}
@@ -180,6 +182,7 @@ async def insert(conn: Connection, draft: WorkspaceDraft) -> bool:
             draft.model,
             draft.workspace_dir,
             draft.workspace_access,
+            draft.egress.as_stored,
         )
     return found is not None
 
@@ -206,6 +209,8 @@ async def update(conn: Connection, workspace_id: UUID, change: Change) -> bool:
             EventType.WORKSPACE_MOVED,
             "hibernation_idle_minutes" in change.given,
             change.hibernation_idle_minutes,
+            "egress" in change.given,
+            change.egress.as_stored,
         )
     return found is not None
 
@@ -243,14 +248,17 @@ async def lock_live(conn: Connection, workspace_id: UUID, within: UUID | None) -
     """
     row = await conn.fetchrow(
         """
-        SELECT id, organization_id, runtime, workspace_dir FROM workspaces
+        SELECT id, organization_id, runtime, workspace_dir, egress FROM workspaces
         WHERE id = $1 AND status <> 'removed' AND ($2::uuid IS NULL OR organization_id = $2)
         FOR NO KEY UPDATE
         """,
         workspace_id,
         within,
     )
-    return Held(*row) if row else None
+    if row is None:
+        return None
+    organization_id, runtime, directory = row[1:4]
+    return Held(row[0], organization_id, runtime, directory, HostList.stored(row["egress"]))
 
 
 async def status_of(pool: Pool, workspace_id: UUID) -> str | None:

@@ -2278,7 +2278,13 @@ type CreateWorkspaceRequest struct {
 	// comes of it for an external workspace.
 	HibernationIdleMinutes int32 `protobuf:"varint,20,opt,name=hibernation_idle_minutes,json=hibernationIdleMinutes,proto3" json:"hibernation_idle_minutes,omitempty"`
 	// Secrets of the workspace, as SetSecret takes them: values by the names of environment variables.
-	Secrets       map[string]string `protobuf:"bytes,14,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Secrets map[string]string `protobuf:"bytes,14,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Hosts that the agent may reach: `open` (the default) for all, `none`, or a list of up to 100 of
+	// `host`, `host:port`, `*.host` and `*.host:port` in ASCII. A host without a port admits 80 and 443;
+	// `*.` stands for any labels, and not for none. Anything else, and anything but `open` for an external
+	// workspace, fails with INVALID_ARGUMENT. A backend that cannot hold the workspace to its list fails
+	// the start with the reason `egress_unenforced`.
+	Egress        *structpb.Value `protobuf:"bytes,30,opt,name=egress,proto3" json:"egress,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2414,6 +2420,13 @@ func (x *CreateWorkspaceRequest) GetHibernationIdleMinutes() int32 {
 func (x *CreateWorkspaceRequest) GetSecrets() map[string]string {
 	if x != nil {
 		return x.Secrets
+	}
+	return nil
+}
+
+func (x *CreateWorkspaceRequest) GetEgress() *structpb.Value {
+	if x != nil {
+		return x.Egress
 	}
 	return nil
 }
@@ -2827,8 +2840,12 @@ type UpdateWorkspaceRequest struct {
 	Collapsed *bool `protobuf:"varint,10,opt,name=collapsed,proto3,oneof" json:"collapsed,omitempty"`
 	// Minutes without a task or message after which the workspace hibernates; 0 for never.
 	HibernationIdleMinutes *int32 `protobuf:"varint,20,opt,name=hibernation_idle_minutes,json=hibernationIdleMinutes,proto3,oneof" json:"hibernation_idle_minutes,omitempty"`
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	// New hosts that the agent may reach, as in CreateWorkspace. From one list to another, `none`
+	// included, the change holds for the next connection; from and to `open`, from the next start on. For
+	// administrators only: a workspace's own token fails with PERMISSION_DENIED.
+	Egress        *structpb.Value `protobuf:"bytes,30,opt,name=egress,proto3" json:"egress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UpdateWorkspaceRequest) Reset() {
@@ -2938,6 +2955,59 @@ func (x *UpdateWorkspaceRequest) GetHibernationIdleMinutes() int32 {
 	return 0
 }
 
+func (x *UpdateWorkspaceRequest) GetEgress() *structpb.Value {
+	if x != nil {
+		return x.Egress
+	}
+	return nil
+}
+
+// Request of GetEgress.
+type GetEgressRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID.
+	WorkspaceId   string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetEgressRequest) Reset() {
+	*x = GetEgressRequest{}
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetEgressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetEgressRequest) ProtoMessage() {}
+
+func (x *GetEgressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetEgressRequest.ProtoReflect.Descriptor instead.
+func (*GetEgressRequest) Descriptor() ([]byte, []int) {
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *GetEgressRequest) GetWorkspaceId() string {
+	if x != nil {
+		return x.WorkspaceId
+	}
+	return ""
+}
+
 // Response of UpdateWorkspace.
 type UpdateWorkspaceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2951,7 +3021,7 @@ type UpdateWorkspaceResponse struct {
 
 func (x *UpdateWorkspaceResponse) Reset() {
 	*x = UpdateWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[42]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2963,7 +3033,7 @@ func (x *UpdateWorkspaceResponse) String() string {
 func (*UpdateWorkspaceResponse) ProtoMessage() {}
 
 func (x *UpdateWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[42]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2976,7 +3046,7 @@ func (x *UpdateWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*UpdateWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{42}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *UpdateWorkspaceResponse) GetStatus() string {
@@ -3008,7 +3078,7 @@ type DeleteWorkspaceRequest struct {
 
 func (x *DeleteWorkspaceRequest) Reset() {
 	*x = DeleteWorkspaceRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[43]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3020,7 +3090,7 @@ func (x *DeleteWorkspaceRequest) String() string {
 func (*DeleteWorkspaceRequest) ProtoMessage() {}
 
 func (x *DeleteWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[43]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3033,7 +3103,7 @@ func (x *DeleteWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{43}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DeleteWorkspaceRequest) GetWorkspaceId() string {
@@ -3076,7 +3146,7 @@ type DeleteWorkspaceResponse struct {
 
 func (x *DeleteWorkspaceResponse) Reset() {
 	*x = DeleteWorkspaceResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[44]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3088,7 +3158,7 @@ func (x *DeleteWorkspaceResponse) String() string {
 func (*DeleteWorkspaceResponse) ProtoMessage() {}
 
 func (x *DeleteWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[44]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3101,7 +3171,7 @@ func (x *DeleteWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{44}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DeleteWorkspaceResponse) GetStatus() string {
@@ -3158,7 +3228,7 @@ type RegisterRequest struct {
 
 func (x *RegisterRequest) Reset() {
 	*x = RegisterRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[45]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3170,7 +3240,7 @@ func (x *RegisterRequest) String() string {
 func (*RegisterRequest) ProtoMessage() {}
 
 func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[45]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3183,7 +3253,7 @@ func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{45}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RegisterRequest) GetId() string {
@@ -3231,7 +3301,7 @@ type RegisterResponse struct {
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[46]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3243,7 +3313,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[46]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3256,7 +3326,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{46}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RegisterResponse) GetStatus() string {
@@ -3316,7 +3386,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[47]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3328,7 +3398,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[47]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3341,7 +3411,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{47}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HeartbeatRequest) GetWorkspaceId() string {
@@ -3429,7 +3499,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[48]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3441,7 +3511,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[48]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3454,7 +3524,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{48}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *HeartbeatResponse) GetStatus() string {
@@ -3491,7 +3561,7 @@ type UpdateCardRequest struct {
 
 func (x *UpdateCardRequest) Reset() {
 	*x = UpdateCardRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[49]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3503,7 +3573,7 @@ func (x *UpdateCardRequest) String() string {
 func (*UpdateCardRequest) ProtoMessage() {}
 
 func (x *UpdateCardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[49]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3516,7 +3586,7 @@ func (x *UpdateCardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateCardRequest.ProtoReflect.Descriptor instead.
 func (*UpdateCardRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{49}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *UpdateCardRequest) GetWorkspaceId() string {
@@ -3544,7 +3614,7 @@ type UpdateCardResponse struct {
 
 func (x *UpdateCardResponse) Reset() {
 	*x = UpdateCardResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[50]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3556,7 +3626,7 @@ func (x *UpdateCardResponse) String() string {
 func (*UpdateCardResponse) ProtoMessage() {}
 
 func (x *UpdateCardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[50]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3569,7 +3639,7 @@ func (x *UpdateCardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateCardResponse.ProtoReflect.Descriptor instead.
 func (*UpdateCardResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{50}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *UpdateCardResponse) GetStatus() string {
@@ -3592,7 +3662,7 @@ type DiscoverRequest struct {
 
 func (x *DiscoverRequest) Reset() {
 	*x = DiscoverRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[51]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3604,7 +3674,7 @@ func (x *DiscoverRequest) String() string {
 func (*DiscoverRequest) ProtoMessage() {}
 
 func (x *DiscoverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[51]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3617,7 +3687,7 @@ func (x *DiscoverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscoverRequest.ProtoReflect.Descriptor instead.
 func (*DiscoverRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{51}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *DiscoverRequest) GetTargetId() string {
@@ -3653,7 +3723,7 @@ type DiscoverResponse struct {
 
 func (x *DiscoverResponse) Reset() {
 	*x = DiscoverResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[52]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3665,7 +3735,7 @@ func (x *DiscoverResponse) String() string {
 func (*DiscoverResponse) ProtoMessage() {}
 
 func (x *DiscoverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[52]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3678,7 +3748,7 @@ func (x *DiscoverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscoverResponse.ProtoReflect.Descriptor instead.
 func (*DiscoverResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{52}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DiscoverResponse) GetId() string {
@@ -3733,7 +3803,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[53]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3745,7 +3815,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[53]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3758,7 +3828,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{53}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ListPeersRequest) GetWorkspaceId() string {
@@ -3800,7 +3870,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[54]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3812,7 +3882,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[54]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3825,7 +3895,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{54}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListPeersResponse) GetPeers() []*Peer {
@@ -3848,7 +3918,7 @@ type CheckAccessRequest struct {
 
 func (x *CheckAccessRequest) Reset() {
 	*x = CheckAccessRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[55]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3860,7 +3930,7 @@ func (x *CheckAccessRequest) String() string {
 func (*CheckAccessRequest) ProtoMessage() {}
 
 func (x *CheckAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[55]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3873,7 +3943,7 @@ func (x *CheckAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckAccessRequest.ProtoReflect.Descriptor instead.
 func (*CheckAccessRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{55}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CheckAccessRequest) GetCallerId() string {
@@ -3901,7 +3971,7 @@ type CheckAccessResponse struct {
 
 func (x *CheckAccessResponse) Reset() {
 	*x = CheckAccessResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[56]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3913,7 +3983,7 @@ func (x *CheckAccessResponse) String() string {
 func (*CheckAccessResponse) ProtoMessage() {}
 
 func (x *CheckAccessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[56]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3926,7 +3996,7 @@ func (x *CheckAccessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckAccessResponse.ProtoReflect.Descriptor instead.
 func (*CheckAccessResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{56}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CheckAccessResponse) GetAllowed() bool {
@@ -3953,7 +4023,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[57]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3965,7 +4035,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[57]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3978,7 +4048,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{57}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListTokensRequest) GetWorkspaceId() string {
@@ -4022,7 +4092,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[58]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4034,7 +4104,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[58]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4047,7 +4117,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{58}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -4080,7 +4150,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[59]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4092,7 +4162,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[59]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4105,7 +4175,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{59}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CreateTokenRequest) GetWorkspaceId() string {
@@ -4154,7 +4224,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[60]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4166,7 +4236,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[60]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4179,7 +4249,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{60}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *CreateTokenResponse) GetAuthToken() string {
@@ -4251,7 +4321,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[61]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4263,7 +4333,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[61]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4276,7 +4346,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{61}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RevokeTokenRequest) GetWorkspaceId() string {
@@ -4304,7 +4374,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[62]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4316,7 +4386,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[62]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4329,7 +4399,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{62}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *RevokeTokenResponse) GetStatus() string {
@@ -4350,7 +4420,7 @@ type GetExternalConnectionRequest struct {
 
 func (x *GetExternalConnectionRequest) Reset() {
 	*x = GetExternalConnectionRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[63]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4362,7 +4432,7 @@ func (x *GetExternalConnectionRequest) String() string {
 func (*GetExternalConnectionRequest) ProtoMessage() {}
 
 func (x *GetExternalConnectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[63]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4375,7 +4445,7 @@ func (x *GetExternalConnectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExternalConnectionRequest.ProtoReflect.Descriptor instead.
 func (*GetExternalConnectionRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{63}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GetExternalConnectionRequest) GetWorkspaceId() string {
@@ -4396,7 +4466,7 @@ type GetExternalConnectionResponse struct {
 
 func (x *GetExternalConnectionResponse) Reset() {
 	*x = GetExternalConnectionResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[64]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4408,7 +4478,7 @@ func (x *GetExternalConnectionResponse) String() string {
 func (*GetExternalConnectionResponse) ProtoMessage() {}
 
 func (x *GetExternalConnectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[64]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4421,7 +4491,7 @@ func (x *GetExternalConnectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExternalConnectionResponse.ProtoReflect.Descriptor instead.
 func (*GetExternalConnectionResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{64}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GetExternalConnectionResponse) GetConnection() *ConnectionInfo {
@@ -4442,7 +4512,7 @@ type RotateExternalCredentialsRequest struct {
 
 func (x *RotateExternalCredentialsRequest) Reset() {
 	*x = RotateExternalCredentialsRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[65]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4454,7 +4524,7 @@ func (x *RotateExternalCredentialsRequest) String() string {
 func (*RotateExternalCredentialsRequest) ProtoMessage() {}
 
 func (x *RotateExternalCredentialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[65]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4467,7 +4537,7 @@ func (x *RotateExternalCredentialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateExternalCredentialsRequest.ProtoReflect.Descriptor instead.
 func (*RotateExternalCredentialsRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{65}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RotateExternalCredentialsRequest) GetWorkspaceId() string {
@@ -4488,7 +4558,7 @@ type RotateExternalCredentialsResponse struct {
 
 func (x *RotateExternalCredentialsResponse) Reset() {
 	*x = RotateExternalCredentialsResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[66]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4500,7 +4570,7 @@ func (x *RotateExternalCredentialsResponse) String() string {
 func (*RotateExternalCredentialsResponse) ProtoMessage() {}
 
 func (x *RotateExternalCredentialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[66]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4513,7 +4583,7 @@ func (x *RotateExternalCredentialsResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use RotateExternalCredentialsResponse.ProtoReflect.Descriptor instead.
 func (*RotateExternalCredentialsResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{66}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RotateExternalCredentialsResponse) GetConnection() *ConnectionInfo {
@@ -4534,7 +4604,7 @@ type ListSecretsRequest struct {
 
 func (x *ListSecretsRequest) Reset() {
 	*x = ListSecretsRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[67]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4546,7 +4616,7 @@ func (x *ListSecretsRequest) String() string {
 func (*ListSecretsRequest) ProtoMessage() {}
 
 func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[67]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4559,7 +4629,7 @@ func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSecretsRequest.ProtoReflect.Descriptor instead.
 func (*ListSecretsRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{67}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListSecretsRequest) GetWorkspaceId() string {
@@ -4580,7 +4650,7 @@ type ListSecretsResponse struct {
 
 func (x *ListSecretsResponse) Reset() {
 	*x = ListSecretsResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[68]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4592,7 +4662,7 @@ func (x *ListSecretsResponse) String() string {
 func (*ListSecretsResponse) ProtoMessage() {}
 
 func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[68]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4605,7 +4675,7 @@ func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSecretsResponse.ProtoReflect.Descriptor instead.
 func (*ListSecretsResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{68}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ListSecretsResponse) GetSecrets() []*Secret {
@@ -4626,7 +4696,7 @@ type GetSecretValuesRequest struct {
 
 func (x *GetSecretValuesRequest) Reset() {
 	*x = GetSecretValuesRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[69]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4638,7 +4708,7 @@ func (x *GetSecretValuesRequest) String() string {
 func (*GetSecretValuesRequest) ProtoMessage() {}
 
 func (x *GetSecretValuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[69]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4651,7 +4721,7 @@ func (x *GetSecretValuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSecretValuesRequest.ProtoReflect.Descriptor instead.
 func (*GetSecretValuesRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{69}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *GetSecretValuesRequest) GetWorkspaceId() string {
@@ -4676,7 +4746,7 @@ type SetSecretRequest struct {
 
 func (x *SetSecretRequest) Reset() {
 	*x = SetSecretRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[70]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4688,7 +4758,7 @@ func (x *SetSecretRequest) String() string {
 func (*SetSecretRequest) ProtoMessage() {}
 
 func (x *SetSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[70]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4701,7 +4771,7 @@ func (x *SetSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSecretRequest.ProtoReflect.Descriptor instead.
 func (*SetSecretRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{70}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *SetSecretRequest) GetWorkspaceId() string {
@@ -4738,7 +4808,7 @@ type SetSecretResponse struct {
 
 func (x *SetSecretResponse) Reset() {
 	*x = SetSecretResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[71]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4750,7 +4820,7 @@ func (x *SetSecretResponse) String() string {
 func (*SetSecretResponse) ProtoMessage() {}
 
 func (x *SetSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[71]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4763,7 +4833,7 @@ func (x *SetSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSecretResponse.ProtoReflect.Descriptor instead.
 func (*SetSecretResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{71}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *SetSecretResponse) GetStatus() string {
@@ -4793,7 +4863,7 @@ type DeleteSecretRequest struct {
 
 func (x *DeleteSecretRequest) Reset() {
 	*x = DeleteSecretRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[72]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4805,7 +4875,7 @@ func (x *DeleteSecretRequest) String() string {
 func (*DeleteSecretRequest) ProtoMessage() {}
 
 func (x *DeleteSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[72]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4818,7 +4888,7 @@ func (x *DeleteSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSecretRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSecretRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{72}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *DeleteSecretRequest) GetWorkspaceId() string {
@@ -4848,7 +4918,7 @@ type DeleteSecretResponse struct {
 
 func (x *DeleteSecretResponse) Reset() {
 	*x = DeleteSecretResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[73]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4860,7 +4930,7 @@ func (x *DeleteSecretResponse) String() string {
 func (*DeleteSecretResponse) ProtoMessage() {}
 
 func (x *DeleteSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[73]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4873,7 +4943,7 @@ func (x *DeleteSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSecretResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSecretResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{73}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *DeleteSecretResponse) GetStatus() string {
@@ -4902,7 +4972,7 @@ type ListSharedSecretsRequest struct {
 
 func (x *ListSharedSecretsRequest) Reset() {
 	*x = ListSharedSecretsRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[74]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4914,7 +4984,7 @@ func (x *ListSharedSecretsRequest) String() string {
 func (*ListSharedSecretsRequest) ProtoMessage() {}
 
 func (x *ListSharedSecretsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[74]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4927,7 +4997,7 @@ func (x *ListSharedSecretsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSharedSecretsRequest.ProtoReflect.Descriptor instead.
 func (*ListSharedSecretsRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{74}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListSharedSecretsRequest) GetOrganizationId() string {
@@ -4948,7 +5018,7 @@ type ListSharedSecretsResponse struct {
 
 func (x *ListSharedSecretsResponse) Reset() {
 	*x = ListSharedSecretsResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[75]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4960,7 +5030,7 @@ func (x *ListSharedSecretsResponse) String() string {
 func (*ListSharedSecretsResponse) ProtoMessage() {}
 
 func (x *ListSharedSecretsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[75]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4973,7 +5043,7 @@ func (x *ListSharedSecretsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSharedSecretsResponse.ProtoReflect.Descriptor instead.
 func (*ListSharedSecretsResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{75}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ListSharedSecretsResponse) GetSecrets() []*Secret {
@@ -4999,7 +5069,7 @@ type SetSharedSecretRequest struct {
 
 func (x *SetSharedSecretRequest) Reset() {
 	*x = SetSharedSecretRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[76]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5011,7 +5081,7 @@ func (x *SetSharedSecretRequest) String() string {
 func (*SetSharedSecretRequest) ProtoMessage() {}
 
 func (x *SetSharedSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[76]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5024,7 +5094,7 @@ func (x *SetSharedSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSharedSecretRequest.ProtoReflect.Descriptor instead.
 func (*SetSharedSecretRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{76}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *SetSharedSecretRequest) GetOrganizationId() string {
@@ -5063,7 +5133,7 @@ type SetSharedSecretResponse struct {
 
 func (x *SetSharedSecretResponse) Reset() {
 	*x = SetSharedSecretResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[77]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5075,7 +5145,7 @@ func (x *SetSharedSecretResponse) String() string {
 func (*SetSharedSecretResponse) ProtoMessage() {}
 
 func (x *SetSharedSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[77]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5088,7 +5158,7 @@ func (x *SetSharedSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSharedSecretResponse.ProtoReflect.Descriptor instead.
 func (*SetSharedSecretResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{77}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *SetSharedSecretResponse) GetStatus() string {
@@ -5126,7 +5196,7 @@ type DeleteSharedSecretRequest struct {
 
 func (x *DeleteSharedSecretRequest) Reset() {
 	*x = DeleteSharedSecretRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[78]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5138,7 +5208,7 @@ func (x *DeleteSharedSecretRequest) String() string {
 func (*DeleteSharedSecretRequest) ProtoMessage() {}
 
 func (x *DeleteSharedSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[78]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5151,7 +5221,7 @@ func (x *DeleteSharedSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSharedSecretRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSharedSecretRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{78}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *DeleteSharedSecretRequest) GetOrganizationId() string {
@@ -5183,7 +5253,7 @@ type DeleteSharedSecretResponse struct {
 
 func (x *DeleteSharedSecretResponse) Reset() {
 	*x = DeleteSharedSecretResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[79]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5195,7 +5265,7 @@ func (x *DeleteSharedSecretResponse) String() string {
 func (*DeleteSharedSecretResponse) ProtoMessage() {}
 
 func (x *DeleteSharedSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[79]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5208,7 +5278,7 @@ func (x *DeleteSharedSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSharedSecretResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSharedSecretResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{79}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *DeleteSharedSecretResponse) GetStatus() string {
@@ -5241,7 +5311,7 @@ type ReencryptSecretsRequest struct {
 
 func (x *ReencryptSecretsRequest) Reset() {
 	*x = ReencryptSecretsRequest{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[80]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5253,7 +5323,7 @@ func (x *ReencryptSecretsRequest) String() string {
 func (*ReencryptSecretsRequest) ProtoMessage() {}
 
 func (x *ReencryptSecretsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[80]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5266,7 +5336,7 @@ func (x *ReencryptSecretsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReencryptSecretsRequest.ProtoReflect.Descriptor instead.
 func (*ReencryptSecretsRequest) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{80}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{81}
 }
 
 // Response of ReencryptSecrets.
@@ -5282,7 +5352,7 @@ type ReencryptSecretsResponse struct {
 
 func (x *ReencryptSecretsResponse) Reset() {
 	*x = ReencryptSecretsResponse{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[81]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5294,7 +5364,7 @@ func (x *ReencryptSecretsResponse) String() string {
 func (*ReencryptSecretsResponse) ProtoMessage() {}
 
 func (x *ReencryptSecretsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[81]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5307,7 +5377,7 @@ func (x *ReencryptSecretsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReencryptSecretsResponse.ProtoReflect.Descriptor instead.
 func (*ReencryptSecretsResponse) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{81}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ReencryptSecretsResponse) GetReencrypted() int32 {
@@ -5339,7 +5409,7 @@ type ExecWorkspaceRequest_Start struct {
 
 func (x *ExecWorkspaceRequest_Start) Reset() {
 	*x = ExecWorkspaceRequest_Start{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[82]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5351,7 +5421,7 @@ func (x *ExecWorkspaceRequest_Start) String() string {
 func (*ExecWorkspaceRequest_Start) ProtoMessage() {}
 
 func (x *ExecWorkspaceRequest_Start) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[82]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5397,7 +5467,7 @@ type ExecWorkspaceRequest_EndInput struct {
 
 func (x *ExecWorkspaceRequest_EndInput) Reset() {
 	*x = ExecWorkspaceRequest_EndInput{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[83]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5409,7 +5479,7 @@ func (x *ExecWorkspaceRequest_EndInput) String() string {
 func (*ExecWorkspaceRequest_EndInput) ProtoMessage() {}
 
 func (x *ExecWorkspaceRequest_EndInput) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[83]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5434,7 +5504,7 @@ type ExecWorkspaceResponse_Started struct {
 
 func (x *ExecWorkspaceResponse_Started) Reset() {
 	*x = ExecWorkspaceResponse_Started{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[84]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5446,7 +5516,7 @@ func (x *ExecWorkspaceResponse_Started) String() string {
 func (*ExecWorkspaceResponse_Started) ProtoMessage() {}
 
 func (x *ExecWorkspaceResponse_Started) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[84]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5474,7 +5544,7 @@ type ExecWorkspaceResponse_Exited struct {
 
 func (x *ExecWorkspaceResponse_Exited) Reset() {
 	*x = ExecWorkspaceResponse_Exited{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[85]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5486,7 +5556,7 @@ func (x *ExecWorkspaceResponse_Exited) String() string {
 func (*ExecWorkspaceResponse_Exited) ProtoMessage() {}
 
 func (x *ExecWorkspaceResponse_Exited) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[85]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5522,7 +5592,7 @@ type CreateWorkspaceRequest_Canvas struct {
 
 func (x *CreateWorkspaceRequest_Canvas) Reset() {
 	*x = CreateWorkspaceRequest_Canvas{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[86]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5534,7 +5604,7 @@ func (x *CreateWorkspaceRequest_Canvas) String() string {
 func (*CreateWorkspaceRequest_Canvas) ProtoMessage() {}
 
 func (x *CreateWorkspaceRequest_Canvas) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[86]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5577,7 +5647,7 @@ type DeleteWorkspaceResponse_Child struct {
 
 func (x *DeleteWorkspaceResponse_Child) Reset() {
 	*x = DeleteWorkspaceResponse_Child{}
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[88]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5589,7 +5659,7 @@ func (x *DeleteWorkspaceResponse_Child) String() string {
 func (*DeleteWorkspaceResponse_Child) ProtoMessage() {}
 
 func (x *DeleteWorkspaceResponse_Child) ProtoReflect() protoreflect.Message {
-	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[88]
+	mi := &file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5602,7 +5672,7 @@ func (x *DeleteWorkspaceResponse_Child) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWorkspaceResponse_Child.ProtoReflect.Descriptor instead.
 func (*DeleteWorkspaceResponse_Child) Descriptor() ([]byte, []int) {
-	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{44, 0}
+	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP(), []int{45, 0}
 }
 
 func (x *DeleteWorkspaceResponse_Child) GetId() string {
@@ -5623,7 +5693,7 @@ var File_moleculeai_workspace_v1_workspace_service_proto protoreflect.FileDescri
 
 const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\n" +
-	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a$moleculeai/workspace/v1/access.proto\x1a+moleculeai/workspace/v1/configuration.proto\x1a'moleculeai/workspace/v1/bootstrap.proto\x1a'moleculeai/workspace/v1/operation.proto\x1a&moleculeai/workspace/v1/schedule.proto\x1a$moleculeai/workspace/v1/secret.proto\x1a'moleculeai/workspace/v1/workspace.proto\"\x8f\x01\n" +
+	"/moleculeai/workspace/v1/workspace_service.proto\x12\x17moleculeai.workspace.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmoleculeai/rest/v1/rest.proto\x1a$moleculeai/workspace/v1/access.proto\x1a+moleculeai/workspace/v1/configuration.proto\x1a'moleculeai/workspace/v1/bootstrap.proto\x1a$moleculeai/workspace/v1/egress.proto\x1a'moleculeai/workspace/v1/operation.proto\x1a&moleculeai/workspace/v1/schedule.proto\x1a$moleculeai/workspace/v1/secret.proto\x1a'moleculeai/workspace/v1/workspace.proto\"\x8f\x01\n" +
 	"\x15ListOperationsRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12 \n" +
 	"\x05limit\x18\x02 \x01(\x05B\n" +
@@ -5770,7 +5840,7 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x06quotas\x18\x03 \x03(\v2\x1e.moleculeai.workspace.v1.QuotaR\x06quotas\"?\n" +
 	"\rInitialMemory\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\tR\acontent\x12\x14\n" +
-	"\x05scope\x18\x02 \x01(\tR\x05scope\"\xda\a\n" +
+	"\x05scope\x18\x02 \x01(\tR\x05scope\"\x8a\b\n" +
 	"\x16CreateWorkspaceRequest\x12\x1f\n" +
 	"\x04name\x18\x01 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03(\xff\x01R\x04name\x12\x1c\n" +
 	"\x04role\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\xe8\aR\x04role\x12\x1d\n" +
@@ -5788,7 +5858,8 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x0forganization_id\x18\f \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0eorganizationId\x12[\n" +
 	"\x10initial_memories\x18\r \x03(\v2&.moleculeai.workspace.v1.InitialMemoryB\b\xbaH\x05\x92\x01\x02\x10dR\x0finitialMemories\x12E\n" +
 	"\x18hibernation_idle_minutes\x18\x14 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xa0\x8a (\x00R\x16hibernationIdleMinutes\x12a\n" +
-	"\asecrets\x18\x0e \x03(\v2<.moleculeai.workspace.v1.CreateWorkspaceRequest.SecretsEntryB\t\xbaH\x06\x9a\x01\x03\x10\xc8\x01R\asecrets\x1a$\n" +
+	"\asecrets\x18\x0e \x03(\v2<.moleculeai.workspace.v1.CreateWorkspaceRequest.SecretsEntryB\t\xbaH\x06\x9a\x01\x03\x10\xc8\x01R\asecrets\x12.\n" +
+	"\x06egress\x18\x1e \x01(\v2\x16.google.protobuf.ValueR\x06egress\x1a$\n" +
 	"\x06Canvas\x12\f\n" +
 	"\x01x\x18\x01 \x01(\x01R\x01x\x12\f\n" +
 	"\x01y\x18\x02 \x01(\x01R\x01y\x1a:\n" +
@@ -5825,7 +5896,7 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\fworkspace_id\x18\x01 \x01(\tR\vworkspaceId\x12A\n" +
 	"\x06status\x18\x02 \x01(\x0e2).moleculeai.workspace.v1.Workspace.StatusR\x06status\x12\x16\n" +
 	"\x06paused\x18\x03 \x01(\bR\x06paused\x12\x18\n" +
-	"\adeleted\x18\x04 \x01(\bR\adeleted\"\xd2\x04\n" +
+	"\adeleted\x18\x04 \x01(\bR\adeleted\"\x82\x05\n" +
 	"\x16UpdateWorkspaceRequest\x12+\n" +
 	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\x12#\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
@@ -5839,7 +5910,8 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x01y\x18\t \x01(\x01B\a\xbaH\x04\x12\x02@\x01H\x05R\x01y\x88\x01\x01\x12!\n" +
 	"\tcollapsed\x18\n" +
 	" \x01(\bH\x06R\tcollapsed\x88\x01\x01\x12J\n" +
-	"\x18hibernation_idle_minutes\x18\x14 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xa0\x8a (\x00H\aR\x16hibernationIdleMinutes\x88\x01\x01B\a\n" +
+	"\x18hibernation_idle_minutes\x18\x14 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xa0\x8a (\x00H\aR\x16hibernationIdleMinutes\x88\x01\x01\x12.\n" +
+	"\x06egress\x18\x1e \x01(\v2\x16.google.protobuf.ValueR\x06egressB\a\n" +
 	"\x05_nameB\a\n" +
 	"\x05_roleB\a\n" +
 	"\x05_tierB\n" +
@@ -5849,7 +5921,9 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\x02_yB\f\n" +
 	"\n" +
 	"_collapsedB\x1b\n" +
-	"\x19_hibernation_idle_minutes\"V\n" +
+	"\x19_hibernation_idle_minutes\"?\n" +
+	"\x10GetEgressRequest\x12+\n" +
+	"\fworkspace_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vworkspaceId\"V\n" +
 	"\x17UpdateWorkspaceResponse\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\tR\x06status\x12#\n" +
 	"\rneeds_restart\x18\x02 \x01(\bR\fneedsRestart\"u\n" +
@@ -6021,14 +6095,15 @@ const file_moleculeai_workspace_v1_workspace_service_proto_rawDesc = "" +
 	"\vreencrypted\x18\x01 \x01(\x05R\vreencrypted\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\x02 \x01(\x05R\n" +
-	"unreadable2\xa9O\n" +
+	"unreadable2\xaeP\n" +
 	"\x10WorkspaceService\x12\x93\x01\n" +
 	"\x0fCreateWorkspace\x12/.moleculeai.workspace.v1.CreateWorkspaceRequest\x1a0.moleculeai.workspace.v1.CreateWorkspaceResponse\"\x1d\xc2\xda\x18\x03\b\xc9\x01\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/workspaces\x12\x96\x01\n" +
 	"\x0eListWorkspaces\x12..moleculeai.workspace.v1.ListWorkspacesRequest\x1a/.moleculeai.workspace.v1.ListWorkspacesResponse\"#\xc2\xda\x18\f\x12\n" +
 	"workspaces\x82\xd3\xe4\x93\x02\r\x12\v/workspaces\x12\x84\x01\n" +
 	"\fGetWorkspace\x12,.moleculeai.workspace.v1.GetWorkspaceRequest\x1a\".moleculeai.workspace.v1.Workspace\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/workspaces/{workspace_id}\x12\xa4\x01\n" +
 	"\x11GetWorkspaceState\x121.moleculeai.workspace.v1.GetWorkspaceStateRequest\x1a2.moleculeai.workspace.v1.GetWorkspaceStateResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /workspaces/{workspace_id}/state\x12\x9b\x01\n" +
-	"\x0fUpdateWorkspace\x12/.moleculeai.workspace.v1.UpdateWorkspaceRequest\x1a0.moleculeai.workspace.v1.UpdateWorkspaceResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*2\x1a/workspaces/{workspace_id}\x12\xa0\x01\n" +
+	"\x0fUpdateWorkspace\x12/.moleculeai.workspace.v1.UpdateWorkspaceRequest\x1a0.moleculeai.workspace.v1.UpdateWorkspaceResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*2\x1a/workspaces/{workspace_id}\x12\x82\x01\n" +
+	"\tGetEgress\x12).moleculeai.workspace.v1.GetEgressRequest\x1a\x1f.moleculeai.workspace.v1.Egress\")\x82\xd3\xe4\x93\x02#\x12!/workspaces/{workspace_id}/egress\x12\xa0\x01\n" +
 	"\x0fDeleteWorkspace\x12/.moleculeai.workspace.v1.DeleteWorkspaceRequest\x1a0.moleculeai.workspace.v1.DeleteWorkspaceResponse\"*\xc2\xda\x18\x04\"\x02\x99\x03\x82\xd3\xe4\x93\x02\x1c*\x1a/workspaces/{workspace_id}\x12\xa6\x01\n" +
 	"\x10RestartWorkspace\x120.moleculeai.workspace.v1.RestartWorkspaceRequest\x1a1.moleculeai.workspace.v1.RestartWorkspaceResponse\"-\x82\xd3\xe4\x93\x02':\x01*\"\"/workspaces/{workspace_id}/restart\x12\x9e\x01\n" +
 	"\x0ePauseWorkspace\x12..moleculeai.workspace.v1.PauseWorkspaceRequest\x1a/.moleculeai.workspace.v1.PauseWorkspaceResponse\"+\x82\xd3\xe4\x93\x02%:\x01*\" /workspaces/{workspace_id}/pause\x12\xa2\x01\n" +
@@ -6102,7 +6177,7 @@ func file_moleculeai_workspace_v1_workspace_service_proto_rawDescGZIP() []byte {
 	return file_moleculeai_workspace_v1_workspace_service_proto_rawDescData
 }
 
-var file_moleculeai_workspace_v1_workspace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
+var file_moleculeai_workspace_v1_workspace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
 var file_moleculeai_workspace_v1_workspace_service_proto_goTypes = []any{
 	(*ListOperationsRequest)(nil),             // 0: moleculeai.workspace.v1.ListOperationsRequest
 	(*ListOperationsResponse)(nil),            // 1: moleculeai.workspace.v1.ListOperationsResponse
@@ -6146,295 +6221,301 @@ var file_moleculeai_workspace_v1_workspace_service_proto_goTypes = []any{
 	(*GetWorkspaceStateRequest)(nil),          // 39: moleculeai.workspace.v1.GetWorkspaceStateRequest
 	(*GetWorkspaceStateResponse)(nil),         // 40: moleculeai.workspace.v1.GetWorkspaceStateResponse
 	(*UpdateWorkspaceRequest)(nil),            // 41: moleculeai.workspace.v1.UpdateWorkspaceRequest
-	(*UpdateWorkspaceResponse)(nil),           // 42: moleculeai.workspace.v1.UpdateWorkspaceResponse
-	(*DeleteWorkspaceRequest)(nil),            // 43: moleculeai.workspace.v1.DeleteWorkspaceRequest
-	(*DeleteWorkspaceResponse)(nil),           // 44: moleculeai.workspace.v1.DeleteWorkspaceResponse
-	(*RegisterRequest)(nil),                   // 45: moleculeai.workspace.v1.RegisterRequest
-	(*RegisterResponse)(nil),                  // 46: moleculeai.workspace.v1.RegisterResponse
-	(*HeartbeatRequest)(nil),                  // 47: moleculeai.workspace.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),                 // 48: moleculeai.workspace.v1.HeartbeatResponse
-	(*UpdateCardRequest)(nil),                 // 49: moleculeai.workspace.v1.UpdateCardRequest
-	(*UpdateCardResponse)(nil),                // 50: moleculeai.workspace.v1.UpdateCardResponse
-	(*DiscoverRequest)(nil),                   // 51: moleculeai.workspace.v1.DiscoverRequest
-	(*DiscoverResponse)(nil),                  // 52: moleculeai.workspace.v1.DiscoverResponse
-	(*ListPeersRequest)(nil),                  // 53: moleculeai.workspace.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),                 // 54: moleculeai.workspace.v1.ListPeersResponse
-	(*CheckAccessRequest)(nil),                // 55: moleculeai.workspace.v1.CheckAccessRequest
-	(*CheckAccessResponse)(nil),               // 56: moleculeai.workspace.v1.CheckAccessResponse
-	(*ListTokensRequest)(nil),                 // 57: moleculeai.workspace.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),                // 58: moleculeai.workspace.v1.ListTokensResponse
-	(*CreateTokenRequest)(nil),                // 59: moleculeai.workspace.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),               // 60: moleculeai.workspace.v1.CreateTokenResponse
-	(*RevokeTokenRequest)(nil),                // 61: moleculeai.workspace.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),               // 62: moleculeai.workspace.v1.RevokeTokenResponse
-	(*GetExternalConnectionRequest)(nil),      // 63: moleculeai.workspace.v1.GetExternalConnectionRequest
-	(*GetExternalConnectionResponse)(nil),     // 64: moleculeai.workspace.v1.GetExternalConnectionResponse
-	(*RotateExternalCredentialsRequest)(nil),  // 65: moleculeai.workspace.v1.RotateExternalCredentialsRequest
-	(*RotateExternalCredentialsResponse)(nil), // 66: moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	(*ListSecretsRequest)(nil),                // 67: moleculeai.workspace.v1.ListSecretsRequest
-	(*ListSecretsResponse)(nil),               // 68: moleculeai.workspace.v1.ListSecretsResponse
-	(*GetSecretValuesRequest)(nil),            // 69: moleculeai.workspace.v1.GetSecretValuesRequest
-	(*SetSecretRequest)(nil),                  // 70: moleculeai.workspace.v1.SetSecretRequest
-	(*SetSecretResponse)(nil),                 // 71: moleculeai.workspace.v1.SetSecretResponse
-	(*DeleteSecretRequest)(nil),               // 72: moleculeai.workspace.v1.DeleteSecretRequest
-	(*DeleteSecretResponse)(nil),              // 73: moleculeai.workspace.v1.DeleteSecretResponse
-	(*ListSharedSecretsRequest)(nil),          // 74: moleculeai.workspace.v1.ListSharedSecretsRequest
-	(*ListSharedSecretsResponse)(nil),         // 75: moleculeai.workspace.v1.ListSharedSecretsResponse
-	(*SetSharedSecretRequest)(nil),            // 76: moleculeai.workspace.v1.SetSharedSecretRequest
-	(*SetSharedSecretResponse)(nil),           // 77: moleculeai.workspace.v1.SetSharedSecretResponse
-	(*DeleteSharedSecretRequest)(nil),         // 78: moleculeai.workspace.v1.DeleteSharedSecretRequest
-	(*DeleteSharedSecretResponse)(nil),        // 79: moleculeai.workspace.v1.DeleteSharedSecretResponse
-	(*ReencryptSecretsRequest)(nil),           // 80: moleculeai.workspace.v1.ReencryptSecretsRequest
-	(*ReencryptSecretsResponse)(nil),          // 81: moleculeai.workspace.v1.ReencryptSecretsResponse
-	(*ExecWorkspaceRequest_Start)(nil),        // 82: moleculeai.workspace.v1.ExecWorkspaceRequest.Start
-	(*ExecWorkspaceRequest_EndInput)(nil),     // 83: moleculeai.workspace.v1.ExecWorkspaceRequest.EndInput
-	(*ExecWorkspaceResponse_Started)(nil),     // 84: moleculeai.workspace.v1.ExecWorkspaceResponse.Started
-	(*ExecWorkspaceResponse_Exited)(nil),      // 85: moleculeai.workspace.v1.ExecWorkspaceResponse.Exited
-	(*CreateWorkspaceRequest_Canvas)(nil),     // 86: moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
-	nil,                                       // 87: moleculeai.workspace.v1.CreateWorkspaceRequest.SecretsEntry
-	(*DeleteWorkspaceResponse_Child)(nil),     // 88: moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
-	(*Operation)(nil),                         // 89: moleculeai.workspace.v1.Operation
-	(*WorkspaceFile)(nil),                     // 90: moleculeai.workspace.v1.WorkspaceFile
-	(*httpbody.HttpBody)(nil),                 // 91: google.api.HttpBody
-	(*LogChunk)(nil),                          // 92: moleculeai.workspace.v1.LogChunk
-	(*AccessBeat)(nil),                        // 93: moleculeai.workspace.v1.AccessBeat
-	(*AccessDrain)(nil),                       // 94: moleculeai.workspace.v1.AccessDrain
-	(*AccessEnd)(nil),                         // 95: moleculeai.workspace.v1.AccessEnd
-	(*TerminalSize)(nil),                      // 96: moleculeai.workspace.v1.TerminalSize
-	(*WorkspaceStats)(nil),                    // 97: moleculeai.workspace.v1.WorkspaceStats
-	(Workspace_Status)(0),                     // 98: moleculeai.workspace.v1.Workspace.Status
-	(Workspace_DeliveryMode)(0),               // 99: moleculeai.workspace.v1.Workspace.DeliveryMode
-	(*ConnectionInfo)(nil),                    // 100: moleculeai.workspace.v1.ConnectionInfo
-	(*Workspace)(nil),                         // 101: moleculeai.workspace.v1.Workspace
-	(*structpb.Value)(nil),                    // 102: google.protobuf.Value
-	(*RuntimeMetadata)(nil),                   // 103: moleculeai.workspace.v1.RuntimeMetadata
-	(*Peer)(nil),                              // 104: moleculeai.workspace.v1.Peer
-	(*Token)(nil),                             // 105: moleculeai.workspace.v1.Token
-	(*timestamppb.Timestamp)(nil),             // 106: google.protobuf.Timestamp
-	(*Secret)(nil),                            // 107: moleculeai.workspace.v1.Secret
-	(Secret_Scope)(0),                         // 108: moleculeai.workspace.v1.Secret.Scope
-	(*ExchangeBootstrapTokenRequest)(nil),     // 109: moleculeai.workspace.v1.ExchangeBootstrapTokenRequest
-	(*GetConfigRequest)(nil),                  // 110: moleculeai.workspace.v1.GetConfigRequest
-	(*PatchConfigRequest)(nil),                // 111: moleculeai.workspace.v1.PatchConfigRequest
-	(*GetModelRequest)(nil),                   // 112: moleculeai.workspace.v1.GetModelRequest
-	(*SetModelRequest)(nil),                   // 113: moleculeai.workspace.v1.SetModelRequest
-	(*GetBudgetRequest)(nil),                  // 114: moleculeai.workspace.v1.GetBudgetRequest
-	(*SetBudgetRequest)(nil),                  // 115: moleculeai.workspace.v1.SetBudgetRequest
-	(*GetUsageRequest)(nil),                   // 116: moleculeai.workspace.v1.GetUsageRequest
-	(*GetAgentRequest)(nil),                   // 117: moleculeai.workspace.v1.GetAgentRequest
-	(*AssignAgentRequest)(nil),                // 118: moleculeai.workspace.v1.AssignAgentRequest
-	(*ReplaceAgentRequest)(nil),               // 119: moleculeai.workspace.v1.ReplaceAgentRequest
-	(*RemoveAgentRequest)(nil),                // 120: moleculeai.workspace.v1.RemoveAgentRequest
-	(*MoveAgentRequest)(nil),                  // 121: moleculeai.workspace.v1.MoveAgentRequest
-	(*ListSchedulesRequest)(nil),              // 122: moleculeai.workspace.v1.ListSchedulesRequest
-	(*CreateScheduleRequest)(nil),             // 123: moleculeai.workspace.v1.CreateScheduleRequest
-	(*UpdateScheduleRequest)(nil),             // 124: moleculeai.workspace.v1.UpdateScheduleRequest
-	(*DeleteScheduleRequest)(nil),             // 125: moleculeai.workspace.v1.DeleteScheduleRequest
-	(*RunScheduleRequest)(nil),                // 126: moleculeai.workspace.v1.RunScheduleRequest
-	(*ListScheduleRunsRequest)(nil),           // 127: moleculeai.workspace.v1.ListScheduleRunsRequest
-	(*GetScheduleHealthRequest)(nil),          // 128: moleculeai.workspace.v1.GetScheduleHealthRequest
-	(*ListScheduleHealthRequest)(nil),         // 129: moleculeai.workspace.v1.ListScheduleHealthRequest
-	(*ExchangeBootstrapTokenResponse)(nil),    // 130: moleculeai.workspace.v1.ExchangeBootstrapTokenResponse
-	(*structpb.Struct)(nil),                   // 131: google.protobuf.Struct
-	(*GetConfigResponse)(nil),                 // 132: moleculeai.workspace.v1.GetConfigResponse
-	(*PatchConfigResponse)(nil),               // 133: moleculeai.workspace.v1.PatchConfigResponse
-	(*GetModelResponse)(nil),                  // 134: moleculeai.workspace.v1.GetModelResponse
-	(*SetModelResponse)(nil),                  // 135: moleculeai.workspace.v1.SetModelResponse
-	(*Budget)(nil),                            // 136: moleculeai.workspace.v1.Budget
-	(*GetUsageResponse)(nil),                  // 137: moleculeai.workspace.v1.GetUsageResponse
-	(*AssignedAgent)(nil),                     // 138: moleculeai.workspace.v1.AssignedAgent
-	(*RemoveAgentResponse)(nil),               // 139: moleculeai.workspace.v1.RemoveAgentResponse
-	(*ListSchedulesResponse)(nil),             // 140: moleculeai.workspace.v1.ListSchedulesResponse
-	(*CreateScheduleResponse)(nil),            // 141: moleculeai.workspace.v1.CreateScheduleResponse
-	(*UpdateScheduleResponse)(nil),            // 142: moleculeai.workspace.v1.UpdateScheduleResponse
-	(*DeleteScheduleResponse)(nil),            // 143: moleculeai.workspace.v1.DeleteScheduleResponse
-	(*RunScheduleResponse)(nil),               // 144: moleculeai.workspace.v1.RunScheduleResponse
-	(*ListScheduleRunsResponse)(nil),          // 145: moleculeai.workspace.v1.ListScheduleRunsResponse
-	(*GetScheduleHealthResponse)(nil),         // 146: moleculeai.workspace.v1.GetScheduleHealthResponse
-	(*ListScheduleHealthResponse)(nil),        // 147: moleculeai.workspace.v1.ListScheduleHealthResponse
+	(*GetEgressRequest)(nil),                  // 42: moleculeai.workspace.v1.GetEgressRequest
+	(*UpdateWorkspaceResponse)(nil),           // 43: moleculeai.workspace.v1.UpdateWorkspaceResponse
+	(*DeleteWorkspaceRequest)(nil),            // 44: moleculeai.workspace.v1.DeleteWorkspaceRequest
+	(*DeleteWorkspaceResponse)(nil),           // 45: moleculeai.workspace.v1.DeleteWorkspaceResponse
+	(*RegisterRequest)(nil),                   // 46: moleculeai.workspace.v1.RegisterRequest
+	(*RegisterResponse)(nil),                  // 47: moleculeai.workspace.v1.RegisterResponse
+	(*HeartbeatRequest)(nil),                  // 48: moleculeai.workspace.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),                 // 49: moleculeai.workspace.v1.HeartbeatResponse
+	(*UpdateCardRequest)(nil),                 // 50: moleculeai.workspace.v1.UpdateCardRequest
+	(*UpdateCardResponse)(nil),                // 51: moleculeai.workspace.v1.UpdateCardResponse
+	(*DiscoverRequest)(nil),                   // 52: moleculeai.workspace.v1.DiscoverRequest
+	(*DiscoverResponse)(nil),                  // 53: moleculeai.workspace.v1.DiscoverResponse
+	(*ListPeersRequest)(nil),                  // 54: moleculeai.workspace.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),                 // 55: moleculeai.workspace.v1.ListPeersResponse
+	(*CheckAccessRequest)(nil),                // 56: moleculeai.workspace.v1.CheckAccessRequest
+	(*CheckAccessResponse)(nil),               // 57: moleculeai.workspace.v1.CheckAccessResponse
+	(*ListTokensRequest)(nil),                 // 58: moleculeai.workspace.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),                // 59: moleculeai.workspace.v1.ListTokensResponse
+	(*CreateTokenRequest)(nil),                // 60: moleculeai.workspace.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),               // 61: moleculeai.workspace.v1.CreateTokenResponse
+	(*RevokeTokenRequest)(nil),                // 62: moleculeai.workspace.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),               // 63: moleculeai.workspace.v1.RevokeTokenResponse
+	(*GetExternalConnectionRequest)(nil),      // 64: moleculeai.workspace.v1.GetExternalConnectionRequest
+	(*GetExternalConnectionResponse)(nil),     // 65: moleculeai.workspace.v1.GetExternalConnectionResponse
+	(*RotateExternalCredentialsRequest)(nil),  // 66: moleculeai.workspace.v1.RotateExternalCredentialsRequest
+	(*RotateExternalCredentialsResponse)(nil), // 67: moleculeai.workspace.v1.RotateExternalCredentialsResponse
+	(*ListSecretsRequest)(nil),                // 68: moleculeai.workspace.v1.ListSecretsRequest
+	(*ListSecretsResponse)(nil),               // 69: moleculeai.workspace.v1.ListSecretsResponse
+	(*GetSecretValuesRequest)(nil),            // 70: moleculeai.workspace.v1.GetSecretValuesRequest
+	(*SetSecretRequest)(nil),                  // 71: moleculeai.workspace.v1.SetSecretRequest
+	(*SetSecretResponse)(nil),                 // 72: moleculeai.workspace.v1.SetSecretResponse
+	(*DeleteSecretRequest)(nil),               // 73: moleculeai.workspace.v1.DeleteSecretRequest
+	(*DeleteSecretResponse)(nil),              // 74: moleculeai.workspace.v1.DeleteSecretResponse
+	(*ListSharedSecretsRequest)(nil),          // 75: moleculeai.workspace.v1.ListSharedSecretsRequest
+	(*ListSharedSecretsResponse)(nil),         // 76: moleculeai.workspace.v1.ListSharedSecretsResponse
+	(*SetSharedSecretRequest)(nil),            // 77: moleculeai.workspace.v1.SetSharedSecretRequest
+	(*SetSharedSecretResponse)(nil),           // 78: moleculeai.workspace.v1.SetSharedSecretResponse
+	(*DeleteSharedSecretRequest)(nil),         // 79: moleculeai.workspace.v1.DeleteSharedSecretRequest
+	(*DeleteSharedSecretResponse)(nil),        // 80: moleculeai.workspace.v1.DeleteSharedSecretResponse
+	(*ReencryptSecretsRequest)(nil),           // 81: moleculeai.workspace.v1.ReencryptSecretsRequest
+	(*ReencryptSecretsResponse)(nil),          // 82: moleculeai.workspace.v1.ReencryptSecretsResponse
+	(*ExecWorkspaceRequest_Start)(nil),        // 83: moleculeai.workspace.v1.ExecWorkspaceRequest.Start
+	(*ExecWorkspaceRequest_EndInput)(nil),     // 84: moleculeai.workspace.v1.ExecWorkspaceRequest.EndInput
+	(*ExecWorkspaceResponse_Started)(nil),     // 85: moleculeai.workspace.v1.ExecWorkspaceResponse.Started
+	(*ExecWorkspaceResponse_Exited)(nil),      // 86: moleculeai.workspace.v1.ExecWorkspaceResponse.Exited
+	(*CreateWorkspaceRequest_Canvas)(nil),     // 87: moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
+	nil,                                       // 88: moleculeai.workspace.v1.CreateWorkspaceRequest.SecretsEntry
+	(*DeleteWorkspaceResponse_Child)(nil),     // 89: moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
+	(*Operation)(nil),                         // 90: moleculeai.workspace.v1.Operation
+	(*WorkspaceFile)(nil),                     // 91: moleculeai.workspace.v1.WorkspaceFile
+	(*httpbody.HttpBody)(nil),                 // 92: google.api.HttpBody
+	(*LogChunk)(nil),                          // 93: moleculeai.workspace.v1.LogChunk
+	(*AccessBeat)(nil),                        // 94: moleculeai.workspace.v1.AccessBeat
+	(*AccessDrain)(nil),                       // 95: moleculeai.workspace.v1.AccessDrain
+	(*AccessEnd)(nil),                         // 96: moleculeai.workspace.v1.AccessEnd
+	(*TerminalSize)(nil),                      // 97: moleculeai.workspace.v1.TerminalSize
+	(*WorkspaceStats)(nil),                    // 98: moleculeai.workspace.v1.WorkspaceStats
+	(Workspace_Status)(0),                     // 99: moleculeai.workspace.v1.Workspace.Status
+	(Workspace_DeliveryMode)(0),               // 100: moleculeai.workspace.v1.Workspace.DeliveryMode
+	(*structpb.Value)(nil),                    // 101: google.protobuf.Value
+	(*ConnectionInfo)(nil),                    // 102: moleculeai.workspace.v1.ConnectionInfo
+	(*Workspace)(nil),                         // 103: moleculeai.workspace.v1.Workspace
+	(*RuntimeMetadata)(nil),                   // 104: moleculeai.workspace.v1.RuntimeMetadata
+	(*Peer)(nil),                              // 105: moleculeai.workspace.v1.Peer
+	(*Token)(nil),                             // 106: moleculeai.workspace.v1.Token
+	(*timestamppb.Timestamp)(nil),             // 107: google.protobuf.Timestamp
+	(*Secret)(nil),                            // 108: moleculeai.workspace.v1.Secret
+	(Secret_Scope)(0),                         // 109: moleculeai.workspace.v1.Secret.Scope
+	(*ExchangeBootstrapTokenRequest)(nil),     // 110: moleculeai.workspace.v1.ExchangeBootstrapTokenRequest
+	(*GetConfigRequest)(nil),                  // 111: moleculeai.workspace.v1.GetConfigRequest
+	(*PatchConfigRequest)(nil),                // 112: moleculeai.workspace.v1.PatchConfigRequest
+	(*GetModelRequest)(nil),                   // 113: moleculeai.workspace.v1.GetModelRequest
+	(*SetModelRequest)(nil),                   // 114: moleculeai.workspace.v1.SetModelRequest
+	(*GetBudgetRequest)(nil),                  // 115: moleculeai.workspace.v1.GetBudgetRequest
+	(*SetBudgetRequest)(nil),                  // 116: moleculeai.workspace.v1.SetBudgetRequest
+	(*GetUsageRequest)(nil),                   // 117: moleculeai.workspace.v1.GetUsageRequest
+	(*GetAgentRequest)(nil),                   // 118: moleculeai.workspace.v1.GetAgentRequest
+	(*AssignAgentRequest)(nil),                // 119: moleculeai.workspace.v1.AssignAgentRequest
+	(*ReplaceAgentRequest)(nil),               // 120: moleculeai.workspace.v1.ReplaceAgentRequest
+	(*RemoveAgentRequest)(nil),                // 121: moleculeai.workspace.v1.RemoveAgentRequest
+	(*MoveAgentRequest)(nil),                  // 122: moleculeai.workspace.v1.MoveAgentRequest
+	(*ListSchedulesRequest)(nil),              // 123: moleculeai.workspace.v1.ListSchedulesRequest
+	(*CreateScheduleRequest)(nil),             // 124: moleculeai.workspace.v1.CreateScheduleRequest
+	(*UpdateScheduleRequest)(nil),             // 125: moleculeai.workspace.v1.UpdateScheduleRequest
+	(*DeleteScheduleRequest)(nil),             // 126: moleculeai.workspace.v1.DeleteScheduleRequest
+	(*RunScheduleRequest)(nil),                // 127: moleculeai.workspace.v1.RunScheduleRequest
+	(*ListScheduleRunsRequest)(nil),           // 128: moleculeai.workspace.v1.ListScheduleRunsRequest
+	(*GetScheduleHealthRequest)(nil),          // 129: moleculeai.workspace.v1.GetScheduleHealthRequest
+	(*ListScheduleHealthRequest)(nil),         // 130: moleculeai.workspace.v1.ListScheduleHealthRequest
+	(*Egress)(nil),                            // 131: moleculeai.workspace.v1.Egress
+	(*ExchangeBootstrapTokenResponse)(nil),    // 132: moleculeai.workspace.v1.ExchangeBootstrapTokenResponse
+	(*structpb.Struct)(nil),                   // 133: google.protobuf.Struct
+	(*GetConfigResponse)(nil),                 // 134: moleculeai.workspace.v1.GetConfigResponse
+	(*PatchConfigResponse)(nil),               // 135: moleculeai.workspace.v1.PatchConfigResponse
+	(*GetModelResponse)(nil),                  // 136: moleculeai.workspace.v1.GetModelResponse
+	(*SetModelResponse)(nil),                  // 137: moleculeai.workspace.v1.SetModelResponse
+	(*Budget)(nil),                            // 138: moleculeai.workspace.v1.Budget
+	(*GetUsageResponse)(nil),                  // 139: moleculeai.workspace.v1.GetUsageResponse
+	(*AssignedAgent)(nil),                     // 140: moleculeai.workspace.v1.AssignedAgent
+	(*RemoveAgentResponse)(nil),               // 141: moleculeai.workspace.v1.RemoveAgentResponse
+	(*ListSchedulesResponse)(nil),             // 142: moleculeai.workspace.v1.ListSchedulesResponse
+	(*CreateScheduleResponse)(nil),            // 143: moleculeai.workspace.v1.CreateScheduleResponse
+	(*UpdateScheduleResponse)(nil),            // 144: moleculeai.workspace.v1.UpdateScheduleResponse
+	(*DeleteScheduleResponse)(nil),            // 145: moleculeai.workspace.v1.DeleteScheduleResponse
+	(*RunScheduleResponse)(nil),               // 146: moleculeai.workspace.v1.RunScheduleResponse
+	(*ListScheduleRunsResponse)(nil),          // 147: moleculeai.workspace.v1.ListScheduleRunsResponse
+	(*GetScheduleHealthResponse)(nil),         // 148: moleculeai.workspace.v1.GetScheduleHealthResponse
+	(*ListScheduleHealthResponse)(nil),        // 149: moleculeai.workspace.v1.ListScheduleHealthResponse
 }
 var file_moleculeai_workspace_v1_workspace_service_proto_depIdxs = []int32{
-	89,  // 0: moleculeai.workspace.v1.ListOperationsResponse.operations:type_name -> moleculeai.workspace.v1.Operation
-	90,  // 1: moleculeai.workspace.v1.ListWorkspaceFilesResponse.files:type_name -> moleculeai.workspace.v1.WorkspaceFile
-	91,  // 2: moleculeai.workspace.v1.WriteWorkspaceFileRequest.body:type_name -> google.api.HttpBody
-	92,  // 3: moleculeai.workspace.v1.WatchWorkspaceLogsResponse.chunk:type_name -> moleculeai.workspace.v1.LogChunk
-	93,  // 4: moleculeai.workspace.v1.WatchWorkspaceLogsResponse.beat:type_name -> moleculeai.workspace.v1.AccessBeat
-	94,  // 5: moleculeai.workspace.v1.WatchWorkspaceLogsResponse.drain:type_name -> moleculeai.workspace.v1.AccessDrain
-	95,  // 6: moleculeai.workspace.v1.WatchWorkspaceLogsResponse.end:type_name -> moleculeai.workspace.v1.AccessEnd
-	82,  // 7: moleculeai.workspace.v1.ExecWorkspaceRequest.start:type_name -> moleculeai.workspace.v1.ExecWorkspaceRequest.Start
-	83,  // 8: moleculeai.workspace.v1.ExecWorkspaceRequest.end_input:type_name -> moleculeai.workspace.v1.ExecWorkspaceRequest.EndInput
-	96,  // 9: moleculeai.workspace.v1.ExecWorkspaceRequest.resize:type_name -> moleculeai.workspace.v1.TerminalSize
-	84,  // 10: moleculeai.workspace.v1.ExecWorkspaceResponse.started:type_name -> moleculeai.workspace.v1.ExecWorkspaceResponse.Started
-	85,  // 11: moleculeai.workspace.v1.ExecWorkspaceResponse.exited:type_name -> moleculeai.workspace.v1.ExecWorkspaceResponse.Exited
-	93,  // 12: moleculeai.workspace.v1.ExecWorkspaceResponse.beat:type_name -> moleculeai.workspace.v1.AccessBeat
-	95,  // 13: moleculeai.workspace.v1.ExecWorkspaceResponse.end:type_name -> moleculeai.workspace.v1.AccessEnd
-	97,  // 14: moleculeai.workspace.v1.ListWorkspaceStatsResponse.stats:type_name -> moleculeai.workspace.v1.WorkspaceStats
-	98,  // 15: moleculeai.workspace.v1.RestartWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	98,  // 16: moleculeai.workspace.v1.PauseWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	98,  // 17: moleculeai.workspace.v1.ResumeWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	98,  // 18: moleculeai.workspace.v1.HibernateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	98,  // 19: moleculeai.workspace.v1.WakeWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	90,  // 0: moleculeai.workspace.v1.ListOperationsResponse.operations:type_name -> moleculeai.workspace.v1.Operation
+	91,  // 1: moleculeai.workspace.v1.ListWorkspaceFilesResponse.files:type_name -> moleculeai.workspace.v1.WorkspaceFile
+	92,  // 2: moleculeai.workspace.v1.WriteWorkspaceFileRequest.body:type_name -> google.api.HttpBody
+	93,  // 3: moleculeai.workspace.v1.WatchWorkspaceLogsResponse.chunk:type_name -> moleculeai.workspace.v1.LogChunk
+	94,  // 4: moleculeai.workspace.v1.WatchWorkspaceLogsResponse.beat:type_name -> moleculeai.workspace.v1.AccessBeat
+	95,  // 5: moleculeai.workspace.v1.WatchWorkspaceLogsResponse.drain:type_name -> moleculeai.workspace.v1.AccessDrain
+	96,  // 6: moleculeai.workspace.v1.WatchWorkspaceLogsResponse.end:type_name -> moleculeai.workspace.v1.AccessEnd
+	83,  // 7: moleculeai.workspace.v1.ExecWorkspaceRequest.start:type_name -> moleculeai.workspace.v1.ExecWorkspaceRequest.Start
+	84,  // 8: moleculeai.workspace.v1.ExecWorkspaceRequest.end_input:type_name -> moleculeai.workspace.v1.ExecWorkspaceRequest.EndInput
+	97,  // 9: moleculeai.workspace.v1.ExecWorkspaceRequest.resize:type_name -> moleculeai.workspace.v1.TerminalSize
+	85,  // 10: moleculeai.workspace.v1.ExecWorkspaceResponse.started:type_name -> moleculeai.workspace.v1.ExecWorkspaceResponse.Started
+	86,  // 11: moleculeai.workspace.v1.ExecWorkspaceResponse.exited:type_name -> moleculeai.workspace.v1.ExecWorkspaceResponse.Exited
+	94,  // 12: moleculeai.workspace.v1.ExecWorkspaceResponse.beat:type_name -> moleculeai.workspace.v1.AccessBeat
+	96,  // 13: moleculeai.workspace.v1.ExecWorkspaceResponse.end:type_name -> moleculeai.workspace.v1.AccessEnd
+	98,  // 14: moleculeai.workspace.v1.ListWorkspaceStatsResponse.stats:type_name -> moleculeai.workspace.v1.WorkspaceStats
+	99,  // 15: moleculeai.workspace.v1.RestartWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	99,  // 16: moleculeai.workspace.v1.PauseWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	99,  // 17: moleculeai.workspace.v1.ResumeWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	99,  // 18: moleculeai.workspace.v1.HibernateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	99,  // 19: moleculeai.workspace.v1.WakeWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
 	31,  // 20: moleculeai.workspace.v1.GetQuotaResponse.quotas:type_name -> moleculeai.workspace.v1.Quota
-	99,  // 21: moleculeai.workspace.v1.CreateWorkspaceRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	86,  // 22: moleculeai.workspace.v1.CreateWorkspaceRequest.canvas:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
+	100, // 21: moleculeai.workspace.v1.CreateWorkspaceRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	87,  // 22: moleculeai.workspace.v1.CreateWorkspaceRequest.canvas:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.Canvas
 	33,  // 23: moleculeai.workspace.v1.CreateWorkspaceRequest.initial_memories:type_name -> moleculeai.workspace.v1.InitialMemory
-	87,  // 24: moleculeai.workspace.v1.CreateWorkspaceRequest.secrets:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.SecretsEntry
-	98,  // 25: moleculeai.workspace.v1.CreateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	100, // 26: moleculeai.workspace.v1.CreateWorkspaceResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	101, // 27: moleculeai.workspace.v1.ListWorkspacesResponse.workspaces:type_name -> moleculeai.workspace.v1.Workspace
-	98,  // 28: moleculeai.workspace.v1.GetWorkspaceStateResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	102, // 29: moleculeai.workspace.v1.UpdateWorkspaceRequest.parent_id:type_name -> google.protobuf.Value
-	102, // 30: moleculeai.workspace.v1.UpdateWorkspaceRequest.workspace_dir:type_name -> google.protobuf.Value
-	88,  // 31: moleculeai.workspace.v1.DeleteWorkspaceResponse.children:type_name -> moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
-	102, // 32: moleculeai.workspace.v1.RegisterRequest.agent_card:type_name -> google.protobuf.Value
-	99,  // 33: moleculeai.workspace.v1.RegisterRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	99,  // 34: moleculeai.workspace.v1.RegisterResponse.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
-	103, // 35: moleculeai.workspace.v1.HeartbeatRequest.runtime_metadata:type_name -> moleculeai.workspace.v1.RuntimeMetadata
-	98,  // 36: moleculeai.workspace.v1.HeartbeatResponse.workspace_status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	102, // 37: moleculeai.workspace.v1.UpdateCardRequest.agent_card:type_name -> google.protobuf.Value
-	98,  // 38: moleculeai.workspace.v1.DiscoverResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
-	104, // 39: moleculeai.workspace.v1.ListPeersResponse.peers:type_name -> moleculeai.workspace.v1.Peer
-	105, // 40: moleculeai.workspace.v1.ListTokensResponse.tokens:type_name -> moleculeai.workspace.v1.Token
-	106, // 41: moleculeai.workspace.v1.CreateTokenResponse.created_at:type_name -> google.protobuf.Timestamp
-	106, // 42: moleculeai.workspace.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	100, // 43: moleculeai.workspace.v1.GetExternalConnectionResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	100, // 44: moleculeai.workspace.v1.RotateExternalCredentialsResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
-	107, // 45: moleculeai.workspace.v1.ListSecretsResponse.secrets:type_name -> moleculeai.workspace.v1.Secret
-	107, // 46: moleculeai.workspace.v1.ListSharedSecretsResponse.secrets:type_name -> moleculeai.workspace.v1.Secret
-	108, // 47: moleculeai.workspace.v1.SetSharedSecretResponse.scope:type_name -> moleculeai.workspace.v1.Secret.Scope
-	108, // 48: moleculeai.workspace.v1.DeleteSharedSecretResponse.scope:type_name -> moleculeai.workspace.v1.Secret.Scope
-	96,  // 49: moleculeai.workspace.v1.ExecWorkspaceRequest.Start.terminal:type_name -> moleculeai.workspace.v1.TerminalSize
-	34,  // 50: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:input_type -> moleculeai.workspace.v1.CreateWorkspaceRequest
-	36,  // 51: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:input_type -> moleculeai.workspace.v1.ListWorkspacesRequest
-	38,  // 52: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:input_type -> moleculeai.workspace.v1.GetWorkspaceRequest
-	39,  // 53: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:input_type -> moleculeai.workspace.v1.GetWorkspaceStateRequest
-	41,  // 54: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:input_type -> moleculeai.workspace.v1.UpdateWorkspaceRequest
-	43,  // 55: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:input_type -> moleculeai.workspace.v1.DeleteWorkspaceRequest
-	18,  // 56: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:input_type -> moleculeai.workspace.v1.RestartWorkspaceRequest
-	20,  // 57: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:input_type -> moleculeai.workspace.v1.PauseWorkspaceRequest
-	22,  // 58: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:input_type -> moleculeai.workspace.v1.ResumeWorkspaceRequest
-	24,  // 59: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:input_type -> moleculeai.workspace.v1.HibernateWorkspaceRequest
-	26,  // 60: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:input_type -> moleculeai.workspace.v1.WakeWorkspaceRequest
-	28,  // 61: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:input_type -> moleculeai.workspace.v1.CollapseWorkspaceRequest
-	45,  // 62: moleculeai.workspace.v1.WorkspaceService.Register:input_type -> moleculeai.workspace.v1.RegisterRequest
-	47,  // 63: moleculeai.workspace.v1.WorkspaceService.Heartbeat:input_type -> moleculeai.workspace.v1.HeartbeatRequest
-	49,  // 64: moleculeai.workspace.v1.WorkspaceService.UpdateCard:input_type -> moleculeai.workspace.v1.UpdateCardRequest
-	51,  // 65: moleculeai.workspace.v1.WorkspaceService.Discover:input_type -> moleculeai.workspace.v1.DiscoverRequest
-	53,  // 66: moleculeai.workspace.v1.WorkspaceService.ListPeers:input_type -> moleculeai.workspace.v1.ListPeersRequest
-	55,  // 67: moleculeai.workspace.v1.WorkspaceService.CheckAccess:input_type -> moleculeai.workspace.v1.CheckAccessRequest
-	57,  // 68: moleculeai.workspace.v1.WorkspaceService.ListTokens:input_type -> moleculeai.workspace.v1.ListTokensRequest
-	59,  // 69: moleculeai.workspace.v1.WorkspaceService.CreateToken:input_type -> moleculeai.workspace.v1.CreateTokenRequest
-	61,  // 70: moleculeai.workspace.v1.WorkspaceService.RevokeToken:input_type -> moleculeai.workspace.v1.RevokeTokenRequest
-	63,  // 71: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:input_type -> moleculeai.workspace.v1.GetExternalConnectionRequest
-	65,  // 72: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:input_type -> moleculeai.workspace.v1.RotateExternalCredentialsRequest
-	0,   // 73: moleculeai.workspace.v1.WorkspaceService.ListOperations:input_type -> moleculeai.workspace.v1.ListOperationsRequest
-	2,   // 74: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceFiles:input_type -> moleculeai.workspace.v1.ListWorkspaceFilesRequest
-	4,   // 75: moleculeai.workspace.v1.WorkspaceService.ReadWorkspaceFile:input_type -> moleculeai.workspace.v1.ReadWorkspaceFileRequest
-	5,   // 76: moleculeai.workspace.v1.WorkspaceService.WriteWorkspaceFile:input_type -> moleculeai.workspace.v1.WriteWorkspaceFileRequest
-	7,   // 77: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspaceFile:input_type -> moleculeai.workspace.v1.DeleteWorkspaceFileRequest
-	9,   // 78: moleculeai.workspace.v1.WorkspaceService.WatchWorkspaceLogs:input_type -> moleculeai.workspace.v1.WatchWorkspaceLogsRequest
-	11,  // 79: moleculeai.workspace.v1.WorkspaceService.ExecWorkspace:input_type -> moleculeai.workspace.v1.ExecWorkspaceRequest
-	13,  // 80: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceConsole:input_type -> moleculeai.workspace.v1.GetWorkspaceConsoleRequest
-	15,  // 81: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceStats:input_type -> moleculeai.workspace.v1.GetWorkspaceStatsRequest
-	16,  // 82: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceStats:input_type -> moleculeai.workspace.v1.ListWorkspaceStatsRequest
-	109, // 83: moleculeai.workspace.v1.WorkspaceService.ExchangeBootstrapToken:input_type -> moleculeai.workspace.v1.ExchangeBootstrapTokenRequest
-	30,  // 84: moleculeai.workspace.v1.WorkspaceService.GetQuota:input_type -> moleculeai.workspace.v1.GetQuotaRequest
-	67,  // 85: moleculeai.workspace.v1.WorkspaceService.ListSecrets:input_type -> moleculeai.workspace.v1.ListSecretsRequest
-	69,  // 86: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:input_type -> moleculeai.workspace.v1.GetSecretValuesRequest
-	70,  // 87: moleculeai.workspace.v1.WorkspaceService.SetSecret:input_type -> moleculeai.workspace.v1.SetSecretRequest
-	72,  // 88: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:input_type -> moleculeai.workspace.v1.DeleteSecretRequest
-	74,  // 89: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:input_type -> moleculeai.workspace.v1.ListSharedSecretsRequest
-	76,  // 90: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:input_type -> moleculeai.workspace.v1.SetSharedSecretRequest
-	78,  // 91: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:input_type -> moleculeai.workspace.v1.DeleteSharedSecretRequest
-	110, // 92: moleculeai.workspace.v1.WorkspaceService.GetConfig:input_type -> moleculeai.workspace.v1.GetConfigRequest
-	111, // 93: moleculeai.workspace.v1.WorkspaceService.PatchConfig:input_type -> moleculeai.workspace.v1.PatchConfigRequest
-	112, // 94: moleculeai.workspace.v1.WorkspaceService.GetModel:input_type -> moleculeai.workspace.v1.GetModelRequest
-	113, // 95: moleculeai.workspace.v1.WorkspaceService.SetModel:input_type -> moleculeai.workspace.v1.SetModelRequest
-	114, // 96: moleculeai.workspace.v1.WorkspaceService.GetBudget:input_type -> moleculeai.workspace.v1.GetBudgetRequest
-	115, // 97: moleculeai.workspace.v1.WorkspaceService.SetBudget:input_type -> moleculeai.workspace.v1.SetBudgetRequest
-	116, // 98: moleculeai.workspace.v1.WorkspaceService.GetUsage:input_type -> moleculeai.workspace.v1.GetUsageRequest
-	117, // 99: moleculeai.workspace.v1.WorkspaceService.GetAgent:input_type -> moleculeai.workspace.v1.GetAgentRequest
-	118, // 100: moleculeai.workspace.v1.WorkspaceService.AssignAgent:input_type -> moleculeai.workspace.v1.AssignAgentRequest
-	119, // 101: moleculeai.workspace.v1.WorkspaceService.ReplaceAgent:input_type -> moleculeai.workspace.v1.ReplaceAgentRequest
-	120, // 102: moleculeai.workspace.v1.WorkspaceService.RemoveAgent:input_type -> moleculeai.workspace.v1.RemoveAgentRequest
-	121, // 103: moleculeai.workspace.v1.WorkspaceService.MoveAgent:input_type -> moleculeai.workspace.v1.MoveAgentRequest
-	80,  // 104: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:input_type -> moleculeai.workspace.v1.ReencryptSecretsRequest
-	122, // 105: moleculeai.workspace.v1.WorkspaceService.ListSchedules:input_type -> moleculeai.workspace.v1.ListSchedulesRequest
-	123, // 106: moleculeai.workspace.v1.WorkspaceService.CreateSchedule:input_type -> moleculeai.workspace.v1.CreateScheduleRequest
-	124, // 107: moleculeai.workspace.v1.WorkspaceService.UpdateSchedule:input_type -> moleculeai.workspace.v1.UpdateScheduleRequest
-	125, // 108: moleculeai.workspace.v1.WorkspaceService.DeleteSchedule:input_type -> moleculeai.workspace.v1.DeleteScheduleRequest
-	126, // 109: moleculeai.workspace.v1.WorkspaceService.RunSchedule:input_type -> moleculeai.workspace.v1.RunScheduleRequest
-	127, // 110: moleculeai.workspace.v1.WorkspaceService.ListScheduleRuns:input_type -> moleculeai.workspace.v1.ListScheduleRunsRequest
-	128, // 111: moleculeai.workspace.v1.WorkspaceService.GetScheduleHealth:input_type -> moleculeai.workspace.v1.GetScheduleHealthRequest
-	129, // 112: moleculeai.workspace.v1.WorkspaceService.ListScheduleHealth:input_type -> moleculeai.workspace.v1.ListScheduleHealthRequest
-	35,  // 113: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
-	37,  // 114: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
-	101, // 115: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
-	40,  // 116: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
-	42,  // 117: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
-	44,  // 118: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
-	19,  // 119: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:output_type -> moleculeai.workspace.v1.RestartWorkspaceResponse
-	21,  // 120: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:output_type -> moleculeai.workspace.v1.PauseWorkspaceResponse
-	23,  // 121: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:output_type -> moleculeai.workspace.v1.ResumeWorkspaceResponse
-	25,  // 122: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:output_type -> moleculeai.workspace.v1.HibernateWorkspaceResponse
-	27,  // 123: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:output_type -> moleculeai.workspace.v1.WakeWorkspaceResponse
-	29,  // 124: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:output_type -> moleculeai.workspace.v1.CollapseWorkspaceResponse
-	46,  // 125: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
-	48,  // 126: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
-	50,  // 127: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
-	52,  // 128: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
-	54,  // 129: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
-	56,  // 130: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
-	58,  // 131: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
-	60,  // 132: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
-	62,  // 133: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
-	64,  // 134: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
-	66,  // 135: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
-	1,   // 136: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
-	3,   // 137: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceFiles:output_type -> moleculeai.workspace.v1.ListWorkspaceFilesResponse
-	91,  // 138: moleculeai.workspace.v1.WorkspaceService.ReadWorkspaceFile:output_type -> google.api.HttpBody
-	6,   // 139: moleculeai.workspace.v1.WorkspaceService.WriteWorkspaceFile:output_type -> moleculeai.workspace.v1.WriteWorkspaceFileResponse
-	8,   // 140: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspaceFile:output_type -> moleculeai.workspace.v1.DeleteWorkspaceFileResponse
-	10,  // 141: moleculeai.workspace.v1.WorkspaceService.WatchWorkspaceLogs:output_type -> moleculeai.workspace.v1.WatchWorkspaceLogsResponse
-	12,  // 142: moleculeai.workspace.v1.WorkspaceService.ExecWorkspace:output_type -> moleculeai.workspace.v1.ExecWorkspaceResponse
-	14,  // 143: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceConsole:output_type -> moleculeai.workspace.v1.GetWorkspaceConsoleResponse
-	97,  // 144: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceStats:output_type -> moleculeai.workspace.v1.WorkspaceStats
-	17,  // 145: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceStats:output_type -> moleculeai.workspace.v1.ListWorkspaceStatsResponse
-	130, // 146: moleculeai.workspace.v1.WorkspaceService.ExchangeBootstrapToken:output_type -> moleculeai.workspace.v1.ExchangeBootstrapTokenResponse
-	32,  // 147: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
-	68,  // 148: moleculeai.workspace.v1.WorkspaceService.ListSecrets:output_type -> moleculeai.workspace.v1.ListSecretsResponse
-	131, // 149: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:output_type -> google.protobuf.Struct
-	71,  // 150: moleculeai.workspace.v1.WorkspaceService.SetSecret:output_type -> moleculeai.workspace.v1.SetSecretResponse
-	73,  // 151: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:output_type -> moleculeai.workspace.v1.DeleteSecretResponse
-	75,  // 152: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:output_type -> moleculeai.workspace.v1.ListSharedSecretsResponse
-	77,  // 153: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:output_type -> moleculeai.workspace.v1.SetSharedSecretResponse
-	79,  // 154: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:output_type -> moleculeai.workspace.v1.DeleteSharedSecretResponse
-	132, // 155: moleculeai.workspace.v1.WorkspaceService.GetConfig:output_type -> moleculeai.workspace.v1.GetConfigResponse
-	133, // 156: moleculeai.workspace.v1.WorkspaceService.PatchConfig:output_type -> moleculeai.workspace.v1.PatchConfigResponse
-	134, // 157: moleculeai.workspace.v1.WorkspaceService.GetModel:output_type -> moleculeai.workspace.v1.GetModelResponse
-	135, // 158: moleculeai.workspace.v1.WorkspaceService.SetModel:output_type -> moleculeai.workspace.v1.SetModelResponse
-	136, // 159: moleculeai.workspace.v1.WorkspaceService.GetBudget:output_type -> moleculeai.workspace.v1.Budget
-	136, // 160: moleculeai.workspace.v1.WorkspaceService.SetBudget:output_type -> moleculeai.workspace.v1.Budget
-	137, // 161: moleculeai.workspace.v1.WorkspaceService.GetUsage:output_type -> moleculeai.workspace.v1.GetUsageResponse
-	138, // 162: moleculeai.workspace.v1.WorkspaceService.GetAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
-	138, // 163: moleculeai.workspace.v1.WorkspaceService.AssignAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
-	138, // 164: moleculeai.workspace.v1.WorkspaceService.ReplaceAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
-	139, // 165: moleculeai.workspace.v1.WorkspaceService.RemoveAgent:output_type -> moleculeai.workspace.v1.RemoveAgentResponse
-	138, // 166: moleculeai.workspace.v1.WorkspaceService.MoveAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
-	81,  // 167: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:output_type -> moleculeai.workspace.v1.ReencryptSecretsResponse
-	140, // 168: moleculeai.workspace.v1.WorkspaceService.ListSchedules:output_type -> moleculeai.workspace.v1.ListSchedulesResponse
-	141, // 169: moleculeai.workspace.v1.WorkspaceService.CreateSchedule:output_type -> moleculeai.workspace.v1.CreateScheduleResponse
-	142, // 170: moleculeai.workspace.v1.WorkspaceService.UpdateSchedule:output_type -> moleculeai.workspace.v1.UpdateScheduleResponse
-	143, // 171: moleculeai.workspace.v1.WorkspaceService.DeleteSchedule:output_type -> moleculeai.workspace.v1.DeleteScheduleResponse
-	144, // 172: moleculeai.workspace.v1.WorkspaceService.RunSchedule:output_type -> moleculeai.workspace.v1.RunScheduleResponse
-	145, // 173: moleculeai.workspace.v1.WorkspaceService.ListScheduleRuns:output_type -> moleculeai.workspace.v1.ListScheduleRunsResponse
-	146, // 174: moleculeai.workspace.v1.WorkspaceService.GetScheduleHealth:output_type -> moleculeai.workspace.v1.GetScheduleHealthResponse
-	147, // 175: moleculeai.workspace.v1.WorkspaceService.ListScheduleHealth:output_type -> moleculeai.workspace.v1.ListScheduleHealthResponse
-	113, // [113:176] is the sub-list for method output_type
-	50,  // [50:113] is the sub-list for method input_type
-	50,  // [50:50] is the sub-list for extension type_name
-	50,  // [50:50] is the sub-list for extension extendee
-	0,   // [0:50] is the sub-list for field type_name
+	88,  // 24: moleculeai.workspace.v1.CreateWorkspaceRequest.secrets:type_name -> moleculeai.workspace.v1.CreateWorkspaceRequest.SecretsEntry
+	101, // 25: moleculeai.workspace.v1.CreateWorkspaceRequest.egress:type_name -> google.protobuf.Value
+	99,  // 26: moleculeai.workspace.v1.CreateWorkspaceResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	102, // 27: moleculeai.workspace.v1.CreateWorkspaceResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	103, // 28: moleculeai.workspace.v1.ListWorkspacesResponse.workspaces:type_name -> moleculeai.workspace.v1.Workspace
+	99,  // 29: moleculeai.workspace.v1.GetWorkspaceStateResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	101, // 30: moleculeai.workspace.v1.UpdateWorkspaceRequest.parent_id:type_name -> google.protobuf.Value
+	101, // 31: moleculeai.workspace.v1.UpdateWorkspaceRequest.workspace_dir:type_name -> google.protobuf.Value
+	101, // 32: moleculeai.workspace.v1.UpdateWorkspaceRequest.egress:type_name -> google.protobuf.Value
+	89,  // 33: moleculeai.workspace.v1.DeleteWorkspaceResponse.children:type_name -> moleculeai.workspace.v1.DeleteWorkspaceResponse.Child
+	101, // 34: moleculeai.workspace.v1.RegisterRequest.agent_card:type_name -> google.protobuf.Value
+	100, // 35: moleculeai.workspace.v1.RegisterRequest.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	100, // 36: moleculeai.workspace.v1.RegisterResponse.delivery_mode:type_name -> moleculeai.workspace.v1.Workspace.DeliveryMode
+	104, // 37: moleculeai.workspace.v1.HeartbeatRequest.runtime_metadata:type_name -> moleculeai.workspace.v1.RuntimeMetadata
+	99,  // 38: moleculeai.workspace.v1.HeartbeatResponse.workspace_status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	101, // 39: moleculeai.workspace.v1.UpdateCardRequest.agent_card:type_name -> google.protobuf.Value
+	99,  // 40: moleculeai.workspace.v1.DiscoverResponse.status:type_name -> moleculeai.workspace.v1.Workspace.Status
+	105, // 41: moleculeai.workspace.v1.ListPeersResponse.peers:type_name -> moleculeai.workspace.v1.Peer
+	106, // 42: moleculeai.workspace.v1.ListTokensResponse.tokens:type_name -> moleculeai.workspace.v1.Token
+	107, // 43: moleculeai.workspace.v1.CreateTokenResponse.created_at:type_name -> google.protobuf.Timestamp
+	107, // 44: moleculeai.workspace.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	102, // 45: moleculeai.workspace.v1.GetExternalConnectionResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	102, // 46: moleculeai.workspace.v1.RotateExternalCredentialsResponse.connection:type_name -> moleculeai.workspace.v1.ConnectionInfo
+	108, // 47: moleculeai.workspace.v1.ListSecretsResponse.secrets:type_name -> moleculeai.workspace.v1.Secret
+	108, // 48: moleculeai.workspace.v1.ListSharedSecretsResponse.secrets:type_name -> moleculeai.workspace.v1.Secret
+	109, // 49: moleculeai.workspace.v1.SetSharedSecretResponse.scope:type_name -> moleculeai.workspace.v1.Secret.Scope
+	109, // 50: moleculeai.workspace.v1.DeleteSharedSecretResponse.scope:type_name -> moleculeai.workspace.v1.Secret.Scope
+	97,  // 51: moleculeai.workspace.v1.ExecWorkspaceRequest.Start.terminal:type_name -> moleculeai.workspace.v1.TerminalSize
+	34,  // 52: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:input_type -> moleculeai.workspace.v1.CreateWorkspaceRequest
+	36,  // 53: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:input_type -> moleculeai.workspace.v1.ListWorkspacesRequest
+	38,  // 54: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:input_type -> moleculeai.workspace.v1.GetWorkspaceRequest
+	39,  // 55: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:input_type -> moleculeai.workspace.v1.GetWorkspaceStateRequest
+	41,  // 56: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:input_type -> moleculeai.workspace.v1.UpdateWorkspaceRequest
+	42,  // 57: moleculeai.workspace.v1.WorkspaceService.GetEgress:input_type -> moleculeai.workspace.v1.GetEgressRequest
+	44,  // 58: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:input_type -> moleculeai.workspace.v1.DeleteWorkspaceRequest
+	18,  // 59: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:input_type -> moleculeai.workspace.v1.RestartWorkspaceRequest
+	20,  // 60: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:input_type -> moleculeai.workspace.v1.PauseWorkspaceRequest
+	22,  // 61: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:input_type -> moleculeai.workspace.v1.ResumeWorkspaceRequest
+	24,  // 62: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:input_type -> moleculeai.workspace.v1.HibernateWorkspaceRequest
+	26,  // 63: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:input_type -> moleculeai.workspace.v1.WakeWorkspaceRequest
+	28,  // 64: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:input_type -> moleculeai.workspace.v1.CollapseWorkspaceRequest
+	46,  // 65: moleculeai.workspace.v1.WorkspaceService.Register:input_type -> moleculeai.workspace.v1.RegisterRequest
+	48,  // 66: moleculeai.workspace.v1.WorkspaceService.Heartbeat:input_type -> moleculeai.workspace.v1.HeartbeatRequest
+	50,  // 67: moleculeai.workspace.v1.WorkspaceService.UpdateCard:input_type -> moleculeai.workspace.v1.UpdateCardRequest
+	52,  // 68: moleculeai.workspace.v1.WorkspaceService.Discover:input_type -> moleculeai.workspace.v1.DiscoverRequest
+	54,  // 69: moleculeai.workspace.v1.WorkspaceService.ListPeers:input_type -> moleculeai.workspace.v1.ListPeersRequest
+	56,  // 70: moleculeai.workspace.v1.WorkspaceService.CheckAccess:input_type -> moleculeai.workspace.v1.CheckAccessRequest
+	58,  // 71: moleculeai.workspace.v1.WorkspaceService.ListTokens:input_type -> moleculeai.workspace.v1.ListTokensRequest
+	60,  // 72: moleculeai.workspace.v1.WorkspaceService.CreateToken:input_type -> moleculeai.workspace.v1.CreateTokenRequest
+	62,  // 73: moleculeai.workspace.v1.WorkspaceService.RevokeToken:input_type -> moleculeai.workspace.v1.RevokeTokenRequest
+	64,  // 74: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:input_type -> moleculeai.workspace.v1.GetExternalConnectionRequest
+	66,  // 75: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:input_type -> moleculeai.workspace.v1.RotateExternalCredentialsRequest
+	0,   // 76: moleculeai.workspace.v1.WorkspaceService.ListOperations:input_type -> moleculeai.workspace.v1.ListOperationsRequest
+	2,   // 77: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceFiles:input_type -> moleculeai.workspace.v1.ListWorkspaceFilesRequest
+	4,   // 78: moleculeai.workspace.v1.WorkspaceService.ReadWorkspaceFile:input_type -> moleculeai.workspace.v1.ReadWorkspaceFileRequest
+	5,   // 79: moleculeai.workspace.v1.WorkspaceService.WriteWorkspaceFile:input_type -> moleculeai.workspace.v1.WriteWorkspaceFileRequest
+	7,   // 80: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspaceFile:input_type -> moleculeai.workspace.v1.DeleteWorkspaceFileRequest
+	9,   // 81: moleculeai.workspace.v1.WorkspaceService.WatchWorkspaceLogs:input_type -> moleculeai.workspace.v1.WatchWorkspaceLogsRequest
+	11,  // 82: moleculeai.workspace.v1.WorkspaceService.ExecWorkspace:input_type -> moleculeai.workspace.v1.ExecWorkspaceRequest
+	13,  // 83: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceConsole:input_type -> moleculeai.workspace.v1.GetWorkspaceConsoleRequest
+	15,  // 84: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceStats:input_type -> moleculeai.workspace.v1.GetWorkspaceStatsRequest
+	16,  // 85: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceStats:input_type -> moleculeai.workspace.v1.ListWorkspaceStatsRequest
+	110, // 86: moleculeai.workspace.v1.WorkspaceService.ExchangeBootstrapToken:input_type -> moleculeai.workspace.v1.ExchangeBootstrapTokenRequest
+	30,  // 87: moleculeai.workspace.v1.WorkspaceService.GetQuota:input_type -> moleculeai.workspace.v1.GetQuotaRequest
+	68,  // 88: moleculeai.workspace.v1.WorkspaceService.ListSecrets:input_type -> moleculeai.workspace.v1.ListSecretsRequest
+	70,  // 89: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:input_type -> moleculeai.workspace.v1.GetSecretValuesRequest
+	71,  // 90: moleculeai.workspace.v1.WorkspaceService.SetSecret:input_type -> moleculeai.workspace.v1.SetSecretRequest
+	73,  // 91: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:input_type -> moleculeai.workspace.v1.DeleteSecretRequest
+	75,  // 92: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:input_type -> moleculeai.workspace.v1.ListSharedSecretsRequest
+	77,  // 93: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:input_type -> moleculeai.workspace.v1.SetSharedSecretRequest
+	79,  // 94: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:input_type -> moleculeai.workspace.v1.DeleteSharedSecretRequest
+	111, // 95: moleculeai.workspace.v1.WorkspaceService.GetConfig:input_type -> moleculeai.workspace.v1.GetConfigRequest
+	112, // 96: moleculeai.workspace.v1.WorkspaceService.PatchConfig:input_type -> moleculeai.workspace.v1.PatchConfigRequest
+	113, // 97: moleculeai.workspace.v1.WorkspaceService.GetModel:input_type -> moleculeai.workspace.v1.GetModelRequest
+	114, // 98: moleculeai.workspace.v1.WorkspaceService.SetModel:input_type -> moleculeai.workspace.v1.SetModelRequest
+	115, // 99: moleculeai.workspace.v1.WorkspaceService.GetBudget:input_type -> moleculeai.workspace.v1.GetBudgetRequest
+	116, // 100: moleculeai.workspace.v1.WorkspaceService.SetBudget:input_type -> moleculeai.workspace.v1.SetBudgetRequest
+	117, // 101: moleculeai.workspace.v1.WorkspaceService.GetUsage:input_type -> moleculeai.workspace.v1.GetUsageRequest
+	118, // 102: moleculeai.workspace.v1.WorkspaceService.GetAgent:input_type -> moleculeai.workspace.v1.GetAgentRequest
+	119, // 103: moleculeai.workspace.v1.WorkspaceService.AssignAgent:input_type -> moleculeai.workspace.v1.AssignAgentRequest
+	120, // 104: moleculeai.workspace.v1.WorkspaceService.ReplaceAgent:input_type -> moleculeai.workspace.v1.ReplaceAgentRequest
+	121, // 105: moleculeai.workspace.v1.WorkspaceService.RemoveAgent:input_type -> moleculeai.workspace.v1.RemoveAgentRequest
+	122, // 106: moleculeai.workspace.v1.WorkspaceService.MoveAgent:input_type -> moleculeai.workspace.v1.MoveAgentRequest
+	81,  // 107: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:input_type -> moleculeai.workspace.v1.ReencryptSecretsRequest
+	123, // 108: moleculeai.workspace.v1.WorkspaceService.ListSchedules:input_type -> moleculeai.workspace.v1.ListSchedulesRequest
+	124, // 109: moleculeai.workspace.v1.WorkspaceService.CreateSchedule:input_type -> moleculeai.workspace.v1.CreateScheduleRequest
+	125, // 110: moleculeai.workspace.v1.WorkspaceService.UpdateSchedule:input_type -> moleculeai.workspace.v1.UpdateScheduleRequest
+	126, // 111: moleculeai.workspace.v1.WorkspaceService.DeleteSchedule:input_type -> moleculeai.workspace.v1.DeleteScheduleRequest
+	127, // 112: moleculeai.workspace.v1.WorkspaceService.RunSchedule:input_type -> moleculeai.workspace.v1.RunScheduleRequest
+	128, // 113: moleculeai.workspace.v1.WorkspaceService.ListScheduleRuns:input_type -> moleculeai.workspace.v1.ListScheduleRunsRequest
+	129, // 114: moleculeai.workspace.v1.WorkspaceService.GetScheduleHealth:input_type -> moleculeai.workspace.v1.GetScheduleHealthRequest
+	130, // 115: moleculeai.workspace.v1.WorkspaceService.ListScheduleHealth:input_type -> moleculeai.workspace.v1.ListScheduleHealthRequest
+	35,  // 116: moleculeai.workspace.v1.WorkspaceService.CreateWorkspace:output_type -> moleculeai.workspace.v1.CreateWorkspaceResponse
+	37,  // 117: moleculeai.workspace.v1.WorkspaceService.ListWorkspaces:output_type -> moleculeai.workspace.v1.ListWorkspacesResponse
+	103, // 118: moleculeai.workspace.v1.WorkspaceService.GetWorkspace:output_type -> moleculeai.workspace.v1.Workspace
+	40,  // 119: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceState:output_type -> moleculeai.workspace.v1.GetWorkspaceStateResponse
+	43,  // 120: moleculeai.workspace.v1.WorkspaceService.UpdateWorkspace:output_type -> moleculeai.workspace.v1.UpdateWorkspaceResponse
+	131, // 121: moleculeai.workspace.v1.WorkspaceService.GetEgress:output_type -> moleculeai.workspace.v1.Egress
+	45,  // 122: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspace:output_type -> moleculeai.workspace.v1.DeleteWorkspaceResponse
+	19,  // 123: moleculeai.workspace.v1.WorkspaceService.RestartWorkspace:output_type -> moleculeai.workspace.v1.RestartWorkspaceResponse
+	21,  // 124: moleculeai.workspace.v1.WorkspaceService.PauseWorkspace:output_type -> moleculeai.workspace.v1.PauseWorkspaceResponse
+	23,  // 125: moleculeai.workspace.v1.WorkspaceService.ResumeWorkspace:output_type -> moleculeai.workspace.v1.ResumeWorkspaceResponse
+	25,  // 126: moleculeai.workspace.v1.WorkspaceService.HibernateWorkspace:output_type -> moleculeai.workspace.v1.HibernateWorkspaceResponse
+	27,  // 127: moleculeai.workspace.v1.WorkspaceService.WakeWorkspace:output_type -> moleculeai.workspace.v1.WakeWorkspaceResponse
+	29,  // 128: moleculeai.workspace.v1.WorkspaceService.CollapseWorkspace:output_type -> moleculeai.workspace.v1.CollapseWorkspaceResponse
+	47,  // 129: moleculeai.workspace.v1.WorkspaceService.Register:output_type -> moleculeai.workspace.v1.RegisterResponse
+	49,  // 130: moleculeai.workspace.v1.WorkspaceService.Heartbeat:output_type -> moleculeai.workspace.v1.HeartbeatResponse
+	51,  // 131: moleculeai.workspace.v1.WorkspaceService.UpdateCard:output_type -> moleculeai.workspace.v1.UpdateCardResponse
+	53,  // 132: moleculeai.workspace.v1.WorkspaceService.Discover:output_type -> moleculeai.workspace.v1.DiscoverResponse
+	55,  // 133: moleculeai.workspace.v1.WorkspaceService.ListPeers:output_type -> moleculeai.workspace.v1.ListPeersResponse
+	57,  // 134: moleculeai.workspace.v1.WorkspaceService.CheckAccess:output_type -> moleculeai.workspace.v1.CheckAccessResponse
+	59,  // 135: moleculeai.workspace.v1.WorkspaceService.ListTokens:output_type -> moleculeai.workspace.v1.ListTokensResponse
+	61,  // 136: moleculeai.workspace.v1.WorkspaceService.CreateToken:output_type -> moleculeai.workspace.v1.CreateTokenResponse
+	63,  // 137: moleculeai.workspace.v1.WorkspaceService.RevokeToken:output_type -> moleculeai.workspace.v1.RevokeTokenResponse
+	65,  // 138: moleculeai.workspace.v1.WorkspaceService.GetExternalConnection:output_type -> moleculeai.workspace.v1.GetExternalConnectionResponse
+	67,  // 139: moleculeai.workspace.v1.WorkspaceService.RotateExternalCredentials:output_type -> moleculeai.workspace.v1.RotateExternalCredentialsResponse
+	1,   // 140: moleculeai.workspace.v1.WorkspaceService.ListOperations:output_type -> moleculeai.workspace.v1.ListOperationsResponse
+	3,   // 141: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceFiles:output_type -> moleculeai.workspace.v1.ListWorkspaceFilesResponse
+	92,  // 142: moleculeai.workspace.v1.WorkspaceService.ReadWorkspaceFile:output_type -> google.api.HttpBody
+	6,   // 143: moleculeai.workspace.v1.WorkspaceService.WriteWorkspaceFile:output_type -> moleculeai.workspace.v1.WriteWorkspaceFileResponse
+	8,   // 144: moleculeai.workspace.v1.WorkspaceService.DeleteWorkspaceFile:output_type -> moleculeai.workspace.v1.DeleteWorkspaceFileResponse
+	10,  // 145: moleculeai.workspace.v1.WorkspaceService.WatchWorkspaceLogs:output_type -> moleculeai.workspace.v1.WatchWorkspaceLogsResponse
+	12,  // 146: moleculeai.workspace.v1.WorkspaceService.ExecWorkspace:output_type -> moleculeai.workspace.v1.ExecWorkspaceResponse
+	14,  // 147: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceConsole:output_type -> moleculeai.workspace.v1.GetWorkspaceConsoleResponse
+	98,  // 148: moleculeai.workspace.v1.WorkspaceService.GetWorkspaceStats:output_type -> moleculeai.workspace.v1.WorkspaceStats
+	17,  // 149: moleculeai.workspace.v1.WorkspaceService.ListWorkspaceStats:output_type -> moleculeai.workspace.v1.ListWorkspaceStatsResponse
+	132, // 150: moleculeai.workspace.v1.WorkspaceService.ExchangeBootstrapToken:output_type -> moleculeai.workspace.v1.ExchangeBootstrapTokenResponse
+	32,  // 151: moleculeai.workspace.v1.WorkspaceService.GetQuota:output_type -> moleculeai.workspace.v1.GetQuotaResponse
+	69,  // 152: moleculeai.workspace.v1.WorkspaceService.ListSecrets:output_type -> moleculeai.workspace.v1.ListSecretsResponse
+	133, // 153: moleculeai.workspace.v1.WorkspaceService.GetSecretValues:output_type -> google.protobuf.Struct
+	72,  // 154: moleculeai.workspace.v1.WorkspaceService.SetSecret:output_type -> moleculeai.workspace.v1.SetSecretResponse
+	74,  // 155: moleculeai.workspace.v1.WorkspaceService.DeleteSecret:output_type -> moleculeai.workspace.v1.DeleteSecretResponse
+	76,  // 156: moleculeai.workspace.v1.WorkspaceService.ListSharedSecrets:output_type -> moleculeai.workspace.v1.ListSharedSecretsResponse
+	78,  // 157: moleculeai.workspace.v1.WorkspaceService.SetSharedSecret:output_type -> moleculeai.workspace.v1.SetSharedSecretResponse
+	80,  // 158: moleculeai.workspace.v1.WorkspaceService.DeleteSharedSecret:output_type -> moleculeai.workspace.v1.DeleteSharedSecretResponse
+	134, // 159: moleculeai.workspace.v1.WorkspaceService.GetConfig:output_type -> moleculeai.workspace.v1.GetConfigResponse
+	135, // 160: moleculeai.workspace.v1.WorkspaceService.PatchConfig:output_type -> moleculeai.workspace.v1.PatchConfigResponse
+	136, // 161: moleculeai.workspace.v1.WorkspaceService.GetModel:output_type -> moleculeai.workspace.v1.GetModelResponse
+	137, // 162: moleculeai.workspace.v1.WorkspaceService.SetModel:output_type -> moleculeai.workspace.v1.SetModelResponse
+	138, // 163: moleculeai.workspace.v1.WorkspaceService.GetBudget:output_type -> moleculeai.workspace.v1.Budget
+	138, // 164: moleculeai.workspace.v1.WorkspaceService.SetBudget:output_type -> moleculeai.workspace.v1.Budget
+	139, // 165: moleculeai.workspace.v1.WorkspaceService.GetUsage:output_type -> moleculeai.workspace.v1.GetUsageResponse
+	140, // 166: moleculeai.workspace.v1.WorkspaceService.GetAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	140, // 167: moleculeai.workspace.v1.WorkspaceService.AssignAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	140, // 168: moleculeai.workspace.v1.WorkspaceService.ReplaceAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	141, // 169: moleculeai.workspace.v1.WorkspaceService.RemoveAgent:output_type -> moleculeai.workspace.v1.RemoveAgentResponse
+	140, // 170: moleculeai.workspace.v1.WorkspaceService.MoveAgent:output_type -> moleculeai.workspace.v1.AssignedAgent
+	82,  // 171: moleculeai.workspace.v1.WorkspaceService.ReencryptSecrets:output_type -> moleculeai.workspace.v1.ReencryptSecretsResponse
+	142, // 172: moleculeai.workspace.v1.WorkspaceService.ListSchedules:output_type -> moleculeai.workspace.v1.ListSchedulesResponse
+	143, // 173: moleculeai.workspace.v1.WorkspaceService.CreateSchedule:output_type -> moleculeai.workspace.v1.CreateScheduleResponse
+	144, // 174: moleculeai.workspace.v1.WorkspaceService.UpdateSchedule:output_type -> moleculeai.workspace.v1.UpdateScheduleResponse
+	145, // 175: moleculeai.workspace.v1.WorkspaceService.DeleteSchedule:output_type -> moleculeai.workspace.v1.DeleteScheduleResponse
+	146, // 176: moleculeai.workspace.v1.WorkspaceService.RunSchedule:output_type -> moleculeai.workspace.v1.RunScheduleResponse
+	147, // 177: moleculeai.workspace.v1.WorkspaceService.ListScheduleRuns:output_type -> moleculeai.workspace.v1.ListScheduleRunsResponse
+	148, // 178: moleculeai.workspace.v1.WorkspaceService.GetScheduleHealth:output_type -> moleculeai.workspace.v1.GetScheduleHealthResponse
+	149, // 179: moleculeai.workspace.v1.WorkspaceService.ListScheduleHealth:output_type -> moleculeai.workspace.v1.ListScheduleHealthResponse
+	116, // [116:180] is the sub-list for method output_type
+	52,  // [52:116] is the sub-list for method input_type
+	52,  // [52:52] is the sub-list for extension type_name
+	52,  // [52:52] is the sub-list for extension extendee
+	0,   // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_moleculeai_workspace_v1_workspace_service_proto_init() }
@@ -6445,6 +6526,7 @@ func file_moleculeai_workspace_v1_workspace_service_proto_init() {
 	file_moleculeai_workspace_v1_access_proto_init()
 	file_moleculeai_workspace_v1_configuration_proto_init()
 	file_moleculeai_workspace_v1_bootstrap_proto_init()
+	file_moleculeai_workspace_v1_egress_proto_init()
 	file_moleculeai_workspace_v1_operation_proto_init()
 	file_moleculeai_workspace_v1_schedule_proto_init()
 	file_moleculeai_workspace_v1_secret_proto_init()
@@ -6472,15 +6554,15 @@ func file_moleculeai_workspace_v1_workspace_service_proto_init() {
 	}
 	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[34].OneofWrappers = []any{}
 	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[41].OneofWrappers = []any{}
-	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[44].OneofWrappers = []any{}
-	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[47].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[45].OneofWrappers = []any{}
+	file_moleculeai_workspace_v1_workspace_service_proto_msgTypes[48].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_moleculeai_workspace_v1_workspace_service_proto_rawDesc), len(file_moleculeai_workspace_v1_workspace_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   89,
+			NumMessages:   90,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,7 @@ const (
 	WorkspaceService_GetWorkspace_FullMethodName              = "/moleculeai.workspace.v1.WorkspaceService/GetWorkspace"
 	WorkspaceService_GetWorkspaceState_FullMethodName         = "/moleculeai.workspace.v1.WorkspaceService/GetWorkspaceState"
 	WorkspaceService_UpdateWorkspace_FullMethodName           = "/moleculeai.workspace.v1.WorkspaceService/UpdateWorkspace"
+	WorkspaceService_GetEgress_FullMethodName                 = "/moleculeai.workspace.v1.WorkspaceService/GetEgress"
 	WorkspaceService_DeleteWorkspace_FullMethodName           = "/moleculeai.workspace.v1.WorkspaceService/DeleteWorkspace"
 	WorkspaceService_RestartWorkspace_FullMethodName          = "/moleculeai.workspace.v1.WorkspaceService/RestartWorkspace"
 	WorkspaceService_PauseWorkspace_FullMethodName            = "/moleculeai.workspace.v1.WorkspaceService/PauseWorkspace"
@@ -114,6 +115,9 @@ type WorkspaceServiceClient interface {
 	GetWorkspaceState(ctx context.Context, in *GetWorkspaceStateRequest, opts ...grpc.CallOption) (*GetWorkspaceStateResponse, error)
 	// UpdateWorkspace changes the present fields, all or none. Repeating a call is harmless.
 	UpdateWorkspace(ctx context.Context, in *UpdateWorkspaceRequest, opts ...grpc.CallOption) (*UpdateWorkspaceResponse, error)
+	// GetEgress tells which hosts a workspace may reach, and which it was refused lately. UpdateWorkspace
+	// changes the list.
+	GetEgress(ctx context.Context, in *GetEgressRequest, opts ...grpc.CallOption) (*Egress, error)
 	// DeleteWorkspace removes a workspace and all its descendants. With live children and without
 	// `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
 	// is harmless. `purge` also deletes the rows; delegation history stays.
@@ -398,6 +402,16 @@ func (c *workspaceServiceClient) UpdateWorkspace(ctx context.Context, in *Update
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(UpdateWorkspaceResponse)
 	err := c.cc.Invoke(ctx, WorkspaceService_UpdateWorkspace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) GetEgress(ctx context.Context, in *GetEgressRequest, opts ...grpc.CallOption) (*Egress, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Egress)
+	err := c.cc.Invoke(ctx, WorkspaceService_GetEgress_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -1034,6 +1048,9 @@ type WorkspaceServiceServer interface {
 	GetWorkspaceState(context.Context, *GetWorkspaceStateRequest) (*GetWorkspaceStateResponse, error)
 	// UpdateWorkspace changes the present fields, all or none. Repeating a call is harmless.
 	UpdateWorkspace(context.Context, *UpdateWorkspaceRequest) (*UpdateWorkspaceResponse, error)
+	// GetEgress tells which hosts a workspace may reach, and which it was refused lately. UpdateWorkspace
+	// changes the list.
+	GetEgress(context.Context, *GetEgressRequest) (*Egress, error)
 	// DeleteWorkspace removes a workspace and all its descendants. With live children and without
 	// `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
 	// is harmless. `purge` also deletes the rows; delegation history stays.
@@ -1288,6 +1305,9 @@ func (UnimplementedWorkspaceServiceServer) GetWorkspaceState(context.Context, *G
 }
 func (UnimplementedWorkspaceServiceServer) UpdateWorkspace(context.Context, *UpdateWorkspaceRequest) (*UpdateWorkspaceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateWorkspace not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) GetEgress(context.Context, *GetEgressRequest) (*Egress, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetEgress not implemented")
 }
 func (UnimplementedWorkspaceServiceServer) DeleteWorkspace(context.Context, *DeleteWorkspaceRequest) (*DeleteWorkspaceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteWorkspace not implemented")
@@ -1570,6 +1590,24 @@ func _WorkspaceService_UpdateWorkspace_Handler(srv interface{}, ctx context.Cont
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(WorkspaceServiceServer).UpdateWorkspace(ctx, req.(*UpdateWorkspaceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_GetEgress_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetEgressRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).GetEgress(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_GetEgress_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).GetEgress(ctx, req.(*GetEgressRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -2608,6 +2646,10 @@ var WorkspaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateWorkspace",
 			Handler:    _WorkspaceService_UpdateWorkspace_Handler,
+		},
+		{
+			MethodName: "GetEgress",
+			Handler:    _WorkspaceService_GetEgress_Handler,
 		},
 		{
 			MethodName: "DeleteWorkspace",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from moleculeai.workspace.v1 import access_pb2
     from moleculeai.workspace.v1 import bootstrap_pb2
     from moleculeai.workspace.v1 import configuration_pb2
+    from moleculeai.workspace.v1 import egress_pb2
     from moleculeai.workspace.v1 import schedule_pb2
     from moleculeai.workspace.v1 import workspace_pb2
     from moleculeai.workspace.v1 import workspace_service_pb2
@@ -75,6 +76,16 @@ class WorkspaceServiceHandlers(Protocol):
         call: Call,
     ) -> workspace_service_pb2.UpdateWorkspaceResponse:
         """UpdateWorkspace changes the present fields, all or none. Repeating a call is harmless."""
+        ...
+
+    async def GetEgress(
+        self,
+        request: workspace_service_pb2.GetEgressRequest,
+        call: Call,
+    ) -> egress_pb2.Egress:
+        """GetEgress tells which hosts a workspace may reach, and which it was refused lately. UpdateWorkspace
+        changes the list.
+        """
         ...
 
     async def DeleteWorkspace(

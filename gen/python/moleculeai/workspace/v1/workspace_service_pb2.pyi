@@ -1186,6 +1186,7 @@ class CreateWorkspaceRequest(_message.Message):
     INITIAL_MEMORIES_FIELD_NUMBER: _builtins.int
     HIBERNATION_IDLE_MINUTES_FIELD_NUMBER: _builtins.int
     SECRETS_FIELD_NUMBER: _builtins.int
+    EGRESS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Display name, 1 to 255 bytes, without line breaks or the characters {}[]|>*&!."""
     role: _builtins.str
@@ -1226,6 +1227,15 @@ class CreateWorkspaceRequest(_message.Message):
     def secrets(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Secrets of the workspace, as SetSecret takes them: values by the names of environment variables."""
 
+    @_builtins.property
+    def egress(self) -> _struct_pb2.Value:
+        """Hosts that the agent may reach: `open` (the default) for all, `none`, or a list of up to 100 of
+        `host`, `host:port`, `*.host` and `*.host:port` in ASCII. A host without a port admits 80 and 443;
+        `*.` stands for any labels, and not for none. Anything else, and anything but `open` for an external
+        workspace, fails with INVALID_ARGUMENT. A backend that cannot hold the workspace to its list fails
+        the start with the reason `egress_unenforced`.
+        """
+
     def __init__(
         self,
         *,
@@ -1244,10 +1254,11 @@ class CreateWorkspaceRequest(_message.Message):
         initial_memories: _abc.Iterable[Global___InitialMemory] | None = ...,
         hibernation_idle_minutes: _builtins.int = ...,
         secrets: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        egress: _struct_pb2.Value | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit", "budget_limit", b"budget_limit", "canvas", b"canvas"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit", "budget_limit", b"budget_limit", "canvas", b"canvas", "egress", b"egress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit", "budget_limit", b"budget_limit", "canvas", b"canvas", "delivery_mode", b"delivery_mode", "external", b"external", "hibernation_idle_minutes", b"hibernation_idle_minutes", "initial_memories", b"initial_memories", "max_concurrent_tasks", b"max_concurrent_tasks", "name", b"name", "organization_id", b"organization_id", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "secrets", b"secrets", "tier", b"tier", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit", "budget_limit", b"budget_limit", "canvas", b"canvas", "delivery_mode", b"delivery_mode", "egress", b"egress", "external", b"external", "hibernation_idle_minutes", b"hibernation_idle_minutes", "initial_memories", b"initial_memories", "max_concurrent_tasks", b"max_concurrent_tasks", "name", b"name", "organization_id", b"organization_id", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "secrets", b"secrets", "tier", b"tier", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget_limit: _TypeAlias = _typing.Literal["budget_limit"]  # noqa: Y015
     _WhichOneofArgType__budget_limit: _TypeAlias = _typing.Literal["_budget_limit", b"_budget_limit"]  # noqa: Y015
@@ -1456,6 +1467,7 @@ class UpdateWorkspaceRequest(_message.Message):
     Y_FIELD_NUMBER: _builtins.int
     COLLAPSED_FIELD_NUMBER: _builtins.int
     HIBERNATION_IDLE_MINUTES_FIELD_NUMBER: _builtins.int
+    EGRESS_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """UUID."""
     name: _builtins.str
@@ -1482,6 +1494,13 @@ class UpdateWorkspaceRequest(_message.Message):
     def workspace_dir(self) -> _struct_pb2.Value:
         """New host directory: an absolute path; null clears it."""
 
+    @_builtins.property
+    def egress(self) -> _struct_pb2.Value:
+        """New hosts that the agent may reach, as in CreateWorkspace. From one list to another, `none`
+        included, the change holds for the next connection; from and to `open`, from the next start on. For
+        administrators only: a workspace's own token fails with PERMISSION_DENIED.
+        """
+
     def __init__(
         self,
         *,
@@ -1496,10 +1515,11 @@ class UpdateWorkspaceRequest(_message.Message):
         y: _builtins.float | None = ...,
         collapsed: _builtins.bool | None = ...,
         hibernation_idle_minutes: _builtins.int | None = ...,
+        egress: _struct_pb2.Value | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_collapsed", b"_collapsed", "_hibernation_idle_minutes", b"_hibernation_idle_minutes", "_name", b"_name", "_role", b"_role", "_runtime", b"_runtime", "_tier", b"_tier", "_x", b"_x", "_y", b"_y", "collapsed", b"collapsed", "hibernation_idle_minutes", b"hibernation_idle_minutes", "name", b"name", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "tier", b"tier", "workspace_dir", b"workspace_dir", "x", b"x", "y", b"y"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_collapsed", b"_collapsed", "_hibernation_idle_minutes", b"_hibernation_idle_minutes", "_name", b"_name", "_role", b"_role", "_runtime", b"_runtime", "_tier", b"_tier", "_x", b"_x", "_y", b"_y", "collapsed", b"collapsed", "egress", b"egress", "hibernation_idle_minutes", b"hibernation_idle_minutes", "name", b"name", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "tier", b"tier", "workspace_dir", b"workspace_dir", "x", b"x", "y", b"y"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapsed", b"_collapsed", "_hibernation_idle_minutes", b"_hibernation_idle_minutes", "_name", b"_name", "_role", b"_role", "_runtime", b"_runtime", "_tier", b"_tier", "_x", b"_x", "_y", b"_y", "collapsed", b"collapsed", "hibernation_idle_minutes", b"hibernation_idle_minutes", "name", b"name", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "tier", b"tier", "workspace_dir", b"workspace_dir", "workspace_id", b"workspace_id", "x", b"x", "y", b"y"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapsed", b"_collapsed", "_hibernation_idle_minutes", b"_hibernation_idle_minutes", "_name", b"_name", "_role", b"_role", "_runtime", b"_runtime", "_tier", b"_tier", "_x", b"_x", "_y", b"_y", "collapsed", b"collapsed", "egress", b"egress", "hibernation_idle_minutes", b"hibernation_idle_minutes", "name", b"name", "parent_id", b"parent_id", "role", b"role", "runtime", b"runtime", "tier", b"tier", "workspace_dir", b"workspace_dir", "workspace_id", b"workspace_id", "x", b"x", "y", b"y"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__collapsed: _TypeAlias = _typing.Literal["collapsed"]  # noqa: Y015
     _WhichOneofArgType__collapsed: _TypeAlias = _typing.Literal["_collapsed", b"_collapsed"]  # noqa: Y015
@@ -1535,6 +1555,28 @@ class UpdateWorkspaceRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__y) -> _WhichOneofReturnType__y | None: ...
 
 Global___UpdateWorkspaceRequest: _TypeAlias = UpdateWorkspaceRequest  # noqa: Y015
+
+@_typing.final
+class GetEgressRequest(_message.Message):
+    """Request of GetEgress."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEgressRequest: _TypeAlias = GetEgressRequest  # noqa: Y015
 
 @_typing.final
 class UpdateWorkspaceResponse(_message.Message):

@@ -8,6 +8,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from moleculeai.workspace.v1 import access_pb2 as moleculeai_dot_workspace_dot_v1_dot_access__pb2
 from moleculeai.workspace.v1 import bootstrap_pb2 as moleculeai_dot_workspace_dot_v1_dot_bootstrap__pb2
 from moleculeai.workspace.v1 import configuration_pb2 as moleculeai_dot_workspace_dot_v1_dot_configuration__pb2
+from moleculeai.workspace.v1 import egress_pb2 as moleculeai_dot_workspace_dot_v1_dot_egress__pb2
 from moleculeai.workspace.v1 import schedule_pb2 as moleculeai_dot_workspace_dot_v1_dot_schedule__pb2
 from moleculeai.workspace.v1 import workspace_pb2 as moleculeai_dot_workspace_dot_v1_dot_workspace__pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2
@@ -67,6 +68,11 @@ class WorkspaceServiceStub:
                 '/moleculeai.workspace.v1.WorkspaceService/UpdateWorkspace',
                 request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.UpdateWorkspaceRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.UpdateWorkspaceResponse.FromString,
+                _registered_method=True)
+        self.GetEgress = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/GetEgress',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetEgressRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_egress__pb2.Egress.FromString,
                 _registered_method=True)
         self.DeleteWorkspace = channel.unary_unary(
                 '/moleculeai.workspace.v1.WorkspaceService/DeleteWorkspace',
@@ -404,6 +410,14 @@ class WorkspaceServiceServicer:
 
     def UpdateWorkspace(self, request, context):
         """UpdateWorkspace changes the present fields, all or none. Repeating a call is harmless.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEgress(self, request, context):
+        """GetEgress tells which hosts a workspace may reach, and which it was refused lately. UpdateWorkspace
+        changes the list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -957,6 +971,11 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.UpdateWorkspaceRequest.FromString,
                     response_serializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.UpdateWorkspaceResponse.SerializeToString,
             ),
+            'GetEgress': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEgress,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetEgressRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_egress__pb2.Egress.SerializeToString,
+            ),
             'DeleteWorkspace': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteWorkspace,
                     request_deserializer=moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.DeleteWorkspaceRequest.FromString,
@@ -1385,6 +1404,33 @@ class WorkspaceService:
             '/moleculeai.workspace.v1.WorkspaceService/UpdateWorkspace',
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.UpdateWorkspaceRequest.SerializeToString,
             moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.UpdateWorkspaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/GetEgress',
+            moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2.GetEgressRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_egress__pb2.Egress.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,6 +10,7 @@ from grpc import aio as _aio
 from moleculeai.workspace.v1 import access_pb2 as _access_pb2
 from moleculeai.workspace.v1 import bootstrap_pb2 as _bootstrap_pb2
 from moleculeai.workspace.v1 import configuration_pb2 as _configuration_pb2
+from moleculeai.workspace.v1 import egress_pb2 as _egress_pb2
 from moleculeai.workspace.v1 import schedule_pb2 as _schedule_pb2
 from moleculeai.workspace.v1 import workspace_pb2 as _workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as _workspace_service_pb2
@@ -65,6 +66,10 @@ class WorkspaceServiceStub:
     """
     UpdateWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.UpdateWorkspaceRequest, _workspace_service_pb2.UpdateWorkspaceResponse]
     """UpdateWorkspace changes the present fields, all or none. Repeating a call is harmless."""
+    GetEgress: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetEgressRequest, _egress_pb2.Egress]
+    """GetEgress tells which hosts a workspace may reach, and which it was refused lately. UpdateWorkspace
+    changes the list.
+    """
     DeleteWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.DeleteWorkspaceRequest, _workspace_service_pb2.DeleteWorkspaceResponse]
     """DeleteWorkspace removes a workspace and all its descendants. With live children and without
     `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
@@ -376,6 +381,10 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """
     UpdateWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.UpdateWorkspaceRequest, _workspace_service_pb2.UpdateWorkspaceResponse]  # type: ignore[assignment]
     """UpdateWorkspace changes the present fields, all or none. Repeating a call is harmless."""
+    GetEgress: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetEgressRequest, _egress_pb2.Egress]  # type: ignore[assignment]
+    """GetEgress tells which hosts a workspace may reach, and which it was refused lately. UpdateWorkspace
+    changes the list.
+    """
     DeleteWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.DeleteWorkspaceRequest, _workspace_service_pb2.DeleteWorkspaceResponse]  # type: ignore[assignment]
     """DeleteWorkspace removes a workspace and all its descendants. With live children and without
     `confirm` nothing changes and the response says `confirmation_required` (409). Repeating a call
@@ -714,6 +723,16 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.UpdateWorkspaceResponse, _abc.Awaitable[_workspace_service_pb2.UpdateWorkspaceResponse]]:
         """UpdateWorkspace changes the present fields, all or none. Repeating a call is harmless."""
+
+    @_abc_1.abstractmethod
+    def GetEgress(
+        self,
+        request: _workspace_service_pb2.GetEgressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_egress_pb2.Egress, _abc.Awaitable[_egress_pb2.Egress]]:
+        """GetEgress tells which hosts a workspace may reach, and which it was refused lately. UpdateWorkspace
+        changes the list.
+        """
 
     @_abc_1.abstractmethod
     def DeleteWorkspace(

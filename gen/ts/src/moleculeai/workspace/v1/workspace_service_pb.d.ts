@@ -12,6 +12,7 @@ import type { HttpBody, HttpBodySchema } from "../../../google/api/httpbody_pb.j
 import type { ConnectionInfo, Peer, RuntimeMetadata, Token, Workspace, Workspace_DeliveryMode, Workspace_Status, WorkspaceSchema } from "./workspace_pb.js";
 import type { StructSchema, Timestamp, Value } from "@bufbuild/protobuf/wkt";
 import type { Secret, Secret_Scope } from "./secret_pb.js";
+import type { EgressSchema } from "./egress_pb.js";
 import type { ExchangeBootstrapTokenRequestSchema, ExchangeBootstrapTokenResponseSchema } from "./bootstrap_pb.js";
 import type { AssignAgentRequestSchema, AssignedAgentSchema, BudgetSchema, GetAgentRequestSchema, GetBudgetRequestSchema, GetConfigRequestSchema, GetConfigResponseSchema, GetModelRequestSchema, GetModelResponseSchema, GetUsageRequestSchema, GetUsageResponseSchema, MoveAgentRequestSchema, PatchConfigRequestSchema, PatchConfigResponseSchema, RemoveAgentRequestSchema, RemoveAgentResponseSchema, ReplaceAgentRequestSchema, SetBudgetRequestSchema, SetModelRequestSchema, SetModelResponseSchema } from "./configuration_pb.js";
 import type { CreateScheduleRequestSchema, CreateScheduleResponseSchema, DeleteScheduleRequestSchema, DeleteScheduleResponseSchema, GetScheduleHealthRequestSchema, GetScheduleHealthResponseSchema, ListScheduleHealthRequestSchema, ListScheduleHealthResponseSchema, ListScheduleRunsRequestSchema, ListScheduleRunsResponseSchema, ListSchedulesRequestSchema, ListSchedulesResponseSchema, RunScheduleRequestSchema, RunScheduleResponseSchema, UpdateScheduleRequestSchema, UpdateScheduleResponseSchema } from "./schedule_pb.js";
@@ -1309,6 +1310,17 @@ export declare type CreateWorkspaceRequest = Message<"moleculeai.workspace.v1.Cr
    * @generated from field: map<string, string> secrets = 14;
    */
   secrets: { [key: string]: string };
+
+  /**
+   * Hosts that the agent may reach: `open` (the default) for all, `none`, or a list of up to 100 of
+   * `host`, `host:port`, `*.host` and `*.host:port` in ASCII. A host without a port admits 80 and 443;
+   * `*.` stands for any labels, and not for none. Anything else, and anything but `open` for an external
+   * workspace, fails with INVALID_ARGUMENT. A backend that cannot hold the workspace to its list fails
+   * the start with the reason `egress_unenforced`.
+   *
+   * @generated from field: google.protobuf.Value egress = 30;
+   */
+  egress?: Value | undefined;
 };
 
 /**
@@ -1630,6 +1642,15 @@ export declare type UpdateWorkspaceRequest = Message<"moleculeai.workspace.v1.Up
    * @generated from field: optional int32 hibernation_idle_minutes = 20;
    */
   hibernationIdleMinutes?: number | undefined;
+
+  /**
+   * New hosts that the agent may reach, as in CreateWorkspace. From one list to another, `none`
+   * included, the change holds for the next connection; from and to `open`, from the next start on. For
+   * administrators only: a workspace's own token fails with PERMISSION_DENIED.
+   *
+   * @generated from field: google.protobuf.Value egress = 30;
+   */
+  egress?: Value | undefined;
 };
 
 /**
@@ -1637,6 +1658,26 @@ export declare type UpdateWorkspaceRequest = Message<"moleculeai.workspace.v1.Up
  * Use `create(UpdateWorkspaceRequestSchema)` to create a new message.
  */
 export declare const UpdateWorkspaceRequestSchema: GenMessage<UpdateWorkspaceRequest>;
+
+/**
+ * Request of GetEgress.
+ *
+ * @generated from message moleculeai.workspace.v1.GetEgressRequest
+ */
+export declare type GetEgressRequest = Message<"moleculeai.workspace.v1.GetEgressRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string workspace_id = 1;
+   */
+  workspaceId: string;
+};
+
+/**
+ * Describes the message moleculeai.workspace.v1.GetEgressRequest.
+ * Use `create(GetEgressRequestSchema)` to create a new message.
+ */
+export declare const GetEgressRequestSchema: GenMessage<GetEgressRequest>;
 
 /**
  * Response of UpdateWorkspace.
@@ -2957,6 +2998,17 @@ export declare const WorkspaceService: GenService<{
     methodKind: "unary";
     input: typeof UpdateWorkspaceRequestSchema;
     output: typeof UpdateWorkspaceResponseSchema;
+  },
+  /**
+   * GetEgress tells which hosts a workspace may reach, and which it was refused lately. UpdateWorkspace
+   * changes the list.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.GetEgress
+   */
+  getEgress: {
+    methodKind: "unary";
+    input: typeof GetEgressRequestSchema;
+    output: typeof EgressSchema;
   },
   /**
    * DeleteWorkspace removes a workspace and all its descendants. With live children and without

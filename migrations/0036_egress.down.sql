@@ -1,0 +1,2 @@
+DROP TABLE workspace_refused_hosts;
+DROP TABLE workspace_proxied;
