@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from molecule_grpc.admin.wiring import open_admin
+from molecule_grpc.approvals.wiring import open_approvals
 from molecule_grpc.backends.access_wiring import open_access
 from molecule_grpc.backends.images_wiring import open_images
 from molecule_grpc.backends.lifecycle_wiring import open_lifecycle
@@ -78,6 +79,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
         memory = await stack.enter_async_context(open_memory(core, record_acts, workspace))
         secrets = open_secrets(core)
         workspace.stores_secrets_by(secrets.secrets.of_new_workspace)
+        approvals = open_approvals(core, workspace, delegation.leave_message)
         schedules = open_schedules(core, workspace, delegation.ledger.fires)
         start_files = make_start_files(core)
         workspace.on_remove(start_files.forget)
@@ -133,6 +135,7 @@ async def application(settings: Settings, dsn: str, worker: str) -> AsyncIterato
             secrets.slice,
             configuration.slice,
             schedules.slice,
+            approvals,
             admin,
         ]
         methods = bind(pair for each in slices for pair in each.handlers)

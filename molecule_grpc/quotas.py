@@ -19,6 +19,7 @@ UNLIMITED: Final = 2**62
 _DELEGATION_SECONDS: Final = 30.0
 _INBOX_SECONDS: Final = 30.0
 _UPLOAD_SECONDS: Final = 60.0
+_APPROVAL_SECONDS: Final = 60.0
 
 
 class QuotaExceeded(Exhausted):
@@ -106,6 +107,7 @@ class Quotas:
         upload_bytes: bytes of the files that wait for a workspace.
         schedules: schedules of an organisation.
         workspace_schedules: schedules of a workspace.
+        pending_approvals: requests of a workspace for approval that nobody has decided.
     """
 
     workspaces: Quota
@@ -121,6 +123,7 @@ class Quotas:
     upload_bytes: Quota
     schedules: Quota
     workspace_schedules: Quota
+    pending_approvals: Quota
 
     @classmethod
     def of(cls, settings: Settings) -> Quotas:
@@ -178,6 +181,12 @@ class Quotas:
             ),
             schedules=Quota("schedules", ORGANIZATION, quotas.schedules),
             workspace_schedules=Quota("schedules", WORKSPACE, quotas.workspace_schedules),
+            pending_approvals=Quota(
+                "pending approvals",
+                WORKSPACE,
+                quotas.pending_approvals,
+                retry_after=_APPROVAL_SECONDS,
+            ),
         )
 
     def too_much_recorded(self, organization_id: UUID) -> QuotaExceeded:

@@ -162,6 +162,14 @@ POLICIES: dict[str, Policy] = {
     _WORKSPACE + "ReplaceAgent": stores(LIFECYCLE),
     _WORKSPACE + "RemoveAgent": LIFECYCLE,
     _WORKSPACE + "MoveAgent": OWNERS,
+    _WORKSPACE + "CreateApproval": stores(OWN),
+    _WORKSPACE + "ListApprovals": reads(OWN),
+    _WORKSPACE + "ListPendingApprovals": reads(ADMIN),
+    # Who asks does not decide. The handler narrows it to the caller's organisation.
+    _WORKSPACE + "DecideApproval": replace(ADMIN, audited=True),
+    # The handler narrows them to the caller's organisation.
+    _WORKSPACE + "GetViewport": reads(CALLER),
+    _WORKSPACE + "SetViewport": ADMIN,
     _WORKSPACE + "ListSchedules": reads(OWN),
     _WORKSPACE + "CreateSchedule": stores(OWN),
     _WORKSPACE + "UpdateSchedule": stores(OWN),

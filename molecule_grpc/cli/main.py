@@ -11,6 +11,7 @@ import typer
 import typer.core
 
 from molecule_grpc.cli import (
+    approvals,
     audit,
     backups,
     connect,
@@ -97,6 +98,7 @@ app.add_typer(memory.app, name="memory")
 app.add_typer(secrets.app, name="secret")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(images.app, name="image")
+app.add_typer(approvals.app, name="approval")
 
 
 def _print_version(asked: bool) -> None:

@@ -12,6 +12,7 @@ from moleculeai.workspace.v1 import egress_pb2, operation_pb2, workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.client.agent import Agent
+from molecule_grpc.client.approvals import Approvals
 from molecule_grpc.client.configuration import Configuration
 from molecule_grpc.client.connection import DEFAULT_TIMEOUT, ClientCertificate, Connection
 from molecule_grpc.client.errors import CallError
@@ -68,6 +69,7 @@ class Platform:
         self.configuration = Configuration(self.connection)
         self.schedules = Schedules(self.connection)
         self.images = Images(self.connection)
+        self.approvals = Approvals(self.connection)
 
     async def __aenter__(self) -> Self:
         await self.connection.__aenter__()

@@ -7,6 +7,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 from molecule_grpc.core import Core, Slice
@@ -36,6 +37,14 @@ from molecule_grpc.events.service import EventsService
 from molecule_grpc.kernel.page_tokens import PageTokens
 
 
+class LeaveMessage(Protocol):
+    """Leaves a text of the platform for an agent; under one message id it is there once."""
+
+    async def __call__(self, workspace_id: UUID, text: str, message_id: str = "") -> None:
+        """See `Messages.leave`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DelegationSlice:
     """What the worker, the faces and other slices need of this one.
@@ -54,7 +63,7 @@ class DelegationSlice:
     outbound: Outbound
     dead_letters: DeadLetters
     announce_files: AnnounceFiles
-    leave_message: Callable[[UUID, str], Awaitable[None]]
+    leave_message: LeaveMessage
     last_messages: Callable[[Sequence[UUID]], Awaitable[list[tuple[UUID, datetime]]]]
     page_tokens: PageTokens
 

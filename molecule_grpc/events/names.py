@@ -187,6 +187,21 @@ class EventType(enum.StrEnum):
         "A schedule did not fire at its time, the first of some in a row; `reason` says why.",
         ("schedule_id", "schedule_name", "reason"),
     )
+    APPROVAL_REQUESTED = (
+        "APPROVAL_REQUESTED",
+        "An agent asks people before it acts.",
+        ("approval_id", "action", "reason", "task_id"),
+    )
+    APPROVAL_ESCALATED = (
+        "APPROVAL_ESCALATED",
+        "The same, told to the parent of the workspace that asks.",
+        ("approval_id", "action", "reason", "task_id", "from_workspace_id"),
+    )
+    APPROVAL_DECIDED = (
+        "APPROVAL_DECIDED",
+        "A request for approval was approved or denied, by `timeout` where nobody decided in time.",
+        ("approval_id", "action", "task_id", "status", "decided_by"),
+    )
     TASK_UPDATED = (
         "TASK_UPDATED",
         "What an agent says it is doing has changed. Of several in half a second the newest tells.",

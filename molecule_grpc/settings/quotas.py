@@ -21,6 +21,7 @@ class QuotaSettings:
         open_delegations_workspace: delegations under way that one workspace has handed out.
         schedules: schedules of one organisation.
         workspace_schedules: schedules of one workspace.
+        pending_approvals: requests of one workspace for approval that nobody has decided.
         record_bytes: bytes a day that enter the records of one organisation's workspaces; a row
             counts 256 more than its texts.
         start_file_bytes: bytes of the files below /configs that the workspaces of one organisation
@@ -38,5 +39,6 @@ class QuotaSettings:
     )
     schedules: int = setting("MOLECULE_SCHEDULES_PER_ORGANIZATION", LIMIT, 5_000)
     workspace_schedules: int = setting("MOLECULE_SCHEDULES_PER_WORKSPACE", LIMIT, 100)
+    pending_approvals: int = setting("MOLECULE_PENDING_APPROVALS_PER_WORKSPACE", LIMIT, 100)
     record_bytes: int = setting("MOLECULE_RECORD_BYTES_PER_DAY", LIMIT, 32 * _GIB)
     start_file_bytes: int = setting("MOLECULE_START_FILE_BYTES_PER_ORGANIZATION", LIMIT, _GIB)

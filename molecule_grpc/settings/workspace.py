@@ -23,6 +23,7 @@ class WorkspaceSettings:
         hibernation_interval: pause between two looks for idle workspaces.
         hibernation_stuck_after: a hibernation whose stop has not ended by then is stopped again.
         death_limit: a workload that ends so often within ten minutes is not started again.
+        approval_seconds: a request for approval is denied after so long unless somebody decides.
         restart_backoff: pause before the second automatic restart; it doubles up to a minute.
     """
 
@@ -40,4 +41,5 @@ class WorkspaceSettings:
     hibernation_interval: float = setting("MOLECULE_HIBERNATION_INTERVAL_S", SECONDS, 120.0)
     hibernation_stuck_after: float = setting("MOLECULE_HIBERNATION_STUCK_S", SECONDS, 300.0)
     death_limit: int = setting("MOLECULE_DEATH_LIMIT", COUNT, 5)
+    approval_seconds: int = setting("MOLECULE_APPROVAL_SECONDS", COUNT, 600)
     restart_backoff: float = setting("MOLECULE_RESTART_BACKOFF_S", SECONDS, 1.0)

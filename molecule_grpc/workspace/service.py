@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from google.protobuf.descriptor import ServiceDescriptor
-from moleculeai.workspace.v1 import workspace_pb2
+from moleculeai.workspace.v1 import viewport_pb2, workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 
 from molecule_grpc.auth.tokens import TokenTerms
@@ -22,8 +22,10 @@ from molecule_grpc.workspace.registry.heartbeats import Heartbeats
 from molecule_grpc.workspace.registry.registration import Registration
 from molecule_grpc.workspace.removing import Collapse
 from molecule_grpc.workspace.scope import scope
+from molecule_grpc.workspace.store.viewport import View
 from molecule_grpc.workspace.tokens import Tokens
 from molecule_grpc.workspace.tree.directory import Directory
+from molecule_grpc.workspace.viewport import Viewports
 
 _PEERS_LISTED = 500
 _SHOWN_ONCE = "store this token now: it is not shown again"
@@ -51,6 +53,7 @@ class WorkspaceService:
         heartbeats: Heartbeats,
         tokens: Tokens,
         quotas: QuotaReports,
+        viewports: Viewports,
     ) -> None:
         self._edge = edge
         self._directory = directory
@@ -62,6 +65,22 @@ class WorkspaceService:
         self._heartbeats = heartbeats
         self._tokens = tokens
         self._quotas = quotas
+        self._viewports = viewports
+
+    async def GetViewport(
+        self, request: viewport_pb2.GetViewportRequest, call: Call
+    ) -> viewport_pb2.Viewport:
+        organization_id = convert.optional_id(request.organization_id, "organization_id")
+        view = await self._viewports.get(call.principal, organization_id)
+        return viewport_pb2.Viewport(x=view.x, y=view.y, zoom=view.zoom)
+
+    async def SetViewport(
+        self, request: viewport_pb2.SetViewportRequest, call: Call
+    ) -> viewport_pb2.SetViewportResponse:
+        view = View(request.x, request.y, request.zoom if request.HasField("zoom") else 1.0)
+        organization_id = convert.optional_id(request.organization_id, "organization_id")
+        await self._viewports.save(call.principal, organization_id, view)
+        return viewport_pb2.SetViewportResponse(status="saved")
 
     async def CreateWorkspace(
         self, request: pb.CreateWorkspaceRequest, call: Call

@@ -47,6 +47,7 @@ from molecule_grpc.workspace.tokens import Tokens
 from molecule_grpc.workspace.tree.directory import Directory
 from molecule_grpc.workspace.tree.pairs import Pairs
 from molecule_grpc.workspace.verbs import WorkspaceVerbs
+from molecule_grpc.workspace.viewport import Viewports
 
 # Its images install what the agent works with when they start.
 _HERMES_TIMEOUT_SECONDS = 1800
@@ -208,6 +209,7 @@ def _service(
         discovery=Discovery(directory, core.egress),
         heartbeats=heartbeats,
         quotas=QuotaReports(pool, core.quotas, core.budgets, subscriptions),
+        viewports=Viewports(pool),
         tokens=Tokens(
             pool, directory, core.page_tokens, core.quotas.workspace_tokens, tell_readers
         ),

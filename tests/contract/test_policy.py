@@ -42,6 +42,7 @@ SERVED_ON_A_LOW_DISK = {
     "RemoveAgent", "MoveAgent",
     "DeleteSchedule",
     "UnpinImage", "RollbackImage", "RefreshImages",
+    "DecideApproval", "SetViewport",
 }  # fmt: skip
 
 

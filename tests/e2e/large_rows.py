@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from moleculeai.admin.v1 import admin_service_pb2 as admin
 from moleculeai.delegation.v1 import delegation_service_pb2 as delegation
 from moleculeai.upload.v1 import upload_service_pb2 as upload
+from moleculeai.workspace.v1 import approval_pb2 as approval
 from moleculeai.workspace.v1 import schedule_pb2 as schedule
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace
 
@@ -277,6 +278,31 @@ async def _measurements(scene: Scene) -> Message:
     return workspace.ListWorkspaceStatsRequest(limit=100)
 
 
+async def _approvals(scene: Scene) -> None:
+    await scene.database.execute(
+        """
+        INSERT INTO approval_requests (id, organization_id, workspace_id, action, reason, context,
+                                       expires_at)
+        SELECT gen_random_uuid(), $1, $2, repeat('a', 1000), repeat(chr(8364), 2730), $3::jsonb,
+               now() + interval '1 day'
+        FROM generate_series(1, 300)
+        """,
+        scene.org.id,
+        scene.agent.id,
+        json.dumps([1] * 5_000),
+    )
+
+
+async def _own_approvals(scene: Scene) -> Message:
+    await _approvals(scene)
+    return approval.ListApprovalsRequest(workspace_id=scene.agent.id, limit=500)
+
+
+async def _pending_approvals(scene: Scene) -> Message:
+    await _approvals(scene)
+    return approval.ListPendingApprovalsRequest(limit=500)
+
+
 _SCHEDULES = """
     INSERT INTO workspace_schedules (id, organization_id, workspace_id, name, cron_expr, timezone,
                                      prompt, enabled, last_error)
@@ -349,6 +375,8 @@ LISTINGS = {
     "AdminService/ListAuditLog": Listing(_audit_log, "id", "org", 510),
     "AdminService/ListEvents": Listing(_events, "id", "org", 41),
     "AdminService/ListMemoryGrants": Listing(_grants, "namespace", "org", 1100),
+    "WorkspaceService/ListApprovals": Listing(_own_approvals, "id", "agent", 300),
+    "WorkspaceService/ListPendingApprovals": Listing(_pending_approvals, "id", "org", 300),
     "WorkspaceService/ListSchedules": Listing(_schedules, "id", "agent", 100),
     "WorkspaceService/ListScheduleRuns": Listing(_schedule_runs, "delegation_id", "agent", 200),
     "WorkspaceService/GetScheduleHealth": Listing(

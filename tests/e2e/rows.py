@@ -20,6 +20,8 @@ _CHECKSUM = (
 # the tallies, sums of what `delegations` shows itself, are summed up in the background. Sweeps take
 # their turns at any time. What became of a schedule's fire is noted when its delegation has ended.
 # their turns at any time; what a proxy refuses is noted a second later.
+# their turns at any time. What became of a schedule's fire is noted when its delegation has ended;
+# that an agent was told of a decision is noted when it was.
 _SHOWN_LATER = {
     "live_events": "event_type NOT IN ('TASK_UPDATED', 'WORKSPACE_HEARTBEAT')",
     "audit_log": "false",
@@ -28,6 +30,7 @@ _SHOWN_LATER = {
     "secret_rollouts": "false",
     "schedule_runs": "false",
     "workspace_refused_hosts": "false",
+    "approval_requests": "status = 'pending'",
 }
 
 

@@ -38,7 +38,7 @@ ON_SOMETHING = {
     "ReplayDeadLetter", "DropDeadLetter", "ExportMemories", "ImportMemories", "SetMemoryGrant",
     "MoveMemoryNamespace", "DeleteMemoryNamespace", "GetMemoryStats", "SetAuthorQuarantine",
     "GetWorkspaceConsole",
-    "SetBudget", "MoveAgent",
+    "SetBudget", "MoveAgent", "DecideApproval",
 }  # fmt: skip
 # Where the handler, and not the policy alone, decides who may see what.
 BY_HANDLER = {
@@ -47,6 +47,7 @@ BY_HANDLER = {
     "GetUploadLimits": "anybody's with a token",
     "CheckAccess": "anybody's with a token",
     "GetQuota": "anybody's with a token",
+    "GetViewport": "anybody's with a token",
     "ExchangeBootstrapToken": "a machine's",
 }
 # What reaches into a workload. Tests with an engine end those that last.

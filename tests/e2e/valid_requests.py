@@ -18,9 +18,11 @@ from moleculeai.delegation.v1 import delegation_service_pb2 as delegation
 from moleculeai.memory.v1 import memory_pb2
 from moleculeai.memory.v1 import memory_service_pb2 as memory
 from moleculeai.upload.v1 import upload_service_pb2 as upload
+from moleculeai.workspace.v1 import approval_pb2 as approval
 from moleculeai.workspace.v1 import bootstrap_pb2
 from moleculeai.workspace.v1 import configuration_pb2 as configuration
 from moleculeai.workspace.v1 import schedule_pb2 as schedule
+from moleculeai.workspace.v1 import viewport_pb2 as viewport
 from moleculeai.workspace.v1 import workspace_service_pb2 as workspace
 
 from tests.e2e.families import Family
@@ -126,6 +128,17 @@ async def _delete_shared_secret(family: Family) -> Message:
     for party in (family.org, family.other_org, family.operator):
         await party.rpc(workspace.SetSharedSecretRequest(key="OLD", value="x"))
     return workspace.DeleteSharedSecretRequest(key="OLD")
+
+
+async def _decide_approval(family: Family) -> Message:
+    made = await family.own.rpc(
+        approval.CreateApprovalRequest(workspace_id=family.own.id, action="publish")
+    )
+    return approval.DecideApprovalRequest(
+        workspace_id=family.own.id,
+        approval_id=made.approval_id,
+        decision=approval.Approval.approved,
+    )
 
 
 async def _a_schedule(family: Family) -> str:
@@ -513,6 +526,14 @@ _FACTORIES: dict[str, dict[str, Factory]] = {
         "ReplaceAgent": _replace_agent,
         "RemoveAgent": _remove_agent,
         "MoveAgent": _move_agent,
+        "CreateApproval": lambda f: approval.CreateApprovalRequest(
+            workspace_id=f.own.id, action=uuid.uuid4().hex
+        ),
+        "ListApprovals": lambda f: approval.ListApprovalsRequest(workspace_id=f.own.id),
+        "ListPendingApprovals": lambda f: approval.ListPendingApprovalsRequest(),
+        "DecideApproval": _decide_approval,
+        "GetViewport": lambda f: viewport.GetViewportRequest(),
+        "SetViewport": lambda f: viewport.SetViewportRequest(x=1, y=2),
         "ListSchedules": lambda f: schedule.ListSchedulesRequest(workspace_id=f.own.id),
         "CreateSchedule": lambda f: schedule.CreateScheduleRequest(
             workspace_id=f.own.id, name=uuid.uuid4().hex, cron_expr="0 0 1 1 *", prompt="p"

@@ -128,10 +128,13 @@ class Messages:
             await self._complete(source_id, target.id, envelope)
         return answer(outcome, envelope.method)
 
-    async def leave(self, workspace_id: UUID, text: str) -> None:
+    async def leave(self, workspace_id: UUID, text: str, message_id: str = "") -> None:
         """Leave a text of the platform for an agent, which answers it to nobody.
 
         Nothing where the workspace is gone.
+
+        Args:
+            message_id: begins with `molecule:`; a text that is left again under it is there once.
 
         Raises:
             Exhausted: INBOX_FULL.
@@ -139,7 +142,7 @@ class Messages:
         target = await self._directory.lookup(workspace_id)
         if target is None:
             return
-        envelope = a2a.notice(text)
+        envelope = a2a.notice(text, message_id)
         if target.delivery_mode == "poll":
             await self._to_inbox(target.id, None, envelope)
         else:

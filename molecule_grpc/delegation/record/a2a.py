@@ -90,9 +90,13 @@ def message_body(delegation_id: str, task: str) -> JSON:
     }
 
 
-def notice(text: str) -> Envelope:
-    """A message in which the platform tells an agent something."""
-    message_id = str(uuid.uuid4())
+def notice(text: str, message_id: str = "") -> Envelope:
+    """A message in which the platform tells an agent something.
+
+    Args:
+        message_id: tells a repeat from another message; empty for a new one.
+    """
+    message_id = message_id or str(uuid.uuid4())
     message = {
         "role": "user",
         "messageId": message_id,

@@ -280,6 +280,11 @@ const (
 	ErrorReason_ERROR_REASON_SCHEDULE_NOT_FOUND ErrorReason = 190
 	// The workspace has a schedule of this name. Code: ALREADY_EXISTS (409).
 	ErrorReason_ERROR_REASON_SCHEDULE_NAME_TAKEN ErrorReason = 191
+	// The workspace has no such request for an approval. Code: NOT_FOUND (404).
+	ErrorReason_ERROR_REASON_APPROVAL_NOT_FOUND ErrorReason = 195
+	// The request was decided otherwise, or nobody decided in time. Code: NOT_FOUND (404). Metadata:
+	// `status`.
+	ErrorReason_ERROR_REASON_APPROVAL_NOT_PENDING ErrorReason = 196
 )
 
 // Enum value maps for ErrorReason.
@@ -392,6 +397,8 @@ var (
 		231: "ERROR_REASON_AGENT_ASSIGNED",
 		190: "ERROR_REASON_SCHEDULE_NOT_FOUND",
 		191: "ERROR_REASON_SCHEDULE_NAME_TAKEN",
+		195: "ERROR_REASON_APPROVAL_NOT_FOUND",
+		196: "ERROR_REASON_APPROVAL_NOT_PENDING",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":               0,
@@ -501,6 +508,8 @@ var (
 		"ERROR_REASON_AGENT_ASSIGNED":            231,
 		"ERROR_REASON_SCHEDULE_NOT_FOUND":        190,
 		"ERROR_REASON_SCHEDULE_NAME_TAKEN":       191,
+		"ERROR_REASON_APPROVAL_NOT_FOUND":        195,
+		"ERROR_REASON_APPROVAL_NOT_PENDING":      196,
 	}
 )
 
@@ -535,7 +544,7 @@ var File_moleculeai_error_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\x9f\x1d\n" +
+	"&moleculeai/error/v1/error_reason.proto\x12\x13moleculeai.error.v1*\xed\x1d\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12 \n" +
@@ -644,7 +653,9 @@ const file_moleculeai_error_v1_error_reason_proto_rawDesc = "" +
 	"\x1cERROR_REASON_AGENT_NOT_FOUND\x10\xe6\x01\x12 \n" +
 	"\x1bERROR_REASON_AGENT_ASSIGNED\x10\xe7\x01\x12$\n" +
 	"\x1fERROR_REASON_SCHEDULE_NOT_FOUND\x10\xbe\x01\x12%\n" +
-	" ERROR_REASON_SCHEDULE_NAME_TAKEN\x10\xbf\x01BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/error/v1;errorv1b\x06proto3"
+	" ERROR_REASON_SCHEDULE_NAME_TAKEN\x10\xbf\x01\x12$\n" +
+	"\x1fERROR_REASON_APPROVAL_NOT_FOUND\x10\xc3\x01\x12&\n" +
+	"!ERROR_REASON_APPROVAL_NOT_PENDING\x10\xc4\x01BIZGgithub.com/molecule-ai/molecule-grpc/gen/go/moleculeai/error/v1;errorv1b\x06proto3"
 
 var (
 	file_moleculeai_error_v1_error_reason_proto_rawDescOnce sync.Once

@@ -87,6 +87,12 @@ const (
 	WorkspaceService_ListScheduleRuns_FullMethodName          = "/moleculeai.workspace.v1.WorkspaceService/ListScheduleRuns"
 	WorkspaceService_GetScheduleHealth_FullMethodName         = "/moleculeai.workspace.v1.WorkspaceService/GetScheduleHealth"
 	WorkspaceService_ListScheduleHealth_FullMethodName        = "/moleculeai.workspace.v1.WorkspaceService/ListScheduleHealth"
+	WorkspaceService_CreateApproval_FullMethodName            = "/moleculeai.workspace.v1.WorkspaceService/CreateApproval"
+	WorkspaceService_ListApprovals_FullMethodName             = "/moleculeai.workspace.v1.WorkspaceService/ListApprovals"
+	WorkspaceService_ListPendingApprovals_FullMethodName      = "/moleculeai.workspace.v1.WorkspaceService/ListPendingApprovals"
+	WorkspaceService_DecideApproval_FullMethodName            = "/moleculeai.workspace.v1.WorkspaceService/DecideApproval"
+	WorkspaceService_GetViewport_FullMethodName               = "/moleculeai.workspace.v1.WorkspaceService/GetViewport"
+	WorkspaceService_SetViewport_FullMethodName               = "/moleculeai.workspace.v1.WorkspaceService/SetViewport"
 )
 
 // WorkspaceServiceClient is the client API for WorkspaceService service.
@@ -348,6 +354,26 @@ type WorkspaceServiceClient interface {
 	// operator sees every organisation. Removed workspaces are left out. If there are more, the response
 	// header `x-next-page-token` carries the token of the next page.
 	ListScheduleHealth(ctx context.Context, in *ListScheduleHealthRequest, opts ...grpc.CallOption) (*ListScheduleHealthResponse, error)
+	// CreateApproval asks people for a decision. Every call is another request. The agent learns of the
+	// decision from its inbox, from the event APPROVAL_DECIDED and from ListApprovals. Fails with
+	// QUOTA_EXCEEDED if the workspace has as many pending requests as it may.
+	CreateApproval(ctx context.Context, in *CreateApprovalRequest, opts ...grpc.CallOption) (*CreateApprovalResponse, error)
+	// ListApprovals lists what a workspace has asked for, newest first: its last 1,000 requests, no older
+	// than 90 days (MOLECULE_APPROVAL_RETENTION_DAYS). If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
+	ListApprovals(ctx context.Context, in *ListApprovalsRequest, opts ...grpc.CallOption) (*ListApprovalsResponse, error)
+	// ListPendingApprovals lists what waits for a decision in the caller's organisation, newest first; the
+	// operator sees every organisation. If there are more, the response header `x-next-page-token` carries
+	// the token of the next page.
+	ListPendingApprovals(ctx context.Context, in *ListPendingApprovalsRequest, opts ...grpc.CallOption) (*ListPendingApprovalsResponse, error)
+	// DecideApproval decides a pending request, once; the same decision again is accepted. A workspace
+	// cannot decide. Fails with APPROVAL_NOT_FOUND, and with APPROVAL_NOT_PENDING (404) if the other
+	// decision was made, or nobody decided in time.
+	DecideApproval(ctx context.Context, in *DecideApprovalRequest, opts ...grpc.CallOption) (*DecideApprovalResponse, error)
+	// GetViewport returns what part of the canvas people of an organisation looked at last.
+	GetViewport(ctx context.Context, in *GetViewportRequest, opts ...grpc.CallOption) (*Viewport, error)
+	// SetViewport notes what part of the canvas people of an organisation look at; the last write wins.
+	SetViewport(ctx context.Context, in *SetViewportRequest, opts ...grpc.CallOption) (*SetViewportResponse, error)
 }
 
 type workspaceServiceClient struct {
@@ -1022,6 +1048,66 @@ func (c *workspaceServiceClient) ListScheduleHealth(ctx context.Context, in *Lis
 	return out, nil
 }
 
+func (c *workspaceServiceClient) CreateApproval(ctx context.Context, in *CreateApprovalRequest, opts ...grpc.CallOption) (*CreateApprovalResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateApprovalResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_CreateApproval_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) ListApprovals(ctx context.Context, in *ListApprovalsRequest, opts ...grpc.CallOption) (*ListApprovalsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListApprovalsResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_ListApprovals_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) ListPendingApprovals(ctx context.Context, in *ListPendingApprovalsRequest, opts ...grpc.CallOption) (*ListPendingApprovalsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPendingApprovalsResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_ListPendingApprovals_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) DecideApproval(ctx context.Context, in *DecideApprovalRequest, opts ...grpc.CallOption) (*DecideApprovalResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DecideApprovalResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_DecideApproval_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) GetViewport(ctx context.Context, in *GetViewportRequest, opts ...grpc.CallOption) (*Viewport, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Viewport)
+	err := c.cc.Invoke(ctx, WorkspaceService_GetViewport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workspaceServiceClient) SetViewport(ctx context.Context, in *SetViewportRequest, opts ...grpc.CallOption) (*SetViewportResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetViewportResponse)
+	err := c.cc.Invoke(ctx, WorkspaceService_SetViewport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WorkspaceServiceServer is the server API for WorkspaceService service.
 // All implementations must embed UnimplementedWorkspaceServiceServer
 // for forward compatibility.
@@ -1281,6 +1367,26 @@ type WorkspaceServiceServer interface {
 	// operator sees every organisation. Removed workspaces are left out. If there are more, the response
 	// header `x-next-page-token` carries the token of the next page.
 	ListScheduleHealth(context.Context, *ListScheduleHealthRequest) (*ListScheduleHealthResponse, error)
+	// CreateApproval asks people for a decision. Every call is another request. The agent learns of the
+	// decision from its inbox, from the event APPROVAL_DECIDED and from ListApprovals. Fails with
+	// QUOTA_EXCEEDED if the workspace has as many pending requests as it may.
+	CreateApproval(context.Context, *CreateApprovalRequest) (*CreateApprovalResponse, error)
+	// ListApprovals lists what a workspace has asked for, newest first: its last 1,000 requests, no older
+	// than 90 days (MOLECULE_APPROVAL_RETENTION_DAYS). If there are more, the response header
+	// `x-next-page-token` carries the token of the next page.
+	ListApprovals(context.Context, *ListApprovalsRequest) (*ListApprovalsResponse, error)
+	// ListPendingApprovals lists what waits for a decision in the caller's organisation, newest first; the
+	// operator sees every organisation. If there are more, the response header `x-next-page-token` carries
+	// the token of the next page.
+	ListPendingApprovals(context.Context, *ListPendingApprovalsRequest) (*ListPendingApprovalsResponse, error)
+	// DecideApproval decides a pending request, once; the same decision again is accepted. A workspace
+	// cannot decide. Fails with APPROVAL_NOT_FOUND, and with APPROVAL_NOT_PENDING (404) if the other
+	// decision was made, or nobody decided in time.
+	DecideApproval(context.Context, *DecideApprovalRequest) (*DecideApprovalResponse, error)
+	// GetViewport returns what part of the canvas people of an organisation looked at last.
+	GetViewport(context.Context, *GetViewportRequest) (*Viewport, error)
+	// SetViewport notes what part of the canvas people of an organisation look at; the last write wins.
+	SetViewport(context.Context, *SetViewportRequest) (*SetViewportResponse, error)
 	mustEmbedUnimplementedWorkspaceServiceServer()
 }
 
@@ -1482,6 +1588,24 @@ func (UnimplementedWorkspaceServiceServer) GetScheduleHealth(context.Context, *G
 }
 func (UnimplementedWorkspaceServiceServer) ListScheduleHealth(context.Context, *ListScheduleHealthRequest) (*ListScheduleHealthResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListScheduleHealth not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) CreateApproval(context.Context, *CreateApprovalRequest) (*CreateApprovalResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateApproval not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ListApprovals(context.Context, *ListApprovalsRequest) (*ListApprovalsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListApprovals not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) ListPendingApprovals(context.Context, *ListPendingApprovalsRequest) (*ListPendingApprovalsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPendingApprovals not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) DecideApproval(context.Context, *DecideApprovalRequest) (*DecideApprovalResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DecideApproval not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) GetViewport(context.Context, *GetViewportRequest) (*Viewport, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetViewport not implemented")
+}
+func (UnimplementedWorkspaceServiceServer) SetViewport(context.Context, *SetViewportRequest) (*SetViewportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetViewport not implemented")
 }
 func (UnimplementedWorkspaceServiceServer) mustEmbedUnimplementedWorkspaceServiceServer() {}
 func (UnimplementedWorkspaceServiceServer) testEmbeddedByValue()                          {}
@@ -2620,6 +2744,114 @@ func _WorkspaceService_ListScheduleHealth_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkspaceService_CreateApproval_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateApprovalRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).CreateApproval(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_CreateApproval_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).CreateApproval(ctx, req.(*CreateApprovalRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_ListApprovals_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListApprovalsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).ListApprovals(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_ListApprovals_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).ListApprovals(ctx, req.(*ListApprovalsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_ListPendingApprovals_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPendingApprovalsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).ListPendingApprovals(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_ListPendingApprovals_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).ListPendingApprovals(ctx, req.(*ListPendingApprovalsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_DecideApproval_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DecideApprovalRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).DecideApproval(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_DecideApproval_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).DecideApproval(ctx, req.(*DecideApprovalRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_GetViewport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetViewportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).GetViewport(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_GetViewport_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).GetViewport(ctx, req.(*GetViewportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkspaceService_SetViewport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetViewportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkspaceServiceServer).SetViewport(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkspaceService_SetViewport_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkspaceServiceServer).SetViewport(ctx, req.(*SetViewportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // WorkspaceService_ServiceDesc is the grpc.ServiceDesc for WorkspaceService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -2866,6 +3098,30 @@ var WorkspaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListScheduleHealth",
 			Handler:    _WorkspaceService_ListScheduleHealth_Handler,
+		},
+		{
+			MethodName: "CreateApproval",
+			Handler:    _WorkspaceService_CreateApproval_Handler,
+		},
+		{
+			MethodName: "ListApprovals",
+			Handler:    _WorkspaceService_ListApprovals_Handler,
+		},
+		{
+			MethodName: "ListPendingApprovals",
+			Handler:    _WorkspaceService_ListPendingApprovals_Handler,
+		},
+		{
+			MethodName: "DecideApproval",
+			Handler:    _WorkspaceService_DecideApproval_Handler,
+		},
+		{
+			MethodName: "GetViewport",
+			Handler:    _WorkspaceService_GetViewport_Handler,
+		},
+		{
+			MethodName: "SetViewport",
+			Handler:    _WorkspaceService_SetViewport_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -309,6 +309,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The workspace has no such schedule. Code: NOT_FOUND (404)."""
     ERROR_REASON_SCHEDULE_NAME_TAKEN: _ErrorReason.ValueType  # 191
     """The workspace has a schedule of this name. Code: ALREADY_EXISTS (409)."""
+    ERROR_REASON_APPROVAL_NOT_FOUND: _ErrorReason.ValueType  # 195
+    """The workspace has no such request for an approval. Code: NOT_FOUND (404)."""
+    ERROR_REASON_APPROVAL_NOT_PENDING: _ErrorReason.ValueType  # 196
+    """The request was decided otherwise, or nobody decided in time. Code: NOT_FOUND (404). Metadata:
+    `status`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the stable name of an error. It travels in `google.rpc.ErrorInfo.reason`
@@ -602,4 +608,10 @@ ERROR_REASON_SCHEDULE_NOT_FOUND: ErrorReason.ValueType  # 190
 """The workspace has no such schedule. Code: NOT_FOUND (404)."""
 ERROR_REASON_SCHEDULE_NAME_TAKEN: ErrorReason.ValueType  # 191
 """The workspace has a schedule of this name. Code: ALREADY_EXISTS (409)."""
+ERROR_REASON_APPROVAL_NOT_FOUND: ErrorReason.ValueType  # 195
+"""The workspace has no such request for an approval. Code: NOT_FOUND (404)."""
+ERROR_REASON_APPROVAL_NOT_PENDING: ErrorReason.ValueType  # 196
+"""The request was decided otherwise, or nobody decided in time. Code: NOT_FOUND (404). Metadata:
+`status`.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

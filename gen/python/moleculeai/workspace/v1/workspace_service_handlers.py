@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from google.api import httpbody_pb2
     from google.protobuf import struct_pb2
     from moleculeai.workspace.v1 import access_pb2
+    from moleculeai.workspace.v1 import approval_pb2
     from moleculeai.workspace.v1 import bootstrap_pb2
     from moleculeai.workspace.v1 import configuration_pb2
     from moleculeai.workspace.v1 import egress_pb2
     from moleculeai.workspace.v1 import schedule_pb2
+    from moleculeai.workspace.v1 import viewport_pb2
     from moleculeai.workspace.v1 import workspace_pb2
     from moleculeai.workspace.v1 import workspace_service_pb2
 
@@ -714,4 +716,64 @@ class WorkspaceServiceHandlers(Protocol):
         operator sees every organisation. Removed workspaces are left out. If there are more, the response
         header `x-next-page-token` carries the token of the next page.
         """
+        ...
+
+    async def CreateApproval(
+        self,
+        request: approval_pb2.CreateApprovalRequest,
+        call: Call,
+    ) -> approval_pb2.CreateApprovalResponse:
+        """CreateApproval asks people for a decision. Every call is another request. The agent learns of the
+        decision from its inbox, from the event APPROVAL_DECIDED and from ListApprovals. Fails with
+        QUOTA_EXCEEDED if the workspace has as many pending requests as it may.
+        """
+        ...
+
+    async def ListApprovals(
+        self,
+        request: approval_pb2.ListApprovalsRequest,
+        call: Call,
+    ) -> approval_pb2.ListApprovalsResponse:
+        """ListApprovals lists what a workspace has asked for, newest first: its last 1,000 requests, no older
+        than 90 days (MOLECULE_APPROVAL_RETENTION_DAYS). If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
+        ...
+
+    async def ListPendingApprovals(
+        self,
+        request: approval_pb2.ListPendingApprovalsRequest,
+        call: Call,
+    ) -> approval_pb2.ListPendingApprovalsResponse:
+        """ListPendingApprovals lists what waits for a decision in the caller's organisation, newest first; the
+        operator sees every organisation. If there are more, the response header `x-next-page-token` carries
+        the token of the next page.
+        """
+        ...
+
+    async def DecideApproval(
+        self,
+        request: approval_pb2.DecideApprovalRequest,
+        call: Call,
+    ) -> approval_pb2.DecideApprovalResponse:
+        """DecideApproval decides a pending request, once; the same decision again is accepted. A workspace
+        cannot decide. Fails with APPROVAL_NOT_FOUND, and with APPROVAL_NOT_PENDING (404) if the other
+        decision was made, or nobody decided in time.
+        """
+        ...
+
+    async def GetViewport(
+        self,
+        request: viewport_pb2.GetViewportRequest,
+        call: Call,
+    ) -> viewport_pb2.Viewport:
+        """GetViewport returns what part of the canvas people of an organisation looked at last."""
+        ...
+
+    async def SetViewport(
+        self,
+        request: viewport_pb2.SetViewportRequest,
+        call: Call,
+    ) -> viewport_pb2.SetViewportResponse:
+        """SetViewport notes what part of the canvas people of an organisation look at; the last write wins."""
         ...

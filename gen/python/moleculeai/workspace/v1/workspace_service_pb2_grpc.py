@@ -6,10 +6,12 @@ import warnings
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from moleculeai.workspace.v1 import access_pb2 as moleculeai_dot_workspace_dot_v1_dot_access__pb2
+from moleculeai.workspace.v1 import approval_pb2 as moleculeai_dot_workspace_dot_v1_dot_approval__pb2
 from moleculeai.workspace.v1 import bootstrap_pb2 as moleculeai_dot_workspace_dot_v1_dot_bootstrap__pb2
 from moleculeai.workspace.v1 import configuration_pb2 as moleculeai_dot_workspace_dot_v1_dot_configuration__pb2
 from moleculeai.workspace.v1 import egress_pb2 as moleculeai_dot_workspace_dot_v1_dot_egress__pb2
 from moleculeai.workspace.v1 import schedule_pb2 as moleculeai_dot_workspace_dot_v1_dot_schedule__pb2
+from moleculeai.workspace.v1 import viewport_pb2 as moleculeai_dot_workspace_dot_v1_dot_viewport__pb2
 from moleculeai.workspace.v1 import workspace_pb2 as moleculeai_dot_workspace_dot_v1_dot_workspace__pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as moleculeai_dot_workspace_dot_v1_dot_workspace__service__pb2
 
@@ -363,6 +365,36 @@ class WorkspaceServiceStub:
                 '/moleculeai.workspace.v1.WorkspaceService/ListScheduleHealth',
                 request_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleHealthRequest.SerializeToString,
                 response_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleHealthResponse.FromString,
+                _registered_method=True)
+        self.CreateApproval = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/CreateApproval',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_approval__pb2.CreateApprovalRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_approval__pb2.CreateApprovalResponse.FromString,
+                _registered_method=True)
+        self.ListApprovals = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/ListApprovals',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_approval__pb2.ListApprovalsRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_approval__pb2.ListApprovalsResponse.FromString,
+                _registered_method=True)
+        self.ListPendingApprovals = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/ListPendingApprovals',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_approval__pb2.ListPendingApprovalsRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_approval__pb2.ListPendingApprovalsResponse.FromString,
+                _registered_method=True)
+        self.DecideApproval = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/DecideApproval',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_approval__pb2.DecideApprovalRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_approval__pb2.DecideApprovalResponse.FromString,
+                _registered_method=True)
+        self.GetViewport = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/GetViewport',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_viewport__pb2.GetViewportRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_viewport__pb2.Viewport.FromString,
+                _registered_method=True)
+        self.SetViewport = channel.unary_unary(
+                '/moleculeai.workspace.v1.WorkspaceService/SetViewport',
+                request_serializer=moleculeai_dot_workspace_dot_v1_dot_viewport__pb2.SetViewportRequest.SerializeToString,
+                response_deserializer=moleculeai_dot_workspace_dot_v1_dot_viewport__pb2.SetViewportResponse.FromString,
                 _registered_method=True)
 
 
@@ -943,6 +975,56 @@ class WorkspaceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateApproval(self, request, context):
+        """CreateApproval asks people for a decision. Every call is another request. The agent learns of the
+        decision from its inbox, from the event APPROVAL_DECIDED and from ListApprovals. Fails with
+        QUOTA_EXCEEDED if the workspace has as many pending requests as it may.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListApprovals(self, request, context):
+        """ListApprovals lists what a workspace has asked for, newest first: its last 1,000 requests, no older
+        than 90 days (MOLECULE_APPROVAL_RETENTION_DAYS). If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPendingApprovals(self, request, context):
+        """ListPendingApprovals lists what waits for a decision in the caller's organisation, newest first; the
+        operator sees every organisation. If there are more, the response header `x-next-page-token` carries
+        the token of the next page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecideApproval(self, request, context):
+        """DecideApproval decides a pending request, once; the same decision again is accepted. A workspace
+        cannot decide. Fails with APPROVAL_NOT_FOUND, and with APPROVAL_NOT_PENDING (404) if the other
+        decision was made, or nobody decided in time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetViewport(self, request, context):
+        """GetViewport returns what part of the canvas people of an organisation looked at last.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetViewport(self, request, context):
+        """SetViewport notes what part of the canvas people of an organisation look at; the last write wins.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkspaceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -1265,6 +1347,36 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.ListScheduleHealth,
                     request_deserializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleHealthRequest.FromString,
                     response_serializer=moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleHealthResponse.SerializeToString,
+            ),
+            'CreateApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateApproval,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_approval__pb2.CreateApprovalRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_approval__pb2.CreateApprovalResponse.SerializeToString,
+            ),
+            'ListApprovals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApprovals,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_approval__pb2.ListApprovalsRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_approval__pb2.ListApprovalsResponse.SerializeToString,
+            ),
+            'ListPendingApprovals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPendingApprovals,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_approval__pb2.ListPendingApprovalsRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_approval__pb2.ListPendingApprovalsResponse.SerializeToString,
+            ),
+            'DecideApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecideApproval,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_approval__pb2.DecideApprovalRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_approval__pb2.DecideApprovalResponse.SerializeToString,
+            ),
+            'GetViewport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetViewport,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_viewport__pb2.GetViewportRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_viewport__pb2.Viewport.SerializeToString,
+            ),
+            'SetViewport': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetViewport,
+                    request_deserializer=moleculeai_dot_workspace_dot_v1_dot_viewport__pb2.SetViewportRequest.FromString,
+                    response_serializer=moleculeai_dot_workspace_dot_v1_dot_viewport__pb2.SetViewportResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -2997,6 +3109,168 @@ class WorkspaceService:
             '/moleculeai.workspace.v1.WorkspaceService/ListScheduleHealth',
             moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleHealthRequest.SerializeToString,
             moleculeai_dot_workspace_dot_v1_dot_schedule__pb2.ListScheduleHealthResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/CreateApproval',
+            moleculeai_dot_workspace_dot_v1_dot_approval__pb2.CreateApprovalRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_approval__pb2.CreateApprovalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListApprovals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ListApprovals',
+            moleculeai_dot_workspace_dot_v1_dot_approval__pb2.ListApprovalsRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_approval__pb2.ListApprovalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPendingApprovals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/ListPendingApprovals',
+            moleculeai_dot_workspace_dot_v1_dot_approval__pb2.ListPendingApprovalsRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_approval__pb2.ListPendingApprovalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecideApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/DecideApproval',
+            moleculeai_dot_workspace_dot_v1_dot_approval__pb2.DecideApprovalRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_approval__pb2.DecideApprovalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetViewport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/GetViewport',
+            moleculeai_dot_workspace_dot_v1_dot_viewport__pb2.GetViewportRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_viewport__pb2.Viewport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetViewport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moleculeai.workspace.v1.WorkspaceService/SetViewport',
+            moleculeai_dot_workspace_dot_v1_dot_viewport__pb2.SetViewportRequest.SerializeToString,
+            moleculeai_dot_workspace_dot_v1_dot_viewport__pb2.SetViewportResponse.FromString,
             options,
             channel_credentials,
             insecure,

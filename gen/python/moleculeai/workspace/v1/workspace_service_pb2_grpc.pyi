@@ -8,10 +8,12 @@ from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from grpc import aio as _aio
 from moleculeai.workspace.v1 import access_pb2 as _access_pb2
+from moleculeai.workspace.v1 import approval_pb2 as _approval_pb2
 from moleculeai.workspace.v1 import bootstrap_pb2 as _bootstrap_pb2
 from moleculeai.workspace.v1 import configuration_pb2 as _configuration_pb2
 from moleculeai.workspace.v1 import egress_pb2 as _egress_pb2
 from moleculeai.workspace.v1 import schedule_pb2 as _schedule_pb2
+from moleculeai.workspace.v1 import viewport_pb2 as _viewport_pb2
 from moleculeai.workspace.v1 import workspace_pb2 as _workspace_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as _workspace_service_pb2
 import abc as _abc_1
@@ -350,6 +352,30 @@ class WorkspaceServiceStub:
     operator sees every organisation. Removed workspaces are left out. If there are more, the response
     header `x-next-page-token` carries the token of the next page.
     """
+    CreateApproval: _grpc.UnaryUnaryMultiCallable[_approval_pb2.CreateApprovalRequest, _approval_pb2.CreateApprovalResponse]
+    """CreateApproval asks people for a decision. Every call is another request. The agent learns of the
+    decision from its inbox, from the event APPROVAL_DECIDED and from ListApprovals. Fails with
+    QUOTA_EXCEEDED if the workspace has as many pending requests as it may.
+    """
+    ListApprovals: _grpc.UnaryUnaryMultiCallable[_approval_pb2.ListApprovalsRequest, _approval_pb2.ListApprovalsResponse]
+    """ListApprovals lists what a workspace has asked for, newest first: its last 1,000 requests, no older
+    than 90 days (MOLECULE_APPROVAL_RETENTION_DAYS). If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
+    ListPendingApprovals: _grpc.UnaryUnaryMultiCallable[_approval_pb2.ListPendingApprovalsRequest, _approval_pb2.ListPendingApprovalsResponse]
+    """ListPendingApprovals lists what waits for a decision in the caller's organisation, newest first; the
+    operator sees every organisation. If there are more, the response header `x-next-page-token` carries
+    the token of the next page.
+    """
+    DecideApproval: _grpc.UnaryUnaryMultiCallable[_approval_pb2.DecideApprovalRequest, _approval_pb2.DecideApprovalResponse]
+    """DecideApproval decides a pending request, once; the same decision again is accepted. A workspace
+    cannot decide. Fails with APPROVAL_NOT_FOUND, and with APPROVAL_NOT_PENDING (404) if the other
+    decision was made, or nobody decided in time.
+    """
+    GetViewport: _grpc.UnaryUnaryMultiCallable[_viewport_pb2.GetViewportRequest, _viewport_pb2.Viewport]
+    """GetViewport returns what part of the canvas people of an organisation looked at last."""
+    SetViewport: _grpc.UnaryUnaryMultiCallable[_viewport_pb2.SetViewportRequest, _viewport_pb2.SetViewportResponse]
+    """SetViewport notes what part of the canvas people of an organisation look at; the last write wins."""
 
 @_typing.type_check_only
 class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
@@ -665,6 +691,30 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     operator sees every organisation. Removed workspaces are left out. If there are more, the response
     header `x-next-page-token` carries the token of the next page.
     """
+    CreateApproval: _aio.UnaryUnaryMultiCallable[_approval_pb2.CreateApprovalRequest, _approval_pb2.CreateApprovalResponse]  # type: ignore[assignment]
+    """CreateApproval asks people for a decision. Every call is another request. The agent learns of the
+    decision from its inbox, from the event APPROVAL_DECIDED and from ListApprovals. Fails with
+    QUOTA_EXCEEDED if the workspace has as many pending requests as it may.
+    """
+    ListApprovals: _aio.UnaryUnaryMultiCallable[_approval_pb2.ListApprovalsRequest, _approval_pb2.ListApprovalsResponse]  # type: ignore[assignment]
+    """ListApprovals lists what a workspace has asked for, newest first: its last 1,000 requests, no older
+    than 90 days (MOLECULE_APPROVAL_RETENTION_DAYS). If there are more, the response header
+    `x-next-page-token` carries the token of the next page.
+    """
+    ListPendingApprovals: _aio.UnaryUnaryMultiCallable[_approval_pb2.ListPendingApprovalsRequest, _approval_pb2.ListPendingApprovalsResponse]  # type: ignore[assignment]
+    """ListPendingApprovals lists what waits for a decision in the caller's organisation, newest first; the
+    operator sees every organisation. If there are more, the response header `x-next-page-token` carries
+    the token of the next page.
+    """
+    DecideApproval: _aio.UnaryUnaryMultiCallable[_approval_pb2.DecideApprovalRequest, _approval_pb2.DecideApprovalResponse]  # type: ignore[assignment]
+    """DecideApproval decides a pending request, once; the same decision again is accepted. A workspace
+    cannot decide. Fails with APPROVAL_NOT_FOUND, and with APPROVAL_NOT_PENDING (404) if the other
+    decision was made, or nobody decided in time.
+    """
+    GetViewport: _aio.UnaryUnaryMultiCallable[_viewport_pb2.GetViewportRequest, _viewport_pb2.Viewport]  # type: ignore[assignment]
+    """GetViewport returns what part of the canvas people of an organisation looked at last."""
+    SetViewport: _aio.UnaryUnaryMultiCallable[_viewport_pb2.SetViewportRequest, _viewport_pb2.SetViewportResponse]  # type: ignore[assignment]
+    """SetViewport notes what part of the canvas people of an organisation look at; the last write wins."""
 
 class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
     """WorkspaceService manages the tree of workspaces, the registration and discovery of agents, and
@@ -1361,5 +1411,65 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         operator sees every organisation. Removed workspaces are left out. If there are more, the response
         header `x-next-page-token` carries the token of the next page.
         """
+
+    @_abc_1.abstractmethod
+    def CreateApproval(
+        self,
+        request: _approval_pb2.CreateApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_approval_pb2.CreateApprovalResponse, _abc.Awaitable[_approval_pb2.CreateApprovalResponse]]:
+        """CreateApproval asks people for a decision. Every call is another request. The agent learns of the
+        decision from its inbox, from the event APPROVAL_DECIDED and from ListApprovals. Fails with
+        QUOTA_EXCEEDED if the workspace has as many pending requests as it may.
+        """
+
+    @_abc_1.abstractmethod
+    def ListApprovals(
+        self,
+        request: _approval_pb2.ListApprovalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_approval_pb2.ListApprovalsResponse, _abc.Awaitable[_approval_pb2.ListApprovalsResponse]]:
+        """ListApprovals lists what a workspace has asked for, newest first: its last 1,000 requests, no older
+        than 90 days (MOLECULE_APPROVAL_RETENTION_DAYS). If there are more, the response header
+        `x-next-page-token` carries the token of the next page.
+        """
+
+    @_abc_1.abstractmethod
+    def ListPendingApprovals(
+        self,
+        request: _approval_pb2.ListPendingApprovalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_approval_pb2.ListPendingApprovalsResponse, _abc.Awaitable[_approval_pb2.ListPendingApprovalsResponse]]:
+        """ListPendingApprovals lists what waits for a decision in the caller's organisation, newest first; the
+        operator sees every organisation. If there are more, the response header `x-next-page-token` carries
+        the token of the next page.
+        """
+
+    @_abc_1.abstractmethod
+    def DecideApproval(
+        self,
+        request: _approval_pb2.DecideApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_approval_pb2.DecideApprovalResponse, _abc.Awaitable[_approval_pb2.DecideApprovalResponse]]:
+        """DecideApproval decides a pending request, once; the same decision again is accepted. A workspace
+        cannot decide. Fails with APPROVAL_NOT_FOUND, and with APPROVAL_NOT_PENDING (404) if the other
+        decision was made, or nobody decided in time.
+        """
+
+    @_abc_1.abstractmethod
+    def GetViewport(
+        self,
+        request: _viewport_pb2.GetViewportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_viewport_pb2.Viewport, _abc.Awaitable[_viewport_pb2.Viewport]]:
+        """GetViewport returns what part of the canvas people of an organisation looked at last."""
+
+    @_abc_1.abstractmethod
+    def SetViewport(
+        self,
+        request: _viewport_pb2.SetViewportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_viewport_pb2.SetViewportResponse, _abc.Awaitable[_viewport_pb2.SetViewportResponse]]:
+        """SetViewport notes what part of the canvas people of an organisation look at; the last write wins."""
 
 def add_WorkspaceServiceServicer_to_server(servicer: WorkspaceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -804,6 +804,21 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_SCHEDULE_NAME_TAKEN = 191;
    */
   SCHEDULE_NAME_TAKEN = 191,
+
+  /**
+   * The workspace has no such request for an approval. Code: NOT_FOUND (404).
+   *
+   * @generated from enum value: ERROR_REASON_APPROVAL_NOT_FOUND = 195;
+   */
+  APPROVAL_NOT_FOUND = 195,
+
+  /**
+   * The request was decided otherwise, or nobody decided in time. Code: NOT_FOUND (404). Metadata:
+   * `status`.
+   *
+   * @generated from enum value: ERROR_REASON_APPROVAL_NOT_PENDING = 196;
+   */
+  APPROVAL_NOT_PENDING = 196,
 }
 
 /**

@@ -16,6 +16,8 @@ import type { EgressSchema } from "./egress_pb.js";
 import type { ExchangeBootstrapTokenRequestSchema, ExchangeBootstrapTokenResponseSchema } from "./bootstrap_pb.js";
 import type { AssignAgentRequestSchema, AssignedAgentSchema, BudgetSchema, GetAgentRequestSchema, GetBudgetRequestSchema, GetConfigRequestSchema, GetConfigResponseSchema, GetModelRequestSchema, GetModelResponseSchema, GetUsageRequestSchema, GetUsageResponseSchema, MoveAgentRequestSchema, PatchConfigRequestSchema, PatchConfigResponseSchema, RemoveAgentRequestSchema, RemoveAgentResponseSchema, ReplaceAgentRequestSchema, SetBudgetRequestSchema, SetModelRequestSchema, SetModelResponseSchema } from "./configuration_pb.js";
 import type { CreateScheduleRequestSchema, CreateScheduleResponseSchema, DeleteScheduleRequestSchema, DeleteScheduleResponseSchema, GetScheduleHealthRequestSchema, GetScheduleHealthResponseSchema, ListScheduleHealthRequestSchema, ListScheduleHealthResponseSchema, ListScheduleRunsRequestSchema, ListScheduleRunsResponseSchema, ListSchedulesRequestSchema, ListSchedulesResponseSchema, RunScheduleRequestSchema, RunScheduleResponseSchema, UpdateScheduleRequestSchema, UpdateScheduleResponseSchema } from "./schedule_pb.js";
+import type { CreateApprovalRequestSchema, CreateApprovalResponseSchema, DecideApprovalRequestSchema, DecideApprovalResponseSchema, ListApprovalsRequestSchema, ListApprovalsResponseSchema, ListPendingApprovalsRequestSchema, ListPendingApprovalsResponseSchema } from "./approval_pb.js";
+import type { GetViewportRequestSchema, SetViewportRequestSchema, SetViewportResponseSchema, ViewportSchema } from "./viewport_pb.js";
 
 /**
  * Describes the file moleculeai/workspace/v1/workspace_service.proto.
@@ -3703,6 +3705,74 @@ export declare const WorkspaceService: GenService<{
     methodKind: "unary";
     input: typeof ListScheduleHealthRequestSchema;
     output: typeof ListScheduleHealthResponseSchema;
+  },
+  /**
+   * CreateApproval asks people for a decision. Every call is another request. The agent learns of the
+   * decision from its inbox, from the event APPROVAL_DECIDED and from ListApprovals. Fails with
+   * QUOTA_EXCEEDED if the workspace has as many pending requests as it may.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.CreateApproval
+   */
+  createApproval: {
+    methodKind: "unary";
+    input: typeof CreateApprovalRequestSchema;
+    output: typeof CreateApprovalResponseSchema;
+  },
+  /**
+   * ListApprovals lists what a workspace has asked for, newest first: its last 1,000 requests, no older
+   * than 90 days (MOLECULE_APPROVAL_RETENTION_DAYS). If there are more, the response header
+   * `x-next-page-token` carries the token of the next page.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ListApprovals
+   */
+  listApprovals: {
+    methodKind: "unary";
+    input: typeof ListApprovalsRequestSchema;
+    output: typeof ListApprovalsResponseSchema;
+  },
+  /**
+   * ListPendingApprovals lists what waits for a decision in the caller's organisation, newest first; the
+   * operator sees every organisation. If there are more, the response header `x-next-page-token` carries
+   * the token of the next page.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.ListPendingApprovals
+   */
+  listPendingApprovals: {
+    methodKind: "unary";
+    input: typeof ListPendingApprovalsRequestSchema;
+    output: typeof ListPendingApprovalsResponseSchema;
+  },
+  /**
+   * DecideApproval decides a pending request, once; the same decision again is accepted. A workspace
+   * cannot decide. Fails with APPROVAL_NOT_FOUND, and with APPROVAL_NOT_PENDING (404) if the other
+   * decision was made, or nobody decided in time.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.DecideApproval
+   */
+  decideApproval: {
+    methodKind: "unary";
+    input: typeof DecideApprovalRequestSchema;
+    output: typeof DecideApprovalResponseSchema;
+  },
+  /**
+   * GetViewport returns what part of the canvas people of an organisation looked at last.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.GetViewport
+   */
+  getViewport: {
+    methodKind: "unary";
+    input: typeof GetViewportRequestSchema;
+    output: typeof ViewportSchema;
+  },
+  /**
+   * SetViewport notes what part of the canvas people of an organisation look at; the last write wins.
+   *
+   * @generated from rpc moleculeai.workspace.v1.WorkspaceService.SetViewport
+   */
+  setViewport: {
+    methodKind: "unary";
+    input: typeof SetViewportRequestSchema;
+    output: typeof SetViewportResponseSchema;
   },
 }>;
 

@@ -1,0 +1,1 @@
+"""Approvals: agents ask people before they act."""
