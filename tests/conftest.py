@@ -27,6 +27,8 @@ from tests.running import RunningServer
 from tests.seaweed import Seaweed
 
 pytest_plugins = [
+    "tests.authorities",
+    "tests.order",
     "tests.leaks",
     "tests.places",
     "tests.reruns",

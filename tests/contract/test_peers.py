@@ -7,9 +7,10 @@ import subprocess
 import pytest
 
 from benchmarks.peers.programs import GO_MODULE, Missing, go_command
+from tests.authorities import BEFORE
 
 # Compiling all their libraries for the first time takes two minutes of two busy cores.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -31,4 +32,6 @@ def test_the_go_peers_compile(go: str) -> None:
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=GO_MODULE, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=GO_MODULE, env=BEFORE, capture_output=True, text=True, check=False
+    )

@@ -37,6 +37,8 @@ from tests.e2e.parties import Agent, Refused, found, wire_to
 from tests.running import RunningServer
 from tests.waiting import PATIENCE, until
 
+pytestmark = pytest.mark.slow
+
 _TASKS = [f"task {n}" for n in range(5000)]
 _LATER = [f"later task {n}" for n in range(50)]
 # Names of files and texts of messages after the restore begin here.

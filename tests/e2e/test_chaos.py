@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 async def succeeds(module: str, *words: str) -> None:
     """Run a benchmark that ends with status 0 unless a promise was broken."""

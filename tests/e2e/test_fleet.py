@@ -27,6 +27,8 @@ from tests.ports import free_port
 from tests.running import RunningServer
 from tests.waiting import PATIENCE, until
 
+pytestmark = pytest.mark.slow
+
 MODES = ("envoy", "grpc")
 
 

@@ -21,6 +21,8 @@ from tests.ports import free_port
 from tests.running import ADMIN_TOKEN, RunningServer
 from tests.waiting import PATIENCE, until
 
+pytestmark = pytest.mark.slow
+
 DETAILS = "grpc-status-details-bin"
 METRICS_TOKEN = "metrics-token-of-this-module"
 OPERATOR = {"authorization": f"Bearer {ADMIN_TOKEN}"}

@@ -25,6 +25,8 @@ from tests.e2e.readers import Holder, Reader, holding, listening, reading, tell,
 from tests.running import RunningServer
 from tests.waiting import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., RunningServer]
 
 

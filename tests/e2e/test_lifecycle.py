@@ -32,6 +32,8 @@ from tests.running import RunningServer
 from tests.waiting import PATIENCE
 from tools.descriptors import Contract
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., RunningServer]
 SERVICES = sorted({rpc.service for rpc in Contract.load().rpcs()})
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -28,6 +28,8 @@ from tests.e2e.test_fleet import whole
 from tests.running import RunningServer
 from tests.waiting import PATIENCE, until
 
+pytestmark = pytest.mark.slow
+
 Line = dict[str, Any]
 MODES = ("envoy", "grpc")
 ADMIN = "/moleculeai.admin.v1.AdminService"

@@ -16,6 +16,8 @@ from moleculeai.memory.v1 import memory_service_pb2 as pb
 from tests.e2e.parties import Agent, Organization, Party, Refused, found, wire_to
 from tests.running import RunningServer
 
+pytestmark = pytest.mark.slow
+
 _FORGOTTEN = 1000
 _BATCH = 50
 _CLEAN = "VACUUM (FULL, ANALYZE) memories, memory_versions, memory_embeddings"

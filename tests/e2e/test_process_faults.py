@@ -19,6 +19,8 @@ from tests.e2e.test_attempts import delegated, inbox, seen_by
 from tests.running import RunningServer
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 UNAVAILABLE = 503
 
 

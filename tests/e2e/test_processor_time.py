@@ -15,6 +15,8 @@ from tests.e2e.parties import Agent, Wire, found, wire_to
 from tests.running import RunningServer
 from tests.waiting import PATIENCE, until
 
+pytestmark = pytest.mark.slow
+
 NAME = "processor milliseconds a second"
 LIMIT = 20
 ROWS = 500

@@ -17,6 +17,8 @@ from tests.e2e.parties import found, wire_to
 from tests.running import RunningServer
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 _ENTRY = """
     INSERT INTO audit_log VALUES (gen_random_uuid(), now() - interval '30 days', 'operator', '',
                                   NULL, NULL, 'Old', '', 'OK', '', '', '', 1)

@@ -13,6 +13,8 @@ import pytest
 from tests.e2e.parties import Agent, Organization, Party, found, wire_to
 from tests.running import RunningServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def agent(org: Organization) -> Agent:

@@ -22,7 +22,7 @@ import pytest
 from tests.running import RunningServer
 from tests.waiting import PATIENCE
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "two_agents"
 

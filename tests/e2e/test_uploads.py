@@ -36,7 +36,7 @@ from tests.running import RunningServer
 from tests.seaweed import Seaweed, new_prefix
 from tests.waiting import PATIENCE
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 Make = Callable[..., RunningServer]
 

