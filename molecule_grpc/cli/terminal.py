@@ -51,23 +51,27 @@ async def _type(terminal: Terminal) -> None:
 
 async def _typed() -> AsyncIterator[bytes]:
     """What arrives at standard input; a thread that waits for a key would not let go."""
-    loop = asyncio.get_running_loop()
     descriptor = sys.stdin.fileno()
+    while True:
+        try:
+            await _readable(descriptor)
+        except PermissionError:
+            # No selector takes a plain file, which is always ready.
+            data = await asyncio.to_thread(os.read, descriptor, _READ_BYTES)
+        else:
+            data = os.read(descriptor, _READ_BYTES)
+        if not data:
+            return
+        yield data
+
+
+async def _readable(descriptor: int) -> None:
+    """Wait until there is something to read, once: a second read would block the loop."""
+    loop = asyncio.get_running_loop()
     ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
     try:
-        loop.add_reader(descriptor, ready.set)
-    except (OSError, PermissionError):
-        # A plain file is always ready, and no selector takes one.
-        while data := await asyncio.to_thread(os.read, descriptor, _READ_BYTES):
-            yield data
-        return
-    try:
-        while True:
-            await ready.wait()
-            ready.clear()
-            if not (data := os.read(descriptor, _READ_BYTES)):
-                return
-            yield data
+        await ready.wait()
     finally:
         loop.remove_reader(descriptor)
 
@@ -84,7 +88,8 @@ def _raw() -> Iterator[None]:
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     try:
-        tty.setraw(descriptor)
+        # Without the usual flush, which would throw away what was typed ahead.
+        tty.setraw(descriptor, termios.TCSADRAIN)
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import termios
+import time
 import urllib.parse
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -15,10 +25,12 @@ import docker
 import grpc
 import httpx
 import pytest
+from google.api import httpbody_pb2
 from moleculeai.workspace.v1 import workspace_service_pb2 as pb
 from moleculeai.workspace.v1 import workspace_service_pb2_grpc as rpc
 
 from tests.conftest import as_server, execute, with_database
+from tests.e2e.command_line import command_line
 from tests.e2e.parties import Agent, Organization, Party, Refused, Wire, found, refused, wire_to
 from tests.engine.docker import DockerEngine
 from tests.engine.image import IMAGE
@@ -114,6 +126,12 @@ def platform(
     asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
+async def there(witness: docker.DockerClient, workspace: str) -> bool:
+    """Whether the workspace's container is there."""
+    listed = await asyncio.to_thread(witness.api.containers, all=True)
+    return any(f"/ws-{workspace}" in each["Names"] for each in listed)
+
+
 @pytest.fixture
 async def scene(platform: RunningServer, witness: docker.DockerClient) -> AsyncIterator[Scene]:
     """A workspace of a new organisation, online; nothing of it is left."""
@@ -135,10 +153,7 @@ async def scene(platform: RunningServer, witness: docker.DockerClient) -> AsyncI
         )
         await database.close()
         await org.rest("DELETE", f"/workspaces/{workspace}", purge="true")
-        await until(
-            lambda: asyncio.to_thread(witness.containers.list, all=True),
-            lambda left: not any(workspace in str(each.name) for each in left),
-        )
+        await until(lambda: there(witness, workspace), lambda found: not found)
 
 
 async def test_files_make_a_round_trip_with_any_name_and_in_both_forms(scene: Scene) -> None:
@@ -253,3 +268,289 @@ async def test_logs_are_read_followed_and_resumed(scene: Scene) -> None:
             if line and "chunk" in line:
                 assert json.loads(line.removeprefix("data:"))["chunk"]["text"] == "line 4\n"
                 break
+
+
+async def rest_of(call: Any) -> AsyncIterator[Any]:
+    """What a stream still brings before it ends, well or not."""
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        while (frame := await call.read()) is not grpc.aio.EOF:
+            yield frame
+
+
+async def frames_of(call: Any) -> list[pb.ExecWorkspaceResponse]:
+    """All further frames of a command but beats."""
+    return [frame async for frame in rest_of(call) if not frame.HasField("beat")]
+
+
+def start(scene: Scene, *argv: str, **terminal: int) -> pb.ExecWorkspaceRequest:
+    made = pb.ExecWorkspaceRequest.Start(workspace_id=scene.id, argv=argv)
+    if terminal:
+        made.terminal.columns, made.terminal.rows = terminal["columns"], terminal["rows"]
+    return pb.ExecWorkspaceRequest(start=made)
+
+
+def open_exec(scene: Scene, party: Party) -> Any:
+    return scene.stub().ExecWorkspace(metadata=tuple(party.headers.items()), timeout=PATIENCE)
+
+
+async def test_a_command_has_input_streams_signals_a_terminal_and_an_exit_code(
+    scene: Scene,
+) -> None:
+    call = open_exec(scene, scene.own)
+    await call.write(start(scene, "sh", "-c", "cat; echo problem >&2; exit 7"))
+    await call.write(pb.ExecWorkspaceRequest(input=b"hel"))
+    await call.write(pb.ExecWorkspaceRequest(input=b"lo\n"))
+    await call.write(pb.ExecWorkspaceRequest(end_input=pb.ExecWorkspaceRequest.EndInput()))
+    frames = await frames_of(call)
+    assert frames[0].HasField("started")
+    assert b"".join(frame.output for frame in frames) == b"hello\n"
+    assert b"".join(frame.error for frame in frames) == b"problem\n"
+    assert frames[-1].exited.exit_code == 7
+
+    call = open_exec(scene, scene.org)
+    waiting = "trap 'stty size; exit 3' USR1; while :; do stty size; sleep 0.1; done"
+    await call.write(start(scene, "sh", "-c", waiting, columns=91, rows=33))
+    printed = b""
+    while b"33 91\r\n" not in printed:
+        printed += (await call.read()).output
+    resize = pb.ExecWorkspaceRequest()
+    resize.resize.columns, resize.resize.rows = 80, 24
+    await call.write(resize)
+    await call.write(pb.ExecWorkspaceRequest(signal="USR1"))
+    frames = await frames_of(call)
+    assert b"24 80" in b"".join(frame.output for frame in frames)
+    assert frames[-1].exited.exit_code == 3
+
+    call = open_exec(scene, scene.operator)
+    await call.write(start(scene, "sleep", "1000"))
+    assert (await call.read()).HasField("started")
+    await call.write(pb.ExecWorkspaceRequest(signal="TERM"))
+    assert (await frames_of(call))[-1].exited.exit_code == 143
+
+    call = open_exec(scene, scene.org)
+    await call.write(start(scene, "no-such-program"))
+    frames = await frames_of(call)
+    assert frames[-1].exited.exit_code in (126, 127)
+
+    # An hour's output at once: bounded on its way, and whole.
+    call = open_exec(scene, scene.org)
+    await call.write(start(scene, "sh", "-c", "head -c 4000000 /dev/zero"))
+    assert sum(len(frame.output) for frame in await frames_of(call)) == 4_000_000
+
+    async def noted() -> list[dict[str, Any]]:
+        log = await scene.operator.rest("GET", "/admin/audit-log", workspace_id=scene.id)
+        return [each for each in log.json() if each["rpc"].endswith("/ExecWorkspace")]
+
+    entries = await until(noted, lambda entries: len(entries) == 5)
+    assert {each["outcome"] for each in entries} == {"OK"}
+    assert {each["party"] for each in entries} == {"workspace", "organization", "operator"}
+
+
+async def test_a_terminal_keeps_its_workspace_awake_and_ends_with_its_client(
+    scene: Scene,
+) -> None:
+    """H-1: idle is the time since the last task, message or terminal."""
+    await scene.database.execute(
+        "UPDATE workspaces SET last_active_at = now() - interval '1 day' WHERE id = $1",
+        uuid.UUID(scene.id),
+    )
+    call = open_exec(scene, scene.org)
+    await call.write(start(scene, "sleep", "4321"))
+    assert (await call.read()).HasField("started")
+
+    async def idle() -> bool:
+        found: bool = await scene.database.fetchval(
+            "SELECT last_active_at < now() - interval '1 hour' FROM workspaces WHERE id = $1",
+            uuid.UUID(scene.id),
+        )
+        return found
+
+    await until(idle, lambda found: not found)
+
+    # The entry of the audit log is there although the terminal is open.
+    async def noted() -> str:
+        return (await scene.org.rest("GET", "/admin/audit-log", workspace_id=scene.id)).text
+
+    await until(noted, lambda text: "ExecWorkspace" in text)
+    call.cancel()
+
+    async def processes() -> str:
+        return await asyncio.to_thread(scene.run, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+
+    await until(processes, lambda seen: "sleep 4321" not in seen)
+
+
+async def test_nobody_else_gets_in_and_a_revoked_token_is_put_out(scene: Scene) -> None:
+    """A workspace's token cannot exec, read logs or files of another."""
+    for request in (
+        pb.ListWorkspaceFilesRequest(workspace_id=scene.id),
+        pb.DeleteWorkspaceFileRequest(workspace_id=scene.id, path="config.yaml"),
+        pb.GetWorkspaceStatsRequest(workspace_id=scene.id),
+    ):
+        with pytest.raises(Refused) as caught:
+            await scene.other.rpc(request)
+        assert caught.value.code == "UNAUTHENTICATED"
+    headers = tuple(scene.other.headers.items())
+    call: Any
+    for call in (
+        scene.stub().WatchWorkspaceLogs(
+            pb.WatchWorkspaceLogsRequest(workspace_id=scene.id), metadata=headers
+        ),
+        scene.stub().ReadWorkspaceFile(
+            pb.ReadWorkspaceFileRequest(workspace_id=scene.id, path="a"), metadata=headers
+        ),
+    ):
+        assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+    call = open_exec(scene, scene.other)
+    await call.write(start(scene, "true"))
+    assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+
+    # Its own token opens all that lasts, and loses it when it is revoked.
+    own = tuple(scene.own.headers.items())
+    follow = pb.WatchWorkspaceLogsRequest(workspace_id=scene.id, follow=True)
+    logs = scene.stub().WatchWorkspaceLogs(follow, metadata=own, timeout=PATIENCE)
+    assert await logs.read() is not grpc.aio.EOF
+    terminal = open_exec(scene, scene.own)
+    await terminal.write(start(scene, "sleep", "1234"))
+    assert (await terminal.read()).HasField("started")
+    writing = scene.stub().WriteWorkspaceFile(metadata=own, timeout=PATIENCE)
+    await writing.write(
+        pb.WriteWorkspaceFileRequest(
+            workspace_id=scene.id, path="half", body=httpbody_pb2.HttpBody(data=b"half")
+        )
+    )
+    tokens = await scene.org.rest("GET", scene.path("/tokens"))
+    for token in tokens.json()["tokens"]:
+        await scene.org.rest("DELETE", scene.path(f"/tokens/{token['id']}"))
+    for call in (logs, terminal):
+        frames = [frame async for frame in rest_of(call)]
+        assert frames[-1].end.message == "the token was revoked"
+    for call in (logs, terminal, writing):
+        assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert (await scene.get("half")).status_code == 404
+
+
+async def test_what_a_workload_uses_is_measured(scene: Scene) -> None:
+    answer = await scene.org.rest("GET", scene.path("/stats"))
+    assert answer.status_code == 200, answer.text
+    measured = answer.json()
+    assert 0 < measured["memory_bytes"] < measured["memory_limit_bytes"] == 2048 * 1024 * 1024
+    assert measured["pids"] >= 2
+    listed = (await scene.org.rest("GET", "/stats/workspaces")).json()["stats"]
+    assert [each["workspace_id"] for each in listed] == [scene.id]
+    assert listed[0]["pids"] >= 2
+    answer = await scene.org.rest("GET", scene.path("/console"))
+    assert (answer.status_code, "console" in answer.json()["error"]) == (501, True)
+
+
+async def test_a_file_of_100_mib_passes_and_one_more_byte_does_not(scene: Scene) -> None:
+    size = 100 * 1024 * 1024 if os.environ.get("TEST_LONG") else 8 * 1024 * 1024
+    piece = bytes(range(256)) * 4096
+
+    async def pieces(count: int) -> AsyncIterator[bytes]:
+        for start in range(0, count, len(piece)):
+            yield piece[: min(len(piece), count - start)]
+
+    headers = {**scene.org.headers, "content-type": "application/octet-stream"}
+    path = scene.file("large")
+    answer = await scene.wire.http.put(
+        path, params={"root": "/workspace"}, headers=headers, content=pieces(size)
+    )
+    assert (answer.status_code, answer.json()["size"]) == (200, size), answer.text
+    answer = await scene.get("large", root="/workspace", raw="true")
+    assert (
+        hashlib.sha256(answer.content).digest()
+        == hashlib.sha256(piece * (size // len(piece))).digest()
+    )
+    answer = await scene.get("large", root="/workspace")
+    assert (answer.status_code, answer.json()["max"]) == (413, 1024 * 1024)
+    if os.environ.get("TEST_LONG"):
+        answer = await scene.wire.http.put(
+            path, params={"root": "/workspace"}, headers=headers, content=pieces(size + 1)
+        )
+        assert (answer.status_code, answer.json()["max"]) == (413, size), answer.text
+
+
+async def test_the_volumes_of_a_stopped_workspace_are_reached(scene: Scene) -> None:
+    scene.run("mkdir -p /workspace/a/b; echo kept > /workspace/a/b/file")
+    paused = await scene.org.rest("POST", scene.path("/pause"))
+    assert paused.status_code == 200, paused.text
+    await until(lambda: there(scene.witness, scene.id), lambda found: not found)
+    listed = await scene.ls(depth=5)
+    assert [each["path"] for each in listed.json()] == ["a", "a/b", "a/b/file"], listed.text
+    assert (await scene.get("a/b/file", root="/workspace")).json()["content"] == "kept\n"
+    assert (await scene.put("a/new", b"new", root="/workspace")).status_code == 200
+    assert (await scene.get("a/new", root="/workspace")).json()["content"] == "new"
+    removed = await scene.org.rest("DELETE", scene.file("a/new"), root="/workspace")
+    assert removed.status_code == 200, removed.text
+    assert (await scene.get("a/new", root="/workspace")).status_code == 404
+    call = open_exec(scene, scene.org)
+    await call.write(start(scene, "true"))
+    assert await call.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_the_commands_of_people(
+    scene: Scene, platform: RunningServer, tmp_path: Path
+) -> None:
+    """`workspace files`, `logs`, `exec` and `top`, and those of the page."""
+    token = scene.org.headers["authorization"].removeprefix("Bearer ")
+    local = tmp_path / "local.txt"
+    local.write_text("written here\n")
+
+    def commands() -> None:
+        with command_line(platform.url, token) as cli:
+            assert cli.run("workspace", "files", "put", "w", str(local), "/workspace/n.txt")[0] == 0
+            assert cli.run("workspace", "files", "cat", "w", "/workspace/n.txt")[1] == (
+                "written here\n"
+            )
+            assert "n.txt" in cli.run("workspace", "files", "ls", "w", "/workspace")[1]
+            target = tmp_path / "fetched"
+            code, _, error = cli.run(
+                "workspace", "files", "get", "w", "/workspace/n.txt", str(target)
+            )
+            assert (code, target.read_text()) == (0, "written here\n"), error
+            assert cli.run("workspace", "files", "rm", "w", "/workspace/n.txt")[0] == 0
+            assert cli.run("workspace", "files", "cat", "w", "/workspace/n.txt")[0] == 3
+            assert cli.run("workspace", "files", "cat", "w", "/etc/passwd")[0] == 2
+            assert "registered" in cli.run("workspace", "logs", "w", "--tail", "50")[1]
+            rows = cli.json("workspace", "top")
+            assert [row["workspace_id"] for row in rows] == [scene.id]
+
+    await asyncio.to_thread(commands)
+    environment = {**os.environ, "MOLECULE_URL": platform.url, "MOLECULE_TOKEN": token}
+    program = [sys.executable, "-m", "molecule_grpc.cli.main", "workspace", "exec", "w"]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [*program, "--", "sh", "-c", "cat; echo problem >&2; exit 5"],
+        input=b"typed\n",
+        env=environment,
+        capture_output=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (5, b"typed\n", b"problem\n")
+    code, seen = await asyncio.to_thread(in_a_terminal, [*program, "--", "sh"], environment)
+    assert (code, b"33 91" in seen) == (4, True), seen
+
+
+def in_a_terminal(argv: list[str], environment: dict[str, str]) -> tuple[int, bytes]:
+    """Type into an interactive command; its exit code and what the terminal showed."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (33, 91))
+    before = termios.tcgetattr(theirs)
+    with subprocess.Popen(
+        argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+    ) as process:
+        os.write(ours, b"sleep 0.5; stty size; exit 4\r")
+        seen = b""
+        deadline = time.monotonic() + PATIENCE
+        while process.poll() is None and time.monotonic() < deadline:
+            if select.select([ours], [], [], 0.1)[0]:
+                seen += os.read(ours, 65536)
+        process.kill()
+    while select.select([ours], [], [], 0)[0]:
+        seen += os.read(ours, 65536)
+    after = termios.tcgetattr(theirs)
+    os.close(ours)
+    os.close(theirs)
+    assert after == before, "the terminal was not given back as it was"
+    return process.returncode, seen

@@ -137,6 +137,7 @@ class _Session:
         self._printed = Ahead[ExecOutput](lambda output: len(output.data), guard.wake)
         self._error: Exception | None = None
         self._exit_code: int | None = None
+        self._left = False
 
     async def read(self) -> None:
         """Read what the command prints, then wait for its end."""
@@ -158,6 +159,11 @@ class _Session:
         except Exception as error:  # noqa: BLE001  (the stream ends with this error)
             self._error = error
             self._guard.wake()
+        except asyncio.CancelledError:
+            # The host says so where the client has left; a later write would be too late by a beat.
+            self._left = True
+            self._guard.wake()
+            raise
 
     async def frames(self) -> AsyncGenerator[Frame, None]:
         """What the client is sent."""
@@ -173,6 +179,8 @@ class _Session:
                 return
             if self._error is not None:
                 raise self._error
+            if self._left:
+                return
             if guard.over:
                 raise guard.drained_error()
             if guard.beat_due():
