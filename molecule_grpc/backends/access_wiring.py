@@ -11,6 +11,7 @@ from molecule_grpc.backends.access.service import AccessService, handlers
 from molecule_grpc.backends.access.targets import Targets
 from molecule_grpc.backends.access.terminals import Terminals
 from molecule_grpc.backends.access.usage import Measurements
+from molecule_grpc.backends.output.keeping import KeptOutput
 from molecule_grpc.backends.wiring import BackendsSlice
 from molecule_grpc.core import Core, Slice
 
@@ -29,7 +30,7 @@ def open_access(core: Core, backends: BackendsSlice, workspaces: Workspaces) -> 
     files = WorkspaceFiles(targets, core.page_tokens, budget, core.budgets.uploads)
     service = AccessService(
         files,
-        LogStreams(targets, budget),
+        LogStreams(targets, KeptOutput(core.pool, backends.dispatch).of, budget),
         Terminals(targets, workspaces.verbs, budget),
         Measurements(targets, workspaces.verbs, core.page_tokens, budget),
         core.guards,

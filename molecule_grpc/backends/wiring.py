@@ -27,6 +27,7 @@ from molecule_grpc.backends.operations.rules import State
 from molecule_grpc.backends.operations.runner import OPERATIONS, Runner
 from molecule_grpc.backends.operations.store import history, runs
 from molecule_grpc.backends.operations.values import Ending, Operation
+from molecule_grpc.backends.output.keeping import KeptOutput
 from molecule_grpc.backends.ports import Secrets, StartFiles, Workspaces
 from molecule_grpc.backends.provisioning.bootstrap import Bootstraps, Delivered
 from molecule_grpc.backends.provisioning.requests import Requests
@@ -232,6 +233,7 @@ def _runner(
         prepare,
         choose,
         functools.partial(runs.leave, pool),
+        KeptOutput(pool, dispatch).keep,
         first_pause=settings.backends.retry_pause,
     )
     runner = Runner(pool, core.wakeups, dispatch, execution, endings, settings.backends, owner)

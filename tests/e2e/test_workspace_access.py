@@ -471,8 +471,12 @@ async def test_a_file_of_100_mib_passes_and_one_more_byte_does_not(scene: Scene)
         assert (answer.status_code, answer.json()["max"]) == (413, size), answer.text
 
 
-async def test_the_volumes_of_a_stopped_workspace_are_reached(scene: Scene) -> None:
+async def test_the_volumes_and_the_last_words_of_a_stopped_workspace_are_reached(
+    scene: Scene,
+) -> None:
+    """What was printed before death stays readable, over the next start, too."""
     scene.run("mkdir -p /workspace/a/b; echo kept > /workspace/a/b/file")
+    scene.run("echo last words > /proc/1/fd/1")
     paused = await scene.org.rest("POST", scene.path("/pause"))
     assert paused.status_code == 200, paused.text
     await until(lambda: there(scene.witness, scene.id), lambda found: not found)
@@ -487,6 +491,23 @@ async def test_the_volumes_of_a_stopped_workspace_are_reached(scene: Scene) -> N
     call = open_exec(scene, scene.org)
     await call.write(start(scene, "true"))
     assert await call.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+    async def printed(**params: str) -> str:
+        answer = await scene.wire.http.get(
+            scene.path("/logs"),
+            params=params,
+            headers={**scene.org.headers, "accept": "application/x-ndjson"},
+        )
+        assert answer.status_code == 200, answer.text
+        return "".join(json.loads(line)["chunk"]["text"] for line in answer.text.splitlines())
+
+    assert (await printed()).endswith("last words\n")
+    assert await printed(tail="1") == "last words\n"
+    resumed = await scene.org.rest("POST", scene.path("/resume"))
+    assert resumed.status_code == 200, resumed.text
+    both = await until(printed, lambda text: text.count("registered") == 2)
+    assert both.index("last words") < both.rindex("registered")
+    assert "last words" not in await printed(tail="50")
 
 
 async def test_the_commands_of_people(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import codecs
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 from uuid import UUID
 
 from molecule_grpc.backends.access.ahead import Ahead
-from molecule_grpc.backends.access.targets import Targets
-from molecule_grpc.backends.contract import Capability, LogChunk
+from molecule_grpc.backends.access.targets import Target, Targets, closing
+from molecule_grpc.backends.contract import Capability, LogChunk, WorkloadMissing
 from molecule_grpc.kernel.budget import Budget
 from molecule_grpc.kernel.metered import charged
 from molecule_grpc.kernel.payer import OPERATOR_PAYS, payer
@@ -45,17 +45,21 @@ class Drain:
 
 
 Frame: TypeAlias = Printed | Beat | Drain
+# What is kept of a workspace's earlier workloads, oldest first.
+Kept: TypeAlias = Callable[[UUID], Awaitable[list[LogChunk]]]
 
 
 class LogStreams:
     """Opens streams of what agents print.
 
     Args:
+        kept: what is kept of workloads that were removed.
         budget: what reaches into workspaces at once.
     """
 
-    def __init__(self, targets: Targets, budget: Budget) -> None:
+    def __init__(self, targets: Targets, kept: Kept, budget: Budget) -> None:
         self._targets = targets
+        self._kept = kept
         self._budget = budget
 
     async def watch(
@@ -72,8 +76,9 @@ class LogStreams:
             Unavailable: DRAINING.
         """
         target = await self._targets.find(workspace_id, Capability.LOGS)
+        kept = [each for each in await self._kept(workspace_id) if each.offset > after]
         with self._budget.use(1, **(payer.get() or OPERATOR_PAYS).keys):
-            chunks = target.backend.logs(target.resource, since=after, follow=follow, tail=tail)
+            chunks = _printed(target, kept, after=after, follow=follow, tail=tail)
             ahead = Ahead[LogChunk](lambda chunk: len(chunk.data), guard.wake)
             reading = asyncio.create_task(charged(ahead.fill(chunks)))
             try:
@@ -82,6 +87,30 @@ class LogStreams:
             finally:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _printed(
+    target: Target, kept: Sequence[LogChunk], *, after: int, follow: bool, tail: int
+) -> AsyncGenerator[LogChunk, None]:
+    """What is kept of earlier workloads, then what the present one printed.
+
+    The last lines are those of the present workload, and of earlier ones where there is none.
+    """
+    place = after
+    if not tail:
+        for chunk in kept:
+            place = chunk.offset
+            yield chunk
+    present = target.backend.logs(target.resource, since=place, follow=follow, tail=tail)
+    try:
+        async with closing(present) as chunks:
+            async for chunk in chunks:
+                yield chunk
+    except WorkloadMissing:
+        if not kept:
+            raise
+        for chunk in kept[-tail:] if tail else ():
+            yield chunk
 
 
 async def _frames(

@@ -14,6 +14,7 @@ import structlog
 
 from molecule_grpc.backends.contract import (
     BackendFailure,
+    Resource,
     Running,
     Started,
     StartRequest,
@@ -49,6 +50,10 @@ class Leave(Protocol):
         ...
 
 
+# Keeps what a workload printed, before it is removed. Never raises for the engine's sake.
+Keep = Callable[[str, Resource], Awaitable[None]]
+
+
 class NotOurs(Exception):
     """Another worker has taken the operation over."""
 
@@ -60,6 +65,7 @@ class Execution:
         prepare: makes the request of a start.
         choose: notes where the workspace is started.
         leave: notes what a start may have left behind.
+        keep: keeps what a workload printed.
         first_pause: seconds until a stop that failed is tried again; doubled after each, up to 300.
     """
 
@@ -69,10 +75,12 @@ class Execution:
         prepare: Prepare,
         choose: Choose,
         leave: Leave,
+        keep: Keep,
         *,
         first_pause: float,
     ) -> None:
         self._leave = leave
+        self._keep = keep
         # Operations whose start was asked for here.
         self._begun: set[UUID] = set()
         self._first_pause = first_pause
@@ -88,6 +96,8 @@ class Execution:
         """Do what the operation wants. Raises `NotOurs`."""
         if operation.kind.starts:
             return await self._start(operation)
+        if operation.kind is Kind.STOP:
+            await self._keep(operation.runs_on, operation.resource)
         try:
             await self._dispatch.stop(operation.runs_on, operation.resource)
             if operation.kind is Kind.REMOVE:
@@ -133,6 +143,7 @@ class Execution:
             if failed.undone:
                 self._begun.discard(operation.id)
             else:
+                await self._keep(operation.backend or self._dispatch.starts_on, operation.made)
                 await self.undo(operation)
             return Ending(
                 state=State.FAILED, reason=failed.reason, message=message, missing=failed.missing
@@ -153,6 +164,7 @@ class Execution:
         if operation.backend:  # The worker before started where nothing is started any more.
             await self.undo(operation)
         if operation.kind is Kind.RESTART or operation.resource_id:
+            await self._keep(operation.runs_on, operation.resource)
             stopped = await self._dispatch.stop_before_start(
                 operation.runs_on, operation.resource, operation.source
             )

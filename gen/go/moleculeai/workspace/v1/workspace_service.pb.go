@@ -611,7 +611,8 @@ type WatchWorkspaceLogsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID.
 	WorkspaceId string `protobuf:"bytes,1,opt,name=workspace_id,json=workspaceId,proto3" json:"workspace_id,omitempty"`
-	// Number of last lines to begin with, at most 100,000; 0 means all that the engine keeps.
+	// Number of last lines to begin with, at most 100,000, of the present workload or, without one, of
+	// earlier ones; 0 means all that is kept.
 	Tail int32 `protobuf:"varint,2,opt,name=tail,proto3" json:"tail,omitempty"`
 	// Whether to go on with what is printed later, until the workload ends.
 	Follow bool `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`

@@ -223,7 +223,8 @@ type WorkspaceServiceClient interface {
 	// FILE_NOT_FOUND (404), also when repeated, ROOT_READ_ONLY (400), and as ReadWorkspaceFile.
 	DeleteWorkspaceFile(ctx context.Context, in *DeleteWorkspaceFileRequest, opts ...grpc.CallOption) (*DeleteWorkspaceFileResponse, error)
 	// WatchWorkspaceLogs sends what the agent of a workspace has printed, also after its end, and with
-	// `follow` what it prints from then on. A stream ends with the workload. Its client is bounded: the
+	// `follow` what it prints from then on. The last 256 KiB of earlier workloads come first. A stream ends
+	// with the workload. Its client is bounded: the
 	// server reads on only while the client does, and ends the stream with SLOW_CONSUMER after 60 s in
 	// which the client took nothing.
 	//
@@ -1236,7 +1237,8 @@ type WorkspaceServiceServer interface {
 	// FILE_NOT_FOUND (404), also when repeated, ROOT_READ_ONLY (400), and as ReadWorkspaceFile.
 	DeleteWorkspaceFile(context.Context, *DeleteWorkspaceFileRequest) (*DeleteWorkspaceFileResponse, error)
 	// WatchWorkspaceLogs sends what the agent of a workspace has printed, also after its end, and with
-	// `follow` what it prints from then on. A stream ends with the workload. Its client is bounded: the
+	// `follow` what it prints from then on. The last 256 KiB of earlier workloads come first. A stream ends
+	// with the workload. Its client is bounded: the
 	// server reads on only while the client does, and ends the stream with SLOW_CONSUMER after 60 s in
 	// which the client took nothing.
 	//

@@ -352,7 +352,8 @@ class WorkspaceServiceHandlers(Protocol):
         call: Call,
     ) -> AsyncIterator[workspace_service_pb2.WatchWorkspaceLogsResponse]:
         """WatchWorkspaceLogs sends what the agent of a workspace has printed, also after its end, and with
-        `follow` what it prints from then on. A stream ends with the workload. Its client is bounded: the
+        `follow` what it prints from then on. The last 256 KiB of earlier workloads come first. A stream ends
+        with the workload. Its client is bounded: the
         server reads on only while the client does, and ends the stream with SLOW_CONSUMER after 60 s in
         which the client took nothing.
 

@@ -316,7 +316,9 @@ class WatchWorkspaceLogsRequest(_message.Message):
     workspace_id: _builtins.str
     """UUID."""
     tail: _builtins.int
-    """Number of last lines to begin with, at most 100,000; 0 means all that the engine keeps."""
+    """Number of last lines to begin with, at most 100,000, of the present workload or, without one, of
+    earlier ones; 0 means all that is kept.
+    """
     follow: _builtins.bool
     """Whether to go on with what is printed later, until the workload ends."""
     resume_after: _builtins.str

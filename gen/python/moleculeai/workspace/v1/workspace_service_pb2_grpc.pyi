@@ -192,7 +192,8 @@ class WorkspaceServiceStub:
     """
     WatchWorkspaceLogs: _grpc.UnaryStreamMultiCallable[_workspace_service_pb2.WatchWorkspaceLogsRequest, _workspace_service_pb2.WatchWorkspaceLogsResponse]
     """WatchWorkspaceLogs sends what the agent of a workspace has printed, also after its end, and with
-    `follow` what it prints from then on. A stream ends with the workload. Its client is bounded: the
+    `follow` what it prints from then on. The last 256 KiB of earlier workloads come first. A stream ends
+    with the workload. Its client is bounded: the
     server reads on only while the client does, and ends the stream with SLOW_CONSUMER after 60 s in
     which the client took nothing.
 
@@ -531,7 +532,8 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """
     WatchWorkspaceLogs: _aio.UnaryStreamMultiCallable[_workspace_service_pb2.WatchWorkspaceLogsRequest, _workspace_service_pb2.WatchWorkspaceLogsResponse]  # type: ignore[assignment]
     """WatchWorkspaceLogs sends what the agent of a workspace has printed, also after its end, and with
-    `follow` what it prints from then on. A stream ends with the workload. Its client is bounded: the
+    `follow` what it prints from then on. The last 256 KiB of earlier workloads come first. A stream ends
+    with the workload. Its client is bounded: the
     server reads on only while the client does, and ends the stream with SLOW_CONSUMER after 60 s in
     which the client took nothing.
 
@@ -1047,7 +1049,8 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_workspace_service_pb2.WatchWorkspaceLogsResponse], _abc.AsyncIterator[_workspace_service_pb2.WatchWorkspaceLogsResponse]]:
         """WatchWorkspaceLogs sends what the agent of a workspace has printed, also after its end, and with
-        `follow` what it prints from then on. A stream ends with the workload. Its client is bounded: the
+        `follow` what it prints from then on. The last 256 KiB of earlier workloads come first. A stream ends
+        with the workload. Its client is bounded: the
         server reads on only while the client does, and ends the stream with SLOW_CONSUMER after 60 s in
         which the client took nothing.
 

@@ -345,7 +345,8 @@ export declare type WatchWorkspaceLogsRequest = Message<"moleculeai.workspace.v1
   workspaceId: string;
 
   /**
-   * Number of last lines to begin with, at most 100,000; 0 means all that the engine keeps.
+   * Number of last lines to begin with, at most 100,000, of the present workload or, without one, of
+   * earlier ones; 0 means all that is kept.
    *
    * @generated from field: int32 tail = 2;
    */
@@ -3296,7 +3297,8 @@ export declare const WorkspaceService: GenService<{
   },
   /**
    * WatchWorkspaceLogs sends what the agent of a workspace has printed, also after its end, and with
-   * `follow` what it prints from then on. A stream ends with the workload. Its client is bounded: the
+   * `follow` what it prints from then on. The last 256 KiB of earlier workloads come first. A stream ends
+   * with the workload. Its client is bounded: the
    * server reads on only while the client does, and ends the stream with SLOW_CONSUMER after 60 s in
    * which the client took nothing.
    *
