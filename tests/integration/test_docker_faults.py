@@ -99,3 +99,44 @@ async def test_a_killed_engine_is_unknown_and_what_ran_is_stopped_when_it_is_bac
         lambda found: isinstance(found, Running),
     )
     await backend.stop(Resource(workspace_id=wanted.workspace_id), deadline=PATIENCE)
+
+
+async def test_nothing_that_reaches_into_a_workload_waits_longer_than_its_deadline(
+    backend: DockerBackend, engine: DockerEngine
+) -> None:
+    """Files, logs, commands and measurements, begun while the engine hangs or before that."""
+    wanted = request()
+    await backend.start(wanted, deadline=PATIENCE)
+    resource = wanted.resource
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    async def all_of(pieces: AsyncIterator[object]) -> None:
+        async for _ in pieces:
+            pass
+
+    following = backend.logs(resource, follow=True, deadline=DEADLINE)
+    assert (await anext(aiter(following))).data == b""
+    engine.freeze()
+    try:
+        began = time.monotonic()
+        ends = await asyncio.gather(
+            all_of(backend.read_file(resource, "/configs/a", deadline=DEADLINE)),
+            backend.write_file(resource, "/configs/a", content(), 1, deadline=DEADLINE),
+            backend.list_files(resource, "/configs", limit=10, deadline=DEADLINE),
+            backend.delete_file(resource, "/configs/a", deadline=DEADLINE),
+            all_of(backend.logs(resource, deadline=DEADLINE)),
+            backend.exec(resource, ["true"], deadline=DEADLINE),
+            backend.stats(resource, deadline=DEADLINE),
+            return_exceptions=True,
+        )
+        passed = time.monotonic() - began
+    finally:
+        engine.thaw()
+    assert [getattr(each, "reason", each) for each in ends] == [FailureReason.TIMEOUT] * 7
+    assert passed < DEADLINE + 10
+    await following.aclose()
+    # None of them holds anything that the next one needs.
+    await backend.write_file(resource, "/configs/a", content(), 1, deadline=PATIENCE)
+    await backend.stop(resource, deadline=PATIENCE)

@@ -11,7 +11,7 @@ from molecule_grpc.backends.access import refusals
 from molecule_grpc.backends.access.rules import absolute
 from molecule_grpc.backends.access.spool import Spool, new_spool
 from molecule_grpc.backends.access.targets import Targets, closing
-from molecule_grpc.backends.contract import LIST_SECONDS, Capability, FileEntry
+from molecule_grpc.backends.contract import Capability, FileEntry
 from molecule_grpc.kernel.budget import Budget, Turns
 from molecule_grpc.kernel.page import Page, page_of
 from molecule_grpc.kernel.page_tokens import PageTokens
@@ -24,6 +24,8 @@ _PAGE: Final = 500
 # JSON makes six bytes of a control character.
 _PAGE_BYTES: Final = 1024 * 1024
 _LISTING: Final = "workspace files"
+# A list, a deletion, each piece of a file that is read.
+_SECONDS: Final = 15.0
 # An engine gets 100 MiB in less than a second; a busy one in less than this.
 _WRITE_SECONDS: Final = 60.0
 
@@ -67,7 +69,7 @@ class WorkspaceFiles:
                 directory,
                 limit=_MOST_LISTED,
                 depth=depth or 1,
-                deadline=LIST_SECONDS,
+                deadline=_SECONDS,
             )
         prefix = f"{path}/" if path else ""
         rows = [each._replace(path=prefix + _shown(each.path)) for each in found]
@@ -85,7 +87,7 @@ class WorkspaceFiles:
         place = absolute(root, path)
         target = await self._targets.find(workspace_id, Capability.FILES)
         with self._using(), refusals.translated():
-            read = target.backend.read_file(target.resource, place, deadline=LIST_SECONDS)
+            read = target.backend.read_file(target.resource, place, deadline=_SECONDS)
             async with closing(read) as pieces:
                 async for piece in pieces:
                     yield piece
@@ -144,7 +146,7 @@ class WorkspaceFiles:
         place = absolute(root, path)
         target = await self._targets.find(workspace_id, Capability.FILES)
         with self._using(), refusals.translated():
-            await target.backend.delete_file(target.resource, place, deadline=LIST_SECONDS)
+            await target.backend.delete_file(target.resource, place, deadline=_SECONDS)
 
     def _using(self) -> contextlib.AbstractContextManager[None]:
         return self._budget.use(1, **_payer().keys)

@@ -82,7 +82,7 @@ class LogStreams:
             ahead = Ahead[LogChunk](lambda chunk: len(chunk.data), guard.wake)
             reading = asyncio.create_task(charged(ahead.fill(chunks)))
             try:
-                async for frame in _frames(_Lines(ahead, after), ahead, guard, greet=follow):
+                async for frame in _frames(Lines(ahead, after), ahead, guard, greet=follow):
                     yield frame
             finally:
                 reading.cancel()
@@ -114,7 +114,7 @@ async def _printed(
 
 
 async def _frames(
-    lines: _Lines, ahead: Ahead[LogChunk], guard: StreamGuard, *, greet: bool
+    lines: Lines, ahead: Ahead[LogChunk], guard: StreamGuard, *, greet: bool
 ) -> AsyncGenerator[Frame, None]:
     while True:
         guard.check()
@@ -137,7 +137,7 @@ async def _frames(
         await guard.wait(CROWDED_SECONDS if guard.crowded else math.inf)
 
 
-class _Lines:
+class Lines:
     """Joins lines into frames.
 
     Args:

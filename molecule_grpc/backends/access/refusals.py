@@ -91,7 +91,8 @@ def translated() -> Iterator[None]:
 def _told(error: Exception) -> MoleculeError:
     match error:
         case BackendFailure():
-            log.warning("a backend failed", failure=str(error))
+            # Without the engine's own words, which may name files.
+            log.warning("a backend failed", reason=error.reason.value, failure=error.public)
             return Unavailable(
                 error.public, reason="BACKEND_UNAVAILABLE", metadata={"cause": error.reason.value}
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 from uuid import UUID
 
@@ -146,7 +146,7 @@ class DockerBackend:
         follow: bool = False,
         tail: int = 0,
         deadline: float = LOG_SECONDS,
-    ) -> AsyncIterator[LogChunk]:
+    ) -> AsyncGenerator[LogChunk, None]:
         """What the agent printed. Positions are times of lines, which the engine's log keeps."""
         async with calling(deadline):
             found = await self._require(resource)
@@ -174,7 +174,7 @@ class DockerBackend:
 
     async def read_file(
         self, resource: Resource, path: str, *, deadline: float
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """A file's bytes, also of a workspace that has ended."""
         async for chunk in paced(self._files.read(resource, path), deadline, deadline):
             yield chunk

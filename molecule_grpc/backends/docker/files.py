@@ -136,8 +136,8 @@ class Files:
             text = errors.decode(errors="replace")
             if "read-only file system" in text.lower():
                 raise RootReadOnly(argv[-1])
-            public = "the file was not written"
-            raise BackendFailure(FailureReason.ENGINE, public, detail=text[:500])
+            # What the program said names the file: not for the log.
+            raise BackendFailure(FailureReason.ENGINE, "the file was not written")
 
     async def _as_somebody(
         self, found: Json, argv: list[str], most: int
