@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,18 @@ def contents(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+async def tools_of(url: str, headers: dict[str, str]) -> set[str]:
+    """What a real client of the protocol finds there, after it has used a tool."""
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=PATIENCE) as http,
+        Client(streamable_http_client(url, http_client=http)) as client,
+    ):
+        tools = {tool.name for tool in (await client.list_tools()).tools}
+        result = await client.call_tool("inbox_peek", {})
+    assert not result.is_error
+    return tools
 
 
 async def state_of(agent: Agent) -> str:
@@ -175,13 +189,27 @@ async def test_a_written_configuration_leads_a_real_client_to_the_tools(
     again = await asyncio.to_thread(cli.json, *words)
     assert (first["changed"], again["changed"]) == (True, False)
     entry = json.loads(path.read_text())["mcpServers"]["molecule"]
-    async with httpx2.AsyncClient(headers=entry["headers"], timeout=PATIENCE) as http:
-        transport = streamable_http_client(entry["url"], http_client=http)
-        async with Client(transport) as client:
-            tools = {tool.name for tool in (await client.list_tools()).tools}
-            result = await client.call_tool("inbox_peek", {})
-    assert {"wait_for_message", "delegate_task"} <= tools
-    assert not result.is_error
+    found = await tools_of(entry["url"], entry["headers"])
+    assert {"wait_for_message", "delegate_task"} <= found
+
+
+async def test_the_commands_of_the_page_lead_codex_to_the_tools(
+    own_server: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    """docs/connect.md as it stands; what Codex reads then is enough for a client."""
+    running = own_server()
+    page = (Path(__file__).parents[2] / "docs" / "connect.md").read_text()
+    [block] = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "MOLECULE_URL": running.url,
+        "MOLECULE_TOKEN": running.admin_token,
+    }
+    await asyncio.to_thread(run_shell, f"set -e\n{block}", environment)
+    written = tomllib.loads((tmp_path / ".codex" / "config.toml").read_text())
+    entry = written["mcp_servers"]["molecule"]
+    assert "wait_for_message" in await tools_of(entry["url"], entry["http_headers"])
 
 
 async def test_connect_shows_writes_and_makes_tokens(

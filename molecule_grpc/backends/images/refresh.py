@@ -102,7 +102,9 @@ class Refresh:
         failed = [each for each in found.values() if isinstance(each, Failed)]
         recreated: list[UUID] = []
         for name, digest in digests.items() if recreate else ():
-            recreated += await self._recreate(engine, name, digest)
+            # An image without a digest is not to be told from the one that a workspace runs.
+            if digest:
+                recreated += await self._recreate(engine, name, digest)
         return Refreshed(list(digests), failed, recreated[:_NAMED], len(recreated))
 
     async def _recreate(self, engine: ImageEngine, runtime: str, digest: str) -> list[UUID]:
