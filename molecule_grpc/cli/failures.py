@@ -32,6 +32,11 @@ _NEXT_STEPS = {
     "QUOTA_EXCEEDED": "`molecule-grpc quota` shows what is used; an operator may raise the limit",
     "DISK_LOW": "free space on the disk of the platform's data directory: "
     "`molecule-grpc doctor` there shows how much is needed",
+    "NO_BACKEND": "the platform runs, and no backend that could do this: MOLECULE_BACKEND on its "
+    "machine names one",
+    "RUNTIME_UNKNOWN": "`molecule-grpc image ls` shows which there are",
+    "IMAGE_UNAVAILABLE": "the platform runs, but its engine or the image's registry does not give "
+    "the image: `molecule-grpc doctor backend` on the platform's machine asks the engine",
     "MEMORY_PLUGIN_UNAVAILABLE": "the platform runs, but the server at its MEMORY_PLUGIN_URL does "
     "not answer: `molecule-grpc doctor` on the platform's machine asks it",
     "DATABASE_UNAVAILABLE": "the platform runs, but its database does not answer: "

@@ -75,6 +75,8 @@ class DockerSettings:
         image_auto_refresh: ask registries now and then whether moving names mean other images; pull
             those that do, and restart the workspaces that run older ones.
         image_refresh_interval: seconds between such questions.
+        ghcr_user: whom ghcr.io knows; with `ghcr_token`, before what `docker login` has kept.
+        ghcr_token: that user's token.
         image_platform: such as linux/amd64; empty for the engine's own.
         privileged_tiers: tiers whose containers are privileged and share the machine's processes;
             tier 4 then also has its network and the engine's socket. Whoever controls such a
@@ -108,6 +110,8 @@ class DockerSettings:
     local_images: bool = setting("WORKSPACE_IMAGE_LOCAL_OVERRIDE", SWITCH, False)
     image_auto_refresh: bool = setting("IMAGE_AUTO_REFRESH", TRUE_OR_FALSE, False)
     image_refresh_interval: float = setting("MOLECULE_IMAGE_REFRESH_SECONDS", SECONDS, 300.0)
+    ghcr_user: str = setting("GHCR_USER", TEXT, "")
+    ghcr_token: str = setting("GHCR_TOKEN", TEXT, "", secret=True)
     image_platform: str = setting("MOLECULE_IMAGE_PLATFORM", TEXT, "")
     privileged_tiers: tuple[int, ...] = setting("MOLECULE_DOCKER_PRIVILEGED_TIERS", _SOME_TIERS, ())
     network_name: str = setting("MOLECULE_DOCKER_NETWORK", TEXT, "")

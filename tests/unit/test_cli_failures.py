@@ -22,6 +22,15 @@ def test_a_full_disk_is_not_a_platform_that_is_down(capsys: pytest.CaptureFixtur
     assert report(error, Output(as_json=True), "") == UNAVAILABLE
 
 
+@pytest.mark.parametrize("reason", ["NO_BACKEND", "IMAGE_UNAVAILABLE"])
+def test_a_backend_that_is_away_is_not_a_platform_that_is_down(
+    reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = advice(errors.Unavailable("not available", reason=reason), capsys)
+    assert "the platform runs" in text
+    assert "is the platform running" not in text
+
+
 @pytest.mark.parametrize("kind", [errors.NotFound, errors.Unimplemented])
 def test_a_path_that_the_port_lacks_names_the_operator_s_port(
     kind: type[errors.CallError], capsys: pytest.CaptureFixture[str]

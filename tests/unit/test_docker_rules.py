@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -179,7 +180,18 @@ def test_a_pull_shows_what_a_login_has_kept(
     assert asyncio.run(registry_header("gone.example/agent")) == {}
 
 
-def _shown(reference: str) -> dict[str, str]:
-    header = asyncio.run(registry_header(reference))["X-Registry-Auth"]
+def test_a_registry_is_shown_what_the_settings_name_first() -> None:
+    given = {"ghcr.io": ("me", "token")}
+    assert _shown("ghcr.io/team/agent", given) == {
+        "username": "me",
+        "password": "token",
+        "serveraddress": "ghcr.io",
+    }
+
+
+def _shown(
+    reference: str, given: Mapping[str, tuple[str, str]] = MappingProxyType({})
+) -> dict[str, str]:
+    header = asyncio.run(registry_header(reference, given))["X-Registry-Auth"]
     found: dict[str, str] = json.loads(base64.urlsafe_b64decode(header))
     return found

@@ -6,7 +6,9 @@ import asyncio
 import base64
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import structlog
@@ -17,6 +19,7 @@ log = structlog.get_logger(__name__)
 _DEFAULT: Final = "https://index.docker.io/v1/"
 _HELPER_SECONDS: Final = 10.0
 _BY_TOKEN: Final = "<token>"
+_NOBODY: Final[Mapping[str, tuple[str, str]]] = MappingProxyType({})
 
 
 def registry_of(reference: str) -> str:
@@ -26,14 +29,27 @@ def registry_of(reference: str) -> str:
     return first if is_host else _DEFAULT
 
 
-async def registry_header(reference: str) -> dict[str, str]:
-    """The header that goes with a pull; empty where nobody has logged in."""
+async def registry_header(
+    reference: str, given: Mapping[str, tuple[str, str]] = _NOBODY
+) -> dict[str, str]:
+    """The header that goes with a pull; empty where nobody has logged in.
+
+    Args:
+        given: by registry, a user and a password that come before what `docker login` has kept.
+    """
     registry = registry_of(reference)
+    if registry in given:
+        user, password = given[registry]
+        return _header({"username": user, "password": password}, registry)
     config = await asyncio.to_thread(_config)
     helper = (config.get("credHelpers") or {}).get(registry) or config.get("credsStore")
     shown = await _ask(helper, registry) if helper else _stored(config, registry)
     if not shown:
         return {}
+    return _header(shown, registry)
+
+
+def _header(shown: Mapping[str, str], registry: str) -> dict[str, str]:
     text = json.dumps({**shown, "serveraddress": registry})
     return {"X-Registry-Auth": base64.urlsafe_b64encode(text.encode()).decode()}
 

@@ -41,6 +41,8 @@ class Images:
     def __init__(self, engine: Engine, settings: DockerSettings) -> None:
         self._engine = engine
         self._settings = settings
+        by_name = (settings.ghcr_user, settings.ghcr_token)
+        self._given = {"ghcr.io": by_name} if all(by_name) else {}
 
     def reference(self, request: StartRequest) -> str:
         """The image that a start asks for, or that its runtime has, pinned or not."""
@@ -96,7 +98,7 @@ class Images:
         """
         reference = self.reference_of(runtime)
         async with calling(deadline):
-            headers = await registry_header(reference)
+            headers = await registry_header(reference, self._given)
             path = f"distribution/{reference}/json"
             async with self._engine.request("GET", path, headers=headers) as answer:
                 found: Json = await answer.json()
@@ -144,7 +146,7 @@ class Images:
         """Ask for the image. None if it came, else why it did not."""
         name, tag = _parts(reference)
         query = {"fromImage": name, "tag": tag, "platform": self._settings.image_platform}
-        headers = await registry_header(reference)
+        headers = await registry_header(reference, self._given)
         try:
             async with self._engine.request(
                 "POST", "images/create", params=query, headers=headers
