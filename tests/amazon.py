@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +19,7 @@ import urllib.parse
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import aiohttp
@@ -33,6 +37,8 @@ REGION = "us-east-2"
 KEYS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
 # One of the machine images that moto is born with.
 IMAGE = "ami-12c6146b"
+
+_ADDRESS = re.compile(rb"(<privateIpAddress>)[^<]*<")
 
 Behaviour = Callable[["ScriptedAmazon", web.Request, bytes], Awaitable[web.StreamResponse]]
 
@@ -96,6 +102,10 @@ class ScriptedAmazon:
     moto: str
     url: str = ""
     asked: list[Asked] = field(default_factory=list)
+    # By instance, the directory into which its account's keys are pushed. Their machines listen at
+    # 127.0.0.1.
+    keys: dict[str, Path] = field(default_factory=dict)
+    key_age: float = 0.0
     script: dict[str, list[Behaviour]] = field(default_factory=dict)
     _by_token: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -121,6 +131,13 @@ class ScriptedAmazon:
         """What Amazon in good health answers."""
         action, given = _read(request, body)
         token = given.get("ClientToken", "")
+        if action == "SendSSHPublicKey":
+            self._push(json.loads(given["json"]))
+        if action == "DescribeInstances" and self.keys:
+            answer = await self._forward(request, body)
+            assert isinstance(answer.body, bytes)
+            here = _ADDRESS.sub(rb"\g<1>127.0.0.1<", answer.body)
+            return web.Response(status=answer.status, body=here, content_type="text/xml")
         if action != "RunInstances" or not token:
             return await self._forward(request, body)
         async with self._lock:
@@ -134,6 +151,15 @@ class ScriptedAmazon:
         if before[0] != body:
             return problem("IdempotentParameterMismatch", 400)
         return web.Response(body=before[1], content_type="text/xml")
+
+    def _push(self, given: dict[str, str]) -> None:
+        """A key for a machine, which works until it is 60 s old."""
+        directory = self.keys.get(given["InstanceId"])
+        if directory is not None:
+            file = directory / given["InstanceOSUser"] / uuid.uuid4().hex
+            file.write_text(given["SSHPublicKey"] + "\n")
+            then = time.time() - self.key_age
+            os.utime(file, (then, then))
 
     async def _forward(self, request: web.Request, body: bytes) -> web.Response:
         headers = {

@@ -18,6 +18,7 @@ import pytest
 
 from tests.amazon import KEYS, REGION, ScriptedAmazon, a_template, amazon
 from tests.e2e.parties import Organization, Wire, found, wire_to
+from tests.engine.machine import Machine
 from tests.running import RunningServer
 from tests.waiting import until
 
@@ -33,6 +34,7 @@ class Platform:
     org: Organization
     wire: Wire
     witness: Any
+    front: ScriptedAmazon
 
     async def machines(self, workspace: str, *states: str) -> list[dict[str, Any]]:
         """A workspace's machines in these states."""
@@ -71,28 +73,43 @@ class Platform:
         path = f"/workspaces/{workspace}/bootstrap"
         return await self.wire.party().rest("POST", path, {"bootstrap_token": token})
 
+    async def settled(self, workspace: str) -> None:
+        """Return when no start and no stop is under way: a stop would undo a start."""
+
+        async def states() -> set[str]:
+            answer = await self.org.rest("GET", f"/workspaces/{workspace}/operations")
+            return {each["state"] for each in answer.json()["operations"]}
+
+        await until(states, lambda found: not found & {"pending", "running"})
+
     async def status(self, workspace: str) -> str:
         """A workspace's status."""
         return str((await self.org.rest("GET", f"/workspaces/{workspace}")).json()["status"])
 
 
 @pytest.fixture
-async def platform(own_server: Callable[..., RunningServer], moto: str) -> AsyncIterator[Platform]:
+async def platform(
+    own_server: Callable[..., RunningServer], moto: str, machine: Machine
+) -> AsyncIterator[Platform]:
     async with amazon(moto) as front:
-        server = await asyncio.to_thread(_started, own_server, front)
+        server = await asyncio.to_thread(_started, own_server, front, machine.port)
         with contextlib.closing(front.witness()) as witness:
             async with wire_to(server) as wire:
                 org = await found(wire, wire.party(server.admin_token))
-                yield Platform(org, wire, witness)
+                yield Platform(org, wire, witness, front)
 
 
-def _started(own_server: Callable[..., RunningServer], front: ScriptedAmazon) -> RunningServer:
+def _started(
+    own_server: Callable[..., RunningServer], front: ScriptedAmazon, ssh_port: int
+) -> RunningServer:
     return own_server(
         MOLECULE_BACKEND="ec2",
         MOLECULE_EC2_LAUNCH_TEMPLATES=f"*={a_template(front.moto)}",
         MOLECULE_EC2_ENDPOINT=front.url,
         MOLECULE_EC2_CONNECT_ENDPOINT=front.url,
         MOLECULE_EC2_POLL_SECONDS="0.1",
+        MOLECULE_EC2_SSH_PORT=str(ssh_port),
+        MOLECULE_EC2_START_COMMAND="echo started >>/var/log/molecule/agent.log",
         EXTERNAL_PLATFORM_URL="https://platform.example",
         AWS_REGION=REGION,
         **{name.upper(): value for name, value in KEYS.items()},
@@ -148,9 +165,47 @@ async def test_a_workspace_lives_on_one_machine_from_its_creation_to_its_removal
     assert await platform.machines(workspace, "pending", "running", "stopping", "stopped") == []
 
 
+async def test_a_machine_fetches_its_secrets_and_its_files_are_reached(
+    platform: Platform, machine: Machine
+) -> None:
+    """The user data is run on a machine, at two boots; then its files and logs are asked for."""
+    org = platform.org
+    secret = """a "b" $c `d` \\ 'e' $(id)"""
+    body = {"name": "runner", "runtime": "langgraph", "secrets": {"API_KEY": secret}}
+    workspace = str((await org.rest("POST", "/workspaces", body)).json()["id"])
+    instance = await platform.machine(workspace, "running")
+    platform.front.keys[instance] = machine.keys
+    script = await platform.user_data(instance)
+    url = str(platform.wire.http.base_url).rstrip("/")
+    machine.path("/boot.py").write_text(script.replace("https://platform.example", url))
+
+    printed = [
+        await asyncio.to_thread(machine.run, "/usr/bin/python3", "/boot.py") for _ in range(2)
+    ]
+    assert "are in place" in printed[0]
+    assert printed[1] == ""
+    read = '. /etc/molecule/agent.env; printf %s "$API_KEY"'
+    assert await asyncio.to_thread(machine.run, "sh", "-c", read) == secret
+    assert machine.path("/etc/molecule/agent.env").stat().st_mode & 0o777 == 0o600
+    read = '. /etc/molecule/agent.env; printf %s "$MOLECULE_TOKEN"'
+    await register(platform, workspace, await asyncio.to_thread(machine.run, "sh", "-c", read))
+
+    path = f"/workspaces/{workspace}/files/notes.txt"
+    written = await org.rest("PUT", path, {"content": "of the platform"}, root="/configs")
+    assert written.status_code == 200, written.text
+    assert machine.path("/opt/configs/notes.txt").read_text() == "of the platform"
+    assert (await org.rest("GET", path, root="/configs")).json()["content"] == "of the platform"
+    elsewhere = await org.rest("GET", path, root="/home")
+    assert elsewhere.status_code == 501, elsewhere.text
+    logs = await org.rest("GET", f"/workspaces/{workspace}/logs")
+    assert logs.status_code == 200, logs.text
+    assert r'"text":"started\nstarted\n"' in logs.text
+
+
 async def register(platform: Platform, workspace: str, token: str) -> None:
     """Register as the agent."""
     body = {"id": workspace, "agent_card": {"name": "agent"}, "delivery_mode": "poll"}
     answer = await platform.wire.party(token).rest("POST", "/registry/register", body)
     assert answer.status_code == 200, answer.text
     await until(lambda: platform.status(workspace), lambda status: status == "online")
+    await platform.settled(workspace)

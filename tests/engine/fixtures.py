@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import docker
 import pytest
 
 from tests.engine.docker import DockerEngine, missing
 from tests.engine.image import CHANGES, IMAGE, image_file
+from tests.engine.machine import Machine
+from tests.engine.machine import missing as machine_missing
 from tests.engine.registry import Registry
 from tests.engine.registry import missing as registry_missing
 
@@ -47,6 +50,20 @@ def new_docker() -> Iterator[Callable[..., DockerEngine]]:
 def docker_engine(new_docker: Callable[..., DockerEngine]) -> DockerEngine:
     """One engine for the session. Do not kill or freeze this one."""
     return new_docker()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """A machine with sshd, as EC2 would run one."""
+    if reason := machine_missing():
+        if os.environ.get("CI"):
+            pytest.fail(f"no machine: {reason}")
+        pytest.skip(f"no machine: {reason}")
+    made = Machine(tmp_path)
+    try:
+        yield made.start()
+    finally:
+        made.close()
 
 
 @pytest.fixture
